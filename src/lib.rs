@@ -1,0 +1,21 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+// In the order in which data flows: from the socket to the cluster, then the leaves.
+pub mod daemon;
+
+pub mod cli;
+pub mod config;
+
+pub mod api;
+pub mod layout;
+pub mod registry;
+pub mod store;
+
+pub mod cluster;
+pub mod dist;
+pub mod epmd;
+pub mod etf;
+pub mod node;
+
+pub mod limits;
+pub mod name;

@@ -1,0 +1,3 @@
+//! The `hecate-daemon` program.
+
+fn main() {}

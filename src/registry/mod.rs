@@ -1,0 +1,145 @@
+//! The registry: which plugins are installed on this host, and which of them live.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::name::PluginName;
+
+/// Whether a plugin lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It has shown a sign of life, and nothing since says that it is gone.
+    Running,
+    /// Its node has left the cluster, or its socket no longer answers.
+    Stopped,
+}
+
+/// One registered plugin, as it is at one revision of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// Its name, the key of the registry.
+    pub name: PluginName,
+    /// Version as the plugin gave it.
+    pub version: Option<String>,
+    /// Description as the plugin gave it.
+    pub description: Option<String>,
+    /// Full name of its node (`name@host`), given at registration or found in the cluster.
+    pub node: Option<String>,
+    /// Whether it lives.
+    pub status: Status,
+    /// Since when `status` holds.
+    pub since: SystemTime,
+    /// Why `status` holds, as a sentence for people.
+    pub reason: String,
+    /// When the plugin was first registered.
+    pub registered_at: SystemTime,
+    /// The revision at which it last began to run: a plugin that stopped and runs again differs in it.
+    pub incarnation: u64,
+}
+
+/// What everybody else sees of the registry: immutable, replaced at each revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Number of the last stored event.
+    pub revision: u64,
+    /// Whether the stored plugins have been judged since the start: no status is to be believed before.
+    pub ready: bool,
+    /// The registered plugins in name order.
+    pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
+}
+
+/// A field of a registration request: re-registration keeps what is absent and clears what is `null`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Field {
+    /// The key was absent: the stored value stays.
+    #[default]
+    Absent,
+    /// The key was `null`: the stored value goes.
+    Clear,
+    /// The key had this value.
+    Set(String),
+}
+
+/// A request to register a plugin, valid in form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The plugin to register.
+    pub name: PluginName,
+    /// New version.
+    pub version: Field,
+    /// New description.
+    pub description: Field,
+    /// New node, a full name `name@host`.
+    pub node: Field,
+}
+
+/// Credentials of the process that registers, as the kernel gives them for a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registrant {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its process, where it is in a pid namespace that we can see.
+    pub pid: Option<i32>,
+}
+
+/// What the cluster tells the registry about nodes. Nodes are full names `name@host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// A node connected.
+    NodeUp {
+        /// Its full name.
+        node: String,
+        /// Whether its host part is ours (short or long form) or `localhost`.
+        on_this_host: bool,
+    },
+    /// A node left.
+    NodeDown {
+        /// Its full name.
+        node: String,
+        /// Why, as a sentence for people (`connection closed by peer`, `net_tick_timeout`, …).
+        reason: String,
+    },
+    /// A process of a node on this host joined the pg group of this plugin.
+    Announced {
+        /// The plugin whose group it is.
+        plugin: PluginName,
+        /// The node of the process.
+        node: String,
+    },
+    /// The last process of that node left the pg group of this plugin.
+    Withdrawn {
+        /// The plugin whose group it was.
+        plugin: PluginName,
+        /// The node of the process.
+        node: String,
+    },
+    /// Every node that was to be found at start has been tried: the stored plugins can be judged.
+    Settled,
+}
+
+/// Something that happened to the registry and was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The revision that it made.
+    pub revision: u64,
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub kind: EventKind,
+    /// The plugin after it (before it, for a deregistration).
+    pub plugin: Arc<Plugin>,
+}
+
+/// The kinds of stored events, each with the name it carries outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// `plugin_registered_v1`
+    Registered,
+    /// `plugin_deregistered_v1`
+    Deregistered,
+    /// `plugin_status_changed_v1`
+    StatusChanged,
+}
