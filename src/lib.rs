@@ -17,5 +17,6 @@ pub mod epmd;
 pub mod etf;
 pub mod node;
 
+pub mod cookie;
 pub mod limits;
 pub mod name;

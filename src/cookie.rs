@@ -1,0 +1,81 @@
+//! The magic cookie: the secret that a cluster's nodes share. It is proved, never sent, and never printed.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A cookie. `Debug` hides it, there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cookie(Arc<str>);
+
+impl Cookie {
+    /// Takes the text of the cookie as it stands in `.erlang.cookie`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The proof of knowing the cookie: MD5 over the cookie and the challenge in decimal
+    /// (`gen_digest/2` in OTP's `dist_util.erl`).
+    #[must_use]
+    pub fn digest(&self, challenge: u32) -> [u8; 16] {
+        md5::compute(format!("{}{challenge}", self.0)).0
+    }
+
+    /// A fingerprint to compare two nodes' cookies by: base64 of the MD5, as RabbitMQ's diagnostics print it.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        base64(&md5::compute(self.0.as_bytes()).0)
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cookie(hidden)")
+    }
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |acc, b| (acc << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let sextet = (group >> (18 - 6 * i)) & 63;
+            let digit = usize::try_from(sextet).ok().and_then(|s| ALPHABET.get(s));
+            text.push(if i <= chunk.len() {
+                char::from(*digit.unwrap_or(&b'='))
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_the_one_of_dist_util() {
+        // erl: binary:encode_hex(erlang:md5(["secret", integer_to_list(4294967295)])).
+        let hex: String = Cookie::new("secret")
+            .digest(u32::MAX)
+            .iter()
+            .map(|b| format!("{b:02X}"))
+            .collect();
+        assert_eq!(hex, "5DFD181E69AA587CC812EB333E6536B6");
+    }
+
+    #[test]
+    fn the_hash_is_base64_of_the_md5() {
+        // erl: base64:encode(erlang:md5("secret")).
+        assert_eq!(Cookie::new("secret").hash(), "Xr4ilOzQ4PCOq3aQ0qbuaQ==");
+    }
+
+    #[test]
+    fn a_cookie_is_never_printed() {
+        assert_eq!(format!("{:?}", Cookie::new("secret")), "Cookie(hidden)");
+    }
+}
