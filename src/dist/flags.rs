@@ -1,0 +1,94 @@
+//! The distribution flags that we send, require and act upon ("Distribution Flags" in OTP's erts documentation).
+
+use erl_dist::DistributionFlags;
+
+/// The set of capabilities that two nodes agree on.
+pub type Flags = DistributionFlags;
+
+/// `DFLAG_MANDATORY_25_DIGEST`, one flag that stands for all that OTP 25 made mandatory.
+///
+/// erl_dist 0.8.0 has it at bit 36; erts has it at bit 26 (`dist.h`).
+pub const MANDATORY_25_DIGEST: Flags = Flags::from_bits_truncate(1 << 26);
+
+/// `DFLAG_ALTACT_SIG` (OTP 28): the peer understands control message 37. erl_dist 0.8.0 doesn't know it.
+pub const ALTACT_SIG: Flags = Flags::from_bits_truncate(1 << 37);
+
+/// What [`MANDATORY_25_DIGEST`] stands for (`DFLAG_MANDATORY_25` in erts' `dist.h`).
+fn mandatory_25() -> Flags {
+    Flags::EXTENDED_REFERENCES
+        | Flags::FUN_TAGS
+        | Flags::NEW_FUN_TAGS
+        | Flags::EXTENDED_PIDS_PORTS
+        | Flags::EXPORT_PTR_TAG
+        | Flags::BIT_BINARIES
+        | Flags::NEW_FLOATS
+        | Flags::UTF8_ATOMS
+        | Flags::MAP_TAGS
+        | Flags::BIG_CREATION
+        | Flags::HANDSHAKE_23
+}
+
+/// The flags that we send.
+///
+/// Not `DIST_HDR_ATOM_CACHE` and not `FRAGMENTS`: with either, every frame would carry a distribution header. Without
+/// them a message of any size is one pass-through frame.
+#[must_use]
+pub fn ours(hidden: bool) -> Flags {
+    let flags = mandatory_25()
+        | MANDATORY_25_DIGEST
+        | Flags::V4_NC
+        | Flags::UNLINK_ID
+        | Flags::DIST_MONITOR
+        | Flags::DIST_MONITOR_NAME
+        | Flags::SMALL_ATOM_TAGS
+        | Flags::SEND_SENDER
+        | Flags::BIG_SEQTRACE_LABELS
+        | Flags::EXIT_PAYLOAD
+        | Flags::SPAWN
+        | Flags::ALIAS;
+    if hidden { flags } else { flags | Flags::PUBLISHED }
+}
+
+/// What the peer really offers: the digest flag replaced by what it stands for
+/// (`expand_mandatory_25_flag/1` in OTP's `dist_util.erl`).
+#[must_use]
+pub fn expand(theirs: Flags) -> Flags {
+    if theirs.contains(MANDATORY_25_DIGEST) {
+        theirs | mandatory_25()
+    } else {
+        theirs
+    }
+}
+
+/// The flags that we can't do without and that `theirs` lacks; none if the peer will do. Every node since OTP 23 has
+/// them all.
+#[must_use]
+pub fn missing(theirs: Flags) -> Option<Flags> {
+    let missing = mandatory_25().bits() & !expand(theirs).bits();
+    (missing != 0).then(|| Flags::from_bits_truncate(missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_flag_stands_for_the_mandatory_set() {
+        assert_eq!(missing(MANDATORY_25_DIGEST), None);
+        assert!(expand(MANDATORY_25_DIGEST).contains(Flags::MAP_TAGS));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let theirs =
+            Flags::from_bits_truncate(ours(false).bits() & !MANDATORY_25_DIGEST.bits() & !Flags::MAP_TAGS.bits());
+        assert_eq!(missing(theirs), Some(Flags::MAP_TAGS));
+        assert_eq!(missing(ours(true)), None);
+    }
+
+    #[test]
+    fn a_hidden_node_is_not_published() {
+        assert!(ours(false).contains(Flags::PUBLISHED));
+        assert!(!ours(true).contains(Flags::PUBLISHED));
+    }
+}

@@ -1,0 +1,80 @@
+//! Frames of an established connection: a length of four bytes, then that many bytes; a length of zero is a tick.
+//!
+//! Pure. A frame is handed out as a slice of the buffer that it was read into, without copying. The announced length
+//! is checked before a byte of the frame is waited for, and memory grows only with what has really arrived.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::limits;
+
+/// What stands between two lengths on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// Nothing: the peer only says that it lives.
+    Tick,
+    /// A control message, perhaps with a payload.
+    Message(Bytes),
+}
+
+/// The peer announced a frame of more than [`limits::FRAME`] bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer announced a frame of {0} bytes, more than the {max} that are taken", max = limits::FRAME)]
+pub struct FrameTooLarge(pub usize);
+
+/// Takes the next whole frame off the front of `buf`, or `None` until more bytes have arrived.
+///
+/// # Errors
+/// [`FrameTooLarge`]; the connection can't be used after it.
+pub fn next(buf: &mut BytesMut) -> Result<Option<Frame>, FrameTooLarge> {
+    let Some(length) = buf.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > limits::FRAME {
+        return Err(FrameTooLarge(length));
+    }
+    if buf.len() - 4 < length {
+        return Ok(None);
+    }
+    buf.advance(4);
+    if length == 0 {
+        return Ok(Some(Frame::Tick));
+    }
+    Ok(Some(Frame::Message(buf.split_to(length).freeze())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_whole_however_they_arrive() {
+        let wire = [&[0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0], &[0, 0, 0, 1], b"z"].concat();
+        let whole = [
+            Frame::Message(Bytes::from_static(b"abc")),
+            Frame::Tick,
+            Frame::Message(Bytes::from_static(b"z")),
+        ];
+        for piece in 1..=wire.len() {
+            let (mut buf, mut seen) = (BytesMut::new(), Vec::new());
+            for part in wire.chunks(piece) {
+                buf.extend_from_slice(part);
+                while let Some(frame) = next(&mut buf).expect("within bounds") {
+                    seen.push(frame);
+                }
+            }
+            assert_eq!(seen, whole, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_before_it_arrives() {
+        let over = u32::try_from(limits::FRAME + 1).expect("fits");
+        let mut buf = BytesMut::from(&over.to_be_bytes()[..]);
+        assert_eq!(next(&mut buf), Err(FrameTooLarge(limits::FRAME + 1)));
+        let mut buf = BytesMut::from(&u32::MAX.to_be_bytes()[..]);
+        assert!(next(&mut buf).is_err());
+        let at = u32::try_from(limits::FRAME).expect("fits");
+        assert_eq!(next(&mut BytesMut::from(&at.to_be_bytes()[..])), Ok(None));
+    }
+}

@@ -1,0 +1,465 @@
+//! The handshake as a chain of awaited messages, one type each: a message in the wrong phase can't be written.
+//!
+//! ```text
+//! we dial      AwaitStatus -> (AwaitStatus::alive ->) AwaitChallenge -> AwaitAck   -> Established
+//! they dial    AwaitName   -> Named -> (AwaitAlive ->) AwaitReply                 -> Established
+//! ```
+//!
+//! Pure: a message comes in as the bytes of one packet (without its length of two bytes), challenges come in as
+//! arguments, what is to be sent comes out as bytes. Who may connect and which of two connections wins is decided by
+//! the caller between [`Named`] and its answer. Follows "Distribution Handshake" in OTP's erts documentation and
+//! `dist_util.erl`; both the name message of version 6 (`N`) and that of version 5 (`n`) are taken.
+
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+use super::flags::{self, Flags};
+use crate::cookie::Cookie;
+use crate::limits;
+
+/// What we say of ourselves, and the secret that we prove.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Our full node name.
+    pub name: Arc<str>,
+    /// Tells this incarnation of the name from earlier ones.
+    pub creation: u32,
+    /// The capabilities that we offer.
+    pub flags: Flags,
+    /// The cluster's secret.
+    pub cookie: Cookie,
+}
+
+/// A completed handshake: both sides have proved the cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Established {
+    /// Full name of the peer.
+    pub name: Arc<str>,
+    /// Its incarnation.
+    pub creation: u32,
+    /// What both sides can do.
+    pub flags: Flags,
+    /// Whether the peer is to be seen in `nodes()`.
+    pub published: bool,
+}
+
+/// Why a handshake ended without a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// The packet is not what the protocol has at this point: the peer's fault.
+    #[error("the peer sent a malformed {0}")]
+    Malformed(&'static str),
+    /// The peer is another node than the one we dialled.
+    #[error("the node calls itself {0}")]
+    NameMismatch(Arc<str>),
+    /// The name it gave isn't one of a node.
+    #[error("the peer gave a name that is not of the form name@host, in at most {max} bytes", max = limits::NODE_NAME)]
+    BadName,
+    /// The peer lacks capabilities that every node since OTP 23 has (the missing bits).
+    #[error("the peer lacks mandatory distribution flags ({0:#x})")]
+    FlagsMissing(u64),
+    /// The peer's own attempt to reach us goes on instead of ours.
+    #[error("the peer is connecting to us at the same time")]
+    Simultaneous,
+    /// The peer doesn't want us.
+    #[error("the peer does not allow this node to connect")]
+    NotAllowed,
+    /// The peer proved a cookie other than ours.
+    #[error("the peer has another cookie")]
+    CookieMismatch,
+    /// The peer still believed in an older connection, and one of us chose to keep it.
+    #[error("an older connection to this node is still alive")]
+    AlreadyAlive,
+    /// A status that we asked nothing for.
+    #[error("the peer answered with an unexpected status")]
+    UnexpectedStatus,
+}
+
+/// How the accepting side answers a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Go on.
+    Ok,
+    /// Go on, and our own attempt to reach the peer gives way.
+    OkSimultaneous,
+    /// Our own attempt to reach the peer goes on instead.
+    Nok,
+    /// We have a connection to that name: is it really gone?
+    Alive,
+    /// The peer may not connect.
+    NotAllowed,
+}
+
+/// Takes fields off the front of a packet; every `None` is a packet too short.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_be_bytes)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+    fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+}
+
+/// "name@host", both non-empty, one `@` (`is_name_ok/2` in `dist_util.erl`). Names travel as Latin-1 or ASCII; we take
+/// what is valid UTF-8, since a name must be an atom that we can write back.
+fn node_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
+    let name = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
+    match name.split_once('@') {
+        Some((short, host))
+            if !short.is_empty() && !host.is_empty() && !host.contains('@') && name.len() <= limits::NODE_NAME =>
+        {
+            Ok(name.into())
+        }
+        _ => Err(HandshakeError::BadName),
+    }
+}
+
+fn name_message(local: &Identity, challenge: Option<u32>) -> Vec<u8> {
+    let mut packet = vec![b'N'];
+    packet.extend_from_slice(&local.flags.bits().to_be_bytes());
+    if let Some(challenge) = challenge {
+        packet.extend_from_slice(&challenge.to_be_bytes());
+    }
+    packet.extend_from_slice(&local.creation.to_be_bytes());
+    let length = u16::try_from(local.name.len()).unwrap_or(u16::MAX);
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(local.name.as_bytes());
+    packet
+}
+
+/// What is common to the rest of both chains once the peer has said who it is.
+#[derive(Debug)]
+struct Peer {
+    name: Arc<str>,
+    creation: u32,
+    flags: Flags,
+}
+
+impl Peer {
+    fn check_flags(&self) -> Result<(), HandshakeError> {
+        match flags::missing(self.flags) {
+            Some(missing) => Err(HandshakeError::FlagsMissing(missing.bits())),
+            None => Ok(()),
+        }
+    }
+
+    fn established(self, local: &Identity) -> Established {
+        // "The flags that both nodes have set" (`adjust_flags/2`); being published is what the peer says of itself.
+        let theirs = flags::expand(self.flags);
+        Established {
+            name: self.name,
+            creation: self.creation,
+            flags: theirs & local.flags,
+            published: theirs.contains(Flags::PUBLISHED),
+        }
+    }
+}
+
+// ---- We dial ----------------------------------------------------------------------------------
+
+/// We have sent our name; the peer's status comes next.
+#[derive(Debug)]
+pub struct AwaitStatus {
+    dialled: Arc<str>,
+}
+
+/// What the peer's status asks of us.
+#[derive(Debug)]
+pub enum StatusReceived {
+    /// The challenge comes next.
+    Proceed(AwaitChallenge),
+    /// The peer holds an older connection from us. Answer with [`alive_reply`]; after `true` the challenge comes next.
+    Alive(AwaitChallenge),
+}
+
+/// Begins a handshake with the node `dialled`: returns the first packet to send.
+#[must_use]
+pub fn dial(local: &Identity, dialled: Arc<str>) -> (AwaitStatus, Vec<u8>) {
+    (AwaitStatus { dialled }, name_message(local, None))
+}
+
+/// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
+#[must_use]
+pub fn alive_reply(go_on: bool) -> &'static [u8] {
+    if go_on { b"strue" } else { b"sfalse" }
+}
+
+impl AwaitStatus {
+    /// Takes the peer's status.
+    ///
+    /// # Errors
+    /// The peer refuses, or the packet is no status.
+    pub fn receive(self, packet: &[u8]) -> Result<StatusReceived, HandshakeError> {
+        let Some((b's', status)) = packet.split_first() else {
+            return Err(HandshakeError::Malformed("status"));
+        };
+        let next = AwaitChallenge { dialled: self.dialled };
+        match status {
+            b"ok" | b"ok_simultaneous" => Ok(StatusReceived::Proceed(next)),
+            b"alive" => Ok(StatusReceived::Alive(next)),
+            b"nok" => Err(HandshakeError::Simultaneous),
+            b"not_allowed" => Err(HandshakeError::NotAllowed),
+            _ => Err(HandshakeError::UnexpectedStatus),
+        }
+    }
+}
+
+/// The peer's name and challenge come next.
+#[derive(Debug)]
+pub struct AwaitChallenge {
+    dialled: Arc<str>,
+}
+
+impl AwaitChallenge {
+    /// Takes the peer's challenge and returns the packet that answers it and challenges the peer in turn with
+    /// `our_challenge`, which must be random.
+    ///
+    /// # Errors
+    /// The peer is not the node that was dialled, lacks mandatory flags, or the packet is malformed. Nothing that
+    /// proves the cookie has been sent by then.
+    pub fn receive(
+        self,
+        packet: &[u8],
+        local: &Identity,
+        our_challenge: u32,
+    ) -> Result<(AwaitAck, Vec<u8>), HandshakeError> {
+        let malformed = HandshakeError::Malformed("challenge");
+        let mut fields = Fields(packet);
+        if fields.take() != Some([b'N']) {
+            return Err(malformed);
+        }
+        let parsed = (|| {
+            let flags = fields.u64()?;
+            let challenge = fields.u32()?;
+            let creation = fields.u32()?;
+            let length = fields.u16()?;
+            Some((flags, challenge, creation, fields.bytes(length.into())?))
+        })();
+        let (flags, challenge, creation, name) = parsed.ok_or(malformed)?;
+        let name = node_name(name)?;
+        if name != self.dialled {
+            return Err(HandshakeError::NameMismatch(name));
+        }
+        let peer = Peer {
+            name,
+            creation,
+            flags: Flags::from_bits_truncate(flags),
+        };
+        peer.check_flags()?;
+        let mut reply = vec![b'r'];
+        reply.extend_from_slice(&our_challenge.to_be_bytes());
+        reply.extend_from_slice(&local.cookie.digest(challenge));
+        Ok((AwaitAck { peer, our_challenge }, reply))
+    }
+}
+
+/// The peer's proof comes last.
+#[derive(Debug)]
+pub struct AwaitAck {
+    peer: Peer,
+    our_challenge: u32,
+}
+
+impl AwaitAck {
+    /// Takes the peer's proof.
+    ///
+    /// # Errors
+    /// The proof is wrong, or the packet is no acknowledgement. (A peer that found *our* proof wrong sends nothing and
+    /// closes.)
+    pub fn receive(self, packet: &[u8], local: &Identity) -> Result<Established, HandshakeError> {
+        let Some((b'a', digest)) = packet.split_first() else {
+            return Err(HandshakeError::Malformed("challenge acknowledgement"));
+        };
+        check_digest(digest, local, self.our_challenge)?;
+        Ok(self.peer.established(local))
+    }
+}
+
+// ---- They dial --------------------------------------------------------------------------------
+
+/// Takes the first packet of a peer that dialled us.
+///
+/// # Errors
+/// The packet is no name, or names no node. The peer is told nothing.
+pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
+    let malformed = HandshakeError::Malformed("name");
+    let mut fields = Fields(packet);
+    match fields.take() {
+        Some([b'N']) => {
+            let parsed = (|| {
+                let (flags, creation, length) = (fields.u64()?, fields.u32()?, fields.u16()?);
+                Some((flags, creation, fields.bytes(length.into())?))
+            })();
+            let (flags, creation, name) = parsed.ok_or(malformed)?;
+            let peer = Peer {
+                name: node_name(name)?,
+                creation,
+                flags: Flags::from_bits_truncate(flags),
+            };
+            Ok(Named {
+                peer,
+                complement: false,
+            })
+        }
+        // Version 5: `n`, Version:16, Flags:32, Name. The rest of the flags and the creation follow in a complement.
+        Some([b'n']) => {
+            let parsed = (|| {
+                let (_version, flags) = (fields.u16()?, fields.u32()?);
+                Some((u64::from(flags), fields.0))
+            })();
+            let (flags, name) = parsed.ok_or(malformed)?;
+            let peer = Peer {
+                name: node_name(name)?,
+                creation: 0,
+                flags: Flags::from_bits_truncate(flags),
+            };
+            Ok(Named { peer, complement: true })
+        }
+        _ => Err(malformed),
+    }
+}
+
+/// The peer has said its name and waits for our status.
+#[derive(Debug)]
+pub struct Named {
+    peer: Peer,
+    complement: bool,
+}
+
+impl Named {
+    /// Who it says it is; nothing is proved yet.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.peer.name
+    }
+
+    /// The packet that tells the peer the status.
+    #[must_use]
+    pub fn status_packet(status: Status) -> &'static [u8] {
+        match status {
+            Status::Ok => b"sok",
+            Status::OkSimultaneous => b"sok_simultaneous",
+            Status::Nok => b"snok",
+            Status::Alive => b"salive",
+            Status::NotAllowed => b"snot_allowed",
+        }
+    }
+
+    /// Checks what can be checked before a status is given: the mandatory flags of a version 6 peer.
+    ///
+    /// # Errors
+    /// [`HandshakeError::FlagsMissing`]; the peer is then told [`Status::NotAllowed`], as OTP does.
+    pub fn check_flags(&self) -> Result<(), HandshakeError> {
+        if self.complement {
+            // A version 5 name has 32 bits of flags: enough to see that the new handshake can follow.
+            return match self.peer.flags.contains(Flags::HANDSHAKE_23) {
+                true => Ok(()),
+                false => Err(HandshakeError::FlagsMissing(Flags::HANDSHAKE_23.bits())),
+            };
+        }
+        self.peer.check_flags()
+    }
+
+    /// Takes the peer's answer to [`Status::Alive`].
+    ///
+    /// # Errors
+    /// The peer keeps the old connection, or the packet is no status.
+    pub fn receive_alive(&self, packet: &[u8]) -> Result<(), HandshakeError> {
+        match packet {
+            b"strue" => Ok(()),
+            b"sfalse" => Err(HandshakeError::AlreadyAlive),
+            _ => Err(HandshakeError::Malformed("answer to alive")),
+        }
+    }
+
+    /// Returns the packet that challenges the peer with `our_challenge`, which must be random.
+    #[must_use]
+    pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
+        let packet = name_message(local, Some(our_challenge));
+        (
+            AwaitReply {
+                peer: self.peer,
+                complement: self.complement,
+                our_challenge,
+            },
+            packet,
+        )
+    }
+}
+
+/// The peer's proof, and its challenge to us, come next.
+#[derive(Debug)]
+pub struct AwaitReply {
+    peer: Peer,
+    complement: bool,
+    our_challenge: u32,
+}
+
+/// What a packet in this phase led to.
+#[derive(Debug)]
+pub enum ReplyReceived {
+    /// It was the complement of a version 5 name: the reply comes next.
+    Complemented(AwaitReply),
+    /// The peer has proved the cookie; send the packet, which proves ours, and the connection stands.
+    Done(Established, Vec<u8>),
+}
+
+impl AwaitReply {
+    /// Takes the peer's reply, or the complement that precedes it.
+    ///
+    /// # Errors
+    /// The proof is wrong, flags are missing, or the packet is malformed. We have proved nothing by then.
+    pub fn receive(mut self, packet: &[u8], local: &Identity) -> Result<ReplyReceived, HandshakeError> {
+        let mut fields = Fields(packet);
+        if self.complement {
+            // `c`, the upper half of the flags, the creation.
+            let parsed = (|| match fields.take()? {
+                [b'c'] => Some((u64::from(fields.u32()?), fields.u32()?)),
+                _ => None,
+            })();
+            let (high, creation) = parsed.ok_or(HandshakeError::Malformed("complement"))?;
+            self.peer.flags = Flags::from_bits_truncate(self.peer.flags.bits() | (high << 32));
+            self.peer.creation = creation;
+            self.complement = false;
+            self.peer.check_flags()?;
+            return Ok(ReplyReceived::Complemented(self));
+        }
+        let parsed = (|| match fields.take()? {
+            [b'r'] => fields.u32(),
+            _ => None,
+        })();
+        let their_challenge = parsed.ok_or(HandshakeError::Malformed("challenge reply"))?;
+        check_digest(fields.0, local, self.our_challenge)?;
+        let mut ack = vec![b'a'];
+        ack.extend_from_slice(&local.cookie.digest(their_challenge));
+        Ok(ReplyReceived::Done(self.peer.established(local), ack))
+    }
+}
+
+/// In constant time, so that the time taken tells nothing of the digest.
+fn check_digest(theirs: &[u8], local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
+    if bool::from(theirs.ct_eq(&local.cookie.digest(challenge))) {
+        Ok(())
+    } else {
+        Err(HandshakeError::CookieMismatch)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+use super::*;
+
+fn identity(name: &str, cookie: &str) -> Identity {
+    Identity {
+        name: name.into(),
+        creation: 7,
+        flags: flags::ours(false),
+        cookie: Cookie::new(cookie),
+    }
+}
+
+fn proceed(received: StatusReceived) -> AwaitChallenge {
+    match received {
+        StatusReceived::Proceed(next) | StatusReceived::Alive(next) => next,
+    }
+}
+
+/// Both chains joined by hand.
+fn shake(dialler: &Identity, acceptor: &Identity) -> Result<(Established, Established), HandshakeError> {
+    let (status, name) = dial(dialler, acceptor.name.clone());
+    let named = receive_name(&name)?;
+    named.check_flags()?;
+    let challenge = proceed(status.receive(Named::status_packet(Status::Ok))?);
+    let (reply, packet) = named.challenge(acceptor, 1);
+    let (ack, packet) = challenge.receive(&packet, dialler, 2)?;
+    match reply.receive(&packet, acceptor)? {
+        ReplyReceived::Done(theirs, packet) => Ok((ack.receive(&packet, dialler)?, theirs)),
+        ReplyReceived::Complemented(_) => panic!("version 6 has no complement"),
+    }
+}
+
+#[test]
+fn both_sides_learn_who_the_other_is() {
+    let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
+    let (ours, theirs) = shake(&a, &b).expect("same cookie");
+    assert_eq!((&*ours.name, &*theirs.name), ("b@h", "a@h"));
+    assert_eq!((ours.creation, ours.published), (7, true));
+    let hidden = Identity {
+        flags: flags::ours(true),
+        ..a
+    };
+    let (ours, theirs) = shake(&hidden, &b).expect("same cookie");
+    assert_eq!((ours.published, theirs.published), (true, false));
+}
+
+#[test]
+fn another_cookie_is_refused() {
+    let result = shake(&identity("a@h", "c"), &identity("b@h", "d"));
+    assert_eq!(result.unwrap_err(), HandshakeError::CookieMismatch);
+}
+
+#[test]
+fn an_acknowledgement_without_the_cookie_is_refused() {
+    let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
+    let (status, _) = dial(&a, b.name.clone());
+    let challenge = proceed(status.receive(b"sok").unwrap());
+    let (ack, _) = challenge.receive(&name_message(&b, Some(1)), &a, 2).unwrap();
+    assert_eq!(
+        ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(),
+        HandshakeError::CookieMismatch
+    );
+}
+
+#[test]
+fn an_answer_under_another_name_is_refused_before_we_prove_anything() {
+    let (a, b) = (identity("a@h", "c"), identity("b@localhost", "c"));
+    let (status, _) = dial(&a, "b@h".into());
+    let challenge = proceed(status.receive(b"sok").unwrap());
+    let refused = challenge.receive(&name_message(&b, Some(1)), &a, 2).map(|_| ());
+    assert_eq!(refused, Err(HandshakeError::NameMismatch("b@localhost".into())));
+}
+
+#[test]
+fn each_status_has_its_meaning() {
+    let a = identity("a@h", "c");
+    let status = |packet: &[u8]| dial(&a, "b@h".into()).0.receive(packet).map(|_| ());
+    assert_eq!(status(b"sok"), Ok(()));
+    assert_eq!(status(b"sok_simultaneous"), Ok(()));
+    assert_eq!(status(b"salive"), Ok(()));
+    assert_eq!(status(b"snok"), Err(HandshakeError::Simultaneous));
+    assert_eq!(status(b"snot_allowed"), Err(HandshakeError::NotAllowed));
+    assert_eq!(status(b"snamed:"), Err(HandshakeError::UnexpectedStatus));
+    assert_eq!(status(b"ok"), Err(HandshakeError::Malformed("status")));
+    assert_eq!(status(b""), Err(HandshakeError::Malformed("status")));
+}
+
+#[test]
+fn the_answer_to_alive_decides() {
+    let (_, name) = dial(&identity("a@h", "c"), "b@h".into());
+    let named = receive_name(&name).unwrap();
+    assert_eq!(named.receive_alive(alive_reply(true)), Ok(()));
+    assert_eq!(
+        named.receive_alive(alive_reply(false)),
+        Err(HandshakeError::AlreadyAlive)
+    );
+    assert!(named.receive_alive(b"sok").is_err());
+}
+
+#[test]
+fn a_version_5_name_is_complemented() {
+    let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
+    let bits = a.flags.bits();
+    let low = u32::try_from(bits & 0xFFFF_FFFF).unwrap();
+    let high = u32::try_from(bits >> 32).unwrap();
+    let name = [&b"n"[..], &5u16.to_be_bytes(), &low.to_be_bytes(), b"a@h"].concat();
+    let named = receive_name(&name).unwrap();
+    assert_eq!(named.check_flags(), Ok(()));
+    let (reply, packet) = named.challenge(&b, 9);
+    assert_eq!(packet.first(), Some(&b'N'));
+    let complement = [&b"c"[..], &high.to_be_bytes(), &77u32.to_be_bytes()].concat();
+    let ReplyReceived::Complemented(reply) = reply.receive(&complement, &b).unwrap() else {
+        panic!("the complement is not the reply")
+    };
+    let proof = [&b"r"[..], &3u32.to_be_bytes(), &a.cookie.digest(9)].concat();
+    let ReplyReceived::Done(peer, ack) = reply.receive(&proof, &b).unwrap() else {
+        panic!("not done")
+    };
+    assert_eq!((&*peer.name, peer.creation), ("a@h", 77));
+    assert_eq!(ack.get(1..), Some(&b.cookie.digest(3)[..]));
+}
+
+#[test]
+fn a_peer_without_the_mandatory_flags_is_refused() {
+    let mut old = identity("a@h", "c");
+    old.flags = Flags::EXTENDED_REFERENCES;
+    let named = receive_name(&name_message(&old, None)).unwrap();
+    assert!(matches!(named.check_flags(), Err(HandshakeError::FlagsMissing(bits)) if bits != 0));
+    let (status, _) = dial(&identity("b@h", "c"), "a@h".into());
+    let challenge = proceed(status.receive(b"sok").unwrap());
+    let refused = challenge.receive(&name_message(&old, Some(1)), &identity("b@h", "c"), 2);
+    assert!(matches!(refused, Err(HandshakeError::FlagsMissing(_))));
+}
+
+#[test]
+fn names_are_bounded_and_of_the_right_form() {
+    let named = |name: &str| receive_name(&name_message(&identity(name, "c"), None)).map(|n| n.name().to_string());
+    assert_eq!(named("a@h"), Ok("a@h".into()));
+    let longest = format!("{}@h", "a".repeat(limits::NODE_NAME - 2));
+    assert_eq!(named(&longest), Ok(longest.clone()));
+    let too_long = format!("{longest}x");
+    for bad in ["", "a", "@h", "a@", "a@h@i", too_long.as_str()] {
+        assert_eq!(named(bad), Err(HandshakeError::BadName), "{bad}");
+    }
+    assert_eq!(
+        receive_name(&[b'N', 0]).map(|_| ()),
+        Err(HandshakeError::Malformed("name"))
+    );
+}
+
+#[test]
+fn every_truncation_is_malformed_and_none_panics() {
+    let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
+    let name = name_message(&a, None);
+    for cut in 0..name.len() {
+        assert!(receive_name(&name[..cut]).is_err());
+    }
+    let challenge = name_message(&b, Some(1));
+    for cut in 0..challenge.len() {
+        let awaited = proceed(dial(&a, "b@h".into()).0.receive(b"sok").unwrap());
+        assert!(awaited.receive(&challenge[..cut], &a, 2).is_err());
+    }
+    let proof = [&b"r"[..], &3u32.to_be_bytes(), &a.cookie.digest(9)].concat();
+    for cut in 0..proof.len() {
+        let (reply, _) = receive_name(&name).unwrap().challenge(&b, 9);
+        assert!(reply.receive(&proof[..cut], &b).is_err());
+    }
+}
