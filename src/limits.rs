@@ -22,10 +22,37 @@ pub const NODE_NAME: usize = 255;
 /// Time for a whole handshake, as `net_setuptime` of an Erlang node.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
 
+/// Bytes that may wait for one peer before its connection is given up: it holds one message of the largest size.
+/// Crossed by `dist::link::tests::a_peer_that_reads_nothing_fills_a_bounded_queue`.
+pub const LINK_QUEUE: usize = FRAME;
+
+/// Time to write what is queued when we close a connection.
+pub const LINK_FLUSH: Duration = Duration::from_millis(300);
+
+/// Room made for one read from a connection, in bytes.
+pub const READ_CHUNK: usize = 64 * 1024;
+
+/// Handshakes that may be unfinished at once; the oldest gives way.
+/// Crossed by `node::accept::tests::the_oldest_unfinished_handshake_gives_way`.
+pub const HANDSHAKES: usize = 64;
+
+/// Connections to peers at once. Crossed by `node::machine::tests`.
+pub const PEERS: usize = 4096;
+
+/// Batches of messages that wait for the node's task.
+pub const NODE_INBOX: usize = 256;
+
 // ---- EPMD -----------------------------------------------------------------------------------
 
-/// Time for one exchange with an EPMD.
+/// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.
 pub const EPMD_TIME: Duration = Duration::from_secs(2);
+
+/// Most bytes read of an EPMD's answer: some 10,000 names. Crossed by
+/// `epmd::client::tests::an_endless_answer_is_cut`.
+pub const EPMD_ANSWER: u64 = 1024 * 1024;
+
+/// Time in which an EPMD should have noticed that we gave a name back.
+pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 
 // ---- Registry, store and layout -------------------------------------------------------------
 

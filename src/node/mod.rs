@@ -1,1 +1,20 @@
-//! (being built)
+//! Our BEAM node: peers, processes, monitors, links, process groups and the services that every Erlang node expects
+//! of another.
+//!
+//! ```text
+//! accept, dial -> dist::link -> task -> machine -> services::{gen, pg, global, net_kernel, rpc}
+//! handle -----------------------^  ^-- the only owner of the state; runs the machine's effects
+//! ```
+//!
+//! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The room knows
+//! nothing of plugins: whoever wants a process in a group asks for it through [`handle::Handle`] and learns what
+//! happened from the [`view::View`], which is replaced as a whole at each change.
+
+pub mod accept;
+pub mod dial;
+pub mod handle;
+pub mod machine;
+pub mod process;
+pub mod services;
+pub mod task;
+pub mod view;

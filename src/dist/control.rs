@@ -1,0 +1,439 @@
+//! Control messages: what a frame of an established connection says ("Protocol between Connected Nodes" in OTP's erts
+//! documentation, `dist.h` and `dist.c` in erts).
+//!
+//! A frame is pass-through: `112`, the control tuple, and for some operations a payload, each of the two with its own
+//! version byte. Both are decoded apart, so that a request whose payload can't be read can still be answered. Variants
+//! of an operation that differ only in where a reason stands or in a trace token are one value here.
+
+use bytes::{Bytes, BytesMut};
+
+use super::flags::Flags;
+use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Writer};
+
+/// The first byte of a frame without distribution header.
+const PASS_THROUGH: u8 = 112;
+
+/// A process, by pid or by registered name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Proc {
+    /// By pid.
+    Pid(Pid),
+    /// By registered name.
+    Name(Atom),
+}
+
+/// One signal between processes of two nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// `LINK` 1.
+    Link {
+        /// The process that links.
+        from: Pid,
+        /// Ours.
+        to: Pid,
+    },
+    /// `UNLINK_ID` 35, or `UNLINK` 4 of a node that doesn't know it (then without `id`, and nothing is acknowledged).
+    Unlink {
+        /// To be echoed in the acknowledgement.
+        id: Option<u64>,
+        /// The process that unlinks.
+        from: Pid,
+        /// The other end.
+        to: Pid,
+    },
+    /// `UNLINK_ID_ACK` 36.
+    UnlinkAck {
+        /// As in the request.
+        id: u64,
+        /// Who acknowledges.
+        from: Pid,
+        /// Who asked.
+        to: Pid,
+    },
+    /// `SEND` 2, `SEND_SENDER` 22 and their `_TT`; a message follows as payload.
+    Send {
+        /// The sender, where it is told.
+        from: Option<Pid>,
+        /// The receiver.
+        to: Pid,
+    },
+    /// `REG_SEND` 6 and `_TT` 16; a message follows as payload.
+    SendName {
+        /// The sender.
+        from: Pid,
+        /// Registered name of the receiver.
+        to: Atom,
+    },
+    /// `ALIAS_SEND` 33 and `_TT` 34; a message follows as payload.
+    SendAlias {
+        /// The sender.
+        from: Pid,
+        /// The alias of the receiver.
+        to: Reference,
+    },
+    /// `EXIT` 3, `PAYLOAD_EXIT` 24 and their `_TT`: a linked process ended.
+    Exit {
+        /// Which.
+        from: Pid,
+        /// To whom it was linked.
+        to: Pid,
+        /// Its exit reason.
+        reason: Raw,
+    },
+    /// `EXIT2` 8, `PAYLOAD_EXIT2` 26 and their `_TT`: somebody called `exit(Pid, Reason)`.
+    Exit2 {
+        /// Who.
+        from: Pid,
+        /// On whom.
+        to: Pid,
+        /// The reason given.
+        reason: Raw,
+    },
+    /// `MONITOR_P` 19.
+    Monitor {
+        /// The process that wants to be told.
+        from: Pid,
+        /// Of whose end.
+        to: Proc,
+        /// The monitor.
+        reference: Reference,
+    },
+    /// `DEMONITOR_P` 20.
+    Demonitor {
+        /// Who monitored.
+        from: Pid,
+        /// Whom.
+        to: Proc,
+        /// The monitor.
+        reference: Reference,
+    },
+    /// `MONITOR_P_EXIT` 21 and `PAYLOAD_MONITOR_P_EXIT` 28.
+    MonitorExit {
+        /// Who ended.
+        from: Proc,
+        /// Who monitored it.
+        to: Pid,
+        /// The monitor.
+        reference: Reference,
+        /// Its exit reason.
+        reason: Raw,
+    },
+    /// `SPAWN_REQUEST` 29 and `_TT` 30; the list of arguments follows as payload.
+    SpawnRequest {
+        /// To be echoed in the reply; with the option `monitor` also the monitor.
+        request: Reference,
+        /// Who asks.
+        from: Pid,
+        /// The group leader of the new process.
+        group_leader: Pid,
+        /// Module.
+        module: Atom,
+        /// Function.
+        function: Atom,
+        /// Number of arguments.
+        arity: u8,
+        /// Options, a list.
+        options: Raw,
+    },
+    /// `SPAWN_REPLY` 31 and `_TT` 32.
+    SpawnReply {
+        /// As in the request.
+        request: Reference,
+        /// Who asked.
+        to: Pid,
+        /// 1: a link, 2: a monitor was made.
+        flags: u32,
+        /// The pid, or an atom that says why not.
+        result: Result<Pid, Atom>,
+    },
+    /// An operation that asks nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
+    Ignored(i64),
+}
+
+/// A frame that can't be taken: the peer's fault, and the connection ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// Distribution headers and fragments were not negotiated.
+    #[error("the peer sent a frame of type {0} where only pass-through frames were agreed")]
+    NotPassThrough(u8),
+    /// The control tuple is no term, or its fields have other types than its operation has.
+    #[error("the peer sent a malformed control message: {0}")]
+    Malformed(#[from] DecodeError),
+    /// No such operation, or another number of fields than it has.
+    #[error("the peer sent control message {operation} with {arity} fields, which is none")]
+    Unknown {
+        /// First element of the tuple.
+        operation: i64,
+        /// Size of the tuple.
+        arity: u32,
+    },
+    /// A payload where none belongs, or none where one does.
+    #[error("the peer sent control message {0} {1} a payload")]
+    Payload(i64, &'static str),
+}
+
+/// Takes a frame apart: the control message, and the undecoded payload (with its version byte) where there is one.
+///
+/// # Errors
+/// See [`ControlError`]. A payload is not looked into, except for the reason of an exit, which it carries.
+pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<(Control, Option<Bytes>), ControlError> {
+    match frame.first() {
+        Some(&PASS_THROUGH) => {}
+        other => return Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
+    }
+    let control_and_payload = frame.slice(1..);
+    let mut r = Reader::with_version(&control_and_payload, atoms)?;
+    let arity = r.tuple()?;
+    let operation = r.integer()?;
+    let signal = Signal::of(operation, arity)?;
+    let control = signal.read(&mut r)?;
+    let rest = r.remaining();
+    let payload = (!rest.is_empty()).then_some(rest);
+    let takes_payload = matches!(
+        control,
+        Partial::Whole(
+            Control::Send { .. } | Control::SendName { .. } | Control::SendAlias { .. } | Control::SpawnRequest { .. }
+        ) | Partial::WantsReason(_)
+    );
+    match (control, payload) {
+        (_, None) if takes_payload => Err(ControlError::Payload(operation, "without")),
+        (Partial::Whole(_), Some(_)) if !takes_payload => Err(ControlError::Payload(operation, "with")),
+        (Partial::Whole(control), payload) => Ok((control, payload)),
+        (Partial::WantsReason(with_reason), payload) => {
+            let payload = payload.unwrap_or_default();
+            let mut r = Reader::with_version(&payload, atoms)?;
+            let reason = r.raw()?;
+            r.finish()?;
+            Ok((with_reason.with(reason), None))
+        }
+    }
+}
+
+/// A signal whose reason travels as payload.
+enum WithReason {
+    Exit { from: Pid, to: Pid },
+    Exit2 { from: Pid, to: Pid },
+    MonitorExit { from: Proc, to: Pid, reference: Reference },
+}
+
+impl WithReason {
+    fn with(self, reason: Raw) -> Control {
+        match self {
+            Self::Exit { from, to } => Control::Exit { from, to, reason },
+            Self::Exit2 { from, to } => Control::Exit2 { from, to, reason },
+            Self::MonitorExit { from, to, reference } => Control::MonitorExit { from, to, reference, reason },
+        }
+    }
+}
+
+enum Partial {
+    Whole(Control),
+    WantsReason(WithReason),
+}
+
+/// An operation and its number of fields, known to belong together.
+struct Signal {
+    operation: i64,
+    /// Whether a trace token stands among the fields.
+    traced: bool,
+}
+
+impl Signal {
+    fn of(operation: i64, arity: u32) -> Result<Self, ControlError> {
+        let traced = matches!(operation, 12 | 13 | 16 | 18 | 23 | 25 | 27 | 30 | 32 | 34);
+        let expected = match operation {
+            1 | 2 | 4 | 5 | 7 | 22 | 24 | 26 | 33 => 3,
+            3 | 6 | 8 | 12 | 19 | 20 | 23 | 25 | 27 | 28 | 34 | 35 | 36 => 4,
+            13 | 16 | 18 | 21 | 31 => 5,
+            29 | 32 => 6,
+            30 => 7,
+            _ => return Err(ControlError::Unknown { operation, arity }),
+        };
+        // NODE_LINK {5} is a tuple of one.
+        if arity == expected || (operation == 5 && arity == 1) {
+            Ok(Self { operation, traced })
+        } else {
+            Err(ControlError::Unknown { operation, arity })
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>) -> Result<Partial, DecodeError> {
+        use Partial::{WantsReason, Whole};
+        Ok(match self.operation {
+            1 => Whole(Control::Link { from: r.pid()?, to: r.pid()? }),
+            4 => Whole(Control::Unlink { id: None, from: r.pid()?, to: r.pid()? }),
+            35 => Whole(Control::Unlink { id: Some(r.unsigned()?), from: r.pid()?, to: r.pid()? }),
+            36 => Whole(Control::UnlinkAck { id: r.unsigned()?, from: r.pid()?, to: r.pid()? }),
+            2 | 12 => {
+                r.raw()?; // an unused field, or the cookie of long ago
+                let to = r.pid()?;
+                self.token(r)?;
+                Whole(Control::Send { from: None, to })
+            }
+            22 | 23 => {
+                let (from, to) = (r.pid()?, r.pid()?);
+                self.token(r)?;
+                Whole(Control::Send { from: Some(from), to })
+            }
+            6 | 16 => {
+                let from = r.pid()?;
+                r.raw()?; // likewise
+                let to = r.atom()?;
+                self.token(r)?;
+                Whole(Control::SendName { from, to })
+            }
+            33 | 34 => {
+                let (from, to) = (r.pid()?, r.reference()?);
+                self.token(r)?;
+                Whole(Control::SendAlias { from, to })
+            }
+            3 | 13 => {
+                let (from, to) = (r.pid()?, r.pid()?);
+                self.token(r)?;
+                Whole(Control::Exit { from, to, reason: r.raw()? })
+            }
+            8 | 18 => {
+                let (from, to) = (r.pid()?, r.pid()?);
+                self.token(r)?;
+                Whole(Control::Exit2 { from, to, reason: r.raw()? })
+            }
+            24 | 25 => {
+                let (from, to) = (r.pid()?, r.pid()?);
+                self.token(r)?;
+                WantsReason(WithReason::Exit { from, to })
+            }
+            26 | 27 => {
+                let (from, to) = (r.pid()?, r.pid()?);
+                self.token(r)?;
+                WantsReason(WithReason::Exit2 { from, to })
+            }
+            19 => Whole(Control::Monitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
+            20 => Whole(Control::Demonitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
+            21 => Whole(Control::MonitorExit {
+                from: proc(r)?,
+                to: r.pid()?,
+                reference: r.reference()?,
+                reason: r.raw()?,
+            }),
+            28 => {
+                WantsReason(WithReason::MonitorExit { from: proc(r)?, to: r.pid()?, reference: r.reference()? })
+            }
+            29 | 30 => Whole(self.spawn_request(r)?),
+            31 | 32 => Whole(self.spawn_reply(r)?),
+            // Only 5 and 7 are left, see `Signal::of`: their fields don't matter.
+            other => {
+                while !r.is_empty() {
+                    r.raw()?;
+                }
+                Whole(Control::Ignored(other))
+            }
+        })
+    }
+
+    fn token(&self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        if self.traced {
+            r.raw()?;
+        }
+        Ok(())
+    }
+
+    fn spawn_request(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {
+        let (request, from, group_leader) = (r.reference()?, r.pid()?, r.pid()?);
+        r.expect_tuple(3)?;
+        let (module, function) = (r.atom()?, r.atom()?);
+        let arity = u8::try_from(r.integer()?).map_err(|_| DecodeError::Range)?;
+        let options = r.raw()?;
+        self.token(r)?;
+        Ok(Control::SpawnRequest { request, from, group_leader, module, function, arity, options })
+    }
+
+    fn spawn_reply(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {
+        let (request, to) = (r.reference()?, r.pid()?);
+        let flags = u32::try_from(r.integer()?).map_err(|_| DecodeError::Range)?;
+        let result = if r.is_atom() { Err(r.atom()?) } else { Ok(r.pid()?) };
+        self.token(r)?;
+        Ok(Control::SpawnReply { request, to, flags, result })
+    }
+}
+
+fn proc(r: &mut Reader<'_>) -> Result<Proc, DecodeError> {
+    if r.is_atom() { Ok(Proc::Name(r.atom()?)) } else { Ok(Proc::Pid(r.pid()?)) }
+}
+
+/// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
+/// request. `flags` are those agreed with the peer: they choose between the old and the new form of a signal.
+pub fn encode(control: &Control, payload: Option<&Raw>, flags: Flags, out: &mut BytesMut) {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
+    let mut w = Writer::new(out);
+    let reason = write_control(control, flags, &mut w);
+    if let Some(payload) = reason.or(payload) {
+        w.version();
+        w.raw(payload);
+    }
+    let length = out.len() - start - 4;
+    // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Writes the control tuple; returns the reason where it is to follow as payload.
+fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> Option<&'c Raw> {
+    let payload_reasons = flags.contains(Flags::EXIT_PAYLOAD);
+    w.version();
+    match control {
+        Control::Link { from, to } => op(w, 1, 3).pid(from).pid(to),
+        Control::Unlink { id: Some(id), from, to } => op(w, 35, 4).unsigned(*id).pid(from).pid(to),
+        Control::Unlink { id: None, from, to } => op(w, 4, 3).pid(from).pid(to),
+        Control::UnlinkAck { id, from, to } => op(w, 36, 4).unsigned(*id).pid(from).pid(to),
+        Control::Send { from: Some(from), to } if flags.contains(Flags::SEND_SENDER) => op(w, 22, 3).pid(from).pid(to),
+        Control::Send { to, .. } => op(w, 2, 3).atom("").pid(to),
+        Control::SendName { from, to } => op(w, 6, 4).pid(from).atom("").atom_of(to),
+        Control::SendAlias { from, to } => op(w, 33, 3).pid(from).reference(to),
+        Control::Exit { from, to, reason } if payload_reasons => {
+            op(w, 24, 3).pid(from).pid(to);
+            return Some(reason);
+        }
+        Control::Exit { from, to, reason } => op(w, 3, 4).pid(from).pid(to).raw(reason),
+        Control::Exit2 { from, to, reason } if payload_reasons => {
+            op(w, 26, 3).pid(from).pid(to);
+            return Some(reason);
+        }
+        Control::Exit2 { from, to, reason } => op(w, 8, 4).pid(from).pid(to).raw(reason),
+        Control::Monitor { from, to, reference } => write_proc(op(w, 19, 4).pid(from), to).reference(reference),
+        Control::Demonitor { from, to, reference } => write_proc(op(w, 20, 4).pid(from), to).reference(reference),
+        Control::MonitorExit { from, to, reference, reason } if payload_reasons => {
+            write_proc(op(w, 28, 4), from).pid(to).reference(reference);
+            return Some(reason);
+        }
+        Control::MonitorExit { from, to, reference, reason } => {
+            write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
+        }
+        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
+            op(w, 29, 6).reference(request).pid(from).pid(group_leader);
+            w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
+        }
+        Control::SpawnReply { request, to, flags, result } => {
+            let w = op(w, 31, 5).reference(request).pid(to).int(i64::from(*flags));
+            match result {
+                Ok(pid) => w.pid(pid),
+                Err(why) => w.atom_of(why),
+            }
+        }
+        Control::Ignored(operation) => op(w, *operation, 1),
+    };
+    None
+}
+
+fn op<'w, 'b>(w: &'w mut Writer<'b>, operation: i64, arity: u32) -> &'w mut Writer<'b> {
+    w.tuple(arity).int(operation)
+}
+
+fn write_proc<'w, 'b>(w: &'w mut Writer<'b>, proc: &Proc) -> &'w mut Writer<'b> {
+    match proc {
+        Proc::Pid(pid) => w.pid(pid),
+        Proc::Name(name) => w.atom_of(name),
+    }
+}

@@ -1,0 +1,368 @@
+//! A connection's sockets and times: the handshake over TCP, then one task a connection that reads, writes and ticks.
+//!
+//! The reader never waits for its own writer: both run side by side in one task. Frames are decoded here, as many as
+//! one read brought, and handed to the owner as one batch. What is to be written arrives in a queue that is bounded in
+//! bytes; it is the owner's business to end a connection whose queue is full, and never to wait for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::control::{self, Control, ControlError};
+use super::framing::{self, Frame, FrameTooLarge};
+use super::handshake::{
+    self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived, alive_reply,
+};
+use crate::etf::Atoms;
+use crate::limits;
+
+/// A connection over which both sides have proved the cookie.
+#[derive(Debug)]
+pub struct Connection {
+    /// Who is at the other end.
+    pub peer: Established,
+    stream: TcpStream,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The peer broke off where it checks our cookie: it has another one.
+    #[error("the peer closed the connection on our proof: it has another cookie")]
+    ProofRefused,
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The peer closed the connection, or it broke.
+    #[error("the connection ended in the handshake: {0}")]
+    Io(#[from] io::Error),
+    /// A packet larger than [`limits::HANDSHAKE_PACKET`].
+    #[error("the peer sent a handshake packet of {0} bytes")]
+    PacketTooLarge(usize),
+    /// It took longer than [`limits::HANDSHAKE_TIME`].
+    #[error("the handshake was not finished in time")]
+    TimedOut,
+    /// The system has no random numbers for us.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
+    let length = u16::try_from(packet.len()).map_err(|_| SetupError::PacketTooLarge(packet.len()))?;
+    stream.write_all(&[&length.to_be_bytes(), packet].concat()).await?;
+    Ok(())
+}
+
+async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
+    let length = usize::from(stream.read_u16().await?);
+    if length > limits::HANDSHAKE_PACKET {
+        return Err(SetupError::PacketTooLarge(length));
+    }
+    let mut packet = vec![0; length];
+    stream.read_exact(&mut packet).await?;
+    Ok(packet)
+}
+
+fn challenge() -> Result<u32, SetupError> {
+    getrandom::u32().map_err(SetupError::Random)
+}
+
+/// Shakes hands over `stream` with the node `dialled`. `go_on` is asked whether we still want the connection if the
+/// peer says that it holds an older one from us.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn dial(
+    mut stream: TcpStream,
+    local: &Identity,
+    dialled: Arc<str>,
+    go_on: impl AsyncFnOnce() -> bool,
+) -> Result<Connection, SetupError> {
+    let shake = async {
+        stream.set_nodelay(true)?;
+        let (status, packet) = handshake::dial(local, dialled);
+        send(&mut stream, &packet).await?;
+        let awaited = match status.receive(&receive(&mut stream).await?)? {
+            StatusReceived::Proceed(awaited) => awaited,
+            StatusReceived::Alive(awaited) => {
+                let go_on = go_on().await;
+                send(&mut stream, alive_reply(go_on)).await?;
+                if !go_on {
+                    return Err(HandshakeError::AlreadyAlive.into());
+                }
+                awaited
+            }
+        };
+        let (awaited, packet) = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        send(&mut stream, &packet).await?;
+        // A peer that finds our digest wrong says nothing and closes (`recv_challenge_reply/3`).
+        let ack = receive(&mut stream).await.map_err(|e| match e {
+            SetupError::Io(_) => SetupError::ProofRefused,
+            other => other,
+        })?;
+        Ok(awaited.receive(&ack, local)?)
+    };
+    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
+    Ok(Connection { peer, stream })
+}
+
+/// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn accept(
+    mut stream: TcpStream,
+    local: &Identity,
+    decide: impl AsyncFnOnce(&Arc<str>) -> Status,
+) -> Result<Connection, SetupError> {
+    let shake = async {
+        stream.set_nodelay(true)?;
+        let named = handshake::receive_name(&receive(&mut stream).await?)?;
+        if let Err(e) = named.check_flags() {
+            send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
+            return Err(e.into());
+        }
+        let status = decide(named.name()).await;
+        send(&mut stream, Named::status_packet(status)).await?;
+        match status {
+            Status::Ok | Status::OkSimultaneous => {}
+            Status::Alive => named.receive_alive(&receive(&mut stream).await?)?,
+            Status::Nok => return Err(HandshakeError::Simultaneous.into()),
+            Status::NotAllowed => return Err(HandshakeError::NotAllowed.into()),
+        }
+        let (mut awaited, packet) = named.challenge(local, challenge()?);
+        send(&mut stream, &packet).await?;
+        loop {
+            match awaited.receive(&receive(&mut stream).await?, local)? {
+                ReplyReceived::Complemented(next) => awaited = next,
+                ReplyReceived::Done(peer, packet) => {
+                    send(&mut stream, &packet).await?;
+                    return Ok(peer);
+                }
+            }
+        }
+    };
+    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
+    Ok(Connection { peer, stream })
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The peer closed it: its node ended or disconnected from us.
+    #[error("connection closed by the peer")]
+    ClosedByPeer,
+    /// Nothing came for the whole tick time (`net_tick_timeout`).
+    #[error("no sign of life from the peer for {0:?} (net_tick_timeout)")]
+    TickTimeout(Duration),
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Io(io::ErrorKind),
+    /// The peer broke the protocol.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The peer broke our bound on frames.
+    #[error(transparent)]
+    FrameTooLarge(#[from] FrameTooLarge),
+    /// We ended it.
+    #[error("closed by us")]
+    ByUs,
+}
+
+impl From<io::Error> for CloseReason {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Self::ClosedByPeer
+            }
+            kind => Self::Io(kind),
+        }
+    }
+}
+
+/// What a connection tells its owner.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Control messages in the order of their arrival, each with its undecoded payload.
+    Messages(Vec<(Control, Option<Bytes>)>),
+    /// The connection has ended; nothing follows.
+    Closed(CloseReason),
+}
+
+/// The owner's end of a connection. Dropping it flushes what is queued, within a bounded time, and closes.
+#[derive(Debug)]
+pub struct LinkSender {
+    queue: mpsc::UnboundedSender<Bytes>,
+    queued: Arc<AtomicUsize>,
+    _closing: oneshot::Sender<()>,
+}
+
+/// More than [`limits::LINK_QUEUE`] bytes wait for a peer that doesn't read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer does not read what we send: more than {max} bytes are queued", max = limits::LINK_QUEUE)]
+pub struct QueueFull;
+
+impl LinkSender {
+    /// Queues whole frames.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: the connection should be dropped. (A connection that has ended takes everything in silence; its
+    /// end has been or will be told by [`LinkEvent::Closed`].)
+    pub fn send(&self, frames: Bytes) -> Result<(), QueueFull> {
+        // The bound is in bytes, which a channel's own can't be: so the channel has none, and this count is its bound.
+        // A single batch may be larger than the bound, since one message may be.
+        let before = self.queued.fetch_add(frames.len(), Ordering::Relaxed);
+        if before > limits::LINK_QUEUE {
+            return Err(QueueFull);
+        }
+        let _ = self.queue.send(frames);
+        Ok(())
+    }
+}
+
+/// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own type by `wrap`; the
+/// bound of `inbox` is what holds a peer back that sends faster than we work.
+pub fn start<T: Send + 'static>(
+    connection: Connection,
+    tick_time: Duration,
+    inbox: mpsc::Sender<T>,
+    wrap: impl Fn(LinkEvent) -> T + Send + 'static,
+) -> LinkSender {
+    let (queue, queue_end) = mpsc::unbounded_channel();
+    let (closing, closed) = oneshot::channel();
+    let queued = Arc::new(AtomicUsize::new(0));
+    let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
+    let tick_arrived = Arc::new(Notify::new());
+    let (read, write) = connection.stream.into_split();
+    let mut reader =
+        Reader { socket: read, buffer: BytesMut::new(), atoms: Atoms::new(), tick_time, tick_arrived: tick_arrived.clone() };
+    let mut writer =
+        Writer { socket: write, queue: queue_end, queued, unwritten: Bytes::new(), tick_every: tick_time / 4, tick_arrived };
+    tokio::spawn(async move {
+        let reason = tokio::select! {
+            reason = reader.run(&inbox, &wrap) => reason,
+            reason = writer.run() => reason,
+            _ = closed => {
+                let _ = timeout(limits::LINK_FLUSH, writer.drain()).await;
+                CloseReason::ByUs
+            }
+        };
+        let _ = inbox.send(wrap(LinkEvent::Closed(reason))).await;
+    });
+    sender
+}
+
+struct Reader {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+    atoms: Atoms,
+    tick_time: Duration,
+    tick_arrived: Arc<Notify>,
+}
+
+impl Reader {
+    async fn run<T>(&mut self, inbox: &mpsc::Sender<T>, wrap: &impl Fn(LinkEvent) -> T) -> CloseReason {
+        loop {
+            self.buffer.reserve(limits::READ_CHUNK);
+            match timeout(self.tick_time, self.socket.read_buf(&mut self.buffer)).await {
+                Err(_) => return CloseReason::TickTimeout(self.tick_time),
+                Ok(Err(e)) => return e.into(),
+                Ok(Ok(0)) => return CloseReason::ClosedByPeer,
+                Ok(Ok(_)) => {}
+            }
+            let mut batch = Vec::new();
+            let end = self.decode(&mut batch);
+            if !batch.is_empty() && inbox.send(wrap(LinkEvent::Messages(batch))).await.is_err() {
+                return CloseReason::ByUs;
+            }
+            if let Err(reason) = end {
+                return reason;
+            }
+        }
+    }
+
+    fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<(), CloseReason> {
+        while let Some(frame) = framing::next(&mut self.buffer)? {
+            match frame {
+                Frame::Tick => self.tick_arrived.notify_one(),
+                Frame::Message(frame) => batch.extend(control::decode(&frame, &mut self.atoms)?),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Writer {
+    socket: OwnedWriteHalf,
+    queue: mpsc::UnboundedReceiver<Bytes>,
+    queued: Arc<AtomicUsize>,
+    /// What of a batch is not written yet. It lives here and not in a future, so that a cut-off write can go on.
+    unwritten: Bytes,
+    tick_every: Duration,
+    tick_arrived: Arc<Notify>,
+}
+
+impl Writer {
+    async fn run(&mut self) -> CloseReason {
+        const TICK: Bytes = Bytes::from_static(&[0; 4]);
+        let mut last_written = Instant::now();
+        let mut written_since_tick = false;
+        loop {
+            let tick = tokio::select! {
+                frames = self.queue.recv() => match frames {
+                    Some(frames) => {
+                        self.unwritten = frames;
+                        false
+                    }
+                    // The other select arm of the task sees the same and drains.
+                    None => std::future::pending().await,
+                },
+                () = self.tick_arrived.notified() => {
+                    // A peer with a shorter tick time than ours would drop us if we followed our own alone.
+                    !std::mem::take(&mut written_since_tick)
+                }
+                () = tokio::time::sleep_until(last_written + self.tick_every) => true,
+            };
+            if tick {
+                self.unwritten = TICK;
+                self.queued.fetch_add(TICK.len(), Ordering::Relaxed);
+            }
+            if !self.unwritten.is_empty() {
+                if let Err(e) = self.write().await {
+                    return e.into();
+                }
+                last_written = Instant::now();
+                written_since_tick |= !tick;
+            }
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        while self.unwritten.has_remaining() {
+            let n = self.socket.write(&self.unwritten).await?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.unwritten.advance(n);
+            self.queued.fetch_sub(n, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> io::Result<()> {
+        self.write().await?;
+        while let Some(frames) = self.queue.recv().await {
+            self.unwritten = frames;
+            self.write().await?;
+        }
+        self.socket.shutdown().await
+    }
+}

@@ -1,0 +1,111 @@
+//! The distribution port: takes connections and shakes hands, a bounded number at once.
+//!
+//! Whoever can reach the port can begin a handshake without knowing anything, so an unfinished one must cost little: when
+//! [`limits::HANDSHAKES`] are under way, the oldest gives way to the newest.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::dist::handshake::{Identity, Status};
+use crate::dist::link;
+use crate::limits;
+use crate::node::task::Event;
+
+/// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
+pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
+    let mut unfinished: VecDeque<JoinHandle<()>> = VecDeque::new();
+    let mut log = LogLimit::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                unfinished.retain(|task| !task.is_finished());
+                if unfinished.len() >= limits::HANDSHAKES
+                    && let Some(oldest) = unfinished.pop_front()
+                {
+                    oldest.abort();
+                    log.warn(|| format!("{} handshakes are unfinished: the oldest gives way", limits::HANDSHAKES));
+                }
+                unfinished.push_back(tokio::spawn(shake(stream, from, local.clone(), inbox.clone())));
+            }
+            // Out of file descriptors, or the peer was gone at once: neither ends the listener.
+            Err(e) => {
+                log.warn(|| format!("the distribution port can't take a connection: {e}"));
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+        if inbox.is_closed() {
+            return;
+        }
+    }
+}
+
+async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
+    let decide = async |name: &Arc<str>| {
+        let (answer, status) = oneshot::channel();
+        let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
+        match asked {
+            Ok(()) => status.await.unwrap_or(Status::NotAllowed),
+            Err(_) => Status::NotAllowed,
+        }
+    };
+    match link::accept(stream, &local, decide).await {
+        Ok(connection) => {
+            let _ = inbox.send(Event::Connected(connection)).await;
+        }
+        // At a level that is off by default: anybody who reaches the port can cause it.
+        Err(e) => debug!(%from, "a handshake was not completed: {e}"),
+    }
+}
+
+/// Lets one line a second through, so that a peer can't fill the log.
+#[derive(Default)]
+struct LogLimit {
+    last: Option<Instant>,
+}
+
+impl LogLimit {
+    fn warn(&mut self, line: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+            self.last = Some(now);
+            warn!("{}", line());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::cookie::Cookie;
+    use crate::dist::flags;
+
+    #[tokio::test]
+    async fn the_oldest_unfinished_handshake_gives_way() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let local = Identity { name: "a@h".into(), creation: 1, flags: flags::ours(false), cookie: Cookie::new("c") };
+        let (inbox, _events) = mpsc::channel(8);
+        let server = tokio::spawn(run(listener, Arc::new(local), inbox));
+        let mut silent = Vec::new();
+        for _ in 0..=limits::HANDSHAKES {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // The first is closed by the last, well before the time limit of a handshake; the second stays open.
+        let mut byte = [0];
+        let read = tokio::time::timeout(limits::HANDSHAKE_TIME / 2, silent[0].read(&mut byte)).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "the oldest is closed: {read:?}");
+        assert!(silent[1].try_read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+        server.abort();
+    }
+}

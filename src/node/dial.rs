@@ -1,0 +1,237 @@
+//! Reaching another node: its host's address, its port from that host's EPMD, TCP, the handshake.
+//!
+//! Answering a challenge proves our cookie to whoever gets us to dial: the answer could be relayed. So on this host, where
+//! any user can register any name with EPMD, nothing is sent before the owner of the listening socket is known to be one
+//! of those that we mean to talk to.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::dist::handshake::{HandshakeError, Identity};
+use crate::dist::link::{self, Connection, SetupError};
+use crate::epmd::client as epmd;
+use crate::limits;
+
+/// What dialling depends on, beside the node's name.
+#[derive(Debug, Clone)]
+pub struct Dialling {
+    /// The port of every host's EPMD.
+    pub epmd_port: u16,
+    /// Where a peer is tried that its host's EPMD doesn't know.
+    pub default_port: Option<u16>,
+    /// The host parts that mean this host.
+    pub this_host: BTreeSet<String>,
+    /// Whose sockets may listen behind the names of this host.
+    pub allowed_uids: BTreeSet<u32>,
+}
+
+/// Why a node was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Its name has no host part.
+    #[error("{0} is no full node name: it must be name@host")]
+    BadName(Arc<str>),
+    /// Its host has no address.
+    #[error("the host {0} could not be resolved: {1}")]
+    HostUnresolved(String, io::Error),
+    /// Its host's EPMD doesn't answer.
+    #[error(transparent)]
+    Epmd(#[from] epmd::Error),
+    /// Its host's EPMD doesn't know it.
+    #[error("no node of that name is registered with the EPMD of its host")]
+    NotRegistered,
+    /// Nothing listens on its port.
+    #[error("the port at {0} refused the connection: {1}")]
+    Refused(SocketAddr, io::Error),
+    /// No answer from its port.
+    #[error("the port at {0} did not answer in time")]
+    TcpTimedOut(SocketAddr),
+    /// Somebody else's process listens behind the name, or whose it is can't be told.
+    #[error("the port at {address} belongs to {}, who is not among the allowed users", match .owner {
+        Some(uid) => format!("uid {uid}"),
+        None => "an unknown user".to_owned(),
+    })]
+    ForeignOwner {
+        /// The port.
+        address: SocketAddr,
+        /// Its owner.
+        owner: Option<u32>,
+    },
+    /// The handshake failed.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}
+
+impl DialError {
+    /// The stable code of the failure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadName(_) => "bad_name",
+            Self::HostUnresolved(..) => "host_unresolved",
+            Self::Epmd(_) => "epmd_unreachable",
+            Self::NotRegistered => "not_registered",
+            Self::Refused(..) => "tcp_refused",
+            Self::TcpTimedOut(_) => "tcp_timeout",
+            Self::ForeignOwner { .. } => "foreign_owner",
+            Self::Setup(SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch)) => {
+                "cookie_mismatch"
+            }
+            Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(_))) => "name_mismatch",
+            Self::Setup(SetupError::Handshake(HandshakeError::FlagsMissing(_))) => "flags_missing",
+            Self::Setup(SetupError::Handshake(HandshakeError::NotAllowed)) => "not_allowed",
+            Self::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive)) => "already_alive",
+            Self::Setup(SetupError::Handshake(HandshakeError::Simultaneous)) => "simultaneous",
+            Self::Setup(_) => "handshake_failed",
+        }
+    }
+
+    /// The name that the node gave instead of the one it was dialled by.
+    #[must_use]
+    pub fn calls_itself(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(name))) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl Dialling {
+    /// Whether a node of this full name would be on this host.
+    #[must_use]
+    pub fn is_here(&self, name: &str) -> bool {
+        name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
+    }
+
+    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`link::dial`] says.
+    ///
+    /// # Errors
+    /// See [`DialError`]; where the host has several addresses, of the last that was tried.
+    pub async fn dial(
+        &self,
+        name: Arc<str>,
+        local: &Identity,
+        go_on: impl AsyncFnOnce() -> bool,
+    ) -> Result<Connection, DialError> {
+        let Some((short, host)) = name.split_once('@') else { return Err(DialError::BadName(name)) };
+        let here = self.this_host.contains(host);
+        let addresses = self.resolve(host, here).await?;
+        let mut last = DialError::NotRegistered;
+        for address in addresses {
+            match self.reach(address, short, here).await {
+                Ok(stream) => return Ok(link::dial(stream, local, name.clone(), go_on).await?),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
+        // This host is tried over loopback first: its own name need not resolve anywhere.
+        let mut addresses = if here { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
+        match timeout(limits::RESOLVE_TIME, lookup_host((host, 0))).await {
+            Ok(Ok(found)) => {
+                for address in found.take(limits::ADDRESSES) {
+                    if !addresses.contains(&address.ip()) {
+                        addresses.push(address.ip());
+                    }
+                }
+            }
+            _ if here => {}
+            Ok(Err(e)) => return Err(DialError::HostUnresolved(host.to_owned(), e)),
+            Err(_) => return Err(DialError::HostUnresolved(host.to_owned(), io::ErrorKind::TimedOut.into())),
+        }
+        Ok(addresses)
+    }
+
+    /// A TCP connection to the node, over which nothing has been sent.
+    async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<TcpStream, DialError> {
+        let asked = epmd::port(SocketAddr::new(ip, self.epmd_port), short_name).await;
+        let port = match (asked, self.default_port) {
+            (Ok(Some(port)), _) | (Ok(None) | Err(_), Some(port)) => port,
+            (Ok(None), None) => return Err(DialError::NotRegistered),
+            (Err(e), None) => return Err(e.into()),
+        };
+        let address = SocketAddr::new(ip, port);
+        let stream = match timeout(limits::CONNECT_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return Err(DialError::Refused(address, e)),
+            Err(_) => return Err(DialError::TcpTimedOut(address)),
+        };
+        if here {
+            // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our
+            // uid, to root, or to HECATE_ALLOWED_UIDS". Asked after connecting, so that it is about this connection.
+            self.check_owner(address).await?;
+        }
+        Ok(stream)
+    }
+
+    async fn check_owner(&self, address: SocketAddr) -> Result<(), DialError> {
+        let tables = tokio::task::spawn_blocking(|| {
+            ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|p| std::fs::read_to_string(p).unwrap_or_default())
+        });
+        let owners: Vec<u32> = match tables.await {
+            Ok(tables) => tables.iter().flat_map(|table| listeners(table, address.port())).collect(),
+            Err(_) => Vec::new(),
+        };
+        match owners.iter().find(|uid| !self.allowed_uids.contains(uid)) {
+            Some(&uid) => Err(DialError::ForeignOwner { address, owner: Some(uid) }),
+            None if owners.is_empty() => Err(DialError::ForeignOwner { address, owner: None }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The owners of all sockets that listen on a port, whatever their address, in the format of `/proc/net/tcp` (proc(5)):
+/// the second column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
+fn listeners(table: &str, port: u16) -> Vec<u32> {
+    let owner = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let (_, local_port) = columns.nth(1)?.rsplit_once(':')?;
+        let state = columns.nth(1)?;
+        let uid = columns.nth(3)?;
+        (state == "0A" && u16::from_str_radix(local_port, 16) == Ok(port)).then(|| uid.parse().ok())?
+    };
+    table.lines().skip(1).filter_map(owner).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000000000000000 100 0 0 10 0
+   1: 00000000:2222 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 100 0 0 10 0
+   2: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
+   3: garbage
+";
+
+    #[test]
+    fn only_listening_sockets_of_the_port_count() {
+        assert_eq!(listeners(TABLE, 0x1111), [1000]);
+        assert_eq!(listeners(TABLE, 0x2222), [0]);
+        assert_eq!(listeners(TABLE, 0x9999), Vec::<u32>::new());
+    }
+
+    #[tokio::test]
+    async fn a_port_of_ours_is_ours_and_not_anybody_elses() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut dialling = Dialling {
+            epmd_port: 0,
+            default_port: None,
+            this_host: BTreeSet::new(),
+            allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
+        };
+        assert!(dialling.check_owner(address).await.is_ok());
+        dialling.allowed_uids = BTreeSet::from([4_000_000_000]);
+        let refused = dialling.check_owner(address).await.unwrap_err();
+        assert_eq!(refused.code(), "foreign_owner");
+    }
+}

@@ -1,0 +1,97 @@
+//! The node as others use it: a cheap handle to the task that owns it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::etf::{Atom, Pid, Raw, Term};
+use crate::node::dial::DialError;
+use crate::node::process::Behaviour;
+use crate::node::services::rpc::{CallError, Function};
+use crate::node::task::Event;
+use crate::node::view::View;
+
+/// The node has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+/// A handle to the node's task. Every request waits for room in the task's bounded queue.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(event(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// What the node looks like now, and at each later change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Connects to a node. Returns when it is connected, has been all along, or could not be.
+    ///
+    /// # Errors
+    /// The inner one says why it could not be reached.
+    pub async fn connect(&self, name: Arc<str>) -> Result<Result<(), DialError>, Stopped> {
+        self.ask(|answer| Event::Connect(name, answer)).await
+    }
+
+    /// A new process, perhaps under a registered name, which joins `groups` in every scope.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn spawn(
+        &self,
+        name: Option<Atom>,
+        behaviour: Box<dyn Behaviour>,
+        groups: Vec<Term>,
+    ) -> Result<Pid, Stopped> {
+        self.ask(|answer| Event::Spawn { name, behaviour, groups, answer }).await
+    }
+
+    /// Ends a process of ours.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn exit(&self, pid: Pid, reason: &'static str) -> Result<(), Stopped> {
+        self.inbox.send(Event::Exit(pid, reason)).await.map_err(|_| Stopped)
+    }
+
+    /// Calls a function on a connected node.
+    ///
+    /// # Errors
+    /// The inner one says why there is no result.
+    pub async fn call(&self, node: Arc<str>, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
+        self.ask(|answer| Event::Call(node, function, Some(answer))).await
+    }
+
+    /// Runs a function on a connected node, if it is still connected; its result is of no interest.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn cast(&self, node: Arc<str>, function: Function) -> Result<(), Stopped> {
+        self.inbox.send(Event::Call(node, function, None)).await.map_err(|_| Stopped)
+    }
+
+    /// Forgets a node that is not connected.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn forget(&self, name: Arc<str>) -> Result<(), Stopped> {
+        self.inbox.send(Event::Forget(name)).await.map_err(|_| Stopped)
+    }
+
+    /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every
+    /// connection is closed, within [`crate::limits::LINK_FLUSH`] or little more.
+    pub async fn stop(&self) {
+        let _ = self.ask(Event::Stop).await;
+    }
+}

@@ -1,0 +1,77 @@
+//! The envelope of `gen_server` calls and casts (`gen.erl`, `gen_server.erl` in OTP's stdlib).
+
+use crate::dist::control::Control;
+use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
+
+/// What a message is to a `gen_server`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// `{'$gen_call', From, Request}`: wants an answer.
+    Call(From, Raw),
+    /// `{'$gen_cast', Request}`: wants none.
+    Cast(Raw),
+    /// Anything else.
+    Info(Raw),
+}
+
+/// Who waits for the answer to a call. The tag is echoed byte for byte: it may be a reference, the improper list
+/// `[alias | Ref]`, or the pair that `gen_server:multi_call` uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct From {
+    /// The process that called.
+    pub pid: Pid,
+    tag: Raw,
+    alias: Option<Reference>,
+}
+
+/// Sorts a message by its envelope. What only resembles one is [`Message::Info`].
+#[must_use]
+pub fn parse(message: Raw, atoms: &mut Atoms) -> Message {
+    match envelope(&message, atoms) {
+        Ok(Some(parsed)) => parsed,
+        _ => Message::Info(message),
+    }
+}
+
+fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeError> {
+    let mut r = Reader::new(message.bytes(), atoms);
+    if r.kind()? != Kind::Tuple {
+        return Ok(None);
+    }
+    match r.tuple()? {
+        2 if r.kind()? == Kind::Atom && r.atom()? == *"$gen_cast" => Ok(Some(Message::Cast(r.raw()?))),
+        3 if r.kind()? == Kind::Atom && r.atom()? == *"$gen_call" => {
+            r.expect_tuple(2)?;
+            let pid = r.pid()?;
+            let tag = r.raw()?;
+            let request = r.raw()?;
+            let alias = alias(&tag, atoms).ok();
+            Ok(Some(Message::Call(From { pid, tag, alias }, request)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The alias in `[alias | Ref]`, or in `[[alias | Ref] | _]`, to which the answer goes (`gen:reply/2`).
+fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
+    let mut r = Reader::new(tag.bytes(), atoms);
+    r.expect_cons()?;
+    if r.kind()? == Kind::List {
+        r.expect_cons()?;
+    }
+    r.expect_atom("alias")?;
+    r.reference()
+}
+
+/// The signal and the message that answer a call to `ours` with `answer`.
+#[must_use]
+pub fn reply(from: &From, ours: &Pid, answer: &Raw) -> (Control, Raw) {
+    let message = Raw::build(|w| {
+        w.tuple(2).raw(&from.tag).raw(answer);
+    });
+    let control = match &from.alias {
+        Some(alias) => Control::SendAlias { from: ours.clone(), to: alias.clone() },
+        None => Control::Send { from: Some(ours.clone()), to: from.pid.clone() },
+    };
+    (control, message)
+}

@@ -1,0 +1,348 @@
+//! The owner of the node's state: takes events, runs the machine, carries out its effects.
+//!
+//! It never waits for a peer. What a batch of events gives to send is collected a connection, handed to the connection's
+//! own task at once, and a connection that can't take it is closed.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, info};
+
+use crate::dist::control;
+use crate::dist::flags::Flags;
+use crate::dist::handshake::{Identity, Status};
+use crate::dist::link::{self, Connection, LinkEvent, LinkSender};
+use crate::etf::{Atom, AtomTooLong, Pid, Raw, Term};
+use crate::limits;
+use crate::node::accept;
+use crate::node::dial::{DialError, Dialling};
+use crate::node::handle::Handle;
+use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Token};
+use crate::node::process::Behaviour;
+use crate::node::services::rpc::{CallError, Function};
+
+/// What the node's task is told.
+pub enum Event {
+    /// Something came over a connection.
+    Link(LinkId, LinkEvent),
+    /// A peer has given its name: which status does it get?
+    Accepting {
+        /// The name.
+        name: Arc<str>,
+        /// Where the status goes.
+        answer: oneshot::Sender<Status>,
+    },
+    /// A peer that we dial still believes in an older connection: do we want the new one?
+    StillWanted(Arc<str>, oneshot::Sender<bool>),
+    /// A handshake is complete.
+    Connected(Connection),
+    /// An attempt to dial has ended, successful or not.
+    Dialled(Arc<str>, Result<Connection, DialError>),
+    /// See [`Handle::connect`].
+    Connect(Arc<str>, oneshot::Sender<Result<(), DialError>>),
+    /// See [`Handle::spawn`].
+    Spawn {
+        /// Registered name.
+        name: Option<Atom>,
+        /// What it does.
+        behaviour: Box<dyn Behaviour>,
+        /// Groups to join.
+        groups: Vec<Term>,
+        /// Where the pid goes.
+        answer: oneshot::Sender<Pid>,
+    },
+    /// See [`Handle::exit`].
+    Exit(Pid, &'static str),
+    /// See [`Handle::call`] and [`Handle::cast`].
+    Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
+    /// See [`Handle::forget`].
+    Forget(Arc<str>),
+    /// See [`Handle::stop`].
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a node is started with.
+pub struct Settings {
+    /// Who we are.
+    pub identity: Identity,
+    /// How other nodes are reached.
+    pub dialling: Dialling,
+    /// Scopes of process groups.
+    pub scopes: Vec<Atom>,
+    /// Groups `{Tag, Binary}` with this tag are shown in the view.
+    pub watched_tag: Atom,
+    /// A peer from which nothing comes for this long is gone.
+    pub tick_time: Duration,
+}
+
+/// Starts the node, which takes connections from `listener`. The task ends after [`Handle::stop`].
+///
+/// # Errors
+/// The node's name has too many characters for an atom.
+pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
+    let name = Atom::new(&settings.identity.name)?;
+    let mut machine = Machine::new(&name, settings.identity.creation, &settings.scopes, &settings.watched_tag);
+    let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
+    let first = machine.take_view().map(Arc::new).unwrap_or_default();
+    let (view_sender, view) = watch::channel(first);
+    let local = Arc::new(settings.identity);
+    let acceptor = tokio::spawn(accept::run(listener, local.clone(), inbox.clone()));
+    let task = Task {
+        machine,
+        local,
+        dialling: Arc::new(settings.dialling),
+        tick_time: settings.tick_time,
+        inbox: inbox.clone(),
+        links: HashMap::new(),
+        open: 0,
+        last_link: 0,
+        last_token: 0,
+        connecting: HashMap::new(),
+        spawning: HashMap::new(),
+        calling: HashMap::new(),
+        view: view_sender,
+        stopping: None,
+    };
+    let running = tokio::spawn(async move {
+        task.run(events).await;
+        acceptor.abort();
+    });
+    Ok((Handle { inbox, view }, running))
+}
+
+/// A connection as the owner holds it.
+struct Link {
+    sender: LinkSender,
+    peer: Arc<str>,
+    flags: Flags,
+    /// Frames of this batch.
+    buffer: BytesMut,
+}
+
+struct Task {
+    machine: Machine,
+    local: Arc<Identity>,
+    dialling: Arc<Dialling>,
+    tick_time: Duration,
+    inbox: mpsc::Sender<Event>,
+    links: HashMap<LinkId, Link>,
+    /// Connections whose tasks have not ended yet.
+    open: usize,
+    last_link: u64,
+    last_token: Token,
+    connecting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), DialError>>>>,
+    spawning: HashMap<Token, oneshot::Sender<Pid>>,
+    calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
+    view: watch::Sender<Arc<crate::node::view::View>>,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl Task {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut effects = Vec::new();
+        loop {
+            let deadline = self.machine.next_deadline();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => {
+                        self.take(event, &mut effects);
+                        // What has come meanwhile goes out in the same writes.
+                        for _ in 0..limits::NODE_BATCH {
+                            let Ok(event) = events.try_recv() else { break };
+                            self.take(event, &mut effects);
+                        }
+                    }
+                    None => return,
+                },
+                () = sleep_until(deadline) => self.machine.handle(now(), Input::Tick, &mut effects),
+            }
+            self.carry_out(&mut effects);
+            if self.open == 0
+                && let Some(stopped) = self.stopping.take()
+            {
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        let input = match event {
+            Event::Link(id, LinkEvent::Messages(batch)) => Input::Messages(id, batch),
+            Event::Link(id, LinkEvent::Closed(reason)) => {
+                self.open -= 1;
+                if let Some(link) = self.links.remove(&id) {
+                    info!(peer = %link.peer, "node down: {reason}");
+                }
+                Input::LinkDown { link: id, reason: reason.to_string() }
+            }
+            Event::Accepting { name, answer } => {
+                let status =
+                    if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
+                let _ = answer.send(status);
+                return;
+            }
+            Event::StillWanted(name, answer) => {
+                let _ = answer.send(self.machine.still_wanted(&name));
+                return;
+            }
+            Event::Connected(connection) => return self.connected(connection, effects),
+            Event::Dialled(name, result) => return self.dialled(name, result, effects),
+            Event::Connect(name, answer) => {
+                self.connecting.entry(name.clone()).or_default().push(answer);
+                Input::Connect(name)
+            }
+            Event::Spawn { name, behaviour, groups, answer } => {
+                let token = self.new_token();
+                self.spawning.insert(token, answer);
+                Input::Spawn { name, behaviour, groups, token }
+            }
+            Event::Exit(pid, reason) => Input::Exit(pid, reason),
+            Event::Call(node, function, answer) => {
+                let token = answer.map(|answer| {
+                    let token = self.new_token();
+                    self.calling.insert(token, answer);
+                    token
+                });
+                Input::Call { node, function, token }
+            }
+            Event::Forget(name) => Input::Forget(name),
+            Event::Stop(answer) => {
+                self.stopping = Some(answer);
+                Input::Stop
+            }
+        };
+        self.machine.handle(now(), input, effects);
+        self.answer_connected(effects);
+    }
+
+    /// Whoever waits for a connection that is there already, without a dial being under way.
+    fn answer_connected(&mut self, effects: &[Effect]) {
+        let machine = &self.machine;
+        let dials = |name: &Arc<str>| effects.iter().any(|effect| matches!(effect, Effect::Dial(n) if n == name));
+        for (_, waiting) in self.connecting.extract_if(|name, _| !dials(name) && !machine.is_dialling(name)) {
+            for answer in waiting {
+                let _ = answer.send(Ok(()));
+            }
+        }
+    }
+
+    fn connected(&mut self, connection: Connection, effects: &mut Vec<Effect>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.last_link += 1;
+        let id = LinkId(self.last_link);
+        let peer = connection.peer.clone();
+        info!(peer = %peer.name, creation = peer.creation, "node up{}", if peer.published { "" } else { " (hidden)" });
+        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| Event::Link(id, event));
+        self.open += 1;
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: BytesMut::new() };
+        self.links.insert(id, link);
+        self.machine.handle(now(), Input::LinkUp { link: id, peer }, effects);
+    }
+
+    fn dialled(&mut self, name: Arc<str>, result: Result<Connection, DialError>, effects: &mut Vec<Effect>) {
+        let waiting = self.connecting.remove(&name).unwrap_or_default();
+        let mut failed = None;
+        match result {
+            Ok(connection) => self.connected(connection, effects),
+            Err(e) => failed = Some(e),
+        }
+        self.machine.handle(now(), Input::DialEnded(name.clone()), effects);
+        let mut failed = failed.inspect(|e| debug!(peer = %name, code = e.code(), "not connected: {e}"));
+        for answer in waiting {
+            // One dial has one error, and one who asked for it: others that joined in meanwhile try again if they care.
+            let _ = answer.send(failed.take().map_or(Ok(()), Err));
+        }
+    }
+
+    fn carry_out(&mut self, effects: &mut Vec<Effect>) {
+        loop {
+            for effect in std::mem::take(effects) {
+                match effect {
+                    Effect::Signal(id, signal, payload) => {
+                        if let Some(link) = self.links.get_mut(&id) {
+                            control::encode(&signal, payload.as_ref(), link.flags, &mut link.buffer);
+                        }
+                    }
+                    Effect::Close(id, reason) => {
+                        self.flush(id, effects);
+                        if let Some(link) = self.links.remove(&id) {
+                            info!(peer = %link.peer, "connection closed: {reason}");
+                        }
+                    }
+                    Effect::Dial(name) => self.dial(name),
+                    Effect::Spawned(token, pid) => {
+                        if let Some(answer) = self.spawning.remove(&token) {
+                            let _ = answer.send(pid);
+                        }
+                    }
+                    Effect::Result(token, result) => {
+                        if let Some(answer) = self.calling.remove(&token) {
+                            let _ = answer.send(result);
+                        }
+                    }
+                }
+            }
+            let ids: Vec<LinkId> =
+                self.links.iter().filter(|(_, link)| !link.buffer.is_empty()).map(|(id, _)| *id).collect();
+            for id in ids {
+                self.flush(id, effects);
+            }
+            // A full queue has closed a connection, which may ask for more.
+            if effects.is_empty() {
+                break;
+            }
+        }
+        if let Some(view) = self.machine.take_view() {
+            self.view.send_replace(Arc::new(view));
+        }
+    }
+
+    fn flush(&mut self, id: LinkId, effects: &mut Vec<Effect>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.buffer.is_empty() {
+            return;
+        }
+        if let Err(full) = link.sender.send(link.buffer.split().freeze()) {
+            info!(peer = %link.peer, "node down: {full}");
+            self.links.remove(&id);
+            self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
+        }
+    }
+
+    fn dial(&self, name: Arc<str>) {
+        let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let go_on = async || {
+                let (answer, answered) = oneshot::channel();
+                inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)
+            };
+            let result = dialling.dial(name.clone(), &local, go_on).await;
+            let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
+        });
+    }
+
+    fn new_token(&mut self) -> Token {
+        self.last_token += 1;
+        self.last_token
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: SystemTime::now() }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}

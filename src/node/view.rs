@@ -1,0 +1,64 @@
+//! What others see of the node: immutable, replaced as a whole at each change, so that nobody can fall behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+/// The node and its surroundings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Our full name.
+    pub name: Arc<str>,
+    /// Which incarnation of the name we are.
+    pub creation: u32,
+    /// Every node that is connected, or was and has not been forgotten.
+    pub peers: BTreeMap<Arc<str>, Peer>,
+    /// Pairs of the binary in a watched group `{Tag, Binary}` and the node of a peer's process that joined it.
+    pub announced: BTreeSet<(Bytes, Arc<str>)>,
+    /// Nodes that connected peers know.
+    pub known: BTreeSet<Arc<str>>,
+}
+
+/// A node other than ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Whether and how it is connected.
+    pub state: PeerState,
+    /// Since when.
+    pub since: SystemTime,
+    /// Differs for each connection that there was to this name.
+    pub connection: u64,
+}
+
+/// Whether a node is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerState {
+    /// It is.
+    Up {
+        /// Its incarnation.
+        creation: u32,
+        /// Whether it is to be seen in `nodes()`.
+        published: bool,
+    },
+    /// It was, until this happened.
+    Down {
+        /// Why, as a sentence for people.
+        reason: String,
+    },
+}
+
+impl Peer {
+    /// Whether it is connected.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, PeerState::Up { .. })
+    }
+
+    /// Whether it is connected and to be seen in `nodes()`.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        matches!(self.state, PeerState::Up { published: true, .. })
+    }
+}
