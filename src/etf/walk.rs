@@ -1,0 +1,259 @@
+//! Walking over one term of any shape: the one grammar of terms that hold terms, whether they are built or only checked. Pure.
+//!
+//! [`Reader::term`] and [`Reader::raw`] are the same walk with another [`Product`], so they accept the same bytes. It recurses, at
+//! most [`limits::TERM_DEPTH`] levels. Counts are checked against the bytes left and the elements left before anything is
+//! allocated for them.
+//!
+//! Spec: "External Term Format" of the ERTS user's guide; `dec_term` in `erts/emulator/beam/external.c`.
+
+use std::borrow::Cow;
+
+use super::leaf::{Leaf, PidParts};
+use super::reader::{ListForm, unexpected};
+use super::{DecodeError, Fun, Kind, Map, Port, Reader, Reference, Term, tag};
+use crate::limits;
+
+/// What becomes of a term that is walked over.
+pub(super) trait Product: Sized {
+    /// # Errors
+    /// None that [`Reader`] hasn't found before.
+    fn leaf(reader: &mut Reader<'_>, leaf: Leaf<'_>) -> Result<Self, DecodeError>;
+    /// An element of a string.
+    fn byte(byte: u8) -> Self;
+    fn tuple(elements: Vec<Self>) -> Self;
+    fn list(elements: Vec<Self>) -> Self;
+    fn improper(elements: Vec<Self>, tail: Self) -> Self;
+    /// # Errors
+    /// [`DecodeError::DuplicateKey`], if it can tell.
+    fn map(reader: &mut Reader<'_>, pairs: Vec<(Self, Self)>) -> Result<Self, DecodeError>;
+    fn fun(reader: &mut Reader<'_>, head: FunHead<'_>, free: Vec<Self>) -> Self;
+}
+
+/// A fun without its free variables.
+pub(super) struct FunHead<'a> {
+    arity: u8,
+    uniq: [u8; 16],
+    index: u32,
+    module: Cow<'a, str>,
+    old_index: i64,
+    old_uniq: i64,
+    creator: PidParts<'a>,
+}
+
+/// The product of a term that is only checked. It has no size, so that a `Vec` of it allocates nothing.
+pub(super) struct Checked;
+
+impl Product for Checked {
+    fn leaf(_: &mut Reader<'_>, _: Leaf<'_>) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+
+    fn byte(_: u8) -> Self {
+        Self
+    }
+
+    fn tuple(_: Vec<Self>) -> Self {
+        Self
+    }
+
+    fn list(_: Vec<Self>) -> Self {
+        Self
+    }
+
+    fn improper(_: Vec<Self>, _: Self) -> Self {
+        Self
+    }
+
+    fn map(reader: &mut Reader<'_>, pairs: Vec<(Self, Self)>) -> Result<Self, DecodeError> {
+        reader.keys_to_compare |= pairs.len() > 1;
+        Ok(Self)
+    }
+
+    fn fun(_: &mut Reader<'_>, _: FunHead<'_>, _: Vec<Self>) -> Self {
+        Self
+    }
+}
+
+impl Product for Term {
+    fn leaf(reader: &mut Reader<'_>, leaf: Leaf<'_>) -> Result<Self, DecodeError> {
+        Ok(match leaf {
+            Leaf::Atom(text) => Self::Atom(reader.atoms.intern(&text)),
+            Leaf::Int(value) => Self::Int(value),
+            Leaf::BigInt(negative, magnitude) => Self::integer(negative, reader.message.slice_ref(magnitude)),
+            Leaf::Float(value) => Self::Float(value),
+            Leaf::Pid(parts) => Self::Pid(reader.pid_of(parts)),
+            Leaf::Port((node, id, creation)) => Self::Port(Port {
+                node: reader.atoms.intern(&node),
+                id,
+                creation,
+            }),
+            Leaf::Reference((node, creation, ids)) => Self::Reference(Reference {
+                node: reader.atoms.intern(&node),
+                creation,
+                ids,
+            }),
+            Leaf::Binary(bytes) => Self::Binary(reader.message.slice_ref(bytes)),
+            Leaf::BitString(bytes, bits) => {
+                Self::bits(reader.message.slice_ref(bytes), bits).ok_or(DecodeError::Bits(bits))?
+            }
+            Leaf::ExternalFun(module, function, arity) => Self::ExternalFun {
+                module: reader.atoms.intern(&module),
+                function: reader.atoms.intern(&function),
+                arity,
+            },
+        })
+    }
+
+    fn byte(byte: u8) -> Self {
+        Self::Int(i64::from(byte))
+    }
+
+    fn tuple(elements: Vec<Self>) -> Self {
+        Self::Tuple(elements)
+    }
+
+    fn list(elements: Vec<Self>) -> Self {
+        Self::List(elements)
+    }
+
+    fn improper(elements: Vec<Self>, tail: Self) -> Self {
+        Self::improper(elements, tail)
+    }
+
+    fn map(_: &mut Reader<'_>, pairs: Vec<(Self, Self)>) -> Result<Self, DecodeError> {
+        let map = Map::new(pairs).map_err(|_| DecodeError::DuplicateKey)?;
+        Ok(Self::Map(map))
+    }
+
+    fn fun(reader: &mut Reader<'_>, head: FunHead<'_>, free: Vec<Self>) -> Self {
+        Self::Fun(Box::new(Fun {
+            module: reader.atoms.intern(&head.module),
+            index: head.index,
+            uniq: head.uniq,
+            old_index: head.old_index,
+            old_uniq: head.old_uniq,
+            arity: head.arity,
+            creator: reader.pid_of(head.creator),
+            free,
+        }))
+    }
+}
+
+impl Reader<'_> {
+    /// Walks over the next term, which lies inside `depth` others.
+    pub(super) fn walk<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        let leaf = match self.peek()? {
+            Kind::Tuple => return self.walk_tuple(depth),
+            Kind::List => return self.walk_list(depth),
+            Kind::Map => return self.walk_map(depth),
+            Kind::Fun => return self.walk_fun(depth),
+            Kind::Atom => Leaf::Atom(self.atom_text()?),
+            Kind::Integer => self.number()?,
+            Kind::Float => Leaf::Float(self.float()?),
+            Kind::Pid => Leaf::Pid(self.pid_parts()?),
+            Kind::Port => Leaf::Port(self.port_parts()?),
+            Kind::Reference => Leaf::Reference(self.reference_parts()?),
+            Kind::Binary | Kind::BitString => self.bits()?,
+            Kind::ExternalFun => self.external_fun()?,
+        };
+        P::leaf(self, leaf)
+    }
+
+    fn walk_tuple<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        let arity = self.tuple()?;
+        Ok(P::tuple(self.elements(arity, depth)?))
+    }
+
+    /// A list may be written in pieces, each the tail of the one before; all are one list.
+    fn walk_list<P: Product>(&mut self, mut depth: usize) -> Result<P, DecodeError> {
+        let mut elements = Vec::new();
+        while self.peek()? == Kind::List {
+            let piece = self.list()?;
+            self.charge(piece.left)?;
+            match piece.form {
+                ListForm::Nil => return Ok(P::list(elements)),
+                ListForm::String => {
+                    let bytes = self.take(piece.left)?;
+                    elements.extend(bytes.iter().copied().map(P::byte));
+                    return Ok(P::list(elements));
+                }
+                ListForm::Terms => {}
+            }
+            depth = deeper(depth)?;
+            if elements.is_empty() {
+                elements.reserve_exact(piece.left);
+            }
+            for _ in 0..piece.left {
+                elements.push(self.walk(depth)?);
+            }
+        }
+        self.charge(1)?;
+        let tail = self.walk(depth)?;
+        Ok(P::improper(elements, tail))
+    }
+
+    fn walk_map<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        let len = self.map()?;
+        let len = self.fits(len, 2)?;
+        let depth = deeper(depth)?;
+        self.charge(len)?;
+        self.charge(len)?;
+        let mut pairs = Vec::with_capacity(len);
+        for _ in 0..len {
+            pairs.push((self.walk(depth)?, self.walk(depth)?));
+        }
+        P::map(self, pairs)
+    }
+
+    fn walk_fun<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        match self.tag()? {
+            tag::NEW_FUN => {}
+            other => return Err(unexpected(Kind::Fun, other)),
+        }
+        let start = self.at;
+        let size = self.length()?;
+        let (arity, uniq, index, free) = (self.u8()?, self.array()?, self.u32()?, self.u32()?);
+        let head = FunHead {
+            arity,
+            uniq,
+            index,
+            module: self.atom_text()?,
+            old_index: self.integer()?,
+            old_uniq: self.integer()?,
+            creator: self.pid_parts()?,
+        };
+        let free = self.elements(free, depth)?;
+        // "Size is the total number of bytes, including field Size."
+        if self.at - start != size {
+            return Err(DecodeError::FunSize);
+        }
+        Ok(P::fun(self, head, free))
+    }
+
+    /// The elements of a term that lies inside `depth` others.
+    fn elements<P: Product>(&mut self, count: u32, depth: usize) -> Result<Vec<P>, DecodeError> {
+        let count = self.fits(count, 1)?;
+        let depth = deeper(depth)?;
+        self.charge(count)?;
+        let mut elements = Vec::with_capacity(count);
+        for _ in 0..count {
+            elements.push(self.walk(depth)?);
+        }
+        Ok(elements)
+    }
+
+    /// Takes this many elements from what the reader may still turn into terms.
+    fn charge(&mut self, count: usize) -> Result<(), DecodeError> {
+        self.nodes = self.nodes.checked_sub(count).ok_or(DecodeError::TooManyNodes)?;
+        Ok(())
+    }
+}
+
+/// The depth of what lies inside a term that itself lies inside `depth` others.
+fn deeper(depth: usize) -> Result<usize, DecodeError> {
+    if depth < limits::TERM_DEPTH {
+        Ok(depth + 1)
+    } else {
+        Err(DecodeError::TooDeep)
+    }
+}

@@ -1,0 +1,271 @@
+//! Writing terms. Pure.
+//!
+//! Only forms that OTP 23 to 29 all read, and those that `term_to_binary(Term, [{minor_version, 2}])` of these releases writes, so
+//! that encodings can be compared; but the pairs of a map come in our own order.
+//!
+//! Spec: "External Term Format" of the ERTS user's guide; `enc_term` in `erts/emulator/beam/external.c`.
+
+use super::{Atom, Fun, Pid, Port, Raw, Reference, Term, tag};
+
+/// The largest port number that OTP 23 can read: the older form has 28 bits.
+const MAX_OLD_PORT: u64 = (1 << 28) - 1;
+
+/// Appends encoded terms to a buffer.
+///
+/// A tuple, a list or a map is begun with its number of elements (of pairs, for a map), and these must follow; a list is ended by
+/// [`Writer::nil`], or by its tail if it is improper. An empty list is `list(0)` and `nil()`, or `nil()` alone.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Whether equal terms must give equal bytes.
+    canonical: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Appends to this buffer.
+    #[must_use]
+    pub fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, canonical: false }
+    }
+
+    /// Appends canonical encodings, see [`Term::canonical`].
+    pub(super) fn canonical(out: &'a mut Vec<u8>) -> Self {
+        Self { out, canonical: true }
+    }
+
+    /// The byte that every encoded term that stands alone begins with.
+    pub fn version(&mut self) -> &mut Self {
+        self.bytes(&[tag::VERSION])
+    }
+
+    /// Begins a tuple of this many elements.
+    pub fn tuple(&mut self, arity: u32) -> &mut Self {
+        match u8::try_from(arity) {
+            Ok(arity) => self.bytes(&[tag::SMALL_TUPLE, arity]),
+            Err(_) => self.bytes(&[tag::LARGE_TUPLE]).bytes(&arity.to_be_bytes()),
+        }
+    }
+
+    /// Begins a list of this many elements.
+    pub fn list(&mut self, len: u32) -> &mut Self {
+        match len {
+            0 => self,
+            len => self.bytes(&[tag::LIST]).bytes(&len.to_be_bytes()),
+        }
+    }
+
+    /// `[]`, also as the end of a list.
+    pub fn nil(&mut self) -> &mut Self {
+        self.bytes(&[tag::NIL])
+    }
+
+    /// Begins a map of this many pairs.
+    pub fn map(&mut self, pairs: u32) -> &mut Self {
+        self.bytes(&[tag::MAP]).bytes(&pairs.to_be_bytes())
+    }
+
+    /// An atom that stands in our own source.
+    ///
+    /// # Panics
+    /// As [`Atom::literal`].
+    pub fn atom(&mut self, text: &'static str) -> &mut Self {
+        self.atom_text(super::atoms::literal(text))
+    }
+
+    /// An atom.
+    pub fn atom_of(&mut self, atom: &Atom) -> &mut Self {
+        self.atom_text(atom.as_str())
+    }
+
+    fn atom_text(&mut self, text: &str) -> &mut Self {
+        match u8::try_from(text.len()) {
+            Ok(len) => self.bytes(&[tag::SMALL_ATOM_UTF8, len]),
+            Err(_) => self.bytes(&[tag::ATOM_UTF8]).bytes(&len16(text.len())),
+        };
+        self.bytes(text.as_bytes())
+    }
+
+    /// A process identifier.
+    pub fn pid(&mut self, pid: &Pid) -> &mut Self {
+        self.bytes(&[tag::NEW_PID]).atom_of(&pid.node);
+        for word in [pid.id, pid.serial, pid.creation] {
+            self.bytes(&word.to_be_bytes());
+        }
+        self
+    }
+
+    /// A port identifier.
+    pub fn port(&mut self, port: &Port) -> &mut Self {
+        match u32::try_from(port.id) {
+            Ok(id) if port.id <= MAX_OLD_PORT => self
+                .bytes(&[tag::NEW_PORT])
+                .atom_of(&port.node)
+                .bytes(&id.to_be_bytes()),
+            _ => self
+                .bytes(&[tag::V4_PORT])
+                .atom_of(&port.node)
+                .bytes(&port.id.to_be_bytes()),
+        }
+        .bytes(&port.creation.to_be_bytes())
+    }
+
+    /// A reference.
+    pub fn reference(&mut self, reference: &Reference) -> &mut Self {
+        let words = if self.canonical {
+            reference.ids.significant()
+        } else {
+            &reference.ids[..]
+        };
+        self.bytes(&[tag::NEWER_REFERENCE])
+            .bytes(&len16(words.len()))
+            .atom_of(&reference.node);
+        self.bytes(&reference.creation.to_be_bytes());
+        for word in words {
+            self.bytes(&word.to_be_bytes());
+        }
+        self
+    }
+
+    /// An integer.
+    pub fn int(&mut self, value: i64) -> &mut Self {
+        if let Ok(value) = u8::try_from(value) {
+            self.bytes(&[tag::SMALL_INTEGER, value])
+        } else if let Ok(value) = i32::try_from(value) {
+            self.bytes(&[tag::INTEGER]).bytes(&value.to_be_bytes())
+        } else {
+            self.big(value < 0, super::term::significant(&value.unsigned_abs().to_le_bytes()))
+        }
+    }
+
+    fn big(&mut self, negative: bool, magnitude: &[u8]) -> &mut Self {
+        match u8::try_from(magnitude.len()) {
+            Ok(len) => self.bytes(&[tag::SMALL_BIG, len]),
+            Err(_) => self.bytes(&[tag::LARGE_BIG]).bytes(&len32(magnitude.len())),
+        }
+        .bytes(&[u8::from(negative)])
+        .bytes(magnitude)
+    }
+
+    /// A binary.
+    pub fn binary(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes(&[tag::BINARY]).bytes(&len32(bytes.len())).bytes(bytes)
+    }
+
+    /// A term as its sender wrote it.
+    pub fn raw(&mut self, raw: &Raw) -> &mut Self {
+        self.bytes(raw.bytes())
+    }
+
+    /// A term of any shape.
+    pub fn term(&mut self, term: &Term) -> &mut Self {
+        match term {
+            Term::Atom(atom) => self.atom_of(atom),
+            Term::Int(value) => self.int(*value),
+            Term::BigInt(value) => self.big(value.is_negative(), value.magnitude()),
+            Term::Float(value) => self.bytes(&[tag::NEW_FLOAT]).bytes(&value.get().to_be_bytes()),
+            Term::Pid(pid) => self.pid(pid),
+            Term::Port(port) => self.port(port),
+            Term::Reference(reference) => self.reference(reference),
+            Term::Tuple(elements) => self.tuple(count(elements.len())).terms(elements),
+            Term::List(elements) => self.proper_list(elements),
+            Term::ImproperList(elements, tail) => self.list(count(elements.len())).terms(elements).term(tail),
+            Term::Map(map) => {
+                self.map(count(map.len()));
+                for (key, value) in map.iter() {
+                    self.term(key).term(value);
+                }
+                self
+            }
+            Term::Binary(bytes) => self.binary(bytes),
+            Term::BitString(bits) => self
+                .bytes(&[tag::BIT_BINARY])
+                .bytes(&len32(bits.bytes().len()))
+                .bytes(&[bits.bits()])
+                .bytes(bits.bytes()),
+            Term::Fun(fun) => self.fun(fun),
+            Term::ExternalFun {
+                module,
+                function,
+                arity,
+            } => self
+                .bytes(&[tag::EXPORT])
+                .atom_of(module)
+                .atom_of(function)
+                .int(i64::from(*arity)),
+        }
+    }
+
+    fn terms(&mut self, terms: &[Term]) -> &mut Self {
+        for term in terms {
+            self.term(term);
+        }
+        self
+    }
+
+    /// As erts does, a list of bytes that isn't too long is written as a string.
+    fn proper_list(&mut self, elements: &[Term]) -> &mut Self {
+        let byte = |term: &Term| match term {
+            Term::Int(value) => u8::try_from(*value).ok(),
+            _ => None,
+        };
+        match u16::try_from(elements.len()) {
+            Ok(len) if len > 0 && elements.iter().all(|term| byte(term).is_some()) => {
+                self.bytes(&[tag::STRING]).bytes(&len.to_be_bytes());
+                self.out.extend(elements.iter().filter_map(byte));
+                self
+            }
+            _ => self.list(count(elements.len())).terms(elements).nil(),
+        }
+    }
+
+    fn fun(&mut self, fun: &Fun) -> &mut Self {
+        self.bytes(&[tag::NEW_FUN]);
+        let start = self.out.len();
+        self.bytes(&[0; 4])
+            .bytes(&[fun.arity])
+            .bytes(&fun.uniq)
+            .bytes(&fun.index.to_be_bytes());
+        self.bytes(&len32(fun.free.len())).atom_of(&fun.module);
+        self.int(fun.old_index).int(fun.old_uniq);
+        if self.canonical {
+            let nobody = Pid {
+                node: Atom::literal(""),
+                id: 0,
+                serial: 0,
+                creation: 0,
+            };
+            self.pid(&nobody);
+        } else {
+            self.pid(&fun.creator);
+        }
+        self.terms(&fun.free);
+        let size = len32(self.out.len() - start);
+        if let Some(field) = self.out.get_mut(start..start + size.len()) {
+            field.copy_from_slice(&size);
+        }
+        self
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.out.extend_from_slice(bytes);
+        self
+    }
+}
+
+/// A number of elements or bytes, as the format has it.
+///
+/// # Panics
+/// Above 32 bits: no term that large comes from a peer, and none of our own is.
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or_else(|_| panic!("a term of {len} elements or bytes"))
+}
+
+fn len32(len: usize) -> [u8; 4] {
+    count(len).to_be_bytes()
+}
+
+/// The length of an atom or a reference, which is never near the limit of 16 bits.
+fn len16(len: usize) -> [u8; 2] {
+    let [_, _, high, low] = len32(len);
+    [high, low]
+}
