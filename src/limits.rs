@@ -60,6 +60,35 @@ pub const PEERS: usize = 4096;
 /// Batches of messages that wait for the node's task.
 pub const NODE_INBOX: usize = 256;
 
+/// Events that the node's task takes before it writes what they gave to send.
+pub const NODE_BATCH: usize = 64;
+
+/// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests`.
+pub const KNOWN_NODES: usize = 4096;
+
+/// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests`.
+pub const TIES: usize = 100_000;
+
+/// Members that the scope of one peer may have, over all its groups. Crossed by `node::services::pg::tests`.
+pub const PG_MEMBERS: usize = 1_000_000;
+
+/// Calls to peers that may wait for their results. Crossed by `node::machine::tests`.
+pub const CALLS: usize = 1024;
+
+/// Time for the result of a call to a peer. Crossed by `node::machine::tests`.
+pub const CALL_TIME: Duration = Duration::from_secs(5);
+
+/// Time to resolve a host, and to connect to an address of it.
+pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
+/// See [`RESOLVE_TIME`].
+pub const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// Addresses of one host that are tried.
+pub const ADDRESSES: usize = 4;
+
+/// Pause after the distribution port could not take a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 // ---- EPMD -----------------------------------------------------------------------------------
 
 /// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.

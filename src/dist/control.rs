@@ -5,10 +5,10 @@
 //! version byte. Both are decoded apart, so that a request whose payload can't be read can still be answered. Variants
 //! of an operation that differ only in where a reason stands or in a trace token are one value here.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::flags::Flags;
-use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Writer};
+use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Writer};
 
 /// The first byte of a frame without distribution header.
 const PASS_THROUGH: u8 = 112;
@@ -35,7 +35,7 @@ pub enum Control {
     /// `UNLINK_ID` 35, or `UNLINK` 4 of a node that doesn't know it (then without `id`, and nothing is acknowledged).
     Unlink {
         /// To be echoed in the acknowledgement.
-        id: Option<u64>,
+        id: Option<Raw>,
         /// The process that unlinks.
         from: Pid,
         /// The other end.
@@ -44,7 +44,7 @@ pub enum Control {
     /// `UNLINK_ID_ACK` 36.
     UnlinkAck {
         /// As in the request.
-        id: u64,
+        id: Raw,
         /// Who acknowledges.
         from: Pid,
         /// Who asked.
@@ -146,8 +146,6 @@ pub enum Control {
         /// The pid, or an atom that says why not.
         result: Result<Pid, Atom>,
     },
-    /// An operation that asks nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
-    Ignored(i64),
 }
 
 /// A frame that can't be taken: the peer's fault, and the connection ends.
@@ -173,10 +171,11 @@ pub enum ControlError {
 }
 
 /// Takes a frame apart: the control message, and the undecoded payload (with its version byte) where there is one.
+/// `None` is an operation that asks nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
 ///
 /// # Errors
 /// See [`ControlError`]. A payload is not looked into, except for the reason of an exit, which it carries.
-pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<(Control, Option<Bytes>), ControlError> {
+pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Option<(Control, Option<Bytes>)>, ControlError> {
     match frame.first() {
         Some(&PASS_THROUGH) => {}
         other => return Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
@@ -186,6 +185,9 @@ pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<(Control, Option<Bytes
     let arity = r.tuple()?;
     let operation = r.integer()?;
     let signal = Signal::of(operation, arity)?;
+    if matches!(operation, 5 | 7) {
+        return Ok(None);
+    }
     let control = signal.read(&mut r)?;
     let rest = r.remaining();
     let payload = (!rest.is_empty()).then_some(rest);
@@ -198,13 +200,13 @@ pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<(Control, Option<Bytes
     match (control, payload) {
         (_, None) if takes_payload => Err(ControlError::Payload(operation, "without")),
         (Partial::Whole(_), Some(_)) if !takes_payload => Err(ControlError::Payload(operation, "with")),
-        (Partial::Whole(control), payload) => Ok((control, payload)),
+        (Partial::Whole(control), payload) => Ok(Some((control, payload))),
         (Partial::WantsReason(with_reason), payload) => {
             let payload = payload.unwrap_or_default();
             let mut r = Reader::with_version(&payload, atoms)?;
             let reason = r.raw()?;
             r.finish()?;
-            Ok((with_reason.with(reason), None))
+            Ok(Some((with_reason.with(reason), None)))
         }
     }
 }
@@ -221,7 +223,12 @@ impl WithReason {
         match self {
             Self::Exit { from, to } => Control::Exit { from, to, reason },
             Self::Exit2 { from, to } => Control::Exit2 { from, to, reason },
-            Self::MonitorExit { from, to, reference } => Control::MonitorExit { from, to, reference, reason },
+            Self::MonitorExit { from, to, reference } => Control::MonitorExit {
+                from,
+                to,
+                reference,
+                reason,
+            },
         }
     }
 }
@@ -260,10 +267,25 @@ impl Signal {
     fn read(&self, r: &mut Reader<'_>) -> Result<Partial, DecodeError> {
         use Partial::{WantsReason, Whole};
         Ok(match self.operation {
-            1 => Whole(Control::Link { from: r.pid()?, to: r.pid()? }),
-            4 => Whole(Control::Unlink { id: None, from: r.pid()?, to: r.pid()? }),
-            35 => Whole(Control::Unlink { id: Some(r.unsigned()?), from: r.pid()?, to: r.pid()? }),
-            36 => Whole(Control::UnlinkAck { id: r.unsigned()?, from: r.pid()?, to: r.pid()? }),
+            1 => Whole(Control::Link {
+                from: r.pid()?,
+                to: r.pid()?,
+            }),
+            4 => Whole(Control::Unlink {
+                id: None,
+                from: r.pid()?,
+                to: r.pid()?,
+            }),
+            35 => Whole(Control::Unlink {
+                id: Some(integer(r)?),
+                from: r.pid()?,
+                to: r.pid()?,
+            }),
+            36 => Whole(Control::UnlinkAck {
+                id: integer(r)?,
+                from: r.pid()?,
+                to: r.pid()?,
+            }),
             2 | 12 => {
                 r.raw()?; // an unused field, or the cookie of long ago
                 let to = r.pid()?;
@@ -290,12 +312,20 @@ impl Signal {
             3 | 13 => {
                 let (from, to) = (r.pid()?, r.pid()?);
                 self.token(r)?;
-                Whole(Control::Exit { from, to, reason: r.raw()? })
+                Whole(Control::Exit {
+                    from,
+                    to,
+                    reason: r.raw()?,
+                })
             }
             8 | 18 => {
                 let (from, to) = (r.pid()?, r.pid()?);
                 self.token(r)?;
-                Whole(Control::Exit2 { from, to, reason: r.raw()? })
+                Whole(Control::Exit2 {
+                    from,
+                    to,
+                    reason: r.raw()?,
+                })
             }
             24 | 25 => {
                 let (from, to) = (r.pid()?, r.pid()?);
@@ -307,26 +337,30 @@ impl Signal {
                 self.token(r)?;
                 WantsReason(WithReason::Exit2 { from, to })
             }
-            19 => Whole(Control::Monitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
-            20 => Whole(Control::Demonitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
+            19 => Whole(Control::Monitor {
+                from: r.pid()?,
+                to: proc(r)?,
+                reference: r.reference()?,
+            }),
+            20 => Whole(Control::Demonitor {
+                from: r.pid()?,
+                to: proc(r)?,
+                reference: r.reference()?,
+            }),
             21 => Whole(Control::MonitorExit {
                 from: proc(r)?,
                 to: r.pid()?,
                 reference: r.reference()?,
                 reason: r.raw()?,
             }),
-            28 => {
-                WantsReason(WithReason::MonitorExit { from: proc(r)?, to: r.pid()?, reference: r.reference()? })
-            }
+            28 => WantsReason(WithReason::MonitorExit {
+                from: proc(r)?,
+                to: r.pid()?,
+                reference: r.reference()?,
+            }),
             29 | 30 => Whole(self.spawn_request(r)?),
-            31 | 32 => Whole(self.spawn_reply(r)?),
-            // Only 5 and 7 are left, see `Signal::of`: their fields don't matter.
-            other => {
-                while !r.is_empty() {
-                    r.raw()?;
-                }
-                Whole(Control::Ignored(other))
-            }
+            // 31 and 32: the last of those that `Signal::of` lets through.
+            _ => Whole(self.spawn_reply(r)?),
         })
     }
 
@@ -341,28 +375,60 @@ impl Signal {
         let (request, from, group_leader) = (r.reference()?, r.pid()?, r.pid()?);
         r.expect_tuple(3)?;
         let (module, function) = (r.atom()?, r.atom()?);
-        let arity = u8::try_from(r.integer()?).map_err(|_| DecodeError::Range)?;
+        let arity = u8::try_from(r.integer()?).map_err(|_| DecodeError::IntegerRange)?;
         let options = r.raw()?;
         self.token(r)?;
-        Ok(Control::SpawnRequest { request, from, group_leader, module, function, arity, options })
+        Ok(Control::SpawnRequest {
+            request,
+            from,
+            group_leader,
+            module,
+            function,
+            arity,
+            options,
+        })
     }
 
     fn spawn_reply(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {
         let (request, to) = (r.reference()?, r.pid()?);
-        let flags = u32::try_from(r.integer()?).map_err(|_| DecodeError::Range)?;
-        let result = if r.is_atom() { Err(r.atom()?) } else { Ok(r.pid()?) };
+        let flags = u32::try_from(r.integer()?).map_err(|_| DecodeError::IntegerRange)?;
+        let result = if r.peek()? == Kind::Atom {
+            Err(r.atom()?)
+        } else {
+            Ok(r.pid()?)
+        };
         self.token(r)?;
-        Ok(Control::SpawnReply { request, to, flags, result })
+        Ok(Control::SpawnReply {
+            request,
+            to,
+            flags,
+            result,
+        })
+    }
+}
+
+/// An integer of any size, to be echoed.
+fn integer(r: &mut Reader<'_>) -> Result<Raw, DecodeError> {
+    match r.peek()? {
+        Kind::Integer => r.raw(),
+        found => Err(DecodeError::Unexpected {
+            wanted: Kind::Integer,
+            found,
+        }),
     }
 }
 
 fn proc(r: &mut Reader<'_>) -> Result<Proc, DecodeError> {
-    if r.is_atom() { Ok(Proc::Name(r.atom()?)) } else { Ok(Proc::Pid(r.pid()?)) }
+    if r.peek()? == Kind::Atom {
+        Ok(Proc::Name(r.atom()?))
+    } else {
+        Ok(Proc::Pid(r.pid()?))
+    }
 }
 
 /// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
 /// request. `flags` are those agreed with the peer: they choose between the old and the new form of a signal.
-pub fn encode(control: &Control, payload: Option<&Raw>, flags: Flags, out: &mut BytesMut) {
+pub fn encode(control: &Control, payload: Option<&Raw>, flags: Flags, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
     let mut w = Writer::new(out);
@@ -385,9 +451,9 @@ fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> 
     w.version();
     match control {
         Control::Link { from, to } => op(w, 1, 3).pid(from).pid(to),
-        Control::Unlink { id: Some(id), from, to } => op(w, 35, 4).unsigned(*id).pid(from).pid(to),
+        Control::Unlink { id: Some(id), from, to } => op(w, 35, 4).raw(id).pid(from).pid(to),
         Control::Unlink { id: None, from, to } => op(w, 4, 3).pid(from).pid(to),
-        Control::UnlinkAck { id, from, to } => op(w, 36, 4).unsigned(*id).pid(from).pid(to),
+        Control::UnlinkAck { id, from, to } => op(w, 36, 4).raw(id).pid(from).pid(to),
         Control::Send { from: Some(from), to } if flags.contains(Flags::SEND_SENDER) => op(w, 22, 3).pid(from).pid(to),
         Control::Send { to, .. } => op(w, 2, 3).atom("").pid(to),
         Control::SendName { from, to } => op(w, 6, 4).pid(from).atom("").atom_of(to),
@@ -404,25 +470,49 @@ fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> 
         Control::Exit2 { from, to, reason } => op(w, 8, 4).pid(from).pid(to).raw(reason),
         Control::Monitor { from, to, reference } => write_proc(op(w, 19, 4).pid(from), to).reference(reference),
         Control::Demonitor { from, to, reference } => write_proc(op(w, 20, 4).pid(from), to).reference(reference),
-        Control::MonitorExit { from, to, reference, reason } if payload_reasons => {
+        Control::MonitorExit {
+            from,
+            to,
+            reference,
+            reason,
+        } if payload_reasons => {
             write_proc(op(w, 28, 4), from).pid(to).reference(reference);
             return Some(reason);
         }
-        Control::MonitorExit { from, to, reference, reason } => {
-            write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
-        }
-        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
+        Control::MonitorExit {
+            from,
+            to,
+            reference,
+            reason,
+        } => write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason),
+        Control::SpawnRequest {
+            request,
+            from,
+            group_leader,
+            module,
+            function,
+            arity,
+            options,
+        } => {
             op(w, 29, 6).reference(request).pid(from).pid(group_leader);
-            w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
+            w.tuple(3)
+                .atom_of(module)
+                .atom_of(function)
+                .int(i64::from(*arity))
+                .raw(options)
         }
-        Control::SpawnReply { request, to, flags, result } => {
+        Control::SpawnReply {
+            request,
+            to,
+            flags,
+            result,
+        } => {
             let w = op(w, 31, 5).reference(request).pid(to).int(i64::from(*flags));
             match result {
                 Ok(pid) => w.pid(pid),
                 Err(why) => w.atom_of(why),
             }
         }
-        Control::Ignored(operation) => op(w, *operation, 1),
     };
     None
 }

@@ -110,7 +110,9 @@ pub async fn dial(
         })?;
         Ok(awaited.receive(&ack, local)?)
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
+    let peer = timeout(limits::HANDSHAKE_TIME, shake)
+        .await
+        .unwrap_or(Err(SetupError::TimedOut))?;
     Ok(Connection { peer, stream })
 }
 
@@ -150,7 +152,9 @@ pub async fn accept(
             }
         }
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
+    let peer = timeout(limits::HANDSHAKE_TIME, shake)
+        .await
+        .unwrap_or(Err(SetupError::TimedOut))?;
     Ok(Connection { peer, stream })
 }
 
@@ -234,18 +238,33 @@ pub fn start<T: Send + 'static>(
     connection: Connection,
     tick_time: Duration,
     inbox: mpsc::Sender<T>,
-    wrap: impl Fn(LinkEvent) -> T + Send + 'static,
+    wrap: impl Fn(LinkEvent) -> T + Send + Sync + 'static,
 ) -> LinkSender {
     let (queue, queue_end) = mpsc::unbounded_channel();
     let (closing, closed) = oneshot::channel();
     let queued = Arc::new(AtomicUsize::new(0));
-    let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
+    let sender = LinkSender {
+        queue,
+        queued: queued.clone(),
+        _closing: closing,
+    };
     let tick_arrived = Arc::new(Notify::new());
     let (read, write) = connection.stream.into_split();
-    let mut reader =
-        Reader { socket: read, buffer: BytesMut::new(), atoms: Atoms::new(), tick_time, tick_arrived: tick_arrived.clone() };
-    let mut writer =
-        Writer { socket: write, queue: queue_end, queued, unwritten: Bytes::new(), tick_every: tick_time / 4, tick_arrived };
+    let mut reader = Reader {
+        socket: read,
+        buffer: BytesMut::new(),
+        atoms: Atoms::new(),
+        tick_time,
+        tick_arrived: tick_arrived.clone(),
+    };
+    let mut writer = Writer {
+        socket: write,
+        queue: queue_end,
+        queued,
+        unwritten: Bytes::new(),
+        tick_every: tick_time / 4,
+        tick_arrived,
+    };
     tokio::spawn(async move {
         let reason = tokio::select! {
             reason = reader.run(&inbox, &wrap) => reason,

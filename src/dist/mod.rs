@@ -6,8 +6,8 @@
 //! This room knows nothing of processes, groups or plugins, and decides nothing about peers: whom to dial and which
 //! of two connections wins is the node's business.
 
-//pub mod control;
+pub mod control;
 pub mod flags;
 pub mod framing;
 pub mod handshake;
-//pub mod link;
+pub mod link;

@@ -118,6 +118,9 @@ pub enum DecodeError {
     /// An atom, but another one than the message should have here.
     #[error("the sender wrote another atom than should be here")]
     OtherAtom,
+    /// A tuple of another arity than the message should have here.
+    #[error("the sender wrote a tuple of another size than should be here")]
+    OtherArity,
     /// A list whose last tail isn't `[]`, where a proper one should be.
     #[error("the sender wrote an improper list where a proper one should be")]
     ImproperList,

@@ -44,6 +44,13 @@ impl Raw {
         Self(out.into())
     }
 
+    /// A term that `write` writes piece by piece; it must write exactly one.
+    pub fn build(write: impl FnOnce(&mut Writer<'_>)) -> Self {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        Self(out.into())
+    }
+
     /// Decodes it.
     ///
     /// # Errors

@@ -129,6 +129,18 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Enters a tuple of this arity.
+    ///
+    /// # Errors
+    /// [`DecodeError::OtherArity`] if it has another one, or if the next term isn't a tuple.
+    pub fn expect_tuple(&mut self, arity: u32) -> Result<(), DecodeError> {
+        if self.tuple()? == arity {
+            Ok(())
+        } else {
+            Err(DecodeError::OtherArity)
+        }
+    }
+
     /// Enters a map and returns its number of pairs; as many times, a key and a value follow. Whether a key comes twice isn't checked.
     ///
     /// # Errors

@@ -49,7 +49,12 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
 async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
     let decide = async |name: &Arc<str>| {
         let (answer, status) = oneshot::channel();
-        let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
+        let asked = inbox
+            .send(Event::Accepting {
+                name: name.clone(),
+                answer,
+            })
+            .await;
         match asked {
             Ok(()) => status.await.unwrap_or(Status::NotAllowed),
             Err(_) => Status::NotAllowed,
@@ -73,7 +78,10 @@ struct LogLimit {
 impl LogLimit {
     fn warn(&mut self, line: impl FnOnce() -> String) {
         let now = Instant::now();
-        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+        if self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1))
+        {
             self.last = Some(now);
             warn!("{}", line());
         }
@@ -94,7 +102,12 @@ mod tests {
     async fn the_oldest_unfinished_handshake_gives_way() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let local = Identity { name: "a@h".into(), creation: 1, flags: flags::ours(false), cookie: Cookie::new("c") };
+        let local = Identity {
+            name: "a@h".into(),
+            creation: 1,
+            flags: flags::ours(false),
+            cookie: Cookie::new("c"),
+        };
         let (inbox, _events) = mpsc::channel(8);
         let server = tokio::spawn(run(listener, Arc::new(local), inbox));
         let mut silent = Vec::new();
@@ -105,7 +118,11 @@ mod tests {
         let mut byte = [0];
         let read = tokio::time::timeout(limits::HANDSHAKE_TIME / 2, silent[0].read(&mut byte)).await;
         assert!(matches!(read, Ok(Ok(0) | Err(_))), "the oldest is closed: {read:?}");
-        assert!(silent[1].try_read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+        assert!(
+            silent[1]
+                .try_read(&mut byte)
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+        );
         server.abort();
     }
 }

@@ -54,7 +54,13 @@ impl Handle {
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
     ) -> Result<Pid, Stopped> {
-        self.ask(|answer| Event::Spawn { name, behaviour, groups, answer }).await
+        self.ask(|answer| Event::Spawn {
+            name,
+            behaviour,
+            groups,
+            answer,
+        })
+        .await
     }
 
     /// Ends a process of ours.
@@ -78,7 +84,10 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn cast(&self, node: Arc<str>, function: Function) -> Result<(), Stopped> {
-        self.inbox.send(Event::Call(node, function, None)).await.map_err(|_| Stopped)
+        self.inbox
+            .send(Event::Call(node, function, None))
+            .await
+            .map_err(|_| Stopped)
     }
 
     /// Forgets a node that is not connected.

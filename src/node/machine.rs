@@ -16,9 +16,9 @@ use crate::dist::handshake::{Established, Status};
 use crate::etf::{Atom, Atoms, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 use crate::node::process::{Behaviour, Process, Processes, Role, Watcher};
+use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope};
 use crate::node::services::rpc::{CallError, Function};
-use crate::node::services::r#gen::{self, Message};
 use crate::node::services::{global, net_kernel, rpc};
 use crate::node::view::{Peer, PeerState, View};
 
@@ -169,7 +169,7 @@ impl Machine {
             known: BTreeSet::new(),
             calls: HashMap::new(),
             atoms: Atoms::new(),
-            changed: true,
+            changed: false,
         }
     }
 
@@ -203,20 +203,45 @@ impl Machine {
         self.calls.values().map(|call| call.deadline).min()
     }
 
-    /// The view, if it has changed since the last time.
-    pub fn take_view(&mut self) -> Option<View> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
+    /// Whether there is, or would be, nothing to do to be connected to `name`.
+    #[must_use]
+    pub fn is_connected(&self, name: &str) -> bool {
+        *self.name == *name || self.by_name.contains_key(name)
+    }
+
+    /// Whether the view has changed since this was asked last.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What others see of the node.
+    #[must_use]
+    pub fn view(&self) -> View {
         let up = |(id, link): (&LinkId, &Link)| {
-            let state = PeerState::Up { creation: link.creation, published: link.published };
-            (link.name.clone(), Peer { state, since: link.since, connection: id.0 })
+            let state = PeerState::Up {
+                creation: link.creation,
+                published: link.published,
+            };
+            (
+                link.name.clone(),
+                Peer {
+                    state,
+                    since: link.since,
+                    connection: id.0,
+                },
+            )
         };
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
         let announced = announced.map(|(name, node)| (name, Arc::from(node.as_str()))).collect();
-        Some(View { name: self.name.clone(), creation: self.creation, peers, announced, known: self.known.clone() })
+        View {
+            name: self.name.clone(),
+            creation: self.creation,
+            peers,
+            announced,
+            known: self.known.clone(),
+        }
     }
 
     /// Takes an input; what is to be done is added to `out`.
@@ -233,14 +258,19 @@ impl Machine {
                 }
             }
             Input::Connect(name) => {
-                if !self.by_name.contains_key(&name) && *name != *self.name && self.dialling.insert(name.clone()) {
+                if !self.is_connected(&name) && self.dialling.insert(name.clone()) {
                     out.push(Effect::Dial(name));
                 }
             }
             Input::DialEnded(name) => {
                 self.dialling.remove(&name);
             }
-            Input::Spawn { name, behaviour, groups, token } => {
+            Input::Spawn {
+                name,
+                behaviour,
+                groups,
+                token,
+            } => {
                 let pid = self.spawn(name, behaviour, &groups, out);
                 out.push(Effect::Spawned(token, pid));
             }
@@ -269,7 +299,14 @@ impl Machine {
         self.down.remove(&peer.name);
         let (name, published) = (peer.name, peer.published);
         self.by_name.insert(name.clone(), id);
-        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, ties: 0 };
+        let link = Link {
+            name,
+            atom,
+            creation: peer.creation,
+            published,
+            since: now.wall,
+            ties: 0,
+        };
         self.links.insert(id, link);
         self.changed = true;
         if published {
@@ -284,7 +321,10 @@ impl Machine {
 
     fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
-            let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
+            let control = Control::SendName {
+                from: from.clone(),
+                to: Atom::literal(global::NAME),
+            };
             out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node))));
         }
     }
@@ -304,8 +344,17 @@ impl Machine {
         if self.down.len() >= limits::KNOWN_NODES {
             self.down.pop_first();
         }
-        let state = PeerState::Down { reason: reason.to_owned() };
-        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0 });
+        let state = PeerState::Down {
+            reason: reason.to_owned(),
+        };
+        self.down.insert(
+            link.name,
+            Peer {
+                state,
+                since: now.wall,
+                connection: id.0,
+            },
+        );
         self.changed = true;
     }
 
@@ -318,7 +367,9 @@ impl Machine {
         // Asked for processes first: their groups and monitors are told, as by a node that stops in good order.
         let shutdown = Raw::encode(&Term::atom("shutdown"));
         let (services, asked): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {
-            self.processes.get(&Proc::Pid(pid.clone())).is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
+            self.processes
+                .get(&Proc::Pid(pid.clone()))
+                .is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
         });
         for pid in asked.iter().chain(&services) {
             self.exit(pid, &shutdown, out);
@@ -351,7 +402,15 @@ impl Machine {
                 }
                 None => {
                     let reason = Raw::encode(&Term::atom("noproc"));
-                    out.push(Effect::Signal(id, Control::Exit { from: to, to: from, reason }, None));
+                    out.push(Effect::Signal(
+                        id,
+                        Control::Exit {
+                            from: to,
+                            to: from,
+                            reason,
+                        },
+                        None,
+                    ));
                 }
             },
             Control::Unlink { id: unlink, from, to } => {
@@ -360,7 +419,15 @@ impl Machine {
                     self.untie(id, usize::from(untied));
                 }
                 if let Some(unlink) = unlink {
-                    out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
+                    out.push(Effect::Signal(
+                        id,
+                        Control::UnlinkAck {
+                            id: unlink,
+                            from: to,
+                            to: from,
+                        },
+                        None,
+                    ));
                 }
             }
             // Our processes are servers that outlive whoever is linked to them, as one that traps exits.
@@ -371,14 +438,27 @@ impl Machine {
                 }
             }
             Control::MonitorExit { reference, reason, .. } => self.monitor_exit(&reference, &reason, out),
-            Control::SpawnReply { request, result: Err(why), .. } => {
+            Control::SpawnReply {
+                request,
+                result: Err(why),
+                ..
+            } => {
                 if let Some(call) = self.calls.remove(&request) {
                     out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
             Control::SpawnRequest { request, from, .. } => {
                 let result = Err(Atom::literal("notsup"));
-                out.push(Effect::Signal(id, Control::SpawnReply { request, to: from, flags: 0, result }, None));
+                out.push(Effect::Signal(
+                    id,
+                    Control::SpawnReply {
+                        request,
+                        to: from,
+                        flags: 0,
+                        result,
+                    },
+                    None,
+                ));
             }
             // We hand out no aliases and link to nobody, so these can't be meant for us. Exits by `exit/2` are for our
             // servers what they are for one that traps exits.
@@ -392,12 +472,26 @@ impl Machine {
     fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
         match self.processes.get(&to) {
             Some(process) => {
-                process.watchers.push(Watcher { link: id, pid: from, reference, watched: to });
+                process.watchers.push(Watcher {
+                    link: id,
+                    pid: from,
+                    reference,
+                    watched: to,
+                });
                 self.tie(now, id, 1, out);
             }
             None => {
                 let reason = Raw::encode(&Term::atom("noproc"));
-                out.push(Effect::Signal(id, Control::MonitorExit { from: to, to: from, reference, reason }, None));
+                out.push(Effect::Signal(
+                    id,
+                    Control::MonitorExit {
+                        from: to,
+                        to: from,
+                        reference,
+                        reason,
+                    },
+                    None,
+                ));
             }
         }
     }
@@ -438,9 +532,9 @@ impl Machine {
         let answer = match &mut process.role {
             Role::NetKernel => called(message, &pid, atoms, net_kernel::call),
             Role::Rex => rpc::message(&message, &pid, atoms),
-            Role::Behaviour(behaviour) => {
-                called(message, &pid, atoms, |request, atoms| Some(Raw::encode(&behaviour.call(request, atoms))))
-            }
+            Role::Behaviour(behaviour) => called(message, &pid, atoms, |request, atoms| {
+                Some(Raw::encode(&behaviour.call(request, atoms)))
+            }),
             Role::Scope(name) => {
                 let name = name.clone();
                 return self.pg(now, id, &name, message, out);
@@ -452,8 +546,12 @@ impl Machine {
     }
 
     fn global(&mut self, id: LinkId, message: Raw, out: &mut Vec<Effect>) {
-        let Message::Cast(request) = gen::parse(message, &mut self.atoms) else { return };
-        let Ok(init) = global::init_connect(&request, &mut self.atoms) else { return };
+        let Message::Cast(request) = gen_server::parse(message, &mut self.atoms) else {
+            return;
+        };
+        let Ok(init) = global::init_connect(&request, &mut self.atoms) else {
+            return;
+        };
         self.greet_global(id, out);
         for name in init.known {
             if *name != *self.name && self.known.len() < limits::KNOWN_NODES {
@@ -463,10 +561,19 @@ impl Machine {
     }
 
     fn pg(&mut self, now: Now, id: LinkId, scope: &Atom, message: Raw, out: &mut Vec<Effect>) {
-        let (Some(scope), Some(link)) = (self.scopes.get_mut(scope), self.links.get(&id)) else { return };
+        let (Some(scope), Some(link)) = (self.scopes.get_mut(scope), self.links.get(&id)) else {
+            return;
+        };
         let mut signals = Vec::new();
         let mut new_reference = || self.processes.new_reference();
-        match scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals) {
+        match scope.message(
+            id,
+            &link.atom,
+            message,
+            &mut new_reference,
+            &mut self.atoms,
+            &mut signals,
+        ) {
             Ok(changed) => self.changed |= changed,
             Err(e) => self.close(now, id, e.to_string(), out),
         }
@@ -515,28 +622,38 @@ impl Machine {
         }
         push(signals, out);
         let Process { watchers, links, .. } = process;
-        for Watcher { link, pid: to, reference, watched } in watchers {
+        for Watcher {
+            link,
+            pid: to,
+            reference,
+            watched,
+        } in watchers
+        {
             self.untie(link, 1);
-            let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
+            let control = Control::MonitorExit {
+                from: watched,
+                to,
+                reference,
+                reason: reason.clone(),
+            };
             out.push(Effect::Signal(link, control, None));
         }
         for (link, to) in links {
             self.untie(link, 1);
-            let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
+            let control = Control::Exit {
+                from: pid.clone(),
+                to,
+                reason: reason.clone(),
+            };
             out.push(Effect::Signal(link, control, None));
         }
     }
 
-    fn call(
-        &mut self,
-        now: Now,
-        node: &Arc<str>,
-        function: &Function,
-        token: Option<Token>,
-        out: &mut Vec<Effect>,
-    ) {
+    fn call(&mut self, now: Now, node: &Arc<str>, function: &Function, token: Option<Token>, out: &mut Vec<Effect>) {
         let mut refuse = |why| out.extend(token.map(|token| Effect::Result(token, Err(why))));
-        let Some(&link) = self.by_name.get(node) else { return refuse(CallError::NoConnection) };
+        let Some(&link) = self.by_name.get(node) else {
+            return refuse(CallError::NoConnection);
+        };
         if token.is_some() && self.calls.len() >= limits::CALLS {
             return refuse(CallError::TooMany);
         }
@@ -562,7 +679,11 @@ impl Machine {
 }
 
 fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
-    out.extend(signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload)));
+    out.extend(
+        signals
+            .into_iter()
+            .map(|(link, control, payload)| Effect::Signal(link, control, payload)),
+    );
 }
 
 /// The answer of a server to a message: calls are answered where `answer` has one, all else is dropped.
@@ -572,8 +693,8 @@ fn called(
     atoms: &mut Atoms,
     answer: impl FnOnce(&Raw, &mut Atoms) -> Option<Raw>,
 ) -> Option<(Control, Raw)> {
-    match gen::parse(message, atoms) {
-        Message::Call(from, request) => Some(gen::reply(&from, ours, &answer(&request, atoms)?)),
+    match gen_server::parse(message, atoms) {
+        Message::Call(from, request) => Some(gen_server::reply(&from, ours, &answer(&request, atoms)?)),
         Message::Cast(_) | Message::Info(_) => None,
     }
 }

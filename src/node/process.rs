@@ -67,7 +67,14 @@ impl Processes {
     /// None yet, of this incarnation of the node.
     #[must_use]
     pub fn new(node: Atom, creation: u32) -> Self {
-        Self { node, creation, last_pid: 0, last_reference: 0, alive: HashMap::new(), names: HashMap::new() }
+        Self {
+            node,
+            creation,
+            last_pid: 0,
+            last_reference: 0,
+            alive: HashMap::new(),
+            names: HashMap::new(),
+        }
     }
 
     /// A new process.
@@ -76,8 +83,18 @@ impl Processes {
         // As erts counts: 28 bits of the number, then the serial. Both fit every release's pids.
         let id = u32::try_from(self.last_pid & 0x0FFF_FFFF).unwrap_or(0);
         let serial = u32::try_from((self.last_pid >> 28) & 0x1FFF).unwrap_or(0);
-        let pid = Pid { node: self.node.clone(), id, serial, creation: self.creation };
-        let process = Process { pid: pid.clone(), role, watchers: Vec::new(), links: HashSet::new() };
+        let pid = Pid {
+            node: self.node.clone(),
+            id,
+            serial,
+            creation: self.creation,
+        };
+        let process = Process {
+            pid: pid.clone(),
+            role,
+            watchers: Vec::new(),
+            links: HashSet::new(),
+        };
         self.alive.insert(pid.clone(), process);
         pid
     }
@@ -124,6 +141,10 @@ impl Processes {
         let word = |shift: u32, mask: u64| u32::try_from((self.last_reference >> shift) & mask).unwrap_or(0);
         // The first word has 18 bits in the releases before OTP 24.
         let ids = [word(0, 0x3_FFFF), word(18, 0xFFFF_FFFF), word(50, 0x3FFF)];
-        Reference::new(self.node.clone(), self.creation, &ids)
+        Reference {
+            node: self.node.clone(),
+            creation: self.creation,
+            ids: ids.into(),
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +26,7 @@ use crate::node::handle::Handle;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Token};
 use crate::node::process::Behaviour;
 use crate::node::services::rpc::{CallError, Function};
+use crate::node::view::View;
 
 /// What the node's task is told.
 pub enum Event {
@@ -87,10 +88,14 @@ pub struct Settings {
 /// The node's name has too many characters for an atom.
 pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
     let name = Atom::new(&settings.identity.name)?;
-    let mut machine = Machine::new(&name, settings.identity.creation, &settings.scopes, &settings.watched_tag);
+    let machine = Machine::new(
+        &name,
+        settings.identity.creation,
+        &settings.scopes,
+        &settings.watched_tag,
+    );
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
-    let first = machine.take_view().map(Arc::new).unwrap_or_default();
-    let (view_sender, view) = watch::channel(first);
+    let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let local = Arc::new(settings.identity);
     let acceptor = tokio::spawn(accept::run(listener, local.clone(), inbox.clone()));
     let task = Task {
@@ -122,7 +127,7 @@ struct Link {
     peer: Arc<str>,
     flags: Flags,
     /// Frames of this batch.
-    buffer: BytesMut,
+    buffer: Vec<u8>,
 }
 
 struct Task {
@@ -139,7 +144,7 @@ struct Task {
     connecting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), DialError>>>>,
     spawning: HashMap<Token, oneshot::Sender<Pid>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
-    view: watch::Sender<Arc<crate::node::view::View>>,
+    view: watch::Sender<Arc<View>>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -180,11 +185,17 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     info!(peer = %link.peer, "node down: {reason}");
                 }
-                Input::LinkDown { link: id, reason: reason.to_string() }
+                Input::LinkDown {
+                    link: id,
+                    reason: reason.to_string(),
+                }
             }
             Event::Accepting { name, answer } => {
-                let status =
-                    if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
+                let status = if self.stopping.is_some() {
+                    Status::NotAllowed
+                } else {
+                    self.machine.accept_status(&name)
+                };
                 let _ = answer.send(status);
                 return;
             }
@@ -195,13 +206,27 @@ impl Task {
             Event::Connected(connection) => return self.connected(connection, effects),
             Event::Dialled(name, result) => return self.dialled(name, result, effects),
             Event::Connect(name, answer) => {
+                if self.machine.is_connected(&name) {
+                    let _ = answer.send(Ok(()));
+                    return;
+                }
                 self.connecting.entry(name.clone()).or_default().push(answer);
                 Input::Connect(name)
             }
-            Event::Spawn { name, behaviour, groups, answer } => {
+            Event::Spawn {
+                name,
+                behaviour,
+                groups,
+                answer,
+            } => {
                 let token = self.new_token();
                 self.spawning.insert(token, answer);
-                Input::Spawn { name, behaviour, groups, token }
+                Input::Spawn {
+                    name,
+                    behaviour,
+                    groups,
+                    token,
+                }
             }
             Event::Exit(pid, reason) => Input::Exit(pid, reason),
             Event::Call(node, function, answer) => {
@@ -219,18 +244,6 @@ impl Task {
             }
         };
         self.machine.handle(now(), input, effects);
-        self.answer_connected(effects);
-    }
-
-    /// Whoever waits for a connection that is there already, without a dial being under way.
-    fn answer_connected(&mut self, effects: &[Effect]) {
-        let machine = &self.machine;
-        let dials = |name: &Arc<str>| effects.iter().any(|effect| matches!(effect, Effect::Dial(n) if n == name));
-        for (_, waiting) in self.connecting.extract_if(|name, _| !dials(name) && !machine.is_dialling(name)) {
-            for answer in waiting {
-                let _ = answer.send(Ok(()));
-            }
-        }
     }
 
     fn connected(&mut self, connection: Connection, effects: &mut Vec<Effect>) {
@@ -241,9 +254,16 @@ impl Task {
         let id = LinkId(self.last_link);
         let peer = connection.peer.clone();
         info!(peer = %peer.name, creation = peer.creation, "node up{}", if peer.published { "" } else { " (hidden)" });
-        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| Event::Link(id, event));
+        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| {
+            Event::Link(id, event)
+        });
         self.open += 1;
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: BytesMut::new() };
+        let link = Link {
+            sender,
+            peer: peer.name.clone(),
+            flags: peer.flags,
+            buffer: Vec::new(),
+        };
         self.links.insert(id, link);
         self.machine.handle(now(), Input::LinkUp { link: id, peer }, effects);
     }
@@ -291,8 +311,12 @@ impl Task {
                     }
                 }
             }
-            let ids: Vec<LinkId> =
-                self.links.iter().filter(|(_, link)| !link.buffer.is_empty()).map(|(id, _)| *id).collect();
+            let ids: Vec<LinkId> = self
+                .links
+                .iter()
+                .filter(|(_, link)| !link.buffer.is_empty())
+                .map(|(id, _)| *id)
+                .collect();
             for id in ids {
                 self.flush(id, effects);
             }
@@ -301,8 +325,8 @@ impl Task {
                 break;
             }
         }
-        if let Some(view) = self.machine.take_view() {
-            self.view.send_replace(Arc::new(view));
+        if self.machine.take_changed() {
+            self.view.send_replace(Arc::new(self.machine.view()));
         }
     }
 
@@ -311,10 +335,17 @@ impl Task {
         if link.buffer.is_empty() {
             return;
         }
-        if let Err(full) = link.sender.send(link.buffer.split().freeze()) {
+        if let Err(full) = link.sender.send(Bytes::from(std::mem::take(&mut link.buffer))) {
             info!(peer = %link.peer, "node down: {full}");
             self.links.remove(&id);
-            self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
+            self.machine.handle(
+                now(),
+                Input::LinkDown {
+                    link: id,
+                    reason: full.to_string(),
+                },
+                effects,
+            );
         }
     }
 
@@ -337,7 +368,10 @@ impl Task {
 }
 
 fn now() -> Now {
-    Now { instant: Instant::now(), wall: SystemTime::now() }
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -47,7 +47,7 @@ pub fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, Dec
     let mut known = Vec::new();
     let mut take = |r: &mut Reader<'_>| -> Result<(), DecodeError> {
         // A key may also be {pending, Node}: that one is not connected yet.
-        if r.kind()? != Kind::Atom {
+        if r.peek()? != Kind::Atom {
             r.raw()?;
         } else if known.len() < limits::KNOWN_NODES {
             known.push(Arc::from(r.atom()?.as_str()));
@@ -56,13 +56,14 @@ pub fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, Dec
         }
         Ok(())
     };
-    if r.kind()? == Kind::Map {
+    if r.peek()? == Kind::Map {
         for _ in 0..r.map()? {
             take(&mut r)?;
             r.raw()?;
         }
     } else {
-        for _ in 0..r.list()? {
+        let mut list = r.list()?;
+        while r.more(&mut list)? {
             take(&mut r)?;
         }
     }

@@ -15,7 +15,7 @@ use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
 use crate::limits;
 use crate::node::machine::LinkId;
-use crate::node::services::r#gen::{self, Message};
+use crate::node::services::gen_server::{self, Message};
 
 /// A group, by the one encoding that all equal terms share.
 pub type Key = Bytes;
@@ -68,10 +68,10 @@ impl Outgoing<'_> {
                 w.tuple(2).atom("$gen_cast");
                 w.tuple(3).atom("sync").pid(scope);
                 if !groups.is_empty() {
-                    w.list(groups.len());
+                    w.list(length(groups.len()));
                 }
                 for (group, members) in groups.values() {
-                    w.tuple(2).raw(group).list(members.len());
+                    w.tuple(2).raw(group).list(length(members.len()));
                     for pid in members {
                         w.pid(pid);
                     }
@@ -83,7 +83,7 @@ impl Outgoing<'_> {
                 w.tuple(4).atom("join").pid(scope).raw(group).pid(pid);
             }
             Self::Leave(pid, groups) => {
-                w.tuple(4).atom("leave").pid(scope).pid(pid).list(groups.len());
+                w.tuple(4).atom("leave").pid(scope).pid(pid).list(length(groups.len()));
                 for group in groups {
                     w.raw(group);
                 }
@@ -113,12 +113,20 @@ impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched_tag: Atom) -> Self {
-        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched_tag }
+        Self {
+            pid,
+            local: BTreeMap::new(),
+            remotes: HashMap::new(),
+            watched_tag,
+        }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
     pub fn node_up(&self, link: LinkId, scope: &Atom, out: &mut Signals) {
-        let control = Control::SendName { from: self.pid.clone(), to: scope.clone() };
+        let control = Control::SendName {
+            from: self.pid.clone(),
+            to: scope.clone(),
+        };
         out.push((link, control, Some(Outgoing::Discover.message(&self.pid))));
     }
 
@@ -134,10 +142,17 @@ impl Scope {
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
     pub fn monitor_down(&mut self, monitor: &Reference) -> bool {
-        let Some(pid) = self.remotes.iter().find(|(_, r)| r.monitor == *monitor).map(|(pid, _)| pid.clone()) else {
+        let Some(pid) = self
+            .remotes
+            .iter()
+            .find(|(_, r)| r.monitor == *monitor)
+            .map(|(pid, _)| pid.clone())
+        else {
             return false;
         };
-        self.remotes.remove(&pid).is_some_and(|remote| !remote.announced.is_empty())
+        self.remotes
+            .remove(&pid)
+            .is_some_and(|remote| !remote.announced.is_empty())
     }
 
     /// A process of ours joins a group; a process is in a group once. `key` is the canonical encoding of `group`.
@@ -181,7 +196,7 @@ impl Scope {
         atoms: &mut Atoms,
         out: &mut Signals,
     ) -> Result<bool, TooManyMembers> {
-        let incoming = match gen::parse(message, atoms) {
+        let incoming = match gen_server::parse(message, atoms) {
             Message::Cast(request) => read_cast(&request, atoms),
             Message::Info(message) => read_info(&message, atoms),
             Message::Call(..) => return Ok(false),
@@ -200,7 +215,9 @@ impl Scope {
             }
             Incoming::Sync(pid, groups) => {
                 self.know(link, &pid, new_reference, out);
-                let Some(remote) = self.remotes.get_mut(&pid) else { return Ok(false) };
+                let Some(remote) = self.remotes.get_mut(&pid) else {
+                    return Ok(false);
+                };
                 let before = std::mem::take(&mut remote.announced);
                 remote.members.clear();
                 remote.entries = 0;
@@ -215,21 +232,26 @@ impl Scope {
                 None => Ok(false),
             },
             Incoming::Leave(pid, pids, groups) => match self.remotes.get_mut(&pid) {
-                Some(remote) => Ok(groups.iter().fold(false, |any, group| remote.leave(group, &pids, atoms) | any)),
+                Some(remote) => Ok(groups
+                    .iter()
+                    .fold(false, |any, group| remote.leave(group, &pids, atoms) | any)),
                 None => Ok(false),
             },
         }
     }
 
     /// A scope of a peer looks for us: tell it what we have, and look for it in turn if it is new.
-    fn discovered(
-        &mut self,
-        link: LinkId,
-        pid: Pid,
-        new_reference: &mut impl FnMut() -> Reference,
-        out: &mut Signals,
-    ) {
-        let to = |message| (link, Control::Send { from: Some(self.pid.clone()), to: pid.clone() }, Some(message));
+    fn discovered(&mut self, link: LinkId, pid: Pid, new_reference: &mut impl FnMut() -> Reference, out: &mut Signals) {
+        let to = |message| {
+            (
+                link,
+                Control::Send {
+                    from: Some(self.pid.clone()),
+                    to: pid.clone(),
+                },
+                Some(message),
+            )
+        };
         out.push(to(Outgoing::Sync(&self.local).message(&self.pid)));
         if !self.remotes.contains_key(&pid) {
             out.push(to(Outgoing::Discover.message(&self.pid)));
@@ -238,22 +260,24 @@ impl Scope {
     }
 
     /// Monitors a peer's scope, once.
-    fn know(
-        &mut self,
-        link: LinkId,
-        pid: &Pid,
-        new_reference: &mut impl FnMut() -> Reference,
-        out: &mut Signals,
-    ) {
+    fn know(&mut self, link: LinkId, pid: &Pid, new_reference: &mut impl FnMut() -> Reference, out: &mut Signals) {
         if self.remotes.contains_key(pid) {
             return;
         }
         let monitor = new_reference();
-        let control =
-            Control::Monitor { from: self.pid.clone(), to: Proc::Pid(pid.clone()), reference: monitor.clone() };
+        let control = Control::Monitor {
+            from: self.pid.clone(),
+            to: Proc::Pid(pid.clone()),
+            reference: monitor.clone(),
+        };
         out.push((link, control, None));
-        let remote =
-            Remote { link, monitor, members: HashMap::new(), announced: BTreeMap::new(), entries: 0 };
+        let remote = Remote {
+            link,
+            monitor,
+            members: HashMap::new(),
+            announced: BTreeMap::new(),
+            entries: 0,
+        };
         self.remotes.insert(pid.clone(), remote);
     }
 
@@ -261,7 +285,11 @@ impl Scope {
     #[must_use]
     pub fn announced(&self) -> BTreeSet<(Bytes, Atom)> {
         let each = |(pid, remote): (&Pid, &Remote)| -> Vec<(Bytes, Atom)> {
-            remote.announced.values().map(|name| (name.clone(), pid.node.clone())).collect()
+            remote
+                .announced
+                .values()
+                .map(|name| (name.clone(), pid.node.clone()))
+                .collect()
         };
         self.remotes.iter().flat_map(each).collect()
     }
@@ -269,13 +297,20 @@ impl Scope {
     /// The peers' members of a group.
     #[must_use]
     pub fn remote_members(&self, key: &Key) -> Vec<Pid> {
-        self.remotes.values().filter_map(|remote| remote.members.get(key)).flatten().cloned().collect()
+        self.remotes
+            .values()
+            .filter_map(|remote| remote.members.get(key))
+            .flatten()
+            .cloned()
+            .collect()
     }
 }
 
 impl Remote {
     fn join(&mut self, group: &Raw, pids: Vec<Pid>, tag: &Atom, atoms: &mut Atoms) -> Result<bool, TooManyMembers> {
-        let Ok(key) = group.canonical(atoms) else { return Ok(false) };
+        let Ok(key) = group.canonical(atoms) else {
+            return Ok(false);
+        };
         self.entries += pids.len();
         if self.entries > limits::PG_MEMBERS {
             return Err(TooManyMembers);
@@ -294,7 +329,9 @@ impl Remote {
     /// Each pid leaves once: who joined twice is still a member (`leave_remote/3`).
     fn leave(&mut self, group: &Raw, pids: &[Pid], atoms: &mut Atoms) -> bool {
         let Ok(key) = group.canonical(atoms) else { return false };
-        let Some(members) = self.members.get_mut(&key) else { return false };
+        let Some(members) = self.members.get_mut(&key) else {
+            return false;
+        };
         for pid in pids {
             if let Some(at) = members.iter().position(|member| member == pid) {
                 members.swap_remove(at);
@@ -311,9 +348,17 @@ impl Remote {
 
 fn broadcast(ours: &Pid, remotes: &HashMap<Pid, Remote>, message: &Raw, out: &mut Signals) {
     for (pid, remote) in remotes {
-        let control = Control::Send { from: Some(ours.clone()), to: pid.clone() };
+        let control = Control::Send {
+            from: Some(ours.clone()),
+            to: pid.clone(),
+        };
         out.push((remote.link, control, Some(message.clone())));
     }
+}
+
+/// What we joined ourselves never comes near the bound of a list.
+fn length(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The binary in `{Tag, Binary}`, in memory of its own.
@@ -331,7 +376,8 @@ fn read_cast(request: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> 
     r.expect_atom("sync")?;
     let pid = r.pid()?;
     let mut groups = Vec::new();
-    for _ in 0..r.list()? {
+    let mut list = r.list()?;
+    while r.more(&mut list)? {
         r.expect_tuple(2)?;
         groups.push((r.raw()?, pids(&mut r)?));
     }
@@ -351,7 +397,8 @@ fn read_info(message: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> 
         ("leave", 4) => {
             let pids = pids(&mut r)?;
             let mut groups = Vec::new();
-            for _ in 0..r.list()? {
+            let mut list = r.list()?;
+            while r.more(&mut list)? {
                 groups.push(r.raw()?);
             }
             Ok(Incoming::Leave(pid, pids, groups))
@@ -362,13 +409,13 @@ fn read_info(message: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> 
 
 /// A pid, or a list of pids.
 fn pids(r: &mut Reader<'_>) -> Result<Vec<Pid>, DecodeError> {
-    if r.kind()? == Kind::Pid {
+    if r.peek()? == Kind::Pid {
         return Ok(vec![r.pid()?]);
     }
     let mut pids = Vec::new();
-    for _ in 0..r.list()? {
+    let mut list = r.list()?;
+    while r.more(&mut list)? {
         pids.push(r.pid()?);
     }
-    r.nil()?;
     Ok(pids)
 }

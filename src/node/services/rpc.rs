@@ -14,7 +14,7 @@ pub const NAME: &str = "rex";
 pub struct Function {
     /// Module.
     pub module: &'static str,
-    /// Function.
+    /// Its name.
     pub function: &'static str,
     /// Arguments.
     pub args: Vec<Term>,
@@ -60,14 +60,14 @@ pub fn cast(request: &Reference, from: &Pid, function: &Function) -> (Control, R
     (control, Raw::encode(&Term::List(function.args.clone())))
 }
 
-fn spawn(request: &Reference, from: &Pid, mfa: (&str, &str, u8), options: &[&str]) -> Control {
+fn spawn(request: &Reference, from: &Pid, mfa: (&'static str, &'static str, u8), options: &[&'static str]) -> Control {
     let (module, function, arity) = mfa;
     Control::SpawnRequest {
         request: request.clone(),
         from: from.clone(),
         group_leader: from.clone(),
-        module: Atom::new(module),
-        function: Atom::new(function),
+        module: Atom::literal(module),
+        function: Atom::literal(function),
         arity,
         options: Raw::encode(&Term::List(options.iter().map(|o| Term::atom(o)).collect())),
     }
@@ -82,7 +82,7 @@ pub fn result(request: &Reference, reason: &Raw, atoms: &mut Atoms) -> Result<Ra
         let mut r = Reader::new(reason.bytes(), atoms);
         r.expect_tuple(3)?;
         if r.reference()? != *request {
-            return Err(DecodeError::Range);
+            return Err(DecodeError::OtherAtom);
         }
         r.expect_atom("return")?;
         r.raw()
@@ -96,7 +96,7 @@ pub fn message(message: &Raw, ours: &Pid, atoms: &mut Atoms) -> Option<(Control,
     let mut read = || -> Result<Option<Pid>, DecodeError> {
         let mut r = Reader::new(message.bytes(), atoms);
         r.expect_tuple(2)?;
-        if r.kind()? != Kind::Pid {
+        if r.peek()? != Kind::Pid {
             return Ok(None);
         }
         let pid = r.pid()?;
@@ -108,5 +108,11 @@ pub fn message(message: &Raw, ours: &Pid, atoms: &mut Atoms) -> Option<(Control,
         w.tuple(3).atom("features_reply").atom_of(&ours.node);
         w.list(1).atom("erpc").nil();
     });
-    Some((Control::Send { from: Some(ours.clone()), to }, answer))
+    Some((
+        Control::Send {
+            from: Some(ours.clone()),
+            to,
+        },
+        answer,
+    ))
 }

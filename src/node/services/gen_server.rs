@@ -35,12 +35,12 @@ pub fn parse(message: Raw, atoms: &mut Atoms) -> Message {
 
 fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeError> {
     let mut r = Reader::new(message.bytes(), atoms);
-    if r.kind()? != Kind::Tuple {
+    if r.peek()? != Kind::Tuple {
         return Ok(None);
     }
     match r.tuple()? {
-        2 if r.kind()? == Kind::Atom && r.atom()? == *"$gen_cast" => Ok(Some(Message::Cast(r.raw()?))),
-        3 if r.kind()? == Kind::Atom && r.atom()? == *"$gen_call" => {
+        2 if r.atom_is("$gen_cast")? => Ok(Some(Message::Cast(r.raw()?))),
+        3 if r.atom_is("$gen_call")? => {
             r.expect_tuple(2)?;
             let pid = r.pid()?;
             let tag = r.raw()?;
@@ -55,9 +55,9 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
 /// The alias in `[alias | Ref]`, or in `[[alias | Ref] | _]`, to which the answer goes (`gen:reply/2`).
 fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
     let mut r = Reader::new(tag.bytes(), atoms);
-    r.expect_cons()?;
-    if r.kind()? == Kind::List {
-        r.expect_cons()?;
+    r.list()?;
+    if r.peek()? == Kind::List {
+        r.list()?;
     }
     r.expect_atom("alias")?;
     r.reference()
@@ -70,8 +70,14 @@ pub fn reply(from: &From, ours: &Pid, answer: &Raw) -> (Control, Raw) {
         w.tuple(2).raw(&from.tag).raw(answer);
     });
     let control = match &from.alias {
-        Some(alias) => Control::SendAlias { from: ours.clone(), to: alias.clone() },
-        None => Control::Send { from: Some(ours.clone()), to: from.pid.clone() },
+        Some(alias) => Control::SendAlias {
+            from: ours.clone(),
+            to: alias.clone(),
+        },
+        None => Control::Send {
+            from: Some(ours.clone()),
+            to: from.pid.clone(),
+        },
     };
     (control, message)
 }
