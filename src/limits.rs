@@ -98,6 +98,18 @@ pub const EPMD_TIME: Duration = Duration::from_secs(2);
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;
 
+/// How often this host's EPMD is asked for its names.
+pub const EPMD_POLL: Duration = Duration::from_millis(500);
+
+/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does).
+pub const EPMD_RETRY: Duration = Duration::from_secs(2);
+
+/// How long a default name that is taken is asked for, before another is taken.
+pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pause before a name that is taken is asked for again.
+pub const NAME_RETRY: Duration = Duration::from_secs(1);
+
 /// Time in which an EPMD should have noticed that we gave a name back.
 pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 

@@ -1,1 +1,20 @@
-//! (being built)
+//! What the node is used for: plugins and their proxies, membership and status, finding peers and introducing them.
+//!
+//! ```text
+//! registry view  -> proxies    -> node: a proxy for each running plugin, in pg
+//! node view      -> membership -> registry: nodes up and down, announcements
+//! EPMD, peers    -> discovery  -> node: whom to dial, and when
+//! peers' nodes() -> introduce  -> node: who is asked to connect to whom
+//! ```
+//!
+//! [`discovery`], [`introduce`] and [`membership`] are pure. [`task`] runs them; what it keeps can all be derived anew from
+//! the registry and the node, which own the state. Nothing here speaks the distribution protocol.
+
+pub mod discovery;
+pub mod introduce;
+pub mod join;
+pub mod membership;
+pub mod plugins_server;
+pub mod proxy;
+pub mod task;
+pub mod view;

@@ -90,14 +90,6 @@ impl Handle {
             .map_err(|_| Stopped)
     }
 
-    /// Forgets a node that is not connected.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn forget(&self, name: Arc<str>) -> Result<(), Stopped> {
-        self.inbox.send(Event::Forget(name)).await.map_err(|_| Stopped)
-    }
-
     /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every
     /// connection is closed, within [`crate::limits::LINK_FLUSH`] or little more.
     pub async fn stop(&self) {

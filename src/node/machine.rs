@@ -82,8 +82,6 @@ pub enum Input {
         /// Where the result goes; a call without is a cast.
         token: Option<Token>,
     },
-    /// Forget a node that is not connected.
-    Forget(Arc<str>),
     /// End all processes and close all connections.
     Stop,
     /// Nothing but the passing of time.
@@ -276,7 +274,6 @@ impl Machine {
             }
             Input::Exit(pid, reason) => self.exit(&pid, &Raw::encode(&Term::atom(reason)), out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
-            Input::Forget(name) => self.changed |= self.down.remove(&name).is_some() | self.known.remove(&name),
             Input::Stop => self.stop(now, out),
             Input::Tick => self.expire_calls(now, out),
         }

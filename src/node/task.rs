@@ -62,8 +62,6 @@ pub enum Event {
     Exit(Pid, &'static str),
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
-    /// See [`Handle::forget`].
-    Forget(Arc<str>),
     /// See [`Handle::stop`].
     Stop(oneshot::Sender<()>),
 }
@@ -237,7 +235,6 @@ impl Task {
                 });
                 Input::Call { node, function, token }
             }
-            Event::Forget(name) => Input::Forget(name),
             Event::Stop(answer) => {
                 self.stopping = Some(answer);
                 Input::Stop

@@ -1,0 +1,160 @@
+//! Introducing our peers to each other, so that they mesh as they would around an Erlang node.
+//!
+//! `global` meshes the nodes that it knows, but it can't know us (see [`crate::node::services::global`]), and pg is not
+//! transitive. So whenever two published peers of ours are found apart, one of them is asked to connect to the other.
+//! Hidden peers never are. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often each peer is asked for the nodes that it is connected to.
+const ROUND: Duration = Duration::from_secs(30);
+/// A pair that was introduced is left this time before it is introduced again.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What it is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The published peers that are connected now.
+    Peers(BTreeSet<Arc<str>>),
+    /// The answer of a peer to `nodes()`.
+    Nodes {
+        /// Which peer.
+        of: Arc<str>,
+        /// Its answer.
+        nodes: BTreeSet<Arc<str>>,
+    },
+    /// Nothing but the passing of time.
+    Tick,
+}
+
+/// What it wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask this peer for its `nodes()`.
+    AskNodes(Arc<str>),
+    /// Ask `on` to connect to `to`.
+    Connect {
+        /// Who is asked.
+        on: Arc<str>,
+        /// To whom it should connect.
+        to: Arc<str>,
+    },
+}
+
+/// The peers, and who was introduced to whom.
+#[derive(Debug, Default)]
+pub struct Introducer {
+    peers: BTreeSet<Arc<str>>,
+    /// Pairs in name order, when they were introduced last, and how often.
+    introduced: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
+    next_round: Option<Instant>,
+}
+
+impl Introducer {
+    /// Takes an input; what is to be done is added to `out`.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Peers(peers) => {
+                out.extend(peers.difference(&self.peers).cloned().map(Effect::AskNodes));
+                self.introduced.retain(|(a, b), _| peers.contains(a) && peers.contains(b));
+                self.peers = peers;
+                if self.peers.len() < 2 {
+                    self.next_round = None;
+                } else {
+                    self.next_round.get_or_insert(now + ROUND);
+                }
+            }
+            Input::Nodes { of, nodes } => self.nodes(now, &of, &nodes, out),
+            Input::Tick => {
+                if self.next_round.is_some_and(|at| at <= now) {
+                    self.next_round = Some(now + ROUND);
+                    out.extend(self.peers.iter().cloned().map(Effect::AskNodes));
+                }
+            }
+        }
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.next_round
+    }
+
+    fn nodes(&mut self, now: Instant, of: &Arc<str>, nodes: &BTreeSet<Arc<str>>, out: &mut Vec<Effect>) {
+        if !self.peers.contains(of) {
+            return;
+        }
+        for other in self.peers.iter().filter(|other| *other != of && !nodes.contains(*other)) {
+            let (first, second) = if of < other { (of, other) } else { (other, of) };
+            let times = match self.introduced.get(&(first.clone(), second.clone())) {
+                Some((at, _)) if now.duration_since(*at) < SETTLE => continue,
+                Some((_, times)) => *times,
+                None => 0,
+            };
+            self.introduced.insert((first.clone(), second.clone()), (now, times + 1));
+            // Who is asked changes each time: perhaps only one of the two can reach the other.
+            let (on, to) = if times % 2 == 0 { (of, other) } else { (other, of) };
+            out.push(Effect::Connect { on: on.clone(), to: to.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    fn nodes(of: &str, nodes: &[&str]) -> Input {
+        Input::Nodes { of: of.into(), nodes: names(nodes) }
+    }
+
+    fn connect(on: &str, to: &str) -> Effect {
+        Effect::Connect { on: on.into(), to: to.into() }
+    }
+
+    fn run(introducer: &mut Introducer, now: Instant, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        introducer.handle(now, input, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
+        let (mut introducer, now) = (Introducer::default(), Instant::now());
+        assert_eq!(run(&mut introducer, now, Input::Peers(names(&["a"]))), [Effect::AskNodes("a".into())]);
+        assert_eq!(run(&mut introducer, now, nodes("a", &["us"])), []);
+        let grown = Input::Peers(names(&["a", "b", "c"]));
+        assert_eq!(
+            run(&mut introducer, now, grown),
+            [Effect::AskNodes("b".into()), Effect::AskNodes("c".into())]
+        );
+        assert_eq!(run(&mut introducer, now, nodes("b", &["us", "c"])), [connect("b", "a")]);
+        assert_eq!(run(&mut introducer, now, nodes("c", &["us", "a", "b"])), []);
+    }
+
+    #[test]
+    fn one_of_two_is_asked_and_the_other_next_time() {
+        let (mut introducer, now) = (Introducer::default(), Instant::now());
+        run(&mut introducer, now, Input::Peers(names(&["a", "b"])));
+        assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connect("a", "b")]);
+        assert_eq!(run(&mut introducer, now, nodes("b", &[])), [], "the pair was introduced just now");
+        let later = now + ROUND;
+        assert_eq!(run(&mut introducer, later, Input::Tick).len(), 2);
+        assert_eq!(run(&mut introducer, later, nodes("a", &[])), [connect("b", "a")]);
+    }
+
+    #[test]
+    fn whoever_has_gone_is_not_introduced() {
+        let (mut introducer, now) = (Introducer::default(), Instant::now());
+        run(&mut introducer, now, Input::Peers(names(&["a", "b"])));
+        run(&mut introducer, now, Input::Peers(names(&["a"])));
+        assert_eq!(run(&mut introducer, now, nodes("a", &[])), []);
+        assert_eq!(run(&mut introducer, now, nodes("b", &[])), []);
+        assert_eq!(introducer.next_deadline(), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! The process that stands for one running plugin in pg: answers `info`, forwards nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::etf::{Atom, Atoms, Map, Raw, Term};
+use crate::layout::Home;
+use crate::name::PluginName;
+use crate::node::process::Behaviour;
+use crate::registry::{Plugin, Status, View};
+
+/// What Erlang nodes see of a plugin is made from this.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The registry as it is.
+    pub view: watch::Receiver<Arc<View>>,
+    /// Where namespaces are.
+    pub home: Arc<Home>,
+    /// The host part of our node name.
+    pub host: Arc<str>,
+}
+
+impl Registered {
+    /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status` and
+    /// `node` as atoms.
+    #[must_use]
+    pub fn info(&self, plugin: &Plugin) -> Term {
+        let namespace = self.home.namespace(&plugin.name);
+        let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
+        let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());
+        let status = match plugin.status {
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        };
+        let node = plugin.node.as_deref().and_then(|node| Atom::new(node).ok()).map_or_else(undefined, Term::Atom);
+        let paths = map([
+            ("sqlite", path(&namespace.sqlite())),
+            ("reckon_db", path(&namespace.reckon_db())),
+            ("sockets", path(&namespace.sockets())),
+            ("run", path(&namespace.run())),
+            ("connectors", path(&namespace.connectors())),
+        ]);
+        map([
+            ("name", Term::binary(plugin.name.as_str())),
+            ("version", text(&plugin.version)),
+            ("description", text(&plugin.description)),
+            ("status", Term::atom(status)),
+            ("socket", path(&namespace.api_sock())),
+            ("base_dir", path(namespace.base())),
+            ("paths", paths),
+            ("node", node),
+            ("host", Term::binary(self.host.as_bytes())),
+        ])
+    }
+}
+
+fn undefined() -> Term {
+    Term::atom("undefined")
+}
+
+/// A map whose keys are these atoms, which all differ.
+pub(super) fn map<const N: usize>(pairs: [(&'static str, Term); N]) -> Term {
+    let pairs = pairs.into_iter().map(|(key, value)| (Term::atom(key), value)).collect();
+    Term::Map(Map::new(pairs).unwrap_or_default())
+}
+
+/// The proxy of one plugin.
+#[derive(Debug)]
+pub struct Proxy {
+    plugin: PluginName,
+    registered: Registered,
+    /// Our own name, told to whoever takes the proxy for the plugin itself.
+    node: Atom,
+}
+
+impl Proxy {
+    /// The proxy of `plugin` on our node `node`.
+    #[must_use]
+    pub fn new(plugin: PluginName, registered: Registered, node: Atom) -> Self {
+        Self { plugin, registered, node }
+    }
+
+    /// The groups that a running plugin's proxy is in.
+    #[must_use]
+    pub fn groups(plugin: &PluginName) -> Vec<Term> {
+        vec![Term::atom("hecate_plugins"), Term::tuple([Term::atom("hecate_plugin"), Term::binary(plugin.as_str())])]
+    }
+}
+
+impl Behaviour for Proxy {
+    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term {
+        let not_forwarded = Term::tuple([Term::atom("not_forwarded"), Term::Atom(self.node.clone())]);
+        if request.term(atoms).is_ok_and(|request| request == Term::atom("info"))
+            && let Some(plugin) = self.registered.view.borrow().plugins.get(&self.plugin)
+        {
+            return self.registered.info(plugin);
+        }
+        Term::tuple([Term::atom("error"), not_forwarded])
+    }
+}

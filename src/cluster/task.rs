@@ -1,0 +1,532 @@
+//! The task that runs the cluster's policy: joins, then carries news between the registry and the node.
+//!
+//! It owns no truth. What it keeps (which proxy stands for which plugin, what the registry was told, whom to dial) is
+//! compared with the views of registry and node at each change, so a change can be late but not lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use crate::cluster::discovery::{self, Discovery, Outcome};
+use crate::cluster::introduce::{self, Introducer};
+use crate::cluster::join::{Epmd, WantedName};
+use crate::cluster::membership::Told;
+use crate::cluster::plugins_server::{self, PluginsServer};
+use crate::cluster::proxy::{Proxy, Registered};
+use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use crate::cookie::Cookie;
+use crate::dist::flags;
+use crate::dist::handshake::Identity;
+use crate::epmd::client::{self as epmd, Registration};
+use crate::etf::{Atom, AtomTooLong, Atoms, Pid, Raw, Reader, Term};
+use crate::layout::Home;
+use crate::limits;
+use crate::name::PluginName;
+use crate::node::dial::{DialError, Dialling};
+use crate::node::handle::{Handle, Stopped};
+use crate::node::services::rpc::{CallError, Function};
+use crate::node::task as node_task;
+use crate::node::view as node_view;
+use crate::registry::{self, Membership, Status};
+
+/// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
+const PLUGIN_TAG: &str = "hecate_plugin";
+
+/// What the cluster's side of the daemon is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our name.
+    pub name: WantedName,
+    /// The cluster's secret.
+    pub cookie: Cookie,
+    /// Whether our node is hidden.
+    pub hidden: bool,
+    /// Address of the distribution port.
+    pub listen: IpAddr,
+    /// The distribution port; none means that the system chooses.
+    pub dist_port: Option<u16>,
+    /// The port of every host's EPMD.
+    pub epmd_port: u16,
+    /// Scopes of process groups.
+    pub scopes: Vec<String>,
+    /// Silence after which a peer counts as gone.
+    pub tick_time: Duration,
+    /// Whether peers that are apart are asked to connect to each other.
+    pub introduce: bool,
+    /// Full names of nodes to connect to.
+    pub peers: Vec<String>,
+    /// Whose sockets may listen behind the names of this host.
+    pub allowed_uids: BTreeSet<u32>,
+    /// The host parts that mean this host.
+    pub this_host: BTreeSet<String>,
+}
+
+/// Why there can be no node.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The distribution port can't be had.
+    #[error("the distribution port {0} can't be bound: {1}; set HECATE_LISTEN or ERL_DIST_PORT to one that is free")]
+    Listen(SocketAddr, std::io::Error),
+    /// A scope of process groups can't be an atom.
+    #[error("HECATE_PG_SCOPES: {0}")]
+    Scope(AtomTooLong),
+}
+
+/// The running task.
+#[derive(Debug)]
+pub struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Leaves the cluster: pg is left, monitors fire, the name is given back.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+
+    /// Waits for the task to end by itself, which it does only by a panic.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Starts the cluster's side: binds the distribution port, joins as soon as there is an EPMD to join by, and then keeps
+/// registry and node in step. What it sees is published in the receiver that is returned.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(
+    settings: Settings,
+    home: Arc<Home>,
+    registry: registry::Handle,
+) -> Result<(Running, watch::Receiver<Arc<ClusterView>>), StartError> {
+    let address = SocketAddr::new(settings.listen, settings.dist_port.unwrap_or(0));
+    let listen_error = |e| StartError::Listen(address, e);
+    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+    let epmd = Epmd::new(settings.epmd_port, &listener, settings.hidden).map_err(listen_error)?;
+    let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();
+    let scopes = scopes.map_err(StartError::Scope)?;
+    let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(run(Start { settings, home, registry, listener, epmd, scopes, publish }, stopped));
+    Ok((Running { stop, task }, view))
+}
+
+struct Start {
+    settings: Settings,
+    home: Arc<Home>,
+    registry: registry::Handle,
+    listener: TcpListener,
+    epmd: Epmd,
+    scopes: Vec<Atom>,
+    publish: watch::Sender<Arc<ClusterView>>,
+}
+
+async fn run(mut start: Start, mut stopped: oneshot::Receiver<()>) {
+    let (publish, registry) = (start.publish.clone(), start.registry.clone());
+    // Without a cluster the stored plugins are judged by their sockets alone, and need not wait.
+    let (tell, mut told) = watch::channel(false);
+    let report = move |epmd| {
+        tell.send_replace(true);
+        publish.send_modify(|view| Arc::make_mut(view).epmd = epmd);
+    };
+    let joining = start.epmd.join(&start.settings.name, report);
+    let settled = async {
+        if told.wait_for(|told| *told).await.is_ok() {
+            registry.membership(Membership::Settled).await;
+        }
+        std::future::pending::<()>().await
+    };
+    let (name, registration) = tokio::select! {
+        joined = joining => joined,
+        () = settled => return,
+        _ = &mut stopped => return,
+    };
+    match Cluster::new(start, &name, registration) {
+        Ok(mut cluster) => {
+            if cluster.serve(&mut stopped).await.is_err() {
+                warn!("the node's task has ended: not in the cluster any more");
+            }
+            cluster.leave().await;
+        }
+        Err(e) => warn!(name, "not in the cluster: {e}"),
+    }
+}
+
+/// Something that was asked has been answered.
+enum Done {
+    Names(Result<Vec<(String, u16)>, epmd::Error>),
+    Dialled(Arc<str>, Result<Result<(), DialError>, Stopped>),
+    Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
+    Introduced,
+}
+
+struct Cluster {
+    settings: Settings,
+    name: Arc<str>,
+    node: Handle,
+    dialling: Dialling,
+    registry: registry::Handle,
+    registered: Registered,
+    publish: watch::Sender<Arc<ClusterView>>,
+    epmd: Epmd,
+    registration: Option<Registration>,
+    epmd_state: EpmdState,
+    /// When to register again, after EPMD was lost.
+    register_at: Option<Instant>,
+    proxies: BTreeMap<PluginName, (u64, Pid)>,
+    told: Told,
+    settled: bool,
+    discovery: Discovery,
+    introducer: Introducer,
+    work: JoinSet<Done>,
+    asking_names: bool,
+}
+
+impl Cluster {
+    fn new(start: Start, name: &str, registration: Registration) -> Result<Self, AtomTooLong> {
+        let Start { settings, home, registry, listener, epmd, scopes, publish } = start;
+        let name: Arc<str> = name.into();
+        let dialling = Dialling {
+            epmd_port: settings.epmd_port,
+            default_port: settings.dist_port,
+            this_host: settings.this_host.clone(),
+            allowed_uids: settings.allowed_uids.clone(),
+        };
+        let identity = Identity {
+            name: name.clone(),
+            creation: registration.creation,
+            flags: flags::ours(settings.hidden),
+            cookie: settings.cookie.clone(),
+        };
+        let node_settings = node_task::Settings {
+            identity,
+            dialling: dialling.clone(),
+            scopes,
+            watched_tag: Atom::literal(PLUGIN_TAG),
+            tick_time: settings.tick_time,
+        };
+        let (node, _task) = node_task::start(listener, node_settings)?;
+        info!(node = %name, creation = registration.creation, "in the cluster");
+        let registered =
+            Registered { view: registry.watch(), home, host: settings.name.host.as_str().into() };
+        Ok(Self {
+            settings,
+            name,
+            node,
+            dialling,
+            registry,
+            registered,
+            publish,
+            epmd,
+            registration: Some(registration),
+            epmd_state: EpmdState::Registered,
+            register_at: None,
+            proxies: BTreeMap::new(),
+            told: Told::default(),
+            settled: false,
+            discovery: Discovery::default(),
+            introducer: Introducer::default(),
+            work: JoinSet::new(),
+            asking_names: false,
+        })
+    }
+
+    async fn serve(&mut self, stopped: &mut oneshot::Receiver<()>) -> Result<(), Stopped> {
+        let server = Box::new(PluginsServer::new(self.registered.clone()));
+        let name = Some(Atom::literal(plugins_server::NAME));
+        self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
+        let configured = self.settings.peers.iter().map(|peer| Arc::from(peer.as_str())).collect();
+        self.discover(discovery::Input::Configured(configured));
+        let mut registry = self.registry.watch();
+        let mut node = self.node.watch();
+        registry.mark_changed();
+        node.mark_changed();
+        let mut poll = interval(limits::EPMD_POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = [self.discovery.next_deadline(), self.introducer.next_deadline(), self.register_at];
+            let deadline = deadline.into_iter().flatten().min();
+            tokio::select! {
+                _ = &mut *stopped => return Ok(()),
+                changed = registry.changed() => {
+                    changed.map_err(|_| Stopped)?;
+                    let view = registry.borrow_and_update().clone();
+                    self.keep_proxies(&view).await?;
+                }
+                changed = node.changed() => {
+                    changed.map_err(|_| Stopped)?;
+                    let view = node.borrow_and_update().clone();
+                    self.node_changed(&view).await;
+                }
+                _ = poll.tick() => self.ask_names(),
+                Some(done) = self.work.join_next() => {
+                    if let Ok(done) = done {
+                        self.done(done);
+                    }
+                }
+                () = lost(&mut self.registration) => {
+                    info!("EPMD has ended: registering again");
+                    self.registration = None;
+                    self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
+                }
+                () = sleep_until(deadline) => self.time_passed().await,
+            }
+            if !self.settled && self.discovery.settled() {
+                self.settled = true;
+                self.registry.membership(Membership::Settled).await;
+            }
+            self.publish();
+        }
+    }
+
+    async fn leave(mut self) {
+        self.work.abort_all();
+        self.node.stop().await;
+        if let Some(registration) = self.registration.take() {
+            registration.give_back().await;
+        }
+    }
+
+    // ---- Registry -> node -------------------------------------------------------------------------
+
+    /// A proxy for each running plugin, another one for each time that it has begun to run.
+    async fn keep_proxies(&mut self, view: &registry::View) -> Result<(), Stopped> {
+        // No status is to be believed before the registry has judged.
+        if !view.ready {
+            return Ok(());
+        }
+        let running = |name: &PluginName, incarnation: u64| {
+            view.plugins.get(name).is_some_and(|p| p.status == Status::Running && p.incarnation == incarnation)
+        };
+        for (_, (_, pid)) in self.proxies.extract_if(.., |name, (incarnation, _)| !running(name, *incarnation)) {
+            self.node.exit(pid, "shutdown").await?;
+        }
+        for plugin in view.plugins.values().filter(|plugin| plugin.status == Status::Running) {
+            if !self.proxies.contains_key(&plugin.name) {
+                // The name fits an atom: the node runs under it.
+                let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
+                let proxy = Proxy::new(plugin.name.clone(), self.registered.clone(), node);
+                let pid = self.node.spawn(None, Box::new(proxy), Proxy::groups(&plugin.name)).await?;
+                self.proxies.insert(plugin.name.clone(), (plugin.incarnation, pid));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- Node -> registry -------------------------------------------------------------------------
+
+    async fn node_changed(&mut self, view: &node_view::View) {
+        for news in self.told.news(view, |name| self.dialling.is_here(name)) {
+            let discovered = match &news {
+                Membership::NodeUp { node, .. } => Some(discovery::Input::Up(node.as_str().into())),
+                Membership::NodeDown { node, .. } => Some(discovery::Input::Down(node.as_str().into())),
+                Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => None,
+            };
+            self.registry.membership(news).await;
+            if let Some(input) = discovered {
+                self.discover(input);
+            }
+        }
+        self.discover(discovery::Input::Learned(view.known.iter().cloned().collect()));
+        let published = view.peers.iter().filter(|(_, peer)| peer.is_published()).map(|(name, _)| name.clone());
+        self.introduce(introduce::Input::Peers(published.collect()));
+    }
+
+    // ---- Finding and introducing peers --------------------------------------------------------------
+
+    fn ask_names(&mut self) {
+        if !std::mem::replace(&mut self.asking_names, true) {
+            let address = self.epmd.address();
+            self.work.spawn(async move { Done::Names(epmd::names(address).await) });
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Names(result) => {
+                self.asking_names = false;
+                match result {
+                    Ok(names) => self.found(names),
+                    Err(e) => {
+                        debug!("names of this host: {e}");
+                        self.discovery.epmd_unavailable();
+                    }
+                }
+            }
+            Done::Dialled(name, result) => {
+                let outcome = outcome(&self.dialling, &name, result);
+                let jitter = getrandom::u32().map_or(0, |random| random.to_le_bytes()[0]);
+                self.discover(discovery::Input::Dialled { name, outcome, jitter });
+            }
+            Done::Introduced => {}
+            Done::Nodes(of, result) => {
+                if let Ok(Ok(nodes)) = result
+                    && let Ok(nodes) = atoms(&nodes)
+                {
+                    let others = nodes.iter().filter(|name| **name != self.name).cloned().collect();
+                    self.discover(discovery::Input::Learned(others));
+                    self.introduce(introduce::Input::Nodes { of, nodes });
+                }
+            }
+        }
+    }
+
+    /// Names in this host's EPMD: those that look like ours are dialled, others are other people's.
+    fn found(&mut self, names: Vec<(String, u16)>) {
+        let host = &self.settings.name.host;
+        let full = |(short, port): (String, u16)| (Arc::from(format!("{short}@{host}")), port);
+        let ours = names.into_iter().filter(|(short, _)| short.starts_with("hecate")).map(full);
+        let names = ours.filter(|(name, _): &(Arc<str>, u16)| *name != self.name).collect();
+        self.discover(discovery::Input::Epmd(names));
+    }
+
+    fn discover(&mut self, input: discovery::Input) {
+        let mut dial = Vec::new();
+        self.discovery.handle(Instant::now(), input, &mut dial);
+        for name in dial {
+            let node = self.node.clone();
+            self.work.spawn(async move {
+                let result = node.connect(name.clone()).await;
+                Done::Dialled(name, result)
+            });
+        }
+    }
+
+    fn introduce(&mut self, input: introduce::Input) {
+        if !self.settings.introduce {
+            return;
+        }
+        let mut effects = Vec::new();
+        self.introducer.handle(Instant::now(), input, &mut effects);
+        for effect in effects {
+            let node = self.node.clone();
+            match effect {
+                introduce::Effect::AskNodes(of) => {
+                    let nodes = Function { module: "erlang", function: "nodes", args: Vec::new() };
+                    self.work.spawn(async move { Done::Nodes(of.clone(), node.call(of, nodes).await) });
+                }
+                introduce::Effect::Connect { on, to } => {
+                    let Ok(to) = Atom::new(&to) else { continue };
+                    debug!(%on, %to, "introducing");
+                    let connect =
+                        Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
+                    self.work.spawn(async move {
+                        let _ = node.cast(on, connect).await;
+                        Done::Introduced
+                    });
+                }
+            }
+        }
+    }
+
+    async fn time_passed(&mut self) {
+        self.discover(discovery::Input::Tick);
+        self.introduce(introduce::Input::Tick);
+        if self.register_at.is_some_and(|at| at <= Instant::now()) {
+            // Our creation stays: we are still the same node (as `erl_epmd` does).
+            let short = self.name.split('@').next().unwrap_or_default().to_owned();
+            match self.epmd.register(&short).await {
+                Ok(registration) => {
+                    info!("registered with EPMD again");
+                    (self.registration, self.register_at) = (Some(registration), None);
+                    self.epmd_state = EpmdState::Registered;
+                }
+                Err(state) => {
+                    self.epmd_state = state;
+                    self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
+                }
+            }
+        }
+    }
+
+    // ---- What others see --------------------------------------------------------------------------
+
+    fn publish(&self) {
+        let node = self.node.watch().borrow().clone();
+        let mut peers: BTreeMap<Arc<str>, PeerView> = BTreeMap::new();
+        for (name, peer) in &node.peers {
+            let (state, reason) = match &peer.state {
+                node_view::PeerState::Up { .. } => (PeerState::Connected, "the handshake is done".to_owned()),
+                node_view::PeerState::Down { reason } => (PeerState::Disconnected, reason.clone()),
+            };
+            peers.insert(name.clone(), PeerView { name: name.to_string(), state, since: peer.since, reason });
+        }
+        let view = ClusterView {
+            node: Some(self.name.to_string()),
+            epmd: self.epmd_state.clone(),
+            peers: peers.into_values().collect(),
+        };
+        self.publish.send_if_modified(|published| {
+            let changed = **published != view;
+            if changed {
+                *published = Arc::new(view);
+            }
+            changed
+        });
+    }
+}
+
+/// What a failure means for the next attempt.
+fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), DialError>, Stopped>) -> Outcome {
+    let error = match result {
+        Ok(Ok(())) => return Outcome::Connected,
+        Ok(Err(error)) => error,
+        Err(Stopped) => return Outcome::Failed,
+    };
+    match error.calls_itself() {
+        // "A node that answers under `x@localhost` is redialled under that name."
+        Some(other) if dialling.is_here(other) && other.split('@').next() == name.split('@').next() => {
+            return Outcome::CallsItself(other.clone());
+        }
+        _ => {}
+    }
+    match error.code() {
+        code @ ("cookie_mismatch" | "foreign_owner" | "flags_missing" | "name_mismatch" | "not_allowed") => {
+            warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
+            Outcome::Refused
+        }
+        code => {
+            debug!(peer = %name, code, "not connected: {error}");
+            Outcome::Failed
+        }
+    }
+}
+
+/// A list of atoms, at most [`limits::KNOWN_NODES`] of them.
+fn atoms(list: &Raw) -> Result<BTreeSet<Arc<str>>, crate::etf::DecodeError> {
+    let mut table = Atoms::new();
+    let mut r = Reader::new(list.bytes(), &mut table);
+    let mut elements = r.list()?;
+    let mut atoms = BTreeSet::new();
+    while r.more(&mut elements)? {
+        let atom = r.atom()?;
+        if atoms.len() < limits::KNOWN_NODES {
+            atoms.insert(Arc::from(atom.as_str()));
+        }
+    }
+    Ok(atoms)
+}
+
+async fn lost(registration: &mut Option<Registration>) {
+    match registration {
+        Some(registration) => registration.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
