@@ -29,9 +29,7 @@ pub enum NameError {
     #[error("`hecate-daemon` is the primary daemon itself: a plugin needs a name of its own")]
     Reserved,
     /// Ends in `w`.
-    #[error(
-        "a name ending in `w` is a frontend: it has no namespace, register its daemon, whose name ends in `d`"
-    )]
+    #[error("a name ending in `w` is a frontend: it has no namespace, register its daemon, whose name ends in `d`")]
     Frontend,
     /// No hyphen: such names belong to infrastructure directories like `gitops`.
     #[error(
@@ -42,9 +40,7 @@ pub enum NameError {
     #[error("a name has only lowercase letters, digits and hyphens, and {0:?} is none of them")]
     Character(char),
     /// A hyphen at the beginning or end, or two together.
-    #[error(
-        "words are joined by single hyphens, none at the beginning or the end, as in `hecate-traderd`"
-    )]
+    #[error("words are joined by single hyphens, none at the beginning or the end, as in `hecate-traderd`")]
     Hyphen,
     /// Begins with a digit.
     #[error("a name begins with a letter, as `hecate-traderd` does")]
@@ -134,17 +130,8 @@ mod tests {
 
     #[test]
     fn both_families_of_the_ecosystem_pass() {
-        for name in [
-            "hecate-traderd",
-            "hecate-app-traderd",
-            "a-d",
-            "hecate-x2d",
-            "hecate-2d",
-        ] {
-            assert_eq!(
-                PluginName::parse(name).map(|n| n.to_string()),
-                Ok(name.to_owned())
-            );
+        for name in ["hecate-traderd", "hecate-app-traderd", "a-d", "hecate-x2d", "hecate-2d"] {
+            assert_eq!(PluginName::parse(name).map(|n| n.to_string()), Ok(name.to_owned()));
         }
         let longest = format!("{}-{}d", "a".repeat(30), "b".repeat(31));
         assert_eq!(longest.len(), limits::PLUGIN_NAME);
@@ -175,11 +162,7 @@ mod tests {
             ("hecate-trader", "name_not_a_daemon"),
         ];
         for (name, code) in table {
-            assert_eq!(
-                PluginName::parse(name).map_err(NameError::code),
-                Err(code),
-                "{name:?}"
-            );
+            assert_eq!(PluginName::parse(name).map_err(NameError::code), Err(code), "{name:?}");
         }
     }
 
