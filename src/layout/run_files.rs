@@ -164,6 +164,12 @@ impl Process {
         (!is_dead(state)).then_some(Self { pid, started })
     }
 
+    /// Its pid, as it counts for us.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Whether it has ended for certain.
     #[must_use]
     pub fn is_gone(&self) -> bool {
