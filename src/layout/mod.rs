@@ -1,1 +1,17 @@
-//! (being built)
+//! Home on disk: where everything lies, and how it comes there.
+//!
+//! Owns the paths of the convention, the making of namespaces, the run files, and the removal of what dead daemons
+//! leave. Never knows what a plugin's state is: it does what it is told, and refuses what would follow a symbolic link
+//! below home or change what is already there. All of it but [`paths`] and [`stale_socket`] makes blocking calls.
+
+mod create;
+mod dead_socket;
+mod paths;
+mod run_files;
+mod stale_socket;
+
+pub use create::{Layout, LayoutError, Modes, Owner};
+pub use dead_socket::{DeadSocket, Progress};
+pub use paths::{Home, HomeError, Namespace, SocketPathTooLong};
+pub use run_files::{Process, RunError, RunLock, RunState};
+pub use stale_socket::{Inode, Look, Verdict};

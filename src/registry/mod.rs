@@ -1,8 +1,19 @@
 //! The registry: which plugins are installed on this host, and which of them live.
+//!
+//! One task owns all of it ([`start`]); everybody else has a [`Handle`] to ask by and a [`View`] to look at. What decides
+//! is [`state`], which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
+
+mod handle;
+pub mod state;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+pub use handle::{Handle, Refusal, Registered};
+pub use state::Config;
+pub use task::start;
 
 use crate::name::PluginName;
 
@@ -26,6 +37,8 @@ pub struct Plugin {
     pub description: Option<String>,
     /// Full name of its node (`name@host`), given at registration or found in the cluster.
     pub node: Option<String>,
+    /// Whether `node` was given at registration; else it was found, and another may be found in its place.
+    pub node_given: bool,
     /// Whether it lives.
     pub status: Status,
     /// Since when `status` holds.
@@ -59,6 +72,17 @@ pub enum Field {
     Clear,
     /// The key had this value.
     Set(String),
+}
+
+impl Field {
+    /// Makes a stored value what the request wants.
+    fn apply(self, value: &mut Option<String>) {
+        match self {
+            Self::Absent => {}
+            Self::Clear => *value = None,
+            Self::Set(new) => *value = Some(new),
+        }
+    }
 }
 
 /// A request to register a plugin, valid in form.
@@ -140,6 +164,26 @@ pub enum EventKind {
     Registered,
     /// `plugin_deregistered_v1`
     Deregistered,
-    /// `plugin_status_changed_v1`
+    /// `plugin_status_changed_v1`: its status, the reason for it, or the node that was found for it.
     StatusChanged,
+}
+
+impl EventKind {
+    const ALL: [Self; 3] = [Self::Registered, Self::Deregistered, Self::StatusChanged];
+
+    /// The name that it carries outside, and in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registered => "plugin_registered_v1",
+            Self::Deregistered => "plugin_deregistered_v1",
+            Self::StatusChanged => "plugin_status_changed_v1",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }

@@ -1,1 +1,253 @@
-//! (being built)
+//! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision, and the `plugins`
+//! table projected from it in the same transaction.
+//!
+//! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned is durable (WAL with
+//! `synchronous=FULL`). Never deletes a database that it cannot read: that is set aside under a dated name.
+
+mod row;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::limits;
+use crate::name::PluginName;
+use crate::registry::{Event, EventKind, Plugin};
+
+/// The file in the directory that [`Store::open`] is given.
+const FILE: &str = "plugins.db";
+
+/// The database, open.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+}
+
+/// What opening found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The database.
+    pub store: Store,
+    /// Number of the last stored event, 0 if there was none.
+    pub revision: u64,
+    /// The registered plugins, as they were last.
+    pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    /// Where a database that could not be read was put: what was registered in it is unknown to this one, and the
+    /// daemon is not healthy until somebody has looked.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Why the database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Written by a later release.
+    #[error("{path} has schema version {found}, this release knows {known}: run the release that wrote it, or move it away",
+        path = path.display(), known = schema::VERSION)]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+    },
+    /// A sound database, but of somebody else.
+    #[error("{path} is a database that no hecate-daemon made: move it away", path = .0.display())]
+    Foreign(PathBuf),
+    /// The file, or its directory, cannot be used.
+    #[error("cannot open {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SQLite refuses for another reason than damage.
+    #[error("cannot open {path}: {source}", path = path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Why events were not stored: none of them is. Cheap to clone, for everybody who waits for the same commit.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the registry could not be saved ({0}): look at the disk that holds it, and try again")]
+pub struct CommitError(#[source] Arc<rusqlite::Error>);
+
+/// Why stored events could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored events could not be read ({0}): look at the disk that holds them, and try again")]
+pub struct ReadError(#[from] rusqlite::Error);
+
+impl Store {
+    /// Opens `plugins.db` in `dir`, and makes it if it is missing, for our own user only. The directory is one that the
+    /// layout has made: it exists and is no symbolic link. Nor may the file be one.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Damage is none: see [`Opened::set_aside`].
+    pub fn open(dir: &Path, now: SystemTime) -> Result<Opened, OpenError> {
+        // SQLite refuses a link anywhere on the way, and on the way to home there may be one.
+        let dir = dir.canonicalize().map_err(|source| OpenError::Io {
+            path: dir.join(FILE),
+            source,
+        })?;
+        let path = dir.join(FILE);
+        match Self::open_file(&path) {
+            Err(Trouble::Damaged(why)) => {
+                let aside = set_aside(&path, now).map_err(|source| OpenError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                tracing::error!(
+                    database = %path.display(), set_aside = %aside.display(), error = %why,
+                    "the registry's database is damaged: it is set aside, and an empty one begun; plugins that \
+                     are running must register again"
+                );
+                let opened = Self::open_file(&path).map_err(|trouble| trouble.explain(&path))?;
+                Ok(Opened {
+                    set_aside: Some(aside),
+                    ..opened
+                })
+            }
+            opened => opened.map_err(|trouble| trouble.explain(&path)),
+        }
+    }
+
+    fn open_file(path: &Path) -> Result<Opened, Trouble> {
+        // SQLite would make it by the umask; for the files beside it, it takes the mode of this one.
+        match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Trouble::Io(error)),
+            _ => {}
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(limits::STORE_BUSY)?;
+        // Until it is known to be sound nothing is to be written, not even when it is closed.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        schema::check_version(&connection)?;
+        check_damage(&connection)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        schema::migrate(&mut connection)?;
+        let (revision, plugins) = row::load(&connection)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        Ok(Opened {
+            store: Self { connection },
+            revision,
+            plugins,
+            set_aside: None,
+        })
+    }
+
+    /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
+    /// when it returns. Of the log only the last [`limits::EVENTS_KEPT`] events stay.
+    ///
+    /// # Errors
+    /// Nothing was stored.
+    pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {
+        self.try_commit(events).map_err(|error| CommitError(Arc::new(error)))
+    }
+
+    fn try_commit(&mut self, events: &[Event]) -> rusqlite::Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for event in events {
+            row::append(&transaction, event)?;
+            match event.kind {
+                EventKind::Registered | EventKind::StatusChanged => row::put(&transaction, &event.plugin)?,
+                EventKind::Deregistered => row::remove(&transaction, &event.plugin.name)?,
+            }
+        }
+        if let Some(last) = events.last() {
+            row::forget_up_to(&transaction, last.revision.saturating_sub(limits::EVENTS_KEPT))?;
+        }
+        transaction.commit()
+    }
+
+    /// The events after a revision, in order, at most [`limits::EVENTS_PAGE`] of them. None if the log doesn't reach back
+    /// that far, or hasn't come that far.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, ReadError> {
+        Ok(row::events_after(&self.connection, revision)?)
+    }
+}
+
+/// What stands between us and an open database.
+#[derive(Debug)]
+enum Trouble {
+    Damaged(String),
+    Newer(i64),
+    Foreign,
+    Io(io::Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            Some(_) => Self::Sqlite(error),
+            // Not from SQLite, but about a value that we could not have written.
+            None => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl Trouble {
+    fn explain(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Damaged(why) => OpenError::Io {
+                path,
+                source: io::Error::new(io::ErrorKind::InvalidData, why),
+            },
+            Self::Newer(found) => OpenError::Newer { path, found },
+            Self::Foreign => OpenError::Foreign(path),
+            Self::Io(source) => OpenError::Io { path, source },
+            Self::Sqlite(source) => OpenError::Sqlite { path, source },
+        }
+    }
+}
+
+fn check_damage(connection: &Connection) -> Result<(), Trouble> {
+    let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(Trouble::Damaged(verdict))
+    }
+}
+
+/// Renames a database and what belongs to it to a dated name, so that `sqlite3` still opens it there.
+fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
+    let date = humantime::format_rfc3339_seconds(now);
+    let named = |number: u32| path.with_file_name(format!("{FILE}.damaged-{date}-{number}"));
+    // Several in one second are legal, and none may replace another.
+    let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());
+    let aside = aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
+    for tail in ["-wal", "-shm", ""] {
+        let with_tail = |path: &Path| PathBuf::from(format!("{}{tail}", path.display()));
+        match std::fs::rename(with_tail(path), with_tail(&aside)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !tail.is_empty() => {}
+            renamed => renamed?,
+        }
+    }
+    Ok(aside)
+}

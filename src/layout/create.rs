@@ -1,0 +1,267 @@
+//! Makes the directories of namespaces, and opens them.
+//!
+//! Owns the one descriptor of home through which everything below is reached: no path below home is ever resolved
+//! from the root again, and no symbolic link below it is followed (`openat2(2)` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`). Never changes the mode or the owner of a directory that it did not make, and never removes
+//! one that holds anything.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use super::paths::{Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
+use crate::name::PluginName;
+
+/// What new directories get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// Permission bits, whatever the umask says.
+    pub dir: u32,
+    /// Group, where it is not to be the process's own.
+    pub group: Option<u32>,
+}
+
+impl Default for Modes {
+    /// For our own user only.
+    fn default() -> Self {
+        Self {
+            dir: 0o700,
+            group: None,
+        }
+    }
+}
+
+/// Whom a new namespace is given to. Only root can give anything away: for others this changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group, unless [`Modes::group`] names one.
+    pub gid: u32,
+}
+
+/// Why a directory could not be made or opened. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A symbolic link on the way.
+    #[error("{path} is a symbolic link, and none is followed below home: put a directory there", path = .0.display())]
+    SymbolicLink(PathBuf),
+    /// Something else than a directory.
+    #[error("{path} is not a directory: move it away, a directory belongs there", path = .0.display())]
+    NotADirectory(PathBuf),
+    /// The system does not let us.
+    #[error(
+        "permission denied for {path}: we are uid {uid}, while {parent} belongs to uid {owner} with mode {mode:04o}; \
+         give it to uid {uid}, or run as its owner", path = path.display(), parent = parent.display()
+    )]
+    Permission {
+        /// What was wanted.
+        path: PathBuf,
+        /// Our own effective user.
+        uid: u32,
+        /// The directory that forbids it.
+        parent: PathBuf,
+        /// Owner of `parent`.
+        owner: u32,
+        /// Permission bits of `parent`.
+        mode: u32,
+    },
+    /// Anything else the system says.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Home, opened.
+#[derive(Debug)]
+pub struct Layout {
+    home: Home,
+    root: OwnedFd,
+    modes: Modes,
+}
+
+impl Layout {
+    /// Opens home, and makes it if it is missing. Links on the way to home are the user's own business.
+    ///
+    /// # Errors
+    /// Home can neither be opened nor made.
+    pub fn open(home: Home, modes: Modes) -> Result<Self, LayoutError> {
+        let root = home.root();
+        let open = |path: &Path| fs::open(path, DIRECTORY, Mode::empty());
+        let fd = match (open(root), root.parent(), root.file_name()) {
+            (Err(Errno::NOENT), Some(parent), Some(name)) => {
+                std::fs::create_dir_all(parent).map_err(|source| io_error("make", parent, source))?;
+                let above = open(parent).map_err(|errno| io_error("open", parent, errno.into()))?;
+                modes.directory(above.as_fd(), parent, name, None)?.0
+            }
+            (Err(Errno::NOTDIR), ..) => return Err(LayoutError::NotADirectory(root.to_owned())),
+            (opened, ..) => opened.map_err(|errno| io_error("open", root, errno.into()))?,
+        };
+        Ok(Self { home, root: fd, modes })
+    }
+
+    /// The paths.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Makes what is missing of our own namespace.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn ensure_own(&self) -> Result<Namespace, LayoutError> {
+        self.ensure_named(self.home.own_name(), None)?;
+        Ok(self.home.own())
+    }
+
+    /// Makes what is missing of a plugin's namespace. A namespace that is new is given to `owner`; what is made in one
+    /// that exists, to the one it belongs to.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn ensure(&self, name: &PluginName, owner: Option<Owner>) -> Result<Namespace, LayoutError> {
+        self.ensure_named(OsStr::new(name.as_str()), owner)?;
+        Ok(self.home.namespace(name))
+    }
+
+    fn ensure_named(&self, name: &OsStr, owner: Option<Owner>) -> Result<(), LayoutError> {
+        let root = self.home.root();
+        let base = root.join(name);
+        let (fd, made) = self.modes.directory(self.root.as_fd(), root, name, owner)?;
+        let owner = if made {
+            owner
+        } else {
+            Some(owner_of(fd.as_fd(), &base)?)
+        };
+        for sub in SUBDIRECTORIES {
+            self.modes.directory(fd.as_fd(), &base, OsStr::new(sub), owner)?;
+        }
+        Ok(())
+    }
+
+    /// Opens `run/` of our own namespace, to be read and locked.
+    pub(super) fn own_run(&self) -> Result<OwnedFd, LayoutError> {
+        let path = Path::new(self.home.own_name()).join(RUN);
+        open_below(
+            self.root.as_fd(),
+            self.home.root(),
+            &path,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )
+    }
+
+    /// Opens `run/` of a plugin.
+    pub(super) fn run(&self, name: &PluginName) -> Result<OwnedFd, LayoutError> {
+        let path = Path::new(name.as_str()).join(RUN);
+        open_below(self.root.as_fd(), self.home.root(), &path, DIRECTORY)
+    }
+
+    /// Opens `sockets/` of a plugin.
+    pub(super) fn sockets(&self, name: &PluginName) -> Result<OwnedFd, LayoutError> {
+        let path = Path::new(name.as_str()).join(SOCKETS);
+        open_below(self.root.as_fd(), self.home.root(), &path, DIRECTORY)
+    }
+}
+
+/// A directory as a place to work in: neither read nor changed itself.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Modes {
+    /// Opens `name` in `parent` and, if it is missing, makes it first. The second value tells whether it did.
+    fn directory(
+        &self,
+        parent: BorrowedFd<'_>,
+        parent_path: &Path,
+        name: &OsStr,
+        owner: Option<Owner>,
+    ) -> Result<(OwnedFd, bool), LayoutError> {
+        match fs::mkdirat(parent, name, Mode::from_raw_mode(self.dir)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Ok((open_below(parent, parent_path, Path::new(name), DIRECTORY)?, false));
+            }
+            Err(errno) => return Err(explain("make", parent, parent_path, Path::new(name), errno)),
+        }
+        let made =
+            open_below(parent, parent_path, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY).and_then(|fd| {
+                let dressed = self.dress(fd.as_fd(), owner);
+                dressed.map_err(|errno| explain("give away", parent, parent_path, Path::new(name), errno))?;
+                Ok(fd)
+            });
+        if made.is_err() {
+            // Left as it is it would pass for a directory that somebody else made, and never be put right. It is empty,
+            // or it stays: `rmdir` removes nothing else.
+            let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+        }
+        Ok((made?, true))
+    }
+
+    /// Gives a directory that we have just made its owner, group and mode.
+    fn dress(&self, fd: BorrowedFd<'_>, owner: Option<Owner>) -> rustix::io::Result<()> {
+        let owner = owner.filter(|_| rustix::process::geteuid().is_root());
+        let group = self.group.or(owner.map(|owner| owner.gid));
+        if owner.is_some() || group.is_some() {
+            let uid = owner.map(|owner| Uid::from_raw(owner.uid));
+            fs::fchown(fd, uid, group.map(Gid::from_raw))?;
+        }
+        // The umask has had its say in `mkdir`, and a change of owner clears bits: so the mode comes last.
+        fs::fchmod(fd, Mode::from_raw_mode(self.dir))
+    }
+}
+
+fn owner_of(fd: BorrowedFd<'_>, path: &Path) -> Result<Owner, LayoutError> {
+    let stat = fs::fstat(fd).map_err(|errno| io_error("look at", path, errno.into()))?;
+    Ok(Owner {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    })
+}
+
+/// Opens a path below a directory without following any symbolic link, which is `ELOOP`. (With `O_NOFOLLOW` a link in
+/// the last place could be opened itself.)
+pub(super) fn open_at(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
+}
+
+fn open_below(dir: BorrowedFd<'_>, dir_path: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, LayoutError> {
+    open_at(dir, path, flags, Mode::empty()).map_err(|errno| explain("open", dir, dir_path, path, errno))
+}
+
+fn explain(doing: &'static str, parent: BorrowedFd<'_>, parent_path: &Path, name: &Path, errno: Errno) -> LayoutError {
+    let path = parent_path.join(name);
+    match errno {
+        Errno::LOOP => LayoutError::SymbolicLink(path),
+        Errno::NOTDIR => LayoutError::NotADirectory(path),
+        Errno::ACCESS | Errno::PERM => match fs::fstat(parent) {
+            Ok(stat) => LayoutError::Permission {
+                path,
+                uid: rustix::process::geteuid().as_raw(),
+                parent: parent_path.to_owned(),
+                owner: stat.st_uid,
+                mode: stat.st_mode & 0o7777,
+            },
+            Err(_) => io_error(doing, &path, errno.into()),
+        },
+        _ => io_error(doing, &path, errno.into()),
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> LayoutError {
+    LayoutError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,250 @@
+//! The files in `run/`: the lock that makes us the only daemon of a home, `daemon.pid` and `daemon.state`, and what a
+//! dead plugin leaves of them.
+//!
+//! The lock is `flock(2)` on the directory, which nobody unlinks. The files are as the ecosystem has them: a decimal pid,
+//! or one word, without a newline; finding them where nobody holds the lock means a crash. Never removes a plugin's
+//! files unless the process that they name is known to be gone.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::create::{Layout, LayoutError, open_at};
+use crate::limits;
+use crate::name::PluginName;
+
+const PID: &str = "daemon.pid";
+const STATE: &str = "daemon.state";
+
+/// What `daemon.state` says of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Not yet ready.
+    Starting,
+    /// Ready.
+    Running,
+    /// On the way out.
+    Stopping,
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// Why `run/` could not be taken or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another daemon serves this home.
+    #[error("another hecate-daemon serves {run}{who}: stop it, or choose another home", run = run.display(), who = holder(*pid))]
+    Held {
+        /// The directory.
+        run: PathBuf,
+        /// The process that holds it, if its `daemon.pid` can be read.
+        pid: Option<i32>,
+    },
+    /// The directory could not be opened.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A system call failed.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+/// Our hold on a home: as long as this lives no other daemon starts on it.
+#[derive(Debug)]
+pub struct RunLock {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl RunLock {
+    /// Takes the lock on `run/` of our own namespace.
+    ///
+    /// # Errors
+    /// [`RunError::Held`] if another daemon has it.
+    pub fn take(layout: &Layout) -> Result<Self, RunError> {
+        let dir = layout.own_run()?;
+        let path = layout.home().own().run();
+        match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { dir, path }),
+            Err(Errno::WOULDBLOCK) => Err(RunError::Held {
+                run: path,
+                pid: read_pid(&dir),
+            }),
+            Err(errno) => Err(RunError::Io {
+                doing: "lock",
+                path,
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// Writes our pid.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn write_pid(&self) -> Result<(), RunError> {
+        self.write(PID, &std::process::id().to_string())
+    }
+
+    /// Writes what we are doing.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn write_state(&self, state: RunState) -> Result<(), RunError> {
+        self.write(STATE, &state.to_string())
+    }
+
+    /// Removes both files, the pid last: the clean end. The lock goes with the value.
+    ///
+    /// # Errors
+    /// A file that is there could not be removed.
+    pub fn remove_files(&self) -> Result<(), RunError> {
+        for name in [STATE, PID] {
+            remove(&self.dir, name).map_err(|source| self.io("remove", name, source))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file whole or not at all. Nobody else writes here while we hold the lock.
+    fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
+        let new = format!(".{name}.new");
+        let written = remove(&self.dir, &new).and_then(|()| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+            let fd = open_at(self.dir.as_fd(), Path::new(&new), flags, Mode::from_raw_mode(0o644))?;
+            std::fs::File::from(fd).write_all(text.as_bytes())?;
+            Ok(fs::renameat(&self.dir, new.as_str(), &self.dir, name)?)
+        });
+        written.map_err(|source| self.io("write", name, source))
+    }
+
+    fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RunError {
+        RunError::Io {
+            doing,
+            path: self.path.join(name),
+            source,
+        }
+    }
+}
+
+/// One process of this host, as far as it can be told from a later one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    /// Start in clock ticks after boot, field 22 of `/proc/pid/stat`.
+    started: u64,
+}
+
+impl Process {
+    /// Looks up a living process by a pid that the kernel gave us, so that it counts in our own pid namespace.
+    #[must_use]
+    pub fn living(pid: i32) -> Option<Self> {
+        let (state, started) = stat(pid).ok()?;
+        (!is_dead(state)).then_some(Self { pid, started })
+    }
+
+    /// Its pid, as it counts for us.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has ended for certain.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match stat(self.pid) {
+            Ok((state, started)) => is_dead(state) || started != self.started,
+            Err(error) => {
+                error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+            }
+        }
+    }
+}
+
+/// A zombie runs no more, even if its parent never asks for it.
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X')
+}
+
+/// State and start time of a process, from `/proc/pid/stat` (proc_pid_stat(5)).
+fn stat(pid: i32) -> io::Result<(char, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let text = String::from_utf8_lossy(&text);
+    // The name, field 2, is in parentheses and may hold anything: the last one closes it.
+    let mut fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let state = fields.next().and_then(|field| field.chars().next());
+    let started = fields.nth(18).and_then(|field| field.parse().ok());
+    state
+        .zip(started)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+impl Layout {
+    /// Removes `daemon.pid` and `daemon.state` of a plugin, if they are those of `process` and it is gone. Tells
+    /// whether it did. A pid that another process wrote may count in another pid namespace: it proves nothing.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn remove_dead_run_files(&self, name: &PluginName, process: &Process) -> Result<bool, RunError> {
+        let dir = self.run(name)?;
+        if read_pid(&dir) != Some(process.pid) || !process.is_gone() {
+            return Ok(false);
+        }
+        for file in [STATE, PID] {
+            remove(&dir, file).map_err(|source| RunError::Io {
+                doing: "remove",
+                path: self.home().namespace(name).run().join(file),
+                source,
+            })?;
+        }
+        Ok(true)
+    }
+}
+
+/// The pid in `daemon.pid`, if there is a plain file that holds one.
+fn read_pid(dir: &OwnedFd) -> Option<i32> {
+    // A fifo in its place must not make us wait.
+    let fd = open_at(
+        dir.as_fd(),
+        Path::new(PID),
+        OFlags::RDONLY | OFlags::NONBLOCK,
+        Mode::empty(),
+    )
+    .ok()?;
+    let stat = fs::fstat(&fd).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let mut text = String::new();
+    let most = u64::try_from(limits::RUN_FILE).unwrap_or(u64::MAX);
+    std::fs::File::from(fd).take(most).read_to_string(&mut text).ok()?;
+    text.trim_end().parse().ok().filter(|pid| *pid > 0)
+}
+
+fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    match fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,186 @@
+//! How everybody else asks the registry: a queue of bounded length to its task, and its current view.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{Event, Membership, Plugin, Registrant, Registration, View};
+use crate::layout::{LayoutError, SocketPathTooLong};
+use crate::limits;
+use crate::name::PluginName;
+use crate::store::{CommitError, ReadError};
+
+/// A plugin is registered, and that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The plugin as it is stored now.
+    pub plugin: Arc<Plugin>,
+}
+
+/// Why the registry did not do what it was asked. Nothing has changed then; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such plugin.
+    #[error("no plugin `{name}` is registered: `GET /api/plugins` lists those that are")]
+    NotFound {
+        /// The name asked for.
+        name: PluginName,
+    },
+    /// Another node is connected under that name.
+    #[error(
+        "`{name}` is held by the connected node {holder} since {since}: stop that node first, or register under \
+         another name", since = humantime::format_rfc3339_seconds(*since)
+    )]
+    NodeConflict {
+        /// The plugin.
+        name: PluginName,
+        /// The node that holds it.
+        holder: String,
+        /// Since when the plugin runs there.
+        since: SystemTime,
+    },
+    /// The plugin could not bind its socket.
+    #[error(transparent)]
+    SocketPathTooLong(#[from] SocketPathTooLong),
+    /// There are [`limits::PLUGINS`] already.
+    #[error("{max} plugins are registered, and that is the most: deregister one first", max = limits::PLUGINS)]
+    Full,
+    /// The plugin's directories could not be made.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The change could not be saved.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// The stored events could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// We are on the way out.
+    #[error("this hecate-daemon is stopping: try again when it is back")]
+    Stopping,
+}
+
+impl Refusal {
+    /// The stable code of the refusal, for clients to branch on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::NodeConflict { .. } => "node_conflict",
+            Self::SocketPathTooLong(_) => "socket_path_too_long",
+            Self::Full => "too_many_plugins",
+            Self::Layout(_) => "layout_failed",
+            Self::Store(_) => "store_failed",
+            Self::Read(_) => "events_unreadable",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    Register {
+        registration: Registration,
+        registrant: Option<Registrant>,
+        reply: Reply<Arc<Plugin>>,
+    },
+    Deregister {
+        name: PluginName,
+        reply: Reply<Arc<Plugin>>,
+    },
+    Membership(Membership),
+    EventsAfter {
+        revision: u64,
+        reply: Reply<Option<Vec<Event>>>,
+    },
+    Stop,
+}
+
+/// The way to the registry. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+    /// Never read itself: a sender kept here would keep every subscription open beyond the registry's end.
+    pub(super) events: Arc<broadcast::Receiver<Event>>,
+}
+
+impl Handle {
+    /// Registers a plugin, or registers it again. Its directories exist and it is durable when this returns.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; nothing is registered then, though directories may have been made.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        registrant: Option<Registrant>,
+    ) -> Result<Registered, Refusal> {
+        let plugin = self
+            .ask(|reply| Command::Register {
+                registration,
+                registrant,
+                reply,
+            })
+            .await?;
+        Ok(Registered { plugin })
+    }
+
+    /// Removes a plugin from the registry. Its data stays. Gives the plugin as it was.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], or it could not be saved.
+    pub async fn deregister(&self, name: PluginName) -> Result<Arc<Plugin>, Refusal> {
+        self.ask(|reply| Command::Deregister { name, reply }).await
+    }
+
+    /// Tells what the cluster shows. Waits while the queue is full; what comes when we stop is of no interest any more.
+    pub async fn membership(&self, membership: Membership) {
+        let _ = self.commands.send(Command::Membership(membership)).await;
+    }
+
+    /// The stored events after a revision, at most [`limits::EVENTS_PAGE`]: ask again after the last of them until there
+    /// is none. `None` if they are no longer (or not yet) known, and only the whole view helps.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
+        self.ask(|reply| Command::EventsAfter { revision, reply }).await
+    }
+
+    /// What is registered now. Never waits.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Follows the view: after each commit, and before its answers, the new one is there.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Follows the stored events from now on. A reader who lags behind by more than [`limits::EVENTS_BEHIND`] is told
+    /// that it missed some.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.resubscribe()
+    }
+
+    /// Has the registry end when it has done all that was asked before. Await the task to know that it has.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| Refusal::Stopping)?;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+}

@@ -1,0 +1,688 @@
+//! Decides what is registered, which plugins live, and what is to be done about it. Pure: told what happened and when, it
+//! gives events to store and effects to run.
+//!
+//! Follows the contract's "Status". A plugin whose node has been seen since the registration (or our start) is
+//! *governed* by it: the node decides, and its socket only words the reason. Every other is judged by its `api.sock`.
+//! Never does anything itself, so the task may try on a copy what it then fails to store, and forget the copy.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::handle::Refusal;
+use super::{Event, EventKind, Field, Membership, Plugin, Registration, Status, View};
+use crate::layout::{Look, Process};
+use crate::limits;
+use crate::name::PluginName;
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For deadlines.
+    pub instant: Instant,
+    /// For people.
+    pub time: SystemTime,
+}
+
+/// The registry's settings: how long we wait for plugins.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// For the first sign of life after a registration.
+    pub grace: Duration,
+    /// For the nodes of stored plugins after a start.
+    pub judge: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grace: limits::GRACE,
+            judge: limits::JUDGE,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A plugin registers; its directories exist.
+    Register {
+        /// The request.
+        registration: Registration,
+        /// The process that sent it, if it can be seen.
+        process: Option<Process>,
+        /// Comes back in the answer.
+        ticket: usize,
+    },
+    /// A plugin is to be removed.
+    Deregister {
+        /// Which.
+        name: PluginName,
+        /// Comes back in the answer.
+        ticket: usize,
+    },
+    /// News from the cluster.
+    Membership(Membership),
+    /// Answer to [`Effect::Look`].
+    Looked {
+        /// Whose socket.
+        name: PluginName,
+        /// What it showed.
+        look: Look,
+    },
+    /// The process that registered a plugin has ended.
+    Exited {
+        /// The plugin.
+        name: PluginName,
+        /// The process.
+        process: Process,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done. Only [`Effect::Store`] can fail; what comes with it is then not done either.
+#[derive(Debug)]
+pub enum Effect {
+    /// Store this event, with all of the same batch.
+    Store(Event),
+    /// Answer the command of that ticket.
+    Answer {
+        /// Its ticket.
+        ticket: usize,
+        /// The plugin after it (before it, for a deregistration).
+        result: Result<Arc<Plugin>, Refusal>,
+    },
+    /// Look at the plugin's socket, and say [`Input::Looked`] in any case.
+    Look(PluginName),
+    /// Make what is missing of its directories.
+    EnsureLayout(PluginName),
+    /// Remove what a dead plugin left: its socket, and the run files if they are those of `process`. If that is under
+    /// way already, let it.
+    CleanUp {
+        /// The plugin.
+        name: PluginName,
+        /// The process that registered it.
+        process: Option<Process>,
+    },
+    /// It lives: stop cleaning up.
+    CancelCleanUp(PluginName),
+    /// Tell when this process ends, instead of any before.
+    AwaitExit {
+        /// The plugin that it registered.
+        name: PluginName,
+        /// The process.
+        process: Process,
+    },
+    /// It is no longer registered: stop all that is under way for it.
+    Forget(PluginName),
+}
+
+/// The registry's whole knowledge.
+#[derive(Debug, Clone)]
+pub struct State {
+    config: Config,
+    revision: u64,
+    entries: BTreeMap<PluginName, Entry>,
+    /// The connected nodes, and whether each is on this host.
+    nodes: BTreeMap<String, bool>,
+    /// The nodes with a process in the plugin's pg group, registered or not.
+    announced: BTreeMap<PluginName, BTreeSet<String>>,
+    /// None once every stored plugin has been judged.
+    judging: Option<Judging>,
+}
+
+/// The time after a start.
+#[derive(Debug, Clone, Copy)]
+struct Judging {
+    /// Until then nodes may come; if `looking`, until then looks may.
+    until: Instant,
+    looking: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    plugin: Arc<Plugin>,
+    life: Life,
+}
+
+/// What is known of a plugin's life beyond what is stored.
+#[derive(Debug, Clone)]
+struct Life {
+    /// Its node has been seen since the registration or our start, and decides.
+    governed: bool,
+    /// Stored before our start, and not yet judged.
+    open: bool,
+    /// When silence since the registration ends it. None once it has shown a sign of life.
+    grace: Option<Instant>,
+    /// Why its node left, if that is what stopped it.
+    left: Option<String>,
+    /// What kept us from telling whether its socket answers, at the last look.
+    unclear: Option<String>,
+    next_look: Instant,
+    looking: bool,
+    process: Option<Process>,
+}
+
+impl Life {
+    fn new(now: Instant) -> Self {
+        Self {
+            governed: false,
+            open: false,
+            grace: None,
+            left: None,
+            unclear: None,
+            next_look: now,
+            looking: false,
+            process: None,
+        }
+    }
+
+    /// Whether its socket is worth looking at from time to time.
+    fn is_watched(&self, status: Status) -> bool {
+        !self.open && (!self.governed || status == Status::Stopped)
+    }
+}
+
+impl State {
+    /// Begins with what was stored.
+    #[must_use]
+    pub fn new(config: Config, now: Now, revision: u64, plugins: BTreeMap<PluginName, Arc<Plugin>>) -> Self {
+        let until = now.instant + config.judge;
+        let judging = (!plugins.is_empty()).then_some(Judging { until, looking: false });
+        let life = Life {
+            open: true,
+            ..Life::new(now.instant)
+        };
+        let entries = plugins.into_iter().map(|(name, plugin)| {
+            (
+                name,
+                Entry {
+                    plugin,
+                    life: life.clone(),
+                },
+            )
+        });
+        Self {
+            config,
+            revision,
+            entries: entries.collect(),
+            nodes: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            judging,
+        }
+    }
+
+    /// What everybody else may see.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let plugins = self
+            .entries
+            .iter()
+            .map(|(name, entry)| (name.clone(), Arc::clone(&entry.plugin)));
+        View {
+            revision: self.revision,
+            ready: self.judging.is_none(),
+            plugins: plugins.collect(),
+        }
+    }
+
+    /// Whether a registration would be taken, so that nothing is made on disk for one that is not.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+        let Some(Entry { plugin, .. }) = self.entries.get(&registration.name) else {
+            return if self.entries.len() < limits::PLUGINS {
+                Ok(())
+            } else {
+                Err(Refusal::Full)
+            };
+        };
+        match (&registration.node, &plugin.node) {
+            (Field::Set(node), Some(holder)) if node != holder && self.nodes.contains_key(holder) => {
+                Err(Refusal::NodeConflict {
+                    name: plugin.name.clone(),
+                    holder: holder.clone(),
+                    since: plugin.since,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When the next [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let judging = self.judging.map(|judging| judging.until);
+        let lives = self.entries.values().flat_map(|Entry { plugin, life }| {
+            let look = (life.is_watched(plugin.status) && !life.looking).then_some(life.next_look);
+            [life.grace, look]
+        });
+        lives.flatten().chain(judging).min()
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Register {
+                registration,
+                process,
+                ticket,
+            } => {
+                let result = self
+                    .admit(&registration)
+                    .map(|()| self.register(now, registration, process, out));
+                out.push(Effect::Answer { ticket, result });
+            }
+            Input::Deregister { name, ticket } => {
+                let result = self.deregister(now, name, out);
+                out.push(Effect::Answer { ticket, result });
+            }
+            Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, node, on_this_host, out),
+            Input::Membership(Membership::NodeDown { node, reason }) => self.node_down(now, &node, &reason, out),
+            Input::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
+            Input::Membership(Membership::Withdrawn { plugin, node }) => self.withdraw(now, &plugin, &node, out),
+            Input::Membership(Membership::Settled) => self.look_at_the_rest(now, out),
+            Input::Looked { name, look } => self.looked(now, &name, look, out),
+            Input::Exited { name, process } => self.exited(now, &name, process, out),
+            Input::Tick => self.tick(now, out),
+        }
+        if self.judging.is_some() && !self.entries.values().any(|entry| entry.life.open) {
+            self.judging = None;
+        }
+    }
+
+    // ---- Commands ---------------------------------------------------------------------------
+
+    fn register(
+        &mut self,
+        now: Now,
+        registration: Registration,
+        process: Option<Process>,
+        out: &mut Vec<Effect>,
+    ) -> Arc<Plugin> {
+        let name = registration.name;
+        let before = self.entries.get(&name).map(|entry| Plugin::clone(&entry.plugin));
+        let revision = self.revision + 1;
+        let mut plugin = before.unwrap_or_else(|| Plugin {
+            name: name.clone(),
+            version: None,
+            description: None,
+            node: None,
+            node_given: false,
+            status: Status::Stopped,
+            since: now.time,
+            reason: String::new(),
+            registered_at: now.time,
+            incarnation: revision,
+        });
+        registration.version.apply(&mut plugin.version);
+        registration.description.apply(&mut plugin.description);
+        if registration.node != Field::Absent {
+            plugin.node_given = registration.node != Field::Clear;
+        }
+        registration.node.apply(&mut plugin.node);
+        plugin.node = self.node_of(&plugin);
+        set_status(&mut plugin, now, revision, Status::Running, "it registered".to_owned());
+
+        let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.contains_key(node));
+        let grace = (!governed).then_some(now.instant + self.config.grace);
+        let plugin = Arc::new(plugin);
+        let life = Life {
+            governed,
+            grace,
+            process,
+            ..Life::new(now.instant)
+        };
+        self.entries.insert(
+            name.clone(),
+            Entry {
+                plugin: Arc::clone(&plugin),
+                life,
+            },
+        );
+        self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
+        out.push(Effect::CancelCleanUp(name.clone()));
+        out.extend(process.map(|process| Effect::AwaitExit { name, process }));
+        self.look_where_due(now, out);
+        plugin
+    }
+
+    fn deregister(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) -> Result<Arc<Plugin>, Refusal> {
+        let Some(entry) = self.entries.remove(&name) else {
+            return Err(Refusal::NotFound { name });
+        };
+        self.store(now, EventKind::Deregistered, Arc::clone(&entry.plugin), out);
+        out.push(Effect::Forget(name));
+        Ok(entry.plugin)
+    }
+
+    // ---- The cluster ------------------------------------------------------------------------
+
+    fn node_up(&mut self, now: Now, node: String, on_this_host: bool, out: &mut Vec<Effect>) {
+        if self.nodes.len() >= limits::REGISTRY_NODES && !self.nodes.contains_key(&node) {
+            tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
+            return;
+        }
+        self.nodes.insert(node.clone(), on_this_host);
+        let concerned = self.entries.values().filter(|entry| {
+            let found = on_this_host && !entry.plugin.node_given && self.rank(&entry.plugin.name, &node) > Rank::None;
+            found || entry.plugin.node.as_ref() == Some(&node)
+        });
+        let names: Vec<_> = concerned.map(|entry| entry.plugin.name.clone()).collect();
+        for name in names {
+            self.follow_node(now, &name, out);
+            out.push(Effect::EnsureLayout(name));
+        }
+    }
+
+    fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<Effect>) {
+        if self.nodes.remove(node).is_none() {
+            return;
+        }
+        self.announced.retain(|_, nodes| {
+            nodes.remove(node);
+            !nodes.is_empty()
+        });
+        let concerned = self
+            .entries
+            .values()
+            .filter(|entry| entry.plugin.node.as_deref() == Some(node));
+        let names: Vec<_> = concerned.map(|entry| entry.plugin.name.clone()).collect();
+        for name in names {
+            let left = format!("its node {node} left the cluster: {reason}");
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.life.left = Some(left.clone());
+                // Soon, for the reason says whether its socket still answers.
+                entry.life.next_look = now.instant;
+            }
+            self.stop(now, &name, left, out);
+            self.follow_node(now, &name, out);
+        }
+        self.look_where_due(now, out);
+    }
+
+    fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
+        let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
+        if pairs >= limits::ANNOUNCEMENTS {
+            tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
+            return;
+        }
+        self.announced.entry(plugin.clone()).or_default().insert(node);
+        self.follow_node(now, &plugin, out);
+        out.push(Effect::EnsureLayout(plugin));
+    }
+
+    fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<Effect>) {
+        if let Some(nodes) = self.announced.get_mut(plugin) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.announced.remove(plugin);
+            }
+        }
+        self.follow_node(now, plugin, out);
+    }
+
+    /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
+    fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get(name) else { return };
+        let Some(node) = self.node_of(&entry.plugin) else {
+            return;
+        };
+        if !self.nodes.contains_key(&node) {
+            return;
+        }
+        if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
+            life.governed = true;
+            life.open = false;
+            life.grace = None;
+            life.left = None;
+        }
+        let reason = format!("its node {node} is connected");
+        self.change(now, name, Status::Running, Some(node), reason, out);
+    }
+
+    /// The node of a plugin: the one that was given, else the best one connected on this host, else the last.
+    fn node_of(&self, plugin: &Plugin) -> Option<String> {
+        if plugin.node_given {
+            return plugin.node.clone();
+        }
+        let here = self
+            .nodes
+            .iter()
+            .filter(|(_, on_this_host)| **on_this_host)
+            .map(|(node, _)| node);
+        let ranked = here.map(|node| (self.rank(&plugin.name, node), plugin.node.as_ref() == Some(node), node));
+        // Of two as good the present one stays.
+        match ranked.max() {
+            Some((rank, _, node)) if rank > Rank::None => Some(node.clone()),
+            _ => plugin.node.clone(),
+        }
+    }
+
+    fn rank(&self, name: &PluginName, node: &str) -> Rank {
+        if self.announced.get(name).is_some_and(|nodes| nodes.contains(node)) {
+            Rank::Announced
+        } else if node.split('@').next() == Some(name.node_short_name().as_str()) {
+            Rank::Named
+        } else {
+            Rank::None
+        }
+    }
+
+    // ---- Sockets ----------------------------------------------------------------------------
+
+    fn looked(&mut self, now: Now, name: &PluginName, look: Look, out: &mut Vec<Effect>) {
+        let Some(Entry { plugin, life }) = self.entries.get_mut(name) else {
+            return;
+        };
+        life.looking = false;
+        life.next_look = now.instant + limits::SOCKET_POLL;
+        life.unclear = None;
+        let was_open = std::mem::take(&mut life.open);
+        let was_stopped = plugin.status == Status::Stopped && !was_open;
+        if life.governed {
+            if was_stopped {
+                let left = life.left.clone().unwrap_or_else(|| plugin.reason.clone());
+                let reason = if look == Look::Alive {
+                    format!("{left}; its socket still answers")
+                } else {
+                    left
+                };
+                self.reword(now, name, reason, out);
+            }
+        } else {
+            match &look {
+                Look::Alive => {
+                    life.grace = None;
+                    self.run(now, name, "its socket answers", out);
+                }
+                Look::Unclear(why) if !was_open => life.unclear = Some(why.clone()),
+                _ if life.grace.is_some() || was_stopped => {}
+                silent => {
+                    let reason = without_answer(silent);
+                    self.stop(now, name, reason, out);
+                }
+            }
+        }
+        if was_stopped && matches!(look, Look::Refuses(_)) {
+            // It may have answered when the plugin stopped, and died since.
+            self.clean_up(name, out);
+        }
+    }
+
+    fn exited(&mut self, now: Now, name: &PluginName, process: Process, out: &mut Vec<Effect>) {
+        if let Some(Entry { life, .. }) = self.entries.get_mut(name)
+            && life.process == Some(process)
+        {
+            // A hint, no proof: a script may have registered for a plugin.
+            life.next_look = now.instant;
+            self.look_where_due(now, out);
+        }
+    }
+
+    // ---- Time -------------------------------------------------------------------------------
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        match self.judging {
+            Some(Judging { until, looking: false }) if until <= now.instant => self.look_at_the_rest(now, out),
+            Some(Judging { until, looking: true }) if until <= now.instant => self.judge_the_rest(now, out),
+            _ => {}
+        }
+        let silent = self.entries.iter_mut().filter_map(|(name, Entry { life, .. })| {
+            life.grace
+                .take_if(|until| *until <= now.instant)
+                .map(|_| (name.clone(), life.unclear.clone()))
+        });
+        let silent: Vec<_> = silent.collect();
+        for (name, unclear) in silent {
+            let grace = humantime::format_duration(self.config.grace);
+            let why = unclear.map_or_else(String::new, |why| format!(" ({why})"));
+            let reason = format!("no sign of life within {grace} of its registration{why}");
+            self.stop(now, &name, reason, out);
+        }
+        self.look_where_due(now, out);
+    }
+
+    /// Every node that could come has come: the sockets judge the plugins that are still open.
+    fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(judging @ Judging { looking: false, .. }) = &mut self.judging else {
+            return;
+        };
+        *judging = Judging {
+            until: now.instant + limits::JUDGE_LOOK,
+            looking: true,
+        };
+        for (name, Entry { life, .. }) in self.entries.iter_mut().filter(|(_, entry)| entry.life.open) {
+            life.looking = true;
+            out.push(Effect::Look(name.clone()));
+        }
+    }
+
+    /// A look that takes so long keeps nobody from being served.
+    fn judge_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let open = self.entries.iter_mut().filter(|(_, entry)| entry.life.open);
+        let judged = open.map(|(name, entry)| {
+            entry.life.open = false;
+            name.clone()
+        });
+        let names: Vec<_> = judged.collect();
+        for name in names {
+            self.stop(now, &name, "its socket could not be looked at in time".to_owned(), out);
+        }
+    }
+
+    fn look_where_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for (name, Entry { plugin, life }) in &mut self.entries {
+            if life.is_watched(plugin.status) && !life.looking && life.next_look <= now.instant {
+                life.looking = true;
+                out.push(Effect::Look(name.clone()));
+            }
+        }
+    }
+
+    // ---- Changes ----------------------------------------------------------------------------
+
+    fn run(&mut self, now: Now, name: &PluginName, reason: &str, out: &mut Vec<Effect>) {
+        let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
+        self.change(now, name, Status::Running, node, reason.to_owned(), out);
+    }
+
+    fn stop(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<Effect>) {
+        let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
+        self.change(now, name, Status::Stopped, node, reason, out);
+        self.clean_up(name, out);
+    }
+
+    fn clean_up(&self, name: &PluginName, out: &mut Vec<Effect>) {
+        let process = self.entries.get(name).and_then(|entry| entry.life.process);
+        out.push(Effect::CleanUp {
+            name: name.clone(),
+            process,
+        });
+    }
+
+    /// Makes an event of it if the status or the node differs. While they don't, the first reason stands.
+    fn change(
+        &mut self,
+        now: Now,
+        name: &PluginName,
+        status: Status,
+        node: Option<String>,
+        reason: String,
+        out: &mut Vec<Effect>,
+    ) {
+        let revision = self.revision + 1;
+        let Some(Entry { plugin, .. }) = self.entries.get_mut(name) else {
+            return;
+        };
+        if plugin.status == status && plugin.node == node {
+            return;
+        }
+        let changed = Arc::make_mut(plugin);
+        changed.node = node;
+        set_status(changed, now, revision, status, reason);
+        let changed = Arc::clone(plugin);
+        self.store(now, EventKind::StatusChanged, changed, out);
+        if status == Status::Running {
+            out.push(Effect::CancelCleanUp(name.clone()));
+        }
+    }
+
+    /// Makes an event of it if the reason differs.
+    fn reword(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<Effect>) {
+        let Some(Entry { plugin, .. }) = self.entries.get_mut(name) else {
+            return;
+        };
+        if plugin.reason != reason {
+            Arc::make_mut(plugin).reason = reason;
+            let changed = Arc::clone(plugin);
+            self.store(now, EventKind::StatusChanged, changed, out);
+        }
+    }
+
+    fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<Effect>) {
+        self.revision += 1;
+        out.push(Effect::Store(Event {
+            revision: self.revision,
+            at: now.time,
+            kind,
+            plugin,
+        }));
+    }
+}
+
+/// How a node on this host came to be a plugin's, the better the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    None,
+    /// By its short name.
+    Named,
+    /// By a process in the plugin's pg group.
+    Announced,
+}
+
+fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reason: String) {
+    if plugin.status != status {
+        plugin.since = now.time;
+        if status == Status::Running {
+            plugin.incarnation = revision;
+        }
+    }
+    plugin.status = status;
+    plugin.reason = reason;
+}
+
+fn without_answer(look: &Look) -> String {
+    match look {
+        Look::Alive => "its socket answers".to_owned(),
+        Look::Refuses(_) => "its socket refuses connections".to_owned(),
+        Look::Absent => "its socket is gone".to_owned(),
+        Look::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
+        Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
+    }
+}

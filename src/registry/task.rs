@@ -1,0 +1,503 @@
+//! The task that owns the registry: takes what is queued, has [`State`] decide, stores, publishes, answers.
+//!
+//! The order of a registration is: directories, save, publish, answer. All that is queued shares one commit, and while it
+//! is written the next batch gathers. What cannot be stored has not happened: the state from before is taken back,
+//! commands are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried
+//! again. Never does blocking work itself.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::panic;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::sleep_until;
+
+use super::handle::{Command, Handle, Refusal, Reply};
+use super::state::{Config, Effect, Input, Now, State};
+use super::{Event, Plugin, Registrant, Registration, View};
+use crate::layout::{DeadSocket, Layout, Owner, Process, Progress, Verdict};
+use crate::limits;
+use crate::name::PluginName;
+use crate::store::{CommitError, Opened, Store};
+
+/// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
+#[must_use]
+pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, JoinHandle<()>) {
+    let state = State::new(config, now(), opened.revision, opened.plugins);
+    let (commands, queue) = mpsc::channel(limits::REGISTRY_QUEUE);
+    let (view, current) = watch::channel(Arc::new(state.view()));
+    let (events, subscription) = broadcast::channel(limits::EVENTS_BEHIND);
+    let task = Task {
+        state,
+        layout,
+        queue,
+        view,
+        events,
+        work: JoinSet::new(),
+        clean_ups: BTreeMap::new(),
+        exits: BTreeMap::new(),
+        facts: Vec::new(),
+        retry_at: None,
+    };
+    (
+        Handle {
+            commands,
+            view: current,
+            events: Arc::new(subscription),
+        },
+        tokio::spawn(task.run(opened.store)),
+    )
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        time: SystemTime::now(),
+    }
+}
+
+struct Task {
+    state: State,
+    layout: Arc<Layout>,
+    queue: mpsc::Receiver<Command>,
+    view: watch::Sender<Arc<View>>,
+    events: broadcast::Sender<Event>,
+    /// All that runs beside this task; each ends with what it has to tell.
+    work: JoinSet<Vec<Input>>,
+    clean_ups: BTreeMap<PluginName, AbortHandle>,
+    exits: BTreeMap<PluginName, AbortHandle>,
+    /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
+    facts: Vec<Input>,
+    retry_at: Option<Instant>,
+}
+
+/// What was queued and changes something, in the order of its arrival.
+enum Request {
+    Fact(Input),
+    Deregister {
+        name: PluginName,
+        reply: Reply<Arc<Plugin>>,
+    },
+    Register {
+        registration: Registration,
+        registrant: Option<Registrant>,
+        reply: Reply<Arc<Plugin>>,
+    },
+}
+
+/// Whether a registration may go on, with what is known of the process that sent it.
+type Admission = Result<Option<Process>, Refusal>;
+
+impl Task {
+    /// The store isn't a part of the task: it is lent to one blocking call at a time.
+    async fn run(mut self, mut store: Store) {
+        let mut inbox = Vec::with_capacity(limits::REGISTRY_BATCH);
+        loop {
+            let deadline = self.deadline();
+            let has_room = self.facts.len() < limits::REGISTRY_BACKLOG;
+            tokio::select! {
+                count = self.queue.recv_many(&mut inbox, limits::REGISTRY_BATCH), if has_room => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                Some(ended) = self.work.join_next(), if has_room => self.learn(ended),
+                () = sleep_until_or_for_ever(deadline) => {}
+            }
+            while let Some(ended) = self.work.try_join_next() {
+                self.learn(ended);
+            }
+            let requests;
+            (store, requests) = self.sort(store, &mut inbox).await;
+            store = self.decide(store, requests).await;
+        }
+        self.work.shutdown().await;
+        // Closing writes the log back into the database.
+        blocking(move || drop(store)).await;
+    }
+
+    /// While the store fails, the time to try again is what counts.
+    fn deadline(&self) -> Option<Instant> {
+        self.retry_at.or_else(|| self.state.next_deadline())
+    }
+
+    fn learn(&mut self, ended: Result<Vec<Input>, JoinError>) {
+        match ended.map_err(JoinError::try_into_panic) {
+            Ok(facts) => self.facts.extend(facts),
+            Err(Ok(panicked)) => panic::resume_unwind(panicked),
+            Err(Err(_aborted)) => {}
+        }
+    }
+
+    /// Answers what only reads, and gives what changes something.
+    async fn sort(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> (Store, Vec<Request>) {
+        let mut requests = Vec::new();
+        for command in inbox.drain(..) {
+            match command {
+                Command::Register {
+                    registration,
+                    registrant,
+                    reply,
+                } => {
+                    requests.push(Request::Register {
+                        registration,
+                        registrant,
+                        reply,
+                    });
+                }
+                Command::Deregister { name, reply } => requests.push(Request::Deregister { name, reply }),
+                Command::Membership(membership) => requests.push(Request::Fact(Input::Membership(membership))),
+                Command::EventsAfter { revision, reply } => {
+                    let events;
+                    (store, events) = lend(store, move |store| store.events_after(revision)).await;
+                    let _ = reply.send(events.map_err(Refusal::from));
+                }
+                // What is queued behind it is still done, and nothing more is taken.
+                Command::Stop => self.queue.close(),
+            }
+        }
+        (store, requests)
+    }
+
+    /// One batch: all of it is decided, stored, shown and answered together.
+    async fn decide(&mut self, store: Store, requests: Vec<Request>) -> Store {
+        let now = now();
+        let admissions = self.admit(now, &requests).await;
+        let before = self.state.clone();
+        let mut effects = Vec::new();
+        let mut facts = std::mem::take(&mut self.facts);
+        for fact in &facts {
+            self.state.handle(now, fact.clone(), &mut effects);
+        }
+        let mut replies = Vec::new();
+        let mut admissions = admissions.into_iter();
+        for request in requests {
+            let ticket = replies.len();
+            match request {
+                Request::Fact(fact) => {
+                    facts.push(fact.clone());
+                    self.state.handle(now, fact, &mut effects);
+                }
+                Request::Deregister { name, reply } => {
+                    replies.push(reply);
+                    self.state.handle(now, Input::Deregister { name, ticket }, &mut effects);
+                }
+                Request::Register {
+                    registration, reply, ..
+                } => {
+                    replies.push(reply);
+                    match admissions.next().unwrap_or(Err(Refusal::Stopping)) {
+                        Ok(process) => {
+                            let input = Input::Register {
+                                registration,
+                                process,
+                                ticket,
+                            };
+                            self.state.handle(now, input, &mut effects);
+                        }
+                        Err(refusal) => effects.push(Effect::Answer {
+                            ticket,
+                            result: Err(refusal),
+                        }),
+                    }
+                }
+            }
+        }
+        self.state.handle(now, Input::Tick, &mut effects);
+
+        let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
+        let (store, committed) = commit(store, events.clone()).await;
+        match committed {
+            Ok(()) => {
+                self.retry_at = None;
+                self.publish(events);
+                self.perform(effects, replies);
+            }
+            Err(error) => {
+                tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
+                self.state = before;
+                self.facts = facts;
+                self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone().into()));
+                }
+            }
+        }
+        store
+    }
+
+    /// Makes the directories of every registration that will be taken. One admission for each, in their order.
+    async fn admit(&self, now: Now, requests: &[Request]) -> Vec<Admission> {
+        if !requests
+            .iter()
+            .any(|request| matches!(request, Request::Register { .. }))
+        {
+            return Vec::new();
+        }
+        let layout = Arc::clone(&self.layout);
+        let wanted = self.rehearse(now, requests);
+        let make = move |(name, registrant): (PluginName, Option<Registrant>)| {
+            layout.home().namespace(&name).check_api_sock()?;
+            let owner = registrant.map(|registrant| Owner {
+                uid: registrant.uid,
+                gid: registrant.gid,
+            });
+            layout.ensure(&name, owner)?;
+            Ok(registrant
+                .and_then(|registrant| registrant.pid)
+                .and_then(Process::living))
+        };
+        blocking(move || wanted.into_iter().map(|wanted| wanted.and_then(&make)).collect()).await
+    }
+
+    /// Runs a batch on a copy of the state, to know which registrations it will take: what comes before one in its batch
+    /// may free a name, and nothing is to be made on disk for those that are refused.
+    fn rehearse(&self, now: Now, requests: &[Request]) -> Vec<Result<(PluginName, Option<Registrant>), Refusal>> {
+        let mut state = self.state.clone();
+        let mut unused = Vec::new();
+        for fact in &self.facts {
+            state.handle(now, fact.clone(), &mut unused);
+        }
+        let mut wanted = Vec::new();
+        for request in requests {
+            let input = match request {
+                Request::Fact(fact) => fact.clone(),
+                Request::Deregister { name, .. } => Input::Deregister {
+                    name: name.clone(),
+                    ticket: 0,
+                },
+                Request::Register {
+                    registration,
+                    registrant,
+                    ..
+                } => {
+                    wanted.push(
+                        state
+                            .admit(registration)
+                            .map(|()| (registration.name.clone(), *registrant)),
+                    );
+                    Input::Register {
+                        registration: registration.clone(),
+                        process: None,
+                        ticket: 0,
+                    }
+                }
+            };
+            state.handle(now, input, &mut unused);
+        }
+        wanted
+    }
+
+    /// Shows the new view, then tells the events that made it.
+    fn publish(&mut self, events: Vec<Event>) {
+        let view = self.state.view();
+        self.view.send_if_modified(|shown| {
+            let is_new = shown.revision != view.revision || shown.ready != view.ready;
+            if is_new {
+                *shown = Arc::new(view);
+            }
+            is_new
+        });
+        for event in events {
+            // Nobody needs to listen.
+            let _ = self.events.send(event);
+        }
+    }
+
+    // ---- Effects ----------------------------------------------------------------------------
+
+    fn perform(&mut self, effects: Vec<Effect>, replies: Vec<Reply<Arc<Plugin>>>) {
+        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+        let mut looks = Vec::new();
+        let mut layouts = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store(_) => {}
+                Effect::Answer { ticket, result } => {
+                    if let Some(reply) = replies.get_mut(ticket).and_then(Option::take) {
+                        let _ = reply.send(result);
+                    }
+                }
+                Effect::Look(name) => looks.push(name),
+                Effect::EnsureLayout(name) => layouts.push(name),
+                Effect::CleanUp { name, process } => self.clean_up(name, process),
+                Effect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
+                Effect::AwaitExit { name, process } => self.await_exit(name, process),
+                Effect::Forget(name) => {
+                    abort(&mut self.clean_ups, &name);
+                    abort(&mut self.exits, &name);
+                }
+            }
+        }
+        self.look(looks);
+        self.ensure(layouts);
+    }
+
+    fn look(&mut self, names: Vec<PluginName>) {
+        if names.is_empty() {
+            return;
+        }
+        let layout = Arc::clone(&self.layout);
+        self.work.spawn_blocking(move || {
+            let look = |name| Input::Looked {
+                look: layout.look_at_socket(&name),
+                name,
+            };
+            names.into_iter().map(look).collect()
+        });
+    }
+
+    fn ensure(&mut self, names: Vec<PluginName>) {
+        if names.is_empty() {
+            return;
+        }
+        let layout = Arc::clone(&self.layout);
+        self.work.spawn_blocking(move || {
+            for name in names {
+                if let Err(error) = layout.ensure(&name, None) {
+                    tracing::warn!(plugin = %name, %error, "its node has joined, but its directories could not be made");
+                }
+            }
+            Vec::new()
+        });
+    }
+
+    fn clean_up(&mut self, name: PluginName, process: Option<Process>) {
+        if self.clean_ups.get(&name).is_some_and(|running| !running.is_finished()) {
+            return;
+        }
+        let layout = Arc::clone(&self.layout);
+        let plugin = name.clone();
+        let running = self.work.spawn(async move {
+            clean_up(layout, plugin, process).await;
+            Vec::new()
+        });
+        self.clean_ups.insert(name, running);
+    }
+
+    fn await_exit(&mut self, name: PluginName, process: Process) {
+        let plugin = name.clone();
+        let waiting = self.work.spawn(async move {
+            exit_of(process).await;
+            vec![Input::Exited { name: plugin, process }]
+        });
+        if let Some(before) = self.exits.insert(name, waiting) {
+            before.abort();
+        }
+    }
+}
+
+fn to_store(effect: &Effect) -> Option<Event> {
+    match effect {
+        Effect::Store(event) => Some(event.clone()),
+        _ => None,
+    }
+}
+
+fn abort(running: &mut BTreeMap<PluginName, AbortHandle>, name: &PluginName) {
+    if let Some(running) = running.remove(name) {
+        running.abort();
+    }
+}
+
+async fn sleep_until_or_for_ever(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn commit(store: Store, events: Vec<Event>) -> (Store, Result<(), CommitError>) {
+    if events.is_empty() {
+        return (store, Ok(()));
+    }
+    lend(store, move |store| store.commit(&events)).await
+}
+
+async fn lend<T: Send + 'static>(mut store: Store, work: impl FnOnce(&mut Store) -> T + Send + 'static) -> (Store, T) {
+    blocking(move || {
+        let result = work(&mut store);
+        (store, result)
+    })
+    .await
+}
+
+/// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(value) => value,
+        Err(Ok(panicked)) => panic::resume_unwind(panicked),
+        // Only a runtime that ends cancels such work, and it ends us as well.
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
+}
+
+/// Removes what a dead plugin left. May be aborted at each of its pauses; none is between a change and its end.
+async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
+    if let Err(error) = remove_socket(&layout, &name).await {
+        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
+    }
+    let Some(process) = process else { return };
+    let plugin = name.clone();
+    let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
+    if let Err(error) = removed {
+        tracing::warn!(plugin = %name, %error, "its run files could not be removed");
+    }
+}
+
+/// Why a dead socket stays.
+#[derive(Debug, thiserror::Error)]
+enum RemovalError {
+    #[error(transparent)]
+    Layout(#[from] crate::layout::LayoutError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), RemovalError> {
+    let (place, plugin) = (Arc::clone(layout), name.clone());
+    let mut socket = blocking(move || DeadSocket::new(&place, &plugin)).await?;
+    loop {
+        let progress;
+        (socket, progress) = blocking(move || {
+            let progress = socket.advance(Instant::now());
+            (socket, progress)
+        })
+        .await;
+        match progress? {
+            Progress::WaitUntil(due) => sleep_until(due.into()).await,
+            Progress::Done(Verdict::Removed) => {
+                tracing::info!(plugin = %name, "removed its dead socket");
+                return Ok(());
+            }
+            Progress::Done(verdict) => {
+                tracing::debug!(plugin = %name, ?verdict, "left its socket as it is");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits until a process has ended. Where that cannot be seen it waits for ever: the end is a hint and no more.
+async fn exit_of(process: Process) {
+    let opened = Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    // Only now that it is open can the pid no longer pass to another.
+    if process.is_gone() {
+        return;
+    }
+    #[expect(
+        deprecated,
+        reason = "deprecated for types that may close early, which an OwnedFd cannot; its heir is unsafe"
+    )]
+    match opened.and_then(|pidfd| AsyncFd::new(pidfd).ok()) {
+        Some(pidfd) => drop(pidfd.readable().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,178 @@
+//! Plugins and events as rows, and rows as plugins and events: every SQL statement that is not the schema's.
+//!
+//! What is read back is checked as if it came from outside: a row that we could not have written is damage.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::limits;
+use crate::name::PluginName;
+use crate::registry::{Event, EventKind, Plugin, Status};
+
+type Plugins = BTreeMap<PluginName, Arc<Plugin>>;
+
+/// The last revision, and the plugins.
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {
+    let newest = connection.query_row("SELECT ifnull(max(revision), 0) FROM events", (), |row| number(row, 0))?;
+    let mut query = connection.prepare(
+        "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation
+         FROM plugins",
+    )?;
+    let plugins = query.query_map((), |row| {
+        plugin(row, 0).map(|plugin| (plugin.name.clone(), Arc::new(plugin)))
+    })?;
+    Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
+}
+
+pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result<()> {
+    let plugin = &event.plugin;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO events (name, version, description, node, node_given, status, since, reason, registered_at,
+                             incarnation, revision, at, kind)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    insert.execute(params![
+        plugin.name.as_str(),
+        plugin.version,
+        plugin.description,
+        plugin.node,
+        plugin.node_given,
+        status_text(plugin.status),
+        nanoseconds(plugin.since),
+        plugin.reason,
+        nanoseconds(plugin.registered_at),
+        integer(plugin.incarnation)?,
+        integer(event.revision)?,
+        nanoseconds(event.at),
+        event.kind.name(),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<()> {
+    let mut replace = connection.prepare_cached(
+        "REPLACE INTO plugins (name, version, description, node, node_given, status, since, reason, registered_at,
+                               incarnation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    replace.execute(params![
+        plugin.name.as_str(),
+        plugin.version,
+        plugin.description,
+        plugin.node,
+        plugin.node_given,
+        status_text(plugin.status),
+        nanoseconds(plugin.since),
+        plugin.reason,
+        nanoseconds(plugin.registered_at),
+        integer(plugin.incarnation)?,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM plugins WHERE name = ?1")?
+        .execute([name.as_str()])?;
+    Ok(())
+}
+
+pub(super) fn forget_up_to(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM events WHERE revision <= ?1")?
+        .execute([integer(revision)?])?;
+    Ok(())
+}
+
+pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::Result<Option<Vec<Event>>> {
+    let ends = connection
+        .query_row(
+            "SELECT min(revision), max(revision) FROM events HAVING count(*) > 0",
+            (),
+            |row| Ok((number(row, 0)?, number(row, 1)?)),
+        )
+        .optional()?;
+    let (oldest, newest) = ends.unwrap_or((1, 0));
+    if revision > newest || revision.saturating_add(1) < oldest {
+        return Ok(None);
+    }
+    let mut query = connection.prepare_cached(
+        "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation,
+                revision, at, kind
+         FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2",
+    )?;
+    let page = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
+    query
+        .query_map(params![integer(revision)?, page], event)?
+        .collect::<rusqlite::Result<_>>()
+        .map(Some)
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let kind: String = row.get(12)?;
+    Ok(Event {
+        plugin: Arc::new(plugin(row, 0)?),
+        revision: number(row, 10)?,
+        at: time(row, 11)?,
+        kind: EventKind::parse(&kind).ok_or_else(|| unknown(12, format!("unknown kind of event {kind:?}")))?,
+    })
+}
+
+fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
+    let name: String = row.get(first)?;
+    let status: String = row.get(first + 5)?;
+    Ok(Plugin {
+        name: PluginName::parse(&name).map_err(|error| unknown(first, error))?,
+        version: row.get(first + 1)?,
+        description: row.get(first + 2)?,
+        node: row.get(first + 3)?,
+        node_given: row.get(first + 4)?,
+        status: match status.as_str() {
+            RUNNING => Status::Running,
+            STOPPED => Status::Stopped,
+            _ => return Err(unknown(first + 5, format!("unknown status {status:?}"))),
+        },
+        since: time(row, first + 6)?,
+        reason: row.get(first + 7)?,
+        registered_at: time(row, first + 8)?,
+        incarnation: number(row, first + 9)?,
+    })
+}
+
+const RUNNING: &str = "running";
+const STOPPED: &str = "stopped";
+
+fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Running => RUNNING,
+        Status::Stopped => STOPPED,
+    }
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|error| unknown(column, error))
+}
+
+fn integer(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
+    Ok(UNIX_EPOCH + Duration::from_nanos(number(row, column)?))
+}
+
+/// A clock outside 1970 to 2262 is taken for the nearer end.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn unknown(column: usize, error: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+}
