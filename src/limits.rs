@@ -84,6 +84,9 @@ pub const EVENTS_PAGE: usize = 256;
 /// Events a subscriber may lag behind before it misses some. Crossed by `registry::task::tests::a_slow_subscriber_is_told`.
 pub const EVENTS_BEHIND: usize = 1024;
 
+/// Most damaged databases set aside in one second. Crossed by `store::tests::aside_names_run_out`.
+pub const SET_ASIDE: u32 = 100;
+
 /// How long a statement waits for another process that reads the database. Crossed by
 /// `store::tests::a_database_in_use_is_refused`.
 pub const STORE_BUSY: Duration = Duration::from_secs(2);

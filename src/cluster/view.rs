@@ -1,0 +1,55 @@
+//! What others may know of the cluster: plain data, replaced as a whole whenever something changes. No behaviour.
+
+use std::time::SystemTime;
+
+/// The cluster as our node sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Our node's full name, once it has one.
+    pub node: Option<String>,
+    /// How we stand with EPMD.
+    pub epmd: EpmdState,
+    /// The nodes that we know of, in name order.
+    pub peers: Vec<PeerView>,
+}
+
+/// How we stand with this host's EPMD.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum EpmdState {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// Our node is registered with it.
+    Registered,
+    /// We are registered, and it is us who serve it.
+    Served,
+    /// It does not answer, or refuses our name.
+    Unavailable {
+        /// Why, as a sentence for people.
+        reason: String,
+    },
+}
+
+/// One other node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerView {
+    /// Its full name.
+    pub name: String,
+    /// Whether we are connected.
+    pub state: PeerState,
+    /// Since when `state` holds.
+    pub since: SystemTime,
+    /// Why `state` holds, as a sentence for people.
+    pub reason: String,
+}
+
+/// Whether we are connected to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// The handshake is done and the link is up.
+    Connected,
+    /// We are trying.
+    Connecting,
+    /// Not connected: it left, or cannot be reached.
+    Disconnected,
+}
