@@ -189,8 +189,84 @@ pub const STORE_BUSY: Duration = Duration::from_secs(2);
 
 // ---- HTTP -----------------------------------------------------------------------------------
 
-/// Largest request body in bytes.
+/// Largest request body in bytes. Crossed by `tests/api_contract.rs`, `a_body_over_the_limit_is_refused_and_the_client_sees_it`.
 pub const HTTP_BODY: usize = 64 * 1024;
+
+/// Time for a whole request body. Crossed by `tests/api_contract.rs`, `a_slow_body_ends_with_408`.
+pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a whole request head, and how long a connection may idle between two. Crossed by
+/// `tests/api_contract.rs`, `a_slow_head_and_an_idle_connection_are_closed`.
+pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// Most header fields of a request. Crossed by `tests/api_contract.rs`, `heads_are_bounded`.
+pub const HTTP_HEADERS: usize = 64;
+
+/// Largest request head in bytes. Crossed by `tests/api_contract.rs`, `heads_are_bounded`.
+pub const HTTP_HEAD: usize = 16 * 1024;
+
+/// Most connections at a time; more wait in the kernel. Crossed by `tests/api_contract.rs`, `connections_are_bounded`.
+pub const HTTP_CONNECTIONS: usize = 256;
+
+/// Most connections at a time of users who are refused. Crossed by
+/// `api::server::tests::strangers_are_refused_and_few`.
+pub const HTTP_STRANGERS: usize = 16;
+
+/// How long a client may take nothing of an answer. Crossed by `api::stall::tests`.
+pub const HTTP_STALL: Duration = Duration::from_secs(15);
+
+/// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
+/// `tests/api_contract.rs`, `an_endless_body_is_not_read_for_ever`.
+pub const HTTP_LINGER: Duration = Duration::from_secs(2);
+
+/// How long a call waits for the daemon to be up. Crossed by `tests/api_contract.rs`, `calls_wait_while_we_start`.
+pub const HTTP_READY: Duration = Duration::from_secs(5);
+
+/// Time for a whole call, longer than those within it. Crossed by `tests/api_contract.rs`, `a_call_ends`.
+pub const HTTP_CALL: Duration = Duration::from_secs(30);
+
+/// How long requests may take to end once we stop. Crossed by `tests/api_contract.rs`, `stopping_drains`.
+pub const HTTP_DRAIN: Duration = Duration::from_millis(500);
+
+/// Longest pause after a failed accept, which is what bounds the log of it too.
+pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest version of a plugin in bytes. Crossed by `api::wire::tests`.
+pub const PLUGIN_VERSION: usize = 128;
+
+/// Longest description of a plugin in bytes. Crossed by `api::wire::tests`.
+pub const PLUGIN_DESCRIPTION: usize = 4096;
+
+// ---- Names of nodes -------------------------------------------------------------------------
+
+/// Longest full node name in bytes: it is an atom. Crossed by `name::tests::node_names_have_two_parts`.
+pub const NODE_NAME: usize = 255;
+
+// ---- Configuration --------------------------------------------------------------------------
+
+/// Largest `sys.config` in bytes. Crossed by `config::tests::an_oversized_file_is_refused`.
+pub const SYS_CONFIG: usize = 256 * 1024;
+
+/// How deep terms of `sys.config` may nest. Crossed by `config::sys_config::tests::nesting_is_bounded`.
+pub const SYS_CONFIG_DEPTH: usize = 64;
+
+/// Longest cookie in bytes: it is an atom. Crossed by `config::cookie::tests::contents`.
+pub const COOKIE: usize = 255;
+
+/// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
+pub const CONFIG_LIST: usize = 256;
+
+/// Largest `/etc/group` that is searched, in bytes. What lies behind is not found.
+pub const GROUP_FILE: usize = 4 * 1024 * 1024;
+
+// ---- Clients of the socket ------------------------------------------------------------------
+
+/// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
+/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+pub const CLIENT_TIME: Duration = Duration::from_secs(10);
+
+/// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
+pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
 
 // ---- Daemon ---------------------------------------------------------------------------------
 

@@ -1,3 +1,58 @@
-//! The `hecate-daemon` program.
+//! The `hecate-daemon` program: arguments, the log, and the exit code; nothing else.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hecate_daemon::cli::{Action, Cli, Exit};
+use hecate_daemon::config::{self, Config, Environment, Flags};
+use hecate_daemon::daemon;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().act() {
+        Action::Ended(exit) => exit,
+        Action::Serve(flags) => match configure(&flags) {
+            Some(config) => serve(config),
+            None => Exit::Usage,
+        },
+    };
+    exit.into()
+}
+
+/// Reads the configuration and starts the log, in this order: the one says how much the other tells.
+fn configure(flags: &Flags) -> Option<Config> {
+    match config::load(flags, &Environment::of_process()) {
+        Ok(loaded) => {
+            tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::new(&loaded.config.log))
+                .with_writer(std::io::stderr)
+                .init();
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            Some(loaded.config)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "hecate-daemon: {error}");
+            None
+        }
+    }
+}
+
+fn serve(config: Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return Exit::Refused;
+        }
+    };
+    match runtime.block_on(daemon::run(config)) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!("{error}");
+            Exit::Refused
+        }
+    }
+}

@@ -1,1 +1,18 @@
-//! (being built)
+//! The front door: HTTP on a Unix socket, a thin skin over the registry's handle and what the daemon publishes.
+//!
+//! A call goes `socket -> server -> route -> handlers`, and every answer is made of `wire` or `problem`. The room keeps
+//! no state of its own and decides nothing about plugins: it reads, asks, and words the answer.
+
+mod handlers;
+pub mod problem;
+mod route;
+mod server;
+mod socket;
+mod stall;
+mod status;
+pub mod wire;
+
+pub use handlers::Context;
+pub use server::{Limits, serve};
+pub use socket::{BindError, SocketFile, bind};
+pub use status::{DaemonStatus, Phase, Problem, Severity};

@@ -1,0 +1,255 @@
+//! What each call does: ask the registry or look at what the daemon publishes, and word the answer. No call changes
+//! anything but through the registry's handle.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::problem::Problem;
+use super::route::{self, Route};
+use super::server::{Caller, Limits, read_body};
+use super::status::{DaemonStatus, Phase};
+use super::wire;
+use crate::cluster::view::ClusterView;
+use crate::layout::Home;
+use crate::name::PluginName;
+use crate::registry::{Handle, Plugin, Refusal, Status};
+
+/// What the API needs of the rest of the daemon.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The way to the registry.
+    pub registry: Handle,
+    /// Where plugins have their namespaces.
+    pub home: Home,
+    /// How the daemon as a whole is doing.
+    pub status: watch::Receiver<DaemonStatus>,
+    /// The cluster as our node sees it.
+    pub cluster: watch::Receiver<Arc<ClusterView>>,
+    /// Users who may call, besides our own and root.
+    pub allowed_uids: Vec<u32>,
+    /// When the daemon started.
+    pub started: Instant,
+}
+
+/// An answer with its whole body, so that it carries `Content-Length`: there are clients that understand nothing else.
+type Answer = Response<Full<Bytes>>;
+
+/// When to ask again, where it is the daemon that is not ready.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Does what a request asks.
+pub(super) async fn call(
+    context: &Context,
+    limits: &Limits,
+    caller: Caller,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Answer, Problem> {
+    if !caller.allowed {
+        let detail = format!(
+            "uid {} may not call this daemon: it serves its own user, root, and those in HECATE_ALLOWED_UIDS",
+            caller.registrant.uid
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    let route = route::route(&head.method, head.uri.path())?;
+    if !route.answers_while_starting() {
+        up(context, limits.ready).await?;
+    }
+    match route {
+        Route::Register => {
+            expect_json(&head.headers)?;
+            let body = read_body(limits, body).await?;
+            register(context, caller, &body).await
+        }
+        Route::Plugins => Ok(plugins(context)),
+        Route::Plugin(name) => plugin(context, &name),
+        Route::Deregister(name) => deregister(context, &name).await,
+        Route::Cluster => Ok(cluster(context)),
+        Route::Health => Ok(health(context)),
+        Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
+        Route::Ready => ready(context),
+    }
+}
+
+// ---- Plugins --------------------------------------------------------------------------------
+
+async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answer, Problem> {
+    let registration = wire::registration(body)?;
+    let registered = context
+        .registry
+        .register(registration, Some(caller.registrant))
+        .await
+        .map_err(refused)?;
+    let name = &registered.plugin.name;
+    let mut answer = json(
+        StatusCode::CREATED,
+        &wire::Registered::new(name, &context.home.namespace(name)),
+    );
+    // A name is of letters, digits and hyphens, so that this always is a header value.
+    if let Ok(location) = HeaderValue::try_from(format!("/api/plugins/{name}")) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    Ok(answer)
+}
+
+fn plugins(context: &Context) -> Answer {
+    let view = context.registry.view();
+    let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &context.home.namespace(&plugin.name));
+    json(StatusCode::OK, &view.plugins.values().map(entry).collect::<Vec<_>>())
+}
+
+fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
+    let name = known_form(name)?;
+    let view = context.registry.view();
+    let Some(plugin) = view.plugins.get(&name) else {
+        return Err(refused(Refusal::NotFound { name }));
+    };
+    let detail = wire::PluginDetail::new(plugin, &context.home.namespace(&name));
+    Ok(json(StatusCode::OK, &detail))
+}
+
+async fn deregister(context: &Context, name: &str) -> Result<Answer, Problem> {
+    let name = known_form(name)?;
+    context.registry.deregister(name).await.map_err(refused)?;
+    Ok(json(StatusCode::OK, &wire::Done { ok: true }))
+}
+
+/// A name that no plugin can have is the name of none.
+fn known_form(name: &str) -> Result<PluginName, Problem> {
+    PluginName::parse(name)
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such plugin: {error}")))
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let status = match &refusal {
+        Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+        Refusal::NodeConflict { .. } => StatusCode::CONFLICT,
+        Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::Layout(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // A full disk may be emptied, and a stopping daemon comes back.
+        Refusal::Store(_) | Refusal::Read(_) | Refusal::Stopping => {
+            return Problem::unavailable(refusal.code(), refusal.to_string(), SOON);
+        }
+    };
+    Problem::new(status, refusal.code(), refusal.to_string())
+}
+
+/// `application/json`, with whatever parameters. One that is missing is taken for it.
+fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let media_type = given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    if media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+        return Ok(());
+    }
+    let detail = format!(
+        "the body must be JSON, and its Content-Type says {}: with curl, add -H 'Content-Type: application/json'",
+        String::from_utf8_lossy(given.as_bytes())
+    );
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "not_json_type",
+        detail,
+    ))
+}
+
+// ---- The daemon -----------------------------------------------------------------------------
+
+/// Waits until the daemon is up and the registry knows which plugins live.
+async fn up(context: &Context, patience: Duration) -> Result<(), Problem> {
+    let mut status = context.status.clone();
+    let mut view = context.registry.watch();
+    let up = async {
+        // Whoever published these has gone if it fails: then we stop, and the registry will say so.
+        let _ = status.wait_for(|status| status.phase != Phase::Starting).await;
+        let _ = view.wait_for(|view| view.ready).await;
+    };
+    tokio::time::timeout(patience, up).await.map_err(|_| starting())
+}
+
+fn starting() -> Problem {
+    let detail = "the daemon is starting and does not know yet which plugins live: ask again";
+    Problem::unavailable("starting", detail, SOON)
+}
+
+fn health(context: &Context) -> Answer {
+    let status = context.status.borrow().clone();
+    let view = context.registry.view();
+    let plugin = |plugin: &Arc<Plugin>| {
+        let state = match plugin.status {
+            _ if !view.ready => "not judged since the start",
+            Status::Running => "ok",
+            Status::Stopped => &plugin.reason,
+        };
+        (plugin.name.to_string(), state.to_owned())
+    };
+    let health = wire::Health {
+        status: status.health(view.ready).to_owned(),
+        ready: unready(&status, view.ready).is_none(),
+        service: "hecate".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_name: status.node_name,
+        uptime_seconds: context.started.elapsed().as_secs(),
+        identity: "not_initialized".to_owned(),
+        plugins: view.plugins.values().map(plugin).collect(),
+        problems: status
+            .problems
+            .into_iter()
+            .map(|problem| wire::HealthProblem {
+                code: problem.code.to_owned(),
+                detail: problem.detail,
+            })
+            .collect(),
+    };
+    json(StatusCode::OK, &health)
+}
+
+fn ready(context: &Context) -> Result<Answer, Problem> {
+    let judged = context.registry.view().ready;
+    match unready(&context.status.borrow(), judged) {
+        None => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// Why we are not ready, if we are not.
+fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
+    match status.phase {
+        Phase::Stopping => {
+            let detail = "the daemon is stopping: ask again when it is back";
+            Some(Problem::unavailable("stopping", detail, SOON))
+        }
+        Phase::Starting => Some(starting()),
+        Phase::Running if !judged => Some(starting()),
+        Phase::Running => {
+            let blocker = status.blocker()?;
+            Some(Problem::unavailable(blocker.code, blocker.detail.clone(), SOON))
+        }
+    }
+}
+
+fn cluster(context: &Context) -> Answer {
+    let view = Arc::clone(&context.cluster.borrow());
+    json(StatusCode::OK, &wire::Cluster::new(&view))
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let mut answer = Response::new(Full::from(wire::encode(body)));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

@@ -1,0 +1,110 @@
+//! The one shape of every refusal: RFC 9457 with a stable `code`, and the `ok` and `error` that the ecosystem's clients
+//! read instead. It decides nothing; who refuses says the status, code and sentence.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::wire;
+
+/// Media type of RFC 9457.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// Stable, for clients to branch on.
+    pub code: &'static str,
+    /// A sentence for people: what is wrong and what to do.
+    pub detail: Cow<'static, str>,
+    /// The methods that the resource has, for 405.
+    pub allow: Option<&'static str>,
+    /// When to try again, for 503.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A refusal without further headers.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            allow: None,
+            retry_after: None,
+        }
+    }
+
+    /// A refusal for now: 503 with `Retry-After`.
+    pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        }
+    }
+
+    /// The answer that carries it.
+    #[must_use]
+    pub fn into_response(self) -> Response<Full<Bytes>> {
+        let body = wire::Problem {
+            r#type: "about:blank".into(),
+            title: self.status.canonical_reason().unwrap_or_default().into(),
+            status: self.status.as_u16(),
+            detail: self.detail.as_ref().into(),
+            code: self.code.into(),
+            ok: false,
+            error: self.detail.as_ref().into(),
+        };
+        let mut response = Response::new(Full::from(wire::encode(&body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn body(problem: Problem) -> String {
+        let body = problem.into_response().into_body().collect().await;
+        String::from_utf8(body.expect("whole").to_bytes().to_vec()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn the_shape_serves_both_kinds_of_clients() {
+        let problem = Problem::new(StatusCode::CONFLICT, "node_conflict", "held by \"x@y\"");
+        assert_eq!(
+            body(problem).await,
+            r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"held by \"x@y\"","code":"node_conflict","ok":false,"error":"held by \"x@y\""}"#
+        );
+    }
+
+    #[test]
+    fn headers_follow_the_kind() {
+        let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "no");
+        problem.allow = Some("GET, HEAD");
+        let response = problem.into_response();
+        assert_eq!(response.headers()[CONTENT_TYPE], MEDIA_TYPE);
+        assert_eq!(response.headers()[ALLOW], "GET, HEAD");
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+
+        let soon = Problem::unavailable("starting", "wait", Duration::from_millis(10)).into_response();
+        assert_eq!(soon.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(soon.headers()[RETRY_AFTER], "1", "never an invitation to hammer");
+    }
+}

@@ -1,0 +1,219 @@
+//! Which call a request line means. Pure: method and path in, a [`Route`] or the refusal out.
+//!
+//! A resource stands here once, with the methods it has, so that `Allow` cannot disagree with what is served. The path
+//! is split before it is decoded: an encoded slash stays part of a name (RFC 3986, section 2.2).
+
+use hyper::{Method, StatusCode};
+
+use super::problem::Problem;
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /api/plugins/register`
+    Register,
+    /// `GET /api/plugins`
+    Plugins,
+    /// `GET /api/plugins/{name}`
+    Plugin(String),
+    /// `DELETE /api/plugins/{name}`
+    Deregister(String),
+    /// `GET /api/cluster`
+    Cluster,
+    /// `GET /health`
+    Health,
+    /// `GET /livez`
+    Live,
+    /// `GET /readyz`
+    Ready,
+}
+
+impl Route {
+    /// Whether the call is answered at once even while the daemon starts.
+    #[must_use]
+    pub fn answers_while_starting(&self) -> bool {
+        match self {
+            Self::Health | Self::Live | Self::Ready => true,
+            Self::Register | Self::Plugins | Self::Plugin(_) | Self::Deregister(_) | Self::Cluster => false,
+        }
+    }
+}
+
+const GET: &str = "GET, HEAD";
+const GET_DELETE: &str = "GET, HEAD, DELETE";
+const POST: &str = "POST";
+
+/// Finds the call. `HEAD` is `GET` whose body the server leaves out.
+///
+/// # Errors
+/// 400 for a path that is wrongly encoded, 404, or 405 with the methods that the resource has.
+pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
+    let segments = segments(path)?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let get = method == Method::GET || method == Method::HEAD;
+    let post = method == Method::POST;
+    let delete = method == Method::DELETE;
+    match segments.as_slice() {
+        ["health"] if get => Ok(Route::Health),
+        ["livez"] if get => Ok(Route::Live),
+        ["readyz"] if get => Ok(Route::Ready),
+        ["api", "cluster"] if get => Ok(Route::Cluster),
+        ["api", "plugins"] if get => Ok(Route::Plugins),
+        ["health" | "livez" | "readyz"] | ["api", "cluster" | "plugins"] => Err(not_allowed(method, path, GET)),
+
+        ["api", "plugins", "register"] if post => Ok(Route::Register),
+        ["api", "plugins", "register"] => Err(not_allowed(method, path, POST)),
+
+        ["api", "plugins", name] if get && !name.is_empty() => Ok(Route::Plugin((*name).to_owned())),
+        ["api", "plugins", name] if delete && !name.is_empty() => Ok(Route::Deregister((*name).to_owned())),
+        ["api", "plugins", name] if !name.is_empty() => Err(not_allowed(method, path, GET_DELETE)),
+
+        _ => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is nothing at {path}; GET /health answers, and the plugins are below /api/plugins"),
+        )),
+    }
+}
+
+fn not_allowed(method: &Method, path: &str, methods: &'static str) -> Problem {
+    let detail = format!("{path} has no {method}, only {methods}");
+    Problem {
+        allow: Some(methods),
+        ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+}
+
+/// The decoded parts of a path behind its first slash.
+fn segments(path: &str) -> Result<Vec<String>, Problem> {
+    path.strip_prefix('/')
+        .unwrap_or(path)
+        .split('/')
+        .map(|segment| {
+            percent_decode(segment).ok_or_else(|| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "path_malformed",
+                    "the path is wrongly encoded: `%` needs two hexadecimal digits, and the whole must be UTF-8",
+                )
+            })
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                // Checked by hand as `from_str_radix` would take a sign.
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
+                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        };
+        decoded.push(byte);
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(method: &Method, path: &str) -> (u16, &'static str, Option<&'static str>) {
+        let problem = route(method, path).expect_err(path);
+        (problem.status.as_u16(), problem.code, problem.allow)
+    }
+
+    #[test]
+    fn each_call_has_its_route() {
+        let plugin = || "hecate-traderd".to_owned();
+        let table = [
+            (Method::POST, "/api/plugins/register", Route::Register),
+            (Method::GET, "/api/plugins", Route::Plugins),
+            (Method::GET, "/api/plugins/hecate-traderd", Route::Plugin(plugin())),
+            (
+                Method::DELETE,
+                "/api/plugins/hecate-traderd",
+                Route::Deregister(plugin()),
+            ),
+            (Method::GET, "/api/cluster", Route::Cluster),
+            (Method::GET, "/health", Route::Health),
+            (Method::GET, "/livez", Route::Live),
+            (Method::GET, "/readyz", Route::Ready),
+        ];
+        for (method, path, expected) in table {
+            assert_eq!(route(&method, path), Ok(expected.clone()), "{method} {path}");
+            if method == Method::GET {
+                assert_eq!(route(&Method::HEAD, path), Ok(expected), "HEAD {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_that_a_resource_lacks_is_told_those_it_has() {
+        let table = [
+            (Method::GET, "/api/plugins/register", "POST"),
+            (Method::HEAD, "/api/plugins/register", "POST"),
+            (Method::DELETE, "/api/plugins/register", "POST"),
+            (Method::POST, "/api/plugins", "GET, HEAD"),
+            (Method::PUT, "/api/plugins/hecate-traderd", "GET, HEAD, DELETE"),
+            (Method::POST, "/health", "GET, HEAD"),
+            (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
+        ];
+        for (method, path, allow) in table {
+            assert_eq!(
+                refusal(&method, path),
+                (405, "method_not_allowed", Some(allow)),
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn near_misses_are_not_found() {
+        for path in [
+            "",
+            "/",
+            "/api",
+            "/api/",
+            "/api/plugins/",
+            "//api/plugins",
+            "/api//plugins",
+            "/API/plugins",
+            "/health/",
+            "/api/plugins/hecate-traderd/",
+            "/api/plugins/hecate-traderd/x",
+            "/api%2Fplugins",
+            "/api/plugins/..//",
+        ] {
+            assert_eq!(refusal(&Method::GET, path), (404, "not_found", None), "{path}");
+        }
+    }
+
+    #[test]
+    fn percent_decoding_is_strict() {
+        let name = |path| route(&Method::GET, path);
+        let plugin = |name: &str| Ok(Route::Plugin(name.to_owned()));
+        assert_eq!(name("/api/plugins/hecate%2Dtraderd"), plugin("hecate-traderd"));
+        assert_eq!(
+            name("/api/plugins/a%2Fb"),
+            plugin("a/b"),
+            "an encoded slash separates nothing"
+        );
+        assert_eq!(name("/api/plugins/%c3%A4"), plugin("\u{e4}"));
+        assert_eq!(name("/api/plugins/a+b"), plugin("a+b"));
+        for bad in ["%", "%2", "%zz", "%+1", "%-1", "% 1", "%ff", "%c3", "a%"] {
+            assert_eq!(
+                refusal(&Method::GET, &format!("/api/plugins/{bad}")),
+                (400, "path_malformed", None),
+                "{bad}"
+            );
+        }
+    }
+}

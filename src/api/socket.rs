@@ -1,0 +1,255 @@
+//! The socket of the API on disk: how it comes there, and how it goes.
+//!
+//! Probes in the field are `test -S api.sock`, so the file is there only while somebody answers behind it: it is bound
+//! under another name, made to listen, given its mode, and only then renamed into place. A socket that answers is never
+//! taken over, and at the end only our own is removed. Who may connect is asked anew of every connection, in `server.rs`.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::UnixListener;
+
+use crate::limits;
+
+/// Why the socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Longer than the system takes.
+    #[error("the socket path {} has {bytes} bytes, and the system takes {max}: choose a shorter home or set HECATE_SOCKET_PATH", path.display(), max = limits::SUN_PATH)]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// No file name, or no directory.
+    #[error("{} is no path of a socket", .0.display())]
+    NoName(PathBuf),
+    /// Something else has the name.
+    #[error("{} is there and is no socket: move it away, or set HECATE_SOCKET_PATH", .0.display())]
+    NotASocket(PathBuf),
+    /// Somebody answers there.
+    #[error("another process answers at {}: stop it, or set HECATE_SOCKET_PATH", .0.display())]
+    InUse(PathBuf),
+    /// The system refused.
+    #[error("socket {}: cannot {action}: {error}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// The file of the socket. Dropping it removes the file, if it is still ours.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Binds the socket and puts it into place. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`BindError`]; nothing is left behind then.
+pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener, SocketFile), BindError> {
+    let draft = draft_name(path)?;
+    for path in [path, &draft] {
+        let bytes = path.as_os_str().as_bytes().len();
+        if bytes > limits::SUN_PATH {
+            return Err(BindError::TooLong {
+                path: path.to_owned(),
+                bytes,
+            });
+        }
+    }
+    refuse_if_taken(path)?;
+    let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
+    let placed = place(&draft, path, mode, group);
+    if placed.is_err() {
+        // Nothing more can be done about a draft that stays; the error that matters is the first.
+        let _ = fs::remove_file(&draft);
+    }
+    Ok((listener, placed?))
+}
+
+/// Gives a listening socket its mode and group, and then its name.
+fn place(draft: &Path, path: &Path, mode: u32, group: Option<u32>) -> Result<SocketFile, BindError> {
+    if let Some(group) = group {
+        let given = std::os::unix::fs::lchown(draft, None, Some(group));
+        given.map_err(|error| io_error(draft, "give to its group", error))?;
+    }
+    let permitted = fs::set_permissions(draft, fs::Permissions::from_mode(mode));
+    permitted.map_err(|error| io_error(draft, "set the mode of", error))?;
+    let metadata = fs::symlink_metadata(draft).map_err(|error| io_error(draft, "look at", error))?;
+    fs::rename(draft, path).map_err(|error| io_error(path, "rename into place", error))?;
+    Ok(SocketFile {
+        path: path.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
+}
+
+/// A name beside the final one, no longer than `api.sock`, that no other process uses at this moment.
+fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
+    let no_name = || BindError::NoName(path.to_owned());
+    let directory = path
+        .parent()
+        .filter(|_| path.file_name().is_some())
+        .ok_or_else(no_name)?;
+    let mut random = [0; 3];
+    getrandom::fill(&mut random).map_err(|error| io_error(path, "name", error.into()))?;
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(directory.join(format!(".{random}")))
+}
+
+/// Dials before anything is replaced: only a socket that refuses is stale.
+fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(path, "look at", error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    // Not blocking: connecting to a socket whose queue is full would wait until somebody accepts.
+    let dialled = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )
+    .and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(path)?));
+    match dialled {
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(()),
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(BindError::InUse(path.to_owned())),
+        Err(error) => Err(io_error(path, "dial what is there", error.into())),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(ours)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove our socket: remove it by hand");
+        }
+    }
+}
+
+fn io_error(path: &Path, action: &'static str, error: io::Error) -> BindError {
+    BindError::Io {
+        path: path.to_owned(),
+        action,
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn entries(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).expect("readable");
+        names
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn it_listens_with_its_mode_and_leaves_nothing_behind() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let (listener, file) = bind(&path, 0o620, None).expect("bound");
+        assert_eq!(entries(home.path()), ["api.sock"], "no draft is left");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o620);
+        UnixStream::connect(&path).expect("listening");
+        drop((file, listener));
+        assert!(entries(home.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_living_socket_is_never_taken_over() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let (_listener, _file) = bind(&path, 0o600, None).expect("bound");
+        let error = bind(&path, 0o600, None).expect_err("taken");
+        assert!(matches!(&error, BindError::InUse(at) if *at == path), "{error}");
+        UnixStream::connect(&path).expect("the first still listens");
+        assert_eq!(entries(home.path()), ["api.sock"]);
+    }
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_alive() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("socket");
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
+        rustix::net::listen(&socket, 0).expect("listening");
+        let _queued = UnixStream::connect(&path).expect("the one that fits");
+        assert!(matches!(refuse_if_taken(&path), Err(BindError::InUse(_))));
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists(), "std leaves the file behind");
+        let (_listener, _file) = bind(&path, 0o600, None).expect("bound");
+        UnixStream::connect(&path).expect("ours listens");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        fs::write(&path, "precious").expect("written");
+        assert!(matches!(bind(&path, 0o600, None), Err(BindError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).expect("there"), "precious");
+
+        let link = home.path().join("link.sock");
+        std::os::unix::fs::symlink(home.path().join("nowhere"), &link).expect("linked");
+        assert!(matches!(bind(&link, 0o600, None), Err(BindError::NotASocket(_))));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_longer_ours_stays() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let (_listener, file) = bind(&path, 0o600, None).expect("bound");
+        // Kept under another name, so that the new file cannot get the same inode.
+        fs::rename(&path, home.path().join("old")).expect("moved");
+        fs::write(&path, "a successor's").expect("written");
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_longest_path_that_the_system_takes() {
+        let home = tempfile::tempdir().expect("directory");
+        let fill = limits::SUN_PATH - home.path().as_os_str().len() - "//api.sock".len();
+        let directory = home.path().join("x".repeat(fill));
+        fs::create_dir(&directory).expect("made");
+        bind(&directory.join("api.sock"), 0o600, None).expect("fits, and its draft too");
+        let error = bind(&directory.join("api2.sock"), 0o600, None).expect_err("too long");
+        assert!(matches!(error, BindError::TooLong { bytes: 108, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_directory_is_named() {
+        let home = tempfile::tempdir().expect("directory");
+        let error = bind(&home.path().join("no/api.sock"), 0o600, None).expect_err("nowhere");
+        assert!(error.to_string().contains("/no/"), "{error}");
+    }
+}

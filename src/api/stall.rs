@@ -1,0 +1,127 @@
+//! A stream whose reader must not stall: a write that makes no progress for a while fails. Hyper bounds the time of what
+//! it reads, not of what it writes, and a client that takes nothing would hold its connection for ever.
+//!
+//! It knows no HTTP, and never touches what is read.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// A stream with a bound on how long a write may wait.
+pub(super) struct Stall<S> {
+    stream: S,
+    patience: Duration,
+    /// Runs while a write waits.
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl<S: AsyncWrite + Unpin> Stall<S> {
+    pub(super) fn new(stream: S, patience: Duration) -> Self {
+        Self {
+            stream,
+            patience,
+            timer: Box::pin(tokio::time::sleep(patience)),
+            waiting: false,
+        }
+    }
+
+    /// Polls the stream, and lets the timer run for as long as it is pending.
+    fn bounded<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let polled = poll(Pin::new(&mut self.stream), context);
+        if polled.is_ready() {
+            self.waiting = false;
+            return polled;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.timer.as_mut().reset(Instant::now() + self.patience);
+        }
+        ready!(self.timer.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.bounded(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.bounded(context, |stream, context| stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bounded(context, |stream, context| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bounded(context, |stream, context| stream.poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let mut ours = Stall::new(ours, PATIENCE);
+        ours.write_all(b"12345678").await.expect("fits");
+        let begun = Instant::now();
+        let error = ours.write_all(b"9").await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_but_takes_something_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(1);
+        let mut ours = Stall::new(ours, PATIENCE);
+        let reader = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            let mut byte = [0];
+            loop {
+                // Virtual time: the pause is the slowness under test.
+                tokio::time::sleep(PATIENCE / 2).await;
+                match theirs.read(&mut byte).await.expect("readable") {
+                    0 => return taken,
+                    _ => taken.extend_from_slice(&byte),
+                }
+            }
+        });
+        ours.write_all(b"slowly").await.expect("each byte is progress");
+        drop(ours);
+        assert_eq!(reader.await.expect("ended"), b"slowly");
+    }
+}

@@ -1,0 +1,69 @@
+//! How the daemon as a whole is doing, as `/health`, `/livez` and `/readyz` tell it: plain data that the daemon
+//! publishes, and the two questions that the API asks of it. It knows nothing of single plugins.
+
+/// What the daemon publishes about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DaemonStatus {
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// Our node's full name, once it has one.
+    pub node_name: Option<String>,
+    /// What is wrong at this moment.
+    pub problems: Vec<Problem>,
+}
+
+/// The life of the daemon. The same words stand in `run/daemon.state`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not everything is up.
+    #[default]
+    Starting,
+    /// Serving.
+    Running,
+    /// On the way out.
+    Stopping,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable, for clients to branch on: `epmd_unavailable`, `node_name_taken`, ...
+    pub code: &'static str,
+    /// A sentence that says whose fault it is and what to do.
+    pub detail: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; all that was asked for works, such as on a host without EPMD.
+    Notice,
+    /// Served, but something is lost, such as a registry that was corrupt and had to be begun anew.
+    Unhealthy,
+    /// Served, but not as asked, such as under an explicit name that is taken.
+    NotReady,
+}
+
+impl DaemonStatus {
+    /// The worst problem that makes us unready, if we are running.
+    #[must_use]
+    pub fn blocker(&self) -> Option<&Problem> {
+        self.problems
+            .iter()
+            .find(|problem| problem.severity == Severity::NotReady)
+    }
+
+    /// The word that `/health` has for it; `judged` says whether the registry knows which plugins live.
+    #[must_use]
+    pub fn health(&self, judged: bool) -> &'static str {
+        let well = self.problems.iter().all(|problem| problem.severity == Severity::Notice);
+        match self.phase {
+            Phase::Starting => "starting",
+            Phase::Running if !judged => "starting",
+            Phase::Running if well => "healthy",
+            Phase::Running | Phase::Stopping => "unhealthy",
+        }
+    }
+}

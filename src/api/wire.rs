@@ -1,0 +1,415 @@
+//! The JSON that clients see, all of it: what the API reads and answers, and what our own commands read again.
+//!
+//! The three shapes of the convention (`Registered`, `PluginEntry`'s first four keys, `Done`) never change; keys may be
+//! added to the others. A registration is checked here; everything behind this file deals with valid ones only.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::problem;
+use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use crate::layout::Namespace;
+use crate::limits;
+use crate::name::{NodeName, PluginName};
+use crate::registry::{self, Field, Registration, Status};
+
+/// JSON on one line. Every type here can be written as JSON, so that nothing is lost by the empty default.
+pub fn encode(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+// ---- Answers --------------------------------------------------------------------------------
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem<'a> {
+    /// `about:blank`: the kind is told by `code`.
+    pub r#type: Cow<'a, str>,
+    /// The status in words.
+    pub title: Cow<'a, str>,
+    /// The status.
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub detail: Cow<'a, str>,
+    /// Stable, for clients to branch on.
+    pub code: Cow<'a, str>,
+    /// False.
+    pub ok: bool,
+    /// The detail again, where the ecosystem's clients look for it.
+    pub error: Cow<'a, str>,
+}
+
+/// The answer to a deregistration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// True.
+    pub ok: bool,
+}
+
+/// The answer to a registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The plugin.
+    pub name: String,
+    /// Its namespace.
+    pub base_dir: String,
+    /// What lies in it.
+    pub paths: Paths,
+}
+
+/// The directories of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// SQLite read models.
+    pub sqlite: String,
+    /// Event stores.
+    pub reckon_db: String,
+    /// Unix sockets.
+    pub sockets: String,
+    /// Pid and state files.
+    pub run: String,
+    /// Sockets of connectors.
+    pub connectors: String,
+}
+
+/// One plugin in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginEntry {
+    /// Its name.
+    pub name: String,
+    /// Its version, as it said.
+    pub version: Option<String>,
+    /// Its API socket.
+    pub socket: String,
+    /// `running` or `stopped`.
+    pub status: String,
+    /// Its description, as it said.
+    pub description: Option<String>,
+    /// Its Erlang node.
+    pub node: Option<String>,
+    /// Since when it has its status, RFC 3339.
+    pub since: String,
+    /// Why it has its status.
+    pub reason: String,
+}
+
+/// One plugin, all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginDetail {
+    /// What the list says.
+    #[serde(flatten)]
+    pub entry: PluginEntry,
+    /// When it was first registered, RFC 3339.
+    pub registered_at: String,
+    /// Its namespace.
+    pub base_dir: String,
+    /// What lies in it.
+    pub paths: Paths,
+}
+
+/// `/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// Whether everything that was asked for is up.
+    pub ready: bool,
+    /// `hecate`.
+    pub service: String,
+    /// Our version.
+    pub version: String,
+    /// Our node's full name, once it has one.
+    pub node_name: Option<String>,
+    /// How long we have been up.
+    pub uptime_seconds: u64,
+    /// `not_initialized`: this daemon keeps no identity.
+    pub identity: String,
+    /// Each plugin with `ok` or why it is stopped.
+    pub plugins: BTreeMap<String, String>,
+    /// What is wrong.
+    pub problems: Vec<HealthProblem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthProblem {
+    /// Stable, for clients to branch on.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+/// `/livez`, and `/readyz` when we are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// `ok`.
+    pub status: &'static str,
+}
+
+/// `/api/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// Our node's full name, once it has one.
+    pub node: Option<String>,
+    /// How we stand with EPMD.
+    pub epmd: Epmd,
+    /// The nodes that we know of.
+    pub peers: Vec<Peer>,
+}
+
+/// How we stand with EPMD.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Epmd {
+    /// `unknown`, `registered`, `served` (by us) or `unavailable`.
+    pub state: &'static str,
+    /// Why it is unavailable.
+    pub reason: Option<String>,
+}
+
+/// One other node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Its full name.
+    pub name: String,
+    /// `connected`, `connecting` or `disconnected`.
+    pub state: &'static str,
+    /// Since when it has its state, RFC 3339.
+    pub since: String,
+    /// Why it has its state.
+    pub reason: String,
+}
+
+impl Registered {
+    /// The convention's answer.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
+        Self {
+            name: name.to_string(),
+            base_dir: namespace.base().display().to_string(),
+            paths: Paths::new(namespace),
+        }
+    }
+}
+
+impl Paths {
+    fn new(namespace: &Namespace) -> Self {
+        // Home is known to be UTF-8, so that `display` loses nothing.
+        Self {
+            sqlite: namespace.sqlite().display().to_string(),
+            reckon_db: namespace.reckon_db().display().to_string(),
+            sockets: namespace.sockets().display().to_string(),
+            run: namespace.run().display().to_string(),
+            connectors: namespace.connectors().display().to_string(),
+        }
+    }
+}
+
+impl PluginEntry {
+    /// The list's entry for a plugin.
+    #[must_use]
+    pub fn new(plugin: &registry::Plugin, namespace: &Namespace) -> Self {
+        Self {
+            name: plugin.name.to_string(),
+            version: plugin.version.clone(),
+            socket: namespace.api_sock().display().to_string(),
+            status: match plugin.status {
+                Status::Running => "running".to_owned(),
+                Status::Stopped => "stopped".to_owned(),
+            },
+            description: plugin.description.clone(),
+            node: plugin.node.clone(),
+            since: time(plugin.since),
+            reason: plugin.reason.clone(),
+        }
+    }
+}
+
+impl PluginDetail {
+    /// All that is known of a plugin.
+    #[must_use]
+    pub fn new(plugin: &registry::Plugin, namespace: &Namespace) -> Self {
+        Self {
+            entry: PluginEntry::new(plugin, namespace),
+            registered_at: time(plugin.registered_at),
+            base_dir: namespace.base().display().to_string(),
+            paths: Paths::new(namespace),
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster as our node sees it.
+    #[must_use]
+    pub fn new(view: &ClusterView) -> Self {
+        let (state, reason) = match &view.epmd {
+            EpmdState::Unknown => ("unknown", None),
+            EpmdState::Registered => ("registered", None),
+            EpmdState::Served => ("served", None),
+            EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
+        };
+        let peer = |peer: &PeerView| Peer {
+            name: peer.name.clone(),
+            state: match peer.state {
+                PeerState::Connected => "connected",
+                PeerState::Connecting => "connecting",
+                PeerState::Disconnected => "disconnected",
+            },
+            since: time(peer.since),
+            reason: peer.reason.clone(),
+        };
+        Self {
+            node: view.node.clone(),
+            epmd: Epmd { state, reason },
+            peers: view.peers.iter().map(peer).collect(),
+        }
+    }
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+#[must_use]
+pub fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+// ---- The registration -----------------------------------------------------------------------
+
+/// Reads the body of a registration.
+///
+/// # Errors
+/// 400 if it is no JSON object, 422 if a field is wrong.
+pub fn registration(body: &[u8]) -> Result<Registration, problem::Problem> {
+    let request: Request = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => {
+            let example = "the body must be one JSON object, such as {\"name\": \"hecate-traderd\"}";
+            problem::Problem::new(StatusCode::BAD_REQUEST, "not_an_object", example)
+        }
+        _ => {
+            let detail = format!("the body is not JSON: {error}");
+            problem::Problem::new(StatusCode::BAD_REQUEST, "not_json", detail)
+        }
+    })?;
+    if let Some(key) = request.twice {
+        let detail = format!("the key `{key}` stands there twice: give it once");
+        return Err(problem::Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
+    }
+    let name = match request.name {
+        None => {
+            return Err(wrong(
+                "name_missing",
+                "`name` is missing: it is the name of the plugin daemon",
+            ));
+        }
+        Some(value) => text("name", value)?.ok_or_else(|| wrong("field_type", "`name` must be a string, not null"))?,
+    };
+    let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
+    Ok(Registration {
+        name,
+        version: field("version", request.version, limits::PLUGIN_VERSION, &[])?,
+        description: field(
+            "description",
+            request.description,
+            limits::PLUGIN_DESCRIPTION,
+            &['\n', '\t'],
+        )?,
+        node: node(request.node)?,
+    })
+}
+
+/// The keys that we read; others are ignored.
+#[derive(Default)]
+struct Request {
+    name: Option<Value>,
+    version: Option<Value>,
+    description: Option<Value>,
+    node: Option<Value>,
+    /// One of these keys that stood there more than once: which one holds would be a guess.
+    twice: Option<&'static str>,
+}
+
+/// By hand, as a derived one takes an array for an object.
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Request;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
+                let mut request = Request::default();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    let (key, slot) = match key.as_ref() {
+                        "name" => ("name", &mut request.name),
+                        "version" => ("version", &mut request.version),
+                        "description" => ("description", &mut request.description),
+                        "node" => ("node", &mut request.node),
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if slot.replace(map.next_value()?).is_some() {
+                        request.twice = Some(key);
+                    }
+                }
+                Ok(request)
+            }
+        }
+        deserializer.deserialize_any(Keys)
+    }
+}
+
+fn field(key: &str, value: Option<Value>, most: usize, allowed: &[char]) -> Result<Field, problem::Problem> {
+    let Some(value) = value else {
+        return Ok(Field::Absent);
+    };
+    let Some(text) = text(key, value)? else {
+        return Ok(Field::Clear);
+    };
+    if text.len() > most {
+        let detail = format!("`{key}` has {} bytes, at most {most} are allowed", text.len());
+        return Err(wrong("field_too_long", detail));
+    }
+    if text.chars().any(|c| c.is_control() && !allowed.contains(&c)) {
+        return Err(wrong(
+            "field_bad_character",
+            format!("`{key}` has a control character: leave it out"),
+        ));
+    }
+    Ok(Field::Set(text))
+}
+
+fn node(value: Option<Value>) -> Result<Field, problem::Problem> {
+    let field = field("node", value, limits::NODE_NAME, &[])?;
+    if let Field::Set(node) = &field {
+        NodeName::parse(node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?;
+    }
+    Ok(field)
+}
+
+/// A string, or none for `null`.
+fn text(key: &str, value: Value) -> Result<Option<String>, problem::Problem> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(wrong("field_type", format!("`{key}` must be a string"))),
+    }
+}
+
+fn wrong(code: &'static str, detail: impl Into<Cow<'static, str>>) -> problem::Problem {
+    problem::Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

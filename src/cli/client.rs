@@ -1,0 +1,205 @@
+//! One call to the daemon's socket: HTTP/1.1 over a connection of its own, bounded in time and size. It knows no command
+//! and prints nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use crate::limits;
+
+/// What to ask, and how to show what comes back.
+pub(super) struct Call {
+    pub method: Method,
+    pub path: String,
+    pub body: Option<serde_json::Value>,
+    /// Text for people from the body of a success.
+    pub show: fn(&[u8]) -> serde_json::Result<String>,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, path: impl Into<String>, show: fn(&[u8]) -> serde_json::Result<String>) -> Self {
+        let path = path.into();
+        Self {
+            method,
+            path,
+            body: None,
+            show,
+        }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("no daemon answers at {}: {error}; is it started, and is HECATE_SOCKET_PATH or HECATE_HOME the same?", socket.display())]
+    NoDaemon { socket: PathBuf, error: io::Error },
+    #[error("the daemon at {} did not answer within {} s", socket.display(), time.as_secs())]
+    Silent { socket: PathBuf, time: Duration },
+    #[error("what answers at {} does not speak HTTP as we do: {error}", socket.display())]
+    Broken { socket: PathBuf, error: hyper::Error },
+    #[error("the answer of {} is larger than {max} bytes", .0.display(), max = limits::CLIENT_ANSWER)]
+    TooLarge(PathBuf),
+}
+
+/// Asks the daemon.
+pub(super) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<Answer, ClientError> {
+    let silent = |_| ClientError::Silent {
+        socket: socket.to_owned(),
+        time,
+    };
+    tokio::time::timeout(time, exchange(socket, call))
+        .await
+        .map_err(silent)?
+}
+
+async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
+    let broken = |error| ClientError::Broken {
+        socket: socket.to_owned(),
+        error,
+    };
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| ClientError::NoDaemon {
+            socket: socket.to_owned(),
+            error,
+        })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    // It ends with the connection; what goes wrong with it the sender is told too.
+    tokio::spawn(connection);
+    let response = sender.send_request(request(call)).await.map_err(broken)?;
+    let status = response.status();
+    let body = read(response, socket).await?;
+    Ok(Answer { status, body })
+}
+
+fn request(call: &Call) -> Request<Full<Bytes>> {
+    let body = call.body.as_ref().map(|body| Bytes::from(body.to_string()));
+    let mut request = Request::new(Full::from(body.unwrap_or_default()));
+    *request.method_mut() = call.method.clone();
+    // Paths are made of constants and of what `encode` gives, which always are URIs.
+    *request.uri_mut() = call.path.parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    headers.insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
+    headers.insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+    if call.body.is_some() {
+        headers.insert(
+            CONTENT_TYPE,
+            hyper::header::HeaderValue::from_static("application/json"),
+        );
+    }
+    request
+}
+
+async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
+    let mut incoming = response.into_body();
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| ClientError::Broken {
+            socket: socket.to_owned(),
+            error,
+        })?;
+        let data = frame.into_data().unwrap_or_default();
+        if body.len().saturating_add(data.len()) > limits::CLIENT_ANSWER {
+            return Err(ClientError::TooLarge(socket.to_owned()));
+        }
+        body.extend_from_slice(&data);
+    }
+    Ok(body.freeze())
+}
+
+/// One segment of a path, RFC 3986 section 2.1: all but the unreserved is encoded.
+pub(super) fn encode(segment: &str) -> String {
+    let mut encoded = String::new();
+    for byte in segment.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    fn call() -> Call {
+        Call::new(Method::GET, "/health", |_| Ok(String::new()))
+    }
+
+    #[test]
+    fn segments_are_encoded() {
+        assert_eq!(encode("hecate-traderd"), "hecate-traderd");
+        assert_eq!(encode("../a b%\u{e4}"), "..%2Fa%20b%25%C3%A4");
+        assert!(format!("/{}", encode("\0\n?#")).parse::<hyper::Uri>().is_ok());
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_is_said() {
+        let home = tempfile::tempdir().expect("directory");
+        let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME)
+            .await
+            .expect_err("nobody");
+        assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_silent_is_given_up() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let _listener = UnixListener::bind(&path).expect("bound");
+        let error = send(&path, &call(), Duration::from_millis(50))
+            .await
+            .expect_err("silent");
+        assert!(matches!(error, ClientError::Silent { .. }), "{error}");
+    }
+
+    async fn answered_by(answer: Vec<u8>) -> Result<Answer, ClientError> {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let listener = UnixListener::bind(&path).expect("bound");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.expect("asks");
+            let _ = stream.write_all(&answer).await;
+        });
+        send(&path, &call(), limits::CLIENT_TIME).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_bounded() {
+        let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        answer.resize(answer.len() + limits::CLIENT_ANSWER, b'x');
+        let whole = answered_by(answer.clone()).await.expect("as large as allowed");
+        assert_eq!(whole.body.len(), limits::CLIENT_ANSWER);
+        answer.push(b'x');
+        let error = answered_by(answer).await.expect_err("one byte more");
+        assert!(matches!(error, ClientError::TooLarge(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_something_else_is_no_daemon() {
+        let error = answered_by(b"SSH-2.0-x\r\n".to_vec()).await.expect_err("no HTTP");
+        assert!(matches!(error, ClientError::Broken { .. }), "{error}");
+    }
+}

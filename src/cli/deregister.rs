@@ -1,0 +1,15 @@
+//! `deregister NAME`: takes a plugin off the registry. Its data is never touched.
+
+use hyper::Method;
+
+use super::client::{Call, encode};
+use crate::api::wire::Done;
+
+pub(super) fn call(name: &str) -> Call {
+    Call::new(Method::DELETE, format!("/api/plugins/{}", encode(name)), show)
+}
+
+fn show(body: &[u8]) -> serde_json::Result<String> {
+    let _: Done = serde_json::from_slice(body)?;
+    Ok("deregistered; its data is kept\n".to_owned())
+}

@@ -1,0 +1,16 @@
+//! `healthcheck`: for probes, whether the daemon answers at all. One that answers that it is unhealthy is alive; whether
+//! it is ready is `status` to tell.
+
+use hyper::Method;
+
+use super::client::Call;
+use crate::api::wire::Health;
+
+pub(super) fn call() -> Call {
+    Call::new(Method::GET, "/health", show)
+}
+
+fn show(body: &[u8]) -> serde_json::Result<String> {
+    let health: Health = serde_json::from_slice(body)?;
+    Ok(format!("{}\n", health.status))
+}

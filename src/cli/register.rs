@@ -1,0 +1,52 @@
+//! `register NAME`: registers a plugin daemon for it, and prints its directories. Names are judged by the daemon alone.
+
+use clap::Args;
+use hyper::Method;
+use serde_json::{Map, Value};
+
+use super::client::Call;
+use super::{Common, paths};
+use crate::api::wire::Registered;
+
+/// What `register` takes.
+#[derive(Debug, Args)]
+pub(super) struct Register {
+    /// The plugin, such as hecate-traderd
+    name: String,
+    /// Its version; without it, a version that is known stays
+    // Its own flag: not ours, which `--version` before a command gives.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Its description; without it, one that is known stays
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Its Erlang node; without it, the node is found in the cluster
+    #[arg(long, value_name = "NAME@HOST")]
+    node: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Register {
+    pub(super) fn call(self) -> (Call, Common) {
+        let fields = [
+            ("name", Some(self.name)),
+            ("version", self.version),
+            ("description", self.description),
+            ("node", self.node),
+        ];
+        let given = fields
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
+        let call = Call {
+            body: Some(Value::Object(given.collect::<Map<_, _>>())),
+            ..Call::new(Method::POST, "/api/plugins/register", show)
+        };
+        (call, self.common)
+    }
+}
+
+fn show(body: &[u8]) -> serde_json::Result<String> {
+    let registered: Registered = serde_json::from_slice(body)?;
+    Ok(paths::lines(registered.base_dir, registered.paths))
+}

@@ -1,0 +1,353 @@
+//! The cookie: a secret that never shows itself, and the files that `erl` keeps it in.
+//!
+//! The rules of the files (which one, who may read it, what may stand in it, how it is made) are those of `auth.erl` in
+//! OTP's kernel. It never logs, and no error of it holds a byte of a cookie.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::limits;
+
+/// The name of the file, in the home directory or in `erlang/` of the configuration directory.
+const FILE: &str = ".erlang.cookie";
+
+/// The secret that nodes of one cluster share. `Debug` shows nothing of it, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cookie(Arc<str>);
+
+/// What is wrong with the text of a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CookieTextError {
+    /// Nothing there.
+    #[error("the cookie is empty")]
+    Empty,
+    /// Longer than an atom.
+    #[error("the cookie is longer than {max} characters", max = limits::COOKIE)]
+    TooLong,
+    /// Something other than printable ASCII.
+    #[error("the cookie has a character that is not printable ASCII")]
+    Character,
+}
+
+/// Why there is no cookie from a file.
+#[derive(Debug, thiserror::Error)]
+pub enum CookieFileError {
+    /// The system refused.
+    #[error("cookie file {}: cannot {action}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// A directory, device, ...
+    #[error("cookie file {} is no regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// Group or others have access.
+    #[error("cookie file {} must be accessible by its owner only, its mode is {mode:04o}: chmod 400 it", path.display())]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// What it holds is no cookie.
+    #[error("cookie file {}: {error}", path.display())]
+    Contents {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: CookieTextError,
+    },
+    /// Neither place is known.
+    #[error("neither HOME nor XDG_CONFIG_HOME is set: there is no place for a cookie file; set HECATE_ERLANG_COOKIE")]
+    NoPlace,
+}
+
+impl Cookie {
+    /// A cookie from the bytes of a file or setting: printable ASCII up to the first line end; behind it only blanks and
+    /// line ends, which `erl` drops too.
+    ///
+    /// # Errors
+    /// [`CookieTextError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CookieTextError> {
+        let end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));
+        let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        if rest.iter().any(|byte| !matches!(byte, b'\n' | b'\r' | b' ')) {
+            return Err(CookieTextError::Character);
+        }
+        let text = str::from_utf8(text).map_err(|_| CookieTextError::Character)?;
+        match text.len() {
+            0 => Err(CookieTextError::Empty),
+            length if length > limits::COOKIE => Err(CookieTextError::TooLong),
+            _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// The secret itself, for the digest of a handshake.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// The base64 of its MD5, as RabbitMQ prints it: equal hashes mean equal cookies.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        base64(&md5::compute(self.0.as_bytes()).0)
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cookie(..)")
+    }
+}
+
+/// Base64 with padding, RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let letter = usize::try_from(bits >> shift & 63).ok().and_then(|at| ALPHABET.get(at));
+            // Three bytes make four letters, two make three, one makes two.
+            let letter = letter.filter(|_| place <= chunk.len());
+            text.push(letter.map_or('=', |letter| char::from(*letter)));
+        }
+    }
+    text
+}
+
+/// The cookie of `home/.erlang.cookie`, else of `config/erlang/.erlang.cookie`, where `home` is `HOME` and `config` is
+/// `XDG_CONFIG_HOME` or what stands for it. If neither file is there, the first is made from `random`.
+///
+/// # Errors
+/// [`CookieFileError`].
+pub(super) fn read_or_create(
+    home: Option<&Path>,
+    config: Option<&Path>,
+    random: impl FnOnce() -> io::Result<[u8; 16]>,
+) -> Result<Cookie, CookieFileError> {
+    let in_home = home.map(|home| home.join(FILE));
+    let in_config = config.map(|config| config.join("erlang").join(FILE));
+    for path in in_home.iter().chain(&in_config) {
+        if let Some(cookie) = read(path)? {
+            return Ok(cookie);
+        }
+    }
+    let path = in_home.or(in_config).ok_or(CookieFileError::NoPlace)?;
+    create(&path, random)?;
+    read(&path)?.ok_or_else(|| io_error(&path, "read", io::ErrorKind::NotFound.into()))
+}
+
+/// None if there is no such file.
+fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
+    // Looked at before it is opened, as opening a pipe would wait for its writer.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(path, "look at", error)),
+    };
+    if !metadata.is_file() {
+        return Err(CookieFileError::NotAFile(path.to_owned()));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(CookieFileError::OpenToOthers { path, mode });
+    }
+    // Room for line ends behind the longest cookie, and one byte more to see that it is too long.
+    let most = u64::try_from(limits::COOKIE).unwrap_or(u64::MAX).saturating_mul(2);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(|error| io_error(path, "read", error))?;
+    Cookie::parse(&bytes)
+        .map(Some)
+        .map_err(|error| CookieFileError::Contents {
+            path: path.to_owned(),
+            error,
+        })
+}
+
+/// Makes the file whole or not at all, so that a node that starts at this moment never reads half a cookie. One that was
+/// made by somebody else meanwhile stays.
+fn create(path: &Path, random: impl FnOnce() -> io::Result<[u8; 16]>) -> Result<(), CookieFileError> {
+    let random = random().map_err(|error| io_error(path, "draw random bytes for", error))?;
+    let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    // The name carries another process's id, never the cookie.
+    let draft = path.with_extension(format!("cookie.{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(&draft)?;
+        file.write_all(cookie.as_bytes())?;
+        file.sync_all()
+    };
+    let made = write().and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&draft);
+    made.map_err(|error| io_error(path, "create", error))?;
+    removed.map_err(|error| io_error(&draft, "remove", error))
+}
+
+fn io_error(path: &Path, action: &'static str, error: io::Error) -> CookieFileError {
+    CookieFileError::Io {
+        path: path.to_owned(),
+        action,
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random() -> io::Result<[u8; 16]> {
+        Ok(*b"0123456789abcdef")
+    }
+
+    fn home_with(contents: &[u8], mode: u32) -> tempfile::TempDir {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join(FILE);
+        fs::write(&path, contents).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+        home
+    }
+
+    fn entries(directory: &Path) -> usize {
+        fs::read_dir(directory).expect("readable").count()
+    }
+
+    #[test]
+    fn contents() {
+        let longest = "x".repeat(limits::COOKIE);
+        for (bytes, cookie) in [
+            (&b"monster"[..], "monster"),
+            (b"monster\n", "monster"),
+            (b"monster\r\n \n", "monster"),
+            // As `erl` reads it: blanks before the first line end belong to it.
+            (b"mon ster \n", "mon ster "),
+            (longest.as_bytes(), &longest),
+        ] {
+            assert_eq!(Cookie::parse(bytes).expect("a cookie").secret(), cookie);
+        }
+        for (bytes, error) in [
+            (&b""[..], CookieTextError::Empty),
+            (b"\n", CookieTextError::Empty),
+            (b"mon\nster", CookieTextError::Character),
+            (b"mon\tster", CookieTextError::Character),
+            (b"monster\0", CookieTextError::Character),
+            ("m\u{f6}nster".as_bytes(), CookieTextError::Character),
+            (format!("{longest}x").as_bytes(), CookieTextError::TooLong),
+        ] {
+            assert_eq!(Cookie::parse(bytes), Err(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_rabbitmq_s() {
+        // base64:encode(erlang:md5("monster")).
+        let cookie = Cookie::parse(b"monster").expect("a cookie");
+        assert_eq!(cookie.hash(), "i/Tmrd1yqcTEcUcI0pQVKA==");
+        assert_eq!(format!("{cookie:?}"), "Cookie(..)");
+    }
+
+    #[test]
+    fn base64_pads() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        for mode in [0o440, 0o404, 0o620, 0o601] {
+            let home = home_with(b"monster", mode);
+            let error = read_or_create(Some(home.path()), None, random).expect_err("open to others");
+            assert!(
+                matches!(error, CookieFileError::OpenToOthers { mode: found, .. } if found == mode),
+                "{error}"
+            );
+        }
+        for mode in [0o400, 0o600, 0o700] {
+            let home = home_with(b"monster\n", mode);
+            assert_eq!(
+                read_or_create(Some(home.path()), None, random).expect("ours").secret(),
+                "monster"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_or_no_cookie_is_never_replaced() {
+        let home = tempfile::tempdir().expect("directory");
+        fs::create_dir(home.path().join(FILE)).expect("made");
+        let error = read_or_create(Some(home.path()), None, random).expect_err("a directory");
+        assert!(matches!(error, CookieFileError::NotAFile(_)), "{error}");
+
+        let home = tempfile::tempdir().expect("directory");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            home.path().join(FILE),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("made");
+        let error = read_or_create(Some(home.path()), None, random).expect_err("a pipe, and no waiting for it");
+        assert!(matches!(error, CookieFileError::NotAFile(_)), "{error}");
+
+        for contents in [&b""[..], &[b'x'; 10_000]] {
+            let home = home_with(contents, 0o400);
+            let error = read_or_create(Some(home.path()), None, random).expect_err("no cookie");
+            assert!(matches!(error, CookieFileError::Contents { .. }), "{error}");
+            assert_eq!(fs::read(home.path().join(FILE)).expect("there"), contents);
+        }
+    }
+
+    #[test]
+    fn a_new_one_comes_whole_and_leaves_no_draft() {
+        let home = tempfile::tempdir().expect("directory");
+        let cookie = read_or_create(Some(home.path()), None, random).expect("made");
+        assert_eq!(cookie.secret(), "30313233343536373839616263646566");
+        assert_eq!(entries(home.path()), 1);
+        // Somebody else was faster: theirs stays.
+        create(&home.path().join(FILE), || Ok([0; 16])).expect("no error");
+        assert_eq!(read_or_create(Some(home.path()), None, random).expect("there"), cookie);
+        assert_eq!(entries(home.path()), 1);
+    }
+
+    #[test]
+    fn without_a_place_or_randomness_there_is_none() {
+        assert!(matches!(
+            read_or_create(None, None, random),
+            Err(CookieFileError::NoPlace)
+        ));
+        let home = tempfile::tempdir().expect("directory");
+        let dry = || Err(io::ErrorKind::Other.into());
+        assert!(matches!(
+            read_or_create(Some(home.path()), None, dry),
+            Err(CookieFileError::Io { .. })
+        ));
+        assert_eq!(entries(home.path()), 0);
+    }
+}

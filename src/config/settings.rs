@@ -1,0 +1,352 @@
+//! Every setting, once: its flag, its environment variables and its key in `sys.config`, and the look-up that puts
+//! flags over environment over file.
+//!
+//! It never interprets a value; `value.rs` reads one by its type and `mod.rs` puts the defaults.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::Error;
+use super::sys_config::SysConfig;
+use super::value::{Given, Source, Value};
+
+/// One setting and the places it may come from.
+#[derive(Debug)]
+pub struct Setting {
+    /// The flag without its dashes; none for what must not stand in a process list.
+    pub flag: Option<&'static str>,
+    /// Environment variables. Where there are two, they are two names of the same thing.
+    pub env: &'static [&'static str],
+    /// The key inside `{hecate, [...]}`; none for what must be known before the file is read.
+    pub key: Option<&'static str>,
+    /// How `--help` calls the value.
+    pub value: &'static str,
+    /// What `--help` says.
+    pub help: &'static str,
+    /// Whether the clients of the socket need it too.
+    pub for_clients: bool,
+    /// Whether the flag alone means `true`.
+    pub switch: bool,
+}
+
+const PLAIN: Setting = Setting {
+    flag: None,
+    env: &[],
+    key: None,
+    value: "VALUE",
+    help: "",
+    for_clients: false,
+    switch: false,
+};
+
+/// The file to read.
+pub const CONFIG: Setting = Setting {
+    flag: Some("config"),
+    env: &["HECATE_CONFIG"],
+    value: "FILE",
+    help: "Erlang sys.config to read, [{hecate, [...]}]. There is no default",
+    for_clients: true,
+    ..PLAIN
+};
+/// The home of all components; in the file it is the parent of `data_dir`.
+pub const HOME: Setting = Setting {
+    flag: Some("home"),
+    env: &["HECATE_HOME"],
+    key: Some("data_dir"),
+    value: "DIR",
+    help: "Root of all Hecate components [default: ~/.hecate]. In the file it is the parent of data_dir",
+    for_clients: true,
+    ..PLAIN
+};
+/// The socket of the API.
+pub const SOCKET_PATH: Setting = Setting {
+    flag: Some("socket-path"),
+    env: &["HECATE_SOCKET_PATH"],
+    key: Some("socket_path"),
+    value: "PATH",
+    help: "Socket of the API [default: HOME/hecate-daemon/sockets/api.sock]",
+    for_clients: true,
+    ..PLAIN
+};
+/// Our node's name.
+pub const NODE_NAME: Setting = Setting {
+    flag: Some("node-name"),
+    env: &["HECATE_NODE_NAME"],
+    key: Some("node_name"),
+    value: "NAME[@HOST]",
+    help: "Name of the node; a dot in the host makes names long [default: hecate]",
+    ..PLAIN
+};
+/// Our node's host part, where the name has none.
+pub const HOSTNAME: Setting = Setting {
+    flag: Some("hostname"),
+    env: &["HECATE_HOSTNAME"],
+    key: Some("hostname"),
+    value: "HOST",
+    help: "Host part of the node's name where the name has none [default: the short host name]",
+    ..PLAIN
+};
+/// The cookie.
+pub const COOKIE: Setting = Setting {
+    env: &["HECATE_ERLANG_COOKIE", "HECATE_COOKIE"],
+    key: Some("cookie"),
+    ..PLAIN
+};
+/// Nodes to connect to.
+pub const CLUSTER_PEERS: Setting = Setting {
+    flag: Some("cluster-peers"),
+    env: &["HECATE_CLUSTER_PEERS"],
+    key: Some("cluster_peers"),
+    value: "NODE,...",
+    help: "Nodes to connect to, name@host or a bare host, which means hecate@host",
+    ..PLAIN
+};
+/// A DNS name whose addresses are hosts to connect to.
+pub const CLUSTER_DNS: Setting = Setting {
+    flag: Some("cluster-dns"),
+    env: &["HECATE_CLUSTER_DNS"],
+    key: Some("cluster_dns"),
+    value: "NAME",
+    help: "DNS name whose addresses are the hosts of more daemons",
+    ..PLAIN
+};
+/// Scopes of pg.
+pub const PG_SCOPES: Setting = Setting {
+    flag: Some("pg-scopes"),
+    env: &["HECATE_PG_SCOPES"],
+    key: Some("pg_scopes"),
+    value: "SCOPE,...",
+    help: "Scopes of pg to take part in [default: pg]",
+    ..PLAIN
+};
+/// The address of the distribution port.
+pub const LISTEN: Setting = Setting {
+    flag: Some("listen"),
+    env: &["HECATE_LISTEN"],
+    key: Some("listen"),
+    value: "ADDRESS",
+    help: "Address of the distribution port [default: 0.0.0.0]",
+    ..PLAIN
+};
+/// Whether our node is hidden.
+pub const HIDDEN: Setting = Setting {
+    flag: Some("hidden"),
+    env: &["HECATE_HIDDEN"],
+    key: Some("hidden"),
+    value: "BOOL",
+    help: "Take part as a hidden node [default: false]",
+    switch: true,
+    ..PLAIN
+};
+/// Mode of directories that we make.
+pub const DIR_MODE: Setting = Setting {
+    flag: Some("dir-mode"),
+    env: &["HECATE_DIR_MODE"],
+    key: Some("dir_mode"),
+    value: "OCTAL",
+    help: "Mode of new directories [default: 0700]",
+    ..PLAIN
+};
+/// Mode of the socket.
+pub const SOCKET_MODE: Setting = Setting {
+    flag: Some("socket-mode"),
+    env: &["HECATE_SOCKET_MODE"],
+    key: Some("socket_mode"),
+    value: "OCTAL",
+    help: "Mode of the socket [default: 0600]",
+    ..PLAIN
+};
+/// Group of what we make.
+pub const GROUP: Setting = Setting {
+    flag: Some("group"),
+    env: &["HECATE_GROUP"],
+    key: Some("group"),
+    value: "GROUP",
+    help: "Group of new directories and the socket, by name or number",
+    ..PLAIN
+};
+/// Users who may connect besides our own and root.
+pub const ALLOWED_UIDS: Setting = Setting {
+    flag: Some("allowed-uids"),
+    env: &["HECATE_ALLOWED_UIDS"],
+    key: Some("allowed_uids"),
+    value: "UID,...",
+    help: "Users who may call the API, besides our own and root",
+    ..PLAIN
+};
+/// EPMD's port.
+pub const EPMD_PORT: Setting = Setting {
+    flag: Some("epmd-port"),
+    env: &["ERL_EPMD_PORT"],
+    key: Some("epmd_port"),
+    value: "PORT",
+    help: "Port of EPMD [default: 4369]",
+    ..PLAIN
+};
+/// Addresses that EPMD listens on.
+pub const EPMD_ADDRESS: Setting = Setting {
+    flag: Some("epmd-address"),
+    env: &["ERL_EPMD_ADDRESS"],
+    key: Some("epmd_address"),
+    value: "ADDRESS,...",
+    help: "Addresses EPMD listens on besides loopback, where we serve it [default: all]",
+    ..PLAIN
+};
+/// The distribution port.
+pub const DIST_PORT: Setting = Setting {
+    flag: Some("dist-port"),
+    env: &["ERL_DIST_PORT"],
+    key: Some("dist_port"),
+    value: "PORT",
+    help: "Distribution port [default: chosen by the system]",
+    ..PLAIN
+};
+/// Whether we introduce our peers to each other.
+pub const INTRODUCE_PEERS: Setting = Setting {
+    flag: Some("introduce-peers"),
+    env: &["HECATE_INTRODUCE_PEERS"],
+    key: Some("introduce_peers"),
+    value: "BOOL",
+    help: "Ask peers that are apart to connect to each other [default: true]",
+    switch: true,
+    ..PLAIN
+};
+/// Ticks of the distribution.
+pub const NET_TICKTIME: Setting = Setting {
+    flag: Some("net-ticktime"),
+    env: &["HECATE_NET_TICKTIME"],
+    key: Some("net_ticktime"),
+    value: "SECONDS",
+    help: "Silence after which a peer counts as gone [default: 60]",
+    ..PLAIN
+};
+/// How long a registration holds without a sign of life.
+pub const REGISTRATION_GRACE: Setting = Setting {
+    flag: Some("registration-grace"),
+    env: &["HECATE_REGISTRATION_GRACE"],
+    key: Some("registration_grace"),
+    value: "SECONDS",
+    help: "How long a registered plugin counts as running without a sign of life [default: 60]",
+    ..PLAIN
+};
+/// What is logged.
+pub const LOG: Setting = Setting {
+    flag: Some("log"),
+    env: &["HECATE_LOG"],
+    key: Some("log"),
+    value: "FILTER",
+    help: "What is logged, such as warn or info,hecate_daemon::node=debug [default: info]",
+    ..PLAIN
+};
+
+/// All of them, in the order of `--help`.
+pub const SETTINGS: &[&Setting] = &[
+    &CONFIG,
+    &HOME,
+    &SOCKET_PATH,
+    &NODE_NAME,
+    &HOSTNAME,
+    &COOKIE,
+    &CLUSTER_PEERS,
+    &CLUSTER_DNS,
+    &PG_SCOPES,
+    &LISTEN,
+    &DIST_PORT,
+    &EPMD_PORT,
+    &EPMD_ADDRESS,
+    &HIDDEN,
+    &INTRODUCE_PEERS,
+    &NET_TICKTIME,
+    &REGISTRATION_GRACE,
+    &DIR_MODE,
+    &SOCKET_MODE,
+    &GROUP,
+    &ALLOWED_UIDS,
+    &LOG,
+];
+
+/// The flags of the command line, by name without dashes.
+pub type Flags = BTreeMap<&'static str, String>;
+
+/// What of the world outside configuration depends on, taken once so that tests can say what it is.
+///
+/// No `Debug`: it may hold the cookie.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// The variables of [`SETTINGS`], and `HOME` and `XDG_CONFIG_HOME`.
+    pub variables: BTreeMap<String, OsString>,
+    /// The host's name as `uname` gives it.
+    pub hostname: String,
+    /// The home directory that the user's account has, for advice when `HOME` is unset.
+    pub account_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// That of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let names = SETTINGS.iter().flat_map(|setting| setting.env.iter());
+        let variables = names
+            .chain(&["HOME", "XDG_CONFIG_HOME"])
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
+            .collect();
+        Self {
+            variables,
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            account_home: dirs::home_dir(),
+        }
+    }
+
+    /// A variable as text. An empty one counts as unset: that is how compose files and units leave one out.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<&str>, Error> {
+        match self.variables.get(name) {
+            None => Ok(None),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(value) => value.to_str().map(Some).ok_or(Error::NotUtf8(name)),
+        }
+    }
+}
+
+/// The places that settings come from, in their order.
+pub(super) struct Places<'a> {
+    pub flags: &'a Flags,
+    pub environment: &'a Environment,
+    pub file: SysConfig,
+}
+
+impl Places<'_> {
+    /// The value of a setting where it was given, and by whom.
+    pub(super) fn get(&self, setting: &Setting) -> Result<Option<Given>, Error> {
+        if let Some(given) = from_flag(self.flags, setting) {
+            return Ok(Some(given));
+        }
+        if let Some(given) = from_environment(self.environment, setting)? {
+            return Ok(Some(given));
+        }
+        Ok(setting.key.and_then(|key| self.file.get(key)))
+    }
+}
+
+/// A setting from its flag alone.
+pub(super) fn from_flag(flags: &Flags, setting: &Setting) -> Option<Given> {
+    let name = setting.flag?;
+    let value = Value::Text(flags.get(name)?.clone());
+    Some(Given::new(value, Source::Flag(name)))
+}
+
+/// A setting from its variables alone.
+pub(super) fn from_environment(environment: &Environment, setting: &Setting) -> Result<Option<Given>, Error> {
+    let mut found: Option<(&'static str, &str)> = None;
+    for name in setting.env {
+        let Some(text) = environment.text(name)? else {
+            continue;
+        };
+        match found {
+            Some((first, other)) if other != text => return Err(Error::Contradiction(first, name)),
+            Some(_) => {}
+            None => found = Some((name, text)),
+        }
+    }
+    Ok(found.map(|(name, text)| Given::new(Value::Text(text.to_owned()), Source::Variable(name))))
+}
