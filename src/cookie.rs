@@ -3,15 +3,44 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::limits;
+
 /// A cookie. `Debug` hides it, there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie(Arc<str>);
 
+/// What is wrong with the text of a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CookieTextError {
+    /// Nothing there.
+    #[error("the cookie is empty")]
+    Empty,
+    /// Longer than an atom.
+    #[error("the cookie is longer than {max} characters", max = limits::COOKIE)]
+    TooLong,
+    /// Something other than printable ASCII.
+    #[error("the cookie has a character that is not printable ASCII")]
+    Character,
+}
+
 impl Cookie {
-    /// Takes the text of the cookie as it stands in `.erlang.cookie`.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
+    /// A cookie from the bytes of a file or setting: printable ASCII up to the first line end; behind it only blanks and
+    /// line ends, which `erl` drops too.
+    ///
+    /// # Errors
+    /// [`CookieTextError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CookieTextError> {
+        let end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));
+        let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        if rest.iter().any(|byte| !matches!(byte, b'\n' | b'\r' | b' ')) {
+            return Err(CookieTextError::Character);
+        }
+        let text = str::from_utf8(text).map_err(|_| CookieTextError::Character)?;
+        match text.len() {
+            0 => Err(CookieTextError::Empty),
+            length if length > limits::COOKIE => Err(CookieTextError::TooLong),
+            _ => Ok(Self(text.into())),
+        }
     }
 
     /// The proof of knowing the cookie: MD5 over the cookie and the challenge in decimal
@@ -19,6 +48,12 @@ impl Cookie {
     #[must_use]
     pub fn digest(&self, challenge: u32) -> [u8; 16] {
         md5::compute(format!("{}{challenge}", self.0)).0
+    }
+
+    /// The secret itself: only tests may look at it.
+    #[cfg(test)]
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
     }
 
     /// A fingerprint to compare two nodes' cookies by: base64 of the MD5, as RabbitMQ's diagnostics print it.
@@ -60,7 +95,8 @@ mod tests {
     #[test]
     fn the_digest_is_the_one_of_dist_util() {
         // erl: binary:encode_hex(erlang:md5(["secret", integer_to_list(4294967295)])).
-        let hex: String = Cookie::new("secret")
+        let hex: String = Cookie::parse(b"secret")
+            .unwrap()
             .digest(u32::MAX)
             .iter()
             .map(|b| format!("{b:02X}"))
@@ -71,11 +107,24 @@ mod tests {
     #[test]
     fn the_hash_is_base64_of_the_md5() {
         // erl: base64:encode(erlang:md5("secret")).
-        assert_eq!(Cookie::new("secret").hash(), "Xr4ilOzQ4PCOq3aQ0qbuaQ==");
+        assert_eq!(Cookie::parse(b"secret").unwrap().hash(), "Xr4ilOzQ4PCOq3aQ0qbuaQ==");
     }
 
     #[test]
     fn a_cookie_is_never_printed() {
-        assert_eq!(format!("{:?}", Cookie::new("secret")), "Cookie(hidden)");
+        assert_eq!(format!("{:?}", Cookie::parse(b"secret").unwrap()), "Cookie(hidden)");
+    }
+
+    #[test]
+    fn base64_pads() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
     }
 }

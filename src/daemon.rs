@@ -1,19 +1,291 @@
-//! (being built)
+//! The one file that knows every room: what is started in which order, what the whole is like, and how it ends.
+//!
+//! Start: home, lock, store, registry, socket, cluster. End: the socket takes no more, requests are drained, pg is left so
+//! that monitors fire, the name goes back to EPMD, the registry ends, socket and run files are removed last. A task that
+//! owns state and ends by itself has panicked: then the process ends too, and a supervisor starts a clean one.
 
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::{self, BindError, DaemonStatus, Phase, Problem, Severity};
+use crate::cluster::join::WantedName;
+use crate::cluster::task::{self as cluster, StartError};
+use crate::cluster::view::{ClusterView, EpmdState};
 use crate::config::Config;
+use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState};
+use crate::limits;
+use crate::registry;
+use crate::store::{OpenError, Opened, Store};
 
-/// Why the daemon ended.
+/// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// (being built)
-    #[error("serving is being built")]
-    Unbuilt,
+    /// Home's directories can't be made.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Another daemon has this home, or its run files can't be written.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The registry can't be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The socket can't be bound.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// There can be no node.
+    #[error(transparent)]
+    Cluster(#[from] StartError),
+    /// Signals can't be taken.
+    #[error("signals can't be taken: {0}")]
+    Signals(std::io::Error),
+    /// A task that must not end has ended.
+    #[error("the {0} has ended by itself, which is our fault: see the panic above")]
+    Ended(&'static str),
+    /// A blocking step has panicked.
+    #[error("the start has failed, which is our fault: {0}")]
+    Join(#[from] JoinError),
 }
 
-/// Serves until it is told to stop.
+/// Serves until SIGTERM or SIGINT. A second one ends at once.
 ///
 /// # Errors
-/// (being built)
-pub async fn run(_config: Config) -> Result<(), Error> {
-    Err(Error::Unbuilt)
+/// See [`Error`].
+pub async fn run(config: Config) -> Result<(), Error> {
+    let mut signals = Signals::new().map_err(Error::Signals)?;
+    let home = config.locations.home.clone();
+    let modes = Modes {
+        dir: config.dir_mode,
+        group: config.group,
+    };
+    let (layout, lock, opened) = spawn_blocking(move || open(home, modes)).await??;
+    let home = layout.home().clone();
+    let set_aside = opened.set_aside.clone();
+
+    let registry_config = registry::Config {
+        grace: config.registration_grace,
+        ..registry::Config::default()
+    };
+    let (registry, registry_task) = registry::start(registry_config, Arc::new(layout), opened);
+    let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
+    let (cluster, cluster_view) =
+        cluster::start(cluster_settings(&config), Arc::new(home.clone()), registry.clone()).await?;
+
+    let (status, status_view) = watch::channel(DaemonStatus::default());
+    let context = api::Context {
+        registry: registry.clone(),
+        home,
+        status: status_view,
+        cluster: cluster_view.clone(),
+        allowed_uids: config.allowed_uids.clone(),
+        started: Instant::now(),
+    };
+    let stop_api = CancellationToken::new();
+    let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
+
+    let mut daemon = Daemon {
+        config,
+        lock,
+        registry,
+        registry_task,
+        cluster,
+        cluster_view,
+        status,
+        set_aside,
+    };
+    let result = daemon.serve(&mut signals).await;
+    daemon.status.send_modify(|status| status.phase = Phase::Stopping);
+    if let Err(e) = daemon.lock.write_state(RunState::Stopping) {
+        warn!("{e}");
+    }
+    let Daemon {
+        lock,
+        registry,
+        registry_task,
+        cluster,
+        ..
+    } = daemon;
+    let leave = async {
+        stop_api.cancel();
+        let _ = api.await;
+        cluster.stop().await;
+        registry.stop().await;
+        let _ = registry_task.await;
+    };
+    tokio::select! {
+        left = timeout(limits::SHUTDOWN_TIME, leave) => if left.is_err() {
+            warn!("not everything ended in time");
+        },
+        () = signals.received() => warn!("a second signal: ending at once"),
+    }
+    drop(socket_file);
+    lock.remove_files()?;
+    info!("stopped");
+    result
+}
+
+/// The blocking part of the start.
+fn open(home: Home, modes: Modes) -> Result<(Layout, RunLock, Opened), Error> {
+    let layout = Layout::open(home, modes)?;
+    let own = layout.ensure_own()?;
+    let lock = RunLock::take(&layout)?;
+    lock.write_pid()?;
+    lock.write_state(RunState::Starting)?;
+    let opened = Store::open(&own.sqlite(), SystemTime::now())?;
+    Ok((layout, lock, opened))
+}
+
+fn cluster_settings(config: &Config) -> cluster::Settings {
+    let us = rustix::process::getuid().as_raw();
+    let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
+    let host = config.node.host().to_owned();
+    let short = host.split('.').next().unwrap_or_default().to_owned();
+    let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let system_short = system.split('.').next().unwrap_or_default().to_owned();
+    let this_host = BTreeSet::from([host.clone(), short, system, system_short, "localhost".to_owned()]);
+    cluster::Settings {
+        name: WantedName {
+            short: config.node.name().to_owned(),
+            host,
+            explicit: config.node_explicit,
+        },
+        cookie: config.cookie.clone(),
+        hidden: config.hidden,
+        listen: config.listen,
+        dist_port: config.dist_port,
+        epmd_port: config.epmd_port,
+        scopes: config.pg_scopes.clone(),
+        tick_time: config.net_ticktime,
+        introduce: config.introduce_peers,
+        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        allowed_uids,
+        this_host,
+    }
+}
+
+struct Daemon {
+    config: Config,
+    lock: RunLock,
+    registry: registry::Handle,
+    registry_task: JoinHandle<()>,
+    cluster: cluster::Running,
+    cluster_view: watch::Receiver<Arc<ClusterView>>,
+    status: watch::Sender<DaemonStatus>,
+    set_aside: Option<PathBuf>,
+}
+
+impl Daemon {
+    /// Keeps the status true until a signal comes, or a task ends that must not.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let mut registry = self.registry.watch();
+        let mut cluster = self.cluster_view.clone();
+        let mut announced = false;
+        self.status.send_modify(|status| status.phase = Phase::Running);
+        loop {
+            self.refresh(&cluster.borrow_and_update().clone());
+            let ready = registry.borrow_and_update().ready && self.status.borrow().blocker().is_none();
+            if ready && !std::mem::replace(&mut announced, true) {
+                self.announce()?;
+            }
+            tokio::select! {
+                () = signals.received() => return Ok(()),
+                _ = registry.changed() => {}
+                _ = cluster.changed() => {}
+                _ = &mut self.registry_task => return Err(Error::Ended("registry")),
+                () = self.cluster.ended() => return Err(Error::Ended("cluster")),
+            }
+        }
+    }
+
+    fn refresh(&self, cluster: &ClusterView) {
+        let mut problems = Vec::new();
+        if let Some(path) = &self.set_aside {
+            let detail = format!(
+                "the registry's database could not be read and was set aside as {}: what was registered in it is unknown; \
+                 plugins that register again are known again",
+                path.display()
+            );
+            problems.push(Problem {
+                code: "registry_set_aside",
+                detail,
+                severity: Severity::Unhealthy,
+            });
+        }
+        match &cluster.epmd {
+            EpmdState::Unknown | EpmdState::Registered => {}
+            EpmdState::Unavailable { reason } => {
+                let detail = reason.clone();
+                problems.push(Problem {
+                    code: "epmd_unavailable",
+                    detail,
+                    severity: Severity::Notice,
+                });
+            }
+            EpmdState::NameTaken { name } => {
+                let detail = format!(
+                    "the node name {name} is taken by another node of this host: stop that node, or set HECATE_NODE_NAME"
+                );
+                let severity = if self.config.node_explicit {
+                    Severity::NotReady
+                } else {
+                    Severity::Notice
+                };
+                problems.push(Problem {
+                    code: "node_name_taken",
+                    detail,
+                    severity,
+                });
+            }
+        }
+        self.status.send_modify(|status| {
+            status.node_name.clone_from(&cluster.node);
+            status.problems = problems;
+        });
+    }
+
+    /// Ready: one line for whoever started us, and the state for whoever looks later.
+    fn announce(&self) -> Result<(), Error> {
+        self.lock.write_state(RunState::Running)?;
+        let node = self.status.borrow().node_name.clone();
+        let node = node.as_deref().unwrap_or("none yet (see /health)");
+        let socket = self.config.locations.socket.display();
+        // Whoever closed our standard output does not want the line.
+        let _ = writeln!(
+            std::io::stdout(),
+            "hecate-daemon is ready: socket {socket}, node {node}"
+        );
+        info!(%socket, node, "ready");
+        Ok(())
+    }
+}
+
+/// The signals that end us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -34,7 +34,8 @@ pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 /// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
-/// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests`.
+/// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests::names_are_bounded_and_of_the_right_form` and
+/// `name::tests::node_names_have_two_parts`.
 pub const NODE_NAME: usize = 255;
 
 /// Time for a whole handshake, as `net_setuptime` of an Erlang node.
@@ -236,11 +237,6 @@ pub const PLUGIN_VERSION: usize = 128;
 
 /// Longest description of a plugin in bytes. Crossed by `api::wire::tests`.
 pub const PLUGIN_DESCRIPTION: usize = 4096;
-
-// ---- Names of nodes -------------------------------------------------------------------------
-
-/// Longest full node name in bytes: it is an atom. Crossed by `name::tests::node_names_have_two_parts`.
-pub const NODE_NAME: usize = 255;
 
 // ---- Configuration --------------------------------------------------------------------------
 

@@ -252,8 +252,11 @@ impl Cluster {
         let (state, reason) = match &view.epmd {
             EpmdState::Unknown => ("unknown", None),
             EpmdState::Registered => ("registered", None),
-            EpmdState::Served => ("served", None),
             EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
+            EpmdState::NameTaken { name } => (
+                "name_taken",
+                Some(format!("{name} is held by another node of this host")),
+            ),
         };
         let peer = |peer: &PeerView| Peer {
             name: peer.name.clone(),

@@ -99,7 +99,9 @@ impl Discovery {
     pub fn handle(&mut self, now: Instant, input: Input, dial: &mut Vec<Arc<str>>) {
         match input {
             Input::Epmd(names) => self.epmd(now, names),
-            Input::Configured(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Configured)),
+            Input::Configured(names) => names
+                .into_iter()
+                .for_each(|name| self.add(now, name, Origin::Configured)),
             Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Learned)),
             Input::Up(name) => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected, 0),
@@ -147,12 +149,22 @@ impl Discovery {
 
     /// The nodes that an attempt to reach is under way or planned.
     pub fn connecting(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.targets.iter().filter(|(_, target)| target.state != State::Connected).map(|(name, _)| name)
+        self.targets
+            .iter()
+            .filter(|(_, target)| target.state != State::Connected)
+            .map(|(name, _)| name)
     }
 
     fn insert(&mut self, name: Arc<str>, origin: Origin, state: State) {
         if self.targets.len() < limits::KNOWN_NODES {
-            self.targets.insert(name, Target { origin, state, failures: 0 });
+            self.targets.insert(
+                name,
+                Target {
+                    origin,
+                    state,
+                    failures: 0,
+                },
+            );
         }
     }
 
@@ -192,7 +204,9 @@ impl Discovery {
     }
 
     fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome, jitter: u8) {
-        let Some(target) = self.targets.get_mut(name) else { return };
+        let Some(target) = self.targets.get_mut(name) else {
+            return;
+        };
         // A connection that the peer made meanwhile is one too.
         if target.state != State::Dialling {
             return;

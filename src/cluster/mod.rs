@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What the node is used for: plugins and their proxies, membership and status, finding peers and introducing them.
 //!
 //! ```text
@@ -18,8 +17,4 @@ pub mod membership;
 pub mod plugins_server;
 pub mod proxy;
 pub mod task;
-=======
-//! (being built)
-
->>>>>>> api
 pub mod view;

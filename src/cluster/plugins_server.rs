@@ -26,7 +26,9 @@ impl PluginsServer {
     }
 
     fn info(&self, name: &Term) -> Term {
-        let Some(name) = text(name) else { return error("name_type", "a name is a binary, a string or an atom") };
+        let Some(name) = text(name) else {
+            return error("name_type", "a name is a binary, a string or an atom");
+        };
         let name = match PluginName::parse(&name) {
             Ok(name) => name,
             Err(e) => return error(e.code(), &e.to_string()),
@@ -43,7 +45,12 @@ impl Behaviour for PluginsServer {
         match request.term(atoms) {
             Ok(request) if request == Term::atom("list") => {
                 let view = self.registered.view.borrow();
-                ok(Term::List(view.plugins.values().map(|plugin| self.registered.info(plugin)).collect()))
+                ok(Term::List(
+                    view.plugins
+                        .values()
+                        .map(|plugin| self.registered.info(plugin))
+                        .collect(),
+                ))
             }
             Ok(Term::Tuple(elements)) => match elements.as_slice() {
                 [what, name] if *what == Term::atom("info") => self.info(name),
@@ -63,7 +70,10 @@ fn ok(value: Term) -> Term {
 }
 
 fn error(code: &'static str, detail: &str) -> Term {
-    Term::tuple([Term::atom("error"), Term::tuple([Term::atom(code), Term::binary(detail)])])
+    Term::tuple([
+        Term::atom("error"),
+        Term::tuple([Term::atom(code), Term::binary(detail)]),
+    ])
 }
 
 /// A name as Erlang programs write it: a binary, a list of characters, or an atom.

@@ -1,37 +1,18 @@
-//! The cookie: a secret that never shows itself, and the files that `erl` keeps it in.
+//! The files that `erl` keeps the cookie in.
 //!
 //! The rules of the files (which one, who may read it, what may stand in it, how it is made) are those of `auth.erl` in
 //! OTP's kernel. It never logs, and no error of it holds a byte of a cookie.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use crate::cookie::{Cookie, CookieTextError};
 use crate::limits;
 
 /// The name of the file, in the home directory or in `erlang/` of the configuration directory.
 const FILE: &str = ".erlang.cookie";
-
-/// The secret that nodes of one cluster share. `Debug` shows nothing of it, and there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cookie(Arc<str>);
-
-/// What is wrong with the text of a cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CookieTextError {
-    /// Nothing there.
-    #[error("the cookie is empty")]
-    Empty,
-    /// Longer than an atom.
-    #[error("the cookie is longer than {max} characters", max = limits::COOKIE)]
-    TooLong,
-    /// Something other than printable ASCII.
-    #[error("the cookie has a character that is not printable ASCII")]
-    Character,
-}
 
 /// Why there is no cookie from a file.
 #[derive(Debug, thiserror::Error)]
@@ -68,62 +49,6 @@ pub enum CookieFileError {
     /// Neither place is known.
     #[error("neither HOME nor XDG_CONFIG_HOME is set: there is no place for a cookie file; set HECATE_ERLANG_COOKIE")]
     NoPlace,
-}
-
-impl Cookie {
-    /// A cookie from the bytes of a file or setting: printable ASCII up to the first line end; behind it only blanks and
-    /// line ends, which `erl` drops too.
-    ///
-    /// # Errors
-    /// [`CookieTextError`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, CookieTextError> {
-        let end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));
-        let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        if rest.iter().any(|byte| !matches!(byte, b'\n' | b'\r' | b' ')) {
-            return Err(CookieTextError::Character);
-        }
-        let text = str::from_utf8(text).map_err(|_| CookieTextError::Character)?;
-        match text.len() {
-            0 => Err(CookieTextError::Empty),
-            length if length > limits::COOKIE => Err(CookieTextError::TooLong),
-            _ => Ok(Self(text.into())),
-        }
-    }
-
-    /// The secret itself, for the digest of a handshake.
-    #[must_use]
-    pub fn secret(&self) -> &str {
-        &self.0
-    }
-
-    /// The base64 of its MD5, as RabbitMQ prints it: equal hashes mean equal cookies.
-    #[must_use]
-    pub fn hash(&self) -> String {
-        base64(&md5::compute(self.0.as_bytes()).0)
-    }
-}
-
-impl fmt::Debug for Cookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cookie(..)")
-    }
-}
-
-/// Base64 with padding, RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let letter = usize::try_from(bits >> shift & 63).ok().and_then(|at| ALPHABET.get(at));
-            // Three bytes make four letters, two make three, one makes two.
-            let letter = letter.filter(|_| place <= chunk.len());
-            text.push(letter.map_or('=', |letter| char::from(*letter)));
-        }
-    }
-    text
 }
 
 /// The cookie of `home/.erlang.cookie`, else of `config/erlang/.erlang.cookie`, where `home` is `HOME` and `config` is
@@ -254,27 +179,6 @@ mod tests {
             (format!("{longest}x").as_bytes(), CookieTextError::TooLong),
         ] {
             assert_eq!(Cookie::parse(bytes), Err(error), "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn the_hash_is_rabbitmq_s() {
-        // base64:encode(erlang:md5("monster")).
-        let cookie = Cookie::parse(b"monster").expect("a cookie");
-        assert_eq!(cookie.hash(), "i/Tmrd1yqcTEcUcI0pQVKA==");
-        assert_eq!(format!("{cookie:?}"), "Cookie(..)");
-    }
-
-    #[test]
-    fn base64_pads() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
 

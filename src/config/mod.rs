@@ -16,11 +16,12 @@ pub mod settings;
 mod sys_config;
 mod value;
 
-pub use cookie::{Cookie, CookieFileError, CookieTextError};
+pub use cookie::CookieFileError;
 pub use settings::{Environment, Flags};
 pub use sys_config::SyntaxError;
 pub use value::Source;
 
+use crate::cookie::{Cookie, CookieTextError};
 use crate::layout::{Home, HomeError};
 use crate::limits;
 use crate::name::NodeName;

@@ -106,7 +106,7 @@ mod tests {
             name: "a@h".into(),
             creation: 1,
             flags: flags::ours(false),
-            cookie: Cookie::new("c"),
+            cookie: Cookie::parse(b"c").unwrap(),
         };
         let (inbox, _events) = mpsc::channel(8);
         let server = tokio::spawn(run(listener, Arc::new(local), inbox));

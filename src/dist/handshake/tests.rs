@@ -5,7 +5,7 @@ fn identity(name: &str, cookie: &str) -> Identity {
         name: name.into(),
         creation: 7,
         flags: flags::ours(false),
-        cookie: Cookie::new(cookie),
+        cookie: Cookie::parse(cookie.as_bytes()).unwrap(),
     }
 }
 
