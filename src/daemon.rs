@@ -192,7 +192,9 @@ impl Daemon {
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
             self.refresh(&cluster.borrow_and_update().clone());
-            let ready = registry.borrow_and_update().ready && self.status.borrow().blocker().is_none();
+            // The line names the node: so it waits until there is one, or it is clear why there is none.
+            let joined = self.status.borrow().node_name.is_some() || !self.status.borrow().problems.is_empty();
+            let ready = joined && registry.borrow_and_update().ready && self.status.borrow().blocker().is_none();
             if ready && !std::mem::replace(&mut announced, true) {
                 self.announce()?;
             }

@@ -105,6 +105,11 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 /// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does).
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
+/// How often, and with which pause, an EPMD that was just started is tried.
+pub const EPMD_START_TRIES: u32 = 40;
+/// See [`EPMD_START_TRIES`].
+pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long a default name that is taken is asked for, before another is taken.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,6 @@
 //! The `hecate-daemon` program: arguments, the log, and the exit code; nothing else.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,6 +27,7 @@ fn configure(flags: &Flags) -> Option<Config> {
             tracing_subscriber::fmt()
                 .with_env_filter(EnvFilter::new(&loaded.config.log))
                 .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
                 .init();
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");

@@ -65,7 +65,14 @@ impl Epmd {
             match epmd::start_system_epmd().await {
                 Ok(()) => {
                     info!(address = %self.address, "no EPMD answered: the system's epmd was started");
-                    result = epmd::register(self.address, short_name, self.port, self.hidden).await;
+                    // `epmd -daemon` returns before its port is open.
+                    for _ in 0..limits::EPMD_START_TRIES {
+                        result = epmd::register(self.address, short_name, self.port, self.hidden).await;
+                        if !matches!(result, Err(epmd::Error::Unreachable(..))) {
+                            break;
+                        }
+                        tokio::time::sleep(limits::EPMD_START_PAUSE).await;
+                    }
                 }
                 Err(e) => info!("no EPMD answers, and the system's epmd can't be started: {e}"),
             }
@@ -91,16 +98,20 @@ impl Epmd {
     /// Registers us for the first time, however long it takes. What stands in the way is told to `report`. Returns the
     /// name that we have, and what it is registered by.
     pub async fn join(&mut self, wanted: &WantedName, mut report: impl FnMut(EpmdState)) -> (String, Registration) {
-        let begun = Instant::now();
+        let mut taken_since = None;
         let with_uid = format!("{}_{}", wanted.short, rustix::process::getuid().as_raw());
         let mut told = EpmdState::Unknown;
         loop {
-            let give_way = !wanted.explicit && begun.elapsed() >= limits::NAME_PATIENCE;
+            let give_way =
+                !wanted.explicit && taken_since.is_some_and(|since: Instant| since.elapsed() >= limits::NAME_PATIENCE);
             let name = if give_way { &with_uid } else { &wanted.short };
             let state = match self.register(name).await {
                 Ok(registration) => return (format!("{name}@{}", wanted.host), registration),
                 Err(state) => state,
             };
+            if matches!(state, EpmdState::NameTaken { .. }) {
+                taken_since.get_or_insert_with(Instant::now);
+            }
             let pause = match &state {
                 EpmdState::NameTaken { .. } if !wanted.explicit && !give_way => Duration::from_millis(250),
                 EpmdState::NameTaken { .. } => limits::NAME_RETRY,
