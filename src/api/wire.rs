@@ -262,7 +262,6 @@ impl Cluster {
             name: peer.name.clone(),
             state: match peer.state {
                 PeerState::Connected => "connected",
-                PeerState::Connecting => "connecting",
                 PeerState::Disconnected => "disconnected",
             },
             since: time(peer.since),

@@ -147,14 +147,6 @@ impl Discovery {
         self.asked = true;
     }
 
-    /// The nodes that an attempt to reach is under way or planned.
-    pub fn connecting(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.targets
-            .iter()
-            .filter(|(_, target)| target.state != State::Connected)
-            .map(|(name, _)| name)
-    }
-
     fn insert(&mut self, name: Arc<str>, origin: Origin, state: State) {
         if self.targets.len() < limits::KNOWN_NODES {
             self.targets.insert(

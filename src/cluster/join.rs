@@ -24,8 +24,8 @@ pub struct WantedName {
     pub explicit: bool,
 }
 
-/// The EPMD of this host, and what we are registered as.
-#[derive(Debug)]
+/// The EPMD of this host, and what we register there.
+#[derive(Debug, Clone)]
 pub struct Epmd {
     address: SocketAddr,
     port: u16,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::cluster::discovery::{self, Discovery, Outcome};
@@ -179,6 +179,7 @@ enum Done {
     Dialled(Arc<str>, Result<Result<(), DialError>, Stopped>),
     Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
     Introduced,
+    Registered(Result<Registration, EpmdState>, Epmd),
 }
 
 struct Cluster {
@@ -196,6 +197,8 @@ struct Cluster {
     register_at: Option<Instant>,
     proxies: BTreeMap<PluginName, (u64, Pid)>,
     told: Told,
+    /// What the node's view had as known when it was looked at last.
+    known: BTreeSet<Arc<str>>,
     settled: bool,
     discovery: Discovery,
     introducer: Introducer,
@@ -255,6 +258,7 @@ impl Cluster {
             register_at: None,
             proxies: BTreeMap::new(),
             told: Told::default(),
+            known: BTreeSet::new(),
             settled: false,
             discovery: Discovery::default(),
             introducer: Introducer::default(),
@@ -312,7 +316,9 @@ impl Cluster {
                     self.registration = None;
                     self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
                 }
-                () = sleep_until(deadline) => self.time_passed().await,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    self.time_passed();
+                }
             }
             if !self.settled && self.discovery.settled() {
                 self.settled = true;
@@ -378,7 +384,9 @@ impl Cluster {
                 self.discover(input);
             }
         }
-        self.discover(discovery::Input::Learned(view.known.iter().cloned().collect()));
+        let learned = view.known.difference(&self.known).cloned().collect();
+        self.discover(discovery::Input::Learned(learned));
+        self.known.clone_from(&view.known);
         let published = view
             .peers
             .iter()
@@ -414,6 +422,10 @@ impl Cluster {
                 self.discover(discovery::Input::Dialled { name, outcome, jitter });
             }
             Done::Introduced => {}
+            Done::Registered(result, epmd) => {
+                self.epmd = epmd;
+                self.registered_again(result);
+            }
             Done::Nodes(of, result) => {
                 if let Ok(Ok(nodes)) = result
                     && let Ok(nodes) = atoms(&nodes)
@@ -485,22 +497,30 @@ impl Cluster {
         }
     }
 
-    async fn time_passed(&mut self) {
+    fn time_passed(&mut self) {
         self.discover(discovery::Input::Tick);
         self.introduce(introduce::Input::Tick);
         if self.register_at.is_some_and(|at| at <= Instant::now()) {
-            // Our creation stays: we are still the same node (as `erl_epmd` does).
-            let short = self.name.split('@').next().unwrap_or_default().to_owned();
-            match self.epmd.register(&short).await {
-                Ok(registration) => {
-                    info!("registered with EPMD again");
-                    (self.registration, self.register_at) = (Some(registration), None);
-                    self.epmd_state = EpmdState::Registered;
-                }
-                Err(state) => {
-                    self.epmd_state = state;
-                    self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
-                }
+            self.register_at = None;
+            let (mut epmd, name) = (self.epmd.clone(), self.name.clone());
+            self.work.spawn(async move {
+                let short = name.split('@').next().unwrap_or_default();
+                Done::Registered(epmd.register(short).await, epmd)
+            });
+        }
+    }
+
+    /// EPMD was lost and asked again. Our creation stays: we are still the same node (as `erl_epmd` does).
+    fn registered_again(&mut self, result: Result<Registration, EpmdState>) {
+        match result {
+            Ok(registration) => {
+                info!("registered with EPMD again");
+                self.registration = Some(registration);
+                self.epmd_state = EpmdState::Registered;
+            }
+            Err(state) => {
+                self.epmd_state = state;
+                self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
             }
         }
     }
@@ -555,7 +575,12 @@ fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), DialE
         _ => {}
     }
     match error.code() {
-        code @ ("cookie_mismatch" | "foreign_owner" | "flags_missing" | "name_mismatch" | "not_allowed") => {
+        // Another user's node: nothing is wrong, and nothing is to be done.
+        code @ "foreign_owner" => {
+            debug!(peer = %name, code, "not connected: {error}");
+            Outcome::Refused
+        }
+        code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
             warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
             Outcome::Refused
         }
@@ -584,13 +609,6 @@ fn atoms(list: &Raw) -> Result<BTreeSet<Arc<str>>, crate::etf::DecodeError> {
 async fn lost(registration: &mut Option<Registration>) {
     match registration {
         Some(registration) => registration.lost().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -51,8 +51,6 @@ pub struct PeerView {
 pub enum PeerState {
     /// The handshake is done and the link is up.
     Connected,
-    /// We are trying.
-    Connecting,
     /// Not connected: it left, or cannot be reached.
     Disconnected,
 }

@@ -164,7 +164,8 @@ impl Dialling {
     /// A TCP connection to the node, over which nothing has been sent.
     async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<TcpStream, DialError> {
         let asked = epmd::port(SocketAddr::new(ip, self.epmd_port), short_name).await;
-        let port = match (asked, self.default_port) {
+        // On this host that port is our own.
+        let port = match (asked, self.default_port.filter(|_| !here)) {
             (Ok(Some(port)), _) | (Ok(None) | Err(_), Some(port)) => port,
             (Ok(None), None) => return Err(DialError::NotRegistered),
             (Err(e), None) => return Err(e.into()),

@@ -4,7 +4,6 @@
 //! own task at once, and a connection that can't take it is closed.
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use crate::dist::control;
@@ -163,7 +163,9 @@ impl Task {
                     }
                     None => return,
                 },
-                () = sleep_until(deadline) => self.machine.handle(now(), Input::Tick, &mut effects),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    self.machine.handle(now(), Input::Tick, &mut effects);
+                }
             }
             self.carry_out(&mut effects);
             if self.open == 0
@@ -368,12 +370,5 @@ fn now() -> Now {
     Now {
         instant: Instant::now(),
         wall: SystemTime::now(),
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => pending().await,
     }
 }
