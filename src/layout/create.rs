@@ -265,3 +265,218 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> LayoutError 
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    struct Scene {
+        dir: tempfile::TempDir,
+        layout: Layout,
+        name: PluginName,
+    }
+
+    impl Scene {
+        fn new(modes: Modes) -> Self {
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let home = Home::new(dir.path().join("home")).expect("absolute");
+            let layout = Layout::open(home, modes).expect("home can be made");
+            let name = PluginName::parse("hecate-traderd").expect("valid");
+            Self { dir, layout, name }
+        }
+
+        fn namespace(&self) -> Namespace {
+            self.layout.home().namespace(&self.name)
+        }
+
+        fn ensure(&self) -> Result<Namespace, LayoutError> {
+            self.layout.ensure(&self.name, None)
+        }
+
+        /// A directory outside of home that a link may point to.
+        fn outside(&self) -> PathBuf {
+            let outside = self.dir.path().join("outside");
+            std::fs::create_dir(&outside).expect("made");
+            outside
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("exists").permissions().mode() & 0o7777
+    }
+
+    fn entries(path: &Path) -> usize {
+        std::fs::read_dir(path).expect("a directory").count()
+    }
+
+    #[test]
+    fn a_namespace_has_its_five_directories_with_their_mode() {
+        // Bits that every usual umask takes away.
+        let scene = Scene::new(Modes {
+            dir: 0o2777,
+            group: None,
+        });
+        let namespace = scene.ensure().expect("made");
+        assert_eq!(namespace, scene.namespace());
+        for sub in SUBDIRECTORIES {
+            assert_eq!(mode(&namespace.base().join(sub)), 0o2777, "{sub}");
+        }
+        assert_eq!(mode(namespace.base()), 0o2777);
+        assert_eq!(entries(namespace.base()), 5);
+        let own = scene.layout.ensure_own().expect("made");
+        assert_eq!(entries(own.base()), 5);
+    }
+
+    #[test]
+    fn home_is_made_with_its_mode_and_found_again() {
+        let scene = Scene::new(Modes::default());
+        assert_eq!(mode(scene.layout.home().root()), 0o700);
+        Layout::open(
+            scene.layout.home().clone(),
+            Modes {
+                dir: 0o755,
+                group: None,
+            },
+        )
+        .expect("opened");
+        assert_eq!(mode(scene.layout.home().root()), 0o700);
+    }
+
+    #[test]
+    fn home_itself_may_be_behind_a_link() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        std::fs::create_dir(dir.path().join("real")).expect("made");
+        symlink("real", dir.path().join("home")).expect("linked");
+        let home = Home::new(dir.path().join("home")).expect("absolute");
+        let layout = Layout::open(home, Modes::default()).expect("opened");
+        layout.ensure_own().expect("made");
+        assert!(dir.path().join("real/hecate-daemon/sockets").is_dir());
+    }
+
+    #[test]
+    fn a_file_is_no_home() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(dir.path().join("home"), "").expect("written");
+        let home = Home::new(dir.path().join("home")).expect("absolute");
+        let refused = Layout::open(home, Modes::default());
+        assert!(matches!(refused, Err(LayoutError::NotADirectory(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_exists_stays_as_it_is() {
+        let scene = Scene::new(Modes::default());
+        let namespace = scene.namespace();
+        let sockets = namespace.sockets();
+        std::fs::create_dir_all(&sockets).expect("made");
+        std::fs::write(sockets.join("a"), "kept").expect("written");
+        for path in [namespace.base(), &sockets] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o751)).expect("changed");
+        }
+        scene.ensure().expect("made");
+        scene.ensure().expect("made again");
+        assert_eq!((mode(namespace.base()), mode(&sockets)), (0o751, 0o751));
+        assert_eq!(mode(&namespace.run()), 0o700);
+        assert_eq!(std::fs::read_to_string(sockets.join("a")).expect("there"), "kept");
+    }
+
+    #[test]
+    fn no_link_is_followed_wherever_it_lies() {
+        for place in std::iter::once("").chain(SUBDIRECTORIES) {
+            let scene = Scene::new(Modes::default());
+            let outside = scene.outside();
+            let planted = scene.namespace().base().join(place);
+            // `join("")` ends in a slash, and such a link would be followed by the test itself.
+            let planted = PathBuf::from(planted.to_str().expect("text").trim_end_matches('/'));
+            std::fs::create_dir_all(planted.parent().expect("has one")).expect("made");
+            symlink(&outside, &planted).expect("linked");
+            match scene.ensure() {
+                Err(LayoutError::SymbolicLink(path)) => assert_eq!(path, planted),
+                other => panic!("{place:?}: {other:?}"),
+            }
+            assert_eq!(entries(&outside), 0, "{place:?}");
+            assert!(planted.is_symlink());
+        }
+    }
+
+    #[test]
+    fn a_dangling_link_and_one_inside_home_are_links_as_well() {
+        for target in ["nowhere", "hecate-otherd"] {
+            let scene = Scene::new(Modes::default());
+            scene
+                .layout
+                .ensure(&PluginName::parse("hecate-otherd").expect("valid"), None)
+                .expect("made");
+            symlink(target, scene.namespace().base()).expect("linked");
+            let refused = scene.ensure();
+            assert!(matches!(refused, Err(LayoutError::SymbolicLink(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_directory_is_named() {
+        for place in std::iter::once("").chain(SUBDIRECTORIES) {
+            let scene = Scene::new(Modes::default());
+            let planted = scene.namespace().base().join(place);
+            let planted = PathBuf::from(planted.to_str().expect("text").trim_end_matches('/'));
+            std::fs::create_dir_all(planted.parent().expect("has one")).expect("made");
+            std::fs::write(&planted, "kept").expect("written");
+            let refused = scene.ensure().expect_err("a file is in the way");
+            assert!(
+                matches!(&refused, LayoutError::NotADirectory(path) if *path == planted),
+                "{refused:?}"
+            );
+            assert!(
+                refused.to_string().contains(planted.to_str().expect("text")),
+                "{refused}"
+            );
+            assert_eq!(std::fs::read_to_string(&planted).expect("there"), "kept");
+        }
+    }
+
+    #[test]
+    fn a_new_namespace_is_given_away_by_root_alone() {
+        let scene = Scene::new(Modes::default());
+        let me = rustix::process::geteuid();
+        let owner = Owner { uid: 4321, gid: 4322 };
+        let namespace = scene.layout.ensure(&scene.name, Some(owner)).expect("made");
+        let owner_now = |path: &Path| std::fs::metadata(path).expect("exists").uid();
+        let expected = if me.is_root() { 4321 } else { me.as_raw() };
+        assert_eq!(owner_now(namespace.base()), expected);
+        assert_eq!(owner_now(&namespace.run()), expected);
+        // What is missing later goes to whom the namespace belongs, whoever registers.
+        std::fs::remove_dir(namespace.run()).expect("removed");
+        scene
+            .layout
+            .ensure(&scene.name, Some(Owner { uid: 77, gid: 77 }))
+            .expect("made");
+        assert_eq!(owner_now(&namespace.run()), expected);
+        assert_eq!(owner_now(scene.layout.home().root()), me.as_raw());
+    }
+
+    #[test]
+    fn a_denied_permission_names_path_user_and_mode() {
+        let scene = Scene::new(Modes {
+            dir: 0o750,
+            group: None,
+        });
+        let root = scene.layout.home().root();
+        let error = explain(
+            "make",
+            scene.layout.root.as_fd(),
+            root,
+            Path::new("hecate-traderd"),
+            Errno::ACCESS,
+        );
+        let me = rustix::process::geteuid().as_raw();
+        let text = error.to_string();
+        for part in [
+            format!("{}/hecate-traderd", root.display()),
+            format!("uid {me}"),
+            "mode 0750".to_owned(),
+        ] {
+            assert!(text.contains(&part), "{part:?} is missing in {text:?}");
+        }
+    }
+}

@@ -155,3 +155,223 @@ fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {
         Err(errno) => Err(errno),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use super::super::{Home, Modes};
+    use super::*;
+    use crate::limits;
+
+    struct Scene {
+        dir: tempfile::TempDir,
+        layout: Layout,
+        name: PluginName,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let home = Home::new(dir.path().to_owned()).expect("absolute");
+            let layout = Layout::open(home, Modes::default()).expect("opened");
+            let name = PluginName::parse("hecate-traderd").expect("valid");
+            layout.ensure(&name, None).expect("made");
+            Self {
+                dir,
+                layout,
+                name,
+                now: Instant::now(),
+            }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.layout.home().namespace(&self.name).api_sock()
+        }
+
+        fn aside(&self) -> PathBuf {
+            self.path().with_file_name(ASIDE)
+        }
+
+        fn look(&self) -> Look {
+            self.layout.look_at_socket(&self.name)
+        }
+
+        /// A socket that nobody listens on any more.
+        fn leave_a_dead_one(&self) {
+            // One that never listened: a listening one would answer on in a child that another test is just starting.
+            drop(bind(&self.path()));
+        }
+
+        fn removal(&self) -> DeadSocket {
+            DeadSocket::new(&self.layout, &self.name).expect("opened")
+        }
+
+        /// The first step, which has to wait.
+        fn begin(&self) -> DeadSocket {
+            let mut removal = self.removal();
+            let due = self.now + limits::STALE_SOCKET_GAP;
+            assert_eq!(removal.advance(self.now).expect("no error"), Progress::WaitUntil(due));
+            removal
+        }
+
+        fn finish(&self, mut removal: DeadSocket) -> Verdict {
+            match removal.advance(self.now + limits::STALE_SOCKET_GAP).expect("no error") {
+                Progress::Done(verdict) => verdict,
+                Progress::WaitUntil(_) => panic!("it still waits"),
+            }
+        }
+
+        fn at_once(&self) -> Verdict {
+            match self.removal().advance(self.now).expect("no error") {
+                Progress::Done(verdict) => verdict,
+                Progress::WaitUntil(_) => panic!("it waits"),
+            }
+        }
+    }
+
+    fn bind(path: &Path) -> OwnedFd {
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path).expect("short")).expect("bound");
+        socket
+    }
+
+    #[test]
+    fn a_dead_socket_is_removed_after_a_second() {
+        let scene = Scene::new();
+        scene.leave_a_dead_one();
+        let removal = scene.begin();
+        assert!(scene.path().exists());
+        assert_eq!(scene.finish(removal), Verdict::Removed);
+        assert!(!scene.path().exists() && !scene.aside().exists());
+    }
+
+    #[test]
+    fn a_living_one_stays() {
+        let scene = Scene::new();
+        let _listener = UnixListener::bind(scene.path()).expect("bound");
+        assert_eq!(scene.at_once(), Verdict::Alive);
+        assert_eq!(scene.look(), Look::Alive);
+    }
+
+    #[test]
+    fn a_full_backlog_is_a_sign_of_life() {
+        let scene = Scene::new();
+        let listener = bind(&scene.path());
+        rustix::net::listen(&listener, 0).expect("listening");
+        let mut clients = Vec::new();
+        loop {
+            let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None);
+            let client = client.expect("a socket");
+            match rustix::net::connect(&client, &SocketAddrUnix::new(scene.path()).expect("short")) {
+                Ok(()) => clients.push(client),
+                Err(errno) => {
+                    assert_eq!(errno, Errno::AGAIN);
+                    break;
+                }
+            }
+            assert!(clients.len() < 10_000, "the backlog is never full");
+        }
+        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.at_once(), Verdict::Alive);
+    }
+
+    #[test]
+    fn one_between_bind_and_listen_stays_if_it_listens_in_time() {
+        let scene = Scene::new();
+        let listener = bind(&scene.path());
+        assert!(matches!(scene.look(), Look::Refuses(_)));
+        let removal = scene.begin();
+        rustix::net::listen(&listener, 1).expect("listening");
+        assert_eq!(scene.finish(removal), Verdict::Alive);
+        assert_eq!(scene.look(), Look::Alive);
+    }
+
+    #[test]
+    fn one_that_takes_the_place_of_a_dead_one_stays() {
+        let scene = Scene::new();
+        scene.leave_a_dead_one();
+        let mut removal = scene.begin();
+        std::fs::remove_file(scene.path()).expect("removed");
+        // Not yet listening: it refuses like the dead one, and only the inode tells them apart.
+        let _successor = bind(&scene.path());
+        let later = scene.now + limits::STALE_SOCKET_GAP;
+        let again = later + limits::STALE_SOCKET_GAP;
+        assert_eq!(removal.advance(later).expect("no error"), Progress::WaitUntil(again));
+        assert!(scene.path().exists());
+    }
+
+    #[test]
+    fn one_set_aside_by_mistake_is_put_back() {
+        let scene = Scene::new();
+        let listener = UnixListener::bind(scene.path()).expect("bound");
+        let mut removal = scene.removal();
+        assert_eq!(removal.set_aside(), Look::Alive);
+        assert!(!scene.path().exists());
+        put_back(&removal.dir).expect("put back");
+        assert_eq!(scene.look(), Look::Alive);
+        drop(listener);
+    }
+
+    #[test]
+    fn putting_back_replaces_nobody() {
+        let scene = Scene::new();
+        scene.leave_a_dead_one();
+        let mut removal = scene.removal();
+        assert!(matches!(removal.set_aside(), Look::Refuses(_)));
+        let _successor = UnixListener::bind(scene.path()).expect("bound");
+        put_back(&removal.dir).expect("nothing to put back");
+        assert_eq!(scene.look(), Look::Alive);
+        assert!(!scene.aside().exists());
+    }
+
+    #[test]
+    fn a_removal_that_was_cut_off_is_made_good() {
+        let scene = Scene::new();
+        let _listener = UnixListener::bind(scene.path()).expect("bound");
+        std::fs::rename(scene.path(), scene.aside()).expect("set aside");
+        assert_eq!(scene.at_once(), Verdict::Alive);
+        assert_eq!(scene.look(), Look::Alive);
+        assert!(!scene.aside().exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_touched() {
+        let scene = Scene::new();
+        assert_eq!((scene.look(), scene.at_once()), (Look::Absent, Verdict::Absent));
+
+        std::fs::write(scene.path(), "kept").expect("written");
+        assert_eq!((scene.look(), scene.at_once()), (Look::NotASocket, Verdict::NotASocket));
+        assert_eq!(std::fs::read_to_string(scene.path()).expect("there"), "kept");
+        std::fs::remove_file(scene.path()).expect("removed");
+
+        // Not even where it leads to a socket that lives.
+        let elsewhere = scene.dir.path().join("elsewhere.sock");
+        let _listener = UnixListener::bind(&elsewhere).expect("bound");
+        std::os::unix::fs::symlink(&elsewhere, scene.path()).expect("linked");
+        assert_eq!((scene.look(), scene.at_once()), (Look::NotASocket, Verdict::NotASocket));
+        assert!(scene.path().is_symlink());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_directory_is_not_followed() {
+        let scene = Scene::new();
+        let sockets = scene.layout.home().namespace(&scene.name).sockets();
+        let elsewhere = scene.dir.path().join("elsewhere");
+        std::fs::rename(&sockets, &elsewhere).expect("moved");
+        std::os::unix::fs::symlink(&elsewhere, &sockets).expect("linked");
+        let _listener = UnixListener::bind(scene.path()).expect("bound");
+        assert!(matches!(scene.look(), Look::Unclear(_)), "{:?}", scene.look());
+        let refused = DeadSocket::new(&scene.layout, &scene.name);
+        assert!(matches!(refused, Err(LayoutError::SymbolicLink(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_has_no_socket() {
+        let scene = Scene::new();
+        std::fs::remove_dir_all(scene.layout.home().namespace(&scene.name).base()).expect("removed");
+        assert_eq!(scene.look(), Look::Absent);
+    }
+}

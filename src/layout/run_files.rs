@@ -237,8 +237,12 @@ fn read_pid(dir: &OwnedFd) -> Option<i32> {
         return None;
     }
     let mut text = String::new();
-    let most = u64::try_from(limits::RUN_FILE).unwrap_or(u64::MAX);
+    // One byte more, so that what is too long is not taken for its beginning.
+    let most = u64::try_from(limits::RUN_FILE + 1).unwrap_or(u64::MAX);
     std::fs::File::from(fd).take(most).read_to_string(&mut text).ok()?;
+    if text.len() > limits::RUN_FILE {
+        return None;
+    }
     text.trim_end().parse().ok().filter(|pid| *pid > 0)
 }
 
@@ -246,5 +250,189 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     match fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Home, Modes};
+    use super::*;
+
+    struct Scene {
+        _dir: tempfile::TempDir,
+        layout: Layout,
+        name: PluginName,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let home = Home::new(dir.path().to_owned()).expect("absolute");
+            let layout = Layout::open(home, Modes::default()).expect("opened");
+            layout.ensure_own().expect("made");
+            let name = PluginName::parse("hecate-traderd").expect("valid");
+            layout.ensure(&name, None).expect("made");
+            Self {
+                _dir: dir,
+                layout,
+                name,
+            }
+        }
+
+        fn own(&self, file: &str) -> io::Result<String> {
+            std::fs::read_to_string(self.layout.home().own().run().join(file))
+        }
+
+        fn plugins(&self, file: &str) -> PathBuf {
+            self.layout.home().namespace(&self.name).run().join(file)
+        }
+
+        /// The files that a plugin with this pid would have written.
+        fn written_by(&self, pid: &str) {
+            std::fs::write(self.plugins(PID), pid).expect("written");
+            std::fs::write(self.plugins(STATE), "running").expect("written");
+        }
+
+        fn remove(&self, process: &Process) -> bool {
+            self.layout
+                .remove_dead_run_files(&self.name, process)
+                .expect("no error")
+        }
+    }
+
+    fn child() -> (std::process::Child, Process) {
+        let child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep runs");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        (child, Process::living(pid).expect("it lives"))
+    }
+
+    #[test]
+    fn the_second_daemon_is_told_who_is_first() {
+        let scene = Scene::new();
+        let lock = RunLock::take(&scene.layout).expect("free");
+        lock.write_pid().expect("written");
+        let refused = RunLock::take(&scene.layout).expect_err("held");
+        let me = std::process::id();
+        assert!(
+            matches!(refused, RunError::Held { pid: Some(pid), .. } if u32::try_from(pid) == Ok(me)),
+            "{refused:?}"
+        );
+        assert!(refused.to_string().contains(&format!("(process {me})")), "{refused}");
+        drop(lock);
+        RunLock::take(&scene.layout).expect("free again");
+    }
+
+    #[test]
+    fn the_files_are_as_the_ecosystem_has_them() {
+        let scene = Scene::new();
+        let lock = RunLock::take(&scene.layout).expect("free");
+        lock.write_pid().expect("written");
+        assert_eq!(scene.own(PID).expect("there"), std::process::id().to_string());
+        for (state, text) in [
+            (RunState::Starting, "starting"),
+            (RunState::Running, "running"),
+            (RunState::Stopping, "stopping"),
+        ] {
+            lock.write_state(state).expect("written");
+            assert_eq!(scene.own(STATE).expect("there"), text);
+        }
+        lock.remove_files().expect("removed");
+        lock.remove_files().expect("nothing to do");
+        let left = std::fs::read_dir(scene.layout.home().own().run())
+            .expect("a directory")
+            .count();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_run_file_is_replaced_and_not_followed() {
+        let scene = Scene::new();
+        let run = scene.layout.home().own().run();
+        std::fs::write(run.join("victim"), "kept").expect("written");
+        for name in [PID, ".daemon.pid.new"] {
+            std::os::unix::fs::symlink("victim", run.join(name)).expect("linked");
+        }
+        let lock = RunLock::take(&scene.layout).expect("free");
+        lock.write_pid().expect("written");
+        assert_eq!(scene.own("victim").expect("there"), "kept");
+        assert_eq!(scene.own(PID).expect("there"), std::process::id().to_string());
+    }
+
+    #[test]
+    fn files_of_a_living_process_stay_and_those_of_a_dead_one_go() {
+        let scene = Scene::new();
+        let (mut child, process) = child();
+        scene.written_by(&child.id().to_string());
+        assert!(!process.is_gone());
+        assert!(!scene.remove(&process));
+        assert!(scene.plugins(PID).exists() && scene.plugins(STATE).exists());
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert!(process.is_gone());
+        assert!(scene.remove(&process));
+        assert!(!scene.plugins(PID).exists() && !scene.plugins(STATE).exists());
+    }
+
+    #[test]
+    fn a_zombie_is_gone() {
+        let (mut child, process) = child();
+        child.kill().expect("killed");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !process.is_gone() {
+            assert!(std::time::Instant::now() < deadline, "killed, and never a zombie");
+            std::thread::yield_now();
+        }
+        assert_eq!(Process::living(process.pid()), None);
+        child.wait().expect("ended");
+    }
+
+    #[test]
+    fn the_same_pid_started_at_another_time_is_another_process() {
+        let (mut child, process) = child();
+        let earlier = Process {
+            started: process.started - 1,
+            ..process
+        };
+        assert!(earlier.is_gone() && !process.is_gone());
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+
+    #[test]
+    fn a_pid_that_another_wrote_proves_nothing() {
+        let scene = Scene::new();
+        let (mut child, process) = child();
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        for other in ["1", "", "17x", "-4", "0", "99999999999999999999"] {
+            scene.written_by(other);
+            assert!(!scene.remove(&process), "{other:?}");
+            assert!(scene.plugins(PID).exists() && scene.plugins(STATE).exists());
+        }
+    }
+
+    #[test]
+    fn a_huge_pid_file_is_not_believed() {
+        let scene = Scene::new();
+        let (mut child, process) = child();
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let padded = format!("{:0>width$}", child.id(), width = limits::RUN_FILE);
+        scene.written_by(&format!("{padded}0"));
+        // Cut at the bound it reads as the pid of the dead one.
+        assert!(!scene.remove(&process));
+        scene.written_by(&padded);
+        assert!(scene.remove(&process));
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_pid_file_keeps_nobody_waiting() {
+        let scene = Scene::new();
+        let run = scene.layout.own_run().expect("opened");
+        rustix::fs::mknodat(&run, PID, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("made");
+        assert_eq!(read_pid(&run), None);
     }
 }

@@ -110,10 +110,8 @@ impl Removal {
     pub(super) fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
         match (self.phase, input) {
             (Phase::New, Input::Tick) => self.look(None, out),
-            (Phase::Waiting { refused }, Input::Tick) => {
-                if self.next_deadline().is_some_and(|due| now >= due) {
-                    self.look(Some(refused), out);
-                }
+            (Phase::Waiting { refused }, Input::Tick) if now >= refused.1 + limits::STALE_SOCKET_GAP => {
+                self.look(Some(refused), out);
             }
             (Phase::Looking { refused }, Input::Looked(look)) => self.looked(now, refused, look, out),
             (Phase::Aside { inode }, Input::LookedAside(look)) => {
@@ -125,7 +123,7 @@ impl Removal {
                     self.end(look, out);
                 }
             }
-            // A tick while an answer is awaited, or after the end.
+            // A tick too early, while an answer is awaited, or after the end.
             _ => {}
         }
     }

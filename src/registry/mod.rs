@@ -1,18 +1,21 @@
 //! The registry: which plugins are installed on this host, and which of them live.
 //!
 //! One task owns all of it ([`start`]); everybody else has a [`Handle`] to ask by and a [`View`] to look at. What decides
-//! is [`state`], which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
+//! is `state`, which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
 
+mod chores;
+mod effect;
 mod handle;
-pub mod state;
+mod nodes;
+mod state;
 mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use effect::Config;
 pub use handle::{Handle, Refusal, Registered};
-pub use state::Config;
 pub use task::start;
 
 use crate::name::PluginName;

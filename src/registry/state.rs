@@ -8,118 +8,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
+use super::effect::{Config, Effect, Input, Now};
 use super::handle::Refusal;
+use super::nodes::Nodes;
 use super::{Event, EventKind, Field, Membership, Plugin, Registration, Status, View};
 use crate::layout::{Look, Process};
 use crate::limits;
 use crate::name::PluginName;
-
-/// One moment on both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For deadlines.
-    pub instant: Instant,
-    /// For people.
-    pub time: SystemTime,
-}
-
-/// The registry's settings: how long we wait for plugins.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    /// For the first sign of life after a registration.
-    pub grace: Duration,
-    /// For the nodes of stored plugins after a start.
-    pub judge: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            grace: limits::GRACE,
-            judge: limits::JUDGE,
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// A plugin registers; its directories exist.
-    Register {
-        /// The request.
-        registration: Registration,
-        /// The process that sent it, if it can be seen.
-        process: Option<Process>,
-        /// Comes back in the answer.
-        ticket: usize,
-    },
-    /// A plugin is to be removed.
-    Deregister {
-        /// Which.
-        name: PluginName,
-        /// Comes back in the answer.
-        ticket: usize,
-    },
-    /// News from the cluster.
-    Membership(Membership),
-    /// Answer to [`Effect::Look`].
-    Looked {
-        /// Whose socket.
-        name: PluginName,
-        /// What it showed.
-        look: Look,
-    },
-    /// The process that registered a plugin has ended.
-    Exited {
-        /// The plugin.
-        name: PluginName,
-        /// The process.
-        process: Process,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done. Only [`Effect::Store`] can fail; what comes with it is then not done either.
-#[derive(Debug)]
-pub enum Effect {
-    /// Store this event, with all of the same batch.
-    Store(Event),
-    /// Answer the command of that ticket.
-    Answer {
-        /// Its ticket.
-        ticket: usize,
-        /// The plugin after it (before it, for a deregistration).
-        result: Result<Arc<Plugin>, Refusal>,
-    },
-    /// Look at the plugin's socket, and say [`Input::Looked`] in any case.
-    Look(PluginName),
-    /// Make what is missing of its directories.
-    EnsureLayout(PluginName),
-    /// Remove what a dead plugin left: its socket, and the run files if they are those of `process`. If that is under
-    /// way already, let it.
-    CleanUp {
-        /// The plugin.
-        name: PluginName,
-        /// The process that registered it.
-        process: Option<Process>,
-    },
-    /// It lives: stop cleaning up.
-    CancelCleanUp(PluginName),
-    /// Tell when this process ends, instead of any before.
-    AwaitExit {
-        /// The plugin that it registered.
-        name: PluginName,
-        /// The process.
-        process: Process,
-    },
-    /// It is no longer registered: stop all that is under way for it.
-    Forget(PluginName),
-}
 
 /// The registry's whole knowledge.
 #[derive(Debug, Clone)]
@@ -127,10 +26,7 @@ pub struct State {
     config: Config,
     revision: u64,
     entries: BTreeMap<PluginName, Entry>,
-    /// The connected nodes, and whether each is on this host.
-    nodes: BTreeMap<String, bool>,
-    /// The nodes with a process in the plugin's pg group, registered or not.
-    announced: BTreeMap<PluginName, BTreeSet<String>>,
+    nodes: Nodes,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
@@ -210,8 +106,7 @@ impl State {
             config,
             revision,
             entries: entries.collect(),
-            nodes: BTreeMap::new(),
-            announced: BTreeMap::new(),
+            nodes: Nodes::default(),
             judging,
         }
     }
@@ -243,7 +138,7 @@ impl State {
             };
         };
         match (&registration.node, &plugin.node) {
-            (Field::Set(node), Some(holder)) if node != holder && self.nodes.contains_key(holder) => {
+            (Field::Set(node), Some(holder)) if node != holder && self.nodes.is_connected(holder) => {
                 Err(Refusal::NodeConflict {
                     name: plugin.name.clone(),
                     holder: holder.clone(),
@@ -282,7 +177,7 @@ impl State {
                 let result = self.deregister(now, name, out);
                 out.push(Effect::Answer { ticket, result });
             }
-            Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, node, on_this_host, out),
+            Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, &node, on_this_host, out),
             Input::Membership(Membership::NodeDown { node, reason }) => self.node_down(now, &node, &reason, out),
             Input::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
             Input::Membership(Membership::Withdrawn { plugin, node }) => self.withdraw(now, &plugin, &node, out),
@@ -326,10 +221,10 @@ impl State {
             plugin.node_given = registration.node != Field::Clear;
         }
         registration.node.apply(&mut plugin.node);
-        plugin.node = self.node_of(&plugin);
+        plugin.node = self.nodes.node_of(&plugin);
         set_status(&mut plugin, now, revision, Status::Running, "it registered".to_owned());
 
-        let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.contains_key(node));
+        let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.is_connected(node));
         let grace = (!governed).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
         let life = Life {
@@ -363,42 +258,26 @@ impl State {
 
     // ---- The cluster ------------------------------------------------------------------------
 
-    fn node_up(&mut self, now: Now, node: String, on_this_host: bool, out: &mut Vec<Effect>) {
-        if self.nodes.len() >= limits::REGISTRY_NODES && !self.nodes.contains_key(&node) {
-            tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
-            return;
-        }
-        self.nodes.insert(node.clone(), on_this_host);
-        let concerned = self.entries.values().filter(|entry| {
-            let found = on_this_host && !entry.plugin.node_given && self.rank(&entry.plugin.name, &node) > Rank::None;
-            found || entry.plugin.node.as_ref() == Some(&node)
-        });
-        let names: Vec<_> = concerned.map(|entry| entry.plugin.name.clone()).collect();
-        for name in names {
+    fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<Effect>) {
+        self.nodes.up(node, on_this_host);
+        let nodes = &self.nodes;
+        let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
+        for name in self.names_where(|entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(Effect::EnsureLayout(name));
         }
     }
 
     fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<Effect>) {
-        if self.nodes.remove(node).is_none() {
+        if !self.nodes.down(node) {
             return;
         }
-        self.announced.retain(|_, nodes| {
-            nodes.remove(node);
-            !nodes.is_empty()
-        });
-        let concerned = self
-            .entries
-            .values()
-            .filter(|entry| entry.plugin.node.as_deref() == Some(node));
-        let names: Vec<_> = concerned.map(|entry| entry.plugin.name.clone()).collect();
-        for name in names {
+        for name in self.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
             let left = format!("its node {node} left the cluster: {reason}");
-            if let Some(entry) = self.entries.get_mut(&name) {
-                entry.life.left = Some(left.clone());
+            if let Some(Entry { life, .. }) = self.entries.get_mut(&name) {
+                life.left = Some(left.clone());
                 // Soon, for the reason says whether its socket still answers.
-                entry.life.next_look = now.instant;
+                life.next_look = now.instant;
             }
             self.stop(now, &name, left, out);
             self.follow_node(now, &name, out);
@@ -407,33 +286,29 @@ impl State {
     }
 
     fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
-        let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
-        if pairs >= limits::ANNOUNCEMENTS {
-            tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
-            return;
+        if self.nodes.announce(&plugin, node) {
+            self.follow_node(now, &plugin, out);
+            out.push(Effect::EnsureLayout(plugin));
         }
-        self.announced.entry(plugin.clone()).or_default().insert(node);
-        self.follow_node(now, &plugin, out);
-        out.push(Effect::EnsureLayout(plugin));
     }
 
     fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<Effect>) {
-        if let Some(nodes) = self.announced.get_mut(plugin) {
-            nodes.remove(node);
-            if nodes.is_empty() {
-                self.announced.remove(plugin);
-            }
-        }
+        self.nodes.withdraw(plugin, node);
         self.follow_node(now, plugin, out);
+    }
+
+    fn names_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PluginName> {
+        let entries = self.entries.iter().filter(|(_, entry)| holds(entry));
+        entries.map(|(name, _)| name.clone()).collect()
     }
 
     /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
     fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get(name) else { return };
-        let Some(node) = self.node_of(&entry.plugin) else {
+        let Some(node) = self.nodes.node_of(&entry.plugin) else {
             return;
         };
-        if !self.nodes.contains_key(&node) {
+        if !self.nodes.is_connected(&node) {
             return;
         }
         if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
@@ -444,34 +319,6 @@ impl State {
         }
         let reason = format!("its node {node} is connected");
         self.change(now, name, Status::Running, Some(node), reason, out);
-    }
-
-    /// The node of a plugin: the one that was given, else the best one connected on this host, else the last.
-    fn node_of(&self, plugin: &Plugin) -> Option<String> {
-        if plugin.node_given {
-            return plugin.node.clone();
-        }
-        let here = self
-            .nodes
-            .iter()
-            .filter(|(_, on_this_host)| **on_this_host)
-            .map(|(node, _)| node);
-        let ranked = here.map(|node| (self.rank(&plugin.name, node), plugin.node.as_ref() == Some(node), node));
-        // Of two as good the present one stays.
-        match ranked.max() {
-            Some((rank, _, node)) if rank > Rank::None => Some(node.clone()),
-            _ => plugin.node.clone(),
-        }
-    }
-
-    fn rank(&self, name: &PluginName, node: &str) -> Rank {
-        if self.announced.get(name).is_some_and(|nodes| nodes.contains(node)) {
-            Rank::Announced
-        } else if node.split('@').next() == Some(name.node_short_name().as_str()) {
-            Rank::Named
-        } else {
-            Rank::None
-        }
     }
 
     // ---- Sockets ----------------------------------------------------------------------------
@@ -654,16 +501,6 @@ impl State {
             plugin,
         }));
     }
-}
-
-/// How a node on this host came to be a plugin's, the better the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    None,
-    /// By its short name.
-    Named,
-    /// By a process in the plugin's pg group.
-    Announced,
 }
 
 fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reason: String) {

@@ -13,16 +13,16 @@ use std::panic;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
+use super::chores::{blocking, clean_up, exit_of};
+use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
-use super::state::{Config, Effect, Input, Now, State};
+use super::state::State;
 use super::{Event, Plugin, Registrant, Registration, View};
-use crate::layout::{DeadSocket, Layout, Owner, Process, Progress, Verdict};
+use crate::layout::{Layout, Owner, Process};
 use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, Opened, Store};
@@ -427,77 +427,4 @@ async fn lend<T: Send + 'static>(mut store: Store, work: impl FnOnce(&mut Store)
         (store, result)
     })
     .await
-}
-
-/// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
-        Ok(value) => value,
-        Err(Ok(panicked)) => panic::resume_unwind(panicked),
-        // Only a runtime that ends cancels such work, and it ends us as well.
-        Err(Err(_cancelled)) => std::future::pending().await,
-    }
-}
-
-/// Removes what a dead plugin left. May be aborted at each of its pauses; none is between a change and its end.
-async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
-    if let Err(error) = remove_socket(&layout, &name).await {
-        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
-    }
-    let Some(process) = process else { return };
-    let plugin = name.clone();
-    let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
-    if let Err(error) = removed {
-        tracing::warn!(plugin = %name, %error, "its run files could not be removed");
-    }
-}
-
-/// Why a dead socket stays.
-#[derive(Debug, thiserror::Error)]
-enum RemovalError {
-    #[error(transparent)]
-    Layout(#[from] crate::layout::LayoutError),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), RemovalError> {
-    let (place, plugin) = (Arc::clone(layout), name.clone());
-    let mut socket = blocking(move || DeadSocket::new(&place, &plugin)).await?;
-    loop {
-        let progress;
-        (socket, progress) = blocking(move || {
-            let progress = socket.advance(Instant::now());
-            (socket, progress)
-        })
-        .await;
-        match progress? {
-            Progress::WaitUntil(due) => sleep_until(due.into()).await,
-            Progress::Done(Verdict::Removed) => {
-                tracing::info!(plugin = %name, "removed its dead socket");
-                return Ok(());
-            }
-            Progress::Done(verdict) => {
-                tracing::debug!(plugin = %name, ?verdict, "left its socket as it is");
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Waits until a process has ended. Where that cannot be seen it waits for ever: the end is a hint and no more.
-async fn exit_of(process: Process) {
-    let opened = Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
-    // Only now that it is open can the pid no longer pass to another.
-    if process.is_gone() {
-        return;
-    }
-    #[expect(
-        deprecated,
-        reason = "deprecated for types that may close early, which an OwnedFd cannot; its heir is unsafe"
-    )]
-    match opened.and_then(|pidfd| AsyncFd::new(pidfd).ok()) {
-        Some(pidfd) => drop(pidfd.readable().await),
-        None => std::future::pending().await,
-    }
 }

@@ -1,1 +1,342 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::*;
+use crate::registry::Status;
+
+/// A time with a fraction that SQLite must not lose.
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 123_456_789)
+}
+
+fn plugin(name: &str, revision: u64) -> Plugin {
+    Plugin {
+        name: PluginName::parse(name).expect("valid"),
+        version: Some("0.1.0".into()),
+        description: None,
+        node: Some("hecate_traderd@host".into()),
+        node_given: true,
+        status: Status::Stopped,
+        since: at(revision),
+        reason: "its socket is gone \u{2014} \u{e4}\u{f6}".into(),
+        registered_at: at(1),
+        incarnation: revision,
+    }
+}
+
+fn event(revision: u64, kind: EventKind, name: &str) -> Event {
+    Event {
+        revision,
+        at: at(revision),
+        kind,
+        plugin: Arc::new(plugin(name, revision)),
+    }
+}
+
+fn registered(revision: u64, name: &str) -> Event {
+    event(revision, EventKind::Registered, name)
+}
+
+fn open(dir: &Path) -> Opened {
+    Store::open(dir, at(0)).expect("opens")
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("temporary directory")
+}
+
+fn sql(dir: &Path, statements: &str) {
+    Connection::open(dir.join(FILE))
+        .expect("opens")
+        .execute_batch(statements)
+        .expect("runs");
+}
+
+#[test]
+fn all_of_a_plugin_comes_back() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    assert_eq!(
+        (opened.revision, opened.plugins.len(), opened.set_aside.clone()),
+        (0, 0, None)
+    );
+    let bare = Plugin {
+        version: None,
+        description: Some(String::new()),
+        node: None,
+        node_given: false,
+        status: Status::Running,
+        ..plugin("hecate-bared", 2)
+    };
+    let bare = Event {
+        revision: 2,
+        at: at(2),
+        kind: EventKind::StatusChanged,
+        plugin: Arc::new(bare),
+    };
+    let events = [registered(1, "hecate-traderd"), bare];
+    opened.store.commit(&events).expect("stored");
+    drop(opened);
+
+    let opened = open(dir.path());
+    assert_eq!(opened.revision, 2);
+    let expected = events
+        .iter()
+        .map(|event| (event.plugin.name.clone(), Arc::clone(&event.plugin)));
+    assert_eq!(opened.plugins, expected.collect());
+    assert_eq!(opened.store.events_after(0).expect("read"), Some(events.to_vec()));
+}
+
+#[test]
+fn a_deregistered_plugin_is_gone_and_its_events_are_not() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    let gone = event(2, EventKind::Deregistered, "hecate-traderd");
+    opened
+        .store
+        .commit(&[registered(1, "hecate-traderd"), gone])
+        .expect("stored");
+    drop(opened);
+    let opened = open(dir.path());
+    assert_eq!((opened.revision, opened.plugins.len()), (2, 0));
+    assert_eq!(
+        opened.store.events_after(0).expect("read").map(|events| events.len()),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_commit_is_there_after_a_kill() {
+    let (dir, crashed) = (dir(), self::dir());
+    let mut opened = open(dir.path());
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+    // What a kill leaves: the files as they are, with nothing closed or written back.
+    for file in [FILE, "plugins.db-wal"] {
+        std::fs::copy(dir.path().join(file), crashed.path().join(file)).expect("copied");
+    }
+    // Half of a commit that was under way.
+    let log = crashed.path().join("plugins.db-wal");
+    let mut torn = std::fs::read(&log).expect("there");
+    torn.extend_from_slice(&torn[32..1000].to_vec());
+    std::fs::write(&log, torn).expect("written");
+    let again = open(crashed.path());
+    assert_eq!((again.revision, again.plugins.len(), again.set_aside), (1, 1, None));
+}
+
+#[test]
+fn a_batch_is_stored_whole_or_not_at_all() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    opened.store.commit(&[registered(1, "hecate-oned")]).expect("stored");
+    // The third has a revision that is taken.
+    let batch = [
+        registered(2, "hecate-twod"),
+        registered(3, "hecate-threed"),
+        registered(1, "hecate-fourd"),
+    ];
+    opened.store.commit(&batch).expect_err("revision 1 is taken");
+    assert_eq!(
+        opened.store.events_after(0).expect("read").map(|events| events.len()),
+        Some(1)
+    );
+    opened.store.commit(&batch[..2]).expect("stored");
+    drop(opened);
+    assert_eq!(open(dir.path()).plugins.len(), 3);
+}
+
+#[test]
+fn the_files_are_for_us_alone_and_written_with_care() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+    for file in [FILE, "plugins.db-wal", "plugins.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(file))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let pragma = |name: &str| -> String {
+        let value = opened
+            .store
+            .connection
+            .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        format!("{:?}", value.expect("a value"))
+    };
+    assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+    assert_eq!(pragma("synchronous"), "Integer(2)");
+    assert_eq!(pragma("user_version"), "Integer(1)");
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let (dir, elsewhere) = (dir(), self::dir());
+    let link = dir.path().join(FILE);
+    let target = elsewhere.path().join("target");
+    std::os::unix::fs::symlink(&target, &link).expect("linked");
+    for exists in [false, true] {
+        let refused = Store::open(dir.path(), at(0)).expect_err("a link");
+        assert!(matches!(refused, OpenError::Sqlite { .. }), "{refused:?}");
+        assert_eq!(target.exists(), exists);
+        std::fs::write(&target, "").expect("written");
+    }
+    assert_eq!(std::fs::read(&target).expect("there"), b"");
+}
+
+#[test]
+fn damage_is_set_aside_and_told() {
+    let garbage = |dir: &Path| std::fs::write(dir.join(FILE), [0x5a; 8192]).expect("written");
+    let middle = |dir: &Path| {
+        let path = dir.join(FILE);
+        let mut bytes = std::fs::read(&path).expect("there");
+        let length = bytes.len();
+        bytes[4096..length].fill(0x5a);
+        std::fs::write(&path, bytes).expect("written");
+    };
+    let cut = |dir: &Path| {
+        let file = OpenOptions::new().write(true).open(dir.join(FILE)).expect("there");
+        file.set_len(5000).expect("cut");
+    };
+    let name = |dir: &Path| sql(dir, "UPDATE plugins SET name = '../../etc'");
+    let status = |dir: &Path| sql(dir, "UPDATE plugins SET status = 'perhaps'");
+    let number = |dir: &Path| sql(dir, "UPDATE plugins SET incarnation = -1");
+    let hurts: [(&str, &dyn Fn(&Path)); 6] = [
+        ("garbage", &garbage),
+        ("middle", &middle),
+        ("cut", &cut),
+        ("name", &name),
+        ("status", &status),
+        ("number", &number),
+    ];
+    for (hurt, damage) in hurts {
+        let dir = dir();
+        let mut opened = open(dir.path());
+        opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+        drop(opened);
+        damage(dir.path());
+        let hurt_bytes = std::fs::read(dir.path().join(FILE)).expect("there");
+
+        let opened = open(dir.path());
+        assert_eq!((opened.revision, opened.plugins.len()), (0, 0), "{hurt}");
+        let aside = opened
+            .set_aside
+            .unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
+        assert!(
+            aside
+                .to_str()
+                .is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")),
+            "{aside:?}"
+        );
+        assert_eq!(
+            std::fs::read(&aside).expect("there"),
+            hurt_bytes,
+            "{hurt}: it is kept byte for byte"
+        );
+        // And the fresh one is sound and stays.
+        let mut store = opened.store;
+        store.commit(&[registered(1, "hecate-newd")]).expect("stored");
+        drop(store);
+        assert_eq!(open(dir.path()).plugins.len(), 1, "{hurt}");
+    }
+}
+
+#[test]
+fn aside_names_run_out() {
+    let dir = dir();
+    for _ in 0..limits::SET_ASIDE {
+        std::fs::write(dir.path().join(FILE), "no database at all").expect("written");
+        assert!(open(dir.path()).set_aside.is_some());
+    }
+    std::fs::write(dir.path().join(FILE), "no database at all").expect("written");
+    let refused = Store::open(dir.path(), at(0)).expect_err("no name is left");
+    assert!(matches!(refused, OpenError::Io { .. }), "{refused:?}");
+    assert_eq!(
+        std::fs::read(dir.path().join(FILE)).expect("kept"),
+        b"no database at all"
+    );
+    // The next second has names of its own.
+    assert!(Store::open(dir.path(), at(1)).expect("opens").set_aside.is_some());
+}
+
+#[test]
+fn a_later_schema_is_refused_and_left_alone() {
+    let dir = dir();
+    drop(open(dir.path()));
+    sql(dir.path(), "PRAGMA user_version = 2");
+    let before = std::fs::read(dir.path().join(FILE)).expect("there");
+    let refused = Store::open(dir.path(), at(0)).expect_err("version 2");
+    assert!(matches!(refused, OpenError::Newer { found: 2, .. }), "{refused:?}");
+    assert!(
+        refused.to_string().contains("schema version 2, this release knows 1"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(dir.path().join(FILE)).expect("there"), before);
+}
+
+#[test]
+fn the_database_of_another_is_refused_and_left_alone() {
+    let dir = dir();
+    sql(dir.path(), "CREATE TABLE plugins (id INTEGER)");
+    let refused = Store::open(dir.path(), at(0)).expect_err("not ours");
+    assert!(matches!(refused, OpenError::Foreign(_)), "{refused:?}");
+    sql(dir.path(), "INSERT INTO plugins VALUES (1)");
+}
+
+#[test]
+fn a_database_in_use_is_refused() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    let other = Connection::open(dir.path().join(FILE)).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let start = std::time::Instant::now();
+    opened
+        .store
+        .commit(&[registered(1, "hecate-traderd")])
+        .expect_err("locked");
+    assert!(start.elapsed() < 5 * limits::STORE_BUSY);
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+}
+
+#[test]
+fn the_log_is_bounded() {
+    let dir = dir();
+    let mut store = open(dir.path()).store;
+    let last = limits::EVENTS_KEPT + 7;
+    let events: Vec<_> = (1..=last)
+        .map(|revision| registered(revision, "hecate-traderd"))
+        .collect();
+    store.commit(&events).expect("stored");
+    let count: i64 = store
+        .connection
+        .query_row("SELECT count(*) FROM events", (), |row| row.get(0))
+        .expect("a number");
+    assert_eq!(u64::try_from(count), Ok(limits::EVENTS_KEPT));
+    assert_eq!(store.events_after(6).expect("read"), None);
+    let page = store
+        .events_after(7)
+        .expect("read")
+        .expect("the log reaches back that far");
+    assert_eq!(page.first().map(|event| event.revision), Some(8));
+    drop(store);
+    assert_eq!(open(dir.path()).revision, last);
+}
+
+#[test]
+fn events_are_read_in_pages() {
+    let dir = dir();
+    let mut store = open(dir.path()).store;
+    assert_eq!(store.events_after(0).expect("read"), Some(vec![]));
+    assert_eq!(store.events_after(1).expect("read"), None);
+    let last = u64::try_from(limits::EVENTS_PAGE).expect("small") + 3;
+    let events: Vec<_> = (1..=last)
+        .map(|revision| registered(revision, "hecate-traderd"))
+        .collect();
+    store.commit(&events).expect("stored");
+    let after = |revision| store.events_after(revision).expect("read").map(|events| events.len());
+    assert_eq!(after(0), Some(limits::EVENTS_PAGE));
+    assert_eq!(after(last - 3), Some(3));
+    assert_eq!(after(last), Some(0));
+    assert_eq!(after(last + 1), None);
+    assert_eq!(after(u64::MAX), None);
+}

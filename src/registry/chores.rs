@@ -1,0 +1,88 @@
+//! What runs beside the registry's task: removing what a dead plugin left, and waiting for a process to end.
+//!
+//! Never touches the registry's state: what there is to tell goes back to the task.
+
+use std::panic;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::sleep_until;
+
+use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, Verdict};
+use crate::name::PluginName;
+
+/// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(value) => value,
+        Err(Ok(panicked)) => panic::resume_unwind(panicked),
+        // Only a runtime that ends cancels such work, and it ends us as well.
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
+}
+
+/// Removes what a dead plugin left. May be aborted at each of its pauses; none is between a change and its end.
+pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
+    if let Err(error) = remove_socket(&layout, &name).await {
+        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
+    }
+    let Some(process) = process else { return };
+    let plugin = name.clone();
+    let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
+    if let Err(error) = removed {
+        tracing::warn!(plugin = %name, %error, "its run files could not be removed");
+    }
+}
+
+/// Why a dead socket stays.
+#[derive(Debug, thiserror::Error)]
+enum RemovalError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), RemovalError> {
+    let (place, plugin) = (Arc::clone(layout), name.clone());
+    let mut socket = blocking(move || DeadSocket::new(&place, &plugin)).await?;
+    loop {
+        let progress;
+        (socket, progress) = blocking(move || {
+            let progress = socket.advance(Instant::now());
+            (socket, progress)
+        })
+        .await;
+        match progress? {
+            Progress::WaitUntil(due) => sleep_until(due.into()).await,
+            Progress::Done(Verdict::Removed) => {
+                tracing::info!(plugin = %name, "removed its dead socket");
+                return Ok(());
+            }
+            Progress::Done(verdict) => {
+                tracing::debug!(plugin = %name, ?verdict, "left its socket as it is");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits until a process has ended. Where that cannot be seen it waits for ever: the end is a hint and no more.
+pub(super) async fn exit_of(process: Process) {
+    let opened = Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    // Only now that it is open can the pid no longer pass to another.
+    if process.is_gone() {
+        return;
+    }
+    #[expect(
+        deprecated,
+        reason = "deprecated for types that may close early, which an OwnedFd cannot; its heir is unsafe"
+    )]
+    match opened.and_then(|pidfd| AsyncFd::new(pidfd).ok()) {
+        Some(pidfd) => drop(pidfd.readable().await),
+        None => std::future::pending().await,
+    }
+}

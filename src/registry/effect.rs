@@ -1,0 +1,113 @@
+//! What goes into the registry's state and what comes out of it. Pure data.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::handle::Refusal;
+use super::{Event, Membership, Plugin, Registration};
+use crate::layout::{Look, Process};
+use crate::limits;
+use crate::name::PluginName;
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For deadlines.
+    pub instant: Instant,
+    /// For people.
+    pub time: SystemTime,
+}
+
+/// The registry's settings: how long we wait for plugins.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// For the first sign of life after a registration.
+    pub grace: Duration,
+    /// For the nodes of stored plugins after a start.
+    pub judge: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grace: limits::GRACE,
+            judge: limits::JUDGE,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A plugin registers; its directories exist.
+    Register {
+        /// The request.
+        registration: Registration,
+        /// The process that sent it, if it can be seen.
+        process: Option<Process>,
+        /// Comes back in the answer.
+        ticket: usize,
+    },
+    /// A plugin is to be removed.
+    Deregister {
+        /// Which.
+        name: PluginName,
+        /// Comes back in the answer.
+        ticket: usize,
+    },
+    /// News from the cluster.
+    Membership(Membership),
+    /// Answer to [`Effect::Look`].
+    Looked {
+        /// Whose socket.
+        name: PluginName,
+        /// What it showed.
+        look: Look,
+    },
+    /// The process that registered a plugin has ended.
+    Exited {
+        /// The plugin.
+        name: PluginName,
+        /// The process.
+        process: Process,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done. Only [`Effect::Store`] can fail; what comes with it is then not done either.
+#[derive(Debug)]
+pub enum Effect {
+    /// Store this event, with all of the same batch.
+    Store(Event),
+    /// Answer the command of that ticket.
+    Answer {
+        /// Its ticket.
+        ticket: usize,
+        /// The plugin after it (before it, for a deregistration).
+        result: Result<Arc<Plugin>, Refusal>,
+    },
+    /// Look at the plugin's socket, and say [`Input::Looked`] in any case.
+    Look(PluginName),
+    /// Make what is missing of its directories.
+    EnsureLayout(PluginName),
+    /// Remove what a dead plugin left: its socket, and the run files if they are those of `process`. If that is under
+    /// way already, let it.
+    CleanUp {
+        /// The plugin.
+        name: PluginName,
+        /// The process that registered it.
+        process: Option<Process>,
+    },
+    /// It lives: stop cleaning up.
+    CancelCleanUp(PluginName),
+    /// Tell when this process ends, instead of any before.
+    AwaitExit {
+        /// The plugin that it registered.
+        name: PluginName,
+        /// The process.
+        process: Process,
+    },
+    /// It is no longer registered: stop all that is under way for it.
+    Forget(PluginName),
+}

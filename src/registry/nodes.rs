@@ -1,0 +1,96 @@
+//! Which node is a plugin's: the connected nodes, who announced what, and the choice among them. Pure.
+//!
+//! Follows the contract's "Status": the node of the registration, else among the nodes on this host one with a process in
+//! the plugin's pg group, else one whose short name is the plugin's. Never decides what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Plugin;
+use crate::limits;
+use crate::name::PluginName;
+
+/// What the cluster shows of nodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nodes {
+    /// The connected ones, and whether each is on this host.
+    connected: BTreeMap<String, bool>,
+    /// Those with a process in the plugin's pg group, whether it is registered or not.
+    announced: BTreeMap<PluginName, BTreeSet<String>>,
+}
+
+/// How a node on this host came to be a plugin's, the better the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// By its short name.
+    Named,
+    /// By a process in the plugin's pg group.
+    Announced,
+}
+
+impl Nodes {
+    pub(super) fn up(&mut self, node: &str, on_this_host: bool) {
+        if self.connected.len() >= limits::REGISTRY_NODES && !self.is_connected(node) {
+            tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
+            return;
+        }
+        self.connected.insert(node.to_owned(), on_this_host);
+    }
+
+    /// Tells whether it was connected. What it had announced went with it.
+    pub(super) fn down(&mut self, node: &str) -> bool {
+        self.announced.retain(|_, nodes| {
+            nodes.remove(node);
+            !nodes.is_empty()
+        });
+        self.connected.remove(node).is_some()
+    }
+
+    /// Tells whether there was room for it.
+    pub(super) fn announce(&mut self, plugin: &PluginName, node: String) -> bool {
+        let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
+        if pairs >= limits::ANNOUNCEMENTS {
+            tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
+            return false;
+        }
+        self.announced.entry(plugin.clone()).or_default().insert(node);
+        true
+    }
+
+    pub(super) fn withdraw(&mut self, plugin: &PluginName, node: &str) {
+        if let Some(nodes) = self.announced.get_mut(plugin) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.announced.remove(plugin);
+            }
+        }
+    }
+
+    pub(super) fn is_connected(&self, node: &str) -> bool {
+        self.connected.contains_key(node)
+    }
+
+    /// The node of a plugin: the one that was given, else the best one connected on this host, else the last one.
+    pub(super) fn node_of(&self, plugin: &Plugin) -> Option<String> {
+        if plugin.node_given {
+            return plugin.node.clone();
+        }
+        let announced = self.announced.get(&plugin.name);
+        let short_name = plugin.name.node_short_name();
+        let rank = |node: &String| {
+            if announced.is_some_and(|nodes| nodes.contains(node)) {
+                Some(Rank::Announced)
+            } else {
+                (node.split('@').next() == Some(&short_name)).then_some(Rank::Named)
+            }
+        };
+        let here = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
+        let ranked = here.filter_map(|(node, _)| {
+            // Of two as good the present one stays.
+            Some((rank(node)?, plugin.node.as_ref() == Some(node), node))
+        });
+        ranked
+            .max()
+            .map(|(_, _, node)| node.clone())
+            .or_else(|| plugin.node.clone())
+    }
+}
