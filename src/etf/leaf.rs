@@ -35,6 +35,20 @@ pub(super) type PortParts<'a> = (Cow<'a, str>, u64, u32);
 pub(super) type ReferenceParts<'a> = (Cow<'a, str>, u32, ReferenceIds);
 
 impl<'a> Reader<'a> {
+    /// Reads a term without terms inside, of any kind. Those with terms inside are refused: the walk enters them.
+    pub(super) fn leaf(&mut self) -> Result<Leaf<'a>, DecodeError> {
+        match self.peek()? {
+            Kind::Atom => self.atom_text().map(Leaf::Atom),
+            Kind::Integer => self.number(),
+            Kind::Float => self.float().map(Leaf::Float),
+            Kind::Pid => self.pid_parts().map(Leaf::Pid),
+            Kind::Port => self.port_parts().map(Leaf::Port),
+            Kind::Reference => self.reference_parts().map(Leaf::Reference),
+            Kind::Binary | Kind::BitString => self.bits(),
+            Kind::ExternalFun | Kind::Fun | Kind::Tuple | Kind::List | Kind::Map => self.external_fun(),
+        }
+    }
+
     /// The text of an atom. It is copied only if it is in Latin-1 and not in ASCII.
     pub(super) fn atom_text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
         let tag = self.tag()?;

@@ -98,7 +98,7 @@ pub struct Reference {
 #[derive(Debug, Clone, Copy)]
 pub struct ReferenceIds {
     words: [u32; limits::REFERENCE_WORDS],
-    len: usize,
+    len: u8,
 }
 
 impl ReferenceIds {
@@ -107,7 +107,8 @@ impl ReferenceIds {
     pub fn new(ids: &[u32]) -> Option<Self> {
         let mut words = [0; limits::REFERENCE_WORDS];
         words.get_mut(..ids.len())?.copy_from_slice(ids);
-        (!ids.is_empty()).then_some(Self { words, len: ids.len() })
+        let len = u8::try_from(ids.len()).ok().filter(|&len| len > 0)?;
+        Some(Self { words, len })
     }
 
     /// The words without the zeros at the end.
@@ -131,7 +132,7 @@ impl Deref for ReferenceIds {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        self.words.get(..self.len).unwrap_or_default()
+        self.words.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
 

@@ -139,23 +139,21 @@ impl Product for Term {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// Walks over the next term, which lies inside `depth` others.
     pub(super) fn walk<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
-        let leaf = match self.peek()? {
-            Kind::Tuple => return self.walk_tuple(depth),
-            Kind::List => return self.walk_list(depth),
-            Kind::Map => return self.walk_map(depth),
-            Kind::Fun => return self.walk_fun(depth),
-            Kind::Atom => Leaf::Atom(self.atom_text()?),
-            Kind::Integer => self.number()?,
-            Kind::Float => Leaf::Float(self.float()?),
-            Kind::Pid => Leaf::Pid(self.pid_parts()?),
-            Kind::Port => Leaf::Port(self.port_parts()?),
-            Kind::Reference => Leaf::Reference(self.reference_parts()?),
-            Kind::Binary | Kind::BitString => self.bits()?,
-            Kind::ExternalFun => self.external_fun()?,
-        };
+        match self.peek()? {
+            Kind::Tuple => self.walk_tuple(depth),
+            Kind::List => self.walk_list(depth),
+            Kind::Map => self.walk_map(depth),
+            Kind::Fun => self.walk_fun(depth),
+            _ => self.walk_leaf(),
+        }
+    }
+
+    /// A function of its own because the stack that it takes isn't taken at every level.
+    fn walk_leaf<P: Product>(&mut self) -> Result<P, DecodeError> {
+        let leaf = self.leaf()?;
         P::leaf(self, leaf)
     }
 
@@ -206,12 +204,23 @@ impl Reader<'_> {
     }
 
     fn walk_fun<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        let (head, free, end) = self.fun_head()?;
+        let free = self.elements(free, depth)?;
+        if self.at != end {
+            return Err(DecodeError::FunSize);
+        }
+        Ok(P::fun(self, head, free))
+    }
+
+    /// Reads a fun up to its free variables. Returns also their number, and where the last of them must end.
+    fn fun_head(&mut self) -> Result<(FunHead<'a>, u32, usize), DecodeError> {
         match self.tag()? {
             tag::NEW_FUN => {}
             other => return Err(unexpected(Kind::Fun, other)),
         }
-        let start = self.at;
-        let size = self.length()?;
+        // "Size is the total number of bytes, including field Size."
+        let end = self.at;
+        let end = end.checked_add(self.length()?).ok_or(DecodeError::FunSize)?;
         let (arity, uniq, index, free) = (self.u8()?, self.array()?, self.u32()?, self.u32()?);
         let head = FunHead {
             arity,
@@ -222,12 +231,7 @@ impl Reader<'_> {
             old_uniq: self.integer()?,
             creator: self.pid_parts()?,
         };
-        let free = self.elements(free, depth)?;
-        // "Size is the total number of bytes, including field Size."
-        if self.at - start != size {
-            return Err(DecodeError::FunSize);
-        }
-        Ok(P::fun(self, head, free))
+        Ok((head, free, end))
     }
 
     /// The elements of a term that lies inside `depth` others.
