@@ -195,23 +195,23 @@ pub const STORE_BUSY: Duration = Duration::from_secs(2);
 
 // ---- HTTP -----------------------------------------------------------------------------------
 
-/// Largest request body in bytes. Crossed by `tests/api_contract.rs`, `a_body_over_the_limit_is_refused_and_the_client_sees_it`.
+/// Largest request body in bytes. Crossed by `tests/api_bounds.rs`, `a_body_over_the_limit_is_refused_and_the_client_sees_it`.
 pub const HTTP_BODY: usize = 64 * 1024;
 
-/// Time for a whole request body. Crossed by `tests/api_contract.rs`, `a_slow_body_ends_with_408`.
+/// Time for a whole request body. Crossed by `tests/api_bounds.rs`, `a_slow_body_ends_with_408`.
 pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Time for a whole request head, and how long a connection may idle between two. Crossed by
-/// `tests/api_contract.rs`, `a_slow_head_and_an_idle_connection_are_closed`.
+/// `tests/api_bounds.rs`, `a_slow_head_and_an_idle_connection_are_closed`.
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// Most header fields of a request. Crossed by `tests/api_contract.rs`, `heads_are_bounded`.
+/// Most header fields of a request. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEADERS: usize = 64;
 
-/// Largest request head in bytes. Crossed by `tests/api_contract.rs`, `heads_are_bounded`.
+/// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
-/// Most connections at a time; more wait in the kernel. Crossed by `tests/api_contract.rs`, `connections_are_bounded`.
+/// Most connections at a time; more wait in the kernel. Crossed by `tests/api_bounds.rs`, `connections_are_bounded`.
 pub const HTTP_CONNECTIONS: usize = 256;
 
 /// Most connections at a time of users who are refused. Crossed by
@@ -222,16 +222,16 @@ pub const HTTP_STRANGERS: usize = 16;
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
 /// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
-/// `tests/api_contract.rs`, `an_endless_body_is_not_read_for_ever`.
+/// `tests/api_bounds.rs`, `an_endless_body_is_not_read_for_ever`.
 pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 
-/// How long a call waits for the daemon to be up. Crossed by `tests/api_contract.rs`, `calls_wait_while_we_start`.
+/// How long a call waits for the daemon to be up. Crossed by `tests/api_bounds.rs`, `a_call_waits_only_so_long`.
 pub const HTTP_READY: Duration = Duration::from_secs(5);
 
-/// Time for a whole call, longer than those within it. Crossed by `tests/api_contract.rs`, `a_call_ends`.
+/// Time for a whole call, longer than those within it. Crossed by `tests/api_bounds.rs`, `a_call_ends`.
 pub const HTTP_CALL: Duration = Duration::from_secs(30);
 
-/// How long requests may take to end once we stop. Crossed by `tests/api_contract.rs`, `stopping_drains`.
+/// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `stopping_does_not_wait_for_ever`.
 pub const HTTP_DRAIN: Duration = Duration::from_millis(500);
 
 /// Longest pause after a failed accept, which is what bounds the log of it too.

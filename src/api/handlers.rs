@@ -253,3 +253,23 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_ready_only_once_the_plugins_are_judged() {
+        let code = |phase, judged| {
+            let status = DaemonStatus {
+                phase,
+                ..DaemonStatus::default()
+            };
+            unready(&status, judged).map(|problem| problem.code)
+        };
+        assert_eq!(code(Phase::Starting, true), Some("starting"));
+        assert_eq!(code(Phase::Running, false), Some("starting"));
+        assert_eq!(code(Phase::Running, true), None);
+        assert_eq!(code(Phase::Stopping, true), Some("stopping"));
+    }
+}

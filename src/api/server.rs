@@ -153,6 +153,11 @@ async fn connection(server: Arc<Server>, stream: UnixStream) {
             return;
         }
     };
+    converse(server, caller, stream).await;
+}
+
+/// Answers a caller's requests until one of us closes.
+async fn converse(server: Arc<Server>, caller: Caller, stream: UnixStream) {
     // Few of those who are refused at a time, so that they cannot take the place of those who are not.
     let _stranger = match caller.allowed {
         true => None,
@@ -260,6 +265,12 @@ pub(super) async fn read_body(limits: &Limits, body: &mut Incoming) -> Result<By
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::DaemonStatus;
+    use crate::layout::{Home, Layout, Modes};
+    use crate::registry;
+    use crate::store::Store;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
 
     #[test]
     fn who_may_call() {
@@ -268,5 +279,64 @@ mod tests {
         assert!(may_call(1001, 1000, &[1001]), "who was named");
         assert!(!may_call(1001, 1000, &[1002]));
         assert!(!may_call(1001, 0, &[]), "being root ourselves opens nothing");
+    }
+
+    fn server() -> (tempfile::TempDir, Arc<Server>) {
+        let directory = tempfile::tempdir().expect("directory");
+        let home = Home::new(directory.path().to_owned()).expect("absolute");
+        let layout = Layout::open(home.clone(), Modes::default()).expect("made");
+        let sqlite = layout.ensure_own().expect("made").sqlite();
+        let opened = Store::open(&sqlite, std::time::SystemTime::now()).expect("opened");
+        let (registry, _task) = registry::start(registry::Config::default(), Arc::new(layout), opened);
+        let context = Context {
+            registry,
+            home,
+            status: watch::channel(DaemonStatus::default()).1,
+            cluster: watch::channel(Arc::default()).1,
+            allowed_uids: Vec::new(),
+            started: std::time::Instant::now(),
+        };
+        let server = Server {
+            strangers: Arc::new(Semaphore::new(1)),
+            context,
+            limits: Limits::default(),
+            stop: CancellationToken::new(),
+        };
+        (directory, Arc::new(server))
+    }
+
+    #[tokio::test]
+    async fn strangers_are_refused_and_few() {
+        let (_directory, server) = server();
+        let stranger = Caller {
+            registrant: Registrant {
+                uid: 4242,
+                gid: 4242,
+                pid: None,
+            },
+            allowed: false,
+        };
+        let call = async |server: &Arc<Server>| {
+            let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+            let conversation = tokio::spawn(converse(Arc::clone(server), stranger, theirs));
+            let mut answer = String::new();
+            let _ = ours
+                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .await;
+            let _ = ours.read_to_string(&mut answer).await;
+            conversation.await.expect("no panic");
+            answer
+        };
+        let answer = call(&server).await;
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+        assert!(
+            answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"),
+            "{answer}"
+        );
+
+        let held = server.strangers.acquire().await.expect("open");
+        assert_eq!(call(&server).await, "", "one at a time here, and that one is held");
+        drop(held);
+        assert!(call(&server).await.starts_with("HTTP/1.1 403"));
     }
 }

@@ -67,3 +67,40 @@ impl DaemonStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_for_each_state() {
+        let problem = |severity| Problem {
+            code: "x",
+            detail: String::new(),
+            severity,
+        };
+        let word = |phase, judged, problems: &[Severity]| {
+            let problems = problems.iter().copied().map(problem).collect();
+            let status = DaemonStatus {
+                phase,
+                node_name: None,
+                problems,
+            };
+            (status.health(judged), status.blocker().is_some())
+        };
+        assert_eq!(word(Phase::Starting, true, &[]), ("starting", false));
+        assert_eq!(
+            word(Phase::Running, false, &[]),
+            ("starting", false),
+            "no plugin is judged yet"
+        );
+        assert_eq!(word(Phase::Running, true, &[]), ("healthy", false));
+        assert_eq!(word(Phase::Running, true, &[Severity::Notice]), ("healthy", false));
+        assert_eq!(
+            word(Phase::Running, true, &[Severity::Notice, Severity::Unhealthy]),
+            ("unhealthy", false)
+        );
+        assert_eq!(word(Phase::Running, true, &[Severity::NotReady]), ("unhealthy", true));
+        assert_eq!(word(Phase::Stopping, true, &[]), ("unhealthy", false));
+    }
+}

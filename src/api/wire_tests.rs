@@ -1,1 +1,222 @@
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::*;
+use crate::layout::Home;
+
+fn refusal(body: &str) -> (u16, &'static str) {
+    let problem = registration(body.as_bytes()).expect_err(body);
+    (problem.status.as_u16(), problem.code)
+}
+
+fn name(text: &str) -> PluginName {
+    PluginName::parse(text).expect("valid")
+}
+
+fn namespace() -> Namespace {
+    let home = Home::new(PathBuf::from("/home/user/.hecate")).expect("absolute");
+    home.namespace(&name("hecate-traderd"))
+}
+
+fn plugin() -> registry::Plugin {
+    registry::Plugin {
+        name: name("hecate-traderd"),
+        version: Some("0.1.0".to_owned()),
+        description: None,
+        node: Some("hecate_traderd@beam00".to_owned()),
+        node_given: true,
+        status: Status::Running,
+        since: UNIX_EPOCH + Duration::from_millis(1_500),
+        reason: "it registered".to_owned(),
+        registered_at: UNIX_EPOCH,
+        incarnation: 1,
+    }
+}
+
+// ---- The registration -----------------------------------------------------------------------
+
+#[test]
+fn the_convention_s_own_request() {
+    let body = br#"{
+      "name": "hecate-traderd",
+      "version": "0.1.0",
+      "description": "Trading daemon for Hecate"
+    }"#;
+    let expected = Registration {
+        name: name("hecate-traderd"),
+        version: Field::Set("0.1.0".to_owned()),
+        description: Field::Set("Trading daemon for Hecate".to_owned()),
+        node: Field::Absent,
+    };
+    assert_eq!(registration(body), Ok(expected));
+}
+
+#[test]
+fn absent_null_and_set_are_three_things() {
+    let body = br#"{"name": "hecate-traderd", "version": null, "node": "a@b"}"#;
+    let registration = registration(body).expect("valid");
+    assert_eq!(registration.version, Field::Clear);
+    assert_eq!(registration.description, Field::Absent);
+    assert_eq!(registration.node, Field::Set("a@b".to_owned()));
+}
+
+#[test]
+fn unknown_keys_are_ignored_whatever_they_hold() {
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for more in [
+        r#""icon": {"a": [1]}"#,
+        r#""icon": 1, "icon": 2"#,
+        &format!("\"icon\": {deep}"),
+    ] {
+        let body = format!(r#"{{"name": "hecate-traderd", {more}}}"#);
+        assert!(
+            registration(body.as_bytes()).is_ok(),
+            "{}",
+            body.get(..60).unwrap_or(&body)
+        );
+    }
+}
+
+#[test]
+fn what_is_no_object_is_a_bad_request() {
+    for body in [
+        "",
+        " ",
+        "{",
+        "{\"name\": }",
+        "name=hecate-traderd",
+        "{} {}",
+        "{\"name\": \"\\ud800\"}",
+        "\u{feff}{}",
+    ] {
+        assert_eq!(refusal(body), (400, "not_json"), "{body:?}");
+    }
+    for body in [
+        "[]",
+        "null",
+        "1",
+        "\"hecate-traderd\"",
+        "[\"hecate-traderd\", null, null, null]",
+    ] {
+        assert_eq!(refusal(body), (400, "not_an_object"), "{body:?}");
+    }
+    assert_eq!(
+        registration(b"{\"name\": \"hecate-\xff-d\"}").map_err(|problem| problem.code),
+        Err("not_json")
+    );
+    let twice = r#"{"name": "hecate-traderd", "name": "hecate-marthad"}"#;
+    assert_eq!(refusal(twice), (400, "key_twice"));
+    let deep = format!("{{\"version\": {}", "[".repeat(20_000));
+    assert_eq!(refusal(&deep).0, 400, "and no stack is used up by it");
+}
+
+#[test]
+fn a_wrong_field_is_told_by_its_code() {
+    let long = |key: &str, length: usize| format!(r#"{{"name": "hecate-traderd", "{key}": "{}"}}"#, "x".repeat(length));
+    let table = [
+        ("{}".to_owned(), "name_missing"),
+        (r#"{"name": null}"#.to_owned(), "field_type"),
+        (r#"{"name": 1}"#.to_owned(), "field_type"),
+        (r#"{"name": "hecate-traderw"}"#.to_owned(), "name_is_frontend"),
+        (r#"{"name": "hecate-daemon"}"#.to_owned(), "name_reserved"),
+        (r#"{"name": "../x-d"}"#.to_owned(), "name_bad_character"),
+        (r#"{"name": "hecate-traderd", "version": 1}"#.to_owned(), "field_type"),
+        (
+            r#"{"name": "hecate-traderd", "description": ["x"]}"#.to_owned(),
+            "field_type",
+        ),
+        (r#"{"name": "hecate-traderd", "node": {}}"#.to_owned(), "field_type"),
+        (r#"{"name": "hecate-traderd", "node": ""}"#.to_owned(), "node_malformed"),
+        (
+            r#"{"name": "hecate-traderd", "node": "hecate_traderd"}"#.to_owned(),
+            "node_malformed",
+        ),
+        (
+            r#"{"name": "hecate-traderd", "version": "1\u0000"}"#.to_owned(),
+            "field_bad_character",
+        ),
+        (
+            r#"{"name": "hecate-traderd", "version": "1\n2"}"#.to_owned(),
+            "field_bad_character",
+        ),
+        (
+            r#"{"name": "hecate-traderd", "description": "\u001b[2J"}"#.to_owned(),
+            "field_bad_character",
+        ),
+        (long("version", limits::PLUGIN_VERSION + 1), "field_too_long"),
+        (long("description", limits::PLUGIN_DESCRIPTION + 1), "field_too_long"),
+        (long("node", limits::NODE_NAME + 1), "field_too_long"),
+    ];
+    for (body, code) in table {
+        assert_eq!(refusal(&body), (422, code), "{}", body.get(..60).unwrap_or(&body));
+    }
+    for (key, length) in [
+        ("version", limits::PLUGIN_VERSION),
+        ("description", limits::PLUGIN_DESCRIPTION),
+    ] {
+        assert!(
+            registration(long(key, length).as_bytes()).is_ok(),
+            "{key} as long as allowed"
+        );
+    }
+    let lines = r#"{"name": "hecate-traderd", "description": "two\n\tlines"}"#;
+    assert!(registration(lines.as_bytes()).is_ok());
+}
+
+// ---- Answers --------------------------------------------------------------------------------
+
+#[test]
+fn a_registration_is_answered_with_exactly_the_convention_s_body() {
+    let answer = encode(&Registered::new(&name("hecate-traderd"), &namespace()));
+    let expected = concat!(
+        r#"{"name":"hecate-traderd","base_dir":"/home/user/.hecate/hecate-traderd","paths":{"#,
+        r#""sqlite":"/home/user/.hecate/hecate-traderd/sqlite","#,
+        r#""reckon_db":"/home/user/.hecate/hecate-traderd/reckon-db","#,
+        r#""sockets":"/home/user/.hecate/hecate-traderd/sockets","#,
+        r#""run":"/home/user/.hecate/hecate-traderd/run","#,
+        r#""connectors":"/home/user/.hecate/hecate-traderd/connectors"}}"#
+    );
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn an_entry_begins_with_the_convention_s_four_keys() {
+    let entry = encode(&PluginEntry::new(&plugin(), &namespace()));
+    let expected = concat!(
+        r#"{"name":"hecate-traderd","version":"0.1.0","#,
+        r#""socket":"/home/user/.hecate/hecate-traderd/sockets/api.sock","status":"running","#,
+        r#""description":null,"node":"hecate_traderd@beam00","since":"1970-01-01T00:00:01.500Z","reason":"it registered"}"#
+    );
+    assert_eq!(entry, expected);
+}
+
+#[test]
+fn what_we_write_our_commands_read() {
+    let detail = PluginDetail::new(&plugin(), &namespace());
+    assert_eq!(
+        serde_json::from_slice::<PluginDetail>(&encode(&detail)).expect("read"),
+        detail
+    );
+    assert_eq!(encode(&Done { ok: true }), r#"{"ok":true}"#);
+}
+
+#[test]
+fn the_cluster_in_words() {
+    let view = ClusterView {
+        node: Some("hecate@beam00".to_owned()),
+        epmd: EpmdState::Unavailable {
+            reason: "refused".to_owned(),
+        },
+        peers: vec![PeerView {
+            name: "x@y".to_owned(),
+            state: PeerState::Connected,
+            since: UNIX_EPOCH,
+            reason: "it called".to_owned(),
+        }],
+    };
+    let expected = concat!(
+        r#"{"node":"hecate@beam00","epmd":{"state":"unavailable","reason":"refused"},"peers":[{"#,
+        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called"}]}"#
+    );
+    assert_eq!(encode(&Cluster::new(&view)), expected);
+}

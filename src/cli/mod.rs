@@ -1,6 +1,6 @@
 //! The command line: what may be asked for, and the commands that are clients of a running daemon, one a file.
 //!
-//! No command here opens the registry or the cluster: each asks the socket, over the one [`client`]. Serving itself is
+//! No command here opens the registry or the cluster: each asks the socket, over the one `client`. Serving itself is
 //! `daemon`'s.
 
 use std::io::Write;
@@ -146,14 +146,14 @@ impl ClientCommand {
     async fn run(self) -> Exit {
         let probing = matches!(self, Self::Healthcheck(_));
         let (call, common) = self.call();
-        let locations = match config::locate(&common.place.0, &Environment::of_process()) {
-            Ok(locations) => locations,
+        let socket = match config::socket_path(&common.place.0, &Environment::of_process()) {
+            Ok(socket) => socket,
             Err(error) => {
                 complain(&error.to_string());
                 return Exit::Usage;
             }
         };
-        match client::send(&locations.socket, &call, limits::CLIENT_TIME).await {
+        match client::send(&socket, &call, limits::CLIENT_TIME).await {
             Ok(answer) => report(&call, &answer, common.json),
             Err(error) => {
                 complain(&error.to_string());

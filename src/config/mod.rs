@@ -12,17 +12,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod cookie;
+mod error;
 pub mod settings;
 mod sys_config;
 mod value;
 
 pub use cookie::CookieFileError;
+pub use error::Error;
 pub use settings::{Environment, Flags};
 pub use sys_config::SyntaxError;
 pub use value::Source;
 
-use crate::cookie::{Cookie, CookieTextError};
-use crate::layout::{Home, HomeError};
+use crate::cookie::Cookie;
+use crate::layout::Home;
 use crate::limits;
 use crate::name::NodeName;
 use settings::{Places, SETTINGS, Setting};
@@ -95,89 +97,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A value is not one of those allowed.
-    #[error("{source_of_value}: {value} is refused; allowed is {allowed}")]
-    Invalid {
-        /// Where it stands.
-        source_of_value: Source,
-        /// The value.
-        value: String,
-        /// What would be right.
-        allowed: String,
-    },
-    /// What was given cannot be home.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The cookie, which must not be shown, is not one.
-    #[error("{source_of_value}: {error}")]
-    Cookie {
-        /// Where it stands.
-        source_of_value: Source,
-        /// What is wrong with it.
-        error: CookieTextError,
-    },
-    /// The cookie is a number or a list.
-    #[error("{0}: the cookie must be a string or an atom")]
-    CookieNotText(Source),
-    /// The cookie's file is of no use.
-    #[error(transparent)]
-    CookieFile(#[from] CookieFileError),
-    /// Two names of one setting say different things.
-    #[error("{0} and {1} are the same setting, but are set to different values: set one of them")]
-    Contradiction(&'static str, &'static str),
-    /// A variable that is no text.
-    #[error("{0} is not UTF-8")]
-    NotUtf8(&'static str),
-    /// The file cannot be read.
-    #[error("{source_of_value}: cannot read {}: {error}", path.display())]
-    File {
-        /// What named it.
-        source_of_value: Source,
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        error: io::Error,
-    },
-    /// The file is too large.
-    #[error("{} is larger than {max} bytes: that is no sys.config", .0.display(), max = limits::SYS_CONFIG)]
-    FileTooLarge(PathBuf),
-    /// The file is no `sys.config`.
-    #[error("{} {error}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        error: SyntaxError,
-    },
-    /// `~` stands for nothing.
-    #[error("HOME is not set, and ~/.hecate needs it: set HOME{advice} or HECATE_HOME")]
-    NoHome {
-        /// The account's home directory, to copy.
-        advice: String,
-    },
-    /// `HOME` is no home.
-    #[error("HOME is {0:?}, which is no home directory: set HOME to the user's, or set HECATE_HOME")]
-    BadHome(PathBuf),
-    /// `HOME` belongs to somebody else.
-    #[error(
-        "{path:?} (from HOME) is not ours to write: it belongs to uid {owner}, and we are uid {uid}; set HOME or HECATE_HOME"
-    )]
-    HomeNotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-        /// Us.
-        uid: u32,
-    },
-    /// The host's name cannot be in a node's name.
-    #[error("the host is called {0:?}, which cannot stand in a node's name: set HECATE_HOSTNAME")]
-    Hostname(String),
-}
-
 /// Reads the whole configuration. A missing cookie file is made, if a cookie is needed from one.
 ///
 /// # Errors
@@ -185,7 +104,8 @@ pub enum Error {
 pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
     let places = places(flags, environment)?;
     let mut warnings = unknown_keys(&places.file);
-    let locations = locations_in(&places, &mut warnings)?;
+    warnings.extend(unused_data_dir(&places)?);
+    let locations = locations(&places)?;
     let (node, node_explicit) = own_name(&places)?;
     let config = Config {
         locations,
@@ -213,12 +133,17 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
     Ok(Loaded { config, warnings })
 }
 
-/// Reads only where things are, which is all that a client of the socket needs.
+/// Reads only where the socket is, which is all that a client of it needs.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn locate(flags: &Flags, environment: &Environment) -> Result<Locations, Error> {
-    locations_in(&places(flags, environment)?, &mut Vec::new())
+pub fn socket_path(flags: &Flags, environment: &Environment) -> Result<PathBuf, Error> {
+    let places = places(flags, environment)?;
+    let tilde = || home_directory(environment);
+    match socket_given(&places, &tilde)? {
+        Some(socket) => Ok(socket),
+        None => Ok(home_of_all(&places, &tilde)?.own().api_sock()),
+    }
 }
 
 fn read<T>(
@@ -306,36 +231,49 @@ fn edits(from: &str, to: &str) -> usize {
 
 // ---- Places on disk -------------------------------------------------------------------------
 
-fn locations_in(places: &Places<'_>, warnings: &mut Vec<String>) -> Result<Locations, Error> {
-    let tilde = || home_directory(places.environment);
-    let home = match places.get(&settings::HOME)? {
-        None => Home::new(home_directory(places.environment)?.join(".hecate")),
-        // In the file it is our own namespace that is named.
-        Some(given) if matches!(given.source(), Source::File { .. }) => {
-            let own = given.path(tilde)?;
-            if own.parent().is_none_or(|home| home == Path::new("/")) {
-                return Err(given.refuse("a directory at least two levels below `/`: its parent is the home of all"));
-            }
-            Home::around(own)
-        }
-        Some(given) => {
-            let root = given.path(tilde)?;
-            if root == Path::new("/") {
-                return Err(given.refuse("a directory below `/`"));
-            }
-            if let Some(other) = settings::HOME.key.and_then(|key| places.file.get(key)) {
-                let (other, by) = (other.source(), given.source());
-                warnings.push(format!("{other}: data_dir is not used, as {by} says where home is"));
-            }
-            Home::new(root)
-        }
-    }?;
-    let socket = read(places, &settings::SOCKET_PATH, |given| given.path(tilde))?;
-    let socket = socket.unwrap_or_else(|| home.own().api_sock());
+/// What `~` stands for.
+type Tilde<'a> = &'a dyn Fn() -> Result<PathBuf, Error>;
+
+fn locations(places: &Places<'_>) -> Result<Locations, Error> {
+    let tilde = || home_to_write(places.environment);
+    let home = home_of_all(places, &tilde)?;
+    let socket = socket_given(places, &tilde)?.unwrap_or_else(|| home.own().api_sock());
     Ok(Locations { home, socket })
 }
 
-/// What `~` stands for: `HOME` alone, as everywhere in the ecosystem, and only if we could write there.
+fn home_of_all(places: &Places<'_>, tilde: Tilde<'_>) -> Result<Home, Error> {
+    let Some(given) = places.get(&settings::HOME)? else {
+        return Ok(Home::new(tilde()?.join(".hecate"))?);
+    };
+    let path = given.path(tilde)?;
+    // In the file it is our own namespace that is named.
+    if matches!(given.source(), Source::File { .. }) {
+        if path.parent().is_none_or(|home| home == Path::new("/")) {
+            return Err(given.refuse("a directory at least two levels below `/`: its parent is the home of all"));
+        }
+        return Ok(Home::around(path)?);
+    }
+    if path == Path::new("/") {
+        return Err(given.refuse("a directory below `/`"));
+    }
+    Ok(Home::new(path)?)
+}
+
+/// A `data_dir` in the file that says something, but not to us.
+fn unused_data_dir(places: &Places<'_>) -> Result<Option<String>, Error> {
+    let in_file = settings::HOME.key.and_then(|key| places.file.get(key));
+    let (Some(other), Some(given)) = (in_file, places.get(&settings::HOME)?) else {
+        return Ok(None);
+    };
+    let (other, by) = (other.source(), given.source());
+    Ok((other != by).then(|| format!("{other}: data_dir is not used, as {by} says where home is")))
+}
+
+fn socket_given(places: &Places<'_>, tilde: Tilde<'_>) -> Result<Option<PathBuf>, Error> {
+    read(places, &settings::SOCKET_PATH, |given| given.path(tilde))
+}
+
+/// `HOME` alone, as everywhere in the ecosystem.
 fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
     let Some(home) = environment.text("HOME")?.map(PathBuf::from) else {
         let account = environment.account_home.as_ref();
@@ -347,6 +285,12 @@ fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
     if home == Path::new("/") || !value::plain_absolute(&home) {
         return Err(Error::BadHome(home));
     }
+    Ok(home)
+}
+
+/// The same, if we can write there: a daemon has to, its clients have not.
+fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
+    let home = home_directory(environment)?;
     // What counts is the directory that we write to; before the first start that is HOME itself.
     let existing = home.join(".hecate");
     let existing = if existing.exists() { existing } else { home.clone() };
@@ -443,7 +387,10 @@ fn cookie(places: &Places<'_>) -> Result<Cookie, Error> {
         };
         return Cookie::parse(text.as_bytes()).map_err(|error| Error::Cookie { source_of_value, error });
     }
-    let home = places.environment.text("HOME")?.map(PathBuf::from);
+    let home = match places.environment.text("HOME")? {
+        Some(_) => Some(home_directory(places.environment)?),
+        None => None,
+    };
     let config = match places.environment.text("XDG_CONFIG_HOME")? {
         Some(config) => Some(PathBuf::from(config)),
         None => home.as_ref().map(|home| home.join(".config")),

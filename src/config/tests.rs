@@ -397,9 +397,15 @@ fn clients_need_no_cookie_and_make_none() {
     let host = Host::new()
         .without("HECATE_COOKIE")
         .env("HECATE_NODE_NAME", "not a name");
-    let locations = locate(&host.flags, &host.environment).expect("enough for a client");
-    assert_eq!(locations.socket, host.path(".hecate/hecate-daemon/sockets/api.sock"));
+    let socket = |host: &Host| socket_path(&host.flags, &host.environment).expect("enough for a client");
+    assert_eq!(socket(&host), host.path(".hecate/hecate-daemon/sockets/api.sock"));
     assert!(!host.path(".erlang.cookie").exists());
+    let host = host.without("HOME").env("HECATE_SOCKET_PATH", "/run/api.sock");
+    assert_eq!(
+        socket(&host),
+        Path::new("/run/api.sock"),
+        "and no home if they know the socket"
+    );
 }
 
 // ---- The file -------------------------------------------------------------------------------
@@ -570,4 +576,14 @@ fn the_configuration_directory_is_the_second_place() {
     let host = Host::new().without("HECATE_COOKIE").env("XDG_CONFIG_HOME", &config);
     put(PathBuf::from(config).join("erlang/.erlang.cookie"));
     assert_eq!(host.load().cookie.secret(), "from-xdg");
+}
+
+#[test]
+fn a_cookie_file_needs_a_home_that_is_one() {
+    let host = Host::new()
+        .without("HECATE_COOKIE")
+        .env("HECATE_HOME", "/e")
+        .env("HOME", "/");
+    assert!(host.refusal().contains("no home directory"), "{}", host.refusal());
+    assert_eq!(host.env("HECATE_COOKIE", "monster").load().cookie.secret(), "monster");
 }

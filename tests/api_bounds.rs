@@ -1,0 +1,333 @@
+//! What the API bears: bodies, heads, connections and their pace at and beyond every bound, the start and the stop. Held
+//! with real connections.
+
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::World;
+use common::http::{Client, ask, get, in_time, post, register};
+use hecate_daemon::api::{Limits, Phase};
+use hecate_daemon::limits;
+use hecate_daemon::registry::Membership;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+/// Short enough for a test, long enough for a busy machine to do what is not bounded by it.
+const SHORT: Duration = Duration::from_millis(150);
+
+// ---- Bodies ---------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
+    let world = World::start(Limits::default()).await;
+    let fits = format!(
+        r#"{{"name":"hecate-traderd","x":"{}"}}"#,
+        "x".repeat(limits::HTTP_BODY - 32)
+    );
+    assert_eq!(fits.len(), limits::HTTP_BODY);
+    assert_eq!(ask(&world, &post(&fits)).await.status, 201);
+    // The client writes all of it before it reads: far more than any buffer on the way holds.
+    let refused = (413, "body_too_large".to_owned());
+    for length in [limits::HTTP_BODY + 1, 8 << 20] {
+        let mut client = Client::new(&world).await;
+        client.send(&post(&"x".repeat(length))).await;
+        let answer = client.answer(true).await;
+        assert_eq!(answer.refusal(), refused, "{length}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        client.closed().await;
+    }
+    let mut client = Client::new(&world).await;
+    client
+        .send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    for _ in 0..64 {
+        client.send(&format!("10000\r\n{}\r\n", "x".repeat(0x10000))).await;
+    }
+    client.send("0\r\n\r\n").await;
+    assert_eq!(
+        client.answer(true).await.refusal(),
+        refused,
+        "a length that nobody announced"
+    );
+}
+
+#[tokio::test]
+async fn who_waits_for_100_continue_is_refused_before_he_sends() {
+    let world = World::start(Limits::default()).await;
+    let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ";
+    let mut client = Client::new(&world).await;
+    client.send(&format!("{head}{}\r\n\r\n", limits::HTTP_BODY + 1)).await;
+    assert_eq!(client.answer(true).await.status, 413, "and no 100 before it");
+    client.closed().await;
+
+    let body = r#"{"name":"hecate-traderd"}"#;
+    let mut client = Client::new(&world).await;
+    client.send(&format!("{head}{}\r\n\r\n", body.len())).await;
+    assert_eq!(client.line().await, "HTTP/1.1 100 Continue");
+    assert_eq!(client.line().await, "");
+    client.send(body).await;
+    assert_eq!(client.answer(true).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_endless_body_is_not_read_for_ever() {
+    let world = World::start(Limits {
+        linger: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let mut client = Client::new(&world).await;
+    client
+        .send("POST /api/plugins HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n")
+        .await;
+    let chunk = vec![b'x'; 1 << 16];
+    let ended = async { while client.0.write_all(&chunk).await.is_ok() {} };
+    in_time(ended).await;
+    assert_eq!(
+        client.answer(true).await.refusal(),
+        (405, "method_not_allowed".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_slow_body_ends_with_408() {
+    let world = World::start(Limits {
+        body_time: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let mut client = Client::new(&world).await;
+    client.send(&post("12345678").replace("12345678", "1234")).await;
+    let answer = client.answer(true).await;
+    assert_eq!(answer.refusal(), (408, "body_timeout".to_owned()));
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_no_registration() {
+    let world = World::start(Limits::default()).await;
+    let mut client = Client::new(&world).await;
+    let body = r#"{"name":"hecate-traderd"}"#;
+    client
+        .send(&post(body).replace("Content-Length: 25", "Content-Length: 26"))
+        .await;
+    in_time(client.0.shutdown()).await.expect("half closed");
+    assert_eq!(client.answer(true).await.refusal(), (400, "body_incomplete".to_owned()));
+    assert!(world.registry.view().plugins.is_empty());
+}
+
+// ---- Connections ----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn one_connection_takes_many_requests() {
+    let world = World::start(Limits::default()).await;
+    let mut client = Client::new(&world).await;
+    for _ in 0..3 {
+        client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(client.answer(true).await.body, r#"{"status":"ok"}"#);
+    }
+    // Pipelined, and answered in order.
+    let name = r#"{"name":"hecate-traderd"}"#;
+    client
+        .send(&format!(
+            "{}GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nGET /no HTTP/1.1\r\nHost: x\r\n\r\n",
+            post(name)
+        ))
+        .await;
+    assert_eq!(client.answer(true).await.status, 201);
+    assert_eq!(client.answer(true).await.json()[0]["name"], "hecate-traderd");
+    assert_eq!(client.answer(true).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_connection_closes_when_it_is_asked_to() {
+    let world = World::start(Limits::default()).await;
+    for request in [
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        "GET /health HTTP/1.0\r\n\r\n",
+    ] {
+        let mut client = Client::new(&world).await;
+        client.send(request).await;
+        assert_eq!(client.answer(true).await.status, 200);
+        client.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_close_its_half_once_it_has_asked() {
+    let world = World::start(Limits::default()).await;
+    let mut client = Client::new(&world).await;
+    client.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    in_time(client.0.shutdown()).await.expect("half closed");
+    assert_eq!(client.answer(true).await.status, 200);
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let world = World::start(Limits::default()).await;
+    let mut client = Client::new(&world).await;
+    client.send("HEAD /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nHEAD /no HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let answer = client.answer(false).await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("2")));
+    assert_eq!(client.answer(false).await.status, 404);
+    assert_eq!(client.answer(true).await.status, 200, "no body stood between");
+}
+
+#[tokio::test]
+async fn a_slow_head_and_an_idle_connection_are_closed() {
+    let world = World::start(Limits {
+        head_time: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let mut silent = Client::new(&world).await;
+    silent.closed().await;
+    let mut slow = Client::new(&world).await;
+    slow.send("GET /livez HTTP/1.1\r\nHost").await;
+    slow.closed().await;
+    let mut idle = Client::new(&world).await;
+    idle.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(idle.answer(true).await.status, 200);
+    idle.closed().await;
+}
+
+#[tokio::test]
+async fn heads_are_bounded() {
+    let world = World::start(Limits::default()).await;
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    let with = |fields: String| format!("GET /livez HTTP/1.1\r\n{fields}\r\n");
+    assert_eq!(ask(&world, &with(fields(limits::HTTP_HEADERS))).await.status, 200);
+    assert_eq!(ask(&world, &with(fields(limits::HTTP_HEADERS + 1))).await.status, 431);
+    let long = format!("X: {}\r\n", "y".repeat(limits::HTTP_HEAD));
+    assert_eq!(ask(&world, &with(long)).await.status, 431);
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let world = World::start(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let asked = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = Client::new(&world).await;
+    first.send(asked).await;
+    assert_eq!(first.answer(true).await.status, 200);
+    let mut second = Client::new(&world).await;
+    second.send(asked).await;
+    // The server has turned round several times, and not taken the second.
+    for _ in 0..10 {
+        first.send(asked).await;
+        assert_eq!(first.answer(true).await.status, 200);
+    }
+    let unread = second.0.get_ref().try_read(&mut [0]).expect_err("nothing to read");
+    assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    assert_eq!(second.answer(true).await.status, 200, "its turn has come");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_closed() {
+    let world = World::start(Limits {
+        stall: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let mut client = Client::new(&world).await;
+    let many = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let ended = async { while client.0.write_all(many.as_bytes()).await.is_ok() {} };
+    in_time(ended).await;
+}
+
+// ---- Starting and stopping ------------------------------------------------------------------
+
+#[tokio::test]
+async fn calls_wait_while_we_start() {
+    let world = World::starting(Limits::default()).await;
+    let health = get(&world, "/health").await;
+    assert_eq!((health.status, &health.json()["status"]), (200, &json!("starting")));
+    assert_eq!(get(&world, "/readyz").await.refusal(), (503, "starting".to_owned()));
+    assert_eq!(get(&world, "/livez").await.status, 200);
+
+    let mut waiting = Client::new(&world).await;
+    waiting.send("GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    world.status.send_modify(|status| status.phase = Phase::Running);
+    world.registry.membership(Membership::Settled).await;
+    assert_eq!(waiting.answer(true).await.body, "[]");
+    assert_eq!(get(&world, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_call_waits_only_so_long() {
+    let world = World::starting(Limits {
+        ready: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let answer = get(&world, "/api/plugins").await;
+    assert_eq!(answer.refusal(), (503, "starting".to_owned()));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let posted = register(&world, json!({"name": "hecate-traderd"})).await;
+    assert_eq!(posted.refusal(), (503, "starting".to_owned()));
+}
+
+#[tokio::test]
+async fn a_call_ends() {
+    let world = World::starting(Limits {
+        call: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    assert_eq!(
+        get(&world, "/api/plugins").await.refusal(),
+        (503, "call_timeout".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn stopping_drains() {
+    let world = World::start(Limits::default()).await;
+    let body = r#"{"name":"hecate-traderd"}"#;
+    let request = post(body);
+    let (first, rest) = request.split_at(request.len() - 5);
+    let mut under_way = Client::new(&world).await;
+    under_way
+        .send(&first.replace("Host: localhost", "Host: localhost\r\nExpect: 100-continue"))
+        .await;
+    // It is under way for certain once the daemon asks for the body.
+    assert_eq!(under_way.line().await, "HTTP/1.1 100 Continue");
+    assert_eq!(under_way.line().await, "");
+    let mut idle = Client::new(&world).await;
+    idle.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(idle.answer(true).await.status, 200);
+
+    world.stop.cancel();
+    idle.closed().await;
+    under_way.send(rest).await;
+    let answer = under_way.answer(true).await;
+    assert_eq!((answer.status, answer.header("connection")), (201, Some("close")));
+    under_way.closed().await;
+    in_time(world.server).await.expect("ended");
+    UnixStream::connect(&world.socket).await.expect_err("nobody listens");
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_ever() {
+    let world = World::start(Limits {
+        drain: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let mut stuck = Client::new(&world).await;
+    stuck
+        .send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        .await;
+    world.stop.cancel();
+    in_time(world.server).await.expect("ended");
+    stuck.closed().await;
+}

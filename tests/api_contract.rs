@@ -1,0 +1,267 @@
+//! What the API promises to its clients, held with real connections: the convention's three calls to the letter, every
+//! refusal in its one shape, and what the daemon says of itself.
+
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::World;
+use common::http::{ask, delete, get, post, register};
+use hecate_daemon::api::{Limits, Phase, Problem, Severity};
+use hecate_daemon::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use hecate_daemon::registry::Membership;
+use serde_json::{Value, json};
+
+// ---- The convention's three calls -----------------------------------------------------------
+
+#[tokio::test]
+async fn the_life_of_a_registration() {
+    let world = World::start(Limits::default()).await;
+    assert_eq!(get(&world, "/api/plugins").await.body, "[]");
+
+    let request = json!({"name": "hecate-traderd", "version": "0.1.0", "description": "Trading daemon for Hecate"});
+    let first = register(&world, request).await;
+    let base = world.directory.path().join("home/hecate-traderd").display().to_string();
+    let expected = format!(
+        r#"{{"name":"hecate-traderd","base_dir":"{base}","paths":{{"sqlite":"{base}/sqlite","reckon_db":"{base}/reckon-db","sockets":"{base}/sockets","run":"{base}/run","connectors":"{base}/connectors"}}}}"#
+    );
+    assert_eq!((first.status, first.body.as_str()), (201, expected.as_str()));
+    assert_eq!(first.header("content-type"), Some("application/json"));
+    assert_eq!(first.header("location"), Some("/api/plugins/hecate-traderd"));
+    for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
+        assert!(std::path::Path::new(&base).join(directory).is_dir(), "{directory}");
+    }
+    let precious = std::path::Path::new(&base).join("sqlite/precious.db");
+    std::fs::write(&precious, "data").expect("written");
+
+    let again = register(&world, json!({"name": "hecate-traderd", "description": null})).await;
+    assert_eq!((again.status, again.body.as_str()), (201, expected.as_str()));
+
+    register(&world, json!({"name": "hecate-app-scribed"})).await;
+    let list = get(&world, "/api/plugins").await;
+    assert_eq!(list.status, 200);
+    let names: Vec<Value> = list
+        .json()
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| entry["name"].clone())
+        .collect();
+    assert_eq!(names, ["hecate-app-scribed", "hecate-traderd"], "in name order");
+    let head =
+        format!(r#"{{"name":"hecate-traderd","version":"0.1.0","socket":"{base}/sockets/api.sock","status":"running""#);
+    assert!(list.body.contains(&head), "{}", list.body);
+    assert_eq!(list.json()[1]["description"], Value::Null, "null has cleared it");
+
+    let detail = get(&world, "/api/plugins/hecate-traderd").await.json();
+    assert_eq!(detail["paths"], first.json()["paths"]);
+    assert_eq!(detail["version"], "0.1.0", "what was absent has stayed");
+
+    let gone = delete(&world, "/api/plugins/hecate-traderd").await;
+    assert_eq!((gone.status, gone.body.as_str()), (200, r#"{"ok":true}"#));
+    assert_eq!(
+        delete(&world, "/api/plugins/hecate-traderd").await.refusal(),
+        (404, "not_found".to_owned())
+    );
+    assert_eq!(
+        get(&world, "/api/plugins/hecate-traderd").await.refusal(),
+        (404, "not_found".to_owned())
+    );
+    assert_eq!(std::fs::read_to_string(precious).expect("kept"), "data");
+}
+
+#[tokio::test]
+async fn a_name_that_is_held_by_another_node_is_a_conflict() {
+    let world = World::start(Limits::default()).await;
+    let node = "hecate_traderd@here".to_owned();
+    register(&world, json!({"name": "hecate-traderd", "node": node})).await;
+    let up = Membership::NodeUp {
+        node,
+        on_this_host: true,
+    };
+    world.registry.membership(up).await;
+    // The queue is in order: this call is answered after the node has been seen.
+    let other = register(&world, json!({"name": "hecate-traderd", "node": "other@here"})).await;
+    assert_eq!(other.refusal(), (409, "node_conflict".to_owned()));
+    assert!(other.body.contains("hecate_traderd@here"), "{}", other.body);
+}
+
+#[tokio::test]
+async fn a_namespace_that_cannot_be_made_is_told() {
+    let world = World::start(Limits::default()).await;
+    std::fs::write(world.directory.path().join("home/hecate-traderd"), "in the way").expect("written");
+    let answer = register(&world, json!({"name": "hecate-traderd"})).await;
+    assert_eq!(answer.refusal(), (500, "layout_failed".to_owned()));
+    assert!(answer.body.contains("home/hecate-traderd"), "{}", answer.body);
+}
+
+// ---- Refusals -------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_refusal_has_its_code_and_the_one_shape() {
+    let world = World::start(Limits::default()).await;
+    let typed = |content_type: &str| {
+        let body = r#"{"name":"hecate-traderd"}"#;
+        let head = "POST /api/plugins/register HTTP/1.1\r\nHost: localhost";
+        format!("{head}\r\n{content_type}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let plain = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let table = [
+        (plain("GET /"), 404, "not_found"),
+        (plain("GET /api/plugins/"), 404, "not_found"),
+        (plain("GET /api/plugins/hecate-unknownd"), 404, "not_found"),
+        (plain("GET /api/plugins/..%2F..%2Fetc"), 404, "not_found"),
+        (plain("DELETE /api/plugins/hecate-daemon"), 404, "not_found"),
+        (plain("GET /api/plugins/%zz"), 400, "path_malformed"),
+        (plain("OPTIONS /health"), 405, "method_not_allowed"),
+        (plain("BREW /api/plugins"), 405, "method_not_allowed"),
+        (plain("GET /api/plugins/register"), 405, "method_not_allowed"),
+        (
+            typed("Content-Type: application/x-www-form-urlencoded\r\n"),
+            415,
+            "not_json_type",
+        ),
+        (typed("Content-Type: text/json\r\n"), 415, "not_json_type"),
+        (typed("Content-Type: \u{e4}\r\n"), 415, "not_json_type"),
+        (post(""), 400, "not_json"),
+        (post("{"), 400, "not_json"),
+        (post("[]"), 400, "not_an_object"),
+        (post("{}"), 422, "name_missing"),
+        (post(r#"{"name":7}"#), 422, "field_type"),
+        (post(r#"{"name":"hecate-traderw"}"#), 422, "name_is_frontend"),
+        (post(r#"{"name":"gitops"}"#), 422, "name_is_infrastructure"),
+        (post(r#"{"name":"hecate-traderd","node":"x"}"#), 422, "node_malformed"),
+    ];
+    for (request, status, code) in table {
+        assert_eq!(
+            ask(&world, &request).await.refusal(),
+            (status, code.to_owned()),
+            "{request}"
+        );
+    }
+    for content_type in [
+        "",
+        "Content-Type: application/json\r\n",
+        "Content-Type: Application/JSON ; charset=utf-8\r\n",
+    ] {
+        assert_eq!(ask(&world, &typed(content_type)).await.status, 201, "{content_type}");
+    }
+    let advice = ask(&world, &typed("Content-Type: application/x-www-form-urlencoded\r\n")).await;
+    assert!(
+        advice.body.contains("add -H 'Content-Type: application/json'"),
+        "{}",
+        advice.body
+    );
+}
+
+#[tokio::test]
+async fn a_405_says_what_is_allowed() {
+    let world = World::start(Limits::default()).await;
+    let answer = ask(&world, "PATCH /api/plugins/hecate-traderd HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(
+        (answer.status, answer.header("allow")),
+        (405, Some("GET, HEAD, DELETE"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_and_hurts_nobody() {
+    let world = World::start(Limits::default()).await;
+    for request in [
+        "\r\n\r\nnonsense\r\n\r\n",
+        "GET /health HTTP/9.9\r\n\r\n",
+        "GET /health HTTP/1.1\r\nA : b\r\n\r\n",
+    ] {
+        assert_eq!(ask(&world, request).await.status, 400, "{request}");
+    }
+    let chunks = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    assert_eq!(ask(&world, chunks).await.refusal(), (400, "body_incomplete".to_owned()));
+    assert_eq!(get(&world, "/livez").await.status, 200);
+}
+
+// ---- How the daemon is doing ----------------------------------------------------------------
+
+#[tokio::test]
+async fn health_is_what_its_clients_read() {
+    let world = World::start(Limits::default()).await;
+    register(&world, json!({"name": "hecate-traderd"})).await;
+    world
+        .status
+        .send_modify(|status| status.node_name = Some("hecate@beam00".to_owned()));
+    let answer = get(&world, "/health").await;
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("application/json"))
+    );
+    let mut health = answer.json();
+    assert!(health["uptime_seconds"].take().as_u64().expect("a number") < 3600);
+    let expected = json!({
+        "status": "healthy", "ready": true, "service": "hecate", "version": env!("CARGO_PKG_VERSION"),
+        "node_name": "hecate@beam00", "uptime_seconds": null, "identity": "not_initialized",
+        "plugins": {"hecate-traderd": "ok"}, "problems": []
+    });
+    assert_eq!(health, expected);
+}
+
+#[tokio::test]
+async fn problems_are_as_bad_as_they_say() {
+    let world = World::start(Limits::default()).await;
+    for (severity, word, ready) in [
+        (Severity::Notice, "healthy", true),
+        (Severity::Unhealthy, "unhealthy", true),
+        (Severity::NotReady, "unhealthy", false),
+    ] {
+        let problem = Problem {
+            code: "some_code",
+            detail: "Some detail.".to_owned(),
+            severity,
+        };
+        world.status.send_modify(|status| status.problems = vec![problem]);
+        let health = get(&world, "/health").await.json();
+        assert_eq!(
+            (&health["status"], &health["ready"]),
+            (&json!(word), &json!(ready)),
+            "{severity:?}"
+        );
+        assert_eq!(
+            health["problems"],
+            json!([{"code": "some_code", "detail": "Some detail."}])
+        );
+        let readyz = get(&world, "/readyz").await;
+        match ready {
+            true => assert_eq!(readyz.body, r#"{"status":"ok"}"#),
+            false => assert_eq!(readyz.refusal(), (503, "some_code".to_owned())),
+        }
+        assert_eq!(get(&world, "/api/plugins").await.status, 200, "served all the same");
+    }
+    world.status.send_modify(|status| status.phase = Phase::Stopping);
+    assert_eq!(get(&world, "/readyz").await.refusal(), (503, "stopping".to_owned()));
+    assert_eq!(get(&world, "/health").await.json()["ready"], false);
+}
+
+#[tokio::test]
+async fn the_cluster_is_what_the_node_sees() {
+    let world = World::start(Limits::default()).await;
+    let unknown = json!({"node": null, "epmd": {"state": "unknown", "reason": null}, "peers": []});
+    assert_eq!(get(&world, "/api/cluster").await.json(), unknown);
+    let peer = PeerView {
+        name: "x@y".to_owned(),
+        state: PeerState::Disconnected,
+        since: std::time::UNIX_EPOCH,
+        reason: "it left".to_owned(),
+    };
+    let view = ClusterView {
+        node: Some("a@b".to_owned()),
+        epmd: EpmdState::Registered,
+        peers: vec![peer],
+    };
+    world.cluster.send_replace(Arc::new(view));
+    let answer = get(&world, "/api/cluster").await.json();
+    assert_eq!(
+        (&answer["node"], &answer["epmd"]["state"]),
+        (&json!("a@b"), &json!("registered"))
+    );
+    assert_eq!(answer["peers"][0]["state"], "disconnected");
+}

@@ -1,0 +1,83 @@
+//! The API on a socket of its own, over a registry of its own: everything real but the cluster.
+
+#![allow(
+    dead_code,
+    reason = "each test file is a crate of its own and needs another part of this"
+)]
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+pub mod http;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
+use hecate_daemon::cluster::view::ClusterView;
+use hecate_daemon::layout::{Home, Layout, Modes};
+use hecate_daemon::registry::{self, Handle, Membership};
+use hecate_daemon::store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// No test waits longer for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon without a cluster. It ends with the test's runtime.
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub socket: PathBuf,
+    pub registry: Handle,
+    pub status: watch::Sender<DaemonStatus>,
+    pub cluster: watch::Sender<Arc<ClusterView>>,
+    pub stop: CancellationToken,
+    pub server: JoinHandle<()>,
+    _file: api::SocketFile,
+}
+
+impl World {
+    /// Starts it, running and with every plugin judged.
+    pub async fn start(limits: Limits) -> Self {
+        let world = Self::starting(limits).await;
+        world.status.send_modify(|status| status.phase = Phase::Running);
+        world.registry.membership(Membership::Settled).await;
+        let mut view = world.registry.watch();
+        let ready = tokio::time::timeout(PATIENCE, view.wait_for(|view| view.ready)).await;
+        ready.expect("in time").expect("the registry lives");
+        world
+    }
+
+    /// Starts it, and leaves it starting.
+    pub async fn starting(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let home = Home::new(directory.path().join("home")).expect("absolute");
+        let layout = Arc::new(Layout::open(home.clone(), Modes::default()).expect("made"));
+        let own = layout.ensure_own().expect("made");
+        let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
+        let (registry, _task) = registry::start(registry::Config::default(), layout, opened);
+        let (status, status_seen) = watch::channel(DaemonStatus::default());
+        let (cluster, cluster_seen) = watch::channel(Arc::default());
+        let context = Context {
+            registry: registry.clone(),
+            home,
+            status: status_seen,
+            cluster: cluster_seen,
+            allowed_uids: Vec::new(),
+            started: Instant::now(),
+        };
+        let socket = own.api_sock();
+        let (listener, file) = api::bind(&socket, 0o600, None).expect("bound");
+        let stop = CancellationToken::new();
+        Self {
+            directory,
+            socket,
+            registry,
+            status,
+            cluster,
+            server: tokio::spawn(api::serve(listener, context, limits, stop.clone())),
+            stop,
+            _file: file,
+        }
+    }
+}
