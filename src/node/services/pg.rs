@@ -5,7 +5,7 @@
 //! nothing to resolve: what a scope says of itself is true, and when it is gone, so are its members.
 //!
 //! Whatever we send must match a clause of `pg.erl` in every release, since an unknown message ends the peer's scope
-//! (`error(badarg)`) and with it all that its node had joined. [`Outgoing`] is the closed list of what we send.
+//! (`error(badarg)`) and with it all that its node had joined. `Outgoing` is the closed list of what we send.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
