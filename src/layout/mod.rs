@@ -2,7 +2,7 @@
 //!
 //! Owns the paths of the convention, the making of namespaces, the run files, and the removal of what dead daemons
 //! leave. Never knows what a plugin's state is: it does what it is told, and refuses what would follow a symbolic link
-//! below home or change what is already there. All of it but [`paths`] and [`stale_socket`] makes blocking calls.
+//! below home or change what is already there. All of it but `paths` and `stale_socket` makes blocking calls.
 
 mod create;
 mod dead_socket;
