@@ -131,36 +131,37 @@ pub const SUN_PATH: usize = 107;
 /// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_huge_pid_file_is_not_believed`.
 pub const RUN_FILE: usize = 32;
 
-/// Time between the two refusals that prove a socket dead. Crossed by `layout::stale_socket::tests`.
+/// Time between the two refusals that prove a socket dead. Crossed by
+/// `layout::stale_socket::tests::the_second_look_comes_a_second_later_and_not_before`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 
 /// How often one recipe looks at a socket that is replaced again and again. Crossed by
 /// `layout::stale_socket::tests::a_socket_that_is_replaced_for_ever_is_left`.
 pub const STALE_SOCKET_LOOKS: u32 = 8;
 
-/// Most plugins of one host. Crossed by `registry::state::tests::plugins_are_bounded`.
+/// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
 pub const PLUGINS: usize = 1024;
 
-/// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::nodes_and_announcements_are_bounded`.
+/// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;
 
-/// Most pairs of plugin and announcing node. Crossed by `registry::state::tests::nodes_and_announcements_are_bounded`.
+/// Most pairs of plugin and announcing node. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const ANNOUNCEMENTS: usize = 4096;
 
 /// How long after its registration a plugin may take to show a sign of life, unless configured. Crossed by
-/// `registry::state::tests::silence_after_the_registration_stops_it`.
+/// `registry::state::tests::socket::silence_after_the_registration_stops_it`.
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How long stored plugins may wait, after a start, for their nodes. Crossed by
-/// `registry::state::tests::after_the_time_the_socket_judges`.
+/// `registry::state::tests::start::after_the_time_the_socket_judges`.
 pub const JUDGE: Duration = Duration::from_secs(5);
 
 /// How long the look at the sockets that ends the judging may take. Crossed by
-/// `registry::state::tests::a_look_that_hangs_does_not_keep_us_from_being_ready`.
+/// `registry::state::tests::start::a_look_that_hangs_does_not_keep_us_from_being_ready`.
 pub const JUDGE_LOOK: Duration = Duration::from_secs(1);
 
 /// Time between two looks at the socket of a plugin without a node. Crossed by
-/// `registry::state::tests::without_a_node_the_socket_decides`.
+/// `registry::state::tests::socket::without_a_node_the_socket_decides`.
 pub const SOCKET_POLL: Duration = Duration::from_secs(3);
 
 /// Commands that wait for the registry; more wait at their sender. Crossed by
@@ -171,7 +172,7 @@ pub const REGISTRY_QUEUE: usize = 256;
 pub const REGISTRY_BATCH: usize = 128;
 
 /// Facts kept for later while the store fails; at that many no more are read. Crossed by
-/// `registry::task::tests::facts_wait_while_the_store_fails`.
+/// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
 
 /// Time until a failed commit is tried again. Crossed by `registry::task::tests::facts_wait_while_the_store_fails`.

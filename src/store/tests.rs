@@ -117,7 +117,8 @@ fn a_commit_is_there_after_a_kill() {
     // Half of a commit that was under way.
     let log = crashed.path().join("plugins.db-wal");
     let mut torn = std::fs::read(&log).expect("there");
-    torn.extend_from_slice(&torn[32..1000].to_vec());
+    let half = torn[32..1000].to_vec();
+    torn.extend_from_slice(&half);
     std::fs::write(&log, torn).expect("written");
     let again = open(crashed.path());
     assert_eq!((again.revision, again.plugins.len(), again.set_aside), (1, 1, None));
@@ -183,6 +184,8 @@ fn a_link_is_not_followed() {
     assert_eq!(std::fs::read(&target).expect("there"), b"");
 }
 
+type Damage<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn damage_is_set_aside_and_told() {
     let garbage = |dir: &Path| std::fs::write(dir.join(FILE), [0x5a; 8192]).expect("written");
@@ -200,7 +203,7 @@ fn damage_is_set_aside_and_told() {
     let name = |dir: &Path| sql(dir, "UPDATE plugins SET name = '../../etc'");
     let status = |dir: &Path| sql(dir, "UPDATE plugins SET status = 'perhaps'");
     let number = |dir: &Path| sql(dir, "UPDATE plugins SET incarnation = -1");
-    let hurts: [(&str, &dyn Fn(&Path)); 6] = [
+    let hurts: [(&str, Damage); 6] = [
         ("garbage", &garbage),
         ("middle", &middle),
         ("cut", &cut),

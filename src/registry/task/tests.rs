@@ -1,1 +1,471 @@
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rusqlite::Connection;
+use tokio::time::timeout;
+
+use super::*;
+use crate::layout::{Home, Modes};
+use crate::registry::{Field, Membership, Registered, Status};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    dir: tempfile::TempDir,
+    layout: Arc<Layout>,
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = dir.path().to_owned();
+        Self::at(dir, root)
+    }
+
+    fn at(dir: tempfile::TempDir, root: PathBuf) -> Self {
+        let home = Home::new(root).expect("absolute");
+        let layout = Arc::new(Layout::open(home, Modes::default()).expect("opened"));
+        let own = layout.ensure_own().expect("made");
+        let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
+        let (handle, task) = start(Config::default(), Arc::clone(&layout), opened);
+        Self {
+            dir,
+            layout,
+            handle,
+            task,
+        }
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.handle.stop().await;
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .expect("without a panic");
+        self.dir
+    }
+
+    async fn register(&self, name: &str) -> Result<Registered, Refusal> {
+        self.handle.register(registration(name), None).await
+    }
+
+    fn path(&self, name: &str, sub: &str) -> PathBuf {
+        self.layout.home().root().join(name).join(sub)
+    }
+
+    /// Another process that looks into the database.
+    fn database(&self) -> Connection {
+        Connection::open(self.path("hecate-daemon", "sqlite/plugins.db")).expect("opened")
+    }
+
+    fn count(&self, query: &str) -> i64 {
+        self.database()
+            .query_row(query, (), |row| row.get(0))
+            .expect("a number")
+    }
+
+    /// From now on nothing can be stored, and at once.
+    fn break_store(&self) {
+        self.database()
+            .execute_batch("ALTER TABLE events RENAME TO lost")
+            .expect("renamed");
+    }
+
+    fn mend_store(&self) {
+        self.database()
+            .execute_batch("ALTER TABLE lost RENAME TO events")
+            .expect("renamed");
+    }
+
+    async fn until(&self, holds: impl Fn(&View) -> bool) {
+        let mut watch = self.handle.watch();
+        let seen = timeout(PATIENCE, watch.wait_for(|view| holds(view))).await;
+        seen.unwrap_or_else(|_| panic!("not reached: {:?}", self.handle.view()))
+            .expect("the registry lives");
+    }
+
+    async fn up(&self, node: &str) {
+        self.handle
+            .membership(Membership::NodeUp {
+                node: node.into(),
+                on_this_host: true,
+            })
+            .await;
+    }
+
+    async fn down(&self, node: &str) {
+        self.handle
+            .membership(Membership::NodeDown {
+                node: node.into(),
+                reason: "gone".into(),
+            })
+            .await;
+    }
+}
+
+fn name(text: &str) -> PluginName {
+    PluginName::parse(text).expect("valid")
+}
+
+fn registration(text: &str) -> Registration {
+    Registration {
+        name: name(text),
+        version: Field::Absent,
+        description: Field::Absent,
+        node: Field::Absent,
+    }
+}
+
+fn on(text: &str, node: &str) -> Registration {
+    Registration {
+        node: Field::Set(node.into()),
+        ..registration(text)
+    }
+}
+
+fn status(view: &View, plugin: &str) -> Option<Status> {
+    view.plugins.get(&name(plugin)).map(|plugin| plugin.status)
+}
+
+/// Waits for what no channel tells.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
+    result.expect_err("refused").code()
+}
+
+#[tokio::test]
+async fn an_answer_means_directories_disk_and_view() {
+    let world = World::new();
+    for (number, plugin) in (1_i64..).zip(["hecate-oned", "hecate-twod", "hecate-oned"]) {
+        let registered = world.register(plugin).await.expect("taken").plugin;
+        let query = format!("SELECT count(*) FROM plugins WHERE name = '{plugin}' AND status = 'running'");
+        assert_eq!(world.count(&query), 1);
+        assert_eq!(world.count("SELECT max(revision) FROM events"), number);
+        assert_eq!(world.handle.view().plugins.get(&registered.name), Some(&registered));
+        assert!(world.path(plugin, "sockets").is_dir() && world.path(plugin, "reckon-db").is_dir());
+    }
+    world.handle.deregister(name("hecate-oned")).await.expect("there");
+    assert_eq!(world.count("SELECT count(*) FROM plugins"), 1);
+    assert_eq!(status(&world.handle.view(), "hecate-oned"), None);
+    assert!(world.path("hecate-oned", "sockets").is_dir(), "data stays");
+}
+
+#[tokio::test]
+async fn many_registrations_share_commits() {
+    let world = World::new();
+    let many = limits::REGISTRY_QUEUE + 2 * limits::REGISTRY_BATCH;
+    let mut asked = JoinSet::new();
+    for number in 0..many {
+        let handle = world.handle.clone();
+        asked.spawn(async move { handle.register(registration(&format!("hecate-x{number}d")), None).await });
+    }
+    let revisions: BTreeSet<u64> = asked
+        .join_all()
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("taken").plugin.incarnation)
+        .collect();
+    assert_eq!(revisions.len(), many, "each has a revision of its own");
+    assert_eq!(world.handle.view().plugins.len(), many);
+    // All events of a batch bear the same time, for the clock is read once a batch.
+    let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
+    assert!(
+        commits >= many / limits::REGISTRY_BATCH,
+        "{commits} commits: a batch is bounded"
+    );
+    assert!(commits <= many / 8, "{commits} commits for {many} registrations");
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_has_not_happened() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    let before = world.handle.view();
+    let mut events = world.handle.events();
+    world.break_store();
+    assert_eq!(code(world.register("hecate-twod").await), "store_failed");
+    assert_eq!(code(world.handle.deregister(name("hecate-oned")).await), "store_failed");
+    assert_eq!(world.handle.view(), before);
+    world.mend_store();
+    let registered = world.register("hecate-twod").await.expect("taken");
+    assert_eq!(registered.plugin.incarnation, before.revision + 1);
+    assert_eq!(
+        events.recv().await.expect("an event").plugin,
+        registered.plugin,
+        "none of those that failed"
+    );
+    assert_eq!(world.count("SELECT count(*) FROM plugins"), 2);
+}
+
+#[tokio::test]
+async fn facts_wait_while_the_store_fails() {
+    let world = World::new();
+    world
+        .handle
+        .register(on("hecate-oned", "one@host"), None)
+        .await
+        .expect("taken");
+    world.up("one@host").await;
+    world.break_store();
+    world.down("one@host").await;
+    assert_eq!(code(world.register("hecate-twod").await), "store_failed");
+    assert_eq!(status(&world.handle.view(), "hecate-oned"), Some(Status::Running));
+
+    // Nobody mends it, and the cluster goes on: at some point it has to wait.
+    let handle = world.handle.clone();
+    let bound = limits::REGISTRY_BACKLOG + limits::REGISTRY_BATCH + limits::REGISTRY_QUEUE;
+    let (sent, count) = watch::channel(0);
+    let cluster = tokio::spawn(async move {
+        for number in 0..2 * bound {
+            let node = format!("n{number}@host");
+            handle
+                .membership(Membership::NodeUp {
+                    node,
+                    on_this_host: true,
+                })
+                .await;
+            sent.send_replace(number + 1);
+        }
+    });
+    eventually("the backlog is full", || {
+        *count.borrow() >= limits::REGISTRY_BACKLOG + limits::REGISTRY_QUEUE / 2
+    })
+    .await;
+    world.mend_store();
+    world
+        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
+        .await;
+    timeout(PATIENCE, cluster)
+        .await
+        .expect("it goes on")
+        .expect("without a panic");
+    world.register("hecate-twod").await.expect("taken");
+    let revisions = "SELECT max(revision) - min(revision) + 1 - count(*) FROM events";
+    assert_eq!(world.count(revisions), 0, "no gap");
+}
+
+#[tokio::test]
+async fn a_full_backlog_makes_the_cluster_wait() {
+    let world = World::new();
+    world
+        .handle
+        .register(on("hecate-oned", "one@host"), None)
+        .await
+        .expect("taken");
+    world.up("one@host").await;
+    world.break_store();
+    world.down("one@host").await;
+    let most = limits::REGISTRY_BACKLOG + limits::REGISTRY_BATCH + limits::REGISTRY_QUEUE;
+    let send = async {
+        for number in 0..=most {
+            world.up(&format!("n{number}@host")).await;
+        }
+    };
+    let went_through = timeout(limits::COMMIT_RETRY / 2, send).await;
+    assert!(went_through.is_err(), "more than {most} facts were taken");
+    world.mend_store();
+    world
+        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
+        .await;
+}
+
+#[tokio::test]
+async fn what_comes_first_in_a_batch_counts_for_what_follows() {
+    // One thread: both are queued before the registry sees either.
+    let world = World::new();
+    world
+        .handle
+        .register(on("hecate-oned", "one@host"), None)
+        .await
+        .expect("taken");
+    world.up("one@host").await;
+    world.until(|view| view.revision >= 1).await;
+    assert_eq!(
+        code(world.handle.register(on("hecate-oned", "two@host"), None).await),
+        "node_conflict"
+    );
+    world.down("one@host").await;
+    let moved = world
+        .handle
+        .register(on("hecate-oned", "two@host"), None)
+        .await
+        .expect("the holder has left");
+    assert_eq!(moved.plugin.node.as_deref(), Some("two@host"));
+}
+
+#[tokio::test]
+async fn nothing_is_made_for_what_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let deep = dir
+        .path()
+        .join("h".repeat(limits::SUN_PATH - 45 - dir.path().as_os_str().len()));
+    let world = World::at(dir, deep);
+    world.register("hecate-shortd").await.expect("it fits");
+    let long = format!("hecate-{}d", "x".repeat(40));
+    assert_eq!(code(world.register(&long).await), "socket_path_too_long");
+    assert!(!world.path(&long, "").exists());
+    assert_eq!(status(&world.handle.view(), &long), None);
+}
+
+#[tokio::test]
+async fn a_namespace_that_cannot_be_made_is_the_answer() {
+    let world = World::new();
+    std::fs::write(world.layout.home().root().join("hecate-oned"), "").expect("written");
+    let (bad, good) = tokio::join!(world.register("hecate-oned"), world.register("hecate-twod"));
+    assert_eq!(code(bad), "layout_failed");
+    assert_eq!(
+        good.expect("taken").plugin.incarnation,
+        1,
+        "the one beside it is taken, without a gap"
+    );
+}
+
+#[tokio::test]
+async fn what_was_stored_is_judged_before_the_view_is_ready() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    let dir = world.stop().await;
+    let root = dir.path().to_owned();
+    let world = World::at(dir, root);
+    let view = world.handle.view();
+    assert_eq!(
+        (view.ready, view.revision, status(&view, "hecate-oned")),
+        (false, 1, Some(Status::Running))
+    );
+    world.handle.membership(Membership::Settled).await;
+    world.until(|view| view.ready).await;
+    assert_eq!(status(&world.handle.view(), "hecate-oned"), Some(Status::Stopped));
+}
+
+#[tokio::test]
+async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
+    let world = World::new();
+    let mut process = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep runs");
+    world.layout.ensure(&name("hecate-oned"), None).expect("made");
+    let socket = UnixListener::bind(world.path("hecate-oned", "sockets/api.sock")).expect("bound");
+    let registrant = Registrant {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: Some(i32::try_from(process.id()).expect("a pid")),
+    };
+    world
+        .handle
+        .register(registration("hecate-oned"), Some(registrant))
+        .await
+        .expect("taken");
+    let run = |file: &str| world.path("hecate-oned", "run").join(file);
+    std::fs::write(run("daemon.pid"), process.id().to_string()).expect("written");
+    std::fs::write(run("daemon.state"), "running").expect("written");
+
+    // A sign of life: without one the grace period would hold up what follows.
+    socket.set_nonblocking(true).expect("set");
+    eventually("its socket is looked at", || socket.accept().is_ok()).await;
+    drop(socket);
+    process.kill().expect("killed");
+    process.wait().expect("ended");
+    world
+        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
+        .await;
+    let gone = |path: &Path| !path.exists();
+    eventually("its socket is removed", || {
+        gone(&world.path("hecate-oned", "sockets/api.sock"))
+    })
+    .await;
+    eventually("its run files are removed", || {
+        gone(&run("daemon.pid")) && gone(&run("daemon.state"))
+    })
+    .await;
+    assert!(world.path("hecate-oned", "sqlite").is_dir());
+}
+
+#[tokio::test]
+async fn directories_follow_the_cluster() {
+    let world = World::new();
+    world
+        .handle
+        .register(on("hecate-oned", "one@host"), None)
+        .await
+        .expect("taken");
+    std::fs::remove_dir_all(world.path("hecate-oned", "run")).expect("removed");
+    world.up("one@host").await;
+    eventually("made again", || world.path("hecate-oned", "run").is_dir()).await;
+    world
+        .handle
+        .membership(Membership::Announced {
+            plugin: name("hecate-newd"),
+            node: "one@host".into(),
+        })
+        .await;
+    eventually("made for an announcement", || {
+        world.path("hecate-newd", "connectors").is_dir()
+    })
+    .await;
+    assert_eq!(status(&world.handle.view(), "hecate-newd"), None);
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told() {
+    let world = World::new();
+    let mut slow = world.handle.events();
+    let mut revision = 0;
+    while revision <= u64::try_from(limits::EVENTS_BEHIND).expect("small") {
+        let batch = (0..100).map(|number| {
+            let handle = world.handle.clone();
+            async move { handle.register(registration(&format!("hecate-x{number}d")), None).await }
+        });
+        let answers = batch.collect::<JoinSet<_>>().join_all().await;
+        assert!(answers.iter().all(Result::is_ok));
+        revision = world.handle.view().revision;
+    }
+    assert!(matches!(slow.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
+    // What it missed is in the log.
+    let page = world
+        .handle
+        .events_after(0)
+        .await
+        .expect("read")
+        .expect("the log reaches back");
+    assert_eq!((page.len(), page[0].revision), (limits::EVENTS_PAGE, 1));
+    assert_eq!(world.handle.events_after(revision + 1).await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn a_stop_does_what_was_asked_before_and_refuses_what_comes_after() {
+    let world = World::new();
+    let (handle, mut events) = (world.handle.clone(), world.handle.events());
+    // One thread: these are queued in this order before the registry sees any.
+    let (before, (), after) = tokio::join!(
+        world.register("hecate-oned"),
+        handle.stop(),
+        world.register("hecate-twod")
+    );
+    before.expect("asked before");
+    after.expect("queued before the registry had closed its queue");
+    let dir = world.stop().await;
+    assert_eq!(
+        code(handle.register(registration("hecate-threed"), None).await),
+        "stopping"
+    );
+    assert_eq!(code(handle.deregister(name("hecate-oned")).await), "stopping");
+    handle.membership(Membership::Settled).await;
+    assert_eq!(events.recv().await.map(|event| event.revision), Ok(1));
+    assert_eq!(events.recv().await.map(|event| event.revision), Ok(2));
+    assert!(events.recv().await.is_err(), "the stream ends with the registry");
+    let left = dir.path().join("hecate-daemon/sqlite/plugins.db-wal");
+    assert!(!left.exists(), "the database is closed");
+}

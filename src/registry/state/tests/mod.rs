@@ -1,0 +1,220 @@
+//! The registry's rules, held with a fake clock.
+
+mod node;
+mod registration;
+mod socket;
+mod start;
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::layout::Inode;
+use crate::registry::effect::Effect as E;
+
+const NODE: &str = "hecate_traderd@host";
+const DEAD: Look = Look::Refuses(Inode { device: 1, number: 1 });
+const SECOND: Duration = Duration::from_secs(1);
+
+fn name(text: &str) -> PluginName {
+    PluginName::parse(text).expect("valid")
+}
+
+/// A registry with a clock of its own, and what it has let out.
+struct World {
+    state: State,
+    now: Now,
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(0, &[])
+    }
+
+    fn with(revision: u64, plugins: &[Plugin]) -> Self {
+        let now = Now {
+            instant: Instant::now(),
+            time: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        };
+        let plugins = plugins
+            .iter()
+            .map(|plugin| (plugin.name.clone(), Arc::new(plugin.clone())))
+            .collect();
+        let state = State::new(Config::default(), now, revision, plugins);
+        Self {
+            state,
+            now,
+            events: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    fn say(&mut self, input: Input) -> &mut Self {
+        let mut out = Vec::new();
+        self.state.handle(self.now, input, &mut out);
+        for effect in out {
+            match effect {
+                E::Store(event) => self.events.push(event),
+                effect => self.effects.push(effect),
+            }
+        }
+        self
+    }
+
+    fn register(&mut self, registration: Registration) -> Result<Arc<Plugin>, Refusal> {
+        self.register_from(registration, None)
+    }
+
+    fn register_from(&mut self, registration: Registration, process: Option<Process>) -> Result<Arc<Plugin>, Refusal> {
+        self.say(Input::Register {
+            registration,
+            process,
+            ticket: 7,
+        });
+        self.answer()
+    }
+
+    fn deregister(&mut self, plugin: &str) -> Result<Arc<Plugin>, Refusal> {
+        self.say(Input::Deregister {
+            name: name(plugin),
+            ticket: 7,
+        });
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Arc<Plugin>, Refusal> {
+        let place = self
+            .effects
+            .iter()
+            .position(|effect| matches!(effect, E::Answer { ticket: 7, .. }));
+        match self.effects.remove(place.expect("an answer")) {
+            E::Answer { result, .. } => result,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn up(&mut self, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::NodeUp {
+            node: node.into(),
+            on_this_host: true,
+        }))
+    }
+
+    fn up_elsewhere(&mut self, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::NodeUp {
+            node: node.into(),
+            on_this_host: false,
+        }))
+    }
+
+    fn down(&mut self, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::NodeDown {
+            node: node.into(),
+            reason: "net_tick_timeout".into(),
+        }))
+    }
+
+    fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::Announced {
+            plugin: name(plugin),
+            node: node.into(),
+        }))
+    }
+
+    fn withdraw(&mut self, plugin: &str, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::Withdrawn {
+            plugin: name(plugin),
+            node: node.into(),
+        }))
+    }
+
+    fn settled(&mut self) -> &mut Self {
+        self.say(Input::Membership(Membership::Settled))
+    }
+
+    fn looked(&mut self, look: Look) -> &mut Self {
+        self.say(Input::Looked {
+            name: name("hecate-traderd"),
+            look,
+        })
+    }
+
+    fn pass(&mut self, time: Duration) -> &mut Self {
+        self.now = Now {
+            instant: self.now.instant + time,
+            time: self.now.time + time,
+        };
+        self.say(Input::Tick)
+    }
+
+    fn plugin(&self) -> Arc<Plugin> {
+        Arc::clone(&self.state.view().plugins[&name("hecate-traderd")])
+    }
+
+    fn status(&self) -> Status {
+        self.plugin().status
+    }
+
+    /// The effects since the last call, as text without their details.
+    fn effects(&mut self) -> Vec<String> {
+        let short = |effect| match effect {
+            E::Look(name) => format!("look {name}"),
+            E::EnsureLayout(name) => format!("layout {name}"),
+            E::CleanUp { name, .. } => format!("clean {name}"),
+            E::CancelCleanUp(name) => format!("cancel {name}"),
+            E::AwaitExit { name, .. } => format!("await {name}"),
+            E::Forget(name) => format!("forget {name}"),
+            other => panic!("unexpected {other:?}"),
+        };
+        self.effects.drain(..).map(short).collect()
+    }
+
+    fn looks(&mut self) -> usize {
+        self.effects()
+            .iter()
+            .filter(|effect| effect.starts_with("look "))
+            .count()
+    }
+
+    /// The events since the last call: revision, kind, status.
+    fn events(&mut self) -> Vec<(u64, EventKind, Status)> {
+        let short = |event: Event| (event.revision, event.kind, event.plugin.status);
+        self.events.drain(..).map(short).collect()
+    }
+}
+
+fn trader() -> Registration {
+    Registration {
+        name: name("hecate-traderd"),
+        version: Field::Absent,
+        description: Field::Absent,
+        node: Field::Absent,
+    }
+}
+
+fn trader_on(node: &str) -> Registration {
+    Registration {
+        node: Field::Set(node.into()),
+        ..trader()
+    }
+}
+
+fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {
+    Plugin {
+        name: name("hecate-traderd"),
+        version: None,
+        description: None,
+        node: node.map(str::to_owned),
+        node_given,
+        status,
+        since: UNIX_EPOCH,
+        reason: "as it was".into(),
+        registered_at: UNIX_EPOCH,
+        incarnation: 3,
+    }
+}
+
+fn me() -> Process {
+    Process::living(i32::try_from(std::process::id()).expect("a pid")).expect("we live")
+}

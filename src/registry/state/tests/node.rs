@@ -1,0 +1,264 @@
+//! Plugins with a node: it decides.
+
+use super::*;
+
+#[test]
+fn the_node_decides() {
+    let mut world = World::new();
+    world.register(trader_on("trader@pod")).expect("taken");
+    world.up_elsewhere("trader@pod").effects();
+    world.looked(DEAD).looked(Look::Absent).pass(limits::GRACE);
+    assert_eq!(
+        (world.status(), world.looks()),
+        (Status::Running, 0),
+        "its socket has no say, and isn't looked at"
+    );
+    world.events();
+    world.down("trader@pod");
+    assert_eq!(world.status(), Status::Stopped);
+    assert_eq!(
+        world.plugin().reason,
+        "its node trader@pod left the cluster: net_tick_timeout"
+    );
+    assert_eq!(world.effects(), ["clean hecate-traderd", "look hecate-traderd"]);
+    world.up_elsewhere("trader@pod");
+    assert_eq!((world.status(), world.plugin().incarnation), (Status::Running, 3));
+    assert_eq!(world.effects(), ["cancel hecate-traderd", "layout hecate-traderd"]);
+    let changed = EventKind::StatusChanged;
+    assert_eq!(
+        world.events(),
+        [(2, changed, Status::Stopped), (3, changed, Status::Running)]
+    );
+}
+
+#[test]
+fn the_reason_says_whether_the_socket_still_answers() {
+    let mut world = World::new();
+    world.register(trader_on(NODE)).expect("taken");
+    world.up(NODE).down(NODE);
+    let (since, incarnation) = (world.plugin().since, world.plugin().incarnation);
+    let bare = world.plugin().reason.clone();
+    world.pass(SECOND).looked(Look::Alive);
+    assert_eq!(world.plugin().reason, format!("{bare}; its socket still answers"));
+    assert_eq!((world.status(), world.plugin().since), (Status::Stopped, since));
+    assert_eq!(world.plugin().incarnation, incarnation);
+    world.events();
+    world.pass(limits::SOCKET_POLL).looked(Look::Alive);
+    assert_eq!(world.events(), []);
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!(world.plugin().reason, bare);
+    assert_eq!(world.events().len(), 1);
+}
+
+#[test]
+fn a_node_that_was_never_seen_decides_nothing() {
+    let mut world = World::new();
+    world.register(trader_on("trader@pod")).expect("taken");
+    world.down("trader@pod");
+    assert_eq!(world.status(), Status::Running);
+    world.looked(Look::Alive).pass(limits::SOCKET_POLL).looked(DEAD);
+    assert_eq!(world.status(), Status::Stopped);
+}
+
+#[test]
+fn a_node_seen_only_before_the_registration_decides_nothing() {
+    let mut world = World::new();
+    world.register(trader_on(NODE)).expect("taken");
+    world.up(NODE).down(NODE);
+    world.register(trader()).expect("taken");
+    assert_eq!(
+        (world.status(), world.plugin().node.as_deref()),
+        (Status::Running, Some(NODE))
+    );
+    world.looked(Look::Alive).pass(limits::GRACE).looked(Look::Alive);
+    assert_eq!(world.status(), Status::Running);
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!(world.status(), Status::Stopped);
+}
+
+#[test]
+fn a_node_that_is_connected_governs_from_the_registration_on() {
+    let mut world = World::new();
+    world.up(NODE);
+    world.register(trader()).expect("taken");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+    assert_eq!(world.looks(), 0);
+    world.pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Running);
+    world.down(NODE);
+    assert_eq!(world.status(), Status::Stopped);
+}
+
+#[test]
+fn a_node_is_a_sign_of_life_within_the_grace_period() {
+    let mut world = World::new();
+    world.register(trader_on("trader@pod")).expect("taken");
+    world
+        .pass(limits::GRACE - SECOND)
+        .up_elsewhere("trader@pod")
+        .pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Running);
+}
+
+/// Which node of those here and elsewhere, with these announcing, is the plugin's, in which order they ever come.
+fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&str>) {
+    let nodes = |world: &mut World| {
+        for node in here {
+            world.up(node);
+        }
+        for node in elsewhere {
+            world.up_elsewhere(node);
+        }
+    };
+    let announcements = |world: &mut World| {
+        for node in announced {
+            world.announce("hecate-traderd", node);
+        }
+    };
+    let registration = |world: &mut World| {
+        world.register(trader()).expect("taken");
+    };
+    let orders: [[&dyn Fn(&mut World); 3]; 4] = [
+        [&nodes, &announcements, &registration],
+        [&announcements, &nodes, &registration],
+        [&registration, &nodes, &announcements],
+        [&registration, &announcements, &nodes],
+    ];
+    for (number, order) in orders.into_iter().enumerate() {
+        let mut world = World::new();
+        order.into_iter().for_each(|step| step(&mut world));
+        let plugin = world.plugin();
+        let what = format!("here {here:?}, elsewhere {elsewhere:?}, announced {announced:?}, order {number}");
+        assert_eq!(plugin.node.as_deref(), found, "{what}");
+        assert_eq!(
+            (plugin.node_given, plugin.status, plugin.incarnation > 0),
+            (false, Status::Running, true),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn which_node_is_found() {
+    find(&[NODE], &[], &[], Some(NODE));
+    find(&["x@host"], &[], &[], None);
+    find(&["hecate_traderd2@host"], &[], &[], None);
+    find(&[], &["hecate_traderd@far"], &[], None);
+    find(&["x@host"], &[], &["x@host"], Some("x@host"));
+    find(&[NODE, "x@host"], &[], &["x@host"], Some("x@host"));
+    find(&[NODE, "a@host"], &[], &["a@host"], Some("a@host"));
+    find(&[NODE], &[], &["x@host"], Some(NODE));
+    find(&[], &["x@far"], &["x@far"], None);
+}
+
+#[test]
+fn a_given_node_is_not_replaced_by_one_that_is_found() {
+    let mut world = World::new();
+    world.register(trader_on("trader@pod")).expect("taken");
+    world.up(NODE).announce("hecate-traderd", NODE);
+    assert_eq!(world.plugin().node.as_deref(), Some("trader@pod"));
+    world
+        .register(Registration {
+            node: Field::Clear,
+            ..trader()
+        })
+        .expect("taken");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+}
+
+#[test]
+fn the_node_that_was_found_is_stored_and_stays_the_last() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.events();
+    world.up(NODE);
+    assert_eq!(world.events[0].plugin.node.as_deref(), Some(NODE));
+    assert_eq!(world.events(), [(2, EventKind::StatusChanged, Status::Running)]);
+    world.down(NODE);
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+}
+
+#[test]
+fn when_its_node_leaves_another_of_its_nodes_takes_over() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.up(NODE).up("x@host").announce("hecate-traderd", "x@host");
+    assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
+    world.down("x@host");
+    let plugin = world.plugin();
+    assert_eq!((plugin.status, plugin.node.as_deref()), (Status::Running, Some(NODE)));
+    assert_eq!(plugin.incarnation, world.state.view().revision, "it is another process");
+}
+
+#[test]
+fn a_withdrawal_leaves_a_connected_node_in_place_unless_there_is_a_better_one() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world
+        .up("x@host")
+        .announce("hecate-traderd", "x@host")
+        .withdraw("hecate-traderd", "x@host");
+    assert_eq!(
+        (world.status(), world.plugin().node.as_deref()),
+        (Status::Running, Some("x@host"))
+    );
+    world.up(NODE);
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+    world
+        .up("a@host")
+        .announce("hecate-traderd", NODE)
+        .announce("hecate-traderd", "a@host");
+    assert_eq!(
+        world.plugin().node.as_deref(),
+        Some(NODE),
+        "of two as good the present one stays"
+    );
+    world.withdraw("hecate-traderd", NODE);
+    assert_eq!(world.plugin().node.as_deref(), Some("a@host"));
+}
+
+#[test]
+fn an_announcement_makes_the_directories_of_anybody() {
+    let mut world = World::new();
+    world.up("x@host").announce("hecate-traderd", "x@host");
+    assert_eq!(world.effects(), ["layout hecate-traderd"]);
+    assert!(world.state.view().plugins.is_empty());
+    world.register(trader()).expect("taken");
+    assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
+}
+
+#[test]
+fn a_node_that_leaves_takes_its_announcements_along() {
+    let mut world = World::new();
+    world
+        .up("x@host")
+        .announce("hecate-traderd", "x@host")
+        .down("x@host")
+        .up("x@host");
+    world.register(trader()).expect("taken");
+    assert_eq!(world.plugin().node, None);
+}
+
+#[test]
+fn nodes_and_announcements_are_bounded() {
+    let mut world = World::new();
+    for number in 0..limits::REGISTRY_NODES {
+        world.up(&format!("n{number}@host"));
+    }
+    world.up(NODE);
+    world.register(trader()).expect("taken");
+    assert_eq!(world.plugin().node, None);
+    world.down("n0@host").up(NODE);
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+
+    for number in 0..limits::ANNOUNCEMENTS {
+        world.announce(&format!("hecate-x{number}d"), "n1@host");
+    }
+    world.effects();
+    world.announce("hecate-traderd", "n1@host");
+    assert_eq!((world.effects(), world.plugin().node.as_deref()), (vec![], Some(NODE)));
+    world
+        .withdraw("hecate-x0d", "n1@host")
+        .announce("hecate-traderd", "n1@host");
+    assert_eq!(world.plugin().node.as_deref(), Some("n1@host"));
+}

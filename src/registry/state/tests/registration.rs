@@ -1,0 +1,160 @@
+//! What the commands do.
+
+use super::*;
+
+#[test]
+fn a_registration_is_stored_and_answered() {
+    let mut world = World::new();
+    let plugin = world
+        .register(Registration {
+            version: Field::Set("1".into()),
+            ..trader()
+        })
+        .expect("taken");
+    assert_eq!(
+        (plugin.status, plugin.since, plugin.incarnation),
+        (Status::Running, world.now.time, 1)
+    );
+    assert_eq!(
+        (plugin.version.as_deref(), plugin.registered_at),
+        (Some("1"), world.now.time)
+    );
+    assert_eq!(world.events[0].plugin, plugin);
+    assert_eq!(world.events(), [(1, EventKind::Registered, Status::Running)]);
+    let view = world.state.view();
+    assert_eq!(
+        (view.revision, view.ready, &view.plugins[&plugin.name]),
+        (1, true, &plugin)
+    );
+}
+
+#[test]
+fn absent_keeps_and_null_clears() {
+    let mut world = World::new();
+    let set = || Field::Set("a".into());
+    let first = Registration {
+        version: set(),
+        description: set(),
+        node: set(),
+        ..trader()
+    };
+    world.register(first).expect("taken");
+    let kept = world.register(trader()).expect("taken");
+    assert_eq!(
+        (kept.version.as_deref(), kept.description.as_deref()),
+        (Some("a"), Some("a"))
+    );
+    assert_eq!((kept.node.as_deref(), kept.node_given), (Some("a"), true));
+    let clear = Registration {
+        version: Field::Clear,
+        description: Field::Clear,
+        node: Field::Clear,
+        ..trader()
+    };
+    let cleared = world.register(clear).expect("taken");
+    assert_eq!(
+        (&cleared.version, &cleared.description, &cleared.node),
+        (&None, &None, &None)
+    );
+    assert!(!cleared.node_given);
+}
+
+#[test]
+fn registering_again_while_running_is_one_event_and_the_same_incarnation() {
+    let mut world = World::new();
+    let first = world.register(trader()).expect("taken");
+    world.pass(SECOND);
+    let again = world.register(trader()).expect("taken");
+    assert_eq!(again, first);
+    assert_eq!(world.state.view().revision, 2);
+    assert_eq!(world.events().len(), 2);
+}
+
+#[test]
+fn registering_again_revives() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Stopped);
+    world.effects();
+    let again = world.register(trader()).expect("taken");
+    assert_eq!(
+        (again.status, again.incarnation, again.since),
+        (Status::Running, 3, world.now.time)
+    );
+    assert_ne!(again.registered_at, again.since);
+    assert_eq!(world.effects(), ["cancel hecate-traderd", "look hecate-traderd"]);
+}
+
+#[test]
+fn deregistering_removes_and_cleans_nothing_up() {
+    let mut world = World::new();
+    assert_eq!(
+        world.deregister("hecate-traderd").expect_err("not there").code(),
+        "not_found"
+    );
+    let plugin = world.register(trader()).expect("taken");
+    world.effects();
+    assert_eq!(world.deregister("hecate-traderd").expect("there"), plugin);
+    assert_eq!(world.effects(), ["forget hecate-traderd"]);
+    assert_eq!(world.events()[1], (2, EventKind::Deregistered, Status::Running));
+    assert!(world.state.view().plugins.is_empty());
+    // What was under way comes too late.
+    world.looked(DEAD).up(NODE).down(NODE).pass(limits::GRACE);
+    assert_eq!((world.effects(), world.events()), (vec![], vec![]));
+}
+
+#[test]
+fn another_node_is_refused_while_the_holder_is_connected() {
+    let mut world = World::new();
+    world.register(trader_on("a@h")).expect("taken");
+    world.register(trader_on("b@h")).expect("nobody is connected");
+    world.up("b@h");
+    let since = world.plugin().since;
+    match world.register(trader_on("a@h")) {
+        Err(Refusal::NodeConflict {
+            holder, since: held, ..
+        }) => assert_eq!((holder.as_str(), held), ("b@h", since)),
+        other => panic!("{other:?}"),
+    }
+    world.register(trader_on("b@h")).expect("the holder itself");
+    world.register(trader()).expect("names no node");
+    world.down("b@h");
+    world.register(trader_on("a@h")).expect("the holder has left");
+}
+
+#[test]
+fn a_node_that_was_found_holds_the_name_as_well() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.up(NODE);
+    assert_eq!(
+        world.register(trader_on("b@h")).expect_err("held").code(),
+        "node_conflict"
+    );
+}
+
+#[test]
+fn plugins_are_bounded() {
+    let mut world = World::new();
+    for number in 0..limits::PLUGINS {
+        world
+            .register(Registration {
+                name: name(&format!("hecate-x{number}d")),
+                ..trader()
+            })
+            .expect("taken");
+    }
+    assert_eq!(
+        world.register(trader()).expect_err("one too many").code(),
+        "too_many_plugins"
+    );
+    world
+        .register(Registration {
+            name: name("hecate-x0d"),
+            ..trader()
+        })
+        .expect("it is there already");
+    world.deregister("hecate-x0d").expect("there");
+    world.register(trader()).expect("there is room again");
+}

@@ -1,0 +1,123 @@
+//! Plugins without a node: their sockets decide.
+
+use super::*;
+
+#[test]
+fn without_a_node_the_socket_decides() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    assert_eq!(world.looks(), 1, "at once");
+    world.looked(Look::Alive);
+    assert_eq!(
+        world.state.next_deadline(),
+        Some(world.now.instant + limits::SOCKET_POLL)
+    );
+    for silent in [DEAD, Look::Absent, Look::NotASocket] {
+        world.pass(limits::SOCKET_POLL);
+        assert_eq!(world.looks(), 1);
+        world.looked(silent.clone());
+        assert_eq!(world.status(), Status::Stopped, "{silent:?}");
+        assert_eq!(world.effects(), ["clean hecate-traderd"]);
+        let stopped = world.state.view().revision;
+        world.pass(limits::SOCKET_POLL).looked(Look::Alive);
+        assert_eq!(
+            (world.status(), world.plugin().incarnation),
+            (Status::Running, stopped + 1)
+        );
+        assert_eq!(world.effects(), ["look hecate-traderd", "cancel hecate-traderd"]);
+    }
+}
+
+#[test]
+fn a_look_that_shows_nothing_decides_nothing() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world
+        .looked(Look::Alive)
+        .pass(limits::SOCKET_POLL)
+        .looked(Look::Unclear("why".into()));
+    assert_eq!(world.status(), Status::Running);
+    world.pass(limits::SOCKET_POLL).looked(DEAD);
+    world.events();
+    world.pass(limits::SOCKET_POLL).looked(Look::Unclear("why".into()));
+    assert_eq!((world.status(), world.events()), (Status::Stopped, vec![]));
+}
+
+#[test]
+fn silence_after_the_registration_stops_it() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.looked(Look::Absent).pass(limits::GRACE - SECOND).looked(DEAD);
+    assert_eq!(
+        world.status(),
+        Status::Running,
+        "a refusal within the grace period decides nothing"
+    );
+    world.looked(Look::Unclear("not permitted".into()));
+    world.pass(SECOND);
+    assert_eq!(world.status(), Status::Stopped);
+    assert_eq!(
+        world.plugin().reason,
+        "no sign of life within 1m of its registration (not permitted)"
+    );
+}
+
+#[test]
+fn each_registration_has_a_grace_period_of_its_own() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.looked(Look::Alive).pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Running, "a sign of life has come");
+    world.register(trader()).expect("taken");
+    world.looked(Look::Absent);
+    assert_eq!(world.status(), Status::Running);
+    world.pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Stopped);
+}
+
+#[test]
+fn the_exit_of_the_registering_process_is_a_hint_to_look() {
+    let mut world = World::new();
+    world.register_from(trader(), Some(me())).expect("taken");
+    assert_eq!(
+        world.effects(),
+        ["cancel hecate-traderd", "await hecate-traderd", "look hecate-traderd"]
+    );
+    world.looked(Look::Alive).pass(SECOND);
+    assert_eq!(world.looks(), 0);
+    let exited = || Input::Exited {
+        name: name("hecate-traderd"),
+        process: me(),
+    };
+    world.say(exited());
+    assert_eq!((world.looks(), world.status()), (1, Status::Running));
+    world.looked(Look::Alive);
+    assert_eq!(world.status(), Status::Running, "a script had registered it");
+    world.say(exited()).looked(DEAD);
+    assert_eq!(world.status(), Status::Stopped);
+    assert!(matches!(world.effects.last(), Some(E::CleanUp { process: Some(process), .. }) if *process == me()));
+}
+
+#[test]
+fn a_process_of_an_earlier_registration_is_no_hint() {
+    let mut world = World::new();
+    world.register_from(trader(), Some(me())).expect("taken");
+    world.register(trader()).expect("taken");
+    world.looked(Look::Alive).effects();
+    world.say(Input::Exited {
+        name: name("hecate-traderd"),
+        process: me(),
+    });
+    assert_eq!(world.looks(), 0);
+}
+
+#[test]
+fn a_socket_that_dies_after_the_stop_is_removed_then() {
+    let mut world = World::new();
+    world.register(trader_on(NODE)).expect("taken");
+    world.up(NODE).down(NODE).looked(Look::Alive).effects();
+    world.pass(limits::SOCKET_POLL).looked(DEAD);
+    assert_eq!(world.effects(), ["look hecate-traderd", "clean hecate-traderd"]);
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!(world.effects(), ["look hecate-traderd"]);
+}

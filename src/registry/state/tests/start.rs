@@ -1,0 +1,170 @@
+//! The judging of what was stored, and properties of the whole machine.
+
+use super::*;
+
+#[test]
+fn nothing_stored_is_ready_at_once() {
+    assert!(World::new().state.view().ready);
+}
+
+#[test]
+fn none_is_believed_by_memory_alone() {
+    // What was stored, its node, what the cluster shows, what the socket shows; what comes of it, and at which revision it
+    // began to run. Revision 9 was the last.
+    let running = Status::Running;
+    let stopped = Status::Stopped;
+    let unclear = || Look::Unclear("why".into());
+    let cases = [
+        (running, None, None, Look::Alive, running, 3),
+        (running, None, None, DEAD, stopped, 3),
+        (running, None, None, Look::Absent, stopped, 3),
+        (running, None, None, unclear(), stopped, 3),
+        (stopped, None, None, Look::Alive, running, 10),
+        (stopped, None, None, DEAD, stopped, 3),
+        (running, Some(NODE), Some(NODE), Look::Absent, running, 3),
+        (stopped, Some(NODE), Some(NODE), Look::Absent, running, 10),
+        (running, Some(NODE), None, Look::Alive, running, 3),
+        (running, Some(NODE), None, DEAD, stopped, 3),
+        (stopped, Some("gone@host"), Some(NODE), Look::Absent, running, 10),
+    ];
+    for (number, (before, node, connected, look, after, incarnation)) in cases.into_iter().enumerate() {
+        let mut world = World::with(9, &[stored(before, node, false)]);
+        assert!(!world.state.view().ready, "case {number}");
+        world.pass(SECOND);
+        assert_eq!(world.looks(), 0, "case {number}: its node may still come");
+        if let Some(node) = connected {
+            world.up(node);
+        }
+        world.effects();
+        world.settled();
+        assert_eq!(world.looks(), usize::from(connected.is_none()), "case {number}");
+        if connected.is_none() {
+            assert!(!world.state.view().ready, "case {number}");
+            world.looked(look);
+        }
+        assert!(world.state.view().ready, "case {number}");
+        assert_eq!(
+            (world.status(), world.plugin().incarnation),
+            (after, incarnation),
+            "case {number}"
+        );
+        let changes = usize::from(before != after || (node != connected && connected.is_some()));
+        assert_eq!(
+            world.events().len(),
+            changes,
+            "case {number}: no event where nothing changed"
+        );
+        let cleans = world
+            .effects()
+            .iter()
+            .filter(|effect| effect.starts_with("clean"))
+            .count();
+        assert_eq!(
+            cleans,
+            usize::from(after == stopped),
+            "case {number}: what died while we were away"
+        );
+    }
+}
+
+#[test]
+fn after_the_time_the_socket_judges() {
+    let mut world = World::with(9, &[stored(Status::Running, Some(NODE), true)]);
+    assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE));
+    world.pass(limits::JUDGE - SECOND);
+    assert_eq!(world.looks(), 0);
+    world.pass(SECOND);
+    assert_eq!((world.looks(), world.state.view().ready), (1, false));
+    world.looked(Look::Absent);
+    assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
+    world.settled().up(NODE);
+    assert_eq!((world.status(), world.looks()), (Status::Running, 0));
+}
+
+#[test]
+fn a_look_that_hangs_does_not_keep_us_from_being_ready() {
+    let mut world = World::with(9, &[stored(Status::Running, None, false)]);
+    world.settled();
+    assert_eq!(
+        world.state.next_deadline(),
+        Some(world.now.instant + limits::JUDGE_LOOK)
+    );
+    world.pass(limits::JUDGE_LOOK);
+    assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
+    assert_eq!(world.plugin().reason, "its socket could not be looked at in time");
+    world.looked(Look::Alive);
+    assert_eq!(world.status(), Status::Running);
+}
+
+#[test]
+fn a_registration_and_a_deregistration_judge_as_well() {
+    let mut world = World::with(9, &[stored(Status::Stopped, None, false)]);
+    assert_eq!(world.register(trader()).expect("taken").incarnation, 10);
+    assert!(world.state.view().ready);
+    let mut world = World::with(9, &[stored(Status::Stopped, None, false)]);
+    world.deregister("hecate-traderd").expect("there");
+    assert!(world.state.view().ready);
+}
+
+#[test]
+fn a_node_that_leaves_while_we_judge_has_judged() {
+    let mut world = World::with(9, &[stored(Status::Running, Some(NODE), false)]);
+    world.up(NODE).down(NODE);
+    assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
+}
+
+#[test]
+fn a_tick_when_it_is_due_always_moves_the_deadline() {
+    let mut world = World::with(9, &[stored(Status::Running, None, false)]);
+    world
+        .register(Registration {
+            name: name("hecate-twod"),
+            ..trader()
+        })
+        .expect("taken");
+    world
+        .register(Registration {
+            name: name("hecate-threed"),
+            ..trader_on("three@h")
+        })
+        .expect("taken");
+    for _ in 0..1000 {
+        let Some(due) = world.state.next_deadline() else { break };
+        world.now.instant = world.now.instant.max(due);
+        world.say(Input::Tick);
+        assert!(world.state.next_deadline() > Some(world.now.instant) || world.state.next_deadline().is_none());
+        // Every look comes back empty.
+        let looks: Vec<_> = world.effects.drain(..).collect();
+        for effect in looks {
+            if let E::Look(name) = effect {
+                world.say(Input::Looked {
+                    name,
+                    look: Look::Absent,
+                });
+            }
+        }
+    }
+    assert!(
+        world
+            .state
+            .view()
+            .plugins
+            .values()
+            .all(|plugin| plugin.status == Status::Stopped)
+    );
+}
+
+#[test]
+fn revisions_have_no_gaps() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world
+        .up(NODE)
+        .down(NODE)
+        .looked(Look::Alive)
+        .up(NODE)
+        .withdraw("hecate-traderd", NODE);
+    world.deregister("hecate-traderd").expect("there");
+    let revisions: Vec<_> = world.events().into_iter().map(|(revision, ..)| revision).collect();
+    assert_eq!(revisions, (1..=world.state.view().revision).collect::<Vec<_>>());
+}
