@@ -61,7 +61,8 @@ impl Introducer {
                 self.introduced
                     .retain(|(a, b), _| peers.contains(a) && peers.contains(b));
                 self.peers = peers;
-                if self.peers.len() < 2 {
+                // A single peer is asked as well: it may know nodes that we don't.
+                if self.peers.is_empty() {
                     self.next_round = None;
                 } else {
                     self.next_round.get_or_insert(now + ROUND);
@@ -177,6 +178,7 @@ mod tests {
         run(&mut introducer, now, Input::Peers(names(&["a"])));
         assert_eq!(run(&mut introducer, now, nodes("a", &[])), []);
         assert_eq!(run(&mut introducer, now, nodes("b", &[])), []);
+        run(&mut introducer, now, Input::Peers(BTreeSet::new()));
         assert_eq!(introducer.next_deadline(), None);
     }
 }

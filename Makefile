@@ -1,0 +1,39 @@
+# `make test` needs no root, unless something has to be installed first; `make test-system` needs it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: test test-system deps fmt clippy doc rust ct
+
+# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl.
+PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl
+
+test: deps fmt clippy doc rust ct
+
+deps:
+	@if ! command -v erl erlc epmd rebar3 curl >/dev/null || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
+	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
+	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
+	  elif sudo -n true 2>/dev/null; then sudo -n sh -c "$$install"; \
+	  else echo "The tests need Erlang and rebar3. As root, run: $$install" >&2; exit 1; fi; \
+	fi
+
+fmt:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --all-targets --all-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+rust: deps
+	cargo test
+
+# The suite drives the binary that `cargo test` has built.
+ct: deps
+	cargo build
+	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
+
+test-system: deps
+	@[ "$$(id -u)" = 0 ] || { echo "make test-system acts as several users: run it as root" >&2; exit 1; }
+	cargo test --features system-tests --test system

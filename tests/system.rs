@@ -1,0 +1,1 @@
+//! Needs root and other users.

@@ -1,0 +1,279 @@
+//! The house rules, held against the source: who may know whom, what is pure, how long a file is, and that every bound
+//! names a test that exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("main", &["config", "cli", "daemon"]),
+    (
+        "daemon",
+        &["api", "cluster", "config", "layout", "limits", "registry", "store"],
+    ),
+    (
+        "cli",
+        &["config", "api::wire", "api::problem", "layout", "limits", "name"],
+    ),
+    ("config", &["cookie", "layout", "limits", "name"]),
+    ("api", &["registry", "cluster::view", "layout", "name", "limits"]),
+    ("registry", &["store", "layout", "name", "limits"]),
+    ("cluster/view", &[]),
+    (
+        "cluster",
+        &[
+            "registry",
+            "layout",
+            "node",
+            "dist::flags",
+            "dist::handshake",
+            "epmd",
+            "etf",
+            "name",
+            "cookie",
+            "limits",
+        ],
+    ),
+    (
+        "node/services",
+        &[
+            "node::machine",
+            "node::services::gen_server",
+            "dist::control",
+            "etf",
+            "limits",
+        ],
+    ),
+    ("node", &["dist", "epmd", "etf", "limits"]),
+    ("dist", &["etf", "cookie", "limits"]),
+    ("epmd", &["limits"]),
+    ("etf", &["limits"]),
+    // The store and the registry share one vocabulary: what a plugin and an event are.
+    ("store", &["registry", "name", "limits"]),
+    ("layout", &["name", "limits"]),
+    ("name", &["limits"]),
+    ("cookie", &["limits"]),
+    ("limits", &[]),
+];
+
+/// Files that decide, and therefore may not know what time it is, nor reach the world.
+const PURE: &[&str] = &[
+    "api/route",
+    "cluster/discovery",
+    "cluster/introduce",
+    "cluster/membership",
+    "cluster/view",
+    "cookie",
+    "dist/control",
+    "dist/flags",
+    "dist/framing",
+    "dist/handshake",
+    "etf/",
+    "layout/paths",
+    "layout/stale_socket",
+    "name",
+    "node/machine",
+    "node/process",
+    "node/services/",
+    "node/view",
+    "registry/nodes",
+    "registry/state",
+];
+
+/// What a pure file may not name.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::os::unix::net",
+    "Instant::now",
+    "SystemTime::now",
+    "getrandom",
+    "rustix::",
+];
+
+/// Longest file, tests apart.
+const LINES: usize = 700;
+
+/// The sources, each as its path below `src` without `.rs`, and its text without tests.
+fn sources() -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).expect("src can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&src, &mut found);
+    found.sort();
+    let mut sources = Vec::new();
+    for path in found {
+        let name = path
+            .strip_prefix(&src)
+            .expect("below src")
+            .with_extension("")
+            .display()
+            .to_string();
+        if name.ends_with("tests") || name.contains("/tests/") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a source is text");
+        let code = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        sources.push((name.trim_end_matches("/mod").to_owned(), code));
+    }
+    assert!(sources.len() > 50, "the sources were found");
+    sources
+}
+
+fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+}
+
+/// The paths after `crate::`, without what `{…}` holds, which is written out one by one.
+fn crate_paths(text: &str) -> BTreeSet<String> {
+    let code: String = code_lines(text).collect::<Vec<_>>().join(" ");
+    let mut paths = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let path: String = after
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+            .collect();
+        let rest = &after[path.len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split('}').next().unwrap_or_default();
+                paths.extend(list.split(',').map(|item| format!("{path}{}", item.trim())));
+            }
+            None => {
+                paths.insert(path);
+            }
+        }
+    }
+    paths
+}
+
+fn is_below(path: &str, room: &str, separator: &str) -> bool {
+    path == room || path.starts_with(&format!("{room}{separator}"))
+}
+
+#[test]
+fn each_room_knows_only_whom_it_may() {
+    for (file, text) in sources().iter().filter(|(file, _)| file != "lib") {
+        let (room, known) = MAY_KNOW
+            .iter()
+            .find(|(room, _)| is_below(file, room, "/"))
+            .unwrap_or_else(|| panic!("{file} belongs to no room: add it to MAY_KNOW"));
+        let own = room.replace('/', "::");
+        for path in crate_paths(text) {
+            let allowed = is_below(&path, &own, "::") || known.iter().any(|other| is_below(&path, other, "::"));
+            assert!(allowed, "{file} names crate::{path}, which {room} may not know");
+        }
+    }
+}
+
+#[test]
+fn services_do_not_know_each_other() {
+    for (file, text) in sources().iter().filter(|(file, _)| file.starts_with("node/services/")) {
+        for path in crate_paths(text) {
+            let another = path
+                .strip_prefix("node::services::")
+                .is_some_and(|other| !other.starts_with("gen_server"));
+            assert!(!another, "{file} names crate::{path}");
+        }
+    }
+}
+
+#[test]
+fn what_decides_reaches_nothing() {
+    let mut seen = BTreeSet::new();
+    for (file, text) in sources() {
+        let Some(pure) = PURE
+            .iter()
+            .find(|pure| file == **pure || (pure.ends_with('/') && file.starts_with(**pure)))
+        else {
+            continue;
+        };
+        seen.insert(*pure);
+        for line in code_lines(&text) {
+            for impure in IMPURE {
+                assert!(!line.contains(impure), "{file} is pure, and names {impure}: {line}");
+            }
+        }
+    }
+    assert_eq!(seen.len(), PURE.len(), "every pure file exists: {seen:?}");
+}
+
+#[test]
+fn files_stay_one_room() {
+    for (file, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= LINES, "{file} has {lines} lines, more than {LINES}");
+        assert!(
+            text.starts_with("//!") || text.starts_with("#!"),
+            "{file} doesn't say what it is"
+        );
+    }
+}
+
+#[test]
+fn every_bound_is_crossed_by_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let limits = fs::read_to_string(root.join("src/limits.rs")).expect("limits.rs");
+    let mut tests = String::new();
+    for dir in ["src", "tests"] {
+        let mut stack = vec![root.join(dir)];
+        while let Some(dir) = stack.pop() {
+            for entry in fs::read_dir(dir).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    stack.push(path);
+                } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("limits.rs") {
+                    tests.push_str(&fs::read_to_string(path).expect("a source"));
+                }
+            }
+        }
+    }
+    let doc: String = limits
+        .lines()
+        .map(|line| line.trim_start_matches("///").trim())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut named = 0;
+    for crossing in doc.split("Crossed by ").skip(1) {
+        let crossing = crossing
+            .split(". ")
+            .next()
+            .unwrap_or_default()
+            .split("pub const")
+            .next()
+            .unwrap_or_default();
+        for name in crossing.split('`').skip(1).step_by(2) {
+            if let Some(file) = name.strip_prefix("tests/") {
+                assert!(
+                    root.join("tests").join(file).exists(),
+                    "limits.rs names {name}, which does not exist"
+                );
+                continue;
+            }
+            let test = name.rsplit("::").next().unwrap_or(name);
+            assert_ne!(test, "tests", "limits.rs names {name}, which is no single test");
+            assert!(
+                tests.contains(&format!("fn {test}(")),
+                "limits.rs names {name}, which does not exist"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 20, "the names were found");
+}
