@@ -1,0 +1,101 @@
+//! The built daemon as a process of its own.
+
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Host, Output, PATIENCE, Process, wait_for, wait_within};
+
+/// A running daemon.
+pub struct Daemon {
+    process: Process,
+    out: Output,
+    log: Output,
+}
+
+impl Daemon {
+    /// Starts it. Nothing of the machine's environment reaches it, and there is no program that it could start; what is
+    /// in `environment` comes on top.
+    pub fn start(host: &Host, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+        command
+            .env_clear()
+            .env("HOME", host.home())
+            .env("PATH", host.no_programs())
+            .env("ERL_EPMD_PORT", host.epmd_port.to_string())
+            .env("HECATE_COOKIE", &host.cookie)
+            .envs(environment.iter().copied())
+            .current_dir(host.home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Process::start(&mut command, "Build it");
+        let out = process.pipes().stdout.take().unwrap();
+        let err = process.pipes().stderr.take().unwrap();
+        Self {
+            process,
+            out: Output::collect(out, Some),
+            log: Output::collect(err, Some),
+        }
+    }
+
+    /// Waits for the line that says that it is ready, and gives the node's name in it.
+    pub fn ready(&self) -> String {
+        let line = wait_within(PATIENCE, "the daemon is ready", || self.ready_line());
+        line.rsplit_once("node ").expect("it names the node").1.to_owned()
+    }
+
+    /// The line that says that it is ready, once it has said so.
+    pub fn ready_line(&self) -> Option<String> {
+        let out = self.out.text();
+        let line = out.strip_suffix('\n')?;
+        assert!(!line.contains('\n'), "one line on standard output: {out:?}");
+        Some(line.to_owned())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Lines of the log that have all these words.
+    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
+        self.log().lines().filter(has_all).map(str::to_owned).collect()
+    }
+
+    /// Waits for a line of the log with all these words.
+    pub fn logs(&self, words: &[&str]) {
+        wait_for(&format!("{words:?} in the log"), || !self.log_lines(words).is_empty());
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; gives how it ended, after which time, and its log.
+    pub fn terminate(mut self) -> (ExitStatus, Duration, String) {
+        let start = Instant::now();
+        self.process.terminate();
+        let status = self.process.ended("the daemon ends on SIGTERM");
+        (status, start.elapsed(), self.log())
+    }
+
+    /// Waits for it to end by itself; gives its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.process.ended("the daemon ends by itself").code()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.pipes().try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- log of the daemon ----\n{}----", self.log());
+        }
+    }
+}

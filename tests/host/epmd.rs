@@ -1,0 +1,91 @@
+//! The real EPMD in the foreground, and the two questions that the tests ask it themselves.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Command, Stdio};
+
+use super::{PATIENCE, Process, wait_for, wait_within};
+
+const INSTALL: &str = "Install Erlang/OTP, which brings it (Debian: apt-get install erlang-base)";
+
+/// A running EPMD.
+pub struct Epmd {
+    process: Process,
+    port: u16,
+}
+
+impl Epmd {
+    /// Starts it, and waits until it answers.
+    pub fn start(port: u16) -> Self {
+        let mut command = Command::new("epmd");
+        command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Process::start(&mut command, INSTALL);
+        wait_for("EPMD answers", || ask(port, &[b'n']).is_some());
+        Self { process, port }
+    }
+
+    /// Ends it at once: it forgets every name.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// The registered names and their ports.
+    pub fn names(&self) -> BTreeMap<String, u16> {
+        names(self.port)
+    }
+
+    /// The port of a name, as soon as it is registered.
+    pub fn port_of(&self, name: &str) -> u16 {
+        wait_within(PATIENCE, &format!("{name} is registered"), || self.names().remove(name))
+    }
+
+    /// Registers a name for whatever listens on `port`, until the connection is dropped. Anybody on a host can.
+    pub fn register(&self, name: &str, port: u16) -> TcpStream {
+        let mut request = vec![b'x'];
+        request.extend_from_slice(&port.to_be_bytes());
+        // A visible node that speaks TCP over IPv4, of the versions 6 to 5, with nothing extra.
+        request.extend_from_slice(&[77, 0, 0, 6, 0, 5]);
+        request.extend_from_slice(&u16::try_from(name.len()).unwrap().to_be_bytes());
+        request.extend_from_slice(name.as_bytes());
+        request.extend_from_slice(&[0, 0]);
+        let mut stream = connect(self.port).expect("EPMD answers");
+        send(&mut stream, &request).expect("EPMD reads");
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).expect("EPMD answers");
+        assert_eq!(answer[1], 0, "EPMD refuses {name}");
+        stream
+    }
+}
+
+/// What the EPMD on `port` has registered; nothing if none answers.
+pub fn names(port: u16) -> BTreeMap<String, u16> {
+    let answer = ask(port, &[b'n']).unwrap_or_default();
+    // After its own port, in four bytes: "name N at port P", one a line.
+    let lines = String::from_utf8_lossy(answer.get(4..).unwrap_or_default()).into_owned();
+    let entry = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?.to_owned(), words.nth(2)?.parse().ok()?))
+    };
+    lines.lines().filter_map(entry).collect()
+}
+
+fn connect(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn send(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
+    let length = u16::try_from(request.len()).unwrap();
+    stream.write_all(&[&length.to_be_bytes(), request].concat())
+}
+
+fn ask(port: u16, request: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = connect(port).ok()?;
+    send(&mut stream, request).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(answer)
+}
