@@ -86,3 +86,38 @@ pub(super) async fn exit_of(process: Process) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn child() -> (std::process::Child, Process) {
+        let child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep runs");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        (child, Process::living(pid).expect("it lives"))
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_told_when_it_comes() {
+        let (mut child, process) = child();
+        let waiting = tokio::spawn(exit_of(process));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "it lives");
+        child.kill().expect("killed");
+        timeout(Duration::from_secs(10), waiting)
+            .await
+            .expect("told")
+            .expect("without a panic");
+        child.wait().expect("ended");
+        timeout(Duration::from_secs(10), exit_of(process))
+            .await
+            .expect("told at once of one that is gone");
+    }
+}

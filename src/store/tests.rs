@@ -244,6 +244,30 @@ fn damage_is_set_aside_and_told() {
 }
 
 #[test]
+fn damage_in_the_log_alone_is_found_as_well() {
+    let dir = dir();
+    let mut store = open(dir.path()).store;
+    let events: Vec<_> = (1..=200)
+        .map(|revision| registered(revision, "hecate-traderd"))
+        .collect();
+    store.commit(&events).expect("stored");
+    drop(store);
+    // A page that nothing reads at a start but the check: one that holds an event from the middle.
+    let path = dir.path().join(FILE);
+    let mut bytes = std::fs::read(&path).expect("there");
+    let database = Connection::open(&path).expect("opens");
+    let page: usize = database
+        .pragma_query_value(None, "page_size", |row| row.get(0))
+        .expect("a number");
+    drop(database);
+    let pages = bytes.len() / page;
+    assert!(pages > 5, "the log has pages of its own");
+    bytes[(pages - 2) * page..(pages - 1) * page].fill(0x5a);
+    std::fs::write(&path, bytes).expect("written");
+    assert!(open(dir.path()).set_aside.is_some());
+}
+
+#[test]
 fn aside_names_run_out() {
     let dir = dir();
     for _ in 0..limits::SET_ASIDE {

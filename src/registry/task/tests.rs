@@ -199,13 +199,12 @@ async fn what_cannot_be_stored_has_not_happened() {
     assert_eq!(code(world.handle.deregister(name("hecate-oned")).await), "store_failed");
     assert_eq!(world.handle.view(), before);
     world.mend_store();
-    let registered = world.register("hecate-twod").await.expect("taken");
+    let registered = world.register("hecate-threed").await.expect("taken");
     assert_eq!(registered.plugin.incarnation, before.revision + 1);
-    assert_eq!(
-        events.recv().await.expect("an event").plugin,
-        registered.plugin,
-        "none of those that failed"
-    );
+    let event = events.recv().await.expect("an event");
+    assert_eq!(event.plugin, registered.plugin, "none of those that failed");
+    let after: Vec<_> = world.handle.view().plugins.keys().map(PluginName::to_string).collect();
+    assert_eq!(after, ["hecate-oned", "hecate-threed"]);
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 2);
 }
 

@@ -100,6 +100,8 @@ fn a_node_is_a_sign_of_life_within_the_grace_period() {
     assert_eq!(world.status(), Status::Running);
 }
 
+type Step<'a> = &'a dyn Fn(&mut World);
+
 /// Which node of those here and elsewhere, with these announcing, is the plugin's, in which order they ever come.
 fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&str>) {
     let nodes = |world: &mut World| {
@@ -118,7 +120,7 @@ fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&st
     let registration = |world: &mut World| {
         world.register(trader()).expect("taken");
     };
-    let orders: [[&dyn Fn(&mut World); 3]; 4] = [
+    let orders: [[Step; 3]; 4] = [
         [&nodes, &announcements, &registration],
         [&announcements, &nodes, &registration],
         [&registration, &nodes, &announcements],

@@ -121,3 +121,17 @@ fn a_socket_that_dies_after_the_stop_is_removed_then() {
     world.pass(limits::SOCKET_POLL).looked(Look::Absent);
     assert_eq!(world.effects(), ["look hecate-traderd"]);
 }
+
+#[test]
+fn what_is_stopped_and_silent_is_looked_at_and_no_more() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.looked(Look::Alive).pass(limits::SOCKET_POLL).looked(Look::Absent);
+    world.effects();
+    world.events();
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!(
+        (world.effects(), world.events()),
+        (vec!["look hecate-traderd".to_owned()], vec![])
+    );
+}
