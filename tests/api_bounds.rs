@@ -57,7 +57,13 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
 
 #[tokio::test]
 async fn who_waits_for_100_continue_is_refused_before_he_sends() {
-    let world = World::start(Limits::default()).await;
+    // Were the rest of the body awaited all the same, the connection would stay open beyond the test's patience.
+    let linger = Duration::from_secs(3600);
+    let world = World::start(Limits {
+        linger,
+        ..Limits::default()
+    })
+    .await;
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ";
     let mut client = Client::new(&world).await;
     client.send(&format!("{head}{}\r\n\r\n", limits::HTTP_BODY + 1)).await;
@@ -159,10 +165,16 @@ async fn a_connection_closes_when_it_is_asked_to() {
 
 #[tokio::test]
 async fn a_client_may_close_its_half_once_it_has_asked() {
-    let world = World::start(Limits::default()).await;
+    let world = World::starting(Limits::default()).await;
     let mut client = Client::new(&world).await;
-    client.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.send("GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n").await;
     in_time(client.0.shutdown()).await.expect("half closed");
+    // The call waits, so that the closed half has been seen before the answer is written.
+    for _ in 0..10 {
+        assert_eq!(get(&world, "/livez").await.status, 200);
+    }
+    world.status.send_modify(|status| status.phase = Phase::Running);
+    world.registry.membership(Membership::Settled).await;
     assert_eq!(client.answer(true).await.status, 200);
     client.closed().await;
 }

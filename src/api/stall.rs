@@ -99,7 +99,8 @@ mod tests {
         let mut ours = Stall::new(ours, PATIENCE);
         ours.write_all(b"12345678").await.expect("fits");
         let begun = Instant::now();
-        let error = ours.write_all(b"9").await.expect_err("nobody reads");
+        let ended = tokio::time::timeout(PATIENCE * 4, ours.write_all(b"9")).await;
+        let error = ended.expect("given up").expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE * 2);
     }

@@ -256,6 +256,8 @@ fn refusals_name_the_place_and_what_is_allowed() {
             Host::new().env("HECATE_SOCKET_MODE", "0400"),
             "leaves the owner at least 0600",
         ),
+        (Host::new().env("HECATE_DIR_MODE", "1777"), "an octal mode up to 0777"),
+        (Host::new().file("{dir_mode, 8#4755}"), "an octal mode up to 0777"),
         (Host::new().env("HECATE_HIDDEN", "yes"), "`true` or `false`"),
         (
             Host::new().env("HECATE_NODE_NAME", "a.b@c"),
