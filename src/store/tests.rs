@@ -256,9 +256,10 @@ fn damage_in_the_log_alone_is_found_as_well() {
     let path = dir.path().join(FILE);
     let mut bytes = std::fs::read(&path).expect("there");
     let database = Connection::open(&path).expect("opens");
-    let page: usize = database
+    let page: i64 = database
         .pragma_query_value(None, "page_size", |row| row.get(0))
         .expect("a number");
+    let page = usize::try_from(page).expect("a size");
     drop(database);
     let pages = bytes.len() / page;
     assert!(pages > 5, "the log has pages of its own");

@@ -22,7 +22,7 @@ impl Epmd {
         command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = Process::start(&mut command, INSTALL);
-        wait_for("EPMD answers", || ask(port, &[b'n']).is_some());
+        wait_for("EPMD answers", || ask(port, b"n").is_some());
         Self { process, port }
     }
 
@@ -61,7 +61,7 @@ impl Epmd {
 
 /// What the EPMD on `port` has registered; nothing if none answers.
 pub fn names(port: u16) -> BTreeMap<String, u16> {
-    let answer = ask(port, &[b'n']).unwrap_or_default();
+    let answer = ask(port, b"n").unwrap_or_default();
     // After its own port, in four bytes: "name N at port P", one a line.
     let lines = String::from_utf8_lossy(answer.get(4..).unwrap_or_default()).into_owned();
     let entry = |line: &str| {
