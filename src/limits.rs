@@ -31,14 +31,15 @@ pub const REFERENCE_WORDS: usize = 5;
 /// Crossed by `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 
-/// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests`.
+/// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
 /// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests::names_are_bounded_and_of_the_right_form` and
 /// `name::tests::node_names_have_two_parts`.
 pub const NODE_NAME: usize = 255;
 
-/// Time for a whole handshake, as `net_setuptime` of an Erlang node.
+/// Time for a whole handshake, as `net_setuptime` of an Erlang node. Crossed by
+/// `dist::link::tests::a_silent_peer_ends_the_handshake_in_time`.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
 
 /// Bytes that may wait for one peer before its connection is given up: it holds one message of the largest size.
@@ -55,7 +56,7 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// Crossed by `node::accept::tests::the_oldest_unfinished_handshake_gives_way`.
 pub const HANDSHAKES: usize = 64;
 
-/// Connections to peers at once. Crossed by `node::machine::tests`.
+/// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
 pub const PEERS: usize = 4096;
 
 /// Batches of messages that wait for the node's task.
@@ -64,19 +65,19 @@ pub const NODE_INBOX: usize = 256;
 /// Events that the node's task takes before it writes what they gave to send.
 pub const NODE_BATCH: usize = 64;
 
-/// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests`.
+/// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
 pub const KNOWN_NODES: usize = 4096;
 
-/// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests`.
+/// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
-/// Members that the scope of one peer may have, over all its groups. Crossed by `node::services::pg::tests`.
+/// Members that the scope of one peer may have, over all its groups. Crossed by `node::services::pg::tests::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
 
-/// Calls to peers that may wait for their results. Crossed by `node::machine::tests`.
+/// Calls to peers that may wait for their results. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
 pub const CALLS: usize = 1024;
 
-/// Time for the result of a call to a peer. Crossed by `node::machine::tests`.
+/// Time for the result of a call to a peer. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// Time to resolve a host, and to connect to an address of it.
@@ -121,7 +122,7 @@ pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 
 // ---- Registry, store and layout -------------------------------------------------------------
 
-/// Longest plugin name in bytes. Crossed by `name::tests`.
+/// Longest plugin name in bytes. Crossed by `name::tests::each_refusal_has_its_code`.
 pub const PLUGIN_NAME: usize = 63;
 
 /// Longest path of a Unix socket in bytes: `sun_path` less its closing NUL. Crossed by

@@ -155,7 +155,12 @@ fn any_inside(term: &Term, test: &impl Fn(&Term) -> bool) -> bool {
 
 #[test]
 fn erl_understands_what_we_write() {
-    let terms = sample(&generate::term(), 4000);
+    let mut terms = sample(&generate::term(), 1000);
+    // Before OTP 27, 0.0 and -0.0 are the same key of a map; to us they never are.
+    let negative_zero = |term: &Term| matches!(term, Term::Float(f) if f.get() == 0.0 && f.get().is_sign_negative());
+    let ambiguous = |term: &Term| matches!(term, Term::Map(_)) && any_inside(term, &negative_zero);
+    terms.retain(|term| !any_inside(term, &ambiguous));
+    assert!(terms.len() > 500, "most terms are left");
     let encoded: Vec<_> = terms.iter().map(Term::encode).collect();
     let mut erl = Erl::start();
     for ((term, ours), theirs) in terms.iter().zip(&encoded).zip(erl.again(&encoded)) {

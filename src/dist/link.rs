@@ -385,3 +385,6 @@ impl Writer {
         self.socket.shutdown().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,6 @@ pub async fn start_system_epmd() -> io::Result<()> {
         Err(io::Error::other(format!("epmd -daemon: {status}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -695,3 +695,6 @@ fn called(
         Message::Cast(_) | Message::Info(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

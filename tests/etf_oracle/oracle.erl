@@ -34,7 +34,7 @@ reply(Port, Batch) ->
     true = port_command(Port, [<<(byte_size(Bytes)):32, Bytes/binary>> || Bytes <- Batch]).
 
 again(Bytes) ->
-    try encode(binary_to_term(Bytes)) catch error:badarg -> <<>>; C:R -> io:format(standard_error, "~p ~p ~p~n", [C,R,Bytes]), <<>> end.
+    try encode(binary_to_term(Bytes)) catch error:badarg -> <<>> end.
 
 encode(Term) -> term_to_binary(Term, [{minor_version, 2}]).
 

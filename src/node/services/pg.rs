@@ -419,3 +419,6 @@ fn pids(r: &mut Reader<'_>) -> Result<Vec<Pid>, DecodeError> {
     }
     Ok(pids)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::net::Ipv4Addr;
+
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::cookie::Cookie;
+use crate::dist::flags;
+use crate::etf::{Atom, Pid, Raw, Term};
+
+fn identity(name: &str, cookie: &str) -> Identity {
+    let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
+    Identity {
+        name: name.into(),
+        creation: 1,
+        flags: flags::ours(false),
+        cookie,
+    }
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (dialled, listener.accept().await.unwrap().0)
+}
+
+async fn shake(
+    dialler: &Identity,
+    acceptor: &Identity,
+    status: Status,
+) -> (Result<Connection, SetupError>, Result<Connection, SetupError>) {
+    let (here, there) = sockets().await;
+    let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
+    tokio::join!(dialling, accept(there, acceptor, async |_: &Arc<str>| status))
+}
+
+/// A connection of ours, started, and the bare socket at its other end.
+async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
+    let (here, there) = sockets().await;
+    let peer = Established {
+        name: "p@h".into(),
+        creation: 1,
+        flags: flags::ours(false),
+        published: true,
+    };
+    let (inbox, events) = mpsc::channel(8);
+    let sender = start(Connection { peer, stream: here }, tick_time, inbox, |event| event);
+    (sender, events, there)
+}
+
+async fn closed(events: &mut mpsc::Receiver<LinkEvent>) -> CloseReason {
+    match timeout(Duration::from_secs(20), events.recv()).await.expect("it ends") {
+        Some(LinkEvent::Closed(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn both_roles_shake_hands_whatever_the_status() {
+    for status in [Status::Ok, Status::OkSimultaneous, Status::Alive] {
+        let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), status).await;
+        assert_eq!(&*ours.unwrap().peer.name, "b@h", "{status:?}");
+        assert_eq!(&*theirs.unwrap().peer.name, "a@h", "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_side_knows_whose_cookie_differs() {
+    let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "d"), Status::Ok).await;
+    assert!(matches!(ours, Err(SetupError::ProofRefused)));
+    assert!(matches!(
+        theirs,
+        Err(SetupError::Handshake(HandshakeError::CookieMismatch))
+    ));
+}
+
+#[tokio::test]
+async fn a_refused_peer_is_told() {
+    let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::NotAllowed).await;
+    for refused in [ours, theirs] {
+        assert!(matches!(
+            refused,
+            Err(SetupError::Handshake(HandshakeError::NotAllowed))
+        ));
+    }
+    let (ours, _) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::Nok).await;
+    assert!(matches!(ours, Err(SetupError::Handshake(HandshakeError::Simultaneous))));
+}
+
+#[tokio::test]
+async fn a_large_handshake_packet_is_refused_unread() {
+    let (mut here, there) = sockets().await;
+    let length = u16::try_from(limits::HANDSHAKE_PACKET + 1).unwrap();
+    here.write_all(&length.to_be_bytes()).await.unwrap();
+    let local = identity("b@h", "c");
+    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await;
+    assert!(matches!(result, Err(SetupError::PacketTooLarge(n)) if n == usize::from(length)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_ends_the_handshake_in_time() {
+    let (_here, there) = sockets().await;
+    let local = identity("b@h", "c");
+    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await;
+    assert!(matches!(result, Err(SetupError::TimedOut)));
+}
+
+#[tokio::test]
+async fn frames_go_both_ways_and_closing_flushes() {
+    let (sender, mut events, mut there) = started(LONG).await;
+    let pid = Pid {
+        node: Atom::literal("a@h"),
+        id: 1,
+        serial: 0,
+        creation: 1,
+    };
+    let send = Control::Send {
+        from: Some(pid.clone()),
+        to: pid,
+    };
+    let mut frame = Vec::new();
+    control::encode(
+        &send,
+        Some(&Raw::encode(&Term::atom("hello"))),
+        flags::ours(false),
+        &mut frame,
+    );
+    there.write_all(&frame).await.unwrap();
+    match events.recv().await {
+        Some(LinkEvent::Messages(batch)) => assert_eq!(batch[0].0, send),
+        other => panic!("{other:?}"),
+    }
+    sender.send(frame.clone().into()).unwrap();
+    drop(sender);
+    let mut received = Vec::new();
+    there.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, frame);
+    assert_eq!(closed(&mut events).await, CloseReason::ByUs);
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_fills_a_bounded_queue() {
+    let (sender, _events, _there) = started(LONG).await;
+    let megabyte = Bytes::from(vec![0; 1024 * 1024]);
+    let taken = (0..)
+        .take_while(|_| sender.send(megabyte.clone()).is_ok())
+        .take(1000)
+        .count();
+    // The system's own buffers hold some of it.
+    let most = limits::LINK_QUEUE / megabyte.len() + 32;
+    assert!(taken > 1 && taken <= most, "{taken} of at most {most}");
+}
+
+#[tokio::test]
+async fn the_other_end_closing_breaking_the_protocol_or_the_bound_ends_it() {
+    let (_sender, mut events, there) = started(LONG).await;
+    drop(there);
+    assert_eq!(closed(&mut events).await, CloseReason::ClosedByPeer);
+
+    let (_sender, mut events, mut there) = started(LONG).await;
+    there.write_all(&[0, 0, 0, 1, 131]).await.unwrap();
+    assert_eq!(
+        closed(&mut events).await,
+        CloseReason::Control(ControlError::NotPassThrough(131))
+    );
+
+    let (_sender, mut events, mut there) = started(LONG).await;
+    there.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
+    assert!(matches!(closed(&mut events).await, CloseReason::FrameTooLarge(_)));
+}
+
+#[tokio::test]
+async fn an_idle_connection_ticks_and_a_tick_is_answered() {
+    let (_sender, _events, mut there) = started(Duration::from_millis(200)).await;
+    let mut tick = [1; 4];
+    there.read_exact(&mut tick).await.unwrap();
+    assert_eq!(tick, [0; 4]);
+
+    // With a time of its own that is long, it still answers a peer whose time is short.
+    let (_sender, _events, mut there) = started(LONG).await;
+    there.write_all(&[0; 4]).await.unwrap();
+    let answered = timeout(Duration::from_secs(10), there.read_exact(&mut tick)).await;
+    assert!(answered.is_ok_and(|read| read.is_ok()));
+}
+
+#[tokio::test]
+async fn a_silent_connection_ends_after_the_tick_time() {
+    let tick_time = Duration::from_millis(100);
+    let (_sender, mut events, _there) = started(tick_time).await;
+    assert_eq!(closed(&mut events).await, CloseReason::TickTimeout(tick_time));
+}

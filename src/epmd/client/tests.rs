@@ -1,0 +1,108 @@
+use std::net::{Ipv4Addr, TcpListener as StdListener};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use super::*;
+
+/// A real EPMD of its own, which ends with this value.
+async fn epmd() -> (Child, SocketAddr) {
+    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut command = Command::new("epmd");
+    command
+        .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
+        .kill_on_drop(true)
+        .stderr(Stdio::null());
+    let child = command.spawn().expect("epmd is installed (Debian: erlang-base)");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let begun = Instant::now();
+    while names(address).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "epmd answers");
+        tokio::task::yield_now().await;
+    }
+    (child, address)
+}
+
+/// Answers every connection by `answer`, and keeps it open.
+async fn fake(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(&answer).await;
+            open.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_name_is_ours_until_it_is_given_back() {
+    let (_child, address) = epmd().await;
+    let registration = register(address, "here", 4711, false).await.unwrap();
+    assert!(registration.creation > 0);
+    assert_eq!(names(address).await.unwrap(), [("here".to_owned(), 4711)]);
+    assert_eq!(port(address, "here").await.unwrap(), Some(4711));
+    assert_eq!(port(address, "there").await.unwrap(), None);
+    assert!(matches!(
+        register(address, "here", 1, false).await,
+        Err(Error::NameTaken(_))
+    ));
+    registration.give_back().await;
+    assert_eq!(names(address).await.unwrap(), []);
+    register(address, "here", 4712, true).await.expect("free again");
+}
+
+#[tokio::test]
+async fn the_end_of_epmd_is_noticed() {
+    let (mut child, address) = epmd().await;
+    let mut registration = register(address, "here", 4711, false).await.unwrap();
+    let still = timeout(Duration::from_millis(50), registration.lost()).await;
+    assert!(still.is_err(), "nothing is lost yet");
+    child.kill().await.unwrap();
+    timeout(Duration::from_secs(10), registration.lost())
+        .await
+        .expect("it is lost");
+    assert!(matches!(names(address).await, Err(Error::Unreachable(..))));
+}
+
+#[tokio::test]
+async fn a_stalling_epmd_costs_only_its_time() {
+    let silent = fake(vec![]).await;
+    let begun = Instant::now();
+    assert!(matches!(port(silent, "here").await, Err(Error::TimedOut(_))));
+    assert!(begun.elapsed() >= limits::EPMD_TIME);
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut() {
+    let line = b"name n at port 1\n";
+    let bound = usize::try_from(limits::EPMD_ANSWER).unwrap();
+    let mut answer = vec![0, 0, 0, 1];
+    while answer.len() < bound + 1000 {
+        answer.extend_from_slice(line);
+    }
+    let endless = fake(answer).await;
+    // The connection is never closed: what ends the reading is the bound, in the middle of a line or behind one.
+    match names(endless).await {
+        Ok(names) => assert_eq!(names.len(), (bound - 4) / line.len()),
+        Err(Error::Protocol(_, EpmdError::MalformedNamesResponse { .. })) => {}
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_epmd_is_told_from_one() {
+    let web = fake(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
+    assert!(matches!(
+        register(web, "here", 1, false).await,
+        Err(Error::Protocol(..))
+    ));
+    assert!(matches!(port(web, "here").await, Err(Error::Protocol(..))));
+}

@@ -1,0 +1,781 @@
+//! Machines alone, and machines joined by a network of queues: every signal goes through the real codec, time stands still
+//! unless a test moves it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::dist::control;
+use crate::dist::flags;
+
+struct Answering;
+
+impl Behaviour for Answering {
+    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term {
+        Term::tuple([Term::atom("got"), request.term(atoms).expect("a term")])
+    }
+}
+
+fn machine(name: &str) -> Machine {
+    Machine::new(
+        &Atom::new(name).unwrap(),
+        1,
+        &[Atom::literal("pg")],
+        &Atom::literal("plugin"),
+    )
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::UNIX_EPOCH,
+    }
+}
+
+fn peer(name: &str) -> Established {
+    Established {
+        name: name.into(),
+        creation: 1,
+        flags: flags::ours(false),
+        published: true,
+    }
+}
+
+/// One machine with the effects of each input.
+struct Alone {
+    machine: Machine,
+    now: Now,
+}
+
+impl Alone {
+    fn new() -> Self {
+        Self {
+            machine: machine("m@h"),
+            now: now(),
+        }
+    }
+
+    fn run(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.machine.handle(self.now, input, &mut out);
+        out
+    }
+
+    fn up(&mut self, link: u64, name: &str) -> Vec<Effect> {
+        self.run(Input::LinkUp {
+            link: LinkId(link),
+            peer: peer(name),
+        })
+    }
+
+    fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<Effect> {
+        let payload = message.map(|message| Bytes::from(message.encode()));
+        self.run(Input::Messages(LinkId(link), vec![(control, payload)]))
+    }
+
+    fn spawn(&mut self, groups: Vec<Term>) -> Pid {
+        let out = self.run(Input::Spawn {
+            name: None,
+            behaviour: Box::new(Answering),
+            groups,
+            token: 1,
+        });
+        match out.last() {
+            Some(Effect::Spawned(1, pid)) => pid.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn foreign(node: &str, id: u32) -> Pid {
+    Pid {
+        node: Atom::new(node).unwrap(),
+        id,
+        serial: 0,
+        creation: 1,
+    }
+}
+
+fn reference(node: &str, id: u32) -> Reference {
+    Reference {
+        node: Atom::new(node).unwrap(),
+        creation: 1,
+        ids: [id, 0, 0].into(),
+    }
+}
+
+fn monitor(to: Proc, id: u32) -> Control {
+    Control::Monitor {
+        from: foreign("p@h", 7),
+        to,
+        reference: reference("p@h", id),
+    }
+}
+
+fn atom(text: &'static str) -> Raw {
+    Raw::encode(&Term::atom(text))
+}
+
+fn signals(effects: &[Effect]) -> Vec<&Control> {
+    let signal = |effect| match effect {
+        &Effect::Signal(_, ref control, _) => Some(control),
+        _ => None,
+    };
+    effects.iter().filter_map(signal).collect()
+}
+
+fn closes(effects: &[Effect], link: u64) -> bool {
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Close(id, _) if *id == LinkId(link)))
+}
+
+#[test]
+fn simultaneous_connects_are_decided_alike_on_both_sides() {
+    let mut alone = Alone::new();
+    assert_eq!(alone.machine.accept_status("a@h"), Status::Ok);
+    assert_eq!(alone.machine.accept_status("m@h"), Status::NotAllowed, "our own name");
+    for name in ["a@h", "z@h"] {
+        assert_eq!(alone.run(Input::Connect(name.into())), [Effect::Dial(name.into())]);
+        assert_eq!(alone.run(Input::Connect(name.into())), [], "it is under way");
+    }
+    // The greater name's own attempt goes on: ours against a's, z's against ours.
+    assert_eq!(alone.machine.accept_status("a@h"), Status::Nok);
+    assert_eq!(alone.machine.accept_status("z@h"), Status::OkSimultaneous);
+    assert!(alone.machine.still_wanted("a@h"));
+    alone.up(1, "a@h");
+    assert_eq!(alone.machine.accept_status("a@h"), Status::Alive);
+    assert!(
+        !alone.machine.still_wanted("a@h"),
+        "a connection has come about meanwhile"
+    );
+    alone.run(Input::DialEnded("z@h".into()));
+    assert_eq!(alone.machine.accept_status("z@h"), Status::Ok);
+}
+
+#[test]
+fn a_newer_connection_of_a_name_replaces_the_older() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    assert!(closes(&alone.up(2, "p@h"), 1));
+    assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
+    let out = alone.run(Input::LinkDown {
+        link: LinkId(1),
+        reason: "late".to_owned(),
+    });
+    assert_eq!(out, [], "the end of the replaced one is no news");
+    assert!(alone.machine.view().peers["p@h"].is_up());
+    let out = alone.run(Input::Exit(pid, "shutdown"));
+    assert!(
+        !signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })),
+        "the monitor went with its link"
+    );
+}
+
+#[test]
+fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
+    let mut alone = Alone::new();
+    let greeted = alone.up(1, "p@h");
+    let names: Vec<&str> = signals(&greeted)
+        .into_iter()
+        .map(|control| match control {
+            Control::SendName { to, .. } => to.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, ["global_name_server", "pg"]);
+    let hidden = Established {
+        published: false,
+        ..peer("q@h")
+    };
+    assert_eq!(
+        alone.run(Input::LinkUp {
+            link: LinkId(2),
+            peer: hidden
+        }),
+        []
+    );
+}
+
+#[test]
+fn a_monitor_of_nobody_ends_at_once_and_of_somebody_with_its_reason() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let nobody = Proc::Name(Atom::literal("global_name_server"));
+    let out = alone.tell(1, monitor(nobody.clone(), 1), None);
+    let down = |from: Proc, id, reason| Control::MonitorExit {
+        from,
+        to: foreign("p@h", 7),
+        reference: reference("p@h", id),
+        reason: atom(reason),
+    };
+    assert_eq!(signals(&out), [&down(nobody, 1, "noproc")]);
+
+    let pid = alone.spawn(vec![]);
+    let earlier = Pid {
+        creation: 9,
+        ..pid.clone()
+    };
+    let out = alone.tell(1, monitor(Proc::Pid(earlier.clone()), 2), None);
+    assert_eq!(
+        signals(&out),
+        [&down(Proc::Pid(earlier), 2, "noproc")],
+        "another life of our name"
+    );
+
+    assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
+    assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
+    let demonitor = Control::Demonitor {
+        from: foreign("p@h", 7),
+        to: Proc::Pid(pid.clone()),
+        reference: reference("p@h", 3),
+    };
+    assert_eq!(alone.tell(1, demonitor, None), []);
+    let out = alone.run(Input::Exit(pid.clone(), "shutdown"));
+    assert_eq!(signals(&out), [&down(Proc::Pid(pid), 4, "shutdown")]);
+}
+
+#[test]
+fn links_are_told_and_unlinked_and_acknowledged() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let (us, them) = (alone.spawn(vec![]), foreign("p@h", 7));
+    let link = Control::Link {
+        from: them.clone(),
+        to: us.clone(),
+    };
+    assert_eq!(alone.tell(1, link.clone(), None), []);
+    let id = Raw::encode(&Term::Int(5));
+    let unlink = Control::Unlink {
+        id: Some(id.clone()),
+        from: them.clone(),
+        to: us.clone(),
+    };
+    let ack = Control::UnlinkAck {
+        id,
+        from: us.clone(),
+        to: them.clone(),
+    };
+    assert_eq!(signals(&alone.tell(1, unlink, None)), [&ack]);
+    alone.tell(1, link.clone(), None);
+    let exit = |reason| Control::Exit {
+        from: us.clone(),
+        to: them.clone(),
+        reason: atom(reason),
+    };
+    let out = alone.run(Input::Exit(us.clone(), "shutdown"));
+    assert_eq!(signals(&out), [&exit("shutdown")]);
+    assert_eq!(
+        signals(&alone.tell(1, link, None)),
+        [&exit("noproc")],
+        "it is dead by now"
+    );
+}
+
+#[test]
+fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let pid = alone.spawn(vec![]);
+    let alias = reference("p@h", 3);
+    let tag = Term::improper(vec![Term::atom("alias")], Term::Reference(alias.clone()));
+    let from = Term::tuple([Term::Pid(foreign("p@h", 7)), tag.clone()]);
+    let call = Term::tuple([Term::atom("$gen_call"), from, Term::atom("hello")]);
+    let out = alone.tell(
+        1,
+        Control::Send {
+            from: None,
+            to: pid.clone(),
+        },
+        Some(&call),
+    );
+    let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
+    let control = Control::SendAlias {
+        from: pid.clone(),
+        to: alias,
+    };
+    assert_eq!(out, [Effect::Signal(LinkId(1), control, Some(Raw::encode(&answer)))]);
+    let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
+    assert_eq!(alone.tell(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
+}
+
+#[test]
+fn a_ping_is_answered_and_rex_tells_what_it_can() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let (from, tag) = (Term::Pid(foreign("p@h", 7)), Term::Reference(reference("p@h", 3)));
+    let is_auth = Term::tuple([Term::atom("is_auth"), Term::Atom(Atom::literal("p@h"))]);
+    let call = Term::tuple([
+        Term::atom("$gen_call"),
+        Term::tuple([from.clone(), tag.clone()]),
+        is_auth,
+    ]);
+    let to = |name| Control::SendName {
+        from: foreign("p@h", 7),
+        to: Atom::literal(name),
+    };
+    let message = |effects: &[Effect]| match effects {
+        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => {
+            message.term(&mut Atoms::new()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let out = alone.tell(1, to("net_kernel"), Some(&call));
+    assert_eq!(message(&out), Term::tuple([tag, Term::atom("yes")]));
+    let features = Term::tuple([from, Term::atom("features_request")]);
+    let out = alone.tell(1, to("rex"), Some(&features));
+    let ours = Term::Atom(Atom::literal("m@h"));
+    let expected = Term::tuple([Term::atom("features_reply"), ours, Term::List(vec![Term::atom("erpc")])]);
+    assert_eq!(message(&out), expected);
+}
+
+#[test]
+fn nothing_is_run_for_a_peer() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let request = Control::SpawnRequest {
+        request: reference("p@h", 3),
+        from: foreign("p@h", 7),
+        group_leader: foreign("p@h", 7),
+        module: Atom::literal("erlang"),
+        function: Atom::literal("halt"),
+        arity: 0,
+        options: Raw::encode(&Term::List(vec![])),
+    };
+    let out = alone.run(Input::Messages(
+        LinkId(1),
+        vec![(request, Some(Bytes::from_static(b"no term")))],
+    ));
+    let (request, to) = (reference("p@h", 3), foreign("p@h", 7));
+    let refused = Control::SpawnReply {
+        request,
+        to,
+        flags: 0,
+        result: Err(Atom::literal("notsup")),
+    };
+    assert_eq!(signals(&out), [&refused]);
+}
+
+#[test]
+fn a_message_that_is_no_term_closes_its_link_only() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let control = Control::SendName {
+        from: foreign("p@h", 7),
+        to: Atom::literal("rex"),
+    };
+    let out = alone.run(Input::Messages(
+        LinkId(1),
+        vec![(control, Some(Bytes::from_static(&[131, 255])))],
+    ));
+    assert!(closes(&out, 1));
+    let view = alone.machine.view();
+    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
+}
+
+#[test]
+fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
+    let init = |known: Term| {
+        let version = Term::tuple([Term::Int(8), Term::Int(1)]);
+        let locker = Term::tuple([
+            Term::atom("locker"),
+            Term::atom("no_longer_a_pid"),
+            known,
+            Term::atom("pid"),
+        ]);
+        let request = Term::tuple([Term::atom("init_connect"), version, Term::atom("p@h"), locker]);
+        Term::tuple([Term::atom("$gen_cast"), request])
+    };
+    let to = || Control::SendName {
+        from: foreign("p@h", 7),
+        to: Atom::literal("global_name_server"),
+    };
+    let known = |alone: &Alone| {
+        alone
+            .machine
+            .view()
+            .known
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let pending = Term::tuple([Term::atom("pending"), Term::atom("c@h")]);
+    let map = crate::etf::Map::new(vec![
+        (Term::atom("a@h"), Term::Int(8)),
+        (pending, Term::Int(8)),
+        (Term::atom("m@h"), Term::Int(8)),
+    ]);
+    let out = alone.tell(1, to(), Some(&init(Term::Map(map.unwrap()))));
+    assert_eq!(known(&alone), ["a@h"], "neither ourselves nor who is pending");
+    assert_eq!(signals(&out).len(), 1, "the session is greeted again");
+    alone.tell(1, to(), Some(&init(Term::List(vec![Term::atom("b@h")]))));
+    assert_eq!(known(&alone), ["a@h", "b@h"]);
+
+    let many = (0..limits::KNOWN_NODES + 5)
+        .map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap()))
+        .collect();
+    alone.tell(1, to(), Some(&init(Term::List(many))));
+    assert_eq!(known(&alone).len(), limits::KNOWN_NODES);
+}
+
+#[test]
+fn monitors_and_links_of_a_peer_are_bounded() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let pid = Proc::Pid(alone.spawn(vec![]));
+    let monitors = |range: std::ops::Range<usize>| {
+        let each = |id| (monitor(pid.clone(), u32::try_from(id).unwrap()), None);
+        Input::Messages(LinkId(1), range.map(each).collect())
+    };
+    assert!(!closes(&alone.run(monitors(0..limits::TIES)), 1));
+    assert!(closes(&alone.run(monitors(limits::TIES..limits::TIES + 1)), 1));
+    assert!(!alone.machine.view().peers["p@h"].is_up());
+}
+
+#[test]
+fn the_number_of_peers_is_bounded() {
+    let mut alone = Alone::new();
+    for i in 0..limits::PEERS {
+        alone.up(i as u64, &format!("n{i}@h"));
+    }
+    assert_eq!(alone.machine.accept_status("another@h"), Status::NotAllowed);
+    assert_eq!(alone.machine.accept_status("n0@h"), Status::Alive);
+}
+
+#[test]
+fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
+    let nodes = || Function {
+        module: "erlang",
+        function: "nodes",
+        args: vec![],
+    };
+    let call = |token| Input::Call {
+        node: "p@h".into(),
+        function: nodes(),
+        token: Some(token),
+    };
+    let mut alone = Alone::new();
+    assert_eq!(alone.run(call(1)), [Effect::Result(1, Err(CallError::NoConnection))]);
+    alone.up(1, "p@h");
+    let begin = |alone: &mut Alone, token| match alone.run(call(token)).as_slice() {
+        [Effect::Signal(_, Control::SpawnRequest { request, from, .. }, Some(_))] => (request.clone(), from.clone()),
+        other => panic!("{other:?}"),
+    };
+
+    let (request, from) = begin(&mut alone, 2);
+    let value = Term::tuple([
+        Term::Reference(request.clone()),
+        Term::atom("return"),
+        Term::List(vec![]),
+    ]);
+    let ended = |reference: Reference, reason: &Term| Control::MonitorExit {
+        from: Proc::Pid(foreign("p@h", 9)),
+        to: from.clone(),
+        reference,
+        reason: Raw::encode(reason),
+    };
+    let result = alone.tell(1, ended(request, &value), None);
+    assert_eq!(result, [Effect::Result(2, Ok(Raw::encode(&Term::List(vec![]))))]);
+
+    let (request, _) = begin(&mut alone, 3);
+    let out = alone.tell(1, ended(request, &Term::atom("killed")), None);
+    assert_eq!(out, [Effect::Result(3, Err(CallError::Failed))]);
+
+    let (request, to) = begin(&mut alone, 4);
+    let refusal = Control::SpawnReply {
+        request,
+        to,
+        flags: 0,
+        result: Err(Atom::literal("notsup")),
+    };
+    let out = alone.tell(1, refusal, None);
+    assert_eq!(
+        out,
+        [Effect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]
+    );
+
+    begin(&mut alone, 5);
+    assert_eq!(
+        alone.machine.next_deadline(),
+        Some(alone.now.instant + limits::CALL_TIME)
+    );
+    alone.now.instant += limits::CALL_TIME - Duration::from_millis(1);
+    assert_eq!(alone.run(Input::Tick), []);
+    alone.now.instant += Duration::from_millis(1);
+    assert_eq!(alone.run(Input::Tick), [Effect::Result(5, Err(CallError::TimedOut))]);
+
+    begin(&mut alone, 6);
+    let out = alone.run(Input::LinkDown {
+        link: LinkId(1),
+        reason: "gone".to_owned(),
+    });
+    assert_eq!(out, [Effect::Result(6, Err(CallError::NoConnection))]);
+    assert_eq!(alone.machine.next_deadline(), None);
+
+    alone.up(2, "p@h");
+    for token in 0..limits::CALLS as u64 {
+        begin(&mut alone, token);
+    }
+    assert_eq!(alone.run(call(9)), [Effect::Result(9, Err(CallError::TooMany))]);
+}
+
+#[test]
+fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
+    let mut net = Net::new(&["a@h", "b@h"]);
+    net.connect(0, 1);
+    net.spawn(0, "x");
+    net.settle();
+    assert_eq!(net.announced(1), [("x".to_owned(), "a@h".to_owned())]);
+    let mut out = Vec::new();
+    net.machines[0].handle(net.now, Input::Stop, &mut out);
+    let last_signal = out
+        .iter()
+        .rposition(|effect| matches!(effect, Effect::Signal(..)))
+        .unwrap();
+    let first_close = out
+        .iter()
+        .position(|effect| matches!(effect, Effect::Close(..)))
+        .unwrap();
+    assert!(last_signal < first_close);
+    let leaves = out
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Signal(_, Control::Send { .. }, Some(_))))
+        .count();
+    assert_eq!(leaves, 1, "one process, in one message");
+    net.carry(0, out);
+    net.settle();
+    assert_eq!(net.announced(1), []);
+}
+
+// ---- Several machines -----------------------------------------------------------------------------
+
+/// A direction of a connection: whose end, and which link there.
+type End = (usize, LinkId);
+
+struct Net {
+    machines: Vec<Machine>,
+    names: Vec<&'static str>,
+    /// The other end of each end.
+    wires: HashMap<End, End>,
+    /// Frames under way, a queue for each end that receives: order holds within one connection only.
+    under_way: BTreeMap<(usize, u64), VecDeque<Vec<u8>>>,
+    last_link: u64,
+    pids: Vec<(usize, Pid, String)>,
+    now: Now,
+}
+
+impl Net {
+    fn new(names: &[&'static str]) -> Self {
+        Self {
+            machines: names.iter().map(|name| machine(name)).collect(),
+            names: names.to_vec(),
+            wires: HashMap::new(),
+            under_way: BTreeMap::new(),
+            last_link: 0,
+            pids: Vec::new(),
+            now: now(),
+        }
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        let mut out = Vec::new();
+        self.machines[node].handle(self.now, input, &mut out);
+        self.carry(node, out);
+    }
+
+    fn carry(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Signal(link, control, payload) => {
+                    let Some(&(to, there)) = self.wires.get(&(node, link)) else {
+                        continue;
+                    };
+                    let mut frame = Vec::new();
+                    control::encode(&control, payload.as_ref(), flags::ours(false), &mut frame);
+                    self.under_way
+                        .entry((to, there.0))
+                        .or_default()
+                        .push_back(frame.split_off(4));
+                }
+                Effect::Close(link, _) => self.cut(node, link),
+                Effect::Spawned(..) | Effect::Dial(_) | Effect::Result(..) => {}
+            }
+        }
+    }
+
+    /// What was sent before the end still arrives, then the other side learns of it.
+    fn cut(&mut self, node: usize, link: LinkId) {
+        let Some((to, there)) = self.wires.remove(&(node, link)) else {
+            return;
+        };
+        self.wires.remove(&(to, there));
+        self.under_way.remove(&(node, link.0));
+        while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
+            self.deliver(to, there, frame);
+        }
+        self.input(
+            node,
+            Input::LinkDown {
+                link,
+                reason: "cut".to_owned(),
+            },
+        );
+        self.input(
+            to,
+            Input::LinkDown {
+                link: there,
+                reason: "cut".to_owned(),
+            },
+        );
+    }
+
+    fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
+        let decoded = control::decode(&Bytes::from(frame), &mut Atoms::new()).expect("what we send can be read");
+        self.input(node, Input::Messages(link, decoded.into_iter().collect()));
+    }
+
+    fn link_between(&self, a: usize, b: usize) -> Option<LinkId> {
+        self.wires
+            .iter()
+            .find(|((from, _), (to, _))| *from == a && *to == b)
+            .map(|((_, link), _)| *link)
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
+        if a == b || self.link_between(a, b).is_some() {
+            return;
+        }
+        let (here, there) = (LinkId(self.last_link + 1), LinkId(self.last_link + 2));
+        self.last_link += 2;
+        self.wires.insert((a, here), (b, there));
+        self.wires.insert((b, there), (a, here));
+        let (to_b, to_a) = (peer(self.names[b]), peer(self.names[a]));
+        self.input(a, Input::LinkUp { link: here, peer: to_b });
+        self.input(
+            b,
+            Input::LinkUp {
+                link: there,
+                peer: to_a,
+            },
+        );
+    }
+
+    fn spawn(&mut self, node: usize, plugin: &str) {
+        let groups = vec![Term::tuple([Term::atom("plugin"), Term::binary(plugin)])];
+        let mut out = Vec::new();
+        let input = Input::Spawn {
+            name: None,
+            behaviour: Box::new(Answering),
+            groups,
+            token: 1,
+        };
+        self.machines[node].handle(self.now, input, &mut out);
+        if let Some(Effect::Spawned(_, pid)) = out.last() {
+            self.pids.push((node, pid.clone(), plugin.to_owned()));
+        }
+        self.carry(node, out);
+    }
+
+    /// Delivers one frame of the `choice`-th connection that has one; tells whether there was any.
+    fn step(&mut self, choice: usize) -> bool {
+        let ready: Vec<(usize, u64)> = self
+            .under_way
+            .iter()
+            .filter(|(_, frames)| !frames.is_empty())
+            .map(|(end, _)| *end)
+            .collect();
+        let Some(&(node, link)) = ready.get(choice % ready.len().max(1)) else {
+            return false;
+        };
+        if let Some(frame) = self.under_way.get_mut(&(node, link)).and_then(VecDeque::pop_front) {
+            self.deliver(node, LinkId(link), frame);
+        }
+        true
+    }
+
+    fn settle(&mut self) {
+        let mut steps = 0;
+        while self.step(0) {
+            steps += 1;
+            assert!(steps < 100_000, "machines talk for ever");
+        }
+    }
+
+    fn announced(&self, node: usize) -> Vec<(String, String)> {
+        let text = |(name, node): &(Bytes, Arc<str>)| (String::from_utf8_lossy(name).into_owned(), node.to_string());
+        self.machines[node].view().announced.iter().map(text).collect()
+    }
+
+    /// What a node should see: what lives on those that it is connected to.
+    fn expected(&self, node: usize) -> Vec<(String, String)> {
+        let seen = self
+            .pids
+            .iter()
+            .filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
+        let seen: BTreeSet<_> = seen
+            .map(|(at, _, plugin)| (plugin.clone(), self.names[*at].to_owned()))
+            .collect();
+        seen.into_iter().collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Connect(usize, usize),
+    Cut(usize, usize),
+    Spawn(usize, u8),
+    Exit(usize),
+    Step(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Connect(a, b)),
+        1 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Cut(a, b)),
+        2 => (0..3_usize, 0..4_u8).prop_map(|(node, plugin)| Op::Spawn(node, plugin)),
+        1 => (0..8_usize).prop_map(Op::Exit),
+        6 => (0..8_usize).prop_map(Op::Step),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever happens in whatever order: when all is delivered, each node sees what lives on those it is connected to.
+    #[test]
+    fn after_quiescence_every_view_is_right(ops in proptest::collection::vec(op(), 1..80)) {
+        let mut net = Net::new(&["a@h", "b@h", "c@h"]);
+        for op in ops {
+            match op {
+                Op::Connect(a, b) => net.connect(a, b),
+                Op::Cut(a, b) => {
+                    if let Some(link) = net.link_between(a, b) {
+                        net.cut(a, link);
+                    }
+                }
+                Op::Spawn(node, plugin) => net.spawn(node, &format!("plugin-{plugin}")),
+                Op::Exit(which) => {
+                    if which < net.pids.len() {
+                        let (node, pid, _) = net.pids.swap_remove(which);
+                        net.input(node, Input::Exit(pid, "shutdown"));
+                    }
+                }
+                Op::Step(choice) => {
+                    net.step(choice);
+                }
+            }
+        }
+        net.settle();
+        for node in 0..3 {
+            prop_assert_eq!(net.announced(node), net.expected(node));
+        }
+    }
+}

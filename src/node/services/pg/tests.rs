@@ -1,0 +1,348 @@
+//! What we send, held to what a real scope sends; and the protocol, told in messages.
+//!
+//! The bytes are those of OTP 25. They were made by a process that a scope takes for another one:
+//!
+//! ```text
+//! $ erl -sname cap@h
+//! 1> {ok, Scope} = pg:start_link(), Self = self(), Worker = spawn(fun() -> receive x -> ok end end).
+//! 2> Scope ! {discover, Self}, pg:join(g, Worker), pg:join({hecate_plugin, <<"a-d">>}, Worker), Scope ! {discover, Self},
+//!    pg:leave(g, Worker), exit(Worker, kill).
+//! 3> [io:format("~s~n", [binary:encode_hex(term_to_binary(M, [{minor_version, 2}]))]) || M <- element(2, process_info(Self, messages))].
+//! ```
+
+use super::*;
+use crate::etf::Term;
+
+const SYNC_NOTHING: &str = "83680277092467656E5F636173746803770473796E63587705636170406800000055000000006B041DCC6A";
+const DISCOVER: &str = "8368027708646973636F766572587705636170406800000055000000006B041DCC";
+const JOIN: &str =
+    "83680477046A6F696E587705636170406800000055000000006B041DCC770167587705636170406800000056000000006B041DCC";
+const JOIN_TUPLE: &str = "83680477046A6F696E587705636170406800000055000000006B041DCC6802770D6865636174655F706C7567696E6D00000003612D64587705636170406800000056000000006B041DCC";
+const SYNC_TWO: &str = "83680277092467656E5F636173746803770473796E63587705636170406800000055000000006B041DCC6C0000000268027701676C00000001587705636170406800000056000000006B041DCC6A68026802770D6865636174655F706C7567696E6D00000003612D646C00000001587705636170406800000056000000006B041DCC6A6A";
+const LEAVE: &str = "83680477056C65617665587705636170406800000055000000006B041DCC587705636170406800000056000000006B041DCC6C000000017701676A";
+const LEAVE_TUPLE: &str = "83680477056C65617665587705636170406800000055000000006B041DCC587705636170406800000056000000006B041DCC6C000000016802770D6865636174655F706C7567696E6D00000003612D646A";
+
+/// The scope of the real node, and the process that joined.
+fn real() -> (Pid, Pid) {
+    let pid = |id| Pid {
+        node: Atom::literal("cap@h"),
+        id,
+        serial: 0,
+        creation: 1795431884,
+    };
+    (pid(85), pid(86))
+}
+
+fn term(hex: &str) -> Raw {
+    let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    let bytes = digits
+        .chunks(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap());
+    let bytes = Bytes::from_iter(bytes);
+    let mut atoms = Atoms::new();
+    let mut reader = Reader::with_version(&bytes, &mut atoms).unwrap();
+    reader.raw().unwrap()
+}
+
+fn plugin_group() -> Raw {
+    Raw::encode(&Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]))
+}
+
+/// One of our scopes, the messages that it sends, and what a peer's scope says to it.
+struct Bench {
+    scope: Scope,
+    references: u32,
+}
+
+const LINK: LinkId = LinkId(1);
+
+impl Bench {
+    /// Our scope has the pid of the real one, so that its messages can be compared.
+    fn new() -> Self {
+        Self {
+            scope: Scope::new(real().0, Atom::literal("hecate_plugin")),
+            references: 0,
+        }
+    }
+
+    fn hear(&mut self, message: &Term) -> (bool, Signals) {
+        let mut out = Signals::new();
+        let references = &mut self.references;
+        let mut new_reference = || {
+            *references += 1;
+            Reference {
+                node: Atom::literal("us@h"),
+                creation: 1,
+                ids: [*references, 0, 0].into(),
+            }
+        };
+        let heard = self.scope.message(
+            LINK,
+            &Atom::literal("them@h"),
+            Raw::encode(message),
+            &mut new_reference,
+            &mut Atoms::new(),
+            &mut out,
+        );
+        (heard.expect("within bounds"), out)
+    }
+
+    fn join(&mut self, group: &Raw) -> Signals {
+        let mut out = Signals::new();
+        let key = group.canonical(&mut Atoms::new()).unwrap();
+        self.scope.join(key, group, &real().1, &mut out);
+        out
+    }
+
+    fn leave(&mut self) -> Signals {
+        let mut out = Signals::new();
+        self.scope.process_down(&real().1, &mut out);
+        out
+    }
+
+    fn members(&self, group: &Term) -> usize {
+        self.scope.remote_members(&group.canonical()).len()
+    }
+}
+
+fn them(id: u32) -> Pid {
+    Pid {
+        node: Atom::literal("them@h"),
+        id,
+        serial: 0,
+        creation: 1,
+    }
+}
+
+fn pid(id: u32) -> Term {
+    Term::Pid(them(id))
+}
+
+fn discover() -> Term {
+    Term::tuple([Term::atom("discover"), pid(1)])
+}
+
+fn sync(groups: Vec<(Term, Vec<Term>)>) -> Term {
+    let groups = groups
+        .into_iter()
+        .map(|(group, pids)| Term::tuple([group, Term::List(pids)]))
+        .collect();
+    Term::tuple([
+        Term::atom("$gen_cast"),
+        Term::tuple([Term::atom("sync"), pid(1), Term::List(groups)]),
+    ])
+}
+
+fn join(group: Term, pids: Term) -> Term {
+    Term::tuple([Term::atom("join"), pid(1), group, pids])
+}
+
+fn leave(pids: Term, groups: Vec<Term>) -> Term {
+    Term::tuple([Term::atom("leave"), pid(1), pids, Term::List(groups)])
+}
+
+fn messages(signals: &Signals) -> Vec<Raw> {
+    signals.iter().filter_map(|(_, _, message)| message.clone()).collect()
+}
+
+#[test]
+fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
+    let mut bench = Bench::new();
+    assert_eq!(
+        messages(&bench.hear(&discover()).1),
+        [term(SYNC_NOTHING), term(DISCOVER)]
+    );
+    let group = Raw::encode(&Term::atom("g"));
+    assert_eq!(messages(&bench.join(&group)), [term(JOIN)]);
+    assert_eq!(messages(&bench.join(&group)), [], "it is in the group already");
+    assert_eq!(messages(&bench.join(&plugin_group())), [term(JOIN_TUPLE)]);
+    let [exchanged] = messages(&bench.hear(&discover()).1)
+        .try_into()
+        .expect("known by now: no discover");
+    let groups = |sync: &Raw| match sync.term(&mut Atoms::new()).unwrap() {
+        Term::Tuple(cast) => match &cast[1] {
+            Term::Tuple(sync) => match &sync[2] {
+                Term::List(groups) => groups
+                    .iter()
+                    .map(Term::canonical)
+                    .collect::<std::collections::BTreeSet<_>>(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    // The order of groups is nobody's business.
+    assert_eq!(exchanged.bytes().len(), term(SYNC_TWO).bytes().len());
+    assert_eq!(groups(&exchanged), groups(&term(SYNC_TWO)));
+}
+
+#[test]
+fn one_process_leaves_all_its_groups_in_one_message() {
+    for (group, golden) in [(Raw::encode(&Term::atom("g")), LEAVE), (plugin_group(), LEAVE_TUPLE)] {
+        let mut bench = Bench::new();
+        bench.hear(&discover());
+        bench.join(&group);
+        assert_eq!(messages(&bench.leave()), [term(golden)]);
+        assert_eq!(messages(&bench.leave()), [], "it has left");
+        assert_eq!(
+            messages(&bench.hear(&discover()).1),
+            [term(SYNC_NOTHING)],
+            "no empty group is sent"
+        );
+    }
+}
+
+#[test]
+fn a_scope_is_discovered_monitored_once_and_forgotten_with_its_monitor_or_link() {
+    let mut bench = Bench::new();
+    let monitors = |signals: &Signals| {
+        signals
+            .iter()
+            .filter(|(_, c, _)| matches!(c, Control::Monitor { .. }))
+            .count()
+    };
+    assert_eq!(monitors(&bench.hear(&discover()).1), 1);
+    assert_eq!(monitors(&bench.hear(&discover()).1), 0, "double");
+    assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 0);
+    assert_eq!(bench.members(&Term::atom("g")), 1);
+    let monitor = Reference {
+        node: Atom::literal("us@h"),
+        creation: 1,
+        ids: [1, 0, 0].into(),
+    };
+    bench.scope.monitor_down(&monitor);
+    assert_eq!(bench.members(&Term::atom("g")), 0, "its scope has ended");
+    // It restarts, and speaks first by its sync.
+    assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 1);
+    assert_eq!(bench.members(&Term::atom("g")), 1);
+    bench.scope.node_down(LINK);
+    assert_eq!(bench.members(&Term::atom("g")), 0);
+}
+
+#[test]
+fn joins_and_leaves_are_counted_as_often_as_they_come() {
+    let mut bench = Bench::new();
+    let group = || Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]);
+    assert!(
+        !bench.hear(&join(group(), pid(5))).0,
+        "not from a scope that has not exchanged with us"
+    );
+    assert_eq!(bench.members(&group()), 0);
+    bench.hear(&discover());
+    assert!(bench.hear(&join(group(), pid(5))).0, "a watched group has changed");
+    assert!(!bench.hear(&join(group(), Term::List(vec![pid(5), pid(6)]))).0);
+    assert_eq!(bench.members(&group()), 3);
+    bench.hear(&leave(pid(5), vec![group()]));
+    assert_eq!(bench.members(&group()), 2, "it had joined twice");
+    assert_eq!(bench.scope.announced().len(), 1);
+    assert!(
+        bench
+            .hear(&leave(
+                Term::List(vec![pid(5), pid(6)]),
+                vec![Term::atom("other"), group()]
+            ))
+            .0
+    );
+    assert_eq!(bench.scope.announced().len(), 0);
+}
+
+#[test]
+fn a_sync_replaces_all_that_was_known() {
+    let mut bench = Bench::new();
+    let watched = |name: &'static str| Term::tuple([Term::atom("hecate_plugin"), Term::binary(name)]);
+    assert!(
+        bench
+            .hear(&sync(vec![
+                (watched("a-d"), vec![pid(5)]),
+                (Term::atom("g"), vec![pid(5)])
+            ]))
+            .0
+    );
+    assert!(bench.hear(&sync(vec![(watched("b-d"), vec![pid(5)])])).0);
+    assert!(
+        !bench.hear(&sync(vec![(watched("b-d"), vec![pid(6)])])).0,
+        "no watched group came or went"
+    );
+    assert_eq!(bench.members(&watched("a-d")) + bench.members(&Term::atom("g")), 0);
+    let announced: Vec<_> = bench.scope.announced().into_iter().collect();
+    assert_eq!(announced, [(Bytes::from_static(b"b-d"), Atom::literal("them@h"))]);
+}
+
+#[test]
+fn nobody_speaks_for_another_node_and_nonsense_is_dropped() {
+    let mut bench = Bench::new();
+    let other = Term::Pid(Pid {
+        node: Atom::literal("other@h"),
+        ..them(1)
+    });
+    let foreign = Term::tuple([Term::atom("discover"), other]);
+    let nonsense = [
+        foreign,
+        Term::atom("discover"),
+        Term::tuple([Term::atom("discover"), Term::atom("pid")]),
+        Term::tuple([Term::atom("unknown"), pid(1)]),
+        join(Term::atom("g"), Term::atom("no_pid")),
+        Term::tuple([
+            Term::atom("$gen_cast"),
+            Term::tuple([Term::atom("sync"), pid(1), Term::atom("no_list")]),
+        ]),
+        Term::tuple([
+            Term::atom("$gen_call"),
+            Term::tuple([pid(1), Term::atom("tag")]),
+            Term::atom("which_groups"),
+        ]),
+    ];
+    for message in nonsense {
+        assert_eq!(bench.hear(&message), (false, Vec::new()), "{message:?}");
+    }
+}
+
+#[test]
+fn a_newer_discover_is_answered_in_our_version() {
+    let mut bench = Bench::new();
+    let discover = Term::tuple([Term::atom("discover"), pid(1), Term::Int(1)]);
+    assert_eq!(messages(&bench.hear(&discover).1), [term(SYNC_NOTHING), term(DISCOVER)]);
+}
+
+#[test]
+fn equal_groups_are_one_however_they_are_encoded() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    let map = |pairs: Vec<(Term, Term)>| Term::Map(crate::etf::Map::new(pairs).unwrap());
+    let groups = [
+        map(vec![(Term::atom("b"), Term::Int(2)), (Term::atom("a"), Term::Int(1))]),
+        Term::List(vec![Term::Int(-1), Term::Int(2)]),
+        Term::Int(i64::MIN),
+        Term::Atom(Atom::new("\u{e4}").unwrap()),
+        Term::List(vec![]),
+    ];
+    for group in groups {
+        bench.hear(&join(group.clone(), pid(5)));
+        assert_eq!(bench.members(&group), 1, "{group:?}");
+    }
+    // The same map with its keys in the other order, as bytes.
+    let other_order = map(vec![(Term::atom("a"), Term::Int(1)), (Term::atom("b"), Term::Int(2))]);
+    bench.hear(&leave(pid(5), vec![other_order.clone()]));
+    assert_eq!(bench.members(&other_order), 0);
+    // A Latin-1 atom is the same atom as its UTF-8 form.
+    assert_eq!(
+        term("836400 01E4").canonical(&mut Atoms::new()),
+        term("837702C3A4").canonical(&mut Atoms::new())
+    );
+}
+
+#[test]
+fn too_many_members_are_refused() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    let tag = Atom::literal("hecate_plugin");
+    let remote = bench.scope.remotes.get_mut(&them(1)).expect("it was discovered");
+    let group = Raw::encode(&Term::atom("g"));
+    let many = vec![them(5); limits::PG_MEMBERS];
+    assert_eq!(remote.join(&group, many, &tag, &mut Atoms::new()), Ok(false));
+    assert_eq!(
+        remote.join(&group, vec![them(6)], &tag, &mut Atoms::new()),
+        Err(TooManyMembers)
+    );
+}
