@@ -78,11 +78,7 @@ fn base64(bytes: &[u8]) -> String {
         for i in 0..4 {
             let sextet = (group >> (18 - 6 * i)) & 63;
             let digit = usize::try_from(sextet).ok().and_then(|s| ALPHABET.get(s));
-            text.push(if i <= chunk.len() {
-                char::from(*digit.unwrap_or(&b'='))
-            } else {
-                '='
-            });
+            text.push(if i <= chunk.len() { char::from(*digit.unwrap_or(&b'=')) } else { '=' });
         }
     }
     text
@@ -95,12 +91,8 @@ mod tests {
     #[test]
     fn the_digest_is_the_one_of_dist_util() {
         // erl: binary:encode_hex(erlang:md5(["secret", integer_to_list(4294967295)])).
-        let hex: String = Cookie::parse(b"secret")
-            .unwrap()
-            .digest(u32::MAX)
-            .iter()
-            .map(|b| format!("{b:02X}"))
-            .collect();
+        let hex: String =
+            Cookie::parse(b"secret").unwrap().digest(u32::MAX).iter().map(|b| format!("{b:02X}")).collect();
         assert_eq!(hex, "5DFD181E69AA587CC812EB333E6536B6");
     }
 
@@ -117,13 +109,7 @@ mod tests {
 
     #[test]
     fn base64_pads() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

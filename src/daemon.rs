@@ -63,18 +63,12 @@ pub enum Error {
 pub async fn run(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let home = config.locations.home.clone();
-    let modes = Modes {
-        dir: config.dir_mode,
-        group: config.group,
-    };
+    let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock, opened) = spawn_blocking(move || open(home, modes)).await??;
     let home = layout.home().clone();
     let set_aside = opened.set_aside.clone();
 
-    let registry_config = registry::Config {
-        grace: config.registration_grace,
-        ..registry::Config::default()
-    };
+    let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
     let (registry, registry_task) = registry::start(registry_config, Arc::new(layout), opened);
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
     let (cluster, cluster_view) =
@@ -92,28 +86,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let stop_api = CancellationToken::new();
     let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
 
-    let mut daemon = Daemon {
-        config,
-        lock,
-        registry,
-        registry_task,
-        cluster,
-        cluster_view,
-        status,
-        set_aside,
-    };
+    let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, set_aside };
     let result = daemon.serve(&mut signals).await;
     daemon.status.send_modify(|status| status.phase = Phase::Stopping);
     if let Err(e) = daemon.lock.write_state(RunState::Stopping) {
         warn!("{e}");
     }
-    let Daemon {
-        lock,
-        registry,
-        registry_task,
-        cluster,
-        ..
-    } = daemon;
+    let Daemon { lock, registry, registry_task, cluster, .. } = daemon;
     let leave = async {
         stop_api.cancel();
         let _ = api.await;
@@ -153,11 +132,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
     let system_short = system.split('.').next().unwrap_or_default().to_owned();
     let this_host = BTreeSet::from([host.clone(), short, system, system_short, "localhost".to_owned()]);
     cluster::Settings {
-        name: WantedName {
-            short: config.node.name().to_owned(),
-            host,
-            explicit: config.node_explicit,
-        },
+        name: WantedName { short: config.node.name().to_owned(), host, explicit: config.node_explicit },
         cookie: config.cookie.clone(),
         hidden: config.hidden,
         listen: config.listen,
@@ -216,36 +191,20 @@ impl Daemon {
                  plugins that register again are known again",
                 path.display()
             );
-            problems.push(Problem {
-                code: "registry_set_aside",
-                detail,
-                severity: Severity::Unhealthy,
-            });
+            problems.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
         }
         match &cluster.epmd {
             EpmdState::Unknown | EpmdState::Registered => {}
             EpmdState::Unavailable { reason } => {
                 let detail = reason.clone();
-                problems.push(Problem {
-                    code: "epmd_unavailable",
-                    detail,
-                    severity: Severity::Notice,
-                });
+                problems.push(Problem { code: "epmd_unavailable", detail, severity: Severity::Notice });
             }
             EpmdState::NameTaken { name } => {
                 let detail = format!(
                     "the node name {name} is taken by another node of this host: stop that node, or set HECATE_NODE_NAME"
                 );
-                let severity = if self.config.node_explicit {
-                    Severity::NotReady
-                } else {
-                    Severity::Notice
-                };
-                problems.push(Problem {
-                    code: "node_name_taken",
-                    detail,
-                    severity,
-                });
+                let severity = if self.config.node_explicit { Severity::NotReady } else { Severity::Notice };
+                problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
         self.status.send_modify(|status| {
@@ -261,10 +220,7 @@ impl Daemon {
         let node = node.as_deref().unwrap_or("none yet (see /health)");
         let socket = self.config.locations.socket.display();
         // Whoever closed our standard output does not want the line.
-        let _ = writeln!(
-            std::io::stdout(),
-            "hecate-daemon is ready: socket {socket}, node {node}"
-        );
+        let _ = writeln!(std::io::stdout(), "hecate-daemon is ready: socket {socket}, node {node}");
         info!(%socket, node, "ready");
         Ok(())
     }
@@ -278,10 +234,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn received(&mut self) {

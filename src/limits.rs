@@ -220,7 +220,8 @@ pub const HTTP_CONNECTIONS: usize = 256;
 /// `api::server::tests::strangers_are_refused_and_few`.
 pub const HTTP_STRANGERS: usize = 16;
 
-/// How long a client may take nothing of an answer. Crossed by `api::stall::tests`.
+/// How long a client may take nothing of an answer. Crossed by
+/// `api::stall::tests::who_takes_nothing_is_given_up`.
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
 /// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
@@ -239,10 +240,12 @@ pub const HTTP_DRAIN: Duration = Duration::from_millis(500);
 /// Longest pause after a failed accept, which is what bounds the log of it too.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest version of a plugin in bytes. Crossed by `api::wire::tests`.
+/// Longest version of a plugin in bytes. Crossed by
+/// `api::wire::tests::a_wrong_field_is_told_by_its_code`.
 pub const PLUGIN_VERSION: usize = 128;
 
-/// Longest description of a plugin in bytes. Crossed by `api::wire::tests`.
+/// Longest description of a plugin in bytes. Crossed by
+/// `api::wire::tests::a_wrong_field_is_told_by_its_code`.
 pub const PLUGIN_DESCRIPTION: usize = 4096;
 
 // ---- Configuration --------------------------------------------------------------------------

@@ -167,10 +167,7 @@ impl NodeName {
         if !valid {
             return Err(NodeNameError);
         }
-        Ok(Self {
-            full: format!("{name}@{host}").into(),
-            at: name.len(),
-        })
+        Ok(Self { full: format!("{name}@{host}").into(), at: name.len() })
     }
 
     /// The whole, `name@host`.
@@ -211,18 +208,15 @@ mod tests {
     #[test]
     fn node_names_have_two_parts() {
         let node = NodeName::parse("hecate_app-x1@beam00.lab").expect("valid");
-        assert_eq!(
-            (node.name(), node.host(), node.is_long()),
-            ("hecate_app-x1", "beam00.lab", true)
-        );
+        assert_eq!((node.name(), node.host(), node.is_long()), ("hecate_app-x1", "beam00.lab", true));
         assert_eq!(node.as_str(), "hecate_app-x1@beam00.lab");
         assert!(!NodeName::parse("hecate@beam00").expect("valid").is_long());
         let longest = format!("a@{}", "b".repeat(limits::NODE_NAME - 2));
         assert!(NodeName::parse(&longest).is_ok());
         let too_long = format!("{longest}b");
-        for bad in [
-            "", "@", "a@", "@b", "a", "a@b@c", "a.b@c", "a b@c", "a@b c", "a@b/c", "\u{e4}@b", "a@b\n", &too_long,
-        ] {
+        for bad in
+            ["", "@", "a@", "@b", "a", "a@b@c", "a.b@c", "a b@c", "a@b c", "a@b/c", "\u{e4}@b", "a@b\n", &too_long]
+        {
             assert_eq!(NodeName::parse(bad), Err(NodeNameError), "{bad:?}");
         }
     }

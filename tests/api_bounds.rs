@@ -24,10 +24,7 @@ const SHORT: Duration = Duration::from_millis(150);
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
     let world = World::start(Limits::default()).await;
-    let fits = format!(
-        r#"{{"name":"hecate-traderd","x":"{}"}}"#,
-        "x".repeat(limits::HTTP_BODY - 32)
-    );
+    let fits = format!(r#"{{"name":"hecate-traderd","x":"{}"}}"#, "x".repeat(limits::HTTP_BODY - 32));
     assert_eq!(fits.len(), limits::HTTP_BODY);
     assert_eq!(ask(&world, &post(&fits)).await.status, 201);
     // The client writes all of it before it reads: far more than any buffer on the way holds.
@@ -41,29 +38,19 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
         client.closed().await;
     }
     let mut client = Client::new(&world).await;
-    client
-        .send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
+    client.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for _ in 0..64 {
         client.send(&format!("10000\r\n{}\r\n", "x".repeat(0x10000))).await;
     }
     client.send("0\r\n\r\n").await;
-    assert_eq!(
-        client.answer(true).await.refusal(),
-        refused,
-        "a length that nobody announced"
-    );
+    assert_eq!(client.answer(true).await.refusal(), refused, "a length that nobody announced");
 }
 
 #[tokio::test]
 async fn who_waits_for_100_continue_is_refused_before_he_sends() {
     // Were the rest of the body awaited all the same, the connection would stay open beyond the test's patience.
     let linger = Duration::from_secs(3600);
-    let world = World::start(Limits {
-        linger,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { linger, ..Limits::default() }).await;
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ";
     let mut client = Client::new(&world).await;
     client.send(&format!("{head}{}\r\n\r\n", limits::HTTP_BODY + 1)).await;
@@ -81,31 +68,18 @@ async fn who_waits_for_100_continue_is_refused_before_he_sends() {
 
 #[tokio::test]
 async fn an_endless_body_is_not_read_for_ever() {
-    let world = World::start(Limits {
-        linger: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { linger: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;
-    client
-        .send("POST /api/plugins HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n")
-        .await;
+    client.send("POST /api/plugins HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n").await;
     let chunk = vec![b'x'; 1 << 16];
     let ended = async { while client.0.write_all(&chunk).await.is_ok() {} };
     in_time(ended).await;
-    assert_eq!(
-        client.answer(true).await.refusal(),
-        (405, "method_not_allowed".to_owned())
-    );
+    assert_eq!(client.answer(true).await.refusal(), (405, "method_not_allowed".to_owned()));
 }
 
 #[tokio::test]
 async fn a_slow_body_ends_with_408() {
-    let world = World::start(Limits {
-        body_time: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { body_time: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;
     client.send(&post("12345678").replace("12345678", "1234")).await;
     let answer = client.answer(true).await;
@@ -118,9 +92,7 @@ async fn a_body_that_ends_early_is_no_registration() {
     let world = World::start(Limits::default()).await;
     let mut client = Client::new(&world).await;
     let body = r#"{"name":"hecate-traderd"}"#;
-    client
-        .send(&post(body).replace("Content-Length: 25", "Content-Length: 26"))
-        .await;
+    client.send(&post(body).replace("Content-Length: 25", "Content-Length: 26")).await;
     in_time(client.0.shutdown()).await.expect("half closed");
     assert_eq!(client.answer(true).await.refusal(), (400, "body_incomplete".to_owned()));
     assert!(world.registry.view().plugins.is_empty());
@@ -139,10 +111,7 @@ async fn one_connection_takes_many_requests() {
     // Pipelined, and answered in order.
     let name = r#"{"name":"hecate-traderd"}"#;
     client
-        .send(&format!(
-            "{}GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nGET /no HTTP/1.1\r\nHost: x\r\n\r\n",
-            post(name)
-        ))
+        .send(&format!("{}GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nGET /no HTTP/1.1\r\nHost: x\r\n\r\n", post(name)))
         .await;
     assert_eq!(client.answer(true).await.status, 201);
     assert_eq!(client.answer(true).await.json()[0]["name"], "hecate-traderd");
@@ -192,11 +161,7 @@ async fn head_is_get_without_the_body() {
 
 #[tokio::test]
 async fn a_slow_head_and_an_idle_connection_are_closed() {
-    let world = World::start(Limits {
-        head_time: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { head_time: SHORT, ..Limits::default() }).await;
     let mut silent = Client::new(&world).await;
     silent.closed().await;
     let mut slow = Client::new(&world).await;
@@ -221,11 +186,7 @@ async fn heads_are_bounded() {
 
 #[tokio::test]
 async fn connections_are_bounded() {
-    let world = World::start(Limits {
-        connections: 1,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { connections: 1, ..Limits::default() }).await;
     let asked = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut first = Client::new(&world).await;
     first.send(asked).await;
@@ -245,11 +206,7 @@ async fn connections_are_bounded() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answer_is_closed() {
-    let world = World::start(Limits {
-        stall: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { stall: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;
     let many = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
     let ended = async { while client.0.write_all(many.as_bytes()).await.is_ok() {} };
@@ -276,11 +233,7 @@ async fn calls_wait_while_we_start() {
 
 #[tokio::test]
 async fn a_call_waits_only_so_long() {
-    let world = World::starting(Limits {
-        ready: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::starting(Limits { ready: SHORT, ..Limits::default() }).await;
     let answer = get(&world, "/api/plugins").await;
     assert_eq!(answer.refusal(), (503, "starting".to_owned()));
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -290,15 +243,8 @@ async fn a_call_waits_only_so_long() {
 
 #[tokio::test]
 async fn a_call_ends() {
-    let world = World::starting(Limits {
-        call: SHORT,
-        ..Limits::default()
-    })
-    .await;
-    assert_eq!(
-        get(&world, "/api/plugins").await.refusal(),
-        (503, "call_timeout".to_owned())
-    );
+    let world = World::starting(Limits { call: SHORT, ..Limits::default() }).await;
+    assert_eq!(get(&world, "/api/plugins").await.refusal(), (503, "call_timeout".to_owned()));
 }
 
 #[tokio::test]
@@ -308,9 +254,7 @@ async fn stopping_drains() {
     let request = post(body);
     let (first, rest) = request.split_at(request.len() - 5);
     let mut under_way = Client::new(&world).await;
-    under_way
-        .send(&first.replace("Host: localhost", "Host: localhost\r\nExpect: 100-continue"))
-        .await;
+    under_way.send(&first.replace("Host: localhost", "Host: localhost\r\nExpect: 100-continue")).await;
     // It is under way for certain once the daemon asks for the body.
     assert_eq!(under_way.line().await, "HTTP/1.1 100 Continue");
     assert_eq!(under_way.line().await, "");
@@ -330,15 +274,9 @@ async fn stopping_drains() {
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
-    let world = World::start(Limits {
-        drain: SHORT,
-        ..Limits::default()
-    })
-    .await;
+    let world = World::start(Limits { drain: SHORT, ..Limits::default() }).await;
     let mut stuck = Client::new(&world).await;
-    stuck
-        .send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-        .await;
+    stuck.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n").await;
     world.stop.cancel();
     in_time(world.server).await.expect("ended");
     stuck.closed().await;

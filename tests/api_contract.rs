@@ -42,13 +42,7 @@ async fn the_life_of_a_registration() {
     register(&world, json!({"name": "hecate-app-scribed"})).await;
     let list = get(&world, "/api/plugins").await;
     assert_eq!(list.status, 200);
-    let names: Vec<Value> = list
-        .json()
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|entry| entry["name"].clone())
-        .collect();
+    let names: Vec<Value> = list.json().as_array().expect("a list").iter().map(|entry| entry["name"].clone()).collect();
     assert_eq!(names, ["hecate-app-scribed", "hecate-traderd"], "in name order");
     let head =
         format!(r#"{{"name":"hecate-traderd","version":"0.1.0","socket":"{base}/sockets/api.sock","status":"running""#);
@@ -61,14 +55,8 @@ async fn the_life_of_a_registration() {
 
     let gone = delete(&world, "/api/plugins/hecate-traderd").await;
     assert_eq!((gone.status, gone.body.as_str()), (200, r#"{"ok":true}"#));
-    assert_eq!(
-        delete(&world, "/api/plugins/hecate-traderd").await.refusal(),
-        (404, "not_found".to_owned())
-    );
-    assert_eq!(
-        get(&world, "/api/plugins/hecate-traderd").await.refusal(),
-        (404, "not_found".to_owned())
-    );
+    assert_eq!(delete(&world, "/api/plugins/hecate-traderd").await.refusal(), (404, "not_found".to_owned()));
+    assert_eq!(get(&world, "/api/plugins/hecate-traderd").await.refusal(), (404, "not_found".to_owned()));
     assert_eq!(std::fs::read_to_string(precious).expect("kept"), "data");
 }
 
@@ -77,10 +65,7 @@ async fn a_name_that_is_held_by_another_node_is_a_conflict() {
     let world = World::start(Limits::default()).await;
     let node = "hecate_traderd@here".to_owned();
     register(&world, json!({"name": "hecate-traderd", "node": node})).await;
-    let up = Membership::NodeUp {
-        node,
-        on_this_host: true,
-    };
+    let up = Membership::NodeUp { node, on_this_host: true };
     world.registry.membership(up).await;
     // The queue is in order: this call is answered after the node has been seen.
     let other = register(&world, json!({"name": "hecate-traderd", "node": "other@here"})).await;
@@ -118,11 +103,7 @@ async fn every_refusal_has_its_code_and_the_one_shape() {
         (plain("OPTIONS /health"), 405, "method_not_allowed"),
         (plain("BREW /api/plugins"), 405, "method_not_allowed"),
         (plain("GET /api/plugins/register"), 405, "method_not_allowed"),
-        (
-            typed("Content-Type: application/x-www-form-urlencoded\r\n"),
-            415,
-            "not_json_type",
-        ),
+        (typed("Content-Type: application/x-www-form-urlencoded\r\n"), 415, "not_json_type"),
         (typed("Content-Type: text/json\r\n"), 415, "not_json_type"),
         (typed("Content-Type: \u{e4}\r\n"), 415, "not_json_type"),
         (post(""), 400, "not_json"),
@@ -135,45 +116,28 @@ async fn every_refusal_has_its_code_and_the_one_shape() {
         (post(r#"{"name":"hecate-traderd","node":"x"}"#), 422, "node_malformed"),
     ];
     for (request, status, code) in table {
-        assert_eq!(
-            ask(&world, &request).await.refusal(),
-            (status, code.to_owned()),
-            "{request}"
-        );
+        assert_eq!(ask(&world, &request).await.refusal(), (status, code.to_owned()), "{request}");
     }
-    for content_type in [
-        "",
-        "Content-Type: application/json\r\n",
-        "Content-Type: Application/JSON ; charset=utf-8\r\n",
-    ] {
+    for content_type in ["", "Content-Type: application/json\r\n", "Content-Type: Application/JSON ; charset=utf-8\r\n"]
+    {
         assert_eq!(ask(&world, &typed(content_type)).await.status, 201, "{content_type}");
     }
     let advice = ask(&world, &typed("Content-Type: application/x-www-form-urlencoded\r\n")).await;
-    assert!(
-        advice.body.contains("add -H 'Content-Type: application/json'"),
-        "{}",
-        advice.body
-    );
+    assert!(advice.body.contains("add -H 'Content-Type: application/json'"), "{}", advice.body);
 }
 
 #[tokio::test]
 async fn a_405_says_what_is_allowed() {
     let world = World::start(Limits::default()).await;
     let answer = ask(&world, "PATCH /api/plugins/hecate-traderd HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(
-        (answer.status, answer.header("allow")),
-        (405, Some("GET, HEAD, DELETE"))
-    );
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, DELETE")));
 }
 
 #[tokio::test]
 async fn what_is_no_http_is_refused_and_hurts_nobody() {
     let world = World::start(Limits::default()).await;
-    for request in [
-        "\r\n\r\nnonsense\r\n\r\n",
-        "GET /health HTTP/9.9\r\n\r\n",
-        "GET /health HTTP/1.1\r\nA : b\r\n\r\n",
-    ] {
+    for request in ["\r\n\r\nnonsense\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET /health HTTP/1.1\r\nA : b\r\n\r\n"]
+    {
         assert_eq!(ask(&world, request).await.status, 400, "{request}");
     }
     let chunks = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
@@ -187,14 +151,9 @@ async fn what_is_no_http_is_refused_and_hurts_nobody() {
 async fn health_is_what_its_clients_read() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
-    world
-        .status
-        .send_modify(|status| status.node_name = Some("hecate@beam00".to_owned()));
+    world.status.send_modify(|status| status.node_name = Some("hecate@beam00".to_owned()));
     let answer = get(&world, "/health").await;
-    assert_eq!(
-        (answer.status, answer.header("content-type")),
-        (200, Some("application/json"))
-    );
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     let mut health = answer.json();
     assert!(health["uptime_seconds"].take().as_u64().expect("a number") < 3600);
     let expected = json!({
@@ -213,22 +172,11 @@ async fn problems_are_as_bad_as_they_say() {
         (Severity::Unhealthy, "unhealthy", true),
         (Severity::NotReady, "unhealthy", false),
     ] {
-        let problem = Problem {
-            code: "some_code",
-            detail: "Some detail.".to_owned(),
-            severity,
-        };
+        let problem = Problem { code: "some_code", detail: "Some detail.".to_owned(), severity };
         world.status.send_modify(|status| status.problems = vec![problem]);
         let health = get(&world, "/health").await.json();
-        assert_eq!(
-            (&health["status"], &health["ready"]),
-            (&json!(word), &json!(ready)),
-            "{severity:?}"
-        );
-        assert_eq!(
-            health["problems"],
-            json!([{"code": "some_code", "detail": "Some detail."}])
-        );
+        assert_eq!((&health["status"], &health["ready"]), (&json!(word), &json!(ready)), "{severity:?}");
+        assert_eq!(health["problems"], json!([{"code": "some_code", "detail": "Some detail."}]));
         let readyz = get(&world, "/readyz").await;
         match ready {
             true => assert_eq!(readyz.body, r#"{"status":"ok"}"#),
@@ -252,16 +200,9 @@ async fn the_cluster_is_what_the_node_sees() {
         since: std::time::UNIX_EPOCH,
         reason: "it left".to_owned(),
     };
-    let view = ClusterView {
-        node: Some("a@b".to_owned()),
-        epmd: EpmdState::Registered,
-        peers: vec![peer],
-    };
+    let view = ClusterView { node: Some("a@b".to_owned()), epmd: EpmdState::Registered, peers: vec![peer] };
     world.cluster.send_replace(Arc::new(view));
     let answer = get(&world, "/api/cluster").await.json();
-    assert_eq!(
-        (&answer["node"], &answer["epmd"]["state"]),
-        (&json!("a@b"), &json!("registered"))
-    );
+    assert_eq!((&answer["node"], &answer["epmd"]["state"]), (&json!("a@b"), &json!("registered")));
     assert_eq!(answer["peers"][0]["state"], "disconnected");
 }

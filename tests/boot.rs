@@ -23,17 +23,10 @@ fn without_epmd_it_serves_and_says_so_and_joins_when_there_is_one() {
     assert_eq!((&health["status"], &health["ready"]), (&json!("healthy"), &json!(true)));
     assert_eq!(health["problems"][0]["code"], "epmd_unavailable");
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
-    assert_eq!(
-        daemon.log_lines(&["no EPMD answers", "epmd -daemon", "WARN"]).len(),
-        1,
-        "{}",
-        daemon.log()
-    );
+    assert_eq!(daemon.log_lines(&["no EPMD answers", "epmd -daemon", "WARN"]).len(), 1, "{}", daemon.log());
     let epmd = host.epmd();
     epmd.port_of("hecate");
-    wait_for("it is in the cluster", || {
-        host.ask("GET", "/health").body["problems"] == json!([])
-    });
+    wait_for("it is in the cluster", || host.ask("GET", "/health").body["problems"] == json!([]));
     assert_eq!(host.ask("GET", "/health").body["node_name"], host.node("hecate"));
 }
 
@@ -47,10 +40,7 @@ fn the_systems_epmd_is_started_where_none_runs() {
     daemon.terminate();
     // It outlives us, as one that `erl` starts does: so it is ours to end.
     let port = host.epmd_port.to_string();
-    let killed = std::process::Command::new("epmd")
-        .args(["-port", &port, "-kill"])
-        .status()
-        .unwrap();
+    let killed = std::process::Command::new("epmd").args(["-port", &port, "-kill"]).status().unwrap();
     assert!(killed.success());
 }
 
@@ -91,10 +81,7 @@ fn what_a_killed_predecessor_left_is_cleared() {
     let first = host.daemon(&[]);
     first.ready();
     first.kill();
-    assert!(
-        host.socket().exists() && host.run_file("daemon.pid").exists(),
-        "a crash leaves them"
-    );
+    assert!(host.socket().exists() && host.run_file("daemon.pid").exists(), "a crash leaves them");
     let second = host.daemon(&[]);
     assert_eq!(second.ready(), host.node("hecate"), "the name is free again");
     assert_eq!(host.ask("GET", "/health").status, 200);
@@ -143,11 +130,7 @@ fn another_cookie_is_not_let_in_and_ours_is_never_logged() {
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_LOG", "trace")]);
     let ours = daemon.ready();
-    let start = Start {
-        name: Some("hecate_strangerd"),
-        cookie: Some("another"),
-        ..Start::default()
-    };
+    let start = Start { name: Some("hecate_strangerd"), cookie: Some("another"), ..Start::default() };
     let mut stranger = Erl::start(&host, start);
     daemon.logs(&["WARN", "hecate_strangerd", "cookie"]);
     assert_eq!(stranger.eval(&format!("net_adm:ping('{ours}')")), "pang");
@@ -164,16 +147,8 @@ fn idle_and_nonsensical_connections_hurt_nobody() {
     let ours = daemon.ready();
     let port = epmd.port_of("hecate");
     // More than may be unfinished, all silent and all kept open.
-    let idle: Vec<TcpStream> = (0..80)
-        .map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap())
-        .collect();
-    for nonsense in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[0xFF; 4096],
-        &[0, 0],
-        &[0, 3, b'N', 0, 0],
-        &[0, 1, b'n'],
-    ] {
+    let idle: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xFF; 4096], &[0, 0], &[0, 3, b'N', 0, 0], &[0, 1, b'n']] {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         let _ = stream.write_all(nonsense);
         let mut stream = UnixStream::connect(host.socket()).unwrap();

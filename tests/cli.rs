@@ -16,15 +16,8 @@ use tokio::process::Command;
 async fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_hecate-daemon");
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied())
-        .kill_on_drop(true);
-    tokio::time::timeout(PATIENCE, command.output())
-        .await
-        .expect("in time")
-        .expect("ran")
+    command.args(arguments).env_clear().envs(environment.iter().copied()).kill_on_drop(true);
+    tokio::time::timeout(PATIENCE, command.output()).await.expect("in time").expect("ran")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -35,11 +28,7 @@ fn text(bytes: &[u8]) -> &str {
 fn ended(output: &Output, code: i32) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "out: {out}\nerr: {err}");
-    assert_eq!(
-        err.is_empty(),
-        code == 0,
-        "who fails says why on standard error, and nobody else: {err}"
-    );
+    assert_eq!(err.is_empty(), code == 0, "who fails says why on standard error, and nobody else: {err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,10 +41,7 @@ async fn the_clients_of_a_running_daemon() {
 
     let registered = hecate(&["register", "hecate-traderd", "--version", "0.1.0"]).await;
     ended(&registered, 0);
-    assert!(
-        text(&registered.stdout).contains(&format!("reckon_db   {base}/reckon-db\n")),
-        "{registered:?}"
-    );
+    assert!(text(&registered.stdout).contains(&format!("reckon_db   {base}/reckon-db\n")), "{registered:?}");
     let again = hecate(&["register", "hecate-traderd", "--json"]).await;
     ended(&again, 0);
     let body: Value = serde_json::from_slice(&again.stdout).expect("JSON");
@@ -64,10 +50,7 @@ async fn the_clients_of_a_running_daemon() {
     let listed = hecate(&["plugins"]).await;
     ended(&listed, 0);
     let lines: Vec<&str> = text(&listed.stdout).lines().collect();
-    assert_eq!(
-        lines[0].split_whitespace().collect::<Vec<_>>(),
-        ["NAME", "VERSION", "STATUS", "NODE", "SOCKET"]
-    );
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["NAME", "VERSION", "STATUS", "NODE", "SOCKET"]);
     let socket_of_plugin = format!("{base}/sockets/api.sock");
     let cells = ["hecate-traderd", "0.1.0", "running", "-", socket_of_plugin.as_str()];
     assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), cells);
@@ -81,11 +64,7 @@ async fn the_clients_of_a_running_daemon() {
     assert!(text(&status.stdout).contains("plugins  1 of 1 running\n"), "{status:?}");
     ended(&hecate(&["healthcheck"]).await, 0);
 
-    let by_flag = run(
-        &[("HECATE_SOCKET_PATH", "/nowhere")],
-        &["plugins", "--socket-path", socket],
-    )
-    .await;
+    let by_flag = run(&[("HECATE_SOCKET_PATH", "/nowhere")], &["plugins", "--socket-path", socket]).await;
     ended(&by_flag, 0);
     let home = world.directory.path().join("home").display().to_string();
     ended(&run(&[("HECATE_HOME", &home)], &["status"]).await, 0);
@@ -93,10 +72,7 @@ async fn the_clients_of_a_running_daemon() {
     ended(&hecate(&["deregister", "hecate-traderd"]).await, 0);
     let refused = hecate(&["deregister", "hecate-traderd"]).await;
     ended(&refused, 1);
-    assert!(
-        text(&refused.stderr).contains("no plugin `hecate-traderd`"),
-        "{refused:?}"
-    );
+    assert!(text(&refused.stderr).contains("no plugin `hecate-traderd`"), "{refused:?}");
     ended(&hecate(&["register", "hecate-traderw"]).await, 1);
     let odd = hecate(&["paths", "../a b?", "--json"]).await;
     ended(&odd, 1);
@@ -108,12 +84,7 @@ async fn the_clients_of_a_running_daemon() {
 async fn without_a_daemon() {
     let home = tempfile::tempdir().expect("directory");
     let home = home.path().to_str().expect("text");
-    for command in [
-        &["plugins"][..],
-        &["status", "--json"],
-        &["register", "hecate-traderd"],
-        &["paths", "x"],
-    ] {
+    for command in [&["plugins"][..], &["status", "--json"], &["register", "hecate-traderd"], &["paths", "x"]] {
         let output = run(&[("HECATE_HOME", home)], command).await;
         ended(&output, 3);
         assert!(text(&output.stderr).contains("no daemon answers at"), "{output:?}");
@@ -126,20 +97,9 @@ async fn wrong_usage() {
     ended(&run(&[], &["plugins"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["serve"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["register"]).await, 2);
-    let output = run(
-        &[
-            ("HECATE_HOME", "/x"),
-            ("HECATE_COOKIE", "secret"),
-            ("HECATE_DIR_MODE", "9"),
-        ],
-        &[],
-    )
-    .await;
+    let output = run(&[("HECATE_HOME", "/x"), ("HECATE_COOKIE", "secret"), ("HECATE_DIR_MODE", "9")], &[]).await;
     ended(&output, 2);
-    assert!(
-        text(&output.stderr).contains("HECATE_DIR_MODE: \"9\" is refused"),
-        "{output:?}"
-    );
+    assert!(text(&output.stderr).contains("HECATE_DIR_MODE: \"9\" is refused"), "{output:?}");
     let help = run(&[], &["--help"]).await;
     ended(&help, 0);
     assert!(text(&help.stdout).contains("Examples:") && text(&help.stdout).contains("HECATE_CLUSTER_PEERS"));

@@ -67,12 +67,7 @@ impl Erl {
                 }
             }
         });
-        Self {
-            child,
-            requests,
-            answers,
-            _beam: beam,
-        }
+        Self { child, requests, answers, _beam: beam }
     }
 
     fn ask(&mut self, request: Vec<u8>) -> Vec<Vec<u8>> {
@@ -129,12 +124,7 @@ fn decode(bytes: &[u8]) -> Result<Term, DecodeError> {
 fn sample<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
-    let value = |_| {
-        strategy
-            .new_tree(&mut runner)
-            .expect("the strategy gives a value")
-            .current()
-    };
+    let value = |_| strategy.new_tree(&mut runner).expect("the strategy gives a value").current();
     (0..count).map(value).collect()
 }
 
@@ -145,9 +135,7 @@ fn any_inside(term: &Term, test: &impl Fn(&Term) -> bool) -> bool {
         || match term {
             Term::Tuple(elements) | Term::List(elements) => any(elements),
             Term::ImproperList(elements, tail) => any(elements) || any_inside(tail, test),
-            Term::Map(map) => map
-                .iter()
-                .any(|(key, value)| any_inside(key, test) || any_inside(value, test)),
+            Term::Map(map) => map.iter().any(|(key, value)| any_inside(key, test) || any_inside(value, test)),
             Term::Fun(fun) => any(&fun.free),
             _ => false,
         }
@@ -183,9 +171,7 @@ fn we_understand_what_erl_writes() {
         let generated = erl.ask(request);
         let mut ours = Vec::new();
         for pair in generated.chunks(2) {
-            let [somehow, plain] = pair else {
-                panic!("two encodings of each term")
-            };
+            let [somehow, plain] = pair else { panic!("two encodings of each term") };
             let term = decode(plain).unwrap_or_else(|error| panic!("{error}: {plain:?}"));
             let encoded = term.encode();
             if !any_inside(&term, &|term| matches!(term, Term::Map(_))) {
@@ -210,10 +196,7 @@ fn on_purpose(ours: &Result<Term, DecodeError>) -> bool {
 
 #[test]
 fn erl_and_we_refuse_the_same() {
-    let damage = (
-        any::<prop::sample::Index>(),
-        prop_oneof![0_u8..8, Just(255), 70_u8..121],
-    );
+    let damage = (any::<prop::sample::Index>(), prop_oneof![0_u8..8, Just(255), 70_u8..121]);
     let strategy = (generate::term(), vec(damage, 1..3)).prop_map(|(term, damages)| {
         let mut bytes = term.encode();
         for (at, value) in damages {
@@ -236,10 +219,7 @@ fn erl_and_we_refuse_the_same() {
         match (&ours, &theirs) {
             (Ok(term), Some(theirs)) if decode(theirs).as_ref() == Ok(term) => {}
             (Err(_), None) => {}
-            _ => eprintln!(
-                "DIFF {ours:?}\n   theirs {:?} \n  {bytes:?}",
-                theirs.as_ref().map(|t| decode(t))
-            ),
+            _ => eprintln!("DIFF {ours:?}\n   theirs {:?} \n  {bytes:?}", theirs.as_ref().map(|t| decode(t))),
         }
     }
     eprintln!("{refused} refused");
@@ -261,19 +241,10 @@ fn spared(term: &Term) -> Term {
             pairs.dedup_by(|(a, _), (b, _)| a == b);
             Term::Map(Map::new(pairs).expect("each key once"))
         }
-        Term::Fun(fun) => Term::Fun(Box::new(Fun {
-            free: all(&fun.free),
-            ..(**fun).clone()
-        })),
-        Term::ExternalFun {
-            module,
-            function,
-            arity: 255,
-        } => Term::ExternalFun {
-            module: module.clone(),
-            function: function.clone(),
-            arity: 254,
-        },
+        Term::Fun(fun) => Term::Fun(Box::new(Fun { free: all(&fun.free), ..(**fun).clone() })),
+        Term::ExternalFun { module, function, arity: 255 } => {
+            Term::ExternalFun { module: module.clone(), function: function.clone(), arity: 254 }
+        }
         other => other.clone(),
     }
 }

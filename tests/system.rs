@@ -16,10 +16,7 @@ use host::{Host, PATIENCE};
 const STRANGER: u32 = 54_321;
 
 fn as_root() -> Host {
-    assert!(
-        rustix::process::getuid().is_root(),
-        "these tests act as several users: run them as root"
-    );
+    assert!(rustix::process::getuid().is_root(), "these tests act as several users: run them as root");
     let host = Host::new();
     // The other user's programs start here too.
     fs::set_permissions(host.home(), Permissions::from_mode(0o755)).unwrap();
@@ -29,12 +26,7 @@ fn as_root() -> Host {
 /// A daemon whose socket the modes leave open to everybody, and that lets these users in.
 fn open_daemon(host: &Host, allowed: &str) -> Daemon {
     let log = ("HECATE_LOG", "hecate_daemon=debug");
-    let modes = [
-        log,
-        ("HECATE_DIR_MODE", "0755"),
-        ("HECATE_SOCKET_MODE", "0666"),
-        ("HECATE_ALLOWED_UIDS", allowed),
-    ];
+    let modes = [log, ("HECATE_DIR_MODE", "0755"), ("HECATE_SOCKET_MODE", "0666"), ("HECATE_ALLOWED_UIDS", allowed)];
     let daemon = host.daemon(if allowed.is_empty() { &modes[..3] } else { &modes });
     daemon.ready();
     daemon
@@ -44,17 +36,7 @@ fn open_daemon(host: &Host, allowed: &str) -> Daemon {
 fn curl_as(uid: u32, host: &Host, arguments: &[&str]) -> (String, String) {
     let id = uid.to_string();
     let output = Command::new("setpriv")
-        .args([
-            "--reuid",
-            &id,
-            "--regid",
-            &id,
-            "--clear-groups",
-            "curl",
-            "-s",
-            "-w",
-            "\n%{http_code}",
-        ])
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "curl", "-s", "-w", "\n%{http_code}"])
         .arg("--unix-socket")
         .arg(host.socket())
         .args(arguments)
@@ -70,11 +52,7 @@ fn another_users_node_is_never_dialled() {
     let host = as_root();
     let _epmd = host.epmd();
     // With our cookie: what keeps us from it is its owner alone.
-    let start = Start {
-        name: Some("hecate_x"),
-        uid: Some(STRANGER),
-        ..Start::default()
-    };
+    let start = Start { name: Some("hecate_x"), uid: Some(STRANGER), ..Start::default() };
     let mut foreign = Erl::start(&host, start);
     let daemon = open_daemon(&host, "");
     daemon.logs(&["hecate_x", "foreign_owner"]);
@@ -88,11 +66,7 @@ fn another_users_node_is_never_dialled() {
 fn an_allowed_users_node_is_dialled() {
     let host = as_root();
     let _epmd = host.epmd();
-    let start = Start {
-        name: Some("hecate_x"),
-        uid: Some(STRANGER),
-        ..Start::default()
-    };
+    let start = Start { name: Some("hecate_x"), uid: Some(STRANGER), ..Start::default() };
     let mut allowed = Erl::start(&host, start);
     let _daemon = open_daemon(&host, &STRANGER.to_string());
     allowed.eval_until("nodes()", &format!("[{}]", host.node("hecate")), PATIENCE);
@@ -102,21 +76,9 @@ fn an_allowed_users_node_is_dialled() {
 fn an_unlisted_user_gets_403_on_every_call_and_a_listed_one_its_own_namespace() {
     let host = as_root();
     let _epmd = host.epmd();
-    let register = [
-        "-H",
-        "Content-Type: application/json",
-        "-d",
-        "{\"name\":\"hecate-traderd\"}",
-    ];
+    let register = ["-H", "Content-Type: application/json", "-d", "{\"name\":\"hecate-traderd\"}"];
     let daemon = open_daemon(&host, "");
-    for path in [
-        "/health",
-        "/livez",
-        "/readyz",
-        "/api/plugins",
-        "/api/cluster",
-        "/nowhere",
-    ] {
+    for path in ["/health", "/livez", "/readyz", "/api/plugins", "/api/cluster", "/nowhere"] {
         let (status, body) = curl_as(STRANGER, &host, &[&format!("http://localhost{path}")]);
         assert_eq!(status, "403", "{path}");
         assert!(body.contains(&STRANGER.to_string()), "it says who is refused: {body}");

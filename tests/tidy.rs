@@ -8,43 +8,17 @@ use std::path::{Path, PathBuf};
 /// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon"]),
-    (
-        "daemon",
-        &["api", "cluster", "config", "layout", "limits", "registry", "store"],
-    ),
-    (
-        "cli",
-        &["config", "api::wire", "api::problem", "layout", "limits", "name"],
-    ),
+    ("daemon", &["api", "cluster", "config", "layout", "limits", "registry", "store"]),
+    ("cli", &["config", "api::wire", "api::problem", "layout", "limits", "name"]),
     ("config", &["cookie", "layout", "limits", "name"]),
     ("api", &["registry", "cluster::view", "layout", "name", "limits"]),
     ("registry", &["store", "layout", "name", "limits"]),
     ("cluster/view", &[]),
     (
         "cluster",
-        &[
-            "registry",
-            "layout",
-            "node",
-            "dist::flags",
-            "dist::handshake",
-            "epmd",
-            "etf",
-            "name",
-            "cookie",
-            "limits",
-        ],
+        &["registry", "layout", "node", "dist::flags", "dist::handshake", "epmd", "etf", "name", "cookie", "limits"],
     ),
-    (
-        "node/services",
-        &[
-            "node::machine",
-            "node::services::gen_server",
-            "dist::control",
-            "etf",
-            "limits",
-        ],
-    ),
+    ("node/services", &["node::machine", "node::services::gen_server", "dist::control", "etf", "limits"]),
     ("node", &["dist", "epmd", "etf", "limits"]),
     ("dist", &["etf", "cookie", "limits"]),
     ("epmd", &["limits"]),
@@ -115,21 +89,12 @@ fn sources() -> Vec<(String, String)> {
     found.sort();
     let mut sources = Vec::new();
     for path in found {
-        let name = path
-            .strip_prefix(&src)
-            .expect("below src")
-            .with_extension("")
-            .display()
-            .to_string();
+        let name = path.strip_prefix(&src).expect("below src").with_extension("").display().to_string();
         if name.ends_with("tests") || name.contains("/tests/") {
             continue;
         }
         let text = fs::read_to_string(&path).expect("a source is text");
-        let code = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
         sources.push((name.trim_end_matches("/mod").to_owned(), code));
     }
     assert!(sources.len() > 50, "the sources were found");
@@ -145,10 +110,7 @@ fn crate_paths(text: &str) -> BTreeSet<String> {
     let code: String = code_lines(text).collect::<Vec<_>>().join(" ");
     let mut paths = BTreeSet::new();
     for after in code.split("crate::").skip(1) {
-        let path: String = after
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
-            .collect();
+        let path: String = after.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
         let rest = &after[path.len()..];
         match rest.strip_prefix('{') {
             Some(list) => {
@@ -186,9 +148,7 @@ fn each_room_knows_only_whom_it_may() {
 fn services_do_not_know_each_other() {
     for (file, text) in sources().iter().filter(|(file, _)| file.starts_with("node/services/")) {
         for path in crate_paths(text) {
-            let another = path
-                .strip_prefix("node::services::")
-                .is_some_and(|other| !other.starts_with("gen_server"));
+            let another = path.strip_prefix("node::services::").is_some_and(|other| !other.starts_with("gen_server"));
             assert!(!another, "{file} names crate::{path}");
         }
     }
@@ -198,9 +158,7 @@ fn services_do_not_know_each_other() {
 fn what_decides_reaches_nothing() {
     let mut seen = BTreeSet::new();
     for (file, text) in sources() {
-        let Some(pure) = PURE
-            .iter()
-            .find(|pure| file == **pure || (pure.ends_with('/') && file.starts_with(**pure)))
+        let Some(pure) = PURE.iter().find(|pure| file == **pure || (pure.ends_with('/') && file.starts_with(**pure)))
         else {
             continue;
         };
@@ -219,10 +177,7 @@ fn files_stay_one_room() {
     for (file, text) in sources() {
         let lines = text.lines().count();
         assert!(lines <= LINES, "{file} has {lines} lines, more than {LINES}");
-        assert!(
-            text.starts_with("//!") || text.starts_with("#!"),
-            "{file} doesn't say what it is"
-        );
+        assert!(text.starts_with("//!") || text.starts_with("#!"), "{file} doesn't say what it is");
     }
 }
 
@@ -244,34 +199,18 @@ fn every_bound_is_crossed_by_a_test_that_exists() {
             }
         }
     }
-    let doc: String = limits
-        .lines()
-        .map(|line| line.trim_start_matches("///").trim())
-        .collect::<Vec<_>>()
-        .join(" ");
+    let doc: String = limits.lines().map(|line| line.trim_start_matches("///").trim()).collect::<Vec<_>>().join(" ");
     let mut named = 0;
     for crossing in doc.split("Crossed by ").skip(1) {
-        let crossing = crossing
-            .split(". ")
-            .next()
-            .unwrap_or_default()
-            .split("pub const")
-            .next()
-            .unwrap_or_default();
+        let crossing = crossing.split(". ").next().unwrap_or_default().split("pub const").next().unwrap_or_default();
         for name in crossing.split('`').skip(1).step_by(2) {
             if let Some(file) = name.strip_prefix("tests/") {
-                assert!(
-                    root.join("tests").join(file).exists(),
-                    "limits.rs names {name}, which does not exist"
-                );
+                assert!(root.join("tests").join(file).exists(), "limits.rs names {name}, which does not exist");
                 continue;
             }
             let test = name.rsplit("::").next().unwrap_or(name);
             assert_ne!(test, "tests", "limits.rs names {name}, which is no single test");
-            assert!(
-                tests.contains(&format!("fn {test}(")),
-                "limits.rs names {name}, which does not exist"
-            );
+            assert!(tests.contains(&format!("fn {test}(")), "limits.rs names {name}, which does not exist");
             named += 1;
         }
     }

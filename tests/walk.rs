@@ -24,9 +24,7 @@ fn stored(host: &Host) -> Vec<(String, Option<String>)> {
     let file = host.namespace("hecate-daemon").join("sqlite/plugins.db");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = rusqlite::Connection::open_with_flags(file, flags).unwrap();
-    let mut statement = connection
-        .prepare("SELECT name, version FROM plugins ORDER BY name")
-        .unwrap();
+    let mut statement = connection.prepare("SELECT name, version FROM plugins ORDER BY name").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.collect::<Result<_, _>>().unwrap()
 }
@@ -79,10 +77,7 @@ fn the_walk() {
     plugin.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
     let node_seen = format!("maps:get(node, gen_server:call({PROXY}, info))");
     plugin.eval_until(&node_seen, &host.node("hecate_traderd"), PATIENCE);
-    assert_eq!(
-        plugin.eval(&format!("maps:get(status, gen_server:call({PROXY}, info))")),
-        "running"
-    );
+    assert_eq!(plugin.eval(&format!("maps:get(status, gen_server:call({PROXY}, info))")), "running");
 
     // A second one, which pings us, sees the same, and is told of what changes.
     let mut other = host.erl("somebody");
@@ -98,10 +93,7 @@ fn the_walk() {
     drop(UnixListener::bind(base.join("sockets/api.sock")).unwrap());
     plugin.kill();
     let stopped = host.plugin_until("hecate-traderd", "stopped");
-    assert!(
-        stopped["reason"].as_str().unwrap().contains("left the cluster"),
-        "{stopped}"
-    );
+    assert!(stopped["reason"].as_str().unwrap().contains("left the cluster"), "{stopped}");
     other.eval_until(change, "leave", PATIENCE);
     wait_for("the dead socket is removed", || !base.join("sockets/api.sock").exists());
     assert_eq!(fs::read_to_string(base.join("sqlite/data")).unwrap(), "kept");
@@ -153,11 +145,7 @@ fn nodes_that_know_nothing_of_each_other_are_introduced_within_a_second() {
     second.eval(join);
     second.eval_until(&format!("lists:member('{ours}', nodes())"), "true", PATIENCE);
     let joined = Instant::now();
-    second.eval_until(
-        &format!("lists:member('{}', nodes())", host.node("hecate_traderd")),
-        "true",
-        PATIENCE,
-    );
+    second.eval_until(&format!("lists:member('{}', nodes())", host.node("hecate_traderd")), "true", PATIENCE);
     second.eval_until("length(pg:get_members(workers))", "2", PATIENCE);
     assert!(joined.elapsed() < Duration::from_secs(1), "{:?}", joined.elapsed());
     first.eval_until("length(pg:get_members(workers))", "2", PATIENCE);
@@ -175,17 +163,10 @@ fn what_only_a_peer_knows_is_dialled_when_we_are_back() {
     plugin.eval_until("nodes()", "[]", PATIENCE);
     // It has never heard of us, and its name is none that we look for.
     let mut other = host.erl("somebody");
-    assert_eq!(
-        other.eval(&format!("net_adm:ping('{}')", host.node("hecate_traderd"))),
-        "pong"
-    );
+    assert_eq!(other.eval(&format!("net_adm:ping('{}')", host.node("hecate_traderd"))), "pong");
     let daemon = host.daemon(&[]);
     daemon.ready();
-    other.eval_until(
-        &format!("lists:member('{ours}', nodes())"),
-        "true",
-        Duration::from_secs(10),
-    );
+    other.eval_until(&format!("lists:member('{ours}', nodes())"), "true", Duration::from_secs(10));
 }
 
 #[test]
@@ -197,18 +178,11 @@ fn global_waits_for_nobody_because_of_us() {
     let mut first = host.erl("hecate_traderd");
     let mut second = host.erl("hecate_marthad");
     for node in [&mut first, &mut second] {
-        node.eval_until(
-            &format!("length(nodes()) =:= 2 andalso lists:member('{ours}', nodes())"),
-            "true",
-            PATIENCE,
-        );
+        node.eval_until(&format!("length(nodes()) =:= 2 andalso lists:member('{ours}', nodes())"), "true", PATIENCE);
     }
     // Each has the harness' time limit; one that is held up never returns.
     assert_eq!(first.eval("global:sync()"), "ok");
     assert_eq!(first.eval("global:register_name(a_name, self())"), "yes");
-    assert_eq!(
-        second.eval("global:sync(), is_pid(global:whereis_name(a_name))"),
-        "true"
-    );
+    assert_eq!(second.eval("global:sync(), is_pid(global:whereis_name(a_name))"), "true");
     assert_eq!(second.eval("global:trans({a_lock, self()}, fun() -> done end)"), "done");
 }

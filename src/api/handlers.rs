@@ -85,16 +85,9 @@ pub(super) async fn call(
 
 async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answer, Problem> {
     let registration = wire::registration(body)?;
-    let registered = context
-        .registry
-        .register(registration, Some(caller.registrant))
-        .await
-        .map_err(refused)?;
+    let registered = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
     let name = &registered.plugin.name;
-    let mut answer = json(
-        StatusCode::CREATED,
-        &wire::Registered::new(name, &context.home.namespace(name)),
-    );
+    let mut answer = json(StatusCode::CREATED, &wire::Registered::new(name, &context.home.namespace(name)));
     // A name is of letters, digits and hyphens, so that this always is a header value.
     if let Ok(location) = HeaderValue::try_from(format!("/api/plugins/{name}")) {
         answer.headers_mut().insert(LOCATION, location);
@@ -158,11 +151,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
         "the body must be JSON, and its Content-Type says {}: with curl, add -H 'Content-Type: application/json'",
         String::from_utf8_lossy(given.as_bytes())
     );
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "not_json_type",
-        detail,
-    ))
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json_type", detail))
 }
 
 // ---- The daemon -----------------------------------------------------------------------------
@@ -207,10 +196,7 @@ fn health(context: &Context) -> Answer {
         problems: status
             .problems
             .into_iter()
-            .map(|problem| wire::HealthProblem {
-                code: problem.code.to_owned(),
-                detail: problem.detail,
-            })
+            .map(|problem| wire::HealthProblem { code: problem.code.to_owned(), detail: problem.detail })
             .collect(),
     };
     json(StatusCode::OK, &health)
@@ -248,9 +234,7 @@ fn cluster(context: &Context) -> Answer {
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let mut answer = Response::new(Full::from(wire::encode(body)));
     *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
@@ -261,10 +245,7 @@ mod tests {
     #[test]
     fn we_are_ready_only_once_the_plugins_are_judged() {
         let code = |phase, judged| {
-            let status = DaemonStatus {
-                phase,
-                ..DaemonStatus::default()
-            };
+            let status = DaemonStatus { phase, ..DaemonStatus::default() };
             unready(&status, judged).map(|problem| problem.code)
         };
         assert_eq!(code(Phase::Starting, true), Some("starting"));

@@ -32,21 +32,12 @@ pub struct Problem {
 impl Problem {
     /// A refusal without further headers.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            allow: None,
-            retry_after: None,
-        }
+        Self { status, code, detail: detail.into(), allow: None, retry_after: None }
     }
 
     /// A refusal for now: 503 with `Retry-After`.
     pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
-        Self {
-            retry_after: Some(retry_after),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-        }
+        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
     /// The answer that carries it.

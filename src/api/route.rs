@@ -78,10 +78,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
 
 fn not_allowed(method: &Method, path: &str, methods: &'static str) -> Problem {
     let detail = format!("{path} has no {method}, only {methods}");
-    Problem {
-        allow: Some(methods),
-        ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-    }
+    Problem { allow: Some(methods), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
 }
 
 /// The decoded parts of a path behind its first slash.
@@ -137,11 +134,7 @@ mod tests {
             (Method::POST, "/api/plugins/register", Route::Register),
             (Method::GET, "/api/plugins", Route::Plugins),
             (Method::GET, "/api/plugins/hecate-traderd", Route::Plugin(plugin())),
-            (
-                Method::DELETE,
-                "/api/plugins/hecate-traderd",
-                Route::Deregister(plugin()),
-            ),
+            (Method::DELETE, "/api/plugins/hecate-traderd", Route::Deregister(plugin())),
             (Method::GET, "/api/cluster", Route::Cluster),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
@@ -167,11 +160,7 @@ mod tests {
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
         ];
         for (method, path, allow) in table {
-            assert_eq!(
-                refusal(&method, path),
-                (405, "method_not_allowed", Some(allow)),
-                "{method} {path}"
-            );
+            assert_eq!(refusal(&method, path), (405, "method_not_allowed", Some(allow)), "{method} {path}");
         }
     }
 
@@ -201,19 +190,11 @@ mod tests {
         let name = |path| route(&Method::GET, path);
         let plugin = |name: &str| Ok(Route::Plugin(name.to_owned()));
         assert_eq!(name("/api/plugins/hecate%2Dtraderd"), plugin("hecate-traderd"));
-        assert_eq!(
-            name("/api/plugins/a%2Fb"),
-            plugin("a/b"),
-            "an encoded slash separates nothing"
-        );
+        assert_eq!(name("/api/plugins/a%2Fb"), plugin("a/b"), "an encoded slash separates nothing");
         assert_eq!(name("/api/plugins/%c3%A4"), plugin("\u{e4}"));
         assert_eq!(name("/api/plugins/a+b"), plugin("a+b"));
         for bad in ["%", "%2", "%zz", "%+1", "%-1", "% 1", "%ff", "%c3", "a%"] {
-            assert_eq!(
-                refusal(&Method::GET, &format!("/api/plugins/{bad}")),
-                (400, "path_malformed", None),
-                "{bad}"
-            );
+            assert_eq!(refusal(&Method::GET, &format!("/api/plugins/{bad}")), (400, "path_malformed", None), "{bad}");
         }
     }
 }

@@ -93,12 +93,7 @@ struct Server {
 
 /// Serves until `stop`, and then until the requests under way have ended, at most [`Limits::drain`].
 pub async fn serve(listener: UnixListener, context: Context, limits: Limits, stop: CancellationToken) {
-    let server = Arc::new(Server {
-        strangers: Arc::new(Semaphore::new(limits.strangers)),
-        context,
-        limits,
-        stop,
-    });
+    let server = Arc::new(Server { strangers: Arc::new(Semaphore::new(limits.strangers)), context, limits, stop });
     let mut connections = JoinSet::new();
     while !server.stop.is_cancelled() {
         tokio::select! {
@@ -142,11 +137,7 @@ async fn connection(server: Arc<Server>, stream: UnixStream) {
                 // 0 is what the kernel says for a process of a pid namespace that we cannot see.
                 pid: credentials.pid().filter(|pid| *pid > 0),
             },
-            allowed: may_call(
-                credentials.uid(),
-                rustix::process::geteuid().as_raw(),
-                &server.context.allowed_uids,
-            ),
+            allowed: may_call(credentials.uid(), rustix::process::geteuid().as_raw(), &server.context.allowed_uids),
         },
         Err(error) => {
             tracing::debug!(%error, "a caller without credentials");
@@ -210,9 +201,7 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
         }
     };
     if !body.is_end_stream() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         // Who waits for `100 Continue` has not begun to send.
         if !head.headers.contains_key(EXPECT) {
             tokio::spawn(tokio::time::timeout(server.limits.linger, async move {
@@ -226,10 +215,7 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
 /// Reads a body to its end, within its bounds.
 pub(super) async fn read_body(limits: &Limits, body: &mut Incoming) -> Result<Bytes, Problem> {
     let too_large = || {
-        let detail = format!(
-            "the body is larger than {} bytes, which no registration needs",
-            limits.body
-        );
+        let detail = format!("the body is larger than {} bytes, which no registration needs", limits.body);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     };
     // A length that is announced is judged before the body is read.
@@ -251,15 +237,10 @@ pub(super) async fn read_body(limits: &Limits, body: &mut Incoming) -> Result<By
         }
         Ok(collected.freeze())
     };
-    tokio::time::timeout(limits.body_time, collected)
-        .await
-        .unwrap_or_else(|_| {
-            let detail = format!(
-                "the body was not complete within {:?}: send it at once",
-                limits.body_time
-            );
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
-        })
+    tokio::time::timeout(limits.body_time, collected).await.unwrap_or_else(|_| {
+        let detail = format!("the body was not complete within {:?}: send it at once", limits.body_time);
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
+    })
 }
 
 #[cfg(test)]
@@ -308,31 +289,19 @@ mod tests {
     #[tokio::test]
     async fn strangers_are_refused_and_few() {
         let (_directory, server) = server();
-        let stranger = Caller {
-            registrant: Registrant {
-                uid: 4242,
-                gid: 4242,
-                pid: None,
-            },
-            allowed: false,
-        };
+        let stranger = Caller { registrant: Registrant { uid: 4242, gid: 4242, pid: None }, allowed: false };
         let call = async |server: &Arc<Server>| {
             let (mut ours, theirs) = UnixStream::pair().expect("a pair");
             let conversation = tokio::spawn(converse(Arc::clone(server), stranger, theirs));
             let mut answer = String::new();
-            let _ = ours
-                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                .await;
+            let _ = ours.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
             let _ = ours.read_to_string(&mut answer).await;
             conversation.await.expect("no panic");
             answer
         };
         let answer = call(&server).await;
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
-        assert!(
-            answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"),
-            "{answer}"
-        );
+        assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
         let held = server.strangers.acquire().await.expect("open");
         assert_eq!(call(&server).await, "", "one at a time here, and that one is held");

@@ -64,10 +64,7 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener,
     for path in [path, &draft] {
         let bytes = path.as_os_str().as_bytes().len();
         if bytes > limits::SUN_PATH {
-            return Err(BindError::TooLong {
-                path: path.to_owned(),
-                bytes,
-            });
+            return Err(BindError::TooLong { path: path.to_owned(), bytes });
         }
     }
     refuse_if_taken(path)?;
@@ -90,20 +87,13 @@ fn place(draft: &Path, path: &Path, mode: u32, group: Option<u32>) -> Result<Soc
     permitted.map_err(|error| io_error(draft, "set the mode of", error))?;
     let metadata = fs::symlink_metadata(draft).map_err(|error| io_error(draft, "look at", error))?;
     fs::rename(draft, path).map_err(|error| io_error(path, "rename into place", error))?;
-    Ok(SocketFile {
-        path: path.to_owned(),
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    })
+    Ok(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
 }
 
 /// A name beside the final one, no longer than `api.sock`, that no other process uses at this moment.
 fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
     let no_name = || BindError::NoName(path.to_owned());
-    let directory = path
-        .parent()
-        .filter(|_| path.file_name().is_some())
-        .ok_or_else(no_name)?;
+    let directory = path.parent().filter(|_| path.file_name().is_some()).ok_or_else(no_name)?;
     let mut random = [0; 3];
     getrandom::fill(&mut random).map_err(|error| io_error(path, "name", error.into()))?;
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -147,11 +137,7 @@ impl Drop for SocketFile {
 }
 
 fn io_error(path: &Path, action: &'static str, error: io::Error) -> BindError {
-    BindError::Io {
-        path: path.to_owned(),
-        action,
-        error,
-    }
+    BindError::Io { path: path.to_owned(), action, error }
 }
 
 #[cfg(test)]
@@ -161,9 +147,7 @@ mod tests {
 
     fn entries(directory: &Path) -> Vec<String> {
         let names = fs::read_dir(directory).expect("readable");
-        names
-            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
-            .collect()
+        names.map(|entry| entry.expect("entry").file_name().into_string().expect("text")).collect()
     }
 
     #[tokio::test]

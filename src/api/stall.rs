@@ -22,12 +22,7 @@ pub(super) struct Stall<S> {
 
 impl<S: AsyncWrite + Unpin> Stall<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self {
-            stream,
-            patience,
-            timer: Box::pin(tokio::time::sleep(patience)),
-            waiting: false,
-        }
+        Self { stream, patience, timer: Box::pin(tokio::time::sleep(patience)), waiting: false }
     }
 
     /// Polls the stream, and lets the timer run for as long as it is pending.

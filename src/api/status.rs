@@ -50,9 +50,7 @@ impl DaemonStatus {
     /// The worst problem that makes us unready, if we are running.
     #[must_use]
     pub fn blocker(&self) -> Option<&Problem> {
-        self.problems
-            .iter()
-            .find(|problem| problem.severity == Severity::NotReady)
+        self.problems.iter().find(|problem| problem.severity == Severity::NotReady)
     }
 
     /// The word that `/health` has for it; `judged` says whether the registry knows which plugins live.
@@ -74,32 +72,17 @@ mod tests {
 
     #[test]
     fn the_word_for_each_state() {
-        let problem = |severity| Problem {
-            code: "x",
-            detail: String::new(),
-            severity,
-        };
+        let problem = |severity| Problem { code: "x", detail: String::new(), severity };
         let word = |phase, judged, problems: &[Severity]| {
             let problems = problems.iter().copied().map(problem).collect();
-            let status = DaemonStatus {
-                phase,
-                node_name: None,
-                problems,
-            };
+            let status = DaemonStatus { phase, node_name: None, problems };
             (status.health(judged), status.blocker().is_some())
         };
         assert_eq!(word(Phase::Starting, true, &[]), ("starting", false));
-        assert_eq!(
-            word(Phase::Running, false, &[]),
-            ("starting", false),
-            "no plugin is judged yet"
-        );
+        assert_eq!(word(Phase::Running, false, &[]), ("starting", false), "no plugin is judged yet");
         assert_eq!(word(Phase::Running, true, &[]), ("healthy", false));
         assert_eq!(word(Phase::Running, true, &[Severity::Notice]), ("healthy", false));
-        assert_eq!(
-            word(Phase::Running, true, &[Severity::Notice, Severity::Unhealthy]),
-            ("unhealthy", false)
-        );
+        assert_eq!(word(Phase::Running, true, &[Severity::Notice, Severity::Unhealthy]), ("unhealthy", false));
         assert_eq!(word(Phase::Running, true, &[Severity::NotReady]), ("unhealthy", true));
         assert_eq!(word(Phase::Stopping, true, &[]), ("unhealthy", false));
     }

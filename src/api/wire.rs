@@ -191,11 +191,7 @@ impl Registered {
     /// The convention's answer.
     #[must_use]
     pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
-        Self {
-            name: name.to_string(),
-            base_dir: namespace.base().display().to_string(),
-            paths: Paths::new(namespace),
-        }
+        Self { name: name.to_string(), base_dir: namespace.base().display().to_string(), paths: Paths::new(namespace) }
     }
 }
 
@@ -253,10 +249,9 @@ impl Cluster {
             EpmdState::Unknown => ("unknown", None),
             EpmdState::Registered => ("registered", None),
             EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
-            EpmdState::NameTaken { name } => (
-                "name_taken",
-                Some(format!("{name} is held by another node of this host")),
-            ),
+            EpmdState::NameTaken { name } => {
+                ("name_taken", Some(format!("{name} is held by another node of this host")))
+            }
         };
         let peer = |peer: &PeerView| Peer {
             name: peer.name.clone(),
@@ -267,11 +262,7 @@ impl Cluster {
             since: time(peer.since),
             reason: peer.reason.clone(),
         };
-        Self {
-            node: view.node.clone(),
-            epmd: Epmd { state, reason },
-            peers: view.peers.iter().map(peer).collect(),
-        }
+        Self { node: view.node.clone(), epmd: Epmd { state, reason }, peers: view.peers.iter().map(peer).collect() }
     }
 }
 
@@ -304,10 +295,7 @@ pub fn registration(body: &[u8]) -> Result<Registration, problem::Problem> {
     }
     let name = match request.name {
         None => {
-            return Err(wrong(
-                "name_missing",
-                "`name` is missing: it is the name of the plugin daemon",
-            ));
+            return Err(wrong("name_missing", "`name` is missing: it is the name of the plugin daemon"));
         }
         Some(value) => text("name", value)?.ok_or_else(|| wrong("field_type", "`name` must be a string, not null"))?,
     };
@@ -315,12 +303,7 @@ pub fn registration(body: &[u8]) -> Result<Registration, problem::Problem> {
     Ok(Registration {
         name,
         version: field("version", request.version, limits::PLUGIN_VERSION, &[])?,
-        description: field(
-            "description",
-            request.description,
-            limits::PLUGIN_DESCRIPTION,
-            &['\n', '\t'],
-        )?,
+        description: field("description", request.description, limits::PLUGIN_DESCRIPTION, &['\n', '\t'])?,
         node: node(request.node)?,
     })
 }
@@ -383,10 +366,7 @@ fn field(key: &str, value: Option<Value>, most: usize, allowed: &[char]) -> Resu
         return Err(wrong("field_too_long", detail));
     }
     if text.chars().any(|c| c.is_control() && !allowed.contains(&c)) {
-        return Err(wrong(
-            "field_bad_character",
-            format!("`{key}` has a control character: leave it out"),
-        ));
+        return Err(wrong("field_bad_character", format!("`{key}` has a control character: leave it out")));
     }
     Ok(Field::Set(text))
 }

@@ -63,47 +63,22 @@ fn absent_null_and_set_are_three_things() {
 #[test]
 fn unknown_keys_are_ignored_whatever_they_hold() {
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    for more in [
-        r#""icon": {"a": [1]}"#,
-        r#""icon": 1, "icon": 2"#,
-        &format!("\"icon\": {deep}"),
-    ] {
+    for more in [r#""icon": {"a": [1]}"#, r#""icon": 1, "icon": 2"#, &format!("\"icon\": {deep}")] {
         let body = format!(r#"{{"name": "hecate-traderd", {more}}}"#);
-        assert!(
-            registration(body.as_bytes()).is_ok(),
-            "{}",
-            body.get(..60).unwrap_or(&body)
-        );
+        assert!(registration(body.as_bytes()).is_ok(), "{}", body.get(..60).unwrap_or(&body));
     }
 }
 
 #[test]
 fn what_is_no_object_is_a_bad_request() {
-    for body in [
-        "",
-        " ",
-        "{",
-        "{\"name\": }",
-        "name=hecate-traderd",
-        "{} {}",
-        "{\"name\": \"\\ud800\"}",
-        "\u{feff}{}",
-    ] {
+    for body in ["", " ", "{", "{\"name\": }", "name=hecate-traderd", "{} {}", "{\"name\": \"\\ud800\"}", "\u{feff}{}"]
+    {
         assert_eq!(refusal(body), (400, "not_json"), "{body:?}");
     }
-    for body in [
-        "[]",
-        "null",
-        "1",
-        "\"hecate-traderd\"",
-        "[\"hecate-traderd\", null, null, null]",
-    ] {
+    for body in ["[]", "null", "1", "\"hecate-traderd\"", "[\"hecate-traderd\", null, null, null]"] {
         assert_eq!(refusal(body), (400, "not_an_object"), "{body:?}");
     }
-    assert_eq!(
-        registration(b"{\"name\": \"hecate-\xff-d\"}").map_err(|problem| problem.code),
-        Err("not_json")
-    );
+    assert_eq!(registration(b"{\"name\": \"hecate-\xff-d\"}").map_err(|problem| problem.code), Err("not_json"));
     let twice = r#"{"name": "hecate-traderd", "name": "hecate-marthad"}"#;
     assert_eq!(refusal(twice), (400, "key_twice"));
     let deep = format!("{{\"version\": {}", "[".repeat(20_000));
@@ -121,28 +96,13 @@ fn a_wrong_field_is_told_by_its_code() {
         (r#"{"name": "hecate-daemon"}"#.to_owned(), "name_reserved"),
         (r#"{"name": "../x-d"}"#.to_owned(), "name_bad_character"),
         (r#"{"name": "hecate-traderd", "version": 1}"#.to_owned(), "field_type"),
-        (
-            r#"{"name": "hecate-traderd", "description": ["x"]}"#.to_owned(),
-            "field_type",
-        ),
+        (r#"{"name": "hecate-traderd", "description": ["x"]}"#.to_owned(), "field_type"),
         (r#"{"name": "hecate-traderd", "node": {}}"#.to_owned(), "field_type"),
         (r#"{"name": "hecate-traderd", "node": ""}"#.to_owned(), "node_malformed"),
-        (
-            r#"{"name": "hecate-traderd", "node": "hecate_traderd"}"#.to_owned(),
-            "node_malformed",
-        ),
-        (
-            r#"{"name": "hecate-traderd", "version": "1\u0000"}"#.to_owned(),
-            "field_bad_character",
-        ),
-        (
-            r#"{"name": "hecate-traderd", "version": "1\n2"}"#.to_owned(),
-            "field_bad_character",
-        ),
-        (
-            r#"{"name": "hecate-traderd", "description": "\u001b[2J"}"#.to_owned(),
-            "field_bad_character",
-        ),
+        (r#"{"name": "hecate-traderd", "node": "hecate_traderd"}"#.to_owned(), "node_malformed"),
+        (r#"{"name": "hecate-traderd", "version": "1\u0000"}"#.to_owned(), "field_bad_character"),
+        (r#"{"name": "hecate-traderd", "version": "1\n2"}"#.to_owned(), "field_bad_character"),
+        (r#"{"name": "hecate-traderd", "description": "\u001b[2J"}"#.to_owned(), "field_bad_character"),
         (long("version", limits::PLUGIN_VERSION + 1), "field_too_long"),
         (long("description", limits::PLUGIN_DESCRIPTION + 1), "field_too_long"),
         (long("node", limits::NODE_NAME + 1), "field_too_long"),
@@ -150,14 +110,8 @@ fn a_wrong_field_is_told_by_its_code() {
     for (body, code) in table {
         assert_eq!(refusal(&body), (422, code), "{}", body.get(..60).unwrap_or(&body));
     }
-    for (key, length) in [
-        ("version", limits::PLUGIN_VERSION),
-        ("description", limits::PLUGIN_DESCRIPTION),
-    ] {
-        assert!(
-            registration(long(key, length).as_bytes()).is_ok(),
-            "{key} as long as allowed"
-        );
+    for (key, length) in [("version", limits::PLUGIN_VERSION), ("description", limits::PLUGIN_DESCRIPTION)] {
+        assert!(registration(long(key, length).as_bytes()).is_ok(), "{key} as long as allowed");
     }
     let lines = r#"{"name": "hecate-traderd", "description": "two\n\tlines"}"#;
     assert!(registration(lines.as_bytes()).is_ok());
@@ -193,10 +147,7 @@ fn an_entry_begins_with_the_convention_s_four_keys() {
 #[test]
 fn what_we_write_our_commands_read() {
     let detail = PluginDetail::new(&plugin(), &namespace());
-    assert_eq!(
-        serde_json::from_slice::<PluginDetail>(&encode(&detail)).expect("read"),
-        detail
-    );
+    assert_eq!(serde_json::from_slice::<PluginDetail>(&encode(&detail)).expect("read"), detail);
     assert_eq!(encode(&Done { ok: true }), r#"{"ok":true}"#);
 }
 
@@ -204,9 +155,7 @@ fn what_we_write_our_commands_read() {
 fn the_cluster_in_words() {
     let view = ClusterView {
         node: Some("hecate@beam00".to_owned()),
-        epmd: EpmdState::Unavailable {
-            reason: "refused".to_owned(),
-        },
+        epmd: EpmdState::Unavailable { reason: "refused".to_owned() },
         peers: vec![PeerView {
             name: "x@y".to_owned(),
             state: PeerState::Connected,

@@ -27,12 +27,7 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(method: Method, path: impl Into<String>, show: fn(&[u8]) -> serde_json::Result<String>) -> Self {
         let path = path.into();
-        Self {
-            method,
-            path,
-            body: None,
-            show,
-        }
+        Self { method, path, body: None, show }
     }
 }
 
@@ -58,29 +53,16 @@ pub(super) enum ClientError {
 
 /// Asks the daemon.
 pub(super) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<Answer, ClientError> {
-    let silent = |_| ClientError::Silent {
-        socket: socket.to_owned(),
-        time,
-    };
-    tokio::time::timeout(time, exchange(socket, call))
-        .await
-        .map_err(silent)?
+    let silent = |_| ClientError::Silent { socket: socket.to_owned(), time };
+    tokio::time::timeout(time, exchange(socket, call)).await.map_err(silent)?
 }
 
 async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
-    let broken = |error| ClientError::Broken {
-        socket: socket.to_owned(),
-        error,
-    };
+    let broken = |error| ClientError::Broken { socket: socket.to_owned(), error };
     let stream = UnixStream::connect(socket)
         .await
-        .map_err(|error| ClientError::NoDaemon {
-            socket: socket.to_owned(),
-            error,
-        })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
+        .map_err(|error| ClientError::NoDaemon { socket: socket.to_owned(), error })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the connection; what goes wrong with it the sender is told too.
     tokio::spawn(connection);
     let response = sender.send_request(request(call)).await.map_err(broken)?;
@@ -99,10 +81,7 @@ fn request(call: &Call) -> Request<Full<Bytes>> {
     headers.insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
     headers.insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
     if call.body.is_some() {
-        headers.insert(
-            CONTENT_TYPE,
-            hyper::header::HeaderValue::from_static("application/json"),
-        );
+        headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     }
     request
 }
@@ -111,10 +90,7 @@ async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, Clie
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|error| ClientError::Broken {
-            socket: socket.to_owned(),
-            error,
-        })?;
+        let frame = frame.map_err(|error| ClientError::Broken { socket: socket.to_owned(), error })?;
         let data = frame.into_data().unwrap_or_default();
         if body.len().saturating_add(data.len()) > limits::CLIENT_ANSWER {
             return Err(ClientError::TooLarge(socket.to_owned()));
@@ -156,9 +132,7 @@ mod tests {
     #[tokio::test]
     async fn where_nobody_listens_is_said() {
         let home = tempfile::tempdir().expect("directory");
-        let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME)
-            .await
-            .expect_err("nobody");
+        let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME).await.expect_err("nobody");
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
     }
 
@@ -167,9 +141,7 @@ mod tests {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let _listener = UnixListener::bind(&path).expect("bound");
-        let error = send(&path, &call(), Duration::from_millis(50))
-            .await
-            .expect_err("silent");
+        let error = send(&path, &call(), Duration::from_millis(50)).await.expect_err("silent");
         assert!(matches!(error, ClientError::Silent { .. }), "{error}");
     }
 

@@ -57,24 +57,18 @@ impl FromArgMatches for ClientFlags {
 }
 
 fn arguments(wanted: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
-    SETTINGS
-        .iter()
-        .filter(move |setting| wanted(setting))
-        .filter_map(|setting| {
-            let flag = setting.flag?;
-            let argument = Arg::new(flag)
-                .long(flag)
-                .value_name(setting.value)
-                .action(ArgAction::Set)
-                .help(format!("{} [env: {}]", setting.help, setting.env.join(", ")));
-            Some(match setting.switch {
-                true => argument
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true"),
-                false => argument,
-            })
+    SETTINGS.iter().filter(move |setting| wanted(setting)).filter_map(|setting| {
+        let flag = setting.flag?;
+        let argument = Arg::new(flag).long(flag).value_name(setting.value).action(ArgAction::Set).help(format!(
+            "{} [env: {}]",
+            setting.help,
+            setting.env.join(", ")
+        ));
+        Some(match setting.switch {
+            true => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            false => argument,
         })
+    })
 }
 
 fn given(matches: &ArgMatches) -> Flags {

@@ -185,9 +185,7 @@ fn report(call: &Call, answer: &Answer, json: bool) -> Exit {
             Ok(_) if json => {}
             Ok(text) => print(&plain(&text)),
             Err(error) => {
-                complain(&format!(
-                    "what answers at the socket is no hecate-daemon of this version: {error}"
-                ));
+                complain(&format!("what answers at the socket is no hecate-daemon of this version: {error}"));
                 return Exit::NoDaemon;
             }
         }
@@ -254,10 +252,7 @@ mod tests {
         let given = Flags::from([("home", "/x".to_owned()), ("hidden", "true".to_owned())]);
         assert_eq!(flags(&["--home", "/x", "--hidden"]), Ok(given.clone()));
         assert_eq!(flags(&["run", "--hidden=true", "--home=/x"]), Ok(given));
-        assert_eq!(
-            flags(&["--introduce-peers=false"]),
-            Ok(Flags::from([("introduce-peers", "false".to_owned())]))
-        );
+        assert_eq!(flags(&["--introduce-peers=false"]), Ok(Flags::from([("introduce-peers", "false".to_owned())])));
     }
 
     #[test]
@@ -277,10 +272,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [
-            vec!["a".to_owned(), "bb".to_owned()],
-            vec!["ccc".to_owned(), String::new()],
-        ];
+        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), String::new()]];
         assert_eq!(table(&rows), "a    bb\nccc\n");
     }
 

@@ -12,11 +12,7 @@ pub(super) fn call() -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let plugins: Vec<PluginEntry> = serde_json::from_slice(body)?;
-    let mut rows = vec![
-        ["NAME", "VERSION", "STATUS", "NODE", "SOCKET"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut rows = vec![["NAME", "VERSION", "STATUS", "NODE", "SOCKET"].map(str::to_owned).to_vec()];
     let absent = || "-".to_owned();
     rows.extend(plugins.into_iter().map(|plugin| {
         vec![

@@ -35,9 +35,7 @@ impl Register {
             ("description", self.description),
             ("node", self.node),
         ];
-        let given = fields
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
+        let given = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
         let call = Call {
             body: Some(Value::Object(given.collect::<Map<_, _>>())),
             ..Call::new(Method::POST, "/api/plugins/register", show)

@@ -99,9 +99,7 @@ impl Discovery {
     pub fn handle(&mut self, now: Instant, input: Input, dial: &mut Vec<Arc<str>>) {
         match input {
             Input::Epmd(names) => self.epmd(now, names),
-            Input::Configured(names) => names
-                .into_iter()
-                .for_each(|name| self.add(now, name, Origin::Configured)),
+            Input::Configured(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Configured)),
             Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Learned)),
             Input::Up(name) => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected, 0),
@@ -149,14 +147,7 @@ impl Discovery {
 
     fn insert(&mut self, name: Arc<str>, origin: Origin, state: State) {
         if self.targets.len() < limits::KNOWN_NODES {
-            self.targets.insert(
-                name,
-                Target {
-                    origin,
-                    state,
-                    failures: 0,
-                },
-            );
+            self.targets.insert(name, Target { origin, state, failures: 0 });
         }
     }
 
@@ -170,10 +161,8 @@ impl Discovery {
 
     fn epmd(&mut self, now: Instant, names: Vec<(Arc<str>, u16)>) {
         self.asked = true;
-        let named: BTreeMap<Arc<str>, u16> = names
-            .into_iter()
-            .map(|(name, port)| (self.aliases.get(&name).cloned().unwrap_or(name), port))
-            .collect();
+        let named: BTreeMap<Arc<str>, u16> =
+            names.into_iter().map(|(name, port)| (self.aliases.get(&name).cloned().unwrap_or(name), port)).collect();
         // Gone from EPMD, the node has ended, and there is nothing to dial. (Or EPMD has: then the node registers again.)
         self.targets.retain(|name, target| {
             !matches!(target.origin, Origin::Epmd(_)) || target.state == State::Dialling || named.contains_key(name)

@@ -58,8 +58,7 @@ impl Introducer {
         match input {
             Input::Peers(peers) => {
                 out.extend(peers.difference(&self.peers).cloned().map(Effect::AskNodes));
-                self.introduced
-                    .retain(|(a, b), _| peers.contains(a) && peers.contains(b));
+                self.introduced.retain(|(a, b), _| peers.contains(a) && peers.contains(b));
                 self.peers = peers;
                 // A single peer is asked as well: it may know nodes that we don't.
                 if self.peers.is_empty() {
@@ -88,25 +87,17 @@ impl Introducer {
         if !self.peers.contains(of) {
             return;
         }
-        for other in self
-            .peers
-            .iter()
-            .filter(|other| *other != of && !nodes.contains(*other))
-        {
+        for other in self.peers.iter().filter(|other| *other != of && !nodes.contains(*other)) {
             let (first, second) = if of < other { (of, other) } else { (other, of) };
             let times = match self.introduced.get(&(first.clone(), second.clone())) {
                 Some((at, _)) if now.duration_since(*at) < SETTLE => continue,
                 Some((_, times)) => *times,
                 None => 0,
             };
-            self.introduced
-                .insert((first.clone(), second.clone()), (now, times + 1));
+            self.introduced.insert((first.clone(), second.clone()), (now, times + 1));
             // Who is asked changes each time: perhaps only one of the two can reach the other.
             let (on, to) = if times % 2 == 0 { (of, other) } else { (other, of) };
-            out.push(Effect::Connect {
-                on: on.clone(),
-                to: to.clone(),
-            });
+            out.push(Effect::Connect { on: on.clone(), to: to.clone() });
         }
     }
 }
@@ -120,17 +111,11 @@ mod tests {
     }
 
     fn nodes(of: &str, nodes: &[&str]) -> Input {
-        Input::Nodes {
-            of: of.into(),
-            nodes: names(nodes),
-        }
+        Input::Nodes { of: of.into(), nodes: names(nodes) }
     }
 
     fn connect(on: &str, to: &str) -> Effect {
-        Effect::Connect {
-            on: on.into(),
-            to: to.into(),
-        }
+        Effect::Connect { on: on.into(), to: to.into() }
     }
 
     fn run(introducer: &mut Introducer, now: Instant, input: Input) -> Vec<Effect> {
@@ -142,16 +127,10 @@ mod tests {
     #[test]
     fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
         let (mut introducer, now) = (Introducer::default(), Instant::now());
-        assert_eq!(
-            run(&mut introducer, now, Input::Peers(names(&["a"]))),
-            [Effect::AskNodes("a".into())]
-        );
+        assert_eq!(run(&mut introducer, now, Input::Peers(names(&["a"]))), [Effect::AskNodes("a".into())]);
         assert_eq!(run(&mut introducer, now, nodes("a", &["us"])), []);
         let grown = Input::Peers(names(&["a", "b", "c"]));
-        assert_eq!(
-            run(&mut introducer, now, grown),
-            [Effect::AskNodes("b".into()), Effect::AskNodes("c".into())]
-        );
+        assert_eq!(run(&mut introducer, now, grown), [Effect::AskNodes("b".into()), Effect::AskNodes("c".into())]);
         assert_eq!(run(&mut introducer, now, nodes("b", &["us", "c"])), [connect("b", "a")]);
         assert_eq!(run(&mut introducer, now, nodes("c", &["us", "a", "b"])), []);
     }
@@ -161,11 +140,7 @@ mod tests {
         let (mut introducer, now) = (Introducer::default(), Instant::now());
         run(&mut introducer, now, Input::Peers(names(&["a", "b"])));
         assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connect("a", "b")]);
-        assert_eq!(
-            run(&mut introducer, now, nodes("b", &[])),
-            [],
-            "the pair was introduced just now"
-        );
+        assert_eq!(run(&mut introducer, now, nodes("b", &[])), [], "the pair was introduced just now");
         let later = now + ROUND;
         assert_eq!(run(&mut introducer, later, Input::Tick).len(), 2);
         assert_eq!(run(&mut introducer, later, nodes("a", &[])), [connect("b", "a")]);

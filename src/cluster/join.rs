@@ -41,12 +41,7 @@ impl Epmd {
     /// The port of the listener can't be told.
     pub fn new(epmd_port: u16, listener: &TcpListener, hidden: bool) -> std::io::Result<Self> {
         let port = listener.local_addr()?.port();
-        Ok(Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port)),
-            port,
-            hidden,
-            started: false,
-        })
+        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port)), port, hidden, started: false })
     }
 
     /// Where it answers.
@@ -82,9 +77,7 @@ impl Epmd {
                 self.started = false;
                 Ok(registration)
             }
-            Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken {
-                name: short_name.to_owned(),
-            }),
+            Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken { name: short_name.to_owned() }),
             Err(e) => Err(EpmdState::Unavailable {
                 reason: format!(
                     "{e}. Without an EPMD no Erlang node of this host can be found: install Erlang, or start `epmd -daemon`; \

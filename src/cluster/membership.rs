@@ -29,23 +29,14 @@ impl Told {
                 PeerState::Up { .. } => {
                     if before.is_some() {
                         let reason = "its node was away and came back".to_owned();
-                        news.push(Membership::NodeDown {
-                            node: name.to_string(),
-                            reason,
-                        });
+                        news.push(Membership::NodeDown { node: name.to_string(), reason });
                     }
                     self.up.insert(name.clone(), peer.connection);
-                    news.push(Membership::NodeUp {
-                        node: name.to_string(),
-                        on_this_host: is_here(name),
-                    });
+                    news.push(Membership::NodeUp { node: name.to_string(), on_this_host: is_here(name) });
                 }
                 PeerState::Down { reason } => {
                     if self.up.remove(name).is_some() {
-                        news.push(Membership::NodeDown {
-                            node: name.to_string(),
-                            reason: reason.clone(),
-                        });
+                        news.push(Membership::NodeDown { node: name.to_string(), reason: reason.clone() });
                     }
                 }
             }
@@ -57,16 +48,10 @@ impl Told {
             .filter_map(|(name, node)| Some((PluginName::parse(str::from_utf8(name).ok()?).ok()?, node.clone())))
             .collect();
         for (plugin, node) in self.announced.difference(&announced) {
-            news.push(Membership::Withdrawn {
-                plugin: plugin.clone(),
-                node: node.to_string(),
-            });
+            news.push(Membership::Withdrawn { plugin: plugin.clone(), node: node.to_string() });
         }
         for (plugin, node) in announced.difference(&self.announced) {
-            news.push(Membership::Announced {
-                plugin: plugin.clone(),
-                node: node.to_string(),
-            });
+            news.push(Membership::Announced { plugin: plugin.clone(), node: node.to_string() });
         }
         self.announced = announced;
         news
@@ -85,48 +70,27 @@ mod tests {
     fn view(peers: &[(&str, u64, bool)], announced: &[(&'static str, &str)]) -> View {
         let peer = |&(name, connection, up): &(&str, u64, bool)| {
             let state = if up {
-                PeerState::Up {
-                    creation: 1,
-                    published: true,
-                }
+                PeerState::Up { creation: 1, published: true }
             } else {
-                PeerState::Down {
-                    reason: "gone".to_owned(),
-                }
+                PeerState::Down { reason: "gone".to_owned() }
             };
-            (
-                Arc::from(name),
-                Peer {
-                    state,
-                    since: SystemTime::UNIX_EPOCH,
-                    connection,
-                },
-            )
+            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection })
         };
         View {
             name: "hecate@h".into(),
             creation: 1,
             peers: peers.iter().map(peer).collect(),
-            announced: announced
-                .iter()
-                .map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n)))
-                .collect(),
+            announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
             known: BTreeSet::new(),
         }
     }
 
     fn up(node: &str) -> Membership {
-        Membership::NodeUp {
-            node: node.to_owned(),
-            on_this_host: true,
-        }
+        Membership::NodeUp { node: node.to_owned(), on_this_host: true }
     }
 
     fn down(node: &str, reason: &str) -> Membership {
-        Membership::NodeDown {
-            node: node.to_owned(),
-            reason: reason.to_owned(),
-        }
+        Membership::NodeDown { node: node.to_owned(), reason: reason.to_owned() }
     }
 
     #[test]
@@ -135,40 +99,20 @@ mod tests {
         let mut news = |peers: &[(&str, u64, bool)]| told.news(&view(peers, &[]), |_| true);
         assert_eq!(news(&[("a@h", 1, true)]), [up("a@h")]);
         assert_eq!(news(&[("a@h", 1, true)]), []);
-        assert_eq!(
-            news(&[("a@h", 2, true)]),
-            [down("a@h", "its node was away and came back"), up("a@h")]
-        );
+        assert_eq!(news(&[("a@h", 2, true)]), [down("a@h", "its node was away and came back"), up("a@h")]);
         assert_eq!(news(&[("a@h", 2, false)]), [down("a@h", "gone")]);
-        assert_eq!(
-            news(&[("a@h", 2, false), ("b@h", 3, false)]),
-            [],
-            "b came and went unseen"
-        );
+        assert_eq!(news(&[("a@h", 2, false), ("b@h", 3, false)]), [], "b came and went unseen");
         assert_eq!(news(&[("a@h", 4, true)]), [up("a@h")]);
     }
 
     #[test]
     fn only_valid_names_of_this_host_are_announced() {
         let mut told = Told::default();
-        let announced = [
-            ("hecate-traderd", "a@h"),
-            ("hecate-marthad", "b@elsewhere"),
-            ("nonsense", "a@h"),
-        ];
+        let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let here = |node: &str| node.ends_with("@h");
-        let expected = Membership::Announced {
-            plugin: plugin.clone(),
-            node: "a@h".to_owned(),
-        };
+        let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         assert_eq!(told.news(&view(&[], &announced), here), [expected]);
-        assert_eq!(
-            told.news(&view(&[], &[]), here),
-            [Membership::Withdrawn {
-                plugin,
-                node: "a@h".to_owned()
-            }]
-        );
+        assert_eq!(told.news(&view(&[], &[]), here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
     }
 }

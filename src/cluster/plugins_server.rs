@@ -45,12 +45,7 @@ impl Behaviour for PluginsServer {
         match request.term(atoms) {
             Ok(request) if request == Term::atom("list") => {
                 let view = self.registered.view.borrow();
-                ok(Term::List(
-                    view.plugins
-                        .values()
-                        .map(|plugin| self.registered.info(plugin))
-                        .collect(),
-                ))
+                ok(Term::List(view.plugins.values().map(|plugin| self.registered.info(plugin)).collect()))
             }
             Ok(Term::Tuple(elements)) => match elements.as_slice() {
                 [what, name] if *what == Term::atom("info") => self.info(name),
@@ -70,10 +65,7 @@ fn ok(value: Term) -> Term {
 }
 
 fn error(code: &'static str, detail: &str) -> Term {
-    Term::tuple([
-        Term::atom("error"),
-        Term::tuple([Term::atom(code), Term::binary(detail)]),
-    ])
+    Term::tuple([Term::atom("error"), Term::tuple([Term::atom(code), Term::binary(detail)])])
 }
 
 /// A name as Erlang programs write it: a binary, a list of characters, or an atom.

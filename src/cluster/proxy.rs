@@ -33,11 +33,7 @@ impl Registered {
             Status::Running => "running",
             Status::Stopped => "stopped",
         };
-        let node = plugin
-            .node
-            .as_deref()
-            .and_then(|node| Atom::new(node).ok())
-            .map_or_else(undefined, Term::Atom);
+        let node = plugin.node.as_deref().and_then(|node| Atom::new(node).ok()).map_or_else(undefined, Term::Atom);
         let paths = map([
             ("sqlite", path(&namespace.sqlite())),
             ("reckon_db", path(&namespace.reckon_db())),
@@ -82,20 +78,13 @@ impl Proxy {
     /// The proxy of `plugin` on our node `node`.
     #[must_use]
     pub fn new(plugin: PluginName, registered: Registered, node: Atom) -> Self {
-        Self {
-            plugin,
-            registered,
-            node,
-        }
+        Self { plugin, registered, node }
     }
 
     /// The groups that a running plugin's proxy is in.
     #[must_use]
     pub fn groups(plugin: &PluginName) -> Vec<Term> {
-        vec![
-            Term::atom("hecate_plugins"),
-            Term::tuple([Term::atom("hecate_plugin"), Term::binary(plugin.as_str())]),
-        ]
+        vec![Term::atom("hecate_plugins"), Term::tuple([Term::atom("hecate_plugin"), Term::binary(plugin.as_str())])]
     }
 }
 

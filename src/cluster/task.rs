@@ -117,18 +117,7 @@ pub async fn start(
     let scopes = scopes.map_err(StartError::Scope)?;
     let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(run(
-        Start {
-            settings,
-            home,
-            registry,
-            listener,
-            epmd,
-            scopes,
-            publish,
-        },
-        stopped,
-    ));
+    let task = tokio::spawn(run(Start { settings, home, registry, listener, epmd, scopes, publish }, stopped));
     Ok((Running { stop, task }, view))
 }
 
@@ -208,15 +197,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(start: Start, name: &str, registration: Registration) -> Result<Self, AtomTooLong> {
-        let Start {
-            settings,
-            home,
-            registry,
-            listener,
-            epmd,
-            scopes,
-            publish,
-        } = start;
+        let Start { settings, home, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
         let dialling = Dialling {
             epmd_port: settings.epmd_port,
@@ -239,11 +220,7 @@ impl Cluster {
         };
         let (node, _task) = node_task::start(listener, node_settings)?;
         info!(node = %name, creation = registration.creation, "in the cluster");
-        let registered = Registered {
-            view: registry.watch(),
-            home,
-            host: settings.name.host.as_str().into(),
-        };
+        let registered = Registered { view: registry.watch(), home, host: settings.name.host.as_str().into() };
         Ok(Self {
             settings,
             name,
@@ -270,15 +247,8 @@ impl Cluster {
     async fn serve(&mut self, stopped: &mut oneshot::Receiver<()>) -> Result<(), Stopped> {
         let server = Box::new(PluginsServer::new(self.registered.clone()));
         let name = Some(Atom::literal(plugins_server::NAME));
-        self.node
-            .spawn(name, server, vec![Term::atom(plugins_server::GROUP)])
-            .await?;
-        let configured = self
-            .settings
-            .peers
-            .iter()
-            .map(|peer| Arc::from(peer.as_str()))
-            .collect();
+        self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
+        let configured = self.settings.peers.iter().map(|peer| Arc::from(peer.as_str())).collect();
         self.discover(discovery::Input::Configured(configured));
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
@@ -287,11 +257,7 @@ impl Cluster {
         let mut poll = interval(limits::EPMD_POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = [
-                self.discovery.next_deadline(),
-                self.introducer.next_deadline(),
-                self.register_at,
-            ];
+            let deadline = [self.discovery.next_deadline(), self.introducer.next_deadline(), self.register_at];
             let deadline = deadline.into_iter().flatten().min();
             tokio::select! {
                 _ = &mut *stopped => return Ok(()),
@@ -345,14 +311,9 @@ impl Cluster {
             return Ok(());
         }
         let running = |name: &PluginName, incarnation: u64| {
-            view.plugins
-                .get(name)
-                .is_some_and(|p| p.status == Status::Running && p.incarnation == incarnation)
+            view.plugins.get(name).is_some_and(|p| p.status == Status::Running && p.incarnation == incarnation)
         };
-        for (_, (_, pid)) in self
-            .proxies
-            .extract_if(.., |name, (incarnation, _)| !running(name, *incarnation))
-        {
+        for (_, (_, pid)) in self.proxies.extract_if(.., |name, (incarnation, _)| !running(name, *incarnation)) {
             self.node.exit(pid, "shutdown").await?;
         }
         for plugin in view.plugins.values().filter(|plugin| plugin.status == Status::Running) {
@@ -360,10 +321,7 @@ impl Cluster {
                 // The name fits an atom: the node runs under it.
                 let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
                 let proxy = Proxy::new(plugin.name.clone(), self.registered.clone(), node);
-                let pid = self
-                    .node
-                    .spawn(None, Box::new(proxy), Proxy::groups(&plugin.name))
-                    .await?;
+                let pid = self.node.spawn(None, Box::new(proxy), Proxy::groups(&plugin.name)).await?;
                 self.proxies.insert(plugin.name.clone(), (plugin.incarnation, pid));
             }
         }
@@ -387,11 +345,7 @@ impl Cluster {
         let learned = view.known.difference(&self.known).cloned().collect();
         self.discover(discovery::Input::Learned(learned));
         self.known.clone_from(&view.known);
-        let published = view
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.is_published())
-            .map(|(name, _)| name.clone());
+        let published = view.peers.iter().filter(|(_, peer)| peer.is_published()).map(|(name, _)| name.clone());
         self.introduce(introduce::Input::Peers(published.collect()));
     }
 
@@ -442,10 +396,7 @@ impl Cluster {
     fn found(&mut self, names: Vec<(String, u16)>) {
         let host = &self.settings.name.host;
         let full = |(short, port): (String, u16)| (Arc::from(format!("{short}@{host}")), port);
-        let ours = names
-            .into_iter()
-            .filter(|(short, _)| short.starts_with("hecate"))
-            .map(full);
+        let ours = names.into_iter().filter(|(short, _)| short.starts_with("hecate")).map(full);
         let names = ours.filter(|(name, _): &(Arc<str>, u16)| *name != self.name).collect();
         self.discover(discovery::Input::Epmd(names));
     }
@@ -472,22 +423,14 @@ impl Cluster {
             let node = self.node.clone();
             match effect {
                 introduce::Effect::AskNodes(of) => {
-                    let nodes = Function {
-                        module: "erlang",
-                        function: "nodes",
-                        args: Vec::new(),
-                    };
-                    self.work
-                        .spawn(async move { Done::Nodes(of.clone(), node.call(of, nodes).await) });
+                    let nodes = Function { module: "erlang", function: "nodes", args: Vec::new() };
+                    self.work.spawn(async move { Done::Nodes(of.clone(), node.call(of, nodes).await) });
                 }
                 introduce::Effect::Connect { on, to } => {
                     let Ok(to) = Atom::new(&to) else { continue };
                     debug!(%on, %to, "introducing");
-                    let connect = Function {
-                        module: "net_kernel",
-                        function: "connect_node",
-                        args: vec![Term::Atom(to)],
-                    };
+                    let connect =
+                        Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
                         Done::Introduced
@@ -535,15 +478,7 @@ impl Cluster {
                 node_view::PeerState::Up { .. } => (PeerState::Connected, "the handshake is done".to_owned()),
                 node_view::PeerState::Down { reason } => (PeerState::Disconnected, reason.clone()),
             };
-            peers.insert(
-                name.clone(),
-                PeerView {
-                    name: name.to_string(),
-                    state,
-                    since: peer.since,
-                    reason,
-                },
-            );
+            peers.insert(name.clone(), PeerView { name: name.to_string(), state, since: peer.since, reason });
         }
         let view = ClusterView {
             node: Some(self.name.to_string()),

@@ -95,12 +95,7 @@ fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
     File::open(path)
         .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(|error| io_error(path, "read", error))?;
-    Cookie::parse(&bytes)
-        .map(Some)
-        .map_err(|error| CookieFileError::Contents {
-            path: path.to_owned(),
-            error,
-        })
+    Cookie::parse(&bytes).map(Some).map_err(|error| CookieFileError::Contents { path: path.to_owned(), error })
 }
 
 /// Makes the file whole or not at all, so that a node that starts at this moment never reads half a cookie. One that was
@@ -111,11 +106,7 @@ fn create(path: &Path, random: impl FnOnce() -> io::Result<[u8; 16]>) -> Result<
     // The name carries another process's id, never the cookie.
     let draft = path.with_extension(format!("cookie.{}", std::process::id()));
     let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o400)
-            .open(&draft)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&draft)?;
         file.write_all(cookie.as_bytes())?;
         file.sync_all()
     };
@@ -129,11 +120,7 @@ fn create(path: &Path, random: impl FnOnce() -> io::Result<[u8; 16]>) -> Result<
 }
 
 fn io_error(path: &Path, action: &'static str, error: io::Error) -> CookieFileError {
-    CookieFileError::Io {
-        path: path.to_owned(),
-        action,
-        error,
-    }
+    CookieFileError::Io { path: path.to_owned(), action, error }
 }
 
 #[cfg(test)]
@@ -187,17 +174,11 @@ mod tests {
         for mode in [0o440, 0o404, 0o620, 0o601] {
             let home = home_with(b"monster", mode);
             let error = read_or_create(Some(home.path()), None, random).expect_err("open to others");
-            assert!(
-                matches!(error, CookieFileError::OpenToOthers { mode: found, .. } if found == mode),
-                "{error}"
-            );
+            assert!(matches!(error, CookieFileError::OpenToOthers { mode: found, .. } if found == mode), "{error}");
         }
         for mode in [0o400, 0o600, 0o700] {
             let home = home_with(b"monster\n", mode);
-            assert_eq!(
-                read_or_create(Some(home.path()), None, random).expect("ours").secret(),
-                "monster"
-            );
+            assert_eq!(read_or_create(Some(home.path()), None, random).expect("ours").secret(), "monster");
         }
     }
 
@@ -242,16 +223,10 @@ mod tests {
 
     #[test]
     fn without_a_place_or_randomness_there_is_none() {
-        assert!(matches!(
-            read_or_create(None, None, random),
-            Err(CookieFileError::NoPlace)
-        ));
+        assert!(matches!(read_or_create(None, None, random), Err(CookieFileError::NoPlace)));
         let home = tempfile::tempdir().expect("directory");
         let dry = || Err(io::ErrorKind::Other.into());
-        assert!(matches!(
-            read_or_create(Some(home.path()), None, dry),
-            Err(CookieFileError::Io { .. })
-        ));
+        assert!(matches!(read_or_create(Some(home.path()), None, dry), Err(CookieFileError::Io { .. })));
         assert_eq!(entries(home.path()), 0);
     }
 }

@@ -166,25 +166,15 @@ fn places<'a>(flags: &'a Flags, environment: &'a Environment) -> Result<Places<'
         None => settings::from_environment(environment, &settings::CONFIG)?,
     };
     let file = named.map(|given| read_file(&given)).transpose()?.unwrap_or_default();
-    Ok(Places {
-        flags,
-        environment,
-        file,
-    })
+    Ok(Places { flags, environment, file })
 }
 
 fn read_file(named: &Given) -> Result<SysConfig, Error> {
     let path = PathBuf::from(named.text("the path of a file")?);
     let most = u64::try_from(limits::SYS_CONFIG).unwrap_or(u64::MAX);
-    let refused = |error| Error::File {
-        source_of_value: named.source().clone(),
-        path: path.clone(),
-        error,
-    };
+    let refused = |error| Error::File { source_of_value: named.source().clone(), path: path.clone(), error };
     let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(refused)?;
+    File::open(&path).and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes)).map_err(refused)?;
     if bytes.len() > limits::SYS_CONFIG {
         return Err(Error::FileTooLarge(path));
     }
@@ -202,10 +192,7 @@ fn unknown_keys(file: &SysConfig) -> Vec<String> {
         let distance = |known: &&str| edits(key, known);
         let nearest = keys().min_by_key(distance).filter(|known| edits(key, known) <= 3);
         let advice = nearest.map(|known| format!("; did you mean `{known}`?"));
-        format!(
-            "{source}: `{key}` is no setting of hecate and is ignored{}",
-            advice.unwrap_or_default()
-        )
+        format!("{source}: `{key}` is no setting of hecate and is ignored{}", advice.unwrap_or_default())
     };
     file.unknown().map(warning).collect()
 }
@@ -278,9 +265,7 @@ fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
     let Some(home) = environment.text("HOME")?.map(PathBuf::from) else {
         let account = environment.account_home.as_ref();
         let advice = account.map(|home| format!(" (your account's is {})", home.display()));
-        return Err(Error::NoHome {
-            advice: advice.unwrap_or_default(),
-        });
+        return Err(Error::NoHome { advice: advice.unwrap_or_default() });
     };
     if home == Path::new("/") || !value::plain_absolute(&home) {
         return Err(Error::BadHome(home));
@@ -354,9 +339,7 @@ fn peers(places: &Places<'_>) -> Result<Vec<NodeName>, Error> {
 }
 
 fn cluster_dns(places: &Places<'_>) -> Result<Option<String>, Error> {
-    read(places, &settings::CLUSTER_DNS, |given| {
-        host_part(given).map(str::to_owned)
-    })
+    read(places, &settings::CLUSTER_DNS, |given| host_part(given).map(str::to_owned))
 }
 
 /// Each scope once, in the order given.

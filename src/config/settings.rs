@@ -30,15 +30,8 @@ pub struct Setting {
     pub switch: bool,
 }
 
-const PLAIN: Setting = Setting {
-    flag: None,
-    env: &[],
-    key: None,
-    value: "VALUE",
-    help: "",
-    for_clients: false,
-    switch: false,
-};
+const PLAIN: Setting =
+    Setting { flag: None, env: &[], key: None, value: "VALUE", help: "", for_clients: false, switch: false };
 
 /// The file to read.
 pub const CONFIG: Setting = Setting {
@@ -88,11 +81,7 @@ pub const HOSTNAME: Setting = Setting {
     ..PLAIN
 };
 /// The cookie.
-pub const COOKIE: Setting = Setting {
-    env: &["HECATE_ERLANG_COOKIE", "HECATE_COOKIE"],
-    key: Some("cookie"),
-    ..PLAIN
-};
+pub const COOKIE: Setting = Setting { env: &["HECATE_ERLANG_COOKIE", "HECATE_COOKIE"], key: Some("cookie"), ..PLAIN };
 /// Nodes to connect to.
 pub const CLUSTER_PEERS: Setting = Setting {
     flag: Some("cluster-peers"),

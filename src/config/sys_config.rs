@@ -40,15 +40,8 @@ pub struct SyntaxError {
 impl SysConfig {
     /// Parses the text of a file; `known` says which keys are ours.
     pub(super) fn parse(path: &Path, text: &str, known: impl Fn(&str) -> bool) -> Result<Self, SyntaxError> {
-        let mut parser = Parser {
-            text,
-            position: Position::new(),
-            peeked: None,
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            entries: parser.file(&known)?,
-        })
+        let mut parser = Parser { text, position: Position::new(), peeked: None };
+        Ok(Self { path: path.to_owned(), entries: parser.file(&known)? })
     }
 
     /// The value of one of our keys.
@@ -64,10 +57,7 @@ impl SysConfig {
     }
 
     fn source(&self, entry: &Entry) -> Source {
-        Source::File {
-            path: self.path.clone(),
-            line: entry.line,
-        }
+        Source::File { path: self.path.clone(), line: entry.line }
     }
 }
 
@@ -83,10 +73,7 @@ impl<'a> Parser<'a> {
         self.expect(Symbol::OpenSquare, "`[`, the beginning of the list of applications")?;
         if !self.take(Symbol::CloseSquare)? {
             loop {
-                self.expect(
-                    Symbol::OpenBrace,
-                    "`{Application, [...]}` (inclusion of other files is not supported)",
-                )?;
+                self.expect(Symbol::OpenBrace, "`{Application, [...]}` (inclusion of other files is not supported)")?;
                 let line = self.line();
                 let application = self.atom("the name of an application")?;
                 self.expect(Symbol::Comma, "`,`")?;
@@ -250,9 +237,7 @@ impl<'a> Parser<'a> {
     }
 
     fn take(&mut self, symbol: Symbol) -> Result<bool, SyntaxError> {
-        let is_it = self
-            .peek()?
-            .is_some_and(|token| token.kind() == TokenKind::Symbol(symbol));
+        let is_it = self.peek()?.is_some_and(|token| token.kind() == TokenKind::Symbol(symbol));
         if is_it {
             self.peeked = None;
         }
@@ -300,11 +285,7 @@ impl<'a> Parser<'a> {
 }
 
 fn syntax(line: usize, expected: &str, found: &str) -> SyntaxError {
-    SyntaxError {
-        line,
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
+    SyntaxError { line, expected: expected.to_owned(), found: found.to_owned() }
 }
 
 #[cfg(test)]

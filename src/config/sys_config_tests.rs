@@ -64,10 +64,7 @@ fn what_is_not_ours_is_skipped() {
     ]."##;
     let config = parse(text).expect("valid");
     assert_eq!(value(text, "data_dir").expect("there").0, "/x/y");
-    let unknown: Vec<String> = config
-        .unknown()
-        .map(|(key, source)| format!("{key} at {source}"))
-        .collect();
+    let unknown: Vec<String> = config.unknown().map(|(key, source)| format!("{key} at {source}")).collect();
     assert_eq!(unknown, ["mine at sys.config line 4", "Weird key at sys.config line 4"]);
 }
 
@@ -93,29 +90,14 @@ fn errors_name_the_line_and_what_was_expected() {
         ("[{hecate, [\n{data_dir}]}].", 2, "`,`", "`}`"),
         ("[{hecate, [\n{data_dir, {x}}]}].", 2, "a string, an atom", "`{`"),
         ("[{hecate, [\n{data_dir, -1}]}].", 2, "a string, an atom", "`-`"),
-        (
-            "[{hecate, [\n{port, 99999999999999999999999}]}].",
-            2,
-            "a string, an atom",
-            "`99999999999999999999`",
-        ),
-        (
-            "[{hecate, [{data_dir, \"a\"},\n{data_dir, \"b\"}]}].",
-            2,
-            "each setting once",
-            "`data_dir` a second time",
-        ),
+        ("[{hecate, [\n{port, 99999999999999999999999}]}].", 2, "a string, an atom", "`99999999999999999999`"),
+        ("[{hecate, [{data_dir, \"a\"},\n{data_dir, \"b\"}]}].", 2, "each setting once", "`data_dir` a second time"),
         ("[{hecate, []},\n{hecate, []}].", 2, "`hecate` once", "a second time"),
         ("[{kernel, [(]}].", 1, "`)`", "`]`"),
         ("[{kernel, [}].", 1, "`]`", "`}`"),
         ("[{kernel, [", 1, "`]`", "the end of the file"),
         ("[{kernel, <<1}].", 1, "`>>`", "`}`"),
-        (
-            "[{hecate, [{data_dir, \"open\n}]}].",
-            1,
-            "Erlang terms",
-            "no closing quotation",
-        ),
+        ("[{hecate, [{data_dir, \"open\n}]}].", 1, "Erlang terms", "no closing quotation"),
         ("[{hecate, [{data_dir, \u{2603}}]}].", 1, "Erlang terms", ""),
     ];
     for (text, line, expected, found) in table {
@@ -124,10 +106,7 @@ fn errors_name_the_line_and_what_was_expected() {
         };
         assert_eq!(error.line, line, "{text}: {error}");
         assert!(error.expected.contains(expected), "{text}: {error}");
-        assert!(
-            error.found.to_lowercase().contains(&found.to_lowercase()),
-            "{text}: {error}"
-        );
+        assert!(error.found.to_lowercase().contains(&found.to_lowercase()), "{text}: {error}");
     }
 }
 
@@ -147,10 +126,7 @@ fn nesting_is_bounded() {
         parse(&format!("[{{hecate, [{{list, {open}{close}}}]}}].")).map(|_| ())
     };
     ours(limits::SYS_CONFIG_DEPTH).expect("as deep as allowed");
-    assert_eq!(
-        ours(limits::SYS_CONFIG_DEPTH + 1).expect_err("one deeper").found,
-        "a term nested too deeply"
-    );
+    assert_eq!(ours(limits::SYS_CONFIG_DEPTH + 1).expect_err("one deeper").found, "a term nested too deeply");
     assert!(ours(100_000).is_err(), "and no stack is used up by it");
 }
 

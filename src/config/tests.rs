@@ -13,20 +13,11 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("directory");
-        let mut environment = Environment {
-            hostname: "beam00.lab.example".to_owned(),
-            ..Environment::default()
-        };
+        let mut environment = Environment { hostname: "beam00.lab.example".to_owned(), ..Environment::default() };
         let text = home.path().to_str().expect("text");
         environment.variables.insert("HOME".to_owned(), text.into());
-        environment
-            .variables
-            .insert("HECATE_COOKIE".to_owned(), "monster".into());
-        Self {
-            home,
-            environment,
-            flags: Flags::new(),
-        }
+        environment.variables.insert("HECATE_COOKIE".to_owned(), "monster".into());
+        Self { home, environment, flags: Flags::new() }
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -64,10 +55,7 @@ impl Host {
     }
 
     fn refusal(&self) -> String {
-        load(&self.flags, &self.environment)
-            .map(|_| ())
-            .expect_err("refused")
-            .to_string()
+        load(&self.flags, &self.environment).map(|_| ()).expect_err("refused").to_string()
     }
 }
 
@@ -77,22 +65,13 @@ fn the_defaults() {
     let config = host.load();
     assert_eq!(config.locations.home.root(), host.path(".hecate"));
     assert_eq!(config.locations.home.own().base(), host.path(".hecate/hecate-daemon"));
-    assert_eq!(
-        config.locations.socket,
-        host.path(".hecate/hecate-daemon/sockets/api.sock")
-    );
+    assert_eq!(config.locations.socket, host.path(".hecate/hecate-daemon/sockets/api.sock"));
     assert_eq!((config.node.as_str(), config.node_explicit), ("hecate@beam00", false));
     assert_eq!(config.pg_scopes, ["pg"]);
-    assert_eq!(
-        (config.dir_mode, config.socket_mode, config.group),
-        (0o700, 0o600, None)
-    );
+    assert_eq!((config.dir_mode, config.socket_mode, config.group), (0o700, 0o600, None));
     assert_eq!((config.epmd_port, config.dist_port), (4369, None));
     assert_eq!((config.hidden, config.introduce_peers), (false, true));
-    assert_eq!(
-        (config.net_ticktime.as_secs(), config.registration_grace.as_secs()),
-        (60, 60)
-    );
+    assert_eq!((config.net_ticktime.as_secs(), config.registration_grace.as_secs()), (60, 60));
     assert_eq!(config.listen, IpAddr::from([0, 0, 0, 0]));
     assert!(config.peers.is_empty() && config.allowed_uids.is_empty() && config.epmd_addresses.is_empty());
     assert_eq!((config.cluster_dns, config.log.as_str()), (None, "info"));
@@ -100,36 +79,20 @@ fn the_defaults() {
 
 /// A setting; what stands in the file, the variable and the flag, each with what the configuration then holds; and how
 /// that is read from it.
-type Row = (
-    &'static Setting,
-    [(&'static str, &'static str); 3],
-    fn(&Config) -> String,
-);
+type Row = (&'static Setting, [(&'static str, &'static str); 3], fn(&Config) -> String);
 
 #[test]
 fn flags_over_environment_over_file() {
     let table: &[Row] = &[
-        (
-            &settings::HOME,
-            [(r#""/f/own""#, "/f"), ("/e", "/e"), ("/c", "/c")],
-            |c| c.locations.home.root().display().to_string(),
-        ),
-        (
-            &settings::SOCKET_PATH,
-            [(r#""/f""#, "/f"), ("/e", "/e"), ("/c", "/c")],
-            |c| c.locations.socket.display().to_string(),
-        ),
-        (
-            &settings::NODE_NAME,
-            [("'f@x'", "f@x"), ("e", "e@beam00"), ("c@x", "c@x")],
-            |c| c.node.to_string(),
-        ),
-        (&settings::HOSTNAME, [("f", "f"), ("e.x", "e.x"), ("c", "c")], |c| {
-            c.node.host().to_owned()
+        (&settings::HOME, [(r#""/f/own""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
+            c.locations.home.root().display().to_string()
         }),
-        (&settings::COOKIE, [("f", "f"), ("e", "e"), ("", "")], |c| {
-            c.cookie.secret().to_owned()
+        (&settings::SOCKET_PATH, [(r#""/f""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
+            c.locations.socket.display().to_string()
         }),
+        (&settings::NODE_NAME, [("'f@x'", "f@x"), ("e", "e@beam00"), ("c@x", "c@x")], |c| c.node.to_string()),
+        (&settings::HOSTNAME, [("f", "f"), ("e.x", "e.x"), ("c", "c")], |c| c.node.host().to_owned()),
+        (&settings::COOKIE, [("f", "f"), ("e", "e"), ("", "")], |c| c.cookie.secret().to_owned()),
         (
             &settings::CLUSTER_PEERS,
             [
@@ -139,92 +102,44 @@ fn flags_over_environment_over_file() {
             ],
             |c| format!("{:?}", c.peers.iter().map(NodeName::as_str).collect::<Vec<_>>()),
         ),
-        (
-            &settings::CLUSTER_DNS,
-            [(r#""f.x""#, "f.x"), ("e.x", "e.x"), ("c.x", "c.x")],
-            |c| c.cluster_dns.clone().unwrap_or_default(),
-        ),
-        (
-            &settings::PG_SCOPES,
-            [("[f, pg, f]", "f pg"), ("e,pg", "e pg"), ("c", "c")],
-            |c| c.pg_scopes.join(" "),
-        ),
-        (
-            &settings::LISTEN,
-            [(r#""10.0.0.1""#, "10.0.0.1"), ("10.0.0.2", "10.0.0.2"), ("::1", "::1")],
-            |c| c.listen.to_string(),
-        ),
-        (
-            &settings::HIDDEN,
-            [("true", "true"), ("false", "false"), ("true", "true")],
-            |c| c.hidden.to_string(),
-        ),
-        (
-            &settings::DIR_MODE,
-            [("8#755", "755"), ("0750", "750"), ("770", "770")],
-            |c| format!("{:o}", c.dir_mode),
-        ),
-        (
-            &settings::SOCKET_MODE,
-            [(r#""660""#, "660"), ("0666", "666"), ("600", "600")],
-            |c| format!("{:o}", c.socket_mode),
-        ),
-        (
-            &settings::GROUP,
-            [("7", "Some(7)"), ("8", "Some(8)"), ("root", "Some(0)")],
-            |c| format!("{:?}", c.group),
-        ),
-        (
-            &settings::ALLOWED_UIDS,
-            [("[1, 2]", "[1, 2]"), ("3,4", "[3, 4]"), ("5", "[5]")],
-            |c| format!("{:?}", c.allowed_uids),
-        ),
-        (&settings::EPMD_PORT, [("1", "1"), ("2", "2"), ("3", "3")], |c| {
-            c.epmd_port.to_string()
+        (&settings::CLUSTER_DNS, [(r#""f.x""#, "f.x"), ("e.x", "e.x"), ("c.x", "c.x")], |c| {
+            c.cluster_dns.clone().unwrap_or_default()
         }),
+        (&settings::PG_SCOPES, [("[f, pg, f]", "f pg"), ("e,pg", "e pg"), ("c", "c")], |c| c.pg_scopes.join(" ")),
+        (&settings::LISTEN, [(r#""10.0.0.1""#, "10.0.0.1"), ("10.0.0.2", "10.0.0.2"), ("::1", "::1")], |c| {
+            c.listen.to_string()
+        }),
+        (&settings::HIDDEN, [("true", "true"), ("false", "false"), ("true", "true")], |c| c.hidden.to_string()),
+        (&settings::DIR_MODE, [("8#755", "755"), ("0750", "750"), ("770", "770")], |c| format!("{:o}", c.dir_mode)),
+        (&settings::SOCKET_MODE, [(r#""660""#, "660"), ("0666", "666"), ("600", "600")], |c| {
+            format!("{:o}", c.socket_mode)
+        }),
+        (&settings::GROUP, [("7", "Some(7)"), ("8", "Some(8)"), ("root", "Some(0)")], |c| format!("{:?}", c.group)),
+        (&settings::ALLOWED_UIDS, [("[1, 2]", "[1, 2]"), ("3,4", "[3, 4]"), ("5", "[5]")], |c| {
+            format!("{:?}", c.allowed_uids)
+        }),
+        (&settings::EPMD_PORT, [("1", "1"), ("2", "2"), ("3", "3")], |c| c.epmd_port.to_string()),
         (
             &settings::EPMD_ADDRESS,
-            [
-                (r#"["10.0.0.1"]"#, "[10.0.0.1]"),
-                ("10.0.0.2,::1", "[10.0.0.2, ::1]"),
-                ("::1", "[::1]"),
-            ],
+            [(r#"["10.0.0.1"]"#, "[10.0.0.1]"), ("10.0.0.2,::1", "[10.0.0.2, ::1]"), ("::1", "[::1]")],
             |c| format!("{:?}", c.epmd_addresses),
         ),
-        (
-            &settings::DIST_PORT,
-            [("1", "Some(1)"), ("2", "Some(2)"), ("3", "Some(3)")],
-            |c| format!("{:?}", c.dist_port),
-        ),
-        (
-            &settings::INTRODUCE_PEERS,
-            [("false", "false"), ("true", "true"), ("false", "false")],
-            |c| c.introduce_peers.to_string(),
-        ),
-        (&settings::NET_TICKTIME, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
-            c.net_ticktime.as_secs().to_string()
+        (&settings::DIST_PORT, [("1", "Some(1)"), ("2", "Some(2)"), ("3", "Some(3)")], |c| {
+            format!("{:?}", c.dist_port)
         }),
-        (
-            &settings::REGISTRATION_GRACE,
-            [("8", "8"), ("9", "9"), ("10", "10")],
-            |c| c.registration_grace.as_secs().to_string(),
-        ),
-        (
-            &settings::LOG,
-            [("warn", "warn"), ("debug", "debug"), ("error", "error")],
-            |c| c.log.clone(),
-        ),
+        (&settings::INTRODUCE_PEERS, [("false", "false"), ("true", "true"), ("false", "false")], |c| {
+            c.introduce_peers.to_string()
+        }),
+        (&settings::NET_TICKTIME, [("8", "8"), ("9", "9"), ("10", "10")], |c| c.net_ticktime.as_secs().to_string()),
+        (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
+            c.registration_grace.as_secs().to_string()
+        }),
+        (&settings::LOG, [("warn", "warn"), ("debug", "debug"), ("error", "error")], |c| c.log.clone()),
     ];
-    assert_eq!(
-        table.len() + 1,
-        SETTINGS.len(),
-        "every setting but the name of the file"
-    );
+    assert_eq!(table.len() + 1, SETTINGS.len(), "every setting but the name of the file");
     for (setting, [(in_file, by_file), (in_variable, by_variable), (in_flag, by_flag)], read) in table {
         let key = setting.key.expect("a key");
-        let mut host = Host::new()
-            .without("HECATE_COOKIE")
-            .file(&format!("{{{key}, {in_file}}}"));
+        let mut host = Host::new().without("HECATE_COOKIE").file(&format!("{{{key}, {in_file}}}"));
         assert_eq!(read(&host.load()), *by_file, "{key} from the file");
         for name in setting.env {
             host = host.env(name, in_variable);
@@ -242,79 +157,37 @@ fn flags_over_environment_over_file() {
 #[test]
 fn refusals_name_the_place_and_what_is_allowed() {
     let table = [
-        (
-            Host::new().env("HECATE_DIR_MODE", "999"),
-            "HECATE_DIR_MODE: \"999\" is refused; allowed is an octal mode",
-        ),
+        (Host::new().env("HECATE_DIR_MODE", "999"), "HECATE_DIR_MODE: \"999\" is refused; allowed is an octal mode"),
         (Host::new().flag("dir-mode", "600"), "--dir-mode: \"600\" is refused"),
-        (
-            Host::new().file("{node_name, hecate},\n{dir_mode, 700}"),
-            "sys.config line 3: 700 is refused",
-        ),
+        (Host::new().file("{node_name, hecate},\n{dir_mode, 700}"), "sys.config line 3: 700 is refused"),
         (Host::new().env("HECATE_SOCKET_MODE", "+600"), "HECATE_SOCKET_MODE"),
-        (
-            Host::new().env("HECATE_SOCKET_MODE", "0400"),
-            "leaves the owner at least 0600",
-        ),
+        (Host::new().env("HECATE_SOCKET_MODE", "0400"), "leaves the owner at least 0600"),
         (Host::new().env("HECATE_DIR_MODE", "1777"), "an octal mode up to 0777"),
         (Host::new().file("{dir_mode, 8#4755}"), "an octal mode up to 0777"),
         (Host::new().env("HECATE_HIDDEN", "yes"), "`true` or `false`"),
-        (
-            Host::new().env("HECATE_NODE_NAME", "a.b@c"),
-            "HECATE_NODE_NAME: \"a.b@c\"",
-        ),
+        (Host::new().env("HECATE_NODE_NAME", "a.b@c"), "HECATE_NODE_NAME: \"a.b@c\""),
         (Host::new().env("HECATE_NODE_NAME", "a@"), "`name@host`"),
         (Host::new().env("HECATE_HOSTNAME", "a b"), "a host name"),
-        (
-            Host::new().env("HECATE_CLUSTER_PEERS", "a@b,c d"),
-            "HECATE_CLUSTER_PEERS: \"c d\"",
-        ),
+        (Host::new().env("HECATE_CLUSTER_PEERS", "a@b,c d"), "HECATE_CLUSTER_PEERS: \"c d\""),
         (Host::new().env("HECATE_PG_SCOPES", ","), "at least one scope"),
-        (
-            Host::new().env("HECATE_PG_SCOPES", &"x".repeat(256)),
-            "at most 255 characters",
-        ),
+        (Host::new().env("HECATE_PG_SCOPES", &"x".repeat(256)), "at most 255 characters"),
         (Host::new().env("HECATE_LISTEN", "localhost"), "an IP address"),
         (Host::new().env("ERL_EPMD_PORT", "0"), "from 1 to 65535"),
         (Host::new().env("ERL_DIST_PORT", "65536"), "from 1 to 65535"),
-        (
-            Host::new().env("ERL_EPMD_ADDRESS", "127.0.0.1,x"),
-            "ERL_EPMD_ADDRESS: \"x\"",
-        ),
-        (
-            Host::new().env("HECATE_ALLOWED_UIDS", "1000,4294967295"),
-            "HECATE_ALLOWED_UIDS: \"4294967295\"",
-        ),
-        (
-            Host::new().env("HECATE_ALLOWED_UIDS", "-1"),
-            "HECATE_ALLOWED_UIDS: \"-1\"",
-        ),
-        (
-            Host::new().env("HECATE_GROUP", "no such group"),
-            "its name in /etc/group",
-        ),
+        (Host::new().env("ERL_EPMD_ADDRESS", "127.0.0.1,x"), "ERL_EPMD_ADDRESS: \"x\""),
+        (Host::new().env("HECATE_ALLOWED_UIDS", "1000,4294967295"), "HECATE_ALLOWED_UIDS: \"4294967295\""),
+        (Host::new().env("HECATE_ALLOWED_UIDS", "-1"), "HECATE_ALLOWED_UIDS: \"-1\""),
+        (Host::new().env("HECATE_GROUP", "no such group"), "its name in /etc/group"),
         (Host::new().env("HECATE_NET_TICKTIME", "3"), "from 4 to 3600"),
         (Host::new().env("HECATE_LOG", "hecate_daemon=loud"), "a filter such as"),
         (Host::new().env("HECATE_HOME", "relative"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "~alice/x"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "/a/../b"), "no `..`"),
         (Host::new().env("HECATE_HOME", "/"), "a directory below `/`"),
-        (
-            Host::new().file("{data_dir, \"/own\"}"),
-            "its parent is the home of all",
-        ),
-        (
-            Host::new().file("{data_dir, \"/x/hecate-traderd\"}"),
-            "a name that a plugin may register",
-        ),
-        (
-            Host::new().env("HECATE_CONFIG", "/does/not/exist"),
-            "HECATE_CONFIG: cannot read /does/not/exist",
-        ),
-        (
-            Host::new().file("{hidden, true"),
-            "sys.config line 3: expected `}` after the value, found `]`",
-        ),
+        (Host::new().file("{data_dir, \"/own\"}"), "its parent is the home of all"),
+        (Host::new().file("{data_dir, \"/x/hecate-traderd\"}"), "a name that a plugin may register"),
+        (Host::new().env("HECATE_CONFIG", "/does/not/exist"), "HECATE_CONFIG: cannot read /does/not/exist"),
+        (Host::new().file("{hidden, true"), "sys.config line 3: expected `}` after the value, found `]`"),
     ];
     for (host, expected) in table {
         let refusal = host.refusal();
@@ -324,10 +197,7 @@ fn refusals_name_the_place_and_what_is_allowed() {
 
 #[test]
 fn an_empty_variable_is_as_good_as_none() {
-    let host = Host::new()
-        .file("{node_name, from_file}")
-        .env("HECATE_NODE_NAME", "")
-        .env("HECATE_HOME", "");
+    let host = Host::new().file("{node_name, from_file}").env("HECATE_NODE_NAME", "").env("HECATE_HOME", "");
     assert_eq!(host.load().node.as_str(), "from_file@beam00");
 }
 
@@ -351,11 +221,7 @@ fn home_is_needed_only_where_it_stands_for_something() {
 
     let mut host = Host::new().without("HOME");
     host.environment.account_home = Some("/home/alice".into());
-    assert!(
-        host.refusal().contains("your account's is /home/alice"),
-        "{}",
-        host.refusal()
-    );
+    assert!(host.refusal().contains("your account's is /home/alice"), "{}", host.refusal());
 }
 
 #[test]
@@ -379,55 +245,31 @@ fn the_tilde_is_home_in_every_place() {
 
 #[test]
 fn a_data_dir_that_loses_is_mentioned() {
-    let loaded = Host::new()
-        .file("{data_dir, \"/f/own\"}")
-        .env("HECATE_HOME", "/e")
-        .loaded();
+    let loaded = Host::new().file("{data_dir, \"/f/own\"}").env("HECATE_HOME", "/e").loaded();
     assert_eq!(loaded.config.locations.home.own().base(), Path::new("/e/hecate-daemon"));
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.contains("HECATE_HOME says")),
-        "{:?}",
-        loaded.warnings
-    );
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("HECATE_HOME says")), "{:?}", loaded.warnings);
 }
 
 #[test]
 fn clients_need_no_cookie_and_make_none() {
-    let host = Host::new()
-        .without("HECATE_COOKIE")
-        .env("HECATE_NODE_NAME", "not a name");
+    let host = Host::new().without("HECATE_COOKIE").env("HECATE_NODE_NAME", "not a name");
     let socket = |host: &Host| socket_path(&host.flags, &host.environment).expect("enough for a client");
     assert_eq!(socket(&host), host.path(".hecate/hecate-daemon/sockets/api.sock"));
     assert!(!host.path(".erlang.cookie").exists());
     let host = host.without("HOME").env("HECATE_SOCKET_PATH", "/run/api.sock");
-    assert_eq!(
-        socket(&host),
-        Path::new("/run/api.sock"),
-        "and no home if they know the socket"
-    );
+    assert_eq!(socket(&host), Path::new("/run/api.sock"), "and no home if they know the socket");
 }
 
 // ---- The file -------------------------------------------------------------------------------
 
 #[test]
 fn unknown_keys_are_a_warning_with_the_nearest_known_one() {
-    let loaded = Host::new()
-        .file("{cookies, x},\n{something_else_entirely, 1},\n{dirmode, 2}")
-        .loaded();
+    let loaded = Host::new().file("{cookies, x},\n{something_else_entirely, 1},\n{dirmode, 2}").loaded();
     let [first, second, third] = loaded.warnings.as_slice() else {
         panic!("{:?}", loaded.warnings);
     };
-    assert!(
-        first.contains("line 2") && first.ends_with("did you mean `cookie`?"),
-        "{first}"
-    );
-    assert!(
-        second.contains("`something_else_entirely`") && second.ends_with("ignored"),
-        "{second}"
-    );
+    assert!(first.contains("line 2") && first.ends_with("did you mean `cookie`?"), "{first}");
+    assert!(second.contains("`something_else_entirely`") && second.ends_with("ignored"), "{second}");
     assert!(third.ends_with("did you mean `dir_mode`?"), "{third}");
 }
 
@@ -444,21 +286,14 @@ fn lists_are_bounded() {
     let hosts = |count: usize| (0..count).map(|n| format!("h{n}")).collect::<Vec<_>>().join(",");
     let host = Host::new().env("HECATE_CLUSTER_PEERS", &hosts(limits::CONFIG_LIST));
     assert_eq!(host.load().peers.len(), limits::CONFIG_LIST);
-    let refusal = host
-        .env("HECATE_CLUSTER_PEERS", &hosts(limits::CONFIG_LIST + 1))
-        .refusal();
+    let refusal = host.env("HECATE_CLUSTER_PEERS", &hosts(limits::CONFIG_LIST + 1)).refusal();
     assert!(refusal.contains("at most 256 elements"), "{refusal}");
 }
 
 #[test]
 fn edits_are_counted() {
-    for (from, to, expected) in [
-        ("", "", 0),
-        ("a", "", 1),
-        ("", "ab", 2),
-        ("kitten", "sitting", 3),
-        ("abc", "abc", 0),
-    ] {
+    for (from, to, expected) in [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("abc", "abc", 0)]
+    {
         assert_eq!(edits(from, to), expected, "{from} {to}");
     }
 }
@@ -472,18 +307,9 @@ fn the_node_s_name() {
         (config.node.to_string(), config.node.is_long(), config.node_explicit)
     };
     let named = |name: &str, long, explicit| (name.to_owned(), long, explicit);
-    assert_eq!(
-        node(Host::new().env("HECATE_NODE_NAME", "h2")),
-        named("h2@beam00", false, true)
-    );
-    assert_eq!(
-        node(Host::new().env("HECATE_NODE_NAME", "h2@a.b")),
-        named("h2@a.b", true, true)
-    );
-    assert_eq!(
-        node(Host::new().env("HECATE_HOSTNAME", "beam00.lab")),
-        named("hecate@beam00.lab", true, false)
-    );
+    assert_eq!(node(Host::new().env("HECATE_NODE_NAME", "h2")), named("h2@beam00", false, true));
+    assert_eq!(node(Host::new().env("HECATE_NODE_NAME", "h2@a.b")), named("h2@a.b", true, true));
+    assert_eq!(node(Host::new().env("HECATE_HOSTNAME", "beam00.lab")), named("hecate@beam00.lab", true, false));
     let both = Host::new().env("HECATE_HOSTNAME", "x").env("HECATE_NODE_NAME", "h@y");
     assert_eq!(node(both), named("h@y", false, true));
 }
@@ -495,17 +321,8 @@ fn a_host_s_name_that_cannot_be_used_is_told_only_if_it_is_needed() {
         host.environment.hostname = "bad host".to_owned();
         host
     };
-    assert!(
-        nameless().refusal().contains("set HECATE_HOSTNAME"),
-        "{}",
-        nameless().refusal()
-    );
-    assert!(
-        nameless()
-            .env("HECATE_NODE_NAME", "h")
-            .refusal()
-            .contains("set HECATE_HOSTNAME")
-    );
+    assert!(nameless().refusal().contains("set HECATE_HOSTNAME"), "{}", nameless().refusal());
+    assert!(nameless().env("HECATE_NODE_NAME", "h").refusal().contains("set HECATE_HOSTNAME"));
     assert_eq!(nameless().env("HECATE_NODE_NAME", "h@x").load().node.as_str(), "h@x");
     assert_eq!(nameless().env("HECATE_HOSTNAME", "x").load().node.as_str(), "hecate@x");
 }
@@ -546,20 +363,11 @@ fn a_cookie_is_never_shown() {
 fn a_missing_cookie_is_made_last() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_HIDDEN", "perhaps");
     host.refusal();
-    assert!(
-        !host.path(".erlang.cookie").exists(),
-        "nothing is left by a refused configuration"
-    );
+    assert!(!host.path(".erlang.cookie").exists(), "nothing is left by a refused configuration");
     let host = host.env("HECATE_HIDDEN", "false");
     let cookie = host.load().cookie;
-    assert_eq!(
-        cookie.secret(),
-        fs::read_to_string(host.path(".erlang.cookie")).expect("made")
-    );
-    let mode = fs::metadata(host.path(".erlang.cookie"))
-        .expect("made")
-        .permissions()
-        .mode();
+    assert_eq!(cookie.secret(), fs::read_to_string(host.path(".erlang.cookie")).expect("made"));
+    let mode = fs::metadata(host.path(".erlang.cookie")).expect("made").permissions().mode();
     assert_eq!(mode & 0o7777, 0o400);
     assert_eq!(host.load().cookie, cookie, "and read again");
 }
@@ -582,10 +390,7 @@ fn the_configuration_directory_is_the_second_place() {
 
 #[test]
 fn a_cookie_file_needs_a_home_that_is_one() {
-    let host = Host::new()
-        .without("HECATE_COOKIE")
-        .env("HECATE_HOME", "/e")
-        .env("HOME", "/");
+    let host = Host::new().without("HECATE_COOKIE").env("HECATE_HOME", "/e").env("HOME", "/");
     assert!(host.refusal().contains("no home directory"), "{}", host.refusal());
     assert_eq!(host.env("HECATE_COOKIE", "monster").load().cookie.secret(), "monster");
 }

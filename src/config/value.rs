@@ -82,11 +82,7 @@ impl Given {
 
     /// The refusal of this value; `allowed` completes "allowed is ...".
     pub(super) fn refuse(&self, allowed: impl Into<String>) -> Error {
-        Error::Invalid {
-            source_of_value: self.source.clone(),
-            value: self.value.to_string(),
-            allowed: allowed.into(),
-        }
+        Error::Invalid { source_of_value: self.source.clone(), value: self.value.to_string(), allowed: allowed.into() }
     }
 
     /// Text, if it is any.
@@ -139,12 +135,11 @@ impl Given {
             Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => u32::from_str_radix(text, 8).ok(),
             _ => None,
         };
-        mode.filter(|mode| *mode <= 0o777 && mode & owner == owner)
-            .ok_or_else(|| {
-                self.refuse(format!(
-                    "an octal mode up to 0777 that leaves the owner at least {owner:04o} (in the file 8#{owner:o})"
-                ))
-            })
+        mode.filter(|mode| *mode <= 0o777 && mode & owner == owner).ok_or_else(|| {
+            self.refuse(format!(
+                "an octal mode up to 0777 that leaves the owner at least {owner:04o} (in the file 8#{owner:o})"
+            ))
+        })
     }
 
     /// A list: separated by commas as text, a list (or a single value) in the file. Each element is given back with the

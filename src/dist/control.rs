@@ -223,12 +223,7 @@ impl WithReason {
         match self {
             Self::Exit { from, to } => Control::Exit { from, to, reason },
             Self::Exit2 { from, to } => Control::Exit2 { from, to, reason },
-            Self::MonitorExit { from, to, reference } => Control::MonitorExit {
-                from,
-                to,
-                reference,
-                reason,
-            },
+            Self::MonitorExit { from, to, reference } => Control::MonitorExit { from, to, reference, reason },
         }
     }
 }
@@ -267,25 +262,10 @@ impl Signal {
     fn read(&self, r: &mut Reader<'_>) -> Result<Partial, DecodeError> {
         use Partial::{WantsReason, Whole};
         Ok(match self.operation {
-            1 => Whole(Control::Link {
-                from: r.pid()?,
-                to: r.pid()?,
-            }),
-            4 => Whole(Control::Unlink {
-                id: None,
-                from: r.pid()?,
-                to: r.pid()?,
-            }),
-            35 => Whole(Control::Unlink {
-                id: Some(integer(r)?),
-                from: r.pid()?,
-                to: r.pid()?,
-            }),
-            36 => Whole(Control::UnlinkAck {
-                id: integer(r)?,
-                from: r.pid()?,
-                to: r.pid()?,
-            }),
+            1 => Whole(Control::Link { from: r.pid()?, to: r.pid()? }),
+            4 => Whole(Control::Unlink { id: None, from: r.pid()?, to: r.pid()? }),
+            35 => Whole(Control::Unlink { id: Some(integer(r)?), from: r.pid()?, to: r.pid()? }),
+            36 => Whole(Control::UnlinkAck { id: integer(r)?, from: r.pid()?, to: r.pid()? }),
             2 | 12 => {
                 r.raw()?; // an unused field, or the cookie of long ago
                 let to = r.pid()?;
@@ -312,20 +292,12 @@ impl Signal {
             3 | 13 => {
                 let (from, to) = (r.pid()?, r.pid()?);
                 self.token(r)?;
-                Whole(Control::Exit {
-                    from,
-                    to,
-                    reason: r.raw()?,
-                })
+                Whole(Control::Exit { from, to, reason: r.raw()? })
             }
             8 | 18 => {
                 let (from, to) = (r.pid()?, r.pid()?);
                 self.token(r)?;
-                Whole(Control::Exit2 {
-                    from,
-                    to,
-                    reason: r.raw()?,
-                })
+                Whole(Control::Exit2 { from, to, reason: r.raw()? })
             }
             24 | 25 => {
                 let (from, to) = (r.pid()?, r.pid()?);
@@ -337,27 +309,15 @@ impl Signal {
                 self.token(r)?;
                 WantsReason(WithReason::Exit2 { from, to })
             }
-            19 => Whole(Control::Monitor {
-                from: r.pid()?,
-                to: proc(r)?,
-                reference: r.reference()?,
-            }),
-            20 => Whole(Control::Demonitor {
-                from: r.pid()?,
-                to: proc(r)?,
-                reference: r.reference()?,
-            }),
+            19 => Whole(Control::Monitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
+            20 => Whole(Control::Demonitor { from: r.pid()?, to: proc(r)?, reference: r.reference()? }),
             21 => Whole(Control::MonitorExit {
                 from: proc(r)?,
                 to: r.pid()?,
                 reference: r.reference()?,
                 reason: r.raw()?,
             }),
-            28 => WantsReason(WithReason::MonitorExit {
-                from: proc(r)?,
-                to: r.pid()?,
-                reference: r.reference()?,
-            }),
+            28 => WantsReason(WithReason::MonitorExit { from: proc(r)?, to: r.pid()?, reference: r.reference()? }),
             29 | 30 => Whole(self.spawn_request(r)?),
             // 31 and 32: the last of those that `Signal::of` lets through.
             _ => Whole(self.spawn_reply(r)?),
@@ -378,32 +338,15 @@ impl Signal {
         let arity = u8::try_from(r.integer()?).map_err(|_| DecodeError::IntegerRange)?;
         let options = r.raw()?;
         self.token(r)?;
-        Ok(Control::SpawnRequest {
-            request,
-            from,
-            group_leader,
-            module,
-            function,
-            arity,
-            options,
-        })
+        Ok(Control::SpawnRequest { request, from, group_leader, module, function, arity, options })
     }
 
     fn spawn_reply(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {
         let (request, to) = (r.reference()?, r.pid()?);
         let flags = u32::try_from(r.integer()?).map_err(|_| DecodeError::IntegerRange)?;
-        let result = if r.peek()? == Kind::Atom {
-            Err(r.atom()?)
-        } else {
-            Ok(r.pid()?)
-        };
+        let result = if r.peek()? == Kind::Atom { Err(r.atom()?) } else { Ok(r.pid()?) };
         self.token(r)?;
-        Ok(Control::SpawnReply {
-            request,
-            to,
-            flags,
-            result,
-        })
+        Ok(Control::SpawnReply { request, to, flags, result })
     }
 }
 
@@ -411,19 +354,12 @@ impl Signal {
 fn integer(r: &mut Reader<'_>) -> Result<Raw, DecodeError> {
     match r.peek()? {
         Kind::Integer => r.raw(),
-        found => Err(DecodeError::Unexpected {
-            wanted: Kind::Integer,
-            found,
-        }),
+        found => Err(DecodeError::Unexpected { wanted: Kind::Integer, found }),
     }
 }
 
 fn proc(r: &mut Reader<'_>) -> Result<Proc, DecodeError> {
-    if r.peek()? == Kind::Atom {
-        Ok(Proc::Name(r.atom()?))
-    } else {
-        Ok(Proc::Pid(r.pid()?))
-    }
+    if r.peek()? == Kind::Atom { Ok(Proc::Name(r.atom()?)) } else { Ok(Proc::Pid(r.pid()?)) }
 }
 
 /// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
@@ -470,43 +406,18 @@ fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> 
         Control::Exit2 { from, to, reason } => op(w, 8, 4).pid(from).pid(to).raw(reason),
         Control::Monitor { from, to, reference } => write_proc(op(w, 19, 4).pid(from), to).reference(reference),
         Control::Demonitor { from, to, reference } => write_proc(op(w, 20, 4).pid(from), to).reference(reference),
-        Control::MonitorExit {
-            from,
-            to,
-            reference,
-            reason,
-        } if payload_reasons => {
+        Control::MonitorExit { from, to, reference, reason } if payload_reasons => {
             write_proc(op(w, 28, 4), from).pid(to).reference(reference);
             return Some(reason);
         }
-        Control::MonitorExit {
-            from,
-            to,
-            reference,
-            reason,
-        } => write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason),
-        Control::SpawnRequest {
-            request,
-            from,
-            group_leader,
-            module,
-            function,
-            arity,
-            options,
-        } => {
-            op(w, 29, 6).reference(request).pid(from).pid(group_leader);
-            w.tuple(3)
-                .atom_of(module)
-                .atom_of(function)
-                .int(i64::from(*arity))
-                .raw(options)
+        Control::MonitorExit { from, to, reference, reason } => {
+            write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
         }
-        Control::SpawnReply {
-            request,
-            to,
-            flags,
-            result,
-        } => {
+        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
+            op(w, 29, 6).reference(request).pid(from).pid(group_leader);
+            w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
+        }
+        Control::SpawnReply { request, to, flags, result } => {
             let w = op(w, 31, 5).reference(request).pid(to).int(i64::from(*flags));
             match result {
                 Ok(pid) => w.pid(pid),

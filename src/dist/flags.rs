@@ -53,11 +53,7 @@ pub fn ours(hidden: bool) -> Flags {
 /// (`expand_mandatory_25_flag/1` in OTP's `dist_util.erl`).
 #[must_use]
 pub fn expand(theirs: Flags) -> Flags {
-    if theirs.contains(MANDATORY_25_DIGEST) {
-        theirs | mandatory_25()
-    } else {
-        theirs
-    }
+    if theirs.contains(MANDATORY_25_DIGEST) { theirs | mandatory_25() } else { theirs }
 }
 
 /// The flags that we can't do without and that `theirs` lacks; none if the peer will do. Every node since OTP 23 has

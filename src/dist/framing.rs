@@ -50,11 +50,7 @@ mod tests {
     #[test]
     fn frames_come_out_whole_however_they_arrive() {
         let wire = [&[0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0], &[0, 0, 0, 1], b"z"].concat();
-        let whole = [
-            Frame::Message(Bytes::from_static(b"abc")),
-            Frame::Tick,
-            Frame::Message(Bytes::from_static(b"z")),
-        ];
+        let whole = [Frame::Message(Bytes::from_static(b"abc")), Frame::Tick, Frame::Message(Bytes::from_static(b"z"))];
         for piece in 1..=wire.len() {
             let (mut buf, mut seen) = (BytesMut::new(), Vec::new());
             for part in wire.chunks(piece) {

@@ -256,11 +256,7 @@ impl AwaitChallenge {
         if name != self.dialled {
             return Err(HandshakeError::NameMismatch(name));
         }
-        let peer = Peer {
-            name,
-            creation,
-            flags: Flags::from_bits_truncate(flags),
-        };
+        let peer = Peer { name, creation, flags: Flags::from_bits_truncate(flags) };
         peer.check_flags()?;
         let mut reply = vec![b'r'];
         reply.extend_from_slice(&our_challenge.to_be_bytes());
@@ -307,15 +303,8 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
                 Some((flags, creation, fields.bytes(length.into())?))
             })();
             let (flags, creation, name) = parsed.ok_or(malformed)?;
-            let peer = Peer {
-                name: node_name(name)?,
-                creation,
-                flags: Flags::from_bits_truncate(flags),
-            };
-            Ok(Named {
-                peer,
-                complement: false,
-            })
+            let peer = Peer { name: node_name(name)?, creation, flags: Flags::from_bits_truncate(flags) };
+            Ok(Named { peer, complement: false })
         }
         // Version 5: `n`, Version:16, Flags:32, Name. The rest of the flags and the creation follow in a complement.
         Some([b'n']) => {
@@ -324,11 +313,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
                 Some((u64::from(flags), fields.0))
             })();
             let (flags, name) = parsed.ok_or(malformed)?;
-            let peer = Peer {
-                name: node_name(name)?,
-                creation: 0,
-                flags: Flags::from_bits_truncate(flags),
-            };
+            let peer = Peer { name: node_name(name)?, creation: 0, flags: Flags::from_bits_truncate(flags) };
             Ok(Named { peer, complement: true })
         }
         _ => Err(malformed),
@@ -392,14 +377,7 @@ impl Named {
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
         let packet = name_message(local, Some(our_challenge));
-        (
-            AwaitReply {
-                peer: self.peer,
-                complement: self.complement,
-                our_challenge,
-            },
-            packet,
-        )
+        (AwaitReply { peer: self.peer, complement: self.complement, our_challenge }, packet)
     }
 }
 
@@ -454,11 +432,7 @@ impl AwaitReply {
 
 /// In constant time, so that the time taken tells nothing of the digest.
 fn check_digest(theirs: &[u8], local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
-    if bool::from(theirs.ct_eq(&local.cookie.digest(challenge))) {
-        Ok(())
-    } else {
-        Err(HandshakeError::CookieMismatch)
-    }
+    if bool::from(theirs.ct_eq(&local.cookie.digest(challenge))) { Ok(()) } else { Err(HandshakeError::CookieMismatch) }
 }
 
 #[cfg(test)]

@@ -110,9 +110,7 @@ pub async fn dial(
         })?;
         Ok(awaited.receive(&ack, local)?)
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake)
-        .await
-        .unwrap_or(Err(SetupError::TimedOut))?;
+    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
     Ok(Connection { peer, stream })
 }
 
@@ -152,9 +150,7 @@ pub async fn accept(
             }
         }
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake)
-        .await
-        .unwrap_or(Err(SetupError::TimedOut))?;
+    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
     Ok(Connection { peer, stream })
 }
 
@@ -243,11 +239,7 @@ pub fn start<T: Send + 'static>(
     let (queue, queue_end) = mpsc::unbounded_channel();
     let (closing, closed) = oneshot::channel();
     let queued = Arc::new(AtomicUsize::new(0));
-    let sender = LinkSender {
-        queue,
-        queued: queued.clone(),
-        _closing: closing,
-    };
+    let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
     let tick_arrived = Arc::new(Notify::new());
     let (read, write) = connection.stream.into_split();
     let mut reader = Reader {

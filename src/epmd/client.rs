@@ -36,19 +36,13 @@ pub enum Error {
 type Stream = Compat<tokio::io::Join<tokio::io::Take<OwnedReadHalf>, OwnedWriteHalf>>;
 
 async fn open(epmd: SocketAddr) -> Result<EpmdClient<Stream>, Error> {
-    let stream = TcpStream::connect(epmd)
-        .await
-        .map_err(|e| Error::Unreachable(epmd, e))?;
+    let stream = TcpStream::connect(epmd).await.map_err(|e| Error::Unreachable(epmd, e))?;
     let (read, write) = stream.into_split();
-    Ok(EpmdClient::new(
-        tokio::io::join(read.take(limits::EPMD_ANSWER), write).compat(),
-    ))
+    Ok(EpmdClient::new(tokio::io::join(read.take(limits::EPMD_ANSWER), write).compat()))
 }
 
 async fn exchange<T>(epmd: SocketAddr, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(limits::EPMD_TIME, work)
-        .await
-        .unwrap_or(Err(Error::TimedOut(epmd)))
+    timeout(limits::EPMD_TIME, work).await.unwrap_or(Err(Error::TimedOut(epmd)))
 }
 
 /// All names registered with the EPMD at `epmd`, each with the port that its node listens on. An answer longer than
@@ -57,14 +51,7 @@ async fn exchange<T>(epmd: SocketAddr, work: impl Future<Output = Result<T, Erro
 /// # Errors
 /// See [`Error`].
 pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
-    exchange(epmd, async {
-        open(epmd)
-            .await?
-            .get_names()
-            .await
-            .map_err(|e| Error::Protocol(epmd, e))
-    })
-    .await
+    exchange(epmd, async { open(epmd).await?.get_names().await.map_err(|e| Error::Protocol(epmd, e)) }).await
 }
 
 /// The port that the node with this short name listens on, if it is registered with the EPMD at `epmd`.
@@ -73,11 +60,7 @@ pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
 /// See [`Error`].
 pub async fn port(epmd: SocketAddr, short_name: &str) -> Result<Option<u16>, Error> {
     exchange(epmd, async {
-        let entry = open(epmd)
-            .await?
-            .get_node(short_name)
-            .await
-            .map_err(|e| Error::Protocol(epmd, e))?;
+        let entry = open(epmd).await?.get_node(short_name).await.map_err(|e| Error::Protocol(epmd, e))?;
         Ok(entry.map(|entry| entry.port))
     })
     .await
@@ -113,18 +96,11 @@ impl Registration {
 /// # Errors
 /// See [`Error`]; [`Error::NameTaken`] if the name is held by a node that lives, as far as EPMD knows.
 pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: bool) -> Result<Registration, Error> {
-    let entry = if hidden {
-        NodeEntry::new_hidden(short_name, port)
-    } else {
-        NodeEntry::new(short_name, port)
-    };
+    let entry = if hidden { NodeEntry::new_hidden(short_name, port) } else { NodeEntry::new(short_name, port) };
     exchange(epmd, async {
         let client = open(epmd).await?;
         match client.register(entry).await {
-            Ok((stream, creation)) => Ok(Registration {
-                creation: creation.get(),
-                stream,
-            }),
+            Ok((stream, creation)) => Ok(Registration { creation: creation.get(), stream }),
             // "Result: 0 is OK, 1 is error": the only error that EPMD has is a name in use.
             Err(EpmdError::RegisterNodeError { .. }) => Err(Error::NameTaken(epmd)),
             Err(e) => Err(Error::Protocol(epmd, e)),
@@ -139,19 +115,11 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
 /// There is no `epmd` in the `PATH`, or it can't be started.
 pub async fn start_system_epmd() -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
-    command
-        .arg("-daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.arg("-daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let status = timeout(limits::EPMD_TIME, command.status())
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "epmd -daemon did not return"))??;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("epmd -daemon: {status}")))
-    }
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("epmd -daemon: {status}"))) }
 }
 
 #[cfg(test)]

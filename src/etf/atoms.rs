@@ -24,11 +24,7 @@ impl Atom {
     /// # Errors
     /// [`AtomTooLong`].
     pub fn new(text: &str) -> Result<Self, AtomTooLong> {
-        if fits(text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(AtomTooLong)
-        }
+        if fits(text) { Ok(Self(text.into())) } else { Err(AtomTooLong) }
     }
 
     /// The atom of a text that stands in our own source.

@@ -64,11 +64,7 @@ impl<'a> Reader<'a> {
         } else {
             Cow::Borrowed(str::from_utf8(bytes).map_err(|_| DecodeError::AtomUtf8)?)
         };
-        if atoms::fits(&text) {
-            Ok(text)
-        } else {
-            Err(DecodeError::AtomTooLong)
-        }
+        if atoms::fits(&text) { Ok(text) } else { Err(DecodeError::AtomTooLong) }
     }
 
     /// [`Leaf::Int`] or [`Leaf::BigInt`]. As in erts, any sign but 0 is a minus, and zeros at the end don't count.
@@ -112,11 +108,7 @@ impl<'a> Reader<'a> {
             return Err(unexpected(Kind::Pid, tag));
         }
         let (node, id, serial) = (self.atom_text()?, self.u32()?, self.u32()?);
-        let creation = if tag == tag::PID {
-            self.small_creation()?
-        } else {
-            self.u32()?
-        };
+        let creation = if tag == tag::PID { self.small_creation()? } else { self.u32()? };
         Ok((node, id, serial, creation))
     }
 
@@ -130,11 +122,7 @@ impl<'a> Reader<'a> {
             tag::V4_PORT => u64::from_be_bytes(self.array()?),
             _ => u64::from(self.u32()?),
         };
-        let creation = if tag == tag::PORT {
-            self.small_creation()?
-        } else {
-            self.u32()?
-        };
+        let creation = if tag == tag::PORT { self.small_creation()? } else { self.u32()? };
         Ok((node, id, creation))
     }
 
@@ -152,11 +140,7 @@ impl<'a> Reader<'a> {
         }
         let len = self.u16()?;
         let node = self.atom_text()?;
-        let creation = if tag == tag::NEW_REFERENCE {
-            self.small_creation()?
-        } else {
-            self.u32()?
-        };
+        let creation = if tag == tag::NEW_REFERENCE { self.small_creation()? } else { self.u32()? };
         let refused = DecodeError::ReferenceWords(len);
         let words = words.get_mut(..usize::from(len)).ok_or(refused)?;
         for word in words.iter_mut() {
@@ -217,9 +201,7 @@ fn float_of_text(text: &[u8; 31]) -> Option<f64> {
     let digits = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
     let exponent_is_right = exponent.is_none_or(|at| {
         let part = text.get(at + 1..).unwrap_or_default();
-        digits(Some(
-            part.strip_prefix(b"+").or(part.strip_prefix(b"-")).unwrap_or(part),
-        ))
+        digits(Some(part.strip_prefix(b"+").or(part.strip_prefix(b"-")).unwrap_or(part)))
     });
     let fraction = text.get(point + 1..exponent.unwrap_or(text.len()));
     if !digits(text.get(sign..point)) || !digits(fraction) || !exponent_is_right {

@@ -80,14 +80,7 @@ impl<'a> Reader<'a> {
     /// Reads terms without a leading 131.
     #[must_use]
     pub fn new(message: &'a Bytes, atoms: &'a mut Atoms) -> Self {
-        Self {
-            message,
-            at: 0,
-            element: None,
-            nodes: limits::TERM_NODES,
-            keys_to_compare: false,
-            atoms,
-        }
+        Self { message, at: 0, element: None, nodes: limits::TERM_NODES, keys_to_compare: false, atoms }
     }
 
     /// Reads terms after a leading 131, which is consumed.
@@ -134,11 +127,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::OtherArity`] if it has another one, or if the next term isn't a tuple.
     pub fn expect_tuple(&mut self, arity: u32) -> Result<(), DecodeError> {
-        if self.tuple()? == arity {
-            Ok(())
-        } else {
-            Err(DecodeError::OtherArity)
-        }
+        if self.tuple()? == arity { Ok(()) } else { Err(DecodeError::OtherArity) }
     }
 
     /// Enters a map and returns its number of pairs; as many times, a key and a value follow. Whether a key comes twice isn't checked.
@@ -162,25 +151,16 @@ impl<'a> Reader<'a> {
     /// If the next term isn't a list, or the message can't hold as many elements.
     pub fn list(&mut self) -> Result<ListHeader, DecodeError> {
         self.whole(|r| match r.tag()? {
-            tag::NIL => Ok(ListHeader {
-                left: 0,
-                form: ListForm::Nil,
-            }),
+            tag::NIL => Ok(ListHeader { left: 0, form: ListForm::Nil }),
             tag::STRING => {
                 let left = u32::from(r.u16()?);
                 let left = r.fits(left, 1)?;
-                Ok(ListHeader {
-                    left,
-                    form: ListForm::String,
-                })
+                Ok(ListHeader { left, form: ListForm::String })
             }
             tag::LIST => {
                 let left = r.u32()?;
                 let left = r.fits(left, 1)?;
-                Ok(ListHeader {
-                    left,
-                    form: ListForm::Terms,
-                })
+                Ok(ListHeader { left, form: ListForm::Terms })
             }
             other => Err(unexpected(Kind::List, other)),
         })
@@ -240,13 +220,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::OtherAtom`] if it is another one, or if the next term isn't an atom.
     pub fn expect_atom(&mut self, text: &str) -> Result<(), DecodeError> {
-        self.whole(|r| {
-            if r.atom_text()? == text {
-                Ok(())
-            } else {
-                Err(DecodeError::OtherAtom)
-            }
-        })
+        self.whole(|r| if r.atom_text()? == text { Ok(()) } else { Err(DecodeError::OtherAtom) })
     }
 
     /// Reads a process identifier.
@@ -267,11 +241,7 @@ impl<'a> Reader<'a> {
     pub fn port(&mut self) -> Result<Port, DecodeError> {
         self.whole(|r| {
             let (node, id, creation) = r.port_parts()?;
-            Ok(Port {
-                node: r.atoms.intern(&node),
-                id,
-                creation,
-            })
+            Ok(Port { node: r.atoms.intern(&node), id, creation })
         })
     }
 
@@ -282,11 +252,7 @@ impl<'a> Reader<'a> {
     pub fn reference(&mut self) -> Result<Reference, DecodeError> {
         self.whole(|r| {
             let (node, creation, ids) = r.reference_parts()?;
-            Ok(Reference {
-                node: r.atoms.intern(&node),
-                creation,
-                ids,
-            })
+            Ok(Reference { node: r.atoms.intern(&node), creation, ids })
         })
     }
 
@@ -308,10 +274,7 @@ impl<'a> Reader<'a> {
     pub fn binary(&mut self) -> Result<Bytes, DecodeError> {
         self.whole(|r| match r.bits()? {
             Leaf::Binary(bytes) => Ok(r.message.slice_ref(bytes)),
-            _ => Err(DecodeError::Unexpected {
-                wanted: Kind::Binary,
-                found: Kind::BitString,
-            }),
+            _ => Err(DecodeError::Unexpected { wanted: Kind::Binary, found: Kind::BitString }),
         })
     }
 
@@ -381,23 +344,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn pid_of(&mut self, (node, id, serial, creation): PidParts<'_>) -> Pid {
-        Pid {
-            node: self.atoms.intern(&node),
-            id,
-            serial,
-            creation,
-        }
+        Pid { node: self.atoms.intern(&node), id, serial, creation }
     }
 
     // ---- Bytes ----------------------------------------------------------------------------------
 
     /// The tag of the next term. That of an element of a string is the one it would have as an integer.
     pub(super) fn tag(&mut self) -> Result<u8, DecodeError> {
-        if self.element.is_some() {
-            Ok(tag::SMALL_INTEGER)
-        } else {
-            self.u8()
-        }
+        if self.element.is_some() { Ok(tag::SMALL_INTEGER) } else { self.u8() }
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
@@ -431,10 +385,7 @@ impl<'a> Reader<'a> {
     /// Checks a count against the bytes that are left: each of what it counts takes at least `size` of them.
     pub(super) fn fits(&self, count: u32, size: usize) -> Result<usize, DecodeError> {
         let left = self.message.len() - self.at;
-        usize::try_from(count)
-            .ok()
-            .filter(|&count| count <= left / size)
-            .ok_or(DecodeError::Truncated)
+        usize::try_from(count).ok().filter(|&count| count <= left / size).ok_or(DecodeError::Truncated)
     }
 }
 

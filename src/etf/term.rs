@@ -121,10 +121,7 @@ impl ReferenceIds {
 /// Three words, as every node of today makes them.
 impl From<[u32; 3]> for ReferenceIds {
     fn from([a, b, c]: [u32; 3]) -> Self {
-        Self {
-            words: [a, b, c, 0, 0],
-            len: 3,
-        }
+        Self { words: [a, b, c, 0, 0], len: 3 }
     }
 }
 
@@ -239,11 +236,7 @@ impl Map {
     pub fn new(mut pairs: Vec<(Term, Term)>) -> Result<Self, DuplicateKey> {
         pairs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let twice = |pair: &[(Term, Term)]| matches!(pair, [(a, _), (b, _)] if a == b);
-        if pairs.windows(2).any(twice) {
-            Err(DuplicateKey)
-        } else {
-            Ok(Self(pairs))
-        }
+        if pairs.windows(2).any(twice) { Err(DuplicateKey) } else { Ok(Self(pairs)) }
     }
 
     /// The value of a key.
@@ -256,9 +249,7 @@ impl Map {
     /// The value of a key that is an atom of this text.
     #[must_use]
     pub fn get_atom(&self, key: &str) -> Option<&Term> {
-        self.0
-            .iter()
-            .find_map(|(k, value)| (*k.as_atom()? == *key).then_some(value))
+        self.0.iter().find_map(|(k, value)| (*k.as_atom()? == *key).then_some(value))
     }
 }
 
@@ -295,15 +286,7 @@ pub struct Fun {
 impl Fun {
     /// What makes it equal to another.
     fn identity(&self) -> (&Atom, u32, &[u8; 16], i64, i64, u8, &[Term]) {
-        (
-            &self.module,
-            self.index,
-            &self.uniq,
-            self.old_index,
-            self.old_uniq,
-            self.arity,
-            &self.free,
-        )
+        (&self.module, self.index, &self.uniq, self.old_index, self.old_uniq, self.arity, &self.free)
     }
 }
 
@@ -384,10 +367,7 @@ impl Term {
     pub fn integer(negative: bool, magnitude: Bytes) -> Self {
         match small(negative, &magnitude) {
             Some(value) => Self::Int(value),
-            None => Self::BigInt(BigInt {
-                negative,
-                magnitude: magnitude.slice_ref(significant(&magnitude)),
-            }),
+            None => Self::BigInt(BigInt { negative, magnitude: magnitude.slice_ref(significant(&magnitude)) }),
         }
     }
 
@@ -458,11 +438,7 @@ pub(super) fn small(negative: bool, magnitude: &[u8]) -> Option<i64> {
     let mut bytes = [0; 8];
     bytes.get_mut(..significant.len())?.copy_from_slice(significant);
     let magnitude = u64::from_le_bytes(bytes);
-    if negative {
-        0_i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
+    if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 impl From<i64> for Term {

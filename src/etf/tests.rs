@@ -68,11 +68,7 @@ fn float_text(text: &[u8]) -> Vec<u8> {
 
 fn reference(ids: &[u32], creation: u32) -> Term {
     let ids = ReferenceIds::new(ids).expect("one to five words");
-    Term::Reference(Reference {
-        node: node(),
-        creation,
-        ids,
-    })
+    Term::Reference(Reference { node: node(), creation, ids })
 }
 
 fn bits(bytes: &'static [u8], bits: u8) -> Term {
@@ -80,23 +76,9 @@ fn bits(bytes: &'static [u8], bits: u8) -> Term {
 }
 
 fn fun(free: Vec<Term>) -> Fun {
-    let creator = Pid {
-        node: node(),
-        id: 1,
-        serial: 2,
-        creation: 3,
-    };
+    let creator = Pid { node: node(), id: 1, serial: 2, creation: 3 };
     let (index, old_index, old_uniq) = (7, 5, 1 << 26);
-    Fun {
-        module: Atom::literal("m"),
-        index,
-        uniq: [9; 16],
-        old_index,
-        old_uniq,
-        arity: 1,
-        creator,
-        free,
-    }
+    Fun { module: Atom::literal("m"), index, uniq: [9; 16], old_index, old_uniq, arity: 1, creator, free }
 }
 
 fn map(pairs: &[(i64, i64)]) -> Map {
@@ -119,24 +101,15 @@ fn atoms_of_all_four_tags() {
     }
     assert_eq!(decode(b"\x77\x00"), Ok(atom("")));
     assert_eq!(decode(b"\x77\x02\xc3("), Err(DecodeError::AtomUtf8));
-    assert_eq!(
-        decode(b"\x76\x00\x03\xed\xa0\x80"),
-        Err(DecodeError::AtomUtf8),
-        "a surrogate"
-    );
+    assert_eq!(decode(b"\x76\x00\x03\xed\xa0\x80"), Err(DecodeError::AtomUtf8), "a surrogate");
 }
 
 #[test]
 fn atoms_have_at_most_255_characters() {
     for (character, tag) in [("a", 118), ("\u{1f600}", 118), ("a", 100)] {
         let longest = character.repeat(limits::ATOM_CHARACTERS);
-        let encoded = |text: &str| {
-            cat(&[
-                &[tag],
-                &u16::try_from(text.len()).expect("short").to_be_bytes(),
-                text.as_bytes(),
-            ])
-        };
+        let encoded =
+            |text: &str| cat(&[&[tag], &u16::try_from(text.len()).expect("short").to_be_bytes(), text.as_bytes()]);
         assert_eq!(decode(encoded(&longest)), Ok(atom(&longest)));
         let longer = longest + character;
         assert_eq!(decode(encoded(&longer)), Err(DecodeError::AtomTooLong));
@@ -229,87 +202,35 @@ fn floats() {
         b"1.5e+-1",
         b"-",
     ] {
-        assert_eq!(
-            decode(float_text(text)),
-            Err(DecodeError::Float),
-            "{}",
-            text.escape_ascii()
-        );
+        assert_eq!(decode(float_text(text)), Err(DecodeError::Float), "{}", text.escape_ascii());
     }
 }
 
 #[test]
 fn pids_and_ports() {
-    let pid = |id, serial, creation| {
-        Ok(Term::Pid(Pid {
-            node: node(),
-            id,
-            serial,
-            creation,
-        }))
-    };
+    let pid = |id, serial, creation| Ok(Term::Pid(Pid { node: node(), id, serial, creation }));
     let (one, two) = (1_u32.to_be_bytes(), 2_u32.to_be_bytes());
     assert_eq!(decode(cat(&[&[88], NODE, &one, &two, &[255; 4]])), pid(1, 2, u32::MAX));
     assert_eq!(decode(cat(&[&[103], NODE, &one, &two, &[3]])), pid(1, 2, 3));
-    assert_eq!(
-        decode(cat(&[&[103], NODE, &one, &two, &[4]])),
-        Err(DecodeError::Creation(4))
-    );
-    assert_eq!(
-        decode(cat(&[&[103], b"\x64\x00\x03a@b", &one, &two, &[0]])),
-        pid(1, 2, 0)
-    );
-    let port = |id, creation| {
-        Ok(Term::Port(Port {
-            node: node(),
-            id,
-            creation,
-        }))
-    };
+    assert_eq!(decode(cat(&[&[103], NODE, &one, &two, &[4]])), Err(DecodeError::Creation(4)));
+    assert_eq!(decode(cat(&[&[103], b"\x64\x00\x03a@b", &one, &two, &[0]])), pid(1, 2, 0));
+    let port = |id, creation| Ok(Term::Port(Port { node: node(), id, creation }));
     assert_eq!(decode(cat(&[&[102], NODE, &one, &[3]])), port(1, 3));
     assert_eq!(decode(cat(&[&[102], NODE, &one, &[9]])), Err(DecodeError::Creation(9)));
     assert_eq!(decode(cat(&[&[89], NODE, &one, &two])), port(1, 2));
     assert_eq!(decode(cat(&[&[120], NODE, &one, &two, &two])), port((1 << 32) + 2, 2));
-    let no_node = DecodeError::Unexpected {
-        wanted: Kind::Atom,
-        found: Kind::Integer,
-    };
+    let no_node = DecodeError::Unexpected { wanted: Kind::Atom, found: Kind::Integer };
     assert_eq!(decode([88, 97, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(no_node));
-    let written = |id| {
-        Term::Port(Port {
-            node: node(),
-            id,
-            creation: 1,
-        })
-        .encode()[1]
-    };
-    assert_eq!(
-        (written((1 << 28) - 1), written(1 << 28), written(1 << 32)),
-        (89, 120, 120)
-    );
+    let written = |id| Term::Port(Port { node: node(), id, creation: 1 }).encode()[1];
+    assert_eq!((written((1 << 28) - 1), written(1 << 28), written(1 << 32)), (89, 120, 120));
 }
 
 #[test]
 fn references_have_one_to_five_words() {
     let words: Vec<u8> = (1..=6_u32).flat_map(u32::to_be_bytes).collect();
-    let newer = |len: u16| {
-        decode(cat(&[
-            &[90],
-            &len.to_be_bytes(),
-            NODE,
-            &[0, 0, 0, 7],
-            &words[..4 * usize::from(len)],
-        ]))
-    };
-    let new = |len: u16| {
-        decode(cat(&[
-            &[114],
-            &len.to_be_bytes(),
-            NODE,
-            &[3],
-            &words[..4 * usize::from(len)],
-        ]))
-    };
+    let newer =
+        |len: u16| decode(cat(&[&[90], &len.to_be_bytes(), NODE, &[0, 0, 0, 7], &words[..4 * usize::from(len)]]));
+    let new = |len: u16| decode(cat(&[&[114], &len.to_be_bytes(), NODE, &[3], &words[..4 * usize::from(len)]]));
     for len in 1..=5 {
         let ids: Vec<u32> = (1..=u32::from(len)).collect();
         assert_eq!(newer(len), Ok(reference(&ids, 7)));
@@ -319,19 +240,10 @@ fn references_have_one_to_five_words() {
         assert_eq!(newer(len), Err(DecodeError::ReferenceWords(len)));
         assert_eq!(new(len), Err(DecodeError::ReferenceWords(len)));
     }
-    assert_eq!(
-        decode(cat(&[&[90, 255, 255], NODE, &[0; 4]])),
-        Err(DecodeError::ReferenceWords(65535))
-    );
+    assert_eq!(decode(cat(&[&[90, 255, 255], NODE, &[0; 4]])), Err(DecodeError::ReferenceWords(65535)));
     assert_eq!(decode(cat(&[&[101], NODE, &[0, 0, 0, 9, 2]])), Ok(reference(&[9], 2)));
-    assert_eq!(
-        decode(cat(&[&[101], NODE, &[0, 0, 0, 9, 5]])),
-        Err(DecodeError::Creation(5))
-    );
-    assert_eq!(
-        decode(cat(&[&[114, 0, 1], NODE, &[5, 0, 0, 0, 9]])),
-        Err(DecodeError::Creation(5))
-    );
+    assert_eq!(decode(cat(&[&[101], NODE, &[0, 0, 0, 9, 5]])), Err(DecodeError::Creation(5)));
+    assert_eq!(decode(cat(&[&[114, 0, 1], NODE, &[5, 0, 0, 0, 9]])), Err(DecodeError::Creation(5)));
     assert!(ReferenceIds::new(&[]).is_none());
     assert!(ReferenceIds::new(&[0; 6]).is_none());
 }
@@ -350,10 +262,7 @@ fn zero_words_at_the_end_of_a_reference_do_not_count() {
 #[test]
 fn tuples() {
     assert_eq!(decode([104, 0]), Ok(Term::tuple([])));
-    assert_eq!(
-        decode([104, 2, 97, 1, 106]),
-        Ok(Term::tuple([Term::Int(1), Term::List(vec![])]))
-    );
+    assert_eq!(decode([104, 2, 97, 1, 106]), Ok(Term::tuple([Term::Int(1), Term::List(vec![])])));
     assert_eq!(decode([105, 0, 0, 0, 1, 97, 1]), Ok(Term::tuple([Term::Int(1)])));
     let wide = Term::Tuple(vec![Term::Int(0); 256]);
     assert_eq!(wide.encode()[..6], [131, 105, 0, 0, 1, 0]);
@@ -368,21 +277,12 @@ fn lists_in_every_form_are_one_list() {
     assert_eq!(decode([107, 0, 2, 1, 255]), Ok(ints(&[1, 255])));
     assert_eq!(decode([108, 0, 0, 0, 2, 97, 1, 97, 2, 106]), Ok(ints(&[1, 2])));
     assert_eq!(decode([108, 0, 0, 0, 1, 97, 1, 107, 0, 1, 2]), Ok(ints(&[1, 2])));
-    assert_eq!(
-        decode([108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 1, 97, 2, 106]),
-        Ok(ints(&[1, 2]))
-    );
+    assert_eq!(decode([108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 1, 97, 2, 106]), Ok(ints(&[1, 2])));
     assert_eq!(decode([108, 0, 0, 0, 0, 106]), Ok(ints(&[])));
     assert_eq!(decode([108, 0, 0, 0, 0, 97, 5]), Ok(Term::Int(5)), "as erts has it");
     let improper = Term::ImproperList(vec![Term::Int(1), Term::Int(2)], Box::new(atom("x")));
-    assert_eq!(
-        decode(b"\x6c\x00\x00\x00\x02\x61\x01\x61\x02\x77\x01x"),
-        Ok(improper.clone())
-    );
-    assert_eq!(
-        decode(b"\x6c\x00\x00\x00\x01\x61\x01\x6c\x00\x00\x00\x01\x61\x02\x77\x01x"),
-        Ok(improper.clone())
-    );
+    assert_eq!(decode(b"\x6c\x00\x00\x00\x02\x61\x01\x61\x02\x77\x01x"), Ok(improper.clone()));
+    assert_eq!(decode(b"\x6c\x00\x00\x00\x01\x61\x01\x6c\x00\x00\x00\x01\x61\x02\x77\x01x"), Ok(improper.clone()));
     let built = |tail| Term::improper(vec![Term::Int(1)], tail);
     assert_eq!(built(Term::improper(vec![Term::Int(2)], atom("x"))), improper);
     assert_eq!(built(ints(&[2])), ints(&[1, 2]));
@@ -415,20 +315,14 @@ fn maps_have_each_key_once() {
     assert_eq!(named.get_atom("nam"), None);
     let twice = Err(DecodeError::DuplicateKey);
     assert_eq!(decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 97, 1, 97, 2]), twice);
-    assert_eq!(
-        decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 98, 0, 0, 0, 1, 97, 2]),
-        twice,
-        "however it is written"
-    );
+    assert_eq!(decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 98, 0, 0, 0, 1, 97, 2]), twice, "however it is written");
     let list_keys = [116, 0, 0, 0, 2, 107, 0, 1, 7, 106, 108, 0, 0, 0, 1, 97, 7, 106, 106];
     assert_eq!(decode(list_keys), twice);
     assert_eq!(decode(cat(&[&[104, 1], &list_keys])), twice, "inside others");
     assert_eq!(Map::new(vec![(Term::Int(1), Term::Int(1)); 2]), Err(DuplicateKey));
     let mixed = [116, 0, 0, 0, 2, 97, 1, 97, 1, 70, 63, 240, 0, 0, 0, 0, 0, 0, 97, 2];
     assert!(decode(mixed).is_ok(), "1 and 1.0 are two keys");
-    let zeros = [
-        116, 0, 0, 0, 2, 70, 0, 0, 0, 0, 0, 0, 0, 0, 97, 1, 70, 128, 0, 0, 0, 0, 0, 0, 0, 97, 2,
-    ];
+    let zeros = [116, 0, 0, 0, 2, 70, 0, 0, 0, 0, 0, 0, 0, 0, 97, 1, 70, 128, 0, 0, 0, 0, 0, 0, 0, 97, 2];
     assert!(decode(zeros).is_ok(), "0.0 and -0.0 are two keys");
 }
 
@@ -440,21 +334,13 @@ fn binaries_and_bit_strings() {
     assert_eq!(decode([77, 0, 0, 0, 0, 0]), Ok(Term::binary("")));
     let term = decode([77, 0, 0, 0, 2, 3, 255, 255]).expect("well formed");
     assert_eq!(term, bits(&[255, 0b1110_0000], 3), "the unused bits don't count");
-    let Term::BitString(value) = &term else {
-        panic!("{term:?}")
-    };
-    assert_eq!(
-        (&value.bytes()[..], BitString::bits(value)),
-        (&[255, 0b1110_0000][..], 3)
-    );
+    let Term::BitString(value) = &term else { panic!("{term:?}") };
+    assert_eq!((&value.bytes()[..], BitString::bits(value)), (&[255, 0b1110_0000][..], 3));
     assert_eq!(term.encode(), [131, 77, 0, 0, 0, 2, 3, 255, 0b1110_0000]);
     for (len, bits) in [(0, 3), (0, 8), (1, 0), (1, 9), (1, 255)] {
         let bytes = cat(&[&[77, 0, 0, 0, len, bits], &vec![255; usize::from(len)]]);
         assert_eq!(decode(bytes), Err(DecodeError::Bits(bits)));
-        assert_eq!(
-            Term::bits(vec![255; usize::from(len)].into(), bits).is_some(),
-            (len, bits) == (0, 8)
-        );
+        assert_eq!(Term::bits(vec![255; usize::from(len)].into(), bits).is_some(), (len, bits) == (0, 8));
     }
 }
 
@@ -474,47 +360,21 @@ fn funs() {
     let elsewhere = Term::Fun(Box::new(elsewhere));
     assert_eq!(term, elsewhere, "who made it doesn't count");
     assert_eq!(term.canonical(), elsewhere.canonical());
-    assert_ne!(
-        term,
-        Term::Fun(Box::new(Fun {
-            index: 8,
-            ..value.clone()
-        }))
-    );
+    assert_ne!(term, Term::Fun(Box::new(Fun { index: 8, ..value.clone() })));
     assert_ne!(term, Term::Fun(Box::new(fun(vec![]))));
     assert!(decode(term.canonical()).is_ok());
     let twice = Term::Fun(Box::new(fun(vec![Term::Map(map(&[(0, 0), (3, 0)]))]))).encode();
-    let at = twice
-        .windows(2)
-        .rposition(|pair| pair == [97, 3])
-        .expect("the second key");
-    let twice: Vec<u8> = twice
-        .iter()
-        .enumerate()
-        .map(|(i, &b)| if i == at + 1 { 0 } else { b })
-        .collect();
+    let at = twice.windows(2).rposition(|pair| pair == [97, 3]).expect("the second key");
+    let twice: Vec<u8> = twice.iter().enumerate().map(|(i, &b)| if i == at + 1 { 0 } else { b }).collect();
     assert_eq!(decode(&twice[1..]), Err(DecodeError::DuplicateKey));
     assert_eq!(decode([117, 0, 0, 0, 0]), Err(DecodeError::OldFun));
 
     let external = |arity| decode(cat(&[b"\x71\x77\x01m\x77\x01f", arity]));
     let (module, function) = (Atom::literal("m"), Atom::literal("f"));
-    assert_eq!(
-        external(&[97, 255]),
-        Ok(Term::ExternalFun {
-            module,
-            function,
-            arity: 255
-        })
-    );
+    assert_eq!(external(&[97, 255]), Ok(Term::ExternalFun { module, function, arity: 255 }));
     assert_eq!(external(&[98, 0, 0, 1, 0]), Err(DecodeError::IntegerRange));
     assert_eq!(external(&[98, 255, 255, 255, 255]), Err(DecodeError::IntegerRange));
-    assert_eq!(
-        external(&[106]),
-        Err(DecodeError::Unexpected {
-            wanted: Kind::Integer,
-            found: Kind::List
-        })
-    );
+    assert_eq!(external(&[106]), Err(DecodeError::Unexpected { wanted: Kind::Integer, found: Kind::List }));
 }
 
 #[test]
@@ -616,10 +476,7 @@ fn the_deepest_term_fits_the_stack_of_a_worker() {
             assert_eq!(HashSet::from([term.clone(), term]).len(), 1);
         }
     };
-    let thread = std::thread::Builder::new()
-        .stack_size(1 << 20)
-        .spawn(work)
-        .expect("a thread");
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).expect("a thread");
     thread.join().expect("no panic");
 }
 
@@ -634,10 +491,7 @@ fn the_number_of_elements_is_bounded() {
     let string = cat(&[&[107, 255, 255], &[1; 65535]]);
     let strings = |count: u8| cat(&[&[104, count], &string.repeat(usize::from(count))]);
     assert!(decode(strings(15)).is_ok());
-    assert_eq!(
-        decode(strings(16)),
-        Ok(Term::Tuple(vec![Term::List(vec![Term::Int(1); 65535]); 16]))
-    );
+    assert_eq!(decode(strings(16)), Ok(Term::Tuple(vec![Term::List(vec![Term::Int(1); 65535]); 16])));
     assert_eq!(decode(strings(17)), Err(DecodeError::TooManyNodes));
     let pairs = u32::try_from(limits::TERM_NODES / 2 + 1).expect("fits").to_be_bytes();
     let map = cat(&[&[116], &pairs, &vec![106; limits::TERM_NODES + 2]]);
@@ -674,36 +528,12 @@ fn equality_is_that_of_exactly_equal() {
 
 #[test]
 fn the_pull_parser_reads_a_message_of_known_shape() {
-    let pid = Pid {
-        node: node(),
-        id: 1,
-        serial: 2,
-        creation: 3,
-    };
-    let port = Port {
-        node: node(),
-        id: 1 << 40,
-        creation: 3,
-    };
-    let reference = Reference {
-        node: node(),
-        creation: 1,
-        ids: [1, 2, 3].into(),
-    };
-    let tag = Raw::encode(&Term::improper(
-        vec![Term::atom("alias")],
-        Term::Reference(reference.clone()),
-    ));
+    let pid = Pid { node: node(), id: 1, serial: 2, creation: 3 };
+    let port = Port { node: node(), id: 1 << 40, creation: 3 };
+    let reference = Reference { node: node(), creation: 1, ids: [1, 2, 3].into() };
+    let tag = Raw::encode(&Term::improper(vec![Term::atom("alias")], Term::Reference(reference.clone())));
     let mut out = Vec::new();
-    Writer::new(&mut out)
-        .version()
-        .tuple(8)
-        .atom("$gen_call")
-        .pid(&pid)
-        .raw(&tag)
-        .map(1)
-        .atom_of(&node())
-        .port(&port);
+    Writer::new(&mut out).version().tuple(8).atom("$gen_call").pid(&pid).raw(&tag).map(1).atom_of(&node()).port(&port);
     Writer::new(&mut out)
         .int(-5)
         .reference(&reference)
@@ -721,13 +551,7 @@ fn the_pull_parser_reads_a_message_of_known_shape() {
     assert_eq!(reader.tuple(), Ok(8));
     assert_eq!(reader.atom_is("$gen_cast"), Ok(false));
     assert_eq!(reader.expect_atom("$gen_cas"), Err(DecodeError::OtherAtom));
-    assert_eq!(
-        reader.pid(),
-        Err(DecodeError::Unexpected {
-            wanted: Kind::Pid,
-            found: Kind::Atom
-        })
-    );
+    assert_eq!(reader.pid(), Err(DecodeError::Unexpected { wanted: Kind::Pid, found: Kind::Atom }));
     assert_eq!(reader.atom_is("$gen_call"), Ok(true));
     assert_eq!(reader.atom_is("$gen_call"), Ok(false));
     assert_eq!(reader.pid(), Ok(pid));
@@ -758,9 +582,7 @@ fn a_list_in_any_form_is_stepped_through() {
         &[107, 0, 3, 1, 2, 3, 106][..],
         &[108, 0, 0, 0, 3, 97, 1, 97, 2, 97, 3, 106, 106],
         &[108, 0, 0, 0, 1, 97, 1, 107, 0, 2, 2, 3, 106],
-        &[
-            108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 0, 108, 0, 0, 0, 2, 97, 2, 97, 3, 106, 106,
-        ],
+        &[108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 0, 108, 0, 0, 0, 2, 97, 2, 97, 3, 106, 106],
     ] {
         let bytes = Bytes::copy_from_slice(bytes);
         let mut atoms = Atoms::new();
@@ -768,10 +590,7 @@ fn a_list_in_any_form_is_stepped_through() {
         let mut list = reader.list().expect("a list");
         assert_eq!(reader.more(&mut list), Ok(true));
         assert_eq!(reader.peek(), Ok(Kind::Integer));
-        let not_an_atom = DecodeError::Unexpected {
-            wanted: Kind::Atom,
-            found: Kind::Integer,
-        };
+        let not_an_atom = DecodeError::Unexpected { wanted: Kind::Atom, found: Kind::Integer };
         assert_eq!(reader.atom(), Err(not_an_atom));
         assert_eq!(reader.atom_is("x"), Ok(false));
         assert!(reader.tuple().is_err() && reader.list().is_err() && reader.map().is_err());
@@ -830,13 +649,7 @@ fn what_does_not_fit_its_place_is_refused() {
     let mut reader = Reader::new(&message, &mut atoms);
     assert_eq!(reader.integer(), Err(DecodeError::IntegerRange));
     assert_eq!(reader.term(), Ok(big));
-    assert_eq!(
-        reader.binary(),
-        Err(DecodeError::Unexpected {
-            wanted: Kind::Binary,
-            found: Kind::BitString
-        })
-    );
+    assert_eq!(reader.binary(), Err(DecodeError::Unexpected { wanted: Kind::Binary, found: Kind::BitString }));
     assert_eq!(reader.term(), Ok(bits(&[128], 1)));
     assert_eq!(reader.peek(), Err(DecodeError::Truncated));
 }
@@ -847,9 +660,7 @@ fn binaries_are_slices_of_the_message() {
     let Term::Tuple(elements) = Term::decode(&message, &mut Atoms::new()).expect("well formed") else {
         panic!("a tuple")
     };
-    let Term::Binary(bytes) = &elements[1] else {
-        panic!("a binary")
-    };
+    let Term::Binary(bytes) = &elements[1] else { panic!("a binary") };
     assert_eq!(bytes.as_ptr(), message[message.len() - 6..].as_ptr());
     let mut atoms = Atoms::new();
     let mut reader = Reader::with_version(&message, &mut atoms).expect("the version");

@@ -82,16 +82,10 @@ impl Product for Term {
             Leaf::BigInt(negative, magnitude) => Self::integer(negative, reader.message.slice_ref(magnitude)),
             Leaf::Float(value) => Self::Float(value),
             Leaf::Pid(parts) => Self::Pid(reader.pid_of(parts)),
-            Leaf::Port((node, id, creation)) => Self::Port(Port {
-                node: reader.atoms.intern(&node),
-                id,
-                creation,
-            }),
-            Leaf::Reference((node, creation, ids)) => Self::Reference(Reference {
-                node: reader.atoms.intern(&node),
-                creation,
-                ids,
-            }),
+            Leaf::Port((node, id, creation)) => Self::Port(Port { node: reader.atoms.intern(&node), id, creation }),
+            Leaf::Reference((node, creation, ids)) => {
+                Self::Reference(Reference { node: reader.atoms.intern(&node), creation, ids })
+            }
             Leaf::Binary(bytes) => Self::Binary(reader.message.slice_ref(bytes)),
             Leaf::BitString(bytes, bits) => {
                 Self::bits(reader.message.slice_ref(bytes), bits).ok_or(DecodeError::Bits(bits))?
@@ -255,9 +249,5 @@ impl<'a> Reader<'a> {
 
 /// The depth of what lies inside a term that itself lies inside `depth` others.
 fn deeper(depth: usize) -> Result<usize, DecodeError> {
-    if depth < limits::TERM_DEPTH {
-        Ok(depth + 1)
-    } else {
-        Err(DecodeError::TooDeep)
-    }
+    if depth < limits::TERM_DEPTH { Ok(depth + 1) } else { Err(DecodeError::TooDeep) }
 }

@@ -97,28 +97,18 @@ impl<'a> Writer<'a> {
     /// A port identifier.
     pub fn port(&mut self, port: &Port) -> &mut Self {
         match u32::try_from(port.id) {
-            Ok(id) if port.id <= MAX_OLD_PORT => self
-                .bytes(&[tag::NEW_PORT])
-                .atom_of(&port.node)
-                .bytes(&id.to_be_bytes()),
-            _ => self
-                .bytes(&[tag::V4_PORT])
-                .atom_of(&port.node)
-                .bytes(&port.id.to_be_bytes()),
+            Ok(id) if port.id <= MAX_OLD_PORT => {
+                self.bytes(&[tag::NEW_PORT]).atom_of(&port.node).bytes(&id.to_be_bytes())
+            }
+            _ => self.bytes(&[tag::V4_PORT]).atom_of(&port.node).bytes(&port.id.to_be_bytes()),
         }
         .bytes(&port.creation.to_be_bytes())
     }
 
     /// A reference.
     pub fn reference(&mut self, reference: &Reference) -> &mut Self {
-        let words = if self.canonical {
-            reference.ids.significant()
-        } else {
-            &reference.ids[..]
-        };
-        self.bytes(&[tag::NEWER_REFERENCE])
-            .bytes(&len16(words.len()))
-            .atom_of(&reference.node);
+        let words = if self.canonical { reference.ids.significant() } else { &reference.ids[..] };
+        self.bytes(&[tag::NEWER_REFERENCE]).bytes(&len16(words.len())).atom_of(&reference.node);
         self.bytes(&reference.creation.to_be_bytes());
         for word in words {
             self.bytes(&word.to_be_bytes());
@@ -183,15 +173,9 @@ impl<'a> Writer<'a> {
                 .bytes(&[bits.bits()])
                 .bytes(bits.bytes()),
             Term::Fun(fun) => self.fun(fun),
-            Term::ExternalFun {
-                module,
-                function,
-                arity,
-            } => self
-                .bytes(&[tag::EXPORT])
-                .atom_of(module)
-                .atom_of(function)
-                .int(i64::from(*arity)),
+            Term::ExternalFun { module, function, arity } => {
+                self.bytes(&[tag::EXPORT]).atom_of(module).atom_of(function).int(i64::from(*arity))
+            }
         }
     }
 
@@ -221,19 +205,11 @@ impl<'a> Writer<'a> {
     fn fun(&mut self, fun: &Fun) -> &mut Self {
         self.bytes(&[tag::NEW_FUN]);
         let start = self.out.len();
-        self.bytes(&[0; 4])
-            .bytes(&[fun.arity])
-            .bytes(&fun.uniq)
-            .bytes(&fun.index.to_be_bytes());
+        self.bytes(&[0; 4]).bytes(&[fun.arity]).bytes(&fun.uniq).bytes(&fun.index.to_be_bytes());
         self.bytes(&len32(fun.free.len())).atom_of(&fun.module);
         self.int(fun.old_index).int(fun.old_uniq);
         if self.canonical {
-            let nobody = Pid {
-                node: Atom::literal(""),
-                id: 0,
-                serial: 0,
-                creation: 0,
-            };
+            let nobody = Pid { node: Atom::literal(""), id: 0, serial: 0, creation: 0 };
             self.pid(&nobody);
         } else {
             self.pid(&fun.creator);

@@ -28,10 +28,7 @@ pub struct Modes {
 impl Default for Modes {
     /// For our own user only.
     fn default() -> Self {
-        Self {
-            dir: 0o700,
-            group: None,
-        }
+        Self { dir: 0o700, group: None }
     }
 }
 
@@ -139,11 +136,7 @@ impl Layout {
         let root = self.home.root();
         let base = root.join(name);
         let (fd, made) = self.modes.directory(self.root.as_fd(), root, name, owner)?;
-        let owner = if made {
-            owner
-        } else {
-            Some(owner_of(fd.as_fd(), &base)?)
-        };
+        let owner = if made { owner } else { Some(owner_of(fd.as_fd(), &base)?) };
         for sub in SUBDIRECTORIES {
             self.modes.directory(fd.as_fd(), &base, OsStr::new(sub), owner)?;
         }
@@ -153,12 +146,7 @@ impl Layout {
     /// Opens `run/` of our own namespace, to be read and locked.
     pub(super) fn own_run(&self) -> Result<OwnedFd, LayoutError> {
         let path = Path::new(self.home.own_name()).join(RUN);
-        open_below(
-            self.root.as_fd(),
-            self.home.root(),
-            &path,
-            OFlags::RDONLY | OFlags::DIRECTORY,
-        )
+        open_below(self.root.as_fd(), self.home.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Opens `run/` of a plugin.
@@ -222,10 +210,7 @@ impl Modes {
 
 fn owner_of(fd: BorrowedFd<'_>, path: &Path) -> Result<Owner, LayoutError> {
     let stat = fs::fstat(fd).map_err(|errno| io_error("look at", path, errno.into()))?;
-    Ok(Owner {
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-    })
+    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
 /// Opens a path below a directory without following any symbolic link, which is `ELOOP`. (With `O_NOFOLLOW` a link in
@@ -259,11 +244,7 @@ fn explain(doing: &'static str, parent: BorrowedFd<'_>, parent_path: &Path, name
 }
 
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> LayoutError {
-    LayoutError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    LayoutError::Io { doing, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -314,10 +295,7 @@ mod tests {
     #[test]
     fn a_namespace_has_its_five_directories_with_their_mode() {
         // Bits that every usual umask takes away.
-        let scene = Scene::new(Modes {
-            dir: 0o2777,
-            group: None,
-        });
+        let scene = Scene::new(Modes { dir: 0o2777, group: None });
         let namespace = scene.ensure().expect("made");
         assert_eq!(namespace, scene.namespace());
         for sub in SUBDIRECTORIES {
@@ -333,14 +311,7 @@ mod tests {
     fn home_is_made_with_its_mode_and_found_again() {
         let scene = Scene::new(Modes::default());
         assert_eq!(mode(scene.layout.home().root()), 0o700);
-        Layout::open(
-            scene.layout.home().clone(),
-            Modes {
-                dir: 0o755,
-                group: None,
-            },
-        )
-        .expect("opened");
+        Layout::open(scene.layout.home().clone(), Modes { dir: 0o755, group: None }).expect("opened");
         assert_eq!(mode(scene.layout.home().root()), 0o700);
     }
 
@@ -404,10 +375,7 @@ mod tests {
     fn a_dangling_link_and_one_inside_home_are_links_as_well() {
         for target in ["nowhere", "hecate-otherd"] {
             let scene = Scene::new(Modes::default());
-            scene
-                .layout
-                .ensure(&PluginName::parse("hecate-otherd").expect("valid"), None)
-                .expect("made");
+            scene.layout.ensure(&PluginName::parse("hecate-otherd").expect("valid"), None).expect("made");
             symlink(target, scene.namespace().base()).expect("linked");
             let refused = scene.ensure();
             assert!(matches!(refused, Err(LayoutError::SymbolicLink(_))), "{refused:?}");
@@ -423,14 +391,8 @@ mod tests {
             std::fs::create_dir_all(planted.parent().expect("has one")).expect("made");
             std::fs::write(&planted, "kept").expect("written");
             let refused = scene.ensure().expect_err("a file is in the way");
-            assert!(
-                matches!(&refused, LayoutError::NotADirectory(path) if *path == planted),
-                "{refused:?}"
-            );
-            assert!(
-                refused.to_string().contains(planted.to_str().expect("text")),
-                "{refused}"
-            );
+            assert!(matches!(&refused, LayoutError::NotADirectory(path) if *path == planted), "{refused:?}");
+            assert!(refused.to_string().contains(planted.to_str().expect("text")), "{refused}");
             assert_eq!(std::fs::read_to_string(&planted).expect("there"), "kept");
         }
     }
@@ -447,35 +409,19 @@ mod tests {
         assert_eq!(owner_now(&namespace.run()), expected);
         // What is missing later goes to whom the namespace belongs, whoever registers.
         std::fs::remove_dir(namespace.run()).expect("removed");
-        scene
-            .layout
-            .ensure(&scene.name, Some(Owner { uid: 77, gid: 77 }))
-            .expect("made");
+        scene.layout.ensure(&scene.name, Some(Owner { uid: 77, gid: 77 })).expect("made");
         assert_eq!(owner_now(&namespace.run()), expected);
         assert_eq!(owner_now(scene.layout.home().root()), me.as_raw());
     }
 
     #[test]
     fn a_denied_permission_names_path_user_and_mode() {
-        let scene = Scene::new(Modes {
-            dir: 0o750,
-            group: None,
-        });
+        let scene = Scene::new(Modes { dir: 0o750, group: None });
         let root = scene.layout.home().root();
-        let error = explain(
-            "make",
-            scene.layout.root.as_fd(),
-            root,
-            Path::new("hecate-traderd"),
-            Errno::ACCESS,
-        );
+        let error = explain("make", scene.layout.root.as_fd(), root, Path::new("hecate-traderd"), Errno::ACCESS);
         let me = rustix::process::geteuid().as_raw();
         let text = error.to_string();
-        for part in [
-            format!("{}/hecate-traderd", root.display()),
-            format!("uid {me}"),
-            "mode 0750".to_owned(),
-        ] {
+        for part in [format!("{}/hecate-traderd", root.display()), format!("uid {me}"), "mode 0750".to_owned()] {
             assert!(text.contains(&part), "{part:?} is missing in {text:?}");
         }
     }

@@ -64,11 +64,7 @@ impl DeadSocket {
             path: layout.home().namespace(name).sockets().join(ASIDE),
             source,
         })?;
-        Ok(Self {
-            dir,
-            removal: Removal::new(),
-            seen: None,
-        })
+        Ok(Self { dir, removal: Removal::new(), seen: None })
     }
 
     /// Does all that can be done at once. Between setting aside and the end there is no pause, so nothing is left aside
@@ -148,10 +144,7 @@ fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::AGAIN) => Ok(Look::Alive),
-        Err(Errno::CONNREFUSED) => Ok(Look::Refuses(Inode {
-            device: stat.st_dev,
-            number: stat.st_ino,
-        })),
+        Err(Errno::CONNREFUSED) => Ok(Look::Refuses(Inode { device: stat.st_dev, number: stat.st_ino })),
         Err(errno) => Err(errno),
     }
 }
@@ -179,12 +172,7 @@ mod tests {
             let layout = Layout::open(home, Modes::default()).expect("opened");
             let name = PluginName::parse("hecate-traderd").expect("valid");
             layout.ensure(&name, None).expect("made");
-            Self {
-                dir,
-                layout,
-                name,
-                now: Instant::now(),
-            }
+            Self { dir, layout, name, now: Instant::now() }
         }
 
         fn path(&self) -> PathBuf {

@@ -102,9 +102,7 @@ impl Home {
     /// The namespace of a plugin.
     #[must_use]
     pub fn namespace(&self, name: &PluginName) -> Namespace {
-        Namespace {
-            base: self.root.join(name.as_str()),
-        }
+        Namespace { base: self.root.join(name.as_str()) }
     }
 
     /// The name of our own namespace in the root.
@@ -211,10 +209,7 @@ mod tests {
             (trader.api_sock(), "/sockets/api.sock"),
         ];
         for (path, tail) in table {
-            assert_eq!(
-                path.to_str(),
-                Some(format!("/home/user/.hecate/hecate-traderd{tail}").as_str())
-            );
+            assert_eq!(path.to_str(), Some(format!("/home/user/.hecate/hecate-traderd{tail}").as_str()));
         }
     }
 

@@ -88,15 +88,8 @@ impl RunLock {
         let path = layout.home().own().run();
         match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { dir, path }),
-            Err(Errno::WOULDBLOCK) => Err(RunError::Held {
-                run: path,
-                pid: read_pid(&dir),
-            }),
-            Err(errno) => Err(RunError::Io {
-                doing: "lock",
-                path,
-                source: errno.into(),
-            }),
+            Err(Errno::WOULDBLOCK) => Err(RunError::Held { run: path, pid: read_pid(&dir) }),
+            Err(errno) => Err(RunError::Io { doing: "lock", path, source: errno.into() }),
         }
     }
 
@@ -140,11 +133,7 @@ impl RunLock {
     }
 
     fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RunError {
-        RunError::Io {
-            doing,
-            path: self.path.join(name),
-            source,
-        }
+        RunError::Io { doing, path: self.path.join(name), source }
     }
 }
 
@@ -195,9 +184,7 @@ fn stat(pid: i32) -> io::Result<(char, u64)> {
     let mut fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let state = fields.next().and_then(|field| field.chars().next());
     let started = fields.nth(18).and_then(|field| field.parse().ok());
-    state
-        .zip(started)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    state.zip(started).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 impl Layout {
@@ -225,13 +212,7 @@ impl Layout {
 /// The pid in `daemon.pid`, if there is a plain file that holds one.
 fn read_pid(dir: &OwnedFd) -> Option<i32> {
     // A fifo in its place must not make us wait.
-    let fd = open_at(
-        dir.as_fd(),
-        Path::new(PID),
-        OFlags::RDONLY | OFlags::NONBLOCK,
-        Mode::empty(),
-    )
-    .ok()?;
+    let fd = open_at(dir.as_fd(), Path::new(PID), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
     let stat = fs::fstat(&fd).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
@@ -272,11 +253,7 @@ mod tests {
             layout.ensure_own().expect("made");
             let name = PluginName::parse("hecate-traderd").expect("valid");
             layout.ensure(&name, None).expect("made");
-            Self {
-                _dir: dir,
-                layout,
-                name,
-            }
+            Self { _dir: dir, layout, name }
         }
 
         fn own(&self, file: &str) -> io::Result<String> {
@@ -294,17 +271,12 @@ mod tests {
         }
 
         fn remove(&self, process: &Process) -> bool {
-            self.layout
-                .remove_dead_run_files(&self.name, process)
-                .expect("no error")
+            self.layout.remove_dead_run_files(&self.name, process).expect("no error")
         }
     }
 
     fn child() -> (std::process::Child, Process) {
-        let child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .expect("sleep runs");
+        let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
         (child, Process::living(pid).expect("it lives"))
     }
@@ -331,19 +303,15 @@ mod tests {
         let lock = RunLock::take(&scene.layout).expect("free");
         lock.write_pid().expect("written");
         assert_eq!(scene.own(PID).expect("there"), std::process::id().to_string());
-        for (state, text) in [
-            (RunState::Starting, "starting"),
-            (RunState::Running, "running"),
-            (RunState::Stopping, "stopping"),
-        ] {
+        for (state, text) in
+            [(RunState::Starting, "starting"), (RunState::Running, "running"), (RunState::Stopping, "stopping")]
+        {
             lock.write_state(state).expect("written");
             assert_eq!(scene.own(STATE).expect("there"), text);
         }
         lock.remove_files().expect("removed");
         lock.remove_files().expect("nothing to do");
-        let left = std::fs::read_dir(scene.layout.home().own().run())
-            .expect("a directory")
-            .count();
+        let left = std::fs::read_dir(scene.layout.home().own().run()).expect("a directory").count();
         assert_eq!(left, 0);
     }
 
@@ -392,10 +360,7 @@ mod tests {
     #[test]
     fn the_same_pid_started_at_another_time_is_another_process() {
         let (mut child, process) = child();
-        let earlier = Process {
-            started: process.started - 1,
-            ..process
-        };
+        let earlier = Process { started: process.started - 1, ..process };
         assert!(earlier.is_gone() && !process.is_gone());
         child.kill().expect("killed");
         child.wait().expect("ended");

@@ -93,10 +93,7 @@ enum Phase {
 
 impl Removal {
     pub(super) fn new() -> Self {
-        Self {
-            phase: Phase::New,
-            looks: 0,
-        }
+        Self { phase: Phase::New, looks: 0 }
     }
 
     /// When the next [`Input::Tick`] is due.
@@ -181,10 +178,7 @@ mod tests {
 
     impl Script {
         fn new() -> Self {
-            Self {
-                removal: Removal::new(),
-                now: Instant::now(),
-            }
+            Self { removal: Removal::new(), now: Instant::now() }
         }
 
         fn say(&mut self, input: Input) -> Vec<Effect> {
@@ -250,10 +244,7 @@ mod tests {
             assert_eq!(script.say(Input::Looked(look.clone())), [Effect::Done(verdict.clone())]);
 
             let mut script = Script::refused_twice();
-            assert_eq!(
-                script.say(Input::LookedAside(look)),
-                [Effect::PutBack, Effect::Done(verdict)]
-            );
+            assert_eq!(script.say(Input::LookedAside(look)), [Effect::PutBack, Effect::Done(verdict)]);
         }
     }
 
@@ -264,10 +255,7 @@ mod tests {
         script.say(Input::Looked(FIRST));
         script.wait();
         assert_eq!(script.say(Input::Looked(SECOND)), []);
-        assert_eq!(
-            script.removal.next_deadline(),
-            Some(script.now + limits::STALE_SOCKET_GAP)
-        );
+        assert_eq!(script.removal.next_deadline(), Some(script.now + limits::STALE_SOCKET_GAP));
         assert_eq!(script.wait(), [Effect::Look]);
         assert_eq!(script.say(Input::Looked(SECOND)), [Effect::SetAside]);
     }
@@ -284,17 +272,11 @@ mod tests {
         let mut script = Script::new();
         script.say(Input::Tick);
         for number in 1..limits::STALE_SOCKET_LOOKS {
-            let inode = Inode {
-                device: 1,
-                number: number.into(),
-            };
+            let inode = Inode { device: 1, number: number.into() };
             assert_eq!(script.say(Input::Looked(Look::Refuses(inode))), []);
             assert_eq!(script.wait(), [Effect::Look]);
         }
         let inode = Inode { device: 1, number: 99 };
-        assert_eq!(
-            script.say(Input::Looked(Look::Refuses(inode))),
-            [Effect::Done(Verdict::Alive)]
-        );
+        assert_eq!(script.say(Input::Looked(Look::Refuses(inode))), [Effect::Done(Verdict::Alive)]);
     }
 }

@@ -49,12 +49,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
 async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
     let decide = async |name: &Arc<str>| {
         let (answer, status) = oneshot::channel();
-        let asked = inbox
-            .send(Event::Accepting {
-                name: name.clone(),
-                answer,
-            })
-            .await;
+        let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
         match asked {
             Ok(()) => status.await.unwrap_or(Status::NotAllowed),
             Err(_) => Status::NotAllowed,
@@ -78,10 +73,7 @@ struct LogLimit {
 impl LogLimit {
     fn warn(&mut self, line: impl FnOnce() -> String) {
         let now = Instant::now();
-        if self
-            .last
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1))
-        {
+        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
             self.last = Some(now);
             warn!("{}", line());
         }
@@ -118,11 +110,7 @@ mod tests {
         let mut byte = [0];
         let read = tokio::time::timeout(limits::HANDSHAKE_TIME / 2, silent[0].read(&mut byte)).await;
         assert!(matches!(read, Ok(Ok(0) | Err(_))), "the oldest is closed: {read:?}");
-        assert!(
-            silent[1]
-                .try_read(&mut byte)
-                .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
-        );
+        assert!(silent[1].try_read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
         server.abort();
     }
 }

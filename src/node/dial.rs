@@ -105,8 +105,7 @@ impl Dialling {
     /// Whether a node of this full name would be on this host.
     #[must_use]
     pub fn is_here(&self, name: &str) -> bool {
-        name.split_once('@')
-            .is_some_and(|(_, host)| self.this_host.contains(host))
+        name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
     }
 
     /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`link::dial`] says.
@@ -136,11 +135,7 @@ impl Dialling {
 
     async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
         // This host is tried over loopback first: its own name need not resolve anywhere.
-        let mut addresses = if here {
-            vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
-        } else {
-            Vec::new()
-        };
+        let mut addresses = if here { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
         match timeout(limits::RESOLVE_TIME, lookup_host((host, 0))).await {
             Ok(Ok(found)) => {
                 for address in found.take(limits::ADDRESSES) {
@@ -152,10 +147,7 @@ impl Dialling {
             _ if here => {}
             Ok(Err(e)) => return Err(DialError::HostUnresolved(host.to_owned(), e)),
             Err(_) => {
-                return Err(DialError::HostUnresolved(
-                    host.to_owned(),
-                    io::ErrorKind::TimedOut.into(),
-                ));
+                return Err(DialError::HostUnresolved(host.to_owned(), io::ErrorKind::TimedOut.into()));
             }
         }
         Ok(addresses)
@@ -189,17 +181,11 @@ impl Dialling {
             ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|p| std::fs::read_to_string(p).unwrap_or_default())
         });
         let owners: Vec<u32> = match tables.await {
-            Ok(tables) => tables
-                .iter()
-                .flat_map(|table| listeners(table, address.port()))
-                .collect(),
+            Ok(tables) => tables.iter().flat_map(|table| listeners(table, address.port())).collect(),
             Err(_) => Vec::new(),
         };
         match owners.iter().find(|uid| !self.allowed_uids.contains(uid)) {
-            Some(&uid) => Err(DialError::ForeignOwner {
-                address,
-                owner: Some(uid),
-            }),
+            Some(&uid) => Err(DialError::ForeignOwner { address, owner: Some(uid) }),
             None if owners.is_empty() => Err(DialError::ForeignOwner { address, owner: None }),
             None => Ok(()),
         }

@@ -54,13 +54,7 @@ impl Handle {
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
     ) -> Result<Pid, Stopped> {
-        self.ask(|answer| Event::Spawn {
-            name,
-            behaviour,
-            groups,
-            answer,
-        })
-        .await
+        self.ask(|answer| Event::Spawn { name, behaviour, groups, answer }).await
     }
 
     /// Ends a process of ours.
@@ -84,10 +78,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn cast(&self, node: Arc<str>, function: Function) -> Result<(), Stopped> {
-        self.inbox
-            .send(Event::Call(node, function, None))
-            .await
-            .map_err(|_| Stopped)
+        self.inbox.send(Event::Call(node, function, None)).await.map_err(|_| Stopped)
     }
 
     /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every

@@ -216,30 +216,14 @@ impl Machine {
     #[must_use]
     pub fn view(&self) -> View {
         let up = |(id, link): (&LinkId, &Link)| {
-            let state = PeerState::Up {
-                creation: link.creation,
-                published: link.published,
-            };
-            (
-                link.name.clone(),
-                Peer {
-                    state,
-                    since: link.since,
-                    connection: id.0,
-                },
-            )
+            let state = PeerState::Up { creation: link.creation, published: link.published };
+            (link.name.clone(), Peer { state, since: link.since, connection: id.0 })
         };
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
         let announced = announced.map(|(name, node)| (name, Arc::from(node.as_str()))).collect();
-        View {
-            name: self.name.clone(),
-            creation: self.creation,
-            peers,
-            announced,
-            known: self.known.clone(),
-        }
+        View { name: self.name.clone(), creation: self.creation, peers, announced, known: self.known.clone() }
     }
 
     /// Takes an input; what is to be done is added to `out`.
@@ -263,12 +247,7 @@ impl Machine {
             Input::DialEnded(name) => {
                 self.dialling.remove(&name);
             }
-            Input::Spawn {
-                name,
-                behaviour,
-                groups,
-                token,
-            } => {
+            Input::Spawn { name, behaviour, groups, token } => {
                 let pid = self.spawn(name, behaviour, &groups, out);
                 out.push(Effect::Spawned(token, pid));
             }
@@ -296,14 +275,7 @@ impl Machine {
         self.down.remove(&peer.name);
         let (name, published) = (peer.name, peer.published);
         self.by_name.insert(name.clone(), id);
-        let link = Link {
-            name,
-            atom,
-            creation: peer.creation,
-            published,
-            since: now.wall,
-            ties: 0,
-        };
+        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, ties: 0 };
         self.links.insert(id, link);
         self.changed = true;
         if published {
@@ -318,10 +290,7 @@ impl Machine {
 
     fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
-            let control = Control::SendName {
-                from: from.clone(),
-                to: Atom::literal(global::NAME),
-            };
+            let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
             out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node))));
         }
     }
@@ -333,7 +302,7 @@ impl Machine {
             scope.node_down(id);
         }
         for process in self.processes.iter_mut() {
-            process.watchers.retain(|watcher| watcher.link != id);
+            process.watchers.retain(|(link, _), _| *link != id);
             process.links.retain(|(link, _)| *link != id);
         }
         let lost = self.calls.extract_if(|_, call| call.link == id);
@@ -341,17 +310,8 @@ impl Machine {
         if self.down.len() >= limits::KNOWN_NODES {
             self.down.pop_first();
         }
-        let state = PeerState::Down {
-            reason: reason.to_owned(),
-        };
-        self.down.insert(
-            link.name,
-            Peer {
-                state,
-                since: now.wall,
-                connection: id.0,
-            },
-        );
+        let state = PeerState::Down { reason: reason.to_owned() };
+        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0 });
         self.changed = true;
     }
 
@@ -364,9 +324,7 @@ impl Machine {
         // Asked for processes first: their groups and monitors are told, as by a node that stops in good order.
         let shutdown = Raw::encode(&Term::atom("shutdown"));
         let (services, asked): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {
-            self.processes
-                .get(&Proc::Pid(pid.clone()))
-                .is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
+            self.processes.get(&Proc::Pid(pid.clone())).is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
         });
         for pid in asked.iter().chain(&services) {
             self.exit(pid, &shutdown, out);
@@ -386,10 +344,8 @@ impl Machine {
             Control::Monitor { from, to, reference } => self.monitor(now, id, from, to, reference, out),
             Control::Demonitor { reference, to, .. } => {
                 if let Some(process) = self.processes.get(&to) {
-                    let before = process.watchers.len();
-                    process.watchers.retain(|w| w.link != id || w.reference != reference);
-                    let gone = before - process.watchers.len();
-                    self.untie(id, gone);
+                    let gone = process.watchers.remove(&(id, reference)).is_some();
+                    self.untie(id, usize::from(gone));
                 }
             }
             Control::Link { from, to } => match self.processes.get(&Proc::Pid(to.clone())) {
@@ -399,15 +355,7 @@ impl Machine {
                 }
                 None => {
                     let reason = Raw::encode(&Term::atom("noproc"));
-                    out.push(Effect::Signal(
-                        id,
-                        Control::Exit {
-                            from: to,
-                            to: from,
-                            reason,
-                        },
-                        None,
-                    ));
+                    out.push(Effect::Signal(id, Control::Exit { from: to, to: from, reason }, None));
                 }
             },
             Control::Unlink { id: unlink, from, to } => {
@@ -416,15 +364,7 @@ impl Machine {
                     self.untie(id, usize::from(untied));
                 }
                 if let Some(unlink) = unlink {
-                    out.push(Effect::Signal(
-                        id,
-                        Control::UnlinkAck {
-                            id: unlink,
-                            from: to,
-                            to: from,
-                        },
-                        None,
-                    ));
+                    out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
             // Our processes are servers that outlive whoever is linked to them, as one that traps exits.
@@ -435,27 +375,14 @@ impl Machine {
                 }
             }
             Control::MonitorExit { reference, reason, .. } => self.monitor_exit(&reference, &reason, out),
-            Control::SpawnReply {
-                request,
-                result: Err(why),
-                ..
-            } => {
+            Control::SpawnReply { request, result: Err(why), .. } => {
                 if let Some(call) = self.calls.remove(&request) {
                     out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
             Control::SpawnRequest { request, from, .. } => {
                 let result = Err(Atom::literal("notsup"));
-                out.push(Effect::Signal(
-                    id,
-                    Control::SpawnReply {
-                        request,
-                        to: from,
-                        flags: 0,
-                        result,
-                    },
-                    None,
-                ));
+                out.push(Effect::Signal(id, Control::SpawnReply { request, to: from, flags: 0, result }, None));
             }
             // We hand out no aliases and link to nobody, so these can't be meant for us. Exits by `exit/2` are for our
             // servers what they are for one that traps exits.
@@ -469,26 +396,13 @@ impl Machine {
     fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
         match self.processes.get(&to) {
             Some(process) => {
-                process.watchers.push(Watcher {
-                    link: id,
-                    pid: from,
-                    reference,
-                    watched: to,
-                });
-                self.tie(now, id, 1, out);
+                let watcher = Watcher { pid: from, watched: to };
+                let tied = process.watchers.insert((id, reference), watcher).is_none();
+                self.tie(now, id, usize::from(tied), out);
             }
             None => {
                 let reason = Raw::encode(&Term::atom("noproc"));
-                out.push(Effect::Signal(
-                    id,
-                    Control::MonitorExit {
-                        from: to,
-                        to: from,
-                        reference,
-                        reason,
-                    },
-                    None,
-                ));
+                out.push(Effect::Signal(id, Control::MonitorExit { from: to, to: from, reference, reason }, None));
             }
         }
     }
@@ -529,9 +443,9 @@ impl Machine {
         let answer = match &mut process.role {
             Role::NetKernel => called(message, &pid, atoms, net_kernel::call),
             Role::Rex => rpc::message(&message, &pid, atoms),
-            Role::Behaviour(behaviour) => called(message, &pid, atoms, |request, atoms| {
-                Some(Raw::encode(&behaviour.call(request, atoms)))
-            }),
+            Role::Behaviour(behaviour) => {
+                called(message, &pid, atoms, |request, atoms| Some(Raw::encode(&behaviour.call(request, atoms))))
+            }
             Role::Scope(name) => {
                 let name = name.clone();
                 return self.pg(now, id, &name, message, out);
@@ -563,14 +477,7 @@ impl Machine {
         };
         let mut signals = Vec::new();
         let mut new_reference = || self.processes.new_reference();
-        match scope.message(
-            id,
-            &link.atom,
-            message,
-            &mut new_reference,
-            &mut self.atoms,
-            &mut signals,
-        ) {
+        match scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals) {
             Ok(changed) => self.changed |= changed,
             Err(e) => self.close(now, id, e.to_string(), out),
         }
@@ -619,29 +526,14 @@ impl Machine {
         }
         push(signals, out);
         let Process { watchers, links, .. } = process;
-        for Watcher {
-            link,
-            pid: to,
-            reference,
-            watched,
-        } in watchers
-        {
+        for ((link, reference), Watcher { pid: to, watched }) in watchers {
             self.untie(link, 1);
-            let control = Control::MonitorExit {
-                from: watched,
-                to,
-                reference,
-                reason: reason.clone(),
-            };
+            let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
         for (link, to) in links {
             self.untie(link, 1);
-            let control = Control::Exit {
-                from: pid.clone(),
-                to,
-                reason: reason.clone(),
-            };
+            let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
     }
@@ -676,11 +568,7 @@ impl Machine {
 }
 
 fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
-    out.extend(
-        signals
-            .into_iter()
-            .map(|(link, control, payload)| Effect::Signal(link, control, payload)),
-    );
+    out.extend(signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload)));
 }
 
 /// The answer of a server to a message: calls are answered where `answer` has one, all else is dropped.

@@ -30,12 +30,8 @@ pub enum Role {
 /// A peer's process that wants to know when one of ours ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watcher {
-    /// The connection over which it asked.
-    pub link: LinkId,
     /// Who asked.
     pub pid: Pid,
-    /// Its monitor.
-    pub reference: Reference,
     /// Our process, in the words in which it asked for it.
     pub watched: Proc,
 }
@@ -46,8 +42,8 @@ pub struct Process {
     pub pid: Pid,
     /// What it does.
     pub role: Role,
-    /// Who monitors it.
-    pub watchers: Vec<Watcher>,
+    /// Who monitors it, by the connection over which it asked, and its monitor.
+    pub watchers: HashMap<(LinkId, Reference), Watcher>,
     /// Who is linked to it.
     pub links: HashSet<(LinkId, Pid)>,
 }
@@ -67,14 +63,7 @@ impl Processes {
     /// None yet, of this incarnation of the node.
     #[must_use]
     pub fn new(node: Atom, creation: u32) -> Self {
-        Self {
-            node,
-            creation,
-            last_pid: 0,
-            last_reference: 0,
-            alive: HashMap::new(),
-            names: HashMap::new(),
-        }
+        Self { node, creation, last_pid: 0, last_reference: 0, alive: HashMap::new(), names: HashMap::new() }
     }
 
     /// A new process.
@@ -83,18 +72,8 @@ impl Processes {
         // As erts counts: 28 bits of the number, then the serial. Both fit every release's pids.
         let id = u32::try_from(self.last_pid & 0x0FFF_FFFF).unwrap_or(0);
         let serial = u32::try_from((self.last_pid >> 28) & 0x1FFF).unwrap_or(0);
-        let pid = Pid {
-            node: self.node.clone(),
-            id,
-            serial,
-            creation: self.creation,
-        };
-        let process = Process {
-            pid: pid.clone(),
-            role,
-            watchers: Vec::new(),
-            links: HashSet::new(),
-        };
+        let pid = Pid { node: self.node.clone(), id, serial, creation: self.creation };
+        let process = Process { pid: pid.clone(), role, watchers: HashMap::new(), links: HashSet::new() };
         self.alive.insert(pid.clone(), process);
         pid
     }
@@ -141,10 +120,6 @@ impl Processes {
         let word = |shift: u32, mask: u64| u32::try_from((self.last_reference >> shift) & mask).unwrap_or(0);
         // The first word has 18 bits in the releases before OTP 24.
         let ids = [word(0, 0x3_FFFF), word(18, 0xFFFF_FFFF), word(50, 0x3FFF)];
-        Reference {
-            node: self.node.clone(),
-            creation: self.creation,
-            ids: ids.into(),
-        }
+        Reference { node: self.node.clone(), creation: self.creation, ids: ids.into() }
     }
 }

@@ -86,12 +86,7 @@ pub struct Settings {
 /// The node's name has too many characters for an atom.
 pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
     let name = Atom::new(&settings.identity.name)?;
-    let machine = Machine::new(
-        &name,
-        settings.identity.creation,
-        &settings.scopes,
-        &settings.watched_tag,
-    );
+    let machine = Machine::new(&name, settings.identity.creation, &settings.scopes, &settings.watched_tag);
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let local = Arc::new(settings.identity);
@@ -185,17 +180,11 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     info!(peer = %link.peer, "node down: {reason}");
                 }
-                Input::LinkDown {
-                    link: id,
-                    reason: reason.to_string(),
-                }
+                Input::LinkDown { link: id, reason: reason.to_string() }
             }
             Event::Accepting { name, answer } => {
-                let status = if self.stopping.is_some() {
-                    Status::NotAllowed
-                } else {
-                    self.machine.accept_status(&name)
-                };
+                let status =
+                    if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
                 let _ = answer.send(status);
                 return;
             }
@@ -213,20 +202,10 @@ impl Task {
                 self.connecting.entry(name.clone()).or_default().push(answer);
                 Input::Connect(name)
             }
-            Event::Spawn {
-                name,
-                behaviour,
-                groups,
-                answer,
-            } => {
+            Event::Spawn { name, behaviour, groups, answer } => {
                 let token = self.new_token();
                 self.spawning.insert(token, answer);
-                Input::Spawn {
-                    name,
-                    behaviour,
-                    groups,
-                    token,
-                }
+                Input::Spawn { name, behaviour, groups, token }
             }
             Event::Exit(pid, reason) => Input::Exit(pid, reason),
             Event::Call(node, function, answer) => {
@@ -253,16 +232,9 @@ impl Task {
         let id = LinkId(self.last_link);
         let peer = connection.peer.clone();
         info!(peer = %peer.name, creation = peer.creation, "node up{}", if peer.published { "" } else { " (hidden)" });
-        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| {
-            Event::Link(id, event)
-        });
+        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| Event::Link(id, event));
         self.open += 1;
-        let link = Link {
-            sender,
-            peer: peer.name.clone(),
-            flags: peer.flags,
-            buffer: Vec::new(),
-        };
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: Vec::new() };
         self.links.insert(id, link);
         self.machine.handle(now(), Input::LinkUp { link: id, peer }, effects);
     }
@@ -310,12 +282,8 @@ impl Task {
                     }
                 }
             }
-            let ids: Vec<LinkId> = self
-                .links
-                .iter()
-                .filter(|(_, link)| !link.buffer.is_empty())
-                .map(|(id, _)| *id)
-                .collect();
+            let ids: Vec<LinkId> =
+                self.links.iter().filter(|(_, link)| !link.buffer.is_empty()).map(|(id, _)| *id).collect();
             for id in ids {
                 self.flush(id, effects);
             }
@@ -337,14 +305,7 @@ impl Task {
         if let Err(full) = link.sender.send(Bytes::from(std::mem::take(&mut link.buffer))) {
             info!(peer = %link.peer, "node down: {full}");
             self.links.remove(&id);
-            self.machine.handle(
-                now(),
-                Input::LinkDown {
-                    link: id,
-                    reason: full.to_string(),
-                },
-                effects,
-            );
+            self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
         }
     }
 
@@ -367,8 +328,5 @@ impl Task {
 }
 
 fn now() -> Now {
-    Now {
-        instant: Instant::now(),
-        wall: SystemTime::now(),
-    }
+    Now { instant: Instant::now(), wall: SystemTime::now() }
 }

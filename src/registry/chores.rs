@@ -96,10 +96,7 @@ mod tests {
     use super::*;
 
     fn child() -> (std::process::Child, Process) {
-        let child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .expect("sleep runs");
+        let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
         (child, Process::living(pid).expect("it lives"))
     }
@@ -111,13 +108,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "it lives");
         child.kill().expect("killed");
-        timeout(Duration::from_secs(10), waiting)
-            .await
-            .expect("told")
-            .expect("without a panic");
+        timeout(Duration::from_secs(10), waiting).await.expect("told").expect("without a panic");
         child.wait().expect("ended");
-        timeout(Duration::from_secs(10), exit_of(process))
-            .await
-            .expect("told at once of one that is gone");
+        timeout(Duration::from_secs(10), exit_of(process)).await.expect("told at once of one that is gone");
     }
 }

@@ -29,10 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            grace: limits::GRACE,
-            judge: limits::JUDGE,
-        }
+        Self { grace: limits::GRACE, judge: limits::JUDGE }
     }
 }
 

@@ -83,20 +83,10 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 /// What the task is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    Register {
-        registration: Registration,
-        registrant: Option<Registrant>,
-        reply: Reply<Arc<Plugin>>,
-    },
-    Deregister {
-        name: PluginName,
-        reply: Reply<Arc<Plugin>>,
-    },
+    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
+    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
     Membership(Membership),
-    EventsAfter {
-        revision: u64,
-        reply: Reply<Option<Vec<Event>>>,
-    },
+    EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
     Stop,
 }
 
@@ -119,13 +109,7 @@ impl Handle {
         registration: Registration,
         registrant: Option<Registrant>,
     ) -> Result<Registered, Refusal> {
-        let plugin = self
-            .ask(|reply| Command::Register {
-                registration,
-                registrant,
-                reply,
-            })
-            .await?;
+        let plugin = self.ask(|reply| Command::Register { registration, registrant, reply }).await?;
         Ok(Registered { plugin })
     }
 
@@ -177,10 +161,7 @@ impl Handle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .await
-            .map_err(|_| Refusal::Stopping)?;
+        self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 }

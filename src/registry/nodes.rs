@@ -88,9 +88,6 @@ impl Nodes {
             // Of two as good the present one stays.
             Some((rank(node)?, plugin.node.as_ref() == Some(node), node))
         });
-        ranked
-            .max()
-            .map(|(_, _, node)| node.clone())
-            .or_else(|| plugin.node.clone())
+        ranked.max().map(|(_, _, node)| node.clone()).or_else(|| plugin.node.clone())
     }
 }

@@ -89,40 +89,16 @@ impl State {
     pub fn new(config: Config, now: Now, revision: u64, plugins: BTreeMap<PluginName, Arc<Plugin>>) -> Self {
         let until = now.instant + config.judge;
         let judging = (!plugins.is_empty()).then_some(Judging { until, looking: false });
-        let life = Life {
-            open: true,
-            ..Life::new(now.instant)
-        };
-        let entries = plugins.into_iter().map(|(name, plugin)| {
-            (
-                name,
-                Entry {
-                    plugin,
-                    life: life.clone(),
-                },
-            )
-        });
-        Self {
-            config,
-            revision,
-            entries: entries.collect(),
-            nodes: Nodes::default(),
-            judging,
-        }
+        let life = Life { open: true, ..Life::new(now.instant) };
+        let entries = plugins.into_iter().map(|(name, plugin)| (name, Entry { plugin, life: life.clone() }));
+        Self { config, revision, entries: entries.collect(), nodes: Nodes::default(), judging }
     }
 
     /// What everybody else may see.
     #[must_use]
     pub fn view(&self) -> View {
-        let plugins = self
-            .entries
-            .iter()
-            .map(|(name, entry)| (name.clone(), Arc::clone(&entry.plugin)));
-        View {
-            revision: self.revision,
-            ready: self.judging.is_none(),
-            plugins: plugins.collect(),
-        }
+        let plugins = self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.plugin)));
+        View { revision: self.revision, ready: self.judging.is_none(), plugins: plugins.collect() }
     }
 
     /// Whether a registration would be taken, so that nothing is made on disk for one that is not.
@@ -131,19 +107,11 @@ impl State {
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         let Some(Entry { plugin, .. }) = self.entries.get(&registration.name) else {
-            return if self.entries.len() < limits::PLUGINS {
-                Ok(())
-            } else {
-                Err(Refusal::Full)
-            };
+            return if self.entries.len() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
         };
         match (&registration.node, &plugin.node) {
             (Field::Set(node), Some(holder)) if node != holder && self.nodes.is_connected(holder) => {
-                Err(Refusal::NodeConflict {
-                    name: plugin.name.clone(),
-                    holder: holder.clone(),
-                    since: plugin.since,
-                })
+                Err(Refusal::NodeConflict { name: plugin.name.clone(), holder: holder.clone(), since: plugin.since })
             }
             _ => Ok(()),
         }
@@ -163,14 +131,8 @@ impl State {
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Register {
-                registration,
-                process,
-                ticket,
-            } => {
-                let result = self
-                    .admit(&registration)
-                    .map(|()| self.register(now, registration, process, out));
+            Input::Register { registration, process, ticket } => {
+                let result = self.admit(&registration).map(|()| self.register(now, registration, process, out));
                 out.push(Effect::Answer { ticket, result });
             }
             Input::Deregister { name, ticket } => {
@@ -227,19 +189,8 @@ impl State {
         let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.is_connected(node));
         let grace = (!governed).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
-        let life = Life {
-            governed,
-            grace,
-            process,
-            ..Life::new(now.instant)
-        };
-        self.entries.insert(
-            name.clone(),
-            Entry {
-                plugin: Arc::clone(&plugin),
-                life,
-            },
-        );
+        let life = Life { governed, grace, process, ..Life::new(now.instant) };
+        self.entries.insert(name.clone(), Entry { plugin: Arc::clone(&plugin), life });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
         out.push(Effect::CancelCleanUp(name.clone()));
         out.extend(process.map(|process| Effect::AwaitExit { name, process }));
@@ -335,11 +286,7 @@ impl State {
         if life.governed {
             if was_stopped {
                 let left = life.left.clone().unwrap_or_else(|| plugin.reason.clone());
-                let reason = if look == Look::Alive {
-                    format!("{left}; its socket still answers")
-                } else {
-                    left
-                };
+                let reason = if look == Look::Alive { format!("{left}; its socket still answers") } else { left };
                 self.reword(now, name, reason, out);
             }
         } else {
@@ -381,9 +328,7 @@ impl State {
             _ => {}
         }
         let silent = self.entries.iter_mut().filter_map(|(name, Entry { life, .. })| {
-            life.grace
-                .take_if(|until| *until <= now.instant)
-                .map(|_| (name.clone(), life.unclear.clone()))
+            life.grace.take_if(|until| *until <= now.instant).map(|_| (name.clone(), life.unclear.clone()))
         });
         let silent: Vec<_> = silent.collect();
         for (name, unclear) in silent {
@@ -400,10 +345,7 @@ impl State {
         let Some(judging @ Judging { looking: false, .. }) = &mut self.judging else {
             return;
         };
-        *judging = Judging {
-            until: now.instant + limits::JUDGE_LOOK,
-            looking: true,
-        };
+        *judging = Judging { until: now.instant + limits::JUDGE_LOOK, looking: true };
         for (name, Entry { life, .. }) in self.entries.iter_mut().filter(|(_, entry)| entry.life.open) {
             life.looking = true;
             out.push(Effect::Look(name.clone()));
@@ -447,10 +389,7 @@ impl State {
 
     fn clean_up(&self, name: &PluginName, out: &mut Vec<Effect>) {
         let process = self.entries.get(name).and_then(|entry| entry.life.process);
-        out.push(Effect::CleanUp {
-            name: name.clone(),
-            process,
-        });
+        out.push(Effect::CleanUp { name: name.clone(), process });
     }
 
     /// Makes an event of it if the status or the node differs. While they don't, the first reason stands.
@@ -494,12 +433,7 @@ impl State {
 
     fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<Effect>) {
         self.revision += 1;
-        out.push(Effect::Store(Event {
-            revision: self.revision,
-            at: now.time,
-            kind,
-            plugin,
-        }));
+        out.push(Effect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
     }
 }
 

@@ -46,21 +46,11 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
         facts: Vec::new(),
         retry_at: None,
     };
-    (
-        Handle {
-            commands,
-            view: current,
-            events: Arc::new(subscription),
-        },
-        tokio::spawn(task.run(opened.store)),
-    )
+    (Handle { commands, view: current, events: Arc::new(subscription) }, tokio::spawn(task.run(opened.store)))
 }
 
 fn now() -> Now {
-    Now {
-        instant: Instant::now(),
-        time: SystemTime::now(),
-    }
+    Now { instant: Instant::now(), time: SystemTime::now() }
 }
 
 struct Task {
@@ -81,15 +71,8 @@ struct Task {
 /// What was queued and changes something, in the order of its arrival.
 enum Request {
     Fact(Input),
-    Deregister {
-        name: PluginName,
-        reply: Reply<Arc<Plugin>>,
-    },
-    Register {
-        registration: Registration,
-        registrant: Option<Registrant>,
-        reply: Reply<Arc<Plugin>>,
-    },
+    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
+    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
 }
 
 /// Whether a registration may go on, with what is known of the process that sent it.
@@ -141,16 +124,8 @@ impl Task {
         let mut requests = Vec::new();
         for command in inbox.drain(..) {
             match command {
-                Command::Register {
-                    registration,
-                    registrant,
-                    reply,
-                } => {
-                    requests.push(Request::Register {
-                        registration,
-                        registrant,
-                        reply,
-                    });
+                Command::Register { registration, registrant, reply } => {
+                    requests.push(Request::Register { registration, registrant, reply });
                 }
                 Command::Deregister { name, reply } => requests.push(Request::Deregister { name, reply }),
                 Command::Membership(membership) => requests.push(Request::Fact(Input::Membership(membership))),
@@ -189,23 +164,14 @@ impl Task {
                     replies.push(reply);
                     self.state.handle(now, Input::Deregister { name, ticket }, &mut effects);
                 }
-                Request::Register {
-                    registration, reply, ..
-                } => {
+                Request::Register { registration, reply, .. } => {
                     replies.push(reply);
                     match admissions.next().unwrap_or(Err(Refusal::Stopping)) {
                         Ok(process) => {
-                            let input = Input::Register {
-                                registration,
-                                process,
-                                ticket,
-                            };
+                            let input = Input::Register { registration, process, ticket };
                             self.state.handle(now, input, &mut effects);
                         }
-                        Err(refusal) => effects.push(Effect::Answer {
-                            ticket,
-                            result: Err(refusal),
-                        }),
+                        Err(refusal) => effects.push(Effect::Answer { ticket, result: Err(refusal) }),
                     }
                 }
             }
@@ -235,24 +201,16 @@ impl Task {
 
     /// Makes the directories of every registration that will be taken. One admission for each, in their order.
     async fn admit(&self, now: Now, requests: &[Request]) -> Vec<Admission> {
-        if !requests
-            .iter()
-            .any(|request| matches!(request, Request::Register { .. }))
-        {
+        if !requests.iter().any(|request| matches!(request, Request::Register { .. })) {
             return Vec::new();
         }
         let layout = Arc::clone(&self.layout);
         let wanted = self.rehearse(now, requests);
         let make = move |(name, registrant): (PluginName, Option<Registrant>)| {
             layout.home().namespace(&name).check_api_sock()?;
-            let owner = registrant.map(|registrant| Owner {
-                uid: registrant.uid,
-                gid: registrant.gid,
-            });
+            let owner = registrant.map(|registrant| Owner { uid: registrant.uid, gid: registrant.gid });
             layout.ensure(&name, owner)?;
-            Ok(registrant
-                .and_then(|registrant| registrant.pid)
-                .and_then(Process::living))
+            Ok(registrant.and_then(|registrant| registrant.pid).and_then(Process::living))
         };
         blocking(move || wanted.into_iter().map(|wanted| wanted.and_then(&make)).collect()).await
     }
@@ -269,25 +227,10 @@ impl Task {
         for request in requests {
             let input = match request {
                 Request::Fact(fact) => fact.clone(),
-                Request::Deregister { name, .. } => Input::Deregister {
-                    name: name.clone(),
-                    ticket: 0,
-                },
-                Request::Register {
-                    registration,
-                    registrant,
-                    ..
-                } => {
-                    wanted.push(
-                        state
-                            .admit(registration)
-                            .map(|()| (registration.name.clone(), *registrant)),
-                    );
-                    Input::Register {
-                        registration: registration.clone(),
-                        process: None,
-                        ticket: 0,
-                    }
+                Request::Deregister { name, .. } => Input::Deregister { name: name.clone(), ticket: 0 },
+                Request::Register { registration, registrant, .. } => {
+                    wanted.push(state.admit(registration).map(|()| (registration.name.clone(), *registrant)));
+                    Input::Register { registration: registration.clone(), process: None, ticket: 0 }
                 }
             };
             state.handle(now, input, &mut unused);
@@ -346,10 +289,7 @@ impl Task {
         }
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
-            let look = |name| Input::Looked {
-                look: layout.look_at_socket(&name),
-                name,
-            };
+            let look = |name| Input::Looked { look: layout.look_at_socket(&name), name };
             names.into_iter().map(look).collect()
         });
     }

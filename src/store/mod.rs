@@ -98,27 +98,18 @@ impl Store {
     /// See [`OpenError`]. Damage is none: see [`Opened::set_aside`].
     pub fn open(dir: &Path, now: SystemTime) -> Result<Opened, OpenError> {
         // SQLite refuses a link anywhere on the way, and on the way to home there may be one.
-        let dir = dir.canonicalize().map_err(|source| OpenError::Io {
-            path: dir.join(FILE),
-            source,
-        })?;
+        let dir = dir.canonicalize().map_err(|source| OpenError::Io { path: dir.join(FILE), source })?;
         let path = dir.join(FILE);
         match Self::open_file(&path) {
             Err(Trouble::Damaged(why)) => {
-                let aside = set_aside(&path, now).map_err(|source| OpenError::Io {
-                    path: path.clone(),
-                    source,
-                })?;
+                let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
                     database = %path.display(), set_aside = %aside.display(), error = %why,
                     "the registry's database is damaged: it is set aside, and an empty one begun; plugins that \
                      are running must register again"
                 );
                 let opened = Self::open_file(&path).map_err(|trouble| trouble.explain(&path))?;
-                Ok(Opened {
-                    set_aside: Some(aside),
-                    ..opened
-                })
+                Ok(Opened { set_aside: Some(aside), ..opened })
             }
             opened => opened.map_err(|trouble| trouble.explain(&path)),
         }
@@ -145,12 +136,7 @@ impl Store {
         schema::migrate(&mut connection)?;
         let (revision, plugins) = row::load(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        Ok(Opened {
-            store: Self { connection },
-            revision,
-            plugins,
-            set_aside: None,
-        })
+        Ok(Opened { store: Self { connection }, revision, plugins, set_aside: None })
     }
 
     /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
@@ -163,9 +149,7 @@ impl Store {
     }
 
     fn try_commit(&mut self, events: &[Event]) -> rusqlite::Result<()> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for event in events {
             row::append(&transaction, event)?;
             match event.kind {
@@ -214,10 +198,7 @@ impl Trouble {
     fn explain(self, path: &Path) -> OpenError {
         let path = path.to_owned();
         match self {
-            Self::Damaged(why) => OpenError::Io {
-                path,
-                source: io::Error::new(io::ErrorKind::InvalidData, why),
-            },
+            Self::Damaged(why) => OpenError::Io { path, source: io::Error::new(io::ErrorKind::InvalidData, why) },
             Self::Newer(found) => OpenError::Newer { path, found },
             Self::Foreign => OpenError::Foreign(path),
             Self::Io(source) => OpenError::Io { path, source },
@@ -228,11 +209,7 @@ impl Trouble {
 
 fn check_damage(connection: &Connection) -> Result<(), Trouble> {
     let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if verdict == "ok" {
-        Ok(())
-    } else {
-        Err(Trouble::Damaged(verdict))
-    }
+    if verdict == "ok" { Ok(()) } else { Err(Trouble::Damaged(verdict)) }
 }
 
 /// Renames a database and what belongs to it to a dated name, so that `sqlite3` still opens it there.

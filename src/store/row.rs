@@ -23,9 +23,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
         "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation
          FROM plugins",
     )?;
-    let plugins = query.query_map((), |row| {
-        plugin(row, 0).map(|plugin| (plugin.name.clone(), Arc::new(plugin)))
-    })?;
+    let plugins = query.query_map((), |row| plugin(row, 0).map(|plugin| (plugin.name.clone(), Arc::new(plugin))))?;
     Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
 }
 
@@ -76,26 +74,20 @@ pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<
 }
 
 pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM plugins WHERE name = ?1")?
-        .execute([name.as_str()])?;
+    connection.prepare_cached("DELETE FROM plugins WHERE name = ?1")?.execute([name.as_str()])?;
     Ok(())
 }
 
 pub(super) fn forget_up_to(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM events WHERE revision <= ?1")?
-        .execute([integer(revision)?])?;
+    connection.prepare_cached("DELETE FROM events WHERE revision <= ?1")?.execute([integer(revision)?])?;
     Ok(())
 }
 
 pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::Result<Option<Vec<Event>>> {
     let ends = connection
-        .query_row(
-            "SELECT min(revision), max(revision) FROM events HAVING count(*) > 0",
-            (),
-            |row| Ok((number(row, 0)?, number(row, 1)?)),
-        )
+        .query_row("SELECT min(revision), max(revision) FROM events HAVING count(*) > 0", (), |row| {
+            Ok((number(row, 0)?, number(row, 1)?))
+        })
         .optional()?;
     let (oldest, newest) = ends.unwrap_or((1, 0));
     if revision > newest || revision.saturating_add(1) < oldest {
@@ -107,10 +99,7 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
          FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2",
     )?;
     let page = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
-    query
-        .query_map(params![integer(revision)?, page], event)?
-        .collect::<rusqlite::Result<_>>()
-        .map(Some)
+    query.query_map(params![integer(revision)?, page], event)?.collect::<rusqlite::Result<_>>().map(Some)
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {

@@ -25,12 +25,7 @@ fn plugin(name: &str, revision: u64) -> Plugin {
 }
 
 fn event(revision: u64, kind: EventKind, name: &str) -> Event {
-    Event {
-        revision,
-        at: at(revision),
-        kind,
-        plugin: Arc::new(plugin(name, revision)),
-    }
+    Event { revision, at: at(revision), kind, plugin: Arc::new(plugin(name, revision)) }
 }
 
 fn registered(revision: u64, name: &str) -> Event {
@@ -46,20 +41,14 @@ fn dir() -> tempfile::TempDir {
 }
 
 fn sql(dir: &Path, statements: &str) {
-    Connection::open(dir.join(FILE))
-        .expect("opens")
-        .execute_batch(statements)
-        .expect("runs");
+    Connection::open(dir.join(FILE)).expect("opens").execute_batch(statements).expect("runs");
 }
 
 #[test]
 fn all_of_a_plugin_comes_back() {
     let dir = dir();
     let mut opened = open(dir.path());
-    assert_eq!(
-        (opened.revision, opened.plugins.len(), opened.set_aside.clone()),
-        (0, 0, None)
-    );
+    assert_eq!((opened.revision, opened.plugins.len(), opened.set_aside.clone()), (0, 0, None));
     let bare = Plugin {
         version: None,
         description: Some(String::new()),
@@ -68,21 +57,14 @@ fn all_of_a_plugin_comes_back() {
         status: Status::Running,
         ..plugin("hecate-bared", 2)
     };
-    let bare = Event {
-        revision: 2,
-        at: at(2),
-        kind: EventKind::StatusChanged,
-        plugin: Arc::new(bare),
-    };
+    let bare = Event { revision: 2, at: at(2), kind: EventKind::StatusChanged, plugin: Arc::new(bare) };
     let events = [registered(1, "hecate-traderd"), bare];
     opened.store.commit(&events).expect("stored");
     drop(opened);
 
     let opened = open(dir.path());
     assert_eq!(opened.revision, 2);
-    let expected = events
-        .iter()
-        .map(|event| (event.plugin.name.clone(), Arc::clone(&event.plugin)));
+    let expected = events.iter().map(|event| (event.plugin.name.clone(), Arc::clone(&event.plugin)));
     assert_eq!(opened.plugins, expected.collect());
     assert_eq!(opened.store.events_after(0).expect("read"), Some(events.to_vec()));
 }
@@ -92,17 +74,11 @@ fn a_deregistered_plugin_is_gone_and_its_events_are_not() {
     let dir = dir();
     let mut opened = open(dir.path());
     let gone = event(2, EventKind::Deregistered, "hecate-traderd");
-    opened
-        .store
-        .commit(&[registered(1, "hecate-traderd"), gone])
-        .expect("stored");
+    opened.store.commit(&[registered(1, "hecate-traderd"), gone]).expect("stored");
     drop(opened);
     let opened = open(dir.path());
     assert_eq!((opened.revision, opened.plugins.len()), (2, 0));
-    assert_eq!(
-        opened.store.events_after(0).expect("read").map(|events| events.len()),
-        Some(2)
-    );
+    assert_eq!(opened.store.events_after(0).expect("read").map(|events| events.len()), Some(2));
 }
 
 #[test]
@@ -130,16 +106,9 @@ fn a_batch_is_stored_whole_or_not_at_all() {
     let mut opened = open(dir.path());
     opened.store.commit(&[registered(1, "hecate-oned")]).expect("stored");
     // The third has a revision that is taken.
-    let batch = [
-        registered(2, "hecate-twod"),
-        registered(3, "hecate-threed"),
-        registered(1, "hecate-fourd"),
-    ];
+    let batch = [registered(2, "hecate-twod"), registered(3, "hecate-threed"), registered(1, "hecate-fourd")];
     opened.store.commit(&batch).expect_err("revision 1 is taken");
-    assert_eq!(
-        opened.store.events_after(0).expect("read").map(|events| events.len()),
-        Some(1)
-    );
+    assert_eq!(opened.store.events_after(0).expect("read").map(|events| events.len()), Some(1));
     opened.store.commit(&batch[..2]).expect("stored");
     drop(opened);
     assert_eq!(open(dir.path()).plugins.len(), 3);
@@ -151,17 +120,12 @@ fn the_files_are_for_us_alone_and_written_with_care() {
     let mut opened = open(dir.path());
     opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
     for file in [FILE, "plugins.db-wal", "plugins.db-shm"] {
-        let mode = std::fs::metadata(dir.path().join(file))
-            .expect("there")
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(dir.path().join(file)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let pragma = |name: &str| -> String {
-        let value = opened
-            .store
-            .connection
-            .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        let value =
+            opened.store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
         format!("{:?}", value.expect("a value"))
     };
     assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
@@ -221,20 +185,9 @@ fn damage_is_set_aside_and_told() {
 
         let opened = open(dir.path());
         assert_eq!((opened.revision, opened.plugins.len()), (0, 0), "{hurt}");
-        let aside = opened
-            .set_aside
-            .unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
-        assert!(
-            aside
-                .to_str()
-                .is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")),
-            "{aside:?}"
-        );
-        assert_eq!(
-            std::fs::read(&aside).expect("there"),
-            hurt_bytes,
-            "{hurt}: it is kept byte for byte"
-        );
+        let aside = opened.set_aside.unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
+        assert!(aside.to_str().is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")), "{aside:?}");
+        assert_eq!(std::fs::read(&aside).expect("there"), hurt_bytes, "{hurt}: it is kept byte for byte");
         // And the fresh one is sound and stays.
         let mut store = opened.store;
         store.commit(&[registered(1, "hecate-newd")]).expect("stored");
@@ -247,18 +200,14 @@ fn damage_is_set_aside_and_told() {
 fn damage_in_the_log_alone_is_found_as_well() {
     let dir = dir();
     let mut store = open(dir.path()).store;
-    let events: Vec<_> = (1..=200)
-        .map(|revision| registered(revision, "hecate-traderd"))
-        .collect();
+    let events: Vec<_> = (1..=200).map(|revision| registered(revision, "hecate-traderd")).collect();
     store.commit(&events).expect("stored");
     drop(store);
     // A page that nothing reads at a start but the check: one that holds an event from the middle.
     let path = dir.path().join(FILE);
     let mut bytes = std::fs::read(&path).expect("there");
     let database = Connection::open(&path).expect("opens");
-    let page: i64 = database
-        .pragma_query_value(None, "page_size", |row| row.get(0))
-        .expect("a number");
+    let page: i64 = database.pragma_query_value(None, "page_size", |row| row.get(0)).expect("a number");
     let page = usize::try_from(page).expect("a size");
     drop(database);
     let pages = bytes.len() / page;
@@ -278,10 +227,7 @@ fn aside_names_run_out() {
     std::fs::write(dir.path().join(FILE), "no database at all").expect("written");
     let refused = Store::open(dir.path(), at(0)).expect_err("no name is left");
     assert!(matches!(refused, OpenError::Io { .. }), "{refused:?}");
-    assert_eq!(
-        std::fs::read(dir.path().join(FILE)).expect("kept"),
-        b"no database at all"
-    );
+    assert_eq!(std::fs::read(dir.path().join(FILE)).expect("kept"), b"no database at all");
     // The next second has names of its own.
     assert!(Store::open(dir.path(), at(1)).expect("opens").set_aside.is_some());
 }
@@ -294,10 +240,7 @@ fn a_later_schema_is_refused_and_left_alone() {
     let before = std::fs::read(dir.path().join(FILE)).expect("there");
     let refused = Store::open(dir.path(), at(0)).expect_err("version 2");
     assert!(matches!(refused, OpenError::Newer { found: 2, .. }), "{refused:?}");
-    assert!(
-        refused.to_string().contains("schema version 2, this release knows 1"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("schema version 2, this release knows 1"), "{refused}");
     assert_eq!(std::fs::read(dir.path().join(FILE)).expect("there"), before);
 }
 
@@ -317,10 +260,7 @@ fn a_database_in_use_is_refused() {
     let other = Connection::open(dir.path().join(FILE)).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     let start = std::time::Instant::now();
-    opened
-        .store
-        .commit(&[registered(1, "hecate-traderd")])
-        .expect_err("locked");
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect_err("locked");
     assert!(start.elapsed() < 5 * limits::STORE_BUSY);
     other.execute_batch("ROLLBACK").expect("unlocked");
     opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
@@ -331,20 +271,12 @@ fn the_log_is_bounded() {
     let dir = dir();
     let mut store = open(dir.path()).store;
     let last = limits::EVENTS_KEPT + 7;
-    let events: Vec<_> = (1..=last)
-        .map(|revision| registered(revision, "hecate-traderd"))
-        .collect();
+    let events: Vec<_> = (1..=last).map(|revision| registered(revision, "hecate-traderd")).collect();
     store.commit(&events).expect("stored");
-    let count: i64 = store
-        .connection
-        .query_row("SELECT count(*) FROM events", (), |row| row.get(0))
-        .expect("a number");
+    let count: i64 = store.connection.query_row("SELECT count(*) FROM events", (), |row| row.get(0)).expect("a number");
     assert_eq!(u64::try_from(count), Ok(limits::EVENTS_KEPT));
     assert_eq!(store.events_after(6).expect("read"), None);
-    let page = store
-        .events_after(7)
-        .expect("read")
-        .expect("the log reaches back that far");
+    let page = store.events_after(7).expect("read").expect("the log reaches back that far");
     assert_eq!(page.first().map(|event| event.revision), Some(8));
     drop(store);
     assert_eq!(open(dir.path()).revision, last);
@@ -357,9 +289,7 @@ fn events_are_read_in_pages() {
     assert_eq!(store.events_after(0).expect("read"), Some(vec![]));
     assert_eq!(store.events_after(1).expect("read"), None);
     let last = u64::try_from(limits::EVENTS_PAGE).expect("small") + 3;
-    let events: Vec<_> = (1..=last)
-        .map(|revision| registered(revision, "hecate-traderd"))
-        .collect();
+    let events: Vec<_> = (1..=last).map(|revision| registered(revision, "hecate-traderd")).collect();
     store.commit(&events).expect("stored");
     let after = |revision| store.events_after(revision).expect("read").map(|events| events.len());
     assert_eq!(after(0), Some(limits::EVENTS_PAGE));

@@ -31,11 +31,7 @@ impl Answer {
 
     /// Holds a refusal to the shape that all have, and gives its status and code.
     pub fn refusal(&self) -> (u16, String) {
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let body = self.json();
         let keys: Vec<&str> = ["type", "title", "status", "detail", "code", "ok", "error"].into();
         assert_eq!(body.as_object().expect("an object").len(), keys.len(), "{body}");
@@ -54,9 +50,7 @@ pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
 
 impl Client {
     pub async fn new(world: &World) -> Self {
-        Self(BufReader::new(
-            UnixStream::connect(&world.socket).await.expect("listening"),
-        ))
+        Self(BufReader::new(UnixStream::connect(&world.socket).await.expect("listening")))
     }
 
     pub async fn send(&mut self, bytes: &str) {
@@ -82,17 +76,9 @@ impl Client {
             };
             headers.push((key.to_owned(), value.to_owned()));
         }
-        let mut answer = Answer {
-            status,
-            headers,
-            body: String::new(),
-        };
+        let mut answer = Answer { status, headers, body: String::new() };
         assert_eq!(answer.header("transfer-encoding"), None, "clients cannot read chunks");
-        let length = answer
-            .header("content-length")
-            .expect("a length")
-            .parse()
-            .expect("a number");
+        let length = answer.header("content-length").expect("a length").parse().expect("a number");
         if has_body {
             let mut body = vec![0; length];
             in_time(self.0.read_exact(&mut body)).await.expect("whole");

@@ -1,9 +1,6 @@
 //! The API on a socket of its own, over a registry of its own: everything real but the cluster.
 
-#![allow(
-    dead_code,
-    reason = "each test file is a crate of its own and needs another part of this"
-)]
+#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
 pub mod http;

@@ -31,11 +31,7 @@ impl Daemon {
         let mut process = Process::start(&mut command, "Build it");
         let out = process.pipes().stdout.take().unwrap();
         let err = process.pipes().stderr.take().unwrap();
-        Self {
-            process,
-            out: Output::collect(out, Some),
-            log: Output::collect(err, Some),
-        }
+        Self { process, out: Output::collect(out, Some), log: Output::collect(err, Some) }
     }
 
     /// Waits for the line that says that it is ready, and gives the node's name in it.

@@ -98,13 +98,7 @@ impl Erl {
             None => Some(line),
         });
         let name = start.name.unwrap_or("erl").to_owned();
-        let mut erl = Self {
-            process,
-            stdin,
-            answers,
-            output,
-            name,
-        };
+        let mut erl = Self { process, stdin, answers, output, name };
         assert_eq!(erl.eval("1 + 1"), "2");
         erl
     }
@@ -124,9 +118,7 @@ impl Erl {
     pub fn eval_until(&mut self, expression: &str, expected: &str, deadline: Duration) {
         let start = Instant::now();
         loop {
-            let value = self
-                .try_eval(expression)
-                .unwrap_or_else(|error| format!("exception {error}"));
+            let value = self.try_eval(expression).unwrap_or_else(|error| format!("exception {error}"));
             if value == expected {
                 return;
             }
@@ -161,9 +153,8 @@ impl Erl {
         let answer = self.answers.recv_timeout(PATIENCE);
         let answer = answer.unwrap_or_else(|e| panic!("{}: {expression}: {e}\n{}", self.name, self.output.text()));
         let (outcome, hex) = answer.split_once(' ').expect("outcome and value");
-        let bytes: Vec<u8> = (0..hex.len() / 2)
-            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal"))
-            .collect();
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect();
         let text = String::from_utf8(bytes).expect("UTF-8");
         if outcome == "ok" { Ok(text) } else { Err(text) }
     }

@@ -40,9 +40,5 @@ pub fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io:
 fn parse(answer: &str) -> Option<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some(Answer {
-        status,
-        head: head.to_owned(),
-        body: serde_json::from_str(body).ok()?,
-    })
+    Some(Answer { status, head: head.to_owned(), body: serde_json::from_str(body).ok()? })
 }

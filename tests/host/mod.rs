@@ -4,15 +4,8 @@
 //! Every child is killed by its pid when its value is dropped, which a panic does too. A program that isn't installed
 //! fails the test, and says what to install.
 
-#![allow(
-    dead_code,
-    reason = "each test file is a crate of its own and needs another part of this"
-)]
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test ends where it is surprised"
-)]
+#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 pub mod daemon;
 pub mod epmd;
@@ -121,13 +114,7 @@ impl Host {
 
     /// Starts an Erlang node, whose name may have a host part of its own.
     pub fn erl(&self, name: &str) -> Erl {
-        Erl::start(
-            self,
-            Start {
-                name: Some(name),
-                ..Start::default()
-            },
-        )
+        Erl::start(self, Start { name: Some(name), ..Start::default() })
     }
 
     /// Starts the daemon with more environment than it needs.

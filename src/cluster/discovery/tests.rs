@@ -7,10 +7,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self {
-            discovery: Discovery::default(),
-            now: Instant::now(),
-        }
+        Self { discovery: Discovery::default(), now: Instant::now() }
     }
 
     fn run(&mut self, input: Input) -> Vec<String> {
@@ -20,17 +17,11 @@ impl Bench {
     }
 
     fn epmd(&mut self, names: &[(&str, u16)]) -> Vec<String> {
-        self.run(Input::Epmd(
-            names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect(),
-        ))
+        self.run(Input::Epmd(names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect()))
     }
 
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
-        self.run(Input::Dialled {
-            name: name.into(),
-            outcome,
-            jitter: 0,
-        })
+        self.run(Input::Dialled { name: name.into(), outcome, jitter: 0 })
     }
 
     fn after(&mut self, time: Duration) -> Vec<String> {
@@ -99,10 +90,7 @@ fn after_a_refusal_a_name_rests_until_its_port_changes() {
 fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
-    assert_eq!(
-        bench.ended("a@h", Outcome::CallsItself("a@localhost".into())),
-        ["a@localhost"]
-    );
+    assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".into())), ["a@localhost"]);
     bench.ended("a@localhost", Outcome::Connected);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
     bench.run(Input::Down("a@localhost".into()));
@@ -121,11 +109,7 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     }
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
-    assert_eq!(
-        bench.run(Input::Learned(vec!["l@h".into()])),
-        ["l@h"],
-        "learned anew, it is tried anew"
-    );
+    assert_eq!(bench.run(Input::Learned(vec!["l@h".into()])), ["l@h"], "learned anew, it is tried anew");
 }
 
 #[test]
@@ -150,8 +134,6 @@ fn it_has_settled_when_each_name_was_tried_once() {
 #[test]
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
-    let names = (0..limits::KNOWN_NODES + 10)
-        .map(|i| Arc::from(format!("n{i}@h")))
-        .collect();
+    let names = (0..limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
     assert_eq!(bench.run(Input::Learned(names)).len(), limits::KNOWN_NODES);
 }

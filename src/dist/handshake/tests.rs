@@ -35,10 +35,7 @@ fn both_sides_learn_who_the_other_is() {
     let (ours, theirs) = shake(&a, &b).expect("same cookie");
     assert_eq!((&*ours.name, &*theirs.name), ("b@h", "a@h"));
     assert_eq!((ours.creation, ours.published), (7, true));
-    let hidden = Identity {
-        flags: flags::ours(true),
-        ..a
-    };
+    let hidden = Identity { flags: flags::ours(true), ..a };
     let (ours, theirs) = shake(&hidden, &b).expect("same cookie");
     assert_eq!((ours.published, theirs.published), (true, false));
 }
@@ -55,10 +52,7 @@ fn an_acknowledgement_without_the_cookie_is_refused() {
     let (status, _) = dial(&a, b.name.clone());
     let challenge = proceed(status.receive(b"sok").unwrap());
     let (ack, _) = challenge.receive(&name_message(&b, Some(1)), &a, 2).unwrap();
-    assert_eq!(
-        ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(),
-        HandshakeError::CookieMismatch
-    );
+    assert_eq!(ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(), HandshakeError::CookieMismatch);
 }
 
 #[test]
@@ -89,10 +83,7 @@ fn the_answer_to_alive_decides() {
     let (_, name) = dial(&identity("a@h", "c"), "b@h".into());
     let named = receive_name(&name).unwrap();
     assert_eq!(named.receive_alive(alive_reply(true)), Ok(()));
-    assert_eq!(
-        named.receive_alive(alive_reply(false)),
-        Err(HandshakeError::AlreadyAlive)
-    );
+    assert_eq!(named.receive_alive(alive_reply(false)), Err(HandshakeError::AlreadyAlive));
     assert!(named.receive_alive(b"sok").is_err());
 }
 
@@ -112,9 +103,7 @@ fn a_version_5_name_is_complemented() {
         panic!("the complement is not the reply")
     };
     let proof = [&b"r"[..], &3u32.to_be_bytes(), &a.cookie.digest(9)].concat();
-    let ReplyReceived::Done(peer, ack) = reply.receive(&proof, &b).unwrap() else {
-        panic!("not done")
-    };
+    let ReplyReceived::Done(peer, ack) = reply.receive(&proof, &b).unwrap() else { panic!("not done") };
     assert_eq!((&*peer.name, peer.creation), ("a@h", 77));
     assert_eq!(ack.get(1..), Some(&b.cookie.digest(3)[..]));
 }
@@ -141,10 +130,7 @@ fn names_are_bounded_and_of_the_right_form() {
     for bad in ["", "a", "@h", "a@", "a@h@i", too_long.as_str()] {
         assert_eq!(named(bad), Err(HandshakeError::BadName), "{bad}");
     }
-    assert_eq!(
-        receive_name(&[b'N', 0]).map(|_| ()),
-        Err(HandshakeError::Malformed("name"))
-    );
+    assert_eq!(receive_name(&[b'N', 0]).map(|_| ()), Err(HandshakeError::Malformed("name")));
 }
 
 #[test]

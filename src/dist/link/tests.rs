@@ -9,12 +9,7 @@ use crate::etf::{Atom, Pid, Raw, Term};
 
 fn identity(name: &str, cookie: &str) -> Identity {
     let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
-    Identity {
-        name: name.into(),
-        creation: 1,
-        flags: flags::ours(false),
-        cookie,
-    }
+    Identity { name: name.into(), creation: 1, flags: flags::ours(false), cookie }
 }
 
 async fn sockets() -> (TcpStream, TcpStream) {
@@ -36,12 +31,7 @@ async fn shake(
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
     let (here, there) = sockets().await;
-    let peer = Established {
-        name: "p@h".into(),
-        creation: 1,
-        flags: flags::ours(false),
-        published: true,
-    };
+    let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
     let sender = start(Connection { peer, stream: here }, tick_time, inbox, |event| event);
     (sender, events, there)
@@ -69,20 +59,14 @@ async fn both_roles_shake_hands_whatever_the_status() {
 async fn each_side_knows_whose_cookie_differs() {
     let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "d"), Status::Ok).await;
     assert!(matches!(ours, Err(SetupError::ProofRefused)));
-    assert!(matches!(
-        theirs,
-        Err(SetupError::Handshake(HandshakeError::CookieMismatch))
-    ));
+    assert!(matches!(theirs, Err(SetupError::Handshake(HandshakeError::CookieMismatch))));
 }
 
 #[tokio::test]
 async fn a_refused_peer_is_told() {
     let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::NotAllowed).await;
     for refused in [ours, theirs] {
-        assert!(matches!(
-            refused,
-            Err(SetupError::Handshake(HandshakeError::NotAllowed))
-        ));
+        assert!(matches!(refused, Err(SetupError::Handshake(HandshakeError::NotAllowed))));
     }
     let (ours, _) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::Nok).await;
     assert!(matches!(ours, Err(SetupError::Handshake(HandshakeError::Simultaneous))));
@@ -109,23 +93,10 @@ async fn a_silent_peer_ends_the_handshake_in_time() {
 #[tokio::test]
 async fn frames_go_both_ways_and_closing_flushes() {
     let (sender, mut events, mut there) = started(LONG).await;
-    let pid = Pid {
-        node: Atom::literal("a@h"),
-        id: 1,
-        serial: 0,
-        creation: 1,
-    };
-    let send = Control::Send {
-        from: Some(pid.clone()),
-        to: pid,
-    };
+    let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
+    let send = Control::Send { from: Some(pid.clone()), to: pid };
     let mut frame = Vec::new();
-    control::encode(
-        &send,
-        Some(&Raw::encode(&Term::atom("hello"))),
-        flags::ours(false),
-        &mut frame,
-    );
+    control::encode(&send, Some(&Raw::encode(&Term::atom("hello"))), flags::ours(false), &mut frame);
     there.write_all(&frame).await.unwrap();
     match events.recv().await {
         Some(LinkEvent::Messages(batch)) => assert_eq!(batch[0].0, send),
@@ -143,10 +114,7 @@ async fn frames_go_both_ways_and_closing_flushes() {
 async fn a_peer_that_reads_nothing_fills_a_bounded_queue() {
     let (sender, _events, _there) = started(LONG).await;
     let megabyte = Bytes::from(vec![0; 1024 * 1024]);
-    let taken = (0..)
-        .take_while(|_| sender.send(megabyte.clone()).is_ok())
-        .take(1000)
-        .count();
+    let taken = (0..).take_while(|_| sender.send(megabyte.clone()).is_ok()).take(1000).count();
     // The system's own buffers hold some of it.
     let most = limits::LINK_QUEUE / megabyte.len() + 32;
     assert!(taken > 1 && taken <= most, "{taken} of at most {most}");
@@ -160,10 +128,7 @@ async fn the_other_end_closing_breaking_the_protocol_or_the_bound_ends_it() {
 
     let (_sender, mut events, mut there) = started(LONG).await;
     there.write_all(&[0, 0, 0, 1, 131]).await.unwrap();
-    assert_eq!(
-        closed(&mut events).await,
-        CloseReason::Control(ControlError::NotPassThrough(131))
-    );
+    assert_eq!(closed(&mut events).await, CloseReason::Control(ControlError::NotPassThrough(131)));
 
     let (_sender, mut events, mut there) = started(LONG).await;
     there.write_all(&u32::MAX.to_be_bytes()).await.unwrap();

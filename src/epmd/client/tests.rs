@@ -8,16 +8,9 @@ use super::*;
 
 /// A real EPMD of its own, which ends with this value.
 async fn epmd() -> (Child, SocketAddr) {
-    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut command = Command::new("epmd");
-    command
-        .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
-        .kill_on_drop(true)
-        .stderr(Stdio::null());
+    command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]).kill_on_drop(true).stderr(Stdio::null());
     let child = command.spawn().expect("epmd is installed (Debian: erlang-base)");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let begun = Instant::now();
@@ -50,10 +43,7 @@ async fn a_name_is_ours_until_it_is_given_back() {
     assert_eq!(names(address).await.unwrap(), [("here".to_owned(), 4711)]);
     assert_eq!(port(address, "here").await.unwrap(), Some(4711));
     assert_eq!(port(address, "there").await.unwrap(), None);
-    assert!(matches!(
-        register(address, "here", 1, false).await,
-        Err(Error::NameTaken(_))
-    ));
+    assert!(matches!(register(address, "here", 1, false).await, Err(Error::NameTaken(_))));
     registration.give_back().await;
     assert_eq!(names(address).await.unwrap(), []);
     register(address, "here", 4712, true).await.expect("free again");
@@ -66,9 +56,7 @@ async fn the_end_of_epmd_is_noticed() {
     let still = timeout(Duration::from_millis(50), registration.lost()).await;
     assert!(still.is_err(), "nothing is lost yet");
     child.kill().await.unwrap();
-    timeout(Duration::from_secs(10), registration.lost())
-        .await
-        .expect("it is lost");
+    timeout(Duration::from_secs(10), registration.lost()).await.expect("it is lost");
     assert!(matches!(names(address).await, Err(Error::Unreachable(..))));
 }
 
@@ -100,9 +88,6 @@ async fn an_endless_answer_is_cut() {
 #[tokio::test]
 async fn what_is_no_epmd_is_told_from_one() {
     let web = fake(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
-    assert!(matches!(
-        register(web, "here", 1, false).await,
-        Err(Error::Protocol(..))
-    ));
+    assert!(matches!(register(web, "here", 1, false).await, Err(Error::Protocol(..))));
     assert!(matches!(port(web, "here").await, Err(Error::Protocol(..))));
 }

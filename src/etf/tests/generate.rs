@@ -20,12 +20,7 @@ fn atom() -> impl Strategy<Value = Atom> {
 fn pid() -> impl Strategy<Value = Pid> {
     // Older nodes have 15 bits of id and 13 of serial; what is longer they refuse.
     let words = (0_u32..1 << 15, 0_u32..1 << 13, 4_u32..);
-    (atom(), words).prop_map(|(node, (id, serial, creation))| Pid {
-        node,
-        id,
-        serial,
-        creation,
-    })
+    (atom(), words).prop_map(|(node, (id, serial, creation))| Pid { node, id, serial, creation })
 }
 
 fn port() -> impl Strategy<Value = Port> {
@@ -43,13 +38,7 @@ fn reference() -> impl Strategy<Value = Reference> {
 
 fn integer() -> impl Strategy<Value = Term> {
     let edge = |at: i64| (-2_i64..3).prop_map(move |by| at.saturating_add(by));
-    let edges = prop_oneof![
-        edge(0),
-        edge(256),
-        edge(i64::from(i32::MAX)),
-        edge(i64::from(i32::MIN)),
-        edge(1 << 59)
-    ];
+    let edges = prop_oneof![edge(0), edge(256), edge(i64::from(i32::MAX)), edge(i64::from(i32::MIN)), edge(1 << 59)];
     let edges = prop_oneof![edges, edge(-(1 << 59)), edge(i64::MAX), edge(i64::MIN)];
     let magnitude = prop_oneof![vec(any::<u8>(), 0..20), vec(any::<u8>(), 250..260)];
     let large = (any::<bool>(), magnitude).prop_map(|(negative, bytes)| Term::integer(negative, bytes.into()));
@@ -58,9 +47,7 @@ fn integer() -> impl Strategy<Value = Term> {
 
 fn leaf() -> impl Strategy<Value = Term> {
     let float = any::<f64>().prop_filter_map("finite", Float::new).prop_map(Term::Float);
-    let zero = prop_oneof![Just(0.0), Just(-0.0)]
-        .prop_filter_map("finite", Float::new)
-        .prop_map(Term::Float);
+    let zero = prop_oneof![Just(0.0), Just(-0.0)].prop_filter_map("finite", Float::new).prop_map(Term::Float);
     let bytes = || vec(any::<u8>(), 0..24);
     let bits = (bytes(), 1_u8..=8).prop_filter_map("no bits in no bytes", |(b, bits)| Term::bits(b.into(), bits));
     let external = (atom(), atom(), any::<u8>());
@@ -86,24 +73,9 @@ fn map(mut pairs: Vec<(Term, Term)>) -> Term {
 }
 
 fn fun(free: impl Strategy<Value = Vec<Term>>) -> impl Strategy<Value = Term> {
-    let numbers = (
-        any::<[u8; 16]>(),
-        any::<u32>(),
-        0_i64..1 << 10,
-        0_i64..1 << 27,
-        any::<u8>(),
-    );
+    let numbers = (any::<[u8; 16]>(), any::<u32>(), 0_i64..1 << 10, 0_i64..1 << 27, any::<u8>());
     (atom(), numbers, pid(), free).prop_map(|(module, (uniq, index, old_index, old_uniq, arity), creator, free)| {
-        Term::Fun(Box::new(Fun {
-            module,
-            index,
-            uniq,
-            old_index,
-            old_uniq,
-            arity,
-            creator,
-            free,
-        }))
+        Term::Fun(Box::new(Fun { module, index, uniq, old_index, old_uniq, arity, creator, free }))
     })
 }
 

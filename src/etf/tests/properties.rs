@@ -8,11 +8,7 @@ use super::generate::term;
 use super::{Atoms, Bytes, Map, Raw, Reader, Reference, ReferenceIds, Term, decode, tag};
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        cases: 400,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// The same term in another form: maps built from their pairs in reverse, references with more or fewer zeros, another creator.
@@ -33,10 +29,7 @@ fn reshaped(term: &Term) -> Term {
                 _ => words.push(0),
             }
             let ids = ReferenceIds::new(&words).unwrap_or(reference.ids);
-            Term::Reference(Reference {
-                ids,
-                ..reference.clone()
-            })
+            Term::Reference(Reference { ids, ..reference.clone() })
         }
         Term::Fun(fun) => {
             let mut fun = fun.clone();

@@ -19,28 +19,15 @@ impl Behaviour for Answering {
 }
 
 fn machine(name: &str) -> Machine {
-    Machine::new(
-        &Atom::new(name).unwrap(),
-        1,
-        &[Atom::literal("pg")],
-        &Atom::literal("plugin"),
-    )
+    Machine::new(&Atom::new(name).unwrap(), 1, &[Atom::literal("pg")], &Atom::literal("plugin"))
 }
 
 fn now() -> Now {
-    Now {
-        instant: Instant::now(),
-        wall: SystemTime::UNIX_EPOCH,
-    }
+    Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH }
 }
 
 fn peer(name: &str) -> Established {
-    Established {
-        name: name.into(),
-        creation: 1,
-        flags: flags::ours(false),
-        published: true,
-    }
+    Established { name: name.into(), creation: 1, flags: flags::ours(false), published: true }
 }
 
 /// One machine with the effects of each input.
@@ -51,10 +38,7 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
-        Self {
-            machine: machine("m@h"),
-            now: now(),
-        }
+        Self { machine: machine("m@h"), now: now() }
     }
 
     fn run(&mut self, input: Input) -> Vec<Effect> {
@@ -64,10 +48,7 @@ impl Alone {
     }
 
     fn up(&mut self, link: u64, name: &str) -> Vec<Effect> {
-        self.run(Input::LinkUp {
-            link: LinkId(link),
-            peer: peer(name),
-        })
+        self.run(Input::LinkUp { link: LinkId(link), peer: peer(name) })
     }
 
     fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<Effect> {
@@ -76,12 +57,7 @@ impl Alone {
     }
 
     fn spawn(&mut self, groups: Vec<Term>) -> Pid {
-        let out = self.run(Input::Spawn {
-            name: None,
-            behaviour: Box::new(Answering),
-            groups,
-            token: 1,
-        });
+        let out = self.run(Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 });
         match out.last() {
             Some(Effect::Spawned(1, pid)) => pid.clone(),
             other => panic!("{other:?}"),
@@ -90,28 +66,15 @@ impl Alone {
 }
 
 fn foreign(node: &str, id: u32) -> Pid {
-    Pid {
-        node: Atom::new(node).unwrap(),
-        id,
-        serial: 0,
-        creation: 1,
-    }
+    Pid { node: Atom::new(node).unwrap(), id, serial: 0, creation: 1 }
 }
 
 fn reference(node: &str, id: u32) -> Reference {
-    Reference {
-        node: Atom::new(node).unwrap(),
-        creation: 1,
-        ids: [id, 0, 0].into(),
-    }
+    Reference { node: Atom::new(node).unwrap(), creation: 1, ids: [id, 0, 0].into() }
 }
 
 fn monitor(to: Proc, id: u32) -> Control {
-    Control::Monitor {
-        from: foreign("p@h", 7),
-        to,
-        reference: reference("p@h", id),
-    }
+    Control::Monitor { from: foreign("p@h", 7), to, reference: reference("p@h", id) }
 }
 
 fn atom(text: &'static str) -> Raw {
@@ -119,17 +82,17 @@ fn atom(text: &'static str) -> Raw {
 }
 
 fn signals(effects: &[Effect]) -> Vec<&Control> {
-    let signal = |effect| match effect {
-        &Effect::Signal(_, ref control, _) => Some(control),
-        _ => None,
-    };
-    effects.iter().filter_map(signal).collect()
+    let mut controls = Vec::new();
+    for effect in effects {
+        if let Effect::Signal(_, control, _) = effect {
+            controls.push(control);
+        }
+    }
+    controls
 }
 
 fn closes(effects: &[Effect], link: u64) -> bool {
-    effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Close(id, _) if *id == LinkId(link)))
+    effects.iter().any(|effect| matches!(effect, Effect::Close(id, _) if *id == LinkId(link)))
 }
 
 #[test]
@@ -147,10 +110,7 @@ fn simultaneous_connects_are_decided_alike_on_both_sides() {
     assert!(alone.machine.still_wanted("a@h"));
     alone.up(1, "a@h");
     assert_eq!(alone.machine.accept_status("a@h"), Status::Alive);
-    assert!(
-        !alone.machine.still_wanted("a@h"),
-        "a connection has come about meanwhile"
-    );
+    assert!(!alone.machine.still_wanted("a@h"), "a connection has come about meanwhile");
     alone.run(Input::DialEnded("z@h".into()));
     assert_eq!(alone.machine.accept_status("z@h"), Status::Ok);
 }
@@ -163,17 +123,11 @@ fn a_newer_connection_of_a_name_replaces_the_older() {
     alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
     assert!(closes(&alone.up(2, "p@h"), 1));
     assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
-    let out = alone.run(Input::LinkDown {
-        link: LinkId(1),
-        reason: "late".to_owned(),
-    });
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "late".to_owned() });
     assert_eq!(out, [], "the end of the replaced one is no news");
     assert!(alone.machine.view().peers["p@h"].is_up());
     let out = alone.run(Input::Exit(pid, "shutdown"));
-    assert!(
-        !signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })),
-        "the monitor went with its link"
-    );
+    assert!(!signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })), "the monitor went with its link");
 }
 
 #[test]
@@ -188,17 +142,8 @@ fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
         })
         .collect();
     assert_eq!(names, ["global_name_server", "pg"]);
-    let hidden = Established {
-        published: false,
-        ..peer("q@h")
-    };
-    assert_eq!(
-        alone.run(Input::LinkUp {
-            link: LinkId(2),
-            peer: hidden
-        }),
-        []
-    );
+    let hidden = Established { published: false, ..peer("q@h") };
+    assert_eq!(alone.run(Input::LinkUp { link: LinkId(2), peer: hidden }), []);
 }
 
 #[test]
@@ -216,24 +161,14 @@ fn a_monitor_of_nobody_ends_at_once_and_of_somebody_with_its_reason() {
     assert_eq!(signals(&out), [&down(nobody, 1, "noproc")]);
 
     let pid = alone.spawn(vec![]);
-    let earlier = Pid {
-        creation: 9,
-        ..pid.clone()
-    };
+    let earlier = Pid { creation: 9, ..pid.clone() };
     let out = alone.tell(1, monitor(Proc::Pid(earlier.clone()), 2), None);
-    assert_eq!(
-        signals(&out),
-        [&down(Proc::Pid(earlier), 2, "noproc")],
-        "another life of our name"
-    );
+    assert_eq!(signals(&out), [&down(Proc::Pid(earlier), 2, "noproc")], "another life of our name");
 
     assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
     assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
-    let demonitor = Control::Demonitor {
-        from: foreign("p@h", 7),
-        to: Proc::Pid(pid.clone()),
-        reference: reference("p@h", 3),
-    };
+    let demonitor =
+        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid.clone()), reference: reference("p@h", 3) };
     assert_eq!(alone.tell(1, demonitor, None), []);
     let out = alone.run(Input::Exit(pid.clone(), "shutdown"));
     assert_eq!(signals(&out), [&down(Proc::Pid(pid), 4, "shutdown")]);
@@ -244,36 +179,17 @@ fn links_are_told_and_unlinked_and_acknowledged() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let (us, them) = (alone.spawn(vec![]), foreign("p@h", 7));
-    let link = Control::Link {
-        from: them.clone(),
-        to: us.clone(),
-    };
+    let link = Control::Link { from: them.clone(), to: us.clone() };
     assert_eq!(alone.tell(1, link.clone(), None), []);
     let id = Raw::encode(&Term::Int(5));
-    let unlink = Control::Unlink {
-        id: Some(id.clone()),
-        from: them.clone(),
-        to: us.clone(),
-    };
-    let ack = Control::UnlinkAck {
-        id,
-        from: us.clone(),
-        to: them.clone(),
-    };
+    let unlink = Control::Unlink { id: Some(id.clone()), from: them.clone(), to: us.clone() };
+    let ack = Control::UnlinkAck { id, from: us.clone(), to: them.clone() };
     assert_eq!(signals(&alone.tell(1, unlink, None)), [&ack]);
     alone.tell(1, link.clone(), None);
-    let exit = |reason| Control::Exit {
-        from: us.clone(),
-        to: them.clone(),
-        reason: atom(reason),
-    };
+    let exit = |reason| Control::Exit { from: us.clone(), to: them.clone(), reason: atom(reason) };
     let out = alone.run(Input::Exit(us.clone(), "shutdown"));
     assert_eq!(signals(&out), [&exit("shutdown")]);
-    assert_eq!(
-        signals(&alone.tell(1, link, None)),
-        [&exit("noproc")],
-        "it is dead by now"
-    );
+    assert_eq!(signals(&alone.tell(1, link, None)), [&exit("noproc")], "it is dead by now");
 }
 
 #[test]
@@ -285,19 +201,9 @@ fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
     let tag = Term::improper(vec![Term::atom("alias")], Term::Reference(alias.clone()));
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), tag.clone()]);
     let call = Term::tuple([Term::atom("$gen_call"), from, Term::atom("hello")]);
-    let out = alone.tell(
-        1,
-        Control::Send {
-            from: None,
-            to: pid.clone(),
-        },
-        Some(&call),
-    );
+    let out = alone.tell(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
     let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
-    let control = Control::SendAlias {
-        from: pid.clone(),
-        to: alias,
-    };
+    let control = Control::SendAlias { from: pid.clone(), to: alias };
     assert_eq!(out, [Effect::Signal(LinkId(1), control, Some(Raw::encode(&answer)))]);
     let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
     assert_eq!(alone.tell(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
@@ -309,15 +215,8 @@ fn a_ping_is_answered_and_rex_tells_what_it_can() {
     alone.up(1, "p@h");
     let (from, tag) = (Term::Pid(foreign("p@h", 7)), Term::Reference(reference("p@h", 3)));
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::Atom(Atom::literal("p@h"))]);
-    let call = Term::tuple([
-        Term::atom("$gen_call"),
-        Term::tuple([from.clone(), tag.clone()]),
-        is_auth,
-    ]);
-    let to = |name| Control::SendName {
-        from: foreign("p@h", 7),
-        to: Atom::literal(name),
-    };
+    let call = Term::tuple([Term::atom("$gen_call"), Term::tuple([from.clone(), tag.clone()]), is_auth]);
+    let to = |name| Control::SendName { from: foreign("p@h", 7), to: Atom::literal(name) };
     let message = |effects: &[Effect]| match effects {
         [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => {
             message.term(&mut Atoms::new()).unwrap()
@@ -346,17 +245,9 @@ fn nothing_is_run_for_a_peer() {
         arity: 0,
         options: Raw::encode(&Term::List(vec![])),
     };
-    let out = alone.run(Input::Messages(
-        LinkId(1),
-        vec![(request, Some(Bytes::from_static(b"no term")))],
-    ));
+    let out = alone.run(Input::Messages(LinkId(1), vec![(request, Some(Bytes::from_static(b"no term")))]));
     let (request, to) = (reference("p@h", 3), foreign("p@h", 7));
-    let refused = Control::SpawnReply {
-        request,
-        to,
-        flags: 0,
-        result: Err(Atom::literal("notsup")),
-    };
+    let refused = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
     assert_eq!(signals(&out), [&refused]);
 }
 
@@ -365,14 +256,8 @@ fn a_message_that_is_no_term_closes_its_link_only() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
-    let control = Control::SendName {
-        from: foreign("p@h", 7),
-        to: Atom::literal("rex"),
-    };
-    let out = alone.run(Input::Messages(
-        LinkId(1),
-        vec![(control, Some(Bytes::from_static(&[131, 255])))],
-    ));
+    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
+    let out = alone.run(Input::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[131, 255])))]));
     assert!(closes(&out, 1));
     let view = alone.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
@@ -382,28 +267,12 @@ fn a_message_that_is_no_term_closes_its_link_only() {
 fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     let init = |known: Term| {
         let version = Term::tuple([Term::Int(8), Term::Int(1)]);
-        let locker = Term::tuple([
-            Term::atom("locker"),
-            Term::atom("no_longer_a_pid"),
-            known,
-            Term::atom("pid"),
-        ]);
+        let locker = Term::tuple([Term::atom("locker"), Term::atom("no_longer_a_pid"), known, Term::atom("pid")]);
         let request = Term::tuple([Term::atom("init_connect"), version, Term::atom("p@h"), locker]);
         Term::tuple([Term::atom("$gen_cast"), request])
     };
-    let to = || Control::SendName {
-        from: foreign("p@h", 7),
-        to: Atom::literal("global_name_server"),
-    };
-    let known = |alone: &Alone| {
-        alone
-            .machine
-            .view()
-            .known
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-    };
+    let to = || Control::SendName { from: foreign("p@h", 7), to: Atom::literal("global_name_server") };
+    let known = |alone: &Alone| alone.machine.view().known.iter().map(ToString::to_string).collect::<Vec<_>>();
 
     let mut alone = Alone::new();
     alone.up(1, "p@h");
@@ -419,9 +288,7 @@ fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     alone.tell(1, to(), Some(&init(Term::List(vec![Term::atom("b@h")]))));
     assert_eq!(known(&alone), ["a@h", "b@h"]);
 
-    let many = (0..limits::KNOWN_NODES + 5)
-        .map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap()))
-        .collect();
+    let many = (0..limits::KNOWN_NODES + 5).map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap())).collect();
     alone.tell(1, to(), Some(&init(Term::List(many))));
     assert_eq!(known(&alone).len(), limits::KNOWN_NODES);
 }
@@ -452,16 +319,8 @@ fn the_number_of_peers_is_bounded() {
 
 #[test]
 fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
-    let nodes = || Function {
-        module: "erlang",
-        function: "nodes",
-        args: vec![],
-    };
-    let call = |token| Input::Call {
-        node: "p@h".into(),
-        function: nodes(),
-        token: Some(token),
-    };
+    let nodes = || Function { module: "erlang", function: "nodes", args: vec![] };
+    let call = |token| Input::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
     let mut alone = Alone::new();
     assert_eq!(alone.run(call(1)), [Effect::Result(1, Err(CallError::NoConnection))]);
     alone.up(1, "p@h");
@@ -471,11 +330,7 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     };
 
     let (request, from) = begin(&mut alone, 2);
-    let value = Term::tuple([
-        Term::Reference(request.clone()),
-        Term::atom("return"),
-        Term::List(vec![]),
-    ]);
+    let value = Term::tuple([Term::Reference(request.clone()), Term::atom("return"), Term::List(vec![])]);
     let ended = |reference: Reference, reason: &Term| Control::MonitorExit {
         from: Proc::Pid(foreign("p@h", 9)),
         to: from.clone(),
@@ -490,33 +345,19 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     assert_eq!(out, [Effect::Result(3, Err(CallError::Failed))]);
 
     let (request, to) = begin(&mut alone, 4);
-    let refusal = Control::SpawnReply {
-        request,
-        to,
-        flags: 0,
-        result: Err(Atom::literal("notsup")),
-    };
+    let refusal = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
     let out = alone.tell(1, refusal, None);
-    assert_eq!(
-        out,
-        [Effect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]
-    );
+    assert_eq!(out, [Effect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]);
 
     begin(&mut alone, 5);
-    assert_eq!(
-        alone.machine.next_deadline(),
-        Some(alone.now.instant + limits::CALL_TIME)
-    );
+    assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::CALL_TIME));
     alone.now.instant += limits::CALL_TIME - Duration::from_millis(1);
     assert_eq!(alone.run(Input::Tick), []);
     alone.now.instant += Duration::from_millis(1);
     assert_eq!(alone.run(Input::Tick), [Effect::Result(5, Err(CallError::TimedOut))]);
 
     begin(&mut alone, 6);
-    let out = alone.run(Input::LinkDown {
-        link: LinkId(1),
-        reason: "gone".to_owned(),
-    });
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
     assert_eq!(out, [Effect::Result(6, Err(CallError::NoConnection))]);
     assert_eq!(alone.machine.next_deadline(), None);
 
@@ -536,19 +377,10 @@ fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
     assert_eq!(net.announced(1), [("x".to_owned(), "a@h".to_owned())]);
     let mut out = Vec::new();
     net.machines[0].handle(net.now, Input::Stop, &mut out);
-    let last_signal = out
-        .iter()
-        .rposition(|effect| matches!(effect, Effect::Signal(..)))
-        .unwrap();
-    let first_close = out
-        .iter()
-        .position(|effect| matches!(effect, Effect::Close(..)))
-        .unwrap();
+    let last_signal = out.iter().rposition(|effect| matches!(effect, Effect::Signal(..))).unwrap();
+    let first_close = out.iter().position(|effect| matches!(effect, Effect::Close(..))).unwrap();
     assert!(last_signal < first_close);
-    let leaves = out
-        .iter()
-        .filter(|effect| matches!(effect, Effect::Signal(_, Control::Send { .. }, Some(_))))
-        .count();
+    let leaves = out.iter().filter(|effect| matches!(effect, Effect::Signal(_, Control::Send { .. }, Some(_)))).count();
     assert_eq!(leaves, 1, "one process, in one message");
     net.carry(0, out);
     net.settle();
@@ -600,10 +432,7 @@ impl Net {
                     };
                     let mut frame = Vec::new();
                     control::encode(&control, payload.as_ref(), flags::ours(false), &mut frame);
-                    self.under_way
-                        .entry((to, there.0))
-                        .or_default()
-                        .push_back(frame.split_off(4));
+                    self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
                 }
                 Effect::Close(link, _) => self.cut(node, link),
                 Effect::Spawned(..) | Effect::Dial(_) | Effect::Result(..) => {}
@@ -621,20 +450,8 @@ impl Net {
         while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
             self.deliver(to, there, frame);
         }
-        self.input(
-            node,
-            Input::LinkDown {
-                link,
-                reason: "cut".to_owned(),
-            },
-        );
-        self.input(
-            to,
-            Input::LinkDown {
-                link: there,
-                reason: "cut".to_owned(),
-            },
-        );
+        self.input(node, Input::LinkDown { link, reason: "cut".to_owned() });
+        self.input(to, Input::LinkDown { link: there, reason: "cut".to_owned() });
     }
 
     fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
@@ -643,10 +460,7 @@ impl Net {
     }
 
     fn link_between(&self, a: usize, b: usize) -> Option<LinkId> {
-        self.wires
-            .iter()
-            .find(|((from, _), (to, _))| *from == a && *to == b)
-            .map(|((_, link), _)| *link)
+        self.wires.iter().find(|((from, _), (to, _))| *from == a && *to == b).map(|((_, link), _)| *link)
     }
 
     fn connect(&mut self, a: usize, b: usize) {
@@ -659,24 +473,13 @@ impl Net {
         self.wires.insert((b, there), (a, here));
         let (to_b, to_a) = (peer(self.names[b]), peer(self.names[a]));
         self.input(a, Input::LinkUp { link: here, peer: to_b });
-        self.input(
-            b,
-            Input::LinkUp {
-                link: there,
-                peer: to_a,
-            },
-        );
+        self.input(b, Input::LinkUp { link: there, peer: to_a });
     }
 
     fn spawn(&mut self, node: usize, plugin: &str) {
         let groups = vec![Term::tuple([Term::atom("plugin"), Term::binary(plugin)])];
         let mut out = Vec::new();
-        let input = Input::Spawn {
-            name: None,
-            behaviour: Box::new(Answering),
-            groups,
-            token: 1,
-        };
+        let input = Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
         self.machines[node].handle(self.now, input, &mut out);
         if let Some(Effect::Spawned(_, pid)) = out.last() {
             self.pids.push((node, pid.clone(), plugin.to_owned()));
@@ -686,12 +489,8 @@ impl Net {
 
     /// Delivers one frame of the `choice`-th connection that has one; tells whether there was any.
     fn step(&mut self, choice: usize) -> bool {
-        let ready: Vec<(usize, u64)> = self
-            .under_way
-            .iter()
-            .filter(|(_, frames)| !frames.is_empty())
-            .map(|(end, _)| *end)
-            .collect();
+        let ready: Vec<(usize, u64)> =
+            self.under_way.iter().filter(|(_, frames)| !frames.is_empty()).map(|(end, _)| *end).collect();
         let Some(&(node, link)) = ready.get(choice % ready.len().max(1)) else {
             return false;
         };
@@ -716,13 +515,8 @@ impl Net {
 
     /// What a node should see: what lives on those that it is connected to.
     fn expected(&self, node: usize) -> Vec<(String, String)> {
-        let seen = self
-            .pids
-            .iter()
-            .filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
-        let seen: BTreeSet<_> = seen
-            .map(|(at, _, plugin)| (plugin.clone(), self.names[*at].to_owned()))
-            .collect();
+        let seen = self.pids.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
+        let seen: BTreeSet<_> = seen.map(|(at, _, plugin)| (plugin.clone(), self.names[*at].to_owned())).collect();
         seen.into_iter().collect()
     }
 }

@@ -70,14 +70,8 @@ pub fn reply(from: &From, ours: &Pid, answer: &Raw) -> (Control, Raw) {
         w.tuple(2).raw(&from.tag).raw(answer);
     });
     let control = match &from.alias {
-        Some(alias) => Control::SendAlias {
-            from: ours.clone(),
-            to: alias.clone(),
-        },
-        None => Control::Send {
-            from: Some(ours.clone()),
-            to: from.pid.clone(),
-        },
+        Some(alias) => Control::SendAlias { from: ours.clone(), to: alias.clone() },
+        None => Control::Send { from: Some(ours.clone()), to: from.pid.clone() },
     };
     (control, message)
 }

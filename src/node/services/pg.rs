@@ -27,8 +27,8 @@ pub struct Scope {
     pid: Pid,
     /// What processes of ours joined: the group as it is sent, and its members, never none.
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
-    /// The scopes that we exchange with.
-    remotes: HashMap<Pid, Remote>,
+    /// The scopes that we exchange with, one a peer: a name is registered for one process only.
+    remotes: HashMap<LinkId, Remote>,
     /// Groups `{Tag, Binary}` with this tag are shown by [`Scope::announced`].
     watched_tag: Atom,
 }
@@ -36,7 +36,7 @@ pub struct Scope {
 /// A scope of the same name on a peer.
 #[derive(Debug)]
 struct Remote {
-    link: LinkId,
+    pid: Pid,
     monitor: Reference,
     members: HashMap<Key, Vec<Pid>>,
     /// The binaries of watched groups that have members.
@@ -113,46 +113,24 @@ impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched_tag: Atom) -> Self {
-        Self {
-            pid,
-            local: BTreeMap::new(),
-            remotes: HashMap::new(),
-            watched_tag,
-        }
+        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched_tag }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
     pub fn node_up(&self, link: LinkId, scope: &Atom, out: &mut Signals) {
-        let control = Control::SendName {
-            from: self.pid.clone(),
-            to: scope.clone(),
-        };
+        let control = Control::SendName { from: self.pid.clone(), to: scope.clone() };
         out.push((link, control, Some(Outgoing::Discover.message(&self.pid))));
     }
 
     /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
-        let mut changed = false;
-        self.remotes.retain(|_, remote| {
-            changed |= remote.link == link && !remote.announced.is_empty();
-            remote.link != link
-        });
-        changed
+        self.remotes.remove(&link).is_some_and(|remote| !remote.announced.is_empty())
     }
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
     pub fn monitor_down(&mut self, monitor: &Reference) -> bool {
-        let Some(pid) = self
-            .remotes
-            .iter()
-            .find(|(_, r)| r.monitor == *monitor)
-            .map(|(pid, _)| pid.clone())
-        else {
-            return false;
-        };
-        self.remotes
-            .remove(&pid)
-            .is_some_and(|remote| !remote.announced.is_empty())
+        let link = self.remotes.iter().find(|(_, remote)| remote.monitor == *monitor).map(|(link, _)| *link);
+        link.is_some_and(|link| self.node_down(link))
     }
 
     /// A process of ours joins a group; a process is in a group once. `key` is the canonical encoding of `group`.
@@ -209,14 +187,11 @@ impl Scope {
             {
                 Ok(false)
             }
-            Incoming::Discover(pid) => {
-                self.discovered(link, pid, new_reference, out);
-                Ok(false)
-            }
+            Incoming::Discover(pid) => Ok(self.discovered(link, pid, new_reference, out)),
             Incoming::Sync(pid, groups) => {
-                self.know(link, &pid, new_reference, out);
-                let Some(remote) = self.remotes.get_mut(&pid) else {
-                    return Ok(false);
+                let replaced = self.know(link, &pid, new_reference, out);
+                let Some(remote) = self.remotes.get_mut(&link) else {
+                    return Ok(replaced);
                 };
                 let before = std::mem::take(&mut remote.announced);
                 remote.members.clear();
@@ -224,85 +199,77 @@ impl Scope {
                 for (group, pids) in groups {
                     remote.join(&group, pids, &self.watched_tag, atoms)?;
                 }
-                Ok(before != remote.announced)
+                Ok(replaced || before != remote.announced)
             }
-            Incoming::Join(pid, group, pids) => match self.remotes.get_mut(&pid) {
+            // From a scope that has left the overlay network, or was never in it (see the same clauses in pg.erl).
+            Incoming::Join(pid, ..) | Incoming::Leave(pid, ..) if !self.knows(link, &pid) => Ok(false),
+            Incoming::Join(_, group, pids) => match self.remotes.get_mut(&link) {
                 Some(remote) => remote.join(&group, pids, &self.watched_tag, atoms),
-                // It left the overlay network, or was never in it (see the same clause in pg.erl).
                 None => Ok(false),
             },
-            Incoming::Leave(pid, pids, groups) => match self.remotes.get_mut(&pid) {
-                Some(remote) => Ok(groups
-                    .iter()
-                    .fold(false, |any, group| remote.leave(group, &pids, atoms) | any)),
+            Incoming::Leave(_, pids, groups) => match self.remotes.get_mut(&link) {
+                Some(remote) => Ok(groups.iter().fold(false, |any, group| remote.leave(group, &pids, atoms) | any)),
                 None => Ok(false),
             },
         }
     }
 
-    /// A scope of a peer looks for us: tell it what we have, and look for it in turn if it is new.
-    fn discovered(&mut self, link: LinkId, pid: Pid, new_reference: &mut impl FnMut() -> Reference, out: &mut Signals) {
-        let to = |message| {
-            (
-                link,
-                Control::Send {
-                    from: Some(self.pid.clone()),
-                    to: pid.clone(),
-                },
-                Some(message),
-            )
-        };
+    fn knows(&self, link: LinkId, pid: &Pid) -> bool {
+        self.remotes.get(&link).is_some_and(|remote| remote.pid == *pid)
+    }
+
+    /// A scope of a peer looks for us: tell it what we have, and look for it in turn if it is new. Tells whether watched
+    /// groups changed.
+    fn discovered(
+        &mut self,
+        link: LinkId,
+        pid: Pid,
+        new_reference: &mut impl FnMut() -> Reference,
+        out: &mut Signals,
+    ) -> bool {
+        let to = |message| (link, Control::Send { from: Some(self.pid.clone()), to: pid.clone() }, Some(message));
         out.push(to(Outgoing::Sync(&self.local).message(&self.pid)));
-        if !self.remotes.contains_key(&pid) {
-            out.push(to(Outgoing::Discover.message(&self.pid)));
-            self.know(link, &pid, new_reference, out);
+        if self.knows(link, &pid) {
+            return false;
         }
+        out.push(to(Outgoing::Discover.message(&self.pid)));
+        self.know(link, &pid, new_reference, out)
     }
 
-    /// Monitors a peer's scope, once.
-    fn know(&mut self, link: LinkId, pid: &Pid, new_reference: &mut impl FnMut() -> Reference, out: &mut Signals) {
-        if self.remotes.contains_key(pid) {
-            return;
+    /// Monitors a peer's scope, once. Another one than before has taken its place: then what that one had is gone. Tells
+    /// whether watched groups changed.
+    fn know(
+        &mut self,
+        link: LinkId,
+        pid: &Pid,
+        new_reference: &mut impl FnMut() -> Reference,
+        out: &mut Signals,
+    ) -> bool {
+        if self.knows(link, pid) {
+            return false;
         }
         let monitor = new_reference();
-        let control = Control::Monitor {
-            from: self.pid.clone(),
-            to: Proc::Pid(pid.clone()),
-            reference: monitor.clone(),
-        };
+        let control =
+            Control::Monitor { from: self.pid.clone(), to: Proc::Pid(pid.clone()), reference: monitor.clone() };
         out.push((link, control, None));
-        let remote = Remote {
-            link,
-            monitor,
-            members: HashMap::new(),
-            announced: BTreeMap::new(),
-            entries: 0,
-        };
-        self.remotes.insert(pid.clone(), remote);
+        let remote =
+            Remote { pid: pid.clone(), monitor, members: HashMap::new(), announced: BTreeMap::new(), entries: 0 };
+        self.remotes.insert(link, remote).is_some_and(|before| !before.announced.is_empty())
     }
 
     /// The second elements of the groups `{WatchedTag, Binary}` that processes of peers joined, each with their node.
     #[must_use]
     pub fn announced(&self) -> BTreeSet<(Bytes, Atom)> {
-        let each = |(pid, remote): (&Pid, &Remote)| -> Vec<(Bytes, Atom)> {
-            remote
-                .announced
-                .values()
-                .map(|name| (name.clone(), pid.node.clone()))
-                .collect()
+        let each = |remote: &Remote| -> Vec<(Bytes, Atom)> {
+            remote.announced.values().map(|name| (name.clone(), remote.pid.node.clone())).collect()
         };
-        self.remotes.iter().flat_map(each).collect()
+        self.remotes.values().flat_map(each).collect()
     }
 
     /// The peers' members of a group.
-    #[must_use]
-    pub fn remote_members(&self, key: &Key) -> Vec<Pid> {
-        self.remotes
-            .values()
-            .filter_map(|remote| remote.members.get(key))
-            .flatten()
-            .cloned()
-            .collect()
+    #[cfg(test)]
+    fn remote_members(&self, key: &Key) -> Vec<Pid> {
+        self.remotes.values().filter_map(|remote| remote.members.get(key)).flatten().cloned().collect()
     }
 }
 
@@ -346,13 +313,10 @@ impl Remote {
     }
 }
 
-fn broadcast(ours: &Pid, remotes: &HashMap<Pid, Remote>, message: &Raw, out: &mut Signals) {
-    for (pid, remote) in remotes {
-        let control = Control::Send {
-            from: Some(ours.clone()),
-            to: pid.clone(),
-        };
-        out.push((remote.link, control, Some(message.clone())));
+fn broadcast(ours: &Pid, remotes: &HashMap<LinkId, Remote>, message: &Raw, out: &mut Signals) {
+    for (link, remote) in remotes {
+        let control = Control::Send { from: Some(ours.clone()), to: remote.pid.clone() };
+        out.push((*link, control, Some(message.clone())));
     }
 }
 

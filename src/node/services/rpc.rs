@@ -108,11 +108,5 @@ pub fn message(message: &Raw, ours: &Pid, atoms: &mut Atoms) -> Option<(Control,
         w.tuple(3).atom("features_reply").atom_of(&ours.node);
         w.list(1).atom("erpc").nil();
     });
-    Some((
-        Control::Send {
-            from: Some(ours.clone()),
-            to,
-        },
-        answer,
-    ))
+    Some((Control::Send { from: Some(ours.clone()), to }, answer))
 }

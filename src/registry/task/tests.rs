@@ -33,20 +33,12 @@ impl World {
         let own = layout.ensure_own().expect("made");
         let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
         let (handle, task) = start(Config::default(), Arc::clone(&layout), opened);
-        Self {
-            dir,
-            layout,
-            handle,
-            task,
-        }
+        Self { dir, layout, handle, task }
     }
 
     async fn stop(self) -> tempfile::TempDir {
         self.handle.stop().await;
-        timeout(PATIENCE, self.task)
-            .await
-            .expect("it ends")
-            .expect("without a panic");
+        timeout(PATIENCE, self.task).await.expect("it ends").expect("without a panic");
         self.dir
     }
 
@@ -64,47 +56,30 @@ impl World {
     }
 
     fn count(&self, query: &str) -> i64 {
-        self.database()
-            .query_row(query, (), |row| row.get(0))
-            .expect("a number")
+        self.database().query_row(query, (), |row| row.get(0)).expect("a number")
     }
 
     /// From now on nothing can be stored, and at once.
     fn break_store(&self) {
-        self.database()
-            .execute_batch("ALTER TABLE events RENAME TO lost")
-            .expect("renamed");
+        self.database().execute_batch("ALTER TABLE events RENAME TO lost").expect("renamed");
     }
 
     fn mend_store(&self) {
-        self.database()
-            .execute_batch("ALTER TABLE lost RENAME TO events")
-            .expect("renamed");
+        self.database().execute_batch("ALTER TABLE lost RENAME TO events").expect("renamed");
     }
 
     async fn until(&self, holds: impl Fn(&View) -> bool) {
         let mut watch = self.handle.watch();
         let seen = timeout(PATIENCE, watch.wait_for(|view| holds(view))).await;
-        seen.unwrap_or_else(|_| panic!("not reached: {:?}", self.handle.view()))
-            .expect("the registry lives");
+        seen.unwrap_or_else(|_| panic!("not reached: {:?}", self.handle.view())).expect("the registry lives");
     }
 
     async fn up(&self, node: &str) {
-        self.handle
-            .membership(Membership::NodeUp {
-                node: node.into(),
-                on_this_host: true,
-            })
-            .await;
+        self.handle.membership(Membership::NodeUp { node: node.into(), on_this_host: true }).await;
     }
 
     async fn down(&self, node: &str) {
-        self.handle
-            .membership(Membership::NodeDown {
-                node: node.into(),
-                reason: "gone".into(),
-            })
-            .await;
+        self.handle.membership(Membership::NodeDown { node: node.into(), reason: "gone".into() }).await;
     }
 }
 
@@ -113,19 +88,11 @@ fn name(text: &str) -> PluginName {
 }
 
 fn registration(text: &str) -> Registration {
-    Registration {
-        name: name(text),
-        version: Field::Absent,
-        description: Field::Absent,
-        node: Field::Absent,
-    }
+    Registration { name: name(text), version: Field::Absent, description: Field::Absent, node: Field::Absent }
 }
 
 fn on(text: &str, node: &str) -> Registration {
-    Registration {
-        node: Field::Set(node.into()),
-        ..registration(text)
-    }
+    Registration { node: Field::Set(node.into()), ..registration(text) }
 }
 
 fn status(view: &View, plugin: &str) -> Option<Status> {
@@ -171,20 +138,13 @@ async fn many_registrations_share_commits() {
         let handle = world.handle.clone();
         asked.spawn(async move { handle.register(registration(&format!("hecate-x{number}d")), None).await });
     }
-    let revisions: BTreeSet<u64> = asked
-        .join_all()
-        .await
-        .into_iter()
-        .map(|answer| answer.expect("taken").plugin.incarnation)
-        .collect();
+    let revisions: BTreeSet<u64> =
+        asked.join_all().await.into_iter().map(|answer| answer.expect("taken").plugin.incarnation).collect();
     assert_eq!(revisions.len(), many, "each has a revision of its own");
     assert_eq!(world.handle.view().plugins.len(), many);
     // All events of a batch bear the same time, for the clock is read once a batch.
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
-    assert!(
-        commits >= many / limits::REGISTRY_BATCH,
-        "{commits} commits: a batch is bounded"
-    );
+    assert!(commits >= many / limits::REGISTRY_BATCH, "{commits} commits: a batch is bounded");
     assert!(commits <= many / 8, "{commits} commits for {many} registrations");
 }
 
@@ -211,11 +171,7 @@ async fn what_cannot_be_stored_has_not_happened() {
 #[tokio::test]
 async fn facts_wait_while_the_store_fails() {
     let world = World::new();
-    world
-        .handle
-        .register(on("hecate-oned", "one@host"), None)
-        .await
-        .expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
     world.up("one@host").await;
     world.break_store();
     world.down("one@host").await;
@@ -229,27 +185,15 @@ async fn facts_wait_while_the_store_fails() {
     let cluster = tokio::spawn(async move {
         for number in 0..2 * bound {
             let node = format!("n{number}@host");
-            handle
-                .membership(Membership::NodeUp {
-                    node,
-                    on_this_host: true,
-                })
-                .await;
+            handle.membership(Membership::NodeUp { node, on_this_host: true }).await;
             sent.send_replace(number + 1);
         }
     });
-    eventually("the backlog is full", || {
-        *count.borrow() >= limits::REGISTRY_BACKLOG + limits::REGISTRY_QUEUE / 2
-    })
-    .await;
-    world.mend_store();
-    world
-        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
+    eventually("the backlog is full", || *count.borrow() >= limits::REGISTRY_BACKLOG + limits::REGISTRY_QUEUE / 2)
         .await;
-    timeout(PATIENCE, cluster)
-        .await
-        .expect("it goes on")
-        .expect("without a panic");
+    world.mend_store();
+    world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
+    timeout(PATIENCE, cluster).await.expect("it goes on").expect("without a panic");
     world.register("hecate-twod").await.expect("taken");
     let revisions = "SELECT max(revision) - min(revision) + 1 - count(*) FROM events";
     assert_eq!(world.count(revisions), 0, "no gap");
@@ -258,11 +202,7 @@ async fn facts_wait_while_the_store_fails() {
 #[tokio::test]
 async fn a_full_backlog_makes_the_cluster_wait() {
     let world = World::new();
-    world
-        .handle
-        .register(on("hecate-oned", "one@host"), None)
-        .await
-        .expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
     world.up("one@host").await;
     world.break_store();
     world.down("one@host").await;
@@ -275,41 +215,26 @@ async fn a_full_backlog_makes_the_cluster_wait() {
     let went_through = timeout(limits::COMMIT_RETRY / 2, send).await;
     assert!(went_through.is_err(), "more than {most} facts were taken");
     world.mend_store();
-    world
-        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
-        .await;
+    world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
 }
 
 #[tokio::test]
 async fn what_comes_first_in_a_batch_counts_for_what_follows() {
     // One thread: both are queued before the registry sees either.
     let world = World::new();
-    world
-        .handle
-        .register(on("hecate-oned", "one@host"), None)
-        .await
-        .expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
     world.up("one@host").await;
     world.until(|view| view.revision >= 1).await;
-    assert_eq!(
-        code(world.handle.register(on("hecate-oned", "two@host"), None).await),
-        "node_conflict"
-    );
+    assert_eq!(code(world.handle.register(on("hecate-oned", "two@host"), None).await), "node_conflict");
     world.down("one@host").await;
-    let moved = world
-        .handle
-        .register(on("hecate-oned", "two@host"), None)
-        .await
-        .expect("the holder has left");
+    let moved = world.handle.register(on("hecate-oned", "two@host"), None).await.expect("the holder has left");
     assert_eq!(moved.plugin.node.as_deref(), Some("two@host"));
 }
 
 #[tokio::test]
 async fn nothing_is_made_for_what_is_refused() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let deep = dir
-        .path()
-        .join("h".repeat(limits::SUN_PATH - 45 - dir.path().as_os_str().len()));
+    let deep = dir.path().join("h".repeat(limits::SUN_PATH - 45 - dir.path().as_os_str().len()));
     let world = World::at(dir, deep);
     world.register("hecate-shortd").await.expect("it fits");
     let long = format!("hecate-{}d", "x".repeat(40));
@@ -324,11 +249,7 @@ async fn a_namespace_that_cannot_be_made_is_the_answer() {
     std::fs::write(world.layout.home().root().join("hecate-oned"), "").expect("written");
     let (bad, good) = tokio::join!(world.register("hecate-oned"), world.register("hecate-twod"));
     assert_eq!(code(bad), "layout_failed");
-    assert_eq!(
-        good.expect("taken").plugin.incarnation,
-        1,
-        "the one beside it is taken, without a gap"
-    );
+    assert_eq!(good.expect("taken").plugin.incarnation, 1, "the one beside it is taken, without a gap");
 }
 
 #[tokio::test]
@@ -339,10 +260,7 @@ async fn what_was_stored_is_judged_before_the_view_is_ready() {
     let root = dir.path().to_owned();
     let world = World::at(dir, root);
     let view = world.handle.view();
-    assert_eq!(
-        (view.ready, view.revision, status(&view, "hecate-oned")),
-        (false, 1, Some(Status::Running))
-    );
+    assert_eq!((view.ready, view.revision, status(&view, "hecate-oned")), (false, 1, Some(Status::Running)));
     world.handle.membership(Membership::Settled).await;
     world.until(|view| view.ready).await;
     assert_eq!(status(&world.handle.view(), "hecate-oned"), Some(Status::Stopped));
@@ -351,10 +269,7 @@ async fn what_was_stored_is_judged_before_the_view_is_ready() {
 #[tokio::test]
 async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
     let world = World::new();
-    let mut process = std::process::Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .expect("sleep runs");
+    let mut process = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
     world.layout.ensure(&name("hecate-oned"), None).expect("made");
     let socket = UnixListener::bind(world.path("hecate-oned", "sockets/api.sock")).expect("bound");
     let registrant = Registrant {
@@ -362,11 +277,7 @@ async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
         gid: rustix::process::getegid().as_raw(),
         pid: Some(i32::try_from(process.id()).expect("a pid")),
     };
-    world
-        .handle
-        .register(registration("hecate-oned"), Some(registrant))
-        .await
-        .expect("taken");
+    world.handle.register(registration("hecate-oned"), Some(registrant)).await.expect("taken");
     let run = |file: &str| world.path("hecate-oned", "run").join(file);
     std::fs::write(run("daemon.pid"), process.id().to_string()).expect("written");
     std::fs::write(run("daemon.state"), "running").expect("written");
@@ -377,43 +288,22 @@ async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
     drop(socket);
     process.kill().expect("killed");
     process.wait().expect("ended");
-    world
-        .until(|view| status(view, "hecate-oned") == Some(Status::Stopped))
-        .await;
+    world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
     let gone = |path: &Path| !path.exists();
-    eventually("its socket is removed", || {
-        gone(&world.path("hecate-oned", "sockets/api.sock"))
-    })
-    .await;
-    eventually("its run files are removed", || {
-        gone(&run("daemon.pid")) && gone(&run("daemon.state"))
-    })
-    .await;
+    eventually("its socket is removed", || gone(&world.path("hecate-oned", "sockets/api.sock"))).await;
+    eventually("its run files are removed", || gone(&run("daemon.pid")) && gone(&run("daemon.state"))).await;
     assert!(world.path("hecate-oned", "sqlite").is_dir());
 }
 
 #[tokio::test]
 async fn directories_follow_the_cluster() {
     let world = World::new();
-    world
-        .handle
-        .register(on("hecate-oned", "one@host"), None)
-        .await
-        .expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
     std::fs::remove_dir_all(world.path("hecate-oned", "run")).expect("removed");
     world.up("one@host").await;
     eventually("made again", || world.path("hecate-oned", "run").is_dir()).await;
-    world
-        .handle
-        .membership(Membership::Announced {
-            plugin: name("hecate-newd"),
-            node: "one@host".into(),
-        })
-        .await;
-    eventually("made for an announcement", || {
-        world.path("hecate-newd", "connectors").is_dir()
-    })
-    .await;
+    world.handle.membership(Membership::Announced { plugin: name("hecate-newd"), node: "one@host".into() }).await;
+    eventually("made for an announcement", || world.path("hecate-newd", "connectors").is_dir()).await;
     assert_eq!(status(&world.handle.view(), "hecate-newd"), None);
 }
 
@@ -433,12 +323,7 @@ async fn a_slow_subscriber_is_told() {
     }
     assert!(matches!(slow.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
     // What it missed is in the log.
-    let page = world
-        .handle
-        .events_after(0)
-        .await
-        .expect("read")
-        .expect("the log reaches back");
+    let page = world.handle.events_after(0).await.expect("read").expect("the log reaches back");
     assert_eq!((page.len(), page[0].revision), (limits::EVENTS_PAGE, 1));
     assert_eq!(world.handle.events_after(revision + 1).await.expect("read"), None);
 }
@@ -448,18 +333,11 @@ async fn a_stop_does_what_was_asked_before_and_refuses_what_comes_after() {
     let world = World::new();
     let (handle, mut events) = (world.handle.clone(), world.handle.events());
     // One thread: these are queued in this order before the registry sees any.
-    let (before, (), after) = tokio::join!(
-        world.register("hecate-oned"),
-        handle.stop(),
-        world.register("hecate-twod")
-    );
+    let (before, (), after) = tokio::join!(world.register("hecate-oned"), handle.stop(), world.register("hecate-twod"));
     before.expect("asked before");
     after.expect("queued before the registry had closed its queue");
     let dir = world.stop().await;
-    assert_eq!(
-        code(handle.register(registration("hecate-threed"), None).await),
-        "stopping"
-    );
+    assert_eq!(code(handle.register(registration("hecate-threed"), None).await), "stopping");
     assert_eq!(code(handle.deregister(name("hecate-oned")).await), "stopping");
     handle.membership(Membership::Settled).await;
     assert_eq!(events.recv().await.map(|event| event.revision), Ok(1));

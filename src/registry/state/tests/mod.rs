@@ -33,21 +33,10 @@ impl World {
     }
 
     fn with(revision: u64, plugins: &[Plugin]) -> Self {
-        let now = Now {
-            instant: Instant::now(),
-            time: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        };
-        let plugins = plugins
-            .iter()
-            .map(|plugin| (plugin.name.clone(), Arc::new(plugin.clone())))
-            .collect();
+        let now = Now { instant: Instant::now(), time: UNIX_EPOCH + Duration::from_secs(1_700_000_000) };
+        let plugins = plugins.iter().map(|plugin| (plugin.name.clone(), Arc::new(plugin.clone()))).collect();
         let state = State::new(Config::default(), now, revision, plugins);
-        Self {
-            state,
-            now,
-            events: Vec::new(),
-            effects: Vec::new(),
-        }
+        Self { state, now, events: Vec::new(), effects: Vec::new() }
     }
 
     fn say(&mut self, input: Input) -> &mut Self {
@@ -67,27 +56,17 @@ impl World {
     }
 
     fn register_from(&mut self, registration: Registration, process: Option<Process>) -> Result<Arc<Plugin>, Refusal> {
-        self.say(Input::Register {
-            registration,
-            process,
-            ticket: 7,
-        });
+        self.say(Input::Register { registration, process, ticket: 7 });
         self.answer()
     }
 
     fn deregister(&mut self, plugin: &str) -> Result<Arc<Plugin>, Refusal> {
-        self.say(Input::Deregister {
-            name: name(plugin),
-            ticket: 7,
-        });
+        self.say(Input::Deregister { name: name(plugin), ticket: 7 });
         self.answer()
     }
 
     fn answer(&mut self) -> Result<Arc<Plugin>, Refusal> {
-        let place = self
-            .effects
-            .iter()
-            .position(|effect| matches!(effect, E::Answer { ticket: 7, .. }));
+        let place = self.effects.iter().position(|effect| matches!(effect, E::Answer { ticket: 7, .. }));
         match self.effects.remove(place.expect("an answer")) {
             E::Answer { result, .. } => result,
             other => unreachable!("{other:?}"),
@@ -95,38 +74,23 @@ impl World {
     }
 
     fn up(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeUp {
-            node: node.into(),
-            on_this_host: true,
-        }))
+        self.say(Input::Membership(Membership::NodeUp { node: node.into(), on_this_host: true }))
     }
 
     fn up_elsewhere(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeUp {
-            node: node.into(),
-            on_this_host: false,
-        }))
+        self.say(Input::Membership(Membership::NodeUp { node: node.into(), on_this_host: false }))
     }
 
     fn down(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeDown {
-            node: node.into(),
-            reason: "net_tick_timeout".into(),
-        }))
+        self.say(Input::Membership(Membership::NodeDown { node: node.into(), reason: "net_tick_timeout".into() }))
     }
 
     fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::Announced {
-            plugin: name(plugin),
-            node: node.into(),
-        }))
+        self.say(Input::Membership(Membership::Announced { plugin: name(plugin), node: node.into() }))
     }
 
     fn withdraw(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::Withdrawn {
-            plugin: name(plugin),
-            node: node.into(),
-        }))
+        self.say(Input::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.into() }))
     }
 
     fn settled(&mut self) -> &mut Self {
@@ -134,17 +98,11 @@ impl World {
     }
 
     fn looked(&mut self, look: Look) -> &mut Self {
-        self.say(Input::Looked {
-            name: name("hecate-traderd"),
-            look,
-        })
+        self.say(Input::Looked { name: name("hecate-traderd"), look })
     }
 
     fn pass(&mut self, time: Duration) -> &mut Self {
-        self.now = Now {
-            instant: self.now.instant + time,
-            time: self.now.time + time,
-        };
+        self.now = Now { instant: self.now.instant + time, time: self.now.time + time };
         self.say(Input::Tick)
     }
 
@@ -171,10 +129,7 @@ impl World {
     }
 
     fn looks(&mut self) -> usize {
-        self.effects()
-            .iter()
-            .filter(|effect| effect.starts_with("look "))
-            .count()
+        self.effects().iter().filter(|effect| effect.starts_with("look ")).count()
     }
 
     /// The events since the last call: revision, kind, status.
@@ -194,10 +149,7 @@ fn trader() -> Registration {
 }
 
 fn trader_on(node: &str) -> Registration {
-    Registration {
-        node: Field::Set(node.into()),
-        ..trader()
-    }
+    Registration { node: Field::Set(node.into()), ..trader() }
 }
 
 fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {

@@ -8,27 +8,17 @@ fn the_node_decides() {
     world.register(trader_on("trader@pod")).expect("taken");
     world.up_elsewhere("trader@pod").effects();
     world.looked(DEAD).looked(Look::Absent).pass(limits::GRACE);
-    assert_eq!(
-        (world.status(), world.looks()),
-        (Status::Running, 0),
-        "its socket has no say, and isn't looked at"
-    );
+    assert_eq!((world.status(), world.looks()), (Status::Running, 0), "its socket has no say, and isn't looked at");
     world.events();
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Stopped);
-    assert_eq!(
-        world.plugin().reason,
-        "its node trader@pod left the cluster: net_tick_timeout"
-    );
+    assert_eq!(world.plugin().reason, "its node trader@pod left the cluster: net_tick_timeout");
     assert_eq!(world.effects(), ["clean hecate-traderd", "look hecate-traderd"]);
     world.up_elsewhere("trader@pod");
     assert_eq!((world.status(), world.plugin().incarnation), (Status::Running, 3));
     assert_eq!(world.effects(), ["cancel hecate-traderd", "layout hecate-traderd"]);
     let changed = EventKind::StatusChanged;
-    assert_eq!(
-        world.events(),
-        [(2, changed, Status::Stopped), (3, changed, Status::Running)]
-    );
+    assert_eq!(world.events(), [(2, changed, Status::Stopped), (3, changed, Status::Running)]);
 }
 
 #[test]
@@ -66,10 +56,7 @@ fn a_node_seen_only_before_the_registration_decides_nothing() {
     world.register(trader_on(NODE)).expect("taken");
     world.up(NODE).down(NODE);
     world.register(trader()).expect("taken");
-    assert_eq!(
-        (world.status(), world.plugin().node.as_deref()),
-        (Status::Running, Some(NODE))
-    );
+    assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Running, Some(NODE)));
     world.looked(Look::Alive).pass(limits::GRACE).looked(Look::Alive);
     assert_eq!(world.status(), Status::Running);
     world.pass(limits::SOCKET_POLL).looked(Look::Absent);
@@ -93,10 +80,7 @@ fn a_node_that_is_connected_governs_from_the_registration_on() {
 fn a_node_is_a_sign_of_life_within_the_grace_period() {
     let mut world = World::new();
     world.register(trader_on("trader@pod")).expect("taken");
-    world
-        .pass(limits::GRACE - SECOND)
-        .up_elsewhere("trader@pod")
-        .pass(limits::GRACE);
+    world.pass(limits::GRACE - SECOND).up_elsewhere("trader@pod").pass(limits::GRACE);
     assert_eq!(world.status(), Status::Running);
 }
 
@@ -159,12 +143,7 @@ fn a_given_node_is_not_replaced_by_one_that_is_found() {
     world.register(trader_on("trader@pod")).expect("taken");
     world.up(NODE).announce("hecate-traderd", NODE);
     assert_eq!(world.plugin().node.as_deref(), Some("trader@pod"));
-    world
-        .register(Registration {
-            node: Field::Clear,
-            ..trader()
-        })
-        .expect("taken");
+    world.register(Registration { node: Field::Clear, ..trader() }).expect("taken");
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
 }
 
@@ -196,25 +175,12 @@ fn when_its_node_leaves_another_of_its_nodes_takes_over() {
 fn a_withdrawal_leaves_a_connected_node_in_place_unless_there_is_a_better_one() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
-    world
-        .up("x@host")
-        .announce("hecate-traderd", "x@host")
-        .withdraw("hecate-traderd", "x@host");
-    assert_eq!(
-        (world.status(), world.plugin().node.as_deref()),
-        (Status::Running, Some("x@host"))
-    );
+    world.up("x@host").announce("hecate-traderd", "x@host").withdraw("hecate-traderd", "x@host");
+    assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Running, Some("x@host")));
     world.up(NODE);
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
-    world
-        .up("a@host")
-        .announce("hecate-traderd", NODE)
-        .announce("hecate-traderd", "a@host");
-    assert_eq!(
-        world.plugin().node.as_deref(),
-        Some(NODE),
-        "of two as good the present one stays"
-    );
+    world.up("a@host").announce("hecate-traderd", NODE).announce("hecate-traderd", "a@host");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE), "of two as good the present one stays");
     world.withdraw("hecate-traderd", NODE);
     assert_eq!(world.plugin().node.as_deref(), Some("a@host"));
 }
@@ -232,11 +198,7 @@ fn an_announcement_makes_the_directories_of_anybody() {
 #[test]
 fn a_node_that_leaves_takes_its_announcements_along() {
     let mut world = World::new();
-    world
-        .up("x@host")
-        .announce("hecate-traderd", "x@host")
-        .down("x@host")
-        .up("x@host");
+    world.up("x@host").announce("hecate-traderd", "x@host").down("x@host").up("x@host");
     world.register(trader()).expect("taken");
     assert_eq!(world.plugin().node, None);
 }
@@ -259,8 +221,6 @@ fn nodes_and_announcements_are_bounded() {
     world.effects();
     world.announce("hecate-traderd", "n1@host");
     assert_eq!((world.effects(), world.plugin().node.as_deref()), (vec![], Some(NODE)));
-    world
-        .withdraw("hecate-x0d", "n1@host")
-        .announce("hecate-traderd", "n1@host");
+    world.withdraw("hecate-x0d", "n1@host").announce("hecate-traderd", "n1@host");
     assert_eq!(world.plugin().node.as_deref(), Some("n1@host"));
 }

@@ -5,57 +5,27 @@ use super::*;
 #[test]
 fn a_registration_is_stored_and_answered() {
     let mut world = World::new();
-    let plugin = world
-        .register(Registration {
-            version: Field::Set("1".into()),
-            ..trader()
-        })
-        .expect("taken");
-    assert_eq!(
-        (plugin.status, plugin.since, plugin.incarnation),
-        (Status::Running, world.now.time, 1)
-    );
-    assert_eq!(
-        (plugin.version.as_deref(), plugin.registered_at),
-        (Some("1"), world.now.time)
-    );
+    let plugin = world.register(Registration { version: Field::Set("1".into()), ..trader() }).expect("taken");
+    assert_eq!((plugin.status, plugin.since, plugin.incarnation), (Status::Running, world.now.time, 1));
+    assert_eq!((plugin.version.as_deref(), plugin.registered_at), (Some("1"), world.now.time));
     assert_eq!(world.events[0].plugin, plugin);
     assert_eq!(world.events(), [(1, EventKind::Registered, Status::Running)]);
     let view = world.state.view();
-    assert_eq!(
-        (view.revision, view.ready, &view.plugins[&plugin.name]),
-        (1, true, &plugin)
-    );
+    assert_eq!((view.revision, view.ready, &view.plugins[&plugin.name]), (1, true, &plugin));
 }
 
 #[test]
 fn absent_keeps_and_null_clears() {
     let mut world = World::new();
     let set = || Field::Set("a".into());
-    let first = Registration {
-        version: set(),
-        description: set(),
-        node: set(),
-        ..trader()
-    };
+    let first = Registration { version: set(), description: set(), node: set(), ..trader() };
     world.register(first).expect("taken");
     let kept = world.register(trader()).expect("taken");
-    assert_eq!(
-        (kept.version.as_deref(), kept.description.as_deref()),
-        (Some("a"), Some("a"))
-    );
+    assert_eq!((kept.version.as_deref(), kept.description.as_deref()), (Some("a"), Some("a")));
     assert_eq!((kept.node.as_deref(), kept.node_given), (Some("a"), true));
-    let clear = Registration {
-        version: Field::Clear,
-        description: Field::Clear,
-        node: Field::Clear,
-        ..trader()
-    };
+    let clear = Registration { version: Field::Clear, description: Field::Clear, node: Field::Clear, ..trader() };
     let cleared = world.register(clear).expect("taken");
-    assert_eq!(
-        (&cleared.version, &cleared.description, &cleared.node),
-        (&None, &None, &None)
-    );
+    assert_eq!((&cleared.version, &cleared.description, &cleared.node), (&None, &None, &None));
     assert!(!cleared.node_given);
 }
 
@@ -78,10 +48,7 @@ fn registering_again_revives() {
     assert_eq!(world.status(), Status::Stopped);
     world.effects();
     let again = world.register(trader()).expect("taken");
-    assert_eq!(
-        (again.status, again.incarnation, again.since),
-        (Status::Running, 3, world.now.time)
-    );
+    assert_eq!((again.status, again.incarnation, again.since), (Status::Running, 3, world.now.time));
     assert_ne!(again.registered_at, again.since);
     assert_eq!(world.effects(), ["cancel hecate-traderd", "look hecate-traderd"]);
 }
@@ -89,10 +56,7 @@ fn registering_again_revives() {
 #[test]
 fn deregistering_removes_and_cleans_nothing_up() {
     let mut world = World::new();
-    assert_eq!(
-        world.deregister("hecate-traderd").expect_err("not there").code(),
-        "not_found"
-    );
+    assert_eq!(world.deregister("hecate-traderd").expect_err("not there").code(), "not_found");
     let plugin = world.register(trader()).expect("taken");
     world.effects();
     assert_eq!(world.deregister("hecate-traderd").expect("there"), plugin);
@@ -112,9 +76,7 @@ fn another_node_is_refused_while_the_holder_is_connected() {
     world.up("b@h");
     let since = world.plugin().since;
     match world.register(trader_on("a@h")) {
-        Err(Refusal::NodeConflict {
-            holder, since: held, ..
-        }) => assert_eq!((holder.as_str(), held), ("b@h", since)),
+        Err(Refusal::NodeConflict { holder, since: held, .. }) => assert_eq!((holder.as_str(), held), ("b@h", since)),
         other => panic!("{other:?}"),
     }
     world.register(trader_on("b@h")).expect("the holder itself");
@@ -128,33 +90,17 @@ fn a_node_that_was_found_holds_the_name_as_well() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
     world.up(NODE);
-    assert_eq!(
-        world.register(trader_on("b@h")).expect_err("held").code(),
-        "node_conflict"
-    );
+    assert_eq!(world.register(trader_on("b@h")).expect_err("held").code(), "node_conflict");
 }
 
 #[test]
 fn plugins_are_bounded() {
     let mut world = World::new();
     for number in 0..limits::PLUGINS {
-        world
-            .register(Registration {
-                name: name(&format!("hecate-x{number}d")),
-                ..trader()
-            })
-            .expect("taken");
+        world.register(Registration { name: name(&format!("hecate-x{number}d")), ..trader() }).expect("taken");
     }
-    assert_eq!(
-        world.register(trader()).expect_err("one too many").code(),
-        "too_many_plugins"
-    );
-    world
-        .register(Registration {
-            name: name("hecate-x0d"),
-            ..trader()
-        })
-        .expect("it is there already");
+    assert_eq!(world.register(trader()).expect_err("one too many").code(), "too_many_plugins");
+    world.register(Registration { name: name("hecate-x0d"), ..trader() }).expect("it is there already");
     world.deregister("hecate-x0d").expect("there");
     world.register(trader()).expect("there is room again");
 }

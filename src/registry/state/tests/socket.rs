@@ -8,10 +8,7 @@ fn without_a_node_the_socket_decides() {
     world.register(trader()).expect("taken");
     assert_eq!(world.looks(), 1, "at once");
     world.looked(Look::Alive);
-    assert_eq!(
-        world.state.next_deadline(),
-        Some(world.now.instant + limits::SOCKET_POLL)
-    );
+    assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::SOCKET_POLL));
     for silent in [DEAD, Look::Absent, Look::NotASocket] {
         world.pass(limits::SOCKET_POLL);
         assert_eq!(world.looks(), 1);
@@ -20,10 +17,7 @@ fn without_a_node_the_socket_decides() {
         assert_eq!(world.effects(), ["clean hecate-traderd"]);
         let stopped = world.state.view().revision;
         world.pass(limits::SOCKET_POLL).looked(Look::Alive);
-        assert_eq!(
-            (world.status(), world.plugin().incarnation),
-            (Status::Running, stopped + 1)
-        );
+        assert_eq!((world.status(), world.plugin().incarnation), (Status::Running, stopped + 1));
         assert_eq!(world.effects(), ["look hecate-traderd", "cancel hecate-traderd"]);
     }
 }
@@ -32,10 +26,7 @@ fn without_a_node_the_socket_decides() {
 fn a_look_that_shows_nothing_decides_nothing() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
-    world
-        .looked(Look::Alive)
-        .pass(limits::SOCKET_POLL)
-        .looked(Look::Unclear("why".into()));
+    world.looked(Look::Alive).pass(limits::SOCKET_POLL).looked(Look::Unclear("why".into()));
     assert_eq!(world.status(), Status::Running);
     world.pass(limits::SOCKET_POLL).looked(DEAD);
     world.events();
@@ -48,18 +39,11 @@ fn silence_after_the_registration_stops_it() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
     world.looked(Look::Absent).pass(limits::GRACE - SECOND).looked(DEAD);
-    assert_eq!(
-        world.status(),
-        Status::Running,
-        "a refusal within the grace period decides nothing"
-    );
+    assert_eq!(world.status(), Status::Running, "a refusal within the grace period decides nothing");
     world.looked(Look::Unclear("not permitted".into()));
     world.pass(SECOND);
     assert_eq!(world.status(), Status::Stopped);
-    assert_eq!(
-        world.plugin().reason,
-        "no sign of life within 1m of its registration (not permitted)"
-    );
+    assert_eq!(world.plugin().reason, "no sign of life within 1m of its registration (not permitted)");
 }
 
 #[test]
@@ -79,16 +63,10 @@ fn each_registration_has_a_grace_period_of_its_own() {
 fn the_exit_of_the_registering_process_is_a_hint_to_look() {
     let mut world = World::new();
     world.register_from(trader(), Some(me())).expect("taken");
-    assert_eq!(
-        world.effects(),
-        ["cancel hecate-traderd", "await hecate-traderd", "look hecate-traderd"]
-    );
+    assert_eq!(world.effects(), ["cancel hecate-traderd", "await hecate-traderd", "look hecate-traderd"]);
     world.looked(Look::Alive).pass(SECOND);
     assert_eq!(world.looks(), 0);
-    let exited = || Input::Exited {
-        name: name("hecate-traderd"),
-        process: me(),
-    };
+    let exited = || Input::Exited { name: name("hecate-traderd"), process: me() };
     world.say(exited());
     assert_eq!((world.looks(), world.status()), (1, Status::Running));
     world.looked(Look::Alive);
@@ -104,10 +82,7 @@ fn a_process_of_an_earlier_registration_is_no_hint() {
     world.register_from(trader(), Some(me())).expect("taken");
     world.register(trader()).expect("taken");
     world.looked(Look::Alive).effects();
-    world.say(Input::Exited {
-        name: name("hecate-traderd"),
-        process: me(),
-    });
+    world.say(Input::Exited { name: name("hecate-traderd"), process: me() });
     assert_eq!(world.looks(), 0);
 }
 
@@ -130,8 +105,5 @@ fn what_is_stopped_and_silent_is_looked_at_and_no_more() {
     world.effects();
     world.events();
     world.pass(limits::SOCKET_POLL).looked(Look::Absent);
-    assert_eq!(
-        (world.effects(), world.events()),
-        (vec!["look hecate-traderd".to_owned()], vec![])
-    );
+    assert_eq!((world.effects(), world.events()), (vec!["look hecate-traderd".to_owned()], vec![]));
 }

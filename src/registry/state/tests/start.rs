@@ -43,27 +43,11 @@ fn none_is_believed_by_memory_alone() {
             world.looked(look);
         }
         assert!(world.state.view().ready, "case {number}");
-        assert_eq!(
-            (world.status(), world.plugin().incarnation),
-            (after, incarnation),
-            "case {number}"
-        );
+        assert_eq!((world.status(), world.plugin().incarnation), (after, incarnation), "case {number}");
         let changes = usize::from(before != after || (node != connected && connected.is_some()));
-        assert_eq!(
-            world.events().len(),
-            changes,
-            "case {number}: no event where nothing changed"
-        );
-        let cleans = world
-            .effects()
-            .iter()
-            .filter(|effect| effect.starts_with("clean"))
-            .count();
-        assert_eq!(
-            cleans,
-            usize::from(after == stopped),
-            "case {number}: what died while we were away"
-        );
+        assert_eq!(world.events().len(), changes, "case {number}: no event where nothing changed");
+        let cleans = world.effects().iter().filter(|effect| effect.starts_with("clean")).count();
+        assert_eq!(cleans, usize::from(after == stopped), "case {number}: what died while we were away");
     }
 }
 
@@ -85,10 +69,7 @@ fn after_the_time_the_socket_judges() {
 fn a_look_that_hangs_does_not_keep_us_from_being_ready() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
     world.settled();
-    assert_eq!(
-        world.state.next_deadline(),
-        Some(world.now.instant + limits::JUDGE_LOOK)
-    );
+    assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE_LOOK));
     world.pass(limits::JUDGE_LOOK);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
     assert_eq!(world.plugin().reason, "its socket could not be looked at in time");
@@ -116,18 +97,8 @@ fn a_node_that_leaves_while_we_judge_has_judged() {
 #[test]
 fn a_tick_when_it_is_due_always_moves_the_deadline() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
-    world
-        .register(Registration {
-            name: name("hecate-twod"),
-            ..trader()
-        })
-        .expect("taken");
-    world
-        .register(Registration {
-            name: name("hecate-threed"),
-            ..trader_on("three@h")
-        })
-        .expect("taken");
+    world.register(Registration { name: name("hecate-twod"), ..trader() }).expect("taken");
+    world.register(Registration { name: name("hecate-threed"), ..trader_on("three@h") }).expect("taken");
     for _ in 0..1000 {
         let Some(due) = world.state.next_deadline() else { break };
         world.now.instant = world.now.instant.max(due);
@@ -137,33 +108,18 @@ fn a_tick_when_it_is_due_always_moves_the_deadline() {
         let looks: Vec<_> = world.effects.drain(..).collect();
         for effect in looks {
             if let E::Look(name) = effect {
-                world.say(Input::Looked {
-                    name,
-                    look: Look::Absent,
-                });
+                world.say(Input::Looked { name, look: Look::Absent });
             }
         }
     }
-    assert!(
-        world
-            .state
-            .view()
-            .plugins
-            .values()
-            .all(|plugin| plugin.status == Status::Stopped)
-    );
+    assert!(world.state.view().plugins.values().all(|plugin| plugin.status == Status::Stopped));
 }
 
 #[test]
 fn revisions_have_no_gaps() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
-    world
-        .up(NODE)
-        .down(NODE)
-        .looked(Look::Alive)
-        .up(NODE)
-        .withdraw("hecate-traderd", NODE);
+    world.up(NODE).down(NODE).looked(Look::Alive).up(NODE).withdraw("hecate-traderd", NODE);
     world.deregister("hecate-traderd").expect("there");
     let revisions: Vec<_> = world.events().into_iter().map(|(revision, ..)| revision).collect();
     assert_eq!(revisions, (1..=world.state.view().revision).collect::<Vec<_>>());
