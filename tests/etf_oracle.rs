@@ -2,6 +2,8 @@
 //!
 //! The node is whatever `erl` is installed; without one these tests fail.
 
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

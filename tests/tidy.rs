@@ -1,6 +1,8 @@
 //! The house rules, held against the source: who may know whom, what is pure, how long a file is, and that every bound
 //! names a test that exists.
 
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

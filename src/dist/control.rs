@@ -438,3 +438,6 @@ fn write_proc<'w, 'b>(w: &'w mut Writer<'b>, proc: &Proc) -> &'w mut Writer<'b> 
         Proc::Name(name) => w.atom_of(name),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+#!/usr/bin/env escript
+%%! -sname real@localhost -setcookie golden -hidden
+%% Makes the golden bytes of `dist::control::tests` and `node::services::pg::tests`: what a real node sends to a node
+%% with our flags. Both ends are in this one Erlang VM: the real node is the VM itself, and a process of it connects to
+%% the VM's distribution port as the node `fake@localhost`, so that it sees each frame. Its pids are made by hand.
+%%
+%%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/dist/control/capture.escript; kill $!
+-mode(compile).
+
+%% As dist::flags::ours(false), but for PUBLISHED, which keeps `global` silent: bits of dist.h.
+-define(FLAGS, (16#4 bor 16#8 bor 16#10 bor 16#20 bor 16#80 bor 16#100 bor 16#200 bor 16#400 bor 16#800 bor 16#4000
+    bor 16#10000 bor 16#20000 bor 16#40000 bor 16#80000 bor 16#100000 bor 16#400000 bor 16#1000000 bor 16#2000000
+    bor (1 bsl 26) bor (1 bsl 32) bor (1 bsl 34) bor (1 bsl 35))).
+
+main([]) ->
+    io:format("// OTP ~s~n", [erlang:system_info(otp_release)]),
+    control(),
+    pg().
+
+%% ---- Signals: one line each, the name of the operation and the frame after its length.
+
+control() ->
+    S = connect(),
+    Fake = pid(1),
+    true = register(golden, self()),
+    frame(S, "LINK", fun() -> link(Fake) end),
+    frame(S, "UNLINK_ID", fun() -> unlink(Fake) end),
+    frame(S, "MONITOR_P", fun() -> put(m, monitor(process, Fake)) end),
+    frame(S, "DEMONITOR_P", fun() -> demonitor(get(m)) end),
+    frame(S, "MONITOR_P by name", fun() -> put(m, monitor(process, {name, 'fake@localhost'})) end),
+    frame(S, "DEMONITOR_P by name", fun() -> demonitor(get(m)) end),
+    frame(S, "SEND_SENDER", fun() -> Fake ! hello end),
+    frame(S, "REG_SEND", fun() -> {name, 'fake@localhost'} ! hello end),
+    frame(S, "ALIAS_SEND", fun() -> ref(7) ! hello end),
+    frame(S, "PAYLOAD_EXIT2", fun() -> exit(Fake, bye) end),
+    frame(S, "SPAWN_REQUEST", fun() -> spawn_request('fake@localhost', m, f, [a, 1], [monitor]) end),
+    %% {SPAWN_REQUEST, ReqId, From, GroupLeader, {M, F, A}, Opts} of the fake, refused and granted.
+    Request = fun(Id, F) -> {29, ref(Id), Fake, Fake, {erlang, F, 0}, []} end,
+    frame(S, "SPAWN_REPLY badopt", fun() -> signal(S, setelement(6, Request(8, self), [nonsense]), []) end),
+    frame(S, "SPAWN_REPLY", fun() -> signal(S, Request(9, self), []) end),
+    Linked = spawn(fun() -> receive after infinity -> ok end end),
+    signal(S, {1, Fake, Linked}),
+    signal(S, {19, Fake, golden, ref(10)}),
+    barrier(S),
+    frame(S, "PAYLOAD_EXIT", fun() -> exit(Linked, bye) end),
+    Watched = spawn(fun() -> receive stop -> exit({bye, 1}) end end),
+    signal(S, {19, Fake, Watched, ref(11)}),
+    barrier(S),
+    frame(S, "PAYLOAD_MONITOR_P_EXIT", fun() -> Watched ! stop end),
+    Named = spawn(fun() -> receive stop -> ok end end),
+    register(other, Named),
+    signal(S, {19, Fake, other, ref(12)}),
+    barrier(S),
+    frame(S, "PAYLOAD_MONITOR_P_EXIT by name", fun() -> Named ! stop end),
+    unlinked(S, Fake).
+
+%% The acknowledgement of an unlink that the fake begins.
+unlinked(S, Fake) ->
+    P = spawn(fun() -> receive after infinity -> ok end end),
+    signal(S, {1, Fake, P}),
+    frame(S, "UNLINK_ID_ACK", fun() -> signal(S, {35, 16#FFFFFFFFFF, Fake, P}) end),
+    gen_tcp:close(S).
+
+%% ---- Process groups: one line each, the message that the scope sends, as term_to_binary makes it.
+
+pg() ->
+    {ok, Scope} = pg:start(golden_scope),
+    Join = fun(G, P) -> ok = pg:join(golden_scope, G, P) end,
+    S0 = connect(),
+    Fake = pid(2),
+    message(S0, "DISCOVER", fun() -> whereis(golden_scope) ! {nodeup, 'fake@localhost'} end),
+    message(S0, "SYNC_NONE", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
+    drain(S0),
+    Member = spawn(fun() -> receive stop -> ok end end),
+    message(S0, "JOIN", fun() -> Join({hecate_plugin, <<"hecate-traderd">>}, Member) end),
+    message(S0, "SYNC_ONE", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
+    message(S0, "LEAVE_ONE", fun() -> pg:leave(golden_scope, {hecate_plugin, <<"hecate-traderd">>}, Member) end),
+    %% Two groups, joined so that the real scope has them in the order of their encodings, which is ours.
+    Join(hecate_plugins, Member),
+    Join(hecate_daemons, Member),
+    drain(S0),
+    message(S0, "SYNC_TWO", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
+    message(S0, "LEAVE_TWO", fun() -> Member ! stop end),
+    gen_tcp:close(S0).
+
+%% ---- The fake node.
+
+pid(Id) -> binary_to_term(<<131, 88, 119, 14, "fake@localhost", Id:32, 0:32, 77:32>>).
+ref(Id) -> binary_to_term(<<131, 90, 3:16, 119, 14, "fake@localhost", 77:32, Id:32, 0:32, 0:32>>).
+
+connect() ->
+    {port, Port, _} = erl_epmd:port_please("real", {127, 0, 0, 1}),
+    {ok, S} = gen_tcp:connect("localhost", Port, [binary, {packet, 2}, {active, false}]),
+    Name = <<"fake@localhost">>,
+    ok = gen_tcp:send(S, <<"N", ?FLAGS:64, 77:32, (byte_size(Name)):16, Name/binary>>),
+    {ok, <<"sok", _/binary>>} = gen_tcp:recv(S, 0),
+    {ok, <<"N", _:64, Challenge:32, _/binary>>} = gen_tcp:recv(S, 0),
+    Digest = erlang:md5(["golden", integer_to_list(Challenge)]),
+    ok = gen_tcp:send(S, <<"r", 1:32, Digest/binary>>),
+    {ok, <<"a", _/binary>>} = gen_tcp:recv(S, 0),
+    ok = inet:setopts(S, [{packet, 4}]),
+    drain(S),
+    S.
+
+signal(S, Control) -> ok = gen_tcp:send(S, [112, term_to_binary(Control)]).
+signal(S, Control, Payload) -> ok = gen_tcp:send(S, [112, term_to_binary(Control), term_to_binary(Payload)]).
+
+%% What was sent before this is done when the answer to a monitor of nobody is here.
+barrier(S) ->
+    signal(S, {19, pid(1), nobody, ref(99)}),
+    until(S).
+
+until(S) ->
+    Frame = next(S),
+    case binary:match(Frame, <<"noproc">>) of nomatch -> until(S); _ -> ok end.
+
+next(S) ->
+    case gen_tcp:recv(S, 0, 2000) of
+        {ok, <<>>} -> next(S);
+        {ok, Frame} -> Frame
+    end.
+
+drain(S) ->
+    case gen_tcp:recv(S, 0, 300) of {ok, _} -> drain(S); {error, timeout} -> ok end.
+
+frame(S, Name, Do) ->
+    Do(),
+    io:format("(~p, \"~s\"),~n", [Name, hex(next(S))]).
+
+%% The payload of the next frame: what follows the control tuple.
+message(S, Name, Do) ->
+    Do(),
+    <<112, Terms/binary>> = next(S),
+    {_, Used} = binary_to_term(Terms, [used]),
+    <<_:Used/binary, Payload/binary>> = Terms,
+    io:format("const ~s: &str = \"~s\";~n", [Name, hex(Payload)]).
+
+hex(Bytes) -> [io_lib:format("~2.16.0b", [B]) || <<B>> <= Bytes].
