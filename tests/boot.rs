@@ -1,6 +1,6 @@
 //! Coming up, staying up and going down: with and without EPMD, beside others, after a crash, and under nonsense.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
 
 mod host;
 

@@ -1,6 +1,6 @@
 //! What needs root: other users on the same host.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
 
 mod host;
 

@@ -1,7 +1,7 @@
 //! The main job, end to end: a plugin registers, real Erlang nodes see it, the disk agrees. What an Erlang program sees of
 //! it more closely is in `erlang_test/`.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
 
 mod host;
 
