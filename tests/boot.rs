@@ -1,163 +1,332 @@
-//! Coming up, staying up and going down: with and without EPMD, beside others, after a crash, and under nonsense.
+//! How the daemon comes up, and what can be in its way: no EPMD, a lost one, another daemon, a taken name, what a killed
+//! predecessor left, a node that calls itself otherwise, a wrong cookie, and strangers on its ports.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod host;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use hecate_daemon::limits;
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, wait_for};
-use serde_json::json;
+use host::{Host, PATIENCE, epmd, http, wait_for};
+use serde_json::{Value, json};
+
+/// The codes of the problems in `/health`.
+fn problems(health: &Value) -> Vec<&str> {
+    let problems = health["problems"].as_array().unwrap();
+    problems.iter().map(|problem| problem["code"].as_str().unwrap()).collect()
+}
+
+/// Waits until the socket answers, and gives `/health`.
+fn health(host: &Host) -> Value {
+    wait_for("the socket answers", || http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    let answer = host.ask("GET", "/health");
+    assert_eq!(answer.status, 200, "whatever is wrong");
+    answer.body
+}
+
+/// Waits until the daemon has joined under this name.
+fn joined(host: &Host, node: &str) {
+    wait_for(&format!("we are {node}"), || health(host)["node_name"] == node);
+}
+
+/// A new node connects to us by itself.
+fn connects(host: &Host, name: &str) -> Erl {
+    let mut erl = host.erl(name);
+    let us = host.node("hecate");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl
+}
+
+/// The process that every node finds behind `hecate_plugins`, with our incarnation in it.
+fn our_pid(host: &Host, erl: &mut Erl) -> String {
+    let us = host.node("hecate");
+    erl.eval("case whereis(pg) of undefined -> pg:start_link(); _ -> started end");
+    erl.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
+    erl.eval(&format!("[P] = pg:get_members(hecate_daemons), '{us}' = node(P), binary:encode_hex(term_to_binary(P))"))
+}
+
+// ---- EPMD -----------------------------------------------------------------------------------
 
 #[test]
-fn without_epmd_it_serves_and_says_so_and_joins_when_there_is_one() {
+fn without_any_epmd_http_is_served_and_the_cluster_joined_when_one_appears() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
-    assert!(daemon.ready().starts_with("none yet"), "it names no node");
-    let health = host.ask("GET", "/health").body;
-    assert_eq!((&health["status"], &health["ready"]), (&json!("healthy"), &json!(true)));
-    assert_eq!(health["problems"][0]["code"], "epmd_unavailable");
+    assert!(daemon.ready().starts_with("none yet"), "{:?}", daemon.ready_line());
+    let health = health(&host);
+    assert_eq!(health["ready"], true, "no reason not to be ready");
+    assert_eq!(health["status"], "healthy");
+    assert_eq!(health["node_name"], Value::Null);
+    assert_eq!(problems(&health), ["epmd_unavailable"]);
+    assert!(health["problems"][0]["detail"].as_str().unwrap().contains("epmd -daemon"), "it says what to do");
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
-    assert_eq!(daemon.log_lines(&["no EPMD answers", "epmd -daemon", "WARN"]).len(), 1, "{}", daemon.log());
-    let epmd = host.epmd();
-    epmd.port_of("hecate");
-    wait_for("it is in the cluster", || host.ask("GET", "/health").body["problems"] == json!([]));
-    assert_eq!(host.ask("GET", "/health").body["node_name"], host.node("hecate"));
+
+    let _epmd = host.epmd();
+    joined(&host, &host.node("hecate"));
+    assert_eq!(problems(&self::health(&host)), Vec::<&str>::new());
+    let mut erl = connects(&host, "visitor");
+    assert_eq!(erl.eval("element(1, pg:start_link())"), "ok");
+    erl.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
+    let lines = daemon.log_lines(&["not in the cluster"]);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("start `epmd -daemon`"), "{lines:#?}");
 }
 
 #[test]
-fn the_systems_epmd_is_started_where_none_runs() {
+fn the_systems_epmd_is_started_where_none_answers() {
+    /// What the daemon has started is not our child: it is asked to end, which it does as it knows no node any more.
+    struct Stop(u16);
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            let mut kill = Command::new("epmd");
+            let _ = kill.args(["-port", &self.0.to_string(), "-kill"]).output();
+        }
+    }
     let host = Host::new();
+    let _stop = Stop(host.epmd_port);
     let path = std::env::var("PATH").unwrap();
     let daemon = host.daemon(&[("PATH", &path)]);
     assert_eq!(daemon.ready(), host.node("hecate"));
-    assert!(host::epmd::names(host.epmd_port).contains_key("hecate"));
-    daemon.terminate();
-    // It outlives us, as one that `erl` starts does: so it is ours to end.
-    let port = host.epmd_port.to_string();
-    let killed = std::process::Command::new("epmd").args(["-port", &port, "-kill"]).status().unwrap();
-    assert!(killed.success());
+    assert!(epmd::names(host.epmd_port).contains_key("hecate"));
+    connects(&host, "visitor");
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    wait_for("the started EPMD outlives us, and our name doesn't", || {
+        !epmd::names(host.epmd_port).contains_key("hecate")
+    });
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, host.epmd_port)).is_ok());
 }
 
 #[test]
-fn after_epmd_restarts_it_is_registered_again_and_connections_stay() {
+fn after_epmd_was_restarted_we_are_registered_as_who_we_were() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
-    let mut erl = host.erl("hecate_traderd");
-    erl.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    erl.eval("net_kernel:monitor_nodes(true)");
+    daemon.ready();
+    let mut peer = connects(&host, "peer");
+    let before = our_pid(&host, &mut peer);
+    peer.eval("net_kernel:monitor_nodes(true)");
+
     epmd.kill();
-    daemon.logs(&["EPMD has ended"]);
     let epmd = host.epmd();
     epmd.port_of("hecate");
-    assert_eq!(erl.eval("receive {nodedown, _} -> down after 0 -> up end"), "up");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{ours}')")), "pong");
+    daemon.logs(&["registered with EPMD again"]);
+    let mut newcomer = connects(&host, "newcomer");
+    assert_eq!(our_pid(&host, &mut newcomer), before, "the same incarnation");
+    let us = host.node("hecate");
+    let disturbed = format!("receive {{nodedown, '{us}'}} -> disturbed after 0 -> not_disturbed end");
+    assert_eq!(peer.eval(&disturbed), "not_disturbed");
+    assert_eq!(our_pid(&host, &mut peer), before);
 }
+
+// ---- Who was here before ----------------------------------------------------------------------
 
 #[test]
 fn a_second_daemon_on_the_same_home_is_refused() {
     let host = Host::new();
     let _epmd = host.epmd();
-    let first = host.daemon(&[]);
+    let mut first = host.daemon(&[]);
     first.ready();
-    let pid = fs::read_to_string(host.run_file("daemon.pid")).unwrap();
+    let pid = std::fs::read_to_string(host.run_file("daemon.pid")).unwrap();
     let mut second = host.daemon(&[]);
     assert_eq!(second.ended(), Some(1));
-    wait_for("it says whose the home is", || !second.log_lines(&[&pid]).is_empty());
-    assert_eq!(host.ask("GET", "/health").status, 200, "the first is not disturbed");
+    second.logs(&["another hecate-daemon serves", &format!("process {pid}")]);
+    assert_eq!(second.ready_line(), None);
+    assert!(first.runs());
+    assert_eq!(host.ask("GET", "/readyz").status, 200, "the first still serves");
+    assert_eq!(std::fs::read_to_string(host.run_file("daemon.pid")).unwrap(), pid);
+    assert_eq!(std::fs::read_to_string(host.run_file("daemon.state")).unwrap(), "running");
 }
 
 #[test]
-fn what_a_killed_predecessor_left_is_cleared() {
+fn what_a_killed_predecessor_left_is_in_nobodys_way() {
     let host = Host::new();
     let _epmd = host.epmd();
-    let first = host.daemon(&[]);
-    first.ready();
-    first.kill();
-    assert!(host.socket().exists() && host.run_file("daemon.pid").exists(), "a crash leaves them");
-    let second = host.daemon(&[]);
-    assert_eq!(second.ready(), host.node("hecate"), "the name is free again");
-    assert_eq!(host.ask("GET", "/health").status, 200);
-    assert_eq!(fs::read_to_string(host.run_file("daemon.state")).unwrap(), "running");
-    assert_eq!(second.terminate().0.code(), Some(0));
-    assert!(!host.socket().exists());
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let pid = std::fs::read_to_string(host.run_file("daemon.pid")).unwrap();
+    daemon.kill();
+    assert!(host.socket().exists());
+    assert!(host.run_file("daemon.pid").exists() && host.run_file("daemon.state").exists());
+
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_ne!(std::fs::read_to_string(host.run_file("daemon.pid")).unwrap(), pid);
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+    daemon.terminate();
+    assert_eq!(files_in(&host.namespace("hecate-daemon").join("sockets")), Vec::<String>::new());
+    assert_eq!(files_in(&host.namespace("hecate-daemon").join("run")), Vec::<String>::new());
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
-fn a_default_name_that_is_taken_gives_way_and_one_that_was_set_does_not() {
+fn a_default_name_that_is_taken_gives_way() {
     let host = Host::new();
-    let epmd = host.epmd();
-    let holder = epmd.register("hecate", 1);
+    let _epmd = host.epmd();
+    let mut holder = host.erl("hecate");
+    let start = Instant::now();
     let daemon = host.daemon(&[]);
     let uid = rustix::process::getuid().as_raw();
-    assert_eq!(daemon.ready(), host.node(&format!("hecate_{uid}")));
-    daemon.terminate();
-
-    let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate")]);
-    wait_for("it serves", || UnixStream::connect(host.socket()).is_ok());
-    wait_for("it is not ready", || {
-        let ready = host.ask("GET", "/readyz");
-        ready.status == 503 && ready.body["code"] == "node_name_taken"
-    });
-    assert_eq!(host.ask("GET", "/health").status, 200);
-    assert_eq!(daemon.ready_line(), None);
-    drop(holder);
-    assert_eq!(daemon.ready(), host.node("hecate"));
+    let ours = host.node(&format!("hecate_{uid}"));
+    assert_eq!(daemon.ready(), ours);
+    assert!(start.elapsed() >= limits::NAME_PATIENCE, "a predecessor may be on its way out");
     assert_eq!(host.ask("GET", "/readyz").status, 200);
+    assert_eq!(problems(&health(&host)), Vec::<&str>::new());
+    holder.eval_until(&format!("nodes() =:= ['{ours}']"), "true", PATIENCE);
 }
 
 #[test]
-fn a_node_at_localhost_is_dialled_under_that_name() {
+fn an_explicit_name_that_is_taken_is_waited_for() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let holder = host.erl("hecate_mine");
+    let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
+    wait_for("the reason is known", || problems(&health(&host)) == ["node_name_taken"]);
+    assert_eq!(health(&host)["ready"], false);
+    let unready = host.ask("GET", "/readyz");
+    assert_eq!((unready.status, &unready.body["code"]), (503, &json!("node_name_taken")));
+    assert_eq!(host.ask("GET", "/livez").status, 200);
+    assert_eq!(host.ask("GET", "/api/plugins").status, 200, "HTTP serves");
+    assert_eq!(daemon.ready_line(), None);
+
+    holder.kill();
+    assert_eq!(daemon.ready(), host.node("hecate_mine"));
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+    assert_eq!(daemon.log_lines(&["WARN", "is taken"]).len(), 1, "{}", daemon.log());
+}
+
+#[test]
+fn a_daemon_that_waits_for_its_name_can_be_stopped() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let _holder = host.erl("hecate_mine");
+    let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
+    wait_for("the reason is known", || problems(&health(&host)) == ["node_name_taken"]);
+    let (status, _, log) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!host.socket().exists() && !host.run_file("daemon.pid").exists());
+}
+
+// ---- Other nodes ------------------------------------------------------------------------------
+
+#[test]
+fn a_node_that_is_called_localhost_is_found_under_that_name() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
-    let mut erl = host.erl("hecate_traderd@localhost");
-    erl.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    assert_eq!(host.peer("hecate_traderd@localhost").as_deref(), Some("connected"));
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    let mut plugin = host.erl("hecate_traderd@localhost");
+    let us = host.node("hecate");
+    plugin.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
+    wait_for("it is the plugin's node", || host.plugin("hecate-traderd")["node"] == "hecate_traderd@localhost");
+    wait_for("it is our peer", || host.peer("hecate_traderd@localhost").as_deref() == Some("connected"));
+    plugin.kill();
+    host.plugin_until("hecate-traderd", "stopped");
 }
 
 #[test]
-fn another_cookie_is_not_let_in_and_ours_is_never_logged() {
+fn a_wrong_cookie_is_warned_of_once_and_never_logged() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_LOG", "trace")]);
-    let ours = daemon.ready();
-    let start = Start { name: Some("hecate_strangerd"), cookie: Some("another"), ..Start::default() };
+    daemon.ready();
+    let start = Start { name: Some("hecate_traderd"), cookie: Some("another-cookie"), ..Start::default() };
     let mut stranger = Erl::start(&host, start);
-    daemon.logs(&["WARN", "hecate_strangerd", "cookie"]);
-    assert_eq!(stranger.eval(&format!("net_adm:ping('{ours}')")), "pang");
+    daemon.logs(&["WARN", &host.node("hecate_traderd"), "cookie"]);
+    // One that comes later has been dialled: so the stranger would have been dialled again.
+    let mut friend = host.erl("hecate_marthad");
+    let us = host.node("hecate");
+    friend.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
+    assert_eq!(stranger.eval(&format!("net_adm:ping('{us}')")), "pang");
     assert_eq!(stranger.eval("nodes()"), "[]");
-    assert_eq!(host.peer(&host.node("hecate_strangerd")), None);
-    assert!(!daemon.log().contains(&host.cookie));
+    assert_ne!(host.peer(&host.node("hecate_traderd")).as_deref(), Some("connected"));
+    let warnings = daemon.log_lines(&["WARN", "hecate_traderd"]);
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(!daemon.log().contains(&host.cookie), "the cookie is logged");
 }
 
+// ---- Strangers ----------------------------------------------------------------------------------
+
 #[test]
-fn idle_and_nonsensical_connections_hurt_nobody() {
+fn idle_connections_keep_nobody_from_connecting() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
+    daemon.ready();
     let port = epmd.port_of("hecate");
-    // More than may be unfinished, all silent and all kept open.
-    let idle: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xFF; 4096], &[0, 0], &[0, 3, b'N', 0, 0], &[0, 1, b'n']] {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let _ = stream.write_all(nonsense);
-        let mut stream = UnixStream::connect(host.socket()).unwrap();
-        let _ = stream.write_all(nonsense);
-    }
-    let mut erl = host.erl("somebody");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{ours}')")), "pong");
-    assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let idle: Vec<TcpStream> = (0..=limits::HANDSHAKES).map(|_| connect()).collect();
+    let start = Instant::now();
+    connects(&host, "visitor");
+    assert!(start.elapsed() < limits::HANDSHAKE_TIME, "before their time was over");
     drop(idle);
+}
+
+#[test]
+fn garbage_on_either_port_leaves_us_well() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut daemon = host.daemon(&[]);
+    daemon.ready();
+    let port = epmd.port_of("hecate");
+    for garbage in garbage() {
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        throw(&garbage, &tcp, &tcp);
+        let _ = tcp.shutdown(std::net::Shutdown::Both);
+        let unix = UnixStream::connect(host.socket()).unwrap();
+        unix.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        throw(&garbage, &unix, &unix);
+    }
+    assert!(daemon.runs());
+    connects(&host, "visitor");
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+    assert!(daemon.log_lines(&["panic"]).is_empty(), "{}", daemon.log());
+}
+
+/// Writes it all, and takes what comes back, if anything does.
+fn throw(garbage: &[u8], mut to: impl Write, mut from: impl Read) {
+    // Whoever finds us odd may close at once.
+    let _ = to.write_all(garbage);
+    let _ = from.read(&mut [0; 256]);
+}
+
+/// Openings of every kind: what other protocols say, handshake packets of every tag and of odd lengths, noise.
+fn garbage() -> Vec<Vec<u8>> {
+    let mut all = vec![
+        b"GET / HTTP/1.0\r\n\r\n".to_vec(),
+        b"SSH-2.0-scan\r\n".to_vec(),
+        [0x16, 0x03, 0x01, 0x02, 0x00, 0x01].to_vec(),
+        vec![0; 4096],
+        vec![0xff; 4096],
+        vec![0, 0],
+        vec![0xff, 0xff],
+        b"POST /api/plugins/register HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n".to_vec(),
+    ];
+    let mut noise: u32 = 0x2545_f491;
+    for tag in *b"Nnsrac\0\xff" {
+        for length in [1_u16, 2, 16, 300, 1100] {
+            let mut packet = length.to_be_bytes().to_vec();
+            packet.push(tag);
+            for _ in 1..length {
+                noise ^= noise << 13;
+                noise ^= noise >> 17;
+                noise ^= noise << 5;
+                packet.push(noise.to_le_bytes()[0]);
+            }
+            all.push(packet);
+        }
+    }
+    all
 }
 
 #[test]

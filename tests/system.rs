@@ -1,99 +1,176 @@
-//! What needs root: other users on the same host.
+//! What the daemon owes to other users of its host, with real ones: run as root by
+//! `cargo test --features system-tests --test system`.
+//!
+//! They need no account: a process takes on a bare number by `setpriv` (util-linux). A cookie that a foreign user could
+//! get us to prove is a cookie that they could use, so a node of theirs must not get a single byte of us.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod host;
 
-use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use host::daemon::Daemon;
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE};
+use host::{Host, PATIENCE, wait_for};
+use serde_json::{Value, json};
 
-/// A user that has no account: all that counts is the number.
-const STRANGER: u32 = 54_321;
+/// Users with no account on any machine.
+const STRANGER: u32 = 61_000;
+const FRIEND: u32 = 61_001;
 
-fn as_root() -> Host {
-    assert!(rustix::process::getuid().is_root(), "these tests act as several users: run them as root");
+/// A host that other users can reach into, as far as the modes there let them.
+fn shared_host() -> Host {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests act as several users: run them as root, in a container of their own"
+    );
     let host = Host::new();
-    // The other user's programs start here too.
-    fs::set_permissions(host.home(), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(host.home(), std::fs::Permissions::from_mode(0o755)).unwrap();
     host
 }
 
-/// A daemon whose socket the modes leave open to everybody, and that lets these users in.
-fn open_daemon(host: &Host, allowed: &str) -> Daemon {
-    let log = ("HECATE_LOG", "hecate_daemon=debug");
-    let modes = [log, ("HECATE_DIR_MODE", "0755"), ("HECATE_SOCKET_MODE", "0666"), ("HECATE_ALLOWED_UIDS", allowed)];
-    let daemon = host.daemon(if allowed.is_empty() { &modes[..3] } else { &modes });
-    daemon.ready();
-    daemon
+/// The environment of a daemon whose modes keep nobody from its socket.
+fn open_modes(allowed: &str) -> [(&'static str, &str); 3] {
+    [("HECATE_DIR_MODE", "0755"), ("HECATE_SOCKET_MODE", "0666"), ("HECATE_ALLOWED_UIDS", allowed)]
 }
 
-/// Asks by curl as another user; gives status and body.
-fn curl_as(uid: u32, host: &Host, arguments: &[&str]) -> (String, String) {
+/// Asks by `curl` as another user: the status, and the body.
+fn curl(host: &Host, uid: u32, method: &str, path: &str, body: &str) -> (u16, Value) {
     let id = uid.to_string();
-    let output = Command::new("setpriv")
-        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "curl", "-s", "-w", "\n%{http_code}"])
-        .arg("--unix-socket")
-        .arg(host.socket())
-        .args(arguments)
-        .output()
-        .expect("setpriv and curl are installed");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (body, status) = text.rsplit_once('\n').expect("curl prints the status");
-    (status.to_owned(), body.to_owned())
+    let mut curl = Command::new("setpriv");
+    curl.args(["--reuid", &id, "--regid", &id, "--clear-groups", "curl", "--silent", "--show-error"]);
+    curl.args(["--max-time", "20", "--write-out", "\n%{http_code}", "--request", method]);
+    curl.arg("--unix-socket").arg(host.socket());
+    if !body.is_empty() {
+        curl.args(["--header", "Content-Type: application/json", "--data", body]);
+    }
+    curl.arg(format!("http://localhost{path}"));
+    let install = "setpriv can't be started: install util-linux";
+    let output = curl.output().expect(install);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error} (if curl is missing, install it)");
+    let answer = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = answer.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+/// A foreign user's process that listens on a TCP port of loopback and notes every connection and every byte.
+fn trap(host: &Host) -> (Erl, u16) {
+    let start = Start { uid: Some(STRANGER), ..Start::default() };
+    let mut erl = Erl::start(host, start);
+    let port = erl.eval(
+        r"
+        {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {ip, {127,0,0,1}}]),
+        Evaluator = self(),
+        Read = fun Read(Socket, Sofar) ->
+            case gen_tcp:recv(Socket, 0) of
+                {ok, Bytes} -> Read(Socket, <<Sofar/binary, Bytes/binary>>);
+                {error, closed} -> Evaluator ! {ended, Sofar}
+            end
+        end,
+        Accept = fun Accept() -> {ok, Socket} = gen_tcp:accept(Listener), Read(Socket, <<>>), Accept() end,
+        spawn(Accept), put(listener, Listener),
+        {ok, Port} = inet:port(Listener), Port",
+    );
+    (erl, port.parse().unwrap())
 }
 
 #[test]
-fn another_users_node_is_never_dialled() {
-    let host = as_root();
-    let _epmd = host.epmd();
-    // With our cookie: what keeps us from it is its owner alone.
-    let start = Start { name: Some("hecate_x"), uid: Some(STRANGER), ..Start::default() };
-    let mut foreign = Erl::start(&host, start);
-    let daemon = open_daemon(&host, "");
-    daemon.logs(&["hecate_x", "foreign_owner"]);
-    let mut own = host.erl("hecate_traderd");
-    own.eval_until("length(nodes())", "1", PATIENCE);
-    assert_eq!(foreign.eval("nodes(connected)"), "[]");
-    assert_eq!(host.peer(&host.node("hecate_x")), None);
+fn a_foreign_users_node_gets_not_a_byte_of_us() {
+    let host = shared_host();
+    let epmd = host.epmd();
+    let (mut trap, port) = trap(&host);
+    let _name = epmd.register("hecate_x", port);
+    let daemon = host.daemon(&[("HECATE_LOG", "debug")]);
+    daemon.ready();
+    daemon.logs(&["hecate_x", "foreign_owner", &STRANGER.to_string()]);
+    // Whatever came is noted by the time that this connection of our own has ended, for they are read in turn.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let noted = r"
+        Noted = fun Noted(All) -> receive {ended, Bytes} -> Noted([Bytes | All]) after 1000 -> All end end,
+        Ended = Noted([]), {length(Ended) > 0, iolist_to_binary(Ended)}";
+    assert_eq!(trap.eval(noted), "{true,<<>>}");
+
+    // Nor is a real node dialled, though its cookie is ours.
+    let start = Start { name: Some("hecate_y"), uid: Some(STRANGER), ..Start::default() };
+    let mut node = Erl::start(&host, start);
+    daemon.logs(&["hecate_y", "foreign_owner"]);
+    assert_eq!(node.eval("nodes()"), "[]");
+    assert_ne!(host.peer(&host.node("hecate_y")).as_deref(), Some("connected"));
 }
 
 #[test]
 fn an_allowed_users_node_is_dialled() {
-    let host = as_root();
+    let host = shared_host();
     let _epmd = host.epmd();
-    let start = Start { name: Some("hecate_x"), uid: Some(STRANGER), ..Start::default() };
-    let mut allowed = Erl::start(&host, start);
-    let _daemon = open_daemon(&host, &STRANGER.to_string());
-    allowed.eval_until("nodes()", &format!("[{}]", host.node("hecate")), PATIENCE);
+    let start = Start { name: Some("hecate_x"), uid: Some(FRIEND), ..Start::default() };
+    let mut node = Erl::start(&host, start);
+    let daemon = host.daemon(&[("HECATE_ALLOWED_UIDS", &FRIEND.to_string())]);
+    daemon.ready();
+    node.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
 }
 
 #[test]
-fn an_unlisted_user_gets_403_on_every_call_and_a_listed_one_its_own_namespace() {
-    let host = as_root();
-    let _epmd = host.epmd();
-    let register = ["-H", "Content-Type: application/json", "-d", "{\"name\":\"hecate-traderd\"}"];
-    let daemon = open_daemon(&host, "");
-    for path in ["/health", "/livez", "/readyz", "/api/plugins", "/api/cluster", "/nowhere"] {
-        let (status, body) = curl_as(STRANGER, &host, &[&format!("http://localhost{path}")]);
-        assert_eq!(status, "403", "{path}");
-        assert!(body.contains(&STRANGER.to_string()), "it says who is refused: {body}");
+fn users_who_are_not_listed_are_refused_every_call() {
+    let host = shared_host();
+    let allowed = FRIEND.to_string();
+    let daemon = host.daemon(&open_modes(&allowed));
+    daemon.ready();
+    let calls = [
+        ("POST", "/api/plugins/register", r#"{"name": "hecate-traderd"}"#),
+        ("GET", "/api/plugins", ""),
+        ("GET", "/api/plugins/hecate-traderd", ""),
+        ("DELETE", "/api/plugins/hecate-traderd", ""),
+        ("GET", "/api/cluster", ""),
+        ("GET", "/health", ""),
+        ("GET", "/livez", ""),
+        ("GET", "/readyz", ""),
+        ("GET", "/nowhere", ""),
+    ];
+    for (method, path, body) in calls {
+        let (status, answer) = curl(&host, STRANGER, method, path, body);
+        assert_eq!((status, &answer["code"]), (403, &json!("forbidden")), "{method} {path}");
+        assert!(answer["detail"].as_str().unwrap().contains(&STRANGER.to_string()), "{answer}");
     }
-    let url = "http://localhost/api/plugins/register";
-    let (status, _) = curl_as(STRANGER, &host, &[&register[..], &[url]].concat());
-    assert_eq!(status, "403");
-    assert!(!host.namespace("hecate-traderd").exists());
-    daemon.terminate();
+    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "nothing was registered");
+    assert!(!host.namespace("hecate-traderd").exists(), "and nothing made");
+}
 
-    let _daemon = open_daemon(&host, &STRANGER.to_string());
-    let (status, body) = curl_as(STRANGER, &host, &[&register[..], &[url]].concat());
-    assert_eq!(status, "201", "{body}");
-    for path in ["", "sqlite", "reckon-db", "sockets", "run", "connectors"] {
-        let owner = fs::metadata(host.namespace("hecate-traderd").join(path)).unwrap();
-        assert_eq!((owner.uid(), owner.gid()), (STRANGER, STRANGER), "{path}");
+#[test]
+fn a_listed_user_registers_and_owns_what_is_made() {
+    let host = shared_host();
+    let allowed = FRIEND.to_string();
+    let daemon = host.daemon(&open_modes(&allowed));
+    daemon.ready();
+    let (status, answer) = curl(&host, FRIEND, "POST", "/api/plugins/register", r#"{"name": "hecate-traderd"}"#);
+    assert_eq!(status, 201, "{answer}");
+    let base = host.namespace("hecate-traderd");
+    for directory in ["", "sqlite", "reckon-db", "sockets", "run", "connectors"] {
+        let metadata = std::fs::metadata(base.join(directory)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (FRIEND, FRIEND), "{directory}");
+        assert_eq!(metadata.mode() & 0o7777, 0o755, "{directory}");
+    }
+    let own = std::fs::metadata(host.namespace("hecate-daemon")).unwrap();
+    assert_eq!(own.uid(), 0, "our own stays ours");
+
+    let (status, list) = curl(&host, FRIEND, "GET", "/api/plugins", "");
+    assert_eq!((status, &list[0]["name"]), (200, &json!("hecate-traderd")));
+    // What exists is nobody else's to be given: root registers it again, and it stays the friend's.
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    assert_eq!(std::fs::metadata(&base).unwrap().uid(), FRIEND);
+    assert_eq!(curl(&host, FRIEND, "DELETE", "/api/plugins/hecate-traderd", "").0, 200);
+    wait_for("it is gone", || host.ask("GET", "/api/plugins").body == json!([]));
+}
+
+#[test]
+fn by_default_the_modes_keep_others_out() {
+    let host = shared_host();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    for (path, mode) in
+        [(host.home().join(".hecate"), 0o700), (host.namespace("hecate-daemon"), 0o700), (host.socket(), 0o600)]
+    {
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{}", path.display());
     }
 }

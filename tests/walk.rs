@@ -1,188 +1,351 @@
-//! The main job, end to end: a plugin registers, real Erlang nodes see it, the disk agrees. What an Erlang program sees of
-//! it more closely is in `erlang_test/`.
+//! The whole walk of a plugin, against the built daemon and real Erlang nodes: registered, found in the cluster, seen
+//! by others, killed, back again, deregistered; and the same with the daemon killed, and stopped in good order.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod host;
 
-use std::fs;
-use std::os::unix::net::UnixListener;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
 use host::{Host, PATIENCE, wait_for};
-use serde_json::{Value, json};
+use serde_json::json;
 
-const PROXIES: &str = "length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
-const PROXY: &str = "hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
+/// The members of the plugin's group.
+const MEMBERS: &str = r#"pg:get_members({hecate_plugin, <<"hecate-traderd">>})"#;
 
-fn trader() -> Value {
+/// The same, in a form that is equal on every node.
+const IDENTITIES: &str =
+    r#"[binary:encode_hex(term_to_binary(P)) || P <- pg:get_members({hecate_plugin, <<"hecate-traderd">>})]"#;
+
+/// "Within a second", on a machine with other work.
+const A_SECOND: Duration = Duration::from_secs(4);
+
+/// The plugin of all these tests.
+fn trader() -> serde_json::Value {
     json!({"name": "hecate-traderd", "version": "0.1.0", "description": "Trading daemon for Hecate"})
 }
 
-/// What the database holds of the plugin, read by a second connection.
-fn stored(host: &Host) -> Vec<(String, Option<String>)> {
-    let file = host.namespace("hecate-daemon").join("sqlite/plugins.db");
+/// An Erlang node with pg started.
+fn node(host: &Host, name: &str) -> Erl {
+    let mut erl = host.erl(name);
+    erl.eval("element(1, pg:start_link())");
+    erl
+}
+
+/// Binds the plugin's `api.sock` in its node, as a plugin does.
+fn bind_api_sock(host: &Host, erl: &mut Erl) {
+    let path = host.namespace("hecate-traderd").join("sockets/api.sock");
+    let bound = erl.eval(&format!(
+        r#"{{ok, Listener}} = gen_tcp:listen(0, [{{ifaddr, {{local, "{}"}}}}]), put(listener, Listener), ok"#,
+        path.display()
+    ));
+    assert_eq!(bound, "ok");
+    assert!(path.exists());
+}
+
+/// Whether the plugin is in the database, read as a stranger would: by the file alone.
+fn stored(host: &Host) -> bool {
+    let path = host.namespace("hecate-daemon").join("sqlite/plugins.db");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let connection = rusqlite::Connection::open_with_flags(file, flags).unwrap();
-    let mut statement = connection.prepare("SELECT name, version FROM plugins ORDER BY name").unwrap();
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    rows.collect::<Result<_, _>>().unwrap()
+    let database = rusqlite::Connection::open_with_flags(path, flags).unwrap();
+    let count = |table: &str| -> i64 {
+        let query = format!("SELECT count(*) FROM {table} WHERE name = 'hecate-traderd' AND version = '0.1.0'");
+        database.query_row(&query, (), |row| row.get(0)).unwrap()
+    };
+    count("plugins") == 1 && count("events") > 0
 }
 
 #[test]
-fn the_walk() {
+fn a_registration_is_the_conventions_durable_before_it_is_answered_and_survives_a_kill() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    assert_eq!(daemon.ready(), host.node("hecate"));
+
+    let answer = host.register(&trader());
+    assert!(stored(&host), "in the database when the answer is there");
+    let base = host.namespace("hecate-traderd");
+    let base = base.display();
+    let expected = json!({
+        "name": "hecate-traderd",
+        "base_dir": format!("{base}"),
+        "paths": {
+            "sqlite": format!("{base}/sqlite"),
+            "reckon_db": format!("{base}/reckon-db"),
+            "sockets": format!("{base}/sockets"),
+            "run": format!("{base}/run"),
+            "connectors": format!("{base}/connectors"),
+        }
+    });
+    assert_eq!((answer.status, &answer.body), (201, &expected));
+    assert!(answer.head.to_lowercase().contains("location: /api/plugins/hecate-traderd"), "{}", answer.head);
+    for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
+        assert!(host.namespace("hecate-traderd").join(directory).is_dir(), "{directory}");
+    }
+    let list = host.ask("GET", "/api/plugins").body;
+    let entry = &list.as_array().unwrap()[0];
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    assert_eq!(entry["name"], "hecate-traderd");
+    assert_eq!(entry["version"], "0.1.0");
+    assert_eq!(entry["socket"], format!("{base}/sockets/api.sock"));
+    assert_eq!(entry["status"], "running", "it has just spoken to us");
+
+    daemon.kill();
+    let _daemon = host.daemon(&[]);
+    wait_for("the daemon answers again", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    let plugin = host.plugin("hecate-traderd");
+    assert_eq!(plugin["version"], "0.1.0");
+    assert_eq!(plugin["status"], "stopped", "not believed by memory alone: {plugin}");
+}
+
+#[test]
+fn the_life_of_a_plugin_with_a_node() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
     assert_eq!(daemon.ready(), host.node("hecate"));
-    let ours = host.node("hecate");
+    assert_eq!(host.register(&trader()).status, 201);
 
-    // A plugin registers: the convention's answer, its directories, and a registration that is on disk by then.
-    let answer = host.register(&trader());
-    let base = host.namespace("hecate-traderd");
-    let path = |name: &str| base.join(name).display().to_string();
-    assert_eq!(answer.status, 201);
-    assert_eq!(
-        answer.body,
-        json!({
-            "name": "hecate-traderd",
-            "base_dir": base.display().to_string(),
-            "paths": {
-                "sqlite": path("sqlite"), "reckon_db": path("reckon-db"), "sockets": path("sockets"), "run": path("run"),
-                "connectors": path("connectors"),
-            }
-        })
-    );
-    assert_eq!(stored(&host), [("hecate-traderd".to_owned(), Some("0.1.0".to_owned()))]);
-    for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
-        assert!(base.join(directory).is_dir(), "{directory}");
-    }
-    let list = host.ask("GET", "/api/plugins").body;
-    let expected = [
-        ("name", json!("hecate-traderd")),
-        ("version", json!("0.1.0")),
-        ("socket", json!(path("sockets/api.sock"))),
-        ("status", json!("running")),
-    ];
-    for (key, value) in expected {
-        assert_eq!(list[0][key], value, "{key}");
-    }
+    let mut plugin = found_without_being_told(&host);
+    let mut visitor = visited(&host, &mut plugin);
+    let plugin = killed_and_started_again(&host, plugin, &mut visitor);
+    let (daemon, mut plugin) = daemon_killed_and_started_again(&host, daemon, plugin, &mut visitor);
+    let daemon = everything_killed_and_started_again(&host, daemon, &mut plugin);
+    deregistered(&host, &mut plugin);
+    stopped_in_good_order(&host, daemon, &epmd, &mut plugin);
+}
 
-    // Its node is found, sees us, and finds the proxy.
+/// A node in this host's EPMD is dialled, answered, and shown the plugins.
+fn found_without_being_told(host: &Host) -> Erl {
     let mut plugin = host.erl("hecate_traderd");
-    plugin.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    assert_eq!(plugin.eval(&format!("net_adm:ping('{ours}')")), "pong");
-    plugin.eval("{ok, _} = pg:start_link()");
-    plugin.eval_until(PROXIES, "1", PATIENCE);
+    let us = host.node("hecate");
+    // The node's host part may need quotes.
+    plugin.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
+    assert_eq!(plugin.eval(&format!("net_adm:ping('{us}')")), "pong");
+    plugin.eval("element(1, pg:start_link())");
+    plugin.eval_until(&format!("[node(P) =:= '{us}' || P <- {MEMBERS}]"), "[true]", PATIENCE);
     plugin.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
-    let node_seen = format!("maps:get(node, gen_server:call({PROXY}, info))");
-    plugin.eval_until(&node_seen, &host.node("hecate_traderd"), PATIENCE);
-    assert_eq!(plugin.eval(&format!("maps:get(status, gen_server:call({PROXY}, info))")), "running");
+    plugin.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
 
-    // A second one, which pings us, sees the same, and is told of what changes.
-    let mut other = host.erl("somebody");
-    assert_eq!(other.eval(&format!("net_adm:ping('{ours}')")), "pong");
-    other.eval("{ok, _} = pg:start_link()");
-    other.eval_until(PROXIES, "1", PATIENCE);
-    let first = other.eval(PROXY);
-    other.eval("{Ref, _} = pg:monitor({hecate_plugin, <<\"hecate-traderd\">>}), put(ref, Ref)");
-    let change = "Ref = get(ref), receive {Ref, What, _, [_]} -> What after 0 -> none end";
+    let status = host.plugin_until("hecate-traderd", "running");
+    assert_eq!(status["node"], host.node("hecate_traderd"));
+    let base = host.namespace("hecate-traderd");
+    let base = base.display();
+    let expected = format!(
+        r#"#{{name => <<"hecate-traderd">>, version => <<"0.1.0">>, description => <<"Trading daemon for Hecate">>,
+             status => running, node => node(), host => <<"{}">>, base_dir => <<"{base}">>,
+             socket => <<"{base}/sockets/api.sock">>,
+             paths => #{{sqlite => <<"{base}/sqlite">>, reckon_db => <<"{base}/reckon-db">>,
+                         sockets => <<"{base}/sockets">>, run => <<"{base}/run">>,
+                         connectors => <<"{base}/connectors">>}}}}"#,
+        host.name
+    );
+    let info = plugin.eval(&format!("gen_server:call(hd({MEMBERS}), info)"));
+    assert_eq!(plugin.eval(&format!("{expected} =:= gen_server:call(hd({MEMBERS}), info)")), "true", "{info}");
+    let forwarded =
+        plugin.eval(&format!("gen_server:call(hd({MEMBERS}), buy) =:= {{error, {{not_forwarded, '{us}'}}}}"));
+    assert_eq!(forwarded, "true");
+    assert_eq!(
+        plugin.eval(&format!("{{ok, [{expected}]}} =:= gen_server:call({{hecate_plugins, '{us}'}}, list)")),
+        "true"
+    );
+    plugin
+}
 
-    // Killed, it is stopped, its proxy gone, its dead socket removed, its data kept.
-    fs::write(base.join("sqlite/data"), "kept").unwrap();
-    drop(UnixListener::bind(base.join("sockets/api.sock")).unwrap());
+/// A node that pings us, and that nobody looks for, sees the same.
+fn visited(host: &Host, plugin: &mut Erl) -> Erl {
+    let mut visitor = node(host, "visitor");
+    let us = host.node("hecate");
+    assert_eq!(visitor.eval(&format!("net_adm:ping('{us}')")), "pong");
+    let identity = plugin.eval(IDENTITIES);
+    visitor.eval_until(IDENTITIES, &identity, PATIENCE);
+    assert_eq!(visitor.eval("length(pg:get_members(hecate_plugins))"), "1");
+    visitor
+}
+
+/// The plugin's node dies, and all that it leaves is a stopped plugin and its data.
+fn killed_and_started_again(host: &Host, mut plugin: Erl, visitor: &mut Erl) -> Erl {
+    bind_api_sock(host, &mut plugin);
+    let sock = host.namespace("hecate-traderd").join("sockets/api.sock");
+    let data = host.namespace("hecate-traderd").join("sqlite/trades.db");
+    std::fs::write(&data, "precious").unwrap();
+    let before = visitor.eval(IDENTITIES);
+    let watched = visitor.eval(&format!(
+        r#"{{Ref, [Proxy]}} = pg:monitor({{hecate_plugin, <<"hecate-traderd">>}}), put(ref, Ref), put(proxy, Proxy),
+           put(monitor, erlang:monitor(process, Proxy)), {MEMBERS} =:= [Proxy]"#
+    ));
+    assert_eq!(watched, "true");
+
     plugin.kill();
     let stopped = host.plugin_until("hecate-traderd", "stopped");
-    assert!(stopped["reason"].as_str().unwrap().contains("left the cluster"), "{stopped}");
-    other.eval_until(change, "leave", PATIENCE);
-    wait_for("the dead socket is removed", || !base.join("sockets/api.sock").exists());
-    assert_eq!(fs::read_to_string(base.join("sqlite/data")).unwrap(), "kept");
+    let reason = stopped["reason"].as_str().unwrap();
+    assert!(reason.contains(&host.node("hecate_traderd")), "{reason}");
+    visitor.eval_until(IDENTITIES, "[]", PATIENCE);
+    let monitors = r#"
+        Proxy = get(proxy), Ref = get(ref), Monitor = get(monitor),
+        {receive {Ref, leave, _, [Proxy]} -> left after 5000 -> nothing end,
+         receive {'DOWN', Monitor, process, Proxy, Reason} -> Reason after 5000 -> nothing end}"#;
+    assert_eq!(visitor.eval(monitors), "{left,shutdown}");
+    wait_for("the dead api.sock is removed", || !sock.exists());
+    assert_eq!(std::fs::read_to_string(&data).unwrap(), "precious");
+    let list = host.ask("GET", "/api/plugins").body;
+    assert_eq!(list[0]["status"], "stopped", "it stays registered");
 
-    // Started again, it runs, with another proxy.
-    let mut plugin = host.erl("hecate_traderd");
+    let plugin = node(host, "hecate_traderd");
     host.plugin_until("hecate-traderd", "running");
-    other.eval_until(change, "join", PATIENCE);
-    assert_ne!(other.eval(PROXY), first);
+    let after = visitor.eval_other(IDENTITIES, &["[]"]);
+    assert_ne!(after, before, "another proxy");
+    let joined = "Ref = get(ref), receive {Ref, join, _, [_]} -> joined after 5000 -> nothing end";
+    assert_eq!(visitor.eval(joined), "joined");
+    plugin
+}
 
-    // We are killed, and are back: nothing is lost, and statuses are judged anew.
+/// We die: whoever is left forgets our proxies, and finds new ones when we are back.
+fn daemon_killed_and_started_again(host: &Host, daemon: Daemon, mut plugin: Erl, visitor: &mut Erl) -> (Daemon, Erl) {
+    let before = plugin.eval(IDENTITIES);
     daemon.kill();
-    other.eval_until(PROXIES, "0", PATIENCE);
+    for erl in [&mut plugin, &mut *visitor] {
+        erl.eval_until("{pg:get_members(hecate_plugins), pg:get_members(hecate_daemons)}", "{[],[]}", PATIENCE);
+    }
+    let daemon = host.daemon(&[]);
+    assert_eq!(daemon.ready(), host.node("hecate"));
+    let status = host.plugin("hecate-traderd");
+    assert_eq!(status["status"], "running", "its node lives: {status}");
+    let after = plugin.eval_other(IDENTITIES, &["[]"]);
+    assert_ne!(after, before, "another incarnation, another pid");
+    // Nobody looks for this name, and it does not look for us: the plugin's node knows it.
+    visitor.eval_until(IDENTITIES, &after, PATIENCE);
+    (daemon, plugin)
+}
+
+/// Everything dies and comes back in the other order: what is stored is judged anew.
+fn everything_killed_and_started_again(host: &Host, daemon: Daemon, plugin: &mut Erl) -> Daemon {
+    daemon.kill();
+    let dead = std::mem::replace(plugin, node(host, "somebody_else"));
+    dead.kill();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.plugin("hecate-traderd")["status"], "running");
-    other.eval_until(PROXIES, "1", PATIENCE);
-    plugin.eval_until(&format!("lists:member('{ours}', nodes())"), "true", PATIENCE);
+    let status = host.plugin("hecate-traderd");
+    assert_eq!(status["status"], "stopped", "{status}");
+    *plugin = node(host, "hecate_traderd");
+    host.plugin_until("hecate-traderd", "running");
+    plugin.eval_until(&format!("length({MEMBERS})"), "1", PATIENCE);
+    daemon
+}
 
-    // Deregistered, it is gone from pg; its data is not.
+fn deregistered(host: &Host, plugin: &mut Erl) {
     let answer = host.ask("DELETE", "/api/plugins/hecate-traderd");
     assert_eq!((answer.status, answer.body), (200, json!({"ok": true})));
-    other.eval_until(PROXIES, "0", PATIENCE);
+    plugin.eval_until(&format!("{{{MEMBERS}, pg:get_members(hecate_plugins)}}"), "{[],[]}", PATIENCE);
+    let data = host.namespace("hecate-traderd").join("sqlite/trades.db");
+    assert_eq!(std::fs::read_to_string(data).unwrap(), "precious");
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
-    assert_eq!(stored(&host), []);
-    assert_eq!(fs::read_to_string(base.join("sqlite/data")).unwrap(), "kept");
+    assert_eq!(host.ask("GET", "/api/plugins/hecate-traderd").status, 404);
+    assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 404);
+    assert_eq!(host.register(&trader()).status, 201, "and it may come back");
+    plugin.eval_until(&format!("length({MEMBERS})"), "1", PATIENCE);
+}
 
-    // SIGTERM: in good order, within a second.
-    let (status, took, _) = daemon.terminate();
-    assert_eq!(status.code(), Some(0));
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(!host.socket().exists());
-    assert!(!host.run_file("daemon.pid").exists() && !host.run_file("daemon.state").exists());
-    wait_for("the name is given back", || !epmd.names().contains_key("hecate"));
-    other.eval_until("pg:get_members(hecate_daemons)", "[]", PATIENCE);
+/// SIGTERM, while a client holds half a request.
+fn stopped_in_good_order(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut Erl) {
+    plugin.eval(&format!("put(monitor, erlang:monitor(process, hd({MEMBERS}))), net_kernel:monitor_nodes(true)"));
+    let mut client = UnixStream::connect(host.socket()).unwrap();
+    client.write_all(b"GET /health HTTP/1.1\r\nHost:").unwrap();
+    let (status, time, log) = daemon.terminate();
+    println!("stopped after {time:?}");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(time < A_SECOND, "{time:?}\n{log}");
+    let down = r#"
+        Monitor = get(monitor),
+        {receive {'DOWN', Monitor, process, _, Reason} -> Reason after 5000 -> nothing end,
+         receive {nodedown, _} -> nodedown after 5000 -> nothing end}"#;
+    assert_eq!(plugin.eval(down), "{shutdown,nodedown}", "pg is left before the link is closed");
+    assert_eq!(plugin.eval("{pg:get_members(hecate_plugins), pg:get_members(hecate_daemons)}"), "{[],[]}");
+    assert!(!epmd.names().contains_key("hecate"), "the name is given back");
+    for path in [host.socket(), host.run_file("daemon.pid"), host.run_file("daemon.state")] {
+        assert!(!path.exists(), "{}", path.display());
+    }
 }
 
 #[test]
-fn nodes_that_know_nothing_of_each_other_are_introduced_within_a_second() {
+fn plugins_that_never_heard_of_each_other_are_introduced() {
     let host = Host::new();
     let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
-    let join = "{ok, _} = pg:start_link(), ok = pg:join(workers, self())";
-    let mut first = host.erl("hecate_traderd");
-    first.eval(join);
-    first.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    let mut second = host.erl("hecate_marthad");
-    second.eval(join);
-    second.eval_until(&format!("lists:member('{ours}', nodes())"), "true", PATIENCE);
-    let joined = Instant::now();
-    second.eval_until(&format!("lists:member('{}', nodes())", host.node("hecate_traderd")), "true", PATIENCE);
-    second.eval_until("length(pg:get_members(workers))", "2", PATIENCE);
-    assert!(joined.elapsed() < Duration::from_secs(1), "{:?}", joined.elapsed());
-    first.eval_until("length(pg:get_members(workers))", "2", PATIENCE);
-}
-
-#[test]
-fn what_only_a_peer_knows_is_dialled_when_we_are_back() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
-    let mut plugin = host.erl("hecate_traderd");
-    plugin.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    daemon.kill();
-    plugin.eval_until("nodes()", "[]", PATIENCE);
-    // It has never heard of us, and its name is none that we look for.
-    let mut other = host.erl("somebody");
-    assert_eq!(other.eval(&format!("net_adm:ping('{}')", host.node("hecate_traderd"))), "pong");
     let daemon = host.daemon(&[]);
     daemon.ready();
-    other.eval_until(&format!("lists:member('{ours}', nodes())"), "true", Duration::from_secs(10));
+    let us = host.node("hecate");
+    let mut trader = node(&host, "hecate_traderd");
+    assert_eq!(trader.eval("pg:join(trades, self())"), "ok");
+    trader.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
+
+    let mut martha = node(&host, "hecate_marthad");
+    assert_eq!(martha.eval("pg:join(advice, self())"), "ok");
+    martha.eval_until(&format!("lists:member('{us}', nodes())"), "true", PATIENCE);
+    let joined = Instant::now();
+    let sees = |group: &str, node: &str| format!("[node(P) =:= '{node}' || P <- pg:get_members({group})]");
+    let (trader_node, martha_node) = (host.node("hecate_traderd"), host.node("hecate_marthad"));
+    martha.eval_until(&sees("trades", &trader_node), "[true]", A_SECOND);
+    trader.eval_until(&sees("advice", &martha_node), "[true]", A_SECOND);
+    println!("introduced after {:?}", joined.elapsed());
+    assert!(joined.elapsed() < A_SECOND);
+
+    // `global` works among them as if we were not there.
+    let quick = |erl: &mut Erl, expression: &str| {
+        let start = Instant::now();
+        let value = erl.eval(expression);
+        assert!(start.elapsed() < Duration::from_secs(10), "{expression} took {:?}", start.elapsed());
+        value
+    };
+    assert_eq!(quick(&mut trader, "global:sync()"), "ok");
+    assert_eq!(quick(&mut martha, "global:sync()"), "ok");
+    assert_eq!(quick(&mut trader, "global:register_name(market, self())"), "yes");
+    martha.eval_until(&format!("node(global:whereis_name(market)) =:= '{trader_node}'"), "true", PATIENCE);
+    assert_eq!(quick(&mut martha, "global:register_name(market, self())"), "no");
+    assert_eq!(quick(&mut martha, "global:trans({market, self()}, fun() -> done end)"), "done");
+
+    // And the mesh outlives us.
+    daemon.kill();
+    martha.eval_until(&format!("lists:member('{us}', nodes())"), "false", PATIENCE);
+    assert_eq!(martha.eval(&sees("trades", &trader_node)), "[true]");
+    assert_eq!(quick(&mut martha, "global:sync()"), "ok");
 }
 
 #[test]
-fn global_waits_for_nobody_because_of_us() {
+fn a_plugin_that_never_calls_is_announced_by_its_group() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
-    let ours = daemon.ready();
-    let mut first = host.erl("hecate_traderd");
-    let mut second = host.erl("hecate_marthad");
-    for node in [&mut first, &mut second] {
-        node.eval_until(&format!("length(nodes()) =:= 2 andalso lists:member('{ours}', nodes())"), "true", PATIENCE);
-    }
-    // Each has the harness' time limit; one that is held up never returns.
-    assert_eq!(first.eval("global:sync()"), "ok");
-    assert_eq!(first.eval("global:register_name(a_name, self())"), "yes");
-    assert_eq!(second.eval("global:sync(), is_pid(global:whereis_name(a_name))"), "true");
-    assert_eq!(second.eval("global:trans({a_lock, self()}, fun() -> done end)"), "done");
+    daemon.ready();
+    let mut plugin = node(&host, "hecate_under_another_name");
+    assert_eq!(plugin.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
+    let base = host.namespace("hecate-traderd");
+    wait_for("its directories are made", || base.join("connectors").is_dir());
+    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "that registers nothing");
+
+    assert_eq!(host.register(&trader()).status, 201);
+    let status = host.plugin_until("hecate-traderd", "running");
+    assert_eq!(status["node"], host.node("hecate_under_another_name"), "who is in its group is its node");
+    plugin.kill();
+    host.plugin_until("hecate-traderd", "stopped");
+}
+
+#[test]
+fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let mut plugin = node(&host, "hecate_traderd");
+    let mut helper = node(&host, "helper");
+    assert_eq!(helper.eval(&format!("net_adm:ping('{}')", host.node("hecate_traderd"))), "pong");
+    assert_eq!(plugin.eval("global:sync()"), "ok");
+    // Without introductions no peer is asked for its nodes(): what is left is what `global` says by itself.
+    let daemon = host.daemon(&[("HECATE_INTRODUCE_PEERS", "false")]);
+    daemon.ready();
+    let us = host.node("hecate");
+    helper.eval_until(&format!("lists:member('{us}', nodes())"), "true", PATIENCE);
+    wait_for("it is our peer", || host.peer(&host.node("helper")).as_deref() == Some("connected"));
 }
