@@ -10,7 +10,8 @@ PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools 
 test: deps fmt clippy doc rust ct
 
 deps:
-	@if ! command -v erl erlc epmd rebar3 curl >/dev/null || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
+	@missing=; for program in erl erlc epmd rebar3 curl; do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
 	  elif sudo -n true 2>/dev/null; then sudo -n sh -c "$$install"; \

@@ -65,6 +65,21 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock, opened) = spawn_blocking(move || open(home, modes)).await??;
+    let result = start(config, layout, &lock, opened, &mut signals).await;
+    // Last, and after a failure too: finding them means a crash.
+    lock.remove_files()?;
+    info!("stopped");
+    result
+}
+
+/// From the opened registry to the end.
+async fn start(
+    config: Config,
+    layout: Layout,
+    lock: &RunLock,
+    opened: Opened,
+    signals: &mut Signals,
+) -> Result<(), Error> {
     let home = layout.home().clone();
     let set_aside = opened.set_aside.clone();
 
@@ -87,18 +102,20 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
 
     let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, set_aside };
-    let result = daemon.serve(&mut signals).await;
+    let result = daemon.serve(signals).await;
     daemon.status.send_modify(|status| status.phase = Phase::Stopping);
     if let Err(e) = daemon.lock.write_state(RunState::Stopping) {
         warn!("{e}");
     }
-    let Daemon { lock, registry, registry_task, cluster, .. } = daemon;
+    let Daemon { registry, registry_task, cluster, .. } = daemon;
     let leave = async {
         stop_api.cancel();
         let _ = api.await;
         cluster.stop().await;
         registry.stop().await;
-        let _ = registry_task.await;
+        if !registry_task.is_finished() {
+            let _ = registry_task.await;
+        }
     };
     tokio::select! {
         left = timeout(limits::SHUTDOWN_TIME, leave) => if left.is_err() {
@@ -107,8 +124,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
         () = signals.received() => warn!("a second signal: ending at once"),
     }
     drop(socket_file);
-    lock.remove_files()?;
-    info!("stopped");
     result
 }
 
@@ -147,9 +162,9 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
     }
 }
 
-struct Daemon {
+struct Daemon<'a> {
     config: Config,
-    lock: RunLock,
+    lock: &'a RunLock,
     registry: registry::Handle,
     registry_task: JoinHandle<()>,
     cluster: cluster::Running,
@@ -158,7 +173,7 @@ struct Daemon {
     set_aside: Option<PathBuf>,
 }
 
-impl Daemon {
+impl Daemon<'_> {
     /// Keeps the status true until a signal comes, or a task ends that must not.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let mut registry = self.registry.watch();

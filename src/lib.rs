@@ -12,9 +12,13 @@ pub mod registry;
 pub mod store;
 
 pub mod cluster;
+#[warn(clippy::indexing_slicing)]
 pub mod dist;
+#[warn(clippy::indexing_slicing)]
 pub mod epmd;
+#[warn(clippy::indexing_slicing)]
 pub mod etf;
+#[warn(clippy::indexing_slicing)]
 pub mod node;
 
 pub mod cookie;

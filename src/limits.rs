@@ -80,6 +80,9 @@ pub const CALLS: usize = 1024;
 /// Time for the result of a call to a peer. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
 
+/// Attempts to connect that are under way at once; more wait. They share the threads that resolve names with the registry's.
+pub const DIALS: usize = 32;
+
 /// Time to resolve a host, and to connect to an address of it.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 /// See [`RESOLVE_TIME`].
@@ -155,7 +158,7 @@ pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How long stored plugins may wait, after a start, for their nodes. Crossed by
 /// `registry::state::tests::start::after_the_time_the_socket_judges`.
-pub const JUDGE: Duration = Duration::from_secs(5);
+pub const JUDGE: Duration = Duration::from_secs(4);
 
 /// How long the look at the sockets that ends the judging may take. Crossed by
 /// `registry::state::tests::start::a_look_that_hangs_does_not_keep_us_from_being_ready`.
@@ -235,7 +238,7 @@ pub const HTTP_READY: Duration = Duration::from_secs(5);
 pub const HTTP_CALL: Duration = Duration::from_secs(30);
 
 /// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `stopping_does_not_wait_for_ever`.
-pub const HTTP_DRAIN: Duration = Duration::from_millis(500);
+pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 
 /// Longest pause after a failed accept, which is what bounds the log of it too.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -49,7 +49,10 @@ fn serve(config: Config) -> Exit {
             return Exit::Refused;
         }
     };
-    match runtime.block_on(daemon::run(config)) {
+    let ended = runtime.block_on(daemon::run(config));
+    // What still blocks (a resolver that waits for its server) is nobody's business any more.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => Exit::Done,
         Err(error) => {
             tracing::error!("{error}");

@@ -21,8 +21,8 @@ const PATIENCE: u32 = 8;
 /// Where a name comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// This host's EPMD has it, with this port.
-    Epmd(u16),
+    /// This host's EPMD has it.
+    Epmd,
     /// It was configured.
     Configured,
     /// A connected peer knows it.
@@ -33,6 +33,8 @@ enum Origin {
 #[derive(Debug)]
 struct Target {
     origin: Origin,
+    /// Its port in this host's EPMD, as it was last.
+    port: Option<u16>,
     state: State,
     failures: u32,
 }
@@ -147,7 +149,7 @@ impl Discovery {
 
     fn insert(&mut self, name: Arc<str>, origin: Origin, state: State) {
         if self.targets.len() < limits::KNOWN_NODES {
-            self.targets.insert(name, Target { origin, state, failures: 0 });
+            self.targets.insert(name, Target { origin, port: None, state, failures: 0 });
         }
     }
 
@@ -165,21 +167,21 @@ impl Discovery {
             names.into_iter().map(|(name, port)| (self.aliases.get(&name).cloned().unwrap_or(name), port)).collect();
         // Gone from EPMD, the node has ended, and there is nothing to dial. (Or EPMD has: then the node registers again.)
         self.targets.retain(|name, target| {
-            !matches!(target.origin, Origin::Epmd(_)) || target.state == State::Dialling || named.contains_key(name)
+            target.origin != Origin::Epmd || target.state == State::Dialling || named.contains_key(name)
         });
         for (name, port) in named {
-            match self.targets.get_mut(&name) {
-                None => self.insert(name, Origin::Epmd(port), State::Due(now)),
-                Some(target) => {
-                    let another = matches!(target.origin, Origin::Epmd(before) if before != port);
-                    if target.origin != Origin::Configured {
-                        target.origin = Origin::Epmd(port);
-                    }
-                    // Another port: another life of the name, which deserves an attempt at once.
-                    if another && matches!(target.state, State::Due(_)) {
-                        (target.state, target.failures) = (State::Due(now), 0);
-                    }
-                }
+            if !self.targets.contains_key(&name) {
+                self.insert(name.clone(), Origin::Epmd, State::Due(now));
+            }
+            let Some(target) = self.targets.get_mut(&name) else { continue };
+            let another = target.port.is_some_and(|before| before != port);
+            target.port = Some(port);
+            if target.origin == Origin::Learned {
+                target.origin = Origin::Epmd;
+            }
+            // Another port: another life of the name, which deserves an attempt at once.
+            if another && matches!(target.state, State::Due(_)) {
+                (target.state, target.failures) = (State::Due(now), 0);
             }
         }
     }
@@ -208,7 +210,9 @@ impl Discovery {
             Outcome::CallsItself(other) => {
                 let origin = target.origin;
                 self.targets.remove(name);
-                if self.aliases.len() < limits::KNOWN_NODES {
+                // A node that went back to its first name has none any more: two that point at each other would have us
+                // dial for ever.
+                if self.aliases.remove(&other).is_none() && self.aliases.len() < limits::KNOWN_NODES {
                     self.aliases.insert(name.clone(), other.clone());
                 }
                 self.add(now, other, origin);

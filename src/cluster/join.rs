@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cluster::view::EpmdState;
 use crate::epmd::client::{self as epmd, Registration};
@@ -57,7 +57,7 @@ impl Epmd {
     pub async fn register(&mut self, short_name: &str) -> Result<Registration, EpmdState> {
         let mut result = epmd::register(self.address, short_name, self.port, self.hidden).await;
         if matches!(result, Err(epmd::Error::Unreachable(..))) && !std::mem::replace(&mut self.started, true) {
-            match epmd::start_system_epmd().await {
+            match epmd::start_system_epmd(self.address.port()).await {
                 Ok(()) => {
                     info!(address = %self.address, "no EPMD answered: the system's epmd was started");
                     // `epmd -daemon` returns before its port is open.
@@ -69,7 +69,11 @@ impl Epmd {
                         tokio::time::sleep(limits::EPMD_START_PAUSE).await;
                     }
                 }
-                Err(e) => info!("no EPMD answers, and the system's epmd can't be started: {e}"),
+                // Erlang may be installed later: it is tried again.
+                Err(e) => {
+                    debug!("no EPMD answers, and the system's epmd can't be started: {e}");
+                    self.started = false;
+                }
             }
         }
         match result {

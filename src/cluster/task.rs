@@ -90,7 +90,9 @@ impl Running {
     /// Leaves the cluster: pg is left, monitors fire, the name is given back.
     pub async fn stop(self) {
         let _ = self.stop.send(());
-        let _ = self.task.await;
+        if !self.task.is_finished() {
+            let _ = self.task.await;
+        }
     }
 
     /// Waits for the task to end by itself, which it does only by a panic.
@@ -153,8 +155,10 @@ async fn run(mut start: Start, mut stopped: oneshot::Receiver<()>) {
     };
     match Cluster::new(start, &name, registration) {
         Ok(mut cluster) => {
-            if cluster.serve(&mut stopped).await.is_err() {
-                warn!("the node's task has ended: not in the cluster any more");
+            // Stopping waits for nothing, also not for a registry that has stalled.
+            tokio::select! {
+                _ = &mut stopped => {}
+                Err(Stopped) = cluster.serve() => warn!("the node's task has ended: not in the cluster any more"),
             }
             cluster.leave().await;
         }
@@ -165,7 +169,7 @@ async fn run(mut start: Start, mut stopped: oneshot::Receiver<()>) {
 /// Something that was asked has been answered.
 enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
-    Dialled(Arc<str>, Result<Result<(), DialError>, Stopped>),
+    Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
     Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
     Introduced,
     Registered(Result<Registration, EpmdState>, Epmd),
@@ -186,6 +190,8 @@ struct Cluster {
     register_at: Option<Instant>,
     proxies: BTreeMap<PluginName, (u64, Pid)>,
     told: Told,
+    /// The published peers, each with the number of its connection.
+    published: BTreeMap<Arc<str>, u64>,
     /// What the node's view had as known when it was looked at last.
     known: BTreeSet<Arc<str>>,
     settled: bool,
@@ -235,6 +241,7 @@ impl Cluster {
             register_at: None,
             proxies: BTreeMap::new(),
             told: Told::default(),
+            published: BTreeMap::new(),
             known: BTreeSet::new(),
             settled: false,
             discovery: Discovery::default(),
@@ -244,7 +251,7 @@ impl Cluster {
         })
     }
 
-    async fn serve(&mut self, stopped: &mut oneshot::Receiver<()>) -> Result<(), Stopped> {
+    async fn serve(&mut self) -> Result<(), Stopped> {
         let server = Box::new(PluginsServer::new(self.registered.clone()));
         let name = Some(Atom::literal(plugins_server::NAME));
         self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
@@ -260,7 +267,6 @@ impl Cluster {
             let deadline = [self.discovery.next_deadline(), self.introducer.next_deadline(), self.register_at];
             let deadline = deadline.into_iter().flatten().min();
             tokio::select! {
-                _ = &mut *stopped => return Ok(()),
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
@@ -272,11 +278,11 @@ impl Cluster {
                     self.node_changed(&view).await;
                 }
                 _ = poll.tick() => self.ask_names(),
-                Some(done) = self.work.join_next() => {
-                    if let Ok(done) = done {
-                        self.done(done);
-                    }
-                }
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => self.done(done),
+                    // Which one has panicked isn't told: none may be waited for for ever.
+                    Err(_) => self.asking_names = false,
+                },
                 () = lost(&mut self.registration) => {
                     info!("EPMD has ended: registering again");
                     self.registration = None;
@@ -288,6 +294,9 @@ impl Cluster {
             }
             if !self.settled && self.discovery.settled() {
                 self.settled = true;
+                // The registry judges by what it knows then: so it hears of those nodes first.
+                let view = node.borrow_and_update().clone();
+                self.node_changed(&view).await;
                 self.registry.membership(Membership::Settled).await;
             }
             self.publish();
@@ -345,8 +354,15 @@ impl Cluster {
         let learned = view.known.difference(&self.known).cloned().collect();
         self.discover(discovery::Input::Learned(learned));
         self.known.clone_from(&view.known);
-        let published = view.peers.iter().filter(|(_, peer)| peer.is_published()).map(|(name, _)| name.clone());
-        self.introduce(introduce::Input::Peers(published.collect()));
+        let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
+        let published: BTreeMap<Arc<str>, u64> =
+            published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
+        // A peer that was away in between is a new one.
+        let stayed = published.iter().filter(|(name, connection)| self.published.get(*name) == Some(connection));
+        let stayed = stayed.map(|(name, _)| name.clone()).collect();
+        self.introduce(introduce::Input::Peers(stayed));
+        self.introduce(introduce::Input::Peers(published.keys().cloned().collect()));
+        self.published = published;
     }
 
     // ---- Finding and introducing peers --------------------------------------------------------------
@@ -496,7 +512,7 @@ impl Cluster {
 }
 
 /// What a failure means for the next attempt.
-fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), DialError>, Stopped>) -> Outcome {
+fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
     let error = match result {
         Ok(Ok(())) => return Outcome::Connected,
         Ok(Err(error)) => error,

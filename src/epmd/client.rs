@@ -113,9 +113,13 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
 ///
 /// # Errors
 /// There is no `epmd` in the `PATH`, or it can't be started.
-pub async fn start_system_epmd() -> io::Result<()> {
+pub async fn start_system_epmd(port: u16) -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
-    command.arg("-daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["-daemon", "-port", &port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let status = timeout(limits::EPMD_TIME, command.status())
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "epmd -daemon did not return"))??;

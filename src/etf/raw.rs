@@ -20,7 +20,10 @@ static BYTES: [[u8; 2]; 256] = {
     let mut byte: u8 = 0;
     while byte < u8::MAX {
         byte += 1;
-        table[byte as usize][1] = byte;
+        #[allow(clippy::indexing_slicing, reason = "256 elements, indexed by a byte")]
+        {
+            table[byte as usize][1] = byte;
+        }
     }
     table
 };
@@ -33,6 +36,7 @@ impl Raw {
 
     /// An integer that arrived as an element of a string.
     pub(super) fn byte(byte: u8) -> Self {
+        #[allow(clippy::indexing_slicing, reason = "256 elements, indexed by a byte")]
         Self(Bytes::from_static(&BYTES[usize::from(byte)]))
     }
 

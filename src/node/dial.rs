@@ -127,6 +127,8 @@ impl Dialling {
         for address in addresses {
             match self.reach(address, short, here).await {
                 Ok(stream) => return Ok(link::dial(stream, local, name.clone(), go_on).await?),
+                // Another user's socket is no reason to look for one at another address.
+                Err(e @ DialError::ForeignOwner { .. }) => return Err(e),
                 Err(e) => last = e,
             }
         }
@@ -168,9 +170,11 @@ impl Dialling {
             Ok(Err(e)) => return Err(DialError::Refused(address, e)),
             Err(_) => return Err(DialError::TcpTimedOut(address)),
         };
-        if here {
-            // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our
-            // uid, to root, or to HECATE_ALLOWED_UIDS". Asked after connecting, so that it is about this connection.
+        // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our uid, to
+        // root, or to HECATE_ALLOWED_UIDS". Asked after connecting, so that it is about this connection, and whenever the
+        // other end is on this host, however its name was spelt.
+        let loops = ip.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == ip);
+        if here || loops {
             self.check_owner(address).await?;
         }
         Ok(stream)
@@ -181,7 +185,7 @@ impl Dialling {
             ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|p| std::fs::read_to_string(p).unwrap_or_default())
         });
         let owners: Vec<u32> = match tables.await {
-            Ok(tables) => tables.iter().flat_map(|table| listeners(table, address.port())).collect(),
+            Ok(tables) => tables.iter().flat_map(|table| listeners(table, address)).collect(),
             Err(_) => Vec::new(),
         };
         match owners.iter().find(|uid| !self.allowed_uids.contains(uid)) {
@@ -192,17 +196,30 @@ impl Dialling {
     }
 }
 
-/// The owners of all sockets that listen on a port, whatever their address, in the format of `/proc/net/tcp` (proc(5)):
-/// the second column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
-fn listeners(table: &str, port: u16) -> Vec<u32> {
+/// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
+/// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
+fn listeners(table: &str, address: SocketAddr) -> Vec<u32> {
+    let ours = column(address.ip());
     let owner = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
-        let (_, local_port) = columns.nth(1)?.rsplit_once(':')?;
+        let (local, port) = columns.nth(1)?.rsplit_once(':')?;
         let state = columns.nth(1)?;
         let uid = columns.nth(3)?;
-        (state == "0A" && u16::from_str_radix(local_port, 16) == Ok(port)).then(|| uid.parse().ok())?
+        let takes_it = ours.iter().any(|ours| ours == local) || local.bytes().all(|digit| digit == b'0');
+        let listens = state == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
+        (takes_it && listens).then(|| uid.parse().ok())?
     };
     table.lines().skip(1).filter_map(owner).collect()
+}
+
+/// An address as `/proc/net/tcp` and `tcp6` write it: words of 32 bits in the machine's own order.
+fn column(ip: IpAddr) -> Vec<String> {
+    let word = |bytes: &[u8]| format!("{:08X}", bytes.try_into().map_or(0, u32::from_ne_bytes));
+    let words = |octets: [u8; 16]| octets.chunks(4).map(word).collect::<String>();
+    match ip {
+        IpAddr::V4(v4) => vec![word(&v4.octets()), words(v4.to_ipv6_mapped().octets())],
+        IpAddr::V6(v6) => vec![words(v6.octets())],
+    }
 }
 
 #[cfg(test)]
@@ -214,14 +231,19 @@ mod tests {
    0: 0100007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000000000000000 100 0 0 10 0
    1: 00000000:2222 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 100 0 0 10 0
    2: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
-   3: garbage
+   3: 0200007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000     8        0 4245 1 0000000000000000 100 0 0 10 0
+   4: garbage
+   5: 0000000000000000FFFF00000100007F:3333 0:0 0A 00000000:00000000 00:00000000 00000000     9        0 4246 1
 ";
 
     #[test]
-    fn only_listening_sockets_of_the_port_count() {
-        assert_eq!(listeners(TABLE, 0x1111), [1000]);
-        assert_eq!(listeners(TABLE, 0x2222), [0]);
-        assert_eq!(listeners(TABLE, 0x9999), Vec::<u32>::new());
+    #[cfg(target_endian = "little")]
+    fn only_sockets_that_listen_at_the_address_count() {
+        let owners = |port| listeners(TABLE, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        assert_eq!(owners(0x1111), [1000], "another's at another address is in nobody's way");
+        assert_eq!(owners(0x2222), [0], "all addresses");
+        assert_eq!(owners(0x3333), [9], "as IPv6");
+        assert_eq!(owners(0x9999), Vec::<u32>::new());
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ impl Handle {
     ///
     /// # Errors
     /// The inner one says why it could not be reached.
-    pub async fn connect(&self, name: Arc<str>) -> Result<Result<(), DialError>, Stopped> {
+    pub async fn connect(&self, name: Arc<str>) -> Result<Result<(), Arc<DialError>>, Stopped> {
         self.ask(|answer| Event::Connect(name, answer)).await
     }
 

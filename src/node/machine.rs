@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::dist::control::{Control, Proc};
 use crate::dist::handshake::{Established, Status};
-use crate::etf::{Atom, Atoms, Pid, Raw, Reader, Reference, Term};
+use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 use crate::node::process::{Behaviour, Process, Processes, Role, Watcher};
 use crate::node::services::gen_server::{self, Message};
@@ -374,9 +374,9 @@ impl Machine {
                     self.untie(id, usize::from(untied));
                 }
             }
-            Control::MonitorExit { reference, reason, .. } => self.monitor_exit(&reference, &reason, out),
+            Control::MonitorExit { reference, reason, .. } => self.monitor_exit(id, &reference, &reason, out),
             Control::SpawnReply { request, result: Err(why), .. } => {
-                if let Some(call) = self.calls.remove(&request) {
+                if let Some(call) = self.take_call(id, &request) {
                     out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
@@ -423,15 +423,14 @@ impl Machine {
     }
 
     fn message(&mut self, now: Now, id: LinkId, to: &Proc, payload: Option<Bytes>, out: &mut Vec<Effect>) {
-        let message = payload.and_then(|payload| {
-            let mut r = Reader::with_version(&payload, &mut self.atoms).ok()?;
-            let message = r.raw().ok()?;
-            r.finish().ok()?;
-            Some(message)
-        });
-        let Some(message) = message else {
-            self.close(now, id, "the peer sent a message that is no term".to_owned(), out);
-            return;
+        let message = match term(&payload.unwrap_or_default(), &mut self.atoms) {
+            Ok(message) => message,
+            // Legal in Erlang, but more than we take: only this message is lost.
+            Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
+                tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
+                return;
+            }
+            Err(e) => return self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
         };
         if matches!(to, Proc::Name(name) if *name == *global::NAME) {
             self.global(id, message, out);
@@ -442,7 +441,8 @@ impl Machine {
         let pid = process.pid.clone();
         let answer = match &mut process.role {
             Role::NetKernel => called(message, &pid, atoms, net_kernel::call),
-            Role::Rex => rpc::message(&message, &pid, atoms),
+            Role::Rex => rpc::message(&message, &pid, atoms)
+                .or_else(|| called(message, &pid, atoms, |_, _| Some(rpc::refusal()))),
             Role::Behaviour(behaviour) => {
                 called(message, &pid, atoms, |request, atoms| Some(Raw::encode(&behaviour.call(request, atoms))))
             }
@@ -484,14 +484,19 @@ impl Machine {
         push(signals, out);
     }
 
-    fn monitor_exit(&mut self, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
-        if let Some(call) = self.calls.remove(reference) {
+    /// A call that waits for an answer of this very peer.
+    fn take_call(&mut self, id: LinkId, request: &Reference) -> Option<PendingCall> {
+        if self.calls.get(request)?.link == id { self.calls.remove(request) } else { None }
+    }
+
+    fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
+        if let Some(call) = self.take_call(id, reference) {
             let result = rpc::result(reference, reason, &mut self.atoms);
             out.push(Effect::Result(call.token, result));
             return;
         }
         for scope in self.scopes.values_mut() {
-            self.changed |= scope.monitor_down(reference);
+            self.changed |= scope.monitor_down(id, reference);
         }
     }
 
@@ -565,6 +570,14 @@ impl Machine {
         let late = self.calls.extract_if(|_, call| call.deadline <= now.instant);
         out.extend(late.map(|(_, call)| Effect::Result(call.token, Err(CallError::TimedOut))));
     }
+}
+
+/// The term that a payload consists of.
+fn term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
+    let mut r = Reader::with_version(payload, atoms)?;
+    let message = r.raw()?;
+    r.finish()?;
+    Ok(message)
 }
 
 fn push(signals: pg::Signals, out: &mut Vec<Effect>) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 use tracing::{debug, info};
@@ -46,7 +46,7 @@ pub enum Event {
     /// An attempt to dial has ended, successful or not.
     Dialled(Arc<str>, Result<Connection, DialError>),
     /// See [`Handle::connect`].
-    Connect(Arc<str>, oneshot::Sender<Result<(), DialError>>),
+    Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
     /// See [`Handle::spawn`].
     Spawn {
         /// Registered name.
@@ -95,6 +95,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         machine,
         local,
         dialling: Arc::new(settings.dialling),
+        dials: Arc::new(Semaphore::new(limits::DIALS)),
         tick_time: settings.tick_time,
         inbox: inbox.clone(),
         links: HashMap::new(),
@@ -102,6 +103,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         last_link: 0,
         last_token: 0,
         connecting: HashMap::new(),
+        dialled: Vec::new(),
         spawning: HashMap::new(),
         calling: HashMap::new(),
         view: view_sender,
@@ -123,10 +125,15 @@ struct Link {
     buffer: Vec<u8>,
 }
 
+/// Where it is told how an attempt to connect has ended.
+type Waiting = oneshot::Sender<Result<(), Arc<DialError>>>;
+
 struct Task {
     machine: Machine,
     local: Arc<Identity>,
     dialling: Arc<Dialling>,
+    /// Bounds the attempts to connect that are under way.
+    dials: Arc<Semaphore>,
     tick_time: Duration,
     inbox: mpsc::Sender<Event>,
     links: HashMap<LinkId, Link>,
@@ -134,7 +141,9 @@ struct Task {
     open: usize,
     last_link: u64,
     last_token: Token,
-    connecting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), DialError>>>>,
+    connecting: HashMap<Arc<str>, Vec<Waiting>>,
+    /// Answers that go out once what they tell is to be seen.
+    dialled: Vec<(Waiting, Result<(), Arc<DialError>>)>,
     spawning: HashMap<Token, oneshot::Sender<Pid>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     view: watch::Sender<Arc<View>>,
@@ -244,14 +253,13 @@ impl Task {
         let mut failed = None;
         match result {
             Ok(connection) => self.connected(connection, effects),
-            Err(e) => failed = Some(e),
+            Err(e) => {
+                debug!(peer = %name, code = e.code(), "not connected: {e}");
+                failed = Some(Arc::new(e));
+            }
         }
         self.machine.handle(now(), Input::DialEnded(name.clone()), effects);
-        let mut failed = failed.inspect(|e| debug!(peer = %name, code = e.code(), "not connected: {e}"));
-        for answer in waiting {
-            // One dial has one error, and one who asked for it: others that joined in meanwhile try again if they care.
-            let _ = answer.send(failed.take().map_or(Ok(()), Err));
-        }
+        self.dialled.extend(waiting.into_iter().map(|answer| (answer, failed.clone().map_or(Ok(()), Err))));
     }
 
     fn carry_out(&mut self, effects: &mut Vec<Effect>) {
@@ -292,8 +300,12 @@ impl Task {
                 break;
             }
         }
+        // Whoever is told of a connection finds it in the view: so the view comes first.
         if self.machine.take_changed() {
             self.view.send_replace(Arc::new(self.machine.view()));
+        }
+        for (answer, result) in self.dialled.drain(..) {
+            let _ = answer.send(result);
         }
     }
 
@@ -311,7 +323,10 @@ impl Task {
 
     fn dial(&self, name: Arc<str>) {
         let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
+        let dials = self.dials.clone();
         tokio::spawn(async move {
+            // Never closed, so there is always a permit in the end.
+            let _permit = dials.acquire_owned().await;
             let go_on = async || {
                 let (answer, answered) = oneshot::channel();
                 inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)

@@ -98,6 +98,31 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
 }
 
 #[test]
+fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
+    let mut bench = Bench::new();
+    bench.epmd(&[("a@h", 1)]);
+    bench.ended("a@h", Outcome::CallsItself("a@localhost".into()));
+    bench.ended("a@localhost", Outcome::Connected);
+    bench.run(Input::Down("a@localhost".into()));
+    bench.after(FIRST_PAUSE);
+    assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".into())), ["a@h"]);
+    bench.ended("a@h", Outcome::Connected);
+    for _ in 0..5 {
+        assert_eq!(bench.epmd(&[("a@h", 2)]), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
+    let mut bench = Bench::new();
+    bench.run(Input::Configured(vec!["c@h".into()]));
+    bench.epmd(&[("c@h", 1)]);
+    bench.ended("c@h", Outcome::Refused);
+    assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
+    assert_eq!(bench.epmd(&[("c@h", 2)]), ["c@h"]);
+}
+
+#[test]
 fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
     let mut bench = Bench::new();
     assert_eq!(bench.run(Input::Learned(vec!["l@h".into()])), ["l@h"]);

@@ -150,6 +150,20 @@ async fn an_idle_connection_ticks_and_a_tick_is_answered() {
 }
 
 #[tokio::test]
+async fn two_that_answer_ticks_do_not_answer_each_other_for_ever() {
+    let (_sender, _events, mut there) = started(LONG).await;
+    let (mut tick, mut answers) = ([1; 4], 0);
+    there.write_all(&[0; 4]).await.unwrap();
+    // The other side answers each tick at once, as we do.
+    while let Ok(Ok(_)) = timeout(Duration::from_millis(300), there.read_exact(&mut tick)).await {
+        answers += 1;
+        assert!(answers < 10, "they talk for ever");
+        there.write_all(&[0; 4]).await.unwrap();
+    }
+    assert_eq!(answers, 1);
+}
+
+#[tokio::test]
 async fn a_silent_connection_ends_after_the_tick_time() {
     let tick_time = Duration::from_millis(100);
     let (_sender, mut events, _there) = started(tick_time).await;

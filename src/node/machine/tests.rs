@@ -264,6 +264,36 @@ fn a_message_that_is_no_term_closes_its_link_only() {
 }
 
 #[test]
+fn a_message_beyond_our_bounds_is_lost_alone() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let mut deep = vec![131];
+    deep.extend([104, 1].repeat(limits::TERM_DEPTH + 1));
+    deep.push(106);
+    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
+    assert_eq!(alone.run(Input::Messages(LinkId(1), vec![(control, Some(deep.into()))])), []);
+    assert!(alone.machine.view().peers["p@h"].is_up());
+}
+
+#[test]
+fn an_answer_counts_only_from_the_peer_that_was_asked() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let nodes = Function { module: "erlang", function: "nodes", args: vec![] };
+    let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(1) });
+    let [Effect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
+    let refused = || Control::SpawnReply {
+        request: request.clone(),
+        to: from.clone(),
+        flags: 0,
+        result: Err(Atom::literal("no")),
+    };
+    assert_eq!(alone.tell(2, refused(), None), []);
+    assert_eq!(alone.tell(1, refused(), None).len(), 1);
+}
+
+#[test]
 fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     let init = |known: Term| {
         let version = Term::tuple([Term::Int(8), Term::Int(1)]);

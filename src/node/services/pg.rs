@@ -128,9 +128,8 @@ impl Scope {
     }
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
-    pub fn monitor_down(&mut self, monitor: &Reference) -> bool {
-        let link = self.remotes.iter().find(|(_, remote)| remote.monitor == *monitor).map(|(link, _)| *link);
-        link.is_some_and(|link| self.node_down(link))
+    pub fn monitor_down(&mut self, link: LinkId, monitor: &Reference) -> bool {
+        self.remotes.get(&link).is_some_and(|remote| remote.monitor == *monitor) && self.node_down(link)
     }
 
     /// A process of ours joins a group; a process is in a group once. `key` is the canonical encoding of `group`.
@@ -278,7 +277,8 @@ impl Remote {
         let Ok(key) = group.canonical(atoms) else {
             return Ok(false);
         };
-        self.entries += pids.len();
+        // A group's key takes memory as well.
+        self.entries += pids.len() + key.len() / 64;
         if self.entries > limits::PG_MEMBERS {
             return Err(TooManyMembers);
         }
@@ -302,7 +302,7 @@ impl Remote {
         for pid in pids {
             if let Some(at) = members.iter().position(|member| member == pid) {
                 members.swap_remove(at);
-                self.entries -= 1;
+                self.entries = self.entries.saturating_sub(1);
             }
         }
         if !members.is_empty() {

@@ -90,6 +90,12 @@ pub fn result(request: &Reference, reason: &Raw, atoms: &mut Atoms) -> Result<Ra
     read().map_err(|_| CallError::Failed)
 }
 
+/// The answer to every call to `rex` (`rpc:block_call/4` and others come that way): what `rpc:call/4` gives for us too.
+#[must_use]
+pub fn refusal() -> Raw {
+    Raw::encode(&Term::tuple([Term::atom("badrpc"), Term::atom("notsup")]))
+}
+
 /// The answer to a message to `rex`: `{Pid, features_request}` gets `{features_reply, Node, [erpc]}`.
 #[must_use]
 pub fn message(message: &Raw, ours: &Pid, atoms: &mut Atoms) -> Option<(Control, Raw)> {

@@ -165,7 +165,9 @@ fn a_scope_is_discovered_monitored_once_and_forgotten_with_its_monitor_or_link()
     assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 0);
     assert_eq!(bench.members(&Term::atom("g")), 1);
     let monitor = Reference { node: Atom::literal("us@h"), creation: 1, ids: [1, 0, 0].into() };
-    bench.scope.monitor_down(&monitor);
+    assert!(!bench.scope.monitor_down(LinkId(9), &monitor), "another peer can't say so");
+    assert_eq!(bench.members(&Term::atom("g")), 1);
+    bench.scope.monitor_down(LINK, &monitor);
     assert_eq!(bench.members(&Term::atom("g")), 0, "its scope has ended");
     // It restarts, and speaks first by its sync.
     assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 1);

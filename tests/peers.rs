@@ -1,0 +1,58 @@
+//! Peers that are not ours: another implementation of the handshake, and another client of a real node.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::net::Ipv4Addr;
+
+use erl_dist::LOWEST_DISTRIBUTION_PROTOCOL_VERSION;
+use erl_dist::handshake::{ClientSideHandshake, HandshakeStatus};
+use erl_dist::node::{Creation, LocalNode, PeerNode};
+use host::{Host, PATIENCE};
+use tokio::net::TcpStream;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+/// Shakes hands with the node at `port` by the handshake of erl_dist.
+async fn shake(port: u16, version: u16, cookie: &str) -> Option<PeerNode> {
+    let local = LocalNode::new("peer@localhost".parse().unwrap(), Creation::random());
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let mut handshake = ClientSideHandshake::new(stream.compat(), local, cookie);
+    let status = handshake.execute_send_name(version).await.unwrap();
+    assert!(matches!(status, HandshakeStatus::Ok), "{status:?}");
+    handshake.execute_rest(true).await.ok().map(|(_, peer)| peer)
+}
+
+#[tokio::test]
+async fn another_implementation_shakes_hands_in_both_versions() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let ours = daemon.ready();
+    let port = epmd.port_of("hecate");
+    for version in [6, LOWEST_DISTRIBUTION_PROTOCOL_VERSION] {
+        let peer = shake(port, version, &host.cookie).await.expect("the cookie is right");
+        assert_eq!(peer.name.to_string(), ours, "version {version}");
+        host::wait_for("it is gone again", || host.peer("peer@localhost").as_deref() == Some("disconnected"));
+    }
+    assert!(shake(port, 6, "another").await.is_none(), "the cookie is wrong");
+}
+
+#[tokio::test]
+async fn a_real_node_tells_another_client_that_it_is_connected_to_us() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let ours = daemon.ready();
+    let mut erl = host.erl("hecate_traderd@localhost");
+    erl.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
+    let port = epmd.port_of("hecate_traderd");
+    let client =
+        erl_rpc::RpcClient::connect_with_port("hecate_traderd@localhost", port, &host.cookie).await.expect("connects");
+    let mut handle = client.handle();
+    let running = tokio::spawn(client.run());
+    let nodes = handle.call("erlang".into(), "nodes".into(), eetf::List::nil()).await.expect("an answer");
+    let expected = eetf::List::from(vec![eetf::Atom::from(ours.as_str()).into()]);
+    assert_eq!(nodes, eetf::Term::from(expected));
+    running.abort();
+}
