@@ -62,7 +62,10 @@ pub const PEERS: usize = 4096;
 /// Batches of messages that wait for the node's task.
 pub const NODE_INBOX: usize = 256;
 
-/// Events that the node's task takes before it writes what they gave to send.
+/// Messages that a connection hands on at once. Crossed by `dist::link::tests::a_flood_is_handed_on_in_pieces`.
+pub const MESSAGES: usize = 256;
+
+/// Events that the node's task takes, and effects that it lets gather, before it carries them out.
 pub const NODE_BATCH: usize = 64;
 
 /// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.

@@ -142,6 +142,12 @@ impl Discovery {
         self.asked && self.targets.values().all(tried)
     }
 
+    /// Whether the last attempt to reach this node failed as well.
+    #[must_use]
+    pub fn has_failed(&self, name: &str) -> bool {
+        self.targets.get(name).is_some_and(|target| target.failures > 0)
+    }
+
     /// EPMD can't be asked: nothing is to be found on this host.
     pub fn epmd_unavailable(&mut self) {
         self.asked = true;

@@ -387,7 +387,8 @@ impl Cluster {
                 }
             }
             Done::Dialled(name, result) => {
-                let outcome = outcome(&self.dialling, &name, result);
+                let again = self.discovery.has_failed(&name);
+                let outcome = outcome(&self.dialling, &name, result, again);
                 let jitter = getrandom::u32().map_or(0, |random| random.to_le_bytes()[0]);
                 self.discover(discovery::Input::Dialled { name, outcome, jitter });
             }
@@ -511,8 +512,13 @@ impl Cluster {
     }
 }
 
-/// What a failure means for the next attempt.
-fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
+/// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
+fn outcome(
+    dialling: &Dialling,
+    name: &Arc<str>,
+    result: Result<Result<(), Arc<DialError>>, Stopped>,
+    again: bool,
+) -> Outcome {
     let error = match result {
         Ok(Ok(())) => return Outcome::Connected,
         Ok(Err(error)) => error,
@@ -535,8 +541,12 @@ fn outcome(dialling: &Dialling, name: &Arc<str>, result: Result<Result<(), Arc<D
             warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
             Outcome::Refused
         }
-        code => {
+        code if again => {
             debug!(peer = %name, code, "not connected: {error}");
+            Outcome::Failed
+        }
+        code => {
+            info!(peer = %name, code, "not connected: {error}; tried again from time to time");
             Outcome::Failed
         }
     }

@@ -289,25 +289,34 @@ impl Reader {
                 Ok(Ok(0)) => return CloseReason::ClosedByPeer,
                 Ok(Ok(_)) => {}
             }
-            let mut batch = Vec::new();
-            let end = self.decode(&mut batch);
-            if !batch.is_empty() && inbox.send(wrap(LinkEvent::Messages(batch))).await.is_err() {
-                return CloseReason::ByUs;
-            }
-            if let Err(reason) = end {
-                return reason;
+            loop {
+                let mut batch = Vec::new();
+                let more = self.decode(&mut batch);
+                if !batch.is_empty() && inbox.send(wrap(LinkEvent::Messages(batch))).await.is_err() {
+                    return CloseReason::ByUs;
+                }
+                match more {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(reason) => return reason,
+                }
             }
         }
     }
 
-    fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<(), CloseReason> {
+    /// Tells whether there may be more.
+    fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<bool, CloseReason> {
         while let Some(frame) = framing::next(&mut self.buffer)? {
             match frame {
                 Frame::Tick => self.tick_arrived.notify_one(),
                 Frame::Message(frame) => batch.extend(control::decode(&frame, &mut self.atoms)?),
             }
+            // What is answered must be sent before more is asked: or the answers would pile up unseen.
+            if batch.len() >= limits::MESSAGES {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 }
 

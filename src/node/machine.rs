@@ -133,7 +133,8 @@ pub struct Machine {
     by_name: HashMap<Arc<str>, LinkId>,
     down: BTreeMap<Arc<str>, Peer>,
     dialling: HashSet<Arc<str>>,
-    known: BTreeSet<Arc<str>>,
+    /// What each connected peer's name server knows.
+    known: HashMap<LinkId, BTreeSet<Arc<str>>>,
     calls: HashMap<Reference, PendingCall>,
     atoms: Atoms,
     changed: bool,
@@ -164,7 +165,7 @@ impl Machine {
             by_name: HashMap::new(),
             down: BTreeMap::new(),
             dialling: HashSet::new(),
-            known: BTreeSet::new(),
+            known: HashMap::new(),
             calls: HashMap::new(),
             atoms: Atoms::new(),
             changed: false,
@@ -223,7 +224,13 @@ impl Machine {
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
         let announced = announced.map(|(name, node)| (name, Arc::from(node.as_str()))).collect();
-        View { name: self.name.clone(), creation: self.creation, peers, announced, known: self.known.clone() }
+        View {
+            name: self.name.clone(),
+            creation: self.creation,
+            peers,
+            announced,
+            known: self.known.values().flatten().cloned().collect(),
+        }
     }
 
     /// Takes an input; what is to be done is added to `out`.
@@ -298,6 +305,7 @@ impl Machine {
     fn link_down(&mut self, now: Now, id: LinkId, reason: &str, out: &mut Vec<Effect>) {
         let Some(link) = self.links.remove(&id) else { return };
         self.by_name.remove(&link.name);
+        self.known.remove(&id);
         for scope in self.scopes.values_mut() {
             scope.node_down(id);
         }
@@ -464,11 +472,10 @@ impl Machine {
             return;
         };
         self.greet_global(id, out);
-        for name in init.known {
-            if *name != *self.name && self.known.len() < limits::KNOWN_NODES {
-                self.changed |= self.known.insert(name);
-            }
-        }
+        let others: usize = self.known.iter().filter(|(link, _)| **link != id).map(|(_, known)| known.len()).sum();
+        let known = init.known.into_iter().filter(|name| *name != self.name);
+        self.known.insert(id, known.take(limits::KNOWN_NODES.saturating_sub(others)).collect());
+        self.changed = true;
     }
 
     fn pg(&mut self, now: Now, id: LinkId, scope: &Atom, message: Raw, out: &mut Vec<Effect>) {

@@ -161,6 +161,9 @@ impl Task {
                         self.take(event, &mut effects);
                         // What has come meanwhile goes out in the same writes.
                         for _ in 0..limits::NODE_BATCH {
+                            if effects.len() >= limits::NODE_BATCH {
+                                break;
+                            }
                             let Ok(event) = events.try_recv() else { break };
                             self.take(event, &mut effects);
                         }

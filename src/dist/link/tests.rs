@@ -111,6 +111,28 @@ async fn frames_go_both_ways_and_closing_flushes() {
 }
 
 #[tokio::test]
+async fn a_flood_is_handed_on_in_pieces() {
+    let (_sender, mut events, mut there) = started(LONG).await;
+    let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
+    let link = Control::Link { from: pid.clone(), to: pid };
+    let mut frames = Vec::new();
+    for _ in 0..limits::MESSAGES + 10 {
+        control::encode(&link, None, flags::ours(false), &mut frames);
+    }
+    there.write_all(&frames).await.unwrap();
+    let mut left = limits::MESSAGES + 10;
+    while left > 0 {
+        match events.recv().await {
+            Some(LinkEvent::Messages(batch)) => {
+                assert!(batch.len() <= limits::MESSAGES);
+                left -= batch.len();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_reads_nothing_fills_a_bounded_queue() {
     let (sender, _events, _there) = started(LONG).await;
     let megabyte = Bytes::from(vec![0; 1024 * 1024]);

@@ -316,11 +316,16 @@ fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     assert_eq!(known(&alone), ["a@h"], "neither ourselves nor who is pending");
     assert_eq!(signals(&out).len(), 1, "the session is greeted again");
     alone.tell(1, to(), Some(&init(Term::List(vec![Term::atom("b@h")]))));
-    assert_eq!(known(&alone), ["a@h", "b@h"]);
+    assert_eq!(known(&alone), ["b@h"], "what it says last");
+    alone.up(2, "q@h");
+    alone.tell(2, to(), Some(&init(Term::List(vec![Term::atom("c@h")]))));
+    assert_eq!(known(&alone), ["b@h", "c@h"]);
 
     let many = (0..limits::KNOWN_NODES + 5).map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap())).collect();
     alone.tell(1, to(), Some(&init(Term::List(many))));
-    assert_eq!(known(&alone).len(), limits::KNOWN_NODES);
+    assert_eq!(known(&alone).len(), limits::KNOWN_NODES, "of all peers together");
+    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    assert_eq!(known(&alone), ["c@h"], "it knows nothing any more");
 }
 
 #[test]
