@@ -274,9 +274,14 @@ async fn stopping_drains() {
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
-    let world = World::start(Limits { drain: SHORT, ..Limits::default() }).await;
+    // Nothing else ends this request within the test's patience.
+    let hour = Duration::from_secs(3600);
+    let world = World::start(Limits { drain: SHORT, body_time: hour, call: hour, ..Limits::default() }).await;
     let mut stuck = Client::new(&world).await;
-    stuck.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n").await;
+    let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+    stuck.send(head).await;
+    assert_eq!(stuck.line().await, "HTTP/1.1 100 Continue", "it is under way");
+    assert_eq!(stuck.line().await, "");
     world.stop.cancel();
     in_time(world.server).await.expect("ended");
     stuck.closed().await;
