@@ -5,24 +5,25 @@ use std::time::Duration;
 // ---- Terms and frames from peers ------------------------------------------------------------
 
 /// How deep a term may nest, in lists, tuples, maps and funs; the tail of a list that is a list again counts as a
-/// level. Recursion over terms is bounded by it. Crossed by `etf::tests::nesting_is_bounded`.
+/// level. Recursion over terms is bounded by it. Crossed by `etf::tests::bounds::nesting_is_bounded`.
 pub const TERM_DEPTH: usize = 512;
 
-/// How many elements one reader turns into terms, each key, value, list tail and character of a string included. A
-/// term that reaches it takes about 100 MiB (56 bytes an element, 32 more for an atom that isn't interned) besides
-/// the message, which its binaries share. Reading with the pull parser isn't bound by it: a pg sync of 10,000 groups
-/// passes whatever its number of members. Crossed by `etf::tests::the_number_of_elements_is_bounded`.
+/// How many elements one reader turns into terms: each key, value, list tail and character of a string is one, a fun
+/// counts as four. A message that reaches it takes at most 120 MiB in memory (56 bytes an element, and 32 for each
+/// atom that isn't interned, of which an external fun has two) besides the message and
+/// the texts in it. Reading with the pull parser isn't bound by it: a pg sync of 10,000 groups passes whatever its number of
+/// members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
 /// How many atoms one table interns, 17 MiB at the very worst (an atom has at most 1,020 bytes). Crossed by
-/// `etf::tests::a_full_table_still_decodes`.
+/// `etf::tests::bounds::a_full_table_still_decodes`.
 pub const ATOMS: usize = 16 * 1024;
 
-/// Longest atom in characters, as in every OTP release. Crossed by `etf::tests::atoms_have_at_most_255_characters`.
+/// Longest atom in characters, as in every OTP release. Crossed by `etf::tests::bounds::atoms_have_at_most_255_characters`.
 pub const ATOM_CHARACTERS: usize = 255;
 
 /// Most words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later. Crossed by
-/// `etf::tests::references_have_one_to_five_words`.
+/// `etf::tests::bounds::references_have_one_to_five_words`.
 pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------

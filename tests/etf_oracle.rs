@@ -20,6 +20,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 #[path = "../src/etf/tests/generate.rs"]
 mod generate;
 
+/// How many terms each test tries.
+const TERMS: usize = 1500;
+
 /// How long the node may take for one batch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -145,16 +148,14 @@ fn any_inside(term: &Term, test: &impl Fn(&Term) -> bool) -> bool {
 
 #[test]
 fn erl_understands_what_we_write() {
-    let mut terms = sample(&generate::term(), 1000);
-    // Before OTP 27, 0.0 and -0.0 are the same key of a map; to us they never are.
-    let negative_zero = |term: &Term| matches!(term, Term::Float(f) if f.get() == 0.0 && f.get().is_sign_negative());
-    let ambiguous = |term: &Term| matches!(term, Term::Map(_)) && any_inside(term, &negative_zero);
-    terms.retain(|term| !any_inside(term, &ambiguous));
-    assert!(terms.len() > 500, "most terms are left");
+    let terms = sample(&generate::term(), TERMS);
     let encoded: Vec<_> = terms.iter().map(Term::encode).collect();
     let mut erl = Erl::start();
     for ((term, ours), theirs) in terms.iter().zip(&encoded).zip(erl.again(&encoded)) {
-        let theirs = theirs.unwrap_or_else(|| panic!("erl refuses {term:?}"));
+        let Some(theirs) = theirs else {
+            assert!(has_minus_zero(term), "erl refuses {term:?}");
+            continue;
+        };
         assert_eq!(decode(&theirs).as_ref(), Ok(term));
         if !any_inside(term, &|term| matches!(term, Term::Map(_))) {
             assert_eq!(ours, &theirs, "{term:?}");
@@ -164,7 +165,7 @@ fn erl_understands_what_we_write() {
 
 #[test]
 fn we_understand_what_erl_writes() {
-    const COUNT: u32 = 2000;
+    const COUNT: u32 = 500;
     let mut erl = Erl::start();
     for seed in 1..=2_u64 {
         let mut request = vec![1];
@@ -190,10 +191,9 @@ fn we_understand_what_erl_writes() {
     }
 }
 
-/// Where erl 25 and we differ on purpose.
-fn on_purpose(ours: &Result<Term, DecodeError>) -> bool {
-    let _ = ours;
-    false
+/// Before OTP 27, 0.0 and -0.0 are one key of a map to Erlang, so it can refuse maps that have both.
+fn has_minus_zero(term: &Term) -> bool {
+    any_inside(term, &|term| matches!(term, Term::Float(value) if value.get().to_bits() == (-0.0_f64).to_bits()))
 }
 
 #[test]
@@ -207,24 +207,92 @@ fn erl_and_we_refuse_the_same() {
         }
         bytes
     });
-    let damaged = sample(&strategy, 20000);
+    let damaged = sample(&strategy, 4 * TERMS);
     let mut erl = Erl::start();
-    let mut refused = 0;
-    for (bytes, theirs) in damaged.iter().zip(erl.again(&damaged)) {
-        let message = Bytes::copy_from_slice(bytes);
-        let mut atoms = Atoms::new();
-        let ours = Reader::with_version(&message, &mut atoms).and_then(|mut reader| reader.term());
-        refused += usize::from(ours.is_err());
-        if on_purpose(&ours) {
-            continue;
+    let answers = erl.again(&damaged);
+    let accepted = damaged.iter().zip(&answers).filter(|(bytes, theirs)| agreed(bytes, theirs.as_deref())).count();
+    let refused = damaged.len() - accepted;
+    assert!(accepted > TERMS / 2 && refused > TERMS / 2, "{accepted} accepted, {refused} refused");
+}
+
+/// Checks that the node and we mean the same by these bytes, and returns whether that is a term.
+fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
+    let message = Bytes::copy_from_slice(bytes);
+    let mut atoms = Atoms::new();
+    // What follows the term is no error to `binary_to_term/1`.
+    let ours = Reader::with_version(&message, &mut atoms).and_then(|mut reader| reader.term());
+    match (ours, theirs) {
+        (Ok(term), Some(theirs)) => {
+            assert_eq!(decode(theirs), Ok(term), "{bytes:?}");
+            true
         }
-        match (&ours, &theirs) {
-            (Ok(term), Some(theirs)) if decode(theirs).as_ref() == Ok(term) => {}
-            (Err(_), None) => {}
-            _ => eprintln!("DIFF {ours:?}\n   theirs {:?} \n  {bytes:?}", theirs.as_ref().map(|t| decode(t))),
+        (Ok(term), None) => {
+            assert!(has_minus_zero(&term), "erl refuses {term:?}, {bytes:?}");
+            false
         }
+        // Erlang takes the size of a fun on trust, knows tags that never leave a node, and reads a word of a reference of none.
+        (Err(DecodeError::FunSize | DecodeError::UnknownTag(73 | 75) | DecodeError::ReferenceWords(0)), Some(_)) => {
+            false
+        }
+        (Err(error), Some(_)) => panic!("erl accepts, but {error}: {bytes:?}"),
+        (Err(_), None) => false,
     }
-    eprintln!("{refused} refused");
+}
+
+/// What chance seldom finds: old tags, and what is only just in or out of order.
+#[test]
+fn erl_and_we_mean_the_same_by_rare_forms() {
+    let text = |text: &[u8]| {
+        let mut bytes = [&[99], text].concat();
+        bytes.resize(32, 0);
+        bytes
+    };
+    let node = b"\x77\x03a@b";
+    let with_node = |tag: &[u8], rest: &[u8]| [tag, node, rest].concat();
+    let mut rare: Vec<Vec<u8>> = vec![
+        b"\x64\x00\x01\xe4".to_vec(),
+        b"\x73\x01\xe4".to_vec(),
+        [&[100, 0, 255][..], &[97; 255]].concat(),
+        [&[100, 1, 0][..], &[97; 256]].concat(),
+        [&[118, 1, 0][..], &[97; 256]].concat(),
+        b"\x76\x00\x03\xed\xa0\x80".to_vec(),
+        vec![110, 0, 0],
+        vec![110, 1, 1, 0],
+        vec![110, 1, 2, 9],
+        vec![110, 3, 0, 9, 0, 0],
+        vec![111, 0, 0, 0, 1, 0, 9],
+        vec![107, 0, 0],
+        vec![108, 0, 0, 0, 0, 97, 5],
+        vec![108, 0, 0, 0, 1, 97, 1, 107, 0, 1, 2],
+        vec![108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 1, 97, 2, 97, 3],
+        vec![116, 0, 0, 0, 2, 97, 1, 97, 1, 98, 0, 0, 0, 1, 97, 2],
+        vec![105, 0, 0, 0, 1, 106],
+        vec![108, 255, 255, 255, 255, 106],
+        [b"\x71\x77\x01m\x77\x01f", &[98, 0, 0, 0, 255][..]].concat(),
+        vec![88, 97, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        vec![117, 0, 0, 0, 0, 106],
+    ];
+    for (len, bits) in [(0, 0), (0, 3), (0, 8), (1, 0), (1, 3), (1, 7), (1, 8), (1, 9), (1, 255)] {
+        rare.push([&[77, 0, 0, 0, len, bits][..], &vec![255; usize::from(len)]].concat());
+    }
+    for creation in [0, 3, 4, 255] {
+        rare.push(with_node(&[103], &[0, 0, 0, 1, 0, 0, 0, 2, creation]));
+        rare.push(with_node(&[102], &[0, 0, 0, 1, creation]));
+        rare.push(with_node(&[101], &[0, 0, 0, 1, creation]));
+        rare.push(with_node(&[114, 0, 1], &[creation, 0, 0, 0, 1]));
+    }
+    for words in [1, 5, 6] {
+        rare.push(with_node(&[90, 0, words], &[1; 28]));
+    }
+    for digits in
+        ["1.5e1", "-2.5E-1", "1.50000000000000000000000000000", "1.5\u{0}x", "15", "1.", ".5", "1.5e999", "nan"]
+    {
+        rare.push(text(digits.as_bytes()));
+    }
+    rare.iter_mut().for_each(|bytes| bytes.insert(0, 131));
+    let answers = Erl::start().again(&rare);
+    let accepted = rare.iter().zip(&answers).filter(|(bytes, theirs)| agreed(bytes, theirs.as_deref())).count();
+    assert!((25..rare.len() - 15).contains(&accepted), "{accepted} of {} accepted", rare.len());
 }
 
 /// The term without what `eetf` 0.11 gets wrong: it writes a list of integers below 256 as a string even if some are negative,
@@ -253,7 +321,7 @@ fn spared(term: &Term) -> Term {
 
 #[test]
 fn eetf_and_we_understand_each_other() {
-    for term in sample(&generate::term(), 4000) {
+    for term in sample(&generate::term(), TERMS) {
         let term = spared(&term);
         let theirs = eetf::Term::decode(term.encode().as_slice());
         let theirs = theirs.unwrap_or_else(|error| panic!("{error}: {term:?}"));

@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::OtherArity`] if it has another one, or if the next term isn't a tuple.
     pub fn expect_tuple(&mut self, arity: u32) -> Result<(), DecodeError> {
-        if self.tuple()? == arity { Ok(()) } else { Err(DecodeError::OtherArity) }
+        self.whole(|r| if r.tuple()? == arity { Ok(()) } else { Err(DecodeError::OtherArity) })
     }
 
     /// Enters a map and returns its number of pairs; as many times, a key and a value follow. Whether a key comes twice isn't checked.

@@ -1,4 +1,4 @@
-//! Each tag, each refusal and each bound, on bytes written by hand. Whatever is decoded here is read both as a term and as a raw
+//! Each tag and each refusal, on bytes written by hand. Whatever is decoded here is read both as a term and as a raw
 //! term, which must agree.
 
 use std::collections::HashSet;
@@ -11,8 +11,10 @@ use super::{
 };
 use crate::limits;
 
+mod bounds;
 mod generate;
 mod properties;
+mod pull;
 
 const NODE: &[u8] = b"\x77\x03a@b";
 
@@ -105,37 +107,6 @@ fn atoms_of_all_four_tags() {
 }
 
 #[test]
-fn atoms_have_at_most_255_characters() {
-    for (character, tag) in [("a", 118), ("\u{1f600}", 118), ("a", 100)] {
-        let longest = character.repeat(limits::ATOM_CHARACTERS);
-        let encoded =
-            |text: &str| cat(&[&[tag], &u16::try_from(text.len()).expect("short").to_be_bytes(), text.as_bytes()]);
-        assert_eq!(decode(encoded(&longest)), Ok(atom(&longest)));
-        let longer = longest + character;
-        assert_eq!(decode(encoded(&longer)), Err(DecodeError::AtomTooLong));
-        assert_eq!(Atom::new(&longer), Err(AtomTooLong));
-    }
-}
-
-#[test]
-fn a_full_table_still_decodes() {
-    let mut atoms = Atoms::new();
-    let mut read = |text: &str| {
-        let raw = Raw::encode(&atom(text));
-        let one = raw.term(&mut atoms).expect("well formed");
-        let two = raw.term(&mut atoms).expect("well formed");
-        assert_eq!(one, atom(text));
-        assert_eq!(one, two);
-        one.as_atom().expect("an atom").as_str().as_ptr() == two.as_atom().expect("an atom").as_str().as_ptr()
-    };
-    for n in 0..limits::ATOMS {
-        assert!(read(&n.to_string()), "{n} is interned");
-    }
-    assert!(!read("one too many"));
-    assert!(read("0"), "what was interned stays so");
-}
-
-#[test]
 fn integers() {
     let big = |tag: &[u8], sign: u8, magnitude: &[u8]| decode(cat(&[tag, &[sign], magnitude]));
     assert_eq!(decode([97, 255]), Ok(Term::Int(255)));
@@ -223,29 +194,6 @@ fn pids_and_ports() {
     assert_eq!(decode([88, 97, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(no_node));
     let written = |id| Term::Port(Port { node: node(), id, creation: 1 }).encode()[1];
     assert_eq!((written((1 << 28) - 1), written(1 << 28), written(1 << 32)), (89, 120, 120));
-}
-
-#[test]
-fn references_have_one_to_five_words() {
-    let words: Vec<u8> = (1..=6_u32).flat_map(u32::to_be_bytes).collect();
-    let newer =
-        |len: u16| decode(cat(&[&[90], &len.to_be_bytes(), NODE, &[0, 0, 0, 7], &words[..4 * usize::from(len)]]));
-    let new = |len: u16| decode(cat(&[&[114], &len.to_be_bytes(), NODE, &[3], &words[..4 * usize::from(len)]]));
-    for len in 1..=5 {
-        let ids: Vec<u32> = (1..=u32::from(len)).collect();
-        assert_eq!(newer(len), Ok(reference(&ids, 7)));
-        assert_eq!(new(len), Ok(reference(&ids, 3)));
-    }
-    for len in [0, 6] {
-        assert_eq!(newer(len), Err(DecodeError::ReferenceWords(len)));
-        assert_eq!(new(len), Err(DecodeError::ReferenceWords(len)));
-    }
-    assert_eq!(decode(cat(&[&[90, 255, 255], NODE, &[0; 4]])), Err(DecodeError::ReferenceWords(65535)));
-    assert_eq!(decode(cat(&[&[101], NODE, &[0, 0, 0, 9, 2]])), Ok(reference(&[9], 2)));
-    assert_eq!(decode(cat(&[&[101], NODE, &[0, 0, 0, 9, 5]])), Err(DecodeError::Creation(5)));
-    assert_eq!(decode(cat(&[&[114, 0, 1], NODE, &[5, 0, 0, 0, 9]])), Err(DecodeError::Creation(5)));
-    assert!(ReferenceIds::new(&[]).is_none());
-    assert!(ReferenceIds::new(&[0; 6]).is_none());
 }
 
 #[test]
@@ -408,111 +356,6 @@ fn a_message_is_a_version_and_one_term() {
 }
 
 #[test]
-fn counts_are_checked_against_the_bytes_left() {
-    for bytes in [
-        &[108, 255, 255, 255, 255][..],
-        &[105, 255, 255, 255, 255, 106],
-        &[116, 255, 255, 255, 255, 106],
-        &[116, 0, 0, 0, 2, 97, 1, 97],
-        &[109, 255, 255, 255, 255, 1],
-        &[77, 255, 255, 255, 255, 8],
-        &[111, 255, 255, 255, 255, 0],
-        &[107, 255, 255, 1],
-        &[118, 255, 255, 1],
-        &[104, 3, 106, 106],
-        &[108, 0, 0, 0, 1, 106],
-    ] {
-        assert_eq!(decode(bytes), Err(DecodeError::Truncated), "{bytes:?}");
-    }
-    let mut free_variables = Term::Fun(Box::new(fun(vec![]))).encode();
-    free_variables[27..31].fill(255);
-    assert_eq!(decode(&free_variables[1..]), Err(DecodeError::Truncated));
-}
-
-/// `levels` of nesting of each kind around `[]`.
-fn nested(levels: usize) -> [Vec<u8>; 5] {
-    let around = |before: &[u8], after: &[u8]| cat(&[&before.repeat(levels), &[106], &after.repeat(levels)]);
-    [
-        around(&[108, 0, 0, 0, 1], &[106]),
-        around(&[104, 1], &[]),
-        around(&[116, 0, 0, 0, 1, 97, 1], &[]),
-        around(&[116, 0, 0, 0, 1], &[106]),
-        around(&[108, 0, 0, 0, 1, 97, 1], &[]),
-    ]
-}
-
-#[test]
-fn nesting_is_bounded() {
-    for bytes in nested(limits::TERM_DEPTH) {
-        assert!(decode(bytes).is_ok());
-    }
-    for bytes in nested(limits::TERM_DEPTH + 1) {
-        assert_eq!(decode(bytes), Err(DecodeError::TooDeep));
-    }
-    for bytes in nested(1 << 20) {
-        assert_eq!(decode(bytes), Err(DecodeError::TooDeep));
-    }
-    let mut funs = Term::Int(0);
-    for _ in 0..=limits::TERM_DEPTH {
-        funs = Term::Fun(Box::new(fun(vec![funs])));
-    }
-    assert_eq!(decode(&funs.encode()[1..]), Err(DecodeError::TooDeep));
-    let Term::Fun(inner) = funs else { panic!("a fun") };
-    assert_eq!(decode(&inner.free[0].encode()[1..]).as_ref(), Ok(&inner.free[0]));
-}
-
-/// A worker thread has a stack of 2 MiB, and others use it too. A release build takes less than half of a debug build.
-#[test]
-fn the_deepest_term_fits_the_stack_of_a_worker() {
-    let mut funs = Term::Int(0);
-    for _ in 0..limits::TERM_DEPTH {
-        funs = Term::Fun(Box::new(fun(vec![funs])));
-    }
-    let funs = funs.encode().split_off(1);
-    let work = move || {
-        for bytes in nested(limits::TERM_DEPTH).into_iter().chain([funs]) {
-            let term = decode(bytes).expect("not too deep");
-            assert_eq!(decode(&term.encode()[1..]).as_ref(), Ok(&term));
-            assert_eq!(HashSet::from([term.clone(), term]).len(), 1);
-        }
-    };
-    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).expect("a thread");
-    thread.join().expect("no panic");
-}
-
-#[test]
-fn the_number_of_elements_is_bounded() {
-    let list = |len: usize| {
-        let len32 = u32::try_from(len).expect("fits").to_be_bytes();
-        cat(&[&[108], &len32, &vec![106; len + 1]])
-    };
-    assert!(decode(list(limits::TERM_NODES)).is_ok());
-    assert_eq!(decode(list(limits::TERM_NODES + 1)), Err(DecodeError::TooManyNodes));
-    let string = cat(&[&[107, 255, 255], &[1; 65535]]);
-    let strings = |count: u8| cat(&[&[104, count], &string.repeat(usize::from(count))]);
-    assert!(decode(strings(15)).is_ok());
-    assert_eq!(decode(strings(16)), Ok(Term::Tuple(vec![Term::List(vec![Term::Int(1); 65535]); 16])));
-    assert_eq!(decode(strings(17)), Err(DecodeError::TooManyNodes));
-    let pairs = u32::try_from(limits::TERM_NODES / 2 + 1).expect("fits").to_be_bytes();
-    let map = cat(&[&[116], &pairs, &vec![106; limits::TERM_NODES + 2]]);
-    assert_eq!(decode(map), Err(DecodeError::TooManyNodes));
-
-    // One reader can't be made to build more by asking it again, but raw terms, which build nothing, are free.
-    let half = Bytes::from(list(limits::TERM_NODES / 2 + 1).repeat(2));
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::new(&half, &mut atoms);
-    assert!(reader.term().is_ok());
-    assert_eq!(reader.term(), Err(DecodeError::TooManyNodes));
-    assert!(reader.raw().is_ok());
-    assert!(reader.finish().is_ok());
-}
-
-#[test]
-fn a_term_takes_no_more_memory_than_its_bound_says() {
-    assert_eq!(size_of::<Term>(), 56, "the doc of limits::TERM_NODES counts with it");
-}
-
-#[test]
 fn equality_is_that_of_exactly_equal() {
     assert_ne!(Term::Int(1), float(1.0));
     assert_ne!(float(0.0), float(-0.0));
@@ -524,158 +367,4 @@ fn equality_is_that_of_exactly_equal() {
     assert_ne!(map(&[(1, 1), (2, 2)]), map(&[(1, 2), (2, 1)]));
     assert_eq!(node(), "a@b");
     assert_eq!(node(), *"a@b");
-}
-
-#[test]
-fn the_pull_parser_reads_a_message_of_known_shape() {
-    let pid = Pid { node: node(), id: 1, serial: 2, creation: 3 };
-    let port = Port { node: node(), id: 1 << 40, creation: 3 };
-    let reference = Reference { node: node(), creation: 1, ids: [1, 2, 3].into() };
-    let tag = Raw::encode(&Term::improper(vec![Term::atom("alias")], Term::Reference(reference.clone())));
-    let mut out = Vec::new();
-    Writer::new(&mut out).version().tuple(8).atom("$gen_call").pid(&pid).raw(&tag).map(1).atom_of(&node()).port(&port);
-    Writer::new(&mut out)
-        .int(-5)
-        .reference(&reference)
-        .list(2)
-        .binary(b"x")
-        .term(&Term::binary("y"))
-        .nil()
-        .list(0)
-        .nil();
-    out.extend(b"payload");
-
-    let message = Bytes::from(out);
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::with_version(&message, &mut atoms).expect("the version");
-    assert_eq!(reader.tuple(), Ok(8));
-    assert_eq!(reader.atom_is("$gen_cast"), Ok(false));
-    assert_eq!(reader.expect_atom("$gen_cas"), Err(DecodeError::OtherAtom));
-    assert_eq!(reader.pid(), Err(DecodeError::Unexpected { wanted: Kind::Pid, found: Kind::Atom }));
-    assert_eq!(reader.atom_is("$gen_call"), Ok(true));
-    assert_eq!(reader.atom_is("$gen_call"), Ok(false));
-    assert_eq!(reader.pid(), Ok(pid));
-    assert_eq!(reader.raw(), Ok(tag));
-    assert_eq!(reader.peek(), Ok(Kind::Map));
-    assert_eq!(reader.map(), Ok(1));
-    assert_eq!(reader.atom(), Ok(node()));
-    assert_eq!(reader.port(), Ok(port));
-    assert_eq!(reader.integer(), Ok(-5));
-    assert_eq!(reader.reference(), Ok(reference));
-    let mut list = reader.list().expect("a list");
-    assert_eq!((list.len(), list.is_empty()), (2, false));
-    let mut texts = Vec::new();
-    while reader.more(&mut list).expect("proper") {
-        texts.push(reader.binary().expect("a binary"));
-    }
-    assert_eq!(texts, ["x", "y"]);
-    let mut list = reader.list().expect("a list");
-    assert_eq!(reader.more(&mut list), Ok(false));
-    assert!(!reader.is_empty());
-    assert_eq!(reader.remaining(), "payload");
-    assert_eq!(reader.finish(), Err(DecodeError::TrailingBytes(7)));
-}
-
-#[test]
-fn a_list_in_any_form_is_stepped_through() {
-    for bytes in [
-        &[107, 0, 3, 1, 2, 3, 106][..],
-        &[108, 0, 0, 0, 3, 97, 1, 97, 2, 97, 3, 106, 106],
-        &[108, 0, 0, 0, 1, 97, 1, 107, 0, 2, 2, 3, 106],
-        &[108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 0, 108, 0, 0, 0, 2, 97, 2, 97, 3, 106, 106],
-    ] {
-        let bytes = Bytes::copy_from_slice(bytes);
-        let mut atoms = Atoms::new();
-        let mut reader = Reader::new(&bytes, &mut atoms);
-        let mut list = reader.list().expect("a list");
-        assert_eq!(reader.more(&mut list), Ok(true));
-        assert_eq!(reader.peek(), Ok(Kind::Integer));
-        let not_an_atom = DecodeError::Unexpected { wanted: Kind::Atom, found: Kind::Integer };
-        assert_eq!(reader.atom(), Err(not_an_atom));
-        assert_eq!(reader.atom_is("x"), Ok(false));
-        assert!(reader.tuple().is_err() && reader.list().is_err() && reader.map().is_err());
-        assert!(reader.pid().is_err() && reader.port().is_err() && reader.reference().is_err());
-        assert!(reader.binary().is_err());
-        assert_eq!(reader.integer(), Ok(1));
-        assert_eq!(reader.more(&mut list), Ok(true));
-        assert_eq!(reader.raw(), Ok(Raw::encode(&Term::Int(2))));
-        assert_eq!(reader.more(&mut list), Ok(true));
-        assert!(!reader.is_empty());
-        assert_eq!(reader.term(), Ok(Term::Int(3)));
-        assert_eq!(reader.more(&mut list), Ok(false));
-        assert_eq!(reader.more(&mut list), Ok(false));
-        assert_eq!(reader.remaining(), [106][..]);
-    }
-    let every_byte: Vec<u8> = (0..=255).collect();
-    let bytes = Bytes::from(cat(&[&[107, 1, 0], &every_byte]));
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::new(&bytes, &mut atoms);
-    let mut list = reader.list().expect("a list");
-    for byte in every_byte {
-        assert_eq!(reader.more(&mut list), Ok(true));
-        assert_eq!(reader.raw().expect("an integer").bytes()[..], [97, byte]);
-    }
-    assert!(reader.is_empty());
-}
-
-#[test]
-fn the_end_of_an_unfinished_string_is_not_the_end() {
-    let bytes = Bytes::from_static(&[107, 0, 1, 5]);
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::new(&bytes, &mut atoms);
-    let mut list = reader.list().expect("a list");
-    assert_eq!(reader.more(&mut list), Ok(true));
-    assert!(!reader.is_empty());
-    assert_eq!(reader.finish(), Err(DecodeError::TrailingBytes(1)));
-}
-
-#[test]
-fn an_improper_list_is_refused_where_a_proper_one_should_be() {
-    let bytes = Bytes::from_static(&[108, 0, 0, 0, 1, 97, 1, 97, 2]);
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::new(&bytes, &mut atoms);
-    let mut list = reader.list().expect("a list");
-    assert_eq!(reader.more(&mut list), Ok(true));
-    assert_eq!(reader.integer(), Ok(1));
-    assert_eq!(reader.more(&mut list), Err(DecodeError::ImproperList));
-    assert_eq!(reader.integer(), Ok(2), "the tail can still be read");
-}
-
-#[test]
-fn what_does_not_fit_its_place_is_refused() {
-    let big = Term::integer(false, Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 128]));
-    let message = Bytes::from([&big.encode()[1..], &bits(&[128], 1).encode()[1..]].concat());
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::new(&message, &mut atoms);
-    assert_eq!(reader.integer(), Err(DecodeError::IntegerRange));
-    assert_eq!(reader.term(), Ok(big));
-    assert_eq!(reader.binary(), Err(DecodeError::Unexpected { wanted: Kind::Binary, found: Kind::BitString }));
-    assert_eq!(reader.term(), Ok(bits(&[128], 1)));
-    assert_eq!(reader.peek(), Err(DecodeError::Truncated));
-}
-
-#[test]
-fn binaries_are_slices_of_the_message() {
-    let message = Bytes::from(Term::tuple([Term::binary("x"), Term::binary("a text")]).encode());
-    let Term::Tuple(elements) = Term::decode(&message, &mut Atoms::new()).expect("well formed") else {
-        panic!("a tuple")
-    };
-    let Term::Binary(bytes) = &elements[1] else { panic!("a binary") };
-    assert_eq!(bytes.as_ptr(), message[message.len() - 6..].as_ptr());
-    let mut atoms = Atoms::new();
-    let mut reader = Reader::with_version(&message, &mut atoms).expect("the version");
-    let raw = reader.raw().expect("well formed");
-    assert_eq!(raw.bytes().as_ptr(), message[1..].as_ptr());
-    assert_ne!(raw.detached().bytes().as_ptr(), raw.bytes().as_ptr());
-}
-
-#[test]
-#[should_panic(expected = "too long")]
-fn a_literal_atom_that_is_too_long_is_a_mistake_of_ours() {
-    let _ = Atom::literal(concat!(
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-    ));
 }

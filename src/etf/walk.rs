@@ -198,6 +198,8 @@ impl<'a> Reader<'a> {
     }
 
     fn walk_fun<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
+        // It takes as much memory as four elements.
+        self.charge(3)?;
         let (head, free, end) = self.fun_head()?;
         let free = self.elements(free, depth)?;
         if self.at != end {
