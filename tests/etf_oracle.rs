@@ -285,7 +285,7 @@ fn erl_and_we_mean_the_same_by_rare_forms() {
         rare.push(with_node(&[90, 0, words], &[1; 28]));
     }
     for digits in
-        ["1.5e1", "-2.5E-1", "1.50000000000000000000000000000", "1.5\u{0}x", "15", "1.", ".5", "1.5e999", "nan"]
+        ["1.5e1", "-2.5E-1", "1.5000000000000000000000000000", "1.5\u{0}x", "15", "1.", ".5", "1.5e999", "nan"]
     {
         rare.push(text(digits.as_bytes()));
     }
