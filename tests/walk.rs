@@ -132,8 +132,9 @@ fn found_without_being_told(host: &Host) -> Erl {
     plugin.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
     plugin.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
 
-    let status = host.plugin_until("hecate-traderd", "running");
-    assert_eq!(status["node"], host.node("hecate_traderd"));
+    // It runs since it registered; that this node is its own is found out beside what the node sees of us.
+    wait_for("the node is the plugin's", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
+    assert_eq!(host.plugin("hecate-traderd")["status"], "running");
     let base = host.namespace("hecate-traderd");
     let base = base.display();
     let expected = format!(
