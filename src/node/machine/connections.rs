@@ -1,0 +1,81 @@
+//! Connections come and go: which of two for one name stands, who is greeted, what is lost with one. Pure.
+
+use super::*;
+
+impl Machine {
+    pub(super) fn link_up(&mut self, now: Now, id: LinkId, peer: Established, out: &mut Vec<Effect>) {
+        let Ok(atom) = Atom::new(&peer.name) else {
+            // The handshake has bounded the name already.
+            out.push(Effect::Close(id, "its name is no atom".to_owned()));
+            return;
+        };
+        if let Some(&old) = self.by_name.get(&peer.name) {
+            // The newest connection that proved the cookie is the one that lives: the peer answered `alive` with
+            // `true`, or the two crossed each other.
+            out.push(Effect::Close(old, "replaced by a newer connection".to_owned()));
+            self.link_down(now, old, "replaced by a newer connection of the node", out);
+        }
+        self.down.remove(&peer.name);
+        let (name, published) = (peer.name, peer.published);
+        self.by_name.insert(name.clone(), id);
+        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, ties: 0 };
+        self.links.insert(id, link);
+        self.changed = true;
+        if published {
+            self.greet_global(id, out);
+            let mut signals = Vec::new();
+            for (scope_name, scope) in &self.scopes {
+                scope.node_up(id, scope_name, &mut signals);
+            }
+            push(signals, out);
+        }
+    }
+
+    pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
+        if let Some(from) = self.processes.whereis(net_kernel::NAME) {
+            let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
+            out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node))));
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, out: &mut Vec<Effect>) {
+        let Some(link) = self.links.remove(&id) else { return };
+        self.by_name.remove(&link.name);
+        self.known.remove(&id);
+        for scope in self.scopes.values_mut() {
+            scope.node_down(id);
+        }
+        for process in self.processes.iter_mut() {
+            process.watchers.retain(|(link, _), _| *link != id);
+            process.links.retain(|(link, _)| *link != id);
+        }
+        let lost = self.calls.extract_if(|_, call| call.link == id);
+        out.extend(lost.map(|(_, call)| Effect::Result(call.token, Err(CallError::NoConnection))));
+        if self.down.len() >= limits::KNOWN_NODES {
+            self.down.pop_first();
+        }
+        let state = PeerState::Down { reason: reason.to_owned() };
+        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0 });
+        self.changed = true;
+    }
+
+    pub(super) fn close(&mut self, now: Now, id: LinkId, reason: String, out: &mut Vec<Effect>) {
+        self.link_down(now, id, &reason, out);
+        out.push(Effect::Close(id, reason));
+    }
+
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Effect>) {
+        // Asked for processes first: their groups and monitors are told, as by a node that stops in good order.
+        let shutdown = Raw::encode(&Term::atom("shutdown"));
+        let (services, asked): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {
+            self.processes.get(&Proc::Pid(pid.clone())).is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
+        });
+        for pid in asked.iter().chain(&services) {
+            self.exit(pid, &shutdown, out);
+        }
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in links {
+            self.close(now, id, "this node stops".to_owned(), out);
+        }
+    }
+}
