@@ -7,11 +7,20 @@
 
 use bytes::Bytes;
 
-use super::flags::Flags;
+use super::flags::{ALTACT_SIG, Flags};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Writer};
 
 /// The first byte of a frame without distribution header.
 const PASS_THROUGH: u8 = 112;
+
+/// Flags of `ALTACT_SIG_SEND` (`ERTS_DOP_ALTACT_SIG_FLG_*` in erts' `dist.h`). A signal of priority is for us what any other
+/// is, as there are no queues of messages here.
+mod altact {
+    pub const TOKEN: i64 = 1 << 1;
+    pub const ALIAS: i64 = 1 << 2;
+    pub const NAME: i64 = 1 << 3;
+    pub const EXIT: i64 = 1 << 4;
+}
 
 /// A process, by pid or by registered name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -64,7 +73,8 @@ pub enum Control {
         /// Registered name of the receiver.
         to: Atom,
     },
-    /// `ALIAS_SEND` 33 and `_TT` 34; a message follows as payload.
+    /// `ALIAS_SEND` 33 and `_TT` 34, or `ALTACT_SIG_SEND` 37, which replaces them from OTP 28 on; a message follows as
+    /// payload.
     SendAlias {
         /// The sender.
         from: Pid,
@@ -236,6 +246,7 @@ enum Partial {
 /// An operation and its number of fields, known to belong together.
 struct Signal {
     operation: i64,
+    arity: u32,
     /// Whether a trace token stands among the fields.
     traced: bool,
 }
@@ -245,15 +256,15 @@ impl Signal {
         let traced = matches!(operation, 12 | 13 | 16 | 18 | 23 | 25 | 27 | 30 | 32 | 34);
         let expected = match operation {
             1 | 2 | 4 | 5 | 7 | 22 | 24 | 26 | 33 => 3,
-            3 | 6 | 8 | 12 | 19 | 20 | 23 | 25 | 27 | 28 | 34 | 35 | 36 => 4,
+            3 | 6 | 8 | 12 | 19 | 20 | 23 | 25 | 27 | 28 | 34 | 35 | 36 | 37 => 4,
             13 | 16 | 18 | 21 | 31 => 5,
             29 | 32 => 6,
             30 => 7,
             _ => return Err(ControlError::Unknown { operation, arity }),
         };
-        // NODE_LINK {5} is a tuple of one.
-        if arity == expected || (operation == 5 && arity == 1) {
-            Ok(Self { operation, traced })
+        // NODE_LINK {5} is a tuple of one; ALTACT_SIG_SEND has a trace token or not, as its flags say.
+        if arity == expected || matches!((operation, arity), (5, 1) | (37, 5)) {
+            Ok(Self { operation, arity, traced })
         } else {
             Err(ControlError::Unknown { operation, arity })
         }
@@ -319,6 +330,7 @@ impl Signal {
             }),
             28 => WantsReason(WithReason::MonitorExit { from: proc(r)?, to: r.pid()?, reference: r.reference()? }),
             29 | 30 => Whole(self.spawn_request(r)?),
+            37 => self.altact(r)?,
             // 31 and 32: the last of those that `Signal::of` lets through.
             _ => Whole(self.spawn_reply(r)?),
         })
@@ -329,6 +341,27 @@ impl Signal {
             r.raw()?;
         }
         Ok(())
+    }
+
+    /// `{37, Flags, From, To}` or `{37, Flags, From, To, Token}`: what `To` is depends on the flags.
+    fn altact(&self, r: &mut Reader<'_>) -> Result<Partial, DecodeError> {
+        use Partial::{WantsReason, Whole};
+        let (flags, from) = (r.integer()?, r.pid()?);
+        let has = |flag| flags & flag != 0;
+        if has(altact::TOKEN) != (self.arity == 5) {
+            return Err(DecodeError::OtherArity);
+        }
+        let partial = match (has(altact::EXIT), has(altact::ALIAS), has(altact::NAME)) {
+            // An exit signal to an alias: we give none away, so that it is for nobody, as a message to one is.
+            (_, true, _) => Whole(Control::SendAlias { from, to: r.reference()? }),
+            (true, ..) => WantsReason(WithReason::Exit2 { from, to: r.pid()? }),
+            (false, _, true) => Whole(Control::SendName { from, to: r.atom()? }),
+            (false, _, false) => Whole(Control::Send { from: Some(from), to: r.pid()? }),
+        };
+        if self.arity == 5 {
+            r.raw()?;
+        }
+        Ok(partial)
     }
 
     fn spawn_request(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {
@@ -393,6 +426,9 @@ fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> 
         Control::Send { from: Some(from), to } if flags.contains(Flags::SEND_SENDER) => op(w, 22, 3).pid(from).pid(to),
         Control::Send { to, .. } => op(w, 2, 3).atom("").pid(to),
         Control::SendName { from, to } => op(w, 6, 4).pid(from).atom("").atom_of(to),
+        Control::SendAlias { from, to } if flags.contains(ALTACT_SIG) => {
+            op(w, 37, 4).int(altact::ALIAS).pid(from).reference(to)
+        }
         Control::SendAlias { from, to } => op(w, 33, 3).pid(from).reference(to),
         Control::Exit { from, to, reason } if payload_reasons => {
             op(w, 24, 3).pid(from).pid(to);

@@ -10,7 +10,7 @@ pub type Flags = DistributionFlags;
 /// erl_dist 0.8.0 has it at bit 36; erts has it at bit 26 (`dist.h`).
 pub const MANDATORY_25_DIGEST: Flags = Flags::from_bits_truncate(1 << 26);
 
-/// `DFLAG_ALTACT_SIG` (OTP 28): the peer understands control message 37. erl_dist 0.8.0 doesn't know it.
+/// `DFLAG_ALTACT_SIG` (OTP 28): control message 37 is understood. erl_dist 0.8.0 doesn't know it.
 pub const ALTACT_SIG: Flags = Flags::from_bits_truncate(1 << 37);
 
 /// What [`MANDATORY_25_DIGEST`] stands for (`DFLAG_MANDATORY_25` in erts' `dist.h`).
@@ -45,7 +45,8 @@ pub fn ours(hidden: bool) -> Flags {
         | Flags::BIG_SEQTRACE_LABELS
         | Flags::EXIT_PAYLOAD
         | Flags::SPAWN
-        | Flags::ALIAS;
+        | Flags::ALIAS
+        | ALTACT_SIG;
     if hidden { flags } else { flags | Flags::PUBLISHED }
 }
 

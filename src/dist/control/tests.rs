@@ -5,11 +5,11 @@ use crate::etf::Term;
 
 mod properties;
 
-/// The flags agreed with every node since OTP 23, and those of one without payloads and senders.
-fn flag_sets() -> [Flags; 2] {
+/// The flags agreed with OTP 25, with a node without payloads and senders, and with OTP 28.
+fn flag_sets() -> [Flags; 3] {
     let all = crate::dist::flags::ours(false);
-    let without = Flags::EXIT_PAYLOAD.bits() | Flags::SEND_SENDER.bits();
-    [all, Flags::from_bits_truncate(all.bits() & !without)]
+    let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
+    [without(ALTACT_SIG), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER), all]
 }
 
 fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
@@ -68,7 +68,7 @@ fn fakes_reference(id: u32) -> Reference {
 
 #[test]
 fn what_a_real_node_sends_is_what_we_would_send() {
-    let [flags, _] = flag_sets();
+    let [flags, ..] = flag_sets();
     for (name, hex) in GOLDEN {
         let golden = unhex(hex);
         let (control, payload) = decoded(&golden).unwrap_or_else(|e| panic!("{name}: {e}")).expect("not ignored");
@@ -155,6 +155,17 @@ fn old_and_traced_forms_mean_the_same() {
     same(16, "f_nk", true, &Control::SendName { from: a.clone(), to });
     let to = alias.clone();
     same(34, "frk", true, &Control::SendAlias { from: a.clone(), to });
+    // ALTACT_SIG_SEND says by its flags what it is: 1 priority, 2 token, 4 alias, 8 name, 16 exit.
+    same(37, "0ft", true, &send);
+    same(37, "1ft", true, &send);
+    same(37, "3ftk", true, &send);
+    let to = alias.clone();
+    same(37, "4fr", true, &Control::SendAlias { from: a.clone(), to });
+    let to = Atom::literal("name");
+    same(37, "9fn", true, &Control::SendName { from: a.clone(), to });
+    same(37, "Eft", true, &exit2);
+    let to = alias.clone();
+    same(37, "Xfr", true, &Control::SendAlias { from: a.clone(), to });
     same(3, "fte", false, &exit);
     same(13, "ftke", false, &exit);
     same(25, "ftk", true, &exit);
@@ -187,7 +198,9 @@ fn same(operation: i64, fields: &str, payload: bool, meaning: &Control) {
         'e' => Term::atom("bye"),
         'm' => Term::tuple([Term::atom("m"), Term::atom("f"), Term::Int(1)]),
         'o' => Term::List(vec![]),
-        '1' => Term::Int(1),
+        'E' => Term::Int(16 | 1),
+        'X' => Term::Int(16 | 4),
+        '0'..='9' => Term::Int(i64::from(letter.to_digit(10).expect("a digit"))),
         _ => Term::atom(""),
     };
     let tuple: Vec<Term> = [Term::Int(operation)].into_iter().chain(fields.chars().map(field)).collect();
@@ -195,7 +208,8 @@ fn same(operation: i64, fields: &str, payload: bool, meaning: &Control) {
     let (back, back_payload) = decoded(&by_hand(&tuple, payload.then_some(&bye))).unwrap().expect("not ignored");
     assert_eq!(back, *meaning, "operation {operation}");
     let reason = matches!(back, Control::Exit { .. } | Control::Exit2 { .. });
-    assert_eq!(back_payload.is_some(), payload && !reason, "operation {operation}");
+    let expected = (payload && !reason).then(|| Bytes::from(bye.encode()));
+    assert_eq!(back_payload, expected, "operation {operation}");
 }
 
 #[test]
@@ -219,7 +233,7 @@ fn frames_with_headers_and_fragments_are_refused() {
 fn unknown_operations_and_arities_are_refused() {
     let pid = Term::Pid(fake(1));
     let known = [
-        1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36,
+        1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37,
     ];
     for operation in (-1..=255).filter(|operation| !known.contains(operation)) {
         for arity in 1..8 {
@@ -229,7 +243,7 @@ fn unknown_operations_and_arities_are_refused() {
             assert!(matches!(refused, Err(ControlError::Unknown { operation: o, .. }) if o == operation));
         }
     }
-    for (operation, arity) in [(1, 2), (1, 4), (2, 5), (22, 4), (19, 3), (35, 3), (29, 7), (31, 6), (5, 2)] {
+    for (operation, arity) in [(1, 2), (1, 4), (2, 5), (22, 4), (19, 3), (35, 3), (29, 7), (31, 6), (5, 2), (37, 3), (37, 6)] {
         let mut tuple = vec![pid.clone(); arity];
         tuple[0] = Term::Int(operation);
         let refused = Err(ControlError::Unknown { operation, arity: u32::try_from(arity).unwrap() });
@@ -264,6 +278,11 @@ fn fields_of_other_types_are_refused() {
     malformed(&[&op(31), &reference, &pid, &op(-1), &pid], None);
     malformed(&[&op(31), &reference, &pid, &op(1 << 32), &pid], None);
     malformed(&[&op(31), &reference, &pid, &op(0), &int], None);
+    malformed(&[&op(37), &op(2), &pid, &pid], Some(&int));
+    malformed(&[&op(37), &op(0), &pid, &pid, &name], Some(&int));
+    malformed(&[&op(37), &op(4), &pid, &pid], Some(&int));
+    malformed(&[&op(37), &op(8), &pid, &pid], Some(&int));
+    malformed(&[&op(37), &op(16), &pid, &reference], Some(&int));
     assert!(matches!(decoded(&by_hand(&[], None)), Err(ControlError::Malformed(_))));
     let mut no_tuple = vec![PASS_THROUGH];
     no_tuple.extend(name.encode());
