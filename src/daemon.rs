@@ -84,10 +84,10 @@ async fn start(
     let set_aside = opened.set_aside.clone();
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
-    let (registry, registry_task) = registry::start(registry_config, Arc::new(layout), opened);
+    let layout = Arc::new(layout);
+    let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
-    let (cluster, cluster_view) =
-        cluster::start(cluster_settings(&config), Arc::new(home.clone()), registry.clone()).await?;
+    let (cluster, cluster_view) = cluster::start(cluster_settings(&config), layout, registry.clone()).await?;
 
     let (status, status_view) = watch::channel(DaemonStatus::default());
     let context = api::Context {

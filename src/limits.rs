@@ -84,6 +84,14 @@ pub const CALLS: usize = 1024;
 /// Time for the result of a call to a peer. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
 
+/// Calls of peers that may wait for our answers; more are refused at once. Crossed by
+/// `node::machine::tests::served::calls_that_wait_are_bounded`.
+pub const SERVED: usize = 1024;
+
+/// Orders of peers that wait to be carried out; more are refused at once. Crossed by
+/// `cluster::plugins_server::tests::a_full_queue_is_told`.
+pub const ORDERS: usize = 256;
+
 /// Attempts to connect that are under way at once; more wait. They share the threads that resolve names with the registry's.
 pub const DIALS: usize = 32;
 

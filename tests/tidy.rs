@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "node/services/",
     "node/view",
     "registry/nodes",
+    "registry/request",
     "registry/state",
 ];
 

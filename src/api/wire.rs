@@ -17,9 +17,8 @@ use serde_json::Value;
 use super::problem;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
 use crate::layout::Namespace;
-use crate::limits;
-use crate::name::{NodeName, PluginName};
-use crate::registry::{self, Field, Registration, Status};
+use crate::name::PluginName;
+use crate::registry::{self, Given, Registration, Status};
 
 /// JSON on one line. Every type here can be written as JSON, so that nothing is lost by the empty default.
 pub fn encode(value: &impl Serialize) -> Bytes {
@@ -293,19 +292,19 @@ pub fn registration(body: &[u8]) -> Result<Registration, problem::Problem> {
         let detail = format!("the key `{key}` stands there twice: give it once");
         return Err(problem::Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
     }
-    let name = match request.name {
-        None => {
-            return Err(wrong("name_missing", "`name` is missing: it is the name of the plugin daemon"));
-        }
-        Some(value) => text("name", value)?.ok_or_else(|| wrong("field_type", "`name` must be a string, not null"))?,
+    let given = |value: Option<Value>| match value {
+        None => Given::Absent,
+        Some(Value::Null) => Given::Null,
+        Some(Value::String(text)) => Given::Text(text),
+        Some(_) => Given::NoText,
     };
-    let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
-    Ok(Registration {
-        name,
-        version: field("version", request.version, limits::PLUGIN_VERSION, &[])?,
-        description: field("description", request.description, limits::PLUGIN_DESCRIPTION, &['\n', '\t'])?,
-        node: node(request.node)?,
-    })
+    let request = registry::Request {
+        name: given(request.name),
+        version: given(request.version),
+        description: given(request.description),
+        node: given(request.node),
+    };
+    request.check().map_err(|wrong| problem::Problem::new(StatusCode::UNPROCESSABLE_ENTITY, wrong.code, wrong.detail))
 }
 
 /// The keys that we read; others are ignored.
@@ -352,44 +351,6 @@ impl<'de> Deserialize<'de> for Request {
         }
         deserializer.deserialize_any(Keys)
     }
-}
-
-fn field(key: &str, value: Option<Value>, most: usize, allowed: &[char]) -> Result<Field, problem::Problem> {
-    let Some(value) = value else {
-        return Ok(Field::Absent);
-    };
-    let Some(text) = text(key, value)? else {
-        return Ok(Field::Clear);
-    };
-    if text.len() > most {
-        let detail = format!("`{key}` has {} bytes, at most {most} are allowed", text.len());
-        return Err(wrong("field_too_long", detail));
-    }
-    if text.chars().any(|c| c.is_control() && !allowed.contains(&c)) {
-        return Err(wrong("field_bad_character", format!("`{key}` has a control character: leave it out")));
-    }
-    Ok(Field::Set(text))
-}
-
-fn node(value: Option<Value>) -> Result<Field, problem::Problem> {
-    let field = field("node", value, limits::NODE_NAME, &[])?;
-    if let Field::Set(node) = &field {
-        NodeName::parse(node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?;
-    }
-    Ok(field)
-}
-
-/// A string, or none for `null`.
-fn text(key: &str, value: Value) -> Result<Option<String>, problem::Problem> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text)),
-        _ => Err(wrong("field_type", format!("`{key}` must be a string"))),
-    }
-}
-
-fn wrong(code: &'static str, detail: impl Into<Cow<'static, str>>) -> problem::Problem {
-    problem::Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
 }
 
 #[cfg(test)]

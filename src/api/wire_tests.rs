@@ -3,6 +3,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::layout::Home;
+use crate::limits;
+use crate::registry::Field;
 
 fn refusal(body: &str) -> (u16, &'static str) {
     let problem = registration(body.as_bytes()).expect_err(body);

@@ -3,6 +3,7 @@
 //! ```text
 //! registry view  -> proxies    -> node: a proxy for each running plugin, in pg
 //! node view      -> membership -> registry: nodes up and down, announcements
+//! peers' calls   -> orders     -> registry, layout: what takes longer than the node may wait
 //! EPMD, peers    -> discovery  -> node: whom to dial, and when
 //! peers' nodes() -> introduce  -> node: who is asked to connect to whom
 //! ```
@@ -14,7 +15,9 @@ pub mod discovery;
 pub mod introduce;
 pub mod join;
 pub mod membership;
+pub mod orders;
 pub mod plugins_server;
 pub mod proxy;
+pub mod shared_paths;
 pub mod task;
 pub mod view;

@@ -1,76 +1,139 @@
-//! The process registered as `hecate_plugins`, by which Erlang nodes ask what is registered on this host. It is our member
-//! of the group `hecate_daemons`.
+//! The process registered as `hecate_plugins`, by which Erlang nodes ask what is registered on this host, and register and
+//! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
 
+use tokio::sync::mpsc;
+
+use crate::cluster::orders::{Order, error, ok, too_much};
 use crate::cluster::proxy::Registered;
 use crate::etf::{Atoms, Raw, Term};
 use crate::name::PluginName;
-use crate::node::process::Behaviour;
+use crate::node::dial::Dialling;
+use crate::node::process::{Answer, Behaviour, Caller};
+use crate::registry::{Field, Given, Refusal, Request};
 
 /// The registered name.
 pub const NAME: &str = "hecate_plugins";
 /// The group that it is in.
 pub const GROUP: &str = "hecate_daemons";
 
-/// Answers `list` with `{ok, [Info]}` and `{info, Name}` with `{ok, Info}`, anything else with
-/// `{error, {bad_request, Detail}}`.
+/// Answers `list` with `{ok, [Info]}`; `{info, Name}`, `{register, Map}` and `{deregister, Name}` with `{ok, Info}` of that plugin;
+/// or with `{error, {Code, Detail}}`, where the codes are those of HTTP.
 #[derive(Debug)]
 pub struct PluginsServer {
     registered: Registered,
+    orders: mpsc::Sender<Order>,
+    dialling: Dialling,
 }
 
 impl PluginsServer {
-    /// A server of what is registered.
+    /// A server of what is registered. What takes time goes to `orders`; `dialling` knows which nodes are on this host.
     #[must_use]
-    pub fn new(registered: Registered) -> Self {
-        Self { registered }
+    pub fn new(registered: Registered, orders: mpsc::Sender<Order>, dialling: Dialling) -> Self {
+        Self { registered, orders, dialling }
+    }
+
+    fn list(&self) -> Term {
+        let view = self.registered.view.borrow();
+        ok(Term::List(view.plugins.values().map(|plugin| self.registered.info(plugin)).collect()))
     }
 
     fn info(&self, name: &Term) -> Term {
-        let Some(name) = text(name) else {
-            return error("name_type", "a name is a binary, a string or an atom");
-        };
-        let name = match PluginName::parse(&name) {
+        let name = match name_of(name) {
             Ok(name) => name,
-            Err(e) => return error(e.code(), &e.to_string()),
+            Err(wrong) => return wrong,
         };
         match self.registered.view.borrow().plugins.get(&name) {
             Some(plugin) => ok(self.registered.info(plugin)),
-            None => error("not_found", &format!("no plugin {name} is registered here")),
+            None => {
+                let refusal = Refusal::NotFound { name };
+                error(refusal.code(), &refusal.to_string())
+            }
+        }
+    }
+
+    fn register(&self, request: &Term, caller: &Caller) -> Answer {
+        let Term::Map(map) = request else {
+            let example = "{register, Map} takes a map, such as #{name => <<\"hecate-traderd\">>}";
+            return Answer::Now(error("not_an_object", example));
+        };
+        let given = |key| map.get_atom(key).map_or(Given::Absent, given);
+        let request = Request {
+            name: given("name"),
+            version: given("version"),
+            description: given("description"),
+            node: given("node"),
+        };
+        match request.check() {
+            Ok(mut registration) => {
+                // "`node` is the caller's if it is on this host."
+                if registration.node == Field::Absent && self.dialling.is_here(caller.node.as_str()) {
+                    registration.node = Field::Set(caller.node.to_string());
+                }
+                self.order(Order::Register(caller.call, registration))
+            }
+            Err(wrong) => Answer::Now(error(wrong.code, &wrong.detail)),
+        }
+    }
+
+    fn deregister(&self, name: &Term, caller: &Caller) -> Answer {
+        match name_of(name) {
+            Ok(name) => self.order(Order::Deregister(caller.call, name)),
+            Err(wrong) => Answer::Now(wrong),
+        }
+    }
+
+    fn order(&self, order: Order) -> Answer {
+        match self.orders.try_send(order) {
+            Ok(()) => Answer::Later,
+            Err(_) => Answer::Now(too_much()),
         }
     }
 }
 
 impl Behaviour for PluginsServer {
-    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term {
-        match request.term(atoms) {
-            Ok(request) if request == Term::atom("list") => {
-                let view = self.registered.view.borrow();
-                ok(Term::List(view.plugins.values().map(|plugin| self.registered.info(plugin)).collect()))
-            }
+    fn call(&mut self, request: &Raw, caller: &Caller, atoms: &mut Atoms) -> Answer {
+        let request = request.term(atoms);
+        let (what, value) = match &request {
+            Ok(Term::Atom(what)) => (what.as_str(), None),
             Ok(Term::Tuple(elements)) => match elements.as_slice() {
-                [what, name] if *what == Term::atom("info") => self.info(name),
-                _ => unknown(),
+                [Term::Atom(what), value] => (what.as_str(), Some(value)),
+                _ => ("", None),
             },
-            _ => unknown(),
+            _ => ("", None),
+        };
+        match (what, value) {
+            ("list", None) => Answer::Now(self.list()),
+            ("info", Some(name)) => Answer::Now(self.info(name)),
+            ("register", Some(map)) => self.register(map, caller),
+            ("deregister", Some(name)) => self.deregister(name, caller),
+            _ => {
+                let detail = "ask for list, {info, Name}, {register, Map} or {deregister, Name}";
+                Answer::Now(error("bad_request", detail))
+            }
+        }
+    }
+
+    /// The names of the plugins.
+    fn state(&self) -> Term {
+        let view = self.registered.view.borrow();
+        Term::List(view.plugins.keys().map(|name| Term::binary(name.as_str())).collect())
+    }
+}
+
+fn name_of(term: &Term) -> Result<PluginName, Term> {
+    match given(term) {
+        Given::Text(name) => PluginName::parse(&name).map_err(|e| error(e.code(), &e.to_string())),
+        Given::Absent | Given::Null | Given::NoText => {
+            Err(error("field_type", "a name is a binary, a string or an atom"))
         }
     }
 }
 
-fn unknown() -> Term {
-    error("bad_request", "ask for list or {info, Name}")
-}
-
-fn ok(value: Term) -> Term {
-    Term::tuple([Term::atom("ok"), value])
-}
-
-fn error(code: &'static str, detail: &str) -> Term {
-    Term::tuple([Term::atom("error"), Term::tuple([Term::atom(code), Term::binary(detail)])])
-}
-
-/// A name as Erlang programs write it: a binary, a list of characters, or an atom.
-fn text(term: &Term) -> Option<String> {
-    match term {
+/// Text as Erlang programs write it: a binary, a list of characters, or an atom, except `undefined` and `null`, which are
+/// none.
+fn given(term: &Term) -> Given {
+    let text = match term {
+        Term::Atom(atom) if matches!(atom.as_str(), "undefined" | "null") => return Given::Null,
         Term::Atom(atom) => Some(atom.as_str().to_owned()),
         Term::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok(),
         Term::List(characters) => characters
@@ -81,5 +144,100 @@ fn text(term: &Term) -> Option<String> {
             })
             .collect(),
         _ => None,
+    };
+    text.map_or(Given::NoText, Given::Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::etf::{Atom, Map};
+    use crate::layout::Home;
+    use crate::limits;
+    use crate::node::process::CallId;
+    use crate::registry::{Registration, View};
+
+    fn server() -> (PluginsServer, mpsc::Receiver<Order>) {
+        let (_, view) = watch::channel(Arc::new(View::default()));
+        let registered = Registered { view, home: Home::new("/home".into()).unwrap(), host: "h".into() };
+        let this_host = BTreeSet::from(["h".to_owned()]);
+        let dialling = Dialling { epmd_port: 0, default_port: None, this_host, allowed_uids: BTreeSet::new() };
+        let (orders, ordered) = mpsc::channel(limits::ORDERS);
+        (PluginsServer::new(registered, orders, dialling), ordered)
+    }
+
+    fn call(server: &mut PluginsServer, node: &'static str, request: &Term) -> Answer {
+        let caller = Caller { call: CallId::from(7), node: Atom::literal(node) };
+        server.call(&Raw::encode(request), &caller, &mut Atoms::new())
+    }
+
+    fn pair(what: &'static str, value: Term) -> Term {
+        Term::tuple([Term::atom(what), value])
+    }
+
+    fn map(pairs: &[(&'static str, Term)]) -> Term {
+        let pairs = pairs.iter().map(|(key, value)| (Term::atom(key), value.clone())).collect();
+        Term::Map(Map::new(pairs).unwrap())
+    }
+
+    fn refused(answer: &Answer, code: &'static str) -> bool {
+        let Answer::Now(Term::Tuple(answer)) = answer else { return false };
+        matches!(answer.as_slice(), [error, Term::Tuple(why)]
+            if *error == Term::atom("error") && why.first() == Some(&Term::atom(code)))
+    }
+
+    #[test]
+    fn a_registration_is_ordered_with_the_callers_node_if_that_is_here() {
+        let (mut server, mut ordered) = server();
+        let mut register = |node, map: &Term| {
+            assert_eq!(call(&mut server, node, &pair("register", map.clone())), Answer::Later);
+            match ordered.try_recv().unwrap() {
+                Order::Register(_, registration) => registration,
+                other => panic!("{other:?}"),
+            }
+        };
+        let set = |text: &str| Field::Set(text.to_owned());
+        for name in [Term::binary("a-bd"), Term::string("a-bd"), Term::atom("a-bd")] {
+            let Registration { name, version, description, node } =
+                register("p@h", &map(&[("name", name), ("version", Term::binary("1"))]));
+            assert_eq!((name.as_str(), version, description, node), ("a-bd", set("1"), Field::Absent, set("p@h")));
+        }
+        let named = |node| map(&[("name", Term::atom("a-bd")), ("node", node)]);
+        assert_eq!(register("p@elsewhere", &map(&[("name", Term::atom("a-bd"))])).node, Field::Absent);
+        assert_eq!(register("p@h", &named(Term::atom("q@h"))).node, set("q@h"));
+        assert_eq!(register("p@h", &named(Term::atom("undefined"))).node, Field::Clear);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_the_codes_of_http() {
+        let (mut server, _ordered) = server();
+        for (request, code) in [
+            (pair("register", Term::Int(1)), "not_an_object"),
+            (pair("register", map(&[])), "name_missing"),
+            (pair("register", map(&[("name", Term::Int(1))])), "field_type"),
+            (pair("register", map(&[("name", Term::atom("a-bd")), ("node", Term::atom("x"))])), "node_malformed"),
+            (pair("deregister", Term::Int(1)), "field_type"),
+            (pair("info", Term::atom("a-bd")), "not_found"),
+            (pair("purge", Term::atom("a-bd")), "bad_request"),
+            (Term::Int(1), "bad_request"),
+        ] {
+            let answer = call(&mut server, "p@h", &request);
+            assert!(refused(&answer, code), "{request:?}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_is_told() {
+        let (mut server, _ordered) = server();
+        let deregister = pair("deregister", Term::atom("a-bd"));
+        for _ in 0..limits::ORDERS {
+            assert_eq!(call(&mut server, "p@h", &deregister), Answer::Later);
+        }
+        assert!(refused(&call(&mut server, "p@h", &deregister), "system_limit"));
     }
 }

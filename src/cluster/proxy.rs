@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::etf::{Atom, Atoms, Map, Raw, Term};
 use crate::layout::Home;
 use crate::name::PluginName;
-use crate::node::process::Behaviour;
+use crate::node::process::{Answer, Behaviour, Caller};
 use crate::registry::{Plugin, Status, View};
 
 /// What Erlang nodes see of a plugin is made from this.
@@ -16,7 +16,7 @@ pub struct Registered {
     /// The registry as it is.
     pub view: watch::Receiver<Arc<View>>,
     /// Where namespaces are.
-    pub home: Arc<Home>,
+    pub home: Home,
     /// The host part of our node name.
     pub host: Arc<str>,
 }
@@ -89,13 +89,17 @@ impl Proxy {
 }
 
 impl Behaviour for Proxy {
-    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term {
-        let not_forwarded = Term::tuple([Term::atom("not_forwarded"), Term::Atom(self.node.clone())]);
+    fn call(&mut self, request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
         if request.term(atoms).is_ok_and(|request| request == Term::atom("info"))
             && let Some(plugin) = self.registered.view.borrow().plugins.get(&self.plugin)
         {
-            return self.registered.info(plugin);
+            return Answer::Now(self.registered.info(plugin));
         }
-        Term::tuple([Term::atom("error"), not_forwarded])
+        let not_forwarded = Term::tuple([Term::atom("not_forwarded"), Term::Atom(self.node.clone())]);
+        Answer::Now(Term::tuple([Term::atom("error"), not_forwarded]))
+    }
+
+    fn state(&self) -> Term {
+        Term::binary(self.plugin.as_str())
     }
 }

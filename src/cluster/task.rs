@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
@@ -18,19 +18,22 @@ use crate::cluster::discovery::{self, Discovery, Outcome};
 use crate::cluster::introduce::{self, Introducer};
 use crate::cluster::join::{Epmd, WantedName};
 use crate::cluster::membership::Told;
+use crate::cluster::orders::{self, Order};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
+use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
 use crate::epmd::client::{self as epmd, Registration};
-use crate::etf::{Atom, AtomTooLong, Atoms, Pid, Raw, Reader, Term};
-use crate::layout::Home;
+use crate::etf::{Atom, AtomTooLong, Atoms, Raw, Reader, Term};
+use crate::layout::Layout;
 use crate::limits;
 use crate::name::PluginName;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::{Handle, Stopped};
+use crate::node::process::ProcessId;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::task as node_task;
 use crate::node::view as node_view;
@@ -108,7 +111,7 @@ impl Running {
 /// See [`StartError`].
 pub async fn start(
     settings: Settings,
-    home: Arc<Home>,
+    layout: Arc<Layout>,
     registry: registry::Handle,
 ) -> Result<(Running, watch::Receiver<Arc<ClusterView>>), StartError> {
     let address = SocketAddr::new(settings.listen, settings.dist_port.unwrap_or(0));
@@ -119,13 +122,13 @@ pub async fn start(
     let scopes = scopes.map_err(StartError::Scope)?;
     let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(run(Start { settings, home, registry, listener, epmd, scopes, publish }, stopped));
+    let task = tokio::spawn(run(Start { settings, layout, registry, listener, epmd, scopes, publish }, stopped));
     Ok((Running { stop, task }, view))
 }
 
 struct Start {
     settings: Settings,
-    home: Arc<Home>,
+    layout: Arc<Layout>,
     registry: registry::Handle,
     listener: TcpListener,
     epmd: Epmd,
@@ -171,7 +174,7 @@ enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
     Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
-    Introduced,
+    Nothing,
     Registered(Result<Registration, EpmdState>, Epmd),
 }
 
@@ -188,7 +191,8 @@ struct Cluster {
     epmd_state: EpmdState,
     /// When to register again, after EPMD was lost.
     register_at: Option<Instant>,
-    proxies: BTreeMap<PluginName, (u64, Pid)>,
+    /// The proxy of each running plugin, with the life of the plugin that it is for.
+    proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     told: Told,
     /// The published peers, each with the number of its connection.
     published: BTreeMap<Arc<str>, u64>,
@@ -197,13 +201,14 @@ struct Cluster {
     settled: bool,
     discovery: Discovery,
     introducer: Introducer,
+    orders: mpsc::Sender<Order>,
     work: JoinSet<Done>,
     asking_names: bool,
 }
 
 impl Cluster {
     fn new(start: Start, name: &str, registration: Registration) -> Result<Self, AtomTooLong> {
-        let Start { settings, home, registry, listener, epmd, scopes, publish } = start;
+        let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
         let dialling = Dialling {
             epmd_port: settings.epmd_port,
@@ -217,16 +222,25 @@ impl Cluster {
             flags: flags::ours(settings.hidden),
             cookie: settings.cookie.clone(),
         };
+        let (orders, ordered) = mpsc::channel(limits::ORDERS);
         let node_settings = node_task::Settings {
             identity,
             dialling: dialling.clone(),
             scopes,
             watched_tag: Atom::literal(PLUGIN_TAG),
+            functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
             tick_time: settings.tick_time,
         };
         let (node, _task) = node_task::start(listener, node_settings)?;
         info!(node = %name, creation = registration.creation, "in the cluster");
-        let registered = Registered { view: registry.watch(), home, host: settings.name.host.as_str().into() };
+        let host = settings.name.host.as_str().into();
+        let registered = Registered { view: registry.watch(), home: layout.home().clone(), host };
+        let mut work = JoinSet::new();
+        let carry_out = orders::run(ordered, registry.clone(), layout, registered.clone(), node.clone());
+        work.spawn(async move {
+            let _ = carry_out.await;
+            Done::Nothing
+        });
         Ok(Self {
             settings,
             name,
@@ -246,13 +260,14 @@ impl Cluster {
             settled: false,
             discovery: Discovery::default(),
             introducer: Introducer::default(),
-            work: JoinSet::new(),
+            orders,
+            work,
             asking_names: false,
         })
     }
 
     async fn serve(&mut self) -> Result<(), Stopped> {
-        let server = Box::new(PluginsServer::new(self.registered.clone()));
+        let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialling.clone()));
         let name = Some(Atom::literal(plugins_server::NAME));
         self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
         let configured = self.settings.peers.iter().map(|peer| Arc::from(peer.as_str())).collect();
@@ -322,16 +337,16 @@ impl Cluster {
         let running = |name: &PluginName, incarnation: u64| {
             view.plugins.get(name).is_some_and(|p| p.status == Status::Running && p.incarnation == incarnation)
         };
-        for (_, (_, pid)) in self.proxies.extract_if(.., |name, (incarnation, _)| !running(name, *incarnation)) {
-            self.node.exit(pid, "shutdown").await?;
+        for (_, (_, proxy)) in self.proxies.extract_if(.., |name, (incarnation, _)| !running(name, *incarnation)) {
+            self.node.exit(proxy, "shutdown").await?;
         }
         for plugin in view.plugins.values().filter(|plugin| plugin.status == Status::Running) {
             if !self.proxies.contains_key(&plugin.name) {
                 // The name fits an atom: the node runs under it.
                 let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
                 let proxy = Proxy::new(plugin.name.clone(), self.registered.clone(), node);
-                let pid = self.node.spawn(None, Box::new(proxy), Proxy::groups(&plugin.name)).await?;
-                self.proxies.insert(plugin.name.clone(), (plugin.incarnation, pid));
+                let proxy = self.node.spawn(None, Box::new(proxy), Proxy::groups(&plugin.name)).await?;
+                self.proxies.insert(plugin.name.clone(), (plugin.incarnation, proxy));
             }
         }
         Ok(())
@@ -392,7 +407,7 @@ impl Cluster {
                 let jitter = getrandom::u32().map_or(0, |random| random.to_le_bytes()[0]);
                 self.discover(discovery::Input::Dialled { name, outcome, jitter });
             }
-            Done::Introduced => {}
+            Done::Nothing => {}
             Done::Registered(result, epmd) => {
                 self.epmd = epmd;
                 self.registered_again(result);
@@ -450,7 +465,7 @@ impl Cluster {
                         Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
-                        Done::Introduced
+                        Done::Nothing
                     });
                 }
             }

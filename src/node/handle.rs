@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::etf::{Atom, Pid, Raw, Term};
+use crate::etf::{Atom, Raw, Term};
 use crate::node::dial::DialError;
-use crate::node::process::Behaviour;
+use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::task::Event;
 use crate::node::view::View;
@@ -53,7 +53,7 @@ impl Handle {
         name: Option<Atom>,
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
-    ) -> Result<Pid, Stopped> {
+    ) -> Result<ProcessId, Stopped> {
         self.ask(|answer| Event::Spawn { name, behaviour, groups, answer }).await
     }
 
@@ -61,8 +61,16 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn exit(&self, pid: Pid, reason: &'static str) -> Result<(), Stopped> {
-        self.inbox.send(Event::Exit(pid, reason)).await.map_err(|_| Stopped)
+    pub async fn exit(&self, process: ProcessId, reason: &'static str) -> Result<(), Stopped> {
+        self.inbox.send(Event::Exit(process, reason)).await.map_err(|_| Stopped)
+    }
+
+    /// Answers a call that a behaviour or a function left for later.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn answer(&self, call: CallId, value: Term) -> Result<(), Stopped> {
+        self.inbox.send(Event::Answer(call, value)).await.map_err(|_| Stopped)
     }
 
     /// Calls a function on a connected node.

@@ -7,11 +7,12 @@
 
 mod connections;
 mod own;
+mod served;
 mod signals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -19,12 +20,15 @@ use crate::dist::control::{Control, Proc};
 use crate::dist::handshake::{Established, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
-use crate::node::process::{Behaviour, Process, Processes, Role, Watcher};
+use crate::node::process::{
+    Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Watcher,
+};
 use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, net_kernel, rpc};
 use crate::node::view::{Peer, PeerState, View};
+use served::{ReplyTo, Served, Wanted};
 
 /// One connection; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,11 +76,13 @@ pub enum Input {
         behaviour: Box<dyn Behaviour>,
         /// Groups to join: in each configured scope.
         groups: Vec<Term>,
-        /// Where to tell the pid.
+        /// Where to tell which process it is.
         token: Token,
     },
     /// End a process: its groups, monitors and links are told this reason.
-    Exit(Pid, &'static str),
+    Exit(ProcessId, &'static str),
+    /// The answer to a call of a peer that was not answered at once.
+    Answer(CallId, Term),
     /// Call a function on a connected node.
     Call {
         /// The node.
@@ -101,8 +107,8 @@ pub enum Effect {
     Close(LinkId, String),
     /// Try to connect to this node; [`Input::DialEnded`] follows.
     Dial(Arc<str>),
-    /// Tell the pid of a new process.
-    Spawned(Token, Pid),
+    /// Tell which process is the new one.
+    Spawned(Token, ProcessId),
     /// Tell the result of a call.
     Result(Token, Result<Raw, CallError>),
 }
@@ -140,26 +146,46 @@ pub struct Machine {
     /// What each connected peer's name server knows.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
     calls: HashMap<Reference, PendingCall>,
+    /// Calls of peers that wait for our answers.
+    served: HashMap<CallId, Served>,
+    last_served: u64,
+    functions: Box<dyn Functions>,
+    tick_time: Duration,
     atoms: Atoms,
     changed: bool,
 }
 
+/// What a machine is made of.
+pub struct Parts {
+    /// The node's full name.
+    pub name: Atom,
+    /// Which incarnation of the name it is.
+    pub creation: u32,
+    /// Its scopes of process groups.
+    pub scopes: Vec<Atom>,
+    /// Groups `{Tag, Binary}` with this tag are shown in the view.
+    pub watched_tag: Atom,
+    /// What peers can call.
+    pub functions: Box<dyn Functions>,
+    /// What peers are told of our `net_ticktime`.
+    pub tick_time: Duration,
+}
+
 impl Machine {
-    /// A node of this name and incarnation, with its services running and a process for each scope. Groups
-    /// `{watched_tag, Binary}` are shown in the view.
+    /// A node with its services running and a process for each scope.
     #[must_use]
-    pub fn new(name: &Atom, creation: u32, scopes: &[Atom], watched_tag: &Atom) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { name, creation, scopes, watched_tag, functions, tick_time } = parts;
         let mut processes = Processes::new(name.clone(), creation);
         for (service, role) in [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex)] {
-            let pid = processes.spawn(role);
-            processes.register(Atom::literal(service), pid);
+            processes.spawn(role, Some(Atom::literal(service)), Vec::new());
         }
-        let mut scope = |scope: &Atom| {
-            let pid = processes.spawn(Role::Scope(scope.clone()));
-            processes.register(scope.clone(), pid.clone());
-            (scope.clone(), Scope::new(pid, watched_tag.clone()))
+        let mut scope = |scope: Atom| {
+            let process = processes.spawn(Role::Scope(scope.clone()), Some(scope.clone()), Vec::new());
+            let pid = process.pid.clone();
+            (scope, Scope::new(pid, watched_tag.clone()))
         };
-        let scopes = scopes.iter().map(&mut scope).collect();
+        let scopes = scopes.into_iter().map(&mut scope).collect();
         Self {
             name: name.as_str().into(),
             creation,
@@ -171,6 +197,10 @@ impl Machine {
             dialling: HashSet::new(),
             known: HashMap::new(),
             calls: HashMap::new(),
+            served: HashMap::new(),
+            last_served: 0,
+            functions,
+            tick_time,
             atoms: Atoms::new(),
             changed: false,
         }
@@ -259,10 +289,15 @@ impl Machine {
                 self.dialling.remove(&name);
             }
             Input::Spawn { name, behaviour, groups, token } => {
-                let pid = self.spawn(name, behaviour, &groups, out);
-                out.push(Effect::Spawned(token, pid));
+                let process = self.spawn(name, behaviour, groups, out);
+                out.push(Effect::Spawned(token, process));
             }
-            Input::Exit(pid, reason) => self.exit(&pid, &Raw::encode(&Term::atom(reason)), out),
+            Input::Exit(process, reason) => {
+                if let Some(pid) = self.processes.pid(process).cloned() {
+                    self.exit(&pid, &Raw::encode(&Term::atom(reason)), out);
+                }
+            }
+            Input::Answer(call, value) => self.answered(call, value, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
             Input::Stop => self.stop(now, out),
             Input::Tick => self.expire_calls(now, out),
@@ -272,6 +307,14 @@ impl Machine {
 
 fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
     out.extend(signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload)));
+}
+
+/// The term that a payload consists of.
+fn whole_term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
+    let mut r = Reader::with_version(payload, atoms)?;
+    let message = r.raw()?;
+    r.finish()?;
+    Ok(message)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Our processes: who lives under which pid and name, who is told when one ends.
 //!
-//! Pure. A process is a behaviour that answers calls at once; there are no mailboxes, no scheduling and nothing to wait
-//! for.
+//! Pure. A process is a behaviour that is run when a call comes; there are no mailboxes and no scheduling. What ends a
+//! process from outside (`exit(Pid, kill)`, `gen_server:stop/1`) ends that life of it only: as under a supervisor, another
+//! begins at once, with a pid of its own, under the same name and in the same groups.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,11 +10,64 @@ use crate::dist::control::Proc;
 use crate::etf::{Atom, Atoms, Pid, Raw, Reference, Term};
 use crate::node::machine::LinkId;
 
+/// Names a process to our own side, through all its lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub(super) u64);
+
+/// Names a call that a peer makes, until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub(super) u64);
+
+impl From<u64> for CallId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Who calls one of our processes, or one of our functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// What to give with a later answer.
+    pub call: CallId,
+    /// The node of the process that calls.
+    pub node: Atom,
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This.
+    Now(Term),
+    /// It takes longer than the node's task may wait: it comes by the caller's [`CallId`].
+    Later,
+}
+
 /// What a process of ours does, given by whoever had it spawned.
 pub trait Behaviour: Send {
     /// Answers a `gen_server:call`. Runs in the node's task: it must return at once.
-    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term;
+    fn call(&mut self, request: &Raw, caller: &Caller, atoms: &mut Atoms) -> Answer;
+
+    /// What `sys:get_state/1` shows.
+    fn state(&self) -> Term;
 }
+
+/// The functions that peers can call by `erpc`, `rpc` and `spawn`; there are no others on our node.
+pub trait Functions: Send {
+    /// Calls `Module:Function(Args)`: none if there is no such function of so many arguments, an error if it doesn't take
+    /// these (`badarg`). Runs in the node's task: it must return at once.
+    fn call(
+        &mut self,
+        module: &Atom,
+        function: &Atom,
+        args: &[Term],
+        caller: &Caller,
+    ) -> Option<Result<Answer, BadArg>>;
+}
+
+/// A function was called with arguments that it doesn't take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the function does not take these arguments")]
+pub struct BadArg;
 
 /// What stands behind a pid.
 pub enum Role {
@@ -40,6 +94,12 @@ pub struct Watcher {
 pub struct Process {
     /// Its pid.
     pub pid: Pid,
+    /// The same for all its lives.
+    pub id: ProcessId,
+    /// The name that it is registered under.
+    pub name: Option<Atom>,
+    /// The groups that it is in, in every scope.
+    pub groups: Vec<Term>,
     /// What it does.
     pub role: Role,
     /// Who monitors it, by the connection over which it asked, and its monitor.
@@ -55,38 +115,71 @@ pub struct Processes {
     /// Number of the last pid and of the last reference.
     last_pid: u64,
     last_reference: u64,
+    last_id: u64,
     alive: HashMap<Pid, Process>,
     names: HashMap<Atom, Pid>,
+    ids: HashMap<ProcessId, Pid>,
 }
 
 impl Processes {
     /// None yet, of this incarnation of the node.
     #[must_use]
     pub fn new(node: Atom, creation: u32) -> Self {
-        Self { node, creation, last_pid: 0, last_reference: 0, alive: HashMap::new(), names: HashMap::new() }
+        Self {
+            node,
+            creation,
+            last_pid: 0,
+            last_reference: 0,
+            last_id: 0,
+            alive: HashMap::new(),
+            names: HashMap::new(),
+            ids: HashMap::new(),
+        }
     }
 
-    /// A new process.
-    pub fn spawn(&mut self, role: Role) -> Pid {
+    /// A new process, registered under `name` if that is given; a former holder of the name loses it.
+    pub fn spawn(&mut self, role: Role, name: Option<Atom>, groups: Vec<Term>) -> &Process {
+        self.last_id += 1;
+        self.begin(ProcessId(self.last_id), role, name, groups)
+    }
+
+    /// The next life of a process that has ended.
+    pub fn respawn(&mut self, ended: Process) -> &Process {
+        self.begin(ended.id, ended.role, ended.name, ended.groups)
+    }
+
+    fn begin(&mut self, id: ProcessId, role: Role, name: Option<Atom>, groups: Vec<Term>) -> &Process {
+        let pid = self.new_pid();
+        if let Some(name) = &name {
+            self.names.insert(name.clone(), pid.clone());
+        }
+        self.ids.insert(id, pid.clone());
+        let (watchers, links) = (HashMap::new(), HashSet::new());
+        let process = Process { pid: pid.clone(), id, name, groups, role, watchers, links };
+        self.alive.entry(pid).insert_entry(process).into_mut()
+    }
+
+    /// A pid of this node that was never given before. A process need not stand behind it for long, or at all.
+    pub fn new_pid(&mut self) -> Pid {
         self.last_pid += 1;
         // As erts counts: 28 bits of the number, then the serial. Both fit every release's pids.
         let id = u32::try_from(self.last_pid & 0x0FFF_FFFF).unwrap_or(0);
         let serial = u32::try_from((self.last_pid >> 28) & 0x1FFF).unwrap_or(0);
-        let pid = Pid { node: self.node.clone(), id, serial, creation: self.creation };
-        let process = Process { pid: pid.clone(), role, watchers: HashMap::new(), links: HashSet::new() };
-        self.alive.insert(pid.clone(), process);
-        pid
-    }
-
-    /// Registers a name for a process that lives; the name's former process loses it.
-    pub fn register(&mut self, name: Atom, pid: Pid) {
-        self.names.insert(name, pid);
+        Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 
     /// A process that has ended: its last words are for its watchers and links.
     pub fn end(&mut self, pid: &Pid) -> Option<Process> {
+        let process = self.alive.remove(pid)?;
         self.names.retain(|_, named| named != pid);
-        self.alive.remove(pid)
+        self.ids.remove(&process.id);
+        Some(process)
+    }
+
+    /// The pid of the life that a process has now.
+    #[must_use]
+    pub fn pid(&self, id: ProcessId) -> Option<&Pid> {
+        self.ids.get(&id)
     }
 
     /// The process, if it lives. Pids of another incarnation of our name differ in their creation, so they are dead.

@@ -18,13 +18,13 @@ use crate::dist::control;
 use crate::dist::flags::Flags;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, Connection, LinkEvent, LinkSender};
-use crate::etf::{Atom, AtomTooLong, Pid, Raw, Term};
+use crate::etf::{Atom, AtomTooLong, Raw, Term};
 use crate::limits;
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
-use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Token};
-use crate::node::process::Behaviour;
+use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
+use crate::node::process::{Behaviour, CallId, Functions, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::View;
 
@@ -55,11 +55,13 @@ pub enum Event {
         behaviour: Box<dyn Behaviour>,
         /// Groups to join.
         groups: Vec<Term>,
-        /// Where the pid goes.
-        answer: oneshot::Sender<Pid>,
+        /// Where it is told which process it is.
+        answer: oneshot::Sender<ProcessId>,
     },
     /// See [`Handle::exit`].
-    Exit(Pid, &'static str),
+    Exit(ProcessId, &'static str),
+    /// See [`Handle::answer`].
+    Answer(CallId, Term),
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
     /// See [`Handle::stop`].
@@ -76,6 +78,8 @@ pub struct Settings {
     pub scopes: Vec<Atom>,
     /// Groups `{Tag, Binary}` with this tag are shown in the view.
     pub watched_tag: Atom,
+    /// What peers can call.
+    pub functions: Box<dyn Functions>,
     /// A peer from which nothing comes for this long is gone.
     pub tick_time: Duration,
 }
@@ -86,7 +90,14 @@ pub struct Settings {
 /// The node's name has too many characters for an atom.
 pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
     let name = Atom::new(&settings.identity.name)?;
-    let machine = Machine::new(&name, settings.identity.creation, &settings.scopes, &settings.watched_tag);
+    let machine = Machine::new(Parts {
+        name,
+        creation: settings.identity.creation,
+        scopes: settings.scopes,
+        watched_tag: settings.watched_tag,
+        functions: settings.functions,
+        tick_time: settings.tick_time,
+    });
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let local = Arc::new(settings.identity);
@@ -144,7 +155,7 @@ struct Task {
     connecting: HashMap<Arc<str>, Vec<Waiting>>,
     /// Answers that go out once what they tell is to be seen.
     dialled: Vec<(Waiting, Result<(), Arc<DialError>>)>,
-    spawning: HashMap<Token, oneshot::Sender<Pid>>,
+    spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     view: watch::Sender<Arc<View>>,
     stopping: Option<oneshot::Sender<()>>,
@@ -219,7 +230,8 @@ impl Task {
                 self.spawning.insert(token, answer);
                 Input::Spawn { name, behaviour, groups, token }
             }
-            Event::Exit(pid, reason) => Input::Exit(pid, reason),
+            Event::Exit(process, reason) => Input::Exit(process, reason),
+            Event::Answer(call, value) => Input::Answer(call, value),
             Event::Call(node, function, answer) => {
                 let token = answer.map(|answer| {
                     let token = self.new_token();
@@ -281,9 +293,9 @@ impl Task {
                         }
                     }
                     Effect::Dial(name) => self.dial(name),
-                    Effect::Spawned(token, pid) => {
+                    Effect::Spawned(token, process) => {
                         if let Some(answer) = self.spawning.remove(&token) {
-                            let _ = answer.send(pid);
+                            let _ = answer.send(process);
                         }
                     }
                     Effect::Result(token, result) => {

@@ -7,6 +7,7 @@ mod chores;
 mod effect;
 mod handle;
 mod nodes;
+mod request;
 mod state;
 mod task;
 
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 
 pub use effect::Config;
 pub use handle::{Handle, Refusal, Registered};
+pub use request::{Given, Request, Wrong};
 pub use task::start;
 
 use crate::name::PluginName;

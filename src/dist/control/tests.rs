@@ -233,7 +233,8 @@ fn frames_with_headers_and_fragments_are_refused() {
 fn unknown_operations_and_arities_are_refused() {
     let pid = Term::Pid(fake(1));
     let known = [
-        1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37,
+        1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36,
+        37,
     ];
     for operation in (-1..=255).filter(|operation| !known.contains(operation)) {
         for arity in 1..8 {
@@ -243,7 +244,9 @@ fn unknown_operations_and_arities_are_refused() {
             assert!(matches!(refused, Err(ControlError::Unknown { operation: o, .. }) if o == operation));
         }
     }
-    for (operation, arity) in [(1, 2), (1, 4), (2, 5), (22, 4), (19, 3), (35, 3), (29, 7), (31, 6), (5, 2), (37, 3), (37, 6)] {
+    for (operation, arity) in
+        [(1, 2), (1, 4), (2, 5), (22, 4), (19, 3), (35, 3), (29, 7), (31, 6), (5, 2), (37, 3), (37, 6)]
+    {
         let mut tuple = vec![pid.clone(); arity];
         tuple[0] = Term::Int(operation);
         let refused = Err(ControlError::Unknown { operation, arity: u32::try_from(arity).unwrap() });

@@ -49,6 +49,7 @@ impl Machine {
             process.watchers.retain(|(link, _), _| *link != id);
             process.links.retain(|(link, _)| *link != id);
         }
+        self.served.retain(|_, served| served.link != id);
         let lost = self.calls.extract_if(|_, call| call.link == id);
         out.extend(lost.map(|(_, call)| Effect::Result(call.token, Err(CallError::NoConnection))));
         if self.down.len() >= limits::KNOWN_NODES {

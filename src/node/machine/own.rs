@@ -7,41 +7,60 @@ impl Machine {
         &mut self,
         name: Option<Atom>,
         behaviour: Box<dyn Behaviour>,
-        groups: &[Term],
+        groups: Vec<Term>,
         out: &mut Vec<Effect>,
-    ) -> Pid {
-        let pid = self.processes.spawn(Role::Behaviour(behaviour));
-        if let Some(name) = name {
-            self.processes.register(name, pid.clone());
-        }
+    ) -> ProcessId {
+        let process = self.processes.spawn(Role::Behaviour(behaviour), name, groups.clone());
+        let (id, pid) = (process.id, process.pid.clone());
+        self.join(&pid, &groups, out);
+        id
+    }
+
+    fn join(&mut self, pid: &Pid, groups: &[Term], out: &mut Vec<Effect>) {
         let mut signals = Vec::new();
         for scope in self.scopes.values_mut() {
             for group in groups {
-                scope.join(group.canonical(), &Raw::encode(group), &pid, &mut signals);
+                scope.join(group.canonical(), &Raw::encode(group), pid, &mut signals);
             }
         }
         push(signals, out);
-        pid
     }
 
-    pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) {
-        let Some(process) = self.processes.end(pid) else { return };
+    /// Ends a process: its groups, monitors and links are told.
+    pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) -> Option<Process> {
+        let mut process = self.processes.end(pid)?;
         let mut signals: pg::Signals = Vec::new();
         for scope in self.scopes.values_mut() {
             scope.process_down(pid, &mut signals);
         }
         push(signals, out);
-        let Process { watchers, links, .. } = process;
-        for ((link, reference), Watcher { pid: to, watched }) in watchers {
+        for ((link, reference), Watcher { pid: to, watched }) in process.watchers.drain() {
             self.untie(link, 1);
             let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
-        for (link, to) in links {
+        for (link, to) in process.links.drain() {
             self.untie(link, 1);
             let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
+        Some(process)
+    }
+
+    /// Ends a life of a process and begins the next, as its supervisor would.
+    pub(super) fn restart(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) {
+        let Some(ended) = self.exit(pid, reason, out) else { return };
+        let process = self.processes.respawn(ended);
+        let (pid, groups) = (process.pid.clone(), process.groups.clone());
+        if let Role::Scope(name) = &process.role
+            && let Some(scope) = self.scopes.get_mut(name)
+        {
+            let published = self.links.iter().filter(|(_, link)| link.published).map(|(id, _)| *id);
+            let mut signals = Vec::new();
+            self.changed |= scope.restart(pid.clone(), name, published, &mut signals);
+            push(signals, out);
+        }
+        self.join(&pid, &groups, out);
     }
 
     pub(super) fn call(
@@ -72,6 +91,11 @@ impl Machine {
             self.calls.insert(request, PendingCall { link, token, deadline });
         }
         out.push(Effect::Signal(link, control, Some(args)));
+    }
+
+    /// A call that waits for an answer of this very peer.
+    pub(super) fn take_call(&mut self, id: LinkId, request: &Reference) -> Option<PendingCall> {
+        if self.calls.get(request)?.link == id { self.calls.remove(request) } else { None }
     }
 
     pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<Effect>) {

@@ -1,6 +1,7 @@
-//! What peers tell our processes: messages, monitors, links, exits, spawn requests and replies. Pure.
+//! What peers tell our processes: messages, monitors, links and exits. Pure.
 
 use super::*;
+use crate::node::services::sys;
 
 impl Machine {
     pub(super) fn control(
@@ -40,11 +41,17 @@ impl Machine {
                     out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
-            // Our processes are servers that outlive whoever is linked to them, as one that traps exits.
+            // Our processes outlive whoever is linked to them, as servers that trap exits do.
             Control::Exit { from, to, .. } => {
                 if let Some(process) = self.processes.get(&Proc::Pid(to)) {
                     let untied = process.links.remove(&(id, from));
                     self.untie(id, usize::from(untied));
+                }
+            }
+            // `exit/2`: they trap exits, so that only `kill` ends one, and then the reason is `killed`.
+            Control::Exit2 { to, reason, .. } => {
+                if Reader::new(reason.bytes(), &mut self.atoms).expect_atom("kill").is_ok() {
+                    self.restart(&to, &Raw::encode(&Term::atom("killed")), out);
                 }
             }
             Control::MonitorExit { reference, reason, .. } => self.monitor_exit(id, &reference, &reason, out),
@@ -53,28 +60,16 @@ impl Machine {
                     out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
-            Control::SpawnRequest { request, from, .. } => {
-                let result = Err(Atom::literal("notsup"));
-                out.push(Effect::Signal(id, Control::SpawnReply { request, to: from, flags: 0, result }, None));
+            Control::SpawnRequest { request, from, module, function, arity, options, .. } => {
+                let wanted = Wanted { request, from, module, function, arity, options };
+                self.spawn_request(id, wanted, &payload.unwrap_or_default(), out);
             }
-            // We hand out no aliases and link to nobody, so these can't be meant for us. Exits by `exit/2` are for our
-            // servers what they are for one that traps exits.
-            Control::SendAlias { .. }
-            | Control::UnlinkAck { .. }
-            | Control::Exit2 { .. }
-            | Control::SpawnReply { result: Ok(_), .. } => {}
+            // We hand out no aliases and link to nobody, so these can't be meant for us.
+            Control::SendAlias { .. } | Control::UnlinkAck { .. } | Control::SpawnReply { result: Ok(_), .. } => {}
         }
     }
 
-    pub(super) fn monitor(
-        &mut self,
-        now: Now,
-        id: LinkId,
-        from: Pid,
-        to: Proc,
-        reference: Reference,
-        out: &mut Vec<Effect>,
-    ) {
+    fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
         match self.processes.get(&to) {
             Some(process) => {
                 let watcher = Watcher { pid: from, watched: to };
@@ -88,7 +83,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn tie(&mut self, now: Now, id: LinkId, count: usize, out: &mut Vec<Effect>) {
+    fn tie(&mut self, now: Now, id: LinkId, count: usize, out: &mut Vec<Effect>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.ties += count;
         if link.ties > limits::TIES {
@@ -103,47 +98,90 @@ impl Machine {
         }
     }
 
-    pub(super) fn message(&mut self, now: Now, id: LinkId, to: &Proc, payload: Option<Bytes>, out: &mut Vec<Effect>) {
-        let message = match term(&payload.unwrap_or_default(), &mut self.atoms) {
-            Ok(message) => message,
+    fn message(&mut self, now: Now, id: LinkId, to: &Proc, payload: Option<Bytes>, out: &mut Vec<Effect>) {
+        match whole_term(&payload.unwrap_or_default(), &mut self.atoms) {
+            Ok(message) => self.deliver(now, id, to, message, out),
             // Legal in Erlang, but more than we take: only this message is lost.
             Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
                 tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
-                return;
             }
-            Err(e) => return self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
-        };
+            Err(e) => self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
+        }
+    }
+
+    pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Raw, out: &mut Vec<Effect>) {
+        let message = gen_server::parse(message, &mut self.atoms);
         if matches!(to, Proc::Name(name) if *name == *global::NAME) {
             self.global(id, message, out);
             return;
         }
-        let atoms = &mut self.atoms;
         let Some(process) = self.processes.get(to) else { return };
         let pid = process.pid.clone();
-        let answer = match &mut process.role {
-            Role::NetKernel => called(message, &pid, atoms, net_kernel::call),
-            Role::Rex => rpc::message(&message, &pid, atoms)
-                .or_else(|| called(message, &pid, atoms, |_, _| Some(rpc::refusal()))),
-            Role::Behaviour(behaviour) => {
-                called(message, &pid, atoms, |request, atoms| Some(Raw::encode(&behaviour.call(request, atoms))))
-            }
-            Role::Scope(name) => {
+        if let Message::System(from, request) = message {
+            self.system(id, &pid, &from, &request, out);
+            return;
+        }
+        match (&process.role, message) {
+            (Role::Rex, message) => self.rex(now, id, &pid, message, out),
+            (Role::Scope(name), Message::Cast(request)) => {
                 let name = name.clone();
-                return self.pg(now, id, &name, message, out);
+                self.pg(now, id, &name, Message::Cast(request), out);
             }
-        };
-        if let Some((control, answer)) = answer {
-            out.push(Effect::Signal(id, control, Some(answer)));
+            (Role::Scope(name), Message::Info(message)) => {
+                let name = name.clone();
+                self.pg(now, id, &name, Message::Info(message), out);
+            }
+            (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
+            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_) | Message::Info(_)) | (_, Message::System(..)) => {}
         }
     }
 
-    pub(super) fn global(&mut self, id: LinkId, message: Raw, out: &mut Vec<Effect>) {
-        let Message::Cast(request) = gen_server::parse(message, &mut self.atoms) else {
-            return;
+    /// A `gen_server:call`: always answered.
+    fn server_call(&mut self, id: LinkId, pid: Pid, from: gen_server::From, request: &Raw, out: &mut Vec<Effect>) {
+        let caller = self.next_caller(id);
+        let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
+        let answer = match (&mut process.role, caller) {
+            (Role::Behaviour(_), None) => too_many_calls(),
+            (Role::Behaviour(behaviour), Some(caller)) => match behaviour.call(request, &caller, &mut self.atoms) {
+                Answer::Now(answer) => Raw::encode(&answer),
+                Answer::Later => {
+                    self.served.insert(caller.call, Served { link: id, reply: ReplyTo::Server(from, pid) });
+                    return;
+                }
+            },
+            (Role::NetKernel, _) => net_kernel::call(request, &pid.node, self.tick_time, &mut self.atoms)
+                .unwrap_or_else(gen_server::refusal),
+            (Role::Rex | Role::Scope(_), _) => gen_server::refusal(),
         };
-        let Ok(init) = global::init_connect(&request, &mut self.atoms) else {
-            return;
+        let (control, message) = gen_server::reply(&from, &pid, &answer);
+        out.push(Effect::Signal(id, control, Some(message)));
+    }
+
+    /// A system message: always answered, see [`sys`].
+    fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<Effect>) {
+        let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
+        let name = Term::Atom(process.name.clone().unwrap_or_else(|| Atom::literal("hecate_proxy")));
+        let state = match &process.role {
+            Role::Behaviour(behaviour) => behaviour.state(),
+            Role::NetKernel | Role::Rex | Role::Scope(_) => name.clone(),
         };
+        let request = sys::parse(request, &mut self.atoms);
+        let answer = match &request {
+            sys::Request::State => Raw::encode(&state),
+            sys::Request::Status => sys::status(pid, &name, state),
+            sys::Request::Terminate(_) => Raw::encode(&Term::atom("ok")),
+            sys::Request::Answered(answer) => answer.clone(),
+        };
+        let (control, message) = gen_server::reply(from, pid, &answer);
+        out.push(Effect::Signal(id, control, Some(message)));
+        if let sys::Request::Terminate(reason) = request {
+            self.restart(pid, &reason, out);
+        }
+    }
+
+    fn global(&mut self, id: LinkId, message: Message, out: &mut Vec<Effect>) {
+        let Message::Cast(request) = message else { return };
+        let Ok(init) = global::init_connect(&request, &mut self.atoms) else { return };
         self.greet_global(id, out);
         let others: usize = self.known.iter().filter(|(link, _)| **link != id).map(|(_, known)| known.len()).sum();
         let known = init.known.into_iter().filter(|name| *name != self.name);
@@ -151,7 +189,7 @@ impl Machine {
         self.changed = true;
     }
 
-    pub(super) fn pg(&mut self, now: Now, id: LinkId, scope: &Atom, message: Raw, out: &mut Vec<Effect>) {
+    fn pg(&mut self, now: Now, id: LinkId, scope: &Atom, message: Message, out: &mut Vec<Effect>) {
         let (Some(scope), Some(link)) = (self.scopes.get_mut(scope), self.links.get(&id)) else {
             return;
         };
@@ -164,12 +202,7 @@ impl Machine {
         push(signals, out);
     }
 
-    /// A call that waits for an answer of this very peer.
-    pub(super) fn take_call(&mut self, id: LinkId, request: &Reference) -> Option<PendingCall> {
-        if self.calls.get(request)?.link == id { self.calls.remove(request) } else { None }
-    }
-
-    pub(super) fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
+    fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
         if let Some(call) = self.take_call(id, reference) {
             let result = rpc::result(reference, reason, &mut self.atoms);
             out.push(Effect::Result(call.token, result));
@@ -181,23 +214,9 @@ impl Machine {
     }
 }
 
-/// The term that a payload consists of.
-fn term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
-    let mut r = Reader::with_version(payload, atoms)?;
-    let message = r.raw()?;
-    r.finish()?;
-    Ok(message)
-}
-
-/// The answer of a server to a message: calls are answered where `answer` has one, all else is dropped.
-fn called(
-    message: Raw,
-    ours: &Pid,
-    atoms: &mut Atoms,
-    answer: impl FnOnce(&Raw, &mut Atoms) -> Option<Raw>,
-) -> Option<(Control, Raw)> {
-    match gen_server::parse(message, atoms) {
-        Message::Call(from, request) => Some(gen_server::reply(&from, ours, &answer(&request, atoms)?)),
-        Message::Cast(_) | Message::Info(_) => None,
-    }
+/// `{error, {system_limit, Detail}}`
+fn too_many_calls() -> Raw {
+    let detail = Term::binary("too many calls wait for their answers here: try again");
+    let why = Term::tuple([Term::atom("system_limit"), detail]);
+    Raw::encode(&Term::tuple([Term::atom("error"), why]))
 }

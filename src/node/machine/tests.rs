@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod served;
+
 use super::*;
 use crate::dist::control;
 use crate::dist::flags;
@@ -13,13 +15,42 @@ use crate::dist::flags;
 struct Answering;
 
 impl Behaviour for Answering {
-    fn call(&mut self, request: &Raw, atoms: &mut Atoms) -> Term {
-        Term::tuple([Term::atom("got"), request.term(atoms).expect("a term")])
+    /// What is called `later` is answered later.
+    fn call(&mut self, request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
+        match request.term(atoms).expect("a term") {
+            later if later == Term::atom("later") => Answer::Later,
+            request => Answer::Now(Term::tuple([Term::atom("got"), request])),
+        }
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("state")
+    }
+}
+
+/// `m:f/1` gives its argument, `m:later/0` its answer later.
+struct OneModule;
+
+impl Functions for OneModule {
+    fn call(&mut self, module: &Atom, function: &Atom, args: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
+        match (module.as_str(), function.as_str(), args) {
+            ("m", "f", [Term::Atom(bad)]) if *bad == "bad" => Some(Err(BadArg)),
+            ("m", "f", [arg]) => Some(Ok(Answer::Now(arg.clone()))),
+            ("m", "later", []) => Some(Ok(Answer::Later)),
+            _ => None,
+        }
     }
 }
 
 fn machine(name: &str) -> Machine {
-    Machine::new(&Atom::new(name).unwrap(), 1, &[Atom::literal("pg")], &Atom::literal("plugin"))
+    Machine::new(Parts {
+        name: Atom::new(name).unwrap(),
+        creation: 1,
+        scopes: vec![Atom::literal("pg")],
+        watched_tag: Atom::literal("plugin"),
+        functions: Box::new(OneModule),
+        tick_time: Duration::from_secs(60),
+    })
 }
 
 fn now() -> Now {
@@ -59,9 +90,14 @@ impl Alone {
     fn spawn(&mut self, groups: Vec<Term>) -> Pid {
         let out = self.run(Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 });
         match out.last() {
-            Some(Effect::Spawned(1, pid)) => pid.clone(),
+            Some(Effect::Spawned(1, id)) => self.machine.processes.pid(*id).expect("it lives").clone(),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn exit(&mut self, pid: &Pid) -> Vec<Effect> {
+        let id = self.machine.processes.get(&Proc::Pid(pid.clone())).expect("it lives").id;
+        self.run(Input::Exit(id, "shutdown"))
     }
 }
 
@@ -126,7 +162,7 @@ fn a_newer_connection_of_a_name_replaces_the_older() {
     let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "late".to_owned() });
     assert_eq!(out, [], "the end of the replaced one is no news");
     assert!(alone.machine.view().peers["p@h"].is_up());
-    let out = alone.run(Input::Exit(pid, "shutdown"));
+    let out = alone.exit(&pid);
     assert!(!signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })), "the monitor went with its link");
 }
 
@@ -170,7 +206,7 @@ fn a_monitor_of_nobody_ends_at_once_and_of_somebody_with_its_reason() {
     let demonitor =
         Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid.clone()), reference: reference("p@h", 3) };
     assert_eq!(alone.tell(1, demonitor, None), []);
-    let out = alone.run(Input::Exit(pid.clone(), "shutdown"));
+    let out = alone.exit(&pid);
     assert_eq!(signals(&out), [&down(Proc::Pid(pid), 4, "shutdown")]);
 }
 
@@ -187,7 +223,7 @@ fn links_are_told_and_unlinked_and_acknowledged() {
     assert_eq!(signals(&alone.tell(1, unlink, None)), [&ack]);
     alone.tell(1, link.clone(), None);
     let exit = |reason| Control::Exit { from: us.clone(), to: them.clone(), reason: atom(reason) };
-    let out = alone.run(Input::Exit(us.clone(), "shutdown"));
+    let out = alone.exit(&us);
     assert_eq!(signals(&out), [&exit("shutdown")]);
     assert_eq!(signals(&alone.tell(1, link, None)), [&exit("noproc")], "it is dead by now");
 }
@@ -230,25 +266,6 @@ fn a_ping_is_answered_and_rex_tells_what_it_can() {
     let ours = Term::Atom(Atom::literal("m@h"));
     let expected = Term::tuple([Term::atom("features_reply"), ours, Term::List(vec![Term::atom("erpc")])]);
     assert_eq!(message(&out), expected);
-}
-
-#[test]
-fn nothing_is_run_for_a_peer() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let request = Control::SpawnRequest {
-        request: reference("p@h", 3),
-        from: foreign("p@h", 7),
-        group_leader: foreign("p@h", 7),
-        module: Atom::literal("erlang"),
-        function: Atom::literal("halt"),
-        arity: 0,
-        options: Raw::encode(&Term::List(vec![])),
-    };
-    let out = alone.run(Input::Messages(LinkId(1), vec![(request, Some(Bytes::from_static(b"no term")))]));
-    let (request, to) = (reference("p@h", 3), foreign("p@h", 7));
-    let refused = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
-    assert_eq!(signals(&out), [&refused]);
 }
 
 #[test]
@@ -435,7 +452,7 @@ struct Net {
     /// Frames under way, a queue for each end that receives: order holds within one connection only.
     under_way: BTreeMap<(usize, u64), VecDeque<Vec<u8>>>,
     last_link: u64,
-    pids: Vec<(usize, Pid, String)>,
+    processes: Vec<(usize, ProcessId, String)>,
     now: Now,
 }
 
@@ -447,7 +464,7 @@ impl Net {
             wires: HashMap::new(),
             under_way: BTreeMap::new(),
             last_link: 0,
-            pids: Vec::new(),
+            processes: Vec::new(),
             now: now(),
         }
     }
@@ -516,8 +533,8 @@ impl Net {
         let mut out = Vec::new();
         let input = Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
         self.machines[node].handle(self.now, input, &mut out);
-        if let Some(Effect::Spawned(_, pid)) = out.last() {
-            self.pids.push((node, pid.clone(), plugin.to_owned()));
+        if let Some(Effect::Spawned(_, process)) = out.last() {
+            self.processes.push((node, *process, plugin.to_owned()));
         }
         self.carry(node, out);
     }
@@ -550,7 +567,7 @@ impl Net {
 
     /// What a node should see: what lives on those that it is connected to.
     fn expected(&self, node: usize) -> Vec<(String, String)> {
-        let seen = self.pids.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
+        let seen = self.processes.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
         let seen: BTreeSet<_> = seen.map(|(at, _, plugin)| (plugin.clone(), self.names[*at].to_owned())).collect();
         seen.into_iter().collect()
     }
@@ -592,9 +609,9 @@ proptest! {
                 }
                 Op::Spawn(node, plugin) => net.spawn(node, &format!("plugin-{plugin}")),
                 Op::Exit(which) => {
-                    if which < net.pids.len() {
-                        let (node, pid, _) = net.pids.swap_remove(which);
-                        net.input(node, Input::Exit(pid, "shutdown"));
+                    if which < net.processes.len() {
+                        let (node, process, _) = net.processes.swap_remove(which);
+                        net.input(node, Input::Exit(process, "shutdown"));
                     }
                 }
                 Op::Step(choice) => {

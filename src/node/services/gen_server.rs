@@ -1,13 +1,15 @@
-//! The envelope of `gen_server` calls and casts (`gen.erl`, `gen_server.erl` in OTP's stdlib).
+//! The envelope of `gen_server` calls, casts and system messages (`gen.erl`, `gen_server.erl`, `sys.erl` in OTP's stdlib).
 
 use crate::dist::control::Control;
-use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
+use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
 
 /// What a message is to a `gen_server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// `{'$gen_call', From, Request}`: wants an answer.
     Call(From, Raw),
+    /// `{system, From, Request}`: wants an answer of `sys`.
+    System(From, Raw),
     /// `{'$gen_cast', Request}`: wants none.
     Cast(Raw),
     /// Anything else.
@@ -40,13 +42,18 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
     }
     match r.tuple()? {
         2 if r.atom_is("$gen_cast")? => Ok(Some(Message::Cast(r.raw()?))),
-        3 if r.atom_is("$gen_call")? => {
+        3 if r.peek()? == Kind::Atom => {
+            let label = r.atom()?;
+            if !matches!(label.as_str(), "$gen_call" | "system") {
+                return Ok(None);
+            }
             r.expect_tuple(2)?;
             let pid = r.pid()?;
             let tag = r.raw()?;
             let request = r.raw()?;
             let alias = alias(&tag, atoms).ok();
-            Ok(Some(Message::Call(From { pid, tag, alias }, request)))
+            let from = From { pid, tag, alias };
+            Ok(Some(if label == "system" { Message::System(from, request) } else { Message::Call(from, request) }))
         }
         _ => Ok(None),
     }
@@ -61,6 +68,12 @@ fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
     }
     r.expect_atom("alias")?;
     r.reference()
+}
+
+/// What a call gets for an answer that we have none for: at once, where a process of OTP's would be silent or end.
+#[must_use]
+pub fn refusal() -> Raw {
+    Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))
 }
 
 /// The signal and the message that answer a call to `ours` with `answer`.

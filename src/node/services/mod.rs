@@ -6,3 +6,4 @@ pub mod global;
 pub mod net_kernel;
 pub mod pg;
 pub mod rpc;
+pub mod sys;

@@ -15,7 +15,7 @@ use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
 use crate::limits;
 use crate::node::machine::LinkId;
-use crate::node::services::gen_server::{self, Message};
+use crate::node::services::gen_server::Message;
 
 /// A group, by the one encoding that all equal terms share.
 pub type Key = Bytes;
@@ -122,6 +122,24 @@ impl Scope {
         out.push((link, control, Some(Outgoing::Discover.message(&self.pid))));
     }
 
+    /// Our scope's process has ended, and its place is taken by `pid`: what it knew of others it asks for anew, from the
+    /// published peers over these connections. Tells whether watched groups changed.
+    pub fn restart(
+        &mut self,
+        pid: Pid,
+        scope: &Atom,
+        published: impl Iterator<Item = LinkId>,
+        out: &mut Signals,
+    ) -> bool {
+        self.pid = pid;
+        let changed = self.remotes.values().any(|remote| !remote.announced.is_empty());
+        self.remotes.clear();
+        for link in published {
+            self.node_up(link, scope, out);
+        }
+        changed
+    }
+
     /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
         self.remotes.remove(&link).is_some_and(|remote| !remote.announced.is_empty())
@@ -168,15 +186,15 @@ impl Scope {
         &mut self,
         link: LinkId,
         peer: &Atom,
-        message: Raw,
+        message: Message,
         new_reference: &mut impl FnMut() -> Reference,
         atoms: &mut Atoms,
         out: &mut Signals,
     ) -> Result<bool, TooManyMembers> {
-        let incoming = match gen_server::parse(message, atoms) {
+        let incoming = match message {
             Message::Cast(request) => read_cast(&request, atoms),
             Message::Info(message) => read_info(&message, atoms),
-            Message::Call(..) => return Ok(false),
+            Message::Call(..) | Message::System(..) => return Ok(false),
         };
         let Ok(incoming) = incoming else { return Ok(false) };
         match incoming {

@@ -12,6 +12,7 @@
 
 use super::*;
 use crate::etf::Term;
+use crate::node::services::gen_server;
 
 const SYNC_NOTHING: &str = "83680277092467656E5F636173746803770473796E63587705636170406800000055000000006B041DCC6A";
 const DISCOVER: &str = "8368027708646973636F766572587705636170406800000055000000006B041DCC";
@@ -65,7 +66,7 @@ impl Bench {
         let heard = self.scope.message(
             LINK,
             &Atom::literal("them@h"),
-            Raw::encode(message),
+            gen_server::parse(Raw::encode(message), &mut Atoms::new()),
             &mut new_reference,
             &mut Atoms::new(),
             &mut out,

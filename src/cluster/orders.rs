@@ -1,0 +1,83 @@
+//! What peers ask of us that takes longer than the node's task may wait: done one after the other, in the order in which it
+//! was asked.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use crate::cluster::proxy::Registered;
+use crate::etf::Term;
+use crate::layout::Layout;
+use crate::name::PluginName;
+use crate::node::handle::{Handle, Stopped};
+use crate::node::process::CallId;
+use crate::registry::{self, Plugin, Refusal, Registration};
+
+/// One of them, with the call that it answers.
+#[derive(Debug)]
+pub enum Order {
+    /// Register a plugin.
+    Register(CallId, Registration),
+    /// Deregister a plugin.
+    Deregister(CallId, PluginName),
+    /// Make what is missing of our own namespace.
+    EnsureLayout(CallId),
+}
+
+/// Carries out what comes until the node stops.
+///
+/// # Errors
+/// It has.
+pub async fn run(
+    mut orders: mpsc::Receiver<Order>,
+    registry: registry::Handle,
+    layout: Arc<Layout>,
+    registered: Registered,
+    node: Handle,
+) -> Result<(), Stopped> {
+    let plugin = |result: Result<Arc<Plugin>, Refusal>| match result {
+        Ok(plugin) => ok(registered.info(&plugin)),
+        Err(refusal) => error(refusal.code(), &refusal.to_string()),
+    };
+    while let Some(order) = orders.recv().await {
+        let (call, answer) = match order {
+            // Nobody is known by uid here: the namespace is ours, as of all that we make by ourselves.
+            Order::Register(call, registration) => {
+                let result = registry.register(registration, None).await;
+                (call, plugin(result.map(|registered| registered.plugin)))
+            }
+            Order::Deregister(call, name) => (call, plugin(registry.deregister(name).await)),
+            Order::EnsureLayout(call) => {
+                let layout = layout.clone();
+                let made = match spawn_blocking(move || layout.ensure_own().map(drop)).await {
+                    Ok(Ok(())) => Term::atom("ok"),
+                    Ok(Err(e)) => {
+                        warn!("a peer asked for our directories: {e}");
+                        error("layout_failed", &e.to_string())
+                    }
+                    Err(e) => error("internal", &e.to_string()),
+                };
+                (call, made)
+            }
+        };
+        node.answer(call, answer).await?;
+    }
+    Ok(())
+}
+
+/// `{ok, Value}`
+pub(super) fn ok(value: Term) -> Term {
+    Term::tuple([Term::atom("ok"), value])
+}
+
+/// `{error, {Code, Detail}}`
+pub(super) fn error(code: &'static str, detail: &str) -> Term {
+    Term::tuple([Term::atom("error"), Term::tuple([Term::atom(code), Term::binary(detail)])])
+}
+
+/// What a call gets for its answer while the queue of orders is full.
+pub(super) fn too_much() -> Term {
+    error("system_limit", "too much is asked of this daemon at once: try again")
+}

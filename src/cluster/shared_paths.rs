@@ -1,0 +1,119 @@
+//! The functions of the module `shared_paths`, by which Erlang programs ask where this daemon keeps what: the only ones
+//! that can be called on our node. Paths are of our own namespace, as the convention has them.
+
+use tokio::sync::mpsc;
+
+use crate::cluster::orders::{Order, too_much};
+use crate::etf::{Atom, Term};
+use crate::layout::Namespace;
+use crate::node::process::{Answer, BadArg, Caller, Functions};
+
+/// The module.
+#[derive(Debug)]
+pub struct SharedPaths {
+    own: Namespace,
+    orders: mpsc::Sender<Order>,
+}
+
+impl SharedPaths {
+    /// Of our own namespace. Directories are made by `orders`.
+    #[must_use]
+    pub fn new(own: Namespace, orders: mpsc::Sender<Order>) -> Self {
+        Self { own, orders }
+    }
+}
+
+impl Functions for SharedPaths {
+    fn call(
+        &mut self,
+        module: &Atom,
+        function: &Atom,
+        args: &[Term],
+        caller: &Caller,
+    ) -> Option<Result<Answer, BadArg>> {
+        if *module != "shared_paths" {
+            return None;
+        }
+        let string = |path: &std::path::Path| Answer::Now(Term::string(&path.to_string_lossy()));
+        let below = |path: &std::path::Path, name| join(&path.to_string_lossy(), name).map(Answer::Now);
+        Some(match (function.as_str(), args) {
+            ("base_dir", []) => Ok(string(self.own.base())),
+            ("connectors_dir", []) => Ok(string(&self.own.connectors())),
+            ("sqlite_path", [name]) => below(&self.own.sqlite(), name),
+            ("reckon_path", [name]) => below(&self.own.reckon_db(), name),
+            ("socket_path", [name]) => below(&self.own.sockets(), name),
+            ("run_path", [name]) => below(&self.own.run(), name),
+            ("ensure_layout", []) => Ok(match self.orders.try_send(Order::EnsureLayout(caller.call)) {
+                Ok(()) => Answer::Later,
+                Err(_) => Answer::Now(too_much()),
+            }),
+            _ => return None,
+        })
+    }
+}
+
+/// `filename:join(Directory, Name)` for a directory that is absolute: a name that is absolute stands for itself, slashes
+/// stand alone and not at the end, and a name that is a binary makes the path one (`filename.erl` of OTP's stdlib).
+fn join(directory: &str, name: &Term) -> Result<Term, BadArg> {
+    let binary = matches!(name, Term::Binary(_));
+    let mut text = String::new();
+    match name {
+        Term::Binary(bytes) => text.push_str(str::from_utf8(bytes).map_err(|_| BadArg)?),
+        name => flatten(name, &mut text)?,
+    }
+    let whole = if text.starts_with('/') { text } else { format!("{directory}/{text}") };
+    let mut path = String::with_capacity(whole.len());
+    for part in whole.split('/').filter(|part| !part.is_empty()) {
+        path.push('/');
+        path.push_str(part);
+    }
+    if path.is_empty() {
+        path.push('/');
+    }
+    Ok(if binary { Term::binary(path) } else { Term::string(&path) })
+}
+
+/// `filename:flatten/1`: an atom, or a deep list of characters and atoms. As deep as a term can be.
+fn flatten(name: &Term, text: &mut String) -> Result<(), BadArg> {
+    match name {
+        Term::Atom(atom) => text.push_str(atom.as_str()),
+        Term::List(elements) => {
+            for element in elements {
+                match element {
+                    Term::Int(c) => {
+                        text.push(u32::try_from(*c).ok().and_then(char::from_u32).ok_or(BadArg)?);
+                    }
+                    other => flatten(other, text)?,
+                }
+            }
+        }
+        _ => return Err(BadArg),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_joined_as_filename_does() {
+        let list = |elements: &[Term]| Term::List(elements.to_vec());
+        for (name, path) in [
+            (Term::string("x.db"), Some(Term::string("/home/sqlite/x.db"))),
+            (Term::atom("x"), Some(Term::string("/home/sqlite/x"))),
+            (Term::string(""), Some(Term::string("/home/sqlite"))),
+            (Term::string("a//b/"), Some(Term::string("/home/sqlite/a/b"))),
+            (Term::string("../x"), Some(Term::string("/home/sqlite/../x"))),
+            (Term::string("/x"), Some(Term::string("/x"))),
+            (Term::string("//"), Some(Term::string("/"))),
+            (list(&[Term::string("a"), Term::Int(98), Term::atom("c")]), Some(Term::string("/home/sqlite/abc"))),
+            (Term::binary("x"), Some(Term::binary("/home/sqlite/x"))),
+            (Term::Int(1), None),
+            (list(&[Term::binary("x")]), None),
+            (list(&[Term::Int(-1)]), None),
+        ] {
+            assert_eq!(join("/home/sqlite", &name).ok(), path, "{name:?}");
+        }
+    }
+}

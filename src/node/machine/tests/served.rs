@@ -1,0 +1,326 @@
+//! What peers call on us, and what they do to our processes.
+
+use super::*;
+
+const PEER: &str = "p@h";
+
+fn them() -> Pid {
+    foreign(PEER, 7)
+}
+
+fn up() -> Alone {
+    let mut alone = Alone::new();
+    alone.up(1, PEER);
+    alone
+}
+
+fn tuple(elements: &[Term]) -> Term {
+    Term::tuple(elements)
+}
+
+/// `[{M, F, A, []}]`
+fn stack(mfa: &[Term; 3]) -> Term {
+    let [m, f, a] = mfa.clone();
+    Term::List(vec![tuple(&[m, f, a, Term::List(vec![])])])
+}
+
+fn undef(mfa: &[Term; 3]) -> Term {
+    tuple(&[Term::atom("undef"), stack(mfa)])
+}
+
+fn mfa(module: &'static str, function: &'static str, args: &[Term]) -> [Term; 3] {
+    [Term::atom(module), Term::atom(function), Term::List(args.to_vec())]
+}
+
+fn request(mfa: (&'static str, &'static str, u8), options: &[Term]) -> Control {
+    let (module, function, arity) = mfa;
+    Control::SpawnRequest {
+        request: reference(PEER, 3),
+        from: them(),
+        group_leader: them(),
+        module: Atom::literal(module),
+        function: Atom::literal(function),
+        arity,
+        options: Raw::encode(&Term::List(options.to_vec())),
+    }
+}
+
+/// A spawn is answered with its pid, and what comes of it is returned: the reasons of its end, by link and by monitor.
+fn spawn(alone: &mut Alone, control: Control, args: &[Term]) -> (u32, Vec<Raw>) {
+    let out = alone.tell(1, control, Some(&Term::List(args.to_vec())));
+    ended(&out)
+}
+
+fn ended(out: &[Effect]) -> (u32, Vec<Raw>) {
+    let mut controls = signals(out).into_iter();
+    let Some(Control::SpawnReply { request, to, flags, result: Ok(spawned) }) = controls.next() else {
+        panic!("{out:?}");
+    };
+    assert_eq!((request, to), (&reference(PEER, 3), &them()));
+    let reason = |control: &Control| match control {
+        Control::MonitorExit { from: Proc::Pid(from), to, reference: r, reason } if from == spawned => {
+            assert_eq!((to, r), (&them(), &reference(PEER, 3)));
+            reason.clone()
+        }
+        Control::Exit { from, to, reason } if from == spawned && *to == them() => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    (*flags, controls.map(reason).collect())
+}
+
+fn erpc(alone: &mut Alone, mfa: &[Term; 3]) -> Term {
+    let [m, f, a] = mfa.clone();
+    let call = request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
+    let (flags, reasons) = spawn(alone, call, &[Term::atom("result"), m, f, a]);
+    assert_eq!(flags, 2);
+    let [reason] = reasons.as_slice() else { panic!("{reasons:?}") };
+    reason.term(&mut Atoms::new()).unwrap()
+}
+
+#[test]
+fn erpc_gives_the_value_or_the_error_of_an_erlang_node() {
+    let mut alone = up();
+    let result = Term::atom("result");
+    let value = erpc(&mut alone, &mfa("m", "f", &[Term::Int(5)]));
+    assert_eq!(value, tuple(&[result.clone(), Term::atom("return"), Term::Int(5)]));
+    for (mfa, error) in [
+        (mfa("erlang", "halt", &[]), "undef"),
+        (mfa("m", "f", &[]), "undef"),
+        (mfa("m", "f", &[Term::atom("bad")]), "badarg"),
+    ] {
+        let expected = tuple(&[result.clone(), Term::atom("error"), Term::atom(error), stack(&mfa)]);
+        assert_eq!(erpc(&mut alone, &mfa), expected);
+    }
+    let badarg = tuple(&[Term::atom("erpc"), Term::atom("badarg")]);
+    let no_list = [Term::atom("m"), Term::atom("f"), Term::Int(1)];
+    let expected = tuple(&[result, Term::atom("error"), badarg]);
+    assert_eq!(erpc(&mut alone, &no_list), expected);
+    assert_eq!(erpc(&mut alone, &[Term::Int(1), Term::atom("f"), Term::List(vec![])]), expected);
+}
+
+#[test]
+fn a_spawned_process_ends_as_it_would_elsewhere() {
+    let mut alone = up();
+    let (link, monitor) = (Term::atom("link"), Term::tuple([Term::atom("monitor"), Term::List(vec![])]));
+    let halt = mfa("erlang", "halt", &[]);
+    let undef = Raw::encode(&undef(&halt));
+    let spawned = |alone: &mut Alone, options: &[Term]| spawn(alone, request(("erlang", "halt", 0), options), &[]);
+    assert_eq!(spawned(&mut alone, &[]), (0, vec![]));
+    assert_eq!(spawned(&mut alone, &[link.clone()]), (1, vec![undef.clone()]));
+    assert_eq!(spawned(&mut alone, &[monitor.clone(), link.clone()]), (3, vec![undef.clone(), undef]));
+    let normal = spawn(&mut alone, request(("m", "f", 1), &[link]), &[Term::Int(1)]);
+    assert_eq!(normal, (1, vec![atom("normal")]));
+    let [m, f, a] = mfa("m", "f", &[Term::Int(1)]);
+    let cast = spawn(&mut alone, request(("erpc", "execute_cast", 3), &[]), &[m, f, a]);
+    assert_eq!(cast, (0, vec![]));
+}
+
+#[test]
+fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
+    let mut alone = up();
+    let refused = |out: &[Effect]| {
+        let (request, to) = (reference(PEER, 3), them());
+        let notsup = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
+        assert_eq!(signals(out), [&notsup]);
+    };
+    let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
+    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"no term")))])));
+    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[131, 80, 0, 0, 0, 1])))])));
+    refused(&alone.tell(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
+    refused(&alone.tell(1, call(), Some(&Term::atom("none"))));
+    assert!(alone.machine.view().peers[PEER].is_up());
+}
+
+#[test]
+fn an_answer_may_come_later_and_is_lost_with_its_connection() {
+    let mut alone = up();
+    let [m, f, a] = mfa("m", "later", &[]);
+    let args = Term::List(vec![Term::atom("result"), m, f, a]);
+    let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
+    let mut out = alone.tell(1, call(), Some(&args));
+    assert_eq!(ended(&out), (2, vec![]), "it runs");
+    out.extend(alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done"))));
+    let done = tuple(&[Term::atom("result"), Term::atom("return"), Term::atom("done")]);
+    assert_eq!(ended(&out), (2, vec![Raw::encode(&done)]));
+    assert_eq!(alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done"))), [], "only once");
+
+    let pid = alone.spawn(vec![]);
+    let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
+    assert_eq!(alone.tell(1, to, Some(&message)), []);
+    let out = alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    assert_eq!(answer(&out), Term::atom("done"));
+
+    alone.tell(1, call(), Some(&args));
+    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    alone.up(2, PEER);
+    let late = alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    assert_eq!(late, [], "not to another connection");
+}
+
+#[test]
+fn calls_that_wait_are_bounded() {
+    let mut alone = up();
+    let pid = alone.spawn(vec![]);
+    for _ in 0..limits::SERVED {
+        let (to, message) = gen_call(Proc::Pid(pid.clone()), Term::atom("later"));
+        assert_eq!(alone.tell(1, to, Some(&message)), []);
+    }
+    let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
+    let Term::Tuple(refused) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+    assert_eq!(refused[0], Term::atom("error"));
+    let error = tuple(&[Term::atom("erpc"), Term::atom("system_limit")]);
+    let expected = tuple(&[Term::atom("result"), Term::atom("error"), error]);
+    assert_eq!(erpc(&mut alone, &mfa("m", "later", &[])), expected);
+}
+
+fn gen_call(to: Proc, request: Term) -> (Control, Term) {
+    labelled("$gen_call", to, request)
+}
+
+fn labelled(label: &'static str, to: Proc, request: Term) -> (Control, Term) {
+    let control = match to {
+        Proc::Pid(to) => Control::Send { from: None, to },
+        Proc::Name(to) => Control::SendName { from: them(), to },
+    };
+    let from = tuple(&[Term::Pid(them()), Term::Reference(reference(PEER, 9))]);
+    (control, tuple(&[Term::atom(label), from, request]))
+}
+
+/// The answer to [`gen_call`], which is the first signal.
+fn answer(out: &[Effect]) -> Term {
+    match out.first() {
+        Some(Effect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => {
+            match message.term(&mut Atoms::new()).unwrap() {
+                Term::Tuple(reply) => {
+                    assert_eq!(reply[0], Term::Reference(reference(PEER, 9)));
+                    reply[1].clone()
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whatever_is_called_answers() {
+    let mut alone = up();
+    let notsup = tuple(&[Term::atom("error"), Term::atom("notsup")]);
+    for name in ["net_kernel", "rex", "pg"] {
+        let (to, message) = gen_call(Proc::Name(Atom::literal(name)), Term::atom("nonsense"));
+        assert_eq!(answer(&alone.tell(1, to, Some(&message))), notsup, "{name}");
+        let (to, message) = labelled("system", Proc::Name(Atom::literal(name)), Term::atom("get_state"));
+        assert_eq!(answer(&alone.tell(1, to, Some(&message))), Term::atom(name), "{name}");
+    }
+    let pid = alone.spawn(vec![]);
+    let (to, message) = labelled("system", Proc::Pid(pid.clone()), Term::atom("get_status"));
+    let Term::Tuple(status) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+    assert_eq!((&status[0], &status[1]), (&Term::atom("status"), &Term::Pid(pid)));
+}
+
+#[test]
+fn rex_applies_passes_on_and_refuses() {
+    let mut alone = up();
+    let rex = || Proc::Name(Atom::literal("rex"));
+    let ask = |what: &'static str, mfa: &[Term; 3]| {
+        let [m, f, a] = mfa.clone();
+        tuple(&[Term::atom(what), m, f, a, Term::Pid(them())])
+    };
+    let (value, halt) = (mfa("m", "f", &[Term::Int(5)]), mfa("erlang", "halt", &[]));
+    for what in ["call", "block_call"] {
+        let (to, message) = gen_call(rex(), ask(what, &value));
+        assert_eq!(answer(&alone.tell(1, to, Some(&message))), Term::Int(5));
+        let (to, message) = gen_call(rex(), ask(what, &halt));
+        let exit = tuple(&[Term::atom("EXIT"), undef(&halt)]);
+        let badrpc = tuple(&[Term::atom("badrpc"), exit]);
+        assert_eq!(answer(&alone.tell(1, to, Some(&message))), badrpc);
+    }
+    let cast = tuple(&[Term::atom("$gen_cast"), ask("cast", &value)]);
+    let to = || Control::SendName { from: them(), to: Atom::literal("rex") };
+    assert_eq!(alone.tell(1, to(), Some(&cast)), []);
+
+    let told = |out: &[Effect]| match out {
+        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => {
+            message.term(&mut Atoms::new()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let plain = |request: Term| tuple(&[Term::Pid(them()), request]);
+    let out = alone.tell(1, to(), Some(&plain(ask("call", &value))));
+    assert_eq!(told(&out), tuple(&[Term::atom("rex"), Term::Int(5)]));
+    let pass = |what, name| plain(tuple(&[Term::atom(what), Term::atom(name), Term::atom("hello")]));
+    let node = Term::atom("m@h");
+    let nobody = tuple(&[Term::atom("nonexisting_name"), Term::atom("nobody")]);
+    let nobody = tuple(&[Term::atom("rex"), node.clone(), nobody]);
+    let out = alone.tell(1, to(), Some(&pass("sbcast", "net_kernel")));
+    assert_eq!(told(&out), tuple(&[Term::atom("rex"), node.clone(), node]));
+    assert_eq!(told(&alone.tell(1, to(), Some(&pass("sbcast", "nobody")))), nobody);
+    assert_eq!(told(&alone.tell(1, to(), Some(&pass("send", "nobody")))), nobody);
+    assert_eq!(alone.tell(1, to(), Some(&pass("send", "net_kernel"))), []);
+}
+
+// ---- Ends from outside --------------------------------------------------------------------------
+
+#[test]
+fn a_killed_process_is_followed_by_another_in_its_place() {
+    let mut net = Net::new(&["a@h", "b@h"]);
+    net.connect(0, 1);
+    net.spawn(0, "x");
+    net.settle();
+    let (_, id, _) = net.processes[0].clone();
+    let pid = |net: &Net| net.machines[0].processes.pid(id).unwrap().clone();
+    let first = pid(&net);
+    let link = net.link_between(0, 1).unwrap();
+    let kill = |to: Pid, reason| Control::Exit2 { from: foreign("b@h", 7), to, reason: atom(reason) };
+    let watch =
+        Control::Monitor { from: foreign("b@h", 7), to: Proc::Pid(first.clone()), reference: reference("b@h", 99) };
+    net.input(0, Input::Messages(link, vec![(watch, None)]));
+    net.input(0, Input::Messages(link, vec![(kill(first.clone(), "shutdown"), None)]));
+    assert_eq!(pid(&net), first, "it traps exits");
+
+    let mut out = Vec::new();
+    net.machines[0].handle(net.now, Input::Messages(link, vec![(kill(first.clone(), "kill"), None)]), &mut out);
+    let down = |control: &&Control| matches!(control, Control::MonitorExit { reason, .. } if *reason == atom("killed"));
+    assert!(signals(&out).iter().any(down));
+    net.carry(0, out);
+    net.settle();
+    assert_ne!(pid(&net), first);
+    assert_eq!(net.announced(1), net.expected(1), "in the same group");
+    net.input(0, Input::Exit(id, "shutdown"));
+    net.settle();
+    assert_eq!(net.announced(1), [], "and the same to our own side");
+}
+
+#[test]
+fn a_killed_scope_finds_the_others_again() {
+    let mut net = Net::new(&["a@h", "b@h"]);
+    net.connect(0, 1);
+    net.spawn(0, "x");
+    net.spawn(1, "y");
+    net.settle();
+    let link = net.link_between(0, 1).unwrap();
+    let scope = |net: &Net| net.machines[0].processes.whereis("pg").unwrap().clone();
+    let first = scope(&net);
+    let kill = Control::Exit2 { from: foreign("b@h", 7), to: first.clone(), reason: atom("kill") };
+    net.input(0, Input::Messages(link, vec![(kill, None)]));
+    assert_ne!(scope(&net), first);
+    net.settle();
+    for node in 0..2 {
+        assert_eq!(net.announced(node), net.expected(node));
+    }
+}
+
+#[test]
+fn a_process_can_be_stopped_in_good_order() {
+    let mut alone = up();
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    let stop = tuple(&[Term::atom("terminate"), Term::atom("normal")]);
+    let (to, message) = labelled("system", Proc::Pid(pid.clone()), stop);
+    let out = alone.tell(1, to, Some(&message));
+    assert_eq!(answer(&out), Term::atom("ok"));
+    let reason = atom("normal");
+    let from = Proc::Pid(pid);
+    let down = Control::MonitorExit { from, to: them(), reference: reference(PEER, 1), reason };
+    assert!(signals(&out).contains(&&down));
+}

@@ -1,0 +1,107 @@
+//! System messages, which every process that follows OTP's rules answers (`sys.erl` in OTP's stdlib, `do_cmd/6`).
+//!
+//! A process of ours can be looked at and ended. It can't be suspended, changed or traced: that is refused by the answers
+//! that `sys.erl` has for requests that it doesn't know.
+
+use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
+
+/// What a system message asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// `get_state`
+    State,
+    /// `get_status`
+    Status,
+    /// `{terminate, Reason}`
+    Terminate(Raw),
+    /// One whose answer is the same for all processes.
+    Answered(Raw),
+}
+
+/// Reads a request; there is none without an answer.
+#[must_use]
+pub fn parse(request: &Raw, atoms: &mut Atoms) -> Request {
+    if let Ok(reason) = terminate(request, atoms) {
+        return Request::Terminate(reason);
+    }
+    let Ok(term) = request.term(atoms) else { return unknown(request) };
+    let debug = |what: Term| Term::tuple([Term::atom("debug"), what]);
+    let get = |what: &'static str| debug(Term::tuple([Term::atom(what), Term::atom("get")]));
+    let answered = |answer: &Term| Request::Answered(Raw::encode(answer));
+    let ok = |value: Term| answered(&Term::tuple([Term::atom("ok"), value]));
+    match &term {
+        term if *term == Term::atom("get_state") => Request::State,
+        term if *term == Term::atom("get_status") => Request::Status,
+        // No events are kept, and none are counted.
+        term if *term == get("log") => ok(Term::List(Vec::new())),
+        term if *term == get("statistics") => ok(Term::atom("no_statistics")),
+        term if *term == debug(Term::atom("no_debug")) => answered(&Term::atom("ok")),
+        Term::Tuple(elements) if elements.len() == 2 && elements.first() == Some(&Term::atom("debug")) => {
+            answered(&Term::atom("unknown_debug"))
+        }
+        _ => unknown(request),
+    }
+}
+
+fn terminate(request: &Raw, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
+    let mut r = Reader::new(request.bytes(), atoms);
+    r.expect_tuple(2)?;
+    r.expect_atom("terminate")?;
+    r.raw()
+}
+
+fn unknown(request: &Raw) -> Request {
+    Request::Answered(Raw::build(|w| {
+        w.tuple(2).atom("error");
+        w.tuple(2).atom("unknown_system_msg").raw(request);
+    }))
+}
+
+/// The answer to [`Request::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
+/// processes have no parent; each stands in for its own.
+#[must_use]
+pub fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
+    let pid = Term::Pid(pid.clone());
+    let items = vec![Term::List(Vec::new()), Term::atom("running"), pid.clone(), Term::List(Vec::new()), state];
+    let module = Term::tuple([Term::atom("module"), name.clone()]);
+    Raw::encode(&Term::tuple([Term::atom("status"), pid, module, Term::List(items)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(request: &Term) -> Request {
+        parse(&Raw::encode(request), &mut Atoms::new())
+    }
+
+    fn answer(request: &Term) -> Term {
+        match parsed(request) {
+            Request::Answered(answer) => answer.term(&mut Atoms::new()).expect("a term"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pair(a: Term, b: Term) -> Term {
+        Term::tuple([a, b])
+    }
+
+    #[test]
+    fn every_request_is_one_that_is_answered() {
+        assert_eq!(parsed(&Term::atom("get_state")), Request::State);
+        assert_eq!(parsed(&Term::atom("get_status")), Request::Status);
+        let reason = Term::atom("enough");
+        let expected = Request::Terminate(Raw::encode(&reason));
+        assert_eq!(parsed(&pair(Term::atom("terminate"), reason)), expected);
+        let debug = |what| pair(Term::atom("debug"), what);
+        let get = |what| debug(pair(Term::atom(what), Term::atom("get")));
+        assert_eq!(answer(&get("log")), pair(Term::atom("ok"), Term::List(vec![])));
+        assert_eq!(answer(&get("statistics")), pair(Term::atom("ok"), Term::atom("no_statistics")));
+        assert_eq!(answer(&debug(Term::atom("no_debug"))), Term::atom("ok"));
+        assert_eq!(answer(&debug(pair(Term::atom("trace"), Term::atom("true")))), Term::atom("unknown_debug"));
+        for request in [Term::atom("suspend"), Term::Int(1), pair(Term::atom("replace_state"), Term::Int(1))] {
+            let unknown = pair(Term::atom("unknown_system_msg"), request.clone());
+            assert_eq!(answer(&request), pair(Term::atom("error"), unknown));
+        }
+    }
+}
