@@ -1,0 +1,209 @@
+//! Calls of real Erlang nodes to ours: `erpc`, `rpc`, `gen_server`, `sys`, and the requests of `hecate_plugins`. None of
+//! them waits for a time limit.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::{Host, PATIENCE, wait_for};
+use serde_json::json;
+
+/// A host with a daemon, and a node that is connected to it.
+struct World {
+    host: Host,
+    erl: Erl,
+    us: String,
+    _daemon: Daemon,
+    _epmd: Epmd,
+}
+
+impl World {
+    /// In the node's expressions `Us` is our node, and `Caught(Fun)` what a fun gave or how it failed.
+    fn new() -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let mut erl = host.erl("caller");
+        let us = host.node("hecate");
+        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        Self { host, erl, us, _daemon: daemon, _epmd: epmd }
+    }
+
+    fn eval(&mut self, expression: &str) -> String {
+        let caught = "Caught = fun(Fun) -> try {gave, Fun()} catch Class:Reason -> {Class, Reason} end end";
+        self.erl.eval(&format!("Us = '{}', {caught}, {expression}", self.us))
+    }
+
+    /// The proxy of a plugin that is registered now.
+    fn proxy(&mut self, name: &str) -> String {
+        assert_eq!(self.host.register(&json!({"name": name})).status, 201);
+        self.eval("case whereis(pg) of undefined -> pg:start_link(); _ -> started end");
+        let members = format!("pg:get_members({{hecate_plugin, <<\"{name}\">>}})");
+        self.erl.eval_until(&format!("length({members})"), "1", PATIENCE);
+        format!("hd({members})")
+    }
+}
+
+#[test]
+fn shared_paths_are_those_of_the_convention() {
+    let mut world = World::new();
+    let base = world.host.namespace("hecate-daemon").display().to_string();
+    assert_eq!(world.eval("erpc:call(Us, shared_paths, base_dir, [])"), format!("\"{base}\""));
+    assert_eq!(world.eval("rpc:call(Us, shared_paths, connectors_dir, [])"), format!("\"{base}/connectors\""));
+    for (function, directory) in
+        [("sqlite_path", "sqlite"), ("reckon_path", "reckon-db"), ("socket_path", "sockets"), ("run_path", "run")]
+    {
+        for name in ["\"api.sock\"", "api", "<<\"api.sock\">>", "\"a//b/\"", "[\"a\", $b, c]", "\"naïve\"", "[]"] {
+            let same = format!(
+                "filename:join([\"{base}\", \"{directory}\", {name}]) =:= erpc:call(Us, shared_paths, {function}, [{name}])"
+            );
+            assert_eq!(world.eval(&same), "true", "{function} {name}");
+        }
+    }
+    std::fs::remove_dir(format!("{base}/connectors")).unwrap();
+    assert_eq!(world.eval("erpc:call(Us, shared_paths, ensure_layout, [])"), "ok");
+    assert!(std::path::Path::new(&base).join("connectors").is_dir());
+    assert_eq!(world.eval("rpc:block_call(Us, shared_paths, ensure_layout, [])"), "ok");
+}
+
+#[test]
+fn whatever_else_is_called_is_undefined_at_once() {
+    let mut world = World::new();
+    let undef = |mfa: &str| format!("[{{{mfa},[]}}]");
+    let halt = undef("erlang,halt,[]");
+    let caught = world.eval("Caught(fun() -> erpc:call(Us, erlang, halt, []) end)");
+    assert_eq!(caught, format!("{{error,{{exception,undef,{halt}}}}}"));
+    let badrpc = format!("{{badrpc,{{'EXIT',{{undef,{halt}}}}}}}");
+    assert_eq!(world.eval("rpc:call(Us, erlang, halt, [])"), badrpc);
+    assert_eq!(world.eval("rpc:call(Us, erlang, halt, [], 5000)"), badrpc);
+    assert_eq!(world.eval("rpc:block_call(Us, erlang, halt, [])"), badrpc);
+    assert_eq!(world.eval("rpc:yield(rpc:async_call(Us, erlang, halt, []))"), badrpc);
+    // Arguments come back as they were, also those that no term of another language has room for.
+    let echoed = "Args = [self(), make_ref(), 1 bsl 99, -1.5, #{a => <<1:3>>}, fun() -> ok end, [-1|x]], \
+                  {error, {exception, undef, [{m, f, Args, []}]}} =:= Caught(fun() -> erpc:call(Us, m, f, Args) end)";
+    assert_eq!(world.eval(echoed), "true");
+    assert_eq!(
+        world.eval("element(1, element(2, Caught(fun() -> erpc:call(Us, fun() -> ok end) end)))"),
+        "exception",
+        "a fun is applied by erlang:apply/2, which isn't here"
+    );
+    let wrong = world.eval("Caught(fun() -> erpc:call(Us, shared_paths, run_path, [1]) end)");
+    assert_eq!(wrong, "{error,{exception,badarg,[{shared_paths,run_path,[1],[]}]}}");
+    let improper = world.eval("Caught(fun() -> erpc:call(Us, shared_paths, run_path, [a|b]) end)");
+    assert_eq!(improper, "{error,{erpc,badarg}}");
+    let unreadable = "Deep = lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000)), \
+                      Caught(fun() -> erpc:call(Us, m, f, [Deep]) end)";
+    assert_eq!(world.eval(unreadable), "{error,{erpc,notsup}}", "it can't be decoded, and is answered");
+}
+
+#[test]
+fn many_nodes_are_called_at_once_and_ours_is_one_of_them() {
+    let mut world = World::new();
+    let base = world.host.namespace("hecate-daemon").display().to_string();
+    let multicall = world.eval("erpc:multicall(nodes(), shared_paths, base_dir, [])");
+    assert_eq!(multicall, format!("[{{ok,\"{base}\"}}]"));
+    assert_eq!(world.eval("rpc:multicall(nodes(), shared_paths, base_dir, [])"), format!("{{[\"{base}\"],[]}}"));
+    assert_eq!(world.eval("element(2, rpc:multicall(erlang, node, []))"), "[]", "nobody is a bad node");
+    assert_eq!(world.eval("erpc:cast(Us, shared_paths, base_dir, []), erpc:cast(Us, m, f, [])"), "ok");
+    assert_eq!(world.eval("rpc:cast(Us, shared_paths, base_dir, [])"), "true");
+    assert_eq!(world.eval("rpc:eval_everywhere(nodes(), m, f, [])"), "abcast");
+    assert_eq!(world.eval("rpc:abcast(nodes(), hecate_plugins, hello)"), "abcast");
+    let us = &world.us.clone();
+    assert_eq!(world.eval("rpc:sbcast([Us], hecate_plugins, hello)"), format!("{{['{us}'],[]}}").replace('\'', ""));
+    assert_eq!(world.eval("{[], [Us]} =:= rpc:sbcast([Us], nobody, hello)"), "true");
+    // A layout made by a cast is to be seen on disk.
+    std::fs::remove_dir(format!("{base}/connectors")).unwrap();
+    world.eval("erpc:cast(Us, shared_paths, ensure_layout, [])");
+    wait_for("the directory is back", || std::path::Path::new(&base).join("connectors").is_dir());
+}
+
+#[test]
+fn processes_of_a_kind_of_their_own_are_spawned_and_end() {
+    let mut world = World::new();
+    let down = |options: &str| {
+        format!(
+            "{{Pid, Ref}} = spawn_opt(Us, m, f, [x], [{options}]), \
+             receive {{'DOWN', Ref, process, Pid, Reason}} -> {{node(Pid) =:= Us, Reason}} end"
+        )
+    };
+    assert_eq!(world.eval(&down("monitor")), "{true,{undef,[{m,f,[x],[]}]}}");
+    let linked = "process_flag(trap_exit, true), Pid = spawn_link(Us, m, f, [x]), \
+                  receive {'EXIT', Pid, Reason} -> Reason end";
+    assert_eq!(world.eval(linked), "{undef,[{m,f,[x],[]}]}");
+    let normal = "{_, Ref} = spawn_monitor(Us, shared_paths, base_dir, []), \
+                  receive {'DOWN', Ref, process, _, Reason} -> Reason end";
+    assert_eq!(world.eval(normal), "normal");
+}
+
+#[test]
+fn servers_of_ours_answer_every_call_and_every_system_message() {
+    let mut world = World::new();
+    let proxy = world.proxy("hecate-traderd");
+    let us = world.us.clone();
+    for server in ["{net_kernel, Us}", "{rex, Us}", "{pg, Us}"] {
+        let refused = world.eval(&format!("gen_server:call({server}, nonsense, infinity)"));
+        assert_eq!(refused, "{error,notsup}", "{server}");
+    }
+    let not_forwarded = format!("{{error,{{not_forwarded,{us}}}}}");
+    assert_eq!(world.eval(&format!("gen_server:call({proxy}, buy, infinity)")), not_forwarded);
+    assert_eq!(world.eval("gen_server:call({net_kernel, Us}, ticktime, infinity)"), "60");
+    assert_eq!(world.eval("gen_server:call({net_kernel, Us}, nodename, infinity) =:= Us"), "true");
+    let multi = "{[{Us, {ok, [_]}}], []} = gen_server:multi_call([Us], hecate_plugins, list), fine";
+    assert_eq!(world.eval(multi), "fine");
+    let multi = "{[{Us, {error, notsup}}], []} = gen_server:multi_call([Us], pg, nonsense, 20000), fine";
+    assert_eq!(world.eval(multi), "fine");
+    let request = "gen_server:wait_response(gen_server:send_request({hecate_plugins, Us}, list), infinity)";
+    assert_eq!(world.eval(&format!("element(1, element(2, {request}))")), "ok");
+
+    for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
+        let status = format!(
+            "{{status, Pid, {{module, _}}, [_, running, _, _, _]}} = sys:get_status({server}), node(Pid) =:= Us"
+        );
+        assert_eq!(world.eval(&status), "true", "{server}");
+        assert_eq!(world.eval(&format!("sys:log({server}, get)")), "{ok,[]}", "{server}");
+        assert_eq!(world.eval(&format!("sys:no_debug({server})")), "ok", "{server}");
+        let suspended = world.eval(&format!("sys:suspend({server})"));
+        assert_eq!(suspended, "{error,{unknown_system_msg,suspend}}", "{server}");
+    }
+    assert_eq!(world.eval("sys:get_state({hecate_plugins, Us})"), "[<<\"hecate-traderd\">>]");
+    assert_eq!(world.eval(&format!("sys:get_state({proxy})")), "<<\"hecate-traderd\">>");
+}
+
+#[test]
+fn plugins_register_and_deregister_over_beam_as_over_http() {
+    let mut world = World::new();
+    let call = |request: &str| format!("gen_server:call({{hecate_plugins, Us}}, {request}, infinity)");
+    let register = "{register, #{name => <<\"hecate-traderd\">>, version => \"0.1.0\", other => key}}";
+    let registered =
+        world.eval(&format!("{{ok, Info}} = {}, {{maps:get(node, Info) =:= node(), Info}}", call(register)));
+    assert!(registered.starts_with("{true,#{"), "{registered}");
+    let base = world.host.namespace("hecate-traderd");
+    assert!(registered.contains(&format!("base_dir => <<\"{}\">>", base.display())), "{registered}");
+    for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
+        assert!(base.join(directory).is_dir(), "{directory}");
+    }
+    let plugin = world.host.plugin("hecate-traderd");
+    assert_eq!((&plugin["version"], &plugin["node"]), (&json!("0.1.0"), &json!(world.host.node("caller"))));
+    let same = format!("{} =:= {}", call("{info, 'hecate-traderd'}"), call("{info, \"hecate-traderd\"}"));
+    assert_eq!(world.eval(&same), "true");
+    let cleared = "{register, #{name => 'hecate-traderd', version => undefined}}";
+    world.eval(&call(cleared));
+    assert_eq!(world.host.plugin("hecate-traderd")["version"], json!(null));
+
+    let code = |request: &str| format!("{{error, {{Code, Detail}}}} = {}, {{Code, is_binary(Detail)}}", call(request));
+    assert_eq!(world.eval(&code("{register, #{name => <<\"hecate-traderw\">>}}")), "{name_is_frontend,true}");
+    assert_eq!(world.eval(&code("{register, []}")), "{not_an_object,true}");
+    assert_eq!(world.eval(&code("{deregister, <<\"hecate-marthad\">>}")), "{not_found,true}");
+    assert_eq!(world.eval(&code("purge")), "{bad_request,true}");
+    // Another node that names itself for a plugin whose node is connected is refused as by HTTP.
+    let conflict = "{register, #{name => <<\"hecate-traderd\">>, node => 'another@elsewhere'}}";
+    assert_eq!(world.eval(&code(conflict)), "{node_conflict,true}");
+
+    assert_eq!(world.eval(&format!("element(1, {})", call("{deregister, <<\"hecate-traderd\">>}"))), "ok");
+    assert_eq!(world.host.ask("GET", "/api/plugins/hecate-traderd").status, 404);
+    assert!(base.is_dir(), "its data stays");
+}

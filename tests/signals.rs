@@ -1,0 +1,174 @@
+//! Links, monitors, exits and messages between real Erlang processes and ours, in every order.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::{Host, PATIENCE};
+use serde_json::json;
+
+struct World {
+    host: Host,
+    erl: Erl,
+    daemon: Option<Daemon>,
+    _epmd: Epmd,
+}
+
+/// A process of the node that does what it is asked by `Do`, and tells what reaches it.
+const HELPERS: &str = "
+    Next = fun(Ref) -> receive {'DOWN', Ref, process, _, Reason} -> Reason after 20000 -> nothing end end,
+    Exit = fun(Pid) -> receive {'EXIT', Pid, Reason} -> Reason after 20000 -> nothing end end,
+    Nothing = fun() -> receive {'EXIT', _, _} = M -> M; {'DOWN', _, _, _, _} = M -> M after 0 -> nothing end end,
+    Barrier = fun() -> gen_server:call({hecate_plugins, Us}, list, infinity) end,
+    Proxy = fun() -> hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})) end,";
+
+impl World {
+    fn new() -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let mut erl = host.erl("caller");
+        assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+        assert_eq!(erl.eval("{ok, _} = pg:start_link(), process_flag(trap_exit, true)"), "false");
+        let mut world = Self { host, erl, daemon: Some(daemon), _epmd: epmd };
+        world.register();
+        world
+    }
+
+    fn register(&mut self) {
+        assert_eq!(self.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        self.erl.eval_until("length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))", "1", PATIENCE);
+    }
+
+    fn deregister(&mut self) {
+        assert_eq!(self.host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    }
+
+    fn eval(&mut self, expression: &str) -> String {
+        self.erl.eval(&format!("Us = '{}', {HELPERS} {expression}", self.host.node("hecate")))
+    }
+}
+
+#[test]
+fn the_end_of_a_process_reaches_whoever_is_linked_or_monitors() {
+    let mut world = World::new();
+    world.eval(
+        "P = Proxy(), put(p, P), put(one, monitor(process, P)), put(two, monitor(process, P)), link(P), Barrier()",
+    );
+    world.deregister();
+    assert_eq!(world.eval("[Next(get(one)), Next(get(two)), Exit(get(p))]"), "[shutdown,shutdown,shutdown]");
+    assert_eq!(world.eval("Nothing()"), "nothing", "each once");
+    assert_eq!(world.eval("Next(monitor(process, get(p)))"), "noproc", "of one that has ended");
+    assert_eq!(world.eval("link(get(p)), Exit(get(p))"), "noproc");
+}
+
+#[test]
+fn whoever_unlinks_or_demonitors_hears_nothing_more() {
+    let mut world = World::new();
+    let before = "P = Proxy(), put(p, P), link(P), unlink(P), true = demonitor(monitor(process, P)), \
+                  link(P), unlink(P), link(P), put(one, monitor(process, P)), Barrier()";
+    world.eval(before);
+    world.deregister();
+    assert_eq!(world.eval("[Exit(get(p)), Next(get(one)), Nothing()]"), "[shutdown,shutdown,nothing]");
+    world.register();
+    world.eval("P = Proxy(), put(p, P), link(P), unlink(P), demonitor(monitor(process, P)), Barrier()");
+    world.eval("put(one, monitor(process, get(p))), Barrier()");
+    world.deregister();
+    assert_eq!(world.eval("[Next(get(one)), Nothing()]"), "[shutdown,nothing]", "the one that was left");
+}
+
+#[test]
+fn a_process_that_was_linked_to_ours_takes_nothing_with_it() {
+    let mut world = World::new();
+    let ended = "P = Proxy(), {Q, Ref} = spawn_monitor(fun() -> link(P), monitor(process, P), Barrier(), exit(crash) end), \
+                 {Next(Ref), Barrier(), P =:= Proxy(), gen_server:call(P, info) =/= []}";
+    let ended = world.eval(&ended.replace("{Q, Ref}", "{_, Ref}"));
+    assert!(ended.starts_with("{crash,{ok,") && ended.ends_with("true,true}"), "{ended}");
+}
+
+#[test]
+fn only_kill_ends_a_process_from_outside_and_another_takes_its_place() {
+    let mut world = World::new();
+    world.eval("P = Proxy(), put(p, P), put(one, monitor(process, P)), [exit(P, R) || R <- [normal, shutdown, crash]], Barrier()");
+    assert_eq!(world.eval("{Nothing(), get(p) =:= Proxy()}"), "{nothing,true}");
+    world.eval("exit(get(p), kill)");
+    assert_eq!(world.eval("Next(get(one))"), "killed");
+    world.erl.eval_until("hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})) =/= get(p)", "true", PATIENCE);
+    assert_eq!(world.eval("#{name := Name} = gen_server:call(Proxy(), info), Name"), "<<\"hecate-traderd\">>");
+    // `gen_server:stop/1` returns when it has ended.
+    assert_eq!(world.eval("P = Proxy(), put(p, P), put(one, monitor(process, P)), gen_server:stop(P)"), "ok");
+    assert_eq!(world.eval("Next(get(one))"), "normal");
+    world.erl.eval_until("hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})) =/= get(p)", "true", PATIENCE);
+    world.deregister();
+    world.erl.eval_until("pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})", "[]", PATIENCE);
+}
+
+#[test]
+fn services_that_are_killed_are_there_again() {
+    let mut world = World::new();
+    for name in ["net_kernel", "rex", "pg", "hecate_plugins"] {
+        let killed = format!(
+            "{{status, P, _, _}} = sys:get_status({{{name}, Us}}), Ref = monitor(process, P), exit(P, kill), \
+             {{Next(Ref), element(2, sys:get_status({{{name}, Us}})) =/= P}}"
+        );
+        assert_eq!(world.eval(&killed), "{killed,true}", "{name}");
+    }
+    assert_eq!(world.eval("net_adm:ping(Us)"), "pong");
+    world.erl.eval_until("length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))", "1", PATIENCE);
+    world.erl.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
+    world.deregister();
+    world.erl.eval_until("pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})", "[]", PATIENCE);
+}
+
+#[test]
+fn a_lost_node_ends_links_and_monitors_and_its_pids_stay_dead() {
+    let mut world = World::new();
+    world.eval(
+        "P = Proxy(), put(p, P), put(one, monitor(process, P)), put(two, monitor(process, {hecate_plugins, Us})), \
+                monitor_node(Us, true), link(P), Barrier()",
+    );
+    world.daemon.take().unwrap().kill();
+    assert_eq!(
+        world.eval(
+            "[Next(get(one)), Next(get(two)), Exit(get(p)), receive {nodedown, Us} -> down after 20000 -> up end]"
+        ),
+        "[noconnection,noconnection,noconnection,down]"
+    );
+    let again = world.host.daemon(&[]);
+    again.ready();
+    world.erl.eval_until(&format!("net_adm:ping('{}')", world.host.node("hecate")), "pong", PATIENCE);
+    world.register();
+    // The same number, but of another life of our name.
+    assert_eq!(world.eval("Next(monitor(process, get(p)))"), "noproc");
+    assert_eq!(world.eval("link(get(p)), Exit(get(p))"), "noproc");
+    assert_eq!(world.eval("get(p) ! lost, exit(get(p), kill), Barrier(), element(1, {Proxy() =/= get(p)})"), "true");
+}
+
+#[test]
+fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
+    let mut world = World::new();
+    // `gen_server:call` monitors with an alias; a token of seq_trace goes along with every message.
+    let traced = "seq_trace:set_token(label, {any, term}), seq_trace:set_token(send, true), \
+                  R = gen_server:call(Proxy(), info, infinity), \
+                  L = begin link(Proxy()), unlink(Proxy()), ok end, \
+                  D = begin M = monitor(process, Proxy()), demonitor(M) end, \
+                  E = begin exit(Proxy(), shutdown), ok end, \
+                  X = erpc:call(Us, shared_paths, base_dir, []), \
+                  seq_trace:set_token([]), {is_map(R), L, D, E, is_list(X)}";
+    assert_eq!(world.eval(traced), "{true,ok,true,ok,true}");
+    // An alias of the caller's own, answered once.
+    let alias = "A = alias([reply]), {hecate_plugins, Us} ! {'$gen_call', {self(), [alias|A]}, list}, \
+                 receive {[alias|A], {ok, [_]}} -> answered after 20000 -> nothing end";
+    assert_eq!(world.eval(alias), "answered");
+    if world.eval("list_to_integer(erlang:system_info(otp_release)) >= 28") == "true" {
+        let priority = "A = erlang:alias([priority, reply]), \
+                        erlang:send({hecate_plugins, Us}, {'$gen_call', {self(), [alias|A]}, list}, [priority]), \
+                        receive {[alias|A], {ok, [_]}} -> answered after 20000 -> nothing end";
+        assert_eq!(world.eval(priority), "answered");
+        assert_eq!(world.eval("erlang:exit(Proxy(), shutdown, [priority]), Barrier(), net_adm:ping(Us)"), "pong");
+    }
+}
