@@ -106,7 +106,7 @@ fn a_spawned_process_ends_as_it_would_elsewhere() {
     let undef = Raw::encode(&undef(&halt));
     let spawned = |alone: &mut Alone, options: &[Term]| spawn(alone, request(("erlang", "halt", 0), options), &[]);
     assert_eq!(spawned(&mut alone, &[]), (0, vec![]));
-    assert_eq!(spawned(&mut alone, &[link.clone()]), (1, vec![undef.clone()]));
+    assert_eq!(spawned(&mut alone, std::slice::from_ref(&link)), (1, vec![undef.clone()]));
     assert_eq!(spawned(&mut alone, &[monitor.clone(), link.clone()]), (3, vec![undef.clone(), undef]));
     let normal = spawn(&mut alone, request(("m", "f", 1), &[link]), &[Term::Int(1)]);
     assert_eq!(normal, (1, vec![atom("normal")]));
