@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState};
 use crate::limits;
 use crate::registry;
-use crate::store::{OpenError, Opened, Store};
+use crate::store::{OpenError, Store};
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -64,23 +64,21 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
-    let (layout, lock, opened) = spawn_blocking(move || open(home, modes)).await??;
-    let result = start(config, layout, &lock, opened, &mut signals).await;
+    let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
+    let result = start(config, layout, &lock, &mut signals).await;
     // Last, and after a failure too: finding them means a crash.
     lock.remove_files()?;
     info!("stopped");
     result
 }
 
-/// From the opened registry to the end.
-async fn start(
-    config: Config,
-    layout: Layout,
-    lock: &RunLock,
-    opened: Opened,
-    signals: &mut Signals,
-) -> Result<(), Error> {
+/// From the locked home to the end.
+async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Signals) -> Result<(), Error> {
+    lock.write_pid()?;
+    lock.write_state(RunState::Starting)?;
     let home = layout.home().clone();
+    let sqlite = home.own().sqlite();
+    let opened = spawn_blocking(move || Store::open(&sqlite, SystemTime::now())).await??;
     let set_aside = opened.set_aside.clone();
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
@@ -127,15 +125,12 @@ async fn start(
     result
 }
 
-/// The blocking part of the start.
-fn open(home: Home, modes: Modes) -> Result<(Layout, RunLock, Opened), Error> {
+/// Our own directories, and the right to be the only one who serves them.
+fn lock_home(home: Home, modes: Modes) -> Result<(Layout, RunLock), Error> {
     let layout = Layout::open(home, modes)?;
-    let own = layout.ensure_own()?;
+    layout.ensure_own()?;
     let lock = RunLock::take(&layout)?;
-    lock.write_pid()?;
-    lock.write_state(RunState::Starting)?;
-    let opened = Store::open(&own.sqlite(), SystemTime::now())?;
-    Ok((layout, lock, opened))
+    Ok((layout, lock))
 }
 
 fn cluster_settings(config: &Config) -> cluster::Settings {

@@ -144,6 +144,23 @@ fn a_second_daemon_on_the_same_home_is_refused() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_no_run_files() {
+    let host = Host::new();
+    let sqlite = host.namespace("hecate-daemon").join("sqlite");
+    std::fs::create_dir_all(&sqlite).unwrap();
+    let database = rusqlite::Connection::open(sqlite.join("plugins.db")).unwrap();
+    // As a release that is not made yet would leave it.
+    database.pragma_update(None, "user_version", 9_999).unwrap();
+    drop(database);
+    let mut daemon = host.daemon(&[]);
+    assert_eq!(daemon.ended(), Some(1));
+    daemon.logs(&["ERROR", "schema version 9999"]);
+    for file in ["daemon.pid", "daemon.state"] {
+        assert!(!host.run_file(file).exists(), "{file} would look like a crash");
+    }
+}
+
+#[test]
 fn what_a_killed_predecessor_left_is_in_nobodys_way() {
     let host = Host::new();
     let _epmd = host.epmd();

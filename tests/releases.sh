@@ -1,0 +1,47 @@
+#!/bin/sh
+# Makes the Erlang of another Debian suite runnable beside the system's:
+#
+#   tests/releases.sh SUITE   prints a directory with an `erl` and an `epmd` of that suite, for the front of a PATH
+#
+# The suite is unpacked once, below the user's cache. Packages come from where this machine's apt gets its own, signed by
+# the same keys. What is started runs in the unpacked tree, with this machine's /tmp, /proc, /dev and host names, in a
+# mount namespace that goes with it; its pid is that of the program itself. Needs root.
+set -eu
+
+suite=$1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/hecate-daemon/otp
+root=$cache/$suite
+
+mirror() {
+  for list in /etc/apt/sources.list.d/*.sources; do
+    [ -e "$list" ] && sed -n 's/^URIs: *\([^ ]*\).*/\1/p' "$list"
+  done
+  [ -e /etc/apt/sources.list ] && sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list
+  true
+}
+
+if [ ! -e "$root/complete" ]; then
+  command -v debootstrap >/dev/null || { echo "debootstrap is missing" >&2; exit 1; }
+  rm -rf "$root"
+  mkdir -p "$root/bin"
+  from=$(mirror | grep -v security | head -n 1)
+  [ -n "$from" ] || { echo "apt's configuration names no mirror" >&2; exit 1; }
+  debootstrap --variant=minbase --include=erlang-base "$suite" "$root/tree" "$from" >"$root/log" 2>&1 ||
+    { tail -n 20 "$root/log" >&2; exit 1; }
+  rm -rf "$root/tree/var/cache/apt" "$root/tree/usr/share/doc"
+  touch "$root/tree/etc/hosts"
+  cat >"$root/bin/erl" <<EOF
+#!/bin/sh
+exec unshare --mount --propagation private sh -c '
+  tree=\$1 program=\$2
+  shift 2
+  for directory in /proc /dev /tmp; do mount --rbind \$directory "\$tree\$directory" || exit; done
+  mount --bind /etc/hosts "\$tree/etc/hosts" || exit
+  exec chroot "\$tree" "/usr/bin/\$program" "\$@"
+' sh '$root/tree' "\${0##*/}" "\$@"
+EOF
+  chmod +x "$root/bin/erl"
+  cp "$root/bin/erl" "$root/bin/epmd"
+  touch "$root/complete"
+fi
+echo "$root/bin"
