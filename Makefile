@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test test-system deps fmt clippy doc rust ct
+.PHONY: test test-system test-users test-otp deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl
@@ -30,11 +30,27 @@ doc:
 rust: deps
 	cargo test
 
-# The suite drives the binary that `cargo test` has built.
+# The suite drives the binary that `cargo test` has built; the same targets, so that nothing is compiled twice.
 ct: deps
-	cargo build
+	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
 
-test-system: deps
-	@[ "$$(id -u)" = 0 ] || { echo "make test-system acts as several users: run it as root" >&2; exit 1; }
+test-system: test-users test-otp
+
+test-users: deps
+	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users: run it as root" >&2; exit 1; }
 	cargo test --features system-tests --test system
+
+# Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
+SUITES := trixie sid
+ERLANG_FACING := boot epmd handshake mesh peers pg pressure rpc signals ticks walk
+test-otp: deps
+	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
+	command -v debootstrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends debootstrap; }
+	cargo test $(ERLANG_FACING:%=--test %)
+	for suite in $(SUITES); do \
+	  bin=$$(tests/releases.sh $$suite); \
+	  PATH="$$bin:$$PATH" cargo test $(ERLANG_FACING:%=--test %); \
+	  HECATE_ERL="$$bin/erl" $(MAKE) ct; \
+	done
+	cargo test --features system-tests --test releases

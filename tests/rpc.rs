@@ -169,8 +169,10 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
         let suspended = world.eval(&format!("sys:suspend({server})"));
         assert_eq!(suspended, "{error,{unknown_system_msg,suspend}}", "{server}");
     }
-    assert_eq!(world.eval("sys:get_state({hecate_plugins, Us})"), "[<<\"hecate-traderd\">>]");
-    assert_eq!(world.eval(&format!("sys:get_state({proxy})")), "<<\"hecate-traderd\">>");
+    // What `sys:get_state/1` expects differs between releases, whoever answers it.
+    let state = |server: &str| format!("case sys:get_state({server}) of {{ok, State}} -> State; State -> State end");
+    assert_eq!(world.eval(&state("{hecate_plugins, Us}")), "[<<\"hecate-traderd\">>]");
+    assert_eq!(world.eval(&state(&proxy)), "<<\"hecate-traderd\">>");
 }
 
 #[test]

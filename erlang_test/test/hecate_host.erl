@@ -52,12 +52,14 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
     after ?DEADLINE -> error(daemon_still_there)
     end.
 
-%% A node of its own, driven over its standard input: what it does in the cluster is its own doing.
+%% A node of its own, driven over its standard input: what it does in the cluster is its own doing. HECATE_ERL is the erl
+%% that it runs, which may be of another release than ours.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
 start_node(Host, Name, Args) ->
     {ok, Peer, Node} = peer:start(#{name => Name,
                                     connection => standard_io,
+                                    exec => os:getenv("HECATE_ERL", os:find_executable("erl")),
                                     args => ["-setcookie", "ct_cookie" | Args],
                                     env => env(Host)}),
     #{peer => Peer, node => Node}.

@@ -49,6 +49,10 @@ pub struct Start<'a> {
     pub name: Option<&'a str>,
     /// Its cookie, if not the host's.
     pub cookie: Option<&'a str>,
+    /// The program, if not the `erl` of the `PATH`.
+    pub program: Option<&'a str>,
+    /// More arguments.
+    pub args: &'a [&'a str],
     /// The user that it runs as, if not ours. Needs root.
     pub uid: Option<u32>,
 }
@@ -66,7 +70,7 @@ impl Erl {
     /// Starts it, and waits until it evaluates.
     pub fn start(host: &Host, start: Start<'_>) -> Self {
         let mut command = match start.uid {
-            None => Command::new("erl"),
+            None => Command::new(start.program.unwrap_or("erl")),
             Some(uid) => {
                 let mut command = Command::new("setpriv");
                 let id = uid.to_string();
@@ -79,6 +83,7 @@ impl Erl {
             command.args(["-sname", name, "-setcookie", start.cookie.unwrap_or(&host.cookie)]);
         }
         command
+            .args(start.args)
             .args(["-eval", EVALUATOR])
             .env("HOME", host.home())
             .env("ERL_EPMD_PORT", host.epmd_port.to_string())

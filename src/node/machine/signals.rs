@@ -167,7 +167,7 @@ impl Machine {
         };
         let request = sys::parse(request, &mut self.atoms);
         let answer = match &request {
-            sys::Request::State => Raw::encode(&state),
+            sys::Request::State => sys::state(state),
             sys::Request::Status => sys::status(pid, &name, state),
             sys::Request::Terminate(_) => Raw::encode(&Term::atom("ok")),
             sys::Request::Answered(answer) => answer.clone(),

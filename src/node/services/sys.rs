@@ -57,6 +57,13 @@ fn unknown(request: &Raw) -> Request {
     }))
 }
 
+/// The answer to [`Request::State`], `{ok, State}` as OTP 27 and 29 give it. `sys:get_state/1` of OTP 25 takes whatever comes
+/// for the state itself, and so shows this tuple, as it does of a process of OTP 27.
+#[must_use]
+pub fn state(state: Term) -> Raw {
+    Raw::encode(&Term::tuple([Term::atom("ok"), state]))
+}
+
 /// The answer to [`Request::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
 /// processes have no parent; each stands in for its own.
 #[must_use]

@@ -1,0 +1,155 @@
+//! Clusters of several OTP releases at once, and us among them: everybody sees everybody's groups, and nothing that we send
+//! ends a scope of any release.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::process::Command;
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE};
+use serde_json::json;
+
+/// The release of the system's `erl`.
+const OF_THE_SYSTEM: &str = "25";
+
+/// The suites of Debian, besides the system's, and the release that each has.
+const SUITES: [(&str, &str); 2] = [("27", "trixie"), ("29", "sid")];
+
+/// The `erl` of a release.
+fn program(release: &str) -> Option<String> {
+    let (_, suite) = SUITES.iter().find(|(its, _)| *its == release)?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/releases.sh");
+    let unpacked = Command::new(script).arg(suite).output().expect("the script runs");
+    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+    Some(format!("{}/erl", String::from_utf8_lossy(&unpacked.stdout).trim()))
+}
+
+struct Cluster {
+    host: Host,
+    nodes: Vec<Node>,
+    daemon: Option<Daemon>,
+    _epmd: Epmd,
+}
+
+struct Node {
+    erl: Erl,
+    name: String,
+    release: &'static str,
+    program: Option<String>,
+    scope: String,
+}
+
+impl Cluster {
+    fn with(releases: &[&'static str], environment: &[(&str, &str)]) -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(environment);
+        daemon.ready();
+        let mut cluster = Self { host, nodes: Vec::new(), daemon: Some(daemon), _epmd: epmd };
+        for release in releases {
+            let node = cluster.start(release, program(release));
+            cluster.nodes.push(node);
+        }
+        cluster
+    }
+
+    /// A node of that release, with pg and a member of its own in a group of all; it knows nobody but our names in EPMD.
+    fn start(&self, release: &'static str, program: Option<String>) -> Node {
+        let short = format!("hecate_otp{release}d");
+        let start = Start { name: Some(&short), program: program.as_deref(), ..Start::default() };
+        let mut erl = Erl::start(&self.host, start);
+        assert_eq!(erl.eval("list_to_integer(erlang:system_info(otp_release))"), release);
+        erl.eval("{ok, _} = pg:start_link(), pg:join(everybody, self())");
+        let scope = erl.eval("pid_to_list(whereis(pg))");
+        Node { erl, name: self.host.node(&short), release, program, scope }
+    }
+
+    /// All of them are connected, see the same members, call us and each other.
+    fn is_whole(&mut self) {
+        let us = self.host.node("hecate");
+        let mut names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        names.sort();
+        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        let all = quoted.join(",");
+        for node in &mut self.nodes {
+            let others = format!("lists:sort([node() | nodes()]) =:= lists:sort(['{us}',{all}])");
+            node.erl.eval_until(&others, "true", PATIENCE);
+            let members = format!("lists:sort([node(P) || P <- pg:get_members(everybody)]) =:= lists:sort([{all}])");
+            node.erl.eval_until(&members, "true", PATIENCE);
+            let proxies = "[node(P) || P <- pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})]";
+            node.erl.eval_until(&format!("{proxies} =:= ['{us}']"), "true", PATIENCE);
+            assert_eq!(node.erl.eval(&format!("net_adm:ping('{us}')")), "pong", "{}", node.release);
+            let called = format!("[erpc:call(N, erlang, node, []) || N <- [{all}]] =:= [{all}]");
+            assert_eq!(node.erl.eval(&called), "true", "{}", node.release);
+            let paths = format!("is_list(erpc:call('{us}', shared_paths, base_dir, []))");
+            assert_eq!(node.erl.eval(&paths), "true", "{}", node.release);
+            assert_eq!(node.erl.eval("global:sync()"), "ok", "{}", node.release);
+            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+        }
+    }
+}
+
+fn whole_through_kills_and_returns(releases: &[&'static str]) {
+    let mut cluster = Cluster::with(releases, &[]);
+    assert_eq!(cluster.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    cluster.is_whole();
+    for i in 0..cluster.nodes.len() {
+        let Node { erl, release, program, .. } = cluster.nodes.remove(i);
+        erl.kill();
+        for node in &mut cluster.nodes {
+            let count = format!("{}", releases.len() - 1);
+            node.erl.eval_until("length(pg:get_members(everybody))", &count, PATIENCE);
+        }
+        let back = cluster.start(release, program);
+        cluster.nodes.insert(i, back);
+        cluster.is_whole();
+    }
+    // We end and come back, twice: killed, and in good order.
+    cluster.daemon.take().unwrap().kill();
+    for node in &mut cluster.nodes {
+        node.erl.eval_until("pg:get_members(hecate_plugins)", "[]", PATIENCE);
+    }
+    let daemon = cluster.host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(cluster.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    cluster.is_whole();
+    daemon.terminate();
+    for node in &mut cluster.nodes {
+        node.erl.eval_until("pg:get_members(hecate_plugins)", "[]", PATIENCE);
+        assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope);
+    }
+}
+
+#[test]
+fn otp_27_and_29_with_us() {
+    whole_through_kills_and_returns(&["27", "29"]);
+}
+
+#[test]
+fn otp_25_and_27_with_us() {
+    whole_through_kills_and_returns(&[OF_THE_SYSTEM, "27"]);
+}
+
+/// OTP 29 ends the scope of OTP 25 by itself where the two meet (`{discover, Pid, 1}`), so here they don't: we stand between
+/// them, speak with each, and introduce nobody.
+#[test]
+fn otp_25_and_29_apart_with_us_between() {
+    let mut cluster = Cluster::with(&[OF_THE_SYSTEM, "29"], &[("HECATE_INTRODUCE_PEERS", "false")]);
+    for registered in [true, false, true] {
+        let answer = match registered {
+            true => cluster.host.register(&json!({"name": "hecate-traderd"})),
+            false => cluster.host.ask("DELETE", "/api/plugins/hecate-traderd"),
+        };
+        assert!(matches!(answer.status, 200 | 201));
+        for node in &mut cluster.nodes {
+            let members = "length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
+            node.erl.eval_until(members, if registered { "1" } else { "0" }, PATIENCE);
+            assert_eq!(node.erl.eval("length(nodes())"), "1", "they don't know each other");
+            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+        }
+    }
+}
