@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! we dial      AwaitStatus -> (AwaitStatus::alive ->) AwaitChallenge -> AwaitAck   -> Established
-//! they dial    AwaitName   -> Named -> (AwaitAlive ->) AwaitReply                 -> Established
+//! they dial    Named -> (Named::receive_alive ->) AwaitReply                       -> Established
 //! ```
 //!
 //! Pure: a message comes in as the bytes of one packet (without its length of two bytes), challenges come in as
@@ -42,6 +42,17 @@ pub struct Established {
     pub flags: Flags,
     /// Whether the peer is to be seen in `nodes()`.
     pub published: bool,
+}
+
+/// How a connection came about, which decides between two for one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// We dialled.
+    Dialled,
+    /// The peer dialled.
+    Accepted,
+    /// Whoever accepted said `alive`, since it still had an older connection, and the other said that this one is to be instead.
+    Replacing,
 }
 
 /// Why a handshake ended without a connection.
@@ -115,6 +126,19 @@ impl<'a> Fields<'a> {
         Some(head)
     }
 }
+
+/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`): non-empty, without `@`.
+fn host_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
+    let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
+    match host {
+        "" => Err(HandshakeError::BadName),
+        host if host.contains('@') || host.len() + 1 + GIVEN_NAME > limits::NODE_NAME => Err(HandshakeError::BadName),
+        host => Ok(host.into()),
+    }
+}
+
+/// Characters of a short name that we give: 64 bits in hexadecimal, and what says that they are a name.
+const GIVEN_NAME: usize = 1 + 16;
 
 /// "name@host", both non-empty, one `@` (`is_name_ok/2` in `dist_util.erl`). Names travel as Latin-1 or ASCII; we take
 /// what is valid UTF-8, since a name must be an atom that we can write back.
@@ -303,8 +327,10 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
                 Some((flags, creation, fields.bytes(length.into())?))
             })();
             let (flags, creation, name) = parsed.ok_or(malformed)?;
-            let peer = Peer { name: node_name(name)?, creation, flags: Flags::from_bits_truncate(flags) };
-            Ok(Named { peer, complement: false })
+            let flags = Flags::from_bits_truncate(flags);
+            let nameless = flags.contains(Flags::NAME_ME);
+            let name = if nameless { host_name(name)? } else { node_name(name)? };
+            Ok(Named { peer: Peer { name, creation, flags }, complement: false, nameless })
         }
         // Version 5: `n`, Version:16, Flags:32, Name. The rest of the flags and the creation follow in a complement.
         Some([b'n']) => {
@@ -314,7 +340,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
             })();
             let (flags, name) = parsed.ok_or(malformed)?;
             let peer = Peer { name: node_name(name)?, creation: 0, flags: Flags::from_bits_truncate(flags) };
-            Ok(Named { peer, complement: true })
+            Ok(Named { peer, complement: true, nameless: false })
         }
         _ => Err(malformed),
     }
@@ -325,13 +351,36 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
 pub struct Named {
     peer: Peer,
     complement: bool,
+    nameless: bool,
 }
 
 impl Named {
-    /// Who it says it is; nothing is proved yet.
+    /// Who it says it is, nothing of which is proved yet; of one that [is nameless](Self::is_nameless), its host.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.peer.name
+    }
+
+    /// Whether it wants a name from us (`DFLAG_NAME_ME`, as `erl -sname undefined` sends it).
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.nameless
+    }
+
+    /// Gives a nameless peer a name on its host, made of these random bits, and a creation, which must be more than 3.
+    pub fn give_name(&mut self, random: u64, creation: u32) {
+        let host = self.peer.name.split_once('@').map_or(&*self.peer.name, |(_, host)| host);
+        self.peer.name = format!("d{random:016x}@{host}").into();
+        self.peer.creation = creation;
+    }
+
+    /// The packet that tells a peer the name that it was given, in place of [`Status::Ok`]
+    /// (`send_status/2` in `dist_util.erl`).
+    #[must_use]
+    pub fn name_packet(&self) -> Vec<u8> {
+        let name = self.peer.name.as_bytes();
+        let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        [b"snamed:", &length.to_be_bytes()[..], name, &self.peer.creation.to_be_bytes()].concat()
     }
 
     /// The packet that tells the peer the status.

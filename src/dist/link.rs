@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::control::{self, Control, ControlError};
 use super::framing::{self, Frame, FrameTooLarge};
 use super::handshake::{
-    self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived, alive_reply,
+    self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
 use crate::etf::Atoms;
 use crate::limits;
@@ -29,6 +29,8 @@ use crate::limits;
 pub struct Connection {
     /// Who is at the other end.
     pub peer: Established,
+    /// How it came about.
+    pub origin: Origin,
     stream: TcpStream,
 }
 
@@ -86,6 +88,7 @@ pub async fn dial(
     dialled: Arc<str>,
     go_on: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
+    let mut origin = Origin::Dialled;
     let shake = async {
         stream.set_nodelay(true)?;
         let (status, packet) = handshake::dial(local, dialled);
@@ -98,6 +101,7 @@ pub async fn dial(
                 if !go_on {
                     return Err(HandshakeError::AlreadyAlive.into());
                 }
+                origin = Origin::Replacing;
                 awaited
             }
         };
@@ -111,7 +115,7 @@ pub async fn dial(
         Ok(awaited.receive(&ack, local)?)
     };
     let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, stream })
+    Ok(Connection { peer, origin, stream })
 }
 
 /// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
@@ -123,18 +127,30 @@ pub async fn accept(
     local: &Identity,
     decide: impl AsyncFnOnce(&Arc<str>) -> Status,
 ) -> Result<Connection, SetupError> {
+    let mut origin = Origin::Accepted;
     let shake = async {
         stream.set_nodelay(true)?;
-        let named = handshake::receive_name(&receive(&mut stream).await?)?;
+        let mut named = handshake::receive_name(&receive(&mut stream).await?)?;
         if let Err(e) = named.check_flags() {
             send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
             return Err(e.into());
         }
+        if named.is_nameless() {
+            named.give_name(getrandom::u64().map_err(SetupError::Random)?, challenge()? | 4);
+        }
         let status = decide(named.name()).await;
-        send(&mut stream, Named::status_packet(status)).await?;
+        match status {
+            Status::Ok if named.is_nameless() => send(&mut stream, &named.name_packet()).await?,
+            // No node has this name by chance.
+            _ if named.is_nameless() => return Err(HandshakeError::NotAllowed.into()),
+            status => send(&mut stream, Named::status_packet(status)).await?,
+        }
         match status {
             Status::Ok | Status::OkSimultaneous => {}
-            Status::Alive => named.receive_alive(&receive(&mut stream).await?)?,
+            Status::Alive => {
+                named.receive_alive(&receive(&mut stream).await?)?;
+                origin = Origin::Replacing;
+            }
             Status::Nok => return Err(HandshakeError::Simultaneous.into()),
             Status::NotAllowed => return Err(HandshakeError::NotAllowed.into()),
         }
@@ -151,7 +167,7 @@ pub async fn accept(
         }
     };
     let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, stream })
+    Ok(Connection { peer, origin, stream })
 }
 
 /// Why a connection ended.
@@ -197,7 +213,7 @@ pub enum LinkEvent {
     Closed(CloseReason),
 }
 
-/// The owner's end of a connection. Dropping it flushes what is queued, within a bounded time, and closes.
+/// The owner's end of a connection. Dropping it flushes what is queued and closes, within [`limits::LINK_FLUSH`].
 #[derive(Debug)]
 pub struct LinkSender {
     queue: mpsc::UnboundedSender<Bytes>,
@@ -261,11 +277,15 @@ pub fn start<T: Send + 'static>(
         let reason = tokio::select! {
             reason = reader.run(&inbox, &wrap) => reason,
             reason = writer.run() => reason,
-            _ = closed => {
-                let _ = timeout(limits::LINK_FLUSH, writer.drain()).await;
-                CloseReason::ByUs
-            }
+            _ = closed => CloseReason::ByUs,
         };
+        if reason == CloseReason::ByUs {
+            let last = async {
+                writer.drain().await?;
+                reader.until_closed().await
+            };
+            let _ = timeout(limits::LINK_FLUSH, last).await;
+        }
         let _ = inbox.send(wrap(LinkEvent::Closed(reason))).await;
     });
     sender
@@ -300,6 +320,18 @@ impl Reader {
                     Ok(false) => break,
                     Err(reason) => return reason,
                 }
+            }
+        }
+    }
+
+    /// Reads and drops what comes until the peer closes its end too: a socket that is closed with bytes unread is reset,
+    /// and the peer would lose what it has not read yet.
+    async fn until_closed(&mut self) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(limits::READ_CHUNK);
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(());
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::dist::control::{Control, Proc};
-use crate::dist::handshake::{Established, Status};
+use crate::dist::handshake::{Established, Origin, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 use crate::node::process::{
@@ -54,6 +54,8 @@ pub enum Input {
         link: LinkId,
         /// Who is at the other end.
         peer: Established,
+        /// How it came about.
+        origin: Origin,
     },
     /// A connection has ended.
     LinkDown {
@@ -121,6 +123,7 @@ struct Link {
     creation: u32,
     published: bool,
     since: SystemTime,
+    origin: Origin,
     /// Monitors and links that processes of it have towards ours.
     ties: usize,
 }
@@ -270,7 +273,7 @@ impl Machine {
     /// Takes an input; what is to be done is added to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::LinkUp { link, peer } => self.link_up(now, link, peer, out),
+            Input::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason, out),
             Input::Messages(link, batch) => {
                 for (control, payload) in batch {

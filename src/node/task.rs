@@ -254,13 +254,13 @@ impl Task {
         }
         self.last_link += 1;
         let id = LinkId(self.last_link);
-        let peer = connection.peer.clone();
+        let (peer, origin) = (connection.peer.clone(), connection.origin);
         info!(peer = %peer.name, creation = peer.creation, "node up{}", if peer.published { "" } else { " (hidden)" });
         let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| Event::Link(id, event));
         self.open += 1;
         let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: Vec::new() };
         self.links.insert(id, link);
-        self.machine.handle(now(), Input::LinkUp { link: id, peer }, effects);
+        self.machine.handle(now(), Input::LinkUp { link: id, peer, origin }, effects);
     }
 
     fn dialled(&mut self, name: Arc<str>, result: Result<Connection, DialError>, effects: &mut Vec<Effect>) {

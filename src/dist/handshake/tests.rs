@@ -151,3 +151,17 @@ fn every_truncation_is_malformed_and_none_panics() {
         assert!(reply.receive(&proof[..cut], &b).is_err());
     }
 }
+
+#[test]
+fn a_peer_without_a_name_is_given_one() {
+    let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("its.host", "c") };
+    let mut named = receive_name(&name_message(&nameless, None)).unwrap();
+    assert!(named.is_nameless());
+    named.give_name(0x1f, 77);
+    assert_eq!(&**named.name(), "d000000000000001f@its.host");
+    assert_eq!(named.name_packet(), [b"snamed:\0\x1a", named.name().as_bytes(), &[0, 0, 0, 77]].concat());
+    for host in ["", "a@b", &"h".repeat(limits::NODE_NAME)] {
+        let nameless = Identity { name: host.into(), ..nameless.clone() };
+        assert_eq!(receive_name(&name_message(&nameless, None)).unwrap_err(), HandshakeError::BadName, "{host}");
+    }
+}

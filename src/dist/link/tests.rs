@@ -33,7 +33,7 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let sender = start(Connection { peer, stream: here }, tick_time, inbox, |event| event);
+    let sender = start(Connection { peer, origin: Origin::Accepted, stream: here }, tick_time, inbox, |event| event);
     (sender, events, there)
 }
 
@@ -107,6 +107,22 @@ async fn frames_go_both_ways_and_closing_flushes() {
     let mut received = Vec::new();
     there.read_to_end(&mut received).await.unwrap();
     assert_eq!(received, frame);
+    assert_eq!(closed(&mut events).await, CloseReason::ByUs);
+}
+
+#[tokio::test]
+async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
+    let (sender, mut events, mut there) = started(LONG).await;
+    // More than the inbox takes, so that much is unread when we close.
+    let tick = [0; 4].repeat(64 * 1024);
+    there.write_all(&tick).await.unwrap();
+    sender.send(Bytes::from_static(b"last words")).unwrap();
+    drop(sender);
+    there.write_all(&tick).await.unwrap();
+    let mut received = Vec::new();
+    there.read_to_end(&mut received).await.expect("not reset");
+    assert_eq!(received, b"last words");
+    there.shutdown().await.unwrap();
     assert_eq!(closed(&mut events).await, CloseReason::ByUs);
 }
 

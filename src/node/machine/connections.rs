@@ -3,22 +3,24 @@
 use super::*;
 
 impl Machine {
-    pub(super) fn link_up(&mut self, now: Now, id: LinkId, peer: Established, out: &mut Vec<Effect>) {
+    pub(super) fn link_up(&mut self, now: Now, id: LinkId, peer: Established, origin: Origin, out: &mut Vec<Effect>) {
         let Ok(atom) = Atom::new(&peer.name) else {
             // The handshake has bounded the name already.
             out.push(Effect::Close(id, "its name is no atom".to_owned()));
             return;
         };
         if let Some(&old) = self.by_name.get(&peer.name) {
-            // The newest connection that proved the cookie is the one that lives: the peer answered `alive` with
-            // `true`, or the two crossed each other.
+            if !self.replaces(origin, old, &peer.name) {
+                out.push(Effect::Close(id, "the other connection to this node stands".to_owned()));
+                return;
+            }
             out.push(Effect::Close(old, "replaced by a newer connection".to_owned()));
             self.link_down(now, old, "replaced by a newer connection of the node", out);
         }
         self.down.remove(&peer.name);
         let (name, published) = (peer.name, peer.published);
         self.by_name.insert(name.clone(), id);
-        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, ties: 0 };
+        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, origin, ties: 0 };
         self.links.insert(id, link);
         self.changed = true;
         if published {
@@ -28,6 +30,20 @@ impl Machine {
                 scope.node_up(id, scope_name, &mut signals);
             }
             push(signals, out);
+        }
+    }
+
+    /// Whether a new connection takes the place of an older one of the same name. Both sides must decide alike, in whatever
+    /// order the two have come up: of two that crossed each other the one that the greater name dialled stands, as in
+    /// `accept_pending` of OTP's `net_kernel.erl`.
+    fn replaces(&self, origin: Origin, old: LinkId, peer: &str) -> bool {
+        let old = self.links.get(&old).map(|link| link.origin);
+        match origin {
+            Origin::Replacing => true,
+            // The same side has dialled again: it has given up the older one.
+            _ if old == Some(origin) => true,
+            Origin::Dialled => *self.name > *peer,
+            Origin::Accepted => *self.name < *peer,
         }
     }
 

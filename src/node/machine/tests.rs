@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod pairs;
 mod served;
 
 use super::*;
@@ -79,7 +80,7 @@ impl Alone {
     }
 
     fn up(&mut self, link: u64, name: &str) -> Vec<Effect> {
-        self.run(Input::LinkUp { link: LinkId(link), peer: peer(name) })
+        self.run(Input::LinkUp { link: LinkId(link), peer: peer(name), origin: Origin::Accepted })
     }
 
     fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<Effect> {
@@ -179,7 +180,7 @@ fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
         .collect();
     assert_eq!(names, ["global_name_server", "pg"]);
     let hidden = Established { published: false, ..peer("q@h") };
-    assert_eq!(alone.run(Input::LinkUp { link: LinkId(2), peer: hidden }), []);
+    assert_eq!(alone.run(Input::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
 }
 
 #[test]
@@ -524,8 +525,8 @@ impl Net {
         self.wires.insert((a, here), (b, there));
         self.wires.insert((b, there), (a, here));
         let (to_b, to_a) = (peer(self.names[b]), peer(self.names[a]));
-        self.input(a, Input::LinkUp { link: here, peer: to_b });
-        self.input(b, Input::LinkUp { link: there, peer: to_a });
+        self.input(a, Input::LinkUp { link: here, peer: to_b, origin: Origin::Dialled });
+        self.input(b, Input::LinkUp { link: there, peer: to_a, origin: Origin::Accepted });
     }
 
     fn spawn(&mut self, node: usize, plugin: &str) {

@@ -1,0 +1,226 @@
+//! Two machines that dial each other whenever they like, over handshakes whose steps interleave in every order, and over
+//! connections that are cut or lost in silence. At rest both hold the same connection, or none.
+
+use super::*;
+
+/// Where an attempt to connect is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The dialler has sent its name.
+    Name,
+    /// It was told `alive`, or that it may go on; the rest of the handshake is one step for each side.
+    Status(Status),
+    /// It has sent its proof. Whether an older connection is to be replaced is known by then.
+    Reply(bool),
+    /// The acceptor has the connection, and its proof is under way.
+    Ack(bool),
+    /// Both ends exist, or have.
+    Made,
+    /// It came to nothing, which the dialler has yet to learn.
+    Failed,
+    Over,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    dialler: usize,
+    stage: Stage,
+    /// For each side, whether the machine has the connection, and whether its end was closed.
+    has: [bool; 2],
+    closed: [bool; 2],
+    /// The other side's end of the stream is under way to this one.
+    fin: [bool; 2],
+    lost: bool,
+}
+
+struct Pair {
+    machines: [Machine; 2],
+    attempts: Vec<Attempt>,
+    now: Now,
+}
+
+const NAMES: [&str; 2] = ["a@h", "b@h"];
+
+impl Pair {
+    fn new() -> Self {
+        Self { machines: NAMES.map(machine), attempts: Vec::new(), now: now() }
+    }
+
+    fn input(&mut self, side: usize, input: Input) {
+        let mut out = Vec::new();
+        self.machines[side].handle(self.now, input, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Dial(name) => {
+                    assert_eq!(&*name, NAMES[1 - side]);
+                    let attempt = Attempt {
+                        dialler: side,
+                        stage: Stage::Name,
+                        has: [false; 2],
+                        closed: [false; 2],
+                        fin: [false; 2],
+                        lost: false,
+                    };
+                    self.attempts.push(attempt);
+                }
+                Effect::Close(LinkId(id), _) => {
+                    let attempt = &mut self.attempts[usize::try_from(id).unwrap()];
+                    attempt.closed[side] = true;
+                    attempt.fin[1 - side] = !attempt.lost;
+                }
+                Effect::Signal(..) | Effect::Spawned(..) | Effect::Result(..) => {}
+            }
+        }
+    }
+
+    fn connect(&mut self, side: usize) {
+        self.input(side, Input::Connect(NAMES[1 - side].into()));
+    }
+
+    fn up(&mut self, at: usize, side: usize, replacing: bool) {
+        let attempt = &mut self.attempts[at];
+        attempt.has[side] = true;
+        let origin = match (replacing, attempt.dialler == side) {
+            (true, _) => Origin::Replacing,
+            (false, true) => Origin::Dialled,
+            (false, false) => Origin::Accepted,
+        };
+        self.input(side, Input::LinkUp { link: LinkId(at as u64), peer: peer(NAMES[1 - side]), origin });
+    }
+
+    /// What can happen next: an attempt, and whose turn it is where an end is to be noticed.
+    fn possible(&self) -> Vec<(usize, Option<usize>)> {
+        let mut possible = Vec::new();
+        for (at, attempt) in self.attempts.iter().enumerate() {
+            if !matches!(attempt.stage, Stage::Made | Stage::Over) {
+                possible.push((at, None));
+            }
+            for side in 0..2 {
+                if attempt.fin[side] && attempt.has[side] {
+                    possible.push((at, Some(side)));
+                }
+            }
+        }
+        possible
+    }
+
+    fn step(&mut self, choice: usize) -> bool {
+        let possible = self.possible();
+        let Some(&(at, end)) = possible.get(choice % possible.len().max(1)) else { return false };
+        if let Some(side) = end {
+            self.attempts[at].fin[side] = false;
+            self.attempts[at].closed[side] = true;
+            self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned() });
+            return true;
+        }
+        let dialler = self.attempts[at].dialler;
+        let acceptor = 1 - dialler;
+        self.attempts[at].stage = match self.attempts[at].stage {
+            Stage::Name => match self.machines[acceptor].accept_status(NAMES[dialler]) {
+                Status::Nok | Status::NotAllowed => Stage::Failed,
+                status => Stage::Status(status),
+            },
+            Stage::Status(Status::Alive) if !self.machines[dialler].still_wanted(NAMES[acceptor]) => Stage::Failed,
+            Stage::Status(status) => Stage::Reply(status == Status::Alive),
+            Stage::Reply(replacing) => {
+                self.up(at, acceptor, replacing);
+                Stage::Ack(replacing)
+            }
+            Stage::Ack(replacing) => {
+                self.up(at, dialler, replacing);
+                self.input(dialler, Input::DialEnded(NAMES[acceptor].into()));
+                Stage::Made
+            }
+            Stage::Failed => {
+                self.input(dialler, Input::DialEnded(NAMES[acceptor].into()));
+                Stage::Over
+            }
+            done @ (Stage::Made | Stage::Over) => done,
+        };
+        true
+    }
+
+    /// The attempt whose connection a side holds.
+    fn held(&self, side: usize) -> Option<u64> {
+        self.machines[side].by_name.get(NAMES[1 - side]).map(|link| link.0)
+    }
+
+    /// One end learns that the connection is lost, the other doesn't.
+    fn lose(&mut self, side: usize) {
+        let Some(held) = self.held(side) else { return };
+        let attempt = &mut self.attempts[usize::try_from(held).unwrap()];
+        if attempt.stage != Stage::Made {
+            return;
+        }
+        attempt.lost = true;
+        attempt.closed[side] = true;
+        attempt.fin = [false; 2];
+        self.input(side, Input::LinkDown { link: LinkId(held), reason: "lost".to_owned() });
+    }
+
+    fn settle(&mut self) {
+        let mut steps = 0;
+        while self.step(0) {
+            steps += 1;
+            assert!(steps < 10_000, "they dial for ever");
+        }
+        // A tick too many has not come: what was lost in silence is noticed by the other side too.
+        for side in 0..2 {
+            if let Some(held) = self.held(side)
+                && self.attempts[usize::try_from(held).unwrap()].closed[1 - side]
+            {
+                self.input(side, Input::LinkDown { link: LinkId(held), reason: "no tick".to_owned() });
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Connect(usize),
+    Lose(usize),
+    Step(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..2_usize).prop_map(Op::Connect),
+        1 => (0..2_usize).prop_map(Op::Lose),
+        8 => (0..4_usize).prop_map(Op::Step),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn both_sides_keep_the_same_connection(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut pair = Pair::new();
+        let (mut wanted, mut lost) = (false, false);
+        for op in ops {
+            match op {
+                Op::Connect(side) => {
+                    wanted = true;
+                    pair.connect(side);
+                }
+                Op::Lose(side) => {
+                    lost = true;
+                    pair.lose(side);
+                }
+                Op::Step(choice) => {
+                    pair.step(choice);
+                }
+            }
+        }
+        pair.settle();
+        prop_assert_eq!(pair.held(0), pair.held(1));
+        prop_assert!(!wanted || lost || pair.held(0).is_some(), "they crossed, and lost both");
+        // And whoever wants a connection then, gets one.
+        for side in 0..2 {
+            pair.connect(side);
+            pair.settle();
+            prop_assert!(pair.held(0).is_some());
+            prop_assert_eq!(pair.held(0), pair.held(1));
+        }
+    }
+}
