@@ -113,17 +113,23 @@ async fn frames_go_both_ways_and_closing_flushes() {
 #[tokio::test]
 async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
     let (sender, mut events, mut there) = started(LONG).await;
-    // More than the inbox takes, so that much is unread when we close.
-    let tick = [0; 4].repeat(64 * 1024);
-    there.write_all(&tick).await.unwrap();
-    sender.send(Bytes::from_static(b"last words")).unwrap();
+    // More than the inbox takes, so that some of it is unread when we close.
+    let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
+    let link = Control::Link { from: pid.clone(), to: pid };
+    let mut frames = Vec::new();
+    for _ in 0..limits::MESSAGES * 20 {
+        control::encode(&link, None, flags::ours(false), &mut frames);
+    }
+    there.write_all(&frames).await.unwrap();
+    // More than is on the other side at once, so that some of it is still to be sent then.
+    let last_words = vec![7; 2 * 1024 * 1024];
+    sender.send(last_words.clone().into()).unwrap();
     drop(sender);
-    there.write_all(&tick).await.unwrap();
     let mut received = Vec::new();
     there.read_to_end(&mut received).await.expect("not reset");
-    assert_eq!(received, b"last words");
+    assert_eq!(received.len(), last_words.len());
     there.shutdown().await.unwrap();
-    assert_eq!(closed(&mut events).await, CloseReason::ByUs);
+    while !matches!(events.recv().await.expect("it ends"), LinkEvent::Closed(CloseReason::ByUs)) {}
 }
 
 #[tokio::test]
