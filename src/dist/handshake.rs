@@ -154,9 +154,9 @@ fn node_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
     }
 }
 
-fn name_message(local: &Identity, challenge: Option<u32>) -> Vec<u8> {
+fn name_message(local: &Identity, flags: Flags, challenge: Option<u32>) -> Vec<u8> {
     let mut packet = vec![b'N'];
-    packet.extend_from_slice(&local.flags.bits().to_be_bytes());
+    packet.extend_from_slice(&flags.bits().to_be_bytes());
     if let Some(challenge) = challenge {
         packet.extend_from_slice(&challenge.to_be_bytes());
     }
@@ -215,7 +215,7 @@ pub enum StatusReceived {
 /// Begins a handshake with the node `dialled`: returns the first packet to send.
 #[must_use]
 pub fn dial(local: &Identity, dialled: Arc<str>) -> (AwaitStatus, Vec<u8>) {
-    (AwaitStatus { dialled }, name_message(local, None))
+    (AwaitStatus { dialled }, name_message(local, local.flags, None))
 }
 
 /// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
@@ -425,7 +425,9 @@ impl Named {
     /// Returns the packet that challenges the peer with `our_challenge`, which must be random.
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
-        let packet = name_message(local, Some(our_challenge));
+        // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
+        let flags = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
+        let packet = name_message(local, flags, Some(our_challenge));
         (AwaitReply { peer: self.peer, complement: self.complement, our_challenge }, packet)
     }
 }

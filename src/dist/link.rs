@@ -57,6 +57,15 @@ pub enum SetupError {
     Random(getrandom::Error),
 }
 
+/// Why a peer that dialled us was not let in.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Who it said that it was, if it came that far. Nothing proves it.
+    pub claimed: Option<Arc<str>>,
+    /// Why.
+    pub error: SetupError,
+}
+
 async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
     let length = u16::try_from(packet.len()).map_err(|_| SetupError::PacketTooLarge(packet.len()))?;
     stream.write_all(&[&length.to_be_bytes(), packet].concat()).await?;
@@ -126,11 +135,12 @@ pub async fn accept(
     mut stream: TcpStream,
     local: &Identity,
     decide: impl AsyncFnOnce(&Arc<str>) -> Status,
-) -> Result<Connection, SetupError> {
-    let mut origin = Origin::Accepted;
+) -> Result<Connection, Rejected> {
+    let (mut origin, mut claimed) = (Origin::Accepted, None);
     let shake = async {
         stream.set_nodelay(true)?;
         let mut named = handshake::receive_name(&receive(&mut stream).await?)?;
+        claimed = Some(named.name().clone());
         if let Err(e) = named.check_flags() {
             send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
             return Err(e.into());
@@ -166,8 +176,10 @@ pub async fn accept(
             }
         }
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, origin, stream })
+    match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
+        Ok(peer) => Ok(Connection { peer, origin, stream }),
+        Err(error) => Err(Rejected { claimed, error }),
+    }
 }
 
 /// Why a connection ended.

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use crate::dist::handshake::{Identity, Status};
-use crate::dist::link;
+use crate::dist::handshake::{HandshakeError, Identity, Status};
+use crate::dist::link::{self, Rejected, SetupError};
 use crate::limits;
 use crate::node::task::Event;
 
@@ -22,8 +22,17 @@ use crate::node::task::Event;
 pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
     let mut unfinished: VecDeque<JoinHandle<()>> = VecDeque::new();
     let mut log = LogLimit::default();
+    // Of several that are rejected at once, one is enough to tell.
+    let (told, mut rejections) = mpsc::channel(1);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(rejection) = rejections.recv() => {
+                log.warn(|| rejection);
+                continue;
+            }
+        };
+        match accepted {
             Ok((stream, from)) => {
                 unfinished.retain(|task| !task.is_finished());
                 if unfinished.len() >= limits::HANDSHAKES
@@ -32,7 +41,8 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
                     oldest.abort();
                     log.warn(|| format!("{} handshakes are unfinished: the oldest gives way", limits::HANDSHAKES));
                 }
-                unfinished.push_back(tokio::spawn(shake(stream, from, local.clone(), inbox.clone())));
+                let shake = shake(stream, from, local.clone(), inbox.clone(), told.clone());
+                unfinished.push_back(tokio::spawn(shake));
             }
             // Out of file descriptors, or the peer was gone at once: neither ends the listener.
             Err(e) => {
@@ -46,7 +56,13 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
     }
 }
 
-async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
+async fn shake(
+    stream: TcpStream,
+    from: SocketAddr,
+    local: Arc<Identity>,
+    inbox: mpsc::Sender<Event>,
+    told: mpsc::Sender<String>,
+) {
     let decide = async |name: &Arc<str>| {
         let (answer, status) = oneshot::channel();
         let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
@@ -59,8 +75,16 @@ async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox:
         Ok(connection) => {
             let _ = inbox.send(Event::Connected(connection)).await;
         }
-        // At a level that is off by default: anybody who reaches the port can cause it.
-        Err(e) => debug!(%from, "a handshake was not completed: {e}"),
+        // Whoever isn't of the cluster, or is and can't be let in, is worth a line; other ends are ordinary, such as that of
+        // one of two attempts which cross.
+        Err(Rejected { claimed: Some(claimed), error: SetupError::Handshake(why) })
+            if matches!(why, HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_)) =>
+        {
+            let _ = told.try_send(format!("{from}, which calls itself {claimed}, was not let in: {why}"));
+        }
+        Err(Rejected { claimed, error }) => {
+            debug!(%from, ?claimed, "a handshake was not completed: {error}");
+        }
     }
 }
 

@@ -143,6 +143,16 @@ impl Erl {
         })
     }
 
+    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    pub fn stop(&self) {
+        self.process.signal(rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.process.signal(rustix::process::Signal::CONT);
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.process.kill();

@@ -51,7 +51,7 @@ fn an_acknowledgement_without_the_cookie_is_refused() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
     let (status, _) = dial(&a, b.name.clone());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let (ack, _) = challenge.receive(&name_message(&b, Some(1)), &a, 2).unwrap();
+    let (ack, _) = challenge.receive(&name_message(&b, b.flags, Some(1)), &a, 2).unwrap();
     assert_eq!(ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(), HandshakeError::CookieMismatch);
 }
 
@@ -60,7 +60,7 @@ fn an_answer_under_another_name_is_refused_before_we_prove_anything() {
     let (a, b) = (identity("a@h", "c"), identity("b@localhost", "c"));
     let (status, _) = dial(&a, "b@h".into());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&name_message(&b, Some(1)), &a, 2).map(|_| ());
+    let refused = challenge.receive(&name_message(&b, b.flags, Some(1)), &a, 2).map(|_| ());
     assert_eq!(refused, Err(HandshakeError::NameMismatch("b@localhost".into())));
 }
 
@@ -112,17 +112,19 @@ fn a_version_5_name_is_complemented() {
 fn a_peer_without_the_mandatory_flags_is_refused() {
     let mut old = identity("a@h", "c");
     old.flags = Flags::EXTENDED_REFERENCES;
-    let named = receive_name(&name_message(&old, None)).unwrap();
+    let named = receive_name(&name_message(&old, old.flags, None)).unwrap();
     assert!(matches!(named.check_flags(), Err(HandshakeError::FlagsMissing(bits)) if bits != 0));
     let (status, _) = dial(&identity("b@h", "c"), "a@h".into());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&name_message(&old, Some(1)), &identity("b@h", "c"), 2);
+    let refused = challenge.receive(&name_message(&old, old.flags, Some(1)), &identity("b@h", "c"), 2);
     assert!(matches!(refused, Err(HandshakeError::FlagsMissing(_))));
 }
 
 #[test]
 fn names_are_bounded_and_of_the_right_form() {
-    let named = |name: &str| receive_name(&name_message(&identity(name, "c"), None)).map(|n| n.name().to_string());
+    let local = identity("a@h", "c");
+    let with = |name: &str| name_message(&Identity { name: name.into(), ..local.clone() }, local.flags, None);
+    let named = |name: &str| receive_name(&with(name)).map(|n| n.name().to_string());
     assert_eq!(named("a@h"), Ok("a@h".into()));
     let longest = format!("{}@h", "a".repeat(limits::NODE_NAME - 2));
     assert_eq!(named(&longest), Ok(longest.clone()));
@@ -136,11 +138,11 @@ fn names_are_bounded_and_of_the_right_form() {
 #[test]
 fn every_truncation_is_malformed_and_none_panics() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
-    let name = name_message(&a, None);
+    let name = name_message(&a, a.flags, None);
     for cut in 0..name.len() {
         assert!(receive_name(&name[..cut]).is_err());
     }
-    let challenge = name_message(&b, Some(1));
+    let challenge = name_message(&b, b.flags, Some(1));
     for cut in 0..challenge.len() {
         let awaited = proceed(dial(&a, "b@h".into()).0.receive(b"sok").unwrap());
         assert!(awaited.receive(&challenge[..cut], &a, 2).is_err());
@@ -155,13 +157,20 @@ fn every_truncation_is_malformed_and_none_panics() {
 #[test]
 fn a_peer_without_a_name_is_given_one() {
     let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("its.host", "c") };
-    let mut named = receive_name(&name_message(&nameless, None)).unwrap();
+    let mut named = receive_name(&name_message(&nameless, nameless.flags, None)).unwrap();
     assert!(named.is_nameless());
     named.give_name(0x1f, 77);
     assert_eq!(&**named.name(), "d000000000000001f@its.host");
     assert_eq!(named.name_packet(), [b"snamed:\0\x1a", named.name().as_bytes(), &[0, 0, 0, 77]].concat());
+    let (_, challenge) = named.challenge(&identity("m@h", "c"), 1);
+    let theirs = flags::ours(false) | Flags::NAME_ME;
+    assert_eq!(challenge[1..9], theirs.bits().to_be_bytes(), "it looks for the flag in ours");
     for host in ["", "a@b", &"h".repeat(limits::NODE_NAME)] {
         let nameless = Identity { name: host.into(), ..nameless.clone() };
-        assert_eq!(receive_name(&name_message(&nameless, None)).unwrap_err(), HandshakeError::BadName, "{host}");
+        assert_eq!(
+            receive_name(&name_message(&nameless, nameless.flags, None)).unwrap_err(),
+            HandshakeError::BadName,
+            "{host}"
+        );
     }
 }

@@ -25,7 +25,9 @@ async fn shake(
 ) -> (Result<Connection, SetupError>, Result<Connection, SetupError>) {
     let (here, there) = sockets().await;
     let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
-    tokio::join!(dialling, accept(there, acceptor, async |_: &Arc<str>| status))
+    let accepting =
+        async { accept(there, acceptor, async |_: &Arc<str>| status).await.map_err(|rejected| rejected.error) };
+    tokio::join!(dialling, accepting)
 }
 
 /// A connection of ours, started, and the bare socket at its other end.
@@ -78,7 +80,7 @@ async fn a_large_handshake_packet_is_refused_unread() {
     let length = u16::try_from(limits::HANDSHAKE_PACKET + 1).unwrap();
     here.write_all(&length.to_be_bytes()).await.unwrap();
     let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await;
+    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
     assert!(matches!(result, Err(SetupError::PacketTooLarge(n)) if n == usize::from(length)));
 }
 
@@ -86,7 +88,7 @@ async fn a_large_handshake_packet_is_refused_unread() {
 async fn a_silent_peer_ends_the_handshake_in_time() {
     let (_here, there) = sockets().await;
     let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await;
+    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
     assert!(matches!(result, Err(SetupError::TimedOut)));
 }
 

@@ -1,0 +1,314 @@
+//! How connections to real nodes come about, and which of two for one name stands: crossing attempts by the hundred, links
+//! lost in silence, peers without a name, and those with whom there can be none.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::flags::{self, Flags};
+use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link::{self, SetupError};
+use hecate_daemon::epmd::client::{self as epmd, Registration};
+use hecate_daemon::etf::{Atom, Term};
+use hecate_daemon::node::dial::Dialling;
+use hecate_daemon::node::handle::Handle;
+use hecate_daemon::node::process::{Answer, BadArg, Caller, Functions};
+use hecate_daemon::node::task::{self, Settings};
+use host::epmd::Epmd;
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+struct Nothing;
+
+impl Functions for Nothing {
+    fn call(&mut self, _: &Atom, _: &Atom, _: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
+        None
+    }
+}
+
+/// Our node without the rest of the daemon.
+struct Node {
+    handle: Handle,
+    name: String,
+    _registration: Registration,
+}
+
+impl Node {
+    async fn start(host: &Host, short: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let registration = epmd::register(address(host.epmd_port), short, port, false).await.unwrap();
+        let identity = identity(host, short, registration.creation);
+        let name = identity.name.to_string();
+        let dialling = Dialling {
+            epmd_port: host.epmd_port,
+            default_port: None,
+            this_host: BTreeSet::from([host.name.clone()]),
+            allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
+        };
+        let settings = Settings {
+            identity,
+            dialling,
+            scopes: vec![Atom::literal("pg")],
+            watched_tag: Atom::literal("tag"),
+            functions: Box::new(Nothing),
+            tick_time: Duration::from_secs(60),
+        };
+        let (handle, _) = task::start(listener, settings).unwrap();
+        Self { handle, name, _registration: registration }
+    }
+
+    async fn sees(&self, peer: &str, up: bool) {
+        let mut view = self.handle.watch();
+        let seen = view.wait_for(|view| view.peers.get(peer).is_some_and(|p| p.is_up()) == up);
+        timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{} is up: {up}", peer)).unwrap();
+    }
+
+    fn connection(&self, peer: &str) -> Option<u64> {
+        self.handle.watch().borrow().peers.get(peer).filter(|p| p.is_up()).map(|p| p.connection)
+    }
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn identity(host: &Host, short: &str, creation: u32) -> Identity {
+    let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
+    Identity { name: host.node(short).into(), creation, flags: flags::ours(false), cookie }
+}
+
+/// Evaluates where it may block: an `erl` is waited for.
+fn eval(erl: &mut Erl, expression: &str) -> String {
+    tokio::task::block_in_place(|| erl.eval(expression))
+}
+
+// ---- Crossing attempts ----------------------------------------------------------------------------
+
+/// Both sides dial in the same moment, again and again; each time there is one connection, over which both can speak.
+async fn race(ours: &str, theirs: &str, times: usize) {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let node = Node::start(&host, ours).await;
+    let mut erl = host.erl(theirs);
+    let us = node.name.clone();
+    let them: Arc<str> = host.node(theirs).into();
+    let connect = format!("net_kernel:connect_node('{us}')");
+    let disconnect = format!("erlang:disconnect_node('{us}'), net_kernel:monitor_nodes(false)");
+    for i in 0..times {
+        let (handle, name) = (node.handle.clone(), them.clone());
+        let dialled = tokio::spawn(async move { handle.connect(name).await });
+        // Now and then one of the two is a little later.
+        for _ in 0..i % 7 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(eval(&mut erl, &connect), "true", "race {i}");
+        let _ = dialled.await.unwrap().unwrap();
+        node.sees(&them, true).await;
+        assert_eq!(eval(&mut erl, &format!("net_adm:ping('{us}')")), "pong", "race {i}");
+        assert_eq!(eval(&mut erl, "nodes()"), format!("['{us}']").replace('\'', ""), "race {i}");
+        eval(&mut erl, &disconnect);
+        node.sees(&them, false).await;
+    }
+    node.handle.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_races_with_the_smaller_name() {
+    race("aa", "mm", 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_races_with_the_greater_name() {
+    race("zz", "mm", 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_ours_that_dial_each_other_keep_one_connection() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    for i in 0..200 {
+        let (a, b) = (Node::start(&host, &format!("a{i}")).await, Node::start(&host, &format!("b{i}")).await);
+        let (to_a, to_b) = (a.name.as_str().into(), b.name.as_str().into());
+        let (first, second) = tokio::join!(a.handle.connect(to_b), b.handle.connect(to_a));
+        assert!(first.unwrap().is_ok() || second.unwrap().is_ok(), "race {i}");
+        a.sees(&b.name, true).await;
+        b.sees(&a.name, true).await;
+        // A call over it is answered: neither end is one that the other has given up.
+        let function = hecate_daemon::node::services::rpc::Function { module: "m", function: "f", args: vec![] };
+        let (to_b, to_a) = (b.name.as_str().into(), a.name.as_str().into());
+        let called = tokio::join!(a.handle.call(to_b, function.clone()), b.handle.call(to_a, function));
+        for called in [called.0, called.1] {
+            assert_eq!(called.unwrap().unwrap_err().to_string(), "the function failed on the node", "race {i}");
+        }
+        a.handle.stop().await;
+        b.handle.stop().await;
+    }
+}
+
+// ---- Links lost in silence ------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_still_believes_in_an_older_link_takes_the_new_one() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut erl = host.erl("mm");
+    let port = epmd.port_of("mm");
+    let them: Arc<str> = host.node("mm").into();
+    let dial = async |creation| {
+        let stream = TcpStream::connect(address(port)).await.unwrap();
+        link::dial(stream, &identity(&host, "zz", creation), them.clone(), async || true).await.unwrap()
+    };
+    let silent = dial(7).await;
+    assert_eq!(eval(&mut erl, "nodes()"), format!("[{}]", host.node("zz")));
+    // Our node has come back, and nothing has told the peer that it was away.
+    let node = Node::start(&host, "zz").await;
+    node.handle.connect(them.clone()).await.unwrap().unwrap();
+    node.sees(&them, true).await;
+    assert_eq!(eval(&mut erl, &format!("net_adm:ping('{}')", node.name)), "pong");
+    drop(silent);
+    assert_eq!(eval(&mut erl, &format!("net_adm:ping('{}')", node.name)), "pong", "the end of the older is no news");
+    node.handle.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_we_still_believe_in_gives_way_to_a_new_one() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let node = Node::start(&host, "aa").await;
+    let mut first = host.erl("mm");
+    let connect = format!("net_kernel:connect_node('{}')", node.name);
+    assert_eq!(eval(&mut first, &connect), "true");
+    node.sees(&host.node("mm"), true).await;
+    let before = node.connection(&host.node("mm"));
+    // The same name again, which another EPMD knows, while the first is stopped and its connection open.
+    let elsewhere = Host::new();
+    let other_epmd = elsewhere.epmd();
+    let _known = other_epmd.register("aa", epmd.port_of("aa"));
+    first.stop();
+    let start = Start { name: Some("mm"), cookie: Some(&host.cookie), ..Start::default() };
+    let mut second = Erl::start(&elsewhere, start);
+    assert_eq!(eval(&mut second, &connect), "true");
+    assert_eq!(eval(&mut second, &format!("net_adm:ping('{}')", node.name)), "pong");
+    node.sees(&host.node("mm"), true).await;
+    assert_ne!(node.connection(&host.node("mm")), before);
+    node.handle.stop().await;
+}
+
+// ---- Peers without a name ---------------------------------------------------------------------------
+
+#[test]
+fn a_node_that_has_no_name_gets_one_from_us() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let mut erl = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
+    assert_eq!(erl.eval("node()"), "nonode@nohost");
+    assert_eq!(erl.eval(&format!("net_kernel:connect_node('{us}')")), "true");
+    let name = erl.eval("node()");
+    assert!(name.starts_with('d') && name.ends_with(&format!("@{}", host.name)), "{name}");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    assert_eq!(host.peer(&name).as_deref(), Some("connected"));
+    // It is one that has groups like any other.
+    erl.eval("pg:start_link()");
+    assert_eq!(erl.eval(&format!("element(1, gen_server:call({{hecate_plugins, '{us}'}}, list))")), "ok");
+    let mut another = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
+    assert_eq!(another.eval(&format!("net_kernel:connect_node('{us}')")), "true");
+    assert_ne!(another.eval("node()"), name);
+}
+
+// ---- With whom there is no connection -----------------------------------------------------------------
+
+/// The daemon with its EPMD, and its distribution port.
+fn daemon(host: &Host) -> (host::daemon::Daemon, Epmd, u16) {
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let port = epmd.port_of("hecate");
+    (daemon, epmd, port)
+}
+
+#[tokio::test]
+async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
+    let host = Host::new();
+    let (daemon, _epmd, port) = daemon(&host);
+    let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits());
+    let local = Identity { flags: lacking, ..identity(&host, "old", 7) };
+    let stream = TcpStream::connect(address(port)).await.unwrap();
+    let refused = link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+    assert_eq!(refused.to_string(), "the peer does not allow this node to connect");
+    daemon.logs(&["WARN", &host.node("old"), "flags"]);
+}
+
+#[tokio::test]
+async fn a_peer_with_another_cookie_is_refused_and_named_once() {
+    let host = Host::new();
+    let (daemon, _epmd, port) = daemon(&host);
+    for _ in 0..2 {
+        let cookie = Cookie::parse(b"another-cookie").unwrap();
+        let local = Identity { cookie, ..identity(&host, "stranger", 7) };
+        let stream = TcpStream::connect(address(port)).await.unwrap();
+        let refused = link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+        assert!(matches!(refused, SetupError::ProofRefused), "{refused}");
+    }
+    daemon.logs(&["WARN", &host.node("stranger"), "cookie"]);
+    assert!(!daemon.log().contains(&host.cookie) && !daemon.log().contains("another-cookie"));
+    assert_eq!(host.peer(&host.node("stranger")), None);
+}
+
+#[tokio::test]
+async fn a_name_message_of_version_5_is_taken_with_its_complement() {
+    let host = Host::new();
+    let (_daemon, _epmd, port) = daemon(&host);
+    let local = identity(&host, "five", 7);
+    let mut stream = TcpStream::connect(address(port)).await.unwrap();
+    let send = async |stream: &mut TcpStream, packet: &[u8]| {
+        let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length[..], packet].concat()).await.unwrap();
+    };
+    let receive = async |stream: &mut TcpStream| {
+        let mut packet = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut packet).await.unwrap();
+        packet
+    };
+    let bits = local.flags.bits();
+    let low = u32::try_from(bits & 0xFFFF_FFFF).unwrap().to_be_bytes();
+    send(&mut stream, &[&b"n\0\x05"[..], &low, local.name.as_bytes()].concat()).await;
+    assert_eq!(receive(&mut stream).await, b"sok");
+    let challenge = receive(&mut stream).await;
+    assert_eq!(challenge[0], b'N', "the answer is of version 6, as the flags allow it");
+    let theirs = u32::from_be_bytes(challenge[9..13].try_into().unwrap());
+    let high = u32::try_from(bits >> 32).unwrap().to_be_bytes();
+    send(&mut stream, &[&b"c"[..], &high, &7_u32.to_be_bytes()].concat()).await;
+    send(&mut stream, &[&b"r"[..], &1_u32.to_be_bytes(), &local.cookie.digest(theirs)].concat()).await;
+    assert_eq!(receive(&mut stream).await, [&b"a"[..], &local.cookie.digest(1)].concat());
+    host::wait_for("it is our peer", || host.peer(&local.name).as_deref() == Some("connected"));
+}
+
+#[test]
+fn short_and_long_names_never_mix() {
+    let host = Host::new();
+    let (daemon, _epmd, _) = daemon(&host);
+    let start = Start {
+        name: None,
+        args: &["-name", "hecate_longd@127.0.0.1", "-setcookie", &host.cookie],
+        ..Start::default()
+    };
+    let mut erl = Erl::start(&host, start);
+    assert_eq!(erl.eval("node()"), "'hecate_longd@127.0.0.1'");
+    // Its name is found in EPMD, and there is nobody behind it who goes by the short form.
+    daemon.logs(&["WARN", &host.node("hecate_longd"), "calls itself hecate_longd@127.0.0.1"]);
+    assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
+    assert_eq!(erl.eval("nodes()"), "[]");
+    assert_eq!(host.peer("hecate_longd@127.0.0.1"), None);
+}
