@@ -75,8 +75,12 @@ pub const KNOWN_NODES: usize = 4096;
 /// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
-/// Members that the scope of one peer may have, over all its groups. Crossed by `node::services::pg::tests::too_many_members_are_refused`.
+/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding count as one more. Crossed by `node::services::pg::tests::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
+
+/// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
+/// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.
+pub const PG_POLL: Duration = Duration::from_secs(2);
 
 /// Calls to peers that may wait for their results. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
 pub const CALLS: usize = 1024;

@@ -154,6 +154,9 @@ pub struct Machine {
     last_served: u64,
     functions: Box<dyn Functions>,
     tick_time: Duration,
+    hidden: bool,
+    /// When to look for scopes again, as a hidden node.
+    next_poll: Option<Instant>,
     atoms: Atoms,
     changed: bool,
 }
@@ -172,13 +175,15 @@ pub struct Parts {
     pub functions: Box<dyn Functions>,
     /// What peers are told of our `net_ticktime`.
     pub tick_time: Duration,
+    /// Whether we are a hidden node, of which no peer's scope is told.
+    pub hidden: bool,
 }
 
 impl Machine {
     /// A node with its services running and a process for each scope.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { name, creation, scopes, watched_tag, functions, tick_time } = parts;
+        let Parts { name, creation, scopes, watched_tag, functions, tick_time, hidden } = parts;
         let mut processes = Processes::new(name.clone(), creation);
         for (service, role) in [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex)] {
             processes.spawn(role, Some(Atom::literal(service)), Vec::new());
@@ -204,6 +209,8 @@ impl Machine {
             last_served: 0,
             functions,
             tick_time,
+            hidden,
+            next_poll: None,
             atoms: Atoms::new(),
             changed: false,
         }
@@ -236,7 +243,7 @@ impl Machine {
     /// When [`Input::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.calls.values().map(|call| call.deadline).min()
+        self.calls.values().map(|call| call.deadline).chain(self.next_poll).min()
     }
 
     /// Whether there is, or would be, nothing to do to be connected to `name`.
@@ -303,7 +310,10 @@ impl Machine {
             Input::Answer(call, value) => self.answered(call, value, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
             Input::Stop => self.stop(now, out),
-            Input::Tick => self.expire_calls(now, out),
+            Input::Tick => {
+                self.expire_calls(now, out);
+                self.poll_scopes(now, out);
+            }
         }
     }
 }

@@ -97,6 +97,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         watched_tag: settings.watched_tag,
         functions: settings.functions,
         tick_time: settings.tick_time,
+        hidden: !settings.identity.flags.contains(Flags::PUBLISHED),
     });
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));

@@ -24,7 +24,11 @@ impl Machine {
         self.links.insert(id, link);
         self.changed = true;
         if published {
-            self.greet_global(id, out);
+            if self.hidden {
+                self.next_poll.get_or_insert(now.instant + limits::PG_POLL);
+            } else {
+                self.greet_global(id, out);
+            }
             let mut signals = Vec::new();
             for (scope_name, scope) in &self.scopes {
                 scope.node_up(id, scope_name, &mut signals);
@@ -52,6 +56,20 @@ impl Machine {
             let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
             out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node))));
         }
+    }
+
+    /// "A hidden node takes part fully if it sends `discover` itself", and nobody tells it of a scope that starts late.
+    pub(super) fn poll_scopes(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.next_poll.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        let published = || self.links.iter().filter(|(_, link)| link.published).map(|(id, _)| *id);
+        let mut signals = Vec::new();
+        for (name, scope) in &self.scopes {
+            scope.poll(name, published(), &mut signals);
+        }
+        self.next_poll = published().next().map(|_| now.instant + limits::PG_POLL);
+        push(signals, out);
     }
 
     pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, out: &mut Vec<Effect>) {

@@ -182,7 +182,9 @@ impl Machine {
     fn global(&mut self, id: LinkId, message: Message, out: &mut Vec<Effect>) {
         let Message::Cast(request) = message else { return };
         let Ok(init) = global::init_connect(&request, &mut self.atoms) else { return };
-        self.greet_global(id, out);
+        if !self.hidden {
+            self.greet_global(id, out);
+        }
         let others: usize = self.known.iter().filter(|(link, _)| **link != id).map(|(_, known)| known.len()).sum();
         let known = init.known.into_iter().filter(|name| *name != self.name);
         self.known.insert(id, known.take(limits::KNOWN_NODES.saturating_sub(others)).collect());

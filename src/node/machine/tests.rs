@@ -51,6 +51,7 @@ fn machine(name: &str) -> Machine {
         watched_tag: Atom::literal("plugin"),
         functions: Box::new(OneModule),
         tick_time: Duration::from_secs(60),
+        hidden: false,
     })
 }
 
@@ -181,6 +182,33 @@ fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
     assert_eq!(names, ["global_name_server", "pg"]);
     let hidden = Established { published: false, ..peer("q@h") };
     assert_eq!(alone.run(Input::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
+}
+
+#[test]
+fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
+    let mut alone = Alone::new();
+    alone.machine.hidden = true;
+    let discovers = |effects: &[Effect]| -> usize {
+        let to_scope = |c: &&Control| matches!(c, Control::SendName { to, .. } if *to == "pg");
+        assert!(signals(effects).iter().all(to_scope), "global is told nothing");
+        effects.len()
+    };
+    assert_eq!(discovers(&alone.up(1, "p@h")), 1);
+    assert_eq!(discovers(&alone.up(2, "q@h")), 1);
+    assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::PG_POLL));
+    let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 7))]);
+    let to = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("pg") };
+    alone.tell(1, to, Some(&discover));
+    alone.now.instant += limits::PG_POLL;
+    let out = alone.run(Input::Tick);
+    assert!(matches!(out.as_slice(), [Effect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
+    assert_eq!(discovers(&alone.run(Input::Tick)), 0, "not before its time");
+    for link in [1, 2] {
+        alone.run(Input::LinkDown { link: LinkId(link), reason: "gone".to_owned() });
+    }
+    alone.now.instant += limits::PG_POLL;
+    assert_eq!(alone.run(Input::Tick), []);
+    assert_eq!(alone.machine.next_deadline(), None);
 }
 
 #[test]

@@ -10,8 +10,9 @@
 //! 3> [io:format("~s~n", [binary:encode_hex(term_to_binary(M, [{minor_version, 2}]))]) || M <- element(2, process_info(Self, messages))].
 //! ```
 
+use super::wire::Change;
 use super::*;
-use crate::etf::Term;
+use crate::etf::{Reader, Term};
 use crate::node::services::gen_server;
 
 const SYNC_NOTHING: &str = "83680277092467656E5F636173746803770473796E63587705636170406800000055000000006B041DCC6A";
@@ -232,12 +233,87 @@ fn nobody_speaks_for_another_node_and_nonsense_is_dropped() {
     }
 }
 
-#[test]
-fn a_newer_discover_is_answered_in_our_version() {
-    let mut bench = Bench::new();
-    let discover = Term::tuple([Term::atom("discover"), pid(1), Term::Int(1)]);
-    assert_eq!(messages(&bench.hear(&discover).1), [term(SYNC_NOTHING), term(DISCOVER)]);
+// ---- Version 1 ----------------------------------------------------------------------------------
+
+/// Of OTP 29, made as those above, by `{discover, Self, 1}`.
+const LOCAL_NOTHING: &str =
+    "83680277092467656E5F636173746804770A6C6F63616C5F6461746158770663617040766D00000059000000006B05BEF661017400000000";
+const DISCOVER_ONE: &str = "8368037708646973636F76657258770663617040766D00000059000000006B05BEF66101";
+const UPDATE_JOIN: &str = "836803770675706461746558770663617040766D00000059000000006B05BEF66C0000000168037701676C0000000158770663617040766D0000005A000000006B05BEF66A6A6A";
+const UPDATE_LEAVE: &str = "836803770675706461746558770663617040766D00000059000000006B05BEF66C0000000168037701676A6C0000000158770663617040766D0000005A000000006B05BEF66A6A";
+const UPDATE_LEAVE_TWO: &str = "836803770675706461746558770663617040766D00000059000000006B05BEF66C0000000268036802770D6865636174655F706C7567696E6D00000003612D646A6C0000000158770663617040766D0000005A000000006B05BEF66A68037701676A6C0000000158770663617040766D0000005A000000006B05BEF66A6A";
+const LOCAL_TWO: &str = "83680277092467656E5F636173746804770A6C6F63616C5F6461746158770663617040766D00000059000000006B05BEF6610174000000027701676C0000000258770663617040766D0000005A000000006B05BEF658770663617040766D0000005A000000006B05BEF66A6802770D6865636174655F706C7567696E6D00000003612D646C0000000258770663617040766D0000005A000000006B05BEF658770663617040766D0000005B000000006B05BEF66A";
+
+/// The scope of the real OTP 29 (0), and the processes that joined.
+fn real_one(n: u32) -> Pid {
+    Pid { node: Atom::literal("cap@vm"), id: 0x59 + n, serial: 0, creation: 0x6B05_BEF6 }
 }
+
+fn discover_one() -> Term {
+    Term::tuple([Term::atom("discover"), pid(1), Term::Int(1)])
+}
+
+#[test]
+fn whoever_shows_that_it_knows_version_1_is_spoken_to_in_it() {
+    let mut bench = Bench { scope: Scope::new(real_one(0), Atom::literal("hecate_plugin")), references: 0 };
+    assert_eq!(messages(&bench.hear(&discover_one()).1), [term(LOCAL_NOTHING), term(DISCOVER_ONE)]);
+    let mut out = Signals::new();
+    let group = Raw::encode(&Term::atom("g"));
+    let key = |group: &Raw| group.canonical(&mut Atoms::new()).unwrap();
+    bench.scope.join(key(&group), &group, &real_one(1), &mut out);
+    assert_eq!(messages(&out), [term(UPDATE_JOIN)]);
+    bench.scope.join(key(&plugin_group()), &plugin_group(), &real_one(1), &mut out);
+    let [local_data] = messages(&bench.hear(&discover_one()).1).try_into().expect("known by now: no discover");
+    let Term::Tuple(cast) = local_data.term(&mut Atoms::new()).unwrap() else { panic!("no cast") };
+    let Term::Tuple(local_data) = &cast[1] else { panic!("no local_data") };
+    let Term::Map(groups) = &local_data[3] else { panic!("no map") };
+    assert_eq!(groups.len(), 2);
+    out.clear();
+    bench.scope.process_down(&real_one(1), &mut out);
+    let [leave] = messages(&out).try_into().expect("one message");
+    assert_eq!(leave.bytes().len(), term(UPDATE_LEAVE_TWO).bytes().len(), "the order of groups is nobody's business");
+    out.clear();
+    bench.scope.join(key(&group), &group, &real_one(1), &mut Signals::new());
+    bench.scope.process_down(&real_one(1), &mut out);
+    assert_eq!(messages(&out), [term(UPDATE_LEAVE)]);
+    // The same peer's scope starts anew, and is of a release that ends on what it doesn't know.
+    let older = Term::tuple([Term::atom("discover"), pid(2)]);
+    let answers: Vec<Term> =
+        messages(&bench.hear(&older).1).iter().map(|m| m.term(&mut Atoms::new()).unwrap()).collect();
+    let scope = Term::Pid(real_one(0));
+    let sync = Term::tuple([Term::atom("sync"), scope.clone(), Term::List(vec![])]);
+    let sync = Term::tuple([Term::atom("$gen_cast"), sync]);
+    assert_eq!(answers, [sync, Term::tuple([Term::atom("discover"), scope])]);
+}
+
+#[test]
+fn what_a_real_scope_says_in_version_1_is_understood_before_and_after_we_speak_it() {
+    let mut bench = Bench::new();
+    let hear = |bench: &mut Bench, golden: &str| {
+        let mut out = Signals::new();
+        let mut new_reference = || Reference { node: Atom::literal("us@h"), creation: 1, ids: [7, 0, 0].into() };
+        let message = gen_server::parse(term(golden), &mut Atoms::new());
+        let peer = Atom::literal("cap@vm");
+        bench.scope.message(LINK, &peer, message, &mut new_reference, &mut Atoms::new(), &mut out).unwrap()
+    };
+    let of = |bench: &Bench, group: &Term| {
+        let key = group.canonical();
+        bench.scope.remote_members(&key).len()
+    };
+    let (g, plugin) = (Term::atom("g"), Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]));
+    assert!(!hear(&mut bench, UPDATE_JOIN), "it has not exchanged with us");
+    assert_eq!(of(&bench, &g), 0);
+    assert!(hear(&mut bench, LOCAL_TWO), "a watched group has come");
+    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (2, 2));
+    hear(&mut bench, UPDATE_JOIN);
+    assert_eq!(of(&bench, &g), 3);
+    hear(&mut bench, UPDATE_LEAVE_TWO);
+    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (2, 1));
+    hear(&mut bench, LOCAL_NOTHING);
+    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (0, 0));
+}
+
+// ---- Groups and bounds ----------------------------------------------------------------------------
 
 #[test]
 fn equal_groups_are_one_however_they_are_encoded() {
@@ -271,6 +347,27 @@ fn too_many_members_are_refused() {
     let remote = bench.scope.remotes.get_mut(&LINK).expect("it was discovered");
     let group = Raw::encode(&Term::atom("g"));
     let many = vec![them(5); limits::PG_MEMBERS];
-    assert_eq!(remote.join(&group, many, &tag, &mut Atoms::new()), Ok(false));
-    assert_eq!(remote.join(&group, vec![them(6)], &tag, &mut Atoms::new()), Err(TooManyMembers));
+    let mut change = |joined, left| {
+        let group = group.clone();
+        remote.change(Change { group, joined, left }, &tag, &mut Atoms::new())
+    };
+    assert_eq!(change(many, vec![]), Ok(false));
+    assert_eq!(change(vec![them(6)], vec![]), Err(TooManyMembers));
+}
+
+#[test]
+fn members_that_come_and_go_are_never_too_many() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    let tag = Atom::literal("hecate_plugin");
+    let remote = bench.scope.remotes.get_mut(&LINK).expect("it was discovered");
+    // A group whose key weighs 64 times what a member does.
+    let group = Raw::encode(&Term::binary([7; 4096]));
+    let mut atoms = Atoms::new();
+    for _ in 0..limits::PG_MEMBERS / 32 {
+        for (joined, left) in [(vec![them(5)], vec![]), (vec![them(6)], vec![them(5)]), (vec![], vec![them(6)])] {
+            let change = Change { group: group.clone(), joined, left };
+            assert_eq!(remote.change(change, &tag, &mut atoms), Ok(false));
+        }
+    }
 }

@@ -1,0 +1,114 @@
+//! A scope of the same name on a peer: what its processes joined.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use super::wire::{Change, Version};
+use super::{Key, TooManyMembers};
+use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference};
+use crate::limits;
+
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) pid: Pid,
+    pub(super) monitor: Reference,
+    /// In which we speak to it.
+    pub(super) version: Version,
+    members: HashMap<Key, Vec<Pid>>,
+    /// The binaries of watched groups that have members.
+    announced: BTreeMap<Key, Bytes>,
+    /// What `members` takes: a pid counts as one, and the key of a group as much again for each 64 bytes.
+    weight: usize,
+}
+
+fn weight(key: &Key) -> usize {
+    key.len() / 64
+}
+
+impl Remote {
+    pub(super) fn new(pid: Pid, monitor: Reference, version: Version) -> Self {
+        Self { pid, monitor, version, members: HashMap::new(), announced: BTreeMap::new(), weight: 0 }
+    }
+
+    /// The binaries of the watched groups that have members.
+    pub(super) fn announced(&self) -> impl Iterator<Item = &Bytes> {
+        self.announced.values()
+    }
+
+    /// Takes all that it has in place of what was known. Tells whether watched groups changed.
+    pub(super) fn replace(
+        &mut self,
+        groups: Vec<(Raw, Vec<Pid>)>,
+        tag: &Atom,
+        atoms: &mut Atoms,
+    ) -> Result<bool, TooManyMembers> {
+        let before = std::mem::take(&mut self.announced);
+        self.members.clear();
+        self.weight = 0;
+        for (group, pids) in groups {
+            self.join(&group, pids, tag, atoms)?;
+        }
+        Ok(before != self.announced)
+    }
+
+    /// Tells whether watched groups changed.
+    pub(super) fn change(&mut self, change: Change, tag: &Atom, atoms: &mut Atoms) -> Result<bool, TooManyMembers> {
+        let left = self.leave(&change.group, &change.left, atoms);
+        Ok(self.join(&change.group, change.joined, tag, atoms)? != left)
+    }
+
+    fn join(&mut self, group: &Raw, pids: Vec<Pid>, tag: &Atom, atoms: &mut Atoms) -> Result<bool, TooManyMembers> {
+        let Ok(key) = group.canonical(atoms) else { return Ok(false) };
+        if pids.is_empty() {
+            return Ok(false);
+        }
+        self.weight += pids.len();
+        if !self.members.contains_key(&key) {
+            self.weight += weight(&key);
+        }
+        if self.weight > limits::PG_MEMBERS {
+            return Err(TooManyMembers);
+        }
+        let changed = match watched(group, tag, atoms) {
+            Ok(name) => self.announced.insert(key.clone(), name).is_none(),
+            Err(_) => false,
+        };
+        self.members.entry(key).or_default().extend(pids);
+        Ok(changed)
+    }
+
+    /// Each pid leaves once: who joined twice is still a member (`leave_remote/3`).
+    fn leave(&mut self, group: &Raw, pids: &[Pid], atoms: &mut Atoms) -> bool {
+        if pids.is_empty() {
+            return false;
+        }
+        let Ok(key) = group.canonical(atoms) else { return false };
+        let Some(members) = self.members.get_mut(&key) else { return false };
+        for pid in pids {
+            if let Some(at) = members.iter().position(|member| member == pid) {
+                members.swap_remove(at);
+                self.weight = self.weight.saturating_sub(1);
+            }
+        }
+        if !members.is_empty() {
+            return false;
+        }
+        self.members.remove(&key);
+        self.weight = self.weight.saturating_sub(weight(&key));
+        self.announced.remove(&key).is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn members(&self, key: &Key) -> &[Pid] {
+        self.members.get(key).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The binary in `{Tag, Binary}`, in memory of its own.
+fn watched(group: &Raw, tag: &Atom, atoms: &mut Atoms) -> Result<Bytes, DecodeError> {
+    let mut r = Reader::new(group.bytes(), atoms);
+    r.expect_tuple(2)?;
+    r.expect_atom(tag.as_str())?;
+    Ok(Bytes::copy_from_slice(&r.binary()?))
+}

@@ -1,0 +1,213 @@
+//! The messages between scopes, in both versions of the protocol.
+
+use std::collections::BTreeMap;
+
+use super::Key;
+use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Writer};
+use crate::node::services::gen_server::Message;
+
+/// The versions of the protocol. A scope of OTP 25 ends on any message of version 1, so nobody is sent one before it has
+/// shown that it knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Of OTP 23 to 28, and of OTP 29 towards whoever speaks it.
+    Zero,
+    /// Of OTP 29.
+    One,
+}
+
+/// All that is ever sent to a scope of a peer, in version 0 | in version 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outgoing<'a> {
+    /// `{discover, ScopePid}` | `{discover, ScopePid, 1}`
+    Discover,
+    /// `{'$gen_cast', {sync, ScopePid, [{Group, [Pid]}]}}` | `{'$gen_cast', {local_data, ScopePid, 1, #{Group => [Pid]}}}`, of
+    /// all groups, none of them empty.
+    Sync(&'a BTreeMap<Key, (Raw, Vec<Pid>)>),
+    /// `{join, ScopePid, Group, Pid}` | `{update, ScopePid, [{Group, [Pid], []}]}`
+    Join(&'a Raw, &'a Pid),
+    /// `{leave, ScopePid, Pid, [Group]}` | `{update, ScopePid, [{Group, [], [Pid]}]}`
+    Leave(&'a Pid, &'a [Raw]),
+}
+
+impl Outgoing<'_> {
+    pub(super) fn message(self, version: Version, scope: &Pid) -> Raw {
+        Raw::build(|w| match version {
+            Version::Zero => self.zero(scope, w),
+            Version::One => self.one(scope, w),
+        })
+    }
+
+    fn zero(self, scope: &Pid, w: &mut Writer<'_>) {
+        match self {
+            Self::Discover => {
+                w.tuple(2).atom("discover").pid(scope);
+            }
+            Self::Sync(groups) => {
+                w.tuple(2).atom("$gen_cast").tuple(3).atom("sync").pid(scope);
+                if !groups.is_empty() {
+                    w.list(length(groups.len()));
+                }
+                for (group, members) in groups.values() {
+                    list(w.tuple(2).raw(group), members);
+                }
+                w.nil();
+            }
+            Self::Join(group, pid) => {
+                w.tuple(4).atom("join").pid(scope).raw(group).pid(pid);
+            }
+            Self::Leave(pid, groups) => {
+                w.tuple(4).atom("leave").pid(scope).pid(pid).list(length(groups.len()));
+                for group in groups {
+                    w.raw(group);
+                }
+                w.nil();
+            }
+        }
+    }
+
+    fn one(self, scope: &Pid, w: &mut Writer<'_>) {
+        match self {
+            Self::Discover => {
+                w.tuple(3).atom("discover").pid(scope).int(1);
+            }
+            Self::Sync(groups) => {
+                w.tuple(2).atom("$gen_cast").tuple(4).atom("local_data").pid(scope).int(1).map(length(groups.len()));
+                for (group, members) in groups.values() {
+                    list(w.raw(group), members);
+                }
+            }
+            Self::Join(group, pid) => {
+                w.tuple(3).atom("update").pid(scope).list(1).tuple(3).raw(group).list(1).pid(pid).nil().nil().nil();
+            }
+            Self::Leave(pid, groups) => {
+                w.tuple(3).atom("update").pid(scope).list(length(groups.len()));
+                for group in groups {
+                    w.tuple(3).raw(group).nil().list(1).pid(pid).nil();
+                }
+                w.nil();
+            }
+        }
+    }
+}
+
+/// A list of pids, never an empty one.
+fn list(w: &mut Writer<'_>, pids: &[Pid]) {
+    w.list(length(pids.len()));
+    for pid in pids {
+        w.pid(pid);
+    }
+    w.nil();
+}
+
+/// What we joined ourselves never comes near the bound of a list.
+fn length(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// What came in from a peer's scope.
+pub(super) enum Incoming {
+    /// It looks for us, and speaks this version.
+    Discover(Pid, Version),
+    /// All that it has.
+    Sync(Pid, Vec<(Raw, Vec<Pid>)>),
+    /// What has changed since: who joined and who left each group.
+    Update(Pid, Vec<Change>),
+}
+
+/// Who joined and who left a group.
+pub(super) struct Change {
+    pub(super) group: Raw,
+    pub(super) joined: Vec<Pid>,
+    pub(super) left: Vec<Pid>,
+}
+
+impl Incoming {
+    /// Reads a message, of either version; none if it is of neither.
+    pub(super) fn read(message: Message, atoms: &mut Atoms) -> Option<Self> {
+        match message {
+            Message::Cast(request) => cast(&request, atoms).ok(),
+            Message::Info(message) => info(&message, atoms).ok(),
+            Message::Call(..) | Message::System(..) => None,
+        }
+    }
+
+    /// The scope that speaks.
+    pub(super) fn from(&self) -> &Pid {
+        let (Self::Discover(pid, _) | Self::Sync(pid, _) | Self::Update(pid, _)) = self;
+        pid
+    }
+}
+
+/// `{sync, Peer, Groups}`, `{local_data, Peer, 1, Map}`
+fn cast(request: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
+    let mut r = Reader::new(request.bytes(), atoms);
+    let arity = r.tuple()?;
+    let what = r.atom()?;
+    let pid = r.pid()?;
+    let mut groups = Vec::new();
+    match (what.as_str(), arity) {
+        ("sync", 3) => {
+            let mut list = r.list()?;
+            while r.more(&mut list)? {
+                r.expect_tuple(2)?;
+                groups.push((r.raw()?, pids(&mut r)?));
+            }
+        }
+        ("local_data", 4) if r.integer()? == 1 => {
+            for _ in 0..r.map()? {
+                groups.push((r.raw()?, pids(&mut r)?));
+            }
+        }
+        _ => return Err(DecodeError::OtherAtom),
+    }
+    Ok(Incoming::Sync(pid, groups))
+}
+
+/// `{discover, Peer}`, `{join, Peer, Group, PidOrPids}`, `{leave, Peer, PidOrPids, Groups}`; `{discover, Peer, Version}`,
+/// `{update, Peer, [{Group, Joined, Left}]}`
+fn info(message: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
+    let mut r = Reader::new(message.bytes(), atoms);
+    let arity = r.tuple()?;
+    let what = r.atom()?;
+    let pid = r.pid()?;
+    let mut changes = Vec::new();
+    match (what.as_str(), arity) {
+        ("discover", 2) => return Ok(Incoming::Discover(pid, Version::Zero)),
+        // Whoever speaks a later version speaks this one with us.
+        ("discover", 3) => {
+            let version = if r.integer()? >= 1 { Version::One } else { Version::Zero };
+            return Ok(Incoming::Discover(pid, version));
+        }
+        ("join", 4) => changes.push(Change { group: r.raw()?, joined: pids(&mut r)?, left: Vec::new() }),
+        ("leave", 4) => {
+            let left = pids(&mut r)?;
+            let mut list = r.list()?;
+            while r.more(&mut list)? {
+                changes.push(Change { group: r.raw()?, joined: Vec::new(), left: left.clone() });
+            }
+        }
+        ("update", 3) => {
+            let mut list = r.list()?;
+            while r.more(&mut list)? {
+                r.expect_tuple(3)?;
+                changes.push(Change { group: r.raw()?, joined: pids(&mut r)?, left: pids(&mut r)? });
+            }
+        }
+        _ => return Err(DecodeError::OtherAtom),
+    }
+    Ok(Incoming::Update(pid, changes))
+}
+
+/// A pid, or a list of pids.
+fn pids(r: &mut Reader<'_>) -> Result<Vec<Pid>, DecodeError> {
+    if r.peek()? == Kind::Pid {
+        return Ok(vec![r.pid()?]);
+    }
+    let mut pids = Vec::new();
+    let mut list = r.list()?;
+    while r.more(&mut list)? {
+        pids.push(r.pid()?);
+    }
+    Ok(pids)
+}
