@@ -5,92 +5,18 @@
 
 mod host;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hecate_daemon::cookie::Cookie;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::dist::link::{self, SetupError};
-use hecate_daemon::epmd::client::{self as epmd, Registration};
-use hecate_daemon::etf::{Atom, Term};
-use hecate_daemon::node::dial::Dialling;
-use hecate_daemon::node::handle::Handle;
-use hecate_daemon::node::process::{Answer, BadArg, Caller, Functions};
-use hecate_daemon::node::task::{self, Settings};
+use host::Host;
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE};
+use host::node::{Node, address, eval, identity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
-
-struct Nothing;
-
-impl Functions for Nothing {
-    fn call(&mut self, _: &Atom, _: &Atom, _: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
-        None
-    }
-}
-
-/// Our node without the rest of the daemon.
-struct Node {
-    handle: Handle,
-    name: String,
-    _registration: Registration,
-}
-
-impl Node {
-    async fn start(host: &Host, short: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let registration = epmd::register(address(host.epmd_port), short, port, false).await.unwrap();
-        let identity = identity(host, short, registration.creation);
-        let name = identity.name.to_string();
-        let dialling = Dialling {
-            epmd_port: host.epmd_port,
-            default_port: None,
-            this_host: BTreeSet::from([host.name.clone()]),
-            allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
-        };
-        let settings = Settings {
-            identity,
-            dialling,
-            scopes: vec![Atom::literal("pg")],
-            watched_tag: Atom::literal("tag"),
-            functions: Box::new(Nothing),
-            tick_time: Duration::from_secs(60),
-        };
-        let (handle, _) = task::start(listener, settings).unwrap();
-        Self { handle, name, _registration: registration }
-    }
-
-    async fn sees(&self, peer: &str, up: bool) {
-        let mut view = self.handle.watch();
-        let seen = view.wait_for(|view| view.peers.get(peer).is_some_and(|p| p.is_up()) == up);
-        timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{} is up: {up}", peer)).unwrap();
-    }
-
-    fn connection(&self, peer: &str) -> Option<u64> {
-        self.handle.watch().borrow().peers.get(peer).filter(|p| p.is_up()).map(|p| p.connection)
-    }
-}
-
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn identity(host: &Host, short: &str, creation: u32) -> Identity {
-    let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
-    Identity { name: host.node(short).into(), creation, flags: flags::ours(false), cookie }
-}
-
-/// Evaluates where it may block: an `erl` is waited for.
-fn eval(erl: &mut Erl, expression: &str) -> String {
-    tokio::task::block_in_place(|| erl.eval(expression))
-}
+use tokio::net::TcpStream;
 
 // ---- Crossing attempts ----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod epmd;
 pub mod erl;
 pub mod http;
+pub mod node;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,0 +1,150 @@
+//! Our node without the rest of the daemon, in the process of the test.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::flags;
+use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::epmd::client::{self as epmd, Registration};
+use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
+use hecate_daemon::node::dial::Dialling;
+use hecate_daemon::node::handle::Handle;
+use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions, ProcessId};
+use hecate_daemon::node::task::{self, Settings};
+use hecate_daemon::node::view::View;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::erl::Erl;
+use super::{Host, PATIENCE};
+
+/// No function at all.
+struct Nothing;
+
+impl Functions for Nothing {
+    fn call(&mut self, _: &Atom, _: &Atom, _: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
+        None
+    }
+}
+
+/// A process that is a member of groups, and no more.
+struct Member;
+
+impl Behaviour for Member {
+    fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
+        Answer::Now(Term::atom("ok"))
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("member")
+    }
+}
+
+/// A running node. Groups `{tag, Binary}` are shown in its view.
+pub struct Node {
+    pub handle: Handle,
+    pub name: String,
+    _registration: Registration,
+}
+
+impl Node {
+    pub async fn start(host: &Host, short: &str) -> Self {
+        Self::with(host, short, false, &["pg"]).await
+    }
+
+    pub async fn with(host: &Host, short: &str, hidden: bool, scopes: &[&'static str]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let registration = epmd::register(address(host.epmd_port), short, port, hidden).await.unwrap();
+        let identity = Identity { flags: flags::ours(hidden), ..identity(host, short, registration.creation) };
+        let name = identity.name.to_string();
+        let dialling = Dialling {
+            epmd_port: host.epmd_port,
+            default_port: None,
+            this_host: BTreeSet::from([host.name.clone()]),
+            allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
+        };
+        let settings = Settings {
+            identity,
+            dialling,
+            scopes: scopes.iter().map(|scope| Atom::literal(scope)).collect(),
+            watched_tag: Atom::literal("tag"),
+            functions: Box::new(Nothing),
+            tick_time: Duration::from_secs(60),
+        };
+        let (handle, _) = task::start(listener, settings).unwrap();
+        Self { handle, name, _registration: registration }
+    }
+
+    /// Connects to a node, and waits until that is to be seen.
+    pub async fn connect(&self, peer: &str) {
+        self.handle.connect(peer.into()).await.unwrap().unwrap();
+        self.sees(peer, true).await;
+    }
+
+    /// Waits until a peer is up, or isn't.
+    pub async fn sees(&self, peer: &str, up: bool) {
+        let is_up = |view: &View| view.peers.get(peer).is_some_and(|peer| peer.is_up());
+        self.shows(&format!("{peer} is up: {up}"), |view| is_up(view) == up).await;
+    }
+
+    /// Waits until the view is so.
+    pub async fn shows(&self, what: &str, so: impl Fn(&View) -> bool) {
+        let mut view = self.handle.watch();
+        let Ok(seen) = timeout(PATIENCE, view.wait_for(|view| so(view))).await else {
+            panic!("{} does not show that {what}: {:?}", self.name, *self.handle.watch().borrow());
+        };
+        seen.unwrap();
+    }
+
+    /// Waits until these are the groups `{tag, Name}` of peers, each with the short name of the peer.
+    pub async fn announced(&self, expected: &[(&str, &str)]) {
+        let expected: BTreeSet<(String, String)> =
+            expected.iter().map(|(name, node)| ((*name).to_owned(), (*node).to_owned())).collect();
+        let short = |node: &str| node.split('@').next().unwrap().to_owned();
+        let shown = |view: &View| -> BTreeSet<(String, String)> {
+            let pair = |(name, node): &(bytes::Bytes, std::sync::Arc<str>)| {
+                (String::from_utf8_lossy(name).into_owned(), short(node))
+            };
+            view.announced.iter().map(pair).collect()
+        };
+        self.shows(&format!("{expected:?} are announced"), |view| shown(view) == expected).await;
+    }
+
+    /// A new member of these groups, in every scope.
+    pub async fn join(&self, groups: Vec<Term>) -> ProcessId {
+        self.handle.spawn(None, Box::new(Member), groups).await.unwrap()
+    }
+
+    /// A member ends.
+    pub async fn exit(&self, member: ProcessId) {
+        self.handle.exit(member, "shutdown").await.unwrap();
+    }
+
+    /// The number of the connection to a peer that is up.
+    pub fn connection(&self, peer: &str) -> Option<u64> {
+        self.handle.watch().borrow().peers.get(peer).filter(|p| p.is_up()).map(|p| p.connection)
+    }
+}
+
+pub fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// A visible node of this name, with the host's cookie.
+pub fn identity(host: &Host, short: &str, creation: u32) -> Identity {
+    let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
+    Identity { name: host.node(short).into(), creation, flags: flags::ours(false), cookie }
+}
+
+/// Evaluates where tasks of ours run: an `erl` is waited for.
+pub fn eval(erl: &mut Erl, expression: &str) -> String {
+    tokio::task::block_in_place(|| erl.eval(expression))
+}
+
+/// Evaluates until the value is this.
+pub fn eval_until(erl: &mut Erl, expression: &str, expected: &str) {
+    tokio::task::block_in_place(|| erl.eval_until(expression, expected, PATIENCE));
+}
