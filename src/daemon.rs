@@ -148,6 +148,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
         listen: config.listen,
         dist_port: config.dist_port,
         epmd_port: config.epmd_port,
+        epmd_addresses: config.epmd_addresses.clone(),
         scopes: config.pg_scopes.clone(),
         tick_time: config.net_ticktime,
         introduce: config.introduce_peers,
@@ -204,7 +205,7 @@ impl Daemon<'_> {
             problems.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
         }
         match &cluster.epmd {
-            EpmdState::Unknown | EpmdState::Registered => {}
+            EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
             EpmdState::Unavailable { reason } => {
                 let detail = reason.clone();
                 problems.push(Problem { code: "epmd_unavailable", detail, severity: Severity::Notice });

@@ -119,6 +119,18 @@ pub const EPMD_TIME: Duration = Duration::from_secs(2);
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;
 
+/// Longest request to the EPMD that we serve, in bytes: a name, and what is said of its node. Crossed by
+/// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
+pub const EPMD_REQUEST: usize = 1024;
+
+/// Connections to the EPMD that we serve whose request is not finished; the oldest gives way. Crossed by
+/// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
+pub const EPMD_UNFINISHED: usize = 64;
+
+/// Nodes that are registered with the EPMD that we serve, each of which keeps a connection. Crossed by
+/// `epmd::protocol::tests::nodes_are_bounded`.
+pub const EPMD_NODES: usize = 512;
+
 /// How often this host's EPMD is asked for its names.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 

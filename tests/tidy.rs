@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "dist/flags",
     "dist/framing",
     "dist/handshake",
+    "epmd/protocol",
     "etf/",
     "layout/paths",
     "layout/stale_socket",

@@ -167,7 +167,7 @@ pub struct Cluster {
 /// How we stand with EPMD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Epmd {
-    /// `unknown`, `registered`, `served` (by us) or `unavailable`.
+    /// `unknown`, `registered`, `served` (by us), `name_taken` or `unavailable`.
     pub state: &'static str,
     /// Why it is unavailable.
     pub reason: Option<String>,
@@ -247,6 +247,7 @@ impl Cluster {
         let (state, reason) = match &view.epmd {
             EpmdState::Unknown => ("unknown", None),
             EpmdState::Registered => ("registered", None),
+            EpmdState::Served => ("served", None),
             EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
             EpmdState::NameTaken { name } => {
                 ("name_taken", Some(format!("{name} is held by another node of this host")))

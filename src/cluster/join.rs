@@ -1,9 +1,13 @@
 //! Becoming a node: the distribution port, an EPMD to be known by, and the name.
 //!
+//! The EPMD that answers is used; where none does, the system's is started; where there is none to start, we serve one
+//! ourselves. When the one in use vanishes the same is done again, so that whoever finds the port free serves next.
+//!
 //! A default name that is taken gives way: after a pause for a predecessor on its way out, the name with our uid is taken,
 //! so that a second user of the host needs no configuration. A name that was asked for never does.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -11,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::cluster::view::EpmdState;
 use crate::epmd::client::{self as epmd, Registration};
+use crate::epmd::server::{self, Server};
 use crate::limits;
 
 /// How we want to be called.
@@ -32,16 +37,40 @@ pub struct Epmd {
     hidden: bool,
     /// Whether starting the system's EPMD has been tried since one answered last.
     started: bool,
+    /// Where we would serve, besides loopback; everywhere if there are none.
+    addresses: Vec<IpAddr>,
+    /// Ours, if we serve it.
+    server: Option<Arc<Server>>,
 }
 
 impl Epmd {
-    /// The EPMD on `epmd_port`, for a node that listens on the port of `listener`.
+    /// The EPMD on `epmd_port`, for a node that listens on the port of `listener`. One of our own serves `addresses`
+    /// (`ERL_EPMD_ADDRESS`) and loopback; without any, wherever the node listens.
     ///
     /// # Errors
     /// The port of the listener can't be told.
-    pub fn new(epmd_port: u16, listener: &TcpListener, hidden: bool) -> std::io::Result<Self> {
-        let port = listener.local_addr()?.port();
-        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port)), port, hidden, started: false })
+    pub fn new(
+        epmd_port: u16,
+        listener: &TcpListener,
+        hidden: bool,
+        mut addresses: Vec<IpAddr>,
+    ) -> std::io::Result<Self> {
+        let node = listener.local_addr()?;
+        if addresses.is_empty() && !node.ip().is_unspecified() {
+            addresses.push(node.ip());
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
+        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None })
+    }
+
+    /// How we stand with it while we are registered.
+    #[must_use]
+    pub fn state(&self) -> EpmdState {
+        if self.server.as_ref().is_some_and(|server| server.serves()) {
+            EpmdState::Served
+        } else {
+            EpmdState::Registered
+        }
     }
 
     /// Where it answers.
@@ -50,46 +79,66 @@ impl Epmd {
         self.address
     }
 
-    /// Registers `short_name` once. Where no EPMD answers, the system's is started if there is one.
+    /// Registers `short_name` once. Where no EPMD answers, the system's is started, or else our own.
     ///
     /// # Errors
     /// The state to show.
     pub async fn register(&mut self, short_name: &str) -> Result<Registration, EpmdState> {
-        let mut result = epmd::register(self.address, short_name, self.port, self.hidden).await;
-        if matches!(result, Err(epmd::Error::Unreachable(..))) && !std::mem::replace(&mut self.started, true) {
-            match epmd::start_system_epmd(self.address.port()).await {
-                Ok(()) => {
-                    info!(address = %self.address, "no EPMD answered: the system's epmd was started");
-                    // `epmd -daemon` returns before its port is open.
-                    for _ in 0..limits::EPMD_START_TRIES {
-                        result = epmd::register(self.address, short_name, self.port, self.hidden).await;
-                        if !matches!(result, Err(epmd::Error::Unreachable(..))) {
-                            break;
-                        }
-                        tokio::time::sleep(limits::EPMD_START_PAUSE).await;
-                    }
-                }
-                // Erlang may be installed later: it is tried again.
-                Err(e) => {
-                    debug!("no EPMD answers, and the system's epmd can't be started: {e}");
-                    self.started = false;
-                }
+        let mut result = self.ask(short_name).await;
+        if matches!(result, Err(epmd::Error::Unreachable(..))) {
+            if std::mem::replace(&mut self.started, true) || !self.start_system(&mut result, short_name).await {
+                // Erlang may be installed later: then the system's is tried again.
+                self.started = false;
+                self.serve(&mut result, short_name).await;
             }
+        } else {
+            self.started = false;
         }
         match result {
-            Ok(registration) => {
-                self.started = false;
-                Ok(registration)
-            }
+            Ok(registration) => Ok(registration),
             Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken { name: short_name.to_owned() }),
             Err(e) => Err(EpmdState::Unavailable {
                 reason: format!(
-                    "{e}. Without an EPMD no Erlang node of this host can be found: install Erlang, or start `epmd -daemon`; \
-                     it is tried again every {} s",
+                    "{e}. Without an EPMD no Erlang node of this host can be found: free its port, or set ERL_EPMD_PORT to \
+                     another; it is tried again every {} s",
                     limits::EPMD_RETRY.as_secs()
                 ),
             }),
         }
+    }
+
+    async fn ask(&self, short_name: &str) -> Result<Registration, epmd::Error> {
+        epmd::register(self.address, short_name, self.port, self.hidden).await
+    }
+
+    /// Tells whether there is a system's EPMD to start.
+    async fn start_system(&self, result: &mut Result<Registration, epmd::Error>, short_name: &str) -> bool {
+        if let Err(e) = epmd::start_system_epmd(self.address.port()).await {
+            debug!("no EPMD answers, and the system's epmd can't be started: {e}");
+            return false;
+        }
+        info!(address = %self.address, "no EPMD answered: the system's epmd was started");
+        // `epmd -daemon` returns before its port is open.
+        for _ in 0..limits::EPMD_START_TRIES {
+            *result = self.ask(short_name).await;
+            if !matches!(result, Err(epmd::Error::Unreachable(..))) {
+                break;
+            }
+            tokio::time::sleep(limits::EPMD_START_PAUSE).await;
+        }
+        true
+    }
+
+    /// "Whoever finds the port free may serve it": another may have been faster, and then it is asked.
+    async fn serve(&mut self, result: &mut Result<Registration, epmd::Error>, short_name: &str) {
+        match server::start(&self.addresses, self.address.port()) {
+            Ok(server) => {
+                info!(address = %self.address, "no EPMD answered, and there is none to start: we serve one");
+                self.server = Some(Arc::new(server));
+            }
+            Err(e) => debug!("no EPMD of ours: {e}"),
+        }
+        *result = self.ask(short_name).await;
     }
 
     /// Registers us for the first time, however long it takes. What stands in the way is told to `report`. Returns the
@@ -123,7 +172,7 @@ impl Epmd {
                         "not in the cluster: the node name {name} is taken by another node of this host; stop that node, \
                          or choose another name"
                     ),
-                    EpmdState::Unknown | EpmdState::Registered => {}
+                    EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
                 }
                 told = state.clone();
                 report(state);

@@ -57,6 +57,8 @@ pub struct Settings {
     pub dist_port: Option<u16>,
     /// The port of every host's EPMD.
     pub epmd_port: u16,
+    /// Where an EPMD of our own serves, besides loopback; wherever the node listens if there are none.
+    pub epmd_addresses: Vec<IpAddr>,
     /// Scopes of process groups.
     pub scopes: Vec<String>,
     /// Silence after which a peer counts as gone.
@@ -117,7 +119,8 @@ pub async fn start(
     let address = SocketAddr::new(settings.listen, settings.dist_port.unwrap_or(0));
     let listen_error = |e| StartError::Listen(address, e);
     let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-    let epmd = Epmd::new(settings.epmd_port, &listener, settings.hidden).map_err(listen_error)?;
+    let epmd = Epmd::new(settings.epmd_port, &listener, settings.hidden, settings.epmd_addresses.clone());
+    let epmd = epmd.map_err(listen_error)?;
     let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();
     let scopes = scopes.map_err(StartError::Scope)?;
     let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
@@ -210,6 +213,7 @@ impl Cluster {
     fn new(start: Start, name: &str, registration: Registration) -> Result<Self, AtomTooLong> {
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
+        let epmd_state = epmd.state();
         let dialling = Dialling {
             epmd_port: settings.epmd_port,
             default_port: settings.dist_port,
@@ -251,7 +255,7 @@ impl Cluster {
             publish,
             epmd,
             registration: Some(registration),
-            epmd_state: EpmdState::Registered,
+            epmd_state,
             register_at: None,
             proxies: BTreeMap::new(),
             told: Told::default(),
@@ -491,7 +495,7 @@ impl Cluster {
             Ok(registration) => {
                 info!("registered with EPMD again");
                 self.registration = Some(registration);
-                self.epmd_state = EpmdState::Registered;
+                self.epmd_state = self.epmd.state();
             }
             Err(state) => {
                 self.epmd_state = state;

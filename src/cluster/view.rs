@@ -21,6 +21,8 @@ pub enum EpmdState {
     Unknown,
     /// Our node is registered with it.
     Registered,
+    /// We serve it ourselves, and are registered with it.
+    Served,
     /// It does not answer.
     Unavailable {
         /// Why, and what to do, as a sentence for people.

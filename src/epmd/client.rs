@@ -1,7 +1,7 @@
 //! Asking an EPMD, and being registered with the one of this host.
 //!
-//! The messages are erl_dist's. Around them stand what it lacks: a time limit on each exchange, and a bound on what is
-//! read, since its NAMES request reads to the end of the stream.
+//! The messages are erl_dist's, but for NAMES: it gives nothing where one line of the answer can't be read, and any user of
+//! a host can register any name. Around them stands what it lacks: a time limit on each exchange, and a bound on what is read.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,13 +45,30 @@ async fn exchange<T>(epmd: SocketAddr, work: impl Future<Output = Result<T, Erro
     timeout(limits::EPMD_TIME, work).await.unwrap_or(Err(Error::TimedOut(epmd)))
 }
 
-/// All names registered with the EPMD at `epmd`, each with the port that its node listens on. An answer longer than
-/// [`limits::EPMD_ANSWER`] is cut there.
+/// All names registered with the EPMD at `epmd` that can be read, each with the port that its node listens on. An answer
+/// longer than [`limits::EPMD_ANSWER`] is cut there.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
-    exchange(epmd, async { open(epmd).await?.get_names().await.map_err(|e| Error::Protocol(epmd, e)) }).await
+    let io = |e| Error::Protocol(epmd, EpmdError::Io(e));
+    exchange(epmd, async {
+        let mut stream = TcpStream::connect(epmd).await.map_err(|e| Error::Unreachable(epmd, e))?;
+        stream.write_all(b"\0\x01n").await.map_err(io)?;
+        // The EPMD's own port comes first.
+        stream.read_u32().await.map_err(io)?;
+        let mut lines = Vec::new();
+        stream.take(limits::EPMD_ANSWER).read_to_end(&mut lines).await.map_err(io)?;
+        Ok(lines.split_inclusive(|byte| *byte == b'\n').filter_map(name_and_port).collect())
+    })
+    .await
+}
+
+/// `name NAME at port PORT`, a whole line.
+fn name_and_port(line: &[u8]) -> Option<(String, u16)> {
+    let line = str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (name, port) = line.strip_prefix("name ")?.rsplit_once(" at port ")?;
+    Some((name.to_owned(), port.parse().ok()?))
 }
 
 /// The port that the node with this short name listens on, if it is registered with the EPMD at `epmd`.

@@ -1,6 +1,8 @@
 //! The Erlang port mapper daemon: which node of a host listens on which port.
 //!
-//! This room is a leaf: it speaks the protocol ("EPMD Protocol" in OTP's erts documentation) and decides nothing about
-//! whom to ask or when to try again.
+//! This room is a leaf: it speaks the protocol ("EPMD Protocol" in OTP's erts documentation), as a client and as a server, and
+//! decides nothing about whom to ask, when to try again, or when to serve.
 
 pub mod client;
+pub mod protocol;
+pub mod server;

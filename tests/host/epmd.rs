@@ -43,20 +43,19 @@ impl Epmd {
 
     /// Registers a name for whatever listens on `port`, until the connection is dropped. Anybody on a host can.
     pub fn register(&self, name: &str, port: u16) -> TcpStream {
-        let mut request = vec![b'x'];
-        request.extend_from_slice(&port.to_be_bytes());
-        // A visible node that speaks TCP over IPv4, of the versions 6 to 5, with nothing extra.
-        request.extend_from_slice(&[77, 0, 0, 6, 0, 5]);
-        request.extend_from_slice(&u16::try_from(name.len()).unwrap().to_be_bytes());
-        request.extend_from_slice(name.as_bytes());
-        request.extend_from_slice(&[0, 0]);
         let mut stream = connect(self.port).expect("EPMD answers");
-        send(&mut stream, &request).expect("EPMD reads");
+        send(&mut stream, &alive(name.as_bytes(), port)).expect("EPMD reads");
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).expect("EPMD answers");
         assert_eq!(answer[1], 0, "EPMD refuses {name}");
         stream
     }
+}
+
+/// The request of a visible node that speaks TCP over IPv4, of the versions 6 to 5, with nothing extra.
+pub fn alive(name: &[u8], port: u16) -> Vec<u8> {
+    let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+    [&[b'x'][..], &port.to_be_bytes(), &[77, 0, 0, 6, 0, 5], &length, name, &[0, 0]].concat()
 }
 
 /// What the EPMD on `port` has registered; nothing if none answers.
@@ -71,13 +70,13 @@ pub fn names(port: u16) -> BTreeMap<String, u16> {
     lines.lines().filter_map(entry).collect()
 }
 
-fn connect(port: u16) -> std::io::Result<TcpStream> {
+pub fn connect(port: u16) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
-fn send(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
+pub fn send(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
     let length = u16::try_from(request.len()).unwrap();
     stream.write_all(&[&length.to_be_bytes(), request].concat())
 }

@@ -1,0 +1,181 @@
+//! An EPMD of our own, for hosts that have none.
+//!
+//! Its state is that of one task, which answers one request after the other; each connection has a task that reads the
+//! request and writes the answer. An unfinished connection costs little and ends soon: the oldest gives way to the newest.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::protocol::{Answer, Request, Table, Then};
+use crate::limits;
+
+/// A running EPMD. It ends when this is dropped, and its connections with it, so that nodes know that they have to
+/// register anew.
+#[derive(Debug)]
+pub struct Server(JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Server {
+    /// Whether it still serves: it ends by itself when a client may and does ask for it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
+/// What a connection tells the task that owns the names.
+enum Event {
+    Asked { connection: u64, request: Request, answer: oneshot::Sender<Answer> },
+    Gone(u64),
+}
+
+/// Serves at `port` of these addresses, and of loopback in any case, as the real one does. Without addresses it is all of
+/// this host's.
+///
+/// # Errors
+/// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
+pub fn start(addresses: &[IpAddr], port: u16) -> io::Result<Server> {
+    let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let with_loopback: Vec<IpAddr>;
+    let (first, others) = if addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified) {
+        let [first, others @ ..] = everywhere;
+        with_loopback = others.to_vec();
+        (first, with_loopback)
+    } else {
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        with_loopback = addresses.iter().copied().filter(|address| *address != loopback).collect();
+        (loopback, with_loopback)
+    };
+    let mut listeners = vec![listen(SocketAddr::new(first, port))?];
+    for address in others {
+        match listen(SocketAddr::new(address, port)) {
+            Ok(listener) => listeners.push(listener),
+            Err(e) => warn!(%address, port, "our EPMD does not serve there: {e}"),
+        }
+    }
+    let random = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(Server(tokio::spawn(serve(listeners, Table::new(port, random)))))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // The two families have a socket each.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(limits::EPMD_UNFINISHED.try_into().unwrap_or(u32::MAX))
+}
+
+async fn serve(listeners: Vec<TcpListener>, mut table: Table) {
+    let (events, mut inbox) = mpsc::channel(limits::EPMD_UNFINISHED);
+    let (accepted, mut streams) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let accepted = accepted.clone();
+        tasks.spawn(accept(listener, accepted));
+    }
+    let mut unfinished: VecDeque<(u64, AbortHandle)> = VecDeque::new();
+    let mut last = 0;
+    loop {
+        tokio::select! {
+            Some(stream) = streams.recv() => {
+                last += 1;
+                unfinished.retain(|(_, task)| !task.is_finished());
+                if unfinished.len() >= limits::EPMD_UNFINISHED && let Some((_, oldest)) = unfinished.pop_front() {
+                    oldest.abort();
+                }
+                unfinished.push_back((last, tasks.spawn(connection(last, stream, events.clone()))));
+            }
+            Some(event) = inbox.recv() => match event {
+                Event::Asked { connection, request, answer } => {
+                    let answered = table.answer(connection, request);
+                    let then = answered.then;
+                    if answer.send(answered).is_err() {
+                        table.gone(connection);
+                    } else if then == Then::Keep {
+                        unfinished.retain(|(its, _)| *its != connection);
+                    }
+                    if then == Then::End {
+                        break;
+                    }
+                }
+                Event::Gone(connection) => table.gone(connection),
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    // Whoever asked for the end is told, in the time of one exchange.
+    drop(streams);
+    while unfinished.iter().any(|(_, task)| !task.is_finished()) {
+        tasks.join_next().await;
+    }
+}
+
+async fn accept(listener: TcpListener, accepted: mpsc::Sender<TcpStream>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if accepted.send(stream).await.is_err() {
+                    return;
+                }
+            }
+            // Out of file descriptors, or the peer was gone at once: neither ends the listener.
+            Err(_) => tokio::time::sleep(limits::ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(id: u64, mut stream: TcpStream, events: mpsc::Sender<Event>) {
+    let exchange = async {
+        let request = read(&mut stream).await?;
+        if request.is_local_only() && !is_local(&stream)? {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let (answer, answered) = oneshot::channel();
+        let asked = events.send(Event::Asked { connection: id, request, answer }).await;
+        asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let Answer { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        stream.write_all(&bytes).await?;
+        Ok::<_, io::Error>(then == Then::Keep)
+    };
+    if let Ok(Ok(true)) = timeout(limits::EPMD_TIME, exchange).await {
+        // A registered node sends nothing more: whatever ends the reading is its end.
+        let mut byte = [0];
+        while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+    }
+    let _ = events.send(Event::Gone(id)).await;
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Request> {
+    let length = usize::from(stream.read_u16().await?);
+    if length > limits::EPMD_REQUEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut request = vec![0; length];
+    stream.read_exact(&mut request).await?;
+    Request::read(&request).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// Whether the other end is on this host: on loopback, or at the very address that it reached.
+fn is_local(stream: &TcpStream) -> io::Result<bool> {
+    let peer = stream.peer_addr()?.ip().to_canonical();
+    Ok(peer.is_loopback() || peer == stream.local_addr()?.ip().to_canonical())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+use std::net::TcpListener as StdListener;
+
+use super::*;
+use crate::epmd::client;
+
+/// Ours, on a port of its own.
+fn started() -> (Server, SocketAddr) {
+    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let server = start(&[Ipv4Addr::LOCALHOST.into()], port).expect("the port is free");
+    (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+async fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = u16::try_from(request.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length, request].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    answer
+}
+
+#[tokio::test]
+async fn our_client_gets_on_with_our_server() {
+    let (server, address) = started();
+    let registration = client::register(address, "here", 4711, false).await.unwrap();
+    assert_eq!(client::names(address).await.unwrap(), [("here".to_owned(), 4711)]);
+    assert_eq!(client::port(address, "here").await.unwrap(), Some(4711));
+    assert!(matches!(client::register(address, "here", 1, false).await, Err(client::Error::NameTaken(_))));
+    registration.give_back().await;
+    assert_eq!(client::port(address, "here").await.unwrap(), None);
+    let mut registration = client::register(address, "here", 4712, false).await.unwrap();
+    drop(server);
+    timeout(limits::EPMD_TIME, registration.lost()).await.expect("its end is noticed");
+}
+
+#[tokio::test]
+async fn it_ends_when_it_is_asked_to_and_knows_nobody() {
+    let (server, address) = started();
+    let registration = client::register(address, "here", 4711, false).await.unwrap();
+    assert_eq!(ask(address, b"k").await, b"NO");
+    registration.give_back().await;
+    assert_eq!(ask(address, b"k").await, b"OK");
+    timeout(limits::EPMD_TIME, async {
+        while server.serves() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it ends");
+}
+
+#[tokio::test]
+async fn who_stalls_or_floods_costs_nobody_else() {
+    let (_server, address) = started();
+    let mut silent = Vec::new();
+    for _ in 0..=limits::EPMD_UNFINISHED {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    client::register(address, "here", 4711, false).await.expect("there is room");
+    // The first has given way, well before the time limit of a request.
+    let mut byte = [0];
+    let read = timeout(limits::EPMD_TIME / 2, silent[0].read(&mut byte)).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+    let long = vec![b'n'; limits::EPMD_REQUEST + 1];
+    assert_eq!(ask(address, &long).await, b"", "too long to be read");
+}

@@ -1,0 +1,193 @@
+//! The EPMD that we serve where there is none, as real nodes and the real `epmd` program see it, and what becomes of names
+//! when the one in use goes.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::io::Read;
+use std::process::Command;
+
+use host::epmd::{self, alive, connect, names, send};
+use host::erl::Erl;
+use host::{Host, PATIENCE, wait_for};
+
+/// What the real program prints of the EPMD on a port, and whether it is content.
+fn program(port: u16, argument: &str) -> String {
+    let output = Command::new("epmd").args(["-port", &port.to_string(), argument]).output();
+    let output = output.expect("epmd runs (Debian: erlang-base)");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+fn epmd_state(host: &Host) -> String {
+    host.ask("GET", "/api/cluster").body["epmd"]["state"].as_str().expect("a state").to_owned()
+}
+
+/// The process behind `hecate_plugins`, with our incarnation in it.
+fn our_incarnation(host: &Host, erl: &mut Erl) -> String {
+    let us = host.node("hecate");
+    erl.eval(&format!(
+        "{{status, P, _, _}} = sys:get_status({{hecate_plugins, '{us}'}}), binary:encode_hex(term_to_binary(P))"
+    ))
+}
+
+#[test]
+fn where_there_is_none_we_serve_one_that_real_nodes_use() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    assert_eq!(daemon.ready(), host.node("hecate"));
+    assert_eq!(epmd_state(&host), "served");
+    let mut one = host.erl("one");
+    let mut two = host.erl("hecate_twod");
+    // The second is found by its name, the first finds us; they find each other.
+    two.eval_until("length(nodes())", "1", PATIENCE);
+    assert_eq!(one.eval(&format!("net_adm:ping('{}')", host.node("hecate_twod"))), "pong");
+    assert_eq!(one.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    assert_eq!(
+        one.eval("{ok, Names} = net_adm:names(), lists:sort([N || {N, _} <- Names])"),
+        "[\"hecate\",\"hecate_twod\",\"one\"]"
+    );
+    let listed = program(host.epmd_port, "-names");
+    for name in ["hecate", "hecate_twod", "one"] {
+        assert!(listed.contains(&format!("name {name} at port ")), "{listed}");
+    }
+    assert!(program(host.epmd_port, "-kill").contains("living nodes in database"), "it is in use");
+    one.kill();
+    wait_for("its name is free", || !names(host.epmd_port).contains_key("one"));
+    host.erl("one");
+    let (status, ..) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(connect(host.epmd_port).is_err(), "it ends with us");
+}
+
+#[test]
+fn another_daemon_takes_the_port_over_when_its_holder_goes() {
+    let first_host = Host::new();
+    let mut second_host = Host::new();
+    second_host.epmd_port = first_host.epmd_port;
+    let first = first_host.daemon(&[]);
+    first.ready();
+    let second = second_host.daemon(&[("HECATE_NODE_NAME", "hecate_second")]);
+    second.ready();
+    assert_eq!((epmd_state(&first_host), epmd_state(&second_host)), ("served".to_owned(), "registered".to_owned()));
+    let mut erl = second_host.erl("visitor");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", second_host.node("hecate_second"))), "pong");
+    first.kill();
+    wait_for("the second serves", || epmd_state(&second_host) == "served");
+    wait_for("all are registered again", || {
+        let names = names(first_host.epmd_port);
+        names.contains_key("visitor") && names.contains_key("hecate_second")
+    });
+    assert_eq!(erl.eval("length(nodes())"), "1", "nobody was disturbed");
+    // The first is back, and finds its name free and another's EPMD.
+    let first = first_host.daemon(&[]);
+    first.ready();
+    assert_eq!(epmd_state(&first_host), "registered");
+}
+
+#[test]
+fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
+    let host = Host::new();
+    let real = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(epmd_state(&host), "registered");
+    let mut erl = host.erl("visitor");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    let before = our_incarnation(&host, &mut erl);
+    real.kill();
+    wait_for("we serve", || epmd_state(&host) == "served");
+    wait_for("all are registered again", || {
+        let names = names(host.epmd_port);
+        names.contains_key("visitor") && names.contains_key("hecate")
+    });
+    let mut newcomer = host.erl("newcomer");
+    assert_eq!(newcomer.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    assert_eq!(our_incarnation(&host, &mut newcomer), before);
+}
+
+#[test]
+fn a_name_that_can_not_be_read_hides_no_other() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let mut hostile = connect(host.epmd_port).unwrap();
+    send(&mut hostile, &alive(b"bad\nname \nname x at port\nname", 1)).unwrap();
+    let mut answer = [0; 2];
+    hostile.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [b'v', 0], "the real one takes it");
+    let mut erl = host.erl("hecate_traderd");
+    erl.eval_until("nodes()", &format!("[{}]", host.node("hecate")), PATIENCE);
+}
+
+/// The same requests, to the real one and to ours, have the same answers.
+#[test]
+fn ours_answers_byte_for_byte_as_the_real_one_does() {
+    let (real_host, our_host) = (Host::new(), Host::new());
+    let _real = real_host.epmd();
+    let daemon = our_host.daemon(&[]);
+    daemon.ready();
+    // The real one has somebody registered in our place.
+    let mut hecate = connect(real_host.epmd_port).unwrap();
+    let hecate_port = names(our_host.epmd_port)["hecate"];
+    send(&mut hecate, &alive(b"hecate", hecate_port)).unwrap();
+    hecate.read_exact(&mut [0; 6]).unwrap();
+
+    let registered = |port: u16| {
+        let mut stream = connect(port).unwrap();
+        send(&mut stream, &alive(b"node", 4711)).unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[..2], [b'v', 0]);
+        assert!(u32::from_be_bytes(answer[2..].try_into().unwrap()) > 3, "a creation");
+        stream
+    };
+    let (_one, _other) = (registered(real_host.epmd_port), registered(our_host.epmd_port));
+    let answer = |port: u16, request: &[u8]| {
+        let mut stream = connect(port).unwrap();
+        send(&mut stream, request).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        // Each names its own port first.
+        if matches!(request.first(), Some(b'n' | b'd')) && answer.len() >= 4 {
+            assert_eq!(answer.drain(..4).collect::<Vec<u8>>(), u32::from(port).to_be_bytes());
+        }
+        answer
+    };
+    let sorted = |answer: Vec<u8>| {
+        let mut lines: Vec<String> = String::from_utf8_lossy(&answer).split('\n').map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let mut older = alive(b"node", 4711);
+    older[6] = 5;
+    for request in [&b"znode"[..], b"znobody", b"k"] {
+        let (real, ours) = (answer(real_host.epmd_port, request), answer(our_host.epmd_port, request));
+        assert_eq!(ours, real, "{:?}", String::from_utf8_lossy(request));
+    }
+    // The real one leaves a connection open that it has refused to register.
+    let refusal = |port: u16, request: &[u8], length: usize| {
+        let mut stream = connect(port).unwrap();
+        send(&mut stream, request).unwrap();
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).unwrap();
+        answer
+    };
+    for (request, length) in [(alive(b"node", 1), 6), (alive(b"\xff", 1), 6), (older, 4)] {
+        let (real, ours) =
+            (refusal(real_host.epmd_port, &request, length), refusal(our_host.epmd_port, &request, length));
+        assert_eq!(ours, real, "{request:?}");
+    }
+    assert_eq!(sorted(answer(our_host.epmd_port, b"n")), sorted(answer(real_host.epmd_port, b"n")));
+    // The real one shows the number of a descriptor, of which ours knows none.
+    let without_fd = |lines: Vec<String>| -> Vec<String> {
+        let mut lines: Vec<String> =
+            lines.into_iter().map(|line| line.split(", fd = ").next().unwrap().trim_matches('\0').to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    let dump = |port| without_fd(sorted(answer(port, b"d")));
+    assert_eq!(dump(our_host.epmd_port), dump(real_host.epmd_port));
+    assert_eq!(epmd::names(our_host.epmd_port), epmd::names(real_host.epmd_port));
+}
