@@ -47,7 +47,8 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
 /// Crossed by `dist::link::tests::a_peer_that_reads_nothing_fills_a_bounded_queue`.
 pub const LINK_QUEUE: usize = FRAME;
 
-/// Time to write what is queued when we close a connection.
+/// Time to write what is queued when we close a connection, and for the peer to close its end.
+/// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
 /// Room made for one read from a connection, in bytes.
@@ -97,11 +98,14 @@ pub const SERVED: usize = 1024;
 pub const ORDERS: usize = 256;
 
 /// Attempts to connect that are under way at once; more wait. They share the threads that resolve names with the registry's.
+/// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;
 
-/// Time to resolve a host, and to connect to an address of it.
+/// Time to resolve a host.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
-/// See [`RESOLVE_TIME`].
+
+/// Time to connect to an address of a host. Crossed by
+/// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Addresses of one host that are tried.

@@ -5,18 +5,22 @@
 
 mod host;
 
+use std::io::{ErrorKind, Read};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hecate_daemon::cookie::Cookie;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::dist::link::{self, SetupError};
-use host::Host;
+use hecate_daemon::limits;
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
 use host::node::{Node, address, eval, identity};
+use host::{Host, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 // ---- Crossing attempts ----------------------------------------------------------------------------
 
@@ -78,6 +82,43 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
         }
         a.handle.stop().await;
         b.handle.stop().await;
+    }
+}
+
+// ---- Many attempts --------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_to_connect_wait_for_each_other() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let node = Node::start(&host, "aa").await;
+    // Another host, whose EPMD takes a question and never answers.
+    let silent = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
+    let mut attempts = Vec::new();
+    for i in 0..=limits::DIALS {
+        let handle = node.handle.clone();
+        attempts.push(tokio::spawn(async move { handle.connect(format!("n{i}@127.0.0.2").into()).await }));
+    }
+    let over = tokio::task::spawn_blocking(move || {
+        let accept = || silent.accept().unwrap().0;
+        let first: Vec<_> = (0..limits::DIALS).map(|_| accept()).collect();
+        let _another = accept();
+        first.iter().filter(|stream| is_over(stream)).count()
+    });
+    let over = timeout(PATIENCE, over).await.expect("all are tried in the end").unwrap();
+    assert!(over > 0, "one more began before any had ended");
+    for attempt in attempts {
+        assert!(attempt.await.unwrap().unwrap().is_err());
+    }
+    node.handle.stop().await;
+}
+
+/// Whether the other side has closed the connection by now.
+fn is_over(mut stream: &std::net::TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(e) => e.kind() != ErrorKind::WouldBlock,
     }
 }
 
@@ -190,6 +231,25 @@ async fn a_peer_with_another_cookie_is_refused_and_named_once() {
     daemon.logs(&["WARN", &host.node("stranger"), "cookie"]);
     assert!(!daemon.log().contains(&host.cookie) && !daemon.log().contains("another-cookie"));
     assert_eq!(host.peer(&host.node("stranger")), None);
+}
+
+#[test]
+fn an_erl_with_another_cookie_and_we_refuse_each_other() {
+    let host = Host::new();
+    let (daemon, _epmd, _) = daemon(&host);
+    // Nobody looks for the first name, so that it is the one who dials; the second is found and dialled by us.
+    let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
+    let mut erl = Erl::start(&host, start("visitor"));
+    assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
+    daemon.logs(&["WARN", &host.node("visitor"), "was not let in", "another cookie"]);
+    let mut plugin = Erl::start(&host, start("hecate_traderd"));
+    daemon.logs(&["WARN", &host.node("hecate_traderd"), "cookie"]);
+    for (erl, name) in [(&mut erl, "visitor"), (&mut plugin, "hecate_traderd")] {
+        assert_eq!(erl.eval("nodes(connected)"), "[]");
+        assert_ne!(host.peer(&host.node(name)).as_deref(), Some("connected"));
+    }
+    assert!(daemon.log_lines(&["node up"]).is_empty(), "not for a moment");
+    assert!(!daemon.log().contains(&host.cookie) && !daemon.log().contains("another-cookie"));
 }
 
 #[tokio::test]

@@ -224,6 +224,8 @@ fn column(ip: IpAddr) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     const TABLE: &str = "\
@@ -260,5 +262,29 @@ mod tests {
         dialling.allowed_uids = BTreeSet::from([4_000_000_000]);
         let refused = dialling.check_owner(address).await.unwrap_err();
         assert_eq!(refused.code(), "foreign_owner");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_does_not_answer_costs_only_its_time() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // The system leaves connections unanswered while as many wait as the listener asked for.
+        let mut waiting = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+            waiting.push(stream.unwrap());
+        }
+        let unused = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let dialling = Dialling {
+            epmd_port: unused.port(),
+            default_port: Some(address.port()),
+            this_host: BTreeSet::new(),
+            allowed_uids: BTreeSet::new(),
+        };
+        let start = Instant::now();
+        let reached = dialling.reach(address.ip(), "n", false).await;
+        assert!(matches!(reached, Err(DialError::TcpTimedOut(at)) if at == address), "{reached:?}");
+        assert!(start.elapsed() >= limits::CONNECT_TIME);
     }
 }

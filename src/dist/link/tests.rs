@@ -134,6 +134,21 @@ async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
     while !matches!(events.recv().await.expect("it ends"), LinkEvent::Closed(CloseReason::ByUs)) {}
 }
 
+#[tokio::test(start_paused = true)]
+async fn closing_waits_only_so_long_for_the_peer() {
+    // One peer reads nothing; another has nothing to read and never closes.
+    for queued in [8 * 1024 * 1024, 0] {
+        let (sender, mut events, _there) = started(LONG).await;
+        sender.send(vec![0; queued].into()).unwrap();
+        let start = Instant::now();
+        drop(sender);
+        assert_eq!(closed(&mut events).await, CloseReason::ByUs);
+        let waited = start.elapsed();
+        let most = limits::LINK_FLUSH + Duration::from_millis(10);
+        assert!((limits::LINK_FLUSH..=most).contains(&waited), "{waited:?} with {queued} bytes");
+    }
+}
+
 #[tokio::test]
 async fn a_flood_is_handed_on_in_pieces() {
     let (_sender, mut events, mut there) = started(LONG).await;
