@@ -108,7 +108,7 @@ pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 /// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// Addresses of one host that are tried.
+/// Addresses of one host that are tried. Crossed by `node::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
 pub const ADDRESSES: usize = 4;
 
 /// Pause after the distribution port could not take a connection.

@@ -136,23 +136,12 @@ impl Dialling {
     }
 
     async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
-        // This host is tried over loopback first: its own name need not resolve anywhere.
-        let mut addresses = if here { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
         match timeout(limits::RESOLVE_TIME, lookup_host((host, 0))).await {
-            Ok(Ok(found)) => {
-                for address in found.take(limits::ADDRESSES) {
-                    if !addresses.contains(&address.ip()) {
-                        addresses.push(address.ip());
-                    }
-                }
-            }
-            _ if here => {}
-            Ok(Err(e)) => return Err(DialError::HostUnresolved(host.to_owned(), e)),
-            Err(_) => {
-                return Err(DialError::HostUnresolved(host.to_owned(), io::ErrorKind::TimedOut.into()));
-            }
+            Ok(Ok(found)) => Ok(to_try(here, found.map(|address| address.ip()))),
+            _ if here => Ok(to_try(here, [])),
+            Ok(Err(e)) => Err(DialError::HostUnresolved(host.to_owned(), e)),
+            Err(_) => Err(DialError::HostUnresolved(host.to_owned(), io::ErrorKind::TimedOut.into())),
         }
-        Ok(addresses)
     }
 
     /// A TCP connection to the node, over which nothing has been sent.
@@ -194,6 +183,18 @@ impl Dialling {
             None => Ok(()),
         }
     }
+}
+
+/// The addresses of a host that are tried, in this order, of those that its name resolves to.
+fn to_try(here: bool, found: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    // This host is tried over loopback first: its own name need not resolve anywhere.
+    let mut addresses = if here { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
+    for address in found {
+        if addresses.len() < limits::ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 /// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
@@ -246,6 +247,16 @@ mod tests {
         assert_eq!(owners(0x2222), [0], "all addresses");
         assert_eq!(owners(0x3333), [9], "as IPv6");
         assert_eq!(owners(0x9999), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn only_so_many_addresses_of_a_host_are_tried() {
+        let found = (1..20).map(|last| IpAddr::from([10, 0, 0, last]));
+        let first = |n| found.clone().take(n).collect::<Vec<_>>();
+        assert_eq!(to_try(false, found.clone()), first(limits::ADDRESSES));
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let here = [vec![loopback], first(limits::ADDRESSES - 1)].concat();
+        assert_eq!(to_try(true, [loopback].into_iter().chain(found.clone())), here, "loopback first, and once");
     }
 
     #[tokio::test]
