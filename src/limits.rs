@@ -70,6 +70,10 @@ pub const MESSAGES: usize = 256;
 /// Events that the node's task takes, and effects that it lets gather, before it carries them out.
 pub const NODE_BATCH: usize = 64;
 
+/// Bytes of answers that gather before they are handed on. Crossed by `tests/pressure.rs`,
+/// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
+pub const GATHERED: usize = 1024 * 1024;
+
 /// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
 pub const KNOWN_NODES: usize = 4096;
 

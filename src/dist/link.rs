@@ -258,9 +258,13 @@ impl LinkSender {
 
 /// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own type by `wrap`; the
 /// bound of `inbox` is what holds a peer back that sends faster than we work.
+///
+/// A peer from which nothing comes for `tick_time` is gone. Halfway there it is sent `probe`, whole frames which any node
+/// answers at once: one whose own tick time is longer than ours ticks too seldom for us, and must not be taken for dead.
 pub fn start<T: Send + 'static>(
     connection: Connection,
     tick_time: Duration,
+    probe: Bytes,
     inbox: mpsc::Sender<T>,
     wrap: impl Fn(LinkEvent) -> T + Send + Sync + 'static,
 ) -> LinkSender {
@@ -268,7 +272,7 @@ pub fn start<T: Send + 'static>(
     let (closing, closed) = oneshot::channel();
     let queued = Arc::new(AtomicUsize::new(0));
     let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
-    let tick_arrived = Arc::new(Notify::new());
+    let (tick_arrived, silence) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (read, write) = connection.stream.into_split();
     let mut reader = Reader {
         socket: read,
@@ -276,6 +280,7 @@ pub fn start<T: Send + 'static>(
         atoms: Atoms::new(),
         tick_time,
         tick_arrived: tick_arrived.clone(),
+        silence: silence.clone(),
     };
     let mut writer = Writer {
         socket: write,
@@ -284,6 +289,8 @@ pub fn start<T: Send + 'static>(
         unwritten: Bytes::new(),
         tick_every: tick_time / 4,
         tick_arrived,
+        silence,
+        probe,
     };
     tokio::spawn(async move {
         let reason = tokio::select! {
@@ -309,17 +316,25 @@ struct Reader {
     atoms: Atoms,
     tick_time: Duration,
     tick_arrived: Arc<Notify>,
+    /// Told when nothing has come for half of the tick time.
+    silence: Arc<Notify>,
 }
 
 impl Reader {
     async fn run<T>(&mut self, inbox: &mpsc::Sender<T>, wrap: &impl Fn(LinkEvent) -> T) -> CloseReason {
+        let mut probed = false;
         loop {
             self.buffer.reserve(limits::READ_CHUNK);
-            match timeout(self.tick_time, self.socket.read_buf(&mut self.buffer)).await {
-                Err(_) => return CloseReason::TickTimeout(self.tick_time),
+            match timeout(self.tick_time / 2, self.socket.read_buf(&mut self.buffer)).await {
+                Err(_) if probed => return CloseReason::TickTimeout(self.tick_time),
+                Err(_) => {
+                    probed = true;
+                    self.silence.notify_one();
+                    continue;
+                }
                 Ok(Err(e)) => return e.into(),
                 Ok(Ok(0)) => return CloseReason::ClosedByPeer,
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => probed = false,
             }
             loop {
                 let mut batch = Vec::new();
@@ -372,6 +387,8 @@ struct Writer {
     unwritten: Bytes,
     tick_every: Duration,
     tick_arrived: Arc<Notify>,
+    silence: Arc<Notify>,
+    probe: Bytes,
 }
 
 impl Writer {
@@ -380,24 +397,25 @@ impl Writer {
         let mut last_written = Instant::now();
         let mut written_since_tick = false;
         loop {
-            let tick = tokio::select! {
+            let own = tokio::select! {
                 frames = self.queue.recv() => match frames {
                     Some(frames) => {
                         self.unwritten = frames;
-                        false
+                        None
                     }
                     // The other select arm of the task sees the same and drains.
                     None => std::future::pending().await,
                 },
                 () = self.tick_arrived.notified() => {
                     // A peer with a shorter tick time than ours would drop us if we followed our own alone.
-                    !std::mem::take(&mut written_since_tick)
+                    (!std::mem::take(&mut written_since_tick)).then_some(TICK)
                 }
-                () = tokio::time::sleep_until(last_written + self.tick_every) => true,
+                () = self.silence.notified() => Some(self.probe.clone()),
+                () = tokio::time::sleep_until(last_written + self.tick_every) => Some(TICK),
             };
-            if tick {
-                self.unwritten = TICK;
-                self.queued.fetch_add(TICK.len(), Ordering::Relaxed);
+            if let Some(own) = own {
+                self.queued.fetch_add(own.len(), Ordering::Relaxed);
+                self.unwritten = own;
             }
             if !self.unwritten.is_empty() {
                 if let Err(e) = self.write().await {

@@ -252,6 +252,12 @@ impl Machine {
         *self.name == *name || self.by_name.contains_key(name)
     }
 
+    /// Whether this connection is one that stands.
+    #[must_use]
+    pub fn holds(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
     /// Whether the view has changed since this was asked last.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
-use crate::dist::control;
+use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, Connection, LinkEvent, LinkSender};
@@ -198,7 +198,7 @@ impl Task {
 
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let input = match event {
-            Event::Link(id, LinkEvent::Messages(batch)) => Input::Messages(id, batch),
+            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(id, batch, effects),
             Event::Link(id, LinkEvent::Closed(reason)) => {
                 self.open -= 1;
                 if let Some(link) = self.links.remove(&id) {
@@ -249,6 +249,22 @@ impl Task {
         self.machine.handle(now(), input, effects);
     }
 
+    /// One message after the other: what they are answered may be far larger than they are, and is handed on, where the
+    /// bound of the connection's queue holds, before much of it gathers.
+    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>, effects: &mut Vec<Effect>) {
+        let now = now();
+        let mut gathered = 0;
+        for message in batch {
+            let before = effects.len();
+            self.machine.handle(now, Input::Messages(id, vec![message]), effects);
+            gathered += effects.iter().skip(before).map(size).sum::<usize>();
+            if gathered > limits::GATHERED {
+                self.carry_out(effects);
+                gathered = 0;
+            }
+        }
+    }
+
     fn connected(&mut self, connection: Connection, effects: &mut Vec<Effect>) {
         if self.stopping.is_some() {
             return;
@@ -256,12 +272,19 @@ impl Task {
         self.last_link += 1;
         let id = LinkId(self.last_link);
         let (peer, origin) = (connection.peer.clone(), connection.origin);
-        info!(peer = %peer.name, creation = peer.creation, "node up{}", if peer.published { "" } else { " (hidden)" });
-        let sender = link::start(connection, self.tick_time, self.inbox.clone(), move |event| Event::Link(id, event));
+        let mut probe = Vec::new();
+        control::encode(&self.machine.probe(), None, peer.flags, &mut probe);
+        let (inbox, wrap) = (self.inbox.clone(), move |event| Event::Link(id, event));
+        let sender = link::start(connection, self.tick_time, probe.into(), inbox, wrap);
         self.open += 1;
         let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: Vec::new() };
         self.links.insert(id, link);
+        let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         self.machine.handle(now(), Input::LinkUp { link: id, peer, origin }, effects);
+        // Of two that crossed each other, the one that gives way never was up.
+        if self.machine.holds(id) {
+            info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
+        }
     }
 
     fn dialled(&mut self, name: Arc<str>, result: Result<Connection, DialError>, effects: &mut Vec<Effect>) {
@@ -355,6 +378,17 @@ impl Task {
     fn new_token(&mut self) -> Token {
         self.last_token += 1;
         self.last_token
+    }
+}
+
+/// What an effect holds in memory, about.
+fn size(effect: &Effect) -> usize {
+    match effect {
+        Effect::Signal(_, Control::MonitorExit { reason, .. } | Control::Exit { reason, .. }, _) => {
+            reason.bytes().len()
+        }
+        Effect::Signal(_, _, Some(payload)) => payload.bytes().len(),
+        _ => 0,
     }
 }
 

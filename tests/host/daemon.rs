@@ -64,6 +64,23 @@ impl Daemon {
         wait_for(&format!("{words:?} in the log"), || !self.log_lines(words).is_empty());
     }
 
+    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    pub fn stop(&self) {
+        self.process.signal(rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.process.signal(rustix::process::Signal::CONT);
+    }
+
+    /// The most memory that it has had at once, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().strip_suffix(" kB").expect("in kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.process.kill();

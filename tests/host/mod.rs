@@ -193,6 +193,11 @@ impl Process {
         let _ = self.0.wait();
     }
 
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

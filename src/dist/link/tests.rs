@@ -35,7 +35,8 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let sender = start(Connection { peer, origin: Origin::Accepted, stream: here }, tick_time, inbox, |event| event);
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here };
+    let sender = start(connection, tick_time, PROBE, inbox, |event| event);
     (sender, events, there)
 }
 
@@ -45,6 +46,9 @@ async fn closed(events: &mut mpsc::Receiver<LinkEvent>) -> CloseReason {
         other => panic!("{other:?}"),
     }
 }
+
+/// What the peer is sent when it is silent.
+const PROBE: Bytes = Bytes::from_static(b"\0\0\0\x01?");
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -222,6 +226,25 @@ async fn two_that_answer_ticks_do_not_answer_each_other_for_ever() {
         there.write_all(&[0; 4]).await.unwrap();
     }
     assert_eq!(answers, 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_ticks_too_seldom_is_asked_before_it_is_given_up() {
+    let tick_time = Duration::from_millis(400);
+    let (_sender, mut events, mut there) = started(tick_time).await;
+    let begun = Instant::now();
+    let mut asked = 0;
+    while begun.elapsed() < 3 * tick_time {
+        let mut length = [0; 4];
+        there.read_exact(&mut length).await.expect("it is not given up");
+        if length != [0; 4] {
+            assert_eq!((length, there.read_u8().await.unwrap()), ([0, 0, 0, 1], b'?'));
+            asked += 1;
+            there.write_all(&[0; 4]).await.unwrap();
+        }
+    }
+    assert!(asked >= 2, "{asked}");
+    assert_eq!(closed(&mut events).await, CloseReason::TickTimeout(tick_time), "it answers no more");
 }
 
 #[tokio::test]

@@ -51,6 +51,13 @@ impl Machine {
         }
     }
 
+    /// What any node answers at once without a process of its own: a monitor of a name that isn't registered.
+    pub fn probe(&mut self) -> Control {
+        let reference = self.processes.new_reference();
+        let from = self.processes.whereis(net_kernel::NAME).cloned().unwrap_or_else(|| self.processes.new_pid());
+        Control::Monitor { from, to: Proc::Name(Atom::literal("hecate_sign_of_life")), reference }
+    }
+
     pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
             let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };

@@ -1,0 +1,127 @@
+//! Large messages, and peers that send without end or read nothing: bounded memory, and nobody else notices.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use bytes::Bytes;
+use hecate_daemon::dist::control::{self, Control};
+use hecate_daemon::dist::flags;
+use hecate_daemon::dist::link;
+use hecate_daemon::etf::{Atom, Pid, Raw, Term};
+use hecate_daemon::limits;
+use host::node::{address, eval, identity};
+use host::{Host, PATIENCE};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// What the daemon may have in memory at once: a queue that is full, a frame that is being read, and as much again for
+/// itself and what the allocator keeps.
+const MEMORY: usize = 4 * limits::LINK_QUEUE;
+
+#[test]
+fn messages_of_60_mib_go_both_ways() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let mut erl = host.erl("visitor");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    let call = format!(
+        "put(big, binary:copy(<<7>>, 60 bsl 20)), element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{info, get(big)}}, infinity))"
+    );
+    assert_eq!(erl.eval(&call), "error", "it is no name, and that is answered");
+    // Arguments of an undefined function come back in its stack.
+    let echoed = format!(
+        "try erpc:call('{us}', m, f, [get(big)]) catch error:{{exception, undef, [{{m, f, [Back], []}}]}} -> Back =:= get(big) end"
+    );
+    assert_eq!(erl.eval(&echoed), "true");
+    assert_eq!(erl.eval("length(nodes())"), "1");
+    assert!(daemon.peak_memory() < 3 * MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+}
+
+#[test]
+fn a_message_beyond_the_limit_ends_its_own_connection_only() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let (mut large, mut other) = (host.erl("large"), host.erl("other"));
+    for erl in [&mut large, &mut other] {
+        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    }
+    other.eval(&format!("monitor_node('{us}', true)"));
+    let call = format!(
+        "try gen_server:call({{hecate_plugins, '{us}'}}, binary:copy(<<7>>, {}), infinity) catch exit:{{Why, _}} -> Why end",
+        limits::FRAME
+    );
+    assert_eq!(large.eval(&call), format!("{{nodedown,{us}}}"));
+    daemon.logs(&["node down", "more than the", &host.node("large")]);
+    assert_eq!(large.eval(&format!("net_adm:ping('{us}')")), "pong", "it may come back");
+    assert_eq!(other.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB: it is refused before it is read", daemon.peak_memory() >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let description = "x".repeat(limits::PLUGIN_DESCRIPTION);
+    let plugins = 300;
+    for i in 0..plugins {
+        let body = json!({"name": format!("hecate-p{i}d"), "description": description});
+        assert_eq!(host.register(&body).status, 201);
+    }
+    let mut other = host.erl("other");
+    assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
+
+    // A peer that asks for the list a thousand times over, in one go, and takes none of the answers.
+    let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
+    let local = identity(&host, "greedy", 7);
+    let connection = link::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
+    let (inbox, _never_read) = mpsc::channel(1);
+    let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+    let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
+    let from = Term::tuple([Term::Pid(pid.clone()), Term::atom("tag")]);
+    let ask = Raw::encode(&Term::tuple([Term::atom("$gen_call"), from, Term::atom("list")]));
+    let to = Control::SendName { from: pid, to: Atom::literal("hecate_plugins") };
+    let mut frames = Vec::new();
+    for _ in 0..1_000 {
+        control::encode(&to, Some(&ask), flags::ours(false), &mut frames);
+    }
+    let all = 1_000 * plugins * limits::PLUGIN_DESCRIPTION;
+    assert!(all > 4 * MEMORY, "the answers are far more than may be kept");
+    sender.send(Bytes::from(frames)).unwrap();
+    tokio::task::block_in_place(|| daemon.logs(&["node down", "does not read", &host.node("greedy")]));
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+    assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
+    assert_eq!(eval(&mut other, "length(nodes())"), "1");
+}
+
+#[test]
+fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let (mut flooding, mut other) = (host.erl("flooding"), host.erl("other"));
+    for erl in [&mut flooding, &mut other] {
+        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    }
+    // Ten processes that send for as long as the test lasts: to nobody, and to a server that has to look at it.
+    let flood = format!(
+        "[spawn(fun() -> (fun Loop() -> {{Name, '{us}'}} ! {{'$gen_cast', binary:copy(<<7>>, 10000)}}, Loop() end)() end) \
+          || Name <- [nobody, hecate_plugins, rex, pg, net_kernel], _ <- [1, 2]], started"
+    );
+    assert_eq!(flooding.eval(&flood), "started");
+    for _ in 0..100 {
+        assert_eq!(other.eval(&format!("erlang:send({{hecate_plugins, '{us}'}}, hello, [nosuspend])")), "ok");
+        assert_eq!(other.eval(&format!("net_adm:ping('{us}')")), "pong");
+    }
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+    assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "that is no reason to drop it");
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+}

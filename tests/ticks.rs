@@ -1,0 +1,83 @@
+//! Silence and signs of life between us and real nodes, whose `net_ticktime` may be ours, shorter or longer.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE, wait_for};
+
+/// Shorter than both ends of a connection are told to wait, several times over.
+const A_WHILE: u32 = 9_000;
+
+/// A node whose tick time is this, in seconds.
+fn node(host: &Host, name: &str, tick_time: &str) -> Erl {
+    let args = ["-kernel", "net_ticktime", tick_time];
+    Erl::start(host, Start { name: Some(name), args: &args, ..Start::default() })
+}
+
+/// Nothing but ticks goes over the connection for a while, and it stays.
+fn idles(ours: &str, theirs: &str) {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", ours)]);
+    let us = daemon.ready();
+    // A name that we don't look for, and no introductions: nobody asks anybody anything.
+    let mut erl = node(&host, "visitor", theirs);
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    assert_eq!(erl.eval("net_kernel:get_net_ticktime()"), theirs);
+    assert_eq!(erl.eval(&format!("gen_server:call({{net_kernel, '{us}'}}, ticktime)")), ours);
+    erl.eval(&format!("monitor_node('{us}', true)"));
+    let idle = format!("receive {{nodedown, _}} -> lost after {A_WHILE} -> still_there end");
+    assert_eq!(erl.eval(&idle), "still_there");
+    assert_eq!(host.peer(&host.node("visitor")).as_deref(), Some("connected"));
+    assert_eq!(daemon.log_lines(&["node down"]), Vec::<String>::new());
+}
+
+#[test]
+fn equal_tick_times_keep_an_idle_connection() {
+    idles("4", "4");
+}
+
+#[test]
+fn a_shorter_tick_time_of_theirs_keeps_an_idle_connection() {
+    idles("60", "4");
+}
+
+#[test]
+fn a_longer_tick_time_of_theirs_keeps_an_idle_connection() {
+    idles("4", "60");
+}
+
+#[test]
+fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);
+    let us = daemon.ready();
+    let mut erl = node(&host, "hecate_traderd", "4");
+    let peer = host.node("hecate_traderd");
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    erl.stop();
+    wait_for("it is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
+    daemon.logs(&["node down", "no sign of life", "net_tick_timeout"]);
+    erl.go_on();
+    wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+}
+
+#[test]
+fn we_are_dropped_when_we_are_stopped_and_taken_back() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);
+    let us = daemon.ready();
+    let mut erl = node(&host, "hecate_traderd", "4");
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    daemon.stop();
+    erl.eval_until("nodes()", "[]", PATIENCE);
+    daemon.go_on();
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+}
