@@ -8,10 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often each peer is asked for the nodes that it is connected to.
-const ROUND: Duration = Duration::from_secs(30);
-/// A pair that was introduced is left this time before it is introduced again.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How often each peer is asked for the nodes that it is connected to: a cut between two of them, which nobody tells us of,
+/// is found within this time.
+const ROUND: Duration = Duration::from_secs(5);
+/// Where there are many peers, a round takes this long for each.
+const EACH: Duration = Duration::from_millis(10);
+/// After an introduction it is asked whether it has helped: first in this time, then in twice as much each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two introductions of a pair: perhaps there is no way between the two.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What it is told.
 #[derive(Debug)]
@@ -47,8 +52,8 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Introducer {
     peers: BTreeSet<Arc<str>>,
-    /// Pairs in name order, when they were introduced last, and how often.
-    introduced: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
+    /// Pairs in name order that were found apart: when they may be introduced again, and how often they were.
+    apart: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
     next_round: Option<Instant>,
 }
 
@@ -58,19 +63,20 @@ impl Introducer {
         match input {
             Input::Peers(peers) => {
                 out.extend(peers.difference(&self.peers).cloned().map(Effect::AskNodes));
-                self.introduced.retain(|(a, b), _| peers.contains(a) && peers.contains(b));
+                self.apart.retain(|(a, b), _| peers.contains(a) && peers.contains(b));
                 self.peers = peers;
                 // A single peer is asked as well: it may know nodes that we don't.
                 if self.peers.is_empty() {
                     self.next_round = None;
                 } else {
-                    self.next_round.get_or_insert(now + ROUND);
+                    let round = self.round();
+                    self.next_round.get_or_insert(now + round);
                 }
             }
             Input::Nodes { of, nodes } => self.nodes(now, &of, &nodes, out),
             Input::Tick => {
                 if self.next_round.is_some_and(|at| at <= now) {
-                    self.next_round = Some(now + ROUND);
+                    self.next_round = Some(now + self.round());
                     out.extend(self.peers.iter().cloned().map(Effect::AskNodes));
                 }
             }
@@ -87,18 +93,28 @@ impl Introducer {
         if !self.peers.contains(of) {
             return;
         }
-        for other in self.peers.iter().filter(|other| *other != of && !nodes.contains(*other)) {
-            let (first, second) = if of < other { (of, other) } else { (other, of) };
-            let times = match self.introduced.get(&(first.clone(), second.clone())) {
-                Some((at, _)) if now.duration_since(*at) < SETTLE => continue,
+        for other in self.peers.iter().filter(|other| *other != of) {
+            let pair = if of < other { (of.clone(), other.clone()) } else { (other.clone(), of.clone()) };
+            if nodes.contains(other) {
+                self.apart.remove(&pair);
+                continue;
+            }
+            let times = match self.apart.get(&pair) {
+                Some((next, _)) if now < *next => continue,
                 Some((_, times)) => *times,
                 None => 0,
             };
-            self.introduced.insert((first.clone(), second.clone()), (now, times + 1));
-            // Who is asked changes each time: perhaps only one of the two can reach the other.
+            let pause = FIRST_PAUSE.saturating_mul(1 << times.min(10)).min(LONGEST_PAUSE);
+            self.apart.insert(pair, (now + pause, times.saturating_add(1)));
+            self.next_round = self.next_round.map(|at| at.min(now + pause));
+            // Who is asked changes each time: perhaps only one of the two can reach the other, or can be asked at all.
             let (on, to) = if times % 2 == 0 { (of, other) } else { (other, of) };
             out.push(Effect::Connect { on: on.clone(), to: to.clone() });
         }
+    }
+
+    fn round(&self) -> Duration {
+        ROUND.max(EACH.saturating_mul(u32::try_from(self.peers.len()).unwrap_or(u32::MAX)))
     }
 }
 
@@ -136,14 +152,32 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_is_asked_and_the_other_next_time() {
-        let (mut introducer, now) = (Introducer::default(), Instant::now());
+    fn one_of_two_is_asked_and_the_other_next_time_soon_and_then_less_often() {
+        let (mut introducer, mut now) = (Introducer::default(), Instant::now());
         run(&mut introducer, now, Input::Peers(names(&["a", "b"])));
         assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connect("a", "b")]);
         assert_eq!(run(&mut introducer, now, nodes("b", &[])), [], "the pair was introduced just now");
-        let later = now + ROUND;
-        assert_eq!(run(&mut introducer, later, Input::Tick).len(), 2);
-        assert_eq!(run(&mut introducer, later, nodes("a", &[])), [connect("b", "a")]);
+        for (seconds, connected) in [(1, connect("b", "a")), (2, connect("a", "b")), (4, connect("b", "a"))] {
+            assert_eq!(introducer.next_deadline(), Some(now + Duration::from_secs(seconds)));
+            now += Duration::from_secs(seconds);
+            assert_eq!(run(&mut introducer, now, Input::Tick).len(), 2, "both are asked again");
+            assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connected]);
+        }
+        for _ in 0..20 {
+            now += LONGEST_PAUSE;
+            assert_eq!(run(&mut introducer, now, nodes("a", &[])).len(), 1, "never more seldom than that");
+        }
+        // Together at last; when they are cut again, it is as if they never were.
+        assert_eq!(run(&mut introducer, now, nodes("a", &["b"])), []);
+        assert_eq!(run(&mut introducer, now, nodes("b", &[])), [connect("b", "a")]);
+    }
+
+    #[test]
+    fn a_round_takes_longer_with_many_peers() {
+        let (mut introducer, now) = (Introducer::default(), Instant::now());
+        let many: BTreeSet<Arc<str>> = (0..1000).map(|i| Arc::from(format!("n{i}"))).collect();
+        run(&mut introducer, now, Input::Peers(many));
+        assert_eq!(introducer.next_deadline(), Some(now + 1000 * EACH));
     }
 
     #[test]

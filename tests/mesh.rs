@@ -1,0 +1,206 @@
+//! `global` and the mesh of our peers through partitions: nothing of Erlang's hangs because of us, nobody is told to drop
+//! anybody because of us, and after a cut is healed everybody sees everybody again.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::time::{Duration, Instant};
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE};
+
+/// After healing the mesh is whole again within this: the longest pause between two introductions of a pair (10 s), and the
+/// time that peers need for it, on a machine with other work.
+const HEALED: Duration = Duration::from_secs(20);
+
+struct Mesh {
+    host: Host,
+    daemon: Daemon,
+    erls: Vec<Erl>,
+    names: Vec<String>,
+    _epmd: Epmd,
+}
+
+impl Mesh {
+    /// So many real nodes and us, all connected by our introductions alone.
+    fn new(erls: usize, prevent_overlapping_partitions: &str) -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let mut mesh = Self { host, daemon, erls: Vec::new(), names: Vec::new(), _epmd: epmd };
+        for i in 0..erls {
+            let name = format!("hecate_n{i}d");
+            let args = ["-kernel", "prevent_overlapping_partitions", prevent_overlapping_partitions];
+            let start = Start { name: Some(&name), args: &args, ..Start::default() };
+            mesh.erls.push(Erl::start(&mesh.host, start));
+            mesh.names.push(mesh.host.node(&name));
+        }
+        mesh.is_whole();
+        for erl in &mut mesh.erls {
+            erl.eval("net_kernel:monitor_nodes(true)");
+        }
+        mesh
+    }
+
+    /// The full names of all but one, and ours, as Erlang writes a sorted list.
+    fn others(&self, at: usize) -> String {
+        let us = self.host.node("hecate");
+        let others = self.names.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, name)| format!("'{name}'"));
+        let all: Vec<String> = others.chain([format!("'{us}'")]).collect();
+        format!("lists:sort([{}])", all.join(","))
+    }
+
+    fn is_whole(&mut self) {
+        let begun = Instant::now();
+        for at in 0..self.erls.len() {
+            let others = self.others(at);
+            self.erls[at].eval_until(&format!("lists:sort(nodes()) =:= {others}"), "true", PATIENCE);
+        }
+        let took = begun.elapsed();
+        assert!(took < HEALED, "the mesh was whole after {took:?}");
+    }
+
+    /// What would hang if we, or somebody because of us, did not answer.
+    fn global_works(&mut self) {
+        for at in 0..self.erls.len() {
+            let erl = &mut self.erls[at];
+            assert_eq!(erl.eval("global:sync()"), "ok");
+            // A name of its own each time: what another partition still has of an earlier one is Erlang's business.
+            let named = "Name = make_ref(), [global:register_name(Name, whereis(init)), \
+                         global:whereis_name(Name) =:= whereis(init), element(1, {ok, global:unregister_name(Name)})]";
+            assert_eq!(erl.eval(named), "[yes,true,ok]");
+            assert_eq!(erl.eval("global:set_lock({a_lock, self()})"), "true");
+            assert_eq!(erl.eval("global:del_lock({a_lock, self()})"), "true");
+            assert_eq!(erl.eval("global:trans({a_lock, self()}, fun() -> done end)"), "done");
+        }
+    }
+
+    /// Two are apart and stay so: neither takes the other's cookie any more.
+    fn cut(&mut self, a: usize, b: usize) {
+        let (name_a, name_b) = (self.names[a].clone(), self.names[b].clone());
+        self.erls[b].eval(&format!("erlang:set_cookie('{name_a}', cut)"));
+        self.erls[a].eval(&format!("erlang:set_cookie('{name_b}', cut_too), erlang:disconnect_node('{name_b}')"));
+        self.erls[a].eval_until(&format!("lists:member('{name_b}', nodes())"), "false", PATIENCE);
+        self.erls[b].eval_until(&format!("lists:member('{name_a}', nodes())"), "false", PATIENCE);
+    }
+
+    fn heal(&mut self, a: usize, b: usize) {
+        let cookie = self.host.cookie.clone();
+        for (at, other) in [(a, b), (b, a)] {
+            let other = self.names[other].clone();
+            self.erls[at].eval(&format!("erlang:set_cookie('{other}', '{cookie}')"));
+        }
+    }
+
+    /// Who went away since this was asked last, as a node saw it.
+    fn lost(&mut self, at: usize) -> String {
+        let drain = "(fun Drain(Seen) -> receive {nodedown, N} -> Drain([N | Seen]); {nodeup, _} -> Drain(Seen) \
+                     after 0 -> lists:usort(Seen) end end)([])";
+        self.erls[at].eval(drain)
+    }
+
+    /// The cut of a pair, which is healed again.
+    fn cut_and_healed(&mut self, a: usize, b: usize, guarded: bool) {
+        for at in 0..self.erls.len() {
+            self.lost(at);
+        }
+        self.cut(a, b);
+        self.global_works();
+        let (name_a, name_b) = (self.names[a].clone(), self.names[b].clone());
+        let us = self.host.node("hecate");
+        for at in 0..self.erls.len() {
+            let lost = self.lost(at);
+            assert!(!lost.contains(&us), "{lost}: nobody loses us");
+            // The guard against overlapping partitions drops whoever told of a lost connection: that is Erlang's own doing.
+            if !guarded {
+                let expected = match at {
+                    at if at == a => format!("[{name_b}]"),
+                    at if at == b => format!("[{name_a}]"),
+                    _ => "[]".to_owned(),
+                };
+                assert_eq!(lost, expected, "as {} saw it", self.names[at]);
+            }
+        }
+        self.heal(a, b);
+        self.is_whole();
+        self.global_works();
+    }
+
+    /// One node ends and comes back.
+    fn killed_and_back(&mut self, at: usize) {
+        let name = self.names[at].split('@').next().unwrap().to_owned();
+        let fresh = self.host.node(&name);
+        self.erls.remove(at).kill();
+        let gone = self.names.remove(at);
+        assert_eq!(gone, fresh);
+        self.is_whole();
+        self.global_works();
+        self.erls.push(self.host.erl(&name));
+        self.names.push(gone);
+        self.is_whole();
+        self.global_works();
+    }
+}
+
+fn partitions(erls: usize, guard: &str) {
+    let mut mesh = Mesh::new(erls, guard);
+    mesh.global_works();
+    for a in 0..erls {
+        for b in 0..erls {
+            if a != b {
+                mesh.cut_and_healed(a, b, guard == "true");
+            }
+        }
+    }
+    mesh.killed_and_back(0);
+    assert_eq!(mesh.daemon.log_lines(&["ERROR"]), Vec::<String>::new());
+}
+
+#[test]
+fn three_nodes_without_the_guard() {
+    partitions(2, "false");
+}
+
+#[test]
+fn three_nodes_with_the_guard_against_overlapping_partitions() {
+    partitions(2, "true");
+}
+
+#[test]
+fn four_nodes_without_the_guard() {
+    partitions(3, "false");
+}
+
+#[test]
+fn four_nodes_with_the_guard_against_overlapping_partitions() {
+    partitions(3, "true");
+}
+
+/// Each node in turn is alone, as when its host is cut off, and then all are.
+#[test]
+fn whoever_was_alone_is_among_all_again() {
+    let mut mesh = Mesh::new(3, "true");
+    for alone in 0..3 {
+        for other in (0..3).filter(|other| *other != alone) {
+            mesh.cut(alone, other);
+        }
+        mesh.global_works();
+        for other in (0..3).filter(|other| *other != alone) {
+            mesh.heal(alone, other);
+        }
+        mesh.is_whole();
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        mesh.cut(a, b);
+    }
+    mesh.global_works();
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        mesh.heal(a, b);
+    }
+    mesh.is_whole();
+    mesh.global_works();
+}
