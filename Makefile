@@ -46,7 +46,8 @@ SUITES := trixie sid
 ERLANG_FACING := boot epmd handshake mesh peers pg pressure rpc signals ticks walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
-	command -v debootstrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends debootstrap; }
+	command -v debootstrap >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap; }
 	cargo test $(ERLANG_FACING:%=--test %)
 	for suite in $(SUITES); do \
 	  bin=$$(tests/releases.sh $$suite); \

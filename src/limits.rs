@@ -51,7 +51,7 @@ pub const LINK_QUEUE: usize = FRAME;
 /// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
-/// Room made for one read from a connection, in bytes.
+/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_60_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 
 /// Handshakes that may be unfinished at once; the oldest gives way.
@@ -61,13 +61,15 @@ pub const HANDSHAKES: usize = 64;
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
 pub const PEERS: usize = 4096;
 
-/// Batches of messages that wait for the node's task.
+/// Batches of messages that wait for the node's task. Crossed by `tests/pressure.rs`,
+/// `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_INBOX: usize = 256;
 
 /// Messages that a connection hands on at once. Crossed by `dist::link::tests::a_flood_is_handed_on_in_pieces`.
 pub const MESSAGES: usize = 256;
 
-/// Events that the node's task takes, and effects that it lets gather, before it carries them out.
+/// Events that the node's task takes, and effects that it lets gather, before it carries them out. Crossed by
+/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 64;
 
 /// Bytes of answers that gather before they are handed on. Crossed by `tests/pressure.rs`,
@@ -139,21 +141,26 @@ pub const EPMD_UNFINISHED: usize = 64;
 /// `epmd::protocol::tests::nodes_are_bounded`.
 pub const EPMD_NODES: usize = 512;
 
-/// How often this host's EPMD is asked for its names.
+/// How often this host's EPMD is asked for its names. Crossed by `tests/epmd.rs`,
+/// `where_there_is_none_we_serve_one_that_real_nodes_use`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
-/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does).
+/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by
+/// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
-/// How often, and with which pause, an EPMD that was just started is tried.
+/// How often, and with which pause, an EPMD that was just started is tried. Crossed by `tests/boot.rs`,
+/// `the_systems_epmd_is_started_where_none_answers`.
 pub const EPMD_START_TRIES: u32 = 40;
 /// See [`EPMD_START_TRIES`].
 pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a default name that is taken is asked for, before another is taken.
+/// How long a default name that is taken is asked for, before another is taken. Crossed by `tests/boot.rs`,
+/// `a_default_name_that_is_taken_gives_way`.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Pause before a name that is taken is asked for again.
+/// Pause before a name that is taken is asked for again. Crossed by `tests/boot.rs`,
+/// `an_explicit_name_that_is_taken_is_waited_for`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
 /// Time in which an EPMD should have noticed that we gave a name back.
