@@ -69,9 +69,11 @@ impl Mesh {
         for at in 0..self.erls.len() {
             let erl = &mut self.erls[at];
             assert_eq!(erl.eval("global:sync()"), "ok");
-            // A name of its own each time: what another partition still has of an earlier one is Erlang's business.
-            let named = "Name = make_ref(), [global:register_name(Name, whereis(init)), \
-                         global:whereis_name(Name) =:= whereis(init), element(1, {ok, global:unregister_name(Name)})]";
+            // A name and a process of their own each time: where a partition still has an earlier name when it heals, `global`
+            // takes it back, and refuses a second name for the same process. That is Erlang's business.
+            let named = "Name = make_ref(), Named = spawn(fun() -> receive stop -> ok end end), \
+                         [global:register_name(Name, Named), global:whereis_name(Name) =:= Named, \
+                         element(1, {ok, global:unregister_name(Name), Named ! stop})]";
             assert_eq!(erl.eval(named), "[yes,true,ok]");
             assert_eq!(erl.eval("global:set_lock({a_lock, self()})"), "true");
             assert_eq!(erl.eval("global:del_lock({a_lock, self()})"), "true");
