@@ -231,7 +231,7 @@ pub const EVENTS_KEPT: u64 = 10_000;
 /// Most stored events read at once. Crossed by `store::tests::events_are_read_in_pages`.
 pub const EVENTS_PAGE: usize = 256;
 
-/// Events a subscriber may lag behind before it misses some. Crossed by `registry::task::tests::a_slow_subscriber_is_told`.
+/// Events a follower may lag behind before it reads on in the store. Crossed by `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
 pub const EVENTS_BEHIND: usize = 1024;
 
 /// Most damaged databases set aside in one second. Crossed by `store::tests::aside_names_run_out`.

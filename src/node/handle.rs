@@ -73,6 +73,15 @@ impl Handle {
         self.inbox.send(Event::Answer(call, value)).await.map_err(|_| Stopped)
     }
 
+    /// Sends a message to every process of a peer that is in this group of any scope, once to each. What is published
+    /// first comes first.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn publish(&self, group: Term, message: Term) -> Result<(), Stopped> {
+        self.inbox.send(Event::Publish { group, message }).await.map_err(|_| Stopped)
+    }
+
     /// Calls a function on a connected node.
     ///
     /// # Errors

@@ -85,6 +85,13 @@ pub enum Input {
     Exit(ProcessId, &'static str),
     /// The answer to a call of a peer that was not answered at once.
     Answer(CallId, Term),
+    /// Send a message to the members of a group that peers have.
+    Publish {
+        /// The group, in whichever scopes.
+        group: Term,
+        /// The message.
+        message: Term,
+    },
     /// Call a function on a connected node.
     Call {
         /// The node.
@@ -314,6 +321,7 @@ impl Machine {
                 }
             }
             Input::Answer(call, value) => self.answered(call, value, out),
+            Input::Publish { group, message } => self.publish(&group, &message, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
             Input::Stop => self.stop(now, out),
             Input::Tick => {

@@ -62,6 +62,13 @@ pub enum Event {
     Exit(ProcessId, &'static str),
     /// See [`Handle::answer`].
     Answer(CallId, Term),
+    /// See [`Handle::publish`].
+    Publish {
+        /// The group.
+        group: Term,
+        /// The message.
+        message: Term,
+    },
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
     /// See [`Handle::stop`].
@@ -233,6 +240,7 @@ impl Task {
             }
             Event::Exit(process, reason) => Input::Exit(process, reason),
             Event::Answer(call, value) => Input::Answer(call, value),
+            Event::Publish { group, message } => Input::Publish { group, message },
             Event::Call(node, function, answer) => {
                 let token = answer.map(|answer| {
                     let token = self.new_token();

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::follow::Follower;
 use super::{Event, Membership, Plugin, Registrant, Registration, View};
 use crate::layout::{LayoutError, SocketPathTooLong};
 use crate::limits;
@@ -128,10 +129,7 @@ impl Handle {
 
     /// The stored events after a revision, at most [`limits::EVENTS_PAGE`]: ask again after the last of them until there
     /// is none. `None` if they are no longer (or not yet) known, and only the whole view helps.
-    ///
-    /// # Errors
-    /// The store could not be read.
-    pub async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
+    pub(super) async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
         self.ask(|reply| Command::EventsAfter { revision, reply }).await
     }
 
@@ -147,10 +145,15 @@ impl Handle {
         self.view.clone()
     }
 
-    /// Follows the stored events from now on. A reader who lags behind by more than [`limits::EVENTS_BEHIND`] is told
-    /// that it missed some.
+    /// Follows the stored events after a revision, each once and in order.
     #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    pub fn follow(&self, after: u64) -> Follower {
+        Follower::new(self.clone(), after)
+    }
+
+    /// The stored events from now on. A reader who lags behind by more than [`limits::EVENTS_BEHIND`] is told that it
+    /// missed some.
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.resubscribe()
     }
 

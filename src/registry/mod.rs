@@ -5,6 +5,7 @@
 
 mod chores;
 mod effect;
+mod follow;
 mod handle;
 mod nodes;
 mod request;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use effect::Config;
+pub use follow::{Follower, Next};
 pub use handle::{Handle, Refusal, Registered};
 pub use request::{Given, Request, Wrong};
 pub use task::start;

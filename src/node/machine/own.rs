@@ -26,6 +26,18 @@ impl Machine {
         push(signals, out);
     }
 
+    /// Sends a message to each process of a peer that is in a group, once, in however many scopes and however often it
+    /// joined.
+    pub(super) fn publish(&self, group: &Term, message: &Term, out: &mut Vec<Effect>) {
+        let (key, message) = (group.canonical(), Raw::encode(message));
+        let members: HashSet<(LinkId, &Pid)> =
+            self.scopes.values().flat_map(|scope| scope.remote_members(&key)).collect();
+        let send = |(link, pid): (LinkId, &Pid)| {
+            Effect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message.clone()))
+        };
+        out.extend(members.into_iter().map(send));
+    }
+
     /// Ends a process: its groups, monitors and links are told.
     pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) -> Option<Process> {
         let mut process = self.processes.end(pid)?;

@@ -214,10 +214,9 @@ impl Scope {
         self.remotes.values().flat_map(each).collect()
     }
 
-    /// The peers' members of a group.
-    #[cfg(test)]
-    fn remote_members(&self, key: &Key) -> Vec<Pid> {
-        self.remotes.values().flat_map(|remote| remote.members(key)).cloned().collect()
+    /// The peers' members of a group, each with the connection to its node; who joined twice stands there twice.
+    pub fn remote_members(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
+        self.remotes.iter().flat_map(|(link, remote)| remote.members(key).iter().map(|pid| (*link, pid)))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes};
-use crate::registry::{Field, Membership, Registered, Status};
+use crate::registry::{Field, Membership, Next, Registered, Status};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -308,9 +308,15 @@ async fn directories_follow_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_told() {
+async fn a_follower_that_falls_behind_misses_nothing() {
     let world = World::new();
-    let mut slow = world.handle.events();
+    let (mut slow, mut live) = (world.handle.follow(0), world.handle.events());
+    let told = |next| match next {
+        Ok(Next::Event(event)) => event.revision,
+        other => panic!("no event: {other:?}"),
+    };
+    world.register("hecate-x0d").await.expect("taken");
+    assert_eq!(told(slow.next().await), 1);
     let mut revision = 0;
     while revision <= u64::try_from(limits::EVENTS_BEHIND).expect("small") {
         let batch = (0..100).map(|number| {
@@ -321,11 +327,19 @@ async fn a_slow_subscriber_is_told() {
         assert!(answers.iter().all(Result::is_ok));
         revision = world.handle.view().revision;
     }
-    assert!(matches!(slow.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
-    // What it missed is in the log.
-    let page = world.handle.events_after(0).await.expect("read").expect("the log reaches back");
-    assert_eq!((page.len(), page[0].revision), (limits::EVENTS_PAGE, 1));
-    assert_eq!(world.handle.events_after(revision + 1).await.expect("read"), None);
+    assert!(matches!(live.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
+    // What it missed is in the log, and what comes then comes after it.
+    for expected in 2..=revision {
+        assert_eq!(told(slow.next().await), expected);
+    }
+    let (next, registered) = tokio::join!(slow.next(), world.register("hecate-nextd"));
+    registered.expect("taken");
+    assert_eq!((told(next), slow.told()), (revision + 1, revision + 1));
+    // A revision that never was, as after another database was begun: what holds now, and then on from there.
+    let mut lost = world.handle.follow(revision + 100);
+    assert_eq!(lost.next().await.expect("read"), Next::Missed(world.handle.view()));
+    world.register("hecate-nextd").await.expect("taken");
+    assert_eq!(told(lost.next().await), revision + 2);
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ impl Remote {
         self.announced.remove(&key).is_some()
     }
 
-    #[cfg(test)]
+    /// The members of a group; who joined twice stands there twice.
     pub(super) fn members(&self, key: &Key) -> &[Pid] {
         self.members.get(key).map_or(&[], Vec::as_slice)
     }

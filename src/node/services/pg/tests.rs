@@ -89,7 +89,7 @@ impl Bench {
     }
 
     fn members(&self, group: &Term) -> usize {
-        self.scope.remote_members(&group.canonical()).len()
+        self.scope.remote_members(&group.canonical()).count()
     }
 }
 
@@ -298,7 +298,7 @@ fn what_a_real_scope_says_in_version_1_is_understood_before_and_after_we_speak_i
     };
     let of = |bench: &Bench, group: &Term| {
         let key = group.canonical();
-        bench.scope.remote_members(&key).len()
+        bench.scope.remote_members(&key).count()
     };
     let (g, plugin) = (Term::atom("g"), Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]));
     assert!(!hear(&mut bench, UPDATE_JOIN), "it has not exchanged with us");
