@@ -186,6 +186,18 @@ pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 /// `layout::stale_socket::tests::a_socket_that_is_replaced_for_ever_is_left`.
 pub const STALE_SOCKET_LOOKS: u32 = 8;
 
+/// Connector sockets, and directories of its own, that are listed of a plugin. Crossed by
+/// `layout::contents::tests::what_is_listed_is_bounded`.
+pub const CONTENTS: usize = 256;
+
+/// How deep the directories of a namespace that is purged may nest. Crossed by
+/// `layout::purge::tests::what_lies_too_deep_is_left_and_named`.
+pub const PURGE_DEPTH: usize = 128;
+
+/// Entries of a directory that are read before they are removed. Crossed by
+/// `layout::purge::tests::a_directory_with_much_in_it_is_emptied_page_by_page`.
+pub const PURGE_PAGE: usize = 1024;
+
 /// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
 pub const PLUGINS: usize = 1024;
 

@@ -61,6 +61,42 @@ async fn the_life_of_a_registration() {
 }
 
 #[tokio::test]
+async fn data_goes_only_when_it_is_asked_for_by_itself() {
+    let world = World::start(Limits::default()).await;
+    let base = world.directory.path().join("home/hecate-traderd");
+    assert_eq!(delete(&world, "/api/plugins/hecate-traderd/data").await.refusal(), (404, "no_data".to_owned()));
+    register(&world, json!({"name": "hecate-traderd"})).await;
+    std::fs::write(base.join("sqlite/precious.db"), "data").expect("written");
+    assert_eq!(delete(&world, "/api/plugins/hecate-traderd/data").await.refusal(), (409, "registered".to_owned()));
+    delete(&world, "/api/plugins/hecate-traderd").await;
+    let purged = delete(&world, "/api/plugins/hecate-traderd/data").await;
+    let expected = json!({
+        "ok": true, "name": "hecate-traderd", "base_dir": base.display().to_string(),
+        "removed": {"directories": 6, "files": 1, "bytes": 4},
+    });
+    assert_eq!((purged.status, purged.json()), (200, expected));
+    assert!(!base.exists());
+    for never in ["hecate-daemon", "gitops", "..", "hecate-traderw"] {
+        let path = format!("/api/plugins/{never}/data");
+        assert_eq!(delete(&world, &path).await.refusal(), (404, "not_found".to_owned()), "{never}");
+    }
+    assert!(world.directory.path().join("home/hecate-daemon/sqlite").is_dir());
+}
+
+#[tokio::test]
+async fn what_a_plugin_keeps_besides_is_listed() {
+    let world = World::start(Limits::default()).await;
+    register(&world, json!({"name": "hecate-marthad"})).await;
+    let base = world.directory.path().join("home/hecate-marthad");
+    std::fs::create_dir(base.join("hecate-agents")).expect("made");
+    let _mail = std::os::unix::net::UnixListener::bind(base.join("connectors/mail.sock")).expect("bound");
+    let detail = get(&world, "/api/plugins/hecate-marthad").await.json();
+    assert_eq!(detail["extra_directories"], json!(["hecate-agents"]));
+    let socket = base.join("connectors/mail.sock").display().to_string();
+    assert_eq!(detail["connectors"], json!([{"id": "mail", "socket": socket, "answers": true}]));
+}
+
+#[tokio::test]
 async fn a_name_that_is_held_by_another_node_is_a_conflict() {
     let world = World::start(Limits::default()).await;
     let node = "hecate_traderd@here".to_owned();

@@ -350,3 +350,56 @@ fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
     helper.eval_until(&format!("lists:member('{us}', nodes())"), "true", PATIENCE);
     wait_for("it is our peer", || host.peer(&host.node("helper")).as_deref() == Some("connected"));
 }
+
+/// `{Group, Map}` for each event, once, in the order of the revisions, however often and in however many scopes a process
+/// has joined.
+#[test]
+fn whoever_joins_the_group_of_an_event_is_told_of_it_once() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_PG_SCOPES", "pg,other")]);
+    daemon.ready();
+    let mut listener = node(&host, "listener");
+    let us = host.node("hecate");
+    listener.eval(&format!("pong = net_adm:ping('{us}'), {{ok, _}} = pg:start(other)"));
+    listener.eval(
+        "[ok = pg:join(Scope, Group, self()) || Scope <- [pg, other], _ <- [once, twice],
+          Group <- [plugin_registered_v1, plugin_deregistered_v1, plugin_status_changed_v1, plugin_data_purged_v1]]",
+    );
+    // Calls and messages between two nodes keep their order: when this is answered, the joins have been seen.
+    listener.eval(&format!("[sys:get_state({{Scope, '{us}'}}) || Scope <- [pg, other]]"));
+
+    let base = host.namespace("hecate-traderd");
+    host.register(&trader());
+    let _node = node(&host, "hecate_traderd");
+    wait_for("the node is the plugin's", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
+    assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    drop(_node);
+    wait_for("the data is purged", || host.ask("DELETE", "/api/plugins/hecate-traderd/data").status == 200);
+
+    let receive =
+        "fun() -> receive {Group, Map} when is_map(Map) -> put(map, Map), Group after 20000 -> nothing end end";
+    listener.eval(&format!("put(receive_event, {receive})"));
+    let mut next = |expected: &str, facts: &str| {
+        assert_eq!(listener.eval("(get(receive_event))()"), expected);
+        assert_eq!(listener.eval(&format!("Map = get(map), {facts}")), "true", "{}", listener.eval("get(map)"));
+    };
+    let base = base.display();
+    next(
+        "plugin_registered_v1",
+        &format!(
+            "#{{revision := 1, name := <<\"hecate-traderd\">>, version := <<\"0.1.0\">>, status := running,
+                node := undefined, reason := <<\"it registered\">>, base_dir := <<\"{base}\">>, at := At}} = Map,
+             abs(At - os:system_time(millisecond)) < 60000"
+        ),
+    );
+    next(
+        "plugin_status_changed_v1",
+        "#{revision := 2, node := hecate_traderd@HOST} = Map, true"
+            .replace("hecate_traderd@HOST", &format!("'{}'", host.node("hecate_traderd")))
+            .as_str(),
+    );
+    next("plugin_deregistered_v1", "map_get(revision, Map) =:= 3");
+    next("plugin_data_purged_v1", "#{revision := 4, version := undefined, status := stopped} = Map, true");
+    assert_eq!(listener.eval("receive Other -> Other after 0 -> nothing end"), "nothing", "each once");
+}

@@ -72,8 +72,9 @@ pub(super) async fn call(
             register(context, caller, &body).await
         }
         Route::Plugins => Ok(plugins(context)),
-        Route::Plugin(name) => plugin(context, &name),
+        Route::Plugin(name) => plugin(context, &name).await,
         Route::Deregister(name) => deregister(context, &name).await,
+        Route::Purge(name) => purge(context, &name).await,
         Route::Cluster => Ok(cluster(context)),
         Route::Health => Ok(health(context)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
@@ -101,13 +102,14 @@ fn plugins(context: &Context) -> Answer {
     json(StatusCode::OK, &view.plugins.values().map(entry).collect::<Vec<_>>())
 }
 
-fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
+async fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
     let name = known_form(name)?;
     let view = context.registry.view();
     let Some(plugin) = view.plugins.get(&name) else {
         return Err(refused(Refusal::NotFound { name }));
     };
-    let detail = wire::PluginDetail::new(plugin, &context.home.namespace(&name));
+    let contents = context.registry.contents(name.clone()).await.map_err(refused)?;
+    let detail = wire::PluginDetail::new(plugin, &context.home.namespace(&name), contents);
     Ok(json(StatusCode::OK, &detail))
 }
 
@@ -115,6 +117,12 @@ async fn deregister(context: &Context, name: &str) -> Result<Answer, Problem> {
     let name = known_form(name)?;
     context.registry.deregister(name).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Done { ok: true }))
+}
+
+async fn purge(context: &Context, name: &str) -> Result<Answer, Problem> {
+    let name = known_form(name)?;
+    let removed = context.registry.purge(name.clone()).await.map_err(refused)?;
+    Ok(json(StatusCode::OK, &wire::Purged::new(&name, &context.home.namespace(&name), removed)))
 }
 
 /// A name that no plugin can have is the name of none.
@@ -125,11 +133,13 @@ fn known_form(name: &str) -> Result<PluginName, Problem> {
 
 fn refused(refusal: Refusal) -> Problem {
     let status = match &refusal {
-        Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
-        Refusal::NodeConflict { .. } => StatusCode::CONFLICT,
+        Refusal::NotFound { .. } | Refusal::NoData { .. } => StatusCode::NOT_FOUND,
+        Refusal::NodeConflict { .. } | Refusal::Registered { .. } | Refusal::StillRunning { .. } => {
+            StatusCode::CONFLICT
+        }
         Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
-        Refusal::Layout(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Layout(_) | Refusal::PurgeIncomplete(..) => StatusCode::INTERNAL_SERVER_ERROR,
         // A full disk may be emptied, and a stopping daemon comes back.
         Refusal::Store(_) | Refusal::Read(_) | Refusal::Stopping => {
             return Problem::unavailable(refusal.code(), refusal.to_string(), SOON);

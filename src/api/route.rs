@@ -18,6 +18,8 @@ pub enum Route {
     Plugin(String),
     /// `DELETE /api/plugins/{name}`
     Deregister(String),
+    /// `DELETE /api/plugins/{name}/data`
+    Purge(String),
     /// `GET /api/cluster`
     Cluster,
     /// `GET /health`
@@ -34,13 +36,16 @@ impl Route {
     pub fn answers_while_starting(&self) -> bool {
         match self {
             Self::Health | Self::Live | Self::Ready => true,
-            Self::Register | Self::Plugins | Self::Plugin(_) | Self::Deregister(_) | Self::Cluster => false,
+            Self::Register | Self::Plugins | Self::Plugin(_) | Self::Deregister(_) | Self::Purge(_) | Self::Cluster => {
+                false
+            }
         }
     }
 }
 
 const GET: &str = "GET, HEAD";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
+const DELETE: &str = "DELETE";
 const POST: &str = "POST";
 
 /// Finds the call. `HEAD` is `GET` whose body the server leaves out.
@@ -67,6 +72,9 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["api", "plugins", name] if get && !name.is_empty() => Ok(Route::Plugin((*name).to_owned())),
         ["api", "plugins", name] if delete && !name.is_empty() => Ok(Route::Deregister((*name).to_owned())),
         ["api", "plugins", name] if !name.is_empty() => Err(not_allowed(method, path, GET_DELETE)),
+
+        ["api", "plugins", name, "data"] if delete && !name.is_empty() => Ok(Route::Purge((*name).to_owned())),
+        ["api", "plugins", name, "data"] if !name.is_empty() => Err(not_allowed(method, path, DELETE)),
 
         _ => Err(Problem::new(
             StatusCode::NOT_FOUND,
@@ -135,6 +143,7 @@ mod tests {
             (Method::GET, "/api/plugins", Route::Plugins),
             (Method::GET, "/api/plugins/hecate-traderd", Route::Plugin(plugin())),
             (Method::DELETE, "/api/plugins/hecate-traderd", Route::Deregister(plugin())),
+            (Method::DELETE, "/api/plugins/hecate-traderd/data", Route::Purge(plugin())),
             (Method::GET, "/api/cluster", Route::Cluster),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
@@ -156,6 +165,7 @@ mod tests {
             (Method::DELETE, "/api/plugins/register", "POST"),
             (Method::POST, "/api/plugins", "GET, HEAD"),
             (Method::PUT, "/api/plugins/hecate-traderd", "GET, HEAD, DELETE"),
+            (Method::GET, "/api/plugins/hecate-traderd/data", "DELETE"),
             (Method::POST, "/health", "GET, HEAD"),
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
         ];
@@ -178,6 +188,7 @@ mod tests {
             "/health/",
             "/api/plugins/hecate-traderd/",
             "/api/plugins/hecate-traderd/x",
+            "/api/plugins//data",
             "/api%2Fplugins",
             "/api/plugins/..//",
         ] {

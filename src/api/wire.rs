@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::problem;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
-use crate::layout::Namespace;
+use crate::layout::{self, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
 
@@ -51,6 +51,30 @@ pub struct Problem<'a> {
 pub struct Done {
     /// True.
     pub ok: bool,
+}
+
+/// The answer to a purge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// True.
+    pub ok: bool,
+    /// The plugin.
+    pub name: String,
+    /// Its namespace, which is gone.
+    pub base_dir: String,
+    /// What was removed with it.
+    pub removed: Removed,
+}
+
+/// What a purge has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Directories, the namespace itself among them.
+    pub directories: u64,
+    /// Files, sockets and symbolic links.
+    pub files: u64,
+    /// What the files held, in bytes.
+    pub bytes: u64,
 }
 
 /// The answer to a registration.
@@ -112,6 +136,21 @@ pub struct PluginDetail {
     pub base_dir: String,
     /// What lies in it.
     pub paths: Paths,
+    /// The sockets in its `connectors`.
+    pub connectors: Vec<Connector>,
+    /// Names of directories in its namespace beside those in `paths`.
+    pub extra_directories: Vec<String>,
+}
+
+/// A connector socket of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connector {
+    /// Its file name without `.sock`.
+    pub id: String,
+    /// Where it is.
+    pub socket: String,
+    /// Whether somebody listens there.
+    pub answers: bool,
 }
 
 /// `/health`.
@@ -194,6 +233,20 @@ impl Registered {
     }
 }
 
+impl Purged {
+    /// What was removed of this namespace.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace, removed: layout::Removed) -> Self {
+        let layout::Removed { directories, files, bytes } = removed;
+        Self {
+            ok: true,
+            name: name.to_string(),
+            base_dir: namespace.base().display().to_string(),
+            removed: Removed { directories, files, bytes },
+        }
+    }
+}
+
 impl Paths {
     fn new(namespace: &Namespace) -> Self {
         // Home is known to be UTF-8, so that `display` loses nothing.
@@ -230,8 +283,15 @@ impl PluginEntry {
 impl PluginDetail {
     /// All that is known of a plugin.
     #[must_use]
-    pub fn new(plugin: &registry::Plugin, namespace: &Namespace) -> Self {
+    pub fn new(plugin: &registry::Plugin, namespace: &Namespace, contents: layout::Contents) -> Self {
+        let connector = |connector: layout::Connector| Connector {
+            id: connector.id,
+            socket: connector.socket.display().to_string(),
+            answers: connector.answers,
+        };
         Self {
+            connectors: contents.connectors.into_iter().map(connector).collect(),
+            extra_directories: contents.extra_directories,
             entry: PluginEntry::new(plugin, namespace),
             registered_at: time(plugin.registered_at),
             base_dir: namespace.base().display().to_string(),

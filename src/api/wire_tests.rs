@@ -148,7 +148,10 @@ fn an_entry_begins_with_the_convention_s_four_keys() {
 
 #[test]
 fn what_we_write_our_commands_read() {
-    let detail = PluginDetail::new(&plugin(), &namespace());
+    let socket = namespace().connectors().join("mail.sock");
+    let connectors = vec![layout::Connector { id: "mail".to_owned(), socket, answers: true }];
+    let contents = layout::Contents { connectors, extra_directories: vec!["hecate-agents".to_owned()] };
+    let detail = PluginDetail::new(&plugin(), &namespace(), contents);
     assert_eq!(serde_json::from_slice::<PluginDetail>(&encode(&detail)).expect("read"), detail);
     assert_eq!(encode(&Done { ok: true }), r#"{"ok":true}"#);
 }

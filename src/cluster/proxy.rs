@@ -1,6 +1,7 @@
 //! The process that stands for one running plugin in pg: answers `info`, forwards nothing.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use tokio::sync::watch;
 
@@ -8,7 +9,7 @@ use crate::etf::{Atom, Atoms, Map, Raw, Term};
 use crate::layout::Home;
 use crate::name::PluginName;
 use crate::node::process::{Answer, Behaviour, Caller};
-use crate::registry::{Plugin, Status, View};
+use crate::registry::{Event, Plugin, Status, View};
 
 /// What Erlang nodes see of a plugin is made from this.
 #[derive(Debug, Clone)]
@@ -26,6 +27,23 @@ impl Registered {
     /// `node` as atoms.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
+        map(self.facts(plugin))
+    }
+
+    /// The map that goes with an event to the group of its name: that of `info`, and the event's own `revision`, `at` (in
+    /// milliseconds since 1970) and `reason`.
+    #[must_use]
+    pub fn event(&self, event: &Event) -> Term {
+        let at = event.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let own = [
+            ("revision", integer(event.revision)),
+            ("at", integer(u64::try_from(at).unwrap_or(u64::MAX))),
+            ("reason", Term::binary(&event.plugin.reason)),
+        ];
+        map(self.facts(&event.plugin).into_iter().chain(own))
+    }
+
+    fn facts(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {
         let namespace = self.home.namespace(&plugin.name);
         let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
         let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());
@@ -41,7 +59,7 @@ impl Registered {
             ("run", path(&namespace.run())),
             ("connectors", path(&namespace.connectors())),
         ]);
-        map([
+        [
             ("name", Term::binary(plugin.name.as_str())),
             ("version", text(&plugin.version)),
             ("description", text(&plugin.description)),
@@ -51,8 +69,12 @@ impl Registered {
             ("paths", paths),
             ("node", node),
             ("host", Term::binary(self.host.as_bytes())),
-        ])
+        ]
     }
+}
+
+fn integer(number: u64) -> Term {
+    Term::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn undefined() -> Term {
@@ -60,7 +82,7 @@ fn undefined() -> Term {
 }
 
 /// A map whose keys are these atoms, which all differ.
-pub(super) fn map<const N: usize>(pairs: [(&'static str, Term); N]) -> Term {
+pub(super) fn map(pairs: impl IntoIterator<Item = (&'static str, Term)>) -> Term {
     let pairs = pairs.into_iter().map(|(key, value)| (Term::atom(key), value)).collect();
     Term::Map(Map::new(pairs).unwrap_or_default())
 }

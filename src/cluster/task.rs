@@ -37,7 +37,7 @@ use crate::node::process::ProcessId;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::task as node_task;
 use crate::node::view as node_view;
-use crate::registry::{self, Membership, Status};
+use crate::registry::{self, Follower, Membership, Next, Refusal, Status};
 
 /// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
 const PLUGIN_TAG: &str = "hecate_plugin";
@@ -188,6 +188,8 @@ struct Cluster {
     dialling: Dialling,
     registry: registry::Handle,
     registered: Registered,
+    /// What happened to the registry, as far as peers were told.
+    events: Follower,
     publish: watch::Sender<Arc<ClusterView>>,
     epmd: Epmd,
     registration: Option<Registration>,
@@ -245,6 +247,8 @@ impl Cluster {
             let _ = carry_out.await;
             Done::Nothing
         });
+        // What happened while we were in no cluster is nobody's news.
+        let events = registry.follow(registry.view().revision);
         Ok(Self {
             settings,
             name,
@@ -252,6 +256,7 @@ impl Cluster {
             dialling,
             registry,
             registered,
+            events,
             publish,
             epmd,
             registration: Some(registration),
@@ -289,6 +294,7 @@ impl Cluster {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
+                    self.tell_events(view.revision).await?;
                     self.keep_proxies(&view).await?;
                 }
                 changed = node.changed() => {
@@ -331,6 +337,31 @@ impl Cluster {
     }
 
     // ---- Registry -> node -------------------------------------------------------------------------
+
+    /// Sends the stored events up to a revision to the groups that are named like them, before proxies show what they
+    /// have led to.
+    async fn tell_events(&mut self, revision: u64) -> Result<(), Stopped> {
+        while self.events.told() < revision {
+            match self.events.next().await {
+                Ok(Next::Event(event)) => {
+                    let group = Term::atom(event.kind.name());
+                    let message = Term::tuple([group.clone(), self.registered.event(&event)]);
+                    self.node.publish(group, message).await?;
+                }
+                Ok(Next::Missed(view)) => {
+                    warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");
+                }
+                // It stops, and so do we.
+                Err(Refusal::Stopping) => break,
+                Err(e) => {
+                    warn!("events are not told to the cluster: {e}");
+                    self.events = self.registry.follow(revision);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 
     /// A proxy for each running plugin, another one for each time that it has begun to run.
     async fn keep_proxies(&mut self, view: &registry::View) -> Result<(), Stopped> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-use super::paths::{Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
+use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
 use crate::name::PluginName;
 
 /// What new directories get.
@@ -153,6 +153,26 @@ impl Layout {
     pub(super) fn run(&self, name: &PluginName) -> Result<OwnedFd, LayoutError> {
         let path = Path::new(name.as_str()).join(RUN);
         open_below(self.root.as_fd(), self.home.root(), &path, DIRECTORY)
+    }
+
+    /// Opens the namespace of a plugin.
+    pub(super) fn namespace(&self, name: &PluginName) -> Result<OwnedFd, LayoutError> {
+        open_below(self.root(), self.home.root(), Path::new(name.as_str()), DIRECTORY)
+    }
+
+    /// Home itself.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// What the system said about something below home.
+    pub(super) fn explain_below(&self, doing: &'static str, path: &Path, errno: Errno) -> LayoutError {
+        explain(doing, self.root(), self.home.root(), path, errno)
+    }
+
+    /// Opens `connectors/` of a plugin.
+    pub(super) fn connectors(&self, name: &PluginName) -> Result<OwnedFd, LayoutError> {
+        open_below(self.root(), self.home.root(), &Path::new(name.as_str()).join(CONNECTORS), DIRECTORY)
     }
 
     /// Opens `sockets/` of a plugin.

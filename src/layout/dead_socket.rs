@@ -122,14 +122,16 @@ fn put_back(dir: &OwnedFd) -> io::Result<()> {
 }
 
 /// Looks at one file of a directory. The file comes along to be kept open.
-fn look(dir: &OwnedFd, name: &str) -> (Look, Option<OwnedFd>) {
-    let file = match open_at(dir.as_fd(), Path::new(name), OFlags::PATH, Mode::empty()) {
+pub(super) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<OwnedFd>) {
+    let name = name.as_ref();
+    let file = match open_at(dir.as_fd(), name, OFlags::PATH, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return (Look::Absent, None),
         Err(Errno::LOOP) => return (Look::NotASocket, None),
-        Err(errno) => return (Look::Unclear(format!("cannot open {name}: {errno}")), None),
+        Err(errno) => return (Look::Unclear(format!("cannot open {}: {errno}", name.display())), None),
     };
-    let look = connect(&file).unwrap_or_else(|errno| Look::Unclear(format!("cannot connect to {name}: {errno}")));
+    let look =
+        connect(&file).unwrap_or_else(|errno| Look::Unclear(format!("cannot connect to {}: {errno}", name.display())));
     (look, Some(file))
 }
 

@@ -4,14 +4,19 @@
 //! leave. Never knows what a plugin's state is: it does what it is told, and refuses what would follow a symbolic link
 //! below home or change what is already there. All of it but `paths` and `stale_socket` makes blocking calls.
 
+mod contents;
 mod create;
 mod dead_socket;
+mod entries;
 mod paths;
+mod purge;
 mod run_files;
 mod stale_socket;
 
+pub use contents::{Connector, Contents};
 pub use create::{Layout, LayoutError, Modes, Owner};
 pub use dead_socket::{DeadSocket, Progress};
 pub use paths::{Home, HomeError, Namespace, SocketPathTooLong};
+pub use purge::{Removed, SetAside};
 pub use run_files::{Process, RunError, RunLock, RunState};
 pub use stale_socket::{Inode, Look, Verdict};

@@ -14,7 +14,7 @@ pub(super) const SOCKETS: &str = "sockets";
 pub(super) const RUN: &str = "run";
 const SQLITE: &str = "sqlite";
 const RECKON_DB: &str = "reckon-db";
-const CONNECTORS: &str = "connectors";
+pub(super) const CONNECTORS: &str = "connectors";
 /// The well-known socket in `sockets/`.
 pub(super) const API_SOCK: &str = "api.sock";
 

@@ -11,7 +11,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep_until;
 
-use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, Verdict};
+use super::handle::Refusal;
+use crate::layout::{DeadSocket, Layout, LayoutError, Look, Process, Progress, SetAside, Verdict};
 use crate::name::PluginName;
 
 /// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
@@ -34,6 +35,37 @@ pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Opt
     let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
     if let Err(error) = removed {
         tracing::warn!(plugin = %name, %error, "its run files could not be removed");
+    }
+}
+
+/// Sets the namespace of a plugin aside, to be removed, unless its socket shows that it lives.
+pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Result<SetAside, Refusal> {
+    if !layout.has_namespace(name)? {
+        let path = layout.home().namespace(name).base().to_owned();
+        return Err(Refusal::NoData { name: name.clone(), path });
+    }
+    let sign = match layout.look_at_socket(name) {
+        Look::Refuses(_) | Look::Absent | Look::NotASocket => return Ok(layout.set_namespace_aside(name, revision)?),
+        Look::Alive => "its socket answers".to_owned(),
+        Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
+    };
+    Err(Refusal::StillRunning { name: name.clone(), sign })
+}
+
+/// Finds what purges that a crash has cut off have left to be removed.
+pub(super) fn settle_purges(layout: &Layout, revision: u64) -> Vec<SetAside> {
+    layout.settle_purges(revision).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is left of earlier purges could not be looked for");
+        Vec::new()
+    })
+}
+
+/// Removes it.
+pub(super) fn finish_purges(layout: &Layout, left: Vec<SetAside>) {
+    for aside in left {
+        if let Err(error) = layout.remove_aside(&aside) {
+            tracing::warn!(%error, "what is left of an earlier purge could not be removed");
+        }
     }
 }
 

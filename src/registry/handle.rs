@@ -1,13 +1,15 @@
 //! How everybody else asks the registry: a queue of bounded length to its task, and its current view.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::chores::blocking;
 use super::follow::Follower;
 use super::{Event, Membership, Plugin, Registrant, Registration, View};
-use crate::layout::{LayoutError, SocketPathTooLong};
+use crate::layout::{Contents, Layout, LayoutError, Removed, SocketPathTooLong};
 use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, ReadError};
@@ -41,6 +43,31 @@ pub enum Refusal {
         /// Since when the plugin runs there.
         since: SystemTime,
     },
+    /// Its data is not to be purged: it is still registered.
+    #[error("`{name}` is registered: deregister it first, then its data can be removed")]
+    Registered {
+        /// The plugin.
+        name: PluginName,
+    },
+    /// Its data is not to be purged: it lives.
+    #[error("`{name}` still runs ({sign}): stop it first, then its data can be removed")]
+    StillRunning {
+        /// The plugin.
+        name: PluginName,
+        /// What shows that it lives.
+        sign: String,
+    },
+    /// There is nothing to purge.
+    #[error("`{name}` has no data: there is no directory {path}", path = path.display())]
+    NoData {
+        /// The plugin.
+        name: PluginName,
+        /// Where its namespace would be.
+        path: PathBuf,
+    },
+    /// Its data was set aside, and could not be removed from there.
+    #[error("the data of `{name}` is purged, but a part of it is left ({0}): it is removed when the daemon starts again", name = .1)]
+    PurgeIncomplete(LayoutError, PluginName),
     /// The plugin could not bind its socket.
     #[error(transparent)]
     SocketPathTooLong(#[from] SocketPathTooLong),
@@ -68,6 +95,10 @@ impl Refusal {
         match self {
             Self::NotFound { .. } => "not_found",
             Self::NodeConflict { .. } => "node_conflict",
+            Self::Registered { .. } => "registered",
+            Self::StillRunning { .. } => "still_running",
+            Self::NoData { .. } => "no_data",
+            Self::PurgeIncomplete(..) => "purge_incomplete",
             Self::SocketPathTooLong(_) => "socket_path_too_long",
             Self::Full => "too_many_plugins",
             Self::Layout(_) => "layout_failed",
@@ -86,6 +117,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(super) enum Command {
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
     Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
+    Purge { name: PluginName, reply: Reply<Removed> },
     Membership(Membership),
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
     Stop,
@@ -94,6 +126,7 @@ pub(super) enum Command {
 /// The way to the registry. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    pub(super) layout: Arc<Layout>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<Arc<View>>,
     /// Never read itself: a sender kept here would keep every subscription open beyond the registry's end.
@@ -120,6 +153,23 @@ impl Handle {
     /// [`Refusal::NotFound`], or it could not be saved.
     pub async fn deregister(&self, name: PluginName) -> Result<Arc<Plugin>, Refusal> {
         self.ask(|reply| Command::Deregister { name, reply }).await
+    }
+
+    /// What a plugin keeps in its namespace beyond what we made, as it is on disk now.
+    ///
+    /// # Errors
+    /// [`Refusal::Layout`]: it can't be looked at.
+    pub async fn contents(&self, name: PluginName) -> Result<Contents, Refusal> {
+        let layout = Arc::clone(&self.layout);
+        Ok(blocking(move || layout.contents(&name)).await?)
+    }
+
+    /// Removes the namespace of a plugin that is neither registered nor running, for good. Gives what was removed.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. Nothing is removed then, but for [`Refusal::PurgeIncomplete`].
+    pub async fn purge(&self, name: PluginName) -> Result<Removed, Refusal> {
+        self.ask(|reply| Command::Purge { name, reply }).await
     }
 
     /// Tells what the cluster shows. Waits while the queue is full; what comes when we stop is of no interest any more.

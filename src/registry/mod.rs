@@ -160,7 +160,8 @@ pub struct Event {
     pub at: SystemTime,
     /// What.
     pub kind: EventKind,
-    /// The plugin after it (before it, for a deregistration).
+    /// The plugin after it (before it, for a deregistration). Of a purge, which is of no registered plugin, no more than
+    /// the name is known.
     pub plugin: Arc<Plugin>,
 }
 
@@ -173,10 +174,13 @@ pub enum EventKind {
     Deregistered,
     /// `plugin_status_changed_v1`: its status, the reason for it, or the node that was found for it.
     StatusChanged,
+    /// `plugin_data_purged_v1`
+    DataPurged,
 }
 
 impl EventKind {
-    const ALL: [Self; 3] = [Self::Registered, Self::Deregistered, Self::StatusChanged];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Registered, Self::Deregistered, Self::StatusChanged, Self::DataPurged];
 
     /// The name that it carries outside, and in the store.
     #[must_use]
@@ -185,6 +189,7 @@ impl EventKind {
             Self::Registered => "plugin_registered_v1",
             Self::Deregistered => "plugin_deregistered_v1",
             Self::StatusChanged => "plugin_status_changed_v1",
+            Self::DataPurged => "plugin_data_purged_v1",
         }
     }
 

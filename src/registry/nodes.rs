@@ -74,8 +74,13 @@ impl Nodes {
         if plugin.node_given {
             return plugin.node.clone();
         }
-        let announced = self.announced.get(&plugin.name);
-        let short_name = plugin.name.node_short_name();
+        self.best_here(&plugin.name, plugin.node.as_ref()).or_else(|| plugin.node.clone())
+    }
+
+    /// The connected node on this host that is most likely a plugin's. Of two as good the present one stays.
+    pub(super) fn best_here(&self, name: &PluginName, present: Option<&String>) -> Option<String> {
+        let announced = self.announced.get(name);
+        let short_name = name.node_short_name();
         let rank = |node: &String| {
             if announced.is_some_and(|nodes| nodes.contains(node)) {
                 Some(Rank::Announced)
@@ -84,10 +89,7 @@ impl Nodes {
             }
         };
         let here = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
-        let ranked = here.filter_map(|(node, _)| {
-            // Of two as good the present one stays.
-            Some((rank(node)?, plugin.node.as_ref() == Some(node), node))
-        });
-        ranked.max().map(|(_, _, node)| node.clone()).or_else(|| plugin.node.clone())
+        let ranked = here.filter_map(|(node, _)| Some((rank(node)?, present == Some(node), node)));
+        ranked.max().map(|(_, _, node)| node.clone())
     }
 }

@@ -117,6 +117,45 @@ impl State {
         }
     }
 
+    /// Whether the data of a plugin may be purged, as far as is known without looking at its socket.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_purge(&self, name: &PluginName) -> Result<(), Refusal> {
+        if self.entries.contains_key(name) {
+            return Err(Refusal::Registered { name: name.clone() });
+        }
+        match self.nodes.best_here(name, None) {
+            Some(node) => {
+                Err(Refusal::StillRunning { name: name.clone(), sign: format!("its node {node} is connected") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The data of a plugin that is not registered has been set aside: makes an event of it.
+    pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) {
+        let plugin = Plugin {
+            name,
+            version: None,
+            description: None,
+            node: None,
+            node_given: false,
+            status: Status::Stopped,
+            since: now.time,
+            reason: "its data was removed".to_owned(),
+            registered_at: now.time,
+            incarnation: self.revision + 1,
+        };
+        self.store(now, EventKind::DataPurged, Arc::new(plugin), out);
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub fn next_revision(&self) -> u64 {
+        self.revision + 1
+    }
+
     /// When the next [`Input::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -17,12 +17,12 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
-use super::chores::{blocking, clean_up, exit_of};
+use super::chores::{blocking, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration, View};
-use crate::layout::{Layout, Owner, Process};
+use crate::layout::{Layout, Owner, Process, Removed};
 use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, Opened, Store};
@@ -34,6 +34,7 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
     let (commands, queue) = mpsc::channel(limits::REGISTRY_QUEUE);
     let (view, current) = watch::channel(Arc::new(state.view()));
     let (events, subscription) = broadcast::channel(limits::EVENTS_BEHIND);
+    let handle = Handle { layout: Arc::clone(&layout), commands, view: current, events: Arc::new(subscription) };
     let task = Task {
         state,
         layout,
@@ -46,7 +47,7 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
         facts: Vec::new(),
         retry_at: None,
     };
-    (Handle { commands, view: current, events: Arc::new(subscription) }, tokio::spawn(task.run(opened.store)))
+    (handle, tokio::spawn(task.run(opened.store)))
 }
 
 fn now() -> Now {
@@ -82,6 +83,14 @@ impl Task {
     /// The store isn't a part of the task: it is lent to one blocking call at a time.
     async fn run(mut self, mut store: Store) {
         let mut inbox = Vec::with_capacity(limits::REGISTRY_BATCH);
+        // Before anybody registers: a name may have to be given back.
+        let (layout, revision) = (Arc::clone(&self.layout), self.state.view().revision);
+        let left = blocking(move || settle_purges(&layout, revision)).await;
+        let layout = Arc::clone(&self.layout);
+        self.work.spawn_blocking(move || {
+            finish_purges(&layout, left);
+            Vec::new()
+        });
         loop {
             let deadline = self.deadline();
             let has_room = self.facts.len() < limits::REGISTRY_BACKLOG;
@@ -97,9 +106,7 @@ impl Task {
             while let Some(ended) = self.work.try_join_next() {
                 self.learn(ended);
             }
-            let requests;
-            (store, requests) = self.sort(store, &mut inbox).await;
-            store = self.decide(store, requests).await;
+            store = self.work_through(store, &mut inbox).await;
         }
         self.work.shutdown().await;
         // Closing writes the log back into the database.
@@ -119,8 +126,9 @@ impl Task {
         }
     }
 
-    /// Answers what only reads, and gives what changes something.
-    async fn sort(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> (Store, Vec<Request>) {
+    /// Does all that was queued, in its order: what changes only the registry in one batch, and in two where a purge comes
+    /// between.
+    async fn work_through(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> Store {
         let mut requests = Vec::new();
         for command in inbox.drain(..) {
             match command {
@@ -129,6 +137,10 @@ impl Task {
                 }
                 Command::Deregister { name, reply } => requests.push(Request::Deregister { name, reply }),
                 Command::Membership(membership) => requests.push(Request::Fact(Input::Membership(membership))),
+                Command::Purge { name, reply } => {
+                    store = self.decide(store, std::mem::take(&mut requests)).await;
+                    store = self.purge(store, name, reply).await;
+                }
                 Command::EventsAfter { revision, reply } => {
                     let events;
                     (store, events) = lend(store, move |store| store.events_after(revision)).await;
@@ -138,7 +150,7 @@ impl Task {
                 Command::Stop => self.queue.close(),
             }
         }
-        (store, requests)
+        self.decide(store, requests).await
     }
 
     /// One batch: all of it is decided, stored, shown and answered together.
@@ -236,6 +248,44 @@ impl Task {
             state.handle(now, input, &mut unused);
         }
         wanted
+    }
+
+    /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
+    async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
+        if let Err(refusal) = self.state.admit_purge(&name) {
+            let _ = reply.send(Err(refusal));
+            return store;
+        }
+        let (layout, plugin, revision) = (Arc::clone(&self.layout), name.clone(), self.state.next_revision());
+        let aside = match blocking(move || set_aside(&layout, &plugin, revision)).await {
+            Ok(aside) => aside,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return store;
+            }
+        };
+        let mut effects = Vec::new();
+        let before = self.state.clone();
+        self.state.purged(now(), name.clone(), &mut effects);
+        let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
+        let (store, committed) = commit(store, events.clone()).await;
+        let layout = Arc::clone(&self.layout);
+        if let Err(error) = committed {
+            self.state = before;
+            let put_back = blocking(move || layout.put_namespace_back(&aside)).await;
+            let _ = reply.send(Err(put_back.map_or_else(Refusal::from, |()| error.into())));
+            return store;
+        }
+        self.publish(events);
+        self.work.spawn_blocking(move || {
+            let removed = layout.remove_aside(&aside);
+            if let Ok(removed) = removed {
+                tracing::info!(plugin = %name, files = removed.files, bytes = removed.bytes, "purged its data");
+            }
+            let _ = reply.send(removed.map_err(|error| Refusal::PurgeIncomplete(error, name)));
+            Vec::new()
+        });
+        store
     }
 
     /// Shows the new view, then tells the events that made it.

@@ -155,6 +155,7 @@ impl Store {
             match event.kind {
                 EventKind::Registered | EventKind::StatusChanged => row::put(&transaction, &event.plugin)?,
                 EventKind::Deregistered => row::remove(&transaction, &event.plugin.name)?,
+                EventKind::DataPurged => {}
             }
         }
         if let Some(last) = events.last() {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes};
-use crate::registry::{Field, Membership, Next, Registered, Status};
+use crate::registry::{EventKind, Field, Membership, Next, Registered, Status};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -359,4 +359,91 @@ async fn a_stop_does_what_was_asked_before_and_refuses_what_comes_after() {
     assert!(events.recv().await.is_err(), "the stream ends with the registry");
     let left = dir.path().join("hecate-daemon/sqlite/plugins.db-wal");
     assert!(!left.exists(), "the database is closed");
+}
+
+#[tokio::test]
+async fn only_the_data_of_who_is_gone_is_purged() {
+    let world = World::new();
+    let data = world.path("hecate-oned", "sqlite/a.db");
+    let purge = || world.handle.purge(name("hecate-oned"));
+    assert_eq!(code(purge().await), "no_data");
+    world.register("hecate-oned").await.expect("taken");
+    std::fs::write(&data, "12345").expect("written");
+    assert_eq!(code(purge().await), "registered");
+    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+
+    let listener = UnixListener::bind(world.path("hecate-oned", "sockets/api.sock")).expect("bound");
+    assert_eq!(code(purge().await), "still_running");
+    drop(listener);
+    world.up("hecate_oned@host").await;
+    assert_eq!(code(purge().await), "still_running");
+    world.down("hecate_oned@host").await;
+    assert!(data.exists());
+
+    let revision = world.handle.view().revision;
+    let mut follower = world.handle.follow(revision);
+    let removed = purge().await.expect("gone");
+    assert_eq!(removed, Removed { directories: 6, files: 2, bytes: 5 });
+    assert!(!world.path("hecate-oned", "").exists());
+    let Ok(Next::Event(event)) = follower.next().await else { panic!("no event") };
+    let what = (event.kind, event.plugin.name.as_str(), event.revision);
+    assert_eq!(what, (EventKind::DataPurged, "hecate-oned", revision + 1));
+    assert_eq!(code(purge().await), "no_data");
+    // It is a stored event like each other, and no plugin.
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE kind = 'plugin_data_purged_v1'"), 1);
+    assert_eq!(world.count("SELECT count(*) FROM plugins"), 0);
+    world.register("hecate-oned").await.expect("taken");
+    assert!(world.path("hecate-oned", "sqlite").is_dir());
+}
+
+#[tokio::test]
+async fn a_purge_keeps_its_place_in_the_queue() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    let (gone, purged, again, refused) = tokio::join!(
+        world.handle.deregister(name("hecate-oned")),
+        world.handle.purge(name("hecate-oned")),
+        world.register("hecate-oned"),
+        world.handle.purge(name("hecate-oned")),
+    );
+    gone.expect("taken");
+    assert_eq!(purged.expect("gone").directories, 6);
+    again.expect("taken");
+    assert_eq!(code(refused), "registered");
+    assert!(world.path("hecate-oned", "run").is_dir());
+}
+
+#[tokio::test]
+async fn a_purge_that_cannot_be_stored_has_not_happened() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+    let data = world.path("hecate-oned", "sqlite/a.db");
+    std::fs::write(&data, "12345").expect("written");
+    world.break_store();
+    assert_eq!(code(world.handle.purge(name("hecate-oned")).await), "store_failed");
+    assert_eq!(std::fs::read_to_string(&data).expect("kept"), "12345");
+    world.mend_store();
+    world.handle.purge(name("hecate-oned")).await.expect("gone");
+}
+
+#[tokio::test]
+async fn a_start_settles_what_a_crash_has_left_of_purges() {
+    let world = World::new();
+    for plugin in ["hecate-oned", "hecate-twod"] {
+        world.register(plugin).await.expect("taken");
+        world.handle.deregister(name(plugin)).await.expect("taken");
+    }
+    let revision = world.handle.view().revision;
+    world.layout.set_namespace_aside(&name("hecate-oned"), revision).expect("renamed");
+    world.layout.set_namespace_aside(&name("hecate-twod"), revision + 1).expect("renamed");
+    let dir = world.stop().await;
+    let root = dir.path().to_owned();
+    let world = World::at(dir, root);
+    eventually("the one that was recorded is ended", || {
+        let entries = std::fs::read_dir(world.layout.home().root()).expect("read");
+        entries.filter(|entry| entry.as_ref().expect("an entry").file_name() != "hecate-daemon").count() == 1
+    })
+    .await;
+    assert!(world.path("hecate-twod", "sqlite").is_dir(), "the other one never happened");
 }

@@ -1,0 +1,144 @@
+//! What plugins keep in their namespaces beyond what we make: connector sockets, and directories of their own. Looks, and
+//! never changes anything.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::create::{Layout, LayoutError};
+use super::dead_socket::look;
+use super::entries::entries;
+use super::paths::{CONNECTORS, SUBDIRECTORIES};
+use super::stale_socket::Look;
+use crate::limits;
+use crate::name::PluginName;
+
+/// What was found in a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The sockets `connectors/{id}.sock`, in the order of their ids.
+    pub connectors: Vec<Connector>,
+    /// Names of directories beside the five of the convention, such as `hecate-agents`, in order.
+    pub extra_directories: Vec<String>,
+}
+
+/// One connector socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connector {
+    /// Its file name without `.sock`.
+    pub id: String,
+    /// Where it is.
+    pub socket: PathBuf,
+    /// Whether somebody listens.
+    pub answers: bool,
+}
+
+impl Layout {
+    /// Looks into a namespace. Of each kind at most [`limits::CONTENTS`] are looked for, and what is missing is empty.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn contents(&self, name: &PluginName) -> Result<Contents, LayoutError> {
+        let base = self.home().namespace(name).base().to_owned();
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |errno: Errno| LayoutError::Io { doing: "list", path, source: errno.into() }
+        };
+        let mut contents = Contents::default();
+        if let Some(dir) = found(self.namespace(name))? {
+            let names = names(&dir, FileType::Directory, |name| !is_ours(name)).map_err(failed(&base))?;
+            contents.extra_directories = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        }
+        if let Some(dir) = found(self.connectors(name))? {
+            let path = base.join(CONNECTORS);
+            let names = names(&dir, FileType::Socket, |name| id(name).is_some()).map_err(failed(&path))?;
+            let connector = |name: &OsString| Connector {
+                id: id(name).unwrap_or_default(),
+                socket: path.join(name),
+                answers: look(&dir, name).0 == Look::Alive,
+            };
+            contents.connectors = names.iter().map(connector).collect();
+        }
+        Ok(contents)
+    }
+}
+
+fn found(opened: Result<OwnedFd, LayoutError>) -> Result<Option<OwnedFd>, LayoutError> {
+    match opened {
+        Ok(dir) => Ok(Some(dir)),
+        Err(LayoutError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    SUBDIRECTORIES.iter().any(|ours| name == *ours)
+}
+
+fn id(name: &OsStr) -> Option<String> {
+    name.to_str()?.strip_suffix(".sock").filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
+/// The names of the entries that are of this kind and wanted, in order.
+fn names(dir: &OwnedFd, kind: FileType, wanted: impl Fn(&OsStr) -> bool) -> rustix::io::Result<Vec<OsString>> {
+    let found = entries(dir, limits::CONTENTS, |name, of| of == kind && wanted(name))?;
+    let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::super::{Home, Modes};
+    use super::*;
+
+    fn scene() -> (tempfile::TempDir, Layout, PluginName) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let home = Home::new(dir.path().to_owned()).expect("absolute");
+        let layout = Layout::open(home, Modes::default()).expect("opened");
+        (dir, layout, PluginName::parse("hecate-marthad").expect("valid"))
+    }
+
+    #[test]
+    fn connectors_and_directories_of_its_own_are_found() {
+        let (_dir, layout, name) = scene();
+        assert_eq!(layout.contents(&name).expect("looked"), Contents::default(), "there is no namespace");
+        let namespace = layout.ensure(&name, None).expect("made");
+        assert_eq!(layout.contents(&name).expect("looked"), Contents::default());
+
+        let (base, connectors) = (namespace.base(), namespace.connectors());
+        for extra in ["hecate-agents", "config"] {
+            std::fs::create_dir(base.join(extra)).expect("made");
+        }
+        std::fs::write(base.join("notes"), "").expect("written");
+        symlink("hecate-agents", base.join("linked")).expect("linked");
+        let _mail = UnixListener::bind(connectors.join("mail.sock")).expect("bound");
+        drop(UnixListener::bind(connectors.join("chat.sock")).expect("bound"));
+        std::fs::write(connectors.join("plain.sock"), "").expect("written");
+        std::fs::write(connectors.join("mail.log"), "").expect("written");
+        symlink("mail.sock", connectors.join("linked.sock")).expect("linked");
+        let connector =
+            |id: &str, answers| Connector { id: id.into(), socket: connectors.join(format!("{id}.sock")), answers };
+        let expected = Contents {
+            connectors: vec![connector("chat", false), connector("mail", true)],
+            extra_directories: vec!["config".into(), "hecate-agents".into()],
+        };
+        assert_eq!(layout.contents(&name).expect("looked"), expected);
+    }
+
+    #[test]
+    fn what_is_listed_is_bounded() {
+        let (_dir, layout, name) = scene();
+        let namespace = layout.ensure(&name, None).expect("made");
+        for number in 0..=limits::CONTENTS {
+            std::fs::create_dir(namespace.base().join(format!("x{number}"))).expect("made");
+        }
+        assert_eq!(layout.contents(&name).expect("looked").extra_directories.len(), limits::CONTENTS);
+    }
+}
