@@ -303,7 +303,7 @@ mod tests {
         // A namespace that was made since belongs to whoever made it.
         scene.layout.ensure(&scene.name, None).expect("made");
         assert_eq!(scene.layout.settle_purges(6).expect("read"), []);
-        assert_eq!(scene.layout.settle_purges(7).expect("read"), [aside.clone()]);
+        assert_eq!(scene.layout.settle_purges(7).expect("read"), std::slice::from_ref(&aside));
         scene.layout.remove_aside(&aside).expect("removed");
         assert!(scene.base().join("sqlite").is_dir());
         assert!(scene.layout.home().root().join(".hecate-traderd.purged-x").exists());
