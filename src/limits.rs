@@ -289,6 +289,14 @@ pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 /// How long a call waits for the daemon to be up. Crossed by `tests/api_bounds.rs`, `a_call_waits_only_so_long`.
 pub const HTTP_READY: Duration = Duration::from_secs(5);
 
+/// Most streams of events at a time, so that they leave room for calls. Crossed by `tests/api_events.rs`,
+/// `a_hundred_follow_at_once_and_too_many_are_refused`.
+pub const HTTP_STREAMS: usize = 128;
+
+/// How often a stream of events shows that it is alive, as hecate-web expects. Crossed by `tests/api_events.rs`,
+/// `a_stream_shows_that_it_is_alive`.
+pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(30);
+
 /// Time for a whole call, longer than those within it. Crossed by `tests/api_bounds.rs`, `a_call_ends`.
 pub const HTTP_CALL: Duration = Duration::from_secs(30);
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::channel::Channel;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::events::Streams;
 use super::problem::Problem;
 use super::route::{self, Route};
 use super::server::{Caller, Limits, read_body};
@@ -40,8 +42,12 @@ pub struct Context {
     pub started: Instant,
 }
 
-/// An answer with its whole body, so that it carries `Content-Length`: there are clients that understand nothing else.
-type Answer = Response<Full<Bytes>>;
+/// What a call gives.
+pub(super) type Answer = Response<Body>;
+
+/// The body of an answer: whole, so that it carries `Content-Length`, since there are clients that understand nothing else; or
+/// a stream of events.
+pub(super) type Body = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// When to ask again, where it is the daemon that is not ready.
 const SOON: Duration = Duration::from_secs(1);
@@ -50,6 +56,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) async fn call(
     context: &Context,
     limits: &Limits,
+    streams: &Streams,
     caller: Caller,
     head: &Parts,
     body: &mut Incoming,
@@ -75,6 +82,8 @@ pub(super) async fn call(
         Route::Plugin(name) => plugin(context, &name).await,
         Route::Deregister(name) => deregister(context, &name).await,
         Route::Purge(name) => purge(context, &name).await,
+        Route::Events if head.method == Method::HEAD => Ok(Streams::head()),
+        Route::Events => streams.open(context, &head.headers),
         Route::Cluster => Ok(cluster(context)),
         Route::Health => Ok(health(context)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
@@ -242,7 +251,7 @@ fn cluster(context: &Context) -> Answer {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let mut answer = Response::new(Full::from(wire::encode(body)));
+    let mut answer = Response::new(Either::Left(Full::from(wire::encode(body))));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

@@ -3,6 +3,7 @@
 //! A call goes `socket -> server -> route -> handlers`, and every answer is made of `wire` or `problem`. The room keeps
 //! no state of its own and decides nothing about plugins: it reads, asks, and words the answer.
 
+mod events;
 mod handlers;
 pub mod problem;
 mod route;

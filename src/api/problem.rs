@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use super::handlers::Answer;
 use super::wire;
 
 /// Media type of RFC 9457.
@@ -42,7 +42,7 @@ impl Problem {
 
     /// The answer that carries it.
     #[must_use]
-    pub fn into_response(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self) -> Answer {
         let body = wire::Problem {
             r#type: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or_default().into(),
@@ -52,7 +52,7 @@ impl Problem {
             ok: false,
             error: self.detail.as_ref().into(),
         };
-        let mut response = Response::new(Full::from(wire::encode(&body)));
+        let mut response = Response::new(Either::Left(Full::from(wire::encode(&body))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

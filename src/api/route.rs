@@ -20,6 +20,8 @@ pub enum Route {
     Deregister(String),
     /// `DELETE /api/plugins/{name}/data`
     Purge(String),
+    /// `GET /api/events`
+    Events,
     /// `GET /api/cluster`
     Cluster,
     /// `GET /health`
@@ -36,9 +38,13 @@ impl Route {
     pub fn answers_while_starting(&self) -> bool {
         match self {
             Self::Health | Self::Live | Self::Ready => true,
-            Self::Register | Self::Plugins | Self::Plugin(_) | Self::Deregister(_) | Self::Purge(_) | Self::Cluster => {
-                false
-            }
+            Self::Register
+            | Self::Plugins
+            | Self::Plugin(_)
+            | Self::Deregister(_)
+            | Self::Purge(_)
+            | Self::Events
+            | Self::Cluster => false,
         }
     }
 }
@@ -62,9 +68,12 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["health"] if get => Ok(Route::Health),
         ["livez"] if get => Ok(Route::Live),
         ["readyz"] if get => Ok(Route::Ready),
+        ["api", "events"] if get => Ok(Route::Events),
         ["api", "cluster"] if get => Ok(Route::Cluster),
         ["api", "plugins"] if get => Ok(Route::Plugins),
-        ["health" | "livez" | "readyz"] | ["api", "cluster" | "plugins"] => Err(not_allowed(method, path, GET)),
+        ["health" | "livez" | "readyz"] | ["api", "events" | "cluster" | "plugins"] => {
+            Err(not_allowed(method, path, GET))
+        }
 
         ["api", "plugins", "register"] if post => Ok(Route::Register),
         ["api", "plugins", "register"] => Err(not_allowed(method, path, POST)),
@@ -144,6 +153,7 @@ mod tests {
             (Method::GET, "/api/plugins/hecate-traderd", Route::Plugin(plugin())),
             (Method::DELETE, "/api/plugins/hecate-traderd", Route::Deregister(plugin())),
             (Method::DELETE, "/api/plugins/hecate-traderd/data", Route::Purge(plugin())),
+            (Method::GET, "/api/events", Route::Events),
             (Method::GET, "/api/cluster", Route::Cluster),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),

@@ -9,19 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::handlers::{self, Context};
+use super::events::Streams;
+use super::handlers::{self, Answer, Context};
 use super::problem::Problem;
 use super::stall::Stall;
 use crate::limits;
@@ -50,6 +51,10 @@ pub struct Limits {
     pub linger: Duration,
     /// How long a call waits for the daemon to be up.
     pub ready: Duration,
+    /// Streams of events at a time; more are refused.
+    pub streams: usize,
+    /// How often a stream shows that it is alive.
+    pub heartbeat: Duration,
     /// Time for a whole call.
     pub call: Duration,
     /// How long requests may take to end once we stop.
@@ -69,6 +74,8 @@ impl Default for Limits {
             stall: limits::HTTP_STALL,
             linger: limits::HTTP_LINGER,
             ready: limits::HTTP_READY,
+            streams: limits::HTTP_STREAMS,
+            heartbeat: limits::HTTP_HEARTBEAT,
             call: limits::HTTP_CALL,
             drain: limits::HTTP_DRAIN,
         }
@@ -88,12 +95,15 @@ struct Server {
     context: Context,
     limits: Limits,
     strangers: Arc<Semaphore>,
+    streams: Streams,
     stop: CancellationToken,
 }
 
 /// Serves until `stop`, and then until the requests under way have ended, at most [`Limits::drain`].
 pub async fn serve(listener: UnixListener, context: Context, limits: Limits, stop: CancellationToken) {
-    let server = Arc::new(Server { strangers: Arc::new(Semaphore::new(limits.strangers)), context, limits, stop });
+    let strangers = Arc::new(Semaphore::new(limits.strangers));
+    let streams = Streams::new(limits.streams, limits.heartbeat, stop.clone());
+    let server = Arc::new(Server { strangers, streams, context, limits, stop });
     let mut connections = JoinSet::new();
     while !server.stop.is_cancelled() {
         tokio::select! {
@@ -189,9 +199,9 @@ fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
 
 /// Answers whatever is asked. A body that the call did not want to the end is taken for a while longer: a client that
 /// writes all before it reads would otherwise find its connection broken, and never see the answer.
-async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> Answer {
     let (head, mut body) = request.into_parts();
-    let call = handlers::call(&server.context, &server.limits, caller, &head, &mut body);
+    let call = handlers::call(&server.context, &server.limits, &server.streams, caller, &head, &mut body);
     let mut response = match tokio::time::timeout(server.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),

@@ -3,6 +3,8 @@
 //! The three shapes of the convention (`Registered`, `PluginEntry`'s first four keys, `Done`) never change; keys may be
 //! added to the others. A registration is checked here; everything behind this file deals with valid ones only.
 
+mod events;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +16,11 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+pub use events::{NodeEvent, Snapshot, StoredEvent};
+
 use super::problem;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
-use crate::layout::{self, Namespace};
+use crate::layout::{self, Home, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
 
