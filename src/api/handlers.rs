@@ -1,6 +1,7 @@
 //! What each call does: ask the registry or look at what the daemon publishes, and word the answer. No call changes
 //! anything but through the registry's handle.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -49,6 +50,9 @@ pub(super) type Answer = Response<Body>;
 /// a stream of events.
 pub(super) type Body = Either<Full<Bytes>, Channel<Bytes>>;
 
+/// What all calls are, as the tests hold them to it.
+const OPENAPI: &[u8] = include_bytes!("openapi.json");
+
 /// When to ask again, where it is the daemon that is not ready.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -78,7 +82,7 @@ pub(super) async fn call(
             let body = read_body(limits, body).await?;
             register(context, caller, &body).await
         }
-        Route::Plugins => Ok(plugins(context)),
+        Route::Plugins => Ok(plugins(context, &head.headers)),
         Route::Plugin(name) => plugin(context, &name).await,
         Route::Deregister(name) => deregister(context, &name).await,
         Route::Purge(name) => purge(context, &name).await,
@@ -88,6 +92,7 @@ pub(super) async fn call(
         Route::Health => Ok(health(context)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
+        Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(OPENAPI))),
     }
 }
 
@@ -105,10 +110,37 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answ
     Ok(answer)
 }
 
-fn plugins(context: &Context) -> Answer {
+fn plugins(context: &Context, headers: &HeaderMap) -> Answer {
     let view = context.registry.view();
     let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &context.home.namespace(&plugin.name));
-    json(StatusCode::OK, &view.plugins.values().map(entry).collect::<Vec<_>>())
+    let list = wire::encode(&view.plugins.values().map(entry).collect::<Vec<_>>());
+    let tag = etag(&list);
+    let mut answer = if knows(headers, &tag) {
+        let mut unchanged = Response::new(Either::Left(Full::default()));
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        written(StatusCode::OK, list)
+    };
+    // Hexadecimal digits in quotes always are a header value.
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    answer
+}
+
+/// A strong validator (RFC 9110, section 8.8.3): the same for the same bytes.
+fn etag(body: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+/// Whether `If-None-Match` names this validator, in the weak comparison (RFC 9110, section 13.1.2).
+fn knows(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 async fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
@@ -251,7 +283,12 @@ fn cluster(context: &Context) -> Answer {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::from(wire::encode(body))));
+    written(status, wire::encode(body))
+}
+
+/// An answer whose JSON is written already.
+fn written(status: StatusCode, body: Bytes) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
@@ -260,6 +297,22 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_validator_is_known_however_it_is_written() {
+        let tag = etag(b"[]");
+        assert_eq!(tag, etag(b"[]"));
+        assert_ne!(tag, etag(b"[1]"));
+        let headers =
+            |value: &str| HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_str(value).expect("text"))]);
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"x\",  {tag}"), "*".to_owned()] {
+            assert!(knows(&headers(&known), &tag), "{known}");
+        }
+        for unknown in ["", "\"x\"", &tag.to_uppercase().replace('"', ""), "W/"] {
+            assert!(!knows(&headers(unknown), &tag), "{unknown}");
+        }
+        assert!(!knows(&HeaderMap::new(), &tag));
+    }
 
     #[test]
     fn we_are_ready_only_once_the_plugins_are_judged() {

@@ -30,6 +30,8 @@ pub enum Route {
     Live,
     /// `GET /readyz`
     Ready,
+    /// `GET /openapi.json`
+    OpenApi,
 }
 
 impl Route {
@@ -37,7 +39,7 @@ impl Route {
     #[must_use]
     pub fn answers_while_starting(&self) -> bool {
         match self {
-            Self::Health | Self::Live | Self::Ready => true,
+            Self::Health | Self::Live | Self::Ready | Self::OpenApi => true,
             Self::Register
             | Self::Plugins
             | Self::Plugin(_)
@@ -68,10 +70,11 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["health"] if get => Ok(Route::Health),
         ["livez"] if get => Ok(Route::Live),
         ["readyz"] if get => Ok(Route::Ready),
+        ["openapi.json"] if get => Ok(Route::OpenApi),
         ["api", "events"] if get => Ok(Route::Events),
         ["api", "cluster"] if get => Ok(Route::Cluster),
         ["api", "plugins"] if get => Ok(Route::Plugins),
-        ["health" | "livez" | "readyz"] | ["api", "events" | "cluster" | "plugins"] => {
+        ["health" | "livez" | "readyz" | "openapi.json"] | ["api", "events" | "cluster" | "plugins"] => {
             Err(not_allowed(method, path, GET))
         }
 
@@ -158,6 +161,7 @@ mod tests {
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
             (Method::GET, "/readyz", Route::Ready),
+            (Method::GET, "/openapi.json", Route::OpenApi),
         ];
         for (method, path, expected) in table {
             assert_eq!(route(&method, path), Ok(expected.clone()), "{method} {path}");

@@ -76,8 +76,9 @@ fn field(key: &str, given: Given, most: usize, allowed: &[char]) -> Result<Field
         Given::NoText => return Err(no_text(key)),
         Given::Text(text) => text,
     };
-    if text.len() > most {
-        return Err(wrong("field_too_long", format!("`{key}` has {} bytes, at most {most} are allowed", text.len())));
+    let length = text.chars().count();
+    if length > most {
+        return Err(wrong("field_too_long", format!("`{key}` has {length} characters, at most {most} are allowed")));
     }
     if text.chars().any(|c| c.is_control() && !allowed.contains(&c)) {
         return Err(wrong("field_bad_character", format!("`{key}` has a control character: leave it out")));

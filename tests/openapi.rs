@@ -1,0 +1,192 @@
+//! The served `openapi.json` is the truth: each of its operations is made against the running server, and what comes back is
+//! one of the answers that it names, in the shape that it gives.
+
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::World;
+use common::http::{Answer, ask, get, post};
+use hecate_daemon::api::{Limits, Phase};
+use hecate_daemon::registry::Membership;
+use serde_json::{Value, json};
+
+const METHODS: [&str; 3] = ["get", "post", "delete"];
+
+/// The document, as a client gets it.
+struct Document(Value);
+
+impl Document {
+    async fn of(world: &World) -> Self {
+        let answer = get(world, "/openapi.json").await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        Self(answer.json())
+    }
+
+    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(reference) => self.0.pointer(reference.trim_start_matches('#')).expect(reference),
+            None => value,
+        }
+    }
+
+    /// Path, method and what is said of it.
+    fn operations(&self) -> Vec<(&str, &str, &Value)> {
+        let paths = self.0["paths"].as_object().expect("paths");
+        let operations = paths.iter().flat_map(|(path, item)| {
+            METHODS.iter().filter_map(move |method| Some((path.as_str(), *method, item.get(*method)?)))
+        });
+        operations.collect()
+    }
+
+    /// Holds an answer to what the operation says.
+    fn hold(&self, path: &str, method: &str, answer: &Answer) {
+        let what = format!("{method} {path} gave {}: {}", answer.status, answer.body);
+        let response = &self.0["paths"][path][method]["responses"][answer.status.to_string()];
+        assert!(!response.is_null(), "undocumented: {what}");
+        let response = self.resolve(response);
+        let Some(content) = response.get("content").and_then(Value::as_object) else {
+            assert_eq!(answer.body, "", "{what}");
+            return;
+        };
+        let media_type = answer.header("content-type").expect("a type");
+        let schema =
+            &content.get(media_type).unwrap_or_else(|| panic!("{media_type} is undocumented: {what}"))["schema"];
+        let mut schema = schema.clone();
+        schema["components"] = self.0["components"].clone();
+        let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+        let body = answer.json();
+        let errors: Vec<String> = validator.iter_errors(&body).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{what}");
+        for (name, header) in response.get("headers").and_then(Value::as_object).into_iter().flatten() {
+            assert!(answer.header(&name.to_lowercase()).is_some(), "{header} {name} is missing: {what}");
+        }
+    }
+}
+
+fn request(method: &str, path: &str, head: &str) -> String {
+    format!("{} {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n", method.to_uppercase())
+}
+
+/// Each operation, in an order and with heads and bodies that bring out every answer that can be had in peace.
+#[tokio::test]
+async fn every_operation_answers_as_the_document_says() {
+    let world = World::start(Limits::default()).await;
+    let document = Document::of(&world).await;
+    let schema = document.0["components"]["schemas"]["Registration"].clone();
+    let registration = jsonschema::draft202012::new(&schema).expect("a schema");
+    let mut seen: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
+    let mut hold = |path: &str, method: &str, answer: &Answer| {
+        document.hold(path, method, answer);
+        seen.entry((path.to_owned(), method.to_owned())).or_default().insert(answer.status);
+    };
+
+    let bodies = [
+        json!({"name": "hecate-traderd", "version": "0.1.0", "description": "two\nlines", "node": "hecate_traderd@h"}),
+        json!({"name": "hecate-traderd", "version": null, "unknown": 1}),
+        json!({"name": "hecate-traderw"}),
+        json!({"name": "Hecate-traderd"}),
+        json!({"name": "hecate-daemon"}),
+        json!({"name": "hecate--traderd"}),
+        json!({"name": "gitops"}),
+        json!({"name": "hecate-traderd", "version": "x".repeat(129)}),
+        json!({"name": "hecate-traderd", "version": "\u{e4}".repeat(128)}),
+        json!({"name": "hecate-traderd", "description": "\u{1b}"}),
+        json!({"name": "hecate-traderd", "node": "nowhere"}),
+        json!({"name": 1}),
+        json!({}),
+        json!([]),
+    ];
+    let path = "/api/plugins/register";
+    for body in bodies {
+        let answer = ask(&world, &post(&body.to_string())).await;
+        assert_eq!(
+            answer.status == 201,
+            registration.is_valid(&body),
+            "the schema and the server disagree about {body}"
+        );
+        hold(path, "post", &answer);
+    }
+    world.registry.membership(Membership::NodeUp { node: "hecate_traderd@h".into(), on_this_host: true }).await;
+    for body in [
+        r#"{"name": "hecate-traderd", "node": "hecate_traderd@h"}"#,
+        r#"{"name": "hecate-traderd", "node": "x@h"}"#,
+        "{",
+    ] {
+        hold(path, "post", &ask(&world, &post(body)).await);
+    }
+    hold(path, "post", &ask(&world, &post(&"x".repeat(100_000))).await);
+    let text = request("post", path, "Content-Type: text/plain\r\nContent-Length: 2\r\n") + "{}";
+    hold(path, "post", &ask(&world, &text).await);
+
+    for (name, status) in [("hecate-traderd", 200), ("hecate-nobodyd", 404), ("%zz", 400)] {
+        let answer = ask(&world, &request("get", &format!("/api/plugins/{name}"), "")).await;
+        assert_eq!(answer.status, status);
+        hold("/api/plugins/{name}", "get", &answer);
+    }
+    for (operation, path) in [
+        ("/api/plugins/{name}/data", "/api/plugins/hecate-traderd/data"),
+        ("/api/plugins/{name}", "/api/plugins/hecate-traderd"),
+        ("/api/plugins/{name}", "/api/plugins/hecate-traderd"),
+        ("/api/plugins/{name}", "/api/plugins/%zz"),
+    ] {
+        hold(operation, "delete", &ask(&world, &request("delete", path, "")).await);
+    }
+    world.registry.membership(Membership::NodeDown { node: "hecate_traderd@h".into(), reason: "gone".into() }).await;
+    for path in ["hecate-traderd", "hecate-traderd", "%zz"] {
+        let path = format!("/api/plugins/{path}/data");
+        hold("/api/plugins/{name}/data", "delete", &ask(&world, &request("delete", &path, "")).await);
+    }
+
+    let list = ask(&world, &request("get", "/api/plugins", "")).await;
+    hold("/api/plugins", "get", &list);
+    let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));
+    hold("/api/plugins", "get", &ask(&world, &request("get", "/api/plugins", &known)).await);
+    for path in ["/api/cluster", "/health", "/livez", "/readyz", "/openapi.json"] {
+        hold(path, "get", &ask(&world, &request("get", path, "")).await);
+    }
+    world.status.send_modify(|status| status.phase = Phase::Stopping);
+    hold("/readyz", "get", &ask(&world, &request("get", "/readyz", "")).await);
+
+    // Nothing that is documented was left out, and every answer that a client can bring about was.
+    let whole = |(path, method, _): (&str, &str, &Value)| (path.to_owned(), method.to_owned());
+    let mut documented: BTreeSet<_> = document.operations().into_iter().map(whole).collect();
+    assert!(documented.remove(&("/api/events".to_owned(), "get".to_owned())), "held by tests/api_events.rs");
+    assert_eq!(seen.keys().cloned().collect::<BTreeSet<_>>(), documented);
+    let statuses =
+        |path: &str, method: &str| seen[&(path.to_owned(), method.to_owned())].iter().copied().collect::<Vec<_>>();
+    assert_eq!(statuses("/api/plugins/register", "post"), [201, 400, 409, 413, 415, 422]);
+    assert_eq!(statuses("/api/plugins/{name}", "delete"), [200, 400, 404]);
+    assert_eq!(statuses("/api/plugins/{name}/data", "delete"), [200, 400, 404, 409]);
+    assert_eq!(statuses("/api/plugins", "get"), [200, 304]);
+}
+
+/// `Allow` and the document have the same methods for every path.
+#[tokio::test]
+async fn no_resource_has_a_method_that_is_not_documented() {
+    let world = World::start(Limits::default()).await;
+    let document = Document::of(&world).await;
+    let mut methods: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (path, method, _) in document.operations() {
+        let methods = methods.entry(path).or_default();
+        methods.insert(method.to_uppercase());
+        if method == "get" {
+            methods.insert("HEAD".to_owned());
+        }
+    }
+    for (path, methods) in methods {
+        let refused = ask(&world, &request("patch", &path.replace("{name}", "hecate-traderd"), "")).await;
+        assert_eq!(refused.refusal(), (405, "method_not_allowed".to_owned()), "{path}");
+        let allow: BTreeSet<String> =
+            refused.header("allow").expect("methods").split(", ").map(str::to_owned).collect();
+        assert_eq!(allow, methods, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_there_before_the_daemon_is_ready() {
+    let world = World::starting(Limits::default()).await;
+    assert_eq!(get(&world, "/openapi.json").await.json()["openapi"], "3.1.0");
+}
