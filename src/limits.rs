@@ -51,7 +51,7 @@ pub const LINK_QUEUE: usize = FRAME;
 /// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
-/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_60_mib_go_both_ways`.
+/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 
 /// Handshakes that may be unfinished at once; the oldest gives way.
