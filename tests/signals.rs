@@ -76,6 +76,10 @@ fn whoever_unlinks_or_demonitors_hears_nothing_more() {
     assert_eq!(world.eval("[Exit(get(p)), Next(get(one)), Nothing()]"), "[shutdown,shutdown,nothing]");
     world.register();
     world.eval("P = Proxy(), put(p, P), link(P), unlink(P), demonitor(monitor(process, P)), Barrier()");
+    // It is acknowledged: until then their node remembers the link, and that it must not hear of it.
+    let remembered = "erts_debug:set_internal_state(available_internal_state, true), \
+                      [State || {erl_link, dist_process, _, State, _} <- erts_debug:get_internal_state({link_list, self()})]";
+    assert_eq!(world.eval(remembered), "[]");
     world.eval("put(one, monitor(process, get(p))), Barrier()");
     world.deregister();
     assert_eq!(world.eval("[Next(get(one)), Nothing()]"), "[shutdown,nothing]", "the one that was left");
