@@ -11,8 +11,8 @@ pub const TERM_DEPTH: usize = 512;
 /// How many elements one reader turns into terms: each key, value, list tail and character of a string is one, a fun
 /// counts as four. A message that reaches it takes at most 120 MiB in memory (56 bytes an element, and 32 for each
 /// atom that isn't interned, of which an external fun has two) besides the message and
-/// the texts in it. Reading with the pull parser isn't bound by it: a pg sync of 10,000 groups passes whatever its number of
-/// members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
+/// the texts in it. A message that has more is not looked into at all, so that it bounds what a pg sync may hold too: the
+/// elements of all groups, and their members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
 /// How many atoms one table interns, 17 MiB at the very worst (an atom has at most 1,020 bytes). Crossed by
