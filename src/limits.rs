@@ -163,7 +163,8 @@ pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// `an_explicit_name_that_is_taken_is_waited_for`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
-/// Time in which an EPMD should have noticed that we gave a name back.
+/// Time in which an EPMD should have noticed that we gave a name back. Crossed by
+/// `epmd::client::tests::an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for`.
 pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 
 // ---- Registry, store and layout -------------------------------------------------------------
