@@ -43,7 +43,7 @@ test-users: deps
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid
-ERLANG_FACING := boot epmd handshake mesh peers pg pressure rpc signals ticks walk
+ERLANG_FACING := boot epmd etf_oracle handshake mesh peers pg pressure rpc signals ticks walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	command -v debootstrap >/dev/null || \

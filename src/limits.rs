@@ -11,8 +11,8 @@ pub const TERM_DEPTH: usize = 512;
 /// How many elements one reader turns into terms: each key, value, list tail and character of a string is one, a fun
 /// counts as four. A message that reaches it takes at most 120 MiB in memory (56 bytes an element, and 32 for each
 /// atom that isn't interned, of which an external fun has two) besides the message and
-/// the texts in it. Reading with the pull parser isn't bound by it: a pg sync of 10,000 groups passes whatever its number of
-/// members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
+/// the texts in it. A message that has more is not looked into at all, so that it bounds what a pg sync may hold too: the
+/// elements of all groups, and their members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
 /// How many atoms one table interns, 17 MiB at the very worst (an atom has at most 1,020 bytes). Crossed by
@@ -51,7 +51,7 @@ pub const LINK_QUEUE: usize = FRAME;
 /// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
-/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_60_mib_go_both_ways`.
+/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 
 /// Handshakes that may be unfinished at once; the oldest gives way.
@@ -163,7 +163,8 @@ pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// `an_explicit_name_that_is_taken_is_waited_for`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
-/// Time in which an EPMD should have noticed that we gave a name back.
+/// Time in which an EPMD should have noticed that we gave a name back. Crossed by
+/// `epmd::client::tests::an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for`.
 pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 
 // ---- Registry, store and layout -------------------------------------------------------------

@@ -125,6 +125,17 @@ fn decode(bytes: &[u8]) -> Result<Term, DecodeError> {
     Term::decode(&Bytes::copy_from_slice(bytes), &mut Atoms::new())
 }
 
+/// By which equal terms are known, whatever form they had. From OTP 27 on a node forgets who made a fun, which is no part of it.
+fn canonical(bytes: &[u8]) -> Result<Bytes, DecodeError> {
+    decode(bytes).map(|term| term.canonical())
+}
+
+/// Whether every node writes it in the same bytes: the pairs of a map have no order, and funs and ports are written otherwise
+/// from OTP 27 on than before.
+fn has_one_form(term: &Term) -> bool {
+    !any_inside(term, &|term| matches!(term, Term::Map(_) | Term::Fun(_) | Term::Port(_)))
+}
+
 /// `count` values of a strategy, the same in each run.
 fn sample<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -156,8 +167,8 @@ fn erl_understands_what_we_write() {
             assert!(has_minus_zero(term), "erl refuses {term:?}");
             continue;
         };
-        assert_eq!(decode(&theirs).as_ref(), Ok(term));
-        if !any_inside(term, &|term| matches!(term, Term::Map(_))) {
+        assert_eq!(canonical(&theirs), Ok(term.canonical()), "{term:?}");
+        if has_one_form(term) {
             assert_eq!(ours, &theirs, "{term:?}");
         }
     }
@@ -177,10 +188,10 @@ fn we_understand_what_erl_writes() {
             let [somehow, plain] = pair else { panic!("two encodings of each term") };
             let term = decode(plain).unwrap_or_else(|error| panic!("{error}: {plain:?}"));
             let encoded = term.encode();
-            if !any_inside(&term, &|term| matches!(term, Term::Map(_))) {
+            if has_one_form(&term) {
                 assert_eq!(&encoded, plain, "{term:?}");
             }
-            assert_eq!(decode(somehow).map(|term| term.canonical()), Ok(term.canonical()));
+            assert_eq!(canonical(somehow), Ok(term.canonical()));
             ours.push(encoded);
         }
         assert_eq!(ours.len(), COUNT as usize);
@@ -223,11 +234,13 @@ fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
     let ours = Reader::with_version(&message, &mut atoms).and_then(|mut reader| reader.term());
     match (ours, theirs) {
         (Ok(term), Some(theirs)) => {
-            assert_eq!(decode(theirs), Ok(term), "{bytes:?}");
+            assert_eq!(canonical(theirs), Ok(term.canonical()), "{bytes:?}");
             true
         }
         (Ok(term), None) => {
-            assert!(has_minus_zero(&term), "erl refuses {term:?}, {bytes:?}");
+            // OTP 25 takes bits of which there are none, later ones don't.
+            let no_bits = bytes == [131, 77, 0, 0, 0, 0, 0];
+            assert!(has_minus_zero(&term) || no_bits, "erl refuses {term:?}, {bytes:?}");
             false
         }
         // Erlang takes the size of a fun on trust, knows tags that never leave a node, and reads a word of a reference of none.

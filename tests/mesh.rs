@@ -182,6 +182,39 @@ fn four_nodes_with_the_guard_against_overlapping_partitions() {
     partitions(3, "true");
 }
 
+/// One after another loses us, for long enough that everybody hears of it: that is nobody else's business.
+fn cut_from_us(guard: &str) {
+    let mut mesh = Mesh::new(3, guard);
+    let (us, cookie) = (mesh.host.node("hecate"), mesh.host.cookie.clone());
+    for at in 0..3 {
+        for erl in 0..3 {
+            mesh.lost(erl);
+        }
+        mesh.erls[at].eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
+        // What the node tells of its loss reaches the others before what it asks them next.
+        mesh.global_works();
+        for erl in 0..3 {
+            let expected = if erl == at { format!("[{us}]") } else { "[]".to_owned() };
+            assert_eq!(mesh.lost(erl), expected, "{} was cut from us, as {} saw it", mesh.names[at], mesh.names[erl]);
+        }
+        // With the wrong cookie that we had from it we let it rest: it dials us.
+        mesh.erls[at].eval(&format!("erlang:set_cookie('{us}', '{cookie}')"));
+        assert_eq!(mesh.erls[at].eval(&format!("net_adm:ping('{us}')")), "pong");
+        mesh.is_whole();
+        mesh.global_works();
+    }
+}
+
+#[test]
+fn who_loses_us_loses_nobody_else_without_the_guard() {
+    cut_from_us("false");
+}
+
+#[test]
+fn who_loses_us_loses_nobody_else_with_the_guard() {
+    cut_from_us("true");
+}
+
 /// Each node in turn is alone, as when its host is cut off, and then all are.
 #[test]
 fn whoever_was_alone_is_among_all_again() {

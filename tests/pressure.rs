@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 const MEMORY: usize = 4 * limits::LINK_QUEUE;
 
 #[test]
-fn messages_of_60_mib_go_both_ways() {
+fn messages_of_64_mib_go_both_ways() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -29,7 +29,7 @@ fn messages_of_60_mib_go_both_ways() {
     let mut erl = host.erl("visitor");
     assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
     let call = format!(
-        "put(big, binary:copy(<<7>>, 60 bsl 20)), element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{info, get(big)}}, infinity))"
+        "put(big, binary:copy(<<7>>, 64 bsl 20)), element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{info, get(big)}}, infinity))"
     );
     assert_eq!(erl.eval(&call), "error", "it is no name, and that is answered");
     // Arguments of an undefined function come back in its stack.

@@ -43,6 +43,16 @@ struct Node {
     scope: String,
 }
 
+impl Node {
+    /// A scope that knows version 1 of the protocol is spoken to in it, as its own state shows; older ones know only one.
+    fn speaks_its_version(&mut self, us: &str) {
+        if self.release == "29" {
+            let version = "[V || {P, {_, V, _}} <- maps:to_list(element(8, sys:get_state(pg))), node(P) =:=";
+            self.erl.eval_until(&format!("{version} '{us}']"), "[1]", PATIENCE);
+        }
+    }
+}
+
 impl Cluster {
     fn with(releases: &[&'static str], environment: &[(&str, &str)]) -> Self {
         let host = Host::new();
@@ -89,6 +99,7 @@ impl Cluster {
             assert_eq!(node.erl.eval(&paths), "true", "{}", node.release);
             assert_eq!(node.erl.eval("global:sync()"), "ok", "{}", node.release);
             assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+            node.speaks_its_version(&us);
         }
     }
 }
@@ -150,6 +161,7 @@ fn otp_25_and_29_apart_with_us_between() {
             node.erl.eval_until(members, if registered { "1" } else { "0" }, PATIENCE);
             assert_eq!(node.erl.eval("length(nodes())"), "1", "they don't know each other");
             assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+            node.speaks_its_version(&cluster.host.node("hecate"));
         }
     }
 }

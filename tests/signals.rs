@@ -76,6 +76,10 @@ fn whoever_unlinks_or_demonitors_hears_nothing_more() {
     assert_eq!(world.eval("[Exit(get(p)), Next(get(one)), Nothing()]"), "[shutdown,shutdown,nothing]");
     world.register();
     world.eval("P = Proxy(), put(p, P), link(P), unlink(P), demonitor(monitor(process, P)), Barrier()");
+    // It is acknowledged: until then their node remembers the link, and that it must not hear of it.
+    let remembered = "erts_debug:set_internal_state(available_internal_state, true), \
+                      [State || {erl_link, dist_process, _, State, _} <- erts_debug:get_internal_state({link_list, self()})]";
+    assert_eq!(world.eval(remembered), "[]");
     world.eval("put(one, monitor(process, get(p))), Barrier()");
     world.deregister();
     assert_eq!(world.eval("[Next(get(one)), Nothing()]"), "[shutdown,nothing]", "the one that was left");
@@ -151,15 +155,24 @@ fn a_lost_node_ends_links_and_monitors_and_its_pids_stay_dead() {
 #[test]
 fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
     let mut world = World::new();
-    // `gen_server:call` monitors with an alias; a token of seq_trace goes along with every message.
-    let traced = "seq_trace:set_token(label, {any, term}), seq_trace:set_token(send, true), \
-                  R = gen_server:call(Proxy(), info, infinity), \
-                  L = begin link(Proxy()), unlink(Proxy()), ok end, \
-                  D = begin M = monitor(process, Proxy()), demonitor(M) end, \
-                  E = begin exit(Proxy(), shutdown), ok end, \
-                  X = erpc:call(Us, shared_paths, base_dir, []), \
-                  seq_trace:set_token([]), {is_map(R), L, D, E, is_list(X)}";
+    // `gen_server:call` monitors with an alias; a token of seq_trace goes along with every signal, until a message without one
+    // is received.
+    let traced = "Traced = fun(Do) -> \
+                      seq_trace:set_token(label, {any, term}), seq_trace:set_token(send, true), \
+                      try Do() after seq_trace:set_token([]) end end, \
+                  P = Proxy(), monitor_node(Us, true), \
+                  R = Traced(fun() -> gen_server:call(P, info, infinity) end), \
+                  {ok, [_]} = Traced(fun() -> gen_server:call({hecate_plugins, Us}, list, infinity) end), \
+                  L = Traced(fun() -> link(P), unlink(P), ok end), \
+                  D = Traced(fun() -> demonitor(monitor(process, P)) end), \
+                  E = Traced(fun() -> exit(P, shutdown), ok end), \
+                  {_, Ref} = spawn_monitor(fun() -> link(P), seq_trace:set_token(label, {any, term}), exit(crash) end), \
+                  crash = Next(Ref), \
+                  X = Traced(fun() -> erpc:call(Us, shared_paths, base_dir, []) end), \
+                  {is_map(R), L, D, E, is_list(X)}";
     assert_eq!(world.eval(traced), "{true,ok,true,ok,true}");
+    let connection = "Barrier(), receive {nodedown, Us} -> lost after 0 -> kept end";
+    assert_eq!(world.eval(connection), "kept", "all of it could be read");
     // An alias of the caller's own, answered once.
     let alias = "A = alias([reply]), {hecate_plugins, Us} ! {'$gen_call', {self(), [alias|A]}, list}, \
                  receive {[alias|A], {ok, [_]}} -> answered after 20000 -> nothing end";

@@ -69,6 +69,15 @@ async fn a_stalling_epmd_costs_only_its_time() {
 }
 
 #[tokio::test]
+async fn an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for() {
+    let keeping = fake(vec![b'v', 0, 0, 0, 0, 9]).await;
+    let registration = register(keeping, "here", 4711, false).await.unwrap();
+    let begun = Instant::now();
+    timeout(limits::EPMD_TIME, registration.give_back()).await.expect("it returns");
+    assert!(begun.elapsed() >= limits::EPMD_GIVE_BACK);
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_cut() {
     let line = b"name n at port 1\n";
     let bound = usize::try_from(limits::EPMD_ANSWER).unwrap();

@@ -10,6 +10,17 @@ fn started() -> (Server, SocketAddr) {
     (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
+#[tokio::test]
+async fn loopback_is_served_wherever_else_it_is_to_be() {
+    let at = |last| Ipv4Addr::new(127, 0, 0, last);
+    let port = StdListener::bind((at(1), 0)).unwrap().local_addr().unwrap().port();
+    let _server = start(&[at(2).into()], port).expect("the port is free");
+    for last in [1, 2] {
+        assert_eq!(client::names(SocketAddr::from((at(last), port))).await.unwrap(), []);
+    }
+    assert!(TcpStream::connect((at(3), port)).await.is_err(), "nowhere else");
+}
+
 async fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = u16::try_from(request.len()).unwrap().to_be_bytes();

@@ -99,11 +99,18 @@ impl Machine {
     }
 
     fn message(&mut self, now: Now, id: LinkId, to: &Proc, payload: Option<Bytes>, out: &mut Vec<Effect>) {
-        match whole_term(&payload.unwrap_or_default(), &mut self.atoms) {
+        let payload = payload.unwrap_or_default();
+        match whole_term(&payload, &mut self.atoms) {
             Ok(message) => self.deliver(now, id, to, message, out),
-            // Legal in Erlang, but more than we take: only this message is lost.
+            // Legal in Erlang, but more than we take: only this message is lost, and nobody waits for an answer to it.
             Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
                 tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
+                if let (Some(process), Ok(from)) =
+                    (self.processes.get(to), gen_server::caller(&payload, &mut self.atoms))
+                {
+                    let (control, message) = gen_server::reply(&from, &process.pid, &gen_server::refusal());
+                    out.push(Effect::Signal(id, control, Some(message)));
+                }
             }
             Err(e) => self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
         }

@@ -119,6 +119,16 @@ fn atom(text: &'static str) -> Raw {
     Raw::encode(&Term::atom(text))
 }
 
+/// The one message that is sent, to process 7 of `p@h`.
+fn message(effects: &[Effect]) -> Term {
+    match effects {
+        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => {
+            message.term(&mut Atoms::new()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 fn signals(effects: &[Effect]) -> Vec<&Control> {
     let mut controls = Vec::new();
     for effect in effects {
@@ -282,12 +292,6 @@ fn a_ping_is_answered_and_rex_tells_what_it_can() {
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::Atom(Atom::literal("p@h"))]);
     let call = Term::tuple([Term::atom("$gen_call"), Term::tuple([from.clone(), tag.clone()]), is_auth]);
     let to = |name| Control::SendName { from: foreign("p@h", 7), to: Atom::literal(name) };
-    let message = |effects: &[Effect]| match effects {
-        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => {
-            message.term(&mut Atoms::new()).unwrap()
-        }
-        other => panic!("{other:?}"),
-    };
     let out = alone.tell(1, to("net_kernel"), Some(&call));
     assert_eq!(message(&out), Term::tuple([tag, Term::atom("yes")]));
     let features = Term::tuple([from, Term::atom("features_request")]);
@@ -317,7 +321,21 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
     deep.extend([104, 1].repeat(limits::TERM_DEPTH + 1));
     deep.push(106);
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    assert_eq!(alone.run(Input::Messages(LinkId(1), vec![(control, Some(deep.into()))])), []);
+    let mut tell = |bytes: Vec<u8>| alone.run(Input::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
+    assert_eq!(tell(deep.clone()), []);
+    // Whoever waits for an answer has one.
+    let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
+    let mut labelled = |label: &'static str| {
+        let mut bytes = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]).encode();
+        bytes.pop();
+        bytes.extend(&deep[1..]);
+        tell(bytes)
+    };
+    let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
+    for label in ["$gen_call", "system"] {
+        assert_eq!(message(&labelled(label)), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
+    }
+    assert_eq!(labelled("other"), []);
     assert!(alone.machine.view().peers["p@h"].is_up());
 }
 

@@ -1,7 +1,9 @@
 //! The envelope of `gen_server` calls, casts and system messages (`gen.erl`, `gen_server.erl`, `sys.erl` in OTP's stdlib).
 
+use bytes::Bytes;
+
 use crate::dist::control::Control;
-use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
+use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
 
 /// What a message is to a `gen_server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,13 @@ pub struct From {
     alias: Option<Reference>,
 }
 
+impl From {
+    fn new(pid: Pid, tag: Raw, atoms: &mut Atoms) -> Self {
+        let alias = alias(&tag, atoms).ok();
+        Self { pid, tag, alias }
+    }
+}
+
 /// Sorts a message by its envelope. What only resembles one is [`Message::Info`].
 #[must_use]
 pub fn parse(message: Raw, atoms: &mut Atoms) -> Message {
@@ -44,19 +53,41 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
         2 if r.atom_is("$gen_cast")? => Ok(Some(Message::Cast(r.raw()?))),
         3 if r.peek()? == Kind::Atom => {
             let label = r.atom()?;
-            if !matches!(label.as_str(), "$gen_call" | "system") {
+            if !wants_answer(&label) {
                 return Ok(None);
             }
-            r.expect_tuple(2)?;
-            let pid = r.pid()?;
-            let tag = r.raw()?;
+            let (pid, tag) = from(&mut r)?;
             let request = r.raw()?;
-            let alias = alias(&tag, atoms).ok();
-            let from = From { pid, tag, alias };
+            let from = From::new(pid, tag, atoms);
             Ok(Some(if label == "system" { Message::System(from, request) } else { Message::Call(from, request) }))
         }
         _ => Ok(None),
     }
+}
+
+/// Who waits for the answer to a message (with its version byte) whose request is beyond our bounds: what is before it in
+/// the envelope can be read all the same.
+///
+/// # Errors
+/// Nobody waits: it is no call and no system message.
+pub fn caller(message: &Bytes, atoms: &mut Atoms) -> Result<From, DecodeError> {
+    let mut r = Reader::with_version(message, atoms)?;
+    r.expect_tuple(3)?;
+    if !wants_answer(&r.atom()?) {
+        return Err(DecodeError::OtherAtom);
+    }
+    let (pid, tag) = from(&mut r)?;
+    Ok(From::new(pid, tag, atoms))
+}
+
+fn wants_answer(label: &Atom) -> bool {
+    matches!(label.as_str(), "$gen_call" | "system")
+}
+
+/// `{Pid, Tag}`
+fn from(r: &mut Reader<'_>) -> Result<(Pid, Raw), DecodeError> {
+    r.expect_tuple(2)?;
+    Ok((r.pid()?, r.raw()?))
 }
 
 /// The alias in `[alias | Ref]`, or in `[[alias | Ref] | _]`, to which the answer goes (`gen:reply/2`).
