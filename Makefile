@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test test-system test-users test-otp deps fmt clippy doc rust ct
+.PHONY: test test-system test-users test-openapi test-otp deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl
@@ -35,11 +35,20 @@ ct: deps
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
 
-test-system: test-users test-otp
+test-system: test-users test-openapi test-otp
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users: run it as root" >&2; exit 1; }
 	cargo test --features system-tests --test system
+
+# Schemathesis (from PyPI, in a place of its own) against the served openapi.json.
+SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5
+test-openapi:
+	@[ -x $(SCHEMATHESIS)/bin/schemathesis ] || { \
+	  python3 -c 'import ensurepip' 2>/dev/null || \
+	    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; }; \
+	  python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/pip install --quiet schemathesis==4.32.5; }
+	SCHEMATHESIS=$(SCHEMATHESIS)/bin/schemathesis cargo test --features system-tests --test schemathesis
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid

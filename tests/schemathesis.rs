@@ -1,0 +1,57 @@
+//! Schemathesis makes what it can think of out of the served `openapi.json`, and finds no answer that is not in it, and none
+//! that is a fault of the server.
+
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use host::Host;
+use tokio::net::{TcpListener, UnixStream};
+
+/// It speaks TCP only: each of its connections is carried to the socket.
+async fn carry(listener: TcpListener, socket: PathBuf) {
+    loop {
+        let (mut tcp, _) = listener.accept().await.expect("a connection");
+        let socket = socket.clone();
+        tokio::spawn(async move {
+            let mut unix = UnixStream::connect(socket).await.expect("the daemon listens");
+            let _ = tokio::io::copy_bidirectional(&mut tcp, &mut unix).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_undocumented_answer_and_no_fault_of_the_server() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/openapi.json", listener.local_addr().expect("bound"));
+    tokio::spawn(carry(listener, host.socket()));
+
+    let program = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
+    let mut command = Command::new(&program);
+    // A stream of events has no end, so it can't be one of many requests; tests/api_events.rs holds it.
+    command
+        .args([
+            "run",
+            &url,
+            "--exclude-path",
+            "/api/events",
+            "--checks",
+            "all",
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+        ])
+        .args(["--max-examples", "300", "--continue-on-failure", "--no-color", "--suppress-health-check", "all"])
+        .current_dir(host.home());
+    let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran");
+    let ran = ran.unwrap_or_else(|e| panic!("{program}: {e}. `make test-openapi` installs it"));
+    let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{errors}");
+    println!("{out}");
+    assert_eq!(daemon.log_lines(&["ERROR"]), Vec::<String>::new());
+}
