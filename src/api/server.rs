@@ -289,6 +289,7 @@ mod tests {
         };
         let server = Server {
             strangers: Arc::new(Semaphore::new(1)),
+            streams: Streams::new(1, limits::HTTP_HEARTBEAT, CancellationToken::new()),
             context,
             limits: Limits::default(),
             stop: CancellationToken::new(),

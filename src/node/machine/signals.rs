@@ -102,6 +102,11 @@ impl Machine {
         let payload = payload.unwrap_or_default();
         match whole_term(&payload, &mut self.atoms) {
             Ok(message) => self.deliver(now, id, to, message, out),
+            // What is lost of a scope's groups stays lost: as with too many members, the peer is not a peer that we can take.
+            Err(DecodeError::TooManyNodes) if self.is_scope(to) => {
+                let most = limits::TERM_NODES;
+                self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
+            }
             // Legal in Erlang, but more than we take: only this message is lost, and nobody waits for an answer to it.
             Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
                 tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
@@ -114,6 +119,10 @@ impl Machine {
             }
             Err(e) => self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
         }
+    }
+
+    fn is_scope(&mut self, to: &Proc) -> bool {
+        self.processes.get(to).is_some_and(|process| matches!(process.role, Role::Scope(_)))
     }
 
     pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Raw, out: &mut Vec<Effect>) {

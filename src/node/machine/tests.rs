@@ -340,6 +340,27 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
 }
 
 #[test]
+fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let groups = u32::try_from(limits::TERM_NODES).expect("small");
+    let mut sync = vec![131, 104, 2, 119, 9];
+    sync.extend(b"$gen_cast");
+    sync.push(108);
+    sync.extend(groups.to_be_bytes());
+    sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
+    let mut tell = |to: &'static str| {
+        let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
+        alone.run(Input::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
+    };
+    assert_eq!(tell("nobody"), []);
+    assert!(closes(&tell("pg"), 1));
+    let view = alone.machine.view();
+    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
+}
+
+#[test]
 fn an_answer_counts_only_from_the_peer_that_was_asked() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
