@@ -80,6 +80,18 @@ fn without_an_epmd_http_is_served_and_the_cluster_joined_when_there_is_one() {
     assert!(lines[0].contains("WARN") && lines[0].contains("free its port"), "{lines:#?}");
 }
 
+/// The process that is `epmd -daemon` for this port.
+fn daemon_of(port: u16) -> Option<rustix::process::Pid> {
+    let wanted = format!("epmd\0-daemon\0-port\0{port}\0");
+    let numbers =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|number: &i32| {
+            std::fs::read(format!("/proc/{number}/cmdline")).is_ok_and(|line| line.ends_with(wanted.as_bytes()))
+        })
+        .find_map(rustix::process::Pid::from_raw)
+}
+
 #[test]
 fn the_systems_epmd_is_started_where_none_answers() {
     /// What the daemon has started is not our child: it is asked to end, which it does as it knows no node any more.
@@ -96,6 +108,11 @@ fn the_systems_epmd_is_started_where_none_answers() {
     let daemon = host.daemon(&[("PATH", &path)]);
     assert_eq!(daemon.ready(), host.node("hecate"));
     assert!(epmd::names(host.epmd_port).contains_key("hecate"));
+    // When it is gone, the same is done again.
+    let started = daemon_of(host.epmd_port).expect("an epmd runs");
+    rustix::process::kill_process(started, rustix::process::Signal::KILL).unwrap();
+    daemon.logs(&["registered with EPMD again"]);
+    assert_eq!(daemon.log_lines(&["the system's epmd was started"]).len(), 2, "{}", daemon.log());
     connects(&host, "visitor");
     assert_eq!(daemon.terminate().0.code(), Some(0));
     wait_for("the started EPMD outlives us, and our name doesn't", || {

@@ -85,13 +85,15 @@ impl Epmd {
     /// The state to show.
     pub async fn register(&mut self, short_name: &str) -> Result<Registration, EpmdState> {
         let mut result = self.ask(short_name).await;
-        if matches!(result, Err(epmd::Error::Unreachable(..))) {
-            if std::mem::replace(&mut self.started, true) || !self.start_system(&mut result, short_name).await {
-                // Erlang may be installed later: then the system's is tried again.
-                self.started = false;
-                self.serve(&mut result, short_name).await;
-            }
-        } else {
+        if is_unreachable(&result)
+            && (std::mem::replace(&mut self.started, true) || !self.start_system(&mut result, short_name).await)
+        {
+            // Erlang may be installed later: then the system's is tried again.
+            self.started = false;
+            self.serve(&mut result, short_name).await;
+        }
+        // One that was started and answered is started again when it is gone.
+        if !is_unreachable(&result) {
             self.started = false;
         }
         match result {
@@ -121,7 +123,7 @@ impl Epmd {
         // `epmd -daemon` returns before its port is open.
         for _ in 0..limits::EPMD_START_TRIES {
             *result = self.ask(short_name).await;
-            if !matches!(result, Err(epmd::Error::Unreachable(..))) {
+            if !is_unreachable(result) {
                 break;
             }
             tokio::time::sleep(limits::EPMD_START_PAUSE).await;
@@ -133,7 +135,7 @@ impl Epmd {
     async fn serve(&mut self, result: &mut Result<Registration, epmd::Error>, short_name: &str) {
         match server::start(&self.addresses, self.address.port()) {
             Ok(server) => {
-                info!(address = %self.address, "no EPMD answered, and there is none to start: we serve one");
+                info!(address = %self.address, "no EPMD answered, and none could be started: we serve one");
                 self.server = Some(Arc::new(server));
             }
             Err(e) => debug!("no EPMD of ours: {e}"),
@@ -180,4 +182,8 @@ impl Epmd {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+fn is_unreachable(result: &Result<Registration, epmd::Error>) -> bool {
+    matches!(result, Err(epmd::Error::Unreachable(..)))
 }
