@@ -218,6 +218,25 @@ async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_up_again() {
+    let host = Host::new();
+    let (daemon, _epmd, port) = daemon(&host);
+    let local = identity(&host, "hasty", 7);
+    let dial = async || {
+        let stream = TcpStream::connect(address(port)).await.unwrap();
+        link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap()
+    };
+    let older = dial().await;
+    daemon.logs(&["node up", &host.node("hasty")]);
+    let newer = dial().await;
+    host::wait_for("all is told", || daemon.log_lines(&[&host.node("hasty")]).len() >= 3);
+    let lines = daemon.log_lines(&[&host.node("hasty")]);
+    let told = ["node up", "connection closed: replaced by a newer connection", "node up"];
+    assert!(lines.iter().zip(told).all(|(line, told)| line.contains(told)), "{lines:#?}");
+    drop((older, newer));
+}
+
+#[tokio::test]
 async fn a_peer_with_another_cookie_is_refused_and_named_once() {
     let host = Host::new();
     let (daemon, _epmd, port) = daemon(&host);

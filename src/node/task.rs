@@ -289,6 +289,8 @@ impl Task {
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         self.machine.handle(now(), Input::LinkUp { link: id, peer, origin }, effects);
+        // The connection that this one replaces is closed first: what is said of it later would be taken to be of the node.
+        self.carry_out(effects);
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
             info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
