@@ -70,7 +70,12 @@ pub enum Input {
     /// Names that connected peers know.
     Learned(Vec<Arc<str>>),
     /// A node has connected, whoever dialled.
-    Up(Arc<str>),
+    Up {
+        /// Which.
+        name: Arc<str>,
+        /// Whether it is to be seen in `nodes()`.
+        published: bool,
+    },
     /// A node is no longer connected.
     Down(Arc<str>),
     /// An attempt has ended. `jitter` is random, and spreads the next attempts of many nodes.
@@ -103,9 +108,11 @@ impl Discovery {
             Input::Epmd(names) => self.epmd(now, names),
             Input::Configured(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Configured)),
             Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Learned)),
-            Input::Up(name) => match self.targets.get_mut(&name) {
+            Input::Up { name, published } => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected, 0),
-                None => self.insert(name, Origin::Learned, State::Connected),
+                None if published => self.insert(name, Origin::Learned, State::Connected),
+                // A hidden node connects when it wants to, and one that had its name from us comes under another.
+                None => {}
             },
             Input::Down(name) => {
                 if let Some(target) = self.targets.get_mut(&name)

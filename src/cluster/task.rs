@@ -392,7 +392,10 @@ impl Cluster {
     async fn node_changed(&mut self, view: &node_view::View) {
         for news in self.told.news(view, |name| self.dialling.is_here(name)) {
             let discovered = match &news {
-                Membership::NodeUp { node, .. } => Some(discovery::Input::Up(node.as_str().into())),
+                Membership::NodeUp { node, .. } => {
+                    let published = view.peers.get(node.as_str()).is_some_and(node_view::Peer::is_published);
+                    Some(discovery::Input::Up { name: node.as_str().into(), published })
+                }
                 Membership::NodeDown { node, .. } => Some(discovery::Input::Down(node.as_str().into())),
                 Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => None,
             };

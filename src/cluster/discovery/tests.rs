@@ -20,6 +20,10 @@ impl Bench {
         self.run(Input::Epmd(names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect()))
     }
 
+    fn up(&mut self, name: &str, published: bool) -> Vec<String> {
+        self.run(Input::Up { name: name.into(), published })
+    }
+
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
         self.run(Input::Dialled { name: name.into(), outcome, jitter: 0 })
     }
@@ -140,7 +144,7 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
 #[test]
 fn whoever_connects_to_us_is_not_dialled() {
     let mut bench = Bench::new();
-    bench.run(Input::Up("a@h".into()));
+    bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
     assert_eq!(bench.run(Input::Learned(vec!["a@h".into()])), Vec::<String>::new());
 }
@@ -161,4 +165,18 @@ fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
     let names = (0..limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
     assert_eq!(bench.run(Input::Learned(names)).len(), limits::KNOWN_NODES);
+}
+
+#[test]
+fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() {
+    let mut bench = Bench::new();
+    for (name, published) in [("seen@h", true), ("hidden@h", false), ("hecate_hidden@h", false)] {
+        bench.up(name, published);
+    }
+    assert_eq!(bench.epmd(&[("hecate_hidden@h", 1)]), ["hecate_hidden@h"]);
+    bench.ended("hecate_hidden@h", Outcome::Connected);
+    for name in ["seen@h", "hidden@h", "hecate_hidden@h"] {
+        bench.run(Input::Down(name.into()));
+    }
+    assert_eq!(bench.after(FIRST_PAUSE), ["hecate_hidden@h", "seen@h"]);
 }
