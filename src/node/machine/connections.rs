@@ -94,7 +94,8 @@ impl Machine {
         let lost = self.calls.extract_if(|_, call| call.link == id);
         out.extend(lost.map(|(_, call)| Effect::Result(call.token, Err(CallError::NoConnection))));
         if self.down.len() >= limits::KNOWN_NODES {
-            self.down.pop_first();
+            let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
+            oldest.and_then(|name| self.down.remove(&name));
         }
         let state = PeerState::Down { reason: reason.to_owned() };
         self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0 });

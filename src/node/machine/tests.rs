@@ -379,6 +379,24 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
 }
 
 #[test]
+fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
+    let mut alone = Alone::new();
+    let reason = || "gone".to_owned();
+    for i in 0..=limits::KNOWN_NODES {
+        let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
+        alone.up(link, &name);
+        alone.run(Input::LinkDown { link: LinkId(link), reason: reason() });
+    }
+    // One more in the same breath must not hide that the one before has gone.
+    alone.up(u64::MAX, "z@h");
+    alone.run(Input::LinkDown { link: LinkId(u64::MAX), reason: reason() });
+    let peers = alone.machine.view().peers;
+    assert_eq!(peers.len(), limits::KNOWN_NODES);
+    let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
+    assert_eq!(remembered, [false, false, true, true, true]);
+}
+
+#[test]
 fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     let init = |known: Term| {
         let version = Term::tuple([Term::Int(8), Term::Int(1)]);
