@@ -237,6 +237,22 @@ async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_u
 }
 
 #[tokio::test]
+async fn an_attempt_that_gives_way_to_the_peers_own_is_no_failure_to_speak_of() {
+    let host = Host::new();
+    let (daemon, epmd, _) = daemon(&host);
+    let racing = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let _name = epmd.register("hecate_racing", racing.local_addr().unwrap().port());
+    // By the second attempt the end of the first is known.
+    for _ in 0..2 {
+        let (mut stream, _) = racing.accept().await.unwrap();
+        let length = stream.read_u16().await.unwrap();
+        stream.read_exact(&mut vec![0; length.into()]).await.unwrap();
+        stream.write_all(b"\0\x04snok").await.unwrap();
+    }
+    assert_eq!(daemon.log_lines(&[&host.node("hecate_racing")]), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_peer_with_another_cookie_is_refused_and_named_once() {
     let host = Host::new();
     let (daemon, _epmd, port) = daemon(&host);

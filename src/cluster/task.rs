@@ -594,7 +594,8 @@ fn outcome(
             warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
             Outcome::Refused
         }
-        code if again => {
+        // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
+        code if again || code == "simultaneous" => {
             debug!(peer = %name, code, "not connected: {error}");
             Outcome::Failed
         }
