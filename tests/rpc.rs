@@ -158,6 +158,12 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
     assert_eq!(world.eval(multi), "fine");
     let request = "gen_server:wait_response(gen_server:send_request({hecate_plugins, Us}, list), infinity)";
     assert_eq!(world.eval(&format!("element(1, element(2, {request}))")), "ok");
+    // Nor does anybody wait who speaks to a process of another kind.
+    for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
+        assert_eq!(world.eval(&format!("gen_event:which_handlers({server})")), "{error,notsup}", "{server}");
+    }
+    assert_eq!(world.eval(&format!("file:read({proxy}, 1)")), "{error,enotsup}");
+    assert_eq!(world.eval(&format!("io:get_line({proxy}, '')")), "{error,enotsup}");
     // What is more than we decode is refused too, and not only dropped.
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
         for beyond in ["lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000))", "lists:seq(1, 1 bsl 20)"] {

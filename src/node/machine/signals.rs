@@ -102,27 +102,21 @@ impl Machine {
         let payload = payload.unwrap_or_default();
         match whole_term(&payload, &mut self.atoms) {
             Ok(message) => self.deliver(now, id, to, message, out),
-            // What is lost of a scope's groups stays lost: as with too many members, the peer is not a peer that we can take.
-            Err(DecodeError::TooManyNodes) if self.is_scope(to) => {
-                let most = limits::TERM_NODES;
-                self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
-            }
-            // Legal in Erlang, but more than we take: only this message is lost, and nobody waits for an answer to it.
+            // Legal in Erlang, but more than we take: only this message is lost, and whoever waits for an answer has one.
             Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
                 tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
-                if let (Some(process), Ok(from)) =
-                    (self.processes.get(to), gen_server::caller(&payload, &mut self.atoms))
-                {
+                let Some(process) = self.processes.get(to) else { return };
+                if let Ok(from) = gen_server::caller(&payload, &mut self.atoms) {
                     let (control, message) = gen_server::reply(&from, &process.pid, &gen_server::refusal());
                     out.push(Effect::Signal(id, control, Some(message)));
+                } else if matches!(process.role, Role::Scope(_)) && e == DecodeError::TooManyNodes {
+                    // Its groups would stay unknown: as with too many members, that is a peer which we can't take.
+                    let most = limits::TERM_NODES;
+                    self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
                 }
             }
             Err(e) => self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
         }
-    }
-
-    fn is_scope(&mut self, to: &Proc) -> bool {
-        self.processes.get(to).is_some_and(|process| matches!(process.role, Role::Scope(_)))
     }
 
     pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Raw, out: &mut Vec<Effect>) {
@@ -137,6 +131,11 @@ impl Machine {
             self.system(id, &pid, &from, &request, out);
             return;
         }
+        if let Message::Foreign(foreign) = message {
+            let (control, message) = gen_server::decline(&foreign, &pid);
+            out.push(Effect::Signal(id, control, Some(message)));
+            return;
+        }
         match (&process.role, message) {
             (Role::Rex, message) => self.rex(now, id, &pid, message, out),
             (Role::Scope(name), Message::Cast(request)) => {
@@ -148,7 +147,8 @@ impl Machine {
                 self.pg(now, id, &name, Message::Info(message), out);
             }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
-            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_) | Message::Info(_)) | (_, Message::System(..)) => {}
+            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_) | Message::Info(_))
+            | (_, Message::System(..) | Message::Foreign(_)) => {}
         }
     }
 

@@ -14,8 +14,26 @@ pub enum Message {
     System(From, Raw),
     /// `{'$gen_cast', Request}`: wants none.
     Cast(Raw),
+    /// A request of a protocol that none of our processes speaks: wants an answer all the same.
+    Foreign(Foreign),
     /// Anything else.
     Info(Raw),
+}
+
+/// A request that is declined, whoever gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    /// `{Label, From, Request}` with another label, such as that of `gen_event` (`gen:call/4`).
+    Call(From),
+    /// `{io_request, From, ReplyAs, Request}`, or the same with `file_request` (the I/O protocol of the STDLIB user's guide).
+    Io {
+        /// Who waits.
+        pid: Pid,
+        /// The label of the answer.
+        reply: &'static str,
+        /// `ReplyAs`.
+        tag: Raw,
+    },
 }
 
 /// Who waits for the answer to a call. The tag is echoed byte for byte: it may be a reference, the improper list
@@ -51,15 +69,26 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
     }
     match r.tuple()? {
         2 if r.atom_is("$gen_cast")? => Ok(Some(Message::Cast(r.raw()?))),
-        3 if r.peek()? == Kind::Atom => {
-            let label = r.atom()?;
-            if !wants_answer(&label) {
-                return Ok(None);
-            }
+        3 => {
+            let label = if r.peek()? == Kind::Atom { Some(r.atom()?) } else { r.raw().map(|_| None)? };
             let (pid, tag) = from(&mut r)?;
             let request = r.raw()?;
+            let is_tag = matches!(Reader::new(tag.bytes(), atoms).peek()?, Kind::Reference | Kind::List);
             let from = From::new(pid, tag, atoms);
-            Ok(Some(if label == "system" { Message::System(from, request) } else { Message::Call(from, request) }))
+            Ok(Some(match label.as_ref().map(Atom::as_str) {
+                Some("$gen_call") => Message::Call(from, request),
+                Some("system") => Message::System(from, request),
+                _ if is_tag => Message::Foreign(Foreign::Call(from)),
+                _ => return Ok(None),
+            }))
+        }
+        4 if r.peek()? == Kind::Atom => {
+            let reply = match r.atom()?.as_str() {
+                "io_request" => "io_reply",
+                "file_request" => "file_reply",
+                _ => return Ok(None),
+            };
+            Ok(Some(Message::Foreign(Foreign::Io { pid: r.pid()?, reply, tag: r.raw()? })))
         }
         _ => Ok(None),
     }
@@ -105,6 +134,20 @@ fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
 #[must_use]
 pub fn refusal() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))
+}
+
+/// The signal and the message that decline a request to `ours`.
+#[must_use]
+pub fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
+    match foreign {
+        Foreign::Call(from) => reply(from, ours, &refusal()),
+        Foreign::Io { pid, reply, tag } => {
+            let message = Raw::build(|w| {
+                w.tuple(3).atom(reply).raw(tag).tuple(2).atom("error").atom("enotsup");
+            });
+            (Control::Send { from: Some(ours.clone()), to: pid.clone() }, message)
+        }
+    }
 }
 
 /// The signal and the message that answer a call to `ours` with `answer`.

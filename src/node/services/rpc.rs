@@ -252,7 +252,7 @@ pub fn read(message: Message, atoms: &mut Atoms) -> Rex {
         },
         Message::Cast(request) => apply(&request, &["cast"], atoms).map_or(Rex::Nothing, Rex::Cast),
         Message::Info(message) => info(&message, atoms).unwrap_or(Rex::Nothing),
-        Message::System(..) => Rex::Nothing,
+        Message::System(..) | Message::Foreign(_) => Rex::Nothing,
     }
 }
 

@@ -128,7 +128,7 @@ impl Incoming {
         match message {
             Message::Cast(request) => cast(&request, atoms).ok(),
             Message::Info(message) => info(&message, atoms).ok(),
-            Message::Call(..) | Message::System(..) => None,
+            Message::Call(..) | Message::System(..) | Message::Foreign(_) => None,
         }
     }
 
