@@ -23,4 +23,5 @@ pub mod node;
 
 pub mod cookie;
 pub mod limits;
+pub mod metrics;
 pub mod name;

@@ -23,6 +23,7 @@ use super::handlers::{Answer, Context};
 use super::problem::Problem;
 use super::wire;
 use crate::cluster::view::{ClusterView, PeerState};
+use crate::metrics;
 use crate::registry::{Event, Follower, Next, View};
 
 /// What all streams share.
@@ -52,8 +53,13 @@ impl Streams {
         })?;
         let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
         let (sender, body) = Channel::new(1);
-        let stream =
-            Stream { sender, context: context.clone(), nodes: nodes(&context.cluster.borrow()), _permit: permit };
+        let stream = Stream {
+            sender,
+            context: context.clone(),
+            nodes: nodes(&context.cluster.borrow()),
+            _permit: permit,
+            _counted: metrics::EVENT_SUBSCRIBERS.one(),
+        };
         let (heartbeat, stop) = (self.heartbeat, self.stop.clone());
         tokio::spawn(async move {
             // Why it ends is of no interest: the client is gone, or we are.
@@ -95,6 +101,7 @@ struct Stream {
     /// The nodes that it was last told of.
     nodes: Nodes,
     _permit: OwnedSemaphorePermit,
+    _counted: metrics::One,
 }
 
 /// The stream has ended.

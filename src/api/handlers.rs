@@ -16,8 +16,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::events::Streams;
+use super::metrics;
 use super::problem::Problem;
-use super::route::{self, Route};
+use super::route::Route;
 use super::server::{Caller, Limits, read_body};
 use super::status::{DaemonStatus, Phase};
 use super::wire;
@@ -62,6 +63,7 @@ pub(super) async fn call(
     limits: &Limits,
     streams: &Streams,
     caller: Caller,
+    route: Result<Route, Problem>,
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Answer, Problem> {
@@ -72,7 +74,7 @@ pub(super) async fn call(
         );
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     }
-    let route = route::route(&head.method, head.uri.path())?;
+    let route = route?;
     if !route.answers_while_starting() {
         up(context, limits.ready).await?;
     }
@@ -93,6 +95,7 @@ pub(super) async fn call(
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
         Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(OPENAPI))),
+        Route::Metrics => measured(context),
     }
 }
 
@@ -280,6 +283,17 @@ fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
 fn cluster(context: &Context) -> Answer {
     let view = Arc::clone(&context.cluster.borrow());
     json(StatusCode::OK, &wire::Cluster::new(&view))
+}
+
+fn measured(context: &Context) -> Result<Answer, Problem> {
+    let cluster = Arc::clone(&context.cluster.borrow());
+    let text = metrics::page(&context.registry.view(), &cluster).map_err(|error| {
+        let detail = format!("the metrics could not be written, which is our fault: {error}");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    })?;
+    let mut answer = Response::new(Either::Left(Full::from(text)));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    Ok(answer)
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {

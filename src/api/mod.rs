@@ -5,6 +5,7 @@
 
 mod events;
 mod handlers;
+mod metrics;
 pub mod problem;
 mod route;
 mod server;

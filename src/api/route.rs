@@ -32,6 +32,8 @@ pub enum Route {
     Ready,
     /// `GET /openapi.json`
     OpenApi,
+    /// `GET /metrics`
+    Metrics,
 }
 
 impl Route {
@@ -39,7 +41,7 @@ impl Route {
     #[must_use]
     pub fn answers_while_starting(&self) -> bool {
         match self {
-            Self::Health | Self::Live | Self::Ready | Self::OpenApi => true,
+            Self::Health | Self::Live | Self::Ready | Self::OpenApi | Self::Metrics => true,
             Self::Register
             | Self::Plugins
             | Self::Plugin(_)
@@ -49,7 +51,42 @@ impl Route {
             | Self::Cluster => false,
         }
     }
+
+    /// The method and the pattern of the path, one of [`PATTERNS`]: what a request counts under.
+    #[must_use]
+    pub fn pattern(&self) -> &'static str {
+        match self {
+            Self::Register => "POST /api/plugins/register",
+            Self::Plugins => "GET /api/plugins",
+            Self::Plugin(_) => "GET /api/plugins/{name}",
+            Self::Deregister(_) => "DELETE /api/plugins/{name}",
+            Self::Purge(_) => "DELETE /api/plugins/{name}/data",
+            Self::Cluster => "GET /api/cluster",
+            Self::Health => "GET /health",
+            Self::Live => "GET /livez",
+            Self::Ready => "GET /readyz",
+            Self::OpenApi => "GET /openapi.json",
+            Self::Events => "GET /api/events",
+            Self::Metrics => "GET /metrics",
+        }
+    }
 }
+
+/// The patterns of all routes.
+pub const PATTERNS: &[&str] = &[
+    "POST /api/plugins/register",
+    "GET /api/plugins",
+    "GET /api/plugins/{name}",
+    "DELETE /api/plugins/{name}",
+    "DELETE /api/plugins/{name}/data",
+    "GET /api/events",
+    "GET /api/cluster",
+    "GET /health",
+    "GET /livez",
+    "GET /readyz",
+    "GET /openapi.json",
+    "GET /metrics",
+];
 
 const GET: &str = "GET, HEAD";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
@@ -71,10 +108,11 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["livez"] if get => Ok(Route::Live),
         ["readyz"] if get => Ok(Route::Ready),
         ["openapi.json"] if get => Ok(Route::OpenApi),
+        ["metrics"] if get => Ok(Route::Metrics),
         ["api", "events"] if get => Ok(Route::Events),
         ["api", "cluster"] if get => Ok(Route::Cluster),
         ["api", "plugins"] if get => Ok(Route::Plugins),
-        ["health" | "livez" | "readyz" | "openapi.json"] | ["api", "events" | "cluster" | "plugins"] => {
+        ["health" | "livez" | "readyz" | "openapi.json" | "metrics"] | ["api", "events" | "cluster" | "plugins"] => {
             Err(not_allowed(method, path, GET))
         }
 
@@ -162,7 +200,13 @@ mod tests {
             (Method::GET, "/livez", Route::Live),
             (Method::GET, "/readyz", Route::Ready),
             (Method::GET, "/openapi.json", Route::OpenApi),
+            (Method::GET, "/metrics", Route::Metrics),
         ];
+        assert_eq!(
+            table.each_ref().map(|(_, _, route)| route.pattern()).as_slice(),
+            PATTERNS,
+            "each counts under its own"
+        );
         for (method, path, expected) in table {
             assert_eq!(route(&method, path), Ok(expected.clone()), "{method} {path}");
             if method == Method::GET {

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Streams;
 use super::handlers::{self, Answer, Context};
+use super::metrics;
 use super::problem::Problem;
+use super::route::{self, Route};
 use super::stall::Stall;
 use crate::limits;
 use crate::registry::Registrant;
@@ -200,8 +202,11 @@ fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
 /// Answers whatever is asked. A body that the call did not want to the end is taken for a while longer: a client that
 /// writes all before it reads would otherwise find its connection broken, and never see the answer.
 async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> Answer {
+    let begun = Instant::now();
     let (head, mut body) = request.into_parts();
-    let call = handlers::call(&server.context, &server.limits, &server.streams, caller, &head, &mut body);
+    let route = route::route(&head.method, head.uri.path());
+    let pattern = route.as_ref().ok().map(Route::pattern);
+    let call = handlers::call(&server.context, &server.limits, &server.streams, caller, route, &head, &mut body);
     let mut response = match tokio::time::timeout(server.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
@@ -219,6 +224,7 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
             }));
         }
     }
+    metrics::requested(pattern, response.status().as_u16(), begun.elapsed());
     response
 }
 

@@ -22,7 +22,7 @@ use crate::cluster::orders::{self, Order};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
 use crate::cluster::shared_paths::SharedPaths;
-use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
@@ -89,6 +89,8 @@ pub enum StartError {
 pub struct Running {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Once there is one.
+    node: watch::Receiver<Option<Handle>>,
 }
 
 impl Running {
@@ -100,9 +102,30 @@ impl Running {
         }
     }
 
+    /// What tells whether the node's task is stuck.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.node.clone())
+    }
+
     /// Waits for the task to end by itself, which it does only by a panic.
     pub async fn ended(&mut self) {
         let _ = (&mut self.task).await;
+    }
+}
+
+/// A way to the node's task, once there is one, to see whether it is stuck.
+#[derive(Debug, Clone)]
+pub struct Pulse(watch::Receiver<Option<Handle>>);
+
+impl Pulse {
+    /// Returns once the node's task has answered; at once while there is none. Tells whether it is to be asked again.
+    pub async fn answers(&self) -> bool {
+        let node = self.0.borrow().clone();
+        match node {
+            Some(node) => node.answers().await.is_ok(),
+            None => true,
+        }
     }
 }
 
@@ -125,8 +148,10 @@ pub async fn start(
     let scopes = scopes.map_err(StartError::Scope)?;
     let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(run(Start { settings, layout, registry, listener, epmd, scopes, publish }, stopped));
-    Ok((Running { stop, task }, view))
+    let (show_node, node) = watch::channel(None);
+    let task =
+        tokio::spawn(run(Start { settings, layout, registry, listener, epmd, scopes, publish }, show_node, stopped));
+    Ok((Running { stop, task, node }, view))
 }
 
 struct Start {
@@ -139,7 +164,7 @@ struct Start {
     publish: watch::Sender<Arc<ClusterView>>,
 }
 
-async fn run(mut start: Start, mut stopped: oneshot::Receiver<()>) {
+async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut stopped: oneshot::Receiver<()>) {
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
     // Without a cluster the stored plugins are judged by their sockets alone, and need not wait.
     let (tell, mut told) = watch::channel(false);
@@ -161,6 +186,7 @@ async fn run(mut start: Start, mut stopped: oneshot::Receiver<()>) {
     };
     match Cluster::new(start, &name, registration) {
         Ok(mut cluster) => {
+            show_node.send_replace(Some(cluster.node.clone()));
             // Stopping waits for nothing, also not for a registry that has stalled.
             tokio::select! {
                 _ = &mut stopped => {}
@@ -550,7 +576,15 @@ impl Cluster {
             };
             peers.insert(name.clone(), PeerView { name: name.to_string(), state, since: peer.since, reason });
         }
+        let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
+            name: name.to_string(),
+            own_groups: census.own_groups,
+            own_members: census.own_members,
+            peer_groups: census.peer_groups,
+            peer_members: census.peer_members,
+        };
         let view = ClusterView {
+            scopes: self.node.groups().iter().map(scope).collect(),
             node: Some(self.name.to_string()),
             epmd: self.epmd_state.clone(),
             peers: peers.into_values().collect(),

@@ -11,6 +11,8 @@ pub struct ClusterView {
     pub epmd: EpmdState,
     /// The nodes that we know of, in name order.
     pub peers: Vec<PeerView>,
+    /// The scopes of process groups that we take part in, in name order.
+    pub scopes: Vec<ScopeView>,
 }
 
 /// How we stand with this host's EPMD.
@@ -33,6 +35,21 @@ pub enum EpmdState {
         /// The name.
         name: String,
     },
+}
+
+/// One scope of process groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeView {
+    /// Its name.
+    pub name: String,
+    /// Groups that processes of ours are in.
+    pub own_groups: usize,
+    /// Processes of ours in them, once for each group.
+    pub own_members: usize,
+    /// Groups that processes of peers are in, once for each peer.
+    pub peer_groups: usize,
+    /// Processes of peers in them, once for each time that they joined.
+    pub peer_members: usize,
 }
 
 /// One other node.

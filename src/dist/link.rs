@@ -22,7 +22,7 @@ use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
 use crate::etf::Atoms;
-use crate::limits;
+use crate::{limits, metrics};
 
 /// A connection over which both sides have proved the cookie.
 #[derive(Debug)]
@@ -334,11 +334,15 @@ impl Reader {
                 }
                 Ok(Err(e)) => return e.into(),
                 Ok(Ok(0)) => return CloseReason::ClosedByPeer,
-                Ok(Ok(_)) => probed = false,
+                Ok(Ok(n)) => {
+                    metrics::LINK_RECEIVED_BYTES.add_size(n);
+                    probed = false;
+                }
             }
             loop {
                 let mut batch = Vec::new();
                 let more = self.decode(&mut batch);
+                metrics::LINK_RECEIVED_MESSAGES.add_size(batch.len());
                 if !batch.is_empty() && inbox.send(wrap(LinkEvent::Messages(batch))).await.is_err() {
                     return CloseReason::ByUs;
                 }
@@ -436,6 +440,7 @@ impl Writer {
             }
             self.unwritten.advance(n);
             self.queued.fetch_sub(n, Ordering::Relaxed);
+            metrics::LINK_SENT_BYTES.add_size(n);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::node::dial::DialError;
 use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::task::Event;
-use crate::node::view::View;
+use crate::node::view::{Groups, View};
 
 /// The node has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,7 @@ pub struct Stopped;
 pub struct Handle {
     pub(super) inbox: mpsc::Sender<Event>,
     pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) groups: watch::Receiver<Arc<Groups>>,
 }
 
 impl Handle {
@@ -34,6 +35,20 @@ impl Handle {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
+    }
+
+    /// What groups there are in each scope.
+    #[must_use]
+    pub fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.groups.borrow())
+    }
+
+    /// Returns once the node's task has taken this from its queue: it is not stuck.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn answers(&self) -> Result<(), Stopped> {
+        self.ask(Event::Pulse).await
     }
 
     /// Connects to a node. Returns when it is connected, has been all along, or could not be.

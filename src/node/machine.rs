@@ -27,7 +27,7 @@ use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, net_kernel, rpc};
-use crate::node::view::{Peer, PeerState, View};
+use crate::node::view::{Groups, Peer, PeerState, View};
 use served::{ReplyTo, Served, Wanted};
 
 /// One connection; never used again for another.
@@ -268,6 +268,23 @@ impl Machine {
     /// Whether the view has changed since this was asked last.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Whether there was a connection to `name` before, or is one.
+    #[must_use]
+    pub fn has_met(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.down.contains_key(name)
+    }
+
+    /// Whether [`Self::groups`] may have changed since this was asked last.
+    pub fn take_groups_changed(&mut self) -> bool {
+        self.scopes.values_mut().fold(false, |changed, scope| scope.take_touched() || changed)
+    }
+
+    /// How much each scope holds.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
     }
 
     /// What others see of the node.

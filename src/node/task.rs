@@ -17,16 +17,16 @@ use tracing::{debug, info};
 use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::handshake::{Identity, Status};
-use crate::dist::link::{self, Connection, LinkEvent, LinkSender};
+use crate::dist::link::{self, CloseReason, Connection, LinkEvent, LinkSender};
 use crate::etf::{Atom, AtomTooLong, Raw, Term};
-use crate::limits;
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
 use crate::node::process::{Behaviour, CallId, Functions, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
-use crate::node::view::View;
+use crate::node::view::{Groups, View};
+use crate::{limits, metrics};
 
 /// What the node's task is told.
 pub enum Event {
@@ -71,6 +71,8 @@ pub enum Event {
     },
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
+    /// See [`Handle::answers`].
+    Pulse(oneshot::Sender<()>),
     /// See [`Handle::stop`].
     Stop(oneshot::Sender<()>),
 }
@@ -108,6 +110,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
     });
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
+    let (groups_sender, groups) = watch::channel(Arc::new(machine.groups()));
     let local = Arc::new(settings.identity);
     let acceptor = tokio::spawn(accept::run(listener, local.clone(), inbox.clone()));
     let task = Task {
@@ -126,13 +129,14 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         spawning: HashMap::new(),
         calling: HashMap::new(),
         view: view_sender,
+        groups: groups_sender,
         stopping: None,
     };
     let running = tokio::spawn(async move {
         task.run(events).await;
         acceptor.abort();
     });
-    Ok((Handle { inbox, view }, running))
+    Ok((Handle { inbox, view, groups }, running))
 }
 
 /// A connection as the owner holds it.
@@ -166,6 +170,8 @@ struct Task {
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     view: watch::Sender<Arc<View>>,
+    /// Apart from the view, which is no news to anybody when a process joins some group.
+    groups: watch::Sender<Arc<Groups>>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -208,6 +214,9 @@ impl Task {
             Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(id, batch, effects),
             Event::Link(id, LinkEvent::Closed(reason)) => {
                 self.open -= 1;
+                if matches!(reason, CloseReason::TickTimeout(_)) {
+                    metrics::LINK_TICK_TIMEOUTS.add(1);
+                }
                 if let Some(link) = self.links.remove(&id) {
                     info!(peer = %link.peer, "node down: {reason}");
                 }
@@ -249,6 +258,10 @@ impl Task {
                 });
                 Input::Call { node, function, token }
             }
+            Event::Pulse(answer) => {
+                let _ = answer.send(());
+                return;
+            }
             Event::Stop(answer) => {
                 self.stopping = Some(answer);
                 Input::Stop
@@ -288,12 +301,14 @@ impl Task {
         let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: Vec::new() };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
+        let again = self.machine.has_met(&name);
         self.machine.handle(now(), Input::LinkUp { link: id, peer, origin }, effects);
         // The connection that this one replaces is closed first: what is said of it later would be taken to be of the node.
         self.carry_out(effects);
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
             info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
+            metrics::LINK_RECONNECTS.add(u64::from(again));
         }
     }
 
@@ -312,12 +327,14 @@ impl Task {
     }
 
     fn carry_out(&mut self, effects: &mut Vec<Effect>) {
+        let mut sent = 0;
         loop {
             for effect in std::mem::take(effects) {
                 match effect {
                     Effect::Signal(id, signal, payload) => {
                         if let Some(link) = self.links.get_mut(&id) {
                             control::encode(&signal, payload.as_ref(), link.flags, &mut link.buffer);
+                            sent += 1;
                         }
                     }
                     Effect::Close(id, reason) => {
@@ -349,9 +366,13 @@ impl Task {
                 break;
             }
         }
+        metrics::LINK_SENT_MESSAGES.add(sent);
         // Whoever is told of a connection finds it in the view: so the view comes first.
         if self.machine.take_changed() {
             self.view.send_replace(Arc::new(self.machine.view()));
+        }
+        if self.machine.take_groups_changed() {
+            self.groups.send_replace(Arc::new(self.machine.groups()));
         }
         for (answer, result) in self.dialled.drain(..) {
             let _ = answer.send(result);

@@ -21,6 +21,22 @@ pub struct View {
     pub known: BTreeSet<Arc<str>>,
 }
 
+/// What groups there are, by the name of their scope.
+pub type Groups = BTreeMap<Arc<str>, Census>;
+
+/// How much a scope of process groups holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Groups that processes of ours are in.
+    pub own_groups: usize,
+    /// Processes of ours in them, once for each group.
+    pub own_members: usize,
+    /// Groups that processes of peers are in, once for each peer.
+    pub peer_groups: usize,
+    /// Processes of peers in them, once for each time that they joined.
+    pub peer_members: usize,
+}
+
 /// A node other than ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

@@ -120,6 +120,7 @@ pub(super) enum Command {
     Purge { name: PluginName, reply: Reply<Removed> },
     Membership(Membership),
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
+    Pulse { reply: Reply<()> },
     Stop,
 }
 
@@ -205,6 +206,14 @@ impl Handle {
     /// missed some.
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.resubscribe()
+    }
+
+    /// Returns once the registry's task has taken this from its queue: it is not stuck.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`]: it has ended.
+    pub async fn answers(&self) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Pulse { reply }).await
     }
 
     /// Has the registry end when it has done all that was asked before. Await the task to know that it has.

@@ -23,9 +23,9 @@ use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration, View};
 use crate::layout::{Layout, Owner, Process, Removed};
-use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, Opened, Store};
+use crate::{limits, metrics};
 
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
 #[must_use]
@@ -145,6 +145,9 @@ impl Task {
                     let events;
                     (store, events) = lend(store, move |store| store.events_after(revision)).await;
                     let _ = reply.send(events.map_err(Refusal::from));
+                }
+                Command::Pulse { reply } => {
+                    let _ = reply.send(Ok(()));
                 }
                 // What is queued behind it is still done, and nothing more is taken.
                 Command::Stop => self.queue.close(),
@@ -408,7 +411,13 @@ async fn commit(store: Store, events: Vec<Event>) -> (Store, Result<(), CommitEr
     if events.is_empty() {
         return (store, Ok(()));
     }
-    lend(store, move |store| store.commit(&events)).await
+    lend(store, move |store| {
+        let begun = Instant::now();
+        let committed = store.commit(&events);
+        metrics::STORE_COMMITS.observe(begun.elapsed());
+        committed
+    })
+    .await
 }
 
 async fn lend<T: Send + 'static>(mut store: Store, work: impl FnOnce(&mut Store) -> T + Send + 'static) -> (Store, T) {

@@ -37,6 +37,20 @@ pub fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io:
     parse(&answer).ok_or_else(|| io::Error::other(format!("no whole answer in {answer:?}")))
 }
 
+/// Asks for what is no JSON, and gives the body.
+///
+/// # Errors
+/// See [`ask`].
+pub fn text(socket: &Path, path: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.ok_or_else(|| io::Error::other(format!("no whole answer in {answer:?}")))
+}
+
 fn parse(answer: &str) -> Option<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;

@@ -23,6 +23,7 @@ use crate::etf::{Atom, Atoms, Pid, Raw, Reference};
 use crate::limits;
 use crate::node::machine::LinkId;
 use crate::node::services::gen_server::Message;
+use crate::node::view::Census;
 
 /// A group, by the one encoding that all equal terms share.
 pub type Key = Bytes;
@@ -38,6 +39,8 @@ pub struct Scope {
     remotes: HashMap<LinkId, Remote>,
     /// Groups `{Tag, Binary}` with this tag are shown by [`Scope::announced`].
     watched_tag: Atom,
+    /// See [`Scope::take_touched`].
+    touched: bool,
 }
 
 /// What a scope wants done: signals to send, each over a link.
@@ -52,7 +55,7 @@ impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched_tag: Atom) -> Self {
-        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched_tag }
+        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched_tag, touched: false }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
@@ -81,6 +84,7 @@ impl Scope {
         self.pid = pid;
         let changed = self.remotes.values().any(|remote| remote.announced().next().is_some());
         self.remotes.clear();
+        self.touched = true;
         for link in published {
             self.node_up(link, scope, out);
         }
@@ -89,6 +93,7 @@ impl Scope {
 
     /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
+        self.touched = true;
         self.remotes.remove(&link).is_some_and(|remote| remote.announced().next().is_some())
     }
 
@@ -102,6 +107,7 @@ impl Scope {
         let (group, members) = self.local.entry(key).or_insert_with(|| (group.detached(), Vec::new()));
         if !members.contains(pid) {
             members.push(pid.clone());
+            self.touched = true;
             broadcast(&self.pid, &self.remotes, Outgoing::Join(group, pid), out);
         }
     }
@@ -118,6 +124,7 @@ impl Scope {
             !members.is_empty()
         });
         if !left.is_empty() {
+            self.touched = true;
             broadcast(&self.pid, &self.remotes, Outgoing::Leave(pid, &left), out);
         }
     }
@@ -140,6 +147,7 @@ impl Scope {
         let Some(incoming) = Incoming::read(message, atoms).filter(|incoming| incoming.from().node == *peer) else {
             return Ok(false);
         };
+        self.touched = true;
         match incoming {
             Incoming::Discover(pid, version) => Ok(self.discovered(link, pid, version, new_reference, out)),
             Incoming::Sync(pid, groups) => {
@@ -212,6 +220,22 @@ impl Scope {
             remote.announced().map(|name| (name.clone(), remote.pid.node.clone())).collect()
         };
         self.remotes.values().flat_map(each).collect()
+    }
+
+    /// Whether [`Self::census`] may have changed since this was asked last.
+    pub fn take_touched(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// How much it holds.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            own_groups: self.local.len(),
+            own_members: self.local.values().map(|(_, members)| members.len()).sum(),
+            peer_groups: self.remotes.values().map(Remote::groups).sum(),
+            peer_members: self.remotes.values().map(Remote::size).sum(),
+        }
     }
 
     /// The peers' members of a group, each with the connection to its node; who joined twice stands there twice.

@@ -18,6 +18,8 @@ pub(super) struct Remote {
     members: HashMap<Key, Vec<Pid>>,
     /// The binaries of watched groups that have members.
     announced: BTreeMap<Key, Bytes>,
+    /// How many pids there are in `members`.
+    size: usize,
     /// What `members` takes: a pid counts as one, and the key of a group as much again for each 64 bytes.
     weight: usize,
 }
@@ -28,7 +30,7 @@ fn weight(key: &Key) -> usize {
 
 impl Remote {
     pub(super) fn new(pid: Pid, monitor: Reference, version: Version) -> Self {
-        Self { pid, monitor, version, members: HashMap::new(), announced: BTreeMap::new(), weight: 0 }
+        Self { pid, monitor, version, members: HashMap::new(), announced: BTreeMap::new(), size: 0, weight: 0 }
     }
 
     /// The binaries of the watched groups that have members.
@@ -45,7 +47,7 @@ impl Remote {
     ) -> Result<bool, TooManyMembers> {
         let before = std::mem::take(&mut self.announced);
         self.members.clear();
-        self.weight = 0;
+        (self.size, self.weight) = (0, 0);
         for (group, pids) in groups {
             self.join(&group, pids, tag, atoms)?;
         }
@@ -63,6 +65,7 @@ impl Remote {
         if pids.is_empty() {
             return Ok(false);
         }
+        self.size += pids.len();
         self.weight += pids.len();
         if !self.members.contains_key(&key) {
             self.weight += weight(&key);
@@ -88,6 +91,7 @@ impl Remote {
         for pid in pids {
             if let Some(at) = members.iter().position(|member| member == pid) {
                 members.swap_remove(at);
+                self.size = self.size.saturating_sub(1);
                 self.weight = self.weight.saturating_sub(1);
             }
         }
@@ -97,6 +101,16 @@ impl Remote {
         self.members.remove(&key);
         self.weight = self.weight.saturating_sub(weight(&key));
         self.announced.remove(&key).is_some()
+    }
+
+    /// How many groups have members.
+    pub(super) fn groups(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many members there are, over all groups.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// The members of a group; who joined twice stands there twice.
