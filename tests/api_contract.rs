@@ -228,15 +228,24 @@ async fn problems_are_as_bad_as_they_say() {
 #[tokio::test]
 async fn the_cluster_is_what_the_node_sees() {
     let world = World::start(Limits::default()).await;
-    let unknown = json!({"node": null, "epmd": {"state": "unknown", "reason": null}, "peers": []});
+    let unknown = json!({
+        "node": null, "epmd": {"state": "unknown", "reason": null}, "peers": [], "scopes": [], "unregistered": [],
+        "cookie_hash": "",
+    });
     assert_eq!(get(&world, "/api/cluster").await.json(), unknown);
     let peer = PeerView {
         name: "x@y".to_owned(),
+        on_this_host: false,
         state: PeerState::Disconnected,
         since: std::time::UNIX_EPOCH,
         reason: "it left".to_owned(),
     };
-    let view = ClusterView { node: Some("a@b".to_owned()), epmd: EpmdState::Registered, peers: vec![peer] };
+    let view = ClusterView {
+        node: Some("a@b".to_owned()),
+        epmd: EpmdState::Registered,
+        peers: vec![peer],
+        ..ClusterView::default()
+    };
     world.cluster.send_replace(Arc::new(view));
     let answer = get(&world, "/api/cluster").await.json();
     assert_eq!((&answer["node"], &answer["epmd"]["state"]), (&json!("a@b"), &json!("registered")));

@@ -145,6 +145,7 @@ async fn nodes_come_and_go_without_an_id() {
     let world = World::start(Limits::default()).await;
     let peer = |name: &str, state, since| PeerView {
         name: name.to_owned(),
+        on_this_host: true,
         state,
         since: UNIX_EPOCH + Duration::from_secs(since),
         reason: "because".to_owned(),

@@ -282,7 +282,7 @@ fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
 
 fn cluster(context: &Context) -> Answer {
     let view = Arc::clone(&context.cluster.borrow());
-    json(StatusCode::OK, &wire::Cluster::new(&view))
+    json(StatusCode::OK, &wire::Cluster::new(&view, &context.registry.view()))
 }
 
 fn measured(context: &Context) -> Result<Answer, Problem> {

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use events::{NodeEvent, Snapshot, StoredEvent};
 
 use super::problem;
-use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
 use crate::layout::{self, Home, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
@@ -205,6 +205,27 @@ pub struct Cluster {
     pub epmd: Epmd,
     /// The nodes that we know of.
     pub peers: Vec<Peer>,
+    /// The scopes of process groups that our node takes part in.
+    pub scopes: Vec<Scope>,
+    /// Names of connected nodes of this host that are called like plugins' and are no registered plugin's.
+    pub unregistered: Vec<String>,
+    /// Base64 of the cookie's MD5: nodes with another one can't connect.
+    pub cookie_hash: String,
+}
+
+/// One scope of process groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// Its name.
+    pub name: String,
+    /// Groups that processes of ours are in.
+    pub own_groups: usize,
+    /// Processes of ours in them, once for each group.
+    pub own_members: usize,
+    /// Groups that processes of peers are in, once for each peer.
+    pub peer_groups: usize,
+    /// Processes of peers in them, once for each time that they joined.
+    pub peer_members: usize,
 }
 
 /// How we stand with EPMD.
@@ -307,7 +328,7 @@ impl PluginDetail {
 impl Cluster {
     /// The cluster as our node sees it.
     #[must_use]
-    pub fn new(view: &ClusterView) -> Self {
+    pub fn new(view: &ClusterView, registry: &registry::View) -> Self {
         let (state, reason) = match &view.epmd {
             EpmdState::Unknown => ("unknown", None),
             EpmdState::Registered => ("registered", None),
@@ -326,8 +347,33 @@ impl Cluster {
             since: time(peer.since),
             reason: peer.reason.clone(),
         };
-        Self { node: view.node.clone(), epmd: Epmd { state, reason }, peers: view.peers.iter().map(peer).collect() }
+        let scope = |scope: &ScopeView| Scope {
+            name: scope.name.clone(),
+            own_groups: scope.own_groups,
+            own_members: scope.own_members,
+            peer_groups: scope.peer_groups,
+            peer_members: scope.peer_members,
+        };
+        let unregistered = view.peers.iter().filter(|peer| is_unregistered(peer, registry));
+        Self {
+            node: view.node.clone(),
+            epmd: Epmd { state, reason },
+            peers: view.peers.iter().map(peer).collect(),
+            scopes: view.scopes.iter().map(scope).collect(),
+            unregistered: unregistered.map(|peer| peer.name.clone()).collect(),
+            cookie_hash: view.cookie_hash.clone(),
+        }
     }
+}
+
+/// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
+fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
+    let short = peer.name.split('@').next().unwrap_or_default();
+    let is_plugins = |plugin: &registry::Plugin| plugin.node.as_deref() == Some(&peer.name);
+    peer.state == PeerState::Connected
+        && peer.on_this_host
+        && PluginName::parse(&short.replace('_', "-")).is_ok_and(|name| name.as_str().starts_with("hecate-"))
+        && !registry.plugins.values().any(|plugin| is_plugins(plugin))
 }
 
 /// RFC 3339 in UTC, to the millisecond.

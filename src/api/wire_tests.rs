@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
@@ -158,19 +159,42 @@ fn what_we_write_our_commands_read() {
 
 #[test]
 fn the_cluster_in_words() {
+    let peer = |name: &str, on_this_host, state| PeerView {
+        name: name.to_owned(),
+        on_this_host,
+        state,
+        since: UNIX_EPOCH,
+        reason: "it called".to_owned(),
+    };
+    let scope = ScopeView { name: "pg".to_owned(), own_groups: 1, own_members: 2, peer_groups: 3, peer_members: 4 };
     let view = ClusterView {
         node: Some("hecate@beam00".to_owned()),
         epmd: EpmdState::Unavailable { reason: "refused".to_owned() },
-        peers: vec![PeerView {
-            name: "x@y".to_owned(),
-            state: PeerState::Connected,
-            since: UNIX_EPOCH,
-            reason: "it called".to_owned(),
-        }],
+        peers: vec![peer("x@y", true, PeerState::Connected)],
+        scopes: vec![scope],
+        cookie_hash: "hash".to_owned(),
     };
     let expected = concat!(
         r#"{"node":"hecate@beam00","epmd":{"state":"unavailable","reason":"refused"},"peers":[{"#,
-        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called"}]}"#
+        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called"}],"#,
+        r#""scopes":[{"name":"pg","own_groups":1,"own_members":2,"peer_groups":3,"peer_members":4}],"#,
+        r#""unregistered":[],"cookie_hash":"hash"}"#
     );
-    assert_eq!(encode(&Cluster::new(&view)), expected);
+    assert_eq!(encode(&Cluster::new(&view, &registry::View::default())), expected);
+
+    // Only what is connected, here, called like a plugin's node, and nobody's.
+    let traderd = plugin();
+    let registry =
+        registry::View { plugins: [(traderd.name.clone(), Arc::new(traderd))].into(), ..registry::View::default() };
+    let peers = vec![
+        peer("hecate_traderd@beam00", true, PeerState::Connected),
+        peer("hecate_goned@beam00", true, PeerState::Disconnected),
+        peer("hecate_fard@beam01", false, PeerState::Connected),
+        peer("hecate@beam00", true, PeerState::Connected),
+        peer("hecate_1000@beam00", true, PeerState::Connected),
+        peer("others_traderd@beam00", true, PeerState::Connected),
+        peer("hecate_newd@beam00", true, PeerState::Connected),
+    ];
+    let cluster = Cluster::new(&ClusterView { peers, ..ClusterView::default() }, &registry);
+    assert_eq!(cluster.unregistered, ["hecate_newd@beam00"]);
 }

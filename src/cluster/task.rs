@@ -146,7 +146,8 @@ pub async fn start(
     let epmd = epmd.map_err(listen_error)?;
     let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();
     let scopes = scopes.map_err(StartError::Scope)?;
-    let (publish, view) = watch::channel(Arc::new(ClusterView::default()));
+    let view = ClusterView { cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
+    let (publish, view) = watch::channel(Arc::new(view));
     let (stop, stopped) = oneshot::channel();
     let (show_node, node) = watch::channel(None);
     let task =
@@ -574,7 +575,9 @@ impl Cluster {
                 node_view::PeerState::Up { .. } => (PeerState::Connected, "the handshake is done".to_owned()),
                 node_view::PeerState::Down { reason } => (PeerState::Disconnected, reason.clone()),
             };
-            peers.insert(name.clone(), PeerView { name: name.to_string(), state, since: peer.since, reason });
+            let on_this_host = self.dialling.is_here(name);
+            let view = PeerView { name: name.to_string(), on_this_host, state, since: peer.since, reason };
+            peers.insert(name.clone(), view);
         }
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
@@ -588,6 +591,7 @@ impl Cluster {
             node: Some(self.name.to_string()),
             epmd: self.epmd_state.clone(),
             peers: peers.into_values().collect(),
+            cookie_hash: self.settings.cookie.hash(),
         };
         self.publish.send_if_modified(|published| {
             let changed = **published != view;

@@ -13,6 +13,8 @@ pub struct ClusterView {
     pub peers: Vec<PeerView>,
     /// The scopes of process groups that we take part in, in name order.
     pub scopes: Vec<ScopeView>,
+    /// The hash of the cookie, base64 of its MD5 as RabbitMQ prints it: two nodes that show the same have the same.
+    pub cookie_hash: String,
 }
 
 /// How we stand with this host's EPMD.
@@ -57,6 +59,8 @@ pub struct ScopeView {
 pub struct PeerView {
     /// Its full name.
     pub name: String,
+    /// Whether its host part is this host's.
+    pub on_this_host: bool,
     /// Whether we are connected.
     pub state: PeerState,
     /// Since when `state` holds.

@@ -278,7 +278,12 @@ impl Machine {
 
     /// Whether [`Self::groups`] may have changed since this was asked last.
     pub fn take_groups_changed(&mut self) -> bool {
-        self.scopes.values_mut().fold(false, |changed, scope| scope.take_touched() || changed)
+        // Each is asked, also behind one that has changed.
+        let mut changed = false;
+        for scope in self.scopes.values_mut() {
+            changed |= scope.take_touched();
+        }
+        changed
     }
 
     /// How much each scope holds.
