@@ -4,18 +4,18 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: test test-system test-users test-openapi test-otp deps fmt clippy doc rust ct
 
-# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl.
-PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl
+# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, systemd-analyze.
+PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl systemd
 
 test: deps fmt clippy doc rust ct
 
 deps:
-	@missing=; for program in erl erlc epmd rebar3 curl; do command -v $$program >/dev/null || missing=1; done; \
+	@missing=; for program in erl erlc epmd rebar3 curl systemd-analyze; do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ] || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
 	  elif sudo -n true 2>/dev/null; then sudo -n sh -c "$$install"; \
-	  else echo "The tests need Erlang and rebar3. As root, run: $$install" >&2; exit 1; fi; \
+	  else echo "The tests need Erlang, rebar3 and systemd-analyze. As root, run: $$install" >&2; exit 1; fi; \
 	fi
 
 fmt:

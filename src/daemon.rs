@@ -26,6 +26,7 @@ use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunStat
 use crate::limits;
 use crate::registry;
 use crate::store::{OpenError, Store};
+use crate::systemd;
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +100,18 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
     let stop_api = CancellationToken::new();
     let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
 
-    let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, set_aside };
-    let result = daemon.serve(signals).await;
+    let (pulse, asked) = (cluster.pulse(), registry.clone());
+    let manager = systemd::Manager::default();
+    let mut daemon =
+        Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, set_aside, manager };
+    let result = tokio::select! {
+        result = daemon.serve(signals) => result,
+        never = systemd::watch(async || {
+            pulse.answers().await;
+            let _ = asked.answers().await;
+        }) => match never {},
+    };
+    daemon.manager.stopping();
     daemon.status.send_modify(|status| status.phase = Phase::Stopping);
     if let Err(e) = daemon.lock.write_state(RunState::Stopping) {
         warn!("{e}");
@@ -167,6 +178,7 @@ struct Daemon<'a> {
     cluster_view: watch::Receiver<Arc<ClusterView>>,
     status: watch::Sender<DaemonStatus>,
     set_aside: Option<PathBuf>,
+    manager: systemd::Manager,
 }
 
 impl Daemon<'_> {
@@ -180,10 +192,13 @@ impl Daemon<'_> {
             self.refresh(&cluster.borrow_and_update().clone());
             // The line names the node: so it waits until there is one, or it is clear why there is none.
             let joined = self.status.borrow().node_name.is_some() || !self.status.borrow().problems.is_empty();
-            let ready = joined && registry.borrow_and_update().ready && self.status.borrow().blocker().is_none();
+            let plugins = registry.borrow_and_update().clone();
+            let ready = joined && plugins.ready && self.status.borrow().blocker().is_none();
             if ready && !std::mem::replace(&mut announced, true) {
                 self.announce()?;
             }
+            let told = self.told(ready, &plugins);
+            self.manager.status(told);
             tokio::select! {
                 () = signals.received() => return Ok(()),
                 _ = registry.changed() => {}
@@ -233,7 +248,26 @@ impl Daemon<'_> {
         // Whoever closed our standard output does not want the line.
         let _ = writeln!(std::io::stdout(), "hecate-daemon is ready: socket {socket}, node {node}");
         info!(%socket, node, "ready");
+        self.manager.ready();
         Ok(())
+    }
+
+    /// The whole in one line, for whoever asks the service manager.
+    fn told(&self, ready: bool, registry: &registry::View) -> String {
+        let status = self.status.borrow();
+        if let Some(problem) = status.blocker() {
+            return format!("not ready: {}", problem.detail);
+        }
+        if !ready {
+            return "starting: looking for nodes and plugins".to_owned();
+        }
+        let running = registry.plugins.values().filter(|plugin| plugin.status == registry::Status::Running).count();
+        let plugins = format!("{running} of {} plugins running", registry.plugins.len());
+        match (&status.node_name, status.problems.first()) {
+            (Some(node), _) => format!("{node}: {plugins}"),
+            (None, Some(problem)) => format!("{plugins}; no node: {}", problem.detail),
+            (None, None) => plugins,
+        }
     }
 }
 

@@ -25,3 +25,4 @@ pub mod cookie;
 pub mod limits;
 pub mod metrics;
 pub mod name;
+pub mod systemd;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon"]),
-    ("daemon", &["api", "cluster", "config", "layout", "limits", "registry", "store"]),
+    ("daemon", &["api", "cluster", "config", "layout", "limits", "registry", "store", "systemd"]),
     ("cli", &["config", "api::wire", "api::problem", "layout", "limits", "name"]),
     ("config", &["cookie", "layout", "limits", "name"]),
     ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics"]),
@@ -32,6 +32,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("name", &["limits"]),
     ("cookie", &["limits"]),
     ("limits", &[]),
+    ("systemd", &[]),
     ("metrics", &[]),
 ];
 

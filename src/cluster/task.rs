@@ -119,12 +119,12 @@ impl Running {
 pub struct Pulse(watch::Receiver<Option<Handle>>);
 
 impl Pulse {
-    /// Returns once the node's task has answered; at once while there is none. Tells whether it is to be asked again.
-    pub async fn answers(&self) -> bool {
+    /// Returns once the node's task has answered; at once while there is none.
+    pub async fn answers(&self) {
         let node = self.0.borrow().clone();
-        match node {
-            Some(node) => node.answers().await.is_ok(),
-            None => true,
+        if let Some(node) = node {
+            // One that has ended ends the whole, and is not this one's business.
+            let _ = node.answers().await;
         }
     }
 }

@@ -134,6 +134,8 @@ pub async fn start_system_epmd(port: u16) -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
     command
         .args(["-daemon", "-port", &port.to_string()])
+        // The service manager is ours to speak to.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

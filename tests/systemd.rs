@@ -1,0 +1,157 @@
+//! What a service manager hears at `NOTIFY_SOCKET`, which the test plays: ready when the line says so, what is done, that the
+//! watchdog is fed only while the daemon's owners answer, and that it stops. And the unit that we ship, by systemd's own
+//! checker.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use host::daemon::Daemon;
+use host::{Host, PATIENCE, wait_for};
+use serde_json::json;
+
+/// A notify socket, and what came there, each with when.
+struct Manager {
+    path: PathBuf,
+    heard: Receiver<(Instant, String)>,
+}
+
+impl Manager {
+    fn new(host: &Host) -> Self {
+        let path = host.home().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n) = socket.recv(&mut buffer) {
+                let text = String::from_utf8(buffer[..n].to_vec()).expect("text");
+                if sender.send((Instant::now(), text)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { path, heard }
+    }
+
+    fn daemon(&self, host: &Host, more: &[(&str, &str)]) -> Daemon {
+        let mut environment = vec![("NOTIFY_SOCKET", self.path.to_str().unwrap())];
+        environment.extend_from_slice(more);
+        host.daemon(&environment)
+    }
+
+    /// Waits for a message of this kind, and gives it and what came before.
+    fn until(&self, wanted: &str) -> (Instant, String, Vec<String>) {
+        let mut before = Vec::new();
+        loop {
+            let Ok((at, text)) = self.heard.recv_timeout(PATIENCE) else { panic!("no {wanted} after {before:?}") };
+            if text.starts_with(wanted) {
+                return (at, text, before);
+            }
+            before.push(text);
+        }
+    }
+}
+
+#[test]
+fn it_hears_that_we_are_ready_what_we_do_and_that_we_stop() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let manager = Manager::new(&host);
+    let daemon = manager.daemon(&host, &[]);
+    let (_, text, before) = manager.until("READY");
+    assert_eq!(text, "READY=1\n");
+    assert_eq!(before, ["STATUS=starting: looking for nodes and plugins\n"]);
+    wait_for("the line is there too", || daemon.ready_line().is_some());
+    let us = host.node("hecate");
+    assert_eq!(manager.until("STATUS").1, format!("STATUS={us}: 0 of 0 plugins running\n"));
+    host.register(&json!({"name": "hecate-traderd"}));
+    assert_eq!(manager.until("STATUS").1, format!("STATUS={us}: 1 of 1 plugins running\n"));
+    let (status, _, _) = daemon.terminate();
+    assert!(status.success());
+    let (_, text, before) = manager.until("STOPPING");
+    assert_eq!((text.as_str(), before), ("STOPPING=1\n", vec![]), "and without WATCHDOG_USEC no watchdog was fed");
+}
+
+#[test]
+fn it_hears_why_we_are_not_ready() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let holder = epmd.register("hecate", 1);
+    let manager = Manager::new(&host);
+    let _daemon = manager.daemon(&host, &[("HECATE_NODE_NAME", "hecate")]);
+    let (_, text, before) = manager.until("STATUS=not ready");
+    assert!(text.contains("the node name hecate is taken"), "{text}");
+    assert!(!before.iter().any(|text| text.starts_with("READY")), "{before:?}");
+    drop(holder);
+    let (_, _, before) = manager.until("READY");
+    assert_eq!(before, Vec::<String>::new());
+}
+
+#[test]
+fn the_watchdog_is_fed_while_the_registry_answers_and_not_while_it_is_stuck() {
+    let host = Host::new();
+    let manager = Manager::new(&host);
+    let daemon = manager.daemon(&host, &[("WATCHDOG_USEC", "400000")]);
+    daemon.ready();
+    let mut times: Vec<Instant> = (0..5).map(|_| manager.until("WATCHDOG=1").0).collect();
+    // Somebody else holds the database: a commit waits for it, and the registry for the commit.
+    let path = host.namespace("hecate-daemon").join("sqlite/plugins.db");
+    let database = rusqlite::Connection::open(path).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 503);
+    let stuck = begun.elapsed();
+    assert!(stuck > Duration::from_secs(1), "it was stuck: {stuck:?}");
+    database.execute_batch("ROLLBACK").unwrap();
+    while times.last().is_some_and(|at| *at <= begun + stuck) {
+        times.push(manager.until("WATCHDOG=1").0);
+    }
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("several");
+    assert!(longest > stuck / 2, "not fed while it was stuck for {stuck:?}, but for {longest:?} only");
+    for _ in 0..5 {
+        manager.until("WATCHDOG=1");
+    }
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_not_fed() {
+    let host = Host::new();
+    let manager = Manager::new(&host);
+    let daemon = manager.daemon(&host, &[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")]);
+    daemon.ready();
+    daemon.terminate();
+    let (_, _, before) = manager.until("STOPPING");
+    assert!(!before.iter().any(|text| text.starts_with("WATCHDOG")), "{before:?}");
+}
+
+#[test]
+fn who_listens_no_more_disturbs_nothing() {
+    let host = Host::new();
+    let daemon = host.daemon(&[("NOTIFY_SOCKET", "/nowhere/notify"), ("WATCHDOG_USEC", "10000")]);
+    daemon.ready();
+    daemon.logs(&["WARN", "NOTIFY_SOCKET"]);
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let host = Host::new();
+    let unit = host.home().join("hecate-daemon.service");
+    let text = std::fs::read_to_string(root.join("deploy/systemd/hecate-daemon.service")).unwrap();
+    // The checker wants the program to be there.
+    let program = env!("CARGO_BIN_EXE_hecate-daemon");
+    std::fs::write(&unit, text.replace("%h/.local/bin/hecate-daemon", program)).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    command.args(["--user", "--man=no", "verify"]).arg(&unit);
+    command.env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
+    let output = command.output().expect("systemd-analyze: install systemd (Debian: apt-get install systemd)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("hecate-daemon.service"), "{said}");
+}
