@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,10 +23,9 @@ use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{ClusterView, EpmdState};
 use crate::config::Config;
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState};
-use crate::limits;
 use crate::registry;
 use crate::store::{OpenError, Store};
-use crate::systemd;
+use crate::{limits, log, systemd};
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +65,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
+    let summaries = tokio::spawn(async {
+        let mut windows = interval(limits::LOG_WINDOW);
+        loop {
+            windows.tick().await;
+            log::limit::tell();
+        }
+    });
     let result = start(config, layout, &lock, &mut signals).await;
+    summaries.abort();
+    log::limit::tell();
     // Last, and after a failure too: finding them means a crash.
     lock.remove_files()?;
     info!("stopped");

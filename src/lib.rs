@@ -23,6 +23,7 @@ pub mod node;
 
 pub mod cookie;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod name;
 pub mod systemd;

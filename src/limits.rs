@@ -343,5 +343,16 @@ pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
 
 // ---- Daemon ---------------------------------------------------------------------------------
 
+/// How long lines that outsiders can bring about are counted, before it is told how many were left out. Crossed by
+/// `tests/log.rs`, `a_storm_on_the_distribution_port_is_a_line_and_a_sum`.
+pub const LOG_WINDOW: Duration = Duration::from_secs(10);
+
+/// Lines of nodes that came or went, in each window. Crossed by `log::limit::tests::what_happens_now_and_then_is_written_each_time`.
+pub const LOG_NODES: u64 = 100;
+
+/// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
+/// `names_that_anybody_registers_do_not_fill_the_log`.
+pub const LOG_DIALS: u64 = 10;
+
 /// Grace period of a shutdown.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);

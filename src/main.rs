@@ -1,13 +1,11 @@
 //! The `hecate-daemon` program: arguments, the log, and the exit code; nothing else.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use hecate_daemon::cli::{Action, Cli, Exit};
 use hecate_daemon::config::{self, Config, Environment, Flags};
-use hecate_daemon::daemon;
-use tracing_subscriber::EnvFilter;
+use hecate_daemon::{daemon, log};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().act() {
@@ -24,18 +22,14 @@ fn main() -> ExitCode {
 fn configure(flags: &Flags) -> Option<Config> {
     match config::load(flags, &Environment::of_process()) {
         Ok(loaded) => {
-            tracing_subscriber::fmt()
-                .with_env_filter(EnvFilter::new(&loaded.config.log))
-                .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-                .init();
+            log::start(&loaded.config.log, loaded.config.log_format);
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
             }
             Some(loaded.config)
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "hecate-daemon: {error}");
+            log::refuse(&error);
             None
         }
     }

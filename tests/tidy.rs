@@ -9,20 +9,33 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
 const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("main", &["config", "cli", "daemon"]),
-    ("daemon", &["api", "cluster", "config", "layout", "limits", "registry", "store", "systemd"]),
+    ("main", &["config", "cli", "daemon", "log"]),
+    ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "registry", "store", "systemd"]),
     ("cli", &["config", "api::wire", "api::problem", "layout", "limits", "name"]),
-    ("config", &["cookie", "layout", "limits", "name"]),
-    ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics"]),
-    // Whoever does something countable adds to a number of `metrics`, which knows nobody.
-    ("registry", &["store", "layout", "name", "limits", "metrics"]),
+    ("config", &["cookie", "layout", "limits", "log", "name"]),
+    ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
+    // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
+    // a line; the two know nobody.
+    ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit"]),
     ("cluster/view", &[]),
     (
         "cluster",
-        &["registry", "layout", "node", "dist::flags", "dist::handshake", "epmd", "etf", "name", "cookie", "limits"],
+        &[
+            "registry",
+            "layout",
+            "node",
+            "dist::flags",
+            "dist::handshake",
+            "epmd",
+            "etf",
+            "name",
+            "cookie",
+            "limits",
+            "log::limit",
+        ],
     ),
     ("node/services", &["node::machine", "node::services::gen_server", "node::view", "dist::control", "etf", "limits"]),
-    ("node", &["dist", "epmd", "etf", "limits", "metrics"]),
+    ("node", &["dist", "epmd", "etf", "limits", "metrics", "log::limit"]),
     ("dist", &["etf", "cookie", "limits", "metrics"]),
     ("epmd", &["limits"]),
     ("etf", &["limits"]),
@@ -33,6 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("cookie", &["limits"]),
     ("limits", &[]),
     ("systemd", &[]),
+    ("log", &["limits"]),
     ("metrics", &[]),
 ];
 
@@ -52,6 +66,7 @@ const PURE: &[&str] = &[
     "etf/",
     "layout/paths",
     "layout/stale_socket",
+    "log/limit",
     "name",
     "node/machine",
     "node/process",

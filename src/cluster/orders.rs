@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::cluster::proxy::Registered;
 use crate::etf::Term;
 use crate::layout::Layout;
+use crate::log::limit;
 use crate::name::PluginName;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::CallId;
@@ -54,7 +55,9 @@ pub async fn run(
                 let made = match spawn_blocking(move || layout.ensure_own().map(drop)).await {
                     Ok(Ok(())) => Term::atom("ok"),
                     Ok(Err(e)) => {
-                        warn!("a peer asked for our directories: {e}");
+                        if limit::DISK.admits() {
+                            warn!("a peer asked for our directories: {e}");
+                        }
                         error("layout_failed", &e.to_string())
                     }
                     Err(e) => error("internal", &e.to_string()),

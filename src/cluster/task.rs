@@ -30,6 +30,7 @@ use crate::epmd::client::{self as epmd, Registration};
 use crate::etf::{Atom, AtomTooLong, Atoms, Raw, Reader, Term};
 use crate::layout::Layout;
 use crate::limits;
+use crate::log::limit;
 use crate::name::PluginName;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::{Handle, Stopped};
@@ -629,7 +630,9 @@ fn outcome(
             Outcome::Refused
         }
         code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
-            warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
+            if limit::DIALS.admits() {
+                warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
+            }
             Outcome::Refused
         }
         // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
@@ -638,7 +641,9 @@ fn outcome(
             Outcome::Failed
         }
         code => {
-            info!(peer = %name, code, "not connected: {error}; tried again from time to time");
+            if limit::DIALS.admits() {
+                info!(peer = %name, code, "not connected: {error}; tried again from time to time");
+            }
             Outcome::Failed
         }
     }

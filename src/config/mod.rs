@@ -26,6 +26,7 @@ pub use value::Source;
 use crate::cookie::Cookie;
 use crate::layout::Home;
 use crate::limits;
+use crate::log::Format;
 use crate::name::NodeName;
 use settings::{Places, SETTINGS, Setting};
 use sys_config::SysConfig;
@@ -77,6 +78,8 @@ pub struct Config {
     pub allowed_uids: Vec<u32>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
+    /// The form of the log.
+    pub log_format: Format,
 }
 
 /// Where things are. Every path is absolute and UTF-8.
@@ -127,6 +130,7 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
         group: read(&places, &settings::GROUP, group)?,
         allowed_uids: read(&places, &settings::ALLOWED_UIDS, |given| each(given, uid))?.unwrap_or_default(),
         log: read(&places, &settings::LOG, log_filter)?.unwrap_or_else(|| "info".to_owned()),
+        log_format: read(&places, &settings::LOG_FORMAT, log_format)?.unwrap_or_default(),
         // Last, as it may make a file: nothing is left behind by a configuration that is refused.
         cookie: cookie(&places)?,
     };
@@ -434,6 +438,14 @@ fn log_filter(given: &Given) -> Result<String, Error> {
     let checked = tracing_subscriber::EnvFilter::try_new(text);
     checked.map_err(|_| given.refuse(allowed))?;
     Ok(text.to_owned())
+}
+
+fn log_format(given: &Given) -> Result<Format, Error> {
+    match given.text("text or json")? {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(given.refuse("text or json")),
+    }
 }
 
 #[cfg(test)]

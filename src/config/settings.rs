@@ -229,6 +229,16 @@ pub const LOG: Setting = Setting {
     ..PLAIN
 };
 
+/// The form of the log.
+pub const LOG_FORMAT: Setting = Setting {
+    flag: Some("log-format"),
+    env: &["HECATE_LOG_FORMAT"],
+    key: Some("log_format"),
+    value: "FORMAT",
+    help: "Form of the log, text or json [default: text]",
+    ..PLAIN
+};
+
 /// All of them, in the order of `--help`.
 pub const SETTINGS: &[&Setting] = &[
     &CONFIG,
@@ -253,6 +263,7 @@ pub const SETTINGS: &[&Setting] = &[
     &GROUP,
     &ALLOWED_UIDS,
     &LOG,
+    &LOG_FORMAT,
 ];
 
 /// The flags of the command line, by name without dashes.

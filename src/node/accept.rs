@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -16,37 +15,32 @@ use tracing::{debug, warn};
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::link::{self, Rejected, SetupError};
 use crate::limits;
+use crate::log::limit;
 use crate::node::task::Event;
 
 /// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
 pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
     let mut unfinished: VecDeque<JoinHandle<()>> = VecDeque::new();
-    let mut log = LogLimit::default();
-    // Of several that are rejected at once, one is enough to tell.
-    let (told, mut rejections) = mpsc::channel(1);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(rejection) = rejections.recv() => {
-                log.warn(|| rejection);
-                continue;
-            }
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, from)) => {
                 unfinished.retain(|task| !task.is_finished());
                 if unfinished.len() >= limits::HANDSHAKES
                     && let Some(oldest) = unfinished.pop_front()
                 {
                     oldest.abort();
-                    log.warn(|| format!("{} handshakes are unfinished: the oldest gives way", limits::HANDSHAKES));
+                    if limit::CROWDS.admits() {
+                        warn!("{} handshakes are unfinished: the oldest gives way", limits::HANDSHAKES);
+                    }
                 }
-                let shake = shake(stream, from, local.clone(), inbox.clone(), told.clone());
+                let shake = shake(stream, from, local.clone(), inbox.clone());
                 unfinished.push_back(tokio::spawn(shake));
             }
             // Out of file descriptors, or the peer was gone at once: neither ends the listener.
             Err(e) => {
-                log.warn(|| format!("the distribution port can't take a connection: {e}"));
+                if limit::ACCEPTS.admits() {
+                    warn!("the distribution port can't take a connection: {e}");
+                }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -56,13 +50,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
     }
 }
 
-async fn shake(
-    stream: TcpStream,
-    from: SocketAddr,
-    local: Arc<Identity>,
-    inbox: mpsc::Sender<Event>,
-    told: mpsc::Sender<String>,
-) {
+async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
     let decide = async |name: &Arc<str>| {
         let (answer, status) = oneshot::channel();
         let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
@@ -75,32 +63,27 @@ async fn shake(
         Ok(connection) => {
             let _ = inbox.send(Event::Connected(connection)).await;
         }
-        // Whoever isn't of the cluster, or is and can't be let in, is worth a line; other ends are ordinary, such as that of
-        // one of two attempts which cross.
-        Err(Rejected { claimed: Some(claimed), error: SetupError::Handshake(why) })
-            if matches!(why, HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_)) =>
-        {
-            let _ = told.try_send(format!("{from}, which calls itself {claimed}, was not let in: {why}"));
-        }
-        Err(Rejected { claimed, error }) => {
-            debug!(%from, ?claimed, "a handshake was not completed: {error}");
-        }
+        Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
     }
 }
 
-/// Lets one line a second through, so that a peer can't fill the log.
-#[derive(Default)]
-struct LogLimit {
-    last: Option<Instant>,
-}
-
-impl LogLimit {
-    fn warn(&mut self, line: impl FnOnce() -> String) {
-        let now = Instant::now();
-        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-            self.last = Some(now);
-            warn!("{}", line());
+/// Whoever isn't of the cluster, or is and can't be let in, is worth a line; other ends are ordinary, such as that of one of two
+/// attempts which cross.
+fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
+    let claimed = claimed.unwrap_or("nothing");
+    match error {
+        SetupError::Handshake(HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_)) => {
+            if limit::HANDSHAKES.admits() {
+                warn!("{from}, which calls itself {claimed}, was not let in: {error}");
+            }
         }
+        SetupError::Handshake(HandshakeError::Malformed(_) | HandshakeError::BadName)
+        | SetupError::PacketTooLarge(_) => {
+            if limit::HANDSHAKES.admits() {
+                warn!("{from} does not speak as a node does, and was not let in: {error}");
+            }
+        }
+        _ => debug!(%from, claimed, "a handshake was not completed: {error}"),
     }
 }
 

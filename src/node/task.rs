@@ -19,6 +19,7 @@ use crate::dist::flags::Flags;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, Connection, LinkEvent, LinkSender};
 use crate::etf::{Atom, AtomTooLong, Raw, Term};
+use crate::log::limit;
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
@@ -218,7 +219,9 @@ impl Task {
                     metrics::LINK_TICK_TIMEOUTS.add(1);
                 }
                 if let Some(link) = self.links.remove(&id) {
-                    info!(peer = %link.peer, "node down: {reason}");
+                    if limit::NODES.admits() {
+                        info!(peer = %link.peer, "node down: {reason}");
+                    }
                 }
                 Input::LinkDown { link: id, reason: reason.to_string() }
             }
@@ -307,7 +310,9 @@ impl Task {
         self.carry_out(effects);
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
-            info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
+            if limit::NODES.admits() {
+                info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
+            }
             metrics::LINK_RECONNECTS.add(u64::from(again));
         }
     }
@@ -340,7 +345,9 @@ impl Task {
                     Effect::Close(id, reason) => {
                         self.flush(id, effects);
                         if let Some(link) = self.links.remove(&id) {
-                            info!(peer = %link.peer, "connection closed: {reason}");
+                            if limit::NODES.admits() {
+                                info!(peer = %link.peer, "connection closed: {reason}");
+                            }
                         }
                     }
                     Effect::Dial(name) => self.dial(name),
@@ -385,7 +392,9 @@ impl Task {
             return;
         }
         if let Err(full) = link.sender.send(Bytes::from(std::mem::take(&mut link.buffer))) {
-            info!(peer = %link.peer, "node down: {full}");
+            if limit::NODES.admits() {
+                info!(peer = %link.peer, "node down: {full}");
+            }
             self.links.remove(&id);
             self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Plugin;
 use crate::limits;
+use crate::log::limit;
 use crate::name::PluginName;
 
 /// What the cluster shows of nodes.
@@ -30,7 +31,9 @@ enum Rank {
 impl Nodes {
     pub(super) fn up(&mut self, node: &str, on_this_host: bool) {
         if self.connected.len() >= limits::REGISTRY_NODES && !self.is_connected(node) {
-            tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
+            if limit::SURPLUS.admits() {
+                tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
+            }
             return;
         }
         self.connected.insert(node.to_owned(), on_this_host);
@@ -49,7 +52,9 @@ impl Nodes {
     pub(super) fn announce(&mut self, plugin: &PluginName, node: String) -> bool {
         let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
         if pairs >= limits::ANNOUNCEMENTS {
-            tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
+            if limit::SURPLUS.admits() {
+                tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
+            }
             return false;
         }
         self.announced.entry(plugin.clone()).or_default().insert(node);

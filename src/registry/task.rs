@@ -23,6 +23,7 @@ use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration, View};
 use crate::layout::{Layout, Owner, Process, Removed};
+use crate::log::limit;
 use crate::name::PluginName;
 use crate::store::{CommitError, Opened, Store};
 use crate::{limits, metrics};
@@ -202,7 +203,9 @@ impl Task {
                 self.perform(effects, replies);
             }
             Err(error) => {
-                tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
+                if limit::DISK.admits() {
+                    tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
+                }
                 self.state = before;
                 self.facts = facts;
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
@@ -354,7 +357,9 @@ impl Task {
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
             for name in names {
-                if let Err(error) = layout.ensure(&name, None) {
+                if let Err(error) = layout.ensure(&name, None)
+                    && limit::DISK.admits()
+                {
                     tracing::warn!(plugin = %name, %error, "its node has joined, but its directories could not be made");
                 }
             }

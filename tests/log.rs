@@ -1,0 +1,196 @@
+//! The log as others meet it: the journal, a terminal, a program that reads JSON; and that no storm from outside fills it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link;
+use host::daemon::Daemon;
+use host::node::{address, identity};
+use host::{Host, Output, Process, wait_for};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+// ---- Who reads it ---------------------------------------------------------------------------------
+
+/// What the daemon writes to standard error, a file that `JOURNAL_STREAM` may name.
+fn written(host: &Host, stream_of: impl Fn(&File) -> String, more: &[(&str, &str)]) -> String {
+    let path = host.home().join("log");
+    let file = File::create(&path).unwrap();
+    let stream = stream_of(&file);
+    let mut environment = vec![("JOURNAL_STREAM", stream.as_str())];
+    environment.extend_from_slice(more);
+    let mut command = Daemon::command(host, &environment);
+    command.stdout(Stdio::null()).stderr(file);
+    let mut process = Process::start(&mut command, "Build it");
+    let text = || std::fs::read_to_string(&path).unwrap();
+    wait_for("it is ready", || text().contains("ready"));
+    process.terminate();
+    assert!(process.ended("it ends").success());
+    text()
+}
+
+fn its_own(file: &File) -> String {
+    let metadata = file.metadata().unwrap();
+    format!("{}:{}", metadata.dev(), metadata.ino())
+}
+
+#[test]
+fn the_journal_gets_levels_and_no_times() {
+    let host = Host::new();
+    let log = written(&host, its_own, &[("HECATE_LOG", "info"), ("HECATE_PG_SCOPES", "pg")]);
+    for line in log.lines() {
+        let (level, rest) = line.split_at(3);
+        let expected = match rest.trim_start().split(' ').next().unwrap() {
+            "ERROR" => "<3>",
+            "WARN" => "<4>",
+            "INFO" => "<6>",
+            other => panic!("{other} is no level in {line}"),
+        };
+        assert_eq!(level, expected, "{line}");
+    }
+    assert!(log.lines().count() >= 2 && log.is_ascii() && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_stream_that_is_not_the_journal_is_written_as_ever() {
+    let host = Host::new();
+    let log = written(&host, |file| format!("0{}", its_own(file)), &[]);
+    assert!(log.lines().all(|line| line.starts_with("20")), "each has a time: {log}");
+}
+
+#[test]
+fn the_journal_is_told_how_bad_it_is_that_there_is_no_log_yet() {
+    let host = Host::new();
+    let path = host.home().join("log");
+    let file = File::create(&path).unwrap();
+    let stream = its_own(&file);
+    let environment = [("JOURNAL_STREAM", stream.as_str()), ("HECATE_LOG_FORMAT", "xml")];
+    let mut command = Daemon::command(&host, &environment);
+    command.stdout(Stdio::null()).stderr(file);
+    assert_eq!(Process::start(&mut command, "Build it").ended("it ends").code(), Some(2));
+    let log = std::fs::read_to_string(&path).unwrap();
+    assert!(log.starts_with("<3>hecate-daemon: ") && log.contains("text or json"), "{log}");
+}
+
+#[test]
+fn programs_get_one_object_a_line() {
+    let host = Host::new();
+    let log = written(&host, |_| String::new(), &[("HECATE_LOG_FORMAT", "json")]);
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let ready = events.iter().find(|event| event["message"] == "ready").expect("that it is ready");
+    assert_eq!((&ready["level"], &ready["node"]), (&Value::from("INFO"), &Value::from(host.node("hecate"))));
+    assert!(events.iter().all(|event| event["timestamp"].is_string()), "{log}");
+}
+
+/// What it writes to a terminal.
+fn on_a_terminal(host: &Host, more: &[(&str, &str)]) -> String {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs: OwnedFd = File::options().read(true).write(true).open(name).unwrap().into();
+    let mut command = Daemon::command(host, more);
+    command.stdout(Stdio::null()).stderr(theirs);
+    let mut process = Process::start(&mut command, "Build it");
+    drop(command);
+    let output = Output::collect(File::from(ours), Some);
+    wait_for("it is ready", || output.text().contains("ready"));
+    process.terminate();
+    process.ended("it ends");
+    output.text()
+}
+
+#[test]
+fn a_terminal_is_coloured_unless_that_is_unwanted() {
+    let host = Host::new();
+    assert!(on_a_terminal(&host, &[]).contains('\u{1b}'));
+    assert!(on_a_terminal(&host, &[("NO_COLOR", "")]).contains('\u{1b}'), "empty is as good as unset");
+    assert!(!on_a_terminal(&host, &[("NO_COLOR", "1")]).contains('\u{1b}'));
+}
+
+// ---- Storms ---------------------------------------------------------------------------------------
+
+/// The lines with these words, and the sum of those that were left out.
+fn lines_and_more(log: &str, words: &str, kind: &str) -> (usize, u64) {
+    let lines = log.lines().filter(|line| line.contains(words)).count();
+    let more = log.lines().filter(|line| line.contains(" more within ") && line.contains(kind));
+    let number = |line: &str| {
+        let before = line.split(" more within ").next().unwrap();
+        before.rsplit(' ').next().unwrap().parse::<u64>().expect(line)
+    };
+    (lines, more.map(number).sum())
+}
+
+#[test]
+fn a_storm_on_the_distribution_port_is_a_line_and_a_sum() {
+    const BLOWS: u64 = 500;
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let port = epmd.port_of("hecate");
+    for _ in 0..BLOWS {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.write_all(b"\x00\x0eGET / HTTP/1.0").unwrap();
+        // Its end is the proof that it was refused.
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+    }
+    let counted = || lines_and_more(&daemon.log(), "does not speak as a node does", "handshakes refused");
+    wait_for("the sum is told while it runs", || {
+        let (lines, more) = counted();
+        more > 0 && u64::try_from(lines).unwrap() + more == BLOWS
+    });
+    let (lines, _) = counted();
+    assert!(lines <= 5, "{lines} lines");
+    assert!(daemon.log().lines().count() < 20, "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
+    const BLOWS: u64 = 300;
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us: Arc<str> = daemon.ready().into();
+    let port = epmd.port_of("hecate");
+    let cookie = Cookie::parse(b"another").unwrap();
+    let local = Identity { cookie, ..identity(&host, "visitor", 1) };
+    for _ in 0..BLOWS {
+        let stream = tokio::net::TcpStream::connect(address(port)).await.unwrap();
+        assert!(link::dial(stream, &local, us.clone(), async || true).await.is_err());
+    }
+    let (_, _, log) = daemon.terminate();
+    let (lines, more) = lines_and_more(&log, "was not let in", "handshakes refused");
+    assert_eq!(u64::try_from(lines).unwrap() + more, BLOWS, "the rest is told at the end: {log}");
+    assert!((1..=5).contains(&lines), "{log}");
+}
+
+#[test]
+fn names_that_anybody_registers_do_not_fill_the_log() {
+    const NAMES: u64 = 60;
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    // Nobody listens there, or somebody who is no node.
+    let nobody = 1;
+    let names: Vec<TcpStream> = (0..NAMES).map(|i| epmd.register(&format!("hecate_{i}d"), nobody)).collect();
+    let told = || {
+        let (lines, more) = lines_and_more(&daemon.log(), "not connected", "could not be connected to");
+        (u64::try_from(lines).unwrap(), more)
+    };
+    wait_for("all were tried", || told().0 + told().1 >= NAMES);
+    assert!(told().0 <= 3 * hecate_daemon::limits::LOG_DIALS, "{}", daemon.log());
+    drop(names);
+}
