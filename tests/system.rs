@@ -174,3 +174,24 @@ fn by_default_the_modes_keep_others_out() {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{}", path.display());
     }
 }
+
+#[test]
+fn a_storm_of_strangers_is_a_line_of_the_log_and_a_sum() {
+    let host = shared_host();
+    let daemon = host.daemon(&open_modes(""));
+    daemon.ready();
+    let id = STRANGER.to_string();
+    let mut curl = Command::new("setpriv");
+    curl.args(["--reuid", &id, "--regid", &id, "--clear-groups", "curl", "--silent", "--output", "/dev/null"]);
+    curl.args(["--write-out", "%{http_code}\n", "--header", "Connection: close", "--unix-socket"]).arg(host.socket());
+    curl.arg("http://localhost/health?[1-200]");
+    let output = curl.output().expect("setpriv can't be started: install util-linux");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "403\n".repeat(200));
+    let (_, _, log) = daemon.terminate();
+    let of = |words: &str| log.lines().filter(|line| line.contains(words)).map(str::to_owned).collect::<Vec<_>>();
+    let (lines, sums) = (of("may not call the API"), of(" more within "));
+    assert!((1..=5).contains(&lines.len()) && lines[0].contains(&format!("uid={STRANGER}")), "{log}");
+    let more = |line: &String| line.split(" more within").next()?.rsplit(' ').next()?.parse::<usize>().ok();
+    let more: usize = sums.iter().map(|line| more(line).expect("a number")).sum();
+    assert_eq!(lines.len() + more, 200, "{log}");
+}

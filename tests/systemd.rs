@@ -9,10 +9,13 @@ mod host;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
+use hecate_daemon::node::process::{Answer, Behaviour, Caller};
 use host::daemon::Daemon;
+use host::node::Node;
 use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
 
@@ -117,6 +120,51 @@ fn the_watchdog_is_fed_while_the_registry_answers_and_not_while_it_is_stuck() {
     for _ in 0..5 {
         manager.until("WATCHDOG=1");
     }
+}
+
+/// A process that does not come back from a call before it is told to.
+struct Stuck {
+    begun: Sender<()>,
+    free: Receiver<()>,
+}
+
+impl Behaviour for Stuck {
+    fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
+        self.begun.send(()).unwrap();
+        self.free.recv().unwrap();
+        Answer::Now(Term::atom("free"))
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("stuck")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_task_is_stuck_does_not_answer() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let node = Node::start(&host, "ours").await;
+    node.handle.answers().await.expect("it runs");
+    let (begun, is_stuck) = channel();
+    let (free, freed) = channel();
+    let stuck = Stuck { begun, free: freed };
+    node.handle.spawn(Some(Atom::literal("stuck")), Box::new(stuck), Vec::new()).await.unwrap();
+    let mut erl = host.erl("visitor");
+    let name = node.name.clone();
+    let called =
+        tokio::task::spawn_blocking(move || erl.eval(&format!("gen_server:call({{stuck, '{name}'}}, x, infinity)")));
+    tokio::task::block_in_place(|| is_stuck.recv_timeout(PATIENCE)).expect("it is called");
+    let mut answers = tokio::spawn({
+        let handle = node.handle.clone();
+        async move { handle.answers().await }
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut answers).await.is_err(), "it is stuck");
+    free.send(()).unwrap();
+    answers.await.unwrap().expect("it answers again");
+    assert_eq!(called.await.unwrap(), "free");
+    node.handle.stop().await;
+    assert!(node.handle.answers().await.is_err(), "it has ended");
 }
 
 #[test]

@@ -218,10 +218,10 @@ impl Task {
                 if matches!(reason, CloseReason::TickTimeout(_)) {
                     metrics::LINK_TICK_TIMEOUTS.add(1);
                 }
-                if let Some(link) = self.links.remove(&id) {
-                    if limit::NODES.admits() {
-                        info!(peer = %link.peer, "node down: {reason}");
-                    }
+                if let Some(link) = self.links.remove(&id)
+                    && limit::NODES.admits()
+                {
+                    info!(peer = %link.peer, "node down: {reason}");
                 }
                 Input::LinkDown { link: id, reason: reason.to_string() }
             }
@@ -344,10 +344,10 @@ impl Task {
                     }
                     Effect::Close(id, reason) => {
                         self.flush(id, effects);
-                        if let Some(link) = self.links.remove(&id) {
-                            if limit::NODES.admits() {
-                                info!(peer = %link.peer, "connection closed: {reason}");
-                            }
+                        if let Some(link) = self.links.remove(&id)
+                            && limit::NODES.admits()
+                        {
+                            info!(peer = %link.peer, "connection closed: {reason}");
                         }
                     }
                     Effect::Dial(name) => self.dial(name),
