@@ -22,12 +22,18 @@ impl Told {
     /// What is new in `view`. `is_here` tells whether a node of this name is on this host.
     pub fn news(&mut self, view: &View, is_here: impl Fn(&str) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
+        for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
+            let reason = "it has been away for so long that the reason is forgotten".to_owned();
+            news.push(Membership::NodeDown { node: name.to_string(), reason });
+        }
         for (name, peer) in &view.peers {
             let before = self.up.get(name).copied();
             match &peer.state {
                 PeerState::Up { .. } if before == Some(peer.connection) => {}
                 PeerState::Up { .. } => {
                     if before.is_some() {
+                        // What it had announced went with it: what it announces now is news, even if it is the same.
+                        self.announced.retain(|(_, node)| node != name);
                         let reason = "its node was away and came back".to_owned();
                         news.push(Membership::NodeDown { node: name.to_string(), reason });
                     }
@@ -103,6 +109,22 @@ mod tests {
         assert_eq!(news(&[("a@h", 2, false)]), [down("a@h", "gone")]);
         assert_eq!(news(&[("a@h", 2, false), ("b@h", 3, false)]), [], "b came and went unseen");
         assert_eq!(news(&[("a@h", 4, true)]), [up("a@h")]);
+        let forgotten = "it has been away for so long that the reason is forgotten";
+        assert_eq!(news(&[]), [down("a@h", forgotten)]);
+        assert_eq!(news(&[]), []);
+    }
+
+    #[test]
+    fn a_node_that_was_away_unseen_announces_anew() {
+        let mut told = Told::default();
+        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
+        let mut news =
+            |connection| told.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
+        assert_eq!(news(1), [up("a@h"), announced()]);
+        assert_eq!(news(1), []);
+        let back = down("a@h", "its node was away and came back");
+        assert_eq!(news(2), [back, up("a@h"), announced()]);
     }
 
     #[test]
