@@ -287,7 +287,13 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
     assert_eq!(host.register(&name("hecate-alived")).status, 201);
     let _alive = UnixListener::bind(host.api_sock("hecate-alived")).unwrap();
     plugin.binds(&host.api_sock(MARTHA));
-    wait_for("the node is the plugin's", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+    // One that has but a node, which outlives us.
+    let _other = host.erl("hecate_otherd");
+    assert_eq!(host.register(&name("hecate-otherd")).status, 201);
+    for (plugin, node) in [(TRADER, "hecate_traderd"), ("hecate-otherd", "hecate_otherd")] {
+        wait_for("the node is the plugin's", || host.plugin(plugin)["node"] == host.node(node));
+    }
+    let other = host.plugin("hecate-otherd");
     let before = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
 
     daemon.kill();
@@ -304,6 +310,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
     }
     let alive = host.plugin("hecate-alived");
     assert_eq!(alive["status"], "running", "{alive}");
+    assert_eq!(host.plugin("hecate-otherd"), other, "it has never stopped");
     wait_for("the dead socket is removed", || !host.api_sock(MARTHA).exists());
     assert!(host.api_sock("hecate-alived").exists());
 }
@@ -344,4 +351,30 @@ fn a_netsplit_heals() {
     plugin.eval(&format!("erlang:disconnect_node('{us}')"));
     wait_for("it was away", || since(&host.plugin(TRADER)) > since(&healed));
     host.plugin_until(TRADER, "running");
+}
+
+/// The proxies of the other one are in the plugin's group, and its node is on this host.
+#[test]
+fn another_daemon_on_this_host_is_no_plugins_node() {
+    let ours = Host::new();
+    let mut theirs = Host::new();
+    (theirs.epmd_port, theirs.cookie) = (ours.epmd_port, ours.cookie.clone());
+    let _epmd = ours.epmd();
+    let daemon = ours.daemon(&[GRACE]);
+    let us = daemon.ready();
+    let other = theirs.daemon(&[("HECATE_NODE_NAME", "hecate_of_another")]);
+    let them = other.ready();
+    is_connected(&ours, &them);
+    is_connected(&theirs, &us);
+    for host in [&ours, &theirs] {
+        assert_eq!(host.register(&json!({"name": TRADER, "version": host.epmd_port.to_string()})).status, 201);
+    }
+    let mut visitor = visitor(&ours);
+    let nodes = format!("lists:sort([node(P) || P <- {MEMBERS}]) =:= ['{us}', '{them}']");
+    visitor.eval_until(&nodes, "true", PATIENCE);
+    // Ours has shown no sign of life, whatever another daemon says of its own.
+    let stopped = ours.plugin_until(TRADER, "stopped");
+    assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, "no sign of life within 1s of its registration"));
+    assert_eq!(theirs.plugin(TRADER)["status"], "running");
+    visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
 }

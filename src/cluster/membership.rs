@@ -19,7 +19,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// What is new in `view`. `is_here` tells whether a node of this name is on this host.
+    /// What is new in `view`, whose `grouped` are the hecate-daemons. `is_here` tells whether a node of this name is on this host.
     pub fn news(&mut self, view: &View, is_here: impl Fn(&str) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
         for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
@@ -50,7 +50,8 @@ impl Told {
         let announced: BTreeSet<(PluginName, Arc<str>)> = view
             .announced
             .iter()
-            .filter(|(_, node)| is_here(node))
+            // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
+            .filter(|(_, node)| is_here(node) && !view.grouped.contains(node))
             .filter_map(|(name, node)| Some((PluginName::parse(str::from_utf8(name).ok()?).ok()?, node.clone())))
             .collect();
         for (plugin, node) in self.announced.difference(&announced) {
@@ -87,6 +88,7 @@ mod tests {
             creation: 1,
             peers: peers.iter().map(peer).collect(),
             announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
+            grouped: BTreeSet::new(),
             known: BTreeSet::new(),
         }
     }
@@ -135,6 +137,8 @@ mod tests {
         let here = |node: &str| node.ends_with("@h");
         let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         assert_eq!(told.news(&view(&[], &announced), here), [expected]);
-        assert_eq!(told.news(&view(&[], &[]), here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
+        let mut of_a_daemon = view(&[], &announced);
+        of_a_daemon.grouped.insert("a@h".into());
+        assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
     }
 }
