@@ -38,8 +38,8 @@ ct: deps
 test-system: test-users test-openapi test-otp
 
 test-users: deps
-	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users: run it as root" >&2; exit 1; }
-	cargo test --features system-tests --test system
+	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
+	cargo test --features system-tests --test system --test namespaces
 
 # Schemathesis (from PyPI, in a place of its own) against the served openapi.json.
 SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5
@@ -52,7 +52,7 @@ test-openapi:
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid
-ERLANG_FACING := boot epmd etf_oracle handshake mesh peers pg pressure rpc signals ticks walk
+ERLANG_FACING := boot epmd etf_oracle handshake layout mesh peers pg pressure rpc signals status ticks walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	command -v debootstrap >/dev/null || \

@@ -19,15 +19,21 @@ pub struct Told {
 }
 
 impl Told {
-    /// What is new in `view`. `is_here` tells whether a node of this name is on this host.
+    /// What is new in `view`, whose `grouped` are the hecate-daemons. `is_here` tells whether a node of this name is on this host.
     pub fn news(&mut self, view: &View, is_here: impl Fn(&str) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
+        for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
+            let reason = "it has been away for so long that the reason is forgotten".to_owned();
+            news.push(Membership::NodeDown { node: name.to_string(), reason });
+        }
         for (name, peer) in &view.peers {
             let before = self.up.get(name).copied();
             match &peer.state {
                 PeerState::Up { .. } if before == Some(peer.connection) => {}
                 PeerState::Up { .. } => {
                     if before.is_some() {
+                        // What it had announced went with it: what it announces now is news, even if it is the same.
+                        self.announced.retain(|(_, node)| node != name);
                         let reason = "its node was away and came back".to_owned();
                         news.push(Membership::NodeDown { node: name.to_string(), reason });
                     }
@@ -44,7 +50,8 @@ impl Told {
         let announced: BTreeSet<(PluginName, Arc<str>)> = view
             .announced
             .iter()
-            .filter(|(_, node)| is_here(node))
+            // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
+            .filter(|(_, node)| is_here(node) && !view.grouped.contains(node))
             .filter_map(|(name, node)| Some((PluginName::parse(str::from_utf8(name).ok()?).ok()?, node.clone())))
             .collect();
         for (plugin, node) in self.announced.difference(&announced) {
@@ -81,6 +88,7 @@ mod tests {
             creation: 1,
             peers: peers.iter().map(peer).collect(),
             announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
+            grouped: BTreeSet::new(),
             known: BTreeSet::new(),
         }
     }
@@ -103,6 +111,22 @@ mod tests {
         assert_eq!(news(&[("a@h", 2, false)]), [down("a@h", "gone")]);
         assert_eq!(news(&[("a@h", 2, false), ("b@h", 3, false)]), [], "b came and went unseen");
         assert_eq!(news(&[("a@h", 4, true)]), [up("a@h")]);
+        let forgotten = "it has been away for so long that the reason is forgotten";
+        assert_eq!(news(&[]), [down("a@h", forgotten)]);
+        assert_eq!(news(&[]), []);
+    }
+
+    #[test]
+    fn a_node_that_was_away_unseen_announces_anew() {
+        let mut told = Told::default();
+        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
+        let mut news =
+            |connection| told.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
+        assert_eq!(news(1), [up("a@h"), announced()]);
+        assert_eq!(news(1), []);
+        let back = down("a@h", "its node was away and came back");
+        assert_eq!(news(2), [back, up("a@h"), announced()]);
     }
 
     #[test]
@@ -113,6 +137,8 @@ mod tests {
         let here = |node: &str| node.ends_with("@h");
         let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         assert_eq!(told.news(&view(&[], &announced), here), [expected]);
-        assert_eq!(told.news(&view(&[], &[]), here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
+        let mut of_a_daemon = view(&[], &announced);
+        of_a_daemon.grouped.insert("a@h".into());
+        assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
     }
 }

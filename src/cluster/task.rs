@@ -35,6 +35,7 @@ use crate::name::PluginName;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::ProcessId;
+use crate::node::services::pg::Watched;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::task as node_task;
 use crate::node::view as node_view;
@@ -261,7 +262,7 @@ impl Cluster {
             identity,
             dialling: dialling.clone(),
             scopes,
-            watched_tag: Atom::literal(PLUGIN_TAG),
+            watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(plugins_server::GROUP) },
             functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
             tick_time: settings.tick_time,
         };

@@ -143,6 +143,8 @@ pub struct Process {
     pid: i32,
     /// Start in clock ticks after boot, field 22 of `/proc/pid/stat`.
     started: u64,
+    /// Whether it counts pids as we do. In a pid namespace of its own, what it writes down means another process here.
+    counts_as_we_do: bool,
 }
 
 impl Process {
@@ -150,7 +152,7 @@ impl Process {
     #[must_use]
     pub fn living(pid: i32) -> Option<Self> {
         let (state, started) = stat(pid).ok()?;
-        (!is_dead(state)).then_some(Self { pid, started })
+        (!is_dead(state)).then_some(Self { pid, started, counts_as_we_do: is_in_our_namespace(pid) })
     }
 
     /// Its pid, as it counts for us.
@@ -187,6 +189,18 @@ fn stat(pid: i32) -> io::Result<(char, u64)> {
     state.zip(started).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
+/// Whether a process has a single pid, the one that we know: `NSpid` of `/proc/pid/status` (proc_pid_status(5)) lists one
+/// for each pid namespace from ours down to its own.
+fn is_in_our_namespace(pid: i32) -> bool {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    has_one_pid(&String::from_utf8_lossy(&status))
+}
+
+fn has_one_pid(status: &str) -> bool {
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.is_some_and(|pids| pids.split_ascii_whitespace().count() == 1)
+}
+
 impl Layout {
     /// Removes `daemon.pid` and `daemon.state` of a plugin, if they are those of `process` and it is gone. Tells
     /// whether it did. A pid that another process wrote may count in another pid namespace: it proves nothing.
@@ -195,7 +209,7 @@ impl Layout {
     /// See [`RunError`].
     pub fn remove_dead_run_files(&self, name: &PluginName, process: &Process) -> Result<bool, RunError> {
         let dir = self.run(name)?;
-        if read_pid(&dir) != Some(process.pid) || !process.is_gone() {
+        if !process.counts_as_we_do || read_pid(&dir) != Some(process.pid) || !process.is_gone() {
             return Ok(false);
         }
         for file in [STATE, PID] {
@@ -377,6 +391,21 @@ mod tests {
             assert!(!scene.remove(&process), "{other:?}");
             assert!(scene.plugins(PID).exists() && scene.plugins(STATE).exists());
         }
+    }
+
+    #[test]
+    fn a_pid_of_another_namespace_proves_nothing() {
+        assert!(has_one_pid("Name:\tsleep\nNSpid:\t4711\nNSpgid:\t4711\t37\n"));
+        assert!(!has_one_pid("Name:\tsleep\nNSpid:\t4711\t37\nNSpgid:\t4711\n"));
+        assert!(!has_one_pid(""), "where it can't be told");
+        let scene = Scene::new();
+        let (mut child, process) = child();
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        scene.written_by(&child.id().to_string());
+        assert!(process.counts_as_we_do);
+        assert!(!scene.remove(&Process { counts_as_we_do: false, ..process }));
+        assert!(scene.plugins(PID).exists() && scene.plugins(STATE).exists());
     }
 
     #[test]

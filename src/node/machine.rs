@@ -24,7 +24,7 @@ use crate::node::process::{
     Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Watcher,
 };
 use crate::node::services::gen_server::{self, Message};
-use crate::node::services::pg::{self, Scope};
+use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, net_kernel, rpc};
 use crate::node::view::{Groups, Peer, PeerState, View};
@@ -176,8 +176,8 @@ pub struct Parts {
     pub creation: u32,
     /// Its scopes of process groups.
     pub scopes: Vec<Atom>,
-    /// Groups `{Tag, Binary}` with this tag are shown in the view.
-    pub watched_tag: Atom,
+    /// The groups of peers that are shown in the view.
+    pub watched: Watched,
     /// What peers can call.
     pub functions: Box<dyn Functions>,
     /// What peers are told of our `net_ticktime`.
@@ -190,7 +190,7 @@ impl Machine {
     /// A node with its services running and a process for each scope.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { name, creation, scopes, watched_tag, functions, tick_time, hidden } = parts;
+        let Parts { name, creation, scopes, watched, functions, tick_time, hidden } = parts;
         let mut processes = Processes::new(name.clone(), creation);
         for (service, role) in [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex)] {
             processes.spawn(role, Some(Atom::literal(service)), Vec::new());
@@ -198,7 +198,7 @@ impl Machine {
         let mut scope = |scope: Atom| {
             let process = processes.spawn(Role::Scope(scope.clone()), Some(scope.clone()), Vec::new());
             let pid = process.pid.clone();
-            (scope, Scope::new(pid, watched_tag.clone()))
+            (scope, Scope::new(pid, watched.clone()))
         };
         let scopes = scopes.into_iter().map(&mut scope).collect();
         Self {
@@ -303,11 +303,13 @@ impl Machine {
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
         let announced = announced.map(|(name, node)| (name, Arc::from(node.as_str()))).collect();
+        let grouped = self.scopes.values().flat_map(Scope::grouped).map(|node| Arc::from(node.as_str())).collect();
         View {
             name: self.name.clone(),
             creation: self.creation,
             peers,
             announced,
+            grouped,
             known: self.known.values().flatten().cloned().collect(),
         }
     }

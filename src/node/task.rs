@@ -25,6 +25,7 @@ use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
 use crate::node::process::{Behaviour, CallId, Functions, ProcessId};
+use crate::node::services::pg::Watched;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Groups, View};
 use crate::{limits, metrics};
@@ -86,8 +87,8 @@ pub struct Settings {
     pub dialling: Dialling,
     /// Scopes of process groups.
     pub scopes: Vec<Atom>,
-    /// Groups `{Tag, Binary}` with this tag are shown in the view.
-    pub watched_tag: Atom,
+    /// The groups of peers that are shown in the view.
+    pub watched: Watched,
     /// What peers can call.
     pub functions: Box<dyn Functions>,
     /// A peer from which nothing comes for this long is gone.
@@ -104,7 +105,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         name,
         creation: settings.identity.creation,
         scopes: settings.scopes,
-        watched_tag: settings.watched_tag,
+        watched: settings.watched,
         functions: settings.functions,
         tick_time: settings.tick_time,
         hidden: !settings.identity.flags.contains(Flags::PUBLISHED),

@@ -17,6 +17,8 @@ pub struct View {
     pub peers: BTreeMap<Arc<str>, Peer>,
     /// Pairs of the binary in a watched group `{Tag, Binary}` and the node of a peer's process that joined it.
     pub announced: BTreeSet<(Bytes, Arc<str>)>,
+    /// Nodes of peers with a process in the watched group that has a name.
+    pub grouped: BTreeSet<Arc<str>>,
     /// Nodes that connected peers know.
     pub known: BTreeSet<Arc<str>>,
 }

@@ -77,6 +77,13 @@ impl Life {
         }
     }
 
+    /// A hint that comes before the answer asks for another look, for this one may have been before it.
+    fn look(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+        self.looking = true;
+        self.next_look = now.instant + limits::SOCKET_POLL;
+        out.push(Effect::Look(name.clone()));
+    }
+
     /// Whether its socket is worth looking at from time to time.
     fn is_watched(&self, status: Status) -> bool {
         !self.open && (!self.governed || status == Status::Stopped)
@@ -318,7 +325,6 @@ impl State {
             return;
         };
         life.looking = false;
-        life.next_look = now.instant + limits::SOCKET_POLL;
         life.unclear = None;
         let was_open = std::mem::take(&mut life.open);
         let was_stopped = plugin.status == Status::Stopped && !was_open;
@@ -349,13 +355,19 @@ impl State {
     }
 
     fn exited(&mut self, now: Now, name: &PluginName, process: Process, out: &mut Vec<Effect>) {
-        if let Some(Entry { life, .. }) = self.entries.get_mut(name)
-            && life.process == Some(process)
-        {
-            // A hint, no proof: a script may have registered for a plugin.
-            life.next_look = now.instant;
-            self.look_where_due(now, out);
+        let Some(Entry { plugin, life }) = self.entries.get_mut(name) else {
+            return;
+        };
+        if life.process != Some(process) {
+            return;
         }
+        // A hint, no proof: a script may have registered for a plugin.
+        life.next_look = now.instant;
+        if plugin.status == Status::Stopped {
+            // It still ran when the plugin stopped, and its run files stayed.
+            self.clean_up(name, out);
+        }
+        self.look_where_due(now, out);
     }
 
     // ---- Time -------------------------------------------------------------------------------
@@ -386,8 +398,7 @@ impl State {
         };
         *judging = Judging { until: now.instant + limits::JUDGE_LOOK, looking: true };
         for (name, Entry { life, .. }) in self.entries.iter_mut().filter(|(_, entry)| entry.life.open) {
-            life.looking = true;
-            out.push(Effect::Look(name.clone()));
+            life.look(now, name, out);
         }
     }
 
@@ -407,8 +418,7 @@ impl State {
     fn look_where_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         for (name, Entry { plugin, life }) in &mut self.entries {
             if life.is_watched(plugin.status) && !life.looking && life.next_look <= now.instant {
-                life.looking = true;
-                out.push(Effect::Look(name.clone()));
+                life.look(now, name, out);
             }
         }
     }

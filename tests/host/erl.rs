@@ -51,6 +51,8 @@ pub struct Start<'a> {
     pub cookie: Option<&'a str>,
     /// The program, if not the `erl` of the `PATH`.
     pub program: Option<&'a str>,
+    /// A program that starts it, and the arguments of that.
+    pub through: &'a [&'a str],
     /// More arguments.
     pub args: &'a [&'a str],
     /// The user that it runs as, if not ours. Needs root.
@@ -69,18 +71,16 @@ pub struct Erl {
 impl Erl {
     /// Starts it, and waits until it evaluates.
     pub fn start(host: &Host, start: Start<'_>) -> Self {
-        let mut command = match start.uid {
-            None => Command::new(start.program.unwrap_or("erl")),
-            Some(uid) => {
-                let mut command = Command::new("setpriv");
-                let id = uid.to_string();
-                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "erl"]);
-                command
-            }
-        };
-        command.args(["-noshell", "-start_epmd", "false", "+S", "1"]);
+        let id = start.uid.unwrap_or_default().to_string();
+        let as_user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+        let through = if start.uid.is_some() { &as_user } else { start.through };
+        let mut words = through.iter().copied().chain([start.program.unwrap_or("erl")]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).args(["-noshell", "-start_epmd", "false", "+S", "1"]);
         if let Some(name) = start.name {
-            command.args(["-sname", name, "-setcookie", start.cookie.unwrap_or(&host.cookie)]);
+            // A dot in the host part makes names long.
+            let kind = if name.split('@').nth(1).is_some_and(|host| host.contains('.')) { "-name" } else { "-sname" };
+            command.args([kind, name, "-setcookie", start.cookie.unwrap_or(&host.cookie)]);
         }
         command
             .args(start.args)
@@ -141,6 +141,11 @@ impl Erl {
         super::wait_within(PATIENCE, &format!("{expression} is none of {others:?}"), || {
             Some(self.eval(expression)).filter(|value| !others.contains(&value.as_str()))
         })
+    }
+
+    /// The pid of what was started: of the node, or of the program that started it.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// SIGSTOP: it does nothing any more, and its connections stay open.

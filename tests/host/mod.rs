@@ -12,6 +12,7 @@ pub mod epmd;
 pub mod erl;
 pub mod http;
 pub mod node;
+pub mod plugin;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};

@@ -12,6 +12,7 @@ use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
 use hecate_daemon::node::dial::Dialling;
 use hecate_daemon::node::handle::Handle;
 use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions, ProcessId};
+use hecate_daemon::node::services::pg::Watched;
 use hecate_daemon::node::task::{self, Settings};
 use hecate_daemon::node::view::View;
 use tokio::net::TcpListener;
@@ -70,7 +71,7 @@ impl Node {
             identity,
             dialling,
             scopes: scopes.iter().map(|scope| Atom::literal(scope)).collect(),
-            watched_tag: Atom::literal("tag"),
+            watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),
             tick_time: Duration::from_secs(60),
         };

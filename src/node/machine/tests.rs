@@ -48,7 +48,7 @@ fn machine(name: &str) -> Machine {
         name: Atom::new(name).unwrap(),
         creation: 1,
         scopes: vec![Atom::literal("pg")],
-        watched_tag: Atom::literal("plugin"),
+        watched: Watched { tag: Atom::literal("plugin"), group: Atom::literal("group") },
         functions: Box::new(OneModule),
         tick_time: Duration::from_secs(60),
         hidden: false,

@@ -37,10 +37,18 @@ pub struct Scope {
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
     /// The scopes that we exchange with, one a peer: a name is registered for one process only.
     remotes: HashMap<LinkId, Remote>,
-    /// Groups `{Tag, Binary}` with this tag are shown by [`Scope::announced`].
-    watched_tag: Atom,
+    watched: Watched,
     /// See [`Scope::take_touched`].
     touched: bool,
+}
+
+/// The groups of peers that are shown.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// Groups `{Tag, Binary}` with this tag, by [`Scope::announced`].
+    pub tag: Atom,
+    /// The group of this name, by [`Scope::grouped`].
+    pub group: Atom,
 }
 
 /// What a scope wants done: signals to send, each over a link.
@@ -54,8 +62,8 @@ pub struct TooManyMembers;
 impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
-    pub fn new(pid: Pid, watched_tag: Atom) -> Self {
-        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched_tag, touched: false }
+    pub fn new(pid: Pid, watched: Watched) -> Self {
+        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched, touched: false }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
@@ -82,7 +90,7 @@ impl Scope {
         out: &mut Signals,
     ) -> bool {
         self.pid = pid;
-        let changed = self.remotes.values().any(|remote| remote.announced().next().is_some());
+        let changed = self.remotes.values().any(|remote| remote.has_watched());
         self.remotes.clear();
         self.touched = true;
         for link in published {
@@ -94,7 +102,7 @@ impl Scope {
     /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
         self.touched = true;
-        self.remotes.remove(&link).is_some_and(|remote| remote.announced().next().is_some())
+        self.remotes.remove(&link).is_some_and(|remote| remote.has_watched())
     }
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
@@ -153,7 +161,7 @@ impl Scope {
             Incoming::Sync(pid, groups) => {
                 let replaced = self.know(link, &pid, Version::Zero, new_reference, out);
                 let Some(remote) = self.remotes.get_mut(&link) else { return Ok(replaced) };
-                Ok(remote.replace(groups, &self.watched_tag, atoms)? || replaced)
+                Ok(remote.replace(groups, &self.watched, atoms)? || replaced)
             }
             // From a scope that has left the overlay network, or was never in it (see the same clauses in pg.erl).
             Incoming::Update(pid, _) if !self.knows(link, &pid) => Ok(false),
@@ -161,7 +169,7 @@ impl Scope {
                 let Some(remote) = self.remotes.get_mut(&link) else { return Ok(false) };
                 let mut changed = false;
                 for change in changes {
-                    changed |= remote.change(change, &self.watched_tag, atoms)?;
+                    changed |= remote.change(change, &self.watched, atoms)?;
                 }
                 Ok(changed)
             }
@@ -210,7 +218,7 @@ impl Scope {
             Control::Monitor { from: self.pid.clone(), to: Proc::Pid(pid.clone()), reference: monitor.clone() };
         out.push((link, control, None));
         let before = self.remotes.insert(link, Remote::new(pid.clone(), monitor, version));
-        before.is_some_and(|before| before.announced().next().is_some())
+        before.is_some_and(|before| before.has_watched())
     }
 
     /// The second elements of the groups `{WatchedTag, Binary}` that processes of peers joined, each with their node.
@@ -220,6 +228,12 @@ impl Scope {
             remote.announced().map(|name| (name.clone(), remote.pid.node.clone())).collect()
         };
         self.remotes.values().flat_map(each).collect()
+    }
+
+    /// The nodes of peers with a process in the watched group.
+    #[must_use]
+    pub fn grouped(&self) -> BTreeSet<Atom> {
+        self.remotes.values().filter(|remote| remote.is_grouped()).map(|remote| remote.pid.node.clone()).collect()
     }
 
     /// Whether [`Self::census`] may have changed since this was asked last.

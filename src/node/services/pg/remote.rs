@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::wire::{Change, Version};
-use super::{Key, TooManyMembers};
-use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference};
+use super::{Key, TooManyMembers, Watched};
+use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Reference};
 use crate::limits;
 
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Remote {
     /// In which we speak to it.
     pub(super) version: Version,
     members: HashMap<Key, Vec<Pid>>,
-    /// The binaries of watched groups that have members.
-    announced: BTreeMap<Key, Bytes>,
+    /// The watched groups that have members: the binary of each `{Tag, Binary}`, none for the one with a name.
+    watched: BTreeMap<Key, Option<Bytes>>,
     /// How many pids there are in `members`.
     size: usize,
     /// What `members` takes: a pid counts as one, and the key of a group as much again for each 64 bytes.
@@ -30,37 +30,58 @@ fn weight(key: &Key) -> usize {
 
 impl Remote {
     pub(super) fn new(pid: Pid, monitor: Reference, version: Version) -> Self {
-        Self { pid, monitor, version, members: HashMap::new(), announced: BTreeMap::new(), size: 0, weight: 0 }
+        Self { pid, monitor, version, members: HashMap::new(), watched: BTreeMap::new(), size: 0, weight: 0 }
     }
 
     /// The binaries of the watched groups that have members.
     pub(super) fn announced(&self) -> impl Iterator<Item = &Bytes> {
-        self.announced.values()
+        self.watched.values().flatten()
+    }
+
+    /// Whether the watched group with a name has members.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.watched.values().any(Option::is_none)
+    }
+
+    /// Whether any watched group has members.
+    pub(super) fn has_watched(&self) -> bool {
+        !self.watched.is_empty()
     }
 
     /// Takes all that it has in place of what was known. Tells whether watched groups changed.
     pub(super) fn replace(
         &mut self,
         groups: Vec<(Raw, Vec<Pid>)>,
-        tag: &Atom,
+        watched: &Watched,
         atoms: &mut Atoms,
     ) -> Result<bool, TooManyMembers> {
-        let before = std::mem::take(&mut self.announced);
+        let before = std::mem::take(&mut self.watched);
         self.members.clear();
         (self.size, self.weight) = (0, 0);
         for (group, pids) in groups {
-            self.join(&group, pids, tag, atoms)?;
+            self.join(&group, pids, watched, atoms)?;
         }
-        Ok(before != self.announced)
+        Ok(before != self.watched)
     }
 
     /// Tells whether watched groups changed.
-    pub(super) fn change(&mut self, change: Change, tag: &Atom, atoms: &mut Atoms) -> Result<bool, TooManyMembers> {
+    pub(super) fn change(
+        &mut self,
+        change: Change,
+        watched: &Watched,
+        atoms: &mut Atoms,
+    ) -> Result<bool, TooManyMembers> {
         let left = self.leave(&change.group, &change.left, atoms);
-        Ok(self.join(&change.group, change.joined, tag, atoms)? != left)
+        Ok(self.join(&change.group, change.joined, watched, atoms)? != left)
     }
 
-    fn join(&mut self, group: &Raw, pids: Vec<Pid>, tag: &Atom, atoms: &mut Atoms) -> Result<bool, TooManyMembers> {
+    fn join(
+        &mut self,
+        group: &Raw,
+        pids: Vec<Pid>,
+        watched: &Watched,
+        atoms: &mut Atoms,
+    ) -> Result<bool, TooManyMembers> {
         let Ok(key) = group.canonical(atoms) else { return Ok(false) };
         if pids.is_empty() {
             return Ok(false);
@@ -73,8 +94,8 @@ impl Remote {
         if self.weight > limits::PG_MEMBERS {
             return Err(TooManyMembers);
         }
-        let changed = match watched(group, tag, atoms) {
-            Ok(name) => self.announced.insert(key.clone(), name).is_none(),
+        let changed = match shown(group, watched, atoms) {
+            Ok(shown) => self.watched.insert(key.clone(), shown).is_none(),
             Err(_) => false,
         };
         self.members.entry(key).or_default().extend(pids);
@@ -100,7 +121,7 @@ impl Remote {
         }
         self.members.remove(&key);
         self.weight = self.weight.saturating_sub(weight(&key));
-        self.announced.remove(&key).is_some()
+        self.watched.remove(&key).is_some()
     }
 
     /// How many groups have members.
@@ -119,10 +140,13 @@ impl Remote {
     }
 }
 
-/// The binary in `{Tag, Binary}`, in memory of its own.
-fn watched(group: &Raw, tag: &Atom, atoms: &mut Atoms) -> Result<Bytes, DecodeError> {
+/// The binary in `{Tag, Binary}`, in memory of its own; none for the watched group with a name. An error for any other.
+fn shown(group: &Raw, watched: &Watched, atoms: &mut Atoms) -> Result<Option<Bytes>, DecodeError> {
+    if Reader::new(group.bytes(), atoms).expect_atom(watched.group.as_str()).is_ok() {
+        return Ok(None);
+    }
     let mut r = Reader::new(group.bytes(), atoms);
     r.expect_tuple(2)?;
-    r.expect_atom(tag.as_str())?;
-    Ok(Bytes::copy_from_slice(&r.binary()?))
+    r.expect_atom(watched.tag.as_str())?;
+    Ok(Some(Bytes::copy_from_slice(&r.binary()?)))
 }

@@ -54,7 +54,7 @@ const LINK: LinkId = LinkId(1);
 impl Bench {
     /// Our scope has the pid of the real one, so that its messages can be compared.
     fn new() -> Self {
-        Self { scope: Scope::new(real().0, Atom::literal("hecate_plugin")), references: 0 }
+        Self { scope: Scope::new(real().0, watched()), references: 0 }
     }
 
     fn hear(&mut self, message: &Term) -> (bool, Signals) {
@@ -91,6 +91,10 @@ impl Bench {
     fn members(&self, group: &Term) -> usize {
         self.scope.remote_members(&group.canonical()).count()
     }
+}
+
+fn watched() -> Watched {
+    Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("hecate_daemons") }
 }
 
 fn them(id: u32) -> Pid {
@@ -203,6 +207,18 @@ fn joins_and_leaves_are_counted_as_often_as_they_come() {
 }
 
 #[test]
+fn the_group_that_is_watched_by_its_name_is_shown_as_nodes() {
+    let mut bench = Bench::new();
+    let group = || Term::atom("hecate_daemons");
+    bench.hear(&discover());
+    assert!(bench.hear(&join(group(), pid(5))).0);
+    assert_eq!(bench.scope.grouped(), BTreeSet::from([Atom::literal("them@h")]));
+    assert!(bench.scope.announced().is_empty());
+    assert!(bench.hear(&leave(pid(5), vec![group()])).0);
+    assert!(bench.scope.grouped().is_empty());
+}
+
+#[test]
 fn a_sync_replaces_all_that_was_known() {
     let mut bench = Bench::new();
     let watched = |name: &'static str| Term::tuple([Term::atom("hecate_plugin"), Term::binary(name)]);
@@ -255,7 +271,7 @@ fn discover_one() -> Term {
 
 #[test]
 fn whoever_shows_that_it_knows_version_1_is_spoken_to_in_it() {
-    let mut bench = Bench { scope: Scope::new(real_one(0), Atom::literal("hecate_plugin")), references: 0 };
+    let mut bench = Bench { scope: Scope::new(real_one(0), watched()), references: 0 };
     assert_eq!(messages(&bench.hear(&discover_one()).1), [term(LOCAL_NOTHING), term(DISCOVER_ONE)]);
     let mut out = Signals::new();
     let group = Raw::encode(&Term::atom("g"));
@@ -343,13 +359,12 @@ fn equal_groups_are_one_however_they_are_encoded() {
 fn too_many_members_are_refused() {
     let mut bench = Bench::new();
     bench.hear(&discover());
-    let tag = Atom::literal("hecate_plugin");
     let remote = bench.scope.remotes.get_mut(&LINK).expect("it was discovered");
     let group = Raw::encode(&Term::atom("g"));
     let many = vec![them(5); limits::PG_MEMBERS];
     let mut change = |joined, left| {
         let group = group.clone();
-        remote.change(Change { group, joined, left }, &tag, &mut Atoms::new())
+        remote.change(Change { group, joined, left }, &watched(), &mut Atoms::new())
     };
     assert_eq!(change(many, vec![]), Ok(false));
     assert_eq!(change(vec![them(6)], vec![]), Err(TooManyMembers));
@@ -359,7 +374,6 @@ fn too_many_members_are_refused() {
 fn members_that_come_and_go_are_never_too_many() {
     let mut bench = Bench::new();
     bench.hear(&discover());
-    let tag = Atom::literal("hecate_plugin");
     let remote = bench.scope.remotes.get_mut(&LINK).expect("it was discovered");
     // A group whose key weighs 64 times what a member does.
     let group = Raw::encode(&Term::binary([7; 4096]));
@@ -367,7 +381,7 @@ fn members_that_come_and_go_are_never_too_many() {
     for _ in 0..limits::PG_MEMBERS / 32 {
         for (joined, left) in [(vec![them(5)], vec![]), (vec![them(6)], vec![them(5)]), (vec![], vec![them(6)])] {
             let change = Change { group: group.clone(), joined, left };
-            assert_eq!(remote.change(change, &tag, &mut atoms), Ok(false));
+            assert_eq!(remote.change(change, &watched(), &mut atoms), Ok(false));
         }
     }
 }

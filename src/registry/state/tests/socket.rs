@@ -77,6 +77,29 @@ fn the_exit_of_the_registering_process_is_a_hint_to_look() {
 }
 
 #[test]
+fn a_hint_while_we_look_asks_for_another_look() {
+    let mut world = World::new();
+    world.register_from(trader(), Some(me())).expect("taken");
+    assert_eq!(world.looks(), 1);
+    world.say(Input::Exited { name: name("hecate-traderd"), process: me() });
+    assert_eq!(world.looks(), 0, "one at a time");
+    world.looked(Look::Alive).say(Input::Tick);
+    assert_eq!(world.looks(), 1, "what was seen may have been before the exit");
+    world.looked(DEAD);
+    assert_eq!(world.status(), Status::Stopped);
+}
+
+#[test]
+fn a_process_that_outlives_the_plugins_node_is_cleaned_up_after_when_it_ends() {
+    let mut world = World::new();
+    world.up(NODE);
+    world.register_from(trader_on(NODE), Some(me())).expect("taken");
+    world.down(NODE).looked(Look::Absent).effects();
+    world.say(Input::Exited { name: name("hecate-traderd"), process: me() });
+    assert_eq!(world.effects(), ["clean hecate-traderd", "look hecate-traderd"]);
+}
+
+#[test]
 fn a_process_of_an_earlier_registration_is_no_hint() {
     let mut world = World::new();
     world.register_from(trader(), Some(me())).expect("taken");

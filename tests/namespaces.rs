@@ -1,0 +1,176 @@
+//! Plugins in pid namespaces of their own, as in pods, and daemons on two hosts, each a network namespace: run as root by
+//! `cargo test --features system-tests --test namespaces`.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs::File;
+use std::process::Command;
+
+use host::daemon::Daemon;
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE, Process, wait_for};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::json;
+
+const TRADER: &str = "hecate-traderd";
+
+/// A grace period that a test can wait for.
+const GRACE: (&str, &str) = ("HECATE_REGISTRATION_GRACE", "1");
+
+fn as_root() {
+    assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root, in a container");
+}
+
+#[test]
+fn a_pid_of_another_namespace_means_nothing_here() {
+    as_root();
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    let through = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let mut inside = Erl::start(&host, Start { through: &through, ..Start::default() });
+    let mut outside = Erl::start(&host, Start::default());
+    assert_eq!(inside.eval("os:getpid()"), r#""1""#);
+    // Two of the plugins live inside. One writes its pid as it counts there; the other a number that is by chance what the
+    // registering process has here, and is somebody else's there.
+    let (other, martha) = ("hecate-otherd", "hecate-marthad");
+    for (plugin, is_inside) in [(TRADER, true), (other, true), (martha, false)] {
+        let erl = if is_inside { &mut inside } else { &mut outside };
+        assert_eq!(host.register(&json!({ "name": plugin })).status, 201);
+        erl.binds(&host.api_sock(plugin));
+        erl.writes_run_files(&host.namespace(plugin).join("run"));
+        erl.registers(&host, plugin);
+    }
+    let children = format!("/proc/{pid}/task/{pid}/children", pid = inside.id());
+    let pid_here = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    std::fs::write(host.namespace(other).join("run/daemon.pid"), &pid_here).unwrap();
+    host.grace_passes();
+    for plugin in [TRADER, other, martha] {
+        assert_eq!(host.plugin(plugin)["status"], "running");
+    }
+
+    inside.kill();
+    for plugin in [TRADER, other] {
+        let stopped = host.plugin_until(plugin, "stopped");
+        assert_eq!(stopped["reason"], "its socket refuses connections");
+        wait_for("its dead socket is removed", || !host.api_sock(plugin).exists());
+    }
+    // By the time that those of one that dies later are gone, those of the others would be too.
+    outside.kill();
+    wait_for("run files go with their process", || !host.namespace(martha).join("run/daemon.pid").exists());
+    for (plugin, pid) in [(TRADER, "1"), (other, &pid_here)] {
+        let file = |name: &str| std::fs::read_to_string(host.namespace(plugin).join("run").join(name)).unwrap();
+        assert_eq!((file("daemon.pid").as_str(), file("daemon.state").as_str()), (pid, "running"), "{plugin}");
+    }
+}
+
+/// A network of its own, which lives as long as the process in it.
+struct Network {
+    holder: Process,
+    address: &'static str,
+}
+
+impl Network {
+    /// Two that see each other.
+    fn pair() -> [Self; 2] {
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let [a, b] = ["10.77.0.1", "10.77.0.2"].map(|address| {
+            let mut hold = Command::new("unshare");
+            hold.args(["--net", "sleep", "infinity"]);
+            let holder = Process::start(&mut hold, "Install util-linux");
+            let path = format!("/proc/{}/ns/net", holder.id());
+            wait_for("it has a network", || std::fs::read_link(&path).is_ok_and(|its| its != ours));
+            Self { holder, address }
+        });
+        a.ip(&format!("link add us type veth peer name us netns {}", b.holder.id()));
+        for network in [&a, &b] {
+            network.ip(&format!("address add {}/24 dev us", network.address));
+            network.ip("link set us up");
+            network.ip("link set lo up");
+        }
+        [a, b]
+    }
+
+    fn ip(&self, arguments: &str) {
+        let status = self.inside(|| Command::new("ip").args(arguments.split(' ')).status());
+        assert!(status.expect("install iproute2").success(), "ip {arguments}");
+    }
+
+    /// What is started by this is in the network.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/proc/{}/ns/net", self.holder.id());
+        let enter = || {
+            let network = File::open(path).unwrap();
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    }
+
+    fn daemon(&self, host: &Host, other: &Self) -> Daemon {
+        let peer = format!("hecate@{}", other.address);
+        self.inside(|| host.daemon(&[("HECATE_HOSTNAME", self.address), ("HECATE_CLUSTER_PEERS", &peer)]))
+    }
+
+    /// The node of the plugin here, with pg.
+    fn plugin(&self, host: &Host) -> Erl {
+        let mut erl = self.inside(|| host.erl(&host.node("hecate_traderd")));
+        erl.eval("element(1, pg:start_link())");
+        erl
+    }
+}
+
+/// The node and the host that each proxy of the trader tells.
+const TOLD: &str = r#"lists:sort([{Node, Host} || P <- pg:get_members({hecate_plugin, <<"hecate-traderd">>}),
+                      #{node := Node, host := Host} <- [gen_server:call(P, info)]])"#;
+
+#[test]
+fn each_host_knows_its_own_plugin_of_the_same_name() {
+    as_root();
+    let networks = Network::pair();
+    let mut hosts = [Host::new(), Host::new()];
+    for (host, network) in hosts.iter_mut().zip(&networks) {
+        host.name = network.address.to_owned();
+    }
+    // One cluster: the same cookie, and EPMD on the same port of each host.
+    hosts[1].epmd_port = hosts[0].epmd_port;
+    hosts[1].cookie = hosts[0].cookie.clone();
+    let [a, b] = &hosts;
+    let daemons = [networks[0].daemon(a, &networks[1]), networks[1].daemon(b, &networks[0])];
+    for (daemon, host) in daemons.iter().zip(&hosts) {
+        assert_eq!(daemon.ready(), host.node("hecate"));
+        assert_eq!(host.register(&json!({"name": TRADER, "version": host.name})).status, 201);
+    }
+    let mut at_a = networks[0].plugin(a);
+    let at_b = networks[1].plugin(b);
+    for host in &hosts {
+        wait_for("its own node is the plugin's", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+        for other in &hosts {
+            if other.name != host.name {
+                wait_for("the other's node is connected", || {
+                    host.peer(&other.node("hecate_traderd")).as_deref() == Some("connected")
+                });
+            }
+        }
+        let plugin = host.plugin(TRADER);
+        assert_eq!((&plugin["status"], &plugin["version"]), (&json!("running"), &json!(host.name)));
+        assert_eq!(plugin["node"], host.node("hecate_traderd"), "not the other's, though that is connected as well");
+    }
+    let proxy = |host: &Host| format!("{{'{}', <<\"{}\">>}}", host.node("hecate_traderd"), host.name);
+    let both = format!("{TOLD} =:= [{}, {}]", proxy(a), proxy(b));
+    at_a.eval_until(&both, "true", PATIENCE);
+
+    let before = a.plugin(TRADER);
+    at_b.kill();
+    b.plugin_until(TRADER, "stopped");
+    at_a.eval_until(&format!("{TOLD} =:= [{}]", proxy(a)), "true", PATIENCE);
+    assert_eq!(a.plugin(TRADER), before);
+    let mut at_b = networks[1].plugin(b);
+    b.plugin_until(TRADER, "running");
+    at_b.eval_until(&both, "true", PATIENCE);
+    assert_eq!(b.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    at_b.eval_until(&format!("{TOLD} =:= [{}]", proxy(a)), "true", PATIENCE);
+    assert_eq!((a.plugin(TRADER), b.ask("GET", "/api/plugins").body), (before, json!([])));
+}

@@ -1,0 +1,380 @@
+//! Whether a plugin lives is told from evidence: its node, its socket, the process that registered it, and what of these
+//! there is when we come back. Against the built daemon, real processes and real Erlang nodes.
+//!
+//! "After", "before" and "at once" are shown by what comes first, not by a clock: a second plugin, for which only time
+//! can decide, says how far time has come.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use host::epmd::Epmd;
+use host::erl::{Erl, Start};
+use host::plugin::{dead, inode};
+use host::{Host, PATIENCE, wait_for};
+use serde_json::{Value, json};
+
+const TRADER: &str = "hecate-traderd";
+const MARTHA: &str = "hecate-marthad";
+
+/// The members of the trader's group.
+const MEMBERS: &str = r#"pg:get_members({hecate_plugin, <<"hecate-traderd">>})"#;
+
+/// A grace period that a test can wait for.
+const GRACE: (&str, &str) = ("HECATE_REGISTRATION_GRACE", "1");
+
+fn name(plugin: &str) -> Value {
+    json!({ "name": plugin })
+}
+
+/// Since when the status of a plugin holds. In the order of these texts is the order of time.
+fn since(plugin: &Value) -> String {
+    plugin["since"].as_str().expect("since").to_owned()
+}
+
+fn reason(plugin: &Value) -> &str {
+    plugin["reason"].as_str().expect("a reason")
+}
+
+/// A process that is a plugin, and no node.
+fn process(host: &Host) -> Erl {
+    Erl::start(host, Start::default())
+}
+
+/// An Erlang node with pg, which has connected to us.
+fn visitor(host: &Host) -> Erl {
+    let mut erl = host.erl("visitor");
+    erl.eval("element(1, pg:start_link())");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    erl
+}
+
+/// Has a node watch the one proxy of the trader.
+fn watches(erl: &mut Erl) {
+    erl.eval_until(&format!("length({MEMBERS})"), "1", PATIENCE);
+    let watched = erl.eval(&format!(
+        r#"{{Ref, [Proxy]}} = pg:monitor({{hecate_plugin, <<"hecate-traderd">>}}), put(proxy, Proxy), put(group, Ref),
+           put(monitor, erlang:monitor(process, Proxy)), {MEMBERS} =:= [Proxy]"#
+    ));
+    assert_eq!(watched, "true");
+}
+
+/// What the watching node was told: the proxy has left and ended, and another one has joined.
+fn sees_another_proxy(erl: &mut Erl) {
+    let told = r"
+        Proxy = get(proxy), Ref = get(group), Monitor = get(monitor),
+        {receive {Ref, leave, _, [Proxy]} -> left after 20000 -> nothing end,
+         receive {'DOWN', Monitor, process, Proxy, Reason} -> Reason after 20000 -> nothing end,
+         receive {Ref, join, _, [Other]} -> Other =/= Proxy after 20000 -> nothing end}";
+    assert_eq!(erl.eval(told), "{left,shutdown,true}");
+}
+
+fn is_connected(host: &Host, node: &str) {
+    wait_for(&format!("{node} is connected"), || host.peer(node).as_deref() == Some("connected"));
+}
+
+#[test]
+fn a_node_that_joins_after_the_registration_decides() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    let node = host.node("trader");
+    assert_eq!(host.register(&json!({"name": TRADER, "node": node})).status, 201);
+    let registered = host.plugin(TRADER);
+    assert_eq!((&registered["status"], reason(&registered)), (&json!("running"), "it registered"));
+
+    let mut plugin = host.erl("trader");
+    assert_eq!(plugin.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    is_connected(&host, &node);
+    host.plugin_until(TRADER, "running");
+    host.grace_passes();
+    let running = host.plugin(TRADER);
+    assert_eq!(running["status"], "running", "a node is a sign of life: {running}");
+
+    plugin.kill();
+    let stopped = host.plugin_until(TRADER, "stopped");
+    assert!(reason(&stopped).starts_with(&format!("its node {node} left the cluster: ")), "{stopped}");
+    assert!(since(&stopped) > since(&running));
+    let mut plugin = host.erl("trader");
+    assert_eq!(plugin.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    let back = host.plugin_until(TRADER, "running");
+    assert_eq!(reason(&back), format!("its node {node} is connected"));
+    assert!(since(&back) > since(&stopped));
+}
+
+#[test]
+fn a_node_that_has_joined_before_the_registration_decides() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    let node = host.node("hecate_traderd");
+    let plugin = host.erl("hecate_traderd");
+    is_connected(&host, &node);
+    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "a node alone registers nothing");
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    assert_eq!(host.plugin(TRADER)["node"], node, "it is known with the answer");
+    host.grace_passes();
+    assert_eq!(host.plugin(TRADER)["status"], "running");
+    plugin.kill();
+    let stopped = host.plugin_until(TRADER, "stopped");
+    assert!(reason(&stopped).contains(&node), "{stopped}");
+}
+
+/// The socket of another plugin dies at the same moment, and would be looked at earlier by time alone.
+#[test]
+fn the_end_of_the_process_that_registered_makes_us_look_at_once() {
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    for plugin in [MARTHA, TRADER] {
+        assert_eq!(host.register(&name(plugin)).status, 201);
+    }
+    let mut plugin = process(&host);
+    for plugin_of_it in [MARTHA, TRADER] {
+        plugin.binds(&host.api_sock(plugin_of_it));
+    }
+    // We don't end, so nothing but time makes anybody look at the first.
+    assert_eq!(host.register(&name(MARTHA)).status, 201);
+    plugin.registers(&host, TRADER);
+    host.grace_passes();
+    for plugin in [MARTHA, TRADER] {
+        assert_eq!(host.plugin(plugin)["status"], "running", "its socket is a sign of life");
+    }
+    plugin.kill();
+    let at_once = host.plugin_until(TRADER, "stopped");
+    let in_time = host.plugin_until(MARTHA, "stopped");
+    assert!(since(&at_once) < since(&in_time), "{at_once} {in_time}");
+    for stopped in [at_once, in_time] {
+        assert_eq!(reason(&stopped), "its socket refuses connections");
+    }
+}
+
+#[test]
+fn without_a_node_the_socket_decides() {
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    let socket = host.api_sock(TRADER);
+    let listener = UnixListener::bind(&socket).unwrap();
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    host.grace_passes();
+    assert_eq!(host.plugin(TRADER)["status"], "running", "its socket is a sign of life");
+
+    std::fs::remove_file(&socket).unwrap();
+    let gone = host.plugin_until(TRADER, "stopped");
+    assert_eq!(reason(&gone), "its socket is gone");
+    drop(listener);
+    let listener = UnixListener::bind(&socket).unwrap();
+    let back = host.plugin_until(TRADER, "running");
+    assert_eq!(reason(&back), "its socket answers");
+    drop(listener);
+    let refused = host.plugin_until(TRADER, "stopped");
+    assert_eq!(reason(&refused), "its socket refuses connections");
+    assert!(since(&gone) < since(&back) && since(&back) < since(&refused));
+}
+
+#[test]
+fn a_script_may_register_for_a_plugin() {
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    // The first time nobody listens there yet.
+    host.register_by_script(TRADER);
+    let listener = UnixListener::bind(host.api_sock(TRADER)).unwrap();
+    host.register_by_script(TRADER);
+    host.grace_passes();
+    let running = host.plugin(TRADER);
+    assert_eq!(running["status"], "running", "{running}");
+    drop(listener);
+    let stopped = host.plugin_until(TRADER, "stopped");
+    assert_eq!(reason(&stopped), "its socket refuses connections");
+}
+
+#[test]
+fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    // A socket that has always refused is none, and neither is a node that was never seen.
+    assert_eq!(host.register(&json!({"name": TRADER, "node": host.node("nobody")})).status, 201);
+    dead(&host.api_sock(TRADER));
+    let registered = host.plugin(TRADER);
+    assert_eq!(registered["status"], "running");
+    let silent = host.grace_passes();
+    let stopped = host.plugin_until(TRADER, "stopped");
+    for stopped in [&silent, &stopped] {
+        assert_eq!(reason(stopped), "no sign of life within 1s of its registration");
+    }
+    assert!(since(&stopped) > since(&registered));
+    let health = host.ask("GET", "/health").body;
+    assert_eq!(health["plugins"][TRADER], reason(&stopped));
+
+    host.register_by_script(TRADER);
+    assert_eq!(host.plugin(TRADER)["status"], "running", "it has spoken again");
+}
+
+/// The old process is stopped, so that its connection stays as it is, and its name passes to a new one.
+#[test]
+fn a_node_that_restarts_faster_than_we_notice_is_another_life() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    let before = host.erl("hecate_traderd");
+    let node = host.node("hecate_traderd");
+    wait_for("the node is the plugin's", || host.plugin(TRADER)["node"] == node);
+    let mut visitor = visitor(&host);
+    watches(&mut visitor);
+    let running = host.plugin(TRADER);
+
+    before.stop();
+    epmd.kill();
+    let epmd = Epmd::start(host.epmd_port);
+    epmd.port_of("hecate");
+    assert_eq!(host.plugin(TRADER), running, "nothing has been noticed");
+    let mut after = host.erl("hecate_traderd");
+    assert_eq!(after.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    wait_for("another life", || since(&host.plugin(TRADER)) > since(&running));
+    let back = host.plugin_until(TRADER, "running");
+    assert_eq!(reason(&back), format!("its node {node} is connected"));
+    sees_another_proxy(&mut visitor);
+    before.kill();
+    assert_eq!(host.plugin(TRADER), back, "and the end of the old one changes nothing");
+}
+
+#[test]
+fn a_dead_socket_is_removed_after_a_second_and_run_files_with_their_process() {
+    let host = Host::new();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    let mut plugin = process(&host);
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    let (socket, run) = (host.api_sock(TRADER), host.namespace(TRADER).join("run"));
+    plugin.binds(&socket);
+    plugin.writes_run_files(&run);
+    plugin.registers(&host, TRADER);
+    std::fs::write(host.namespace(TRADER).join("sqlite/trades.db"), "precious").unwrap();
+    host.grace_passes();
+
+    let dying = Instant::now();
+    plugin.kill();
+    wait_for("the dead socket is removed", || !socket.exists());
+    let took = dying.elapsed();
+    assert!(took >= Duration::from_secs(1), "two refusals at least a second apart, not {took:?}");
+    wait_for("so are the run files", || !run.join("daemon.pid").exists() && !run.join("daemon.state").exists());
+    assert_eq!(host.plugin(TRADER)["status"], "stopped");
+    let data = std::fs::read_to_string(host.namespace(TRADER).join("sqlite/trades.db")).unwrap();
+    assert_eq!(data, "precious");
+}
+
+#[test]
+fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let node = host.erl("hecate_traderd");
+    let mut plugin = process(&host);
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    host.register_by_script(MARTHA);
+    assert_eq!(host.register(&name("hecate-alived")).status, 201);
+    let _alive = UnixListener::bind(host.api_sock("hecate-alived")).unwrap();
+    plugin.binds(&host.api_sock(MARTHA));
+    // One that has but a node, which outlives us.
+    let _other = host.erl("hecate_otherd");
+    assert_eq!(host.register(&name("hecate-otherd")).status, 201);
+    for (plugin, node) in [(TRADER, "hecate_traderd"), ("hecate-otherd", "hecate_otherd")] {
+        wait_for("the node is the plugin's", || host.plugin(plugin)["node"] == host.node(node));
+    }
+    let other = host.plugin("hecate-otherd");
+    let before = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
+
+    daemon.kill();
+    node.kill();
+    plugin.kill();
+    let _daemon = host.daemon(&[]);
+    wait_for("the daemon answers", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    let after = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
+    let reasons = ["its socket is gone", "its socket refuses connections"];
+    for ((before, after), expected) in before.iter().zip(&after).zip(reasons) {
+        assert_eq!((&before["status"], &after["status"]), (&json!("running"), &json!("stopped")));
+        assert!(since(after) > since(before), "{before} {after}");
+        assert_eq!(reason(after), expected);
+    }
+    let alive = host.plugin("hecate-alived");
+    assert_eq!(alive["status"], "running", "{alive}");
+    assert_eq!(host.plugin("hecate-otherd"), other, "it has never stopped");
+    wait_for("the dead socket is removed", || !host.api_sock(MARTHA).exists());
+    assert!(host.api_sock("hecate-alived").exists());
+}
+
+#[test]
+fn a_netsplit_heals() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let us = host.node("hecate");
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    let mut plugin = host.erl("hecate_traderd");
+    let socket = host.api_sock(TRADER);
+    plugin.binds(&socket);
+    wait_for("the node is the plugin's", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+    let mut visitor = visitor(&host);
+    watches(&mut visitor);
+    let (whole, bound) = (host.plugin(TRADER), inode(&socket));
+
+    plugin.eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
+    let mut split = host.plugin_until(TRADER, "stopped");
+    assert!(since(&split) > since(&whole));
+    wait_for("the reason says more", || {
+        split = host.plugin(TRADER);
+        reason(&split).ends_with("; its socket still answers")
+    });
+    visitor.eval_until(MEMBERS, "[]", PATIENCE);
+
+    plugin.eval(&format!("erlang:set_cookie('{us}', '{}')", host.cookie));
+    assert_eq!(plugin.eval(&format!("net_adm:ping('{us}')")), "pong");
+    let healed = host.plugin_until(TRADER, "running");
+    assert!(since(&healed) > since(&split));
+    sees_another_proxy(&mut visitor);
+    assert_eq!(inode(&socket), bound, "a living plugin never loses its socket");
+
+    // One that is but a connection lost heals by itself.
+    plugin.eval(&format!("erlang:disconnect_node('{us}')"));
+    wait_for("it was away", || since(&host.plugin(TRADER)) > since(&healed));
+    host.plugin_until(TRADER, "running");
+}
+
+/// The proxies of the other one are in the plugin's group, and its node is on this host.
+#[test]
+fn another_daemon_on_this_host_is_no_plugins_node() {
+    let ours = Host::new();
+    let mut theirs = Host::new();
+    (theirs.epmd_port, theirs.cookie) = (ours.epmd_port, ours.cookie.clone());
+    let _epmd = ours.epmd();
+    let daemon = ours.daemon(&[GRACE]);
+    let us = daemon.ready();
+    let other = theirs.daemon(&[("HECATE_NODE_NAME", "hecate_of_another")]);
+    let them = other.ready();
+    is_connected(&ours, &them);
+    is_connected(&theirs, &us);
+    for host in [&ours, &theirs] {
+        assert_eq!(host.register(&json!({"name": TRADER, "version": host.epmd_port.to_string()})).status, 201);
+    }
+    let mut visitor = visitor(&ours);
+    let nodes = format!("lists:sort([node(P) || P <- {MEMBERS}]) =:= ['{us}', '{them}']");
+    visitor.eval_until(&nodes, "true", PATIENCE);
+    // Ours has shown no sign of life, whatever another daemon says of its own.
+    let stopped = ours.plugin_until(TRADER, "stopped");
+    assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, "no sign of life within 1s of its registration"));
+    assert_eq!(theirs.plugin(TRADER)["status"], "running");
+    visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
+}
