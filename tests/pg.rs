@@ -327,6 +327,9 @@ async fn monitor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn thundering_herd() {
     let mut world = World::new(&["a"]).await;
+    // The scopes have met: what one still had to answer the other would bring the connection back.
+    world.us.join(vec![Term::Int(0)]).await;
+    world.until(0, "length(pg:get_members(0))", "1");
     world.cut(0);
     let ours = (0..10_000).map(Term::Int).collect();
     world.us.join(ours).await;

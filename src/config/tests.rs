@@ -134,7 +134,9 @@ fn flags_over_environment_over_file() {
         (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
             c.registration_grace.as_secs().to_string()
         }),
-        (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| format!("{:?}", c.log_format)),
+        (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| {
+            format!("{:?}", c.log_format)
+        }),
         (&settings::LOG, [("warn", "warn"), ("debug", "debug"), ("error", "error")], |c| c.log.clone()),
     ];
     assert_eq!(table.len() + 1, SETTINGS.len(), "every setting but the name of the file");
@@ -181,6 +183,7 @@ fn refusals_name_the_place_and_what_is_allowed() {
         (Host::new().env("HECATE_GROUP", "no such group"), "its name in /etc/group"),
         (Host::new().env("HECATE_NET_TICKTIME", "3"), "from 4 to 3600"),
         (Host::new().env("HECATE_LOG", "hecate_daemon=loud"), "a filter such as"),
+        (Host::new().env("HECATE_LOG_FORMAT", "xml"), "HECATE_LOG_FORMAT: \"xml\" is refused; allowed is text or json"),
         (Host::new().env("HECATE_HOME", "relative"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "~alice/x"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "/a/../b"), "no `..`"),
