@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 pub mod daemon;
+pub mod database;
 pub mod epmd;
 pub mod erl;
 pub mod http;
