@@ -221,8 +221,9 @@ impl Daemon<'_> {
         let mut problems = Vec::new();
         if let Some(path) = &self.set_aside {
             let detail = format!(
-                "the registry's database could not be read and was set aside as {}: what was registered in it is unknown; \
-                 plugins that register again are known again",
+                "the registry's database could not be read and was set aside as {}: what was registered in it is unknown, \
+                 and plugins that register again are known again; take from it what you need, then move it away and \
+                 restart",
                 path.display()
             );
             problems.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });

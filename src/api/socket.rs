@@ -37,7 +37,7 @@ pub enum BindError {
     #[error("another process answers at {}: stop it, or set HECATE_SOCKET_PATH", .0.display())]
     InUse(PathBuf),
     /// The system refused.
-    #[error("socket {}: cannot {action}: {error}", path.display())]
+    #[error("socket {}: cannot {action}: {error}; mend that, or set HECATE_SOCKET_PATH", path.display())]
     Io {
         /// The path.
         path: PathBuf,

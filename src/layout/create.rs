@@ -68,7 +68,7 @@ pub enum LayoutError {
         mode: u32,
     },
     /// Anything else the system says.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
@@ -77,6 +77,16 @@ pub enum LayoutError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What to do about an error of the system.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another home",
+        io::ErrorKind::PermissionDenied => "give it to the user that we run as, or choose another home",
+        _ => "see that its disk is sound and all that leads there is as it should be, or choose another home",
+    }
 }
 
 /// Home, opened.

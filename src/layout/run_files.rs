@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::create::{Layout, LayoutError, open_at};
+use super::create::{Layout, LayoutError, advice, open_at};
 use crate::limits;
 use crate::name::PluginName;
 
@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A system call failed.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,

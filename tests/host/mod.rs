@@ -14,6 +14,7 @@ pub mod erl;
 pub mod http;
 pub mod node;
 pub mod plugin;
+pub mod strace;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
