@@ -66,6 +66,9 @@ pub enum OpenError {
     /// A sound database, but of somebody else.
     #[error("{path} is a database that no hecate-daemon made: move it away", path = .0.display())]
     Foreign(PathBuf),
+    /// A symbolic link where a file of ours belongs.
+    #[error("{path} is a symbolic link, and none is followed below home: put a file there, or move it away", path = .0.display())]
+    SymbolicLink(PathBuf),
     /// The file, or its directory, cannot be used.
     #[error("cannot open {path}: {source}; see that its disk has room, is sound, and lets us read and write there", path = path.display())]
     Io {
@@ -138,6 +141,7 @@ impl Store {
     }
 
     fn open_file(path: &Path) -> Result<Opened, Trouble> {
+        refuse_links(path)?;
         // SQLite would make it by the umask; for the files beside it, it takes the mode of this one.
         match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_readable(path)?,
@@ -203,6 +207,7 @@ enum Trouble {
     Damaged(String),
     Newer(i64),
     Foreign,
+    SymbolicLink(PathBuf),
     Io(io::Error),
     Sqlite(rusqlite::Error),
 }
@@ -225,19 +230,29 @@ impl Trouble {
             Self::Damaged(why) => OpenError::Io { path, source: io::Error::new(io::ErrorKind::InvalidData, why) },
             Self::Newer(found) => OpenError::Newer { path, found },
             Self::Foreign => OpenError::Foreign(path),
+            Self::SymbolicLink(link) => OpenError::SymbolicLink(link),
             Self::Io(source) => OpenError::Io { path, source },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
         }
     }
 }
 
-/// Whether there is a file at all, and one that we may read. A link is left for SQLite to refuse.
-fn check_readable(path: &Path) -> Result<(), Trouble> {
-    let kind = std::fs::symlink_metadata(path).map_err(Trouble::Io)?.file_type();
-    if kind.is_symlink() {
-        return Ok(());
+/// SQLite itself would follow a link to what it keeps beside the database.
+fn refuse_links(path: &Path) -> Result<(), Trouble> {
+    for tail in ["", "-wal", "-shm", "-journal"] {
+        let place = PathBuf::from(format!("{}{tail}", path.display()));
+        match std::fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_symlink() => return Err(Trouble::SymbolicLink(place)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Trouble::Io(error)),
+            _ => {}
+        }
     }
-    if !kind.is_file() {
+    Ok(())
+}
+
+/// Whether there is a file at all, and one that we may read.
+fn check_readable(path: &Path) -> Result<(), Trouble> {
+    if !std::fs::symlink_metadata(path).map_err(Trouble::Io)?.is_file() {
         return Err(Trouble::Damaged("it is no file".to_owned()));
     }
     match std::fs::File::open(path) {
