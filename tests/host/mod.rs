@@ -173,6 +173,14 @@ fn unused_port() -> u16 {
     }
 }
 
+/// Where a program is, for one that is started without a `PATH`.
+pub fn program(name: &str) -> String {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
+    let found = places.find(|file| file.exists()).unwrap_or_else(|| panic!("{name} is not installed: install it"));
+    found.to_str().unwrap().to_owned()
+}
+
 /// A running program.
 pub struct Process(Child);
 

@@ -6,8 +6,6 @@ use std::process::{Command, Stdio};
 
 use super::{Host, Output, Process, wait_for};
 
-const INSTALL: &str = "Install strace (Debian: apt-get install strace)";
-
 /// What is no operation of a disk: it ends one, or asks the kernel alone.
 const OTHER: [&str; 3] = ["close", "fcntl", "lseek"];
 
@@ -24,12 +22,6 @@ pub struct Strace {
     process: Process,
     said: Output,
     log: PathBuf,
-}
-
-/// Where it is, for a program that is started without a `PATH`.
-pub fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("a PATH");
-    std::env::split_paths(&path).map(|directory| directory.join("strace")).find(|file| file.exists()).expect(INSTALL)
 }
 
 /// The arguments that say what is watched, and what of it fails.
@@ -57,7 +49,7 @@ impl Strace {
         let mut command = Command::new("strace");
         command.args(arguments(host, paths, fault)).args(["-p", &pid.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = Process::start(&mut command, INSTALL);
+        let mut process = Process::start(&mut command, "Install strace (Debian: apt-get install strace)");
         let said = Output::collect(process.pipes().stderr.take().unwrap(), Some);
         let strace = Self { process, said, log: log(host) };
         wait_for("strace is attached", || {
