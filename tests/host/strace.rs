@@ -6,9 +6,6 @@ use std::process::{Command, Stdio};
 
 use super::{Host, Output, Process, wait_for};
 
-/// What is no operation of a disk: it ends one, or asks the kernel alone.
-const OTHER: [&str; 3] = ["close", "fcntl", "lseek"];
-
 /// One system call that fails: which, the how many-th of a thread, and with what.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -27,7 +24,9 @@ pub struct Strace {
 /// The arguments that say what is watched, and what of it fails.
 pub fn arguments(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> Vec<String> {
     let mut arguments = vec!["-f".to_owned(), "-o".to_owned(), log(host).display().to_string()];
-    let watched = "trace=%file,%desc,ftruncate,fallocate,fsync,fdatasync,bind";
+    // Of those that take a descriptor, the ones that work on a disk.
+    let watched = "trace=%file,read,pread64,readv,write,pwrite64,writev,ftruncate,fallocate,fsync,fdatasync,sync_file_range,\
+                   fchmod,fchown,fstat,getdents64,flock,mmap,bind";
     arguments.extend(["-e".to_owned(), watched.to_owned()]);
     for path in paths {
         arguments.extend(["-P".to_owned(), path.display().to_string()]);
@@ -77,7 +76,7 @@ pub fn calls(log: &str) -> Vec<String> {
     let mut calls = Vec::new();
     for line in log.lines() {
         let Some(call) = line.split_whitespace().nth(1).and_then(|call| call.split_once('(')) else { continue };
-        if !OTHER.contains(&call.0) && !calls.iter().any(|known| known == call.0) {
+        if !calls.iter().any(|known| known == call.0) {
             calls.push(call.0.to_owned());
         }
     }
