@@ -299,7 +299,7 @@ fn a_database_that_may_not_be_read_is_set_aside() {
     daemon.ready();
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
     daemon.terminate();
-    std::fs::set_permissions(database::path(&host), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(database::path(&host), std::fs::Permissions::from_mode(0o000)).unwrap();
 
     let daemon = as_stranger(&host);
     daemon.ready();
