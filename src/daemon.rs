@@ -114,8 +114,7 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
 
     let (pulse, asked) = (cluster.pulse(), registry.clone());
     let manager = systemd::Manager::default();
-    let mut daemon =
-        Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, manager };
+    let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, manager };
     let result = tokio::select! {
         result = daemon.serve(signals) => result,
         never = systemd::watch(async || {

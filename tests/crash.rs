@@ -1,5 +1,5 @@
 //! Nothing that was answered is lost: the daemon is killed at random moments, while several clients register, register
-//! again and deregister, and while it starts; each time all that it said before must be there afterwards.
+//! again, deregister and purge, and while it starts; each time all that it said before must be there afterwards.
 //!
 //! What a client was told must hold; what was under way may have been done or not, and never by half. Held to it are
 //! the database as the kill left it, the disk, the list over HTTP of the next start, and `pg` as a real node sees it.
@@ -53,8 +53,15 @@ impl Random {
     }
 }
 
-/// What a client asks: a name, and the version that it registers, or none to deregister.
-type Call = (String, Option<String>);
+/// What a client asks.
+#[derive(Debug)]
+enum Call {
+    /// A name and its version.
+    Register(String, String),
+    Deregister(String),
+    /// The data of one that is not registered.
+    Purge(String),
+}
 
 /// One who registers, and knows what it was told.
 struct Client {
@@ -63,6 +70,12 @@ struct Client {
     calls: u64,
     /// Registered plugins, each with its version.
     told: BTreeMap<String, String>,
+    /// What was registered once and has its directories still.
+    left: BTreeSet<String>,
+    /// What was purged since the last check.
+    purged: BTreeSet<String>,
+    /// Whose purge may have been done or not.
+    purging: Option<String>,
     /// What no answer came to.
     open: Option<Call>,
     /// Every name that was sent since the last check.
@@ -74,31 +87,32 @@ impl Client {
     fn new(number: u64, seed: u64) -> Self {
         let living = (0..LIVING).map(|n| format!("living-{number}-{n}-d")).collect();
         let random = Random(seed.wrapping_add(number + 1).wrapping_mul(0x9e37_79b9));
-        Self { number, random, calls: 0, told: BTreeMap::new(), open: None, sent: BTreeSet::new(), living }
+        let (told, left, purged, sent) = Default::default();
+        Self { number, random, calls: 0, told, left, purged, purging: None, open: None, sent, living }
     }
 
     /// Asks one thing after another, until nobody answers any more.
     fn storm(&mut self, socket: &Path) {
         loop {
-            let (name, version) = self.next();
-            let asked = match &version {
-                Some(version) => {
+            let call = self.next();
+            let (asked, expected) = match &call {
+                Call::Register(name, version) => {
                     let body = json!({"name": name, "version": version});
-                    http::ask(socket, "POST", "/api/plugins/register", Some(&body))
+                    self.sent.insert(name.clone());
+                    (http::ask(socket, "POST", "/api/plugins/register", Some(&body)), 201)
                 }
-                None => http::ask(socket, "DELETE", &format!("/api/plugins/{name}"), None),
+                Call::Deregister(name) => (http::ask(socket, "DELETE", &format!("/api/plugins/{name}"), None), 200),
+                Call::Purge(name) => (http::ask(socket, "DELETE", &format!("/api/plugins/{name}/data"), None), 200),
             };
-            self.sent.insert(name.clone());
             match asked {
                 Ok(answer) => {
-                    let expected = if version.is_some() { 201 } else { 200 };
-                    assert_eq!(answer.status, expected, "{name} {version:?}: {answer:?}");
-                    self.learn((name, version));
+                    assert_eq!(answer.status, expected, "{call:?}: {answer:?}");
+                    self.learn(call);
                 }
                 // Nobody was there to be asked.
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return,
                 Err(_) => {
-                    self.open = Some((name, version));
+                    self.open = Some(call);
                     return;
                 }
             }
@@ -109,36 +123,82 @@ impl Client {
         self.calls += 1;
         let held: Vec<&String> = self.told.keys().collect();
         let absent: Vec<&String> = self.living.iter().filter(|name| !self.told.contains_key(*name)).collect();
-        let version = Some(format!("1.{}", self.calls));
+        let version = format!("1.{}", self.calls);
         let dice = self.random.below(10);
-        if !held.is_empty() && (dice < 2 || held.len() > MANY && dice < 8) {
-            return (self.random.pick(&held).clone(), None);
+        if !held.is_empty() && (dice < 2 || held.len() > MANY && dice < 6) {
+            return Call::Deregister(self.random.pick(&held).clone());
         }
-        if !held.is_empty() && dice < 5 {
-            return (self.random.pick(&held).clone(), version);
+        if !held.is_empty() && dice < 4 {
+            return Call::Register(self.random.pick(&held).clone(), version);
         }
-        if !absent.is_empty() && dice < 7 {
-            return (self.random.pick(&absent).clone(), version);
+        if !absent.is_empty() && dice < 6 {
+            return Call::Register(self.random.pick(&absent).clone(), version);
         }
-        (format!("new-{}-{}-d", self.number, self.calls), version)
+        if !self.left.is_empty() && dice < 8 {
+            return Call::Purge(self.random.pick(&self.left.iter().collect::<Vec<_>>()).clone());
+        }
+        Call::Register(format!("new-{}-{}-d", self.number, self.calls), version)
     }
 
-    fn learn(&mut self, (name, version): Call) {
-        match version {
-            Some(version) => drop(self.told.insert(name, version)),
-            None => drop(self.told.remove(&name)),
+    fn learn(&mut self, call: Call) {
+        match call {
+            Call::Register(name, version) => drop(self.told.insert(name, version)),
+            Call::Deregister(name) => {
+                self.told.remove(&name);
+                if !is_living(&name) {
+                    self.left.insert(name);
+                }
+            }
+            Call::Purge(name) => {
+                self.left.remove(&name);
+                self.purged.insert(name);
+            }
         }
     }
 
     /// Holds what is stored to what was told, and learns whether the open call was done.
     fn hold(&mut self, stored: &BTreeMap<String, Option<String>>) {
-        if let Some((name, version)) = self.open.take() {
-            let found = stored.get(&name).cloned().map(Option::unwrap_or_default);
-            let before = self.told.get(&name);
-            assert!(found == version || found.as_ref() == before, "{name}: {found:?}, not {before:?} or {version:?}");
-            self.learn((name, found));
+        let Some(call) = self.open.take() else { return };
+        let (name, version) = match &call {
+            Call::Register(name, version) => (name, Some(version)),
+            Call::Deregister(name) => (name, None),
+            // The disk tells, when the next start has ended or undone it.
+            Call::Purge(name) => {
+                self.left.remove(name);
+                self.purging = Some(name.clone());
+                return;
+            }
+        };
+        let found = stored.get(name).and_then(Option::as_ref);
+        let before = self.told.get(name);
+        assert!(found == version || found == before, "{name}: {found:?}, not {before:?} or {version:?}");
+        if found == version {
+            self.learn(call);
         }
     }
+}
+
+impl Client {
+    /// What was deregistered has its directories still, what was purged has none, and nothing is between. Gives all that
+    /// may be there without being registered.
+    fn hold_data(&mut self, host: &Host) -> BTreeSet<String> {
+        for name in std::mem::take(&mut self.purged) {
+            assert!(!host.namespace(&name).exists(), "{name} was purged");
+        }
+        let purging = self.purging.take().filter(|name| host.namespace(name).exists());
+        let mut left = std::mem::take(&mut self.left);
+        left.extend(purging);
+        for name in &left {
+            assert_eq!(entries(&host.namespace(name)), whole(), "{name} was deregistered");
+        }
+        left.append(&mut self.sent);
+        left
+    }
+}
+
+/// The directories of a namespace.
+fn whole() -> BTreeSet<String> {
+    ["connectors", "reckon-db", "run", "sockets", "sqlite"].map(String::from).into()
 }
 
 /// The plugins' own sockets: nobody accepts, which is a living one all the same.
@@ -162,7 +222,7 @@ fn entries(directory: &Path) -> BTreeSet<String> {
 
 /// Every namespace is whole if its plugin is registered, and holds at most empty directories if it is not.
 fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<String>) {
-    let whole: BTreeSet<String> = ["connectors", "reckon-db", "run", "sockets", "sqlite"].map(String::from).into();
+    let whole = whole();
     for name in told.keys() {
         assert_eq!(entries(&host.namespace(name)), whole, "{name} is registered");
     }
@@ -247,7 +307,10 @@ fn what_was_answered_survives_every_kill() {
         let daemon = host.daemon(&[]);
         let us = daemon.ready();
         let told: BTreeMap<String, String> = clients.iter().flat_map(|client| client.told.clone()).collect();
-        let sent = clients.iter_mut().flat_map(|client| std::mem::take(&mut client.sent)).collect();
+        let mut sent = BTreeSet::new();
+        for client in &mut clients {
+            sent.append(&mut client.hold_data(&host));
+        }
         hold_disk(&host, &told, &sent);
         hold_list(&host, &told);
         hold_pg(&mut erl, &us, &told);

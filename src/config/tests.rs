@@ -134,7 +134,9 @@ fn flags_over_environment_over_file() {
         (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
             c.registration_grace.as_secs().to_string()
         }),
-        (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| format!("{:?}", c.log_format)),
+        (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| {
+            format!("{:?}", c.log_format)
+        }),
         (&settings::LOG, [("warn", "warn"), ("debug", "debug"), ("error", "error")], |c| c.log.clone()),
     ];
     assert_eq!(table.len() + 1, SETTINGS.len(), "every setting but the name of the file");

@@ -36,6 +36,7 @@ impl Projection {
             match kind.as_str() {
                 "plugin_registered_v1" | "plugin_status_changed_v1" => drop(self.rows.insert(name, row)),
                 "plugin_deregistered_v1" => drop(self.rows.remove(&name)),
+                "plugin_data_purged_v1" => {}
                 other => panic!("an event of kind {other}"),
             }
         }
