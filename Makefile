@@ -2,15 +2,15 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test test-system test-users test-openapi test-otp deps fmt clippy doc rust ct
+.PHONY: test test-system test-users test-openapi test-otp crash deps fmt clippy doc rust ct
 
-# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, systemd-analyze.
-PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl systemd
+# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, strace, systemd-analyze.
+PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl strace systemd
 
 test: deps fmt clippy doc rust ct
 
 deps:
-	@missing=; for program in erl erlc epmd rebar3 curl systemd-analyze; do command -v $$program >/dev/null || missing=1; done; \
+	@missing=; for program in erl erlc epmd rebar3 curl strace systemd-analyze; do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ] || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
@@ -34,6 +34,10 @@ rust: deps
 ct: deps
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
+
+# Ten times the kills of `make test`; each run makes other choices, and says how to make the same again.
+crash: deps
+	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
 
 test-system: test-users test-openapi test-otp
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -22,7 +22,7 @@ use crate::cluster::join::WantedName;
 use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{ClusterView, EpmdState};
 use crate::config::Config;
-use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState};
+use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
 use crate::registry;
 use crate::store::{OpenError, Store};
 use crate::{limits, log, systemd};
@@ -86,12 +86,16 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
     lock.write_pid()?;
     lock.write_state(RunState::Starting)?;
     let home = layout.home().clone();
-    let sqlite = home.own().sqlite();
-    let opened = spawn_blocking(move || Store::open(&sqlite, SystemTime::now())).await??;
-    let set_aside = opened.set_aside.clone();
+    let layout = Arc::new(layout);
+    let place = Arc::clone(&layout);
+    let (opened, siblings) = spawn_blocking(move || {
+        let opened = Store::open(&place.home().own().sqlite(), SystemTime::now())?;
+        Ok::<_, OpenError>((opened, place.check_siblings()))
+    })
+    .await??;
+    let found = found_at_start(opened.set_aside.as_deref(), siblings);
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
-    let layout = Arc::new(layout);
     let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
     let (cluster, cluster_view) = cluster::start(cluster_settings(&config), layout, registry.clone()).await?;
@@ -110,8 +114,7 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
 
     let (pulse, asked) = (cluster.pulse(), registry.clone());
     let manager = systemd::Manager::default();
-    let mut daemon =
-        Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, set_aside, manager };
+    let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, manager };
     let result = tokio::select! {
         result = daemon.serve(signals) => result,
         never = systemd::watch(async || {
@@ -152,6 +155,30 @@ fn lock_home(home: Home, modes: Modes) -> Result<(Layout, RunLock), Error> {
     Ok((layout, lock))
 }
 
+/// What is no reason not to serve, and for somebody to do something about.
+fn found_at_start(set_aside: Option<&Path>, siblings: Result<(), SiblingError>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if let Some(path) = set_aside {
+        let detail = format!(
+            "the registry's database could not be read and was set aside as {}: what was registered in it is unknown, and \
+             plugins that register again are known again; take from it what you need, then move it away and restart",
+            path.display()
+        );
+        found.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
+    }
+    if let Err(error) = siblings {
+        let (code, severity) = match error {
+            SiblingError::Home(_) => ("home_not_writable", Severity::Unhealthy),
+            SiblingError::Apart { .. } => ("home_not_mounted", Severity::Notice),
+        };
+        found.push(Problem { code, detail: error.to_string(), severity });
+    }
+    for problem in &found {
+        warn!(code = problem.code, "{}", problem.detail);
+    }
+    found
+}
+
 fn cluster_settings(config: &Config) -> cluster::Settings {
     let us = rustix::process::getuid().as_raw();
     let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
@@ -185,7 +212,8 @@ struct Daemon<'a> {
     cluster: cluster::Running,
     cluster_view: watch::Receiver<Arc<ClusterView>>,
     status: watch::Sender<DaemonStatus>,
-    set_aside: Option<PathBuf>,
+    /// What is wrong since the start, and until the next.
+    found: Vec<Problem>,
     manager: systemd::Manager,
 }
 
@@ -218,15 +246,7 @@ impl Daemon<'_> {
     }
 
     fn refresh(&self, cluster: &ClusterView) {
-        let mut problems = Vec::new();
-        if let Some(path) = &self.set_aside {
-            let detail = format!(
-                "the registry's database could not be read and was set aside as {}: what was registered in it is unknown; \
-                 plugins that register again are known again",
-                path.display()
-            );
-            problems.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
-        }
+        let mut problems = self.found.clone();
         match &cluster.epmd {
             EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
             EpmdState::Unavailable { reason } => {

@@ -179,6 +179,9 @@ pub const SUN_PATH: usize = 107;
 /// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_huge_pid_file_is_not_believed`.
 pub const RUN_FILE: usize = 32;
 
+/// How long a home that is held is asked for. Crossed by `layout::run_files::tests::a_hold_that_ends_soon_is_waited_for`.
+pub const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Time between the two refusals that prove a socket dead. Crossed by
 /// `layout::stale_socket::tests::the_second_look_comes_a_second_later_and_not_before`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);

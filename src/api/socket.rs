@@ -4,6 +4,7 @@
 //! under another name, made to listen, given its mode, and only then renamed into place. A socket that answers is never
 //! taken over, and at the end only our own is removed. Who may connect is asked anew of every connection, in `server.rs`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -36,7 +37,7 @@ pub enum BindError {
     #[error("another process answers at {}: stop it, or set HECATE_SOCKET_PATH", .0.display())]
     InUse(PathBuf),
     /// The system refused.
-    #[error("socket {}: cannot {action}: {error}", path.display())]
+    #[error("socket {}: cannot {action}: {error}; mend that, or set HECATE_SOCKET_PATH", path.display())]
     Io {
         /// The path.
         path: PathBuf,
@@ -68,6 +69,12 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener,
         }
     }
     refuse_if_taken(path)?;
+    // One that was killed before it had put its socket into place has left its draft.
+    refuse_if_taken(&draft)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&draft, "remove", error)),
+        _ => {}
+    }
     let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
     let placed = place(&draft, path, mode, group);
     if placed.is_err() {
@@ -90,14 +97,14 @@ fn place(draft: &Path, path: &Path, mode: u32, group: Option<u32>) -> Result<Soc
     Ok(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
 }
 
-/// A name beside the final one, no longer than `api.sock`, that no other process uses at this moment.
+/// A name beside the final one, the same at each start: `.api.new` for `api.sock`, and so no longer.
 fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
     let no_name = || BindError::NoName(path.to_owned());
-    let directory = path.parent().filter(|_| path.file_name().is_some()).ok_or_else(no_name)?;
-    let mut random = [0; 3];
-    getrandom::fill(&mut random).map_err(|error| io_error(path, "name", error.into()))?;
-    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(directory.join(format!(".{random}")))
+    let directory = path.parent().ok_or_else(no_name)?;
+    let mut name = OsString::from(".");
+    name.push(path.file_stem().ok_or_else(no_name)?);
+    name.push(".new");
+    Ok(directory.join(name))
 }
 
 /// Dials before anything is replaced: only a socket that refuses is stale.
@@ -192,6 +199,23 @@ mod tests {
         assert!(path.exists(), "std leaves the file behind");
         let (_listener, _file) = bind(&path, 0o600, None).expect("bound");
         UnixStream::connect(&path).expect("ours listens");
+    }
+
+    #[tokio::test]
+    async fn the_draft_of_one_that_was_killed_is_replaced() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        drop(std::os::unix::net::UnixListener::bind(home.path().join(".api.new")).expect("bound"));
+        let (_listener, file) = bind(&path, 0o600, None).expect("bound");
+        assert_eq!(entries(home.path()), ["api.sock"]);
+        drop(file);
+        // One that answers belongs to another who starts at this moment.
+        let other = std::os::unix::net::UnixListener::bind(home.path().join(".api.new")).expect("bound");
+        assert!(matches!(bind(&path, 0o600, None), Err(BindError::InUse(_))));
+        drop(other);
+        fs::remove_file(home.path().join(".api.new")).expect("there");
+        fs::write(home.path().join(".api.new"), "precious").expect("written");
+        assert!(matches!(bind(&path, 0o600, None), Err(BindError::NotASocket(_))));
     }
 
     #[tokio::test]

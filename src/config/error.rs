@@ -78,13 +78,24 @@ pub enum Error {
         "HOME is {0:?}, which is no home directory: set HOME to the user's, or set HECATE_HOME and HECATE_ERLANG_COOKIE"
     )]
     BadHome(PathBuf),
-    /// `HOME` belongs to somebody else.
+    /// What is at `HOME` cannot be looked at.
+    #[error("cannot look at {path:?} (from HOME): {error}; see that its disk is sound, or set HECATE_HOME")]
+    HomeUnseen {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// `HOME` belongs to somebody else, or is read-only.
     #[error(
-        "{path:?} (from HOME) is not ours to write: it belongs to uid {owner}, and we are uid {uid}; set HOME or HECATE_HOME"
+        "{path:?} (from HOME) is not ours to write ({error}): it belongs to uid {owner}, and we are uid {uid}; set HOME or \
+         HECATE_HOME"
     )]
     HomeNotOurs {
         /// The directory.
         path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
         /// Its owner.
         owner: u32,
         /// Us.

@@ -281,18 +281,20 @@ fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
 fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
     let home = home_directory(environment)?;
     // What counts is the directory that we write to; before the first start that is HOME itself.
-    let existing = home.join(".hecate");
-    let existing = if existing.exists() { existing } else { home.clone() };
-    let Ok(metadata) = existing.metadata() else {
-        return Err(Error::BadHome(home));
+    let ours = home.join(".hecate");
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let (path, metadata) = match ours.metadata() {
+        Err(error) if missing(&error) => (home.clone(), home.metadata()),
+        found => (ours, found),
     };
+    let metadata = metadata.map_err(|error| match missing(&error) {
+        true => Error::BadHome(home.clone()),
+        false => Error::HomeUnseen { path: path.clone(), error },
+    })?;
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    if rustix::fs::access(&existing, access).is_err() {
-        return Err(Error::HomeNotOurs {
-            path: existing,
-            owner: metadata.uid(),
-            uid: rustix::process::geteuid().as_raw(),
-        });
+    if let Err(errno) = rustix::fs::access(&path, access) {
+        let uid = rustix::process::geteuid().as_raw();
+        return Err(Error::HomeNotOurs { path, error: errno.into(), owner: metadata.uid(), uid });
     }
     Ok(home)
 }

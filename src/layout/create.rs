@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
@@ -68,7 +68,7 @@ pub enum LayoutError {
         mode: u32,
     },
     /// Anything else the system says.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
@@ -77,6 +77,35 @@ pub enum LayoutError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Why a home is of no use to plugins, though it is to us.
+#[derive(Debug, thiserror::Error)]
+pub enum SiblingError {
+    /// No directory can be made there.
+    #[error("no new plugin can be given a namespace: {0}")]
+    Home(#[from] LayoutError),
+    /// What is made there may be seen by nobody.
+    #[error(
+        "{own} is mounted by itself: the namespaces of plugins are made in {home}, on another mount, where plugins may \
+         not see them; mount all of {home}", own = own.display(), home = home.display()
+    )]
+    Apart {
+        /// Our namespace.
+        own: PathBuf,
+        /// Home.
+        home: PathBuf,
+    },
+}
+
+/// What to do about an error of the system.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another home",
+        io::ErrorKind::PermissionDenied => "give it to the user that we run as, or choose another home",
+        _ => "see that its disk is sound and all that leads there is as it should be, or choose another home",
+    }
 }
 
 /// Home, opened.
@@ -141,6 +170,24 @@ impl Layout {
             self.modes.directory(fd.as_fd(), &base, OsStr::new(sub), owner)?;
         }
         Ok(())
+    }
+
+    /// Whether the namespaces of plugins can be made beside ours, as far as it shows without making one.
+    ///
+    /// # Errors
+    /// Why not, or why nobody may see them.
+    pub fn check_siblings(&self) -> Result<(), SiblingError> {
+        let root = self.home.root();
+        let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        fs::accessat(&self.root, ".", access, AtFlags::EACCESS)
+            .map_err(|errno| explain("make", self.root.as_fd(), root, Path::new("<plugin>"), errno))?;
+        let own = open_below(self.root.as_fd(), root, Path::new(self.home.own_name()), DIRECTORY)?;
+        match (mount_of(&self.root), mount_of(&own)) {
+            (Some(home), Some(ours)) if home != ours => {
+                Err(SiblingError::Apart { own: self.home.own().base().to_owned(), home: root.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens `run/` of our own namespace, to be read and locked.
@@ -226,6 +273,12 @@ impl Modes {
         // The umask has had its say in `mkdir`, and a change of owner clears bits: so the mode comes last.
         fs::fchmod(fd, Mode::from_raw_mode(self.dir))
     }
+}
+
+/// The number of the mount that a directory is on. Kernels before 5.8 don't say it.
+fn mount_of(fd: &OwnedFd) -> Option<u64> {
+    let stat = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID).then_some(stat.stx_mnt_id)
 }
 
 fn owner_of(fd: BorrowedFd<'_>, path: &Path) -> Result<Owner, LayoutError> {

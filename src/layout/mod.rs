@@ -14,7 +14,7 @@ mod run_files;
 mod stale_socket;
 
 pub use contents::{Connector, Contents};
-pub use create::{Layout, LayoutError, Modes, Owner};
+pub use create::{Layout, LayoutError, Modes, Owner, SiblingError};
 pub use dead_socket::{DeadSocket, Progress};
 pub use paths::{Home, HomeError, Namespace, SocketPathTooLong};
 pub use purge::{Removed, SetAside};

@@ -9,11 +9,12 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::create::{Layout, LayoutError, open_at};
+use super::create::{Layout, LayoutError, advice, open_at};
 use crate::limits;
 use crate::name::PluginName;
 
@@ -56,7 +57,7 @@ pub enum RunError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A system call failed.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
@@ -79,17 +80,22 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock on `run/` of our own namespace.
+    /// Takes the lock on `run/` of our own namespace. One that is held is asked for once more for a moment: a program that
+    /// a killed predecessor was just starting has all that was open there, until it is loaded.
     ///
     /// # Errors
     /// [`RunError::Held`] if another daemon has it.
     pub fn take(layout: &Layout) -> Result<Self, RunError> {
         let dir = layout.own_run()?;
         let path = layout.home().own().run();
-        match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { dir, path }),
-            Err(Errno::WOULDBLOCK) => Err(RunError::Held { run: path, pid: read_pid(&dir) }),
-            Err(errno) => Err(RunError::Io { doing: "lock", path, source: errno.into() }),
+        let patience = Instant::now() + limits::LOCK_PATIENCE;
+        loop {
+            match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { dir, path }),
+                Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(limits::LOCK_PATIENCE / 20),
+                Err(Errno::WOULDBLOCK) => return Err(RunError::Held { run: path, pid: read_pid(&dir) }),
+                Err(errno) => return Err(RunError::Io { doing: "lock", path, source: errno.into() }),
+            }
         }
     }
 
@@ -293,6 +299,19 @@ mod tests {
         let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
         (child, Process::living(pid).expect("it lives"))
+    }
+
+    #[test]
+    fn a_hold_that_ends_soon_is_waited_for() {
+        let scene = Scene::new();
+        let held = RunLock::take(&scene.layout).expect("free");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| RunLock::take(&scene.layout));
+            std::thread::sleep(limits::LOCK_PATIENCE / 4);
+            assert!(!waiting.is_finished(), "it waits");
+            drop(held);
+            waiting.join().expect("no panic").expect("free in time");
+        });
     }
 
     #[test]

@@ -27,10 +27,14 @@ use crate::registry::{Event, EventKind, Plugin};
 /// The file in the directory that [`Store::open`] is given.
 const FILE: &str = "plugins.db";
 
+/// How the names begin of what was set aside.
+const ASIDE: &str = "plugins.db.damaged-";
+
 /// The database, open.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    path: Arc<Path>,
 }
 
 /// What opening found.
@@ -42,8 +46,8 @@ pub struct Opened {
     pub revision: u64,
     /// The registered plugins, as they were last.
     pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
-    /// Where a database that could not be read was put: what was registered in it is unknown to this one, and the
-    /// daemon is not healthy until somebody has looked.
+    /// Where a database that could not be read was put, at this start or an earlier one: what was registered in it is
+    /// unknown to this one, and the daemon is not healthy until somebody has looked and moved it away.
     pub set_aside: Option<PathBuf>,
 }
 
@@ -62,8 +66,11 @@ pub enum OpenError {
     /// A sound database, but of somebody else.
     #[error("{path} is a database that no hecate-daemon made: move it away", path = .0.display())]
     Foreign(PathBuf),
+    /// A symbolic link where a file of ours belongs.
+    #[error("{path} is a symbolic link, and none is followed below home: put a file there, or move it away", path = .0.display())]
+    SymbolicLink(PathBuf),
     /// The file, or its directory, cannot be used.
-    #[error("cannot open {path}: {source}", path = path.display())]
+    #[error("cannot open {path}: {source}; see that its disk has room, is sound, and lets us read and write there", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -71,7 +78,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite refuses for another reason than damage.
-    #[error("cannot open {path}: {source}", path = path.display())]
+    #[error("cannot open {path}: {source}; see that its disk has room, is sound, and lets us read and write there", path = path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -82,13 +89,24 @@ pub enum OpenError {
 
 /// Why events were not stored: none of them is. Cheap to clone, for everybody who waits for the same commit.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the registry could not be saved ({0}): look at the disk that holds it, and try again")]
-pub struct CommitError(#[source] Arc<rusqlite::Error>);
+#[error("the registry could not be saved in {path}: {source}; see that its disk has room, may be written and is sound, and try again",
+    path = path.display())]
+pub struct CommitError {
+    /// The file.
+    path: Arc<Path>,
+    /// What SQLite said.
+    source: Arc<rusqlite::Error>,
+}
 
 /// Why stored events could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the stored events could not be read ({0}): look at the disk that holds them, and try again")]
-pub struct ReadError(#[from] rusqlite::Error);
+#[error("the stored events could not be read from {path}: {source}; see that its disk is sound, and try again", path = path.display())]
+pub struct ReadError {
+    /// The file.
+    path: Arc<Path>,
+    /// What SQLite said.
+    source: rusqlite::Error,
+}
 
 impl Store {
     /// Opens `plugins.db` in `dir`, and makes it if it is missing, for our own user only. The directory is one that the
@@ -100,7 +118,12 @@ impl Store {
         // SQLite refuses a link anywhere on the way, and on the way to home there may be one.
         let dir = dir.canonicalize().map_err(|source| OpenError::Io { path: dir.join(FILE), source })?;
         let path = dir.join(FILE);
-        match Self::open_file(&path) {
+        let first = match Self::open_file(&path) {
+            // A read that failed once looks the same, and is no reason to begin anew.
+            Err(Trouble::Damaged(_)) => Self::open_file(&path),
+            opened => opened,
+        };
+        let mut opened = match first {
             Err(Trouble::Damaged(why)) => {
                 let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
@@ -108,18 +131,21 @@ impl Store {
                     "the registry's database is damaged: it is set aside, and an empty one begun; plugins that \
                      are running must register again"
                 );
-                let opened = Self::open_file(&path).map_err(|trouble| trouble.explain(&path))?;
-                Ok(Opened { set_aside: Some(aside), ..opened })
+                Self::open_file(&path)
             }
-            opened => opened.map_err(|trouble| trouble.explain(&path)),
+            opened => opened,
         }
+        .map_err(|trouble| trouble.explain(&path))?;
+        opened.set_aside = last_set_aside(&dir).map_err(|source| OpenError::Io { path, source })?;
+        Ok(opened)
     }
 
     fn open_file(path: &Path) -> Result<Opened, Trouble> {
+        refuse_links(path)?;
         // SQLite would make it by the umask; for the files beside it, it takes the mode of this one.
         match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Trouble::Io(error)),
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_readable(path)?,
+            made => drop(made.map_err(Trouble::Io)?),
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -136,7 +162,7 @@ impl Store {
         schema::migrate(&mut connection)?;
         let (revision, plugins) = row::load(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        Ok(Opened { store: Self { connection }, revision, plugins, set_aside: None })
+        Ok(Opened { store: Self { connection, path: path.into() }, revision, plugins, set_aside: None })
     }
 
     /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
@@ -145,7 +171,7 @@ impl Store {
     /// # Errors
     /// Nothing was stored.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {
-        self.try_commit(events).map_err(|error| CommitError(Arc::new(error)))
+        self.try_commit(events).map_err(|error| CommitError { path: Arc::clone(&self.path), source: Arc::new(error) })
     }
 
     fn try_commit(&mut self, events: &[Event]) -> rusqlite::Result<()> {
@@ -170,7 +196,8 @@ impl Store {
     /// # Errors
     /// The database could not be read.
     pub fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, ReadError> {
-        Ok(row::events_after(&self.connection, revision)?)
+        row::events_after(&self.connection, revision)
+            .map_err(|source| ReadError { path: Arc::clone(&self.path), source })
     }
 }
 
@@ -180,6 +207,7 @@ enum Trouble {
     Damaged(String),
     Newer(i64),
     Foreign,
+    SymbolicLink(PathBuf),
     Io(io::Error),
     Sqlite(rusqlite::Error),
 }
@@ -202,9 +230,34 @@ impl Trouble {
             Self::Damaged(why) => OpenError::Io { path, source: io::Error::new(io::ErrorKind::InvalidData, why) },
             Self::Newer(found) => OpenError::Newer { path, found },
             Self::Foreign => OpenError::Foreign(path),
+            Self::SymbolicLink(link) => OpenError::SymbolicLink(link),
             Self::Io(source) => OpenError::Io { path, source },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
         }
+    }
+}
+
+/// SQLite itself would follow a link to what it keeps beside the database.
+fn refuse_links(path: &Path) -> Result<(), Trouble> {
+    for tail in ["", "-wal", "-shm", "-journal"] {
+        let place = PathBuf::from(format!("{}{tail}", path.display()));
+        match std::fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_symlink() => return Err(Trouble::SymbolicLink(place)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Trouble::Io(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a file at all, and one that we may read.
+fn check_readable(path: &Path) -> Result<(), Trouble> {
+    if !std::fs::symlink_metadata(path).map_err(Trouble::Io)?.is_file() {
+        return Err(Trouble::Damaged("it is no file".to_owned()));
+    }
+    match std::fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Trouble::Damaged(error.to_string())),
+        opened => opened.map(drop).map_err(Trouble::Io),
     }
 }
 
@@ -213,10 +266,24 @@ fn check_damage(connection: &Connection) -> Result<(), Trouble> {
     if verdict == "ok" { Ok(()) } else { Err(Trouble::Damaged(verdict)) }
 }
 
+/// The last of what was ever set aside and is still there: nobody has looked yet.
+fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let mut last = None;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(ASIDE) {
+            // What lies beside a database stands for it.
+            let database = name.trim_end_matches("-wal").trim_end_matches("-shm");
+            last = last.max(Some(dir.join(database)));
+        }
+    }
+    Ok(last)
+}
+
 /// Renames a database and what belongs to it to a dated name, so that `sqlite3` still opens it there.
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     let date = humantime::format_rfc3339_seconds(now);
-    let named = |number: u32| path.with_file_name(format!("{FILE}.damaged-{date}-{number}"));
+    let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));
     // Several in one second are legal, and none may replace another.
     let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());
     let aside = aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;

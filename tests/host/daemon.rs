@@ -16,7 +16,12 @@ impl Daemon {
     /// Starts it. Nothing of the machine's environment reaches it, and there is no program that it could start; what is
     /// in `environment` comes on top.
     pub fn start(host: &Host, environment: &[(&str, &str)]) -> Self {
-        let mut command = Self::command(host, environment);
+        Self::start_as(host, &[], environment)
+    }
+
+    /// Starts it by another program, which is given with its arguments and ends by becoming the daemon or when that ends.
+    pub fn start_as(host: &Host, by: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Self::command_as(host, by, environment);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(&mut command, "Build it");
         let out = process.pipes().stdout.take().unwrap();
@@ -26,8 +31,14 @@ impl Daemon {
 
     /// How it is started, but for where it writes.
     pub fn command(host: &Host, environment: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+        Self::command_as(host, &[], environment)
+    }
+
+    fn command_as(host: &Host, by: &[&str], environment: &[(&str, &str)]) -> Command {
+        let words: Vec<&str> = by.iter().copied().chain([env!("CARGO_BIN_EXE_hecate-daemon")]).collect();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .env_clear()
             .env("HOME", host.home())
             .env("PATH", host.no_programs())
@@ -51,6 +62,11 @@ impl Daemon {
         let line = out.strip_suffix('\n')?;
         assert!(!line.contains('\n'), "one line on standard output: {out:?}");
         Some(line.to_owned())
+    }
+
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.
@@ -88,6 +104,11 @@ impl Daemon {
 
     /// SIGKILL.
     pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGKILL, of one whose output is still wanted.
+    pub fn end(&mut self) {
         self.process.kill();
     }
 

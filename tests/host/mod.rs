@@ -8,11 +8,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 pub mod daemon;
+pub mod database;
 pub mod epmd;
 pub mod erl;
 pub mod http;
 pub mod node;
 pub mod plugin;
+pub mod strace;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -169,6 +171,14 @@ fn unused_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Where a program is, for one that is started without a `PATH`.
+pub fn program(name: &str) -> String {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
+    let found = places.find(|file| file.exists()).unwrap_or_else(|| panic!("{name} is not installed: install it"));
+    found.to_str().unwrap().to_owned()
 }
 
 /// A running program.

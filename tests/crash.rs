@@ -1,0 +1,339 @@
+//! Nothing that was answered is lost: the daemon is killed at random moments, while several clients register, register
+//! again, deregister and purge, and while it starts; each time all that it said before must be there afterwards.
+//!
+//! What a client was told must hold; what was under way may have been done or not, and never by half. Held to it are
+//! the database as the kill left it, the disk, the list over HTTP of the next start, and `pg` as a real node sees it.
+//! The number of kills is `HECATE_CRASHES`, 200 by default (`make crash`: 2,000). What is decided by chance follows
+//! from a seed, which a failure shows, and `HECATE_CRASH_SEED` sets; when which byte is written does not.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use host::database::{self, Projection};
+use host::erl::Erl;
+use host::{Host, PATIENCE, http};
+use serde_json::{Value, json};
+
+const CLIENTS: u64 = 4;
+
+/// Plugins of each client that live, by a socket of theirs that listens all the time.
+const LIVING: usize = 2;
+
+/// Registered plugins of a client, from which on it mostly deregisters.
+const MANY: usize = 12;
+
+/// Longest time from the start of the storm to the kill, in microseconds.
+const STORM: u64 = 60_000;
+
+/// Longest time from the start of the program to a kill before it is ready, in microseconds.
+const START: u64 = 20_000;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pick<'a>(&mut self, names: &[&'a String]) -> &'a String {
+        let index = self.below(names.len().try_into().unwrap());
+        names[usize::try_from(index).unwrap()]
+    }
+}
+
+/// What a client asks.
+#[derive(Debug)]
+enum Call {
+    /// A name and its version.
+    Register(String, String),
+    Deregister(String),
+    /// The data of one that is not registered.
+    Purge(String),
+}
+
+/// One who registers, and knows what it was told.
+struct Client {
+    number: u64,
+    random: Random,
+    calls: u64,
+    /// Registered plugins, each with its version.
+    told: BTreeMap<String, String>,
+    /// What was registered once and has its directories still.
+    left: BTreeSet<String>,
+    /// What was purged since the last check.
+    purged: BTreeSet<String>,
+    /// Whose purge may have been done or not.
+    purging: Option<String>,
+    /// What no answer came to.
+    open: Option<Call>,
+    /// Every name that was sent since the last check.
+    sent: BTreeSet<String>,
+    living: Vec<String>,
+}
+
+impl Client {
+    fn new(number: u64, seed: u64) -> Self {
+        let living = (0..LIVING).map(|n| format!("living-{number}-{n}-d")).collect();
+        let random = Random(seed.wrapping_add(number + 1).wrapping_mul(0x9e37_79b9));
+        let (told, left, purged, sent) = Default::default();
+        Self { number, random, calls: 0, told, left, purged, purging: None, open: None, sent, living }
+    }
+
+    /// Asks one thing after another, until nobody answers any more.
+    fn storm(&mut self, socket: &Path) {
+        loop {
+            let call = self.next();
+            let (asked, expected) = match &call {
+                Call::Register(name, version) => {
+                    let body = json!({"name": name, "version": version});
+                    self.sent.insert(name.clone());
+                    (http::ask(socket, "POST", "/api/plugins/register", Some(&body)), 201)
+                }
+                Call::Deregister(name) => (http::ask(socket, "DELETE", &format!("/api/plugins/{name}"), None), 200),
+                Call::Purge(name) => (http::ask(socket, "DELETE", &format!("/api/plugins/{name}/data"), None), 200),
+            };
+            match asked {
+                Ok(answer) => {
+                    assert_eq!(answer.status, expected, "{call:?}: {answer:?}");
+                    self.learn(call);
+                }
+                // Nobody was there to be asked.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return,
+                Err(_) => {
+                    self.open = Some(call);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Call {
+        self.calls += 1;
+        let held: Vec<&String> = self.told.keys().collect();
+        let absent: Vec<&String> = self.living.iter().filter(|name| !self.told.contains_key(*name)).collect();
+        let version = format!("1.{}", self.calls);
+        let dice = self.random.below(10);
+        if !held.is_empty() && (dice < 2 || held.len() > MANY && dice < 6) {
+            return Call::Deregister(self.random.pick(&held).clone());
+        }
+        if !held.is_empty() && dice < 4 {
+            return Call::Register(self.random.pick(&held).clone(), version);
+        }
+        if !absent.is_empty() && dice < 6 {
+            return Call::Register(self.random.pick(&absent).clone(), version);
+        }
+        if !self.left.is_empty() && dice < 8 {
+            return Call::Purge(self.random.pick(&self.left.iter().collect::<Vec<_>>()).clone());
+        }
+        Call::Register(format!("new-{}-{}-d", self.number, self.calls), version)
+    }
+
+    fn learn(&mut self, call: Call) {
+        match call {
+            Call::Register(name, version) => drop(self.told.insert(name, version)),
+            Call::Deregister(name) => {
+                self.told.remove(&name);
+                if !is_living(&name) {
+                    self.left.insert(name);
+                }
+            }
+            Call::Purge(name) => {
+                self.left.remove(&name);
+                self.purged.insert(name);
+            }
+        }
+    }
+
+    /// Holds what is stored to what was told, and learns whether the open call was done.
+    fn hold(&mut self, stored: &BTreeMap<String, Option<String>>) {
+        let Some(call) = self.open.take() else { return };
+        let (name, version) = match &call {
+            Call::Register(name, version) => (name, Some(version)),
+            Call::Deregister(name) => (name, None),
+            // The disk tells, when the next start has ended or undone it.
+            Call::Purge(name) => {
+                self.left.remove(name);
+                self.purging = Some(name.clone());
+                return;
+            }
+        };
+        let found = stored.get(name).and_then(Option::as_ref);
+        let before = self.told.get(name);
+        assert!(found == version || found == before, "{name}: {found:?}, not {before:?} or {version:?}");
+        if found == version {
+            self.learn(call);
+        }
+    }
+}
+
+impl Client {
+    /// What was deregistered has its directories still, what was purged has none, and nothing is between. Gives all that
+    /// may be there without being registered.
+    fn hold_data(&mut self, host: &Host) -> BTreeSet<String> {
+        for name in std::mem::take(&mut self.purged) {
+            assert!(!host.namespace(&name).exists(), "{name} was purged");
+        }
+        let purging = self.purging.take().filter(|name| host.namespace(name).exists());
+        let mut left = std::mem::take(&mut self.left);
+        left.extend(purging);
+        for name in &left {
+            assert_eq!(entries(&host.namespace(name)), whole(), "{name} was deregistered");
+        }
+        left.append(&mut self.sent);
+        left
+    }
+}
+
+/// The directories of a namespace.
+fn whole() -> BTreeSet<String> {
+    ["connectors", "reckon-db", "run", "sockets", "sqlite"].map(String::from).into()
+}
+
+/// The plugins' own sockets: nobody accepts, which is a living one all the same.
+fn bind_living(host: &Host, clients: &[Client]) -> Vec<UnixListener> {
+    let bind = |name: &String| {
+        let sockets = host.namespace(name).join("sockets");
+        std::fs::create_dir_all(&sockets).unwrap();
+        UnixListener::bind(sockets.join("api.sock")).unwrap()
+    };
+    clients.iter().flat_map(|client| &client.living).map(bind).collect()
+}
+
+fn is_living(name: &str) -> bool {
+    name.starts_with("living-")
+}
+
+fn entries(directory: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Every namespace is whole if its plugin is registered, and holds at most empty directories if it is not.
+fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<String>) {
+    let whole = whole();
+    for name in told.keys() {
+        assert_eq!(entries(&host.namespace(name)), whole, "{name} is registered");
+    }
+    for name in entries(&host.home().join(".hecate")) {
+        if name == "hecate-daemon" {
+            continue;
+        }
+        let base = host.namespace(&name);
+        assert!(told.contains_key(&name) || sent.contains(&name) || is_living(&name), "{name} is nobody's");
+        for directory in entries(&base) {
+            let inside = entries(&base.join(&directory));
+            let socket = is_living(&name) && directory == "sockets";
+            assert!(whole.contains(&directory), "{name}/{directory}");
+            assert_eq!(inside, if socket { ["api.sock".to_owned()].into() } else { [].into() }, "{name}/{directory}");
+        }
+        if !told.contains_key(&name) && !is_living(&name) {
+            // As whoever deregistered it would, when its data is no longer wanted.
+            std::fs::remove_dir_all(&base).unwrap();
+        }
+    }
+    let own = |directory: &str| entries(&host.namespace("hecate-daemon").join(directory)).into_iter();
+    assert_eq!(own("run").collect::<Vec<_>>(), ["daemon.pid", "daemon.state"]);
+    assert_eq!(own("sockets").collect::<Vec<_>>(), ["api.sock"]);
+    let tails = ["plugins.db", "plugins.db-shm", "plugins.db-wal"];
+    assert!(own("sqlite").all(|file| tails.contains(&file.as_str())), "{:?}", own("sqlite"));
+}
+
+/// The list is what the clients were told, and of these those run whose socket listens.
+fn hold_list(host: &Host, told: &BTreeMap<String, String>) {
+    let list = host.ask("GET", "/api/plugins").body;
+    let entry = |entry: &Value| {
+        let text = |key: &str| entry[key].as_str().unwrap_or_else(|| panic!("{key} in {entry}")).to_owned();
+        (text("name"), text("version"), text("status"))
+    };
+    let listed: Vec<_> = list.as_array().unwrap().iter().map(entry).collect();
+    let status = |name: &str| if is_living(name) { "running" } else { "stopped" };
+    let expected: Vec<_> =
+        told.iter().map(|(name, version)| (name.clone(), version.clone(), status(name).to_owned())).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
+}
+
+/// A real node finds in `pg` those that run, and nobody else.
+fn hold_pg(erl: &mut Erl, us: &str, told: &BTreeMap<String, String>) {
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    let running: Vec<String> =
+        told.keys().filter(|name| is_living(name)).map(|name| format!("<<\"{name}\">>")).collect();
+    let groups =
+        "lists:sort([{N, length(pg:get_members({hecate_plugin, N}))} || {hecate_plugin, N} <- pg:which_groups()])";
+    let expected: Vec<String> = running.iter().map(|name| format!("{{{name},1}}")).collect();
+    erl.eval_until(groups, &format!("[{}]", expected.join(",")), PATIENCE);
+    erl.eval_until("length(pg:get_members(hecate_plugins))", &expected.len().to_string(), PATIENCE);
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+#[test]
+fn what_was_answered_survives_every_kill() {
+    let crashes = from_environment("HECATE_CRASHES").unwrap_or(200);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = from_environment("HECATE_CRASH_SEED").unwrap_or(u64::from(now.subsec_nanos()));
+    println!("HECATE_CRASH_SEED={seed} makes the same choices");
+    let mut random = Random(seed);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|number| Client::new(number, seed)).collect();
+
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let _living = bind_living(&host, &clients);
+    let mut erl = host.erl("watcher");
+    erl.eval("pg:start_link()");
+    let mut projection = Projection::default();
+    let mut kills = 0;
+    loop {
+        while random.below(8) == 0 {
+            let daemon = host.daemon(&[]);
+            std::thread::sleep(Duration::from_micros(random.below(START)));
+            daemon.kill();
+            kills += 1;
+        }
+        let daemon = host.daemon(&[]);
+        let us = daemon.ready();
+        let told: BTreeMap<String, String> = clients.iter().flat_map(|client| client.told.clone()).collect();
+        let mut sent = BTreeSet::new();
+        for client in &mut clients {
+            sent.append(&mut client.hold_data(&host));
+        }
+        hold_disk(&host, &told, &sent);
+        hold_list(&host, &told);
+        hold_pg(&mut erl, &us, &told);
+        if kills >= crashes {
+            println!("{kills} kills, {} calls", clients.iter().map(|client| client.calls).sum::<u64>());
+            assert_eq!(daemon.terminate().0.code(), Some(0));
+            break;
+        }
+
+        let socket = host.socket();
+        std::thread::scope(|scope| {
+            for client in &mut clients {
+                scope.spawn(|| client.storm(&socket));
+            }
+            std::thread::sleep(Duration::from_micros(random.below(STORM)));
+            daemon.kill();
+        });
+        kills += 1;
+        let (_copy, database) = database::copy(&host);
+        let stored = projection.follow(&database);
+        clients.iter_mut().for_each(|client| client.hold(&stored));
+        let told = clients.iter().flat_map(|client| client.told.clone());
+        let told: BTreeMap<String, Option<String>> = told.map(|(name, version)| (name, Some(version))).collect();
+        assert_eq!(stored, told, "what was answered is stored, and nothing else");
+    }
+}

@@ -1,0 +1,177 @@
+//! What becomes of a database that is damaged, cannot be read, is of another release, or is no database at all: by the
+//! real daemon, as whoever runs it sees it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::path::{Path, PathBuf};
+
+use host::Host;
+use host::database::{self, Projection};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// A host whose daemon has registered one plugin, and ended.
+fn used_host() -> Host {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    host
+}
+
+fn set_aside(host: &Host) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(database::path(host).parent().unwrap()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    // What lies beside a database goes with it.
+    let is_database =
+        |name: &str| name.contains("plugins.db.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+    paths.filter(|path| is_database(path.to_str().unwrap())).collect()
+}
+
+fn names(host: &Host) -> Vec<String> {
+    let list = host.ask("GET", "/api/plugins").body;
+    list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The daemon serves, is not healthy, and says where the database is and what to do.
+fn hold_unhealthy(host: &Host, aside: &Path) {
+    let health = host.ask("GET", "/health").body;
+    assert_eq!(health["status"], "unhealthy", "{health}");
+    let problems = health["problems"].as_array().unwrap();
+    let problem = problems.iter().find(|problem| problem["code"] == "registry_set_aside").expect("the problem");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(aside.to_str().unwrap()) && detail.contains("register again"), "{detail}");
+}
+
+type Damage = fn(&Path);
+
+const DAMAGES: [(&str, Damage); 7] = [
+    ("garbage", |path| std::fs::write(path, [0x5a; 8192]).unwrap()),
+    ("a wrong beginning", |path| overwrite(path, 0, 100)),
+    ("a wrong page", |path| overwrite(path, 4096, 4096)),
+    ("cut short", |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap()),
+    ("a name that nobody may have", |path| sql(path, "UPDATE plugins SET name = '../../etc'")),
+    ("a status that there is not", |path| sql(path, "UPDATE plugins SET status = 'perhaps'")),
+    ("a directory", |path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+        std::fs::write(path.join("kept"), "precious").unwrap();
+    }),
+];
+
+fn overwrite(path: &Path, from: usize, length: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[from..from + length].fill(0x5a);
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn sql(path: &Path, statements: &str) {
+    Connection::open(path).unwrap().execute_batch(statements).unwrap();
+}
+
+#[test]
+fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
+    for (what, damage) in DAMAGES {
+        let host = used_host();
+        damage(&database::path(&host));
+        let before = std::fs::read(database::path(&host)).ok();
+
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let aside = set_aside(&host);
+        assert_eq!(aside.len(), 1, "{what}: {aside:?}");
+        daemon.logs(&["ERROR", "set_aside", aside[0].to_str().unwrap()]);
+        match before {
+            Some(bytes) => assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes, "{what}: it is kept byte for byte"),
+            None => assert_eq!(std::fs::read_to_string(aside[0].join("kept")).unwrap(), "precious"),
+        }
+        hold_unhealthy(&host, &aside[0]);
+        assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: it serves");
+        assert_eq!(names(&host), Vec::<String>::new());
+        assert_eq!(host.register(&json!({"name": "hecate-marthad"})).status, 201);
+
+        // A restart makes nobody look.
+        daemon.kill();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        hold_unhealthy(&host, &aside[0]);
+        assert_eq!(names(&host), ["hecate-marthad"], "{what}");
+        daemon.terminate();
+
+        for tail in ["", "-wal", "-shm"] {
+            let beside = format!("{}{tail}", aside[0].display());
+            let _ = std::fs::rename(&beside, host.home().join(format!("looked-at{tail}")));
+        }
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let health = host.ask("GET", "/health").body;
+        assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])), "{what}");
+        assert_eq!(names(&host), ["hecate-marthad"], "{what}");
+    }
+}
+
+#[test]
+fn what_another_release_or_program_wrote_is_refused_and_left_alone() {
+    let cases: [(&str, Damage, &str); 4] = [
+        ("a later schema", |path| sql(path, "PRAGMA user_version = 9999"), "schema version 9999"),
+        ("no schema of ours", |path| sql(path, "PRAGMA user_version = 0"), "no hecate-daemon made"),
+        ("a negative version", |path| sql(path, "PRAGMA user_version = -1"), "no hecate-daemon made"),
+        (
+            "a link",
+            |path| {
+                std::fs::rename(path, path.with_file_name("elsewhere")).unwrap();
+                std::os::unix::fs::symlink("elsewhere", path).unwrap();
+            },
+            "symbolic link",
+        ),
+    ];
+    for (what, change, words) in cases {
+        let host = used_host();
+        let path = database::path(&host);
+        change(&path);
+        let before = std::fs::read(&path).unwrap();
+        let mut daemon = host.daemon(&[]);
+        assert_eq!(daemon.ended(), Some(1), "{what}");
+        daemon.logs(&["ERROR", path.to_str().unwrap(), words]);
+        assert_eq!(daemon.ready_line(), None);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{what}");
+        assert_eq!(set_aside(&host), Vec::<PathBuf>::new(), "{what}");
+        for file in ["daemon.pid", "daemon.state"] {
+            assert!(!host.run_file(file).exists(), "{file} would look like a crash");
+        }
+    }
+}
+
+/// As the first release left it: what is in the field is never written anew by a test.
+const FIRST: &str = include_str!("database/version-1.sql");
+
+#[test]
+fn the_first_schema_opens_and_keeps_its_plugins() {
+    let host = Host::new();
+    let path = database::path(&host);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    sql(&path, FIRST);
+
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(names(&host), ["hecate-app-traderd", "hecate-marthad"]);
+    let trader = host.plugin("hecate-app-traderd");
+    let expected =
+        json!({"version": "0.1.0", "description": "Trading \u{2014} daemon", "node": "hecate_traderd@first"});
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&trader[key], value, "{trader}");
+    }
+    let martha = host.plugin("hecate-marthad");
+    assert_eq!((&martha["version"], &martha["description"], &martha["node"]), (&Value::Null, &json!(""), &Value::Null));
+    assert_eq!(host.register(&json!({"name": "hecate-newd"})).status, 201);
+    assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
+    let stored = Projection::default().follow(&path);
+    assert_eq!(stored.keys().collect::<Vec<_>>(), ["hecate-app-traderd", "hecate-marthad", "hecate-newd"]);
+    daemon.kill();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(names(&host).len(), 3);
+}

@@ -1,0 +1,346 @@
+//! A disk that fails: each system call of a registration, a re-registration, a deregistration and a start that touches
+//! the disk is made to fail once, with each of four errors, in the real daemon.
+//!
+//! `strace` counts the calls of each name for each thread by itself; every one of them fails, until a run in which none
+//! did. The answer is a success or a clear refusal, the state is the one before or the one after, and the same daemon
+//! goes on.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use host::daemon::Daemon;
+use host::database::{self, Projection};
+use host::http::Answer;
+use host::strace::{self, Fault, Strace};
+use host::{Host, PATIENCE, program, wait_for, wait_within};
+use serde_json::json;
+
+/// Registered plugins, each with its version.
+type Plugins = BTreeMap<String, Option<String>>;
+
+/// A name, and the version that it registers, or none to deregister.
+type Call = (String, Option<String>);
+
+const SUBDIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
+
+/// Every place on the disk that has to do with a plugin of this name, or with the registry.
+fn places(host: &Host, name: &str) -> Vec<PathBuf> {
+    let mut places = vec![host.home().join(".hecate")];
+    for namespace in [host.namespace(name), host.namespace("hecate-daemon")] {
+        places.extend(SUBDIRECTORIES.iter().map(|directory| namespace.join(directory)));
+        places.push(namespace);
+    }
+    let database = database::path(host);
+    places.extend(["", "-wal", "-shm", "-journal"].iter().map(|tail| format!("{}{tail}", database.display()).into()));
+    places
+        .extend([".daemon.pid.new", ".daemon.state.new", "daemon.pid", "daemon.state"].map(|name| host.run_file(name)));
+    places.extend([host.socket(), host.socket().with_file_name(".api.new")]);
+    places
+}
+
+fn ask(host: &Host, (name, version): &Call) -> Answer {
+    match version {
+        Some(version) => host.register(&json!({"name": name, "version": version})),
+        None => host.ask("DELETE", &format!("/api/plugins/{name}")),
+    }
+}
+
+fn listed(host: &Host) -> Plugins {
+    let list = host.ask("GET", "/api/plugins").body;
+    let list = list.as_array().unwrap().iter();
+    list.map(|plugin| (plugin["name"].as_str().unwrap().to_owned(), plugin["version"].as_str().map(str::to_owned)))
+        .collect()
+}
+
+fn after(mut plugins: Plugins, (name, version): &Call) -> Plugins {
+    match version {
+        Some(version) => drop(plugins.insert(name.clone(), Some(version.clone()))),
+        None => drop(plugins.remove(name)),
+    }
+    plugins
+}
+
+fn is_success(answer: &Answer) -> bool {
+    matches!(answer.status, 200 | 201)
+}
+
+/// A refusal has a code of its own, and names the file or the directory.
+fn hold_refusal(host: &Host, fault: &Fault, answer: &Answer) {
+    let code = answer.body["code"].as_str().expect("a code");
+    let expected = if code == "layout_failed" { 500 } else { 503 };
+    assert!(["layout_failed", "store_failed"].contains(&code), "{fault:?}: {answer:?}");
+    assert_eq!(answer.status, expected, "{fault:?}: {answer:?}");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains(&host.home().join(".hecate").display().to_string()), "{fault:?}: {detail}");
+    assert!(detail.contains("; "), "{fault:?}: it says what to do: {detail}");
+}
+
+/// A daemon, and what is known of it.
+struct Scene {
+    host: Host,
+    daemon: Daemon,
+    projection: Projection,
+    version: u32,
+    faults: u32,
+    refusals: u32,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let host = Host::new();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        Self { host, daemon, projection: Projection::default(), version: 0, faults: 0, refusals: 0 }
+    }
+
+    fn restart(&mut self) {
+        self.daemon.end();
+        self.daemon = self.host.daemon(&[]);
+        self.daemon.ready();
+    }
+
+    fn stored(&mut self) -> Plugins {
+        self.projection.follow(&database::path(&self.host))
+    }
+
+    /// Fails each operation of a kind of call. `next` makes the next such call, and what must be so before it.
+    fn sweep(&mut self, error: &'static str, mut next: impl FnMut(&mut Self) -> Call) {
+        let call = next(self);
+        let strace = Strace::attach(&self.host, self.daemon.id(), &places(&self.host, &call.0), None);
+        assert!(is_success(&ask(&self.host, &call)));
+        let calls = strace::calls(&strace.detach());
+        assert!(calls.iter().any(|call| call == "pwrite64"), "the disk was seen at work: {calls:?}");
+        for name in calls {
+            for number in 1.. {
+                let call = next(self);
+                let fault = Fault { call: name.clone(), number, error };
+                if !self.fail(&fault, &call) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One call with one fault; tells whether there was one.
+    fn fail(&mut self, fault: &Fault, call: &Call) -> bool {
+        let before = listed(&self.host);
+        let strace = Strace::attach(&self.host, self.daemon.id(), &places(&self.host, &call.0), Some(fault));
+        let answer = ask(&self.host, call);
+        let failed = strace::has_failed(&strace.detach());
+        let expected = if is_success(&answer) {
+            after(before, call)
+        } else {
+            assert!(failed, "{call:?} fails by itself: {answer:?}");
+            hold_refusal(&self.host, fault, &answer);
+            self.refusals += 1;
+            before
+        };
+        assert_eq!(listed(&self.host), expected, "{fault:?}, as the list has it");
+        assert_eq!(self.stored(), expected, "{fault:?}, as the database has it");
+        if is_success(&answer) && call.1.is_some() {
+            for directory in SUBDIRECTORIES {
+                assert!(self.host.namespace(&call.0).join(directory).is_dir(), "{fault:?}: {directory}");
+            }
+        }
+        // The same daemon goes on.
+        if !is_success(&answer) {
+            let again = ask(&self.host, call);
+            assert!(is_success(&again), "{fault:?}, and then: {again:?}");
+        }
+        self.faults += u32::from(failed);
+        failed
+    }
+
+    fn version(&mut self) -> Option<String> {
+        self.version += 1;
+        Some(format!("1.{}", self.version))
+    }
+
+    fn registered(&mut self, name: &str) -> Call {
+        let call = (name.to_owned(), self.version());
+        assert!(is_success(&ask(&self.host, &call)));
+        call
+    }
+}
+
+fn calls_meet(error: &'static str) {
+    let mut scene = Scene::new();
+    // Its namespace is new each time, or was made by half before.
+    scene.sweep(error, |scene| (format!("new-{}-d", scene.version), scene.version()));
+    scene.registered("old-d");
+    scene.sweep(error, |scene| ("old-d".to_owned(), scene.version()));
+    scene.sweep(error, |scene| (scene.registered("old-d").0, None));
+    println!("{error}: {} faults, {} refusals", scene.faults, scene.refusals);
+    assert!(scene.refusals >= 10, "most faults are met by a refusal");
+    let before = listed(&scene.host);
+    scene.restart();
+    assert_eq!(listed(&scene.host), before);
+    assert_eq!(scene.stored(), before);
+
+    // All but the last step of a commit is done, and then nobody is there to undo it.
+    let call = ("last-d".to_owned(), scene.version());
+    let fault = Fault { call: "fsync".into(), number: 1, error };
+    let strace = Strace::attach(&scene.host, scene.daemon.id(), &places(&scene.host, &call.0), Some(&fault));
+    let answer = ask(&scene.host, &call);
+    assert!(strace::has_failed(&strace.detach()) && !is_success(&answer), "{answer:?}");
+    assert_eq!(listed(&scene.host), before);
+    scene.restart();
+    let then = listed(&scene.host);
+    assert!(then == before || then == after(before, &call), "{then:?}");
+    assert_eq!(scene.stored(), then);
+}
+
+#[test]
+fn calls_meet_a_full_disk() {
+    calls_meet("ENOSPC");
+}
+
+#[test]
+fn calls_meet_a_forbidden_disk() {
+    calls_meet("EACCES");
+}
+
+#[test]
+fn calls_meet_a_read_only_disk() {
+    calls_meet("EROFS");
+}
+
+#[test]
+fn calls_meet_a_broken_disk() {
+    calls_meet("EIO");
+}
+
+/// On a home that is new, on one whose daemon was killed, and on one whose database is damaged.
+fn starts(error: &'static str) {
+    let new = |host: &Host| drop(std::fs::remove_dir_all(host.home().join(".hecate")));
+    let old = ("old-d".to_owned(), Some("1.0".to_owned()));
+    let killed = |host: &Host| {
+        if !host.socket().exists() {
+            let daemon = host.daemon(&[]);
+            daemon.ready();
+            assert!(is_success(&ask(host, &old)));
+            daemon.kill();
+        }
+    };
+    let damaged = |host: &Host| {
+        new(host);
+        let database = database::path(host);
+        std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+        std::fs::write(database, "no database at all").unwrap();
+    };
+    let plugins = Plugins::from([old.clone()]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| starts_meet(error, &Plugins::new(), "healthy", new));
+        scope.spawn(|| starts_meet(error, &plugins, "healthy", killed));
+        // It never begins anew in silence, whatever else fails.
+        scope.spawn(|| starts_meet(error, &Plugins::new(), "unhealthy", damaged));
+    });
+}
+
+/// The lines that say why a start was refused: by the log, or before there is one.
+fn refusals_in(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("ERROR hecate_daemon: ") || line.starts_with("hecate-daemon: ")).collect()
+}
+
+/// A start under `strace`, until it is ready or has ended; gives whether it is ready, its log, and what `strace` saw.
+fn start(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> (bool, String, String) {
+    let arguments = strace::arguments(host, paths, fault);
+    // The daemon is our child, and `strace` its own grandchild.
+    let program = program("strace");
+    let by: Vec<&str> = [program.as_str(), "-D"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    let mut daemon = Daemon::start_as(host, &by, &[]);
+    let ended = wait_within(PATIENCE, "it is ready or ends", || match daemon.ready_line() {
+        Some(_) => Some(false),
+        None => (!daemon.runs()).then_some(true),
+    });
+    if ended {
+        let code = daemon.ended().expect("no signal ends it");
+        // A home that cannot be looked at is found with the configuration.
+        assert!([1, 2].contains(&code), "{fault:?}: {code}");
+    } else {
+        daemon.end();
+    }
+    let end = daemon.id().to_string();
+    let mut seen = String::new();
+    wait_for("strace has seen its end", || {
+        seen = std::fs::read_to_string(strace::log(host)).unwrap();
+        let is_end = |line: &str| line.split_whitespace().take(2).eq([end.as_str(), "+++"]);
+        // It may stumble over a kill itself, and has seen all before then.
+        seen.lines().any(is_end) || daemon.log().contains("strace: ptrace(")
+    });
+    if ended {
+        wait_for("it has said why", || !refusals_in(&daemon.log()).is_empty());
+    }
+    (!ended, daemon.log(), seen)
+}
+
+/// Fails each operation of a start, where `prepare` has left a home that holds `plugins`.
+fn starts_meet(error: &'static str, plugins: &Plugins, word: &str, prepare: impl Fn(&Host)) {
+    let host = Host::new();
+    let paths = places(&host, "old-d");
+    prepare(&host);
+    let (ready, _, seen) = start(&host, &paths, None);
+    assert!(ready);
+    let (mut faults, mut refusals) = (0, 0);
+    for call in strace::calls(&seen) {
+        for number in 1.. {
+            prepare(&host);
+            let fault = Fault { call: call.clone(), number, error };
+            let (ready, log, seen) = start(&host, &paths, Some(&fault));
+            if !ready {
+                let errors = refusals_in(&log);
+                let home = host.home().join(".hecate").display().to_string();
+                assert!(errors.len() == 1 && errors[0].contains(&home), "{fault:?}: {log}");
+                assert!(
+                    errors[0].contains("; ") || errors[0].contains(": move"),
+                    "{fault:?}: it says what to do: {log}"
+                );
+                refusals += 1;
+            }
+            // Whatever it was, it has harmed nothing.
+            let daemon = host.daemon(&[]);
+            daemon.ready();
+            assert_eq!(listed(&host), *plugins, "{fault:?}");
+            let health = host.ask("GET", "/health").body;
+            assert_eq!(health["status"], word, "{fault:?}: {health}\n{log}");
+            daemon.kill();
+            if !strace::has_failed(&seen) {
+                assert!(ready, "{call} {number}: it fails by itself: {log}");
+                break;
+            }
+            faults += 1;
+        }
+    }
+    // Its address is no path that `strace` knows of: so that it is the first of all, which is that of our socket.
+    prepare(&host);
+    let fault = Fault { call: "bind".to_owned(), number: 1, error };
+    let (ready, log, seen) = start(&host, &[], Some(&fault));
+    assert!(strace::has_failed(&seen) && !ready);
+    assert!(refusals_in(&log)[0].contains(host.socket().parent().unwrap().to_str().unwrap()), "{log}");
+    println!("{error}: {faults} faults, {refusals} refusals");
+    assert!(refusals >= 10, "most faults are met by a refusal");
+}
+
+#[test]
+fn starts_meet_a_full_disk() {
+    starts("ENOSPC");
+}
+
+#[test]
+fn starts_meet_a_forbidden_disk() {
+    starts("EACCES");
+}
+
+#[test]
+fn starts_meet_a_read_only_disk() {
+    starts("EROFS");
+}
+
+#[test]
+fn starts_meet_a_broken_disk() {
+    starts("EIO");
+}
