@@ -16,6 +16,15 @@ impl Daemon {
     /// Starts it. Nothing of the machine's environment reaches it, and there is no program that it could start; what is
     /// in `environment` comes on top.
     pub fn start(host: &Host, environment: &[(&str, &str)]) -> Self {
+        let mut command = Self::command(host, environment);
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()), "Build it");
+        let out = process.pipes().stdout.take().unwrap();
+        let err = process.pipes().stderr.take().unwrap();
+        Self { process, out: Output::collect(out, Some), log: Output::collect(err, Some) }
+    }
+
+    /// How it is started.
+    pub fn command(host: &Host, environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
         command
             .env_clear()
@@ -25,13 +34,13 @@ impl Daemon {
             .env("HECATE_COOKIE", &host.cookie)
             .envs(environment.iter().copied())
             .current_dir(host.home())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Process::start(&mut command, "Build it");
-        let out = process.pipes().stdout.take().unwrap();
-        let err = process.pipes().stderr.take().unwrap();
-        Self { process, out: Output::collect(out, Some), log: Output::collect(err, Some) }
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Waits for the line that says that it is ready, and gives the node's name in it.
