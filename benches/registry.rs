@@ -135,7 +135,9 @@ fn registrations_in_turn(host: &Host, rounds: usize) -> [Samples; 2] {
     let mut ours = || {
         number += 1;
         let request = registration(&format!("hecate-single{number}d"));
-        time(|| { client.ask(&request); })
+        time(|| {
+            client.ask(&request);
+        })
     };
     let mut plain = Plain::new(host);
     let mut theirs = || time(|| plain.register());
@@ -402,7 +404,9 @@ fn event() {
     };
     let mut registered = || {
         let request = registration(&name());
-        time(|| { client_alone.ask(&request); })
+        time(|| {
+            client_alone.ask(&request);
+        })
     };
     let mut joined = || {
         let group = format!("{{bench, <<\"{}\">>}}", name());

@@ -7,7 +7,9 @@ use clap::Parser;
 use hecate_daemon::cli::{Action, Cli, Exit};
 use hecate_daemon::config::{self, Config, Environment, Flags};
 use hecate_daemon::daemon;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().act() {
@@ -24,11 +26,12 @@ fn main() -> ExitCode {
 fn configure(flags: &Flags) -> Option<Config> {
     match config::load(flags, &Environment::of_process()) {
         Ok(loaded) => {
-            tracing_subscriber::fmt()
-                .with_env_filter(EnvFilter::new(&loaded.config.log))
+            let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-                .init();
+                .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+            // Checked when it was read.
+            let filter: Targets = loaded.config.log.parse().unwrap_or_default();
+            tracing_subscriber::registry().with(lines).with(filter).init();
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
             }
