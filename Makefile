@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test test-system test-users test-openapi test-otp deps fmt clippy doc rust ct
+.PHONY: test bench test-system test-users test-openapi test-otp deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl
@@ -34,6 +34,10 @@ rust: deps
 ct: deps
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
+
+# Against what the work costs at least, in one run: see benches/README.md.
+bench: deps
+	cargo bench --bench '*'
 
 test-system: test-users test-openapi test-otp
 
