@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test test-system test-users test-openapi test-otp crash deps fmt clippy doc rust ct
+.PHONY: test bench test-system test-users test-openapi test-otp crash deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, strace, systemd-analyze.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl strace systemd
@@ -38,6 +38,10 @@ ct: deps
 # Ten times the kills of `make test`; each run makes other choices, and says how to make the same again.
 crash: deps
 	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
+
+# Against what the work costs at least, in one run: see benches/README.md.
+bench: deps
+	cargo bench --bench '*'
 
 test-system: test-users test-openapi test-otp
 

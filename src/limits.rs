@@ -203,7 +203,7 @@ pub const PURGE_DEPTH: usize = 128;
 pub const PURGE_PAGE: usize = 1024;
 
 /// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
-pub const PLUGINS: usize = 1024;
+pub const PLUGINS: usize = 16 * 1024;
 
 /// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;

@@ -1,7 +1,6 @@
 //! What each call does: ask the registry or look at what the daemon publishes, and word the answer. No call changes
 //! anything but through the registry's handle.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::events::Streams;
+use super::listing::{List, Listing};
 use super::metrics;
 use super::problem::Problem;
 use super::route::Route;
-use super::server::{Caller, Limits, read_body};
+use super::server::{Caller, Server, read_body};
 use super::status::{DaemonStatus, Phase};
 use super::wire;
 use crate::cluster::view::ClusterView;
@@ -59,9 +59,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Does what a request asks.
 pub(super) async fn call(
-    context: &Context,
-    limits: &Limits,
-    streams: &Streams,
+    Server { context, limits, listing, streams, .. }: &Server,
     caller: Caller,
     route: Result<Route, Problem>,
     head: &Parts,
@@ -84,7 +82,7 @@ pub(super) async fn call(
             let body = read_body(limits, body).await?;
             register(context, caller, &body).await
         }
-        Route::Plugins => Ok(plugins(context, &head.headers)),
+        Route::Plugins => Ok(plugins(context, listing, &head.headers)),
         Route::Plugin(name) => plugin(context, &name).await,
         Route::Deregister(name) => deregister(context, &name).await,
         Route::Purge(name) => purge(context, &name).await,
@@ -113,30 +111,20 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answ
     Ok(answer)
 }
 
-fn plugins(context: &Context, headers: &HeaderMap) -> Answer {
-    let view = context.registry.view();
-    let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &context.home.namespace(&plugin.name));
-    let list = wire::encode(&view.plugins.values().map(entry).collect::<Vec<_>>());
-    let tag = etag(&list);
+fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> Answer {
+    let List { body, tag } = listing.of(context.registry.view(), &context.home);
     let mut answer = if knows(headers, &tag) {
         let mut unchanged = Response::new(Either::Left(Full::default()));
         *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
         unchanged
     } else {
-        written(StatusCode::OK, list)
+        written(StatusCode::OK, body)
     };
     // Hexadecimal digits in quotes always are a header value.
     if let Ok(tag) = HeaderValue::try_from(tag) {
         answer.headers_mut().insert(ETAG, tag);
     }
     answer
-}
-
-/// A strong validator (RFC 9110, section 8.8.3): the same for the same bytes.
-fn etag(body: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    body.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
 }
 
 /// Whether `If-None-Match` names this validator, in the weak comparison (RFC 9110, section 13.1.2).
@@ -310,6 +298,7 @@ fn written(status: StatusCode, body: Bytes) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::listing::etag;
     use super::*;
 
     #[test]

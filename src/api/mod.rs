@@ -5,6 +5,7 @@
 
 mod events;
 mod handlers;
+mod listing;
 mod metrics;
 pub mod problem;
 mod route;

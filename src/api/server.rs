@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Streams;
 use super::handlers::{self, Answer, Context};
+use super::listing::Listing;
 use super::metrics;
 use super::problem::Problem;
 use super::route::{self, Route};
@@ -94,11 +95,12 @@ pub(super) struct Caller {
 }
 
 /// What all connections share.
-struct Server {
-    context: Context,
-    limits: Limits,
+pub(super) struct Server {
+    pub context: Context,
+    pub limits: Limits,
+    pub listing: Listing,
+    pub streams: Streams,
     strangers: Arc<Semaphore>,
-    streams: Streams,
     stop: CancellationToken,
 }
 
@@ -106,7 +108,7 @@ struct Server {
 pub async fn serve(listener: UnixListener, context: Context, limits: Limits, stop: CancellationToken) {
     let strangers = Arc::new(Semaphore::new(limits.strangers));
     let streams = Streams::new(limits.streams, limits.heartbeat, stop.clone());
-    let server = Arc::new(Server { strangers, streams, context, limits, stop });
+    let server = Arc::new(Server { context, listing: Listing::default(), limits, strangers, streams, stop });
     let mut connections = JoinSet::new();
     while !server.stop.is_cancelled() {
         tokio::select! {
@@ -213,7 +215,7 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
     let (head, mut body) = request.into_parts();
     let route = route::route(&head.method, head.uri.path());
     let pattern = route.as_ref().ok().map(Route::pattern);
-    let call = handlers::call(&server.context, &server.limits, &server.streams, caller, route, &head, &mut body);
+    let call = handlers::call(server, caller, route, &head, &mut body);
     let mut response = match tokio::time::timeout(server.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
@@ -304,6 +306,7 @@ mod tests {
             strangers: Arc::new(Semaphore::new(1)),
             streams: Streams::new(1, limits::HTTP_HEARTBEAT, CancellationToken::new()),
             context,
+            listing: Listing::default(),
             limits: Limits::default(),
             stop: CancellationToken::new(),
         };

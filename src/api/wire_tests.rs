@@ -184,8 +184,10 @@ fn the_cluster_in_words() {
 
     // Only what is connected, here, called like a plugin's node, and nobody's.
     let traderd = plugin();
-    let registry =
-        registry::View { plugins: [(traderd.name.clone(), Arc::new(traderd))].into(), ..registry::View::default() };
+    let registry = registry::View {
+        plugins: [(traderd.name.clone(), Arc::new(traderd))].into_iter().collect(),
+        ..registry::View::default()
+    };
     let peers = vec![
         peer("hecate_traderd@beam00", true, PeerState::Connected),
         peer("hecate_goned@beam00", true, PeerState::Disconnected),

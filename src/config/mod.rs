@@ -30,6 +30,7 @@ use crate::log::Format;
 use crate::name::NodeName;
 use settings::{Places, SETTINGS, Setting};
 use sys_config::SysConfig;
+use tracing_subscriber::filter::Targets;
 use value::Given;
 
 /// The short name of our node and of every other primary daemon, unless it is told otherwise.
@@ -76,7 +77,7 @@ pub struct Config {
     pub group: Option<u32>,
     /// Users who may call the API, besides our own and root.
     pub allowed_uids: Vec<u32>,
-    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    /// What is logged, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log: String,
     /// The form of the log.
     pub log_format: Format,
@@ -437,8 +438,7 @@ fn gid_of(name: &str, file: &str) -> Option<u32> {
 fn log_filter(given: &Given) -> Result<String, Error> {
     let allowed = "a filter such as warn or info,hecate_daemon::node=debug";
     let text = given.text(allowed)?;
-    let checked = tracing_subscriber::EnvFilter::try_new(text);
-    checked.map_err(|_| given.refuse(allowed))?;
+    text.parse::<Targets>().map_err(|_| given.refuse(allowed))?;
     Ok(text.to_owned())
 }
 

@@ -10,10 +10,12 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The form of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,22 +27,23 @@ pub enum Format {
     Json,
 }
 
-/// Starts the log. `filter` is in the syntax of [`EnvFilter`].
+/// Starts the log. `filter` is in the syntax of [`Targets`], and was checked when it was read.
 pub fn start(filter: &str, format: Format) {
     let journal = is_journal();
     let colours =
         !journal && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").unwrap_or_default().is_empty();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
+    let filter: Targets = filter.parse().unwrap_or_default();
+    let lines = lines::layer().with_writer(std::io::stderr).with_ansi(colours);
     let text = format::format().with_ansi(colours);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
-        Format::Text if journal => log.event_format(Line { form: text.without_time(), journal }).init(),
-        Format::Text => log.event_format(Line { form: text, journal }).init(),
+        Format::Text if journal => {
+            registry.with(lines.event_format(Line { form: text.without_time(), journal })).init();
+        }
+        Format::Text => registry.with(lines.event_format(Line { form: text, journal })).init(),
         Format::Json => {
             let form = format::format().json().flatten_event(true);
-            log.event_format(Line { form, journal }).fmt_fields(JsonFields::new()).init();
+            registry.with(lines.event_format(Line { form, journal }).fmt_fields(JsonFields::new())).init();
         }
     }
 }

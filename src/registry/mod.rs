@@ -3,6 +3,7 @@
 //! One task owns all of it ([`start`]); everybody else has a [`Handle`] to ask by and a [`View`] to look at. What decides
 //! is `state`, which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
 
+mod batch;
 mod chores;
 mod effect;
 mod follow;
@@ -12,9 +13,10 @@ mod request;
 mod state;
 mod task;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use imbl::OrdMap;
 
 pub use effect::Config;
 pub use follow::{Follower, Next};
@@ -66,7 +68,7 @@ pub struct View {
     /// Whether the stored plugins have been judged since the start: no status is to be believed before.
     pub ready: bool,
     /// The registered plugins in name order.
-    pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    pub plugins: OrdMap<PluginName, Arc<Plugin>>,
 }
 
 /// A field of a registration request: re-registration keeps what is absent and clears what is `null`.

@@ -8,9 +8,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
+
+use imbl::{OrdMap, OrdSet};
 
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::Refusal;
@@ -20,23 +21,27 @@ use crate::layout::{Look, Process};
 use crate::limits;
 use crate::name::PluginName;
 
-/// The registry's whole knowledge.
+/// The registry's whole knowledge. Its maps are persistent, so that a copy of it costs nothing.
 #[derive(Debug, Clone)]
 pub struct State {
     config: Config,
     revision: u64,
-    entries: BTreeMap<PluginName, Entry>,
+    entries: OrdMap<PluginName, Entry>,
+    /// The plugins of `entries`, as others see them.
+    plugins: OrdMap<PluginName, Arc<Plugin>>,
     nodes: Nodes,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
 
 /// The time after a start.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Judging {
     /// Until then nodes may come; if `looking`, until then looks may.
     until: Instant,
     looking: bool,
+    /// Stored before our start, and not yet judged.
+    open: OrdSet<PluginName>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,8 +55,6 @@ struct Entry {
 struct Life {
     /// Its node has been seen since the registration or our start, and decides.
     governed: bool,
-    /// Stored before our start, and not yet judged.
-    open: bool,
     /// When silence since the registration ends it. None once it has shown a sign of life.
     grace: Option<Instant>,
     /// Why its node left, if that is what stopped it.
@@ -65,16 +68,7 @@ struct Life {
 
 impl Life {
     fn new(now: Instant) -> Self {
-        Self {
-            governed: false,
-            open: false,
-            grace: None,
-            left: None,
-            unclear: None,
-            next_look: now,
-            looking: false,
-            process: None,
-        }
+        Self { governed: false, grace: None, left: None, unclear: None, next_look: now, looking: false, process: None }
     }
 
     /// A hint that comes before the answer asks for another look, for this one may have been before it.
@@ -83,29 +77,24 @@ impl Life {
         self.next_look = now.instant + limits::SOCKET_POLL;
         out.push(Effect::Look(name.clone()));
     }
-
-    /// Whether its socket is worth looking at from time to time.
-    fn is_watched(&self, status: Status) -> bool {
-        !self.open && (!self.governed || status == Status::Stopped)
-    }
 }
 
 impl State {
     /// Begins with what was stored.
     #[must_use]
-    pub fn new(config: Config, now: Now, revision: u64, plugins: BTreeMap<PluginName, Arc<Plugin>>) -> Self {
+    pub fn new(config: Config, now: Now, revision: u64, plugins: OrdMap<PluginName, Arc<Plugin>>) -> Self {
         let until = now.instant + config.judge;
-        let judging = (!plugins.is_empty()).then_some(Judging { until, looking: false });
-        let life = Life { open: true, ..Life::new(now.instant) };
-        let entries = plugins.into_iter().map(|(name, plugin)| (name, Entry { plugin, life: life.clone() }));
-        Self { config, revision, entries: entries.collect(), nodes: Nodes::default(), judging }
+        let open: OrdSet<_> = plugins.keys().cloned().collect();
+        let judging = (!open.is_empty()).then_some(Judging { until, looking: false, open });
+        let begin = |plugin: &Arc<Plugin>| Entry { plugin: Arc::clone(plugin), life: Life::new(now.instant) };
+        let entries = plugins.iter().map(|(name, plugin)| (name.clone(), begin(plugin))).collect();
+        Self { config, revision, entries, plugins, nodes: Nodes::default(), judging }
     }
 
     /// What everybody else may see.
     #[must_use]
     pub fn view(&self) -> View {
-        let plugins = self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.plugin)));
-        View { revision: self.revision, ready: self.judging.is_none(), plugins: plugins.collect() }
+        View { revision: self.revision, ready: self.judging.is_none(), plugins: self.plugins.clone() }
     }
 
     /// Whether a registration would be taken, so that nothing is made on disk for one that is not.
@@ -166,11 +155,8 @@ impl State {
     /// When the next [`Input::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let judging = self.judging.map(|judging| judging.until);
-        let lives = self.entries.values().flat_map(|Entry { plugin, life }| {
-            let look = (life.is_watched(plugin.status) && !life.looking).then_some(life.next_look);
-            [life.grace, look]
-        });
+        let judging = self.judging.as_ref().map(|judging| judging.until);
+        let lives = self.entries.iter().flat_map(|(name, entry)| [entry.life.grace, self.due_look(name, entry)]);
         lives.flatten().chain(judging).min()
     }
 
@@ -194,9 +180,21 @@ impl State {
             Input::Exited { name, process } => self.exited(now, &name, process, out),
             Input::Tick => self.tick(now, out),
         }
-        if self.judging.is_some() && !self.entries.values().any(|entry| entry.life.open) {
+        if self.judging.as_ref().is_some_and(|judging| judging.open.is_empty()) {
             self.judging = None;
         }
+    }
+
+    /// Nothing is open about this plugin any more. Tells whether something was.
+    fn judged(&mut self, name: &PluginName) -> bool {
+        self.judging.as_mut().is_some_and(|judging| judging.open.remove(name).is_some())
+    }
+
+    /// When its socket is to be looked at next, if that is worth a look from time to time.
+    fn due_look(&self, name: &PluginName, Entry { plugin, life }: &Entry) -> Option<Instant> {
+        let open = self.judging.as_ref().is_some_and(|judging| judging.open.contains(name));
+        let watched = !open && (!life.governed || plugin.status == Status::Stopped);
+        (watched && !life.looking).then_some(life.next_look)
     }
 
     // ---- Commands ---------------------------------------------------------------------------
@@ -236,11 +234,12 @@ impl State {
         let grace = (!governed).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
         let life = Life { governed, grace, process, ..Life::new(now.instant) };
+        self.judged(&name);
         self.entries.insert(name.clone(), Entry { plugin: Arc::clone(&plugin), life });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
         out.push(Effect::CancelCleanUp(name.clone()));
-        out.extend(process.map(|process| Effect::AwaitExit { name, process }));
-        self.look_where_due(now, out);
+        out.extend(process.map(|process| Effect::AwaitExit { name: name.clone(), process }));
+        self.look_if_due(now, &name, out);
         plugin
     }
 
@@ -248,6 +247,7 @@ impl State {
         let Some(entry) = self.entries.remove(&name) else {
             return Err(Refusal::NotFound { name });
         };
+        self.judged(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&entry.plugin), out);
         out.push(Effect::Forget(name));
         Ok(entry.plugin)
@@ -259,7 +259,7 @@ impl State {
         self.nodes.up(node, on_this_host);
         let nodes = &self.nodes;
         let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
-        for name in self.names_where(|entry| of(&entry.plugin)) {
+        for name in self.names_where(|_, entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(Effect::EnsureLayout(name));
         }
@@ -269,7 +269,7 @@ impl State {
         if !self.nodes.down(node) {
             return;
         }
-        for name in self.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
+        for name in self.names_where(|_, entry| entry.plugin.node.as_deref() == Some(node)) {
             let left = format!("its node {node} left the cluster: {reason}");
             if let Some(Entry { life, .. }) = self.entries.get_mut(&name) {
                 life.left = Some(left.clone());
@@ -294,8 +294,8 @@ impl State {
         self.follow_node(now, plugin, out);
     }
 
-    fn names_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PluginName> {
-        let entries = self.entries.iter().filter(|(_, entry)| holds(entry));
+    fn names_where(&self, holds: impl Fn(&PluginName, &Entry) -> bool) -> Vec<PluginName> {
+        let entries = self.entries.iter().filter(|(name, entry)| holds(name, entry));
         entries.map(|(name, _)| name.clone()).collect()
     }
 
@@ -310,10 +310,10 @@ impl State {
         }
         if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
             life.governed = true;
-            life.open = false;
             life.grace = None;
             life.left = None;
         }
+        self.judged(name);
         let reason = format!("its node {node} is connected");
         self.change(now, name, Status::Running, Some(node), reason, out);
     }
@@ -321,12 +321,12 @@ impl State {
     // ---- Sockets ----------------------------------------------------------------------------
 
     fn looked(&mut self, now: Now, name: &PluginName, look: Look, out: &mut Vec<Effect>) {
+        let was_open = self.judged(name);
         let Some(Entry { plugin, life }) = self.entries.get_mut(name) else {
             return;
         };
         life.looking = false;
         life.unclear = None;
-        let was_open = std::mem::take(&mut life.open);
         let was_stopped = plugin.status == Status::Stopped && !was_open;
         if life.governed {
             if was_stopped {
@@ -367,24 +367,22 @@ impl State {
             // It still ran when the plugin stopped, and its run files stayed.
             self.clean_up(name, out);
         }
-        self.look_where_due(now, out);
+        self.look_if_due(now, name, out);
     }
 
     // ---- Time -------------------------------------------------------------------------------
 
     fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
-        match self.judging {
-            Some(Judging { until, looking: false }) if until <= now.instant => self.look_at_the_rest(now, out),
-            Some(Judging { until, looking: true }) if until <= now.instant => self.judge_the_rest(now, out),
+        match &self.judging {
+            Some(Judging { until, looking: false, .. }) if *until <= now.instant => self.look_at_the_rest(now, out),
+            Some(Judging { until, looking: true, .. }) if *until <= now.instant => self.judge_the_rest(now, out),
             _ => {}
         }
-        let silent = self.entries.iter_mut().filter_map(|(name, Entry { life, .. })| {
-            life.grace.take_if(|until| *until <= now.instant).map(|_| (name.clone(), life.unclear.clone()))
-        });
-        let silent: Vec<_> = silent.collect();
-        for (name, unclear) in silent {
+        for name in self.names_where(|_, entry| entry.life.grace.is_some_and(|until| until <= now.instant)) {
+            let Some(Entry { life, .. }) = self.entries.get_mut(&name) else { continue };
+            life.grace = None;
             let grace = humantime::format_duration(self.config.grace);
-            let why = unclear.map_or_else(String::new, |why| format!(" ({why})"));
+            let why = life.unclear.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
             let reason = format!("no sign of life within {grace} of its registration{why}");
             self.stop(now, &name, reason, out);
         }
@@ -393,33 +391,37 @@ impl State {
 
     /// Every node that could come has come: the sockets judge the plugins that are still open.
     fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(judging @ Judging { looking: false, .. }) = &mut self.judging else {
+        let Some(Judging { until, looking: looking @ false, open }) = &mut self.judging else {
             return;
         };
-        *judging = Judging { until: now.instant + limits::JUDGE_LOOK, looking: true };
-        for (name, Entry { life, .. }) in self.entries.iter_mut().filter(|(_, entry)| entry.life.open) {
-            life.look(now, name, out);
+        *until = now.instant + limits::JUDGE_LOOK;
+        *looking = true;
+        for name in open.iter() {
+            if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
+                life.look(now, name, out);
+            }
         }
     }
 
     /// A look that takes so long keeps nobody from being served.
     fn judge_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let open = self.entries.iter_mut().filter(|(_, entry)| entry.life.open);
-        let judged = open.map(|(name, entry)| {
-            entry.life.open = false;
-            name.clone()
-        });
-        let names: Vec<_> = judged.collect();
-        for name in names {
+        for name in self.judging.take().map(|judging| judging.open).unwrap_or_default() {
             self.stop(now, &name, "its socket could not be looked at in time".to_owned(), out);
         }
     }
 
     fn look_where_due(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for (name, Entry { plugin, life }) in &mut self.entries {
-            if life.is_watched(plugin.status) && !life.looking && life.next_look <= now.instant {
-                life.look(now, name, out);
-            }
+        for name in self.names_where(|name, entry| self.due_look(name, entry).is_some_and(|due| due <= now.instant)) {
+            self.look_if_due(now, &name, out);
+        }
+    }
+
+    fn look_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+        let due = self.entries.get(name).and_then(|entry| self.due_look(name, entry));
+        if due.is_some_and(|due| due <= now.instant)
+            && let Some(Entry { life, .. }) = self.entries.get_mut(name)
+        {
+            life.look(now, name, out);
         }
     }
 
@@ -482,6 +484,15 @@ impl State {
 
     fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<Effect>) {
         self.revision += 1;
+        match kind {
+            EventKind::Registered | EventKind::StatusChanged => {
+                self.plugins.insert(plugin.name.clone(), Arc::clone(&plugin));
+            }
+            EventKind::Deregistered => {
+                self.plugins.remove(&plugin.name);
+            }
+            EventKind::DataPurged => {}
+        }
         out.push(Effect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
     }
 }

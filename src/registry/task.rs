@@ -1,8 +1,7 @@
 //! The task that owns the registry: takes what is queued, has [`State`] decide, stores, publishes, answers.
 //!
 //! The order of a registration is: directories, save, publish, answer. All that is queued shares one commit, and while it
-//! is written the next batch gathers. What cannot be stored has not happened: the state from before is taken back,
-//! commands are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried
+//! is written the next batch gathers. What cannot be stored has not happened: the state stays as it was, commands are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried
 //! again. Never does blocking work itself.
 
 #[cfg(test)]
@@ -17,16 +16,17 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
+use super::batch::{Batch, Request, commit, to_store};
 use super::chores::{blocking, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
-use super::{Event, Plugin, Registrant, Registration, View};
-use crate::layout::{Layout, Owner, Process, Removed};
+use super::{Event, Plugin, View};
+use crate::layout::{Layout, Process, Removed};
+use crate::limits;
 use crate::log::limit;
 use crate::name::PluginName;
-use crate::store::{CommitError, Opened, Store};
-use crate::{limits, metrics};
+use crate::store::{Opened, Store};
 
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
 #[must_use]
@@ -69,16 +69,6 @@ struct Task {
     facts: Vec<Input>,
     retry_at: Option<Instant>,
 }
-
-/// What was queued and changes something, in the order of its arrival.
-enum Request {
-    Fact(Input),
-    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
-    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
-}
-
-/// Whether a registration may go on, with what is known of the process that sent it.
-type Admission = Result<Option<Process>, Refusal>;
 
 impl Task {
     /// The store isn't a part of the task: it is lent to one blocking call at a time.
@@ -160,100 +150,25 @@ impl Task {
     /// One batch: all of it is decided, stored, shown and answered together.
     async fn decide(&mut self, store: Store, requests: Vec<Request>) -> Store {
         let now = now();
-        let admissions = self.admit(now, &requests).await;
-        let before = self.state.clone();
-        let mut effects = Vec::new();
-        let mut facts = std::mem::take(&mut self.facts);
-        for fact in &facts {
-            self.state.handle(now, fact.clone(), &mut effects);
-        }
-        let mut replies = Vec::new();
-        let mut admissions = admissions.into_iter();
-        for request in requests {
-            let ticket = replies.len();
-            match request {
-                Request::Fact(fact) => {
-                    facts.push(fact.clone());
-                    self.state.handle(now, fact, &mut effects);
-                }
-                Request::Deregister { name, reply } => {
-                    replies.push(reply);
-                    self.state.handle(now, Input::Deregister { name, ticket }, &mut effects);
-                }
-                Request::Register { registration, reply, .. } => {
-                    replies.push(reply);
-                    match admissions.next().unwrap_or(Err(Refusal::Stopping)) {
-                        Ok(process) => {
-                            let input = Input::Register { registration, process, ticket };
-                            self.state.handle(now, input, &mut effects);
-                        }
-                        Err(refusal) => effects.push(Effect::Answer { ticket, result: Err(refusal) }),
-                    }
-                }
-            }
-        }
-        self.state.handle(now, Input::Tick, &mut effects);
-
-        let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
-        let (store, committed) = commit(store, events.clone()).await;
-        match committed {
-            Ok(()) => {
+        let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout));
+        let facts = std::mem::take(&mut self.facts);
+        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, facts, requests)).await;
+        match stored {
+            Ok(events) => {
                 self.retry_at = None;
+                self.state = batch.state;
                 self.publish(events);
-                self.perform(effects, replies);
+                self.perform(batch.effects, batch.replies);
             }
             Err(error) => {
-                if limit::DISK.admits() {
-                    tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
-                }
-                self.state = before;
-                self.facts = facts;
+                self.facts = batch.facts;
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
-                for reply in replies {
+                for reply in batch.replies {
                     let _ = reply.send(Err(error.clone().into()));
                 }
             }
         }
         store
-    }
-
-    /// Makes the directories of every registration that will be taken. One admission for each, in their order.
-    async fn admit(&self, now: Now, requests: &[Request]) -> Vec<Admission> {
-        if !requests.iter().any(|request| matches!(request, Request::Register { .. })) {
-            return Vec::new();
-        }
-        let layout = Arc::clone(&self.layout);
-        let wanted = self.rehearse(now, requests);
-        let make = move |(name, registrant): (PluginName, Option<Registrant>)| {
-            layout.home().namespace(&name).check_api_sock()?;
-            let owner = registrant.map(|registrant| Owner { uid: registrant.uid, gid: registrant.gid });
-            layout.ensure(&name, owner)?;
-            Ok(registrant.and_then(|registrant| registrant.pid).and_then(Process::living))
-        };
-        blocking(move || wanted.into_iter().map(|wanted| wanted.and_then(&make)).collect()).await
-    }
-
-    /// Runs a batch on a copy of the state, to know which registrations it will take: what comes before one in its batch
-    /// may free a name, and nothing is to be made on disk for those that are refused.
-    fn rehearse(&self, now: Now, requests: &[Request]) -> Vec<Result<(PluginName, Option<Registrant>), Refusal>> {
-        let mut state = self.state.clone();
-        let mut unused = Vec::new();
-        for fact in &self.facts {
-            state.handle(now, fact.clone(), &mut unused);
-        }
-        let mut wanted = Vec::new();
-        for request in requests {
-            let input = match request {
-                Request::Fact(fact) => fact.clone(),
-                Request::Deregister { name, .. } => Input::Deregister { name: name.clone(), ticket: 0 },
-                Request::Register { registration, registrant, .. } => {
-                    wanted.push(state.admit(registration).map(|()| (registration.name.clone(), *registrant)));
-                    Input::Register { registration: registration.clone(), process: None, ticket: 0 }
-                }
-            };
-            state.handle(now, input, &mut unused);
-        }
-        wanted
     }
 
     /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
@@ -274,7 +189,8 @@ impl Task {
         let before = self.state.clone();
         self.state.purged(now(), name.clone(), &mut effects);
         let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
-        let (store, committed) = commit(store, events.clone()).await;
+        let stored = events.clone();
+        let (store, committed) = lend(store, move |store| commit(store, &stored)).await;
         let layout = Arc::clone(&self.layout);
         if let Err(error) = committed {
             self.state = before;
@@ -392,13 +308,6 @@ impl Task {
     }
 }
 
-fn to_store(effect: &Effect) -> Option<Event> {
-    match effect {
-        Effect::Store(event) => Some(event.clone()),
-        _ => None,
-    }
-}
-
 fn abort(running: &mut BTreeMap<PluginName, AbortHandle>, name: &PluginName) {
     if let Some(running) = running.remove(name) {
         running.abort();
@@ -410,19 +319,6 @@ async fn sleep_until_or_for_ever(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-async fn commit(store: Store, events: Vec<Event>) -> (Store, Result<(), CommitError>) {
-    if events.is_empty() {
-        return (store, Ok(()));
-    }
-    lend(store, move |store| {
-        let begun = Instant::now();
-        let committed = store.commit(&events);
-        metrics::STORE_COMMITS.observe(begun.elapsed());
-        committed
-    })
-    .await
 }
 
 async fn lend<T: Send + 'static>(mut store: Store, work: impl FnOnce(&mut Store) -> T + Send + 'static) -> (Store, T) {

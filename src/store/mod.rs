@@ -9,7 +9,6 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use imbl::OrdMap;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -45,7 +45,7 @@ pub struct Opened {
     /// Number of the last stored event, 0 if there was none.
     pub revision: u64,
     /// The registered plugins, as they were last.
-    pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    pub plugins: OrdMap<PluginName, Arc<Plugin>>,
     /// Where a database that could not be read was put, at this start or an earlier one: what was registered in it is
     /// unknown to this one, and the daemon is not healthy until somebody has looked and moved it away.
     pub set_aside: Option<PathBuf>,

@@ -2,11 +2,11 @@
 //!
 //! What is read back is checked as if it came from outside: a row that we could not have written is damage.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use imbl::OrdMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugin, Status};
 
-type Plugins = BTreeMap<PluginName, Arc<Plugin>>;
+type Plugins = OrdMap<PluginName, Arc<Plugin>>;
 
 /// The last revision, and the plugins.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes};
-use crate::registry::{EventKind, Field, Membership, Next, Registered, Status};
+use crate::registry::{EventKind, Field, Membership, Next, Registered, Registrant, Registration, Status};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);

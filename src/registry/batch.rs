@@ -1,0 +1,112 @@
+//! One batch of what was queued: decided, its directories made, and stored, all of it in one call that blocks.
+//!
+//! It works on a copy of the state, which is the registry afterwards if the batch is stored, and else is forgotten. What
+//! comes first in a batch counts for what follows: it may free a name, and nothing is made on disk for a registration that
+//! is refused. Never answers or publishes: see `task`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::effect::{Effect, Input, Now};
+use super::handle::{Refusal, Reply};
+use super::state::State;
+use super::{Event, Plugin, Registrant, Registration};
+use crate::layout::{Layout, Owner, Process};
+use crate::log::limit;
+use crate::metrics;
+use crate::name::PluginName;
+use crate::store::{CommitError, Store};
+
+/// What was queued and changes something, in the order of its arrival.
+pub(super) enum Request {
+    Fact(Input),
+    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
+    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
+}
+
+/// A batch, and what came of it.
+pub(super) struct Batch {
+    now: Now,
+    layout: Arc<Layout>,
+    pub state: State,
+    pub effects: Vec<Effect>,
+    /// Where the answers go, each at the place of its ticket.
+    pub replies: Vec<Reply<Arc<Plugin>>>,
+    /// Those that it took, for another try.
+    pub facts: Vec<Input>,
+}
+
+impl Batch {
+    pub(super) fn new(now: Now, state: State, layout: Arc<Layout>) -> Self {
+        Self { now, layout, state, effects: Vec::new(), replies: Vec::new(), facts: Vec::new() }
+    }
+
+    /// Does all of it. Gives the events that are stored now.
+    pub(super) fn carry_out(
+        mut self,
+        store: &mut Store,
+        facts: Vec<Input>,
+        requests: Vec<Request>,
+    ) -> (Self, Result<Vec<Event>, CommitError>) {
+        for request in facts.into_iter().map(Request::Fact).chain(requests) {
+            self.take(request);
+        }
+        self.state.handle(self.now, Input::Tick, &mut self.effects);
+        let events: Vec<Event> = self.effects.iter().filter_map(to_store).collect();
+        let stored = commit(store, &events).map(|()| events);
+        (self, stored)
+    }
+
+    fn take(&mut self, request: Request) {
+        let ticket = self.replies.len();
+        let input = match request {
+            Request::Fact(fact) => {
+                self.facts.push(fact.clone());
+                fact
+            }
+            Request::Deregister { name, reply } => {
+                self.replies.push(reply);
+                Input::Deregister { name, ticket }
+            }
+            Request::Register { registration, registrant, reply } => {
+                self.replies.push(reply);
+                match self.admit(&registration, registrant) {
+                    Ok(process) => Input::Register { registration, process, ticket },
+                    Err(refusal) => return self.effects.push(Effect::Answer { ticket, result: Err(refusal) }),
+                }
+            }
+        };
+        self.state.handle(self.now, input, &mut self.effects);
+    }
+
+    /// Makes the directories of a registration that will be taken; gives the process that sent it.
+    fn admit(&self, registration: &Registration, registrant: Option<Registrant>) -> Result<Option<Process>, Refusal> {
+        self.state.admit(registration)?;
+        self.layout.home().namespace(&registration.name).check_api_sock()?;
+        let owner = registrant.map(|registrant| Owner { uid: registrant.uid, gid: registrant.gid });
+        self.layout.ensure(&registration.name, owner)?;
+        Ok(registrant.and_then(|registrant| registrant.pid).and_then(Process::living))
+    }
+}
+
+pub(super) fn to_store(effect: &Effect) -> Option<Event> {
+    match effect {
+        Effect::Store(event) => Some(event.clone()),
+        _ => None,
+    }
+}
+
+/// Stores events, if there are any.
+pub(super) fn commit(store: &mut Store, events: &[Event]) -> Result<(), CommitError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let committed = store.commit(events);
+    metrics::STORE_COMMITS.observe(begun.elapsed());
+    committed.inspect_err(|error| {
+        if limit::DISK.admits() {
+            tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
+        }
+    })
+}
