@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
@@ -128,7 +128,8 @@ impl Layout {
             (Err(Errno::NOENT), Some(parent), Some(name)) => {
                 std::fs::create_dir_all(parent).map_err(|source| io_error("make", parent, source))?;
                 let above = open(parent).map_err(|errno| io_error("open", parent, errno.into()))?;
-                modes.directory(above.as_fd(), parent, name, None)?.0
+                modes.make(above.as_fd(), parent, name, None)?;
+                open(root).map_err(|errno| io_error("open", root, errno.into()))?
             }
             (Err(Errno::NOTDIR), ..) => return Err(LayoutError::NotADirectory(root.to_owned())),
             (opened, ..) => opened.map_err(|errno| io_error("open", root, errno.into()))?,
@@ -164,10 +165,11 @@ impl Layout {
     fn ensure_named(&self, name: &OsStr, owner: Option<Owner>) -> Result<(), LayoutError> {
         let root = self.home.root();
         let base = root.join(name);
-        let (fd, made) = self.modes.directory(self.root.as_fd(), root, name, owner)?;
+        let made = self.modes.make(self.root.as_fd(), root, name, owner)?;
+        let fd = open_below(self.root.as_fd(), root, Path::new(name), DIRECTORY)?;
         let owner = if made { owner } else { Some(owner_of(fd.as_fd(), &base)?) };
         for sub in SUBDIRECTORIES {
-            self.modes.directory(fd.as_fd(), &base, OsStr::new(sub), owner)?;
+            self.modes.make(fd.as_fd(), &base, OsStr::new(sub), owner)?;
         }
         Ok(())
     }
@@ -233,42 +235,64 @@ impl Layout {
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Modes {
-    /// Opens `name` in `parent` and, if it is missing, makes it first. The second value tells whether it did.
-    fn directory(
+    /// Makes `name` in `parent`, unless there is such a directory. Tells whether it did.
+    fn make(
         &self,
         parent: BorrowedFd<'_>,
         parent_path: &Path,
         name: &OsStr,
         owner: Option<Owner>,
-    ) -> Result<(OwnedFd, bool), LayoutError> {
-        match fs::mkdirat(parent, name, Mode::from_raw_mode(self.dir)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Ok((open_below(parent, parent_path, Path::new(name), DIRECTORY)?, false));
-            }
+    ) -> Result<bool, LayoutError> {
+        let made = match fs::mkdirat(parent, name, Mode::from_raw_mode(self.dir)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(errno) => return Err(explain("make", parent, parent_path, Path::new(name), errno)),
-        }
-        let made =
-            open_below(parent, parent_path, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY).and_then(|fd| {
-                let dressed = self.dress(fd.as_fd(), owner);
-                dressed.map_err(|errno| explain("give away", parent, parent_path, Path::new(name), errno))?;
-                Ok(fd)
-            });
-        if made.is_err() {
-            // Left as it is it would pass for a directory that somebody else made, and never be put right. It is empty,
-            // or it stays: `rmdir` removes nothing else.
-            let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
-        }
-        Ok((made?, true))
+        };
+        let looked = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+        let dressed = looked.map_err(|errno| ("look at", errno)).and_then(|stat| {
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {}
+                FileType::Symlink => return Err(("open", Errno::LOOP)),
+                _ => return Err(("open", Errno::NOTDIR)),
+            }
+            // Most often it is as it should be, which saves opening it.
+            if !made || self.is_dressed(&stat, owner) {
+                return Ok(());
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let fd = open_at(parent, Path::new(name), flags, Mode::empty()).map_err(|errno| ("open", errno))?;
+            self.dress(fd.as_fd(), owner).map_err(|errno| ("give away", errno))
+        });
+        dressed.map_err(|(doing, errno)| {
+            if made {
+                // Left as it is it would pass for a directory that somebody else made, and never be put right. It is empty,
+                // or it stays: `rmdir` removes nothing else.
+                let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+            }
+            explain(doing, parent, parent_path, Path::new(name), errno)
+        })?;
+        Ok(made)
+    }
+
+    /// Whom a directory is to be given to: only root can give.
+    fn recipient(&self, owner: Option<Owner>) -> (Option<u32>, Option<u32>) {
+        let owner = owner.filter(|_| rustix::process::geteuid().is_root());
+        (owner.map(|owner| owner.uid), self.group.or(owner.map(|owner| owner.gid)))
+    }
+
+    /// Whether a directory has its owner, group and mode.
+    fn is_dressed(&self, stat: &fs::Stat, owner: Option<Owner>) -> bool {
+        let (uid, gid) = self.recipient(owner);
+        uid.is_none_or(|uid| uid == stat.st_uid)
+            && gid.is_none_or(|gid| gid == stat.st_gid)
+            && stat.st_mode & 0o7777 == self.dir
     }
 
     /// Gives a directory that we have just made its owner, group and mode.
     fn dress(&self, fd: BorrowedFd<'_>, owner: Option<Owner>) -> rustix::io::Result<()> {
-        let owner = owner.filter(|_| rustix::process::geteuid().is_root());
-        let group = self.group.or(owner.map(|owner| owner.gid));
-        if owner.is_some() || group.is_some() {
-            let uid = owner.map(|owner| Uid::from_raw(owner.uid));
-            fs::fchown(fd, uid, group.map(Gid::from_raw))?;
+        let (uid, gid) = self.recipient(owner);
+        if uid.is_some() || gid.is_some() {
+            fs::fchown(fd, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
         }
         // The umask has had its say in `mkdir`, and a change of owner clears bits: so the mode comes last.
         fs::fchmod(fd, Mode::from_raw_mode(self.dir))
