@@ -124,10 +124,14 @@ fn users_who_are_not_listed_are_refused_every_call() {
         ("GET", "/api/plugins", ""),
         ("GET", "/api/plugins/hecate-traderd", ""),
         ("DELETE", "/api/plugins/hecate-traderd", ""),
+        ("DELETE", "/api/plugins/hecate-traderd/data", ""),
+        ("GET", "/api/events", ""),
         ("GET", "/api/cluster", ""),
         ("GET", "/health", ""),
         ("GET", "/livez", ""),
         ("GET", "/readyz", ""),
+        ("GET", "/metrics", ""),
+        ("GET", "/openapi.json", ""),
         ("GET", "/nowhere", ""),
     ];
     for (method, path, body) in calls {
@@ -358,4 +362,51 @@ fn a_read_only_home_is_told_at_the_start() {
     let detail = answer.body["detail"].as_str().unwrap();
     assert!(detail.contains(host.namespace("hecate-traderd").to_str().unwrap()), "{detail}");
     assert!(detail.contains("Read-only file system"), "{detail}");
+}
+
+/// A directory that is mounted at another place, until this is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(source: &std::path::Path, target: &std::path::Path) -> Self {
+        let mounted = Command::new("mount").arg("--bind").args([source, target]).status();
+        assert!(mounted.expect("mount can't be started: install it").success());
+        Self(target.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_purge_stops_at_what_is_mounted_in_a_namespace() {
+    let host = shared_host();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    host.register(&json!({"name": "hecate-traderd"}));
+    host.ask("DELETE", "/api/plugins/hecate-traderd");
+    let outside = host.home().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("kept"), "kept").unwrap();
+    let mut mounted = Mounted::new(&outside, &host.namespace("hecate-traderd").join("sqlite"));
+    let refused = host.ask("DELETE", "/api/plugins/hecate-traderd/data");
+    assert_eq!((refused.status, &refused.body["code"]), (500, &json!("purge_incomplete")), "{}", refused.body);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("/sqlite") && detail.contains("mounted"), "{detail}");
+    assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
+
+    // What is left is removed at the next start, when nothing is in the way. The mount went where its directory did.
+    let home = host.home().join(".hecate");
+    let left = || std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let aside = left().into_iter().find(|name| name != "hecate-daemon").unwrap();
+    mounted.0 = home.join(aside).join("sqlite");
+    drop(mounted);
+    daemon.terminate();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    wait_for("the rest is removed", || left() == ["hecate-daemon"]);
+    assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
 }
