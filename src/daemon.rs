@@ -290,7 +290,7 @@ impl Daemon<'_> {
             return "starting: looking for nodes and plugins".to_owned();
         }
         let running = registry.plugins.values().filter(|plugin| plugin.status == registry::Status::Running).count();
-        let plugins = format!("{running} of {} plugins running", registry.plugins.len());
+        let plugins = format!("{running} of {} plugins running", registry.plugins.size());
         match (&status.node_name, status.problems.first()) {
             (Some(node), _) => format!("{node}: {plugins}"),
             (None, Some(problem)) => format!("{plugins}; no node: {}", problem.detail),

@@ -16,7 +16,7 @@ mod task;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use imbl::OrdMap;
+use rpds::RedBlackTreeMapSync;
 
 pub use effect::Config;
 pub use follow::{Follower, Next};
@@ -60,6 +60,9 @@ pub struct Plugin {
     pub incarnation: u64,
 }
 
+/// The registered plugins in name order. Persistent: a copy costs nothing, and shares what is not changed.
+pub type Plugins = RedBlackTreeMapSync<PluginName, Arc<Plugin>>;
+
 /// What everybody else sees of the registry: immutable, replaced at each revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -68,7 +71,7 @@ pub struct View {
     /// Whether the stored plugins have been judged since the start: no status is to be believed before.
     pub ready: bool,
     /// The registered plugins in name order.
-    pub plugins: OrdMap<PluginName, Arc<Plugin>>,
+    pub plugins: Plugins,
 }
 
 /// A field of a registration request: re-registration keeps what is absent and clears what is `null`.

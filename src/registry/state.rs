@@ -8,15 +8,16 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use imbl::{OrdMap, OrdSet};
+use rpds::RedBlackTreeMapSync;
 
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::Refusal;
 use super::nodes::Nodes;
-use super::{Event, EventKind, Field, Membership, Plugin, Registration, Status, View};
+use super::{Event, EventKind, Field, Membership, Plugin, Plugins, Registration, Status, View};
 use crate::layout::{Look, Process};
 use crate::limits;
 use crate::name::PluginName;
@@ -26,9 +27,9 @@ use crate::name::PluginName;
 pub struct State {
     config: Config,
     revision: u64,
-    entries: OrdMap<PluginName, Entry>,
+    entries: RedBlackTreeMapSync<PluginName, Entry>,
     /// The plugins of `entries`, as others see them.
-    plugins: OrdMap<PluginName, Arc<Plugin>>,
+    plugins: Plugins,
     nodes: Nodes,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
@@ -41,7 +42,7 @@ struct Judging {
     until: Instant,
     looking: bool,
     /// Stored before our start, and not yet judged.
-    open: OrdSet<PluginName>,
+    open: BTreeSet<PluginName>,
 }
 
 #[derive(Debug, Clone)]
@@ -82,9 +83,9 @@ impl Life {
 impl State {
     /// Begins with what was stored.
     #[must_use]
-    pub fn new(config: Config, now: Now, revision: u64, plugins: OrdMap<PluginName, Arc<Plugin>>) -> Self {
+    pub fn new(config: Config, now: Now, revision: u64, plugins: Plugins) -> Self {
         let until = now.instant + config.judge;
-        let open: OrdSet<_> = plugins.keys().cloned().collect();
+        let open: BTreeSet<_> = plugins.keys().cloned().collect();
         let judging = (!open.is_empty()).then_some(Judging { until, looking: false, open });
         let begin = |plugin: &Arc<Plugin>| Entry { plugin: Arc::clone(plugin), life: Life::new(now.instant) };
         let entries = plugins.iter().map(|(name, plugin)| (name.clone(), begin(plugin))).collect();
@@ -103,7 +104,7 @@ impl State {
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         let Some(Entry { plugin, .. }) = self.entries.get(&registration.name) else {
-            return if self.entries.len() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
+            return if self.entries.size() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
         };
         match (&registration.node, &plugin.node) {
             (Field::Set(node), Some(holder)) if node != holder && self.nodes.is_connected(holder) => {
@@ -187,7 +188,7 @@ impl State {
 
     /// Nothing is open about this plugin any more. Tells whether something was.
     fn judged(&mut self, name: &PluginName) -> bool {
-        self.judging.as_mut().is_some_and(|judging| judging.open.remove(name).is_some())
+        self.judging.as_mut().is_some_and(|judging| judging.open.remove(name))
     }
 
     /// When its socket is to be looked at next, if that is worth a look from time to time.
@@ -235,7 +236,7 @@ impl State {
         let plugin = Arc::new(plugin);
         let life = Life { governed, grace, process, ..Life::new(now.instant) };
         self.judged(&name);
-        self.entries.insert(name.clone(), Entry { plugin: Arc::clone(&plugin), life });
+        self.entries.insert_mut(name.clone(), Entry { plugin: Arc::clone(&plugin), life });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
         out.push(Effect::CancelCleanUp(name.clone()));
         out.extend(process.map(|process| Effect::AwaitExit { name: name.clone(), process }));
@@ -244,13 +245,14 @@ impl State {
     }
 
     fn deregister(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) -> Result<Arc<Plugin>, Refusal> {
-        let Some(entry) = self.entries.remove(&name) else {
+        let Some(Entry { plugin, .. }) = self.entries.get(&name).cloned() else {
             return Err(Refusal::NotFound { name });
         };
+        self.entries.remove_mut(&name);
         self.judged(&name);
-        self.store(now, EventKind::Deregistered, Arc::clone(&entry.plugin), out);
+        self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
         out.push(Effect::Forget(name));
-        Ok(entry.plugin)
+        Ok(plugin)
     }
 
     // ---- The cluster ------------------------------------------------------------------------
@@ -486,10 +488,10 @@ impl State {
         self.revision += 1;
         match kind {
             EventKind::Registered | EventKind::StatusChanged => {
-                self.plugins.insert(plugin.name.clone(), Arc::clone(&plugin));
+                self.plugins.insert_mut(plugin.name.clone(), Arc::clone(&plugin));
             }
             EventKind::Deregistered => {
-                self.plugins.remove(&plugin.name);
+                self.plugins.remove_mut(&plugin.name);
             }
             EventKind::DataPurged => {}
         }

@@ -16,13 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use imbl::OrdMap;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::limits;
-use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Plugin};
+use crate::registry::{Event, EventKind, Plugins};
 
 /// The file in the directory that [`Store::open`] is given.
 const FILE: &str = "plugins.db";
@@ -45,7 +43,7 @@ pub struct Opened {
     /// Number of the last stored event, 0 if there was none.
     pub revision: u64,
     /// The registered plugins, as they were last.
-    pub plugins: OrdMap<PluginName, Arc<Plugin>>,
+    pub plugins: Plugins,
     /// Where a database that could not be read was put, at this start or an earlier one: what was registered in it is
     /// unknown to this one, and the daemon is not healthy until somebody has looked and moved it away.
     pub set_aside: Option<PathBuf>,

@@ -6,15 +6,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use imbl::OrdMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::limits;
 use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Plugin, Status};
-
-type Plugins = OrdMap<PluginName, Arc<Plugin>>;
+use crate::registry::{Event, EventKind, Plugin, Plugins, Status};
 
 /// The last revision, and the plugins.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {

@@ -2,7 +2,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::registry::Status;
+use crate::name::PluginName;
+use crate::registry::{Plugin, Status};
 
 /// A time with a fraction that SQLite must not lose.
 fn at(seconds: u64) -> SystemTime {
@@ -48,7 +49,7 @@ fn sql(dir: &Path, statements: &str) {
 fn all_of_a_plugin_comes_back() {
     let dir = dir();
     let mut opened = open(dir.path());
-    assert_eq!((opened.revision, opened.plugins.len(), opened.set_aside.clone()), (0, 0, None));
+    assert_eq!((opened.revision, opened.plugins.size(), opened.set_aside.clone()), (0, 0, None));
     let bare = Plugin {
         version: None,
         description: Some(String::new()),
@@ -65,7 +66,7 @@ fn all_of_a_plugin_comes_back() {
     let opened = open(dir.path());
     assert_eq!(opened.revision, 2);
     let expected = events.iter().map(|event| (event.plugin.name.clone(), Arc::clone(&event.plugin)));
-    assert_eq!(opened.plugins, expected.collect());
+    assert_eq!(opened.plugins, expected.collect::<Plugins>());
     assert_eq!(opened.store.events_after(0).expect("read"), Some(events.to_vec()));
 }
 
@@ -77,7 +78,7 @@ fn a_deregistered_plugin_is_gone_and_its_events_are_not() {
     opened.store.commit(&[registered(1, "hecate-traderd"), gone]).expect("stored");
     drop(opened);
     let opened = open(dir.path());
-    assert_eq!((opened.revision, opened.plugins.len()), (2, 0));
+    assert_eq!((opened.revision, opened.plugins.size()), (2, 0));
     assert_eq!(opened.store.events_after(0).expect("read").map(|events| events.len()), Some(2));
 }
 
@@ -97,7 +98,7 @@ fn a_commit_is_there_after_a_kill() {
     torn.extend_from_slice(&half);
     std::fs::write(&log, torn).expect("written");
     let again = open(crashed.path());
-    assert_eq!((again.revision, again.plugins.len(), again.set_aside), (1, 1, None));
+    assert_eq!((again.revision, again.plugins.size(), again.set_aside), (1, 1, None));
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn a_batch_is_stored_whole_or_not_at_all() {
     assert_eq!(opened.store.events_after(0).expect("read").map(|events| events.len()), Some(1));
     opened.store.commit(&batch[..2]).expect("stored");
     drop(opened);
-    assert_eq!(open(dir.path()).plugins.len(), 3);
+    assert_eq!(open(dir.path()).plugins.size(), 3);
 }
 
 #[test]
@@ -184,7 +185,7 @@ fn damage_is_set_aside_and_told() {
         let hurt_bytes = std::fs::read(dir.path().join(FILE)).expect("there");
 
         let opened = open(dir.path());
-        assert_eq!((opened.revision, opened.plugins.len()), (0, 0), "{hurt}");
+        assert_eq!((opened.revision, opened.plugins.size()), (0, 0), "{hurt}");
         let aside = opened.set_aside.unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
         assert!(aside.to_str().is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")), "{aside:?}");
         assert_eq!(std::fs::read(&aside).expect("there"), hurt_bytes, "{hurt}: it is kept byte for byte");
@@ -192,7 +193,7 @@ fn damage_is_set_aside_and_told() {
         let mut store = opened.store;
         store.commit(&[registered(1, "hecate-newd")]).expect("stored");
         drop(store);
-        assert_eq!(open(dir.path()).plugins.len(), 1, "{hurt}");
+        assert_eq!(open(dir.path()).plugins.size(), 1, "{hurt}");
     }
 }
 

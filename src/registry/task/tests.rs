@@ -141,7 +141,7 @@ async fn many_registrations_share_commits() {
     let revisions: BTreeSet<u64> =
         asked.join_all().await.into_iter().map(|answer| answer.expect("taken").plugin.incarnation).collect();
     assert_eq!(revisions.len(), many, "each has a revision of its own");
-    assert_eq!(world.handle.view().plugins.len(), many);
+    assert_eq!(world.handle.view().plugins.size(), many);
     // All events of a batch bear the same time, for the clock is read once a batch.
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
     assert!(commits >= many / limits::REGISTRY_BATCH, "{commits} commits: a batch is bounded");
