@@ -13,6 +13,7 @@ mod check_config;
 mod client;
 mod cluster;
 mod deregister;
+mod doctor;
 mod events;
 mod flags;
 mod healthcheck;
@@ -38,6 +39,7 @@ Examples:
   hecate-daemon --config /etc/hecate/sys.config     the same, told by a file
   HECATE_CLUSTER_PEERS=beam00,beam01 hecate-daemon  and join the daemons of other hosts
   hecate-daemon --check-config                      what it is told, and by what
+  hecate-daemon doctor                              what is in its way
   hecate-daemon register hecate-traderd --version 0.1.0
   hecate-daemon plugins
   hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
@@ -73,6 +75,11 @@ enum Command {
     Run(Serve),
     #[command(flatten)]
     Client(ClientCommand),
+    /// What is in the daemon's way, whether it runs or not: exit 0 if nothing is, else 1
+    #[command(
+        after_help = "Examples:\n  hecate-daemon doctor\n  hecate-daemon doctor --json | jq '.findings[] | select(.level != \"ok\")'"
+    )]
+    Doctor(doctor::Doctor),
     /// Print what completes this command's words in a shell
     #[command(after_help = "\
 Examples:
@@ -191,6 +198,7 @@ impl Cli {
             None => return self.serve.act(),
             Some(Command::Run(serve)) => return serve.act(),
             Some(Command::Client(command)) => run(command.run()),
+            Some(Command::Doctor(doctor)) => run(doctor.run()),
             Some(Command::Completions { shell }) => completions(shell),
         })
     }
