@@ -37,11 +37,7 @@ pub enum CookiePlace {
 type Tilde<'a> = &'a dyn Fn() -> Result<PathBuf, Error>;
 
 impl Places<'_> {
-    fn read<T>(
-        &self,
-        setting: &Setting,
-        by_type: impl FnOnce(&Given) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error> {
+    fn read<T>(&self, setting: &Setting, by_type: impl FnOnce(&Given) -> Result<T, Error>) -> Result<Option<T>, Error> {
         self.get(setting)?.as_ref().map(by_type).transpose()
     }
 
