@@ -1,6 +1,6 @@
 //! The clients that exist already, each asking byte for byte as it does and reading only as it can: the desktop shell, which knows
 //! `Content-Length` alone and one connection a request; `curl --unix-socket`; probes that look at the file; the smoke test of
-//! the field.
+//! the field. And our own, which follows events.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -9,10 +9,11 @@ mod host;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use host::{Host, PATIENCE, wait_within};
+use host::daemon::Daemon;
+use host::{Host, PATIENCE, Process, wait_within};
 use serde_json::{Value, json};
 
 /// How the desktop shell asks for health.
@@ -168,4 +169,35 @@ fn curl_and_the_smoke_test_of_the_field() {
     }
     let refused = sh(&host, "curl -sf --unix-socket ~/.hecate/hecate-daemon/sockets/api.sock http://localhost/nothing");
     assert_eq!(refused.status.code(), Some(22), "with -f a refusal is one");
+}
+
+#[test]
+fn our_own_follower_goes_on_over_a_restart() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let mut command = Daemon::command(&host, &[]);
+    command.args(["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = Process::start(&mut command, "Build it");
+    let told = host::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
+    let complaints = host::Output::collect(follower.pipes().stderr.take().unwrap(), Some);
+    let events = || -> Vec<(String, Value)> {
+        let text = told.text();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.map(|line| (line["event"].as_str().unwrap().to_owned(), line["data"]["name"].clone())).collect()
+    };
+    let registered = |name: &str| ("plugin_registered_v1".to_owned(), json!(name));
+    host::wait_for("the snapshot", || !events().is_empty());
+    host.register(&json!({"name": "hecate-traderd"}));
+    host::wait_for("the first is told", || events().contains(&registered("hecate-traderd")));
+    daemon.kill();
+    host::wait_for("it says that it is alone", || complaints.text().contains("trying again"));
+
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    host.register(&json!({"name": "hecate-marthad"}));
+    host::wait_for("the second is told", || events().contains(&registered("hecate-marthad")));
+    let count = |event: &(String, Value)| events().iter().filter(|other| *other == event).count();
+    assert_eq!(count(&("snapshot_v1".to_owned(), Value::Null)), 1, "it goes on behind what it knows: {:?}", events());
+    assert_eq!((count(&registered("hecate-traderd")), count(&registered("hecate-marthad"))), (1, 1));
 }

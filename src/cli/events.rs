@@ -109,12 +109,15 @@ async fn follow(socket: &Path, patience: Patience, mut tell: impl FnMut(&Event) 
                     None => return Ended::Enough,
                 }
             }
-            // One that starts or stops is no reason to give up.
-            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => "the daemon is not ready".to_owned(),
             Ok(answer) => {
                 let status = answer.status();
                 let body = client::read(answer, socket).await.unwrap_or_default();
-                return Ended::Refused(refusal(status, &body));
+                let why = refusal(status, &body);
+                // One that starts or stops, or has too many followers, is no reason to give up.
+                if status != StatusCode::SERVICE_UNAVAILABLE {
+                    return Ended::Refused(why);
+                }
+                why
             }
         };
         complain(&format!("{lost}; trying again in {} s", pause.as_secs()));
