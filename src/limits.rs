@@ -332,7 +332,7 @@ pub const COOKIE: usize = 255;
 /// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
 pub const CONFIG_LIST: usize = 256;
 
-/// Largest `/etc/group` that is searched, in bytes. What lies behind is not found.
+/// Largest `/etc/group` or `/etc/passwd` that is searched, in bytes. What lies behind is not found.
 pub const GROUP_FILE: usize = 4 * 1024 * 1024;
 
 // ---- Clients of the socket ------------------------------------------------------------------
@@ -343,6 +343,22 @@ pub const CLIENT_TIME: Duration = Duration::from_secs(10);
 
 /// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
 pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Largest event in bytes that a client reads: a snapshot of all plugins that there may be. Crossed by
+/// `cli::sse::tests::an_event_is_bounded`.
+pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
+
+/// Silence after which a client that follows events takes its connection for lost: two heartbeats, and some. Crossed by
+/// `cli::events::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
+pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
+
+/// Pause before a lost connection is made again; each later one is twice as long. Crossed by
+/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+pub const CLIENT_RETRY: Duration = Duration::from_secs(1);
+
+/// Longest pause before a lost connection is made again. Crossed by
+/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+pub const CLIENT_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 // ---- Daemon ---------------------------------------------------------------------------------
 

@@ -5,11 +5,13 @@
 
 mod common;
 
-use std::process::Output;
+use std::io::{Read as _, Write as _};
+use std::process::{Output, Stdio};
 
-use common::{PATIENCE, World};
+use common::{PATIENCE, World, http};
 use hecate_daemon::api::Limits;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// Runs the program with nothing of this process's environment but what it is given.
@@ -50,10 +52,13 @@ async fn the_clients_of_a_running_daemon() {
     let listed = hecate(&["plugins"]).await;
     ended(&listed, 0);
     let lines: Vec<&str> = text(&listed.stdout).lines().collect();
-    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["NAME", "VERSION", "STATUS", "NODE", "SOCKET"]);
-    let socket_of_plugin = format!("{base}/sockets/api.sock");
-    let cells = ["hecate-traderd", "0.1.0", "running", "-", socket_of_plugin.as_str()];
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), cells);
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["NAME", "VERSION", "STATUS", "SINCE", "NODE"]);
+    let cells: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!((cells[..3].as_ref(), cells.last()), (["hecate-traderd", "0.1.0", "running"].as_ref(), Some(&"-")));
+    assert!(
+        lines[1].contains("Z (just now)") || lines[1].contains(" s ago)"),
+        "how long ago stands beside it: {listed:?}"
+    );
     let listed: Value = serde_json::from_slice(&hecate(&["plugins", "--json"]).await.stdout).expect("JSON");
     assert_eq!(listed[0]["name"], "hecate-traderd");
 
@@ -63,13 +68,25 @@ async fn the_clients_of_a_running_daemon() {
     ended(&status, 0);
     assert!(text(&status.stdout).contains("plugins  1 of 1 running\n"), "{status:?}");
     ended(&hecate(&["healthcheck"]).await, 0);
+    let plugin = hecate(&["plugin", "hecate-traderd"]).await;
+    ended(&plugin, 0);
+    assert!(text(&plugin.stdout).contains(&format!("socket       {base}/sockets/api.sock\n")), "{plugin:?}");
+    let cluster = hecate(&["cluster"]).await;
+    ended(&cluster, 0);
+    assert!(text(&cluster.stdout).contains("peers  0\n"), "{cluster:?}");
 
     let by_flag = run(&[("HECATE_SOCKET_PATH", "/nowhere")], &["plugins", "--socket-path", socket]).await;
     ended(&by_flag, 0);
     let home = world.directory.path().join("home").display().to_string();
     ended(&run(&[("HECATE_HOME", &home)], &["status"]).await, 0);
 
+    let kept = hecate(&["purge", "hecate-traderd"]).await;
+    ended(&kept, 1);
+    assert!(text(&kept.stderr).contains("deregister"), "it says what to do: {kept:?}");
     ended(&hecate(&["deregister", "hecate-traderd"]).await, 0);
+    let purged = hecate(&["purge", "hecate-traderd"]).await;
+    ended(&purged, 0);
+    assert_eq!(text(&purged.stdout), format!("removed {base}: 6 directories, 0 files, 0 bytes\n"));
     let refused = hecate(&["deregister", "hecate-traderd"]).await;
     ended(&refused, 1);
     assert!(text(&refused.stderr).contains("no plugin `hecate-traderd`"), "{refused:?}");
@@ -80,14 +97,136 @@ async fn the_clients_of_a_running_daemon() {
     assert_eq!(problem["code"], "not_found");
 }
 
+/// Every command with its answer as the API has it: one line, and byte for byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_scripts_read() {
+    let world = World::start(Limits::default()).await;
+    let environment = [("HECATE_SOCKET_PATH", world.socket.to_str().expect("text"))];
+    ended(&run(&environment, &["register", "hecate-traderd"]).await, 0);
+    for (arguments, path) in [
+        (&["plugins", "--json"][..], "/api/plugins"),
+        (&["plugin", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
+        (&["paths", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
+        (&["cluster", "--json"], "/api/cluster"),
+    ] {
+        let output = run(&environment, arguments).await;
+        ended(&output, 0);
+        assert_eq!(text(&output.stdout), format!("{}\n", http::get(&world, path).await.body), "{arguments:?}");
+    }
+    for arguments in
+        [&["status", "--json"][..], &["healthcheck", "--json"], &["deregister", "hecate-traderd", "--json"]]
+    {
+        let output = run(&environment, arguments).await;
+        ended(&output, 0);
+        assert_eq!(text(&output.stdout).lines().count(), 1);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON");
+    }
+    let purged = run(&environment, &["purge", "hecate-traderd", "--json"]).await;
+    let body: Value = serde_json::from_slice(&purged.stdout).expect("JSON");
+    assert_eq!((&body["name"], &body["removed"]["directories"]), (&"hecate-traderd".into(), &6.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_followed() {
+    let world = World::start(Limits::default()).await;
+    let program = env!("CARGO_BIN_EXE_hecate-daemon");
+    let mut command = Command::new(program);
+    command.args(["events", "--json"]).env_clear().env("HECATE_SOCKET_PATH", &world.socket);
+    let mut follower = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("ran");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable");
+        let event: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        (event["event"].as_str().expect("a name").to_owned(), event)
+    };
+    let (name, snapshot) = next().await;
+    assert_eq!((name.as_str(), &snapshot["data"]["plugins"]), ("snapshot_v1", &serde_json::json!([])));
+    http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    let (name, event) = next().await;
+    assert_eq!((name.as_str(), &event["data"]["name"]), ("plugin_registered_v1", &"hecate-traderd".into()));
+    assert_eq!(event["id"], event["data"]["revision"].to_string(), "{event}");
+    http::delete(&world, "/api/plugins/hecate-traderd").await;
+    assert_eq!(next().await.0, "plugin_deregistered_v1");
+    // Whoever reads no more ends it at the next event.
+    drop(lines);
+    http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    let status = tokio::time::timeout(PATIENCE, follower.wait()).await.expect("in time").expect("ended");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// Runs the program with a terminal of its own to print on, and gives what that shows.
+fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("granted");
+    unlockpt(&terminal).expect("unlocked");
+    let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("text");
+    let side = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("opened");
+    let mut terminal = std::fs::File::from(terminal);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+    command.args(arguments).env_clear().env("TERM", "xterm").envs(environment.iter().copied());
+    let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("ran");
+    drop(command);
+    terminal.write_all(typed.as_bytes()).expect("typed");
+    let mut shown = Vec::new();
+    // When nobody has the other side open any more, reading it is an error.
+    let _ = terminal.read_to_end(&mut shown);
+    let status = child.wait().expect("ended");
+    (status.code(), String::from_utf8(shown).expect("text"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_for_terminals() {
+    let world = World::start(Limits::default()).await;
+    let socket = world.socket.to_str().expect("text").to_owned();
+    http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    let piped = run(&[("HECATE_SOCKET_PATH", &socket), ("TERM", "xterm")], &["plugins"]).await;
+    assert!(!text(&piped.stdout).contains('\u{1b}'), "{piped:?}");
+    let shown = tokio::task::spawn_blocking(move || {
+        let place = ("HECATE_SOCKET_PATH", socket.as_str());
+        let (_, coloured) = on_a_terminal(&[place], &["plugins"], "");
+        let (_, plain) = on_a_terminal(&[place, ("NO_COLOR", "1")], &["plugins"], "");
+        let (_, json) = on_a_terminal(&[place], &["plugins", "--json"], "");
+        (coloured, plain, json)
+    });
+    let (coloured, plain, json) = shown.await.expect("ran");
+    assert!(coloured.contains("\u{1b}[32mrunning\u{1b}[0m"), "{coloured:?}");
+    assert!(plain.contains("running") && !plain.contains('\u{1b}'), "{plain:?}");
+    assert!(!json.contains('\u{1b}'), "{json:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
+    let world = World::start(Limits::default()).await;
+    let socket = world.socket.to_str().expect("text").to_owned();
+    http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    http::delete(&world, "/api/plugins/hecate-traderd").await;
+    let base = world.directory.path().join("home/hecate-traderd");
+    let (kept, asked, gone) = tokio::task::spawn_blocking(move || {
+        let purge = |typed| on_a_terminal(&[("HECATE_SOCKET_PATH", &socket)], &["purge", "hecate-traderd"], typed);
+        let (code, asked) = purge("n\n");
+        let kept = code == Some(1) && base.exists();
+        let (code, _) = purge("y\n");
+        (kept, asked, code == Some(0) && !base.exists())
+    })
+    .await
+    .expect("ran");
+    assert!(kept && asked.contains("Remove all data of hecate-traderd for good?"), "{asked:?}");
+    assert!(asked.contains("nothing was removed"), "{asked:?}");
+    assert!(gone);
+}
+
 #[tokio::test]
 async fn without_a_daemon() {
     let home = tempfile::tempdir().expect("directory");
     let home = home.path().to_str().expect("text");
-    for command in [&["plugins"][..], &["status", "--json"], &["register", "hecate-traderd"], &["paths", "x"]] {
+    for command in
+        [&["plugins"][..], &["status", "--json"], &["register", "hecate-traderd"], &["events"], &["purge", "x"]]
+    {
         let output = run(&[("HECATE_HOME", home)], command).await;
         ended(&output, 3);
-        assert!(text(&output.stderr).contains("no daemon answers at"), "{output:?}");
+        let told = text(&output.stderr);
+        assert!(told.contains("no daemon answers at") && told.contains("hecate-daemon doctor"), "{output:?}");
     }
     ended(&run(&[("HECATE_HOME", home)], &["healthcheck"]).await, 1);
 }
@@ -103,4 +242,74 @@ async fn wrong_usage() {
     let help = run(&[], &["--help"]).await;
     ended(&help, 0);
     assert!(text(&help.stdout).contains("Examples:") && text(&help.stdout).contains("HECATE_CLUSTER_PEERS"));
+}
+
+#[tokio::test]
+async fn every_command_has_help() {
+    let help = run(&[], &["--help"]).await;
+    let listed =
+        text(&help.stdout).split("Commands:").nth(1).expect("a list").split("Options:").next().expect("a list");
+    let commands: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for command in ["run", "status", "plugins", "plugin", "register", "deregister", "purge", "events", "cluster"] {
+        assert!(commands.contains(&command), "{command} in {commands:?}");
+    }
+    for command in commands.iter().filter(|command| **command != "help") {
+        let help = run(&[], &[command, "--help"]).await;
+        ended(&help, 0);
+        assert!(text(&help.stdout).contains("Usage: hecate-daemon"), "{help:?}");
+        let speaks_json = !["run", "completions"].contains(command);
+        assert_eq!(text(&help.stdout).contains("--json"), speaks_json, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn completions_complete() {
+    for (shell, word) in [
+        ("bash", "complete -F _hecate__daemon"),
+        ("zsh", "#compdef hecate-daemon"),
+        ("fish", "complete -c hecate-daemon"),
+    ] {
+        let script = run(&[], &["completions", shell]).await;
+        ended(&script, 0);
+        for word in [word, "deregister", "doctor", "socket-path"] {
+            assert!(text(&script.stdout).contains(word), "{word} for {shell}");
+        }
+    }
+    let script = run(&[], &["completions", "bash"]).await;
+    let ask = "\nCOMP_WORDS=(hecate-daemon de); COMP_CWORD=1; _hecate__daemon hecate-daemon de hecate-daemon; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", &format!("{}{ask}", text(&script.stdout))]).output().await.expect("bash");
+    assert_eq!(text(&output.stdout), "deregister\n", "{output:?}");
+    ended(&run(&[], &["completions", "tcsh"]).await, 2);
+}
+
+#[tokio::test]
+async fn the_configuration_is_checked() {
+    let home = tempfile::tempdir().expect("directory");
+    let home = home.path().to_str().expect("text");
+    let file = format!("{home}/sys.config");
+    std::fs::write(&file, "[{hecate, [{hidden, true},\n {dirmode, 7}]}].").expect("written");
+    let environment = [("HOME", home), ("HECATE_COOKIE", "secret"), ("HECATE_LOG", "warn")];
+    let checked = run(&environment, &["--check-config", "--config", &file, "--listen", "127.0.0.1"]).await;
+    let (out, err) = (text(&checked.stdout), text(&checked.stderr));
+    assert_eq!(checked.status.code(), Some(0), "{err}");
+    let from = |setting: &str| {
+        let line = out.lines().find(|line| line.split_whitespace().next() == Some(setting)).expect(setting);
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(from("home"), format!("{home}/.hecate default"));
+    assert_eq!(from("hidden"), format!("true {file} line 1"));
+    assert_eq!(from("listen"), "127.0.0.1 --listen");
+    assert_eq!(from("log"), "warn HECATE_LOG");
+    assert_eq!(from("cookie"), "(set, hidden) HECATE_COOKIE");
+    assert!(!out.contains("secret") && !err.contains("secret"));
+    assert!(err.contains("`dirmode`") && err.contains("did you mean `dir_mode`?"), "{err}");
+
+    let wrong = [("HOME", home), ("HECATE_COOKIE", "a"), ("HECATE_ERLANG_COOKIE", "b"), ("HECATE_DIR_MODE", "9")];
+    let refused = run(&wrong, &["run", "--check-config"]).await;
+    ended(&refused, 2);
+    let told = text(&refused.stderr);
+    assert!(told.contains("HECATE_DIR_MODE: \"9\" is refused") && told.contains("set one of them"), "{told}");
+    assert_eq!(std::fs::read_dir(home).expect("readable").count(), 1, "nothing is made");
+    ended(&run(&[("HOME", home)], &["--check-config", "--config", "/does/not/exist"]).await, 2);
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log"]),
     ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "registry", "store", "systemd"]),
-    ("cli", &["config", "api::wire", "api::problem", "layout", "limits", "name"]),
+    // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
+    ("cli", &["config", "api::wire", "api::problem", "epmd::client", "layout", "limits", "name", "node::listeners"]),
     ("config", &["cookie", "layout", "limits", "log", "name"]),
     ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write

@@ -197,7 +197,7 @@ pub struct Probe {
 }
 
 /// `/api/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Our node's full name, once it has one.
     pub node: Option<String>,
@@ -214,7 +214,7 @@ pub struct Cluster {
 }
 
 /// One scope of process groups.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     /// Its name.
     pub name: String,
@@ -229,21 +229,21 @@ pub struct Scope {
 }
 
 /// How we stand with EPMD.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epmd {
     /// `unknown`, `registered`, `served` (by us), `name_taken` or `unavailable`.
-    pub state: &'static str,
+    pub state: String,
     /// Why it is unavailable.
     pub reason: Option<String>,
 }
 
 /// One other node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its full name.
     pub name: String,
     /// `connected`, `connecting` or `disconnected`.
-    pub state: &'static str,
+    pub state: String,
     /// Since when it has its state, RFC 3339.
     pub since: String,
     /// Why it has its state.
@@ -341,8 +341,8 @@ impl Cluster {
         let peer = |peer: &PeerView| Peer {
             name: peer.name.clone(),
             state: match peer.state {
-                PeerState::Connected => "connected",
-                PeerState::Disconnected => "disconnected",
+                PeerState::Connected => "connected".to_owned(),
+                PeerState::Disconnected => "disconnected".to_owned(),
             },
             since: time(peer.since),
             reason: peer.reason.clone(),
@@ -357,7 +357,7 @@ impl Cluster {
         let unregistered = view.peers.iter().filter(|peer| is_unregistered(peer, registry));
         Self {
             node: view.node.clone(),
-            epmd: Epmd { state, reason },
+            epmd: Epmd { state: state.to_owned(), reason },
             peers: view.peers.iter().map(peer).collect(),
             scopes: view.scopes.iter().map(scope).collect(),
             unregistered: unregistered.map(|peer| peer.name.clone()).collect(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -41,9 +41,15 @@ pub(super) struct Answer {
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    #[error("no daemon answers at {}: {error}; is it started, and is HECATE_SOCKET_PATH or HECATE_HOME the same?", socket.display())]
+    #[error(
+        "no daemon answers at {}: {error}; start one (`hecate-daemon`), say where it is (--socket-path, --home), or ask \
+         `hecate-daemon doctor`", socket.display()
+    )]
     NoDaemon { socket: PathBuf, error: io::Error },
-    #[error("the daemon at {} did not answer within {} s", socket.display(), time.as_secs())]
+    #[error(
+        "the daemon at {} did not answer within {} s: its log says why, or ask `hecate-daemon doctor`",
+        socket.display(), time.as_secs()
+    )]
     Silent { socket: PathBuf, time: Duration },
     #[error("what answers at {} does not speak HTTP as we do: {error}", socket.display())]
     Broken { socket: PathBuf, error: hyper::Error },
@@ -58,6 +64,30 @@ pub(super) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<A
 }
 
 async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
+    let response = begin(socket, request(call)).await?;
+    let status = response.status();
+    let body = read(response, socket).await?;
+    Ok(Answer { status, body })
+}
+
+/// Asks for the stream of events behind the one with the id `after`, and gives the answer with its body unread.
+pub(super) async fn stream(
+    socket: &Path,
+    after: Option<&str>,
+    time: Duration,
+) -> Result<Response<Incoming>, ClientError> {
+    let mut request = request(&Call::new(Method::GET, "/api/events", |_| Ok(String::new())));
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    // An id that can't be a header's value is none of this server's.
+    if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
+        request.headers_mut().insert("last-event-id", id);
+    }
+    let silent = |_| ClientError::Silent { socket: socket.to_owned(), time };
+    tokio::time::timeout(time, begin(socket, request)).await.map_err(silent)?
+}
+
+/// Sends a request over a connection of its own, and waits for the head of the answer.
+async fn begin(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
     let broken = |error| ClientError::Broken { socket: socket.to_owned(), error };
     let stream = UnixStream::connect(socket)
         .await
@@ -65,10 +95,7 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the connection; what goes wrong with it the sender is told too.
     tokio::spawn(connection);
-    let response = sender.send_request(request(call)).await.map_err(broken)?;
-    let status = response.status();
-    let body = read(response, socket).await?;
-    Ok(Answer { status, body })
+    sender.send_request(request).await.map_err(broken)
 }
 
 fn request(call: &Call) -> Request<Full<Bytes>> {
@@ -78,15 +105,15 @@ fn request(call: &Call) -> Request<Full<Bytes>> {
     // Paths are made of constants and of what `encode` gives, which always are URIs.
     *request.uri_mut() = call.path.parse().unwrap_or_default();
     let headers = request.headers_mut();
-    headers.insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
-    headers.insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+    headers.insert(HOST, HeaderValue::from_static("localhost"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if call.body.is_some() {
-        headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     request
 }
 
-async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
+pub(super) async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {

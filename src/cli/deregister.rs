@@ -11,5 +11,5 @@ pub(super) fn call(name: &str) -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let _: Done = serde_json::from_slice(body)?;
-    Ok("deregistered; its data is kept\n".to_owned())
+    Ok("deregistered; its data is kept, until `hecate-daemon purge` removes it\n".to_owned())
 }

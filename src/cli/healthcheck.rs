@@ -4,6 +4,7 @@
 use hyper::Method;
 
 use super::client::Call;
+use super::page::plain;
 use crate::api::wire::Health;
 
 pub(super) fn call() -> Call {
@@ -12,5 +13,5 @@ pub(super) fn call() -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let health: Health = serde_json::from_slice(body)?;
-    Ok(format!("{}\n", health.status))
+    Ok(format!("{}\n", plain(&health.status)))
 }

@@ -3,18 +3,27 @@
 //! No command here opens the registry or the cluster: each asks the socket, over the one `client`. Serving itself is
 //! `daemon`'s.
 
-use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use hyper::StatusCode;
 
+mod check_config;
 mod client;
+mod cluster;
 mod deregister;
+mod doctor;
+mod events;
 mod flags;
 mod healthcheck;
+mod page;
 mod paths;
+mod plugin;
 mod plugins;
+mod purge;
 mod register;
+mod sse;
 mod status;
 
 use crate::api::wire;
@@ -22,15 +31,20 @@ use crate::config::{self, Environment, Flags};
 use crate::limits;
 use client::{Answer, Call};
 use flags::{ClientFlags, ServeFlags};
+use page::complain;
 
 const EXAMPLES: &str = "\
 Examples:
   hecate-daemon                                     serve in the foreground
   hecate-daemon --config /etc/hecate/sys.config     the same, told by a file
   HECATE_CLUSTER_PEERS=beam00,beam01 hecate-daemon  and join the daemons of other hosts
+  hecate-daemon --check-config                      what it is told, and by what
+  hecate-daemon doctor                              what is in its way
   hecate-daemon register hecate-traderd --version 0.1.0
-  hecate-daemon plugins --json
-  hecate-daemon paths hecate-traderd
+  hecate-daemon plugins
+  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
+  hecate-daemon events --json
+  hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers.";
 
@@ -39,18 +53,51 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers.";
 #[command(name = "hecate-daemon", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(flatten)]
-    serve: ServeFlags,
+    serve: Serve,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What serving takes.
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    flags: ServeFlags,
+    /// Do not serve: print every setting with its value and where that comes from; exit 0, or 2 with what is wrong
+    #[arg(long)]
+    check_config: bool,
 }
 
 /// What may be asked for.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve in the foreground; the same as no command at all
-    Run(ServeFlags),
+    Run(Serve),
     #[command(flatten)]
     Client(ClientCommand),
+    /// What is in the daemon's way, whether it runs or not: exit 0 if nothing is, else 1
+    #[command(
+        after_help = "Examples:\n  hecate-daemon doctor\n  hecate-daemon doctor --json | jq '.findings[] | select(.level != \"ok\")'"
+    )]
+    Doctor(doctor::Doctor),
+    /// Print what completes this command's words in a shell
+    #[command(after_help = "\
+Examples:
+  hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
+  hecate-daemon completions zsh > ~/.zfunc/_hecate-daemon
+  hecate-daemon completions fish > ~/.config/fish/completions/hecate-daemon.fish")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// The shells that have completions.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// What a running daemon may be asked for.
@@ -59,12 +106,33 @@ enum ClientCommand {
     /// How the daemon is doing
     Status(Common),
     /// List the registered plugins
+    #[command(
+        after_help = "Example:\n  hecate-daemon plugins --json | jq -r '.[] | select(.status == \"stopped\") | .name'"
+    )]
     Plugins(Common),
+    /// All that is known of a plugin
+    Plugin(Named),
     /// Register a plugin daemon, or renew its registration
+    #[command(
+        after_help = "Example:\n  hecate-daemon register hecate-traderd --version 0.1.0 --node hecate_traderd@beam00"
+    )]
     Register(register::Register),
     /// Take a plugin off the registry; its data stays
     Deregister(Named),
+    /// Remove the data of a plugin that is deregistered
+    #[command(
+        after_help = "Example:\n  hecate-daemon deregister hecate-traderd && hecate-daemon purge hecate-traderd --yes"
+    )]
+    Purge(purge::Purge),
+    /// Follow what happens to plugins and nodes, until it is stopped
+    #[command(
+        after_help = "Example:\n  hecate-daemon events --json | jq -c 'select(.event == \"plugin_status_changed_v1\") | .data'"
+    )]
+    Events(Common),
+    /// Our node, its EPMD and its peers
+    Cluster(Common),
     /// The directories of a plugin
+    #[command(after_help = "Example:\n  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite")]
     Paths(Named),
     /// For probes: exit 0 if the daemon answers, else 1
     Healthcheck(Common),
@@ -75,7 +143,7 @@ enum ClientCommand {
 struct Common {
     #[command(flatten)]
     place: ClientFlags,
-    /// Print the daemon's answer as JSON
+    /// Print JSON on one line, as the daemon answers it
     #[arg(long)]
     json: bool,
 }
@@ -126,51 +194,116 @@ impl Cli {
     /// Runs a client to its end, or says that it is serving that was asked for.
     #[must_use]
     pub fn act(self) -> Action {
-        let command = match self.command {
-            None => return Action::Serve(self.serve.0),
-            Some(Command::Run(serve)) => return Action::Serve(serve.0),
-            Some(Command::Client(command)) => command,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Action::Ended(match runtime {
-            Ok(runtime) => runtime.block_on(command.run()),
-            Err(error) => {
-                complain(&format!("cannot start: {error}"));
-                Exit::Refused
-            }
+        Action::Ended(match self.command {
+            None => return self.serve.act(),
+            Some(Command::Run(serve)) => return serve.act(),
+            Some(Command::Client(command)) => run(command.run()),
+            Some(Command::Doctor(doctor)) => run(doctor.run()),
+            Some(Command::Completions { shell }) => completions(shell),
         })
     }
+}
+
+impl Serve {
+    fn act(self) -> Action {
+        match self.check_config {
+            true => Action::Ended(check_config::run(&self.flags.0)),
+            false => Action::Serve(self.flags.0),
+        }
+    }
+}
+
+fn run(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let exit = runtime.block_on(command);
+            // A name that is still being resolved is nobody's business any more.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            Exit::Refused
+        }
+    }
+}
+
+fn completions(shell: Shell) -> Exit {
+    use clap_complete::Shell as For;
+    let shell = match shell {
+        Shell::Bash => For::Bash,
+        Shell::Zsh => For::Zsh,
+        Shell::Fish => For::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hecate-daemon", &mut script);
+    let _ = page::write(&String::from_utf8_lossy(&script));
+    Exit::Done
 }
 
 impl ClientCommand {
     async fn run(self) -> Exit {
         let probing = matches!(self, Self::Healthcheck(_));
-        let (call, common) = self.call();
-        let socket = match config::socket_path(&common.place.0, &Environment::of_process()) {
+        if let Self::Purge(purge) = &self
+            && !purge.is_meant()
+        {
+            complain("nothing was removed");
+            return Exit::Refused;
+        }
+        let socket = match config::socket_path(&self.common().place.0, &Environment::of_process()) {
             Ok(socket) => socket,
             Err(error) => {
                 complain(&error.to_string());
                 return Exit::Usage;
             }
         };
-        match client::send(&socket, &call, limits::CLIENT_TIME).await {
-            Ok(answer) => report(&call, &answer, common.json),
-            Err(error) => {
-                complain(&error.to_string());
-                // Probes know two codes only.
-                if probing { Exit::Refused } else { Exit::NoDaemon }
-            }
+        let json = self.common().json;
+        let Some(call) = self.call() else {
+            return events::run(&socket, json).await;
+        };
+        match ask(&socket, &call, json).await {
+            // Probes know two codes only.
+            Exit::NoDaemon if probing => Exit::Refused,
+            exit => exit,
         }
     }
 
-    fn call(self) -> (Call, Common) {
+    fn common(&self) -> &Common {
         match self {
-            Self::Status(common) => (status::call(), common),
-            Self::Plugins(common) => (plugins::call(), common),
+            Self::Status(common)
+            | Self::Plugins(common)
+            | Self::Events(common)
+            | Self::Cluster(common)
+            | Self::Healthcheck(common) => common,
+            Self::Plugin(named) | Self::Deregister(named) | Self::Paths(named) => &named.common,
+            Self::Register(register) => &register.common,
+            Self::Purge(purge) => &purge.named.common,
+        }
+    }
+
+    /// What is asked, unless it is a stream.
+    fn call(self) -> Option<Call> {
+        Some(match self {
+            Self::Status(_) => status::call(),
+            Self::Plugins(_) => plugins::call(),
+            Self::Plugin(named) => plugin::call(&named.name),
             Self::Register(register) => register.call(),
-            Self::Deregister(named) => (deregister::call(&named.name), named.common),
-            Self::Paths(named) => (paths::call(&named.name), named.common),
-            Self::Healthcheck(common) => (healthcheck::call(), common),
+            Self::Deregister(named) => deregister::call(&named.name),
+            Self::Purge(purge) => purge::call(&purge.named.name),
+            Self::Events(_) => return None,
+            Self::Cluster(_) => cluster::call(),
+            Self::Paths(named) => paths::call(&named.name),
+            Self::Healthcheck(_) => healthcheck::call(),
+        })
+    }
+}
+
+async fn ask(socket: &Path, call: &Call, json: bool) -> Exit {
+    match client::send(socket, call, limits::CLIENT_TIME).await {
+        Ok(answer) => report(call, &answer, json),
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::NoDaemon
         }
     }
 }
@@ -178,60 +311,40 @@ impl ClientCommand {
 /// Prints an answer, as it came or for people.
 fn report(call: &Call, answer: &Answer, json: bool) -> Exit {
     if json {
-        print(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
+        let _ = page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
     }
-    if answer.status.is_success() {
-        match (call.show)(&answer.body) {
-            Ok(_) if json => {}
-            Ok(text) => print(&plain(&text)),
-            Err(error) => {
-                complain(&format!("what answers at the socket is no hecate-daemon of this version: {error}"));
-                return Exit::NoDaemon;
-            }
+    if !answer.status.is_success() {
+        complain(&refusal(answer.status, &answer.body));
+        return Exit::Refused;
+    }
+    match (call.show)(&answer.body) {
+        Ok(_) if json => Exit::Done,
+        Ok(text) => {
+            // A reader that has gone, as `head` does, is no failure of ours.
+            let _ = page::show(&text);
+            Exit::Done
         }
-        return Exit::Done;
+        Err(error) => {
+            complain(&format!(
+                "what answers is no hecate-daemon of this version ({error}): `hecate-daemon --version` and `hecate-daemon \
+                 status --json` tell both"
+            ));
+            Exit::NoDaemon
+        }
     }
-    match serde_json::from_slice::<wire::Problem<'_>>(&answer.body) {
-        Ok(problem) => complain(&problem.detail),
-        Err(_) => complain(&format!("refused with status {}", answer.status)),
+}
+
+/// Why the daemon said no, in its own words if they can be read.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice::<wire::Problem<'_>>(body) {
+        Ok(problem) => problem.detail.into_owned(),
+        Err(_) => format!("refused with status {status}"),
     }
-    Exit::Refused
-}
-
-/// What others wrote, without what could drive a terminal.
-fn plain(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', " ")
-}
-
-/// Lines of cells, each column as wide as its widest cell.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        format!("{}\n", line.trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-/// A reader that has gone, as `head` does, is no failure of ours.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hecate-daemon: {}", plain(text));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn flags(arguments: &[&str]) -> Result<Flags, clap::error::ErrorKind> {
         let arguments = std::iter::once(&"hecate-daemon").chain(arguments);
@@ -264,20 +377,10 @@ mod tests {
             (&["register"], ErrorKind::MissingRequiredArgument),
             (&["--home", "/x", "plugins"], ErrorKind::ArgumentConflict),
             (&["plugins", "--hidden"], ErrorKind::UnknownArgument),
+            (&["completions", "powershell"], ErrorKind::InvalidValue),
             (&["--help"], ErrorKind::DisplayHelp),
         ] {
             assert_eq!(flags(arguments), Err(kind), "{arguments:?}");
         }
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), String::new()]];
-        assert_eq!(table(&rows), "a    bb\nccc\n");
-    }
-
-    #[test]
-    fn a_terminal_is_not_driven_by_others() {
-        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a [2Jb\nc");
     }
 }

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::client::{Call, encode};
-use super::table;
+use super::page::{Cell, fields, table};
 use crate::api::wire::{Paths, PluginDetail};
 
 pub(super) fn call(name: &str) -> Call {
@@ -16,13 +16,12 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
 }
 
 pub(super) fn lines(base_dir: String, paths: Paths) -> String {
-    let rows = [
-        ("base_dir", base_dir),
-        ("sqlite", paths.sqlite),
-        ("reckon_db", paths.reckon_db),
-        ("sockets", paths.sockets),
-        ("run", paths.run),
-        ("connectors", paths.connectors),
-    ];
-    table(&rows.map(|(key, path)| vec![key.to_owned(), path]))
+    table(&fields([
+        ("base_dir", Cell::from(base_dir)),
+        ("sqlite", Cell::from(paths.sqlite)),
+        ("reckon_db", Cell::from(paths.reckon_db)),
+        ("sockets", Cell::from(paths.sockets)),
+        ("run", Cell::from(paths.run)),
+        ("connectors", Cell::from(paths.connectors)),
+    ]))
 }

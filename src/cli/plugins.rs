@@ -1,9 +1,11 @@
 //! `plugins`: the registered plugins as a table. It changes nothing.
 
+use std::time::SystemTime;
+
 use hyper::Method;
 
 use super::client::Call;
-use super::table;
+use super::page::{self, Cell, table};
 use crate::api::wire::PluginEntry;
 
 pub(super) fn call() -> Call {
@@ -12,15 +14,18 @@ pub(super) fn call() -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let plugins: Vec<PluginEntry> = serde_json::from_slice(body)?;
-    let mut rows = vec![["NAME", "VERSION", "STATUS", "NODE", "SOCKET"].map(str::to_owned).to_vec()];
-    let absent = || "-".to_owned();
+    if plugins.is_empty() {
+        return Ok("no plugin is registered: `hecate-daemon register NAME` does it\n".to_owned());
+    }
+    let now = SystemTime::now();
+    let mut rows = vec![["NAME", "VERSION", "STATUS", "SINCE", "NODE"].map(Cell::head).to_vec()];
     rows.extend(plugins.into_iter().map(|plugin| {
         vec![
-            plugin.name,
-            plugin.version.unwrap_or_else(absent),
-            plugin.status,
-            plugin.node.unwrap_or_else(absent),
-            plugin.socket,
+            Cell::from(plugin.name),
+            Cell::optional(plugin.version.as_deref()),
+            Cell::state(&plugin.status),
+            Cell::from(page::since(&plugin.since, now)),
+            Cell::optional(plugin.node.as_deref()),
         ]
     }));
     Ok(table(&rows))

@@ -24,11 +24,11 @@ pub(super) struct Register {
     #[arg(long, value_name = "NAME@HOST")]
     node: Option<String>,
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
 }
 
 impl Register {
-    pub(super) fn call(self) -> (Call, Common) {
+    pub(super) fn call(self) -> Call {
         let fields = [
             ("name", Some(self.name)),
             ("version", self.version),
@@ -36,11 +36,8 @@ impl Register {
             ("node", self.node),
         ];
         let given = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
-        let call = Call {
-            body: Some(Value::Object(given.collect::<Map<_, _>>())),
-            ..Call::new(Method::POST, "/api/plugins/register", show)
-        };
-        (call, self.common)
+        let body = Some(Value::Object(given.collect::<Map<_, _>>()));
+        Call { body, ..Call::new(Method::POST, "/api/plugins/register", show) }
     }
 }
 

@@ -1,9 +1,11 @@
 //! `status`: how the daemon is doing, from `/health`. It changes nothing.
 
+use std::time::Duration;
+
 use hyper::Method;
 
 use super::client::Call;
-use super::table;
+use super::page::{Cell, fields, rough, table};
 use crate::api::wire::Health;
 
 pub(super) fn call() -> Call {
@@ -13,19 +15,19 @@ pub(super) fn call() -> Call {
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let health: Health = serde_json::from_slice(body)?;
     let running = health.plugins.values().filter(|state| *state == "ok").count();
-    let mut rows = vec![
-        row("status", &health.status),
-        row("ready", if health.ready { "yes" } else { "no" }),
-        row("version", &health.version),
-        row("node", health.node_name.as_deref().unwrap_or("-")),
-        row("up", &format!("{} s", health.uptime_seconds)),
-        row("plugins", &format!("{running} of {} running", health.plugins.len())),
-    ];
+    let plugins = format!("{running} of {} running", health.plugins.len());
+    let all = running == health.plugins.len();
+    let mut rows = fields([
+        ("status", Cell::state(&health.status)),
+        ("ready", Cell::state(if health.ready { "yes" } else { "no" })),
+        ("version", Cell::from(health.version)),
+        ("node", Cell::optional(health.node_name.as_deref())),
+        ("up", Cell::from(rough(Duration::from_secs(health.uptime_seconds)))),
+        ("plugins", if all { Cell::from(plugins) } else { Cell::odd(&plugins) }),
+    ]);
+    let stopped = health.plugins.iter().filter(|(_, state)| *state != "ok");
+    rows.extend(stopped.map(|(name, why)| vec![Cell::head("not running"), Cell::from(format!("{name}: {why}"))]));
     let problems = health.problems.iter();
-    rows.extend(problems.map(|problem| row("problem", &format!("{}: {}", problem.code, problem.detail))));
+    rows.extend(problems.map(|p| vec![Cell::bad("problem"), Cell::from(format!("{}: {}", p.code, p.detail))]));
     Ok(table(&rows))
-}
-
-fn row(key: &str, value: &str) -> Vec<String> {
-    vec![key.to_owned(), value.to_owned()]
 }

@@ -51,26 +51,38 @@ pub enum CookieFileError {
     NoPlace,
 }
 
-/// The cookie of `home/.erlang.cookie`, else of `config/erlang/.erlang.cookie`, where `home` is `HOME` and `config` is
-/// `XDG_CONFIG_HOME` or what stands for it. If neither file is there, the first is made from `random`.
+/// The files that may hold the cookie, in order: `home/.erlang.cookie`, then `config/erlang/.erlang.cookie`, where `home` is
+/// `HOME` and `config` is `XDG_CONFIG_HOME` or what stands for it.
+pub(super) fn files(home: Option<&Path>, config: Option<&Path>) -> Vec<PathBuf> {
+    let in_home = home.map(|home| home.join(FILE));
+    let in_config = config.map(|config| config.join("erlang").join(FILE));
+    in_home.into_iter().chain(in_config).collect()
+}
+
+/// The cookie of the first file that is there, and which one that is.
 ///
 /// # Errors
 /// [`CookieFileError`].
-pub(super) fn read_or_create(
-    home: Option<&Path>,
-    config: Option<&Path>,
-    random: impl FnOnce() -> io::Result<[u8; 16]>,
-) -> Result<Cookie, CookieFileError> {
-    let in_home = home.map(|home| home.join(FILE));
-    let in_config = config.map(|config| config.join("erlang").join(FILE));
-    for path in in_home.iter().chain(&in_config) {
+pub(super) fn read_first(files: &[PathBuf]) -> Result<Option<(Cookie, PathBuf)>, CookieFileError> {
+    for path in files {
         if let Some(cookie) = read(path)? {
-            return Ok(cookie);
+            return Ok(Some((cookie, path.clone())));
         }
     }
-    let path = in_home.or(in_config).ok_or(CookieFileError::NoPlace)?;
-    create(&path, random)?;
-    read(&path)?.ok_or_else(|| io_error(&path, "read", io::ErrorKind::NotFound.into()))
+    Ok(None)
+}
+
+/// Makes the first of the files from `random`, where none is there.
+///
+/// # Errors
+/// [`CookieFileError`].
+pub(super) fn create_first(
+    files: &[PathBuf],
+    random: impl FnOnce() -> io::Result<[u8; 16]>,
+) -> Result<Cookie, CookieFileError> {
+    let path = files.first().ok_or(CookieFileError::NoPlace)?;
+    create(path, random)?;
+    read(path)?.ok_or_else(|| io_error(path, "read", io::ErrorKind::NotFound.into()))
 }
 
 /// None if there is no such file.
@@ -126,6 +138,18 @@ fn io_error(path: &Path, action: &'static str, error: io::Error) -> CookieFileEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read_or_create(
+        home: Option<&Path>,
+        config: Option<&Path>,
+        random: impl FnOnce() -> io::Result<[u8; 16]>,
+    ) -> Result<Cookie, CookieFileError> {
+        let files = files(home, config);
+        match read_first(&files)? {
+            Some((cookie, _)) => Ok(cookie),
+            None => create_first(&files, random),
+        }
+    }
 
     fn random() -> io::Result<[u8; 16]> {
         Ok(*b"0123456789abcdef")

@@ -309,10 +309,10 @@ impl Environment {
 }
 
 /// The places that settings come from, in their order.
-pub(super) struct Places<'a> {
-    pub flags: &'a Flags,
-    pub environment: &'a Environment,
-    pub file: SysConfig,
+pub struct Places<'a> {
+    pub(super) flags: &'a Flags,
+    pub(super) environment: &'a Environment,
+    pub(super) file: SysConfig,
 }
 
 impl Places<'_> {
@@ -329,14 +329,14 @@ impl Places<'_> {
 }
 
 /// A setting from its flag alone.
-pub(super) fn from_flag(flags: &Flags, setting: &Setting) -> Option<Given> {
+fn from_flag(flags: &Flags, setting: &Setting) -> Option<Given> {
     let name = setting.flag?;
     let value = Value::Text(flags.get(name)?.clone());
     Some(Given::new(value, Source::Flag(name)))
 }
 
 /// A setting from its variables alone.
-pub(super) fn from_environment(environment: &Environment, setting: &Setting) -> Result<Option<Given>, Error> {
+fn from_environment(environment: &Environment, setting: &Setting) -> Result<Option<Given>, Error> {
     let mut found: Option<(&'static str, &str)> = None;
     for name in setting.env {
         let Some(text) = environment.text(name)? else {

@@ -1,7 +1,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use std::path::Path;
+
+use super::fields::gid_of;
+use super::settings::Setting;
 use super::*;
+use crate::limits;
 
 /// A host called beam00 with a home directory and a cookie.
 struct Host {
@@ -294,14 +299,6 @@ fn lists_are_bounded() {
     assert!(refusal.contains("at most 256 elements"), "{refusal}");
 }
 
-#[test]
-fn edits_are_counted() {
-    for (from, to, expected) in [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("abc", "abc", 0)]
-    {
-        assert_eq!(edits(from, to), expected, "{from} {to}");
-    }
-}
-
 // ---- Names ----------------------------------------------------------------------------------
 
 #[test]
@@ -397,4 +394,59 @@ fn a_cookie_file_needs_a_home_that_is_one() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_HOME", "/e").env("HOME", "/");
     assert!(host.refusal().contains("no home directory"), "{}", host.refusal());
     assert_eq!(host.env("HECATE_COOKIE", "monster").load().cookie.secret(), "monster");
+}
+
+// ---- --check-config -------------------------------------------------------------------------
+
+impl Host {
+    fn check(&self) -> Checked {
+        Places::find(&self.flags, &self.environment).expect("the file can be read").check()
+    }
+
+    /// A setting with what holds and where it comes from.
+    fn row(&self, name: &str) -> (String, String) {
+        let row = self.check().rows.into_iter().find(|row| row.name == name).expect("a setting");
+        (row.value.unwrap_or_else(|error| error.to_string()), row.from)
+    }
+}
+
+#[test]
+fn every_setting_is_shown_with_its_place() {
+    let host = Host::new().file("{node_name, from_file},\n{hidden, true}").env("HECATE_HIDDEN", "false");
+    let host = host.flag("listen", "10.0.0.1").env("HECATE_CLUSTER_PEERS", "beam01,x@beam02");
+    let checked = host.check();
+    assert_eq!(checked.rows.len(), SETTINGS.len());
+    for (row, setting) in checked.rows.iter().zip(SETTINGS) {
+        assert_eq!(Some(row.name), setting.flag.or(setting.key), "in the order of --help");
+    }
+    let file = host.path("sys.config").display().to_string();
+    let shown = |value: &str, from: &str| (value.to_owned(), from.to_owned());
+    assert_eq!(host.row("config"), shown(&file, "--config"));
+    assert_eq!(host.row("node-name"), shown("from_file@beam00", &format!("{file} line 2")));
+    assert_eq!(host.row("hidden"), shown("false", "HECATE_HIDDEN"));
+    assert_eq!(host.row("listen"), shown("10.0.0.1", "--listen"));
+    assert_eq!(host.row("cluster-peers"), shown("hecate@beam01,x@beam02", "HECATE_CLUSTER_PEERS"));
+    assert_eq!(host.row("home"), shown(host.path(".hecate").to_str().expect("text"), "default"));
+    assert_eq!(host.row("dir-mode"), shown("0700", "default"));
+}
+
+#[test]
+fn of_the_cookie_only_the_place_is_shown_and_none_is_made() {
+    let host = Host::new();
+    assert_eq!(host.row("cookie"), ("(set, hidden)".to_owned(), "HECATE_COOKIE".to_owned()));
+    let host = host.without("HECATE_COOKIE");
+    let path = host.path(".erlang.cookie");
+    assert_eq!(host.row("cookie"), ("(made at the start)".to_owned(), path.display().to_string()));
+    assert!(!path.exists());
+    host.load();
+    assert_eq!(host.row("cookie"), ("(set, hidden)".to_owned(), path.display().to_string()));
+}
+
+#[test]
+fn what_is_shown_is_what_is_loaded_and_every_error_is_told() {
+    let host = Host::new().env("HECATE_DIR_MODE", "9").env("HECATE_HIDDEN", "perhaps").env("HECATE_COOKIE", "a\tb");
+    let checked = host.check();
+    let refused: Vec<_> = checked.rows.iter().filter(|row| row.value.is_err()).map(|row| row.name).collect();
+    assert_eq!(refused, ["cookie", "hidden", "dir-mode"]);
+    assert!(host.refusal().contains("HECATE_HIDDEN"), "the first of them is why it does not start");
 }

@@ -99,6 +99,12 @@ impl RunLock {
         }
     }
 
+    /// The pid that is found there: ours once it is written; before, that of a daemon that has crashed.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        read_pid(&self.dir)
+    }
+
     /// Writes our pid.
     ///
     /// # Errors

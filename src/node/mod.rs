@@ -13,6 +13,7 @@
 pub mod accept;
 pub mod dial;
 pub mod handle;
+pub mod listeners;
 pub mod machine;
 pub mod process;
 pub mod services;

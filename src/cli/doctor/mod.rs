@@ -1,0 +1,260 @@
+//! `doctor`: what is in a daemon's way on this host, looked at from outside, whether one runs or not. Each finding says what
+//! to do, and a verdict ends them. It changes nothing.
+//!
+//! `place` looks at files and the socket, `network` at EPMD, names, ports and peers; what a running daemon says of itself
+//! comes on top.
+
+use clap::Args;
+use hyper::Method;
+use serde::Serialize;
+
+mod network;
+mod place;
+
+use super::client::{self, Answer, Call};
+use super::flags::ServeFlags;
+use super::page::{self, Cell, table};
+use super::{Exit, refusal};
+use crate::api::wire::Health;
+use crate::config::{Environment, Places};
+use crate::limits;
+
+/// What `doctor` takes: what the daemon would be told.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    flags: ServeFlags,
+    /// Print the findings as one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// How it is with one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// Well.
+    Ok,
+    /// It works, or is about to, but is worth a look.
+    Warn,
+    /// It must be mended.
+    Fail,
+}
+
+/// What was found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    level: Level,
+    check: &'static str,
+    detail: String,
+    /// What to do, where something is to be done.
+    advice: Option<String>,
+}
+
+/// All findings so far.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// What is well, or says itself what to do.
+    fn tell(&mut self, level: Level, check: &'static str, detail: impl Into<String>) {
+        self.findings.push(Finding { level, check, detail: detail.into(), advice: None });
+    }
+
+    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.tell(Level::Ok, check, detail);
+    }
+
+    fn warn(&mut self, check: &'static str, detail: impl Into<String>, advice: impl Into<String>) {
+        let advice = Some(advice.into());
+        self.findings.push(Finding { level: Level::Warn, check, detail: detail.into(), advice });
+    }
+
+    fn fail(&mut self, check: &'static str, detail: impl Into<String>, advice: impl Into<String>) {
+        let advice = Some(advice.into());
+        self.findings.push(Finding { level: Level::Fail, check, detail: detail.into(), advice });
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+
+    fn is_well(&self) -> bool {
+        self.count(Level::Fail) == 0
+    }
+
+    fn verdict(&self) -> String {
+        let things = |count: usize| if count == 1 { "1 thing".to_owned() } else { format!("{count} things") };
+        match (self.count(Level::Fail), self.count(Level::Warn)) {
+            (0, 0) => "all is well".to_owned(),
+            (0, warnings) => format!("nothing is in the way; {} to look at", things(warnings)),
+            (failures, 0) => format!("{} to mend", things(failures)),
+            (failures, warnings) => format!("{} to mend, {} to look at", things(failures), things(warnings)),
+        }
+    }
+
+    fn for_people(&self) -> String {
+        let row = |finding: &Finding| {
+            let level = match finding.level {
+                Level::Ok => Cell::good("ok"),
+                Level::Warn => Cell::odd("warn"),
+                Level::Fail => Cell::bad("FAIL"),
+            };
+            let text = match &finding.advice {
+                Some(advice) => format!("{}; {advice}", finding.detail),
+                None => finding.detail.clone(),
+            };
+            vec![level, Cell::head(finding.check), Cell::from(text)]
+        };
+        let rows: Vec<_> = self.findings.iter().map(row).collect();
+        format!("{}\nverdict: {}\n", table(&rows), self.verdict())
+    }
+
+    fn as_json(&self) -> String {
+        let whole = serde_json::json!({
+            "ok": self.is_well(),
+            "verdict": self.verdict(),
+            "findings": self.findings,
+        });
+        format!("{whole}\n")
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self) -> Exit {
+        let environment = Environment::of_process();
+        let mut report = Report::default();
+        match Places::find(&self.flags.0, &environment) {
+            Ok(places) => examine(&places, &environment, &mut report).await,
+            Err(error) => {
+                report.fail("configuration", error.to_string(), "nothing else can be looked at until that is mended");
+            }
+        }
+        let _ = match self.json {
+            true => page::write(&report.as_json()),
+            false => page::show(&report.for_people()),
+        };
+        if report.is_well() { Exit::Done } else { Exit::Refused }
+    }
+}
+
+async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Report) {
+    settings(places, report);
+    place::home_variable(environment, report);
+    place::cookie(places, report);
+    // What is wrong with a setting has been told; what depends on it can't be looked at.
+    let mut running = None;
+    if let Ok(locations) = places.locations() {
+        place::home(&locations.home, report);
+        running = place::socket(&locations, report).await;
+    }
+    if let Some(health) = &running {
+        daemon(health, report);
+    }
+    network::examine(places, running.as_ref(), report).await;
+}
+
+/// Whether the daemon would take what it is told. Each error says itself what to do.
+fn settings(places: &Places<'_>, report: &mut Report) {
+    let checked = places.check();
+    let mut told: Vec<String> = Vec::new();
+    for row in checked.rows {
+        let Err(error) = row.value else {
+            continue;
+        };
+        let error = error.to_string();
+        // One mistake may be in the way of several settings.
+        if !told.contains(&error) {
+            report.tell(Level::Fail, row.name, error.clone());
+            told.push(error);
+        }
+    }
+    for warning in &checked.warnings {
+        report.tell(Level::Warn, "configuration", warning);
+    }
+    if told.is_empty() && checked.warnings.is_empty() {
+        report.ok("configuration", "every setting is understood");
+    }
+}
+
+/// What the daemon behind the socket says.
+fn daemon(health: &Running, report: &mut Report) {
+    let Running { health, ready } = health;
+    let level = if health.status == "healthy" && health.ready { Level::Warn } else { Level::Fail };
+    for problem in &health.problems {
+        report.tell(level, "daemon", format!("{}: {}", problem.code, problem.detail));
+    }
+    match ready {
+        Some(why) if health.problems.iter().any(|problem| *why == problem.detail) => {}
+        Some(why) if health.status == "starting" => report.tell(Level::Warn, "daemon", why),
+        Some(why) => report.tell(Level::Fail, "daemon", why),
+        None => {
+            let node = health.node_name.as_deref().unwrap_or("no node yet");
+            report.ok("daemon", format!("version {}, {node}, {}, ready", health.version, health.status));
+        }
+    }
+    if health.version != env!("CARGO_PKG_VERSION") {
+        let detail = format!("it is version {}, and this command is {}", health.version, env!("CARGO_PKG_VERSION"));
+        report.warn("daemon", detail, "restart it with this program, or ask with its own");
+    }
+}
+
+/// What a daemon that runs says of itself.
+struct Running {
+    health: Health,
+    /// Why it is not ready, if it is not.
+    ready: Option<String>,
+}
+
+impl Running {
+    /// Asks at `/health` and `/readyz`; `Err` is why what answers is of no use.
+    async fn ask(socket: &std::path::Path) -> Result<Self, Silence> {
+        let health = get(socket, "/health").await?;
+        if !health.status.is_success() {
+            return Err(Silence::Refuses(refusal(health.status, &health.body)));
+        }
+        let health = serde_json::from_slice(&health.body).map_err(|error| Silence::Refuses(error.to_string()))?;
+        let ready = get(socket, "/readyz").await?;
+        let ready = (!ready.status.is_success()).then(|| refusal(ready.status, &ready.body));
+        Ok(Self { health, ready })
+    }
+}
+
+/// Why nothing is known of a daemon.
+enum Silence {
+    /// It can't be reached.
+    Unreached(client::ClientError),
+    /// It answers something else than was asked.
+    Refuses(String),
+}
+
+async fn get(socket: &std::path::Path, path: &str) -> Result<Answer, Silence> {
+    let call = Call::new(Method::GET, path, |_| Ok(String::new()));
+    client::send(socket, &call, limits::CLIENT_TIME).await.map_err(Silence::Unreached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_follows_the_worst() {
+        let mut report = Report::default();
+        report.ok("home", "there");
+        assert_eq!((report.is_well(), report.verdict().as_str()), (true, "all is well"));
+        report.warn("socket", "nobody", "start one");
+        assert_eq!((report.is_well(), report.verdict().as_str()), (true, "nothing is in the way; 1 thing to look at"));
+        report.fail("cookie", "open", "close it");
+        assert_eq!((report.is_well(), report.verdict().as_str()), (false, "1 thing to mend, 1 thing to look at"));
+        let shown = anstream::adapter::strip_str(&report.for_people()).to_string();
+        assert_eq!(
+            shown,
+            "ok    home    there\nwarn  socket  nobody; start one\nFAIL  cookie  open; close it\n\n\
+             verdict: 1 thing to mend, 1 thing to look at\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&report.as_json()).expect("JSON");
+        assert_eq!((&json["ok"], &json["findings"][2]["level"]), (&false.into(), &"fail".into()));
+    }
+}

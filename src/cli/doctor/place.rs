@@ -1,0 +1,226 @@
+//! What `doctor` finds in files: `HOME`, the cookie, home's directories, the socket and the lock.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{Report, Running, Silence};
+use crate::cli::client::ClientError;
+use crate::config::{CookiePlace, Environment, Locations, Places, Source};
+use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
+use crate::limits;
+
+fn our_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// `HOME` stands for `~` and holds the cookie: one that is another user's, or none at all, is behind many a riddle.
+pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
+    let Some(home) = environment.variables.get("HOME").map(PathBuf::from) else {
+        return;
+    };
+    // What can't be a home at all is told by the settings that need it.
+    let Ok(metadata) = fs::metadata(&home) else {
+        return;
+    };
+    let (home, owner, uid) = (home.display(), metadata.uid(), our_uid());
+    if owner != uid {
+        let detail = format!("HOME is {home}, which belongs to uid {owner}, and we are uid {uid}");
+        return report.warn("HOME", detail, "set it to the home directory of this user");
+    }
+    match account_home(uid, &passwd()) {
+        Some(account) if Path::new(&account) != Path::new(&home.to_string()) => {
+            let detail = format!("HOME is {home}, while the account's home is {account}");
+            report.warn(
+                "HOME",
+                detail,
+                "whatever looks for ~/.hecate must have the same HOME: set HECATE_HOME to be sure",
+            );
+        }
+        _ => report.ok("HOME", format!("{home}")),
+    }
+}
+
+fn passwd() -> String {
+    let most = u64::try_from(limits::GROUP_FILE).unwrap_or(u64::MAX);
+    let mut file = Vec::new();
+    // Without it there is nothing to compare with.
+    let _ = fs::File::open("/etc/passwd").and_then(|passwd| passwd.take(most).read_to_end(&mut file));
+    String::from_utf8_lossy(&file).into_owned()
+}
+
+/// The home directory of a user in the text of `/etc/passwd`, see passwd(5).
+fn account_home(uid: u32, passwd: &str) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let found = fields.get(2)?.parse() == Ok(uid);
+        found.then(|| fields.get(5).map(|home| (*home).to_owned())).flatten()
+    })
+}
+
+/// Where the cookie is. That it can be read, and is nobody else's, has been seen as the settings were read.
+pub(super) fn cookie(places: &Places<'_>, report: &mut Report) {
+    let Ok(place) = places.cookie_place() else {
+        return;
+    };
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
+    match place {
+        CookiePlace::Given(Source::File { path, .. }) if mode(&path) & 0o077 != 0 => {
+            let detail = format!("{} holds the cookie, and its mode is {:04o}", path.display(), mode(&path));
+            report.warn("cookie", detail, format!("chmod 600 {}", path.display()));
+        }
+        CookiePlace::Given(source) => report.ok("cookie", format!("set by {source}")),
+        CookiePlace::File(path) => {
+            report.ok("cookie", format!("in {}, mode {:04o}", path.display(), mode(&path)));
+        }
+        CookiePlace::ToBeMade(path) => {
+            report.ok("cookie", format!("none yet: the start makes {}, unless an `erl` does before", path.display()));
+        }
+    }
+}
+
+/// Home and the namespaces in it: directories, ours, and nobody else's to write.
+pub(super) fn home(home: &Home, report: &mut Report) {
+    let places = home.inspect();
+    let before = report.findings.len();
+    for place in &places {
+        one_place(place, report);
+    }
+    let root = home.root();
+    let made = places.iter().any(|place| place.path == root && place.found != Found::Nothing);
+    if !made && let Some(above) = root.ancestors().skip(1).find(|path| path.exists()) {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        match rustix::fs::access(above, access) {
+            Ok(()) => report.ok("home", format!("{} is not there yet: the start makes it", root.display())),
+            Err(errno) => {
+                let detail =
+                    format!("{} is not there, and cannot be made in {}: {errno}", root.display(), above.display());
+                report.fail("home", detail, "make it and give it to this user, or set HECATE_HOME");
+            }
+        }
+    } else if report.findings.len() == before {
+        let there = places.iter().filter(|place| place.found != Found::Nothing).count();
+        report.ok("home", format!("{}: {there} directories, all as they should be", root.display()));
+    }
+}
+
+fn one_place(Place { path, found }: &Place, report: &mut Report) {
+    let (shown, uid) = (path.display(), our_uid());
+    match found {
+        Found::Nothing => {}
+        Found::SymbolicLink => {
+            let detail = format!("{shown} is a symbolic link, and none is followed below home");
+            report.fail("home", detail, "put a directory there, or a mount");
+        }
+        Found::SomethingElse => {
+            report.fail("home", format!("{shown} is not a directory"), "move it away, a directory belongs there");
+        }
+        Found::Unclear(why) => {
+            let detail = format!("{shown} cannot be looked at: {why}");
+            report.fail("home", detail, format!("let uid {uid} go there, or run as the owner of what is above"));
+        }
+        Found::Directory { uid: owner, .. } if *owner != uid && uid != 0 => {
+            let detail = format!("{shown} belongs to uid {owner}, and we are uid {uid}");
+            report.fail("home", detail, format!("chown -R {uid} {shown}, or run as uid {owner}"));
+        }
+        Found::Directory { mode, .. } if mode & 0o700 != 0o700 => {
+            let detail = format!("{shown} has mode {mode:04o}, with which its owner cannot use it");
+            report.fail("home", detail, format!("chmod u+rwx {shown}"));
+        }
+        Found::Directory { mode, .. } if mode & 0o002 != 0 => {
+            let detail = format!("{shown} has mode {mode:04o}: every user of this host can put a socket there");
+            report.warn("home", detail, format!("chmod o-w {shown}"));
+        }
+        Found::Directory { .. } => {}
+    }
+}
+
+/// Whether a daemon answers, and if not, what is in its place. What it says of itself comes back.
+pub(super) async fn socket(locations: &Locations, report: &mut Report) -> Option<Running> {
+    let socket = &locations.socket;
+    let shown = socket.display();
+    let bytes = socket.as_os_str().len();
+    if bytes > limits::SUN_PATH {
+        let detail = format!("the path {shown} has {bytes} bytes, and the system takes {}", limits::SUN_PATH);
+        report.fail("socket", detail, "choose a shorter home, or set HECATE_SOCKET_PATH");
+        return None;
+    }
+    match fs::symlink_metadata(socket) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            report.fail("socket", format!("{shown} is no socket"), "move it away, or set HECATE_SOCKET_PATH");
+            return None;
+        }
+        _ => {}
+    }
+    match Running::ask(socket).await {
+        Ok(running) => {
+            report.ok("socket", format!("a daemon answers at {shown}"));
+            return Some(running);
+        }
+        Err(Silence::Refuses(why)) => {
+            report.fail("socket", format!("what answers at {shown} says: {why}"), "ask as the user that it runs as")
+        }
+        Err(Silence::Unreached(ClientError::NoDaemon { error, .. })) => match error.kind() {
+            io::ErrorKind::NotFound => {
+                report.warn(
+                    "socket",
+                    format!("no daemon runs: nothing is at {shown}"),
+                    "start one with `hecate-daemon`",
+                );
+            }
+            io::ErrorKind::ConnectionRefused => {
+                let detail = format!("{shown} is dead: whoever bound it has ended without removing it");
+                report.warn("socket", detail, "start `hecate-daemon`, which replaces it");
+            }
+            _ => report.fail(
+                "socket",
+                format!("{shown} cannot be reached: {error}"),
+                "ask as the user that the daemon runs as",
+            ),
+        },
+        Err(Silence::Unreached(error)) => {
+            report.fail("socket", error.to_string(), "stop that process, or wait if it has just been started");
+        }
+    }
+    lock(&locations.home, report);
+    None
+}
+
+/// Where nobody answers: whether somebody holds the home all the same, or has crashed. The lock is tried for a moment, which
+/// is why nobody does it while a daemon answers.
+fn lock(home: &Home, report: &mut Report) {
+    if !home.own().run().exists() {
+        return;
+    }
+    let Ok(layout) = Layout::open(home.clone(), Modes::default()) else {
+        return;
+    };
+    match RunLock::take(&layout) {
+        Ok(lock) => match lock.pid() {
+            Some(pid) => {
+                let detail = format!("daemon.pid names process {pid}, which has not ended as it should");
+                report.warn("lock", detail, "start `hecate-daemon`, which clears what is left; its old log says why");
+            }
+            None => report.ok("lock", format!("nobody holds {}", home.own().run().display())),
+        },
+        Err(RunError::Held { run, pid }) => {
+            let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+            let detail = format!("{who} holds {}, and does not answer at the socket", run.display());
+            report.fail("lock", detail, "it may serve another HECATE_SOCKET_PATH; else stop it");
+        }
+        Err(error) => report.fail("lock", error.to_string(), "give the directory to the user that the daemon runs as"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_by_their_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nalice:x:1000:1000::/home/alice:/bin/sh\n";
+        assert_eq!(account_home(1000, passwd).as_deref(), Some("/home/alice"));
+        assert_eq!(account_home(7, passwd), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! How answers look to people: cells in columns, the few colours, and times told as how long ago. It knows no answer.
+//!
+//! Colours are always written; what prints takes them off again unless a terminal reads and `NO_COLOR` is unset.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use anstyle::{AnsiColor, Style};
+
+/// A piece of text in one colour. What others wrote cannot drive a terminal through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: plain(&text.into()), style: Style::new() }
+    }
+}
+
+impl Cell {
+    fn in_style(text: &str, style: Style) -> Self {
+        Self { text: plain(text), style }
+    }
+
+    /// Well.
+    pub(super) fn good(text: &str) -> Self {
+        Self::in_style(text, AnsiColor::Green.on_default())
+    }
+
+    /// To be looked at.
+    pub(super) fn odd(text: &str) -> Self {
+        Self::in_style(text, AnsiColor::Yellow.on_default())
+    }
+
+    /// Wrong.
+    pub(super) fn bad(text: &str) -> Self {
+        Self::in_style(text, AnsiColor::Red.on_default().bold())
+    }
+
+    /// Heads and keys.
+    pub(super) fn head(text: &str) -> Self {
+        Self::in_style(text, Style::new().bold())
+    }
+
+    /// Besides.
+    pub(super) fn faint(text: &str) -> Self {
+        Self::in_style(text, Style::new().dimmed())
+    }
+
+    /// A word of the API for how something is, in the colour that it deserves.
+    pub(super) fn state(word: &str) -> Self {
+        match word {
+            "running" | "healthy" | "connected" | "registered" | "served" | "yes" => Self::good(word),
+            "starting" | "connecting" | "unknown" | "unavailable" | "disconnected" => Self::odd(word),
+            "stopped" | "unhealthy" | "name_taken" | "no" => Self::bad(word),
+            _ => Self::from(word),
+        }
+    }
+
+    /// What may be absent.
+    pub(super) fn optional(text: Option<&str>) -> Self {
+        text.map_or_else(|| Self::faint("-"), Self::from)
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+
+    fn painted(&self) -> String {
+        format!("{}{}{}", self.style.render(), self.text, self.style.render_reset())
+    }
+}
+
+/// Lines of cells, each column as wide as its widest cell.
+pub(super) fn table(rows: &[Vec<Cell>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<Cell>| {
+        let mut line = String::new();
+        let mut gap = 0;
+        for (cell, width) in row.iter().zip(&widths) {
+            // Blanks come before a cell, so that none end a line.
+            if cell.width() > 0 {
+                line.push_str(&" ".repeat(gap));
+                line.push_str(&cell.painted());
+                gap = 0;
+            }
+            gap += width - cell.width() + 2;
+        }
+        line.push('\n');
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Keys with their values, one a line.
+pub(super) fn fields<const N: usize>(rows: [(&str, Cell); N]) -> Vec<Vec<Cell>> {
+    rows.into_iter().map(|(key, value)| vec![Cell::head(key), value]).collect()
+}
+
+/// A time of the API, with how long ago that was. What is no time stays as it is.
+pub(super) fn since(time: &str, now: SystemTime) -> String {
+    let Ok(then) = humantime::parse_rfc3339(time) else {
+        return time.to_owned();
+    };
+    let ago = match now.duration_since(then) {
+        Ok(past) if past.as_secs() > 0 => format!("{} ago", rough(past)),
+        _ => "just now".to_owned(),
+    };
+    format!("{} ({ago})", humantime::format_rfc3339_seconds(then))
+}
+
+/// A duration in its largest whole unit.
+pub(super) fn rough(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        seconds @ ..60 => format!("{seconds} s"),
+        seconds @ ..3600 => format!("{} min", seconds / 60),
+        seconds @ ..DAY => format!("{} h", seconds / 3600),
+        seconds if seconds < 2 * DAY => "1 day".to_owned(),
+        seconds => format!("{} days", seconds / DAY),
+    }
+}
+
+/// What others wrote, on one line and without what could drive a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
+/// Prints for people: in colours on a terminal, unless `NO_COLOR` is set.
+pub(super) fn show(text: &str) -> io::Result<()> {
+    put(anstream::stdout(), text)
+}
+
+/// Prints for programs, byte for byte.
+pub(super) fn write(text: &str) -> io::Result<()> {
+    put(io::stdout(), text)
+}
+
+fn put(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Tells people why something did not work, and what to do.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "hecate-daemon: {}", plain(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn columns_line_up_whatever_their_colours() {
+        let rows =
+            [vec![Cell::good("a"), "bb".into(), "x".into()], vec!["ccc".into(), Cell::bad(""), Cell::faint("y")]];
+        assert_eq!(stripped(&table(&rows)), "a    bb  x\nccc      y\n");
+        assert_eq!(stripped(&table(&[vec!["a".into(), "".into()]])), "a\n", "no blanks at the end");
+    }
+
+    #[test]
+    fn a_terminal_is_not_driven_by_others() {
+        let cell = Cell::from("a\u{1b}[2Jb\nc");
+        assert_eq!(stripped(&table(&[vec![cell]])), "a [2Jb c\n");
+    }
+
+    #[test]
+    fn times_are_told_as_how_long_ago() {
+        let now = humantime::parse_rfc3339("2026-11-23T12:00:00Z").expect("a time");
+        for (time, expected) in [
+            ("2026-11-23T11:59:59.500Z", "2026-11-23T11:59:59Z (just now)"),
+            ("2026-11-23T11:59:18Z", "2026-11-23T11:59:18Z (42 s ago)"),
+            ("2026-11-23T11:00:01Z", "2026-11-23T11:00:01Z (59 min ago)"),
+            ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z (3 h ago)"),
+            ("2026-11-22T11:00:00Z", "2026-11-22T11:00:00Z (1 day ago)"),
+            ("2026-11-01T12:00:00Z", "2026-11-01T12:00:00Z (22 days ago)"),
+            ("2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z (just now)"),
+            ("yesterday", "yesterday"),
+        ] {
+            assert_eq!(since(time, now), expected);
+        }
+    }
+}

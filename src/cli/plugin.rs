@@ -1,0 +1,37 @@
+//! `plugin NAME`: all that is known of one plugin. It changes nothing.
+
+use std::time::SystemTime;
+
+use hyper::Method;
+
+use super::client::{Call, encode};
+use super::page::{self, Cell, fields, table};
+use crate::api::wire::PluginDetail;
+
+pub(super) fn call(name: &str) -> Call {
+    Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)
+}
+
+fn show(body: &[u8]) -> serde_json::Result<String> {
+    let PluginDetail { entry, registered_at, base_dir, paths: _, connectors, extra_directories } =
+        serde_json::from_slice(body)?;
+    let now = SystemTime::now();
+    let mut rows = fields([
+        ("name", Cell::from(entry.name)),
+        ("version", Cell::optional(entry.version.as_deref())),
+        ("description", Cell::optional(entry.description.as_deref())),
+        ("status", Cell::state(&entry.status)),
+        ("reason", Cell::from(entry.reason)),
+        ("since", Cell::from(page::since(&entry.since, now))),
+        ("registered", Cell::from(page::since(&registered_at, now))),
+        ("node", Cell::optional(entry.node.as_deref())),
+        ("socket", Cell::from(entry.socket)),
+        ("base_dir", Cell::from(base_dir)),
+    ]);
+    rows.extend(connectors.into_iter().map(|connector| {
+        let answers = if connector.answers { Cell::good("answers") } else { Cell::bad("does not answer") };
+        vec![Cell::head("connector"), Cell::from(format!("{} ({})", connector.id, connector.socket)), answers]
+    }));
+    rows.extend(extra_directories.into_iter().map(|name| vec![Cell::head("directory"), Cell::from(name)]));
+    Ok(table(&rows))
+}

@@ -1,0 +1,405 @@
+//! Each setting read from its places into what it means, with its default: the one reading that [`super::load`],
+//! `--check-config` and `doctor` share, so that they cannot disagree. It makes nothing but, on request, a missing cookie
+//! file.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing_subscriber::filter::Targets;
+
+use super::cookie::{self, CookieFileError};
+use super::settings::{self, Places, Setting};
+use super::value::{self, Given};
+use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
+use crate::cookie::Cookie;
+use crate::layout::Home;
+use crate::limits;
+use crate::log::Format;
+use crate::name::NodeName;
+
+/// Where the cookie is, without a word of what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CookiePlace {
+    /// A variable or the file of the configuration.
+    Given(Source),
+    /// A file of its own.
+    File(PathBuf),
+    /// Nowhere yet: this file will be made.
+    ToBeMade(PathBuf),
+}
+
+/// What `~` stands for.
+type Tilde<'a> = &'a dyn Fn() -> Result<PathBuf, Error>;
+
+impl Places<'_> {
+    fn read<T>(&self, setting: &Setting, by_type: impl FnOnce(&Given) -> Result<T, Error>) -> Result<Option<T>, Error> {
+        self.get(setting)?.as_ref().map(by_type).transpose()
+    }
+
+    // ---- Places on disk -------------------------------------------------------------------------
+
+    /// Where home, our namespace and the socket are, for a daemon that writes there.
+    ///
+    /// # Errors
+    /// See [`Error`], as with all of these.
+    pub fn locations(&self) -> Result<Locations, Error> {
+        let tilde = || home_to_write(self.environment);
+        let home = self.home_of_all(&tilde)?;
+        let socket = self.socket_given(&tilde)?.unwrap_or_else(|| home.own().api_sock());
+        Ok(Locations { home, socket })
+    }
+
+    /// Where the socket is, for a client of it.
+    pub(super) fn socket(&self) -> Result<PathBuf, Error> {
+        let tilde = || home_directory(self.environment);
+        match self.socket_given(&tilde)? {
+            Some(socket) => Ok(socket),
+            None => Ok(self.home_of_all(&tilde)?.own().api_sock()),
+        }
+    }
+
+    fn home_of_all(&self, tilde: Tilde<'_>) -> Result<Home, Error> {
+        let Some(given) = self.get(&settings::HOME)? else {
+            return Ok(Home::new(tilde()?.join(".hecate"))?);
+        };
+        let path = given.path(tilde)?;
+        // In the file it is our own namespace that is named.
+        if matches!(given.source(), Source::File { .. }) {
+            if path.parent().is_none_or(|home| home == Path::new("/")) {
+                return Err(given.refuse("a directory at least two levels below `/`: its parent is the home of all"));
+            }
+            return Ok(Home::around(path)?);
+        }
+        if path == Path::new("/") {
+            return Err(given.refuse("a directory below `/`"));
+        }
+        Ok(Home::new(path)?)
+    }
+
+    /// A `data_dir` in the file that says something, but not to us.
+    pub(super) fn unused_data_dir(&self) -> Result<Option<String>, Error> {
+        let in_file = settings::HOME.key.and_then(|key| self.file.get(key));
+        let (Some(other), Some(given)) = (in_file, self.get(&settings::HOME)?) else {
+            return Ok(None);
+        };
+        let (other, by) = (other.source(), given.source());
+        Ok((other != by).then(|| format!("{other}: data_dir is not used, as {by} says where home is")))
+    }
+
+    fn socket_given(&self, tilde: Tilde<'_>) -> Result<Option<PathBuf>, Error> {
+        self.read(&settings::SOCKET_PATH, |given| given.path(tilde))
+    }
+
+    // ---- The cluster ----------------------------------------------------------------------------
+
+    /// Our node's name, and whether it was asked for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn node(&self) -> Result<(NodeName, bool), Error> {
+        let allowed = "`name` or `name@host`, the name of letters, digits, `_` and `-`";
+        let host = self.hostname()?;
+        let Some(given) = self.get(&settings::NODE_NAME)? else {
+            let node = NodeName::new(DEFAULT_NODE, &host).map_err(|_| Error::Hostname(host))?;
+            return Ok((node, false));
+        };
+        let text = given.text(allowed)?;
+        let node = match text.contains('@') {
+            true => NodeName::parse(text),
+            false if NodeName::new(DEFAULT_NODE, &host).is_err() => return Err(Error::Hostname(host)),
+            false => NodeName::new(text, &host),
+        };
+        Ok((node.map_err(|_| given.refuse(allowed))?, true))
+    }
+
+    pub(super) fn hostname(&self) -> Result<String, Error> {
+        Ok(match self.read(&settings::HOSTNAME, |given| host_part(given).map(str::to_owned))? {
+            Some(host) => host,
+            // `erl -sname` too takes the host's name up to the first dot.
+            None => self.environment.hostname.split('.').next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Nodes to connect to.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn peers(&self) -> Result<Vec<NodeName>, Error> {
+        let peer = |given: &Given| {
+            let allowed = "`name@host` or a host name";
+            let text = given.text(allowed)?;
+            let node = match text.contains('@') {
+                true => NodeName::parse(text),
+                false => NodeName::new(DEFAULT_NODE, text),
+            };
+            node.map_err(|_| given.refuse(allowed))
+        };
+        Ok(self.read(&settings::CLUSTER_PEERS, |given| each(given, peer))?.unwrap_or_default())
+    }
+
+    pub(super) fn cluster_dns(&self) -> Result<Option<String>, Error> {
+        self.read(&settings::CLUSTER_DNS, |given| host_part(given).map(str::to_owned))
+    }
+
+    /// Each scope once, in the order given.
+    pub(super) fn pg_scopes(&self) -> Result<Vec<String>, Error> {
+        let allowed = "names of pg scopes, such as pg, of at most 255 characters each";
+        let scope = |given: &Given| match given.text(allowed)? {
+            text if text.chars().count() > 255 => Err(given.refuse(allowed)),
+            text => Ok(text.to_owned()),
+        };
+        let Some(given) = self.get(&settings::PG_SCOPES)? else {
+            return Ok(vec!["pg".to_owned()]);
+        };
+        let mut seen = BTreeSet::new();
+        let mut scopes = each(&given, scope)?;
+        scopes.retain(|scope| seen.insert(scope.clone()));
+        if scopes.is_empty() {
+            return Err(given.refuse("at least one scope"));
+        }
+        Ok(scopes)
+    }
+
+    /// The address of the distribution port.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn listen(&self) -> Result<IpAddr, Error> {
+        Ok(self.read(&settings::LISTEN, address)?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
+    }
+
+    /// The distribution port, unless the system is to choose.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn dist_port(&self) -> Result<Option<u16>, Error> {
+        self.read(&settings::DIST_PORT, Given::port)
+    }
+
+    /// EPMD's port.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn epmd_port(&self) -> Result<u16, Error> {
+        Ok(self.read(&settings::EPMD_PORT, Given::port)?.unwrap_or(4369))
+    }
+
+    pub(super) fn epmd_addresses(&self) -> Result<Vec<IpAddr>, Error> {
+        Ok(self.read(&settings::EPMD_ADDRESS, |given| each(given, address))?.unwrap_or_default())
+    }
+
+    pub(super) fn hidden(&self) -> Result<bool, Error> {
+        Ok(self.read(&settings::HIDDEN, Given::boolean)?.unwrap_or(false))
+    }
+
+    pub(super) fn introduce_peers(&self) -> Result<bool, Error> {
+        Ok(self.read(&settings::INTRODUCE_PEERS, Given::boolean)?.unwrap_or(true))
+    }
+
+    pub(super) fn net_ticktime(&self) -> Result<Duration, Error> {
+        self.minute(&settings::NET_TICKTIME, 4)
+    }
+
+    pub(super) fn registration_grace(&self) -> Result<Duration, Error> {
+        self.minute(&settings::REGISTRATION_GRACE, 1)
+    }
+
+    /// A time that is 60 s by default and at most an hour.
+    fn minute(&self, setting: &Setting, least: u64) -> Result<Duration, Error> {
+        let given = self.read(setting, |given| given.seconds(least, 3600))?;
+        Ok(given.unwrap_or(Duration::from_secs(60)))
+    }
+
+    // ---- Who may come in ------------------------------------------------------------------------
+
+    pub(super) fn dir_mode(&self) -> Result<u32, Error> {
+        Ok(self.read(&settings::DIR_MODE, |given| given.mode(0o700))?.unwrap_or(0o700))
+    }
+
+    pub(super) fn socket_mode(&self) -> Result<u32, Error> {
+        Ok(self.read(&settings::SOCKET_MODE, |given| given.mode(0o600))?.unwrap_or(0o600))
+    }
+
+    pub(super) fn group(&self) -> Result<Option<u32>, Error> {
+        self.read(&settings::GROUP, group)
+    }
+
+    pub(super) fn allowed_uids(&self) -> Result<Vec<u32>, Error> {
+        Ok(self.read(&settings::ALLOWED_UIDS, |given| each(given, uid))?.unwrap_or_default())
+    }
+
+    pub(super) fn log(&self) -> Result<String, Error> {
+        Ok(self.read(&settings::LOG, log_filter)?.unwrap_or_else(|| "info".to_owned()))
+    }
+
+    pub(super) fn log_format(&self) -> Result<Format, Error> {
+        Ok(self.read(&settings::LOG_FORMAT, log_format)?.unwrap_or_default())
+    }
+
+    // ---- The cookie -----------------------------------------------------------------------------
+
+    /// The cookie. A missing cookie file is made, if the cookie is not given elsewhere.
+    pub(super) fn cookie(&self) -> Result<Cookie, Error> {
+        if let Some((cookie, _)) = self.cookie_given()? {
+            return Ok(cookie);
+        }
+        let files = self.cookie_files()?;
+        if let Some((cookie, _)) = cookie::read_first(&files)? {
+            return Ok(cookie);
+        }
+        let random = || {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).map_err(io::Error::from)?;
+            Ok(bytes)
+        };
+        Ok(cookie::create_first(&files, random)?)
+    }
+
+    /// Where the cookie is; it is read, and nothing is made.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn cookie_place(&self) -> Result<CookiePlace, Error> {
+        if let Some((_, source)) = self.cookie_given()? {
+            return Ok(CookiePlace::Given(source));
+        }
+        let files = self.cookie_files()?;
+        if let Some((_, path)) = cookie::read_first(&files)? {
+            return Ok(CookiePlace::File(path));
+        }
+        let first = files.into_iter().next().ok_or(CookieFileError::NoPlace)?;
+        Ok(CookiePlace::ToBeMade(first))
+    }
+
+    fn cookie_given(&self) -> Result<Option<(Cookie, Source)>, Error> {
+        let Some(given) = self.get(&settings::COOKIE)? else {
+            return Ok(None);
+        };
+        let source = given.source().clone();
+        // Not `Given::text`, whose refusal would show the value.
+        let Some(text) = given.as_text() else {
+            return Err(Error::CookieNotText(source));
+        };
+        match Cookie::parse(text.as_bytes()) {
+            Ok(cookie) => Ok(Some((cookie, source))),
+            Err(error) => Err(Error::Cookie { source_of_value: source, error }),
+        }
+    }
+
+    fn cookie_files(&self) -> Result<Vec<PathBuf>, Error> {
+        let home = match self.environment.text("HOME")? {
+            Some(_) => Some(home_directory(self.environment)?),
+            None => None,
+        };
+        let config = match self.environment.text("XDG_CONFIG_HOME")? {
+            Some(config) => Some(PathBuf::from(config)),
+            None => home.as_ref().map(|home| home.join(".config")),
+        };
+        Ok(cookie::files(home.as_deref(), config.as_deref()))
+    }
+}
+
+// ---- HOME -----------------------------------------------------------------------------------
+
+/// `HOME` alone, as everywhere in the ecosystem.
+fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
+    let Some(home) = environment.text("HOME")?.map(PathBuf::from) else {
+        let account = environment.account_home.as_ref();
+        let advice = account.map(|home| format!(" (your account's is {})", home.display()));
+        return Err(Error::NoHome { advice: advice.unwrap_or_default() });
+    };
+    if home == Path::new("/") || !value::plain_absolute(&home) {
+        return Err(Error::BadHome(home));
+    }
+    Ok(home)
+}
+
+/// The same, if we can write there: a daemon has to, its clients have not.
+fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
+    let home = home_directory(environment)?;
+    // What counts is the directory that we write to; before the first start that is HOME itself.
+    let ours = home.join(".hecate");
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let (path, metadata) = match ours.metadata() {
+        Err(error) if missing(&error) => (home.clone(), home.metadata()),
+        found => (ours, found),
+    };
+    let metadata = metadata.map_err(|error| match missing(&error) {
+        true => Error::BadHome(home.clone()),
+        false => Error::HomeUnseen { path: path.clone(), error },
+    })?;
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    if let Err(errno) = rustix::fs::access(&path, access) {
+        let uid = rustix::process::geteuid().as_raw();
+        return Err(Error::HomeNotOurs { path, error: errno.into(), owner: metadata.uid(), uid });
+    }
+    Ok(home)
+}
+
+// ---- Single values --------------------------------------------------------------------------
+
+fn each<T>(given: &Given, by_type: impl Fn(&Given) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    given.list()?.iter().map(by_type).collect()
+}
+
+fn host_part(given: &Given) -> Result<&str, Error> {
+    const ALLOWED: &str = "a host name";
+    let text = given.text(ALLOWED)?;
+    NodeName::new(DEFAULT_NODE, text).map_err(|_| given.refuse(ALLOWED))?;
+    Ok(text)
+}
+
+fn address(given: &Given) -> Result<IpAddr, Error> {
+    let text = given.text("an IP address")?;
+    text.parse().map_err(|_| given.refuse("an IP address"))
+}
+
+fn uid(given: &Given) -> Result<u32, Error> {
+    // The last number means "no user" to the system.
+    let number = given.number(0, u64::from(u32::MAX) - 1)?;
+    u32::try_from(number).map_err(|_| given.refuse("a user's number"))
+}
+
+/// A group by number, or by its name in `/etc/group`; other sources of groups need the number.
+fn group(given: &Given) -> Result<u32, Error> {
+    if let Ok(number) = uid(given) {
+        return Ok(number);
+    }
+    let allowed = "a group's number, or its name in /etc/group";
+    let name = given.text(allowed)?;
+    let most = u64::try_from(limits::GROUP_FILE).unwrap_or(u64::MAX);
+    let mut file = Vec::new();
+    let read = File::open("/etc/group").and_then(|group| group.take(most).read_to_end(&mut file));
+    read.map_err(|error| given.refuse(format!("{allowed}, which cannot be read: {error}")))?;
+    gid_of(name, &String::from_utf8_lossy(&file)).ok_or_else(|| given.refuse(allowed))
+}
+
+/// The number of a group in the text of `/etc/group`, see group(5).
+pub(super) fn gid_of(name: &str, file: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next()? == name;
+        let gid = fields.nth(1)?;
+        found.then(|| gid.parse().ok()).flatten()
+    })
+}
+
+fn log_filter(given: &Given) -> Result<String, Error> {
+    let allowed = "a filter such as warn or info,hecate_daemon::node=debug";
+    let text = given.text(allowed)?;
+    text.parse::<Targets>().map_err(|_| given.refuse(allowed))?;
+    Ok(text.to_owned())
+}
+
+fn log_format(given: &Given) -> Result<Format, Error> {
+    match given.text("text or json")? {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(given.refuse("text or json")),
+    }
+}

@@ -1,0 +1,65 @@
+//! Whose sockets take connections at an address of this host, as the system's own tables tell. It reads, and decides
+//! nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
+/// moment.
+#[must_use]
+pub fn owners(address: SocketAddr) -> Vec<u32> {
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|p| std::fs::read_to_string(p).unwrap_or_default());
+    tables.iter().flat_map(|table| listeners(table, address)).collect()
+}
+
+/// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
+/// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
+fn listeners(table: &str, address: SocketAddr) -> Vec<u32> {
+    let ours = column(address.ip());
+    let owner = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let (local, port) = columns.nth(1)?.rsplit_once(':')?;
+        let state = columns.nth(1)?;
+        let uid = columns.nth(3)?;
+        let takes_it = ours.iter().any(|ours| ours == local) || local.bytes().all(|digit| digit == b'0');
+        let listens = state == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
+        (takes_it && listens).then(|| uid.parse().ok())?
+    };
+    table.lines().skip(1).filter_map(owner).collect()
+}
+
+/// An address as `/proc/net/tcp` and `tcp6` write it: words of 32 bits in the machine's own order.
+fn column(ip: IpAddr) -> Vec<String> {
+    let word = |bytes: &[u8]| format!("{:08X}", bytes.try_into().map_or(0, u32::from_ne_bytes));
+    let words = |octets: [u8; 16]| octets.chunks(4).map(word).collect::<String>();
+    match ip {
+        IpAddr::V4(v4) => vec![word(&v4.octets()), words(v4.to_ipv6_mapped().octets())],
+        IpAddr::V6(v6) => vec![words(v6.octets())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000000000000000 100 0 0 10 0
+   1: 00000000:2222 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 100 0 0 10 0
+   2: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
+   3: 0200007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000     8        0 4245 1 0000000000000000 100 0 0 10 0
+   4: garbage
+   5: 0000000000000000FFFF00000100007F:3333 0:0 0A 00000000:00000000 00:00000000 00000000     9        0 4246 1
+";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn only_sockets_that_listen_at_the_address_count() {
+        let owners = |port| listeners(TABLE, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        assert_eq!(owners(0x1111), [1000], "another's at another address is in nobody's way");
+        assert_eq!(owners(0x2222), [0], "all addresses");
+        assert_eq!(owners(0x3333), [9], "as IPv6");
+        assert_eq!(owners(0x9999), Vec::<u32>::new());
+    }
+}

@@ -1,0 +1,203 @@
+//! The clients that exist already, each asking byte for byte as it does and reading only as it can: the desktop shell, which knows
+//! `Content-Length` alone and one connection a request; `curl --unix-socket`; probes that look at the file; the smoke test of
+//! the field. And our own, which follows events.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use host::daemon::Daemon;
+use host::{Host, PATIENCE, Process, wait_within};
+use serde_json::{Value, json};
+
+/// How the desktop shell asks for health.
+const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// What the desktop shell makes of an answer: the status, and the body as long as `Content-Length` says.
+fn shell(socket: &Path, head: &str, body: &str) -> Result<(u16, Value), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut stream = UnixStream::connect(socket).map_err(text)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).map_err(text)?;
+    stream.set_write_timeout(Some(Duration::from_secs(2))).map_err(text)?;
+    stream.write_all(head.as_bytes()).map_err(text)?;
+    // A write of its own, and none at all where there is no body.
+    if !body.is_empty() {
+        stream.write_all(body.as_bytes()).map_err(text)?;
+    }
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).map_err(text)?;
+    let status = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).ok_or(line)?;
+    let mut length = None;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).map_err(text)?;
+        let Some((key, value)) = line.trim().split_once(':') else {
+            break;
+        };
+        assert!(!key.eq_ignore_ascii_case("transfer-encoding"), "it cannot read chunks: {line}");
+        if key.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok();
+        }
+    }
+    let mut body = vec![0; length.expect("Content-Length, the only thing that it understands")];
+    reader.read_exact(&mut body).map_err(text)?;
+    assert_eq!(reader.read(&mut [0]).map_err(text)?, 0, "the connection is closed behind the answer");
+    Ok((status, serde_json::from_slice(&body).map_err(|error| error.to_string())?))
+}
+
+/// Waits only until the file is there, as whoever watches the directory does, and asks once.
+fn at_first_sight(host: &Host) -> Value {
+    let start = Instant::now();
+    while !host.socket().exists() {
+        assert!(start.elapsed() < PATIENCE, "no socket");
+        std::thread::yield_now();
+    }
+    let (status, health) = shell(&host.socket(), HEALTH, "").expect("it answers from the first moment");
+    assert_eq!(status, 200);
+    health
+}
+
+#[test]
+fn the_desktop_shell_is_answered_from_the_first_moment() {
+    for _ in 0..5 {
+        let host = Host::new();
+        let daemon = host.daemon(&[]);
+        let health = at_first_sight(&host);
+        assert!(["starting", "healthy"].contains(&health["status"].as_str().unwrap()), "{health}");
+        assert_eq!(health["service"], "hecate");
+        assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(health["identity"], "not_initialized");
+        assert!(health["ready"].is_boolean() && health["uptime_seconds"].is_u64() && health["plugins"].is_object());
+        assert!(health["node_name"].is_string() || health["node_name"].is_null());
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn while_plugins_are_judged_it_is_starting_and_then_healthy() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let node = host.node("hecate_traderd");
+    assert_eq!(host.register(&json!({"name": "hecate-traderd", "node": node})).status, 201);
+    daemon.terminate();
+
+    let _daemon = host.daemon(&[]);
+    let health = at_first_sight(&host);
+    assert_eq!((&health["status"], &health["ready"]), (&json!("starting"), &json!(false)), "{health}");
+    // Ten tries, 500 ms apart: each is answered, and the last one well.
+    let mut tries = 0;
+    let health = wait_within(PATIENCE, "it is healthy", || {
+        let (status, health) = shell(&host.socket(), HEALTH, "").expect("an answer");
+        assert_eq!(status, 200, "whatever is wrong");
+        tries += 1;
+        (health["status"] == "healthy").then_some(health)
+    });
+    assert!(tries > 1, "it was starting");
+    assert_eq!(health["ready"], true);
+    assert_ne!(health["plugins"]["hecate-traderd"], "ok", "a reason, as its node has not come back");
+}
+
+#[test]
+fn the_desktop_shell_asks_for_its_frontends() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let get =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\naccept: */*\r\n\r\n");
+    let (status, health) = shell(&host.socket(), &get("/health"), "").unwrap();
+    assert_eq!((status, &health["status"]), (200, &json!("healthy")));
+
+    let body = r#"{"name":"hecate-app-traderd"}"#;
+    let post = format!(
+        "POST /api/plugins/register HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\naccept: */*\r\nx-hecate-user-id: u\r\n\r\n",
+        body.len()
+    );
+    let (status, registered) = shell(&host.socket(), &post, body).unwrap();
+    assert_eq!((status, &registered["name"]), (201, &json!("hecate-app-traderd")));
+    let (status, plugins) = shell(&host.socket(), &get("/api/plugins?x=1"), "").unwrap();
+    assert_eq!((status, plugins[0]["status"].as_str()), (200, Some("running")));
+    let (_, health) = shell(&host.socket(), HEALTH, "").unwrap();
+    assert_eq!(health["plugins"], json!({"hecate-app-traderd": "ok"}));
+    // What the ecosystem reads of a refusal.
+    let (status, refused) = shell(&host.socket(), &get("/api/plugins/hecate-nod"), "").unwrap();
+    assert_eq!((status, &refused["ok"]), (404, &json!(false)));
+    assert!(refused["error"].is_string(), "{refused}");
+}
+
+/// A line of a script, in a shell that knows `HOME` and nothing of us.
+fn sh(host: &Host, line: &str) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env_clear().env("HOME", host.home()).env("PATH", std::env::var("PATH").unwrap());
+    command.output().expect("sh")
+}
+
+#[test]
+fn probes_that_look_at_the_file_see_whether_somebody_answers() {
+    const PROBE: &str = r#"test -S "$HOME/.hecate/hecate-daemon/sockets/api.sock""#;
+    let host = Host::new();
+    assert!(!sh(&host, PROBE).status.success(), "nobody yet");
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert!(sh(&host, PROBE).status.success());
+    daemon.terminate();
+    assert!(!sh(&host, PROBE).status.success(), "nobody any more");
+}
+
+#[test]
+fn curl_and_the_smoke_test_of_the_field() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    for curl in [
+        "curl --unix-socket ~/.hecate/hecate-daemon/sockets/api.sock http://localhost/health",
+        "curl -sf --unix-socket \"$HOME/.hecate/hecate-daemon/sockets/api.sock\" http://localhost/health",
+    ] {
+        let output = sh(&host, curl);
+        assert!(output.status.success(), "{output:?}");
+        let health: Value = serde_json::from_slice(&output.stdout).expect("JSON, and nothing else");
+        assert_eq!((&health["ready"], &health["status"]), (&json!(true), &json!("healthy")));
+        assert!(health["uptime_seconds"].is_u64() && health["identity"].is_string(), "{health}");
+    }
+    let refused = sh(&host, "curl -sf --unix-socket ~/.hecate/hecate-daemon/sockets/api.sock http://localhost/nothing");
+    assert_eq!(refused.status.code(), Some(22), "with -f a refusal is one");
+}
+
+#[test]
+fn our_own_follower_goes_on_over_a_restart() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let mut command = Daemon::command(&host, &[]);
+    command.args(["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = Process::start(&mut command, "Build it");
+    let told = host::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
+    let complaints = host::Output::collect(follower.pipes().stderr.take().unwrap(), Some);
+    let events = || -> Vec<(String, Value)> {
+        let text = told.text();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.map(|line| (line["event"].as_str().unwrap().to_owned(), line["data"]["name"].clone())).collect()
+    };
+    let registered = |name: &str| ("plugin_registered_v1".to_owned(), json!(name));
+    host::wait_for("the snapshot", || !events().is_empty());
+    host.register(&json!({"name": "hecate-traderd"}));
+    host::wait_for("the first is told", || events().contains(&registered("hecate-traderd")));
+    daemon.kill();
+    host::wait_for("it says that it is alone", || complaints.text().contains("trying again"));
+
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    host.register(&json!({"name": "hecate-marthad"}));
+    host::wait_for("the second is told", || events().contains(&registered("hecate-marthad")));
+    let count = |event: &(String, Value)| events().iter().filter(|other| *other == event).count();
+    assert_eq!(count(&("snapshot_v1".to_owned(), Value::Null)), 1, "it goes on behind what it knows: {:?}", events());
+    assert_eq!((count(&registered("hecate-traderd")), count(&registered("hecate-marthad"))), (1, 1));
+}

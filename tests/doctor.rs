@@ -1,0 +1,285 @@
+//! `doctor` against real homes, daemons and EPMDs: each thing that has hurt is found and told with what to do, and nothing is
+//! changed by looking.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use host::Host;
+use host::daemon::Daemon;
+use serde_json::Value;
+
+/// What the doctor found.
+struct Found {
+    code: i32,
+    report: Value,
+}
+
+impl Found {
+    fn of(host: &Host, environment: &[(&str, &str)]) -> Self {
+        // Ports of other addresses are nobody's business here.
+        let environment = [&[("HECATE_LISTEN", "127.0.0.1")], environment].concat();
+        let mut command = Daemon::command(host, &environment);
+        let output = command.args(["doctor", "--json"]).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains(&host.cookie), "the cookie is shown");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let code = output.status.code().unwrap();
+        assert_eq!(report["ok"] == true, code == 0, "{report}");
+        Self { code, report }
+    }
+
+    /// All that was said of one thing, each as `level: what; what to do`.
+    fn about(&self, check: &str) -> Vec<String> {
+        let findings = self.report["findings"].as_array().unwrap();
+        let line = |finding: &Value| {
+            let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+            format!("{}: {}; {}", text("level"), text("detail"), text("advice"))
+        };
+        findings.iter().filter(|finding| finding["check"] == check).map(line).collect()
+    }
+
+    #[track_caller]
+    fn says(&self, check: &str, level: &str, words: &[&str]) {
+        let lines = self.about(check);
+        let found = lines.iter().any(|line| line.starts_with(level) && words.iter().all(|word| line.contains(word)));
+        assert!(found, "no {level} with {words:?} about {check}: {:#}", self.report);
+    }
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn before_the_first_start_nothing_is_in_the_way_and_nothing_is_made() {
+    let host = Host::new();
+    let before = entries(host.home());
+    let found = Found::of(&host, &[("HECATE_COOKIE", "")]);
+    assert_eq!(found.code, 0);
+    found.says("configuration", "ok", &[]);
+    found.says("home", "ok", &["is not there yet"]);
+    found.says("cookie", "ok", &["none yet", ".erlang.cookie"]);
+    found.says("socket", "warn", &["no daemon runs", "start one with `hecate-daemon`"]);
+    found.says("epmd", "ok", &["none answers"]);
+    found.says("port", "ok", &["can be had"]);
+    assert_eq!(entries(host.home()), before, "looking makes nothing");
+}
+
+#[test]
+fn a_running_daemon_is_found_well() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_LISTEN", "127.0.0.1")]);
+    let node = daemon.ready();
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 0, "{:#}", found.report);
+    found.says("socket", "ok", &["a daemon answers"]);
+    found.says("daemon", "ok", &["healthy", "ready", &node]);
+    found.says("home", "ok", &["7 directories"]);
+    found.says("cookie", "ok", &["HECATE_COOKIE"]);
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    found.says("epmd", "ok", &["answers", "hecate at", &uid]);
+    found.says("name", "ok", &[&node, "registered"]);
+    found.says("port", "ok", &["takes connections"]);
+
+    let mut command = Daemon::command(&host, &[]);
+    let output = command.arg("doctor").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().last().unwrap().starts_with("verdict: "), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour where no terminal reads");
+    assert_eq!(output.status.code(), Some(0));
+    // The lock was left alone: the daemon serves on, and a second is still refused.
+    assert_eq!(host.daemon(&[]).ended(), Some(1));
+}
+
+#[test]
+fn what_a_crash_left_is_told_and_left() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let pid = fs::read_to_string(host.run_file("daemon.pid")).unwrap();
+    daemon.kill();
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 0, "a start puts it right");
+    found.says("socket", "warn", &["is dead", "replaces it"]);
+    found.says("lock", "warn", &[&pid, "clears what is left"]);
+    assert!(host.socket().exists() && host.run_file("daemon.pid").exists());
+}
+
+#[test]
+fn a_daemon_behind_another_socket_is_told() {
+    let host = Host::new();
+    let elsewhere = host.home().join("other.sock");
+    let daemon = host.daemon(&[("HECATE_SOCKET_PATH", elsewhere.to_str().unwrap())]);
+    daemon.ready();
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 1);
+    let pid = fs::read_to_string(host.run_file("daemon.pid")).unwrap();
+    found.says("lock", "fail", &[&format!("process {pid} holds"), "HECATE_SOCKET_PATH"]);
+}
+
+#[test]
+fn an_unready_daemon_says_why() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let _taken = epmd.register("hecate_mine", other.local_addr().unwrap().port());
+    let named = [("HECATE_NODE_NAME", "hecate_mine")];
+    let before = Found::of(&host, &named);
+    assert_eq!(before.code, 1);
+    before.says("name", "fail", &["is taken", "HECATE_NODE_NAME"]);
+    let by_default = Found::of(&host, &[]);
+    by_default.says("name", "ok", &["is free"]);
+
+    let _daemon = host.daemon(&named);
+    host::wait_for("the reason is known", || {
+        host.socket().exists() && host.ask("GET", "/health").body["problems"] != serde_json::json!([])
+    });
+    let found = Found::of(&host, &named);
+    assert_eq!(found.code, 1);
+    found.says("daemon", "fail", &["node_name_taken", "is taken"]);
+    assert_eq!(found.about("daemon").len(), 1, "told once: {:#}", found.report);
+}
+
+#[test]
+fn a_default_name_that_is_taken_is_a_warning() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let _taken = epmd.register("hecate", other.local_addr().unwrap().port());
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 0);
+    let expected = format!("hecate_{}", rustix::process::getuid().as_raw());
+    found.says("name", "warn", &["is taken", &expected]);
+}
+
+#[test]
+fn homes_that_cannot_work() {
+    let host = Host::new();
+    let own = host.namespace("hecate-daemon");
+    fs::create_dir_all(own.join("run")).unwrap();
+    symlink("/tmp", host.namespace("hecate-traderd")).unwrap();
+    fs::write(own.join("sqlite"), "").unwrap();
+    fs::create_dir(own.join("connectors")).unwrap();
+    fs::set_permissions(own.join("connectors"), Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(own.join("run"), Permissions::from_mode(0o777)).unwrap();
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 1);
+    found.says("home", "fail", &["hecate-traderd is a symbolic link"]);
+    found.says("home", "fail", &["sqlite is not a directory", "move it away"]);
+    found.says("home", "fail", &["connectors has mode 0500", "chmod u+rwx"]);
+    found.says("home", "warn", &["run has mode 0777", "chmod o-w"]);
+
+    for (home, words) in [("/", "no home directory"), ("", "HOME is not set")] {
+        let found = Found::of(&host, &[("HOME", home)]);
+        assert_eq!(found.code, 1);
+        found.says("home", "fail", &[words]);
+        assert!(found.about("socket-path").is_empty(), "one mistake is told once: {:#}", found.report);
+    }
+    found.says("HOME", "warn", &["the account's home is"]);
+}
+
+#[test]
+fn sockets_that_cannot_work() {
+    let host = Host::new();
+    let place = host.home().join("place.sock");
+    let at = |path: &Path| Found::of(&host, &[("HECATE_SOCKET_PATH", path.to_str().unwrap())]);
+    fs::write(&place, "").unwrap();
+    let found = at(&place);
+    assert_eq!(found.code, 1);
+    found.says("socket", "fail", &["is no socket", "move it away"]);
+    let found = at(&host.home().join("x".repeat(108)));
+    assert_eq!(found.code, 1);
+    found.says("socket", "fail", &["bytes", "choose a shorter home"]);
+    // Something that answers, and is no daemon.
+    fs::remove_file(&place).unwrap();
+    let listener = UnixListener::bind(&place).unwrap();
+    let other = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        stream.write_all(b"SSH-2.0-x\r\n").unwrap();
+    });
+    let found = at(&place);
+    assert_eq!(found.code, 1);
+    found.says("socket", "fail", &["does not speak HTTP"]);
+    other.join().unwrap();
+}
+
+#[test]
+fn cookies_that_cannot_work() {
+    let host = Host::new();
+    let found = Found::of(&host, &[("HECATE_ERLANG_COOKIE", "another")]);
+    assert_eq!(found.code, 1);
+    found.says("cookie", "fail", &["HECATE_ERLANG_COOKIE and HECATE_COOKIE", "set one of them"]);
+
+    let path = host.home().join(".erlang.cookie");
+    fs::write(&path, &host.cookie).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let from_file = [("HECATE_COOKIE", "")];
+    let found = Found::of(&host, &from_file);
+    assert_eq!(found.code, 1);
+    found.says("cookie", "fail", &["0644", "chmod 400"]);
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    Found::of(&host, &from_file).says("cookie", "ok", &[path.to_str().unwrap(), "0400"]);
+
+    let file = host.home().join("sys.config");
+    fs::write(&file, format!("[{{hecate, [{{cookie, '{}'}}, {{dirmode, 7}}]}}].", host.cookie)).unwrap();
+    let found = Found::of(&host, &[("HECATE_COOKIE", ""), ("HECATE_CONFIG", file.to_str().unwrap())]);
+    found.says("cookie", "warn", &["sys.config holds the cookie", "chmod 600"]);
+    found.says("configuration", "warn", &["did you mean `dir_mode`?"]);
+    let found = Found::of(&host, &[("HECATE_CONFIG", "/does/not/exist")]);
+    assert_eq!(found.code, 1);
+    found.says("configuration", "fail", &["cannot read /does/not/exist"]);
+}
+
+#[test]
+fn ports_that_cannot_be_had() {
+    let host = Host::new();
+    // Somebody else has EPMD's port, and closes at once.
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, host.epmd_port)).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = other.accept() {
+            drop(stream);
+        }
+    });
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let found = Found::of(&host, &[("ERL_DIST_PORT", &port)]);
+    assert_eq!(found.code, 1);
+    found.says("epmd", "fail", &["does not speak EPMD's protocol", "ERL_EPMD_PORT"]);
+    found.says("port", "fail", &[&port, "cannot be had", "ERL_DIST_PORT"]);
+    let found = Found::of(&host, &[("HECATE_LISTEN", "192.0.2.1")]);
+    found.says("port", "fail", &["192.0.2.1", "HECATE_LISTEN"]);
+}
+
+#[test]
+fn names_and_peers() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let _up = epmd.register("peer", peer.local_addr().unwrap().port());
+    let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let _gone = epmd.register("gone", gone);
+    let peers = "peer@localhost,unknown@localhost,gone@localhost,long@host.example,x@no-such-host-anywhere";
+    let found = Found::of(&host, &[("HECATE_CLUSTER_PEERS", peers), ("HECATE_HOSTNAME", "no-such-host-anywhere")]);
+    assert_eq!(found.code, 1);
+    found.says("names", "warn", &["no-such-host-anywhere does not resolve", "HECATE_HOSTNAME"]);
+    found.says("peers", "ok", &["peer@localhost takes connections"]);
+    found.says("peers", "warn", &["unknown@localhost", "does not know it"]);
+    found.says("peers", "warn", &["gone@localhost", "takes no connection"]);
+    found.says("peers", "warn", &["x@no-such-host-anywhere", "does not resolve"]);
+    found.says("peers", "fail", &["long@host.example", "short and long names do not mix"]);
+}
