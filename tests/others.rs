@@ -44,6 +44,8 @@ fn meets_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &s
         let up = if hidden { "node up (hidden)" } else { "node up" };
         daemon.logs(&[up, &host.node(short)]);
         daemon.logs(&["node down: connection closed by the peer", &host.node(short)]);
+        let ups = daemon.log_lines(&[up, &host.node(short)]);
+        assert_eq!(ups.len(), 1, "it has one connection from its beginning to its end: {ups:#?}");
     }
     let complaints = [daemon.log_lines(&["WARN"]), daemon.log_lines(&["ERROR"])].concat();
     assert_eq!(complaints, Vec::<String>::new());
