@@ -13,7 +13,7 @@ mod terms;
 mod wire;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
@@ -157,7 +157,7 @@ struct World {
     port: u16,
     witness: Erl,
     groups: String,
-    _epmd: Epmd,
+    epmd: Epmd,
 }
 
 /// Where the daemon's processes are, as a real node sees it.
@@ -176,7 +176,7 @@ impl World {
         witness.eval("{ok, _} = pg:start_link(), net_kernel:monitor_nodes(true)");
         witness.eval_until(&format!("[length(M) || M <- {GROUPS}]"), "[1,1]", PATIENCE);
         let groups = witness.eval(GROUPS);
-        Self { host, daemon, port, witness, groups, _epmd: epmd }
+        Self { host, daemon, port, witness, groups, epmd }
     }
 
     /// Nobody else has noticed anything.
@@ -361,5 +361,59 @@ fn every_wrong_handshake_ends_without_a_connection() {
     // Of those that say who they are, and lack the cookie or flags, one a second is told.
     world.daemon.logs(&["WARN", "was not let in", "lacks mandatory distribution flags"]);
     assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "the witness alone");
+    world.is_as_before();
+}
+
+/// What a node that we dial answers to our name, and what the log says of that.
+fn answers() -> Vec<(&'static str, Vec<Vec<u8>>, &'static str)> {
+    let flags = flags::ours(true).bits();
+    let challenge = |name: &[u8]| {
+        let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+        [&b"N"[..], &flags.to_be_bytes(), &[0; 4], &[0, 0, 0, 7], &length, name].concat()
+    };
+    let ok = || b"sok".to_vec();
+    vec![
+        ("status_none", vec![vec![]], "malformed status"),
+        ("status_unknown", vec![b"swelcome".to_vec()], "unexpected status"),
+        ("status_long", vec![vec![b's'; 60_000]], "handshake packet of 60000 bytes"),
+        ("status_named", vec![b"snamed:\0\x03a@h\0\0\0\x07".to_vec()], "unexpected status"),
+        ("challenge_none", vec![ok(), vec![]], "malformed challenge"),
+        ("challenge_half", vec![ok(), b"N\0\0\0".to_vec()], "malformed challenge"),
+        (
+            "challenge_lies",
+            vec![ok(), [challenge(b"")[..17].to_vec(), vec![0xFF, 0xFF, b'a']].concat()],
+            "malformed challenge",
+        ),
+        ("challenge_of_5", vec![ok(), [&b"n\0\x05"[..], &[0xFF; 8], b"a@h"].concat()], "malformed challenge"),
+        ("challenge_without_name", vec![ok(), challenge(b"")], "not of the form name@host"),
+        ("challenge_of_300", vec![ok(), challenge(&[&b"a@"[..], &[b'h'; 298]].concat())], "not of the form name@host"),
+        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "not of the form name@host"),
+        ("challenge_of_another", vec![ok(), challenge(b"another@elsewhere")], "calls itself another@elsewhere"),
+    ]
+}
+
+#[test]
+fn every_wrong_answer_to_our_own_handshake_ends_without_a_connection() {
+    let mut world = World::new();
+    let answers = answers();
+    let listeners: Vec<_> = answers.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    // Only names like these are looked for in EPMD.
+    let name = |row: &str| format!("hecate_{row}");
+    let _names: Vec<_> = answers
+        .iter()
+        .zip(&listeners)
+        .map(|((row, ..), listener)| world.epmd.register(&name(row), listener.local_addr().unwrap().port()))
+        .collect();
+    for ((row, packets, why), listener) in answers.iter().zip(listeners) {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(receive_packet(&mut stream)[0], b'N', "{row}: our name");
+        for packet in packets {
+            let _ = stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), &packet[..]].concat());
+        }
+        // Nothing has been proved to it.
+        assert_eq!(read(&mut stream, &mut [0]), None, "{row}");
+        world.daemon.logs(&[&world.host.node(&name(row)), "not connected", why]);
+        world.is_unharmed(row);
+    }
     world.is_as_before();
 }
