@@ -72,8 +72,8 @@ fn an_elixir_node_does_what_any_node_can() {
 }
 
 #[test]
-fn a_c_node_pings_calls_finds_the_plugins_and_hears_of_the_end_of_whom_it_links_to() {
-    let seen = ["connected", "pong", "plugin hecate-traderd", "base_dir BASE", "exit enough", "pong"];
+fn a_c_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
+    let seen = ["connected", "pong", "plugin hecate-traderd", "base_dir BASE", "exit enough", "groups", "pong"];
     let built = tempfile::tempdir().unwrap();
     let peer = built.path().join("peer");
     let mut cc = Command::new("cc");
@@ -87,7 +87,7 @@ fn a_c_node_pings_calls_finds_the_plugins_and_hears_of_the_end_of_whom_it_links_
 }
 
 #[test]
-fn a_java_node_pings_calls_finds_the_plugins_links_and_outlives_that_its_scope_is_not_monitored() {
+fn a_java_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
     assert!(Path::new(JINTERFACE).exists(), "no {JINTERFACE}: {INSTALL}");
     let dials = [
         "pong",

@@ -159,9 +159,8 @@ pub enum Control {
 }
 
 impl Control {
-    /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: Java's
-    /// jinterface closes the connection on what it doesn't know, and a C node would take it for a message
-    /// (`dsig_send_monitor` and `erts_dsig_send_m_exit` of erts ask for both flags of monitors).
+    /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: `ei`, which
+    /// offers one of the two flags of monitors, and jinterface, which offers none, give up a connection over a monitor.
     #[must_use]
     pub fn is_known_with(&self, flags: Flags) -> bool {
         match self {

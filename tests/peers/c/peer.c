@@ -190,6 +190,29 @@ static void links(void)
     puts("exit enough");
 }
 
+/* As a scope of pg, which the daemon would monitor if `ei` didn't give up a connection over a monitor. */
+static void groups(void)
+{
+    ei_x_buff out, in;
+    erlang_msg msg;
+    const char *expected[] = {"$gen_cast", "discover"};
+    int i, index, version, arity;
+
+    ei_x_new(&in);
+    ei_x_new_with_version(&out);
+    ei_x_encode_tuple_header(&out, 2);
+    ei_x_encode_atom(&out, "discover");
+    ei_x_encode_pid(&out, ei_self(&node));
+    check(ei_reg_send(&node, fd, "pg", out.buff, out.index) == 0, "a message to pg");
+    for (i = 0; i < 2; i++) {
+        index = 0;
+        check(receive(&msg, &in) == ERL_SEND, "a message of pg");
+        check(ei_decode_version(in.buff, &index, &version) == 0, "it has a version");
+        check(ei_decode_tuple_header(in.buff, &index, &arity) == 0 && is_atom(&in, &index, expected[i]), expected[i]);
+    }
+    puts("groups");
+}
+
 static void wait_for_a_connection(struct in_addr *loopback)
 {
     ErlConnect peer;
@@ -226,6 +249,7 @@ int main(int argc, char **argv)
     ei_x_format(&message, "[{hello,~i}]", 1);
     check(ei_reg_send(&node, fd, "nobody", message.buff, message.index) == 0, "a message to nobody");
     links();
+    groups();
     ping();
     return 0;
 }
