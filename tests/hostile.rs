@@ -37,10 +37,13 @@ enum Expect {
     Answered(u8, &'static str),
 }
 
+/// What is written, by whom.
+type Bytes = Box<dyn Fn(&Hostile) -> Vec<u8>>;
+
 struct Row {
     name: String,
     expect: Expect,
-    bytes: Box<dyn Fn(&Hostile) -> Vec<u8>>,
+    bytes: Bytes,
 }
 
 fn row(name: impl Into<String>, expect: Expect, bytes: impl Fn(&Hostile) -> Vec<u8> + 'static) -> Row {
@@ -187,7 +190,7 @@ impl World {
     }
 
     /// Nor has anything happened in between.
-    fn is_as_before(mut self) {
+    fn ends_as_before(mut self) {
         let seen = "{receive {nodedown, N} -> N after 0 -> none end, receive {nodeup, N} -> N after 0 -> none end}";
         assert_eq!(self.witness.eval(seen), "{none,none}");
         assert_eq!(self.witness.eval(GROUPS), self.groups);
@@ -242,7 +245,7 @@ fn every_wrong_signal_is_survived_and_nobody_else_notices() {
     for (number, row) in rows.iter().enumerate() {
         world.meets(number, row);
     }
-    world.is_as_before();
+    world.ends_as_before();
 }
 
 #[test]
@@ -253,7 +256,7 @@ fn every_wrong_message_is_survived_and_nobody_else_notices() {
     for (number, row) in rows.iter().enumerate() {
         world.meets(number, row);
     }
-    world.is_as_before();
+    world.ends_as_before();
 }
 
 /// A message that would be answered, cut at each of its bytes: the frame says how long it is then.
@@ -273,7 +276,7 @@ fn a_message_that_is_cut_anywhere_closes_its_connection() {
         world.is_closed(&format!("cut at {cut}"), &mut hostile, "the peer sent");
     }
     world.is_unharmed("all cuts");
-    world.is_as_before();
+    world.ends_as_before();
 }
 
 // ---- Handshakes -----------------------------------------------------------------------------------
@@ -289,8 +292,11 @@ fn name_of_5(flags: u32, name: &[u8]) -> Vec<u8> {
     [&b"n\0\x05"[..], &flags.to_be_bytes(), name].concat()
 }
 
-/// Packets, one after the other, and what the log says of their end, if it says something of each.
-fn handshakes() -> Vec<(&'static str, Vec<Vec<u8>>, &'static str)> {
+/// What is wrong, packets, one after the other, and what the log says of their end, if it says something of each.
+type Handshake = (&'static str, Vec<Vec<u8>>, &'static str);
+
+/// What a node that dials us says.
+fn handshakes() -> Vec<Handshake> {
     let flags = flags::ours(true).bits();
     let low = u32::try_from(flags & 0xFFFF_FFFF).unwrap();
     let nameless = flags | 1 << 33;
@@ -361,11 +367,11 @@ fn every_wrong_handshake_ends_without_a_connection() {
     // Of those that say who they are, and lack the cookie or flags, one a second is told.
     world.daemon.logs(&["WARN", "was not let in", "lacks mandatory distribution flags"]);
     assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "the witness alone");
-    world.is_as_before();
+    world.ends_as_before();
 }
 
 /// What a node that we dial answers to our name, and what the log says of that.
-fn answers() -> Vec<(&'static str, Vec<Vec<u8>>, &'static str)> {
+fn answers() -> Vec<Handshake> {
     let flags = flags::ours(true).bits();
     let challenge = |name: &[u8]| {
         let length = u16::try_from(name.len()).unwrap().to_be_bytes();
@@ -415,5 +421,5 @@ fn every_wrong_answer_to_our_own_handshake_ends_without_a_connection() {
         world.daemon.logs(&[&world.host.node(&name(row)), "not connected", why]);
         world.is_unharmed(row);
     }
-    world.is_as_before();
+    world.ends_as_before();
 }
