@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-otp crash deps fmt clippy doc rust ct
+.PHONY: test bench test-system test-users test-openapi test-others test-otp crash deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, strace, systemd-analyze.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl strace systemd
@@ -43,7 +43,7 @@ crash: deps
 bench: deps
 	cargo bench --bench '*'
 
-test-system: test-users test-openapi test-otp
+test-system: test-users test-openapi test-others test-otp
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
@@ -58,9 +58,20 @@ test-openapi:
 	  python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/pip install --quiet schemathesis==4.32.5; }
 	SCHEMATHESIS=$(SCHEMATHESIS)/bin/schemathesis cargo test --features system-tests --test schemathesis
 
+# Nodes in Elixir, C and Java, by Debian's libraries for them.
+OTHERS := elixir erlang-dev erlang-jinterface gcc libc6-dev default-jdk-headless
+test-others: deps
+	@missing=; for program in elixir cc javac; do command -v $$program >/dev/null || missing=1; done; \
+	for file in /usr/include/ei.h /usr/share/java/OtpErlang.jar; do [ -e $$file ] || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+	  [ "$$(id -u)" = 0 ] || { echo "make test-others needs $(OTHERS): run it as root" >&2; exit 1; }; \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(OTHERS); \
+	fi
+	cargo test --features system-tests --test others
+
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid
-ERLANG_FACING := boot epmd etf_oracle handshake layout mesh peers pg pressure rpc signals status ticks walk
+ERLANG_FACING := boot epmd etf_oracle handshake hostile layout mesh peers pg pressure rpc signals status ticks walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	command -v debootstrap >/dev/null || \

@@ -6,21 +6,27 @@ mod host;
 
 use std::net::Ipv4Addr;
 
+use erl_dist::DistributionFlags;
 use erl_dist::LOWEST_DISTRIBUTION_PROTOCOL_VERSION;
 use erl_dist::handshake::{ClientSideHandshake, HandshakeStatus};
 use erl_dist::node::{Creation, LocalNode, PeerNode};
 use host::{Host, PATIENCE};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_util::compat::TokioAsyncReadCompatExt;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 /// Shakes hands with the node at `port` by the handshake of erl_dist.
 async fn shake(port: u16, version: u16, cookie: &str) -> Option<PeerNode> {
     let local = LocalNode::new("peer@localhost".parse().unwrap(), Creation::random());
+    shake_as(local, port, version, cookie).await.map(|(_, peer)| peer)
+}
+
+async fn shake_as(local: LocalNode, port: u16, version: u16, cookie: &str) -> Option<(Compat<TcpStream>, PeerNode)> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let mut handshake = ClientSideHandshake::new(stream.compat(), local, cookie);
     let status = handshake.execute_send_name(version).await.unwrap();
     assert!(matches!(status, HandshakeStatus::Ok), "{status:?}");
-    handshake.execute_rest(true).await.ok().map(|(_, peer)| peer)
+    handshake.execute_rest(true).await.ok()
 }
 
 #[tokio::test]
@@ -55,4 +61,28 @@ async fn a_real_node_tells_another_client_that_it_is_connected_to_us() {
     let expected = eetf::List::from(vec![eetf::Atom::from(ours.as_str()).into()]);
     assert_eq!(nodes, eetf::Term::from(expected));
     running.abort();
+}
+
+/// Whoever says nothing for half of the tick time is asked for a sign of life by a monitor, if it knows monitors.
+#[tokio::test]
+async fn a_silent_peer_that_knows_no_monitors_gets_ticks_alone() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);
+    daemon.ready();
+    let port = epmd.port_of("hecate");
+    // What `ei` 5.3 offers, with and without the flag for monitors of names that it lacks.
+    let until_the_end = async |name: &str, bits: u64| {
+        let mut local = LocalNode::new(name.parse().unwrap(), Creation::random());
+        local.flags = DistributionFlags::from_bits_truncate(bits);
+        let (stream, _) = shake_as(local, port, 6, &host.cookie).await.expect("the cookie is right");
+        let mut bytes = Vec::new();
+        stream.into_inner().read_to_end(&mut bytes).await.unwrap();
+        bytes
+    };
+    let (without, with) =
+        tokio::join!(until_the_end("without@localhost", 0x4_0707_4F9C), until_the_end("with@localhost", 0x4_0707_4FBC));
+    assert!(!without.is_empty() && without.iter().all(|byte| *byte == 0), "{without:?}");
+    assert!(with.windows(4).any(|bytes| bytes == [112, 131, 104, 4]), "{with:?}");
+    daemon.logs(&["without@localhost", "net_tick_timeout"]);
 }

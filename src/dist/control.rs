@@ -158,6 +158,21 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: `ei`, which
+    /// offers one of the two flags of monitors, and jinterface, which offers none, give up a connection over a monitor.
+    #[must_use]
+    pub fn is_known_with(&self, flags: Flags) -> bool {
+        match self {
+            Self::Monitor { .. } | Self::Demonitor { .. } | Self::MonitorExit { .. } => {
+                flags.contains(Flags::DIST_MONITOR | Flags::DIST_MONITOR_NAME)
+            }
+            Self::SpawnRequest { .. } | Self::SpawnReply { .. } => flags.contains(Flags::SPAWN),
+            _ => true,
+        }
+    }
+}
+
 /// A frame that can't be taken: the peer's fault, and the connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {

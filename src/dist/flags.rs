@@ -76,6 +76,14 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_asked_for_more_than_by_otp_25() {
+        // The mandatory ones of `erts_internal:get_dflags()`, and what jinterface 1.13.1 offers.
+        assert_eq!(mandatory_25().bits(), 0x0107_0F94);
+        assert_eq!(missing(Flags::from_bits_truncate(0x4_0707_0F94)), None);
+        assert_eq!(missing(Flags::from_bits_truncate(0x0107_0F94)), None);
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let theirs =
             Flags::from_bits_truncate(ours(false).bits() & !MANDATORY_25_DIGEST.bits() & !Flags::MAP_TAGS.bits());

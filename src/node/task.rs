@@ -297,8 +297,11 @@ impl Task {
         self.last_link += 1;
         let id = LinkId(self.last_link);
         let (peer, origin) = (connection.peer.clone(), connection.origin);
-        let mut probe = Vec::new();
-        control::encode(&self.machine.probe(), None, peer.flags, &mut probe);
+        let (mut probe, monitor) = (Vec::new(), self.machine.probe());
+        // A peer that can't be asked so answers each tick by another, as jinterface and `ei` do.
+        if monitor.is_known_with(peer.flags) {
+            control::encode(&monitor, None, peer.flags, &mut probe);
+        }
         let (inbox, wrap) = (self.inbox.clone(), move |event| Event::Link(id, event));
         let sender = link::start(connection, self.tick_time, probe.into(), inbox, wrap);
         self.open += 1;
@@ -338,7 +341,7 @@ impl Task {
             for effect in std::mem::take(effects) {
                 match effect {
                     Effect::Signal(id, signal, payload) => {
-                        if let Some(link) = self.links.get_mut(&id) {
+                        if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
                             control::encode(&signal, payload.as_ref(), link.flags, &mut link.buffer);
                             sent += 1;
                         }

@@ -28,6 +28,18 @@ fn raw(term: &Term) -> Raw {
     Raw::encode(term)
 }
 
+#[test]
+fn a_peer_is_sent_only_the_signals_that_it_knows() {
+    let monitor = Control::Monitor { from: fake(1), to: Proc::Pid(fake(2)), reference: fakes_reference(3) };
+    let send = Control::Send { from: None, to: fake(2) };
+    // What `ei` 5.3 offers, which has the flag for pids but not that for names, and jinterface 1.13.1.
+    for bits in [0x4_0707_4F9C, 0x4_0707_0F94] {
+        let flags = Flags::from_bits_truncate(bits);
+        assert!(!monitor.is_known_with(flags) && send.is_known_with(flags), "{bits:#x}");
+    }
+    assert!(flag_sets().iter().all(|flags| monitor.is_known_with(*flags)));
+}
+
 // ---- What a real node sends ---------------------------------------------------------------------
 
 /// Frames of an OTP 25 node, without their lengths. Made by

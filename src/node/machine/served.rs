@@ -57,13 +57,20 @@ impl Machine {
         let Wanted { request, from, module, function, arity, options } = wanted;
         let job = whole_term(payload, &mut self.atoms)
             .and_then(|args| Job::read((&module, &function, arity), &args, &mut self.atoms));
-        let Ok(job) = job else {
-            // The request could be read, its arguments could not: whoever asks is still told.
-            let result = Err(Atom::literal("notsup"));
-            out.push(Effect::Signal(id, Control::SpawnReply { request, to: from, flags: 0, result }, None));
-            return;
+        let job = match (job, rpc::ties(&options, &mut self.atoms)) {
+            (Ok(job), Some(ties)) => Ok((job, ties)),
+            // The request could be read, its arguments or options could not: whoever asks is still told.
+            (Err(_), _) => Err("notsup"),
+            (_, None) => Err("badopt"),
         };
-        let (link, monitor) = rpc::ties(&options, &mut self.atoms);
+        let (job, (link, monitor)) = match job {
+            Ok(job) => job,
+            Err(why) => {
+                let reply = Control::SpawnReply { request, to: from, flags: 0, result: Err(Atom::literal(why)) };
+                out.push(Effect::Signal(id, reply, None));
+                return;
+            }
+        };
         let pid = self.processes.new_pid();
         let reply = Control::SpawnReply {
             request: request.clone(),

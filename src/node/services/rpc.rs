@@ -195,15 +195,16 @@ impl Job {
     }
 }
 
-/// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`, `{monitor, Options}`.
+/// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`, `{monitor, Options}`. None if
+/// they are no list.
 #[must_use]
-pub fn ties(options: &Raw, atoms: &mut Atoms) -> (bool, bool) {
-    let Ok(Term::List(options)) = options.term(atoms) else { return (false, false) };
+pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
+    let Ok(Term::List(options)) = options.term(atoms) else { return None };
     let asks = |option: &Term, tie: &'static str| match option {
         Term::Tuple(elements) => elements.first() == Some(&Term::atom(tie)),
         other => *other == Term::atom(tie),
     };
-    (options.iter().any(|o| asks(o, "link")), options.iter().any(|o| asks(o, "monitor")))
+    Some((options.iter().any(|o| asks(o, "link")), options.iter().any(|o| asks(o, "monitor"))))
 }
 
 /// What a message asks of `rex`.

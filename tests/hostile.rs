@@ -1,0 +1,425 @@
+//! A table of bytes that no honest node sends, each over a connection of its own to the built daemon. Either the connection is
+//! closed, and the log says whose it was and why; or the message is ignored or answered, and the connection goes on. Through
+//! all of it the daemon lives, and a real Erlang node stays connected, is answered, and sees the same groups.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+#[path = "hostile/signals.rs"]
+mod signals;
+#[path = "hostile/terms.rs"]
+mod terms;
+#[path = "hostile/wire.rs"]
+mod wire;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+
+use hecate_daemon::dist::flags;
+use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::{Host, PATIENCE};
+use serde_json::json;
+use wire::{atom, int, pid, reference, tuple, with};
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    /// It is closed, and these words of the log say why.
+    Closed(&'static str),
+    /// The bytes wait for more, which never comes, as we hang up.
+    HungUp,
+    /// Nothing comes back, and the connection goes on.
+    Ignored,
+    /// One signal comes back, with this operation and these bytes in it, and the connection goes on.
+    Answered(u8, &'static str),
+}
+
+/// What is written, by whom.
+type Bytes = Box<dyn Fn(&Hostile) -> Vec<u8>>;
+
+struct Row {
+    name: String,
+    expect: Expect,
+    bytes: Bytes,
+}
+
+fn row(name: impl Into<String>, expect: Expect, bytes: impl Fn(&Hostile) -> Vec<u8> + 'static) -> Row {
+    Row { name: name.into(), expect, bytes: Box::new(bytes) }
+}
+
+/// A hidden node that has proved the cookie.
+struct Hostile {
+    me: String,
+    us: String,
+    creation: u32,
+    stream: TcpStream,
+}
+
+impl Hostile {
+    fn connect(host: &Host, port: u16, short: &str) -> Self {
+        let local = Identity { flags: flags::ours(true), ..host::node::identity(host, short, 7) };
+        let us = host.node("hecate");
+        let mut stream = tcp(port);
+        let (status, name) = handshake::dial(&local, us.as_str().into());
+        send_packet(&mut stream, &name);
+        let Ok(StatusReceived::Proceed(challenge)) = status.receive(&receive_packet(&mut stream)) else {
+            panic!("{short} may not connect");
+        };
+        let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
+        send_packet(&mut stream, &reply);
+        let peer = ack.receive(&receive_packet(&mut stream), &local).unwrap();
+        Self { me: local.name.to_string(), us, creation: peer.creation, stream }
+    }
+
+    /// A process of its own.
+    fn pid(&self) -> Vec<u8> {
+        pid(&self.me, 1, 7)
+    }
+
+    /// A reference of its own.
+    fn reference(&self, number: u32) -> Vec<u8> {
+        reference(&self.me, &[number, 0, 0], 7)
+    }
+
+    /// A process of the daemon, if it has one of this number.
+    fn ours(&self, number: u32) -> Vec<u8> {
+        pid(&self.us, number, self.creation)
+    }
+
+    /// The first process of the daemon.
+    fn net_kernel(&self) -> Vec<u8> {
+        self.ours(1)
+    }
+
+    /// The next frame that is no tick; none at the end of the connection.
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut length = [0; 4];
+            read(&mut self.stream, &mut length)?;
+            let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+            read(&mut self.stream, &mut frame)?;
+            if !frame.is_empty() {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// What has come before the answer to a ping; none if the connection ended.
+    fn until_pong(&mut self) -> Option<Vec<Vec<u8>>> {
+        let tag = self.reference(0xBAD);
+        let from = tuple(&[self.pid(), tag.clone()]);
+        let is_auth = tuple(&[atom("is_auth"), atom(&self.me)]);
+        let ping = tuple(&[atom("$gen_call"), from, is_auth]);
+        let _ = self.stream.write_all(&with(&[int(6), self.pid(), atom(""), atom("net_kernel")], ping));
+        let pong = tuple(&[tag, atom("yes")]);
+        let mut before = Vec::new();
+        loop {
+            let frame = self.frame()?;
+            if frame.ends_with(&pong) {
+                return Some(before);
+            }
+            before.push(frame);
+        }
+    }
+}
+
+fn tcp(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// None at the end of the connection, which may be a rude one: we may have said more than was read.
+fn read(stream: &mut TcpStream, bytes: &mut [u8]) -> Option<()> {
+    match stream.read_exact(bytes) {
+        Ok(()) => Some(()),
+        Err(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => None,
+        Err(e) => panic!("neither an answer nor an end: {e}"),
+    }
+}
+
+fn send_packet(stream: &mut TcpStream, packet: &[u8]) {
+    stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet].concat()).unwrap();
+}
+
+fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    read(stream, &mut length).expect("a length");
+    let mut packet = vec![0; u16::from_be_bytes(length).into()];
+    read(stream, &mut packet).expect("a packet");
+    packet
+}
+
+/// The daemon with a plugin, and a real node that is connected to it.
+struct World {
+    host: Host,
+    daemon: Daemon,
+    port: u16,
+    witness: Erl,
+    groups: String,
+    epmd: Epmd,
+}
+
+/// Where the daemon's processes are, as a real node sees it.
+const GROUPS: &str = r#"[pg:get_members(hecate_daemons), pg:get_members({hecate_plugin, <<"hecate-traderd">>})]"#;
+
+impl World {
+    fn new() -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(&[("HECATE_LOG", "info,hecate_daemon::node=debug")]);
+        daemon.ready();
+        let port = epmd.port_of("hecate");
+        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        let mut witness = host.erl("witness");
+        assert_eq!(witness.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+        witness.eval("{ok, _} = pg:start_link(), net_kernel:monitor_nodes(true)");
+        witness.eval_until(&format!("[length(M) || M <- {GROUPS}]"), "[1,1]", PATIENCE);
+        let groups = witness.eval(GROUPS);
+        Self { host, daemon, port, witness, groups, epmd }
+    }
+
+    /// Nobody else has noticed anything.
+    fn is_unharmed(&mut self, after: &str) {
+        assert!(self.daemon.runs(), "{after}: the daemon has ended");
+        let pinged = self.witness.eval(&format!("net_adm:ping('{}')", self.host.node("hecate")));
+        assert_eq!(pinged, "pong", "{after}");
+    }
+
+    /// Nor has anything happened in between.
+    fn ends_as_before(mut self) {
+        let seen = "{receive {nodedown, N} -> N after 0 -> none end, receive {nodeup, N} -> N after 0 -> none end}";
+        assert_eq!(self.witness.eval(seen), "{none,none}");
+        assert_eq!(self.witness.eval(GROUPS), self.groups);
+        assert_eq!(self.daemon.log_lines(&["ERROR"]), Vec::<String>::new());
+        assert_eq!(self.host.ask("GET", "/api/plugins").body.as_array().unwrap().len(), 1);
+        // Announced were gigabytes; sent was, at once, a megabyte.
+        let peak = self.daemon.peak_memory();
+        assert!(peak < 512 * 1024 * 1024, "{peak} bytes of memory at once");
+    }
+
+    fn meets(&mut self, number: usize, row: &Row) {
+        let name = &row.name;
+        let mut hostile = Hostile::connect(&self.host, self.port, &format!("hostile{number}"));
+        let bytes = (row.bytes)(&hostile);
+        let sent = hostile.stream.write_all(&bytes);
+        match row.expect {
+            Expect::Closed(why) => self.is_closed(name, &mut hostile, why),
+            Expect::HungUp => {
+                hostile.stream.shutdown(Shutdown::Write).unwrap();
+                self.is_closed(name, &mut hostile, "connection closed by the peer");
+            }
+            Expect::Ignored => {
+                sent.unwrap();
+                let before = hostile.until_pong().unwrap_or_else(|| panic!("{name}: the connection ended"));
+                assert_eq!(before, Vec::<Vec<u8>>::new(), "{name}: no answer");
+            }
+            Expect::Answered(operation, words) => {
+                sent.unwrap();
+                let before = hostile.until_pong().unwrap_or_else(|| panic!("{name}: the connection ended"));
+                let [answer] = before.as_slice() else { panic!("{name}: one answer, and not {before:?}") };
+                assert_eq!((&answer[..3], &answer[4..6]), (&[112, 131, 104][..], &[97, operation][..]), "{name}");
+                assert!(String::from_utf8_lossy(answer).contains(words), "{name}: {words} in {answer:?}");
+            }
+        }
+        self.is_unharmed(name);
+    }
+
+    fn is_closed(&self, name: &str, hostile: &mut Hostile, why: &str) {
+        assert_eq!(hostile.frame(), None, "{name}: it is closed, and nothing is said");
+        let (peer, told) = (format!("peer={}", hostile.me), || self.daemon.log_lines(&[&hostile.me, "INFO"]));
+        host::wait_for(&format!("{name}: {why:?} of {peer} in the log"), || {
+            told().iter().any(|line| line.contains(&peer) && line.contains(why))
+        });
+    }
+}
+
+#[test]
+fn every_wrong_signal_is_survived_and_nobody_else_notices() {
+    let mut world = World::new();
+    let rows = signals::rows();
+    assert!(rows.len() >= 200, "{} rows", rows.len());
+    for (number, row) in rows.iter().enumerate() {
+        world.meets(number, row);
+    }
+    world.ends_as_before();
+}
+
+#[test]
+fn every_wrong_message_is_survived_and_nobody_else_notices() {
+    let mut world = World::new();
+    let rows = terms::rows();
+    assert!(rows.len() >= 70, "{} rows", rows.len());
+    for (number, row) in rows.iter().enumerate() {
+        world.meets(number, row);
+    }
+    world.ends_as_before();
+}
+
+/// A message that would be answered, cut at each of its bytes: the frame says how long it is then.
+#[test]
+fn a_message_that_is_cut_anywhere_closes_its_connection() {
+    let mut world = World::new();
+    let whole = |hostile: &Hostile| {
+        let ping = tuple(&[atom("is_auth"), atom(&hostile.me)]);
+        let message = tuple(&[atom("$gen_call"), tuple(&[hostile.pid(), hostile.reference(1)]), ping]);
+        with(&[int(6), hostile.pid(), atom(""), atom("net_kernel")], message)[4..].to_vec()
+    };
+    let length = whole(&Hostile::connect(&world.host, world.port, "hostile100")).len();
+    for cut in 1..length {
+        let mut hostile = Hostile::connect(&world.host, world.port, &format!("hostile{}", 100 + cut));
+        let frame = wire::frame(&whole(&hostile)[..cut]);
+        hostile.stream.write_all(&frame).unwrap();
+        world.is_closed(&format!("cut at {cut}"), &mut hostile, "the peer sent");
+    }
+    world.is_unharmed("all cuts");
+    world.ends_as_before();
+}
+
+// ---- Handshakes -----------------------------------------------------------------------------------
+
+/// `N`, flags, creation, length of the name, name.
+fn name(flags: u64, length: usize, name: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(length).unwrap().to_be_bytes();
+    [&b"N"[..], &flags.to_be_bytes(), &[0, 0, 0, 7], &length, name].concat()
+}
+
+/// `n`, version 5, flags, name.
+fn name_of_5(flags: u32, name: &[u8]) -> Vec<u8> {
+    [&b"n\0\x05"[..], &flags.to_be_bytes(), name].concat()
+}
+
+/// What is wrong, packets, one after the other, and what the log says of their end, if it says something of each.
+type Handshake = (&'static str, Vec<Vec<u8>>, &'static str);
+
+/// What a node that dials us says.
+fn handshakes() -> Vec<Handshake> {
+    let flags = flags::ours(true).bits();
+    let low = u32::try_from(flags & 0xFFFF_FFFF).unwrap();
+    let nameless = flags | 1 << 33;
+    let right = |short: &str| name(flags, short.len() + 2, format!("{short}@h").as_bytes());
+    let bad_name = "not of the form name@host";
+    vec![
+        ("nothing", vec![vec![]], "malformed name"),
+        ("one byte", vec![b"N".to_vec()], "malformed name"),
+        ("half the flags", vec![b"N\0\0\0".to_vec()], "malformed name"),
+        ("another tag", vec![b"x\0\x05\0\0\0\0a@h".to_vec()], "malformed name"),
+        ("a status first", vec![b"sok".to_vec()], "malformed name"),
+        ("a request of HTTP", vec![b"GET / HTTP/1.1\r\n\r\n".to_vec()], "malformed name"),
+        ("a name of no bytes", vec![name(flags, 0, b"")], bad_name),
+        ("a name of 300 bytes", vec![name(flags, 300, &[&b"a@"[..], &[b'h'; 298]].concat())], bad_name),
+        ("a name without host", vec![name(flags, 2, b"a@")], bad_name),
+        ("a name that is only host", vec![name(flags, 2, b"@h")], bad_name),
+        ("a name without @", vec![name(flags, 3, b"abc")], bad_name),
+        ("a name with two @", vec![name(flags, 5, b"a@b@c")], bad_name),
+        ("a name that is not UTF-8", vec![name(flags, 4, b"\xC3\x28@h")], bad_name),
+        ("a name that is shorter than it says", vec![name(flags, 65_535, b"a@h")], "malformed name"),
+        ("a packet of 60,000 bytes", vec![vec![b'N'; 60_000]], "handshake packet of 60000 bytes"),
+        ("no flags", vec![name(0, 3, b"a@h")], ""),
+        ("version 5: no name", vec![name_of_5(low, b"")], bad_name),
+        ("version 5: a name of 300 bytes", vec![name_of_5(low, &[&b"a@"[..], &[b'h'; 298]].concat())], bad_name),
+        ("version 5: half the flags", vec![b"n\0\x05\0\0".to_vec()], "malformed name"),
+        ("version 5: of a node before OTP 23", vec![name_of_5(low & !(1 << 24), b"a@h")], ""),
+        (
+            "version 5: no complement",
+            vec![name_of_5(low, b"c1@h"), [&b"r"[..], &[0; 20]].concat()],
+            "malformed complement",
+        ),
+        ("version 5: half a complement", vec![name_of_5(low, b"c2@h"), b"c\0\0".to_vec()], "malformed complement"),
+        ("nameless: no host", vec![name(nameless, 0, b"")], bad_name),
+        ("nameless: a host of 300 bytes", vec![name(nameless, 300, &[b'h'; 300])], bad_name),
+        ("nameless: a whole name", vec![name(nameless, 3, b"a@h")], bad_name),
+        ("half a reply", vec![right("r1"), b"r\0\0".to_vec()], "malformed challenge reply"),
+        (
+            "an acknowledgement for a reply",
+            vec![right("r2"), [&b"a"[..], &[0; 16]].concat()],
+            "malformed challenge reply",
+        ),
+        (
+            "a complement that nobody waits for",
+            vec![right("r3"), b"c\0\0\0\0\0\0\0\0".to_vec()],
+            "malformed challenge reply",
+        ),
+        ("a digest of zeros", vec![right("r4"), [&b"r"[..], &[0; 20]].concat()], ""),
+        ("a digest of no bytes", vec![right("r5"), [&b"r"[..], &[0; 4]].concat()], ""),
+        ("a digest of 300 bytes", vec![right("r6"), [&b"r"[..], &[0; 304]].concat()], ""),
+    ]
+}
+
+#[test]
+fn every_wrong_handshake_ends_without_a_connection() {
+    let mut world = World::new();
+    for (name, packets, why) in handshakes() {
+        let mut stream = tcp(world.port);
+        let from = stream.local_addr().unwrap().to_string();
+        for packet in &packets {
+            let _ = stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), &packet[..]].concat());
+        }
+        while read(&mut stream, &mut [0]).is_some() {}
+        if !why.is_empty() {
+            world.daemon.logs(&[&from, "a handshake was not completed", why]);
+        }
+        world.is_unharmed(name);
+    }
+    // Of those that say who they are, and lack the cookie or flags, one a second is told.
+    world.daemon.logs(&["WARN", "was not let in", "lacks mandatory distribution flags"]);
+    assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "the witness alone");
+    world.ends_as_before();
+}
+
+/// What a node that we dial answers to our name, and what the log says of that.
+fn answers() -> Vec<Handshake> {
+    let flags = flags::ours(true).bits();
+    let challenge = |name: &[u8]| {
+        let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+        [&b"N"[..], &flags.to_be_bytes(), &[0; 4], &[0, 0, 0, 7], &length, name].concat()
+    };
+    let ok = || b"sok".to_vec();
+    vec![
+        ("status_none", vec![vec![]], "malformed status"),
+        ("status_unknown", vec![b"swelcome".to_vec()], "unexpected status"),
+        ("status_long", vec![vec![b's'; 60_000]], "handshake packet of 60000 bytes"),
+        ("status_named", vec![b"snamed:\0\x03a@h\0\0\0\x07".to_vec()], "unexpected status"),
+        ("challenge_none", vec![ok(), vec![]], "malformed challenge"),
+        ("challenge_half", vec![ok(), b"N\0\0\0".to_vec()], "malformed challenge"),
+        (
+            "challenge_lies",
+            vec![ok(), [challenge(b"")[..17].to_vec(), vec![0xFF, 0xFF, b'a']].concat()],
+            "malformed challenge",
+        ),
+        ("challenge_of_5", vec![ok(), [&b"n\0\x05"[..], &[0xFF; 8], b"a@h"].concat()], "malformed challenge"),
+        ("challenge_without_name", vec![ok(), challenge(b"")], "not of the form name@host"),
+        ("challenge_of_300", vec![ok(), challenge(&[&b"a@"[..], &[b'h'; 298]].concat())], "not of the form name@host"),
+        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "not of the form name@host"),
+        ("challenge_of_another", vec![ok(), challenge(b"another@elsewhere")], "calls itself another@elsewhere"),
+    ]
+}
+
+#[test]
+fn every_wrong_answer_to_our_own_handshake_ends_without_a_connection() {
+    let mut world = World::new();
+    let answers = answers();
+    let listeners: Vec<_> = answers.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    // Only names like these are looked for in EPMD.
+    let name = |row: &str| format!("hecate_{row}");
+    let _names: Vec<_> = answers
+        .iter()
+        .zip(&listeners)
+        .map(|((row, ..), listener)| world.epmd.register(&name(row), listener.local_addr().unwrap().port()))
+        .collect();
+    for ((row, packets, why), listener) in answers.iter().zip(listeners) {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(receive_packet(&mut stream)[0], b'N', "{row}: our name");
+        for packet in packets {
+            let _ = stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), &packet[..]].concat());
+        }
+        // Nothing has been proved to it.
+        assert_eq!(read(&mut stream, &mut [0]), None, "{row}");
+        world.daemon.logs(&[&world.host.node(&name(row)), "not connected", why]);
+        world.is_unharmed(row);
+    }
+    world.ends_as_before();
+}
