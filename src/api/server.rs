@@ -29,7 +29,7 @@ use super::problem::Problem;
 use super::route::{self, Route};
 use super::stall::Stall;
 use crate::limits;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::registry::Registrant;
 
 /// The bounds of the server. The default is what `limits.rs` says; tests cross smaller ones.
@@ -112,21 +112,19 @@ pub async fn serve(listener: UnixListener, context: Context, limits: Limits, sto
     let mut connections = JoinSet::new();
     while !server.stop.is_cancelled() {
         tokio::select! {
-                    () = server.stop.cancelled() => {}
-                    Some(ended) = connections.join_next() => log_panic(ended),
-                    accepted = listener.accept(), if connections.len() < server.limits.connections => match accepted {
-                        Ok((stream, _)) => {
-                            connections.spawn(connection(Arc::clone(&server), stream));
-                        }
-                        Err(error) => {
-                            if limit::ACCEPTS.admits() {
-                            tracing::warn!(%error, "cannot accept on the socket of the API: too many open files?");
-        }
-                            // What is wrong will be wrong in a moment too; the pause bounds the log as well.
-                            let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
-                        }
-                    },
+            () = server.stop.cancelled() => {}
+            Some(ended) = connections.join_next() => log_panic(ended),
+            accepted = listener.accept(), if connections.len() < server.limits.connections => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(Arc::clone(&server), stream));
                 }
+                Err(error) => {
+                    limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
+                    // What is wrong will be wrong in a moment too; the pause bounds the log as well.
+                    let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
+                }
+            },
+        }
     }
     drop(listener);
     let drained = async {
@@ -166,9 +164,9 @@ async fn connection(server: Arc<Server>, stream: UnixStream) {
 
 /// Answers a caller's requests until one of us closes.
 async fn converse(server: Arc<Server>, caller: Caller, stream: UnixStream) {
-    if !caller.allowed && limit::STRANGERS.admits() {
+    if !caller.allowed {
         let Registrant { uid, pid, .. } = caller.registrant;
-        tracing::warn!(uid, pid, "this user may not call the API: see HECATE_ALLOWED_UIDS");
+        limited!(limit::STRANGERS, warn, uid, pid, "this user may not call the API: see HECATE_ALLOWED_UIDS");
     }
     // Few of those who are refused at a time, so that they cannot take the place of those who are not.
     let _stranger = match caller.allowed {

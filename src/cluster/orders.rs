@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tracing::warn;
 
 use crate::cluster::proxy::Registered;
 use crate::etf::Term;
 use crate::layout::Layout;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::name::PluginName;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::CallId;
@@ -55,9 +54,7 @@ pub async fn run(
                 let made = match spawn_blocking(move || layout.ensure_own().map(drop)).await {
                     Ok(Ok(())) => Term::atom("ok"),
                     Ok(Err(e)) => {
-                        if limit::DISK.admits() {
-                            warn!("a peer asked for our directories: {e}");
-                        }
+                        limited!(limit::DISK, warn, "a peer asked for our directories: {e}");
                         error("layout_failed", &e.to_string())
                     }
                     Err(e) => error("internal", &e.to_string()),

@@ -30,7 +30,7 @@ use crate::epmd::client::{self as epmd, Registration};
 use crate::etf::{Atom, AtomTooLong, Atoms, Raw, Reader, Term};
 use crate::layout::Layout;
 use crate::limits;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::name::PluginName;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::{Handle, Stopped};
@@ -631,9 +631,7 @@ fn outcome(
             Outcome::Refused
         }
         code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
-            if limit::DIALS.admits() {
-                warn!(peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
-            }
+            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
             Outcome::Refused
         }
         // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
@@ -642,9 +640,7 @@ fn outcome(
             Outcome::Failed
         }
         code => {
-            if limit::DIALS.admits() {
-                info!(peer = %name, code, "not connected: {error}; tried again from time to time");
-            }
+            limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
             Outcome::Failed
         }
     }

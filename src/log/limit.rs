@@ -54,6 +54,14 @@ impl Limit {
     }
 }
 
+/// Writes a line at its level as often as its limit admits, and for whoever debugs each of them.
+macro_rules! limited {
+    ($limit:expr, $level:ident, $($line:tt)+) => {
+        if $limit.admits() { tracing::$level!($($line)+) } else { tracing::debug!($($line)+) }
+    };
+}
+pub(crate) use limited;
+
 /// Ends the window of every kind, and writes how many lines were left out, where there were any. Due each
 /// [`limits::LOG_WINDOW`].
 pub fn tell() {

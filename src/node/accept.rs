@@ -10,12 +10,12 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::link::{self, Rejected, SetupError};
 use crate::limits;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::node::task::Event;
 
 /// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
@@ -29,18 +29,19 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
                     && let Some(oldest) = unfinished.pop_front()
                 {
                     oldest.abort();
-                    if limit::CROWDS.admits() {
-                        warn!("{} handshakes are unfinished: the oldest gives way", limits::HANDSHAKES);
-                    }
+                    limited!(
+                        limit::CROWDS,
+                        warn,
+                        "{} handshakes are unfinished: the oldest gives way",
+                        limits::HANDSHAKES
+                    );
                 }
                 let shake = shake(stream, from, local.clone(), inbox.clone());
                 unfinished.push_back(tokio::spawn(shake));
             }
             // Out of file descriptors, or the peer was gone at once: neither ends the listener.
             Err(e) => {
-                if limit::ACCEPTS.admits() {
-                    warn!("the distribution port can't take a connection: {e}");
-                }
+                limited!(limit::ACCEPTS, warn, "the distribution port can't take a connection: {e}");
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -73,15 +74,11 @@ fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
     let claimed = claimed.unwrap_or("nothing");
     match error {
         SetupError::Handshake(HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_)) => {
-            if limit::HANDSHAKES.admits() {
-                warn!("{from}, which calls itself {claimed}, was not let in: {error}");
-            }
+            limited!(limit::HANDSHAKES, warn, "{from}, which calls itself {claimed}, was not let in: {error}");
         }
         SetupError::Handshake(HandshakeError::Malformed(_) | HandshakeError::BadName)
         | SetupError::PacketTooLarge(_) => {
-            if limit::HANDSHAKES.admits() {
-                warn!("{from} does not speak as a node does, and was not let in: {error}");
-            }
+            limited!(limit::HANDSHAKES, warn, "{from} does not speak as a node does, and was not let in: {error}");
         }
         _ => debug!(%from, claimed, "a handshake was not completed: {error}"),
     }

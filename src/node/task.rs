@@ -12,14 +12,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, Connection, LinkEvent, LinkSender};
 use crate::etf::{Atom, AtomTooLong, Raw, Term};
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
@@ -219,10 +219,8 @@ impl Task {
                 if matches!(reason, CloseReason::TickTimeout(_)) {
                     metrics::LINK_TICK_TIMEOUTS.add(1);
                 }
-                if let Some(link) = self.links.remove(&id)
-                    && limit::NODES.admits()
-                {
-                    info!(peer = %link.peer, "node down: {reason}");
+                if let Some(link) = self.links.remove(&id) {
+                    limited!(limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
                 Input::LinkDown { link: id, reason: reason.to_string() }
             }
@@ -314,9 +312,7 @@ impl Task {
         self.carry_out(effects);
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
-            if limit::NODES.admits() {
-                info!(peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
-            }
+            limited!(limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
             metrics::LINK_RECONNECTS.add(u64::from(again));
         }
     }
@@ -348,10 +344,8 @@ impl Task {
                     }
                     Effect::Close(id, reason) => {
                         self.flush(id, effects);
-                        if let Some(link) = self.links.remove(&id)
-                            && limit::NODES.admits()
-                        {
-                            info!(peer = %link.peer, "connection closed: {reason}");
+                        if let Some(link) = self.links.remove(&id) {
+                            limited!(limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
                         }
                     }
                     Effect::Dial(name) => self.dial(name),
@@ -396,9 +390,7 @@ impl Task {
             return;
         }
         if let Err(full) = link.sender.send(Bytes::from(std::mem::take(&mut link.buffer))) {
-            if limit::NODES.admits() {
-                info!(peer = %link.peer, "node down: {full}");
-            }
+            limited!(limit::NODES, info, peer = %link.peer, "node down: {full}");
             self.links.remove(&id);
             self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
         }

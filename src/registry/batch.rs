@@ -12,7 +12,7 @@ use super::handle::{Refusal, Reply};
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration};
 use crate::layout::{Layout, Owner, Process};
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::metrics;
 use crate::name::PluginName;
 use crate::store::{CommitError, Store};
@@ -105,8 +105,6 @@ pub(super) fn commit(store: &mut Store, events: &[Event]) -> Result<(), CommitEr
     let committed = store.commit(events);
     metrics::STORE_COMMITS.observe(begun.elapsed());
     committed.inspect_err(|error| {
-        if limit::DISK.admits() {
-            tracing::error!(%error, changes = events.len(), "the registry stays as it was before");
-        }
+        limited!(limit::DISK, error, %error, changes = events.len(), "the registry stays as it was before");
     })
 }

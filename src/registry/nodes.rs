@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Plugin;
 use crate::limits;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::name::PluginName;
 
 /// What the cluster shows of nodes.
@@ -31,9 +31,7 @@ enum Rank {
 impl Nodes {
     pub(super) fn up(&mut self, node: &str, on_this_host: bool) {
         if self.connected.len() >= limits::REGISTRY_NODES && !self.is_connected(node) {
-            if limit::SURPLUS.admits() {
-                tracing::warn!(%node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
-            }
+            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
             return;
         }
         self.connected.insert(node.to_owned(), on_this_host);
@@ -52,9 +50,7 @@ impl Nodes {
     pub(super) fn announce(&mut self, plugin: &PluginName, node: String) -> bool {
         let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
         if pairs >= limits::ANNOUNCEMENTS {
-            if limit::SURPLUS.admits() {
-                tracing::warn!(%node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
-            }
+            limited!(limit::SURPLUS, warn, %node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
             return false;
         }
         self.announced.entry(plugin.clone()).or_default().insert(node);

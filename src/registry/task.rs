@@ -24,7 +24,7 @@ use super::state::State;
 use super::{Event, Plugin, View};
 use crate::layout::{Layout, Process, Removed};
 use crate::limits;
-use crate::log::limit;
+use crate::log::limit::{self, limited};
 use crate::name::PluginName;
 use crate::store::{Opened, Store};
 
@@ -273,10 +273,9 @@ impl Task {
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
             for name in names {
-                if let Err(error) = layout.ensure(&name, None)
-                    && limit::DISK.admits()
-                {
-                    tracing::warn!(plugin = %name, %error, "its node has joined, but its directories could not be made");
+                if let Err(error) = layout.ensure(&name, None) {
+                    let what = "its node has joined, but its directories could not be made";
+                    limited!(limit::DISK, warn, plugin = %name, %error, "{what}");
                 }
             }
             Vec::new()
