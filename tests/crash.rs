@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use host::database::{self, Projection};
 use host::erl::Erl;
-use host::{Host, PATIENCE, http};
+use host::{Host, PATIENCE, http, wait_for};
 use serde_json::{Value, json};
 
 const CLIENTS: u64 = 4;
@@ -226,7 +226,10 @@ fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<Strin
     for name in told.keys() {
         assert_eq!(entries(&host.namespace(name)), whole, "{name} is registered");
     }
-    for name in entries(&host.home().join(".hecate")) {
+    let home = host.home().join(".hecate");
+    // Purges that were cut off are ended while others are served.
+    wait_for("what was set aside is removed", || !entries(&home).iter().any(|name| name.contains(".purged-")));
+    for name in entries(&home) {
         if name == "hecate-daemon" {
             continue;
         }
