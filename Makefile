@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-others test-otp crash deps fmt clippy doc rust ct
+.PHONY: test bench test-system test-users test-openapi test-others test-otp crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust ct
 
 # What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, strace, systemd-analyze.
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl strace systemd
@@ -20,6 +20,7 @@ deps:
 
 fmt:
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 clippy:
 	cargo clippy --all-targets --all-features -- -D warnings
@@ -43,7 +44,7 @@ crash: deps
 bench: deps
 	cargo bench --bench '*'
 
-test-system: test-users test-openapi test-others test-otp
+test-system: test-users test-openapi test-others test-otp fuzz-smoke
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
@@ -83,3 +84,28 @@ test-otp: deps
 	  HECATE_ERL="$$bin/erl" $(MAKE) ct; \
 	done
 	cargo test --features system-tests --test releases
+
+# Each target of fuzz/ for so many seconds, beginning with its committed corpus. What else it comes upon is kept in
+# fuzz/target/corpus, and an input that makes it fail in fuzz/artifacts.
+# There is no unsafe code to be watched by a sanitizer, and without one neither is a nightly toolchain needed.
+CARGO_FUZZ := 0.13.2
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS := 600
+fuzz: fuzz-deps
+	cargo fuzz build --sanitizer none
+	for target in $(FUZZ_TARGETS); do \
+	  dictionary=fuzz/dictionaries/$$target.dict; \
+	  mkdir -p fuzz/target/corpus/$$target; \
+	  echo "fuzzing $$target"; \
+	  cargo fuzz run --sanitizer none $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=30 -print_final_stats=1 -verbosity=0 \
+	    $$([ ! -e $$dictionary ] || echo -dict=$$dictionary); \
+	done
+
+fuzz-smoke:
+	$(MAKE) fuzz FUZZ_SECONDS=12
+
+fuzz-deps:
+	@cargo fuzz --version 2>/dev/null | grep -qF " $(CARGO_FUZZ)" || cargo install --locked cargo-fuzz@$(CARGO_FUZZ)
+	@command -v c++ >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++; }

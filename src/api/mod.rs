@@ -8,7 +8,7 @@ mod handlers;
 mod listing;
 mod metrics;
 pub mod problem;
-mod route;
+pub mod route;
 mod server;
 mod socket;
 mod stall;

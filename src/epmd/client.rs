@@ -14,6 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
+use super::protocol;
 use crate::limits;
 
 /// Why an exchange with an EPMD gave nothing.
@@ -55,20 +56,11 @@ pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
     exchange(epmd, async {
         let mut stream = TcpStream::connect(epmd).await.map_err(|e| Error::Unreachable(epmd, e))?;
         stream.write_all(b"\0\x01n").await.map_err(io)?;
-        // The EPMD's own port comes first.
-        stream.read_u32().await.map_err(io)?;
-        let mut lines = Vec::new();
-        stream.take(limits::EPMD_ANSWER).read_to_end(&mut lines).await.map_err(io)?;
-        Ok(lines.split_inclusive(|byte| *byte == b'\n').filter_map(name_and_port).collect())
+        let mut answer = Vec::new();
+        stream.take(limits::EPMD_ANSWER).read_to_end(&mut answer).await.map_err(io)?;
+        protocol::names(&answer).ok_or_else(|| io(io::ErrorKind::UnexpectedEof.into()))
     })
     .await
-}
-
-/// `name NAME at port PORT`, a whole line.
-fn name_and_port(line: &[u8]) -> Option<(String, u16)> {
-    let line = str::from_utf8(line).ok()?.strip_suffix('\n')?;
-    let (name, port) = line.strip_prefix("name ")?.rsplit_once(" at port ")?;
-    Some((name.to_owned(), port.parse().ok()?))
 }
 
 /// The port that the node with this short name listens on, if it is registered with the EPMD at `epmd`.

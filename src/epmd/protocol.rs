@@ -204,6 +204,22 @@ fn port_answer(entry: &Entry) -> Vec<u8> {
     answer
 }
 
+/// The names in an answer to [`Request::Names`], each with its port: all lines that are whole and can be read. None if it
+/// is too short to be one.
+#[must_use]
+pub fn names(answer: &[u8]) -> Option<Vec<(String, u16)>> {
+    // The EPMD's own port comes first.
+    let (_, lines) = answer.split_first_chunk::<4>()?;
+    Some(lines.split_inclusive(|byte| *byte == b'\n').filter_map(name_and_port).collect())
+}
+
+/// `name NAME at port PORT`, a whole line.
+fn name_and_port(line: &[u8]) -> Option<(String, u16)> {
+    let line = str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (name, port) = line.strip_prefix("name ")?.rsplit_once(" at port ")?;
+    Some((name.to_owned(), port.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -143,6 +143,17 @@ struct PendingCall {
     deadline: Instant,
 }
 
+/// What the node and its peers owe each other: none of it outlives its connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Calls to peers that wait for their results.
+    pub calls: usize,
+    /// Calls of peers that wait for our answers.
+    pub served: usize,
+    /// Monitors and links that processes of peers have towards ours.
+    pub ties: usize,
+}
+
 /// The state of the node.
 pub struct Machine {
     name: Arc<str>,
@@ -290,6 +301,13 @@ impl Machine {
     #[must_use]
     pub fn groups(&self) -> Groups {
         self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
+    }
+
+    /// How much waits to be answered or told.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        let ties = self.links.values().map(|link| link.ties).sum();
+        Pending { calls: self.calls.len(), served: self.served.len(), ties }
     }
 
     /// What others see of the node.

@@ -16,12 +16,7 @@ impl Machine {
             Control::Send { to, .. } => self.message(now, id, &Proc::Pid(to), payload, out),
             Control::SendName { to, .. } => self.message(now, id, &Proc::Name(to), payload, out),
             Control::Monitor { from, to, reference } => self.monitor(now, id, from, to, reference, out),
-            Control::Demonitor { reference, to, .. } => {
-                if let Some(process) = self.processes.get(&to) {
-                    let gone = process.watchers.remove(&(id, reference)).is_some();
-                    self.untie(id, usize::from(gone));
-                }
-            }
+            Control::Demonitor { to, reference, .. } => self.demonitor(id, &to, reference),
             Control::Link { from, to } => match self.processes.get(&Proc::Pid(to.clone())) {
                 Some(process) => {
                     let tied = process.links.insert((id, from));
@@ -81,6 +76,16 @@ impl Machine {
                 out.push(Effect::Signal(id, Control::MonitorExit { from: to, to: from, reference, reason }, None));
             }
         }
+    }
+
+    fn demonitor(&mut self, id: LinkId, to: &Proc, reference: Reference) {
+        let watcher = (id, reference);
+        let mut gone = self.processes.get(to).is_some_and(|process| process.watchers.remove(&watcher).is_some());
+        // "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be another process's by now.
+        if !gone && matches!(to, Proc::Name(_)) {
+            gone = self.processes.iter_mut().any(|process| process.watchers.remove(&watcher).is_some());
+        }
+        self.untie(id, usize::from(gone));
     }
 
     fn tie(&mut self, now: Now, id: LinkId, count: usize, out: &mut Vec<Effect>) {

@@ -250,6 +250,25 @@ fn a_monitor_of_nobody_ends_at_once_and_of_somebody_with_its_reason() {
 }
 
 #[test]
+fn a_monitor_by_name_is_taken_back_whoever_has_the_name_by_then() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let name = || Atom::literal("name");
+    for _ in 0..2 {
+        let behaviour = Box::new(Answering);
+        alone.run(Input::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
+        if alone.machine.pending().ties == 0 {
+            assert_eq!(alone.tell(1, monitor(Proc::Name(name()), 1), None), []);
+        }
+    }
+    assert_eq!(alone.machine.pending(), Pending { ties: 1, ..Pending::default() });
+    let (from, to) = (foreign("p@h", 7), Proc::Name(name()));
+    alone.tell(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
+    assert_eq!(alone.machine.pending(), Pending::default());
+    assert_eq!(signals(&alone.run(Input::Stop)), [] as [&Control; 0], "nobody is told");
+}
+
+#[test]
 fn links_are_told_and_unlinked_and_acknowledged() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");

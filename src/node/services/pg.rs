@@ -89,9 +89,13 @@ impl Scope {
         published: impl Iterator<Item = LinkId>,
         out: &mut Signals,
     ) -> bool {
-        self.pid = pid;
+        let ended = std::mem::replace(&mut self.pid, pid);
         let changed = self.remotes.values().any(|remote| remote.has_watched());
-        self.remotes.clear();
+        // As for every process that ends: the peer would keep its monitors for as long as the connection lasts.
+        for (link, Remote { pid, monitor, .. }) in self.remotes.drain() {
+            let to = Proc::Pid(pid);
+            out.push((link, Control::Demonitor { from: ended.clone(), to, reference: monitor }, None));
+        }
         self.touched = true;
         for link in published {
             self.node_up(link, scope, out);

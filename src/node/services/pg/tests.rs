@@ -385,3 +385,18 @@ fn members_that_come_and_go_are_never_too_many() {
         }
     }
 }
+
+#[test]
+fn a_scope_that_ends_takes_its_monitors_back() {
+    let mut bench = Bench::new();
+    let (_, heard) = bench.hear(&discover());
+    let monitors: Vec<_> = heard.iter().filter(|(_, control, _)| matches!(control, Control::Monitor { .. })).collect();
+    let [(_, Control::Monitor { from, to, reference }, _)] = monitors.as_slice() else { panic!("{heard:?}") };
+    let (mut out, next) = (Signals::new(), Pid { id: 4711, ..real().0 });
+    bench.scope.restart(next.clone(), &Atom::literal("pg"), [LINK].into_iter(), &mut out);
+    let demonitor = Control::Demonitor { from: from.clone(), to: to.clone(), reference: reference.clone() };
+    let [(LINK, first, None), (LINK, Control::SendName { from: discovers, .. }, Some(_))] = out.as_slice() else {
+        panic!("{out:?}")
+    };
+    assert_eq!((first, discovers), (&demonitor, &next));
+}

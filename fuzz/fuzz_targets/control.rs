@@ -1,0 +1,170 @@
+//! A connection's bytes are signals or end it; what was a signal stays the same one, whichever flags it is written for; and
+//! a node that is told of it lives, without a trace on its other connections.
+//!
+//! The input: the frames of one connection, each with its length of four bytes before it.
+#![no_main]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use hecate_daemon::dist::control::{self, Control};
+use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags};
+use hecate_daemon::dist::framing::{self, Frame};
+use hecate_daemon::dist::handshake::{Established, Origin};
+use hecate_daemon::etf::{Atom, Atoms, Raw, Reader, Term};
+use hecate_daemon::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
+use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
+use hecate_daemon::node::services::pg::Watched;
+use libfuzzer_sys::fuzz_target;
+
+const OURS: LinkId = LinkId(1);
+const ANOTHERS: LinkId = LinkId(2);
+
+fuzz_target!(|data: &[u8]| {
+    let (mut buffer, mut atoms) = (BytesMut::from(data), Atoms::new());
+    let mut node = Node::new();
+    while let Ok(Some(frame)) = framing::next(&mut buffer) {
+        let Frame::Message(frame) = frame else { continue };
+        match control::decode(&frame, &mut atoms) {
+            Ok(Some((control, payload))) => {
+                written_again(&control, payload.as_ref(), &mut atoms);
+                node.tell(control, payload);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                assert!(!e.to_string().is_empty());
+                break;
+            }
+        }
+    }
+    node.end();
+});
+
+/// Flags agreed with OTP 28, with OTP 25, and with a node without payloads and senders.
+fn flag_sets() -> [Flags; 3] {
+    let all = flags::ours(false);
+    let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
+    [all, without(ALTACT_SIG), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER)]
+}
+
+fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
+    let mut out = Vec::new();
+    control::encode(control, payload, flags, &mut out);
+    let mut buffer = BytesMut::from(&out[..]);
+    let Ok(Some(Frame::Message(frame))) = framing::next(&mut buffer) else { panic!("{control:?} is no frame") };
+    assert!(buffer.is_empty());
+    frame
+}
+
+fn raw(message: &Bytes, atoms: &mut Atoms) -> Option<Raw> {
+    let mut reader = Reader::with_version(message, atoms).ok()?;
+    let raw = reader.raw().ok()?;
+    reader.finish().ok()?;
+    Some(raw)
+}
+
+fn written_again(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) {
+    // One that can't be read is not passed on.
+    let payload = payload.map(|payload| raw(payload, atoms).unwrap_or_else(|| Raw::encode(&Term::atom("unread"))));
+    for flags in flag_sets() {
+        let decoded = control::decode(&frame(control, payload.as_ref(), flags), atoms);
+        let Ok(Some((again, its))) = decoded else { panic!("{control:?} is {decoded:?}") };
+        match (control, &again) {
+            // The old form of a send doesn't say who sends.
+            (Control::Send { to, .. }, Control::Send { from: None, to: again }) => assert_eq!(to, again),
+            _ => assert_eq!(control, &again),
+        }
+        assert_eq!(its.and_then(|its| raw(&its, atoms)), payload);
+    }
+}
+
+/// A process that answers some calls at once, and others never.
+struct Process;
+
+impl Behaviour for Process {
+    fn call(&mut self, request: &Raw, _: &Caller, atoms: &mut Atoms) -> Answer {
+        match request.term(atoms) {
+            Ok(Term::Atom(_)) | Err(_) => Answer::Later,
+            Ok(request) => Answer::Now(request),
+        }
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("state")
+    }
+}
+
+/// `m:f/1`, likewise.
+struct Module;
+
+impl Functions for Module {
+    fn call(&mut self, module: &Atom, function: &Atom, args: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
+        match (module.as_str(), function.as_str(), args) {
+            ("m", "f", [Term::Atom(_)]) => Some(Ok(Answer::Later)),
+            ("m", "f", [Term::Int(_)]) => Some(Err(BadArg)),
+            ("m", "f", [arg]) => Some(Ok(Answer::Now(arg.clone()))),
+            _ => None,
+        }
+    }
+}
+
+/// A node with a connection that the input is about, and another.
+struct Node {
+    machine: Machine,
+    now: Now,
+}
+
+impl Node {
+    fn new() -> Self {
+        let machine = Machine::new(Parts {
+            // As the node that the captured frames of the corpus are sent to, where `name` is registered.
+            name: Atom::literal("fake@localhost"),
+            creation: 77,
+            scopes: vec![Atom::literal("pg")],
+            watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },
+            functions: Box::new(Module),
+            tick_time: Duration::from_secs(60),
+            hidden: false,
+        });
+        let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };
+        for (link, name) in [(OURS, "real@localhost"), (ANOTHERS, "another@host")] {
+            let peer = Established { name: name.into(), creation: 1, flags: flags::ours(false), published: true };
+            node.input(Input::LinkUp { link, peer, origin: Origin::Accepted });
+        }
+        let (name, groups) = (Some(Atom::literal("name")), vec![Term::atom("group")]);
+        node.input(Input::Spawn { name, behaviour: Box::new(Process), groups, token: 1 });
+        node
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.machine.handle(self.now, input, &mut out);
+        let mut atoms = Atoms::new();
+        for effect in out {
+            match effect {
+                // What we send can be read.
+                Effect::Signal(_, control, payload) => {
+                    for flags in flag_sets() {
+                        let decoded = control::decode(&frame(&control, payload.as_ref(), flags), &mut atoms);
+                        assert!(matches!(decoded, Ok(Some(_))), "{control:?} is {decoded:?}");
+                    }
+                }
+                Effect::Close(link, why) => assert!(link == OURS && !why.is_empty(), "{link:?}: {why}"),
+                Effect::Spawned(..) => {}
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+    }
+
+    fn tell(&mut self, control: Control, payload: Option<Bytes>) {
+        self.input(Input::Messages(OURS, vec![(control, payload)]));
+        assert!(self.machine.holds(ANOTHERS));
+    }
+
+    fn end(mut self) {
+        let _ = (self.machine.view(), self.machine.groups());
+        self.input(Input::LinkDown { link: OURS, reason: "it ended".to_owned() });
+        assert!(!self.machine.holds(OURS) && self.machine.holds(ANOTHERS));
+        assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
+    }
+}

@@ -1,0 +1,97 @@
+//! The EPMD that we serve answers or refuses whatever it is asked, and our client reads what it answers; our client takes
+//! whatever an EPMD answers for an answer or an error.
+//!
+//! The input: 0, then requests to our server, each as its connection, its length in a byte, and that many bytes (without any,
+//! the connection ends); or another byte, then an answer that our client gets.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
+use hecate_daemon::epmd::protocol::{self, Request, Table, Then};
+use hecate_daemon::limits;
+use libfuzzer_sys::fuzz_target;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+fuzz_target!(|data: &[u8]| match data {
+    [0, requests @ ..] => served(requests),
+    [_, answer @ ..] => answered(answer),
+    [] => {}
+});
+
+/// Reads the client's messages, as `epmd::client` does, from an answer that is there already.
+fn now<T>(exchange: impl Future<Output = T>) -> T {
+    match pin!(exchange).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("all has been read that there is"),
+    }
+}
+
+fn client(answer: &[u8]) -> EpmdClient<Compat<tokio::io::Join<&[u8], tokio::io::Sink>>> {
+    EpmdClient::new(tokio::io::join(answer, tokio::io::sink()).compat())
+}
+
+fn port(answer: &[u8]) -> Result<Option<u16>, EpmdError> {
+    Ok(now(client(answer).get_node("name"))?.map(|entry| entry.port))
+}
+
+fn creation(answer: &[u8]) -> Result<u32, EpmdError> {
+    now(client(answer).register(NodeEntry::new("name", 1))).map(|(_, creation)| creation.get())
+}
+
+fn answered(answer: &[u8]) {
+    for (name, _) in protocol::names(answer).unwrap_or_default() {
+        assert!(!name.contains('\n') && name.len() <= answer.len());
+    }
+    let _ = (port(answer), creation(answer));
+}
+
+/// The port in an `ALIVE2_REQ`, and the name.
+fn alive(request: &[u8]) -> (u16, &[u8]) {
+    let (port, rest) = request[1..].split_first_chunk().expect("a port");
+    let (length, name) = rest[6..].split_first_chunk().expect("a length");
+    (u16::from_be_bytes(*port), &name[..u16::from_be_bytes(*length).into()])
+}
+
+fn served(mut requests: &[u8]) {
+    let mut table = Table::new(4369, u32::MAX);
+    // What should be registered, by name: for which connection, and with which port.
+    let mut nodes: BTreeMap<Vec<u8>, (u8, u16)> = BTreeMap::new();
+    while let [connection, length, rest @ ..] = requests {
+        let (request, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+        requests = rest;
+        if request.is_empty() {
+            table.gone(u64::from(*connection));
+            nodes.retain(|_, (its, _)| its != connection);
+            continue;
+        }
+        let Some(read) = Request::read(request) else { continue };
+        let answer = table.answer(u64::from(*connection), read.clone());
+        match (read, answer.then) {
+            (Request::Alive(_), Then::Keep) => {
+                let (port, name) = alive(request);
+                assert!(creation(&answer.bytes).is_ok_and(|creation| creation > 0));
+                assert!(nodes.insert(name.to_vec(), (*connection, port)).is_none(), "a name is registered once");
+            }
+            (Request::Alive(_), then) => {
+                assert_eq!(then, Then::Close);
+                assert!(matches!(creation(&answer.bytes), Err(EpmdError::RegisterNodeError { .. })));
+            }
+            (Request::Port(name), then) => {
+                assert_eq!(then, Then::Close);
+                assert_eq!(port(&answer.bytes).expect("an answer"), nodes.get(&name).map(|(_, port)| *port));
+            }
+            (Request::Names, then) => {
+                assert_eq!(then, Then::Close);
+                let names = protocol::names(&answer.bytes).expect("an answer").into_iter();
+                let expected = nodes.iter().map(|(name, (_, port))| (name.clone(), *port));
+                assert!(names.map(|(name, port)| (name.into_bytes(), port)).eq(expected));
+            }
+            (Request::Kill, then) => assert_eq!(then == Then::End, nodes.is_empty()),
+            (Request::Dump | Request::Stop, then) => assert_eq!(then, Then::Close),
+        }
+        assert!(nodes.len() <= limits::EPMD_NODES);
+    }
+}

@@ -1,0 +1,143 @@
+//! Frames come out the same however their bytes arrive; and no packet, in whatever phase, makes more than an error of a
+//! handshake, of either side.
+//!
+//! The input: what is read (see [`fuzz_target!`]), how many cuts there are and where, then the bytes of the wire.
+#![no_main]
+
+use bytes::BytesMut;
+use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::flags::{self, Flags};
+use hecate_daemon::dist::framing::{self, Frame, FrameTooLarge};
+use hecate_daemon::dist::handshake::{
+    self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived,
+};
+use hecate_daemon::limits;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let [what, cuts, rest @ ..] = data else { return };
+    let (cuts, wire) = rest.split_at(rest.len().min(usize::from(*cuts)));
+    match what % 3 {
+        0 => assert_eq!(framed(wire, cuts), framed(wire, &[]), "cut at {cuts:?}"),
+        1 => accepted(what / 3, packets(wire)),
+        _ => dialled(packets(wire)),
+    }
+});
+
+/// The frames of a wire whose bytes arrive in pieces of these lengths, the rest at once; and how it ends.
+fn framed(mut wire: &[u8], pieces: &[u8]) -> (Vec<Frame>, Option<FrameTooLarge>) {
+    let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+    for piece in pieces.iter().map(|piece| usize::from(*piece)).chain([usize::MAX]) {
+        let (arrived, later) = wire.split_at(wire.len().min(piece));
+        buffer.extend_from_slice(arrived);
+        wire = later;
+        loop {
+            match framing::next(&mut buffer) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(e) => return (frames, Some(e)),
+            }
+        }
+    }
+    (frames, None)
+}
+
+/// The packets of a handshake, each with its length of two bytes before it.
+fn packets(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = wire.split_first_chunk()?;
+        let (packet, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        wire = rest;
+        (packet.len() <= limits::HANDSHAKE_PACKET).then_some(packet)
+    })
+}
+
+fn local() -> Identity {
+    let cookie = Cookie::parse(b"cookie").expect("a cookie");
+    Identity { name: "local@host".into(), creation: 7, flags: flags::ours(false), cookie }
+}
+
+const CHALLENGE: u32 = 5;
+
+/// The packet, whose digest at the end, where it is 16 zeros, is replaced by the right one: nobody finds that by trying.
+fn proved(packet: &[u8]) -> Vec<u8> {
+    match packet.strip_suffix(&[0; 16]) {
+        Some(head) => [head, &local().cookie.digest(CHALLENGE)].concat(),
+        None => packet.to_vec(),
+    }
+}
+
+fn check(peer: &Established) {
+    let (short, host) = peer.name.split_once('@').expect("name@host");
+    assert!(!short.is_empty() && !host.is_empty() && !host.contains('@') && peer.name.len() <= limits::NODE_NAME);
+    assert!(local().flags.contains(peer.flags), "nothing that we did not offer");
+    assert!(peer.flags.contains(Flags::HANDSHAKE_23 | Flags::BIG_CREATION));
+}
+
+fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
+    let shake = || -> Option<Result<(), HandshakeError>> {
+        let mut named = match handshake::receive_name(packets.next()?) {
+            Ok(named) => named,
+            Err(e) => return Some(Err(e)),
+        };
+        if let Err(e) = named.check_flags() {
+            return Some(Err(e));
+        }
+        if named.is_nameless() {
+            named.give_name(u64::from(how), 4);
+            assert!(named.name_packet().len() <= limits::HANDSHAKE_PACKET);
+        }
+        let status = [Status::Ok, Status::OkSimultaneous, Status::Alive][usize::from(how) % 3];
+        assert!(Named::status_packet(status).starts_with(b"s"));
+        if status == Status::Alive
+            && let Err(e) = named.receive_alive(packets.next()?)
+        {
+            return Some(Err(e));
+        }
+        let name = named.name().clone();
+        let (mut awaited, packet) = named.challenge(&local(), CHALLENGE);
+        assert!(packet.starts_with(b"N"));
+        loop {
+            match awaited.receive(&proved(packets.next()?), &local()) {
+                Err(e) => return Some(Err(e)),
+                Ok(ReplyReceived::Complemented(next)) => awaited = next,
+                Ok(ReplyReceived::Done(peer, ack)) => {
+                    assert_eq!((&peer.name, ack.len()), (&name, 17));
+                    check(&peer);
+                    return Some(Ok(()));
+                }
+            }
+        }
+    };
+    shaken(shake);
+}
+
+fn dialled<'a>(mut packets: impl Iterator<Item = &'a [u8]>) {
+    let shake = || -> Option<Result<(), HandshakeError>> {
+        let (status, name) = handshake::dial(&local(), "peer@host".into());
+        assert!(handshake::receive_name(&name).is_ok_and(|named| **named.name() == *local().name));
+        let awaited = match status.receive(packets.next()?) {
+            Ok(StatusReceived::Proceed(awaited) | StatusReceived::Alive(awaited)) => awaited,
+            Err(e) => return Some(Err(e)),
+        };
+        let (awaited, reply) = match awaited.receive(packets.next()?, &local(), CHALLENGE) {
+            Ok(received) => received,
+            Err(e) => return Some(Err(e)),
+        };
+        assert_eq!(reply.len(), 21);
+        let peer = awaited.receive(&proved(packets.next()?), &local());
+        if let Ok(peer) = &peer {
+            assert_eq!(&*peer.name, "peer@host");
+            check(peer);
+        }
+        Some(peer.map(|_| ()))
+    };
+    shaken(shake);
+}
+
+/// Whatever is refused is told in a sentence.
+fn shaken(shake: impl FnOnce() -> Option<Result<(), HandshakeError>>) {
+    if let Some(Err(e)) = shake() {
+        assert!(!e.to_string().is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! The body of a registration is one or is refused with a reason, and so is every path.
+//!
+//! The input: 0, then a body; or a byte that says which method, then a path. Heads and the framing of bodies are hyper's.
+#![no_main]
+
+use std::fmt::Write as _;
+
+use hecate_daemon::api::problem::Problem;
+use hecate_daemon::api::route::{PATTERNS, Route, route};
+use hecate_daemon::api::wire;
+use hecate_daemon::limits;
+use hecate_daemon::name::PluginName;
+use hecate_daemon::registry::{Field, Registration};
+use hyper::Method;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+
+const METHODS: [Method; 5] = [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT];
+
+fuzz_target!(|data: &[u8]| match data {
+    [0, body @ ..] => register(body),
+    [method, path @ ..] => {
+        if let Ok(path) = str::from_utf8(path) {
+            find(&METHODS[usize::from(*method) % METHODS.len()], path);
+        }
+    }
+    [] => {}
+});
+
+fn refused(problem: &Problem, statuses: &[u16]) {
+    assert!(statuses.contains(&problem.status.as_u16()), "{problem:?}");
+    assert_eq!(problem.allow.is_some(), problem.status.as_u16() == 405);
+    assert!(!problem.code.is_empty() && !problem.detail.is_empty());
+}
+
+// ---- Bodies -------------------------------------------------------------------------------------
+
+fn register(body: &[u8]) {
+    let registration = match wire::registration(body) {
+        Ok(registration) => registration,
+        Err(problem) => return refused(&problem, &[400, 422]),
+    };
+    assert_eq!(PluginName::parse(registration.name.as_str()), Ok(registration.name.clone()));
+    for (field, most) in [
+        (&registration.version, limits::PLUGIN_VERSION),
+        (&registration.description, limits::PLUGIN_DESCRIPTION),
+        (&registration.node, limits::NODE_NAME),
+    ] {
+        assert!(!matches!(field, Field::Set(text) if text.chars().count() > most || text.contains('\0')));
+    }
+    // Written anew it is the same, and so it was what any other reader of JSON makes of the body.
+    let again = written(&registration);
+    assert_eq!(wire::registration(again.to_string().as_bytes()), Ok(registration));
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        for key in ["name", "version", "description", "node"] {
+            assert_eq!(value.get(key), again.get(key), "{key}");
+        }
+    }
+}
+
+fn written(registration: &Registration) -> Value {
+    let mut object = json!({ "name": registration.name.as_str() });
+    for (key, field) in
+        [("version", &registration.version), ("description", &registration.description), ("node", &registration.node)]
+    {
+        match field {
+            Field::Absent => {}
+            Field::Clear => object[key] = Value::Null,
+            Field::Set(text) => object[key] = text.as_str().into(),
+        }
+    }
+    object
+}
+
+// ---- Paths --------------------------------------------------------------------------------------
+
+fn find(method: &Method, path: &str) {
+    let found = match route(method, path) {
+        Ok(found) => found,
+        Err(problem) => return refused(&problem, &[400, 404, 405]),
+    };
+    let pattern = found.pattern();
+    assert!(PATTERNS.contains(&pattern), "{pattern}");
+    if *method == Method::GET || *method == Method::HEAD {
+        assert_eq!(route(&Method::GET, path), route(&Method::HEAD, path));
+    }
+    let name = match &found {
+        Route::Plugin(name) | Route::Deregister(name) | Route::Purge(name) => name.as_str(),
+        _ => "",
+    };
+    assert_eq!(name.is_empty(), !pattern.contains("{name}"));
+    // The same name, with each byte encoded, in the place that the pattern has for it.
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        write!(encoded, "%{byte:02x}").expect("a string takes all");
+    }
+    let (its_method, path) = pattern.split_once(' ').expect("a method and a path");
+    assert_eq!(route(&its_method.parse().expect("a method"), &path.replace("{name}", &encoded)), Ok(found));
+}

@@ -1,0 +1,156 @@
+//! One of the two nodes: its machine, what its users have asked of it, and processes of it that its machine knows nothing
+//! of, as on an Erlang node most are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hecate_daemon::dist::control::Control;
+use hecate_daemon::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
+use hecate_daemon::node::machine::{LinkId, Machine, Parts, Token};
+use hecate_daemon::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
+use hecate_daemon::node::services::pg::Watched;
+use hecate_daemon::node::services::rpc::Function;
+
+use crate::Side;
+
+pub const NAMES: [&str; 2] = ["a@host", "b@host"];
+pub const SCOPES: [&str; 2] = ["other", "pg"];
+pub const GROUPS: usize = 4;
+
+/// Groups of all kinds; the first two are of those that the view shows.
+pub fn group(number: usize) -> Term {
+    match number % GROUPS {
+        0 => Term::atom("group"),
+        1 => Term::tuple([Term::atom("hecate_plugin"), Term::binary("hecate-traderd")]),
+        2 => Term::List(vec![Term::Int(1), Term::Int(-2)]),
+        _ => Term::Map(Map::new(vec![(Term::Int(1), Term::atom("b")), (Term::atom("a"), Term::Int(2))]).expect("keys")),
+    }
+}
+
+/// Calls of the peer's that wait for an answer.
+pub type Waiting = Arc<Mutex<Vec<CallId>>>;
+
+/// Answers an atom later, and anything else at once.
+struct Process(Waiting);
+
+impl Behaviour for Process {
+    fn call(&mut self, request: &Raw, caller: &Caller, atoms: &mut Atoms) -> Answer {
+        match request.term(atoms).expect("a term") {
+            Term::Atom(_) => {
+                self.0.lock().expect("one thread").push(caller.call);
+                Answer::Later
+            }
+            request => Answer::Now(request),
+        }
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("state")
+    }
+}
+
+/// `m:now/1`, `m:bad/1` and `m:later/1`.
+struct Module(Waiting);
+
+impl Functions for Module {
+    fn call(&mut self, module: &Atom, name: &Atom, args: &[Term], caller: &Caller) -> Option<Result<Answer, BadArg>> {
+        match (module.as_str(), name.as_str(), args) {
+            ("m", "now", [arg]) => Some(Ok(Answer::Now(arg.clone()))),
+            ("m", "bad", [_]) => Some(Err(BadArg)),
+            ("m", "later", [_]) => {
+                self.0.lock().expect("one thread").push(caller.call);
+                Some(Ok(Answer::Later))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The functions that are called; the last isn't there.
+pub const FUNCTIONS: [&str; 4] = ["now", "bad", "later", "none"];
+
+pub fn function(what: u8) -> Function {
+    let function = FUNCTIONS[usize::from(what) % FUNCTIONS.len()];
+    Function { module: "m", function, args: vec![Term::Int(i64::from(what))] }
+}
+
+pub struct Node {
+    pub machine: Machine,
+    pub creation: u32,
+    pub hidden: bool,
+    pub waiting: Waiting,
+    /// The processes that its users have asked for, each with its groups, as bits.
+    pub processes: BTreeMap<ProcessId, u8>,
+    pub spawning: BTreeMap<Token, u8>,
+    /// Calls that have no result yet, each with what was called.
+    pub calling: BTreeMap<Token, u8>,
+    /// Processes of the machine that it has shown.
+    pub shown: Vec<Pid>,
+}
+
+impl Node {
+    pub fn new(side: Side, creation: u32, hidden: bool) -> Self {
+        let waiting = Waiting::default();
+        let machine = Machine::new(Parts {
+            name: Atom::literal(NAMES[side as usize]),
+            creation,
+            scopes: SCOPES.map(Atom::literal).to_vec(),
+            watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },
+            functions: Box::new(Module(waiting.clone())),
+            tick_time: Duration::from_secs(60),
+            hidden,
+        });
+        Self {
+            machine,
+            creation,
+            hidden,
+            waiting,
+            processes: BTreeMap::new(),
+            spawning: BTreeMap::new(),
+            calling: BTreeMap::new(),
+            shown: Vec::new(),
+        }
+    }
+
+    pub fn behaviour(&self) -> Box<dyn Behaviour> {
+        Box::new(Process(self.waiting.clone()))
+    }
+
+    /// The connection that it holds.
+    pub fn held(&self) -> Option<LinkId> {
+        let view = self.machine.view();
+        assert!(view.peers.len() <= 1);
+        view.peers.values().find(|peer| peer.is_up()).map(|peer| LinkId(peer.connection))
+    }
+
+    /// Its processes in a group.
+    pub fn members(&self, group: usize) -> usize {
+        self.processes.values().filter(|groups| *groups & (1 << group) != 0).count()
+    }
+
+    /// Remembers the processes that a signal of the machine shows.
+    pub fn show(&mut self, control: &Control) {
+        let pid = match control {
+            Control::Send { from: Some(pid), .. }
+            | Control::SendName { from: pid, .. }
+            | Control::SendAlias { from: pid, .. }
+            | Control::SpawnReply { result: Ok(pid), .. }
+            | Control::Monitor { from: pid, .. } => pid,
+            _ => return,
+        };
+        if !self.shown.contains(pid) {
+            self.shown.push(pid.clone());
+        }
+    }
+}
+
+/// A pid that the machine of its node will never give.
+pub fn foreign_pid(side: Side, creation: u32, number: u32) -> Pid {
+    Pid { node: Atom::literal(NAMES[side as usize]), id: number, serial: 0x1FFF, creation }
+}
+
+/// Likewise a reference.
+pub fn foreign_reference(side: Side, creation: u32, number: u32) -> Reference {
+    Reference { node: Atom::literal(NAMES[side as usize]), creation, ids: [number, 0, 0x3FFF].into() }
+}
