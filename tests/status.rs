@@ -11,10 +11,11 @@ mod host;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
 use host::plugin::{dead, inode};
-use host::{Host, PATIENCE, wait_for};
+use host::{Host, PATIENCE, program, wait_for};
 use serde_json::{Value, json};
 
 const TRADER: &str = "hecate-traderd";
@@ -152,6 +153,20 @@ fn the_end_of_the_process_that_registered_makes_us_look_at_once() {
     for stopped in [at_once, in_time] {
         assert_eq!(reason(&stopped), "its socket refuses connections");
     }
+}
+
+#[test]
+fn processes_that_live_take_no_descriptors_that_connections_need() {
+    const DESCRIPTORS: usize = 128;
+    let host = Host::new();
+    let limited = format!(r#"ulimit -n {DESCRIPTORS} && exec "$0""#);
+    let daemon = Daemon::start_as(&host, &[&program("sh"), "-c", &limited], &[]);
+    daemon.ready();
+    // All of them by this process, which ends later than each of them.
+    for number in 0..DESCRIPTORS {
+        assert_eq!(host.register(&name(&format!("hecate-x{number}d"))).status, 201);
+    }
+    assert_eq!(host.ask("GET", "/api/plugins").body.as_array().unwrap().len(), DESCRIPTORS);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //!
 //! Never touches the registry's state: what there is to tell goes back to the task.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::panic;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep_until;
@@ -102,9 +103,11 @@ async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), Re
     }
 }
 
-/// Waits until a process has ended. Where that cannot be seen it waits for ever: the end is a hint and no more.
+/// Waits until a process has ended. Where that cannot be seen, or would take the descriptors that connections need, it waits
+/// for ever: the end is a hint and no more.
 pub(super) async fn exit_of(process: Process) {
-    let opened = Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    let opened =
+        Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()).filter(leaves_room);
     // Only now that it is open can the pid no longer pass to another.
     if process.is_gone() {
         return;
@@ -117,6 +120,13 @@ pub(super) async fn exit_of(process: Process) {
         Some(pidfd) => drop(pidfd.readable().await),
         None => std::future::pending().await,
     }
+}
+
+/// Whether a descriptor is in the lower half of those that we may have. The system gives the lowest number that is free: so
+/// while this holds, half of them are.
+fn leaves_room(opened: &OwnedFd) -> bool {
+    let most = getrlimit(Resource::Nofile).current;
+    u64::try_from(opened.as_raw_fd()).is_ok_and(|number| most.is_none_or(|most| number < most / 2))
 }
 
 #[cfg(test)]
