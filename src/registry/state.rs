@@ -114,15 +114,17 @@ impl State {
         }
     }
 
-    /// Whether the data of a plugin may be purged, as far as is known without looking at its socket.
+    /// Whether the data of a plugin may be purged, as far as is known without looking at its socket. `last_node` is the one
+    /// that it had while it was registered.
     ///
     /// # Errors
     /// Why not.
-    pub fn admit_purge(&self, name: &PluginName) -> Result<(), Refusal> {
+    pub fn admit_purge(&self, name: &PluginName, last_node: Option<String>) -> Result<(), Refusal> {
         if self.entries.contains_key(name) {
             return Err(Refusal::Registered { name: name.clone() });
         }
-        match self.nodes.best_here(name, None) {
+        let last = last_node.filter(|node| self.nodes.is_connected(node));
+        match last.or_else(|| self.nodes.best_here(name, None)) {
             Some(node) => {
                 Err(Refusal::StillRunning { name: name.clone(), sign: format!("its node {node} is connected") })
             }

@@ -173,7 +173,10 @@ impl Task {
 
     /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
     async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
-        if let Err(refusal) = self.state.admit_purge(&name) {
+        let plugin = name.clone();
+        let (store, last_node) = lend(store, move |store| store.last_node(&plugin)).await;
+        let admitted = last_node.map_err(Refusal::from).and_then(|node| self.state.admit_purge(&name, node));
+        if let Err(refusal) = admitted {
             let _ = reply.send(Err(refusal));
             return store;
         }

@@ -20,6 +20,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::limits;
+use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugins};
 
 /// The file in the directory that [`Store::open`] is given.
@@ -196,6 +197,14 @@ impl Store {
     pub fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, ReadError> {
         row::events_after(&self.connection, revision)
             .map_err(|source| ReadError { path: Arc::clone(&self.path), source })
+    }
+
+    /// The node of a plugin, registered or not, as the last event of it tells; none if the log has forgotten it.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn last_node(&self, name: &PluginName) -> Result<Option<String>, ReadError> {
+        row::last_node(&self.connection, name).map_err(|source| ReadError { path: Arc::clone(&self.path), source })
     }
 }
 

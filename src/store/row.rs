@@ -99,6 +99,13 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
     query.query_map(params![integer(revision)?, page], event)?.collect::<rusqlite::Result<_>>().map(Some)
 }
 
+/// The node that the last event of a plugin tells, if the log still has one.
+pub(super) fn last_node(connection: &Connection, name: &PluginName) -> rusqlite::Result<Option<String>> {
+    let mut query =
+        connection.prepare_cached("SELECT node FROM events WHERE name = ?1 ORDER BY revision DESC LIMIT 1")?;
+    Ok(query.query_row([name.as_str()], |row| row.get(0)).optional()?.flatten())
+}
+
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let kind: String = row.get(12)?;
     Ok(Event {

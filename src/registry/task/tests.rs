@@ -61,11 +61,12 @@ impl World {
 
     /// From now on nothing can be stored, and at once.
     fn break_store(&self) {
-        self.database().execute_batch("ALTER TABLE events RENAME TO lost").expect("renamed");
+        let refuse = "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT raise(ABORT, 'broken'); END";
+        self.database().execute_batch(refuse).expect("made");
     }
 
     fn mend_store(&self) {
-        self.database().execute_batch("ALTER TABLE lost RENAME TO events").expect("renamed");
+        self.database().execute_batch("DROP TRIGGER broken").expect("removed");
     }
 
     async fn until(&self, holds: impl Fn(&View) -> bool) {
@@ -394,6 +395,21 @@ async fn only_the_data_of_who_is_gone_is_purged() {
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 0);
     world.register("hecate-oned").await.expect("taken");
     assert!(world.path("hecate-oned", "sqlite").is_dir());
+}
+
+#[tokio::test]
+async fn a_node_of_any_name_keeps_its_data_after_a_restart_too() {
+    let world = World::new();
+    world.handle.register(on("hecate-oned", "trader@pod"), None).await.expect("taken");
+    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+    let dir = world.stop().await;
+    let root = dir.path().to_owned();
+    let world = World::at(dir, root);
+    world.handle.membership(Membership::NodeUp { node: "trader@pod".into(), on_this_host: false }).await;
+    assert_eq!(code(world.handle.purge(name("hecate-oned")).await), "still_running");
+    assert!(world.path("hecate-oned", "sqlite").is_dir());
+    world.down("trader@pod").await;
+    world.handle.purge(name("hecate-oned")).await.expect("gone");
 }
 
 #[tokio::test]
