@@ -225,10 +225,10 @@ impl Daemon<'_> {
         let mut announced = false;
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
-            self.refresh(&cluster.borrow_and_update().clone());
+            let plugins = registry.borrow_and_update().clone();
+            self.refresh(&cluster.borrow_and_update().clone(), &plugins);
             // The line names the node: so it waits until there is one, or it is clear why there is none.
             let joined = self.status.borrow().node_name.is_some() || !self.status.borrow().problems.is_empty();
-            let plugins = registry.borrow_and_update().clone();
             let ready = joined && plugins.ready && self.status.borrow().blocker().is_none();
             if ready && !std::mem::replace(&mut announced, true) {
                 self.announce()?;
@@ -245,8 +245,12 @@ impl Daemon<'_> {
         }
     }
 
-    fn refresh(&self, cluster: &ClusterView) {
+    fn refresh(&self, cluster: &ClusterView, registry: &registry::View) {
         let mut problems = self.found.clone();
+        if let Some(why) = &registry.unsaved {
+            let detail = format!("what happens to plugins is not shown until it can be saved: {why}");
+            problems.push(Problem { code: "store_failed", detail, severity: Severity::Unhealthy });
+        }
         match &cluster.epmd {
             EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
             EpmdState::Unavailable { reason } => {

@@ -7,8 +7,8 @@ mod host;
 
 use std::path::{Path, PathBuf};
 
-use host::Host;
 use host::database::{self, Projection};
+use host::{Host, wait_for};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -143,6 +143,32 @@ fn what_another_release_or_program_wrote_is_refused_and_left_alone() {
             assert!(!host.run_file(file).exists(), "{file} would look like a crash");
         }
     }
+}
+
+#[test]
+fn while_nothing_can_be_saved_the_daemon_says_that_what_it_shows_is_old() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    let listener = std::os::unix::net::UnixListener::bind(host.api_sock("hecate-traderd")).unwrap();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    // That it was looked at, and answered: without a sign of life the grace period would be waited for.
+    drop(listener.accept().unwrap());
+    let path = database::path(&host);
+    sql(&path, "ALTER TABLE events RENAME TO lost");
+    drop(listener);
+    wait_for("it is not healthy, and says why", || {
+        let health = host.ask("GET", "/health").body;
+        let problem = health["problems"].as_array().unwrap().iter().find(|problem| problem["code"] == "store_failed");
+        health["status"] == "unhealthy"
+            && problem.is_some_and(|problem| problem["detail"].as_str().unwrap().contains(path.to_str().unwrap()))
+    });
+    assert_eq!(host.plugin("hecate-traderd")["status"], "running", "as it was saved last");
+    sql(&path, "ALTER TABLE lost RENAME TO events");
+    host.plugin_until("hecate-traderd", "stopped");
+    let health = host.ask("GET", "/health").body;
+    assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])));
 }
 
 /// As the first release left it: what is in the field is never written anew by a test.

@@ -69,7 +69,8 @@ mod tests {
             registered_at: UNIX_EPOCH,
             incarnation: 1,
         };
-        Arc::new(View { revision: 1, ready: true, plugins: [(name, Arc::new(plugin))].into_iter().collect() })
+        let plugins = [(name, Arc::new(plugin))].into_iter().collect();
+        Arc::new(View { revision: 1, ready: true, plugins, unsaved: None })
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct View {
     pub ready: bool,
     /// The registered plugins in name order.
     pub plugins: Plugins,
+    /// Why this may lag behind what happened: the last change could not be saved, and is tried again.
+    pub unsaved: Option<String>,
 }
 
 /// A field of a registration request: re-registration keeps what is absent and clears what is `null`.

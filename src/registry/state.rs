@@ -95,7 +95,7 @@ impl State {
     /// What everybody else may see.
     #[must_use]
     pub fn view(&self) -> View {
-        View { revision: self.revision, ready: self.judging.is_none(), plugins: self.plugins.clone() }
+        View { revision: self.revision, ready: self.judging.is_none(), plugins: self.plugins.clone(), unsaved: None }
     }
 
     /// Whether a registration would be taken, so that nothing is made on disk for one that is not.

@@ -1,8 +1,9 @@
 //! The task that owns the registry: takes what is queued, has [`State`] decide, stores, publishes, answers.
 //!
 //! The order of a registration is: directories, save, publish, answer. All that is queued shares one commit, and while it
-//! is written the next batch gathers. What cannot be stored has not happened: the state stays as it was, commands are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried
-//! again. Never does blocking work itself.
+//! is written the next batch gathers. What cannot be stored has not happened: the state stays as it was, commands
+//! are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried again, while
+//! the view says that it lags behind. Never does blocking work itself.
 
 #[cfg(test)]
 mod tests;
@@ -157,12 +158,13 @@ impl Task {
             Ok(events) => {
                 self.retry_at = None;
                 self.state = batch.state;
-                self.publish(events);
+                self.publish(events, None);
                 self.perform(batch.effects, batch.replies);
             }
             Err(error) => {
                 self.facts = batch.facts;
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
+                self.publish(Vec::new(), Some(error.to_string()));
                 for reply in batch.replies {
                     let _ = reply.send(Err(error.clone().into()));
                 }
@@ -201,7 +203,7 @@ impl Task {
             let _ = reply.send(Err(put_back.map_or_else(Refusal::from, |()| error.into())));
             return store;
         }
-        self.publish(events);
+        self.publish(events, None);
         self.work.spawn_blocking(move || {
             let removed = layout.remove_aside(&aside);
             if let Ok(removed) = removed {
@@ -214,10 +216,10 @@ impl Task {
     }
 
     /// Shows the new view, then tells the events that made it.
-    fn publish(&mut self, events: Vec<Event>) {
-        let view = self.state.view();
+    fn publish(&mut self, events: Vec<Event>, unsaved: Option<String>) {
+        let view = View { unsaved, ..self.state.view() };
         self.view.send_if_modified(|shown| {
-            let is_new = shown.revision != view.revision || shown.ready != view.ready;
+            let is_new = shown.revision != view.revision || shown.ready != view.ready || shown.unsaved != view.unsaved;
             if is_new {
                 *shown = Arc::new(view);
             }

@@ -158,7 +158,8 @@ async fn what_cannot_be_stored_has_not_happened() {
     world.break_store();
     assert_eq!(code(world.register("hecate-twod").await), "store_failed");
     assert_eq!(code(world.handle.deregister(name("hecate-oned")).await), "store_failed");
-    assert_eq!(world.handle.view(), before);
+    let after = world.handle.view();
+    assert_eq!((after.revision, &after.plugins), (before.revision, &before.plugins));
     world.mend_store();
     let registered = world.register("hecate-threed").await.expect("taken");
     assert_eq!(registered.plugin.incarnation, before.revision + 1);
@@ -177,7 +178,12 @@ async fn facts_wait_while_the_store_fails() {
     world.break_store();
     world.down("one@host").await;
     assert_eq!(code(world.register("hecate-twod").await), "store_failed");
-    assert_eq!(status(&world.handle.view(), "hecate-oned"), Some(Status::Running));
+    let view = world.handle.view();
+    assert_eq!(status(&view, "hecate-oned"), Some(Status::Running));
+    assert!(
+        view.unsaved.as_ref().is_some_and(|why| why.contains("plugins.db")),
+        "it says that it lags behind: {view:?}"
+    );
 
     // Nobody mends it, and the cluster goes on: at some point it has to wait.
     let handle = world.handle.clone();
@@ -194,6 +200,7 @@ async fn facts_wait_while_the_store_fails() {
         .await;
     world.mend_store();
     world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
+    assert_eq!(world.handle.view().unsaved, None);
     timeout(PATIENCE, cluster).await.expect("it goes on").expect("without a panic");
     world.register("hecate-twod").await.expect("taken");
     let revisions = "SELECT max(revision) - min(revision) + 1 - count(*) FROM events";
