@@ -67,6 +67,15 @@ pub enum LayoutError {
         /// Permission bits of `parent`.
         mode: u32,
     },
+    /// A namespace that was set aside has lost its name to another.
+    #[error("{path} was made anew while its data was set aside, which is kept in {kept}: move back what is wanted of it, and \
+             remove the rest", path = path.display(), kept = kept.display())]
+    Kept {
+        /// The namespace.
+        path: PathBuf,
+        /// Where the data is.
+        kept: PathBuf,
+    },
     /// Anything else the system says.
     #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {

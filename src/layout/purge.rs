@@ -40,6 +40,11 @@ impl SetAside {
         format!(".{}.purged-{}", self.plugin, self.revision)
     }
 
+    /// A name under which it is never taken for one that may be removed.
+    fn kept_name(&self) -> String {
+        format!(".{}.kept-{}", self.plugin, self.revision)
+    }
+
     fn parse(name: &OsStr) -> Option<Self> {
         let (plugin, revision) = name.to_str()?.strip_prefix('.')?.split_once(".purged-")?;
         Some(Self { plugin: PluginName::parse(plugin).ok()?, revision: revision.parse().ok()? })
@@ -74,9 +79,16 @@ impl Layout {
     /// Gives a namespace its name back, unless another has it by now.
     ///
     /// # Errors
-    /// It stays where it is; the error names it.
+    /// It is kept under a third name, for the revision that it carries will come and be another's; the error tells it.
     pub fn put_namespace_back(&self, aside: &SetAside) -> Result<(), LayoutError> {
-        self.rename(&aside.name(), aside.plugin.as_str())
+        self.rename(&aside.name(), aside.plugin.as_str()).or_else(|_| {
+            let kept = aside.kept_name();
+            self.rename(&aside.name(), &kept)?;
+            Err(LayoutError::Kept {
+                path: self.home().namespace(&aside.plugin).base().to_owned(),
+                kept: self.home().root().join(kept),
+            })
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), LayoutError> {
@@ -109,7 +121,7 @@ impl Layout {
             if aside.revision <= revision {
                 recorded.push(aside);
             } else if let Err(error) = self.put_namespace_back(&aside) {
-                tracing::warn!(plugin = %aside.plugin, %error, "a namespace is left where a purge that never was had put it");
+                tracing::warn!(plugin = %aside.plugin, %error, "a purge never was, and what it had set aside could not be put back");
             }
         }
         Ok(recorded)
@@ -299,12 +311,17 @@ mod tests {
         scene.aside();
         assert_eq!(scene.layout.settle_purges(6).expect("read"), [], "it was never recorded");
         assert!(scene.base().join("sqlite").is_dir(), "so it is back");
-        let aside = scene.aside();
+        scene.aside();
         // A namespace that was made since belongs to whoever made it.
         scene.layout.ensure(&scene.name, None).expect("made");
         assert_eq!(scene.layout.settle_purges(6).expect("read"), []);
-        assert_eq!(scene.layout.settle_purges(7).expect("read"), std::slice::from_ref(&aside));
-        scene.layout.remove_aside(&aside).expect("removed");
+        assert_eq!(scene.layout.settle_purges(7).expect("read"), [], "its revision is another event's by now");
+        let kept = scene.layout.home().root().join(".hecate-traderd.kept-7");
+        assert!(kept.join("sqlite").is_dir() && scene.base().join("sqlite").is_dir());
+        let taken = scene.aside();
+        scene.layout.ensure(&scene.name, None).expect("made");
+        assert_eq!(scene.layout.settle_purges(7).expect("read"), std::slice::from_ref(&taken));
+        scene.layout.remove_aside(&taken).expect("removed");
         assert!(scene.base().join("sqlite").is_dir());
         assert!(scene.layout.home().root().join(".hecate-traderd.purged-x").exists());
     }
