@@ -101,8 +101,8 @@ pub(super) async fn call(
 
 async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answer, Problem> {
     let registration = wire::registration(body)?;
-    let registered = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
-    let name = &registered.plugin.name;
+    let plugin = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
+    let name = &plugin.name;
     let mut answer = json(StatusCode::CREATED, &wire::Registered::new(name, &context.home.namespace(name)));
     // A name is of letters, digits and hyphens, so that this always is a header value.
     if let Ok(location) = HeaderValue::try_from(format!("/api/plugins/{name}")) {

@@ -44,10 +44,7 @@ pub async fn run(
     while let Some(order) = orders.recv().await {
         let (call, answer) = match order {
             // Nobody is known by uid here: the namespace is ours, as of all that we make by ourselves.
-            Order::Register(call, registration) => {
-                let result = registry.register(registration, None).await;
-                (call, plugin(result.map(|registered| registered.plugin)))
-            }
+            Order::Register(call, registration) => (call, plugin(registry.register(registration, None).await)),
             Order::Deregister(call, name) => (call, plugin(registry.deregister(name).await)),
             Order::EnsureLayout(call) => {
                 let layout = layout.clone();

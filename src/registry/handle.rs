@@ -14,13 +14,6 @@ use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, ReadError};
 
-/// A plugin is registered, and that is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// The plugin as it is stored now.
-    pub plugin: Arc<Plugin>,
-}
-
 /// Why the registry did not do what it was asked. Nothing has changed then; the message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -135,7 +128,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Registers a plugin, or registers it again. Its directories exist and it is durable when this returns.
+    /// Registers a plugin, or registers it again. Its directories exist and it is durable when this returns: the plugin as it
+    /// is stored now.
     ///
     /// # Errors
     /// See [`Refusal`]; nothing is registered then, though directories may have been made.
@@ -143,9 +137,8 @@ impl Handle {
         &self,
         registration: Registration,
         registrant: Option<Registrant>,
-    ) -> Result<Registered, Refusal> {
-        let plugin = self.ask(|reply| Command::Register { registration, registrant, reply }).await?;
-        Ok(Registered { plugin })
+    ) -> Result<Arc<Plugin>, Refusal> {
+        self.ask(|reply| Command::Register { registration, registrant, reply }).await
     }
 
     /// Removes a plugin from the registry. Its data stays. Gives the plugin as it was.

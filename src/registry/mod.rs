@@ -20,7 +20,7 @@ use rpds::RedBlackTreeMapSync;
 
 pub use effect::Config;
 pub use follow::{Follower, Next};
-pub use handle::{Handle, Refusal, Registered};
+pub use handle::{Handle, Refusal};
 pub use request::{Given, Request, Wrong};
 pub use task::start;
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes};
-use crate::registry::{EventKind, Field, Membership, Next, Registered, Registrant, Registration, Status};
+use crate::registry::{EventKind, Field, Membership, Next, Registrant, Registration, Status};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ impl World {
         self.dir
     }
 
-    async fn register(&self, name: &str) -> Result<Registered, Refusal> {
+    async fn register(&self, name: &str) -> Result<Arc<Plugin>, Refusal> {
         self.handle.register(registration(name), None).await
     }
 
@@ -117,7 +117,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
 async fn an_answer_means_directories_disk_and_view() {
     let world = World::new();
     for (number, plugin) in (1_i64..).zip(["hecate-oned", "hecate-twod", "hecate-oned"]) {
-        let registered = world.register(plugin).await.expect("taken").plugin;
+        let registered = world.register(plugin).await.expect("taken");
         let query = format!("SELECT count(*) FROM plugins WHERE name = '{plugin}' AND status = 'running'");
         assert_eq!(world.count(&query), 1);
         assert_eq!(world.count("SELECT max(revision) FROM events"), number);
@@ -140,7 +140,7 @@ async fn many_registrations_share_commits() {
         asked.spawn(async move { handle.register(registration(&format!("hecate-x{number}d")), None).await });
     }
     let revisions: BTreeSet<u64> =
-        asked.join_all().await.into_iter().map(|answer| answer.expect("taken").plugin.incarnation).collect();
+        asked.join_all().await.into_iter().map(|answer| answer.expect("taken").incarnation).collect();
     assert_eq!(revisions.len(), many, "each has a revision of its own");
     assert_eq!(world.handle.view().plugins.size(), many);
     // All events of a batch bear the same time, for the clock is read once a batch.
@@ -162,9 +162,9 @@ async fn what_cannot_be_stored_has_not_happened() {
     assert_eq!((after.revision, &after.plugins), (before.revision, &before.plugins));
     world.mend_store();
     let registered = world.register("hecate-threed").await.expect("taken");
-    assert_eq!(registered.plugin.incarnation, before.revision + 1);
+    assert_eq!(registered.incarnation, before.revision + 1);
     let event = events.recv().await.expect("an event");
-    assert_eq!(event.plugin, registered.plugin, "none of those that failed");
+    assert_eq!(event.plugin, registered, "none of those that failed");
     let after: Vec<_> = world.handle.view().plugins.keys().map(PluginName::to_string).collect();
     assert_eq!(after, ["hecate-oned", "hecate-threed"]);
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 2);
@@ -236,7 +236,7 @@ async fn what_comes_first_in_a_batch_counts_for_what_follows() {
     assert_eq!(code(world.handle.register(on("hecate-oned", "two@host"), None).await), "node_conflict");
     world.down("one@host").await;
     let moved = world.handle.register(on("hecate-oned", "two@host"), None).await.expect("the holder has left");
-    assert_eq!(moved.plugin.node.as_deref(), Some("two@host"));
+    assert_eq!(moved.node.as_deref(), Some("two@host"));
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn a_namespace_that_cannot_be_made_is_the_answer() {
     std::fs::write(world.layout.home().root().join("hecate-oned"), "").expect("written");
     let (bad, good) = tokio::join!(world.register("hecate-oned"), world.register("hecate-twod"));
     assert_eq!(code(bad), "layout_failed");
-    assert_eq!(good.expect("taken").plugin.incarnation, 1, "the one beside it is taken, without a gap");
+    assert_eq!(good.expect("taken").incarnation, 1, "the one beside it is taken, without a gap");
 }
 
 #[tokio::test]
