@@ -134,18 +134,8 @@ impl State {
 
     /// The data of a plugin that is not registered has been set aside: makes an event of it.
     pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) {
-        let plugin = Plugin {
-            name,
-            version: None,
-            description: None,
-            node: None,
-            node_given: false,
-            status: Status::Stopped,
-            since: now.time,
-            reason: "its data was removed".to_owned(),
-            registered_at: now.time,
-            incarnation: self.revision + 1,
-        };
+        let reason = "its data was removed".to_owned();
+        let plugin = Plugin { reason, ..unknown(name, now, self.revision + 1) };
         self.store(now, EventKind::DataPurged, Arc::new(plugin), out);
     }
 
@@ -212,18 +202,7 @@ impl State {
         let name = registration.name;
         let before = self.entries.get(&name).map(|entry| Plugin::clone(&entry.plugin));
         let revision = self.revision + 1;
-        let mut plugin = before.unwrap_or_else(|| Plugin {
-            name: name.clone(),
-            version: None,
-            description: None,
-            node: None,
-            node_given: false,
-            status: Status::Stopped,
-            since: now.time,
-            reason: String::new(),
-            registered_at: now.time,
-            incarnation: revision,
-        });
+        let mut plugin = before.unwrap_or_else(|| unknown(name.clone(), now, revision));
         registration.version.apply(&mut plugin.version);
         registration.description.apply(&mut plugin.description);
         if registration.node != Field::Absent {
@@ -498,6 +477,22 @@ impl State {
             EventKind::DataPurged => {}
         }
         out.push(Effect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
+    }
+}
+
+/// A plugin of which nothing but the name is known.
+fn unknown(name: PluginName, now: Now, revision: u64) -> Plugin {
+    Plugin {
+        name,
+        version: None,
+        description: None,
+        node: None,
+        node_given: false,
+        status: Status::Stopped,
+        since: now.time,
+        reason: String::new(),
+        registered_at: now.time,
+        incarnation: revision,
     }
 }
 
