@@ -28,14 +28,19 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 
 /// Removes what a dead plugin left. May be aborted at each of its pauses; none is between a change and its end.
 pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
-    if let Err(error) = remove_socket(&layout, &name).await {
-        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
-    }
+    remove_dead_socket(&layout, &name).await;
     let Some(process) = process else { return };
     let plugin = name.clone();
     let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
     if let Err(error) = removed {
         tracing::warn!(plugin = %name, %error, "its run files could not be removed");
+    }
+}
+
+/// Removes the socket of a plugin, if it is dead, which takes a second.
+pub(super) async fn remove_dead_socket(layout: &Arc<Layout>, name: &PluginName) {
+    if let Err(error) = remove_socket(layout, name).await {
+        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
     }
 }
 
@@ -46,7 +51,9 @@ pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Re
         return Err(Refusal::NoData { name: name.clone(), path });
     }
     let sign = match layout.look_at_socket(name) {
-        Look::Refuses(_) | Look::Absent | Look::NotASocket => return Ok(layout.set_namespace_aside(name, revision)?),
+        Look::Absent | Look::NotASocket => return Ok(layout.set_namespace_aside(name, revision)?),
+        // A dead one has been removed before.
+        Look::Refuses(_) => "its socket was bound just now".to_owned(),
         Look::Alive => "its socket answers".to_owned(),
         Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
     };
@@ -81,7 +88,10 @@ enum RemovalError {
 
 async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), RemovalError> {
     let (place, plugin) = (Arc::clone(layout), name.clone());
-    let mut socket = blocking(move || DeadSocket::new(&place, &plugin)).await?;
+    let mut socket = match blocking(move || DeadSocket::new(&place, &plugin)).await {
+        Err(LayoutError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
     loop {
         let progress;
         (socket, progress) = blocking(move || {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::chores::blocking;
+use super::chores::{blocking, remove_dead_socket};
 use super::follow::Follower;
 use super::{Event, Membership, Plugin, Registrant, Registration, View};
 use crate::layout::{Contents, Layout, LayoutError, Removed, SocketPathTooLong};
@@ -163,6 +163,10 @@ impl Handle {
     /// # Errors
     /// See [`Refusal`]. Nothing is removed then, but for [`Refusal::PurgeIncomplete`].
     pub async fn purge(&self, name: PluginName) -> Result<Removed, Refusal> {
+        // One refusal proves nothing: between `bind` and `listen` a living plugin refuses too. What is dead goes first.
+        if !self.view().plugins.contains_key(&name) {
+            remove_dead_socket(&self.layout, &name).await;
+        }
         self.ask(|reply| Command::Purge { name, reply }).await
     }
 

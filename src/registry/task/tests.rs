@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tokio::time::timeout;
 
 use super::*;
@@ -380,9 +381,13 @@ async fn only_the_data_of_who_is_gone_is_purged() {
     assert_eq!(code(purge().await), "registered");
     world.handle.deregister(name("hecate-oned")).await.expect("taken");
 
-    let listener = UnixListener::bind(world.path("hecate-oned", "sockets/api.sock")).expect("bound");
-    assert_eq!(code(purge().await), "still_running");
-    drop(listener);
+    // Between `bind` and `listen` it refuses, and lives.
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+    let address = SocketAddrUnix::new(world.path("hecate-oned", "sockets/api.sock")).expect("short");
+    rustix::net::bind(&socket, &address).expect("bound");
+    let (refused, ()) = tokio::join!(purge(), async { rustix::net::listen(&socket, 1).expect("listening") });
+    assert_eq!(code(refused), "still_running");
+    drop(socket);
     world.up("hecate_oned@host").await;
     assert_eq!(code(purge().await), "still_running");
     world.down("hecate_oned@host").await;
@@ -391,7 +396,7 @@ async fn only_the_data_of_who_is_gone_is_purged() {
     let revision = world.handle.view().revision;
     let mut follower = world.handle.follow(revision);
     let removed = purge().await.expect("gone");
-    assert_eq!(removed, Removed { directories: 6, files: 2, bytes: 5 });
+    assert_eq!(removed, Removed { directories: 6, files: 1, bytes: 5 });
     assert!(!world.path("hecate-oned", "").exists());
     let Ok(Next::Event(event)) = follower.next().await else { panic!("no event") };
     let what = (event.kind, event.plugin.name.as_str(), event.revision);
