@@ -154,6 +154,31 @@ async fn events_are_followed() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// A script that keeps what is printed must hear that it could not be kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_printed_is_no_success() {
+    let world = World::start(Limits::default()).await;
+    let home = world.directory.path().display().to_string();
+    let environment = [("HECATE_SOCKET_PATH", world.socket.to_str().expect("text")), ("HOME", home.as_str())];
+    for arguments in [
+        &["register", "hecate-traderd"][..],
+        &["paths", "hecate-traderd", "--json"],
+        &["events"],
+        &["events", "--json"],
+        &["completions", "fish"],
+        &["run", "--check-config"],
+    ] {
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+        command.args(arguments).env_clear().envs(environment).stdout(full).stderr(Stdio::piped()).kill_on_drop(true);
+        let ran = command.spawn().expect("ran").wait_with_output();
+        let output = tokio::time::timeout(PATIENCE, ran).await.expect("in time").expect("ended");
+        ended(&output, 1);
+        assert!(text(&output.stderr).contains("what was to be printed is lost"), "{arguments:?}: {output:?}");
+    }
+    assert!(http::get(&world, "/api/plugins").await.body.contains("hecate-traderd"), "what was asked for is done");
+}
+
 /// Runs the program with a terminal of its own to print on, and gives what that shows.
 fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

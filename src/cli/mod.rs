@@ -237,8 +237,7 @@ fn completions(shell: Shell) -> Exit {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hecate-daemon", &mut script);
-    let _ = page::write(&String::from_utf8_lossy(&script));
-    Exit::Done
+    page::write(&String::from_utf8_lossy(&script)).exit()
 }
 
 impl ClientCommand {
@@ -310,20 +309,13 @@ async fn ask(socket: &Path, call: &Call, json: bool) -> Exit {
 
 /// Prints an answer, as it came or for people.
 fn report(call: &Call, answer: &Answer, json: bool) -> Exit {
-    if json {
-        let _ = page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
-    }
+    let whole = json.then(|| page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body))));
     if !answer.status.is_success() {
         complain(&refusal(answer.status, &answer.body));
         return Exit::Refused;
     }
     match (call.show)(&answer.body) {
-        Ok(_) if json => Exit::Done,
-        Ok(text) => {
-            // A reader that has gone, as `head` does, is no failure of ours.
-            let _ = page::show(&text);
-            Exit::Done
-        }
+        Ok(text) => whole.unwrap_or_else(|| page::show(&text)).exit(),
         Err(error) => {
             complain(&format!(
                 "what answers is no hecate-daemon of this version ({error}): `hecate-daemon --version` and `hecate-daemon \
