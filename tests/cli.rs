@@ -261,6 +261,10 @@ async fn wrong_usage() {
     ended(&run(&[], &["plugins"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["serve"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["register"]).await, 2);
+    for command in ["plugin", "paths", "deregister", "purge"] {
+        // As `"$NAME"` is where it is not set: no daemon is asked, of which there is none.
+        ended(&run(&[("HECATE_HOME", "/x")], &[command, ""]).await, 2);
+    }
     let output = run(&[("HECATE_HOME", "/x"), ("HECATE_COOKIE", "secret"), ("HECATE_DIR_MODE", "9")], &[]).await;
     ended(&output, 2);
     assert!(text(&output.stderr).contains("HECATE_DIR_MODE: \"9\" is refused"), "{output:?}");

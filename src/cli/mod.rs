@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use hyper::StatusCode;
 
@@ -152,6 +153,8 @@ struct Common {
 #[derive(Debug, Args)]
 struct Named {
     /// The plugin, such as hecate-traderd
+    // A shell variable that is not set is wrong usage, and asks nobody.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     common: Common,
