@@ -305,10 +305,20 @@ async fn completions_complete() {
         }
     }
     let script = run(&[], &["completions", "bash"]).await;
-    let ask = "\nCOMP_WORDS=(hecate-daemon de); COMP_CWORD=1; _hecate__daemon hecate-daemon de hecate-daemon; echo \"${COMPREPLY[@]}\"";
-    let mut bash = Command::new("bash");
-    let output = bash.args(["-c", &format!("{}{ask}", text(&script.stdout))]).output().await.expect("bash");
-    assert_eq!(text(&output.stdout), "deregister\n", "{output:?}");
+    for (before, begun, completed) in [
+        ("hecate-daemon", "de", "deregister\n"),
+        ("hecate-daemon purge", "--y", "--yes\n"),
+        ("hecate-daemon completions", "b", "bash\n"),
+    ] {
+        let last = before.split(' ').next_back().expect("a word");
+        let ask = format!(
+            "\nCOMP_WORDS=({before} {begun}); COMP_CWORD={}; _hecate__daemon hecate-daemon {begun} {last}; echo \"${{COMPREPLY[@]}}\"",
+            before.split(' ').count()
+        );
+        let mut bash = Command::new("bash");
+        let output = bash.args(["-c", &format!("{}{ask}", text(&script.stdout))]).output().await.expect("bash");
+        assert_eq!(text(&output.stdout), completed, "{before} {begun}: {output:?}");
+    }
     ended(&run(&[], &["completions", "tcsh"]).await, 2);
 }
 

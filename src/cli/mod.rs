@@ -240,7 +240,10 @@ fn completions(shell: Shell) -> Exit {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hecate-daemon", &mut script);
-    page::write(&String::from_utf8_lossy(&script)).exit()
+    // For bash, the crate (4.6.11) enters a subcommand under one name and looks for it under another where the program's own
+    // name has a hyphen; no other text of a script has the latter.
+    let script = String::from_utf8_lossy(&script).replace("hecate__subcmd__daemon", "hecate__daemon");
+    page::write(&script).exit()
 }
 
 impl ClientCommand {
