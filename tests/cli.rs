@@ -154,6 +154,31 @@ async fn events_are_followed() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// A script that keeps what is printed must hear that it could not be kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_printed_is_no_success() {
+    let world = World::start(Limits::default()).await;
+    let home = world.directory.path().display().to_string();
+    let environment = [("HECATE_SOCKET_PATH", world.socket.to_str().expect("text")), ("HOME", home.as_str())];
+    for arguments in [
+        &["register", "hecate-traderd"][..],
+        &["paths", "hecate-traderd", "--json"],
+        &["events"],
+        &["events", "--json"],
+        &["completions", "fish"],
+        &["run", "--check-config"],
+    ] {
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+        command.args(arguments).env_clear().envs(environment).stdout(full).stderr(Stdio::piped()).kill_on_drop(true);
+        let ran = command.spawn().expect("ran").wait_with_output();
+        let output = tokio::time::timeout(PATIENCE, ran).await.expect("in time").expect("ended");
+        ended(&output, 1);
+        assert!(text(&output.stderr).contains("what was to be printed is lost"), "{arguments:?}: {output:?}");
+    }
+    assert!(http::get(&world, "/api/plugins").await.body.contains("hecate-traderd"), "what was asked for is done");
+}
+
 /// Runs the program with a terminal of its own to print on, and gives what that shows.
 fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -236,6 +261,10 @@ async fn wrong_usage() {
     ended(&run(&[], &["plugins"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["serve"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["register"]).await, 2);
+    for command in ["plugin", "paths", "deregister", "purge"] {
+        // As `"$NAME"` is where it is not set: no daemon is asked, of which there is none.
+        ended(&run(&[("HECATE_HOME", "/x")], &[command, ""]).await, 2);
+    }
     let output = run(&[("HECATE_HOME", "/x"), ("HECATE_COOKIE", "secret"), ("HECATE_DIR_MODE", "9")], &[]).await;
     ended(&output, 2);
     assert!(text(&output.stderr).contains("HECATE_DIR_MODE: \"9\" is refused"), "{output:?}");
@@ -276,10 +305,20 @@ async fn completions_complete() {
         }
     }
     let script = run(&[], &["completions", "bash"]).await;
-    let ask = "\nCOMP_WORDS=(hecate-daemon de); COMP_CWORD=1; _hecate__daemon hecate-daemon de hecate-daemon; echo \"${COMPREPLY[@]}\"";
-    let mut bash = Command::new("bash");
-    let output = bash.args(["-c", &format!("{}{ask}", text(&script.stdout))]).output().await.expect("bash");
-    assert_eq!(text(&output.stdout), "deregister\n", "{output:?}");
+    for (before, begun, completed) in [
+        ("hecate-daemon", "de", "deregister\n"),
+        ("hecate-daemon purge", "--y", "--yes\n"),
+        ("hecate-daemon completions", "b", "bash\n"),
+    ] {
+        let last = before.split(' ').next_back().expect("a word");
+        let ask = format!(
+            "\nCOMP_WORDS=({before} {begun}); COMP_CWORD={}; _hecate__daemon hecate-daemon {begun} {last}; echo \"${{COMPREPLY[@]}}\"",
+            before.split(' ').count()
+        );
+        let mut bash = Command::new("bash");
+        let output = bash.args(["-c", &format!("{}{ask}", text(&script.stdout))]).output().await.expect("bash");
+        assert_eq!(text(&output.stdout), completed, "{before} {begun}: {output:?}");
+    }
     ended(&run(&[], &["completions", "tcsh"]).await, 2);
 }
 

@@ -29,12 +29,12 @@ pub(super) fn run(flags: &Flags) -> Exit {
         let from = if row.from == "default" { Cell::faint(&row.from) } else { Cell::from(row.from) };
         rows.push(vec![Cell::from(row.name), value, from]);
     }
-    let _ = page::show(&table(&rows));
+    let printed = page::show(&table(&rows)).exit();
     for warning in &checked.warnings {
         complain(&format!("warning: {warning}"));
     }
     for error in &errors {
         complain(error);
     }
-    if errors.is_empty() { Exit::Done } else { Exit::Usage }
+    if errors.is_empty() { printed } else { Exit::Usage }
 }

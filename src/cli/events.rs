@@ -12,19 +12,24 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, ClientError};
-use super::page::{self, Cell, complain, table};
+use super::page::{self, Cell, Printed, complain, table};
 use super::sse::{Event, Parser};
 use super::{Exit, refusal};
 use crate::limits;
 
 /// Follows until standard output is closed.
 pub(super) async fn run(socket: &Path, json: bool) -> Exit {
-    let tell = |event: &Event| match json {
-        true => page::write(&as_json(event)).is_ok(),
-        false => page::show(&for_people(event)).is_ok(),
+    let mut exit = Exit::Done;
+    let tell = |event: &Event| {
+        let printed = match json {
+            true => page::write(&as_json(event)),
+            false => page::show(&for_people(event)),
+        };
+        exit = printed.exit();
+        printed == Printed::All
     };
     match follow(socket, Patience::default(), tell).await {
-        Ended::Enough => Exit::Done,
+        Ended::Enough => exit,
         Ended::Refused(why) => {
             complain(&why);
             Exit::Refused

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use hyper::StatusCode;
 
@@ -152,6 +153,8 @@ struct Common {
 #[derive(Debug, Args)]
 struct Named {
     /// The plugin, such as hecate-traderd
+    // A shell variable that is not set is wrong usage, and asks nobody.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     common: Common,
@@ -237,8 +240,10 @@ fn completions(shell: Shell) -> Exit {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hecate-daemon", &mut script);
-    let _ = page::write(&String::from_utf8_lossy(&script));
-    Exit::Done
+    // For bash, the crate (4.6.11) enters a subcommand under one name and looks for it under another where the program's own
+    // name has a hyphen; no other text of a script has the latter.
+    let script = String::from_utf8_lossy(&script).replace("hecate__subcmd__daemon", "hecate__daemon");
+    page::write(&script).exit()
 }
 
 impl ClientCommand {
@@ -310,20 +315,13 @@ async fn ask(socket: &Path, call: &Call, json: bool) -> Exit {
 
 /// Prints an answer, as it came or for people.
 fn report(call: &Call, answer: &Answer, json: bool) -> Exit {
-    if json {
-        let _ = page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
-    }
+    let whole = json.then(|| page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body))));
     if !answer.status.is_success() {
         complain(&refusal(answer.status, &answer.body));
         return Exit::Refused;
     }
     match (call.show)(&answer.body) {
-        Ok(_) if json => Exit::Done,
-        Ok(text) => {
-            // A reader that has gone, as `head` does, is no failure of ours.
-            let _ = page::show(&text);
-            Exit::Done
-        }
+        Ok(text) => whole.unwrap_or_else(|| page::show(&text)).exit(),
         Err(error) => {
             complain(&format!(
                 "what answers is no hecate-daemon of this version ({error}): `hecate-daemon --version` and `hecate-daemon \

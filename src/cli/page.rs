@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
+use super::Exit;
+
 /// A piece of text in one colour. What others wrote cannot drive a terminal through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cell {
@@ -131,19 +133,47 @@ pub(super) fn plain(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
 
+/// Where what was printed has got to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Printed {
+    /// To whoever reads.
+    All,
+    /// To a reader that has gone, as `head` does: no failure of ours, and no more is wanted.
+    Unwanted,
+    /// Nowhere, as with a full disk. Why is told already.
+    Lost,
+}
+
+impl Printed {
+    /// How a command ends that had nothing to do but to print.
+    pub(super) fn exit(self) -> Exit {
+        match self {
+            Self::All | Self::Unwanted => Exit::Done,
+            Self::Lost => Exit::Refused,
+        }
+    }
+}
+
 /// Prints for people: in colours on a terminal, unless `NO_COLOR` is set.
-pub(super) fn show(text: &str) -> io::Result<()> {
+pub(super) fn show(text: &str) -> Printed {
     put(anstream::stdout(), text)
 }
 
 /// Prints for programs, byte for byte.
-pub(super) fn write(text: &str) -> io::Result<()> {
+pub(super) fn write(text: &str) -> Printed {
     put(io::stdout(), text)
 }
 
-fn put(mut out: impl Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes())?;
-    out.flush()
+fn put(mut out: impl Write, text: &str) -> Printed {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Printed::All,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Printed::Unwanted,
+        Err(error) => {
+            complain(&format!("what was to be printed is lost: {error}; look where standard output leads"));
+            Printed::Lost
+        }
+    }
 }
 
 /// Tells people why something did not work, and what to do.

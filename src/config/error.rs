@@ -86,6 +86,9 @@ pub enum Error {
         /// The system's answer.
         error: io::Error,
     },
+    /// Something else is where a directory belongs.
+    #[error("{0:?} (from HOME) is not a directory: move it away, or set HOME or HECATE_HOME")]
+    HomeNoDirectory(PathBuf),
     /// `HOME` belongs to somebody else, or is read-only.
     #[error(
         "{path:?} (from HOME) is not ours to write ({error}): it belongs to uid {owner}, and we are uid {uid}; set HOME or \

@@ -333,6 +333,9 @@ fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
         true => Error::BadHome(home.clone()),
         false => Error::HomeUnseen { path: path.clone(), error },
     })?;
+    if !metadata.is_dir() {
+        return Err(Error::HomeNoDirectory(path));
+    }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     if let Err(errno) = rustix::fs::access(&path, access) {
         let uid = rustix::process::geteuid().as_raw();

@@ -239,6 +239,10 @@ fn a_home_that_is_none_is_told() {
         let refusal = Host::new().env("HOME", home).refusal();
         assert!(refusal.contains("no home directory"), "{home}: {refusal}");
     }
+    // Whoever owns it, a file is no place for directories.
+    let host = Host::new();
+    fs::write(host.path(".hecate"), "").expect("written");
+    assert!(host.refusal().contains("is not a directory: move it away"), "{}", host.refusal());
 }
 
 #[test]

@@ -132,11 +132,11 @@ impl Doctor {
                 report.fail("configuration", error.to_string(), "nothing else can be looked at until that is mended");
             }
         }
-        let _ = match self.json {
+        let printed = match self.json {
             true => page::write(&report.as_json()),
             false => page::show(&report.for_people()),
         };
-        if report.is_well() { Exit::Done } else { Exit::Refused }
+        if report.is_well() { printed.exit() } else { Exit::Refused }
     }
 }
 
