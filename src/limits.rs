@@ -369,6 +369,10 @@ pub const LOG_WINDOW: Duration = Duration::from_secs(10);
 /// Lines of nodes that came or went, in each window. Crossed by `log::limit::tests::what_happens_now_and_then_is_written_each_time`.
 pub const LOG_NODES: u64 = 100;
 
+/// Lines of what happens to plugins, in each window. Crossed by `tests/log.rs`,
+/// `what_happens_to_plugins_is_told_and_does_not_fill_the_log`.
+pub const LOG_PLUGINS: u64 = 100;
+
 /// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
 /// `names_that_anybody_registers_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;

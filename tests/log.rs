@@ -194,3 +194,22 @@ fn names_that_anybody_registers_do_not_fill_the_log() {
     assert!(told().0 <= 3 * hecate_daemon::limits::LOG_DIALS, "{}", daemon.log());
     drop(names);
 }
+
+#[test]
+fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
+    const STORM: u64 = 250;
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    host.register(&serde_json::json!({"name": "hecate-traderd"}));
+    daemon.logs(&["INFO", "plugin=hecate-traderd", "plugin_registered_v1: it registered"]);
+    for _ in 0..STORM {
+        host.register(&serde_json::json!({"name": "hecate-stormd"}));
+    }
+    let (_, _, log) = daemon.terminate();
+    let (lines, more) = lines_and_more(&log, "plugin=hecate-stormd", "changes of plugins");
+    let lines = u64::try_from(lines).unwrap();
+    assert_eq!(lines + more, STORM, "the rest is told at the end: {log}");
+    assert!(lines <= 2 * hecate_daemon::limits::LOG_PLUGINS, "{log}");
+}

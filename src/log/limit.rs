@@ -25,7 +25,10 @@ pub static SURPLUS: Limit = Limit::new("nodes and announcements that were too ma
 /// What was asked of the disk and could not be done.
 pub static DISK: Limit = Limit::new("changes on disk that failed", 1);
 
-static ALL: [&Limit; 8] = [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &NODES, &DIALS, &SURPLUS, &DISK];
+/// What happens to plugins: each is worth a line.
+pub static PLUGINS: Limit = Limit::new("changes of plugins", limits::LOG_PLUGINS);
+
+static ALL: [&Limit; 9] = [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &NODES, &DIALS, &SURPLUS, &DISK, &PLUGINS];
 
 /// One kind of line.
 #[derive(Debug)]

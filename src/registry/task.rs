@@ -226,6 +226,9 @@ impl Task {
             is_new
         });
         for event in events {
+            let Event { revision, kind, plugin, .. } = &event;
+            let what = kind.name();
+            limited!(limit::PLUGINS, info, plugin = %plugin.name, revision, status = ?plugin.status, "{what}: {}", plugin.reason);
             // Nobody needs to listen.
             let _ = self.events.send(event);
         }
