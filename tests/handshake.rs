@@ -14,6 +14,7 @@ use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::dist::link::{self, SetupError};
 use hecate_daemon::limits;
+use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
 use host::node::{Node, address, eval, identity};
@@ -71,14 +72,20 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
         let (to_a, to_b) = (a.name.as_str().into(), b.name.as_str().into());
         let (first, second) = tokio::join!(a.handle.connect(to_b), b.handle.connect(to_a));
         assert!(first.unwrap().is_ok() || second.unwrap().is_ok(), "race {i}");
-        a.sees(&b.name, true).await;
-        b.sees(&a.name, true).await;
-        // A call over it is answered: neither end is one that the other has given up.
-        let function = hecate_daemon::node::services::rpc::Function { module: "m", function: "f", args: vec![] };
-        let (to_b, to_a) = (b.name.as_str().into(), a.name.as_str().into());
-        let called = tokio::join!(a.handle.call(to_b, function.clone()), b.handle.call(to_a, function));
-        for called in [called.0, called.1] {
-            assert_eq!(called.unwrap().unwrap_err().to_string(), "the function failed on the node", "race {i}");
+        // A call over it is answered: neither end is one that the other has given up. Of two that cross, the one that gives
+        // way may have been up for a moment, and a call then found none.
+        let answered = async |from: &Node, to: &Node| loop {
+            from.sees(&to.name, true).await;
+            let function = Function { module: "m", function: "f", args: vec![] };
+            match from.handle.call(to.name.as_str().into(), function).await.unwrap().unwrap_err() {
+                CallError::NoConnection => {}
+                other => break other,
+            }
+        };
+        let both = async { tokio::join!(answered(&a, &b), answered(&b, &a)) };
+        let both = timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("race {i}: they never keep one"));
+        for answer in [both.0, both.1] {
+            assert_eq!(answer.to_string(), "the function failed on the node", "race {i}");
         }
         a.handle.stop().await;
         b.handle.stop().await;
