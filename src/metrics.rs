@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Bytes read from connections to peers, ticks included, handshakes not.
 pub static LINK_RECEIVED_BYTES: Counter = Counter::new();
-/// Bytes written to connections to peers, ticks included, handshakes not.
+/// Bytes written to connections to peers, ticks included, handshakes not, but for the packet that ends one.
 pub static LINK_SENT_BYTES: Counter = Counter::new();
 /// Messages that came from peers and could be read.
 pub static LINK_RECEIVED_MESSAGES: Counter = Counter::new();

@@ -32,6 +32,9 @@ pub struct Connection {
     /// How it came about.
     pub origin: Origin,
     stream: TcpStream,
+    /// The last packet of the handshake, where it is ours to send. It goes out with [`start`]: a peer that has the connection
+    /// must be able to count on our owner's having it, or both may give up another one of two that cross.
+    unsent: Bytes,
 }
 
 /// Why there is no connection.
@@ -67,9 +70,13 @@ pub struct Rejected {
 }
 
 async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
+    Ok(stream.write_all(&framed(packet)?).await?)
+}
+
+/// A packet of the handshake with its length.
+fn framed(packet: &[u8]) -> Result<Vec<u8>, SetupError> {
     let length = u16::try_from(packet.len()).map_err(|_| SetupError::PacketTooLarge(packet.len()))?;
-    stream.write_all(&[&length.to_be_bytes(), packet].concat()).await?;
-    Ok(())
+    Ok([&length.to_be_bytes(), packet].concat())
 }
 
 async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
@@ -124,7 +131,7 @@ pub async fn dial(
         Ok(awaited.receive(&ack, local)?)
     };
     let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, origin, stream })
+    Ok(Connection { peer, origin, stream, unsent: Bytes::new() })
 }
 
 /// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
@@ -169,15 +176,12 @@ pub async fn accept(
         loop {
             match awaited.receive(&receive(&mut stream).await?, local)? {
                 ReplyReceived::Complemented(next) => awaited = next,
-                ReplyReceived::Done(peer, packet) => {
-                    send(&mut stream, &packet).await?;
-                    return Ok(peer);
-                }
+                ReplyReceived::Done(peer, packet) => return Ok((peer, framed(&packet)?)),
             }
         }
     };
     match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
-        Ok(peer) => Ok(Connection { peer, origin, stream }),
+        Ok((peer, unsent)) => Ok(Connection { peer, origin, stream, unsent: unsent.into() }),
         Err(error) => Err(Rejected { claimed, error }),
     }
 }
@@ -270,7 +274,7 @@ pub fn start<T: Send + 'static>(
 ) -> LinkSender {
     let (queue, queue_end) = mpsc::unbounded_channel();
     let (closing, closed) = oneshot::channel();
-    let queued = Arc::new(AtomicUsize::new(0));
+    let queued = Arc::new(AtomicUsize::new(connection.unsent.len()));
     let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
     let (tick_arrived, silence) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (read, write) = connection.stream.into_split();
@@ -286,7 +290,7 @@ pub fn start<T: Send + 'static>(
         socket: write,
         queue: queue_end,
         queued,
-        unwritten: Bytes::new(),
+        unwritten: connection.unsent,
         tick_every: tick_time / 4,
         tick_arrived,
         silence,
@@ -400,6 +404,9 @@ impl Writer {
         const TICK: Bytes = Bytes::from_static(&[0; 4]);
         let mut last_written = Instant::now();
         let mut written_since_tick = false;
+        if let Err(e) = self.write().await {
+            return e.into();
+        }
         loop {
             let own = tokio::select! {
                 frames = self.queue.recv() => match frames {

@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::pin::pin;
 
 use tokio::net::TcpListener;
 
@@ -25,8 +26,12 @@ async fn shake(
 ) -> (Result<Connection, SetupError>, Result<Connection, SetupError>) {
     let (here, there) = sockets().await;
     let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
-    let accepting =
-        async { accept(there, acceptor, async |_: &Arc<str>| status).await.map_err(|rejected| rejected.error) };
+    let accepting = async {
+        let mut accepted =
+            accept(there, acceptor, async |_: &Arc<str>| status).await.map_err(|rejected| rejected.error)?;
+        accepted.stream.write_all(&accepted.unsent).await?;
+        Ok(accepted)
+    };
     tokio::join!(dialling, accepting)
 }
 
@@ -35,7 +40,7 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let connection = Connection { peer, origin: Origin::Accepted, stream: here };
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
     let sender = start(connection, tick_time, PROBE, inbox, |event| event);
     (sender, events, there)
 }
@@ -59,6 +64,29 @@ async fn both_roles_shake_hands_whatever_the_status() {
         assert_eq!(&*ours.unwrap().peer.name, "b@h", "{status:?}");
         assert_eq!(&*theirs.unwrap().peer.name, "a@h", "{status:?}");
     }
+}
+
+#[tokio::test]
+async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
+    let (here, there) = sockets().await;
+    let (dialler, acceptor) = (identity("a@h", "c"), identity("b@h", "c"));
+    let mut dialling = pin!(dial(here, &dialler, acceptor.name.clone(), async || true));
+    let accepting = accept(there, &acceptor, async |_: &Arc<str>| Status::Ok);
+    let accepted = async {
+        let accepted = accepting.await.map_err(|rejected| rejected.error).unwrap();
+        // Time enough for whatever was sent to arrive.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        accepted
+    };
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
+        _ = &mut dialling => panic!("its peer can use it, and nobody here knows of it"),
+    };
+    let (inbox, _events) = mpsc::channel(8);
+    let _sender = start(accepted, LONG, PROBE, inbox, |event| event);
+    assert_eq!(&*dialling.await.unwrap().peer.name, "b@h");
 }
 
 #[tokio::test]
