@@ -166,9 +166,10 @@ fn known_form(name: &str) -> Result<PluginName, Problem> {
 fn refused(refusal: Refusal) -> Problem {
     let status = match &refusal {
         Refusal::NotFound { .. } | Refusal::NoData { .. } => StatusCode::NOT_FOUND,
-        Refusal::NodeConflict { .. } | Refusal::Registered { .. } | Refusal::StillRunning { .. } => {
-            StatusCode::CONFLICT
-        }
+        Refusal::NodeConflict { .. }
+        | Refusal::Registered { .. }
+        | Refusal::StillRunning { .. }
+        | Refusal::MayRun { .. } => StatusCode::CONFLICT,
         Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Layout(_) | Refusal::PurgeIncomplete(..) => StatusCode::INTERNAL_SERVER_ERROR,

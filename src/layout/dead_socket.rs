@@ -14,7 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::create::{Layout, LayoutError, open_at};
+use super::create::{Layout, LayoutError, advice, open_at};
 use super::paths::API_SOCK;
 use super::stale_socket::{Effect, Inode, Input, Look, Removal, Verdict};
 use crate::name::PluginName;
@@ -27,7 +27,12 @@ impl Layout {
     #[must_use]
     pub fn look_at_socket(&self, name: &PluginName) -> Look {
         match self.sockets(name) {
-            Ok(dir) => look(&dir, API_SOCK).0,
+            Ok(dir) => match look(&dir, API_SOCK).0 {
+                Look::Unclear(why) => {
+                    Look::Unclear(format!("in {}: {why}", self.home().namespace(name).sockets().display()))
+                }
+                told => told,
+            },
             Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Look::Absent,
             Err(error) => Look::Unclear(error.to_string()),
         }
@@ -128,11 +133,15 @@ pub(super) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<Owned
         Ok(file) => file,
         Err(Errno::NOENT) => return (Look::Absent, None),
         Err(Errno::LOOP) => return (Look::NotASocket, None),
-        Err(errno) => return (Look::Unclear(format!("cannot open {}: {errno}", name.display())), None),
+        Err(errno) => return (unclear("open", name, errno), None),
     };
-    let look =
-        connect(&file).unwrap_or_else(|errno| Look::Unclear(format!("cannot connect to {}: {errno}", name.display())));
+    let look = connect(&file).unwrap_or_else(|errno| unclear("connect to", name, errno));
     (look, Some(file))
+}
+
+fn unclear(doing: &str, name: &Path, errno: Errno) -> Look {
+    let error = io::Error::from(errno);
+    Look::Unclear(format!("cannot {doing} {}: {error}; {}", name.display(), advice(&error)))
 }
 
 fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {

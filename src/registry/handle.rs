@@ -50,6 +50,14 @@ pub enum Refusal {
         /// What shows that it lives.
         sign: String,
     },
+    /// Its data is not to be purged: perhaps it lives.
+    #[error("whether `{name}` still runs can't be told: {why}; then ask again")]
+    MayRun {
+        /// The plugin.
+        name: PluginName,
+        /// Why, and what to do.
+        why: String,
+    },
     /// There is nothing to purge.
     #[error("`{name}` has no data: there is no directory {path}", path = path.display())]
     NoData {
@@ -90,6 +98,7 @@ impl Refusal {
             Self::NodeConflict { .. } => "node_conflict",
             Self::Registered { .. } => "registered",
             Self::StillRunning { .. } => "still_running",
+            Self::MayRun { .. } => "may_be_running",
             Self::NoData { .. } => "no_data",
             Self::PurgeIncomplete(..) => "purge_incomplete",
             Self::SocketPathTooLong(_) => "socket_path_too_long",
