@@ -185,31 +185,38 @@ fn many_registrations() {
     let mut each = CommitEach::new(&host);
 
     let again = |client: usize, _| format!("hecate-again{client}d");
-    at_once(&host.socket(), 1, again);
-    let mut ours = || at_once(&host.socket(), 32, again);
+    at_once(&host.socket(), CLIENTS, 1, again);
+    let mut ours = || at_once(&host.socket(), CLIENTS, 32, again);
     let mut theirs = || each.rate(256, |_| "hecate-againd".to_owned());
-    let [ours, theirs] = take_turns(8, [&mut ours, &mut theirs]);
+    let mut alone = || at_once(&host.socket(), 1, 256, again);
+    let [ours, theirs, alone] = take_turns(8, [&mut ours, &mut theirs, &mut alone]);
     let what = "64 clients register again / a commit each, in a loop";
     compare(what, Unit::PerSecond, &ours, &theirs, Goal::AtLeast(10.0));
+    compare("64 clients register again / one client", Unit::PerSecond, &ours, &alone, Goal::None);
 
-    let (mut round, mut turn) = (0, 0);
+    let (mut round, mut turn, mut time) = (0, 0, 0);
     let mut ours = || {
         round += 1;
-        at_once(&host.socket(), 8, |client, number| format!("hecate-new{round}x{client}x{number}d"))
+        at_once(&host.socket(), CLIENTS, 8, |client, number| format!("hecate-new{round}x{client}x{number}d"))
     };
     let mut theirs = || {
         turn += 1;
         each.rate(128, |number| format!("hecate-new{turn}x{number}d"))
     };
-    let [ours, theirs] = take_turns(6, [&mut ours, &mut theirs]);
+    let mut alone = || {
+        time += 1;
+        at_once(&host.socket(), 1, 128, |_, number| format!("hecate-alone{time}x{number}d"))
+    };
+    let [ours, theirs, alone] = take_turns(6, [&mut ours, &mut theirs, &mut alone]);
     let what = "64 clients, new names / directories and a commit each";
     compare(what, Unit::PerSecond, &ours, &theirs, Goal::AtLeast(2.0));
+    compare("64 clients, new names / one client", Unit::PerSecond, &ours, &alone, Goal::None);
 }
 
-/// How many registrations a second 64 clients get, each `count` of them.
-fn at_once(socket: &Path, count: usize, name: impl Fn(usize, usize) -> String) -> f64 {
-    let ready = Arc::new(Barrier::new(CLIENTS + 1));
-    let clients: Vec<_> = (0..CLIENTS)
+/// How many registrations a second so many clients get, each `count` of them.
+fn at_once(socket: &Path, clients: usize, count: usize, name: impl Fn(usize, usize) -> String) -> f64 {
+    let ready = Arc::new(Barrier::new(clients + 1));
+    let running: Vec<_> = (0..clients)
         .map(|client| {
             let requests: Vec<_> = (0..count).map(|number| registration(&name(client, number))).collect();
             let (mut client, ready) = (Client::connect(socket), ready.clone());
@@ -223,10 +230,10 @@ fn at_once(socket: &Path, count: usize, name: impl Fn(usize, usize) -> String) -
         .collect();
     ready.wait();
     let begun = Instant::now();
-    for client in clients {
+    for client in running {
         client.join().unwrap();
     }
-    rate(CLIENTS * count, begun)
+    rate(clients * count, begun)
 }
 
 fn rate(count: usize, begun: Instant) -> f64 {
@@ -297,7 +304,7 @@ impl Stored {
         if count > 0 {
             let each = count / CLIENTS + 1;
             let name = |client, number| format!("hecate-x{}d", (client * each + number) % count);
-            let rate = at_once(&host.socket(), each, name);
+            let rate = at_once(&host.socket(), CLIENTS, each, name);
             println!("{count} plugins were registered at {rate:.0}/s");
         }
         let erl = idle_erl();
