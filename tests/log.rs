@@ -203,7 +203,7 @@ fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
     let daemon = host.daemon(&[]);
     daemon.ready();
     host.register(&serde_json::json!({"name": "hecate-traderd"}));
-    daemon.logs(&["INFO", "plugin=hecate-traderd", "plugin_registered_v1: it registered"]);
+    daemon.logs(&["INFO", "plugin_registered_v1", "plugin=hecate-traderd", "it registered"]);
     for _ in 0..STORM {
         host.register(&serde_json::json!({"name": "hecate-stormd"}));
     }

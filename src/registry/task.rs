@@ -22,7 +22,7 @@ use super::chores::{blocking, clean_up, exit_of, finish_purges, set_aside, settl
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
-use super::{Event, Plugin, View};
+use super::{Event, EventKind, Plugin, View};
 use crate::layout::{Layout, Process, Removed};
 use crate::limits;
 use crate::log::limit::{self, limited};
@@ -227,8 +227,9 @@ impl Task {
         });
         for event in events {
             let Event { revision, kind, plugin, .. } = &event;
-            let what = kind.name();
-            limited!(limit::PLUGINS, info, plugin = %plugin.name, revision, status = ?plugin.status, "{what}: {}", plugin.reason);
+            // What a deregistered plugin was like before is no reason for it.
+            let why = if *kind == EventKind::Deregistered { "" } else { plugin.reason.as_str() };
+            limited!(limit::PLUGINS, info, plugin = %plugin.name, revision, status = ?plugin.status, why, "{}", kind.name());
             // Nobody needs to listen.
             let _ = self.events.send(event);
         }
