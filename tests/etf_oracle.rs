@@ -5,7 +5,6 @@
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -39,7 +38,9 @@ struct Erl {
 impl Erl {
     fn start() -> Self {
         let beam = tempfile::tempdir().expect("a directory for the compiled module");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/etf_oracle/oracle.erl");
+        // A copy, since an `erl` of another release sees this machine's temporary files and not the checkout.
+        let source = beam.path().join("oracle.erl");
+        std::fs::write(&source, include_str!("etf_oracle/oracle.erl")).expect("a directory of our own");
         let compiled = Command::new("erlc").arg("-o").arg(beam.path()).arg(source).status();
         assert!(compiled.expect("erlc is installed").success(), "oracle.erl compiles");
         // What the node has to say about itself goes to standard error: standard output belongs to the frames.
