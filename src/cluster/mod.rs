@@ -8,10 +8,11 @@
 //! peers' nodes() -> introduce  -> node: who is asked to connect to whom
 //! ```
 //!
-//! [`discovery`], [`introduce`] and [`membership`] are pure. [`task`] runs them; what it keeps can all be derived anew from
-//! the registry and the node, which own the state. Nothing here speaks the distribution protocol.
+//! [`discovery`], [`introduce`] and [`membership`] are pure. [`finder`] runs the first two and [`task`] the rest; what they
+//! keep can all be derived anew from the registry and the node, which own the state. Nothing here speaks the distribution protocol.
 
 pub mod discovery;
+pub mod finder;
 pub mod introduce;
 pub mod join;
 pub mod membership;

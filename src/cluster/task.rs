@@ -12,10 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::cluster::discovery::{self, Discovery, Outcome};
-use crate::cluster::introduce::{self, Introducer};
+use crate::cluster::finder::Finder;
 use crate::cluster::join::{Epmd, WantedName};
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
@@ -26,17 +25,15 @@ use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeVie
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
-use crate::epmd::client::{self as epmd, Registration};
-use crate::etf::{Atom, AtomTooLong, Atoms, Raw, Reader, Term};
+use crate::epmd::client::Registration;
+use crate::etf::{Atom, AtomTooLong, Term};
 use crate::layout::Layout;
 use crate::limits;
-use crate::log::limit::{self, limited};
 use crate::name::PluginName;
-use crate::node::dial::{DialError, Dialling};
+use crate::node::dial::Dialling;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::ProcessId;
 use crate::node::services::pg::Watched;
-use crate::node::services::rpc::{CallError, Function};
 use crate::node::task as node_task;
 use crate::node::view as node_view;
 use crate::registry::{self, Follower, Membership, Next, Refusal, Status};
@@ -201,15 +198,6 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
     }
 }
 
-/// Something that was asked has been answered.
-enum Done {
-    Names(Result<Vec<(String, u16)>, epmd::Error>),
-    Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
-    Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
-    Nothing,
-    Registered(Result<Registration, EpmdState>, Epmd),
-}
-
 struct Cluster {
     settings: Settings,
     name: Arc<str>,
@@ -228,16 +216,11 @@ struct Cluster {
     /// The proxy of each running plugin, with the life of the plugin that it is for.
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     told: Told,
-    /// The published peers, each with the number of its connection.
-    published: BTreeMap<Arc<str>, u64>,
-    /// What the node's view had as known when it was looked at last.
-    known: BTreeSet<Arc<str>>,
+    finder: Finder,
     settled: bool,
-    discovery: Discovery,
-    introducer: Introducer,
     orders: mpsc::Sender<Order>,
-    work: JoinSet<Done>,
-    asking_names: bool,
+    /// What carries the orders out, and an attempt to register with EPMD again.
+    work: JoinSet<Option<(Result<Registration, EpmdState>, Epmd)>>,
 }
 
 impl Cluster {
@@ -274,10 +257,11 @@ impl Cluster {
         let carry_out = orders::run(ordered, registry.clone(), layout, registered.clone(), node.clone());
         work.spawn(async move {
             let _ = carry_out.await;
-            Done::Nothing
+            None
         });
         // What happened while we were in no cluster is nobody's news.
         let events = registry.follow(registry.view().revision);
+        let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), settings.introduce, &settings.peers);
         Ok(Self {
             settings,
             name,
@@ -293,14 +277,10 @@ impl Cluster {
             register_at: None,
             proxies: BTreeMap::new(),
             told: Told::default(),
-            published: BTreeMap::new(),
-            known: BTreeSet::new(),
+            finder,
             settled: false,
-            discovery: Discovery::default(),
-            introducer: Introducer::default(),
             orders,
             work,
-            asking_names: false,
         })
     }
 
@@ -308,8 +288,6 @@ impl Cluster {
         let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialling.clone()));
         let name = Some(Atom::literal(plugins_server::NAME));
         self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
-        let configured = self.settings.peers.iter().map(|peer| Arc::from(peer.as_str())).collect();
-        self.discover(discovery::Input::Configured(configured));
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
         registry.mark_changed();
@@ -317,8 +295,7 @@ impl Cluster {
         let mut poll = interval(limits::EPMD_POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = [self.discovery.next_deadline(), self.introducer.next_deadline(), self.register_at];
-            let deadline = deadline.into_iter().flatten().min();
+            let deadline = [self.finder.next_deadline(), self.register_at].into_iter().flatten().min();
             tokio::select! {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
@@ -331,11 +308,11 @@ impl Cluster {
                     let view = node.borrow_and_update().clone();
                     self.node_changed(&view).await;
                 }
-                _ = poll.tick() => self.ask_names(),
-                Some(done) = self.work.join_next() => match done {
-                    Ok(done) => self.done(done),
-                    // Which one has panicked isn't told: none may be waited for for ever.
-                    Err(_) => self.asking_names = false,
+                _ = poll.tick() => self.finder.ask_names(self.epmd.address()),
+                () = self.finder.step() => {}
+                Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
+                    self.epmd = epmd;
+                    self.registered_again(result);
                 },
                 () = lost(&mut self.registration) => {
                     info!("EPMD has ended: registering again");
@@ -343,10 +320,11 @@ impl Cluster {
                     self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    self.time_passed();
+                    self.finder.time_passed();
+                    self.register_again();
                 }
             }
-            if !self.settled && self.discovery.settled() {
+            if !self.settled && self.finder.settled() {
                 self.settled = true;
                 // The registry judges by what it knows then: so it hears of those nodes first.
                 let view = node.borrow_and_update().clone();
@@ -420,134 +398,26 @@ impl Cluster {
 
     async fn node_changed(&mut self, view: &node_view::View) {
         for news in self.told.news(view, |name| self.dialling.is_here(name)) {
-            let discovered = match &news {
-                Membership::NodeUp { node, .. } => {
-                    let published = view.peers.get(node.as_str()).is_some_and(node_view::Peer::is_published);
-                    Some(discovery::Input::Up { name: node.as_str().into(), published })
-                }
-                Membership::NodeDown { node, .. } => Some(discovery::Input::Down(node.as_str().into())),
-                Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => None,
-            };
+            match &news {
+                Membership::NodeUp { node, .. } => self.finder.up(node.as_str(), view),
+                Membership::NodeDown { node, .. } => self.finder.down(node.as_str()),
+                Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => {}
+            }
             self.registry.membership(news).await;
-            if let Some(input) = discovered {
-                self.discover(input);
-            }
         }
-        let learned = view.known.difference(&self.known).cloned().collect();
-        self.discover(discovery::Input::Learned(learned));
-        self.known.clone_from(&view.known);
-        let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        let published: BTreeMap<Arc<str>, u64> =
-            published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
-        // A peer that was away in between is a new one.
-        let stayed = published.iter().filter(|(name, connection)| self.published.get(*name) == Some(connection));
-        let stayed = stayed.map(|(name, _)| name.clone()).collect();
-        self.introduce(introduce::Input::Peers(stayed));
-        self.introduce(introduce::Input::Peers(published.keys().cloned().collect()));
-        self.published = published;
+        self.finder.changed(view);
     }
 
-    // ---- Finding and introducing peers --------------------------------------------------------------
+    // ---- EPMD -------------------------------------------------------------------------------------
 
-    fn ask_names(&mut self) {
-        if !std::mem::replace(&mut self.asking_names, true) {
-            let address = self.epmd.address();
-            self.work.spawn(async move { Done::Names(epmd::names(address).await) });
-        }
-    }
-
-    fn done(&mut self, done: Done) {
-        match done {
-            Done::Names(result) => {
-                self.asking_names = false;
-                match result {
-                    Ok(names) => self.found(names),
-                    Err(e) => {
-                        debug!("names of this host: {e}");
-                        self.discovery.epmd_unavailable();
-                    }
-                }
-            }
-            Done::Dialled(name, result) => {
-                let again = self.discovery.has_failed(&name);
-                let outcome = outcome(&self.dialling, &name, result, again);
-                let jitter = getrandom::u32().map_or(0, |random| random.to_le_bytes()[0]);
-                self.discover(discovery::Input::Dialled { name, outcome, jitter });
-            }
-            Done::Nothing => {}
-            Done::Registered(result, epmd) => {
-                self.epmd = epmd;
-                self.registered_again(result);
-            }
-            Done::Nodes(of, result) => {
-                if let Ok(Ok(nodes)) = result
-                    && let Ok(nodes) = atoms(&nodes)
-                {
-                    let others = nodes.iter().filter(|name| **name != self.name).cloned().collect();
-                    self.discover(discovery::Input::Learned(others));
-                    self.introduce(introduce::Input::Nodes { of, nodes });
-                }
-            }
-        }
-    }
-
-    /// Names in this host's EPMD: those that look like ours are dialled, others are other people's.
-    fn found(&mut self, names: Vec<(String, u16)>) {
-        let host = &self.settings.name.host;
-        let full = |(short, port): (String, u16)| (Arc::from(format!("{short}@{host}")), port);
-        let ours = names.into_iter().filter(|(short, _)| short.starts_with("hecate")).map(full);
-        let names = ours.filter(|(name, _): &(Arc<str>, u16)| *name != self.name).collect();
-        self.discover(discovery::Input::Epmd(names));
-    }
-
-    fn discover(&mut self, input: discovery::Input) {
-        let mut dial = Vec::new();
-        self.discovery.handle(Instant::now(), input, &mut dial);
-        for name in dial {
-            let node = self.node.clone();
-            self.work.spawn(async move {
-                let result = node.connect(name.clone()).await;
-                Done::Dialled(name, result)
-            });
-        }
-    }
-
-    fn introduce(&mut self, input: introduce::Input) {
-        if !self.settings.introduce {
-            return;
-        }
-        let mut effects = Vec::new();
-        self.introducer.handle(Instant::now(), input, &mut effects);
-        for effect in effects {
-            let node = self.node.clone();
-            match effect {
-                introduce::Effect::AskNodes(of) => {
-                    let nodes = Function { module: "erlang", function: "nodes", args: Vec::new() };
-                    self.work.spawn(async move { Done::Nodes(of.clone(), node.call(of, nodes).await) });
-                }
-                introduce::Effect::Connect { on, to } => {
-                    let Ok(to) = Atom::new(&to) else { continue };
-                    debug!(%on, %to, "introducing");
-                    let connect =
-                        Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
-                    self.work.spawn(async move {
-                        let _ = node.cast(on, connect).await;
-                        Done::Nothing
-                    });
-                }
-            }
-        }
-    }
-
-    fn time_passed(&mut self) {
-        self.discover(discovery::Input::Tick);
-        self.introduce(introduce::Input::Tick);
+    /// Registers again, if that is due.
+    fn register_again(&mut self) {
         if self.register_at.is_some_and(|at| at <= Instant::now()) {
             self.register_at = None;
             let (mut epmd, name) = (self.epmd.clone(), self.name.clone());
             self.work.spawn(async move {
                 let short = name.split('@').next().unwrap_or_default();
-                Done::Registered(epmd.register(short).await, epmd)
+                Some((epmd.register(short).await, epmd))
             });
         }
     }
@@ -603,62 +473,6 @@ impl Cluster {
             changed
         });
     }
-}
-
-/// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
-fn outcome(
-    dialling: &Dialling,
-    name: &Arc<str>,
-    result: Result<Result<(), Arc<DialError>>, Stopped>,
-    again: bool,
-) -> Outcome {
-    let error = match result {
-        Ok(Ok(())) => return Outcome::Connected,
-        Ok(Err(error)) => error,
-        Err(Stopped) => return Outcome::Failed,
-    };
-    match error.calls_itself() {
-        // "A node that answers under `x@localhost` is redialled under that name."
-        Some(other) if dialling.is_here(other) && other.split('@').next() == name.split('@').next() => {
-            return Outcome::CallsItself(other.clone());
-        }
-        _ => {}
-    }
-    match error.code() {
-        // Another user's node: nothing is wrong, and nothing is to be done.
-        code @ "foreign_owner" => {
-            debug!(peer = %name, code, "not connected: {error}");
-            Outcome::Refused
-        }
-        code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
-            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
-            Outcome::Refused
-        }
-        // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
-        code if again || code == "simultaneous" => {
-            debug!(peer = %name, code, "not connected: {error}");
-            Outcome::Failed
-        }
-        code => {
-            limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
-            Outcome::Failed
-        }
-    }
-}
-
-/// A list of atoms, at most [`limits::KNOWN_NODES`] of them.
-fn atoms(list: &Raw) -> Result<BTreeSet<Arc<str>>, crate::etf::DecodeError> {
-    let mut table = Atoms::new();
-    let mut r = Reader::new(list.bytes(), &mut table);
-    let mut elements = r.list()?;
-    let mut atoms = BTreeSet::new();
-    while r.more(&mut elements)? {
-        let atom = r.atom()?;
-        if atoms.len() < limits::KNOWN_NODES {
-            atoms.insert(Arc::from(atom.as_str()));
-        }
-    }
-    Ok(atoms)
 }
 
 async fn lost(registration: &mut Option<Registration>) {
