@@ -117,7 +117,8 @@ pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Addresses of one host that are tried. Crossed by `node::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
 pub const ADDRESSES: usize = 4;
 
-/// Pause after the distribution port could not take a connection.
+/// Pause after the distribution port could not take a connection. Crossed by `tests/log.rs`,
+/// `without_descriptors_the_distribution_port_waits`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // ---- EPMD -----------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 /// How often, and with which pause, an EPMD that was just started is tried. Crossed by `tests/boot.rs`,
 /// `the_systems_epmd_is_started_where_none_answers`.
 pub const EPMD_START_TRIES: u32 = 40;
-/// See [`EPMD_START_TRIES`].
+/// See [`EPMD_START_TRIES`]. Crossed by the same.
 pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a default name that is taken is asked for, before another is taken. Crossed by `tests/boot.rs`,
@@ -307,7 +308,8 @@ pub const HTTP_CALL: Duration = Duration::from_secs(30);
 /// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `stopping_does_not_wait_for_ever`.
 pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 
-/// Longest pause after a failed accept, which is what bounds the log of it too.
+/// Pause after the socket could not take a connection. Crossed by `tests/log.rs`,
+/// `without_descriptors_the_socket_waits`.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest version of a plugin in characters. Crossed by
@@ -332,8 +334,9 @@ pub const COOKIE: usize = 255;
 /// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
 pub const CONFIG_LIST: usize = 256;
 
-/// Largest `/etc/group` or `/etc/passwd` that is searched, in bytes. What lies behind is not found.
-pub const GROUP_FILE: usize = 4 * 1024 * 1024;
+/// Most bytes of `/etc/group` or `/etc/passwd` that are searched. Crossed by
+/// `config::accounts::tests::a_file_is_read_only_so_far`.
+pub const ACCOUNTS: usize = 4 * 1024 * 1024;
 
 // ---- Clients of the socket ------------------------------------------------------------------
 
@@ -377,5 +380,5 @@ pub const LOG_PLUGINS: u64 = 100;
 /// `names_that_anybody_registers_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
 
-/// Grace period of a shutdown.
+/// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);

@@ -180,6 +180,28 @@ fn a_start_that_fails_leaves_no_run_files() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    // Whoever else writes makes the registry wait, longer than a stop may take.
+    let database = rusqlite::Connection::open(host.namespace("hecate-daemon").join("sqlite/plugins.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let socket = host.socket();
+    let caller = std::thread::spawn(move || {
+        http::ask(&socket, "POST", "/api/plugins/register", Some(&json!({"name": "hecate-slowd"})))
+    });
+    wait_for("the registry comes to its save", || host.namespace("hecate-slowd").join("connectors").exists());
+    let (status, _, log) = daemon.terminate();
+    assert!(status.success() && log.contains("not everything ended in time"), "{log}");
+    for left in [host.run_file("daemon.pid"), host.run_file("daemon.state"), host.socket()] {
+        assert!(!left.exists(), "{} is left", left.display());
+    }
+    assert!(!matches!(caller.join().unwrap(), Ok(answer) if answer.status == 201), "nothing was saved");
+}
+
+#[test]
 fn what_a_killed_predecessor_left_is_in_nobodys_way() {
     let host = Host::new();
     let _epmd = host.epmd();

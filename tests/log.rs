@@ -9,15 +9,19 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hecate_daemon::cookie::Cookie;
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::dist::link;
+use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::node::{address, identity};
-use host::{Host, Output, Process, wait_for};
+use host::{Host, Output, Process, wait_for, wait_within};
+use rustix::process::{Resource, Rlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
@@ -191,7 +195,7 @@ fn names_that_anybody_registers_do_not_fill_the_log() {
         (u64::try_from(lines).unwrap(), more)
     };
     wait_for("all were tried", || told().0 + told().1 >= NAMES);
-    assert!(told().0 <= 3 * hecate_daemon::limits::LOG_DIALS, "{}", daemon.log());
+    assert!(told().0 <= 3 * limits::LOG_DIALS, "{}", daemon.log());
     drop(names);
 }
 
@@ -211,5 +215,57 @@ fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
     let (lines, more) = lines_and_more(&log, "plugin=hecate-stormd", "changes of plugins");
     let lines = u64::try_from(lines).unwrap();
     assert_eq!(lines + more, STORM, "the rest is told at the end: {log}");
-    assert!(lines <= 2 * hecate_daemon::limits::LOG_PLUGINS, "{log}");
+    assert!(lines <= 2 * limits::LOG_PLUGINS, "{log}");
+}
+
+// ---- Without descriptors --------------------------------------------------------------------------
+
+/// What one window of [`limits::LOG_WINDOW`] counts as connections that could not be taken, while the daemon may open nothing
+/// and somebody waits at the door of `connect`. Then it may again.
+fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u64 {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    let may_open = |limit: Rlimit| rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();
+    let before = may_open(Rlimit { current: Some(0), maximum: rustix::process::getrlimit(Resource::Nofile).maximum });
+    let _waiting = connect();
+    let told = wait_within(3 * limits::LOG_WINDOW, "a whole window is told", || {
+        let log = daemon.log();
+        // The first may have begun before.
+        let mut sums = log.lines().filter(|line| line.contains("connections that could not be taken"));
+        sums.nth(1).map(str::to_owned)
+    });
+    may_open(before);
+    daemon.logs(&["WARN", words, "Too many open files"]);
+    let number = told.split(" more within ").next().unwrap().rsplit(' ').next().unwrap();
+    number.parse().expect(&told)
+}
+
+/// As many tries as there are pauses in a window, give or take one.
+fn tries(pause: Duration) -> std::ops::RangeInclusive<u64> {
+    let pauses = u64::try_from(limits::LOG_WINDOW.as_millis() / pause.as_millis()).unwrap();
+    1..=pauses + 1
+}
+
+#[test]
+fn without_descriptors_the_distribution_port_waits() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let port = epmd.port_of("hecate");
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let sum = not_taken(&daemon, "the distribution port can't take a connection", connect);
+    assert!(tries(limits::ACCEPT_PAUSE).contains(&sum), "{sum} tries");
+    assert_eq!(host.erl("late").eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+}
+
+#[test]
+fn without_descriptors_the_socket_waits() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let connect = || UnixStream::connect(host.socket()).unwrap();
+    let sum = not_taken(&daemon, "cannot accept on the socket of the API", connect);
+    assert!(tries(limits::HTTP_ACCEPT_PAUSE).contains(&sum), "{sum} tries");
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
 }

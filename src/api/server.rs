@@ -120,7 +120,7 @@ pub async fn serve(listener: UnixListener, context: Context, limits: Limits, sto
                 }
                 Err(error) => {
                     limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
-                    // What is wrong will be wrong in a moment too; the pause bounds the log as well.
+                    // What is wrong will be wrong in a moment too.
                     let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
                 }
             },

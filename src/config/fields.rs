@@ -3,8 +3,7 @@
 //! file.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,13 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
+use super::accounts;
 use super::cookie::{self, CookieFileError};
 use super::settings::{self, Places, Setting};
 use super::value::{self, Given};
 use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
 use crate::cookie::Cookie;
 use crate::layout::Home;
-use crate::limits;
 use crate::log::Format;
 use crate::name::NodeName;
 
@@ -375,21 +374,9 @@ fn group(given: &Given) -> Result<u32, Error> {
     }
     let allowed = "a group's number, or its name in /etc/group";
     let name = given.text(allowed)?;
-    let most = u64::try_from(limits::GROUP_FILE).unwrap_or(u64::MAX);
-    let mut file = Vec::new();
-    let read = File::open("/etc/group").and_then(|group| group.take(most).read_to_end(&mut file));
-    read.map_err(|error| given.refuse(format!("{allowed}, which cannot be read: {error}")))?;
-    gid_of(name, &String::from_utf8_lossy(&file)).ok_or_else(|| given.refuse(allowed))
-}
-
-/// The number of a group in the text of `/etc/group`, see group(5).
-pub(super) fn gid_of(name: &str, file: &str) -> Option<u32> {
-    file.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let found = fields.next()? == name;
-        let gid = fields.nth(1)?;
-        found.then(|| gid.parse().ok()).flatten()
-    })
+    let found = accounts::gid_of(name);
+    let found = found.map_err(|error| given.refuse(format!("{allowed}, which cannot be read: {error}")))?;
+    found.ok_or_else(|| given.refuse(allowed))
 }
 
 fn log_filter(given: &Given) -> Result<String, Error> {

@@ -3,7 +3,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use std::path::Path;
 
-use super::fields::gid_of;
 use super::settings::Setting;
 use super::*;
 use crate::limits;
@@ -330,14 +329,6 @@ fn a_host_s_name_that_cannot_be_used_is_told_only_if_it_is_needed() {
     assert!(nameless().env("HECATE_NODE_NAME", "h").refusal().contains("set HECATE_HOSTNAME"));
     assert_eq!(nameless().env("HECATE_NODE_NAME", "h@x").load().node.as_str(), "h@x");
     assert_eq!(nameless().env("HECATE_HOSTNAME", "x").load().node.as_str(), "hecate@x");
-}
-
-#[test]
-fn groups_are_found_by_name() {
-    let file = "root:x:0:\nbroken\nhecate:x:990:alice,bob\n";
-    assert_eq!(gid_of("hecate", file), Some(990));
-    assert_eq!(gid_of("broken", file), None);
-    assert_eq!(gid_of("alice", file), None);
 }
 
 // ---- The cookie -----------------------------------------------------------------------------

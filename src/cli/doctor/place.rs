@@ -1,13 +1,13 @@
 //! What `doctor` finds in files: `HOME`, the cookie, home's directories, the socket and the lock.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::{Report, Running, Silence};
 use crate::cli::client::ClientError;
-use crate::config::{CookiePlace, Environment, Locations, Places, Source};
+use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;
 
@@ -29,7 +29,8 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
         let detail = format!("HOME is {home}, which belongs to uid {owner}, and we are uid {uid}");
         return report.warn("HOME", detail, "set it to the home directory of this user");
     }
-    match account_home(uid, &passwd()) {
+    // Without the file there is nothing to compare with.
+    match accounts::home_of(uid).ok().flatten() {
         Some(account) if Path::new(&account) != Path::new(&home.to_string()) => {
             let detail = format!("HOME is {home}, while the account's home is {account}");
             report.warn(
@@ -40,23 +41,6 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
         }
         _ => report.ok("HOME", format!("{home}")),
     }
-}
-
-fn passwd() -> String {
-    let most = u64::try_from(limits::GROUP_FILE).unwrap_or(u64::MAX);
-    let mut file = Vec::new();
-    // Without it there is nothing to compare with.
-    let _ = fs::File::open("/etc/passwd").and_then(|passwd| passwd.take(most).read_to_end(&mut file));
-    String::from_utf8_lossy(&file).into_owned()
-}
-
-/// The home directory of a user in the text of `/etc/passwd`, see passwd(5).
-fn account_home(uid: u32, passwd: &str) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let found = fields.get(2)?.parse() == Ok(uid);
-        found.then(|| fields.get(5).map(|home| (*home).to_owned())).flatten()
-    })
 }
 
 /// Where the cookie is. That it can be read, and is nobody else's, has been seen as the settings were read.
@@ -210,17 +194,5 @@ fn lock(home: &Home, report: &mut Report) {
             report.fail("lock", detail, "it may serve another HECATE_SOCKET_PATH; else stop it");
         }
         Err(error) => report.fail("lock", error.to_string(), "give the directory to the user that the daemon runs as"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accounts_are_found_by_their_number() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nalice:x:1000:1000::/home/alice:/bin/sh\n";
-        assert_eq!(account_home(1000, passwd).as_deref(), Some("/home/alice"));
-        assert_eq!(account_home(7, passwd), None);
     }
 }
