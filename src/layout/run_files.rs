@@ -192,8 +192,7 @@ fn is_dead(state: char) -> bool {
 
 /// State and start time of a process, from `/proc/pid/stat` (proc_pid_stat(5)).
 fn stat(pid: i32) -> io::Result<(char, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    let text = String::from_utf8_lossy(&text);
+    let text = proc_file(pid, "stat")?;
     // The name, field 2, is in parentheses and may hold anything: the last one closes it.
     let mut fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let state = fields.next().and_then(|field| field.chars().next());
@@ -204,8 +203,15 @@ fn stat(pid: i32) -> io::Result<(char, u64)> {
 /// Whether a process has a single pid, the one that we know: `NSpid` of `/proc/pid/status` (proc_pid_status(5)) lists one
 /// for each pid namespace from ours down to its own.
 fn is_in_our_namespace(pid: i32) -> bool {
-    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    has_one_pid(&String::from_utf8_lossy(&status))
+    has_one_pid(&proc_file(pid, "status").unwrap_or_default())
+}
+
+/// What proc(5) says of a process, in one call: the size that such a file shows is 0, so that it would be read in ever larger
+/// pieces. What we look for stands in the first page.
+fn proc_file(pid: i32, name: &str) -> io::Result<String> {
+    let mut page = [0; 4096];
+    let read = std::fs::File::open(format!("/proc/{pid}/{name}"))?.read(&mut page)?;
+    Ok(String::from_utf8_lossy(page.get(..read).unwrap_or_default()).into_owned())
 }
 
 fn has_one_pid(status: &str) -> bool {

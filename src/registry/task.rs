@@ -65,7 +65,7 @@ struct Task {
     /// All that runs beside this task; each ends with what it has to tell.
     work: JoinSet<Vec<Input>>,
     clean_ups: BTreeMap<PluginName, AbortHandle>,
-    exits: BTreeMap<PluginName, AbortHandle>,
+    exits: BTreeMap<PluginName, (Process, AbortHandle)>,
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
     facts: Vec<Input>,
     retry_at: Option<Instant>,
@@ -256,7 +256,9 @@ impl Task {
                 Effect::AwaitExit { name, process } => self.await_exit(name, process),
                 Effect::Forget(name) => {
                     abort(&mut self.clean_ups, &name);
-                    abort(&mut self.exits, &name);
+                    if let Some((_, waiting)) = self.exits.remove(&name) {
+                        waiting.abort();
+                    }
                 }
             }
         }
@@ -305,12 +307,15 @@ impl Task {
     }
 
     fn await_exit(&mut self, name: PluginName, process: Process) {
+        if self.exits.get(&name).is_some_and(|(awaited, waiting)| *awaited == process && !waiting.is_finished()) {
+            return;
+        }
         let plugin = name.clone();
         let waiting = self.work.spawn(async move {
             exit_of(process).await;
             vec![Input::Exited { name: plugin, process }]
         });
-        if let Some(before) = self.exits.insert(name, waiting) {
+        if let Some((_, before)) = self.exits.insert(name, (process, waiting)) {
             before.abort();
         }
     }
