@@ -144,7 +144,7 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
     let mut world = World::new();
     let proxy = world.proxy("hecate-traderd");
     let us = world.us.clone();
-    for server in ["{net_kernel, Us}", "{rex, Us}", "{pg, Us}"] {
+    for server in ["{net_kernel, Us}", "{rex, Us}", "{global_group, Us}", "{pg, Us}"] {
         let refused = world.eval(&format!("gen_server:call({server}, nonsense, infinity)"));
         assert_eq!(refused, "{error,notsup}", "{server}");
     }
@@ -164,6 +164,9 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
     }
     assert_eq!(world.eval(&format!("file:read({proxy}, 1)")), "{error,enotsup}");
     assert_eq!(world.eval(&format!("io:get_line({proxy}, '')")), "{error,enotsup}");
+    assert_eq!(world.eval("global_group:registered_names({node, Us})"), "[]");
+    assert_eq!(world.eval("global_group:whereis_name({node, Us}, market)"), "undefined");
+    assert_eq!(world.eval("global_group:send({node, Us}, market, order)"), "{badarg,{market,order}}");
     // What is more than we decode is refused too, and not only dropped.
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
         for beyond in ["lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000))", "lists:seq(1, 1 bsl 20)"] {

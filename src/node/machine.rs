@@ -26,7 +26,7 @@ use crate::node::process::{
 use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
-use crate::node::services::{global, net_kernel, rpc};
+use crate::node::services::{global, global_group, net_kernel, rpc};
 use crate::node::view::{Groups, Peer, PeerState, View};
 use served::{ReplyTo, Served, Wanted};
 
@@ -203,7 +203,9 @@ impl Machine {
     pub fn new(parts: Parts) -> Self {
         let Parts { name, creation, scopes, watched, functions, tick_time, hidden } = parts;
         let mut processes = Processes::new(name.clone(), creation);
-        for (service, role) in [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex)] {
+        let services =
+            [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex), (global_group::NAME, Role::GlobalGroup)];
+        for (service, role) in services {
             processes.spawn(role, Some(Atom::literal(service)), Vec::new());
         }
         let mut scope = |scope: Atom| {

@@ -2,7 +2,7 @@
 //! of another.
 //!
 //! ```text
-//! accept, dial -> dist::link -> task -> machine -> services::{gen, pg, global, net_kernel, rpc}
+//! accept, dial -> dist::link -> task -> machine -> services::{gen_server, pg, global, global_group, net_kernel, rpc}
 //! handle -----------------------^  ^-- the only owner of the state; runs the machine's effects
 //! ```
 //!

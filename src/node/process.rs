@@ -75,6 +75,8 @@ pub enum Role {
     NetKernel,
     /// `rex`.
     Rex,
+    /// `global_group`.
+    GlobalGroup,
     /// The scope of process groups with this name.
     Scope(Atom),
     /// A process that was asked for.

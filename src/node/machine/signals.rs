@@ -1,7 +1,7 @@
 //! What peers tell our processes: messages, monitors, links and exits. Pure.
 
 use super::*;
-use crate::node::services::sys;
+use crate::node::services::{global_group, sys};
 
 impl Machine {
     pub(super) fn control(
@@ -151,8 +151,14 @@ impl Machine {
                 let name = name.clone();
                 self.pg(now, id, &name, Message::Info(message), out);
             }
+            (Role::GlobalGroup, Message::Cast(request)) => {
+                if let Ok((control, answer)) = global_group::cast(&request, &pid, &mut self.atoms) {
+                    out.push(Effect::Signal(id, control, Some(answer)));
+                }
+            }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
             (Role::NetKernel | Role::Behaviour(_), Message::Cast(_) | Message::Info(_))
+            | (Role::GlobalGroup, Message::Info(_))
             | (_, Message::System(..) | Message::Foreign(_)) => {}
         }
     }
@@ -172,7 +178,7 @@ impl Machine {
             },
             (Role::NetKernel, _) => net_kernel::call(request, &pid.node, self.tick_time, &mut self.atoms)
                 .unwrap_or_else(gen_server::refusal),
-            (Role::Rex | Role::Scope(_), _) => gen_server::refusal(),
+            (Role::Rex | Role::GlobalGroup | Role::Scope(_), _) => gen_server::refusal(),
         };
         let (control, message) = gen_server::reply(&from, &pid, &answer);
         out.push(Effect::Signal(id, control, Some(message)));
@@ -184,7 +190,7 @@ impl Machine {
         let name = Term::Atom(process.name.clone().unwrap_or_else(|| Atom::literal("hecate_proxy")));
         let state = match &process.role {
             Role::Behaviour(behaviour) => behaviour.state(),
-            Role::NetKernel | Role::Rex | Role::Scope(_) => name.clone(),
+            Role::NetKernel | Role::Rex | Role::GlobalGroup | Role::Scope(_) => name.clone(),
         };
         let request = sys::parse(request, &mut self.atoms);
         let answer = match &request {

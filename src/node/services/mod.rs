@@ -3,6 +3,7 @@
 
 pub mod gen_server;
 pub mod global;
+pub mod global_group;
 pub mod net_kernel;
 pub mod pg;
 pub mod rpc;

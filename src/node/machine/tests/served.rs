@@ -206,7 +206,7 @@ fn answer(out: &[Effect]) -> Term {
 fn whatever_is_called_answers() {
     let mut alone = up();
     let notsup = tuple(&[Term::atom("error"), Term::atom("notsup")]);
-    for name in ["net_kernel", "rex", "pg"] {
+    for name in ["net_kernel", "rex", "global_group", "pg"] {
         let (to, message) = gen_call(Proc::Name(Atom::literal(name)), Term::atom("nonsense"));
         assert_eq!(answer(&alone.tell(1, to, Some(&message))), notsup, "{name}");
         let (to, message) = labelled("system", Proc::Name(Atom::literal(name)), Term::atom("get_state"));
