@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, BindError, DaemonStatus, Phase, Problem, Severity};
+use crate::cluster::finder;
 use crate::cluster::join::WantedName;
 use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{ClusterView, EpmdState};
@@ -183,7 +185,9 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
     let us = rustix::process::getuid().as_raw();
     let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
     let host = config.node.host().to_owned();
-    let short = host.split('.').next().unwrap_or_default().to_owned();
+    // An address has no short form.
+    let is_address = host.parse::<IpAddr>().is_ok();
+    let short = host.split('.').next().filter(|_| !is_address).unwrap_or(&host).to_owned();
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let system_short = system.split('.').next().unwrap_or_default().to_owned();
     let this_host = BTreeSet::from([host.clone(), short, system, system_short, "localhost".to_owned()]);
@@ -197,8 +201,12 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
         epmd_addresses: config.epmd_addresses.clone(),
         scopes: config.pg_scopes.clone(),
         tick_time: config.net_ticktime,
-        introduce: config.introduce_peers,
-        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        finding: finder::Settings {
+            peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+            dns: config.cluster_dns.clone(),
+            epmd_names: config.epmd_names.clone(),
+            introduce: config.introduce_peers,
+        },
         allowed_uids,
         this_host,
     }

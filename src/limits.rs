@@ -103,12 +103,16 @@ pub const SERVED: usize = 1024;
 /// `cluster::plugins_server::tests::a_full_queue_is_told`.
 pub const ORDERS: usize = 256;
 
-/// Attempts to connect that are under way at once; more wait. They share the threads that resolve names with the registry's.
+/// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.
 /// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;
 
-/// Time to resolve a host.
+/// Time to resolve a host. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
+
+/// Hosts that are being resolved at once, each by a thread that nothing can hurry. The threads are those that the registry uses
+/// too, of which there are 512. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
 /// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
@@ -120,6 +124,24 @@ pub const ADDRESSES: usize = 4;
 /// Pause after the distribution port could not take a connection. Crossed by `tests/log.rs`,
 /// `without_descriptors_the_distribution_port_waits`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// ---- Finding peers --------------------------------------------------------------------------
+
+/// Nodes that are found by one answer of DNS. Crossed by
+/// `cluster::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
+pub const DNS_ADDRESSES: usize = 1024;
+
+/// How often DNS is asked for more daemons, or up to a quarter later. Crossed by `tests/dns.rs`,
+/// `daemons_find_each_other_by_dns_and_forget_who_has_left_it`.
+pub const DNS_POLL: Duration = Duration::from_secs(4);
+
+/// How long what DNS said last is believed while it doesn't answer. Crossed by
+/// `cluster::strategies::dns::tests::what_was_found_is_believed_through_a_failure_and_not_for_ever`.
+pub const DNS_MEMORY: Duration = Duration::from_secs(300);
+
+/// How long a node that has gone, and that nobody names any more, is shown all the same. Crossed by
+/// `cluster::discovery::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
+pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- EPMD -----------------------------------------------------------------------------------
 

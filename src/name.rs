@@ -126,6 +126,44 @@ impl fmt::Display for PluginName {
     }
 }
 
+/// What the short names of nodes may look like: letters, digits, `_` and `-`, and `*` for any number of any characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern(Box<str>);
+
+impl NamePattern {
+    /// Parses a pattern; none if it could match no name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*'));
+        (valid && !text.is_empty() && text.len() <= limits::NODE_NAME).then(|| Self(text.into()))
+    }
+
+    /// Whether a short name is one of these. Takes the time of both lengths multiplied, and no more.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+            return false;
+        };
+        let Some(last) = parts.next_back() else {
+            return rest.is_empty();
+        };
+        for part in parts {
+            match rest.split_once(part) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part before the `@` of
 /// `[A-Za-z0-9_-]`, the host part of those, `.` and `:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,10 +226,10 @@ impl NodeName {
         self.full.get(self.at.saturating_add(1)..).unwrap_or_default()
     }
 
-    /// Whether the host part has a dot: long and short names cannot connect to each other.
+    /// Whether the host part has a dot, or is an address: long and short names cannot connect to each other.
     #[must_use]
     pub fn is_long(&self) -> bool {
-        self.host().contains('.')
+        self.host().contains(['.', ':'])
     }
 }
 
@@ -211,6 +249,7 @@ mod tests {
         assert_eq!((node.name(), node.host(), node.is_long()), ("hecate_app-x1", "beam00.lab", true));
         assert_eq!(node.as_str(), "hecate_app-x1@beam00.lab");
         assert!(!NodeName::parse("hecate@beam00").expect("valid").is_long());
+        assert!(NodeName::parse("hecate@fd00::1").expect("valid").is_long());
         let longest = format!("a@{}", "b".repeat(limits::NODE_NAME - 2));
         assert!(NodeName::parse(&longest).is_ok());
         let too_long = format!("{longest}b");
@@ -218,6 +257,26 @@ mod tests {
             ["", "@", "a@", "@b", "a", "a@b@c", "a.b@c", "a b@c", "a@b c", "a@b/c", "\u{e4}@b", "a@b\n", &too_long]
         {
             assert_eq!(NodeName::parse(bad), Err(NodeNameError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_names() {
+        let matches = |pattern: &str, name: &str| NamePattern::parse(pattern).expect("valid").matches(name);
+        for (pattern, yes, no) in [
+            ("hecate*", &["hecate", "hecate_1", "hecates"][..], &["hecat", "my_hecate", ""][..]),
+            ("hecate", &["hecate"], &["hecate_1", "hecat"]),
+            ("*", &["", "a"], &[]),
+            ("hecate_*d", &["hecate_traderd", "hecate_d"], &["hecate_trader", "hecated"]),
+            ("a*b*b", &["abb", "a_b_b", "abbbb"], &["ab", "abc", "bb"]),
+            ("a*a", &["aa", "aba"], &["a"]),
+            ("**", &["", "a"], &[]),
+        ] {
+            assert!(yes.iter().all(|name| matches(pattern, name)), "{pattern} {yes:?}");
+            assert!(!no.iter().any(|name| matches(pattern, name)), "{pattern} {no:?}");
+        }
+        for bad in ["", "a@b", "a b", "a?", "a.b", &"a".repeat(limits::NODE_NAME + 1)] {
+            assert_eq!(NamePattern::parse(bad), None, "{bad:?}");
         }
     }
 

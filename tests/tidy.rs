@@ -57,6 +57,7 @@ const PURE: &[&str] = &[
     "cluster/discovery",
     "cluster/introduce",
     "cluster/membership",
+    "cluster/strategies/",
     "cluster/view",
     "cookie",
     "dist/control",

@@ -1,15 +1,18 @@
-//! Whom to dial, and when: the names of this host's EPMD, those that were configured, and those that peers know.
+//! Whom to dial, and when: every node that one of [`super::strategies`] names, until none does any more.
 //!
 //! Pure. It trusts nobody: whether the name may be dialled at all is checked where the connection is made
 //! ([`crate::node::dial`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// First pause after a failed attempt; doubled at each further one.
+/// The first attempt comes within this time, except where EPMD has just said that the node is there: nodes that start
+/// together don't all dial at the same moment.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// First pause after a failed attempt; doubled at each further one. Of each pause between a half and the whole is waited.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -18,23 +21,42 @@ const REST: Duration = Duration::from_secs(300);
 /// A name that only peers know is given up after this many failures in a row.
 const PATIENCE: u32 = 8;
 
-/// Where a name comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// This host's EPMD has it.
-    Epmd,
-    /// It was configured.
-    Configured,
-    /// A connected peer knows it.
-    Learned,
+/// Who names a node.
+#[derive(Debug, Clone, Copy, Default)]
+struct NamedBy {
+    /// This host's EPMD, with the port that it tells.
+    epmd: Option<u16>,
+    /// The configuration.
+    configured: bool,
+    /// DNS.
+    dns: bool,
+    /// Peers, who never say that they have forgotten it.
+    peers: bool,
+}
+
+impl NamedBy {
+    fn peers_at_most(self) -> bool {
+        self.epmd.is_none() && !self.configured && !self.dns
+    }
+
+    fn nobody(self) -> bool {
+        self.peers_at_most() && !self.peers
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            epmd: self.epmd.or(other.epmd),
+            configured: self.configured || other.configured,
+            dns: self.dns || other.dns,
+            peers: self.peers || other.peers,
+        }
+    }
 }
 
 /// A node that is to be connected.
 #[derive(Debug)]
 struct Target {
-    origin: Origin,
-    /// Its port in this host's EPMD, as it was last.
-    port: Option<u16>,
+    named_by: NamedBy,
     state: State,
     failures: u32,
 }
@@ -56,7 +78,7 @@ pub enum Outcome {
     Failed,
     /// Another attempt makes sense only when something has changed there: the cookie, the owner, the release.
     Refused,
-    /// The node answers, but under this name of the same host.
+    /// The node answers, but under this name: the same node of the same host.
     CallsItself(Arc<str>),
 }
 
@@ -67,8 +89,12 @@ pub enum Input {
     Epmd(Vec<(Arc<str>, u16)>),
     /// Names from the configuration.
     Configured(Vec<Arc<str>>),
+    /// The nodes that DNS names now.
+    Dns(Vec<Arc<str>>),
     /// Names that connected peers know.
     Learned(Vec<Arc<str>>),
+    /// EPMD could not be asked, or DNS: what was named so far stays.
+    Unanswered(Asked),
     /// A node has connected, whoever dialled.
     Up {
         /// Which.
@@ -78,39 +104,79 @@ pub enum Input {
     },
     /// A node is no longer connected.
     Down(Arc<str>),
-    /// An attempt has ended. `jitter` is random, and spreads the next attempts of many nodes.
+    /// All nodes that our node remembers though they are not connected.
+    Absent(Vec<Arc<str>>),
+    /// An attempt has ended.
     Dialled {
         /// Whom.
         name: Arc<str>,
         /// With what result.
         outcome: Outcome,
-        /// A random number.
-        jitter: u8,
     },
     /// Nothing but the passing of time.
     Tick,
 }
 
+/// Who is asked for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// This host's EPMD.
+    Epmd,
+    /// DNS.
+    Dns,
+}
+
 /// All nodes that are to be connected.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Discovery {
     targets: BTreeMap<Arc<str>, Target>,
-    /// Nodes of this host that were found to call themselves otherwise: the name by EPMD, and the one they gave.
+    /// Nodes that were found to call themselves otherwise: the name by which they were found, and the one they gave.
     aliases: BTreeMap<Arc<str>, Arc<str>>,
-    /// Whether EPMD has been asked, successfully or not.
-    asked: bool,
+    /// Nodes that our node remembers though they are not connected, each with the time when it may forget it.
+    absent: BTreeMap<Arc<str>, Instant>,
+    /// Who has not been asked yet, successfully or not.
+    unasked: BTreeSet<Asked>,
+    spread: Spread,
+}
+
+impl Default for Discovery {
+    /// One that is told of EPMD's names alone, and always spreads alike.
+    fn default() -> Self {
+        Self::new([Asked::Epmd], 0)
+    }
 }
 
 impl Discovery {
+    /// One that will hear from these. `random` spreads the attempts of many nodes.
+    #[must_use]
+    pub fn new(asked: impl IntoIterator<Item = Asked>, random: u64) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            unasked: asked.into_iter().collect(),
+            spread: Spread(random),
+        }
+    }
+
     /// Takes an input; the nodes that are to be dialled now are added to `dial`.
     pub fn handle(&mut self, now: Instant, input: Input, dial: &mut Vec<Arc<str>>) {
         match input {
             Input::Epmd(names) => self.epmd(now, names),
-            Input::Configured(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Configured)),
-            Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, Origin::Learned)),
+            Input::Configured(names) => {
+                names.into_iter().for_each(|name| self.add(now, name, |by| by.configured = true));
+            }
+            Input::Dns(names) => self.dns(now, names),
+            Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, |by| by.peers = true)),
+            Input::Unanswered(asked) => {
+                self.unasked.remove(&asked);
+            }
             Input::Up { name, published } => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected, 0),
-                None if published => self.insert(name, Origin::Learned, State::Connected),
+                None if published => {
+                    let named_by = NamedBy { peers: true, ..NamedBy::default() };
+                    self.insert(name, named_by, State::Connected);
+                }
                 // A hidden node connects when it wants to, and one that had its name from us comes under another.
                 None => {}
             },
@@ -118,10 +184,15 @@ impl Discovery {
                 if let Some(target) = self.targets.get_mut(&name)
                     && target.state == State::Connected
                 {
-                    target.state = State::Due(now + FIRST_PAUSE);
+                    target.state = State::Due(now + self.spread.pause(FIRST_PAUSE));
                 }
             }
-            Input::Dialled { name, outcome, jitter } => self.dialled(now, &name, outcome, jitter),
+            Input::Absent(names) => {
+                let before = std::mem::take(&mut self.absent);
+                let at = |name: &Arc<str>| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
+                self.absent = names.into_iter().map(|name| (name.clone(), at(&name))).collect();
+            }
+            Input::Dialled { name, outcome } => self.dialled(now, &name, outcome),
             Input::Tick => {}
         }
         for (name, target) in &mut self.targets {
@@ -132,21 +203,31 @@ impl Discovery {
         }
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`Input::Tick`] and [`Self::forgotten`] are due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {
             State::Due(at) => Some(at),
             State::Dialling | State::Connected => None,
         };
-        self.targets.values().filter_map(due).min()
+        self.targets.values().filter_map(due).chain(self.absent.values().copied()).min()
+    }
+
+    /// The nodes that our node may forget: for [`limits::PEER_MEMORY`] they have not been connected, and now nobody names
+    /// them. Those that somebody names are looked at again after as long.
+    pub fn forgotten(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let targets = &self.targets;
+        for (_, at) in self.absent.iter_mut().filter(|(name, at)| **at <= now && targets.contains_key(*name)) {
+            *at = now + limits::PEER_MEMORY;
+        }
+        self.absent.extract_if(.., |_, at| *at <= now).map(|(name, _)| name).collect()
     }
 
     /// Whether everything that could be found at the start has been tried once.
     #[must_use]
     pub fn settled(&self) -> bool {
         let tried = |target: &Target| target.failures > 0 || target.state == State::Connected;
-        self.asked && self.targets.values().all(tried)
+        self.unasked.is_empty() && self.targets.values().all(tried)
     }
 
     /// Whether the last attempt to reach this node failed as well.
@@ -155,51 +236,78 @@ impl Discovery {
         self.targets.get(name).is_some_and(|target| target.failures > 0)
     }
 
-    /// EPMD can't be asked: nothing is to be found on this host.
-    pub fn epmd_unavailable(&mut self) {
-        self.asked = true;
+    /// Whether DNS names this node.
+    #[must_use]
+    pub fn is_in_dns(&self, name: &str) -> bool {
+        self.targets.get(name).is_some_and(|target| target.named_by.dns)
     }
 
-    fn insert(&mut self, name: Arc<str>, origin: Origin, state: State) {
+    fn insert(&mut self, name: Arc<str>, named_by: NamedBy, state: State) {
         if self.targets.len() < limits::KNOWN_NODES {
-            self.targets.insert(name, Target { origin, port: None, state, failures: 0 });
+            self.targets.insert(name, Target { named_by, state, failures: 0 });
         }
     }
 
-    fn add(&mut self, now: Instant, name: Arc<str>, origin: Origin) {
-        match self.targets.get_mut(&name) {
-            None => self.insert(name, origin, State::Due(now)),
-            Some(target) if origin == Origin::Configured => target.origin = origin,
-            Some(_) => {}
+    /// Somebody names a node, which `mark` notes.
+    fn add(&mut self, now: Instant, name: Arc<str>, mark: impl FnOnce(&mut NamedBy)) {
+        if let Some(target) = self.targets.get_mut(&name) {
+            return mark(&mut target.named_by);
         }
+        let mut named_by = NamedBy::default();
+        mark(&mut named_by);
+        let at = now + self.spread.part(FIRST_WAIT);
+        self.insert(name, named_by, State::Due(at));
+    }
+
+    fn alias(&self, name: Arc<str>) -> Arc<str> {
+        self.aliases.get(&name).cloned().unwrap_or(name)
+    }
+
+    /// What nobody names any more is not dialled. An attempt that is under way ends first.
+    fn drop_unnamed(&mut self) {
+        self.targets.retain(|_, target| !target.named_by.nobody() || target.state == State::Dialling);
     }
 
     fn epmd(&mut self, now: Instant, names: Vec<(Arc<str>, u16)>) {
-        self.asked = true;
-        let named: BTreeMap<Arc<str>, u16> =
-            names.into_iter().map(|(name, port)| (self.aliases.get(&name).cloned().unwrap_or(name), port)).collect();
-        // Gone from EPMD, the node has ended, and there is nothing to dial. (Or EPMD has: then the node registers again.)
-        self.targets.retain(|name, target| {
-            target.origin != Origin::Epmd || target.state == State::Dialling || named.contains_key(name)
-        });
+        self.unasked.remove(&Asked::Epmd);
+        let named: BTreeMap<Arc<str>, u16> = names.into_iter().map(|(name, port)| (self.alias(name), port)).collect();
+        for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains_key(*name)) {
+            // Gone from EPMD, the node has ended, whoever knew it. (Or EPMD has: then the node registers again.)
+            if target.named_by.epmd.take().is_some() {
+                target.named_by.peers = false;
+            }
+        }
+        self.drop_unnamed();
         for (name, port) in named {
             if !self.targets.contains_key(&name) {
-                self.insert(name.clone(), Origin::Epmd, State::Due(now));
+                self.insert(name.clone(), NamedBy::default(), State::Due(now));
             }
             let Some(target) = self.targets.get_mut(&name) else { continue };
-            let another = target.port.is_some_and(|before| before != port);
-            target.port = Some(port);
-            if target.origin == Origin::Learned {
-                target.origin = Origin::Epmd;
-            }
-            // Another port: another life of the name, which deserves an attempt at once.
-            if another && matches!(target.state, State::Due(_)) {
+            // Registered anew: another life of the name, which deserves an attempt at once.
+            if target.named_by.epmd.replace(port) != Some(port) && matches!(target.state, State::Due(_)) {
                 (target.state, target.failures) = (State::Due(now), 0);
             }
         }
     }
 
-    fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome, jitter: u8) {
+    fn dns(&mut self, now: Instant, names: Vec<Arc<str>>) {
+        self.unasked.remove(&Asked::Dns);
+        let found: BTreeSet<Arc<str>> = names.into_iter().collect();
+        // An address that has left may come back as another node's.
+        let (targets, was_found) = (&self.targets, |name: &Arc<str>| found.contains(name));
+        self.aliases.retain(|name, to| {
+            let by_dns = targets.get(to).is_some_and(|target| target.named_by.dns && target.named_by.epmd.is_none());
+            !by_dns || was_found(name)
+        });
+        let named: BTreeSet<Arc<str>> = found.iter().map(|name| self.alias(name.clone())).collect();
+        for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains(*name)) {
+            target.named_by.dns = false;
+        }
+        self.drop_unnamed();
+        named.into_iter().for_each(|name| self.add(now, name, |by| by.dns = true));
+    }
+
+    fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome) {
         let Some(target) = self.targets.get_mut(name) else {
             return;
         };
@@ -208,29 +316,51 @@ impl Discovery {
             return;
         }
         target.failures += 1;
+        let given_up = target.named_by.nobody() || (target.named_by.peers_at_most() && target.failures >= PATIENCE);
         match outcome {
             Outcome::Connected => (target.state, target.failures) = (State::Connected, 0),
+            Outcome::Failed | Outcome::Refused if given_up => {
+                self.targets.remove(name);
+            }
             Outcome::Failed => {
-                if target.origin == Origin::Learned && target.failures >= PATIENCE {
-                    self.targets.remove(name);
-                    return;
-                }
                 let doubled = FIRST_PAUSE.saturating_mul(1 << target.failures.saturating_sub(1).min(10));
-                let pause = doubled.min(LONGEST_PAUSE);
-                target.state = State::Due(now + pause + pause.mul_f32(f32::from(jitter) / 1024.0));
+                target.state = State::Due(now + self.spread.pause(doubled.min(LONGEST_PAUSE)));
             }
             Outcome::Refused => target.state = State::Due(now + REST),
             Outcome::CallsItself(other) => {
-                let origin = target.origin;
+                let named_by = target.named_by;
                 self.targets.remove(name);
                 // A node that went back to its first name has none any more: two that point at each other would have us
                 // dial for ever.
                 if self.aliases.remove(&other).is_none() && self.aliases.len() < limits::KNOWN_NODES {
                     self.aliases.insert(name.clone(), other.clone());
                 }
-                self.add(now, other, origin);
+                match self.targets.get_mut(&other) {
+                    Some(target) => target.named_by = target.named_by.and(named_by),
+                    None => self.insert(other, named_by, State::Due(now)),
+                }
             }
         }
+    }
+}
+
+/// Numbers that differ from node to node, so that what many of them do is spread over time (SplitMix64).
+#[derive(Debug)]
+struct Spread(u64);
+
+impl Spread {
+    /// Anything from none of this time to all of it.
+    fn part(&mut self, of: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let [low, high, ..] = (mixed ^ (mixed >> 31)).to_le_bytes();
+        of * u32::from(u16::from_le_bytes([low, high])) / (1 << 16)
+    }
+
+    /// Between a half of this time and all of it.
+    fn pause(&mut self, longest: Duration) -> Duration {
+        longest / 2 + self.part(longest / 2)
     }
 }
 

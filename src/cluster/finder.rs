@@ -1,71 +1,107 @@
-//! Finds peers and introduces them to each other: asks EPMD and the peers, and carries out what [`Discovery`] and
-//! [`Introducer`] decide.
+//! Finds peers and introduces them to each other: asks EPMD, DNS and the peers as [`super::strategies`] want it, and carries
+//! out what [`Discovery`] and [`Introducer`] decide.
 //!
 //! It decides nothing itself, and owns nothing that can't be asked again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::cluster::discovery::{self, Discovery, Outcome};
+use crate::cluster::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::introduce::{self, Introducer};
+use crate::cluster::strategies::dns::Dns;
+use crate::cluster::strategies::epmd::Epmd;
+use crate::cluster::strategies::learned::{self, Learned};
+use crate::cluster::strategies::peers;
 use crate::epmd::client as epmd;
-use crate::etf::{Atom, Atoms, Raw, Reader, Term};
+use crate::etf::{Atom, Raw, Term};
 use crate::limits;
 use crate::log::limit::{self, limited};
+use crate::name::NamePattern;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::{Handle, Stopped};
+use crate::node::resolve;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Peer, View};
 
 /// Something that was asked has been answered.
 enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
+    Addresses(io::Result<Vec<IpAddr>>),
     Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
     Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
-    Introduced,
+    /// Something that has no answer has been done.
+    Told,
+}
+
+/// What is looked for, and what is done with it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Full names of nodes to connect to.
+    pub peers: Vec<String>,
+    /// A DNS name whose addresses are those of more daemons.
+    pub dns: Option<String>,
+    /// Which names in this host's EPMD are connected to.
+    pub epmd_names: Vec<NamePattern>,
+    /// Whether peers that are apart are asked to connect to each other.
+    pub introduce: bool,
 }
 
 /// What finds our peers.
 pub struct Finder {
-    /// Our full name.
-    name: Arc<str>,
     node: Handle,
     dialling: Dialling,
-    /// Whether peers that are apart are asked to connect to each other.
     introduces: bool,
+    epmd: Epmd,
+    learned: Learned,
+    dns: Option<Resolving>,
     /// The published peers, each with the number of its connection.
     published: BTreeMap<Arc<str>, u64>,
-    /// What the node's view had as known when it was looked at last.
-    known: BTreeSet<Arc<str>>,
     discovery: Discovery,
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
 }
 
+/// A DNS name that is asked for again and again.
+struct Resolving {
+    host: String,
+    strategy: Dns,
+    /// When it is to be asked for next; none while it is being asked for.
+    due: Option<Instant>,
+    /// Whether the last question had no answer.
+    failed: bool,
+}
+
 impl Finder {
     /// One for the node of this name, which begins with the peers that were configured.
     #[must_use]
-    pub fn new(name: Arc<str>, node: Handle, dialling: Dialling, introduces: bool, configured: &[String]) -> Self {
+    pub fn new(name: Arc<str>, node: Handle, dialling: Dialling, settings: &Settings) -> Self {
+        let now = Instant::now();
+        let dns = settings.dns.clone().map(|host| {
+            let strategy = Dns::new(name.clone(), now);
+            Resolving { host, strategy, due: Some(now), failed: false }
+        });
+        let asked = [Asked::Epmd].into_iter().chain(dns.is_some().then_some(Asked::Dns));
         let mut finder = Self {
-            name,
             node,
             dialling,
-            introduces,
+            introduces: settings.introduce,
+            epmd: Epmd::new(name.clone(), settings.epmd_names.clone()),
+            learned: Learned::new(name.clone()),
+            dns,
             published: BTreeMap::new(),
-            known: BTreeSet::new(),
-            discovery: Discovery::default(),
+            discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
             introducer: Introducer::default(),
             work: JoinSet::new(),
             asking_names: false,
         };
-        let configured = configured.iter().map(|peer| Arc::from(peer.as_str())).collect();
-        finder.discover(discovery::Input::Configured(configured));
+        finder.discover(discovery::Input::Configured(peers::found(&name, &settings.peers)));
         finder
     }
 
@@ -88,9 +124,10 @@ impl Finder {
 
     /// What the node sees has changed.
     pub fn changed(&mut self, view: &View) {
-        let learned = view.known.difference(&self.known).cloned().collect();
+        let learned = self.learned.known(&view.known);
         self.discover(discovery::Input::Learned(learned));
-        self.known.clone_from(&view.known);
+        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
+        self.discover(discovery::Input::Absent(absent));
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let published: BTreeMap<Arc<str>, u64> =
             published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
@@ -112,13 +149,19 @@ impl Finder {
     /// When [`Self::time_passed`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.discovery.next_deadline(), self.introducer.next_deadline()].into_iter().flatten().min()
+        let dns = self.dns.as_ref().and_then(|dns| dns.due);
+        [self.discovery.next_deadline(), self.introducer.next_deadline(), dns].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn time_passed(&mut self) {
         self.discover(discovery::Input::Tick);
         self.introduce(introduce::Input::Tick);
+        if let Some(dns) = self.dns.as_mut().filter(|dns| dns.due.is_some_and(|due| due <= Instant::now())) {
+            dns.due = None;
+            let host = dns.host.clone();
+            self.work.spawn(async move { Done::Addresses(resolve::addresses(&host).await) });
+        }
     }
 
     /// Waits for an answer to something that was asked, and goes on from it; for ever while nothing is being asked. May
@@ -127,7 +170,10 @@ impl Finder {
         match self.work.join_next().await {
             Some(Ok(done)) => self.done(done),
             // Which one has panicked isn't told: none may be waited for for ever.
-            Some(Err(_)) => self.asking_names = false,
+            Some(Err(_)) => {
+                self.asking_names = false;
+                self.ask_dns_again();
+            }
             None => std::future::pending().await,
         }
     }
@@ -137,44 +183,81 @@ impl Finder {
             Done::Names(result) => {
                 self.asking_names = false;
                 match result {
-                    Ok(names) => self.found(names),
+                    Ok(names) => self.discover(discovery::Input::Epmd(self.epmd.found(names))),
                     Err(e) => {
                         debug!("names of this host: {e}");
-                        self.discovery.epmd_unavailable();
+                        self.discover(discovery::Input::Unanswered(Asked::Epmd));
                     }
                 }
             }
+            Done::Addresses(result) => self.resolved(result),
             Done::Dialled(name, result) => {
-                let again = self.discovery.has_failed(&name);
-                let outcome = outcome(&self.dialling, &name, result, again);
-                let jitter = getrandom::u32().map_or(0, |random| random.to_le_bytes()[0]);
-                self.discover(discovery::Input::Dialled { name, outcome, jitter });
+                let outcome = self.outcome(&name, result);
+                self.discover(discovery::Input::Dialled { name, outcome });
             }
-            Done::Introduced => {}
+            Done::Told => {}
             Done::Nodes(of, result) => {
-                if let Ok(Ok(nodes)) = result
-                    && let Ok(nodes) = atoms(&nodes)
+                if let Ok(Ok(answer)) = result
+                    && let Ok(nodes) = learned::nodes(&answer)
                 {
-                    let others = nodes.iter().filter(|name| **name != self.name).cloned().collect();
-                    self.discover(discovery::Input::Learned(others));
+                    self.discover(discovery::Input::Learned(self.learned.connected(&nodes)));
                     self.introduce(introduce::Input::Nodes { of, nodes });
                 }
             }
         }
     }
 
-    /// Names in this host's EPMD: those that look like ours are dialled, others are other people's.
-    fn found(&mut self, names: Vec<(String, u16)>) {
-        let host = self.name.rsplit('@').next().unwrap_or_default();
-        let full = |(short, port): (String, u16)| (Arc::from(format!("{short}@{host}")), port);
-        let ours = names.into_iter().filter(|(short, _)| short.starts_with("hecate")).map(full);
-        let names = ours.filter(|(name, _): &(Arc<str>, u16)| *name != self.name).collect();
-        self.discover(discovery::Input::Epmd(names));
+    /// The DNS name has been asked for.
+    fn resolved(&mut self, result: io::Result<Vec<IpAddr>>) {
+        let Some(dns) = &mut self.dns else { return };
+        let (now, host) = (Instant::now(), &dns.host);
+        let input = match result {
+            Ok(addresses) => {
+                if std::mem::take(&mut dns.failed) {
+                    limited!(limit::DIALS, info, host, "the DNS name of the cluster has addresses again");
+                }
+                // At our own addresses nodes are found by EPMD, under the names that they have.
+                let others = addresses.into_iter().filter(|address| !is_ours(*address));
+                discovery::Input::Dns(dns.strategy.found(now, others))
+            }
+            Err(e) => {
+                if !std::mem::replace(&mut dns.failed, true) {
+                    limited!(
+                        limit::DIALS,
+                        warn,
+                        host,
+                        "the DNS name of the cluster has no address: {e}; asked for again all the time"
+                    );
+                }
+                match dns.strategy.has_nothing(now) {
+                    true => discovery::Input::Dns(Vec::new()),
+                    false => discovery::Input::Unanswered(Asked::Dns),
+                }
+            }
+        };
+        self.ask_dns_again();
+        self.discover(input);
+    }
+
+    /// In a while, and not when all others do.
+    fn ask_dns_again(&mut self) {
+        let later = limits::DNS_POLL / 4 * (getrandom::u32().unwrap_or_default() % 256) / 256;
+        if let Some(dns) = &mut self.dns {
+            dns.due.get_or_insert(Instant::now() + limits::DNS_POLL + later);
+        }
     }
 
     fn discover(&mut self, input: discovery::Input) {
-        let mut dial = Vec::new();
-        self.discovery.handle(Instant::now(), input, &mut dial);
+        let (now, mut dial) = (Instant::now(), Vec::new());
+        self.discovery.handle(now, input, &mut dial);
+        let forgotten = self.discovery.forgotten(now);
+        if !forgotten.is_empty() {
+            let node = self.node.clone();
+            self.work.spawn(async move {
+                let _ = node.forget(forgotten).await;
+                Done::Told
+            });
+        }
         for name in dial {
             let node = self.node.clone();
             self.work.spawn(async move {
@@ -204,66 +287,57 @@ impl Finder {
                         Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
-                        Done::Introduced
+                        Done::Told
                     });
                 }
             }
         }
     }
+
+    /// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
+    fn outcome(&self, name: &Arc<str>, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
+        let error = match result {
+            Ok(Ok(())) => return Outcome::Connected,
+            Ok(Err(error)) => error,
+            Err(Stopped) => return Outcome::Failed,
+        };
+        let short = |name: &str| name.split('@').next().map(str::to_owned);
+        match error.calls_itself() {
+            // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
+            // has one of them in its name.
+            Some(other)
+                if short(other) == short(name)
+                    && (self.dialling.is_here(other)
+                        || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))) =>
+            {
+                return Outcome::CallsItself(other.clone());
+            }
+            _ => {}
+        }
+        match error.code() {
+            // Another user's node: nothing is wrong, and nothing is to be done.
+            code @ "foreign_owner" => {
+                debug!(peer = %name, code, "not connected: {error}");
+                Outcome::Refused
+            }
+            code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
+                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
+                Outcome::Refused
+            }
+            // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
+            code if self.discovery.has_failed(name) || code == "simultaneous" => {
+                debug!(peer = %name, code, "not connected: {error}");
+                Outcome::Failed
+            }
+            code => {
+                limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
+                Outcome::Failed
+            }
+        }
+    }
 }
 
-/// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
-fn outcome(
-    dialling: &Dialling,
-    name: &Arc<str>,
-    result: Result<Result<(), Arc<DialError>>, Stopped>,
-    again: bool,
-) -> Outcome {
-    let error = match result {
-        Ok(Ok(())) => return Outcome::Connected,
-        Ok(Err(error)) => error,
-        Err(Stopped) => return Outcome::Failed,
-    };
-    match error.calls_itself() {
-        // "A node that answers under `x@localhost` is redialled under that name."
-        Some(other) if dialling.is_here(other) && other.split('@').next() == name.split('@').next() => {
-            return Outcome::CallsItself(other.clone());
-        }
-        _ => {}
-    }
-    match error.code() {
-        // Another user's node: nothing is wrong, and nothing is to be done.
-        code @ "foreign_owner" => {
-            debug!(peer = %name, code, "not connected: {error}");
-            Outcome::Refused
-        }
-        code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
-            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
-            Outcome::Refused
-        }
-        // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
-        code if again || code == "simultaneous" => {
-            debug!(peer = %name, code, "not connected: {error}");
-            Outcome::Failed
-        }
-        code => {
-            limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
-            Outcome::Failed
-        }
-    }
-}
-
-/// A list of atoms, at most [`limits::KNOWN_NODES`] of them.
-fn atoms(list: &Raw) -> Result<BTreeSet<Arc<str>>, crate::etf::DecodeError> {
-    let mut table = Atoms::new();
-    let mut r = Reader::new(list.bytes(), &mut table);
-    let mut elements = r.list()?;
-    let mut atoms = BTreeSet::new();
-    while r.more(&mut elements)? {
-        let atom = r.atom()?;
-        if atoms.len() < limits::KNOWN_NODES {
-            atoms.insert(Arc::from(atom.as_str()));
-        }
-    }
-    Ok(atoms)
+/// Whether this is an address of this host: of others the system gives no socket.
+fn is_ours(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }

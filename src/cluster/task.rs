@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
-use crate::cluster::finder::Finder;
+use crate::cluster::finder::{self, Finder};
 use crate::cluster::join::{Epmd, WantedName};
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
@@ -62,10 +62,8 @@ pub struct Settings {
     pub scopes: Vec<String>,
     /// Silence after which a peer counts as gone.
     pub tick_time: Duration,
-    /// Whether peers that are apart are asked to connect to each other.
-    pub introduce: bool,
-    /// Full names of nodes to connect to.
-    pub peers: Vec<String>,
+    /// What is looked for, and what is done with it.
+    pub finding: finder::Settings,
     /// Whose sockets may listen behind the names of this host.
     pub allowed_uids: BTreeSet<u32>,
     /// The host parts that mean this host.
@@ -261,7 +259,7 @@ impl Cluster {
         });
         // What happened while we were in no cluster is nobody's news.
         let events = registry.follow(registry.view().revision);
-        let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), settings.introduce, &settings.peers);
+        let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), &settings.finding);
         Ok(Self {
             settings,
             name,

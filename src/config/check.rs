@@ -46,6 +46,7 @@ const ROWS: &[Shown] = &[
     }),
     (&settings::CLUSTER_PEERS, |p| Ok(list(p.peers()?))),
     (&settings::CLUSTER_DNS, |p| Ok(optional(p.cluster_dns()?))),
+    (&settings::EPMD_NAMES, |p| Ok(list(p.epmd_names()?))),
     (&settings::PG_SCOPES, |p| Ok(list(p.pg_scopes()?))),
     (&settings::LISTEN, |p| Ok(p.listen()?.to_string())),
     (&settings::DIST_PORT, |p| Ok(p.dist_port()?.map_or("(chosen by the system)".to_owned(), |port| port.to_string()))),
@@ -75,6 +76,7 @@ impl Places<'_> {
         let mut warnings = unknown_keys(&self.file);
         // What is wrong with home stands in its row.
         warnings.extend(self.unused_data_dir().ok().flatten());
+        warnings.extend(self.dns_for_short_name().ok().flatten());
         let row = |(setting, show): &Shown| Row {
             name: setting.flag.or(setting.key).unwrap_or_default(),
             value: show(self),

@@ -19,7 +19,10 @@ use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
 use crate::cookie::Cookie;
 use crate::layout::Home;
 use crate::log::Format;
-use crate::name::NodeName;
+use crate::name::{NamePattern, NodeName};
+
+/// What nodes that belong to Hecate are called.
+const OUR_NAMES: &str = "hecate*";
 
 /// Where the cookie is, without a word of what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +146,29 @@ impl Places<'_> {
 
     pub(super) fn cluster_dns(&self) -> Result<Option<String>, Error> {
         self.read(&settings::CLUSTER_DNS, |given| host_part(given).map(str::to_owned))
+    }
+
+    /// Nodes that are named by address have long names, and never connect to one with a short name.
+    pub(super) fn dns_for_short_name(&self) -> Result<Option<String>, Error> {
+        let ((node, _), Some(given)) = (self.node()?, self.get(&settings::CLUSTER_DNS)?) else {
+            return Ok(None);
+        };
+        let by = given.source();
+        Ok((!node.is_long()).then(|| {
+            format!(
+                "{by} finds nodes that are named by their addresses, and {node} can never connect to them: short and long names do \
+                 not mix; set HECATE_HOSTNAME to this host's address"
+            )
+        }))
+    }
+
+    pub(super) fn epmd_names(&self) -> Result<Vec<NamePattern>, Error> {
+        let pattern = |given: &Given| {
+            let allowed = "patterns of node names, of letters, digits, `_` and `-`, with `*` for any characters";
+            NamePattern::parse(given.text(allowed)?).ok_or_else(|| given.refuse(allowed))
+        };
+        let given = self.read(&settings::EPMD_NAMES, |given| each(given, pattern))?;
+        Ok(given.unwrap_or_else(|| NamePattern::parse(OUR_NAMES).into_iter().collect()))
     }
 
     /// Each scope once, in the order given.

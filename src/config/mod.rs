@@ -30,7 +30,7 @@ use crate::cookie::Cookie;
 use crate::layout::Home;
 use crate::limits;
 use crate::log::Format;
-use crate::name::NodeName;
+use crate::name::{NamePattern, NodeName};
 use settings::SETTINGS;
 use sys_config::SysConfig;
 use value::Given;
@@ -53,6 +53,8 @@ pub struct Config {
     pub peers: Vec<NodeName>,
     /// A DNS name whose addresses are hosts to connect to.
     pub cluster_dns: Option<String>,
+    /// Which names in this host's EPMD are connected to.
+    pub epmd_names: Vec<NamePattern>,
     /// Scopes of pg to take part in, at least one.
     pub pg_scopes: Vec<String>,
     /// Address of the distribution port.
@@ -111,6 +113,7 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
     let places = Places::find(flags, environment)?;
     let mut warnings = unknown_keys(&places.file);
     warnings.extend(places.unused_data_dir()?);
+    warnings.extend(places.dns_for_short_name()?);
     let locations = places.locations()?;
     let (node, node_explicit) = places.node()?;
     let config = Config {
@@ -119,6 +122,7 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
         node_explicit,
         peers: places.peers()?,
         cluster_dns: places.cluster_dns()?,
+        epmd_names: places.epmd_names()?,
         pg_scopes: places.pg_scopes()?,
         listen: places.listen()?,
         dist_port: places.dist_port()?,

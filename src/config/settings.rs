@@ -97,7 +97,16 @@ pub const CLUSTER_DNS: Setting = Setting {
     env: &["HECATE_CLUSTER_DNS"],
     key: Some("cluster_dns"),
     value: "NAME",
-    help: "DNS name whose addresses are the hosts of more daemons",
+    help: "DNS name (A and AAAA, asked again and again) of more daemons, each called hecate@ADDRESS",
+    ..PLAIN
+};
+/// Which names in this host's EPMD are connected to.
+pub const EPMD_NAMES: Setting = Setting {
+    flag: Some("epmd-names"),
+    env: &["HECATE_EPMD_NAMES"],
+    key: Some("epmd_names"),
+    value: "PATTERN,...",
+    help: "Names in this host's EPMD to connect to, `*` for any characters [default: hecate*]",
     ..PLAIN
 };
 /// Scopes of pg.
@@ -249,6 +258,7 @@ pub const SETTINGS: &[&Setting] = &[
     &COOKIE,
     &CLUSTER_PEERS,
     &CLUSTER_DNS,
+    &EPMD_NAMES,
     &PG_SCOPES,
     &LISTEN,
     &DIST_PORT,

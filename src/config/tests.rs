@@ -79,6 +79,7 @@ fn the_defaults() {
     assert_eq!(config.listen, IpAddr::from([0, 0, 0, 0]));
     assert!(config.peers.is_empty() && config.allowed_uids.is_empty() && config.epmd_addresses.is_empty());
     assert_eq!((config.cluster_dns, config.log.as_str()), (None, "info"));
+    assert_eq!(config.epmd_names, [NamePattern::parse("hecate*").expect("valid")]);
 }
 
 /// A setting; what stands in the file, the variable and the flag, each with what the configuration then holds; and how
@@ -108,6 +109,9 @@ fn flags_over_environment_over_file() {
         ),
         (&settings::CLUSTER_DNS, [(r#""f.x""#, "f.x"), ("e.x", "e.x"), ("c.x", "c.x")], |c| {
             c.cluster_dns.clone().unwrap_or_default()
+        }),
+        (&settings::EPMD_NAMES, [("['f*', g]", "f* g"), ("e*,x", "e* x"), ("*", "*")], |c| {
+            c.epmd_names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         }),
         (&settings::PG_SCOPES, [("[f, pg, f]", "f pg"), ("e,pg", "e pg"), ("c", "c")], |c| c.pg_scopes.join(" ")),
         (&settings::LISTEN, [(r#""10.0.0.1""#, "10.0.0.1"), ("10.0.0.2", "10.0.0.2"), ("::1", "::1")], |c| {
@@ -182,6 +186,7 @@ fn refusals_name_the_place_and_what_is_allowed() {
         (Host::new().env("ERL_EPMD_PORT", "0"), "from 1 to 65535"),
         (Host::new().env("ERL_DIST_PORT", "65536"), "from 1 to 65535"),
         (Host::new().env("ERL_EPMD_ADDRESS", "127.0.0.1,x"), "ERL_EPMD_ADDRESS: \"x\""),
+        (Host::new().env("HECATE_EPMD_NAMES", "hecate*,a@b"), "HECATE_EPMD_NAMES: \"a@b\""),
         (Host::new().env("HECATE_ALLOWED_UIDS", "1000,4294967295"), "HECATE_ALLOWED_UIDS: \"4294967295\""),
         (Host::new().env("HECATE_ALLOWED_UIDS", "-1"), "HECATE_ALLOWED_UIDS: \"-1\""),
         (Host::new().env("HECATE_GROUP", "no such group"), "its name in /etc/group"),
@@ -389,6 +394,17 @@ fn a_cookie_file_needs_a_home_that_is_one() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_HOME", "/e").env("HOME", "/");
     assert!(host.refusal().contains("no home directory"), "{}", host.refusal());
     assert_eq!(host.env("HECATE_COOKIE", "monster").load().cookie.secret(), "monster");
+}
+
+#[test]
+fn dns_names_nodes_that_a_short_name_never_connects_to() {
+    for (host, warns) in [("beam00", true), ("10.1.2.3", false), ("fd00::1", false), ("beam00.lab", false)] {
+        let host = Host::new().env("HECATE_CLUSTER_DNS", "hecate.svc").env("HECATE_HOSTNAME", host);
+        let mut warnings = host.loaded().warnings;
+        warnings.extend(host.check().warnings);
+        let told = warnings.iter().filter(|warning| warning.starts_with("HECATE_CLUSTER_DNS finds")).count();
+        assert_eq!(told, if warns { 2 } else { 0 }, "{warnings:?}");
+    }
 }
 
 // ---- --check-config -------------------------------------------------------------------------

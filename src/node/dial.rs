@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::dist::handshake::{HandshakeError, Identity};
@@ -17,6 +17,7 @@ use crate::dist::link::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
 use crate::node::listeners::owners;
+use crate::node::resolve;
 
 /// What dialling depends on, beside the node's name.
 #[derive(Debug, Clone)]
@@ -92,6 +93,11 @@ impl DialError {
         }
     }
 
+    /// Whether other addresses of the host need not be tried: another user's socket is no reason to look for one there.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::ForeignOwner { .. })
+    }
+
     /// The name that the node gave instead of the one it was dialled by.
     #[must_use]
     pub fn calls_itself(&self) -> Option<&Arc<str>> {
@@ -122,26 +128,38 @@ impl Dialling {
         let Some((short, host)) = name.split_once('@') else {
             return Err(DialError::BadName(name));
         };
+        let stream = self.find(short, host).await?;
+        Ok(link::dial(stream, local, name.clone(), go_on).await?)
+    }
+
+    async fn find(&self, short_name: &str, host: &str) -> Result<TcpStream, DialError> {
+        const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let here = self.this_host.contains(host);
-        let addresses = self.resolve(host, here).await?;
         let mut last = DialError::NotRegistered;
-        for address in addresses {
-            match self.reach(address, short, here).await {
-                Ok(stream) => return Ok(link::dial(stream, local, name.clone(), go_on).await?),
-                // Another user's socket is no reason to look for one at another address.
-                Err(e @ DialError::ForeignOwner { .. }) => return Err(e),
-                Err(e) => last = e,
+        // Before its own name is resolved, which may take long where nobody has given it an address.
+        if here {
+            match self.reach(LOOPBACK, short_name, here).await {
+                Err(e) if !e.is_final() => last = e,
+                reached => return reached,
+            }
+        }
+        for address in self.resolve(host, here).await? {
+            if here && address == LOOPBACK {
+                continue;
+            }
+            match self.reach(address, short_name, here).await {
+                Err(e) if !e.is_final() => last = e,
+                reached => return reached,
             }
         }
         Err(last)
     }
 
     async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
-        match timeout(limits::RESOLVE_TIME, lookup_host((host, 0))).await {
-            Ok(Ok(found)) => Ok(to_try(here, found.map(|address| address.ip()))),
-            _ if here => Ok(to_try(here, [])),
-            Ok(Err(e)) => Err(DialError::HostUnresolved(host.to_owned(), e)),
-            Err(_) => Err(DialError::HostUnresolved(host.to_owned(), io::ErrorKind::TimedOut.into())),
+        match resolve::addresses(host).await {
+            Ok(found) => Ok(to_try(here, found)),
+            Err(_) if here => Ok(to_try(here, [])),
+            Err(e) => Err(DialError::HostUnresolved(host.to_owned(), e)),
         }
     }
 
@@ -155,13 +173,20 @@ impl Dialling {
             (Err(e), None) => return Err(e.into()),
         };
         let address = SocketAddr::new(ip, port);
+        // Another user's node need not even hear of us.
+        if here || ip.is_loopback() {
+            match self.check_owner(address).await {
+                Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+        }
         let stream = match timeout(limits::CONNECT_TIME, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return Err(DialError::Refused(address, e)),
             Err(_) => return Err(DialError::TcpTimedOut(address)),
         };
         // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our uid, to
-        // root, or to HECATE_ALLOWED_UIDS". Asked after connecting, so that it is about this connection, and whenever the
+        // root, or to HECATE_ALLOWED_UIDS". Asked again after connecting, so that it is about this connection, and whenever the
         // other end is on this host, however its name was spelt.
         let loops = ip.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == ip);
         if here || loops {
@@ -240,7 +265,7 @@ mod tests {
             epmd_port: unused.port(),
             default_port: Some(address.port()),
             this_host: BTreeSet::new(),
-            allowed_uids: BTreeSet::new(),
+            allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
         };
         let start = Instant::now();
         let reached = dialling.reach(address.ip(), "n", false).await;

@@ -59,6 +59,14 @@ impl Handle {
         self.ask(|answer| Event::Connect(name, answer)).await
     }
 
+    /// The view need not show these nodes any more, as far as they are not connected.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn forget(&self, names: Vec<Arc<str>>) -> Result<(), Stopped> {
+        self.inbox.send(Event::Forget(names)).await.map_err(|_| Stopped)
+    }
+
     /// A new process, perhaps under a registered name, which joins `groups` in every scope.
     ///
     /// # Errors

@@ -70,6 +70,8 @@ pub enum Input {
     Connect(Arc<str>),
     /// An attempt to connect has ended, whether there is a connection now or not.
     DialEnded(Arc<str>),
+    /// These nodes need not be remembered, as far as they are not connected.
+    Forget(Vec<Arc<str>>),
     /// Register a process under a name; it joins groups of scopes (each group with its scope's name) at once.
     Spawn {
         /// The registered name, if it is to have one.
@@ -354,6 +356,11 @@ impl Machine {
             }
             Input::DialEnded(name) => {
                 self.dialling.remove(&name);
+            }
+            Input::Forget(names) => {
+                for name in names {
+                    self.changed |= self.down.remove(&name).is_some();
+                }
             }
             Input::Spawn { name, behaviour, groups, token } => {
                 let process = self.spawn(name, behaviour, groups, out);

@@ -16,6 +16,7 @@ pub mod handle;
 pub mod listeners;
 pub mod machine;
 pub mod process;
+pub mod resolve;
 pub mod services;
 pub mod task;
 pub mod view;

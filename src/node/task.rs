@@ -49,6 +49,8 @@ pub enum Event {
     Dialled(Arc<str>, Result<Connection, DialError>),
     /// See [`Handle::connect`].
     Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
+    /// See [`Handle::forget`].
+    Forget(Vec<Arc<str>>),
     /// See [`Handle::spawn`].
     Spawn {
         /// Registered name.
@@ -120,6 +122,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         local,
         dialling: Arc::new(settings.dialling),
         dials: Arc::new(Semaphore::new(limits::DIALS)),
+        dials_here: Arc::new(Semaphore::new(limits::DIALS)),
         tick_time: settings.tick_time,
         inbox: inbox.clone(),
         links: HashMap::new(),
@@ -159,6 +162,8 @@ struct Task {
     dialling: Arc<Dialling>,
     /// Bounds the attempts to connect that are under way.
     dials: Arc<Semaphore>,
+    /// The same, of this host: what is here need not wait for what is far.
+    dials_here: Arc<Semaphore>,
     tick_time: Duration,
     inbox: mpsc::Sender<Event>,
     links: HashMap<LinkId, Link>,
@@ -249,6 +254,7 @@ impl Task {
                 self.spawning.insert(token, answer);
                 Input::Spawn { name, behaviour, groups, token }
             }
+            Event::Forget(names) => Input::Forget(names),
             Event::Exit(process, reason) => Input::Exit(process, reason),
             Event::Answer(call, value) => Input::Answer(call, value),
             Event::Publish { group, message } => Input::Publish { group, message },
@@ -398,7 +404,7 @@ impl Task {
 
     fn dial(&self, name: Arc<str>) {
         let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
-        let dials = self.dials.clone();
+        let dials = if dialling.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
         tokio::spawn(async move {
             // Never closed, so there is always a permit in the end.
             let _permit = dials.acquire_owned().await;

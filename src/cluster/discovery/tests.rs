@@ -1,5 +1,7 @@
 use super::*;
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 struct Bench {
     discovery: Discovery,
     now: Instant,
@@ -25,7 +27,15 @@ impl Bench {
     }
 
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
-        self.run(Input::Dialled { name: name.into(), outcome, jitter: 0 })
+        self.run(Input::Dialled { name: name.into(), outcome })
+    }
+
+    fn dns(&mut self, names: &[&str]) -> Vec<String> {
+        self.run(Input::Dns(names.iter().map(|name| Arc::from(*name)).collect()))
+    }
+
+    fn forgotten(&mut self) -> Vec<String> {
+        self.discovery.forgotten(self.now).iter().map(ToString::to_string).collect()
     }
 
     fn after(&mut self, time: Duration) -> Vec<String> {
@@ -40,10 +50,11 @@ fn a_name_in_epmd_is_dialled_once_and_again_when_it_fails() {
     assert_eq!(bench.epmd(&[("a@h", 1)]), ["a@h"]);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
     assert_eq!(bench.ended("a@h", Outcome::Failed), Vec::<String>::new());
-    assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
+    assert_eq!(bench.after(FIRST_PAUSE / 2 - MOMENT), Vec::<String>::new());
+    assert_eq!(bench.after(FIRST_PAUSE / 2 + MOMENT), ["a@h"]);
     bench.ended("a@h", Outcome::Failed);
-    assert_eq!(bench.after(FIRST_PAUSE), Vec::<String>::new(), "the pause doubles");
-    assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
+    assert_eq!(bench.after(FIRST_PAUSE - MOMENT), Vec::<String>::new(), "the pause doubles");
+    assert_eq!(bench.after(FIRST_PAUSE + MOMENT), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
 }
@@ -120,7 +131,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
 fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
     let mut bench = Bench::new();
     bench.run(Input::Configured(vec!["c@h".into()]));
-    bench.epmd(&[("c@h", 1)]);
+    assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "it is there, and need not be waited for");
     bench.ended("c@h", Outcome::Refused);
     assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("c@h", 2)]), ["c@h"]);
@@ -129,8 +140,9 @@ fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
 #[test]
 fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
     let mut bench = Bench::new();
-    assert_eq!(bench.run(Input::Learned(vec!["l@h".into()])), ["l@h"]);
-    assert_eq!(bench.run(Input::Configured(vec!["c@h".into()])), ["c@h"]);
+    bench.run(Input::Learned(vec!["l@h".into()]));
+    bench.run(Input::Configured(vec!["c@h".into()]));
+    assert_eq!(bench.after(FIRST_WAIT), ["c@h", "l@h"]);
     for _ in 0..PATIENCE {
         bench.ended("l@h", Outcome::Failed);
         bench.ended("c@h", Outcome::Failed);
@@ -138,7 +150,8 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     }
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
-    assert_eq!(bench.run(Input::Learned(vec!["l@h".into()])), ["l@h"], "learned anew, it is tried anew");
+    bench.run(Input::Learned(vec!["l@h".into()]));
+    assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "learned anew, it is tried anew");
 }
 
 #[test]
@@ -146,7 +159,8 @@ fn whoever_connects_to_us_is_not_dialled() {
     let mut bench = Bench::new();
     bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    assert_eq!(bench.run(Input::Learned(vec!["a@h".into()])), Vec::<String>::new());
+    bench.run(Input::Learned(vec!["a@h".into()]));
+    assert_eq!(bench.after(FIRST_WAIT), Vec::<String>::new());
 }
 
 #[test]
@@ -161,10 +175,163 @@ fn it_has_settled_when_each_name_was_tried_once() {
 }
 
 #[test]
+fn it_has_not_settled_before_dns_was_asked_whatever_it_said() {
+    for answer in [Input::Dns(Vec::new()), Input::Unanswered(Asked::Dns)] {
+        let mut bench = Bench { discovery: Discovery::new([Asked::Epmd, Asked::Dns], 0), ..Bench::new() };
+        bench.epmd(&[]);
+        assert!(!bench.discovery.settled());
+        bench.run(answer);
+        assert!(bench.discovery.settled());
+    }
+}
+
+#[test]
+fn what_dns_names_is_dialled_until_it_does_not() {
+    let mut bench = Bench::new();
+    bench.dns(&["hecate@10.0.0.1", "hecate@10.0.0.2"]);
+    assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1", "hecate@10.0.0.2"]);
+    bench.ended("hecate@10.0.0.1", Outcome::Failed);
+    bench.ended("hecate@10.0.0.2", Outcome::Connected);
+    bench.run(Input::Unanswered(Asked::Dns));
+    assert_eq!(bench.after(FIRST_PAUSE), ["hecate@10.0.0.1"], "a failure of DNS takes nothing away");
+    // It leaves while it is being dialled: that is the last time.
+    bench.dns(&["hecate@10.0.0.2"]);
+    bench.ended("hecate@10.0.0.1", Outcome::Failed);
+    assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
+    // Who is connected stays so, and is not dialled again once it is not.
+    bench.dns(&[]);
+    bench.run(Input::Down("hecate@10.0.0.2".into()));
+    assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
+    bench.dns(&["hecate@10.0.0.1"]);
+    assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1"]);
+}
+
+#[test]
+fn a_name_is_looked_for_as_long_as_anybody_names_it() {
+    let mut bench = Bench::new();
+    let name = "hecate@10.0.0.1";
+    bench.dns(&[name]);
+    bench.run(Input::Configured(vec![name.into()]));
+    bench.after(FIRST_WAIT);
+    bench.dns(&[]);
+    for _ in 0..=PATIENCE {
+        bench.ended(name, Outcome::Failed);
+        assert_eq!(bench.after(LONGEST_PAUSE), [name]);
+    }
+}
+
+#[test]
+fn a_node_with_two_addresses_is_dialled_by_the_one_in_its_name() {
+    let mut bench = Bench::new();
+    let (v4, v6) = ("hecate@10.0.0.1", "hecate@fd00::1");
+    bench.dns(&[v4, v6]);
+    assert_eq!(bench.after(FIRST_WAIT), [v4, v6]);
+    bench.ended(v4, Outcome::Connected);
+    assert!(bench.discovery.is_in_dns(v4) && bench.discovery.is_in_dns(v6));
+    bench.ended(v6, Outcome::CallsItself(v4.into()));
+    for _ in 0..3 {
+        bench.dns(&[v4, v6]);
+        assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
+    }
+    // The address goes to another node.
+    bench.dns(&[v4]);
+    bench.dns(&[v4, v6]);
+    assert_eq!(bench.after(FIRST_WAIT), [v6]);
+}
+
+#[test]
+fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
+    let mut bench = Bench::new();
+    let absent = |bench: &mut Bench| {
+        bench.run(Input::Absent(vec!["d1f@h".into(), "hecate_traderd@h".into(), "hecate@far".into()]));
+    };
+    bench.run(Input::Configured(vec!["hecate@far".into()]));
+    bench.epmd(&[("hecate_traderd@h", 1)]);
+    absent(&mut bench);
+    bench.after(limits::PEER_MEMORY - MOMENT);
+    absent(&mut bench);
+    assert_eq!(bench.forgotten(), Vec::<String>::new());
+    assert!(bench.discovery.next_deadline() <= Some(bench.now + MOMENT));
+    bench.after(MOMENT);
+    assert_eq!(bench.forgotten(), ["d1f@h"], "nobody names it: it had its name from us");
+    assert_eq!(bench.forgotten(), Vec::<String>::new(), "once");
+    // It leaves EPMD, and is shown to the end of its time; what is configured is looked for, and shown, for ever.
+    bench.ended("hecate_traderd@h", Outcome::Failed);
+    bench.epmd(&[]);
+    bench.after(limits::PEER_MEMORY - MOMENT);
+    assert_eq!(bench.forgotten(), Vec::<String>::new());
+    bench.after(MOMENT);
+    assert_eq!(bench.forgotten(), ["hecate_traderd@h"]);
+}
+
+#[test]
+fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
+    let mut bench = Bench::new();
+    bench.run(Input::Learned(vec!["l@h".into()]));
+    bench.after(FIRST_WAIT);
+    for _ in 1..PATIENCE {
+        bench.ended("l@h", Outcome::Refused);
+        assert_eq!(bench.after(REST), ["l@h"]);
+    }
+    bench.ended("l@h", Outcome::Refused);
+    assert_eq!(bench.after(REST), Vec::<String>::new());
+}
+
+/// Many nodes that start at the same moment, or lose the same peer, each with numbers of its own: when they dial.
+fn moments(within: Duration, dialled: impl Fn(&mut Bench)) -> Vec<Duration> {
+    let node = |random| {
+        let mut bench = Bench { discovery: Discovery::new([Asked::Epmd], random), ..Bench::new() };
+        dialled(&mut bench);
+        let at = bench.discovery.next_deadline().expect("it will be dialled") - bench.now;
+        assert!(at <= within);
+        at
+    };
+    let mut moments: Vec<Duration> = (0..1000u64).map(|i| node(i.wrapping_mul(0x1234_5678_9abc_def1))).collect();
+    moments.sort();
+    moments
+}
+
+#[test]
+fn many_nodes_do_not_dial_at_the_same_moment() {
+    let down = |bench: &mut Bench| {
+        bench.epmd(&[("a@h", 1)]);
+        bench.ended("a@h", Outcome::Connected);
+        bench.run(Input::Down("a@h".into()));
+    };
+    let failed = |bench: &mut Bench| {
+        bench.epmd(&[("a@h", 1)]);
+        for _ in 0..20 {
+            bench.ended("a@h", Outcome::Failed);
+            bench.after(LONGEST_PAUSE);
+        }
+        bench.ended("a@h", Outcome::Failed);
+    };
+    for (longest, span, moments) in [
+        (
+            FIRST_WAIT,
+            FIRST_WAIT,
+            moments(FIRST_WAIT, |bench| {
+                bench.dns(&["a@h"]);
+            }),
+        ),
+        (FIRST_PAUSE, FIRST_PAUSE / 2, moments(FIRST_PAUSE, down)),
+        (LONGEST_PAUSE, LONGEST_PAUSE / 2, moments(LONGEST_PAUSE, failed)),
+    ] {
+        // In each tenth of the time about a tenth of them.
+        for tenth in 0..10u32 {
+            let from = longest - span + span * tenth / 10;
+            let there = moments.iter().filter(|at| (from..from + span / 10).contains(at)).count();
+            assert!((50..=150).contains(&there), "{there} of 1000 at {from:?}");
+        }
+    }
+}
+
+#[test]
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
     let names = (0..limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
-    assert_eq!(bench.run(Input::Learned(names)).len(), limits::KNOWN_NODES);
+    let at_once = bench.run(Input::Learned(names)).len();
+    assert_eq!(at_once + bench.after(FIRST_WAIT).len(), limits::KNOWN_NODES);
 }
 
 #[test]

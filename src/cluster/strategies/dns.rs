@@ -1,0 +1,81 @@
+//! Nodes that DNS names: a headless service, say, has an A or AAAA record for each of its pods, and the node of each is called
+//! `hecate` at that address. Pure.
+//!
+//! Of other names on other hosts nobody has told us, so no other is tried.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::limits;
+
+/// What the nodes of other hosts are called.
+const NODE: &str = "hecate";
+
+/// What was found by one name.
+#[derive(Debug)]
+pub struct Dns {
+    us: Arc<str>,
+    /// When there was an answer last, or the first question.
+    since: Instant,
+}
+
+impl Dns {
+    /// For the node `us`.
+    #[must_use]
+    pub fn new(us: Arc<str>, now: Instant) -> Self {
+        Self { us, since: now }
+    }
+
+    /// The nodes at these addresses of other hosts.
+    pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = impl Display>) -> Vec<Arc<str>> {
+        self.since = now;
+        let names = addresses.into_iter().map(|address| Arc::from(format!("{NODE}@{address}")));
+        names.filter(|name| *name != self.us).take(limits::DNS_ADDRESSES).collect()
+    }
+
+    /// There was no answer. What was found last holds on for [`limits::DNS_MEMORY`]; then there is nothing: whether DNS fails, or
+    /// answers that the name has no address, can't be told apart.
+    #[must_use]
+    pub fn has_nothing(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= limits::DNS_MEMORY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn addresses(addresses: &[&str]) -> Vec<IpAddr> {
+        addresses.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn there_is_a_node_at_each_address_and_we_are_at_ours() {
+        let now = Instant::now();
+        let mut dns = Dns::new("hecate@10.1.2.3".into(), now);
+        let found = dns.found(now, addresses(&["10.1.2.3", "10.1.2.4", "fd00::4"]));
+        assert_eq!(found, ["hecate@10.1.2.4".into(), "hecate@fd00::4".into()]);
+    }
+
+    #[test]
+    fn no_more_addresses_are_taken_than_are_allowed() {
+        let now = Instant::now();
+        let many = (0..limits::DNS_ADDRESSES + 10).map(|i| format!("10.0.{}.{}", i / 256, i % 256));
+        assert_eq!(Dns::new("hecate@h".into(), now).found(now, many).len(), limits::DNS_ADDRESSES);
+    }
+
+    #[test]
+    fn what_was_found_is_believed_through_a_failure_and_not_for_ever() {
+        let mut now = Instant::now();
+        let mut dns = Dns::new("hecate@h".into(), now);
+        now += limits::DNS_MEMORY;
+        dns.found(now, addresses(&["10.1.2.4"]));
+        now += limits::DNS_MEMORY.saturating_sub(Duration::from_millis(1));
+        assert!(!dns.has_nothing(now));
+        assert!(dns.has_nothing(now + Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,90 @@
+//! The addresses of a host, from the system's resolver. It decides nothing, and keeps nothing.
+//!
+//! The system offers no way to end a question: a thread that has asked one is gone until it is answered. So there is a bound on
+//! these threads beside the one on the time, and an address is never asked about.
+
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::limits;
+
+/// One for the process, as its threads are.
+static RESOLVERS: Semaphore = Semaphore::const_new(limits::RESOLVERS);
+
+/// The addresses of a host, in the order in which the system gives them, each once.
+///
+/// # Errors
+/// There are none, or not within [`limits::RESOLVE_TIME`].
+pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let host = host.to_owned();
+    ask(move || Ok((host.as_str(), 0).to_socket_addrs()?.map(|found| found.ip().to_canonical()).collect())).await
+}
+
+async fn ask(question: impl FnOnce() -> io::Result<Vec<IpAddr>> + Send + 'static) -> io::Result<Vec<IpAddr>> {
+    let answer = async {
+        let permit = RESOLVERS.acquire().await.map_err(io::Error::other)?;
+        let mut found = spawn_blocking(move || {
+            let _permit = permit;
+            question()
+        })
+        .await??;
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|address| seen.insert(*address));
+        Ok(found)
+    };
+    timeout(limits::RESOLVE_TIME, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_resolver_that_is_stuck_costs_its_time_and_few_threads() {
+        let mut stuck = Vec::new();
+        let (began, begun) = mpsc::channel();
+        for _ in 0..limits::RESOLVERS {
+            let (release, released) = mpsc::channel::<()>();
+            let began = began.clone();
+            let question = move || {
+                let _ = began.send(());
+                let _ = released.recv();
+                Ok(vec![Ipv4Addr::LOCALHOST.into()])
+            };
+            stuck.push((release, tokio::spawn(ask(question))));
+        }
+        while RESOLVERS.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // All threads are taken: this one waits for its turn, which doesn't come.
+        let start = Instant::now();
+        let more = ask(|| unreachable!("there is no thread for it")).await;
+        assert_eq!(more.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= limits::RESOLVE_TIME);
+        for (release, question) in stuck {
+            assert_eq!(question.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+            drop(release);
+        }
+        assert_eq!(begun.iter().take(limits::RESOLVERS).count(), limits::RESOLVERS);
+        // Once the threads are free again, names have addresses again, and addresses have had theirs all along.
+        assert!(addresses("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
+        assert_eq!(addresses("::1").await.unwrap(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+    }
+
+    #[tokio::test]
+    async fn each_address_comes_once() {
+        let [a, b] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        assert_eq!(ask(move || Ok(vec![b, a, b])).await.unwrap(), [b, a]);
+    }
+}
