@@ -48,7 +48,7 @@ test-system: test-users test-openapi test-others test-otp fuzz-smoke
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
-	cargo test --features system-tests --test system --test namespaces
+	cargo test --features system-tests --test system --test namespaces --test dns
 
 # Schemathesis (from PyPI, in a place of its own) against the served openapi.json.
 SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5

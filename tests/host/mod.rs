@@ -9,6 +9,7 @@
 
 pub mod daemon;
 pub mod database;
+pub mod dns;
 pub mod epmd;
 pub mod erl;
 pub mod http;

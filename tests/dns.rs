@@ -1,0 +1,186 @@
+//! Daemons that find each other by the addresses of one DNS name, as pods behind a headless service do. Each is on a host of its
+//! own, a network namespace with an EPMD of its own, and asks the resolver of the system: run as root by
+//! `cargo test --features system-tests --test dns`.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use host::daemon::Daemon;
+use host::dns::{self, Dns, Zone};
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE, Process, program, wait_for, wait_within};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A network of its own, which lives as long as the process in it.
+struct Network(Process);
+
+impl Network {
+    fn new() -> Self {
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let holder = Process::start(Command::new("unshare").args(["--net", "sleep", "infinity"]), "Install util-linux");
+        let path = format!("/proc/{}/ns/net", holder.id());
+        wait_for("it has a network", || std::fs::read_link(&path).is_ok_and(|its| its != ours));
+        let network = Self(holder);
+        network.ip("link set lo up");
+        network
+    }
+
+    fn ip(&self, arguments: &str) {
+        let status = self.inside(|| Command::new("ip").args(arguments.split(' ')).status());
+        assert!(status.expect("install iproute2").success(), "ip {arguments}");
+    }
+
+    /// What is started by this is in the network.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/proc/{}/ns/net", self.0.id());
+        let enter = || {
+            let network = File::open(path).unwrap();
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    }
+}
+
+/// Hosts on one wire, and the DNS server of all.
+struct Lab {
+    wire: Network,
+    dns: Dns,
+    cookie: String,
+    epmd_port: u16,
+}
+
+/// The address of the DNS server.
+const SERVER: &str = "10.78.0.254";
+
+impl Lab {
+    fn new() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root, in a container");
+        let wire = Network::new();
+        wire.ip("link add wire type bridge");
+        wire.ip(&format!("address add {SERVER}/24 dev wire"));
+        wire.ip("link set wire up");
+        let dns = wire.inside(|| Dns::start(SERVER.parse().unwrap()));
+        let host = Host::new();
+        Self { wire, dns, cookie: host.cookie.clone(), epmd_port: host.epmd_port }
+    }
+
+    /// The host with this number, whose addresses end in it.
+    fn place(&self, number: u8) -> Place {
+        let network = Network::new();
+        self.wire.ip(&format!("link add port{number} type veth peer name us netns {}", network.0.id()));
+        self.wire.ip(&format!("link set port{number} master wire up"));
+        let (v4, v6) = (format!("10.78.0.{number}"), format!("fd00:78::{number}"));
+        network.ip(&format!("address add {v4}/24 dev us"));
+        network.ip(&format!("address add {v6}/64 dev us nodad"));
+        network.ip("link set us up");
+        let mut host = Host::new();
+        (host.cookie, host.epmd_port) = (self.cookie.clone(), self.epmd_port);
+        let etc = dns::etc(host.home(), SERVER.parse().unwrap()).to_str().unwrap().to_owned();
+        Place { network, host, v4, v6, etc }
+    }
+}
+
+/// One host.
+struct Place {
+    network: Network,
+    host: Host,
+    v4: String,
+    v6: String,
+    etc: String,
+}
+
+impl Place {
+    /// The daemon, whose node is named by this address.
+    fn daemon(&self, address: &str, more: &[(&str, &str)]) -> Daemon {
+        let any = if address.parse::<IpAddr>().unwrap().is_ipv4() { "0.0.0.0" } else { "::" };
+        let mount = format!("set -e; {} --bind {} /etc; exec \"$0\"", program("mount"), self.etc);
+        let by = [&program("unshare"), "--mount", "/bin/sh", "-c", &mount];
+        let own = [("HECATE_HOSTNAME", address), ("HECATE_LISTEN", any), ("HECATE_CLUSTER_DNS", "hecate.svc")];
+        let environment: Vec<_> = own.iter().chain(more).copied().collect();
+        let daemon = self.network.inside(|| Daemon::start_as(&self.host, &by, &environment));
+        assert_eq!(daemon.ready(), format!("hecate@{address}"));
+        daemon
+    }
+
+    fn is_connected(&self, address: &str) -> bool {
+        self.host.peer(&format!("hecate@{address}")).as_deref() == Some("connected")
+    }
+
+    fn knows(&self, address: &str) -> bool {
+        self.host.peer(&format!("hecate@{address}")).is_some()
+    }
+}
+
+#[test]
+fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
+    let lab = Lab::new();
+    let [a, b, c, d] = [1, 2, 3, 4].map(|number| lab.place(number));
+    // Nothing is behind the name yet when they start. The third is named by its other address.
+    let at_a = a.daemon(&a.v4, &[]);
+    let at_b = b.daemon(&b.v4, &[]);
+    let at_c = c.daemon(&c.v6, &[]);
+    // With both addresses of all but the third.
+    lab.dns.names(&[&a.v4, &a.v6, &b.v4, &b.v6, &c.v6]);
+    for (one, other) in [(&a, &b.v4), (&a, &c.v6), (&b, &a.v4), (&b, &c.v6), (&c, &a.v4), (&c, &b.v4)] {
+        wait_for("they are connected", || one.is_connected(other));
+    }
+    // A real node takes the place of the second.
+    at_b.kill();
+    let epmd_port = lab.epmd_port.to_string();
+    let _epmd =
+        d.network.inside(|| Process::start(Command::new("epmd").args(["-port", &epmd_port]), "Install erlang-base"));
+    let name = format!("hecate@{}", d.v4);
+    let mut at_d: Erl = d.network.inside(|| {
+        wait_for("EPMD answers", || host::epmd::connect(lab.epmd_port).is_ok());
+        d.host.erl(&name)
+    });
+    lab.dns.names(&[&a.v4, &a.v6, &c.v6, &d.v4]);
+    let both = format!("lists:sort(nodes()) =:= lists:sort(['hecate@{}', 'hecate@{}'])", a.v4, c.v6);
+    at_d.eval_until(&both, "true", PATIENCE);
+    // A server that does not answer takes nothing away, nor does one that says that there is nothing, for a while.
+    lab.dns.set(Zone::Silence);
+    at_a.logs(&["WARN", "hecate.svc", "no address"]);
+    assert!(a.is_connected(&d.v4) && a.is_connected(&c.v6) && a.knows(&b.v4));
+    lab.dns.names(&[&a.v4, &c.v6, &d.v4]);
+    at_a.logs(&["INFO", "hecate.svc", "has addresses again"]);
+    // The second is not looked for any more, and in the end not shown.
+    for place in [&a, &c] {
+        wait_within(Duration::from_secs(100), "it is forgotten", || (!place.knows(&b.v4)).then_some(()));
+        assert!(place.is_connected(&d.v4));
+    }
+    // That a node has two addresses, or that we have, is nothing to speak of.
+    for daemon in [at_a, at_c] {
+        let (_, _, log) = daemon.terminate();
+        let odd =
+            |line: &&str| line.contains("not connected") && (line.contains("mismatch") || line.contains("not_allowed"));
+        assert_eq!(log.lines().filter(odd).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_keeps_nobody_else_waiting() {
+    let lab = Lab::new();
+    let place = lab.place(1);
+    lab.dns.set(Zone::Silence);
+    // Dialled so many at once, each of which takes its time, they keep the daemon busy for a while.
+    let far: Vec<String> = (0..250).map(|i| format!("far{i}.lab")).collect();
+    let mut node = place.network.inside(|| Erl::start(&place.host, Start::default()));
+    let more = [("HECATE_CLUSTER_PEERS", far.join(",")), ("HECATE_LOG", "info,hecate_daemon::node=debug".to_owned())];
+    let daemon = place.daemon(&place.v4, &more.each_ref().map(|(name, value)| (*name, value.as_str())));
+    node.eval(&format!(
+        "{{ok, _}} = net_kernel:start(['hecate_traderd@{}', longnames]), erlang:set_cookie(node(), '{}')",
+        place.v4, lab.cookie
+    ));
+    node.eval_until(&format!("nodes() =:= ['hecate@{}']", place.v4), "true", PATIENCE);
+    let tried = far.iter().filter(|far| !daemon.log_lines(&[&format!("hecate@{far} "), "host_unresolved"]).is_empty());
+    let tried = tried.count();
+    assert!(tried < 200, "{tried}: a node that is here was dialled before all those that are not");
+    daemon.logs(&["host_unresolved", "timed out"]);
+}

@@ -1,0 +1,83 @@
+//! A DNS server that knows one name: what the system's own resolver of a process asks, if its `/etc` is the one made here.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// What it answers.
+#[derive(Clone)]
+pub enum Zone {
+    /// The addresses of every name that it is asked for; without any, that there is no such name.
+    Addresses(Vec<IpAddr>),
+    /// Nothing.
+    Silence,
+}
+
+/// A running server, as long as the test's process lives.
+#[derive(Clone)]
+pub struct Dns(Arc<Mutex<Zone>>);
+
+impl Dns {
+    /// Serves at an address of the network that the calling thread is in.
+    pub fn start(address: IpAddr) -> Self {
+        let socket = UdpSocket::bind(SocketAddr::new(address, 53)).expect("port 53 can be had");
+        let zone = Arc::new(Mutex::new(Zone::Addresses(Vec::new())));
+        let shown = zone.clone();
+        std::thread::spawn(move || {
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question) {
+                let zone = shown.lock().unwrap().clone();
+                if let Some(answer) = answer(&question[..length], &zone) {
+                    socket.send_to(&answer, from).expect("it is sent");
+                }
+            }
+        });
+        Self(zone)
+    }
+
+    /// From now on it answers this.
+    pub fn set(&self, zone: Zone) {
+        *self.0.lock().unwrap() = zone;
+    }
+
+    /// The names of these addresses.
+    pub fn names(&self, addresses: &[&str]) {
+        self.set(Zone::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()));
+    }
+}
+
+/// An `/etc` that asks the server at `address` for every name, and has nothing else in it.
+pub fn etc(directory: &Path, address: IpAddr) -> PathBuf {
+    let etc = directory.join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    std::fs::write(etc.join("resolv.conf"), format!("nameserver {address}\n")).unwrap();
+    std::fs::write(etc.join("nsswitch.conf"), "hosts: files dns\n").unwrap();
+    std::fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    etc
+}
+
+/// RFC 1035: a header of 12 bytes, the question as it came, and an A or AAAA record for each address of that kind.
+fn answer(message: &[u8], zone: &Zone) -> Option<Vec<u8>> {
+    let Zone::Addresses(addresses) = zone else { return None };
+    let mut end = 12;
+    while message[end] != 0 {
+        end += 1 + usize::from(message[end]);
+    }
+    let (kind, question) = (message[end + 2], &message[12..end + 5]);
+    let of_kind = |address: &&IpAddr| kind == if address.is_ipv4() { 1 } else { 28 };
+    let records: Vec<&IpAddr> = addresses.iter().filter(of_kind).collect();
+    let code = if addresses.is_empty() { 3 } else { 0 };
+    let count = u8::try_from(records.len()).unwrap();
+    // An answer, recursion available; one question, so many records.
+    let mut answer = [&message[..2], &[0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0], question].concat();
+    for record in records {
+        let bytes = match record {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        // The name is that of the question; class IN, and a time to live of nothing.
+        answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 0, 0, u8::try_from(bytes.len()).unwrap()]);
+        answer.extend(bytes);
+    }
+    Some(answer)
+}
