@@ -202,18 +202,138 @@ fn a_storm_of_strangers_is_a_line_of_the_log_and_a_sum() {
     assert_eq!(lines.len() + more, 200, "{log}");
 }
 
+// ---- Two users, two homes ---------------------------------------------------------------------
+
+/// A user with a home of their own on the host that all share, which has one EPMD.
+struct User {
+    host: Host,
+    uid: u32,
+}
+
+impl User {
+    fn new(uid: u32, epmd_port: u16) -> Self {
+        let mut host = Host::new();
+        host.epmd_port = epmd_port;
+        chown(host.home(), Some(uid), Some(uid)).unwrap();
+        Self { host, uid }
+    }
+
+    /// The daemon, with no configuration at all but what is given here.
+    fn daemon(&self, environment: &[(&str, &str)]) -> Daemon {
+        let defaults = [("HECATE_COOKIE", ""), ("HECATE_LOG", "debug")];
+        let environment: Vec<_> = defaults.iter().chain(environment).copied().collect();
+        let daemon = as_user(&self.host, self.uid, &environment);
+        daemon.ready();
+        daemon
+    }
+
+    /// The node of a plugin of theirs, with the cookie that their daemon has.
+    fn node(&self, name: &str, cookie: Option<&str>) -> Erl {
+        let file = self.host.home().join(".erlang.cookie");
+        let own = cookie.map_or_else(|| std::fs::read_to_string(file).unwrap(), str::to_owned);
+        let name = self.host.node(name);
+        let mut erl = Erl::start(
+            &self.host,
+            Start { name: Some(&name), cookie: Some(&own), uid: Some(self.uid), ..Start::default() },
+        );
+        erl.eval("element(1, pg:start_link())");
+        erl
+    }
+
+    /// The nodes that are or were connected.
+    fn peers(&self) -> Vec<String> {
+        let peers = self.host.ask("GET", "/api/cluster").body["peers"].clone();
+        peers.as_array().unwrap().iter().map(|peer| peer["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Both plugins are registered, and the node of one of them is this one.
+    fn plugins_have_nodes(&self, trader: Option<&str>, martha: Option<&str>) {
+        for (plugin, node) in [("hecate-traderd", trader), ("hecate-marthad", martha)] {
+            let node = node.map(|node| self.host.node(node));
+            wait_for("the plugin has the right node", || self.host.plugin(plugin)["node"] == json!(node));
+        }
+    }
+}
+
+/// Two users whose daemons run; each has both plugins registered, and the node of one of them.
+struct Neighbours {
+    _epmd: host::epmd::Epmd,
+    a: User,
+    b: User,
+    daemons: [Daemon; 2],
+    traderd: Erl,
+    marthad: Erl,
+}
+
+fn neighbours(cookie: Option<&str>, environment: &[(&str, &str)]) -> Neighbours {
+    let port = shared_host().epmd_port;
+    let epmd = host::epmd::Epmd::start(port);
+    let [a, b] = [STRANGER, FRIEND].map(|uid| User::new(uid, port));
+    let given: Vec<_> = environment.iter().copied().chain(cookie.map(|cookie| ("HECATE_COOKIE", cookie))).collect();
+    let daemons = [&a, &b].map(|user| {
+        let daemon = user.daemon(&given);
+        for plugin in ["hecate-traderd", "hecate-marthad"] {
+            assert_eq!(user.host.register(&json!({ "name": plugin })).status, 201);
+        }
+        daemon
+    });
+    let (traderd, marthad) = (a.node("hecate_traderd", cookie), b.node("hecate_marthad", cookie));
+    Neighbours { _epmd: epmd, a, b, daemons, traderd, marthad }
+}
+
+/// The daemons whose proxies for a plugin a node sees.
+fn proxies(erl: &mut Erl, plugin: &str) -> String {
+    erl.eval(&format!("lists:sort([node(P) || P <- pg:get_members({{hecate_plugin, <<\"{plugin}\">>}})])"))
+}
+
+/// With a cookie each and without any setting, or with one cookie and no word of each other.
+#[test]
+fn two_users_run_side_by_side_and_see_nothing_of_each_other() {
+    for cookie in [None, Some("shared")] {
+        let Neighbours { _epmd, a, b, daemons: [at_a, at_b], mut traderd, mut marthad } = neighbours(cookie, &[]);
+        let second = format!("hecate_{FRIEND}");
+        // Each comes upon the names of the other, and leaves them alone.
+        for (daemon, others, owner) in
+            [(&at_a, [second.as_str(), "hecate_marthad"], FRIEND), (&at_b, ["hecate", "hecate_traderd"], STRANGER)]
+        {
+            for other in others {
+                daemon.logs(&[&a.host.node(other), "foreign_owner", &owner.to_string()]);
+            }
+        }
+        a.plugins_have_nodes(Some("hecate_traderd"), None);
+        b.plugins_have_nodes(None, Some("hecate_marthad"));
+        assert_eq!(a.peers(), [a.host.node("hecate_traderd")]);
+        assert_eq!(b.peers(), [b.host.node("hecate_marthad")]);
+        for (erl, daemon) in [(&mut traderd, "hecate"), (&mut marthad, &second)] {
+            let alone = format!("[{}]", a.host.node(daemon));
+            erl.eval_until("nodes()", &alone, PATIENCE);
+            for plugin in ["hecate-traderd", "hecate-marthad"] {
+                assert_eq!(proxies(erl, plugin), alone);
+            }
+        }
+        for daemon in [&at_a, &at_b] {
+            let knocks = daemon.log_lines(&["handshake"]);
+            assert!(!knocks.iter().any(|line| line.contains("was not")), "nobody came to the wrong door: {knocks:?}");
+        }
+    }
+}
+
 // ---- Homes of others --------------------------------------------------------------------------
 
 /// The daemon as another user, on the home in `~/.hecate`, whatever that user may do there. By a copy of the program, for
 /// the original may lie where only we can go.
 fn as_stranger(host: &Host) -> Daemon {
+    as_user(host, STRANGER, &[("HECATE_HOME", host.namespace("").to_str().unwrap())])
+}
+
+fn as_user(host: &Host, uid: u32, environment: &[(&str, &str)]) -> Daemon {
     let copy = host.home().join("hecate-daemon");
     if !copy.exists() {
         std::fs::copy(env!("CARGO_BIN_EXE_hecate-daemon"), &copy).unwrap();
     }
-    let (setpriv, id, run) = (program("setpriv"), STRANGER.to_string(), format!("exec {}", copy.display()));
+    let (setpriv, id, run) = (program("setpriv"), uid.to_string(), format!("exec {}", copy.display()));
     let by = [&setpriv, "--reuid", &id, "--regid", &id, "--clear-groups", "/bin/sh", "-c", &run];
-    Daemon::start_as(host, &by, &[("HECATE_HOME", host.namespace("").to_str().unwrap())])
+    Daemon::start_as(host, &by, environment)
 }
 
 /// A directory of this owner and mode; what is on the way is root's, and open to all.

@@ -1,21 +1,26 @@
 //! Whose sockets take connections at an address of this host, as the system's own tables tell. It reads, and decides
 //! nothing.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
 /// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
 /// moment.
 #[must_use]
 pub fn owners(address: SocketAddr) -> Vec<u32> {
-    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|p| std::fs::read_to_string(p).unwrap_or_default());
-    tables.iter().flat_map(|table| listeners(table, address)).collect()
+    let of = |path| File::open(path).map(|table| listeners(BufReader::new(table), address)).unwrap_or_default();
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
 }
 
 /// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
 /// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
-fn listeners(table: &str, address: SocketAddr) -> Vec<u32> {
+///
+/// Those that listen come first (`listening_get_first` before `established_get_first` in `net/ipv4/tcp_ipv4.c`): the rest, which
+/// may be long, is not read.
+fn listeners(table: impl BufRead, address: SocketAddr) -> Vec<u32> {
     let ours = column(address.ip());
-    let owner = |line: &str| {
+    let owner = |line: String| {
         let mut columns = line.split_ascii_whitespace();
         let (local, port) = columns.nth(1)?.rsplit_once(':')?;
         let state = columns.nth(1)?;
@@ -24,7 +29,8 @@ fn listeners(table: &str, address: SocketAddr) -> Vec<u32> {
         let listens = state == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
         (takes_it && listens).then(|| uid.parse().ok())?
     };
-    table.lines().skip(1).filter_map(owner).collect()
+    let listens = |line: &String| line.split_ascii_whitespace().nth(3).is_none_or(|state| state == "0A");
+    table.lines().map_while(Result::ok).skip(1).take_while(listens).filter_map(owner).collect()
 }
 
 /// An address as `/proc/net/tcp` and `tcp6` write it: words of 32 bits in the machine's own order.
@@ -47,16 +53,16 @@ mod tests {
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000000000000000 100 0 0 10 0
    1: 00000000:2222 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 100 0 0 10 0
-   2: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
-   3: 0200007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000     8        0 4245 1 0000000000000000 100 0 0 10 0
+   2: 0200007F:1111 00000000:0000 0A 00000000:00000000 00:00000000 00000000     8        0 4245 1 0000000000000000 100 0 0 10 0
    4: garbage
    5: 0000000000000000FFFF00000100007F:3333 0:0 0A 00000000:00000000 00:00000000 00000000     9        0 4246 1
+   6: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
 ";
 
     #[test]
     #[cfg(target_endian = "little")]
     fn only_sockets_that_listen_at_the_address_count() {
-        let owners = |port| listeners(TABLE, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let owners = |port| listeners(TABLE.as_bytes(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         assert_eq!(owners(0x1111), [1000], "another's at another address is in nobody's way");
         assert_eq!(owners(0x2222), [0], "all addresses");
         assert_eq!(owners(0x3333), [9], "as IPv6");

@@ -416,6 +416,22 @@ fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
 }
 
 #[test]
+fn who_is_gone_is_shown_until_it_may_be_forgotten() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "d1f@h");
+    alone.run(Input::LinkDown { link: LinkId(2), reason: "gone".to_owned() });
+    let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
+    alone.machine.take_changed();
+    alone.run(Input::Forget(vec!["d1f@h".into(), "p@h".into(), "unheard@h".into()]));
+    assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
+    assert!(alone.machine.take_changed() && !alone.machine.has_met("d1f@h"));
+    alone.run(Input::Forget(vec!["d1f@h".into()]));
+    assert!(!alone.machine.take_changed());
+}
+
+#[test]
 fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     let init = |known: Term| {
         let version = Term::tuple([Term::Int(8), Term::Int(1)]);
