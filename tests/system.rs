@@ -318,6 +318,53 @@ fn two_users_run_side_by_side_and_see_nothing_of_each_other() {
     }
 }
 
+#[test]
+fn users_who_share_a_cookie_and_allow_each_other_see_each_others_plugins_and_keep_their_own() {
+    let allowed = format!("{STRANGER},{FRIEND}");
+    let Neighbours { _epmd, a, b, daemons, mut traderd, mut marthad } =
+        neighbours(Some("shared"), &[("HECATE_ALLOWED_UIDS", &allowed)]);
+    let second = format!("hecate_{FRIEND}");
+    let all = ["hecate", "hecate_traderd", "hecate_marthad", &second];
+    for (user, own) in [(&a, "hecate"), (&b, second.as_str())] {
+        for other in all.iter().filter(|other| **other != own) {
+            wait_for("they are connected", || user.host.peer(&a.host.node(other)).as_deref() == Some("connected"));
+        }
+    }
+    // Each has registered both plugins, of which one has a node: in either home only that one's own.
+    let both = format!("[{},{}]", a.host.node("hecate"), a.host.node(&second));
+    for erl in [&mut traderd, &mut marthad] {
+        for plugin in ["hecate-traderd", "hecate-marthad"] {
+            wait_for("both proxies are seen", || proxies(erl, plugin) == both);
+        }
+    }
+    a.plugins_have_nodes(Some("hecate_traderd"), None);
+    b.plugins_have_nodes(None, Some("hecate_marthad"));
+
+    // A neighbour who is away for a moment is still one.
+    let [at_a, at_b] = daemons;
+    at_b.kill();
+    wait_for("it is gone", || a.host.peer(&a.host.node(&second)).as_deref() == Some("disconnected"));
+    let _other = b.node("hecate_otherd", Some("shared"));
+    assert_eq!(a.host.register(&json!({"name": "hecate-otherd"})).status, 201);
+    wait_for("it is connected", || a.host.peer(&a.host.node("hecate_otherd")).as_deref() == Some("connected"));
+    assert_eq!(a.host.plugin("hecate-otherd")["node"], json!(null));
+    a.plugins_have_nodes(Some("hecate_traderd"), None);
+
+    // Nor does one who starts when all others run take anything of theirs.
+    let _at_b = b.daemon(&[("HECATE_COOKIE", "shared"), ("HECATE_ALLOWED_UIDS", &allowed)]);
+    at_a.kill();
+    std::fs::remove_dir_all(a.host.namespace("")).unwrap();
+    let _at_a = a.daemon(&[("HECATE_COOKIE", "shared"), ("HECATE_ALLOWED_UIDS", &allowed)]);
+    for plugin in ["hecate-traderd", "hecate-marthad", "hecate-otherd"] {
+        assert_eq!(a.host.register(&json!({ "name": plugin })).status, 201);
+    }
+    for other in all.iter().filter(|other| **other != "hecate") {
+        wait_for("they are connected", || a.host.peer(&a.host.node(other)).as_deref() == Some("connected"));
+    }
+    a.plugins_have_nodes(Some("hecate_traderd"), None);
+    assert_eq!(a.host.plugin("hecate-otherd")["node"], json!(null));
+}
+
 // ---- Homes of others --------------------------------------------------------------------------
 
 /// The daemon as another user, on the home in `~/.hecate`, whatever that user may do there. By a copy of the program, for

@@ -7,38 +7,83 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::name::PluginName;
-use crate::node::view::{PeerState, View};
+use crate::node::view::{Peer, PeerState, View};
 use crate::registry::Membership;
 
 /// What the registry has been told so far.
-#[derive(Debug, Default)]
+///
+/// A host may have several homes, a user each: a node of a user who has a hecate-daemon of their own belongs to that one's home,
+/// and decides as little here as one on another host.
+#[derive(Debug)]
 pub struct Told {
-    /// Connected nodes, each with the number of its connection.
-    up: BTreeMap<Arc<str>, u64>,
+    /// Our own user.
+    uid: u32,
+    /// The users of this host who have, or had, a hecate-daemon of their own.
+    neighbours: BTreeSet<u32>,
+    /// Connected nodes, each with the number of its connection, and whether it was said to be on this host.
+    up: BTreeMap<Arc<str>, (u64, bool)>,
     announced: BTreeSet<(PluginName, Arc<str>)>,
 }
 
 impl Told {
+    /// Nothing so far, for a daemon of this user.
+    #[must_use]
+    pub fn new(uid: u32) -> Self {
+        Self { uid, neighbours: BTreeSet::new(), up: BTreeMap::new(), announced: BTreeSet::new() }
+    }
+
+    /// A user of this host has a hecate-daemon. One who ever had is believed to have it again soon.
+    pub fn has_daemon(&mut self, uid: u32) {
+        if uid != self.uid {
+            self.neighbours.insert(uid);
+        }
+    }
+
+    /// The users of newly connected nodes of this host of whom it is not known whether they have a hecate-daemon of their own.
+    pub fn strangers(&self, view: &View, is_here: impl Fn(&str) -> bool) -> BTreeSet<u32> {
+        let new = view.peers.iter().filter(|(name, peer)| {
+            let told = self.up.get(*name).is_some_and(|(connection, _)| *connection == peer.connection);
+            peer.is_up() && !told && is_here(name)
+        });
+        let owners = new.filter_map(|(_, peer)| peer.owner);
+        owners.filter(|owner| *owner != self.uid && !self.neighbours.contains(owner)).collect()
+    }
+
+    /// Whether a node belongs to the home of another user of this host.
+    #[must_use]
+    pub fn is_neighbours(&self, peer: &Peer) -> bool {
+        peer.owner.is_some_and(|owner| self.neighbours.contains(&owner))
+    }
+
     /// What is new in `view`, whose `grouped` are the hecate-daemons. `is_here` tells whether a node of this name is on this host.
     pub fn news(&mut self, view: &View, is_here: impl Fn(&str) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
+        let daemons = view.grouped.iter().filter(|name| is_here(name));
+        daemons.filter_map(|name| view.peers.get(name)?.owner).for_each(|owner| self.has_daemon(owner));
+        let theirs: BTreeSet<&str> =
+            view.peers.iter().filter(|(_, peer)| self.is_neighbours(peer)).map(|(name, _)| &**name).collect();
+        let is_here = |name: &str| is_here(name) && !theirs.contains(name);
         for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
             let reason = "it has been away for so long that the reason is forgotten".to_owned();
             news.push(Membership::NodeDown { node: name.to_string(), reason });
         }
         for (name, peer) in &view.peers {
             let before = self.up.get(name).copied();
+            let now = (peer.connection, is_here(name));
             match &peer.state {
-                PeerState::Up { .. } if before == Some(peer.connection) => {}
+                PeerState::Up { .. } if before == Some(now) => {}
                 PeerState::Up { .. } => {
-                    if before.is_some() {
+                    if let Some((connection, _)) = before {
                         // What it had announced went with it: what it announces now is news, even if it is the same.
                         self.announced.retain(|(_, node)| node != name);
-                        let reason = "its node was away and came back".to_owned();
+                        let reason = match connection == peer.connection {
+                            true => "its node belongs to another user, who has a hecate-daemon of their own".to_owned(),
+                            false => "its node was away and came back".to_owned(),
+                        };
                         news.push(Membership::NodeDown { node: name.to_string(), reason });
                     }
-                    self.up.insert(name.clone(), peer.connection);
-                    news.push(Membership::NodeUp { node: name.to_string(), on_this_host: is_here(name) });
+                    self.up.insert(name.clone(), now);
+                    news.push(Membership::NodeUp { node: name.to_string(), on_this_host: now.1 });
                 }
                 PeerState::Down { reason } => {
                     if self.up.remove(name).is_some() {
@@ -72,7 +117,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::node::view::Peer;
+
+    const US: u32 = 1000;
 
     fn view(peers: &[(&str, u64, bool)], announced: &[(&'static str, &str)]) -> View {
         let peer = |&(name, connection, up): &(&str, u64, bool)| {
@@ -81,7 +127,7 @@ mod tests {
             } else {
                 PeerState::Down { reason: "gone".to_owned() }
             };
-            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection })
+            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: None })
         };
         View {
             name: "hecate@h".into(),
@@ -103,7 +149,7 @@ mod tests {
 
     #[test]
     fn nodes_come_and_go_and_restarts_are_never_missed() {
-        let mut told = Told::default();
+        let mut told = Told::new(US);
         let mut news = |peers: &[(&str, u64, bool)]| told.news(&view(peers, &[]), |_| true);
         assert_eq!(news(&[("a@h", 1, true)]), [up("a@h")]);
         assert_eq!(news(&[("a@h", 1, true)]), []);
@@ -118,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_away_unseen_announces_anew() {
-        let mut told = Told::default();
+        let mut told = Told::new(US);
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         let mut news =
@@ -130,8 +176,54 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbours_node_decides_nothing_here_and_never_will() {
+        let mut told = Told::new(US);
+        let mut owned = |nodes: &[(&str, u32)], daemons: &[&str]| {
+            let up: Vec<(&str, u64, bool)> = nodes.iter().map(|(name, _)| (*name, 1, true)).collect();
+            let mut view = view(&up, &[("hecate-marthad", "m@h"), ("hecate-friendd", "f@h")]);
+            for (name, owner) in nodes {
+                view.peers.get_mut(*name).unwrap().owner = Some(*owner);
+            }
+            view.grouped = daemons.iter().map(|daemon| Arc::from(*daemon)).collect();
+            told.news(&view, |_| true)
+        };
+        let announced = |plugin: &str, node: &str| Membership::Announced {
+            plugin: PluginName::parse(plugin).unwrap(),
+            node: node.to_owned(),
+        };
+        let apart = |node: &str| Membership::NodeUp { node: node.to_owned(), on_this_host: false };
+        // Of users who have no daemon all may be ours: one has registered their plugin with us, perhaps.
+        let both = [announced("hecate-friendd", "f@h"), announced("hecate-marthad", "m@h")];
+        assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]), [&[up("f@h"), up("m@h")][..], &both].concat());
+        // One of them turns out to have one, under a name of its own; another daemon of our own user is no neighbour.
+        let why = "its node belongs to another user, who has a hecate-daemon of their own";
+        let nodes = [("f@h", 1002), ("hecate_1001@h", 1001), ("m@h", 1001), ("x@h", US)];
+        let news = owned(&nodes, &["hecate_1001@h", "x@h"]);
+        assert_eq!(news, [apart("hecate_1001@h"), down("m@h", why), apart("m@h"), up("x@h")]);
+        // And while that one is being restarted, its nodes don't become ours.
+        assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]).len(), 2, "both daemons are gone, and no more is news");
+    }
+
+    #[test]
+    fn who_is_new_is_asked_after_once() {
+        let mut told = Told::new(US);
+        let mut view = view(&[("m@h", 1, true), ("n@h", 2, true), ("o@h", 3, false), ("ours@h", 4, true)], &[]);
+        for (name, owner) in [("m@h", 1001), ("n@h", 1002), ("o@h", 1003), ("ours@h", US)] {
+            view.peers.get_mut(name).unwrap().owner = Some(owner);
+        }
+        assert_eq!(told.strangers(&view, |name| name != "n@h"), BTreeSet::from([1001]));
+        assert_eq!(told.strangers(&view, |_| true), BTreeSet::from([1001, 1002]));
+        told.has_daemon(1001);
+        let apart = Membership::NodeUp { node: "m@h".to_owned(), on_this_host: false };
+        assert_eq!(told.news(&view, |_| true), [apart, up("n@h"), up("ours@h")]);
+        assert_eq!(told.strangers(&view, |_| true), BTreeSet::new());
+        view.peers.get_mut("n@h").unwrap().connection = 9;
+        assert_eq!(told.strangers(&view, |_| true), BTreeSet::from([1002]));
+    }
+
+    #[test]
     fn only_valid_names_of_this_host_are_announced() {
-        let mut told = Told::default();
+        let mut told = Told::new(US);
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let here = |node: &str| node.ends_with("@h");

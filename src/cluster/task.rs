@@ -4,13 +4,13 @@
 //! compared with the views of registry and node at each change, so a change can be late but not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
@@ -21,17 +21,19 @@ use crate::cluster::orders::{self, Order};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
 use crate::cluster::shared_paths::SharedPaths;
+use crate::cluster::strategies::NODE;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
-use crate::epmd::client::Registration;
+use crate::epmd::{self, client::Registration};
 use crate::etf::{Atom, AtomTooLong, Term};
 use crate::layout::Layout;
 use crate::limits;
 use crate::name::PluginName;
 use crate::node::dial::Dialling;
 use crate::node::handle::{Handle, Stopped};
+use crate::node::listeners::owners;
 use crate::node::process::ProcessId;
 use crate::node::services::pg::Watched;
 use crate::node::task as node_task;
@@ -274,7 +276,7 @@ impl Cluster {
             epmd_state,
             register_at: None,
             proxies: BTreeMap::new(),
-            told: Told::default(),
+            told: Told::new(rustix::process::getuid().as_raw()),
             finder,
             settled: false,
             orders,
@@ -395,6 +397,11 @@ impl Cluster {
     // ---- Node -> registry -------------------------------------------------------------------------
 
     async fn node_changed(&mut self, view: &node_view::View) {
+        for uid in self.told.strangers(view, |name| self.dialling.is_here(name)) {
+            if self.has_daemon(uid).await {
+                self.told.has_daemon(uid);
+            }
+        }
         for news in self.told.news(view, |name| self.dialling.is_here(name)) {
             match &news {
                 Membership::NodeUp { node, .. } => self.finder.up(node.as_str(), view),
@@ -404,6 +411,20 @@ impl Cluster {
             self.registry.membership(news).await;
         }
         self.finder.changed(view);
+    }
+
+    /// Whether a user of this host has a hecate-daemon of the usual name. Asked for before anything is made of a node of theirs:
+    /// pg may show their daemon only later.
+    async fn has_daemon(&self, uid: u32) -> bool {
+        for name in [NODE.to_owned(), format!("{NODE}_{uid}")] {
+            if let Ok(Some(port)) = epmd::client::port(self.epmd.address(), &name).await {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                if spawn_blocking(move || owners(address)).await.is_ok_and(|owners| owners.contains(&uid)) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     // ---- EPMD -------------------------------------------------------------------------------------
@@ -445,7 +466,7 @@ impl Cluster {
                 node_view::PeerState::Up { .. } => (PeerState::Connected, "the handshake is done".to_owned()),
                 node_view::PeerState::Down { reason } => (PeerState::Disconnected, reason.clone()),
             };
-            let on_this_host = self.dialling.is_here(name);
+            let on_this_host = self.dialling.is_here(name) && !self.told.is_neighbours(peer);
             let view = PeerView { name: name.to_string(), on_this_host, state, since: peer.since, reason };
             peers.insert(name.clone(), view);
         }

@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use crate::dist::handshake::{HandshakeError, Identity, Status};
-use crate::dist::link::{self, Rejected, SetupError};
+use crate::dist::link::{self, Connection, Rejected, SetupError};
 use crate::limits;
 use crate::log::limit::{self, limited};
+use crate::node::listeners::owner_of_end;
 use crate::node::task::Event;
 
 /// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
@@ -62,10 +63,17 @@ async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox:
     };
     match link::accept(stream, &local, decide).await {
         Ok(connection) => {
-            let _ = inbox.send(Event::Connected(connection)).await;
+            let owner = owner(&connection).await;
+            let _ = inbox.send(Event::Connected(connection, owner)).await;
         }
         Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
     }
+}
+
+/// Whose process is at the other end of a connection, where that is on this host.
+pub async fn owner(connection: &Connection) -> Option<u32> {
+    let (ours, theirs) = connection.ends?;
+    tokio::task::spawn_blocking(move || owner_of_end(theirs, ours)).await.ok().flatten()
 }
 
 /// Whoever isn't of the cluster, or is and can't be let in, is worth a line; other ends are ordinary, such as that of one of two

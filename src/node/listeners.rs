@@ -1,5 +1,5 @@
-//! Whose sockets take connections at an address of this host, as the system's own tables tell. It reads, and decides
-//! nothing.
+//! Whose sockets take connections at an address of this host, and whose is the other end of one, as the system's own tables
+//! tell. It reads, and decides nothing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,6 +11,29 @@ use std::net::{IpAddr, SocketAddr};
 pub fn owners(address: SocketAddr) -> Vec<u32> {
     let of = |path| File::open(path).map(|table| listeners(BufReader::new(table), address)).unwrap_or_default();
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
+}
+
+/// The user whose socket `theirs` is, which is connected to `ours`; none if it isn't of this host, or can't be told. It blocks for
+/// a moment.
+#[must_use]
+pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+    let of = |path| end(BufReader::new(File::open(path).ok()?), theirs, ours);
+    // On another host, the other end is in no table here.
+    let here = theirs.ip().is_loopback() || theirs.ip() == ours.ip();
+    if here { ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of) } else { None }
+}
+
+/// The owner of the socket that is connected so: the second column and the third are its ends.
+fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+    let written =
+        |address: SocketAddr| column(address.ip()).into_iter().map(move |ip| format!("{ip}:{:04X}", address.port()));
+    let (local, remote): (Vec<_>, Vec<_>) = (written(theirs).collect(), written(ours).collect());
+    table.lines().map_while(Result::ok).find_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let is_it = columns.next().is_some_and(|end| local.iter().any(|local| local == end))
+            && columns.next().is_some_and(|end| remote.iter().any(|remote| remote == end));
+        if is_it { columns.nth(4)?.parse().ok() } else { None }
+    })
 }
 
 /// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
@@ -58,6 +81,26 @@ mod tests {
    5: 0000000000000000FFFF00000100007F:3333 0:0 0A 00000000:00000000 00:00000000 00000000     9        0 4246 1
    6: 0100007F:1111 0100007F:9999 01 00000000:00000000 00:00000000 00000000     7        0 4244 1 0000000000000000 100 0 0 10 0
 ";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_other_end_of_a_connection_is_somebodys() {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        assert_eq!(end(TABLE.as_bytes(), at(0x1111), at(0x9999)), Some(7));
+        assert_eq!(end(TABLE.as_bytes(), at(0x9999), at(0x1111)), None, "that is the other one");
+        assert_eq!(end(TABLE.as_bytes(), at(0x1111), at(0)), None, "it listens, and is connected to nobody");
+    }
+
+    #[test]
+    fn our_own_end_is_ours() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (_theirs, from) = listener.accept().unwrap();
+            let uid = rustix::process::getuid().as_raw();
+            assert_eq!(owner_of_end(from, ours.peer_addr().unwrap()), Some(uid));
+        }
+    }
 
     #[test]
     #[cfg(target_endian = "little")]

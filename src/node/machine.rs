@@ -319,7 +319,7 @@ impl Machine {
     pub fn view(&self) -> View {
         let up = |(id, link): (&LinkId, &Link)| {
             let state = PeerState::Up { creation: link.creation, published: link.published };
-            (link.name.clone(), Peer { state, since: link.since, connection: id.0 })
+            (link.name.clone(), Peer { state, since: link.since, connection: id.0, owner: None })
         };
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));

@@ -43,10 +43,10 @@ pub enum Event {
     },
     /// A peer that we dial still believes in an older connection: do we want the new one?
     StillWanted(Arc<str>, oneshot::Sender<bool>),
-    /// A handshake is complete.
-    Connected(Connection),
-    /// An attempt to dial has ended, successful or not.
-    Dialled(Arc<str>, Result<Connection, DialError>),
+    /// A handshake is complete with a node of this user, if that can be told.
+    Connected(Connection, Option<u32>),
+    /// An attempt to dial has ended, successful or not, and if so, with a node of this user, if that can be told.
+    Dialled(Arc<str>, Result<(Connection, Option<u32>), DialError>),
     /// See [`Handle::connect`].
     Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
     /// See [`Handle::forget`].
@@ -149,6 +149,8 @@ struct Link {
     sender: LinkSender,
     peer: Arc<str>,
     flags: Flags,
+    /// Whose process the peer is, where that is on this host.
+    owner: Option<u32>,
     /// Frames of this batch.
     buffer: Vec<u8>,
 }
@@ -239,7 +241,7 @@ impl Task {
                 let _ = answer.send(self.machine.still_wanted(&name));
                 return;
             }
-            Event::Connected(connection) => return self.connected(connection, effects),
+            Event::Connected(connection, owner) => return self.connected(connection, owner, effects),
             Event::Dialled(name, result) => return self.dialled(name, result, effects),
             Event::Connect(name, answer) => {
                 if self.machine.is_connected(&name) {
@@ -294,7 +296,7 @@ impl Task {
         }
     }
 
-    fn connected(&mut self, connection: Connection, effects: &mut Vec<Effect>) {
+    fn connected(&mut self, connection: Connection, owner: Option<u32>, effects: &mut Vec<Effect>) {
         if self.stopping.is_some() {
             return;
         }
@@ -309,7 +311,7 @@ impl Task {
         let (inbox, wrap) = (self.inbox.clone(), move |event| Event::Link(id, event));
         let sender = link::start(connection, self.tick_time, probe.into(), inbox, wrap);
         self.open += 1;
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, buffer: Vec::new() };
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, buffer: Vec::new() };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
@@ -323,11 +325,16 @@ impl Task {
         }
     }
 
-    fn dialled(&mut self, name: Arc<str>, result: Result<Connection, DialError>, effects: &mut Vec<Effect>) {
+    fn dialled(
+        &mut self,
+        name: Arc<str>,
+        result: Result<(Connection, Option<u32>), DialError>,
+        effects: &mut Vec<Effect>,
+    ) {
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
         match result {
-            Ok(connection) => self.connected(connection, effects),
+            Ok((connection, owner)) => self.connected(connection, owner, effects),
             Err(e) => {
                 debug!(peer = %name, code = e.code(), "not connected: {e}");
                 failed = Some(Arc::new(e));
@@ -380,7 +387,7 @@ impl Task {
         metrics::LINK_SENT_MESSAGES.add(sent);
         // Whoever is told of a connection finds it in the view: so the view comes first.
         if self.machine.take_changed() {
-            self.view.send_replace(Arc::new(self.machine.view()));
+            self.view.send_replace(Arc::new(self.seen()));
         }
         if self.machine.take_groups_changed() {
             self.groups.send_replace(Arc::new(self.machine.groups()));
@@ -388,6 +395,15 @@ impl Task {
         for (answer, result) in self.dialled.drain(..) {
             let _ = answer.send(result);
         }
+    }
+
+    /// What the machine tells, and whose the peers of this host are, which it need not know.
+    fn seen(&self) -> View {
+        let mut view = self.machine.view();
+        for peer in view.peers.values_mut().filter(|peer| peer.is_up()) {
+            peer.owner = self.links.get(&LinkId(peer.connection)).and_then(|link| link.owner);
+        }
+        view
     }
 
     fn flush(&mut self, id: LinkId, effects: &mut Vec<Effect>) {
@@ -412,7 +428,13 @@ impl Task {
                 let (answer, answered) = oneshot::channel();
                 inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)
             };
-            let result = dialling.dial(name.clone(), &local, go_on).await;
+            let result = match dialling.dial(name.clone(), &local, go_on).await {
+                Ok(connection) => {
+                    let owner = accept::owner(&connection).await;
+                    Ok((connection, owner))
+                }
+                Err(e) => Err(e),
+            };
             let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
         });
     }

@@ -48,6 +48,8 @@ pub struct Peer {
     pub since: SystemTime,
     /// Differs for each connection that there was to this name.
     pub connection: u64,
+    /// Whose process it is, while it is connected and on this host, and if that can be told.
+    pub owner: Option<u32>,
 }
 
 /// Whether a node is connected.

@@ -7,10 +7,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::NODE;
 use crate::limits;
-
-/// What the nodes of other hosts are called.
-const NODE: &str = "hecate";
 
 /// What was found by one name.
 #[derive(Debug)]

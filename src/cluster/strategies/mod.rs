@@ -11,6 +11,9 @@
 //!
 //! Pure. None knows of another, and none says whether a name may be dialled at all: [`crate::node::dial`] does.
 
+/// What the node of a hecate-daemon is called, unless it is told otherwise or somebody of its host has that name.
+pub const NODE: &str = "hecate";
+
 pub mod dns;
 pub mod epmd;
 pub mod learned;

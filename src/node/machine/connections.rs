@@ -98,7 +98,7 @@ impl Machine {
             oldest.and_then(|name| self.down.remove(&name));
         }
         let state = PeerState::Down { reason: reason.to_owned() };
-        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0 });
+        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0, owner: None });
         self.changed = true;
     }
 
