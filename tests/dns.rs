@@ -165,6 +165,20 @@ fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
 }
 
 #[test]
+fn a_bare_host_is_asked_for_its_hecate() {
+    let lab = Lab::new();
+    let [a, b] = [1, 2].map(|number| lab.place(number));
+    // The list is the same on all hosts, and comes before the second of them is there.
+    let peers = [("HECATE_CLUSTER_PEERS", format!("{},{}", a.v4, b.v6))];
+    let peers = peers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let at_a = a.daemon(&a.v4, &peers);
+    at_a.logs(&[&format!("hecate@{}", b.v6), "epmd_unreachable"]);
+    let _at_b = b.daemon(&b.v6, &[]);
+    wait_for("they are connected", || a.is_connected(&b.v6) && b.is_connected(&a.v4));
+    assert!(at_a.log_lines(&[&format!("hecate@{}", a.v4), "not connected"]).is_empty(), "we are no peer of ours");
+}
+
+#[test]
 fn a_name_that_does_not_resolve_keeps_nobody_else_waiting() {
     let lab = Lab::new();
     let place = lab.place(1);

@@ -275,6 +275,9 @@ fn names_and_peers() {
     let _gone = epmd.register("gone", gone);
     let peers = "peer@localhost,unknown@localhost,gone@localhost,long@host.example,x@no-such-host-anywhere";
     let found = Found::of(&host, &[("HECATE_CLUSTER_PEERS", peers), ("HECATE_HOSTNAME", "no-such-host-anywhere")]);
+    let dns = |name| Found::of(&host, &[("HECATE_CLUSTER_DNS", name)]);
+    dns("localhost").says("dns", "ok", &["localhost stands for", "hecate@127.0.0.1"]);
+    dns("no-such-host-anywhere").says("dns", "warn", &["no-such-host-anywhere has no address"]);
     assert_eq!(found.code, 1);
     found.says("names", "warn", &["no-such-host-anywhere does not resolve", "HECATE_HOSTNAME"]);
     found.says("peers", "ok", &["peer@localhost takes connections"]);

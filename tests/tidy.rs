@@ -12,7 +12,20 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log"]),
     ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "registry", "store", "systemd"]),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
-    ("cli", &["config", "api::wire", "api::problem", "epmd::client", "layout", "limits", "name", "node::listeners"]),
+    (
+        "cli",
+        &[
+            "config",
+            "api::wire",
+            "api::problem",
+            "epmd::client",
+            "layout",
+            "limits",
+            "name",
+            "node::listeners",
+            "node::resolve",
+        ],
+    ),
     ("config", &["cookie", "layout", "limits", "log", "name"]),
     ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write

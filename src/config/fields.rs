@@ -144,7 +144,11 @@ impl Places<'_> {
         Ok(self.read(&settings::CLUSTER_PEERS, |given| each(given, peer))?.unwrap_or_default())
     }
 
-    pub(super) fn cluster_dns(&self) -> Result<Option<String>, Error> {
+    /// A DNS name whose addresses are those of more daemons.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn cluster_dns(&self) -> Result<Option<String>, Error> {
         self.read(&settings::CLUSTER_DNS, |given| host_part(given).map(str::to_owned))
     }
 

@@ -1,18 +1,19 @@
-//! What `doctor` finds on the network: EPMD, our name, the distribution port, and the configured peers.
+//! What `doctor` finds on the network: EPMD, our name, the distribution port, the configured peers, and what DNS names.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Report, Running};
-use crate::config::Places;
+use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::epmd::client as epmd;
 use crate::limits;
 use crate::name::NodeName;
 use crate::node::listeners::owners;
+use crate::node::resolve;
 
 /// Looks at all of it; what depends on a setting that is refused is left out.
 pub(super) async fn examine(places: &Places<'_>, running: Option<&Running>, report: &mut Report) {
@@ -34,20 +35,18 @@ pub(super) async fn examine(places: &Places<'_>, running: Option<&Running>, repo
     if let (Ok(found), Some((node, _)), Some(port)) = (places.peers(), &node, epmd_port) {
         peers(found, node, port, report).await;
     }
+    if let Ok(Some(name)) = places.cluster_dns() {
+        dns(&name, report).await;
+    }
 }
 
 /// Nodes of other hosts, and every `erl` of this one, find us by the host part.
 async fn host(node: &NodeName, report: &mut Report) {
     let kind = if node.is_long() { "long" } else { "short" };
-    match timeout(limits::RESOLVE_TIME, lookup_host((node.host(), 0))).await {
-        Ok(Ok(mut addresses)) => match addresses.next() {
-            Some(address) => {
-                report.ok("names", format!("{node} is a {kind} name, and its host is {}", address.ip()));
-            }
-            None => unresolved(node, "it has no address", report),
-        },
-        Ok(Err(error)) => unresolved(node, &error.to_string(), report),
-        Err(_) => unresolved(node, "no answer in time", report),
+    match resolve::addresses(node.host()).await.as_deref() {
+        Ok([address, ..]) => report.ok("names", format!("{node} is a {kind} name, and its host is {address}")),
+        Ok([]) => unresolved(node, "it has no address", report),
+        Err(error) => unresolved(node, &error.to_string(), report),
     }
 }
 
@@ -194,15 +193,27 @@ async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &m
     }
 }
 
+async fn dns(name: &str, report: &mut Report) {
+    match resolve::addresses(name).await {
+        Ok(found) => {
+            let nodes: Vec<String> =
+                found.iter().take(limits::ADDRESSES).map(|address| format!("{NODE}@{address}")).collect();
+            let more = if found.len() > nodes.len() { ", ..." } else { "" };
+            report.ok("dns", format!("{name} stands for {}: {}{more}", found.len(), nodes.join(", ")));
+        }
+        Err(error) => {
+            let advice = "no daemon is found by it until it has; is HECATE_CLUSTER_DNS the whole name of the service?";
+            report.warn("dns", format!("{name} has no address: {error}"), advice);
+        }
+    }
+}
+
 /// The address at which a peer takes connections, found as a node would find it.
 async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
-    let found = match timeout(limits::RESOLVE_TIME, lookup_host((peer.host(), epmd_port))).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(format!("its host does not resolve: {error}")),
-        Err(_) => return Err("its host does not resolve: no answer in time".to_owned()),
-    };
+    let found = resolve::addresses(peer.host()).await.map_err(|error| format!("its host does not resolve: {error}"))?;
     let mut last = "its host has no address".to_owned();
-    for address in found.take(limits::ADDRESSES) {
+    for ip in found.into_iter().take(limits::ADDRESSES) {
+        let address = SocketAddr::new(ip, epmd_port);
         last = match epmd::port(address, peer.name()).await {
             Ok(Some(port)) => {
                 let node = SocketAddr::new(address.ip(), port);

@@ -1,0 +1,57 @@
+//! Which nodes of its host the daemon looks for, and how long it speaks of those that have gone: with real nodes.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::time::Duration;
+
+use host::erl::{Erl, Start};
+use host::{Host, PATIENCE, wait_within};
+
+#[test]
+fn other_peoples_nodes_are_not_drawn_into_the_mesh() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let mut rabbit = host.erl(&host.node("rabbit"));
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let mut ours = host.erl(&host.node("hecate_traderd"));
+    let with_us = format!("nodes() =:= ['{}']", host.node("hecate"));
+    ours.eval_until(&with_us, "true", PATIENCE);
+    // It was there first, and by now its name was seen many times.
+    assert_eq!((rabbit.eval("nodes()").as_str(), host.peer(&host.node("rabbit"))), ("[]", None));
+
+    daemon.terminate();
+    let daemon = host.daemon(&[("HECATE_EPMD_NAMES", "rabbit,my_*")]);
+    daemon.ready();
+    rabbit.eval_until(&with_us, "true", PATIENCE);
+    let mut mine = host.erl(&host.node("my_node"));
+    mine.eval_until(&format!("lists:member('{}', nodes())", host.node("hecate")), "true", PATIENCE);
+    assert_eq!((ours.eval("nodes()").as_str(), host.peer(&host.node("hecate_traderd"))), ("[]", None));
+}
+
+#[test]
+fn who_has_gone_for_good_is_not_shown_for_ever() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let trader = host.node("hecate_traderd");
+    let found = host.erl(&trader);
+    let mut nameless = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
+    assert_eq!(nameless.eval(&format!("net_kernel:connect_node('{us}')")), "true");
+    let given = nameless.eval("node()");
+    host::wait_for("it is found", || host.peer(&trader).as_deref() == Some("connected"));
+    nameless.kill();
+    found.kill();
+    for node in [&given, &trader] {
+        host::wait_for("it is shown as gone", || host.peer(node).as_deref() == Some("disconnected"));
+    }
+    let mut there = host.erl(&host.node("hecate_marthad"));
+    for node in [&given, &trader] {
+        wait_within(Duration::from_secs(90), "it is forgotten", || host.peer(node).is_none().then_some(()));
+    }
+    assert_eq!(there.eval("nodes()"), format!("[{us}]"));
+    assert_eq!(host.peer(&host.node("hecate_marthad")).as_deref(), Some("connected"));
+}
