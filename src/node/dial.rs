@@ -174,11 +174,10 @@ impl Dialling {
         };
         let address = SocketAddr::new(ip, port);
         // Another user's node need not even hear of us.
-        if here || ip.is_loopback() {
-            match self.check_owner(address).await {
-                Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) => return Err(e),
-                Ok(()) | Err(_) => {}
-            }
+        if (here || ip.is_loopback())
+            && let Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) = self.check_owner(address).await
+        {
+            return Err(e);
         }
         let stream = match timeout(limits::CONNECT_TIME, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
