@@ -5,7 +5,6 @@
 //! bytes; it is the owner's business to end a connection whose queue is full, and never to wait for it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,8 +31,6 @@ pub struct Connection {
     pub peer: Established,
     /// How it came about.
     pub origin: Origin,
-    /// Its two ends, ours first; none if the system can't tell any more.
-    pub ends: Option<(SocketAddr, SocketAddr)>,
     stream: TcpStream,
     /// The last packet of the handshake, where it is ours to send. It goes out with [`start`]: a peer that has the connection
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
@@ -70,10 +67,6 @@ pub struct Rejected {
     pub claimed: Option<Arc<str>>,
     /// Why.
     pub error: SetupError,
-}
-
-fn ends(stream: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
-    Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
 }
 
 async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
@@ -138,7 +131,7 @@ pub async fn dial(
         Ok(awaited.receive(&ack, local)?)
     };
     let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, origin, ends: ends(&stream), stream, unsent: Bytes::new() })
+    Ok(Connection { peer, origin, stream, unsent: Bytes::new() })
 }
 
 /// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
@@ -188,7 +181,7 @@ pub async fn accept(
         }
     };
     match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
-        Ok((peer, unsent)) => Ok(Connection { peer, origin, ends: ends(&stream), stream, unsent: unsent.into() }),
+        Ok((peer, unsent)) => Ok(Connection { peer, origin, stream, unsent: unsent.into() }),
         Err(error) => Err(Rejected { claimed, error }),
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use crate::dist::handshake::{HandshakeError, Identity, Status};
-use crate::dist::link::{self, Connection, Rejected, SetupError};
+use crate::dist::link::{self, Rejected, SetupError};
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::node::listeners::owner_of_end;
@@ -61,9 +61,11 @@ async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox:
             Err(_) => Status::NotAllowed,
         }
     };
+    let ours = stream.local_addr().ok();
     match link::accept(stream, &local, decide).await {
         Ok(connection) => {
-            let owner = owner(&connection).await;
+            // The peer hears that it is connected only after this.
+            let owner = owner(ours, from).await;
             let _ = inbox.send(Event::Connected(connection, owner)).await;
         }
         Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
@@ -71,8 +73,8 @@ async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox:
 }
 
 /// Whose process is at the other end of a connection, where that is on this host.
-pub async fn owner(connection: &Connection) -> Option<u32> {
-    let (ours, theirs) = connection.ends?;
+async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
+    let ours = ours?;
     tokio::task::spawn_blocking(move || owner_of_end(theirs, ours)).await.ok().flatten()
 }
 

@@ -115,7 +115,8 @@ impl Dialling {
         name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
     }
 
-    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`link::dial`] says.
+    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`link::dial`] says. Tells whose process it is too,
+    /// if it is on this host.
     ///
     /// # Errors
     /// See [`DialError`]; where the host has several addresses, of the last that was tried.
@@ -124,15 +125,15 @@ impl Dialling {
         name: Arc<str>,
         local: &Identity,
         go_on: impl AsyncFnOnce() -> bool,
-    ) -> Result<Connection, DialError> {
+    ) -> Result<(Connection, Option<u32>), DialError> {
         let Some((short, host)) = name.split_once('@') else {
             return Err(DialError::BadName(name));
         };
-        let stream = self.find(short, host).await?;
-        Ok(link::dial(stream, local, name.clone(), go_on).await?)
+        let (stream, owner) = self.find(short, host).await?;
+        Ok((link::dial(stream, local, name.clone(), go_on).await?, owner))
     }
 
-    async fn find(&self, short_name: &str, host: &str) -> Result<TcpStream, DialError> {
+    async fn find(&self, short_name: &str, host: &str) -> Result<(TcpStream, Option<u32>), DialError> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let here = self.this_host.contains(host);
         let mut last = DialError::NotRegistered;
@@ -163,8 +164,8 @@ impl Dialling {
         }
     }
 
-    /// A TCP connection to the node, over which nothing has been sent.
-    async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<TcpStream, DialError> {
+    /// A TCP connection to the node, over which nothing has been sent, and whose the other end is, if that is on this host.
+    async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<(TcpStream, Option<u32>), DialError> {
         let asked = epmd::port(SocketAddr::new(ip, self.epmd_port), short_name).await;
         // On this host that port is our own.
         let port = match (asked, self.default_port.filter(|_| !here)) {
@@ -188,18 +189,16 @@ impl Dialling {
         // root, or to HECATE_ALLOWED_UIDS". Asked again after connecting, so that it is about this connection, and whenever the
         // other end is on this host, however its name was spelt.
         let loops = ip.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == ip);
-        if here || loops {
-            self.check_owner(address).await?;
-        }
-        Ok(stream)
+        let owner = if here || loops { Some(self.check_owner(address).await?) } else { None };
+        Ok((stream, owner))
     }
 
-    async fn check_owner(&self, address: SocketAddr) -> Result<(), DialError> {
+    /// Whose sockets take connections there: only of those that we mean to talk to, or it is an error.
+    async fn check_owner(&self, address: SocketAddr) -> Result<u32, DialError> {
         let owners = tokio::task::spawn_blocking(move || owners(address)).await.unwrap_or_default();
-        match owners.iter().find(|uid| !self.allowed_uids.contains(uid)) {
-            Some(&uid) => Err(DialError::ForeignOwner { address, owner: Some(uid) }),
-            None if owners.is_empty() => Err(DialError::ForeignOwner { address, owner: None }),
-            None => Ok(()),
+        match (owners.iter().find(|uid| !self.allowed_uids.contains(uid)), owners.first()) {
+            (None, Some(&owner)) => Ok(owner),
+            (foreign, _) => Err(DialError::ForeignOwner { address, owner: foreign.copied() }),
         }
     }
 }

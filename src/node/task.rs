@@ -428,13 +428,7 @@ impl Task {
                 let (answer, answered) = oneshot::channel();
                 inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)
             };
-            let result = match dialling.dial(name.clone(), &local, go_on).await {
-                Ok(connection) => {
-                    let owner = accept::owner(&connection).await;
-                    Ok((connection, owner))
-                }
-                Err(e) => Err(e),
-            };
+            let result = dialling.dial(name.clone(), &local, go_on).await;
             let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
         });
     }

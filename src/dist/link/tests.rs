@@ -40,7 +40,7 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let connection = Connection { peer, origin: Origin::Accepted, ends: None, stream: here, unsent: Bytes::new() };
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
     let sender = start(connection, tick_time, PROBE, inbox, |event| event);
     (sender, events, there)
 }
