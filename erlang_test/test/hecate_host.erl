@@ -2,31 +2,51 @@
 -module(hecate_host).
 
 -export([start/1, stop/1, start_daemon/1, kill_daemon/1, terminate_daemon/1, start_node/2, start_node/3, kill_node/1,
+         kill_both/2,
          http/3, http/4, eventually/1, path/2]).
+-export([compile_apps/1, start_plugin/3, start_plugin/4, remove_apps/1, configured/1, call/4, eval/3]).
+-export([fill_disk/2, free_disk/2, write_no_more/1, write_again/1]).
 
 -define(DEADLINE, 20000).
 
 %% A host without a daemon yet.
 start(Config) ->
-    Home = filename:join("/tmp", "hct" ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive]))),
+    Home = temporary("hct"),
     ok = filelib:ensure_dir(filename:join(Home, "x")),
     EpmdPort = free_port(),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")},
                      [{args, ["-port", integer_to_list(EpmdPort)]}, exit_status]),
-    Host = #{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config},
+    Host = small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}),
     eventually(fun() -> names(Host) =/= error end),
     Host.
 
+small_disk(#{home := Home, config := Config} = Host) ->
+    case proplists:get_value(disk, Config) =:= small andalso os:cmd("id -u") =:= "0\n" of
+        true ->
+            Root = filename:join(Home, ".hecate"),
+            ok = file:make_dir(Root),
+            "" = os:cmd("mount -t tmpfs -o size=4m,mode=700 tmpfs " ++ Root),
+            Host#{disk => small};
+        false -> Host
+    end.
+
 stop(#{epmd := Epmd, home := Home} = Host) ->
+    %% One test at a time: all nodes are ours.
+    [catch peer:stop(Pid) || Pid <- processes(), proc_lib:translate_initial_call(Pid) =:= {peer, init, 1}],
     case Host of
         #{daemon := Daemon} -> signal("KILL", os_pid(Daemon));
         #{} -> ok
     end,
     signal("KILL", os_pid(Epmd)),
+    is_map_key(disk, Host) andalso os:cmd("umount -l " ++ filename:join(Home, ".hecate")),
     file:del_dir_r(Home).
 
 env(#{home := Home, epmd_port := Port}) ->
-    [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", "ct_cookie"}].
+    [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", "ct_cookie"},
+     {"HECATE_HOME", false}, {"HECATE_SOCKET_PATH", false}].
+
+%% A program that is told by an error, not by its end, that a file must not grow.
+surviving(Program) -> {os:find_executable("sh"), ["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", Program]}.
 
 %% Returns when the daemon says that it is ready.
 start_daemon(Host) ->
@@ -34,7 +54,9 @@ start_daemon(Host) ->
               false -> error("set HECATE_DAEMON_BIN to the built hecate-daemon, as `make ct` does");
               Path -> Path
           end,
-    Daemon = open_port({spawn_executable, Bin}, [{env, env(Host)}, {line, 4096}, exit_status, binary]),
+    {Program, Args} = surviving(Bin),
+    Daemon = open_port({spawn_executable, Program},
+                       [{args, Args}, {env, env(Host)}, {line, 4096}, exit_status, binary]),
     receive
         {Daemon, {data, {eol, <<"hecate-daemon is ready: ", _/binary>>}}} -> Host#{daemon => Daemon};
         {Daemon, {exit_status, Status}} -> error({daemon_ended, Status})
@@ -56,18 +78,120 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
 %% that it runs, which may be of another release than ours.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
+%% One that is called `undefined' has no name.
 start_node(Host, Name, Args) ->
-    {ok, Peer, Node} = peer:start(#{name => Name,
-                                    connection => standard_io,
-                                    exec => os:getenv("HECATE_ERL", os:find_executable("erl")),
-                                    args => ["-setcookie", "ct_cookie" | Args],
-                                    env => env(Host)}),
-    #{peer => Peer, node => Node}.
+    Options = #{connection => standard_io,
+                exec => surviving(erl()),
+                args => ["-setcookie", "ct_cookie"] ++ code(Host) ++ Args,
+                env => env(Host)},
+    {ok, Peer, Node} = peer:start(case Name of
+                                      undefined -> Options;
+                                      _ -> Options#{name => Name}
+                                  end),
+    #{peer => Peer, node => Node, pid => list_to_integer(peer:call(Peer, os, getpid, []))}.
 
-kill_node(#{peer := Peer}) ->
+code(#{config := Config}) -> lists:append([["-pa", Ebin] || Ebin <- proplists:get_value(code, Config, [])]).
+
+%% Has the nodes' own release compile the applications, without a warning; gives where the code is. They may see nothing of
+%% this machine but what is below /tmp.
+compile_apps(Apps) ->
+    Root = temporary("hlib"),
+    {ok, Peer, _} = peer:start(#{connection => standard_io, exec => erl()}),
+    try
+        lists:map(fun(App) ->
+                          Lib = filename:join(Root, App),
+                          Sources = filelib:wildcard(filename:join([code:lib_dir(App), "src", "*.erl"])),
+                          true = Sources =/= [],
+                          AppFile = filename:join(["ebin", atom_to_list(App) ++ ".app"]),
+                          copy(filename:join(code:lib_dir(App), AppFile), filename:join(Lib, AppFile)),
+                          [compile_one(Peer, Source, Lib) || Source <- Sources],
+                          filename:join(Lib, "ebin")
+                  end,
+                  Apps)
+    after
+        peer:stop(Peer)
+    end.
+
+remove_apps([Ebin | _]) -> file:del_dir_r(filename:dirname(filename:dirname(Ebin))).
+
+compile_one(Peer, Source, Lib) ->
+    Copy = filename:join([Lib, "src", filename:basename(Source)]),
+    copy(Source, Copy),
+    Options = [debug_info, warnings_as_errors, return, {outdir, filename:join(Lib, "ebin")}],
+    case peer:call(Peer, compile, file, [Copy, Options], ?DEADLINE) of
+        {ok, _, []} -> ok;
+        Other -> error({not_compiled, Source, Other})
+    end.
+
+copy(From, To) ->
+    ok = filelib:ensure_dir(To),
+    {ok, _} = file:copy(From, To).
+
+%% A node with the plugin of that name, started. `code' of the host is what compile_apps/1 gave.
+start_plugin(Host, Node, Name) -> start_plugin(Host, Node, Name, []).
+
+start_plugin(Host, Node, Name, Args) ->
+    Plugin = start_node(Host, Node, configured(Name) ++ Args),
+    {ok, _} = call(Plugin, application, ensure_all_started, [hecate_plugin]),
+    Plugin.
+
+%% Arguments that configure a plugin, as a sys.config would.
+configured(Name) ->
+    Text = fun(Value) -> lists:flatten(io_lib:format("~p", [Value])) end,
+    ["-hecate_plugin", "name", Text(list_to_binary(Name)), "-hecate_plugin", "version", Text(<<"0.1.0">>),
+     "-hecate_plugin", "description", Text(list_to_binary("The plugin " ++ Name)), "-kernel", "logger_level", "critical"].
+
+%% Runs the text of a fun on a node: no module of the tests is there.
+eval(Node, Source, Args) ->
+    {ok, Tokens, _} = erl_scan:string(Source),
+    {ok, Parsed} = erl_parse:parse_exprs(Tokens),
+    {value, Fun, _} = call(Node, erl_eval, exprs, [Parsed, []]),
+    call(Node, erlang, apply, [Fun, Args]).
+
+call(#{peer := Peer}, Module, Function, Args) -> peer:call(Peer, Module, Function, Args, ?DEADLINE).
+
+erl() -> os:getenv("HECATE_ERL", os:find_executable("erl")).
+
+temporary(Prefix) ->
+    filename:join("/tmp", Prefix ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive]))).
+
+kill_node(#{peer := Peer, pid := Pid}) ->
     Ref = erlang:monitor(process, Peer),
-    signal("KILL", list_to_integer(peer:call(Peer, os, getpid, []))),
+    signal("KILL", Pid),
     receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end.
+
+%% Before either can notice that the other has ended.
+kill_both(#{daemon := Daemon} = Host, #{peer := Peer, pid := Pid}) ->
+    Ref = erlang:monitor(process, Peer),
+    os:cmd(lists:flatten(io_lib:format("kill -KILL ~b ~b", [os_pid(Daemon), Pid]))),
+    receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end,
+    receive {Daemon, {exit_status, _}} -> maps:remove(daemon, Host) after ?DEADLINE -> error(daemon_still_there) end.
+
+%% A disk that is full. Root gives the home one of its own, in start/1 for `{disk, small}': what is written fails with `enospc'.
+%% Whoever is not root forbids the daemon and the node to write on, which fails with `efbig'.
+fill_disk(#{disk := small} = Host, _) -> fill(path(Host, "filler"));
+fill_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_no_more(Each) || Each <- [os_pid(Daemon), Pid]].
+
+free_disk(#{disk := small} = Host, _) -> ok = file:delete(path(Host, "filler"));
+free_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_again(Each) || Each <- [os_pid(Daemon), Pid]].
+
+fill(Path) ->
+    {ok, File} = file:open(Path, [write, raw]),
+    %% Large pieces first, so that the last bytes are taken too.
+    [fill(File, binary:copy(<<0>>, Size)) || Size <- [65536, 4096, 1]],
+    file:close(File).
+
+fill(File, Piece) ->
+    case file:write(File, Piece) of
+        ok -> fill(File, Piece);
+        {error, enospc} -> ok
+    end.
+
+write_no_more(Pid) -> prlimit(Pid, "0:").
+
+write_again(Pid) -> prlimit(Pid, "unlimited:").
+
+prlimit(Pid, Size) -> "" = os:cmd("prlimit --pid " ++ integer_to_list(Pid) ++ " --fsize=" ++ Size).
 
 path(#{home := Home}, Rest) -> filename:join([Home, ".hecate", Rest]).
 

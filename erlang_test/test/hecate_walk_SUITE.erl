@@ -234,7 +234,7 @@ a_hidden_node_sees_groups(Config) ->
 
 host(Config) -> proplists:get_value(host, Config).
 
-call(#{peer := Peer}, Module, Function, Args) -> peer:call(Peer, Module, Function, Args).
+call(Node, Module, Function, Args) -> hecate_host:call(Node, Module, Function, Args).
 
 register_trader(Host) ->
     hecate_host:http(Host, "POST", "/api/plugins/register",
@@ -275,14 +275,7 @@ watch(Node, Group) ->
              "       {Ref, What, G, Pids} -> Loop([{What, G, Pids} | Seen]); "
              "       {seen, From} -> From ! {seen, lists:reverse(Seen)}, Loop(Seen) end end)([]) end), "
              "  receive {watching, Pid} -> Pid end end.",
-    eval(Node, Source, [Group]).
+    hecate_host:eval(Node, Source, [Group]).
 
 events(Node, Log) ->
-    eval(Node, "fun(Pid) -> Pid ! {seen, self()}, receive {seen, Seen} -> Seen end end.", [Log]).
-
-%% Runs the text of a fun on a node: no module of ours is there.
-eval(Node, Source, Args) ->
-    {ok, Tokens, _} = erl_scan:string(Source),
-    {ok, Parsed} = erl_parse:parse_exprs(Tokens),
-    {value, Fun, _} = call(Node, erl_eval, exprs, [Parsed, []]),
-    call(Node, erlang, apply, [Fun, Args]).
+    hecate_host:eval(Node, "fun(Pid) -> Pid ! {seen, self()}, receive {seen, Seen} -> Seen end end.", [Log]).

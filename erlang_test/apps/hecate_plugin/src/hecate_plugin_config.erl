@@ -1,0 +1,71 @@
+%% @doc What the application is configured with, checked once, at its start.
+-module(hecate_plugin_config).
+
+-export([read/0, socket/0]).
+-export_type([config/0, error/0]).
+
+-type config() :: #{name := binary(), version := binary() | undefined, description := binary() | undefined,
+                    scope := atom()}.
+
+-type error() :: {bad_config, Key :: atom(), Found :: term(), Advice :: string()}.
+
+%% @doc Reads the application's environment. Whether a name is a good one says the daemon, as the only authority.
+-spec read() -> {ok, config()} | {error, error()}.
+read() ->
+    try
+        {ok, #{name => text(name, required), version => text(version, optional),
+               description => text(description, optional), scope => scope()}}
+    catch
+        throw:{?MODULE, Error} -> {error, Error}
+    end.
+
+%% @doc Where the daemon is to be found: `HECATE_SOCKET_PATH', else below `HECATE_HOME', else below `~/.hecate'.
+-spec socket() -> file:filename_all().
+socket() ->
+    case {environment("HECATE_SOCKET_PATH"), environment("HECATE_HOME"), environment("HOME")} of
+        {false, false, false} -> below("/");
+        {false, false, Home} -> below(filename:join(Home, ".hecate"));
+        {false, Home, _} -> below(expand(Home));
+        {Socket, _, _} -> expand(Socket)
+    end.
+
+below(Home) -> filename:join([Home, "hecate-daemon", "sockets", "api.sock"]).
+
+%% What is set to nothing is not set.
+environment(Name) ->
+    case os:getenv(Name) of
+        "" -> false;
+        Value -> Value
+    end.
+
+%% No shell has seen a value that stands in a unit or a manifest.
+expand("~/" ++ Rest) -> filename:join(os:getenv("HOME", "/"), Rest);
+expand(Path) -> Path.
+
+text(Key, Need) ->
+    case {application:get_env(hecate_plugin, Key), Need} of
+        {undefined, optional} -> undefined;
+        {{ok, undefined}, optional} -> undefined;
+        {{ok, Value}, _} when is_binary(Value); is_list(Value), Value =/= [] ->
+            try unicode:characters_to_binary(Value) of
+                Text when is_binary(Text) -> Text;
+                _ -> bad(Key, Value)
+            catch
+                error:badarg -> bad(Key, Value)
+            end;
+        {undefined, required} -> bad(Key, undefined);
+        {{ok, Value}, _} -> bad(Key, Value)
+    end.
+
+scope() ->
+    case application:get_env(hecate_plugin, scope, pg) of
+        Scope when is_atom(Scope), Scope =/= undefined -> Scope;
+        Other -> bad(scope, Other)
+    end.
+
+-spec bad(atom(), term()) -> no_return().
+bad(Key, Found) -> throw({?MODULE, {bad_config, Key, Found, advice(Key)}}).
+
+advice(name) -> "configure {hecate_plugin, [{name, <<\"hecate-traderd\">>}]}: the plugin's name as a binary or a string";
+advice(scope) -> "scope is the name of a pg scope, an atom: one of those in the daemon's HECATE_PG_SCOPES";
+advice(_) -> "a binary or a string in UTF-8; leave it out for none".

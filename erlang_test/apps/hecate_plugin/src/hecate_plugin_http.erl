@@ -1,0 +1,231 @@
+%% @doc A client of HTTP/1.1 over a Unix socket (RFC 9112): one request a connection, every length and time bounded.
+%%
+%% It knows nothing of plugins, keeps nothing between requests, and makes no atom of what it reads. An answer may come in any
+%% pieces, with a length, in chunks, or up to the end of the connection.
+-module(hecate_plugin_http).
+
+-export([request/5, open/3, drain/2]).
+-export_type([response/0, reason/0, stream/0]).
+
+%% Longest head of an answer, interim ones apart.
+-define(HEAD, 16384).
+%% Longest body.
+-define(BODY, 1048576).
+%% Longest line that gives a chunk's size, and longest line of a trailer.
+-define(LONGEST_LINE, 1024).
+%% Most lines of a trailer, and most interim answers.
+-define(MANY, 64).
+
+-type response() :: #{status := 200..999, headers := [{Name :: binary(), Value :: binary()}], body := binary()}.
+%% Names of headers are in lower case.
+
+-type reason() :: timeout | closed | inet:posix() | bad_response | head_too_large | body_too_large | line_too_large
+                | socket_path_too_long.
+
+-record(connection, {socket :: gen_tcp:socket(), deadline :: integer()}).
+
+-opaque stream() :: #connection{}.
+%% An answer that goes on for as long as the server likes.
+
+%% @doc Asks, and reads the whole answer. `Timeout' bounds all of it.
+-spec request(Path, Method, Target, Body, Timeout) -> {ok, response()} | {error, reason()} when
+      Path :: file:filename_all(), Method :: binary(), Target :: binary(), Body :: none | iodata(),
+      Timeout :: pos_integer().
+request(Path, Method, Target, Body, Timeout) ->
+    connected(Path, Timeout,
+              fun(Connection) ->
+                      send(Connection, Method, Target, Body, <<"application/json">>),
+                      Response = response(Connection, head(Connection, <<>>, ?MANY)),
+                      close(Connection),
+                      {ok, Response}
+              end).
+
+%% @doc Asks for an answer that does not end. One that is not a 200 is an answer like any other. `Timeout' bounds the time up
+%% to the end of the head.
+-spec open(Path, Target, Timeout) -> {ok, stream()} | {answered, response()} | {error, reason()} when
+      Path :: file:filename_all(), Target :: binary(), Timeout :: pos_integer().
+open(Path, Target, Timeout) ->
+    connected(Path, Timeout,
+              fun(Connection) ->
+                      send(Connection, <<"GET">>, Target, none, <<"text/event-stream">>),
+                      case head(Connection, <<>>, ?MANY) of
+                          {200, _, _} ->
+                              {ok, Connection};
+                          Head ->
+                              Response = response(Connection, Head),
+                              close(Connection),
+                              {answered, Response}
+                      end
+              end).
+
+%% @doc Reads a stream and forgets what it reads, until it ends or nothing comes for `Silence' milliseconds.
+-spec drain(stream(), Silence :: pos_integer()) -> closed | timeout | inet:posix().
+drain(#connection{socket = Socket} = Stream, Silence) ->
+    case gen_tcp:recv(Socket, 0, Silence) of
+        {ok, _} ->
+            drain(Stream, Silence);
+        {error, Reason} ->
+            gen_tcp:close(Socket),
+            Reason
+    end.
+
+%% ---- The request ---------------------------------------------------------------------------------
+
+%% Whatever fails below is thrown.
+connected(Path, Timeout, Do) ->
+    try connect(Path, Timeout) of
+        Connection ->
+            try Do(Connection) catch
+                throw:{?MODULE, Reason} ->
+                    close(Connection),
+                    {error, Reason}
+            end
+    catch
+        throw:{?MODULE, Reason} -> {error, Reason}
+    end.
+
+-spec fail(reason()) -> no_return().
+fail(Reason) -> throw({?MODULE, Reason}).
+
+connect(Path, Timeout) ->
+    %% The path in a `sockaddr_un' has 108 bytes with its zero.
+    byte_size(bytes(Path)) > 107 andalso fail(socket_path_too_long),
+    Deadline = erlang:monotonic_time(millisecond) + Timeout,
+    Options = [binary, {active, false}, {send_timeout, Timeout}, {send_timeout_close, true}],
+    case gen_tcp:connect({local, Path}, 0, Options, Timeout) of
+        {ok, Socket} -> #connection{socket = Socket, deadline = Deadline};
+        {error, Reason} -> fail(Reason)
+    end.
+
+bytes(Path) when is_binary(Path) -> Path;
+bytes(Path) -> unicode:characters_to_binary(Path).
+
+close(#connection{socket = Socket}) -> gen_tcp:close(Socket).
+
+send(#connection{socket = Socket}, Method, Target, Body, Accept) ->
+    Head = [Method, " ", Target, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: ", Accept, "\r\n"],
+    Rest = case Body of
+               none -> "\r\n";
+               _ -> ["Content-Type: application/json\r\nContent-Length: ", integer_to_list(iolist_size(Body)),
+                     "\r\n\r\n", Body]
+           end,
+    case gen_tcp:send(Socket, [Head | Rest]) of
+        ok -> ok;
+        {error, {timeout, _}} -> fail(timeout);
+        {error, Reason} -> fail(Reason)
+    end.
+
+%% ---- The answer ----------------------------------------------------------------------------------
+
+receive_more(#connection{socket = Socket, deadline = Deadline}, Buffer) ->
+    case gen_tcp:recv(Socket, 0, max(0, Deadline - erlang:monotonic_time(millisecond))) of
+        {ok, More} -> <<Buffer/binary, More/binary>>;
+        {error, Reason} -> fail(Reason)
+    end.
+
+head(Connection, Buffer, Interim) ->
+    case binary:split(Buffer, <<"\r\n\r\n">>) of
+        [Head, _] when byte_size(Head) > ?HEAD -> fail(head_too_large);
+        [Head, Rest] ->
+            case parse_head(<<Head/binary, "\r\n\r\n">>) of
+                {Status, _} when Status >= 100, Status < 200, Status =/= 101, Interim > 0 ->
+                    head(Connection, Rest, Interim - 1);
+                {Status, Headers} when Status >= 200 -> {Status, Headers, Rest};
+                _ -> fail(bad_response)
+            end;
+        [_] when byte_size(Buffer) > ?HEAD -> fail(head_too_large);
+        [_] -> head(Connection, receive_more(Connection, Buffer), Interim)
+    end.
+
+parse_head(Head) ->
+    case erlang:decode_packet(http_bin, Head, []) of
+        {ok, {http_response, {1, _}, Status, _}, Rest} -> {Status, parse_headers(Rest, [])};
+        _ -> fail(bad_response)
+    end.
+
+parse_headers(Head, Headers) ->
+    case erlang:decode_packet(httph_bin, Head, []) of
+        {ok, {http_header, _, Name, _, Value}, Rest} ->
+            parse_headers(Rest, [{lowercase(Name), string:trim(Value, trailing, " \t")} | Headers]);
+        {ok, http_eoh, <<>>} -> lists:reverse(Headers);
+        _ -> fail(bad_response)
+    end.
+
+%% The names that OTP knows come as atoms, all others as binaries: none is made.
+lowercase(Name) when is_atom(Name) -> lowercase(atom_to_binary(Name));
+lowercase(Name) -> << <<(lower(C))>> || <<C>> <= Name >>.
+
+lower(C) when C >= $A, C =< $Z -> C + ($a - $A);
+lower(C) -> C.
+
+response(Connection, {Status, Headers, Rest}) ->
+    #{status => Status, headers => Headers, body => body(Connection, Status, Headers, Rest)}.
+
+%% RFC 9112, 6.3: no body, chunks, a length, or up to the end of the connection.
+body(_, Status, _, _) when Status =:= 204; Status =:= 304 -> <<>>;
+body(Connection, _, Headers, Rest) ->
+    Values = fun(Name) -> lists:usort([Value || {Key, Value} <- Headers, Key =:= Name]) end,
+    case {Values(<<"transfer-encoding">>), Values(<<"content-length">>)} of
+        {[], []} -> up_to_end(Connection, Rest);
+        {[], [Length]} -> element(1, take(Connection, number(Length, 10), Rest));
+        {[Coding], []} ->
+            lowercase(Coding) =:= <<"chunked">> orelse fail(bad_response),
+            iolist_to_binary(chunks(Connection, Rest, ?BODY));
+        %% Two lengths, or a length and chunks: who wrote this means to be read in two ways.
+        _ -> fail(bad_response)
+    end.
+
+number(Text, Base) ->
+    Digits = case Base of 10 -> "^[0-9]{1,9}$"; 16 -> "^[0-9A-Fa-f]{1,7}$" end,
+    case re:run(Text, Digits, [{capture, none}, dollar_endonly]) of
+        match -> binary_to_integer(Text, Base);
+        nomatch when byte_size(Text) > 7 -> fail(body_too_large);
+        nomatch -> fail(bad_response)
+    end.
+
+take(_, Length, _) when Length > ?BODY -> fail(body_too_large);
+take(Connection, Length, Buffer) ->
+    case Buffer of
+        <<Taken:Length/binary, Rest/binary>> -> {Taken, Rest};
+        _ -> take(Connection, Length, receive_more(Connection, Buffer))
+    end.
+
+up_to_end(_, Buffer) when byte_size(Buffer) > ?BODY -> fail(body_too_large);
+up_to_end(Connection, Buffer) ->
+    More = try receive_more(Connection, Buffer) catch throw:{?MODULE, closed} -> closed end,
+    case More of
+        closed -> Buffer;
+        _ -> up_to_end(Connection, More)
+    end.
+
+%% `Left' bytes may still come.
+chunks(Connection, Buffer, Left) ->
+    {Line, Rest} = line(Connection, Buffer),
+    [Size | _Extensions] = binary:split(Line, [<<";">>, <<" ">>]),
+    case number(Size, 16) of
+        0 ->
+            trailer(Connection, Rest, ?MANY),
+            [];
+        Length when Length > Left ->
+            fail(body_too_large);
+        Length ->
+            {Chunk, Behind} = take(Connection, Length, Rest),
+            {End, Next} = line(Connection, Behind),
+            End =:= <<>> orelse fail(bad_response),
+            [Chunk | chunks(Connection, Next, Left - Length)]
+    end.
+
+trailer(_, _, 0) -> fail(bad_response);
+trailer(Connection, Buffer, Lines) ->
+    case line(Connection, Buffer) of
+        {<<>>, _} -> ok;
+        {_, Rest} -> trailer(Connection, Rest, Lines - 1)
+    end.
+
+line(Connection, Buffer) ->
+    case binary:split(Buffer, <<"\r\n">>) of
+        [Line, _] when byte_size(Line) > ?LONGEST_LINE -> fail(line_too_large);
+        [Line, Rest] -> {Line, Rest};
+        [_] when byte_size(Buffer) > ?LONGEST_LINE -> fail(line_too_large);
+        [_] -> line(Connection, receive_more(Connection, Buffer))
+    end.
