@@ -105,6 +105,8 @@ compile_apps(Apps) ->
                           AppFile = filename:join(["ebin", atom_to_list(App) ++ ".app"]),
                           copy(filename:join(code:lib_dir(App), AppFile), filename:join(Lib, AppFile)),
                           [compile_one(Peer, Source, Lib) || Source <- Sources],
+                          [copy(File, filename:join([Lib, "priv", "hecate-agents", filename:basename(File)]))
+                           || File <- filelib:wildcard(filename:join([code:lib_dir(App), "priv", "hecate-agents", "*"]))],
                           filename:join(Lib, "ebin")
                   end,
                   Apps)

@@ -1,0 +1,81 @@
+%% @doc Gives advice from the knowledge base, `hecate-agents/' in the plugin's namespace, to whoever asks by
+%% `{advise, Pid, Symbol}', and knows who its clients are for as long as they live.
+%%
+%% It joins its group when it is able to answer, and not before.
+-module(hecate_marthad_advisor).
+-behaviour(gen_server).
+
+-export([start_link/0, clients/0, subjects/0]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% A scope that has ended is started anew by hecate_plugin, or whoever else owns it.
+-define(PAUSE, 500).
+
+-record(state, {scope :: reference() | undefined, base :: file:filename() | undefined,
+                clients = #{} :: #{pid() => reference()}}).
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% @doc The nodes of those who have asked and are still there.
+-spec clients() -> [node()].
+clients() -> gen_server:call(?MODULE, clients).
+
+%% @doc What there is advice on.
+-spec subjects() -> [binary()].
+subjects() -> gen_server:call(?MODULE, subjects).
+
+init([]) -> {ok, #state{}, {continue, begin_work}}.
+
+handle_continue(begin_work, State) ->
+    {ok, _} = hecate_plugin:await(infinity),
+    Base = filename:join(hecate_paths:base_dir(), "hecate-agents"),
+    ok = filelib:ensure_path(Base),
+    [learn(File, Base) || File <- filelib:wildcard(filename:join(code:priv_dir(hecate_marthad), "hecate-agents/*.md"))],
+    {noreply, join(State#state{base = Base})}.
+
+join(State) ->
+    case whereis(pg) of
+        undefined ->
+            join_later(State);
+        Pid ->
+            Scope = erlang:monitor(process, Pid),
+            ok = pg:join({hecate_marthad, advisors}, self()),
+            State#state{scope = Scope}
+    end.
+
+join_later(State) ->
+    erlang:send_after(?PAUSE, self(), join),
+    State#state{scope = undefined}.
+
+%% What is there already may have been worked on.
+learn(File, Base) ->
+    Known = filename:join(Base, filename:basename(File)),
+    filelib:is_file(Known) orelse file:copy(File, Known).
+
+handle_call(clients, _, #state{clients = Clients} = State) ->
+    {reply, lists:usort([node(Pid) || Pid <- maps:keys(Clients)]), State};
+handle_call(subjects, _, #state{base = Base} = State) ->
+    {reply, [list_to_binary(filename:basename(File, ".md")) || File <- filelib:wildcard(filename:join(Base, "*.md"))], State}.
+
+handle_cast(_, State) -> {noreply, State}.
+
+handle_info({advise, Client, Symbol}, #state{base = Base, clients = Clients} = State) when is_pid(Client), is_binary(Symbol) ->
+    {ok, Text} = file:read_file(filename:join(Base, "trading.md")),
+    [Rule | _] = binary:split(Text, <<"\n">>),
+    erlang:send(Client, {advice, self(), Symbol, <<Symbol/binary, ": ", Rule/binary>>}),
+    Monitor = maps:get(Client, Clients, undefined),
+    Known = case Monitor of
+                undefined -> Clients#{Client => erlang:monitor(process, Client)};
+                _ -> Clients
+            end,
+    {noreply, State#state{clients = Known}};
+handle_info({'DOWN', Scope, process, _, _}, #state{scope = Scope} = State) ->
+    %% With the scope went our place in the group.
+    {noreply, join_later(State)};
+handle_info(join, State) ->
+    {noreply, join(State)};
+handle_info({'DOWN', _, process, Client, _}, #state{clients = Clients} = State) ->
+    {noreply, State#state{clients = maps:remove(Client, Clients)}};
+handle_info(_, State) ->
+    {noreply, State}.
