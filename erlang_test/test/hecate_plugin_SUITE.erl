@@ -169,7 +169,9 @@ it_stops_in_good_order(Config) ->
     ok = call(Trader, hecate_plugin, stopping, []),
     State = hecate_host:path(Host, "hecate-traderd/run/daemon.state"),
     ?assertEqual({ok, <<"stopping">>}, file:read_file(State)),
-    ok = call(Trader, application, stop, [hecate_plugin]),
+    {Time, ok} = call(Trader, timer, tc, [application, stop, [hecate_plugin]]),
+    %% Nobody of it waits for the end of a time limit.
+    ?assert(Time < 4000000),
     no_run_files(Host, "hecate-traderd"),
     ?assertEqual([], call(Trader, persistent_term, get, [{hecate_plugin, registration}, []])),
     hecate_host:eventually(fun() -> not lists:member(node_of(Trader), [node(Pid) || Pid <- plugin(Martha, "hecate-traderd")]) end),

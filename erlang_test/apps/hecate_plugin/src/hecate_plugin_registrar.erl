@@ -16,8 +16,8 @@
 -module(hecate_plugin_registrar).
 -behaviour(gen_statem).
 
--export([start_link/1, await/1, state/0, registration/0, register/0, deregister/0, stopping/0, introduce/0, forget/0]).
--export([pause/2]).
+-export([start_link/1, await/1, state/0, registration/0, register/0, deregister/0, stopping/0, introduce/0]).
+-export([forget/0, forget_registration/0, pause/2]).
 -export([callback_mode/0, init/1, handle_event/4, terminate/3]).
 -export_type([info/0, state/0]).
 
@@ -88,11 +88,17 @@ stopping() -> gen_statem:call(?MODULE, stopping).
 -spec introduce() -> ok.
 introduce() -> gen_statem:cast(?MODULE, introduce).
 
-%% @doc Forgets what outlives this process: the application begins or ends.
+%% @doc Forgets what outlives this process: the application begins.
 -spec forget() -> ok.
 forget() ->
-    _ = persistent_term:erase(?REGISTRATION),
+    forget_registration(),
     application:unset_env(hecate_plugin, deregistered).
+
+%% @doc Forgets what was assigned: the application has ended. (Nothing may be asked here of who manages applications: it waits.)
+-spec forget_registration() -> ok.
+forget_registration() ->
+    _ = persistent_term:erase(?REGISTRATION),
+    ok.
 
 %% ---- gen_statem ----------------------------------------------------------------------------------
 
