@@ -5,7 +5,7 @@
          kill_both/2,
          http/3, http/4, eventually/1, path/2]).
 -export([compile_apps/1, start_plugin/3, start_plugin/4, remove_apps/1, configured/1, call/4, eval/3]).
--export([fill_disk/2, free_disk/2, write_no_more/1, write_again/1]).
+-export([env/1, fill_disk/2, free_disk/2, write_no_more/1, write_again/1]).
 
 -define(DEADLINE, 20000).
 
@@ -41,8 +41,13 @@ stop(#{epmd := Epmd, home := Home} = Host) ->
     is_map_key(disk, Host) andalso os:cmd("umount -l " ++ filename:join(Home, ".hecate")),
     file:del_dir_r(Home).
 
-env(#{home := Home, epmd_port := Port}) ->
-    [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", "ct_cookie"},
+%% The cookie is given, or for `{cookie, home}' the one in the home.
+env(#{home := Home, epmd_port := Port, config := Config}) ->
+    Cookie = case proplists:get_value(cookie, Config) of
+                 home -> false;
+                 undefined -> "ct_cookie"
+             end,
+    [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", Cookie},
      {"HECATE_HOME", false}, {"HECATE_SOCKET_PATH", false}].
 
 %% A program that is told by an error, not by its end, that a file must not grow.

@@ -31,7 +31,8 @@ handle_continue(begin_work, State) ->
     {ok, _} = hecate_plugin:await(infinity),
     Base = filename:join(hecate_paths:base_dir(), "hecate-agents"),
     ok = filelib:ensure_path(Base),
-    [learn(File, Base) || File <- filelib:wildcard(filename:join(code:priv_dir(hecate_marthad), "hecate-agents/*.md"))],
+    Brought = filelib:wildcard(filename:join(code:priv_dir(hecate_marthad), "hecate-agents/*.md")),
+    lists:foreach(fun(File) -> learn(File, Base) end, Brought),
     {noreply, join(State#state{base = Base})}.
 
 join(State) ->
@@ -51,7 +52,10 @@ join_later(State) ->
 %% What is there already may have been worked on.
 learn(File, Base) ->
     Known = filename:join(Base, filename:basename(File)),
-    filelib:is_file(Known) orelse file:copy(File, Known).
+    case filelib:is_file(Known) of
+        true -> ok;
+        false -> {ok, _} = file:copy(File, Known)
+    end.
 
 handle_call(clients, _, #state{clients = Clients} = State) ->
     {reply, lists:usort([node(Pid) || Pid <- maps:keys(Clients)]), State};

@@ -69,10 +69,7 @@ handle_info(_, State) -> {noreply, State}.
 
 terminate(_, #state{listener = undefined}) -> ok;
 terminate(_, #state{path = Path, inode = Inode, listener = Listener}) ->
-    case inode(Path) of
-        {ok, Inode} -> file:delete(Path);
-        _ -> ok
-    end,
+    inode(Path) =:= {ok, Inode} andalso file:delete(Path),
     gen_tcp:close(Listener).
 
 %% ---- The socket ----------------------------------------------------------------------------------
@@ -122,7 +119,7 @@ inode(Path) ->
 serve(Listener, Handler) ->
     case gen_tcp:accept(Listener) of
         {ok, Socket} ->
-            answer(Socket, Handler),
+            _ = answer(Socket, Handler),
             gen_tcp:close(Socket),
             serve(Listener, Handler);
         {error, closed} ->
