@@ -2,20 +2,22 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-others test-otp crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust ct
+.PHONY: test bench test-system test-users test-openapi test-others test-otp crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
-# What Debian calls the programs that the tests run: erl, erlc, epmd, rebar3, curl, strace, systemd-analyze.
-PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools rebar3 curl strace systemd
+# What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
+PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
+PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc rebar3 elixir git curl \
+  strace systemd util-linux
 
-test: deps fmt clippy doc rust ct
+test: deps fmt clippy doc rust erlang ct
 
 deps:
-	@missing=; for program in erl erlc epmd rebar3 curl strace systemd-analyze; do command -v $$program >/dev/null || missing=1; done; \
-	if [ -n "$$missing" ] || ! erl -noshell -eval '{module, _} = code:load_file(ct), halt().' >/dev/null 2>&1; then \
+	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] || ! erl -noshell -eval '[{module, _} = code:load_file(M) || M <- [ct, xref, edoc]], halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
 	  elif sudo -n true 2>/dev/null; then sudo -n sh -c "$$install"; \
-	  else echo "The tests need Erlang, rebar3 and systemd-analyze. As root, run: $$install" >&2; exit 1; fi; \
+	  else echo "The tests need $(PROGRAMS). As root, run: $$install" >&2; exit 1; fi; \
 	fi
 
 fmt:
@@ -31,7 +33,11 @@ doc:
 rust: deps
 	cargo test
 
-# The suite drives the binary that `cargo test` has built; the same targets, so that nothing is compiled twice.
+# What reads the Erlang side without running it. Dialyzer keeps what it knows of OTP below ~/.cache.
+erlang: deps
+	rebar3 do xref, dialyzer, edoc
+
+# The suites drive the binary that `cargo test` has built; the same targets, so that nothing is compiled twice.
 ct: deps
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
