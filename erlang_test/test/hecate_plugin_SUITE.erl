@@ -140,7 +140,10 @@ it_deregisters_on_request_only(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     ok = file:write_file(hecate_host:path(Host, "hecate-traderd/sqlite/data"), <<"kept">>),
+    %% Also from prep_stop/1, while who manages applications waits for its end.
+    ok = call(Trader, sys, suspend, [application_controller]),
     ?assertEqual(ok, call(Trader, hecate_plugin, deregister, [])),
+    ok = call(Trader, sys, resume, [application_controller]),
     ?assertEqual(deregistered, call(Trader, hecate_plugin, state, [])),
     gone(Host, "hecate-traderd", [Trader, Martha]),
     ?assertMatch({404, _}, get(Host, "hecate-traderd")),

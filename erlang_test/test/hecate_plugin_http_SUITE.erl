@@ -8,7 +8,8 @@
 -export([answers_of_any_pieces_are_the_same/1, interim_answers_are_skipped/1, no_body_where_there_is_none/1,
          what_is_no_answer_is_an_error/1, lengths_are_bounded/1, times_are_bounded/1, nobody_there/1,
          a_stream_is_followed_to_its_end/1, refusals_are_understood_and_make_no_atoms/1, registrations_are_held_to_their_shape/1,
-         a_daemon_that_refuses_is_waited_for/1, json_is_read_and_written/1, no_json_is_refused/1,
+         a_daemon_that_refuses_is_waited_for/1, a_daemon_without_events_registers_all_the_same/1,
+         run_files_of_another_are_left/1, json_is_read_and_written/1, no_json_is_refused/1,
          pauses_double_and_end_at_the_longest/1, the_socket_is_found_by_the_environment/1, a_bad_configuration_is_told/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
@@ -17,7 +18,7 @@ all() ->
     [answers_of_any_pieces_are_the_same, interim_answers_are_skipped, no_body_where_there_is_none,
      what_is_no_answer_is_an_error, lengths_are_bounded, times_are_bounded, nobody_there, a_stream_is_followed_to_its_end,
      refusals_are_understood_and_make_no_atoms, registrations_are_held_to_their_shape, a_daemon_that_refuses_is_waited_for,
-     json_is_read_and_written, no_json_is_refused, pauses_double_and_end_at_the_longest,
+     a_daemon_without_events_registers_all_the_same, run_files_of_another_are_left, json_is_read_and_written, no_json_is_refused, pauses_double_and_end_at_the_longest,
      the_socket_is_found_by_the_environment, a_bad_configuration_is_told].
 
 init_per_testcase(_, Config) ->
@@ -157,23 +158,14 @@ registrations_are_held_to_their_shape(Config) ->
 
 %% The whole application against a daemon that refuses, closes, talks nonsense and in the end registers: it goes on through all.
 a_daemon_that_refuses_is_waited_for(Config) ->
-    Run = filename:dirname(socket(Config)),
-    Registered = lists:flatten(io_lib:format("{\"name\":\"hecate-xd\",\"base_dir\":\"~s\",\"paths\":{\"sqlite\":\"~s\",\"reckon_db\":\"~s\","
-                                             "\"sockets\":\"~s\",\"run\":\"~s\",\"connectors\":\"~s\"}}", lists:duplicate(6, Run))),
-    Answer = fun(Status, Header, Body) ->
-                     ["HTTP/1.1 ", integer_to_list(Status), " X\r\n", Header, "Content-Length: ", integer_to_list(length(Body)), "\r\n\r\n", Body]
-             end,
     Stream = "HTTP/1.1 200 OK\r\n\r\n: hello\n\n",
-    Conflict = Answer(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),
+    Conflict = whole(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),
     Script = [["nonsense\r\n\r\n"], [],
               [Stream, wait], Conflict,
-              [Stream, wait], Answer(503, "Retry-After: 1\r\n", "{\"code\":\"starting\",\"detail\":\"wait\"}"),
-              [Stream, wait], Answer(201, "", Registered)],
+              [Stream, wait], whole(503, "Retry-After: 1\r\n", "{\"code\":\"starting\",\"detail\":\"wait\"}"),
+              [Stream, wait], whole(201, "", registered(Config))],
     Server = serve(Config, Script),
-    os:putenv("HECATE_SOCKET_PATH", socket(Config)),
-    ok = application:load(hecate_plugin),
-    ok = application:set_env(hecate_plugin, name, "hecate-xd"),
-    {ok, _} = application:ensure_all_started(hecate_plugin),
+    start_plugin(Config),
     try
         Pids = [whereis(Name) || Name <- [hecate_plugin_registrar, hecate_plugin_discovery, hecate_plugin_watcher]],
         ?assertMatch({ok, #{name := <<"hecate-xd">>}}, hecate_plugin:await(20000)),
@@ -194,10 +186,31 @@ a_daemon_that_refuses_is_waited_for(Config) ->
                                        [] =:= [Key || Map <- tuple_to_list(Data), is_map(Map), Key <- maps:keys(Map), is_reference(Key)]
                                end)
     after
-        application:stop(hecate_plugin),
-        application:unload(hecate_plugin),
-        os:unsetenv("HECATE_SOCKET_PATH")
+        stop_plugin()
     end.
+
+a_daemon_without_events_registers_all_the_same(Config) ->
+    serve(Config, [[whole(404, "", "{}")], [whole(201, "", registered(Config))]]),
+    start_plugin(Config),
+    try
+        ?assertMatch({ok, _}, hecate_plugin:await(20000)),
+        ?assertEqual(registered, hecate_plugin:state())
+    after
+        stop_plugin()
+    end.
+
+%% Cut off from the daemon, it may live on when another has taken over.
+run_files_of_another_are_left(Config) ->
+    Run = filename:dirname(socket(Config)),
+    Read = fun(File) -> file:read_file(filename:join(Run, File)) end,
+    ok = hecate_plugin_run_files:write(Run, running),
+    ?assertEqual({{ok, list_to_binary(os:getpid())}, {ok, <<"running">>}}, {Read("daemon.pid"), Read("daemon.state")}),
+    ok = file:write_file(filename:join(Run, "daemon.pid"), "1"),
+    ok = hecate_plugin_run_files:remove(Run),
+    ?assertEqual({{ok, <<"1">>}, {ok, <<"running">>}}, {Read("daemon.pid"), Read("daemon.state")}),
+    ok = hecate_plugin_run_files:write(Run, stopping),
+    ok = hecate_plugin_run_files:remove(Run),
+    ?assertEqual({ok, []}, file:list_dir(Run)).
 
 %% ---- JSON ----------------------------------------------------------------------------------------
 
@@ -273,6 +286,25 @@ a_bad_configuration_is_told(_) ->
 socket(Config) -> proplists:get_value(socket, Config).
 
 config() -> #{name => <<"hecate-xd">>, version => undefined, description => undefined, scope => pg}.
+
+start_plugin(Config) ->
+    os:putenv("HECATE_SOCKET_PATH", socket(Config)),
+    ok = application:load(hecate_plugin),
+    ok = application:set_env(hecate_plugin, name, "hecate-xd"),
+    {ok, _} = application:ensure_all_started(hecate_plugin).
+
+stop_plugin() ->
+    ok = application:stop(hecate_plugin),
+    ok = application:unload(hecate_plugin),
+    os:unsetenv("HECATE_SOCKET_PATH").
+
+whole(Status, Header, Body) ->
+    ["HTTP/1.1 ", integer_to_list(Status), " X\r\n", Header, "Content-Length: ", integer_to_list(iolist_size(Body)), "\r\n\r\n", Body].
+
+registered(Config) ->
+    Here = list_to_binary(filename:dirname(socket(Config))),
+    hecate_plugin_json:encode(#{name => <<"hecate-xd">>, base_dir => Here,
+                                paths => maps:from_keys([sqlite, reckon_db, sockets, run, connectors], Here)}).
 
 %% The status and the body of what comes for a request, if this is what is sent.
 answer(Config, Script) -> answer(Config, Script, 5000).

@@ -13,4 +13,4 @@ start(_, _) ->
             Error
     end.
 
-stop(_) -> hecate_plugin_registrar:forget_registration().
+stop(_) -> hecate_plugin_registrar:forget().

@@ -17,7 +17,7 @@
 -behaviour(gen_statem).
 
 -export([start_link/1, await/1, state/0, registration/0, register/0, deregister/0, stopping/0, introduce/0]).
--export([forget/0, forget_registration/0, pause/2]).
+-export([forget/0, pause/2]).
 -export([callback_mode/0, init/1, handle_event/4, terminate/3]).
 -export_type([info/0, state/0]).
 
@@ -31,7 +31,10 @@
 %% Run files that could not be written, as on a full disk, are tried again.
 -define(RUN_FILES_PAUSE, 1000).
 
+%% Kept where they outlive this process, and where nobody has to be asked: who has the application's environment waits, while an
+%% application ends, for that application.
 -define(REGISTRATION, {hecate_plugin, registration}).
+-define(DEREGISTERED, {hecate_plugin, deregistered}).
 
 -type info() :: #{name := binary(), version := binary() | undefined, description := binary() | undefined,
                   status := running | stopped, socket := binary(), base_dir := binary(),
@@ -88,16 +91,10 @@ stopping() -> gen_statem:call(?MODULE, stopping).
 -spec introduce() -> ok.
 introduce() -> gen_statem:cast(?MODULE, introduce).
 
-%% @doc Forgets what outlives this process: the application begins.
+%% @doc Forgets what outlives this process: the application begins, or has ended.
 -spec forget() -> ok.
 forget() ->
-    forget_registration(),
-    application:unset_env(hecate_plugin, deregistered).
-
-%% @doc Forgets what was assigned: the application has ended. (Nothing may be asked here of who manages applications: it waits.)
--spec forget_registration() -> ok.
-forget_registration() ->
-    _ = persistent_term:erase(?REGISTRATION),
+    _ = [persistent_term:erase(Key) || Key <- [?REGISTRATION, ?DEREGISTERED]],
     ok.
 
 %% ---- gen_statem ----------------------------------------------------------------------------------
@@ -107,7 +104,7 @@ callback_mode() -> handle_event_function.
 init(Config) ->
     %% So that run files are removed at a stop, and sessions are awaited here.
     process_flag(trap_exit, true),
-    case application:get_env(hecate_plugin, deregistered, false) of
+    case persistent_term:get(?DEREGISTERED, false) of
         true -> {ok, deregistered, #data{config = Config}};
         false -> {ok, waiting, #data{config = Config}, {state_timeout, 0, try_it}}
     end.
@@ -149,7 +146,7 @@ handle_event({call, From}, state, State, _) ->
 handle_event({call, From}, register, waiting, _) ->
     {keep_state_and_data, [{reply, From, ok}, {state_timeout, 0, try_it}]};
 handle_event({call, From}, register, deregistered, Data) ->
-    ok = application:unset_env(hecate_plugin, deregistered),
+    _ = persistent_term:erase(?DEREGISTERED),
     {next_state, waiting, Data, [{reply, From, ok}, {state_timeout, 0, try_it}]};
 handle_event({call, _}, register, deregistering, _) ->
     {keep_state_and_data, postpone};
@@ -210,9 +207,9 @@ ended(registered, Outcome, #data{registered_at = Since} = Data) ->
     Good = now_ms() - Since >= ?GOOD_SESSION,
     wait(Outcome, case Good of true -> Data#data{failures = 0}; false -> Data end).
 
-%% Kept where it outlives this process, which would else begin its next life by registering.
+%% The next life of this process is not to begin by registering.
 deregistered(Caller, Data) ->
-    ok = application:set_env(hecate_plugin, deregistered, true),
+    persistent_term:put(?DEREGISTERED, true),
     log(notice, "is deregistered", [], Data),
     {next_state, deregistered, absent(Data#data{caller = undefined, failures = 0}), {reply, Caller, ok}}.
 
