@@ -105,7 +105,7 @@ escape(Text) -> re:replace(Text, "[][\\\\^$.|?*+(){}#]", "\\\\&", [global, {retu
 
 start(Command, Directory, Host) ->
     Programs = filename:dirname(os:getenv("HECATE_DAEMON_BIN")),
-    open_port({spawn_executable, "/bin/sh"},
+    open_port({spawn_executable, os:find_executable("sh")},
               [{args, ["-c", "exec 2>&1; " ++ Command]},
                {cd, Directory}, {env, [{"PATH", Programs ++ ":" ++ os:getenv("PATH")}, {"TERM", "dumb"}, {"ERL_FLAGS", false},
                                        {"REBAR_BASE_DIR", false}, {"REBAR_PROFILE", false}, {"ERL_LIBS", false}

@@ -31,12 +31,10 @@ small_disk(#{home := Home, config := Config} = Host) ->
     end.
 
 stop(#{epmd := Epmd, home := Home} = Host) ->
-    %% One test at a time: all nodes are ours.
+    %% One test at a time: all nodes and daemons are ours, whichever of them the test has last known of.
     [catch peer:stop(Pid) || Pid <- processes(), proc_lib:translate_initial_call(Pid) =:= {peer, init, 1}],
-    case Host of
-        #{daemon := Daemon} -> signal("KILL", os_pid(Daemon));
-        #{} -> ok
-    end,
+    Started = {name, os:find_executable("sh")},
+    [signal("KILL", os_pid(Port)) || Port <- erlang:ports(), erlang:port_info(Port, name) =:= Started],
     signal("KILL", os_pid(Epmd)),
     is_map_key(disk, Host) andalso os:cmd("umount -l " ++ filename:join(Home, ".hecate")),
     file:del_dir_r(Home).
