@@ -20,14 +20,13 @@ start(Config) ->
     eventually(fun() -> names(Host) =/= error end),
     Host.
 
+%% Who may not mount has no disk of its own: see fill_disk/2.
 small_disk(#{home := Home, config := Config} = Host) ->
-    case proplists:get_value(disk, Config) =:= small andalso os:cmd("id -u") =:= "0\n" of
-        true ->
-            Root = filename:join(Home, ".hecate"),
-            ok = file:make_dir(Root),
-            "" = os:cmd("mount -t tmpfs -o size=4m,mode=700 tmpfs " ++ Root),
-            Host#{disk => small};
-        false -> Host
+    Root = filename:join(Home, ".hecate"),
+    Mount = "mkdir -m 700 " ++ Root ++ " && mount -t tmpfs -o size=4m,mode=700 tmpfs " ++ Root,
+    case proplists:get_value(disk, Config) =:= small andalso os:cmd(Mount) of
+        "" -> Host#{disk => small};
+        _ -> Host
     end.
 
 stop(#{epmd := Epmd, home := Home} = Host) ->
@@ -172,8 +171,8 @@ kill_both(#{daemon := Daemon} = Host, #{peer := Peer, pid := Pid}) ->
     receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end,
     receive {Daemon, {exit_status, _}} -> maps:remove(daemon, Host) after ?DEADLINE -> error(daemon_still_there) end.
 
-%% A disk that is full. Root gives the home one of its own, in start/1 for `{disk, small}': what is written fails with `enospc'.
-%% Whoever is not root forbids the daemon and the node to write on, which fails with `efbig'.
+%% A disk that is full. Who may mount gives the home one of its own, in start/1 for `{disk, small}': what is written fails with
+%% `enospc'. Others forbid the daemon and the node to write on, which fails with `efbig'.
 fill_disk(#{disk := small} = Host, _) -> fill(path(Host, "filler"));
 fill_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_no_more(Each) || Each <- [os_pid(Daemon), Pid]].
 
