@@ -114,7 +114,10 @@ a_plugin_is_killed(Config) ->
     ok = hecate_host:kill_node(Trader),
     gone(Host, "hecate-traderd", [Martha]),
     ?assertMatch({200, #{<<"status">> := <<"stopped">>}}, get(Host, "hecate-traderd")),
-    hecate_host:eventually(fun() -> lists:sort([Pid || {leave, <<"hecate-traderd">>, Pid} <- told(Martha, Log)]) =:= lists:sort([Own, Proxy]) end),
+    hecate_host:eventually(fun() ->
+                                   Left = [Pid || {leave, <<"hecate-traderd">>, Pid} <- told(Martha, Log)],
+                                   lists:sort(Left) =:= lists:sort([Own, Proxy])
+                           end),
     no_run_files(Host, "hecate-traderd"),
     %% What it was told by pg and by the daemon's events, in whatever order the two came.
     hecate_host:eventually(fun() -> lists:member({status, <<"hecate-traderd">>, stopped}, told(Martha, Log)) end),
@@ -505,7 +508,12 @@ is_refused(Node, Code) ->
 
 %% Ends a registered process from outside, and waits for the next of that name.
 killed(Node, Name) ->
-    Pid = hecate_host:eventually(fun() -> call(Node, erlang, whereis, [Name]) =/= undefined andalso call(Node, erlang, whereis, [Name]) end),
+    Pid = hecate_host:eventually(fun() ->
+                                         case call(Node, erlang, whereis, [Name]) of
+                                             undefined -> false;
+                                             There -> There
+                                         end
+                                 end),
     true = call(Node, erlang, exit, [Pid, kill]),
     hecate_host:eventually(fun() -> not lists:member(call(Node, erlang, whereis, [Name]), [Pid, undefined]) end).
 
