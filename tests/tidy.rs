@@ -239,7 +239,11 @@ fn every_bound_is_crossed_by_a_test_that_exists() {
     let bounds: Vec<&str> = limits.split("\npub const ").collect();
     for (doc, bound) in bounds.iter().zip(bounds.iter().skip(1)) {
         let doc = doc.rsplit("\n\n").next().unwrap_or_default();
-        assert!(doc.contains("Crossed by"), "no test is named that crosses {}", bound.split(':').next().unwrap_or(bound));
+        assert!(
+            doc.contains("Crossed by"),
+            "no test is named that crosses {}",
+            bound.split(':').next().unwrap_or(bound)
+        );
     }
     let doc: String = limits.lines().map(|line| line.trim_start_matches("///").trim()).collect::<Vec<_>>().join(" ");
     let mut named = 0;
