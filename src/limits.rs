@@ -360,6 +360,16 @@ pub const CONFIG_LIST: usize = 256;
 /// `config::accounts::tests::a_file_is_read_only_so_far`.
 pub const ACCOUNTS: usize = 4 * 1024 * 1024;
 
+// ---- Deployment -----------------------------------------------------------------------------
+
+/// Longest name of an image in bytes, without tag and digest, as registries take it. Crossed by
+/// `cli::gitops::templates::tests::the_name_of_an_image_is_bounded`.
+pub const IMAGE_NAME: usize = 255;
+
+/// Largest file of `gitops/` that is read, in bytes. Crossed by `tests/gitops.rs`,
+/// `what_is_in_the_way_is_left_as_it_is`.
+pub const GITOPS_FILE: u64 = 1024 * 1024;
+
 // ---- Clients of the socket ------------------------------------------------------------------
 
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by

@@ -67,6 +67,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 /// Files that decide, and therefore may not know what time it is, nor reach the world.
 const PURE: &[&str] = &[
     "api/route",
+    "cli/gitops/templates",
     "cluster/discovery",
     "cluster/introduce",
     "cluster/membership",

@@ -17,6 +17,7 @@ mod deregister;
 mod doctor;
 mod events;
 mod flags;
+mod gitops;
 mod healthcheck;
 mod page;
 mod paths;
@@ -45,6 +46,7 @@ Examples:
   hecate-daemon plugins
   hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
   hecate-daemon events --json
+  hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
   hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers.";
@@ -81,6 +83,9 @@ enum Command {
         after_help = "Examples:\n  hecate-daemon doctor\n  hecate-daemon doctor --json | jq '.findings[] | select(.level != \"ok\")'"
     )]
     Doctor(doctor::Doctor),
+    /// What is deployed on this host: the Git repository HOME/gitops, for Flux and for Quadlet
+    #[command(subcommand)]
+    Gitops(gitops::Gitops),
     /// Print what completes this command's words in a shell
     #[command(after_help = "\
 Examples:
@@ -202,6 +207,7 @@ impl Cli {
             Some(Command::Run(serve)) => return serve.act(),
             Some(Command::Client(command)) => run(command.run()),
             Some(Command::Doctor(doctor)) => run(doctor.run()),
+            Some(Command::Gitops(gitops)) => run(gitops.run()),
             Some(Command::Completions { shell }) => completions(shell),
         })
     }

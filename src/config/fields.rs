@@ -246,7 +246,11 @@ impl Places<'_> {
 
     // ---- Who may come in ------------------------------------------------------------------------
 
-    pub(super) fn dir_mode(&self) -> Result<u32, Error> {
+    /// Mode of directories that we make.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn dir_mode(&self) -> Result<u32, Error> {
         Ok(self.read(&settings::DIR_MODE, |given| given.mode(0o700))?.unwrap_or(0o700))
     }
 
@@ -254,7 +258,11 @@ impl Places<'_> {
         Ok(self.read(&settings::SOCKET_MODE, |given| given.mode(0o600))?.unwrap_or(0o600))
     }
 
-    pub(super) fn group(&self) -> Result<Option<u32>, Error> {
+    /// Group of what we make.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn group(&self) -> Result<Option<u32>, Error> {
         self.read(&settings::GROUP, group)
     }
 

@@ -1,0 +1,394 @@
+//! `gitops`: what is deployed on this host, as a Git repository at `HOME/gitops` that Flux watches, or Quadlet reads. Needs no
+//! daemon, but to say what is registered (`status`).
+//!
+//! Each change is one commit; what people have changed and committed is kept. The namespace of a plugin is made with it,
+//! since a kubelet or podman mounts only what is there; its data is never touched.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+mod repository;
+mod status;
+mod templates;
+
+use super::page::{self, Cell, complain, fields, table};
+use super::{Common, Exit};
+use crate::config::{Environment, Flags, Locations, Places};
+use crate::layout::{Home, Layout, LayoutError, Modes, Owner};
+use crate::name::{NameError, PluginName};
+use repository::{Repository, RepositoryError};
+use templates::{Image, Plugin, Values};
+
+/// What `gitops` can do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Gitops {
+    /// Make the repository, with the manifests of the primary daemon; where it is, add what is missing
+    #[command(after_help = "\
+Examples:
+  hecate-daemon gitops init
+  hecate-daemon gitops init --image localhost/hecate-daemon:0.2.0   upgrade")]
+    Init {
+        /// The daemon's image
+        #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
+        image: Option<Image>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Deploy a plugin daemon, and its frontend; one that is there gets the images that are given
+    #[command(after_help = "\
+Example:
+  hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0 \\
+    --frontend-image registry.example/hecate-traderw:0.1.0")]
+    Add(Add),
+    /// Deploy a plugin no longer; its data stays
+    Remove {
+        /// The plugin daemon, such as hecate-traderd
+        #[arg(value_parser = plugin_name)]
+        name: PluginName,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What is deployed, against what is registered and runs
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// What `add` takes.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// The plugin daemon, such as hecate-traderd
+    #[arg(value_parser = plugin_name)]
+    name: PluginName,
+    /// Its image, with a tag or a digest
+    #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
+    image: Image,
+    /// The image of its frontend, if it has one
+    #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
+    frontend_image: Option<Image>,
+    /// The user that it runs as on k3s [default: the owner of home]
+    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
+    uid: Option<u32>,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn plugin_name(text: &str) -> Result<PluginName, NameError> {
+    PluginName::parse(text)
+}
+
+/// Why nothing was done, or not all.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Path(#[from] templates::PathError),
+    #[error(transparent)]
+    SocketPath(#[from] crate::layout::SocketPathTooLong),
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    #[error("{path}: {source}")]
+    Line { path: String, source: templates::LineError },
+    #[error("as root there is no default for the user that a plugin runs as: say it with --uid")]
+    NoUser,
+}
+
+/// What was done.
+struct Change {
+    repository: PathBuf,
+    commit: Option<String>,
+    message: String,
+    /// What is to be known besides.
+    notes: Vec<String>,
+}
+
+impl Gitops {
+    pub(super) async fn run(self) -> Exit {
+        let common = match &self {
+            Self::Init { common, .. } | Self::Remove { common, .. } | Self::Status { common } => common,
+            Self::Add(add) => &add.common,
+        };
+        let json = common.json;
+        let locations = match locations(&common.place.0) {
+            Ok(locations) => locations,
+            Err(error) => {
+                complain(&error.to_string());
+                return Exit::Usage;
+            }
+        };
+        let changed = match self {
+            Self::Status { .. } => return status::run(&locations, json).await,
+            Self::Init { image, .. } => init(&locations.home, image),
+            Self::Add(add) => self::add(&locations.home, add),
+            Self::Remove { name, .. } => remove(&locations.home, &name),
+        };
+        match changed {
+            Ok(change) => change.print(json),
+            Err(refusal) => {
+                complain(&refusal.to_string());
+                Exit::Refused
+            }
+        }
+    }
+}
+
+impl Change {
+    fn print(self, json: bool) -> Exit {
+        let repository = self.repository.display().to_string();
+        if json {
+            let whole = json!({
+                "ok": true,
+                "repository": repository,
+                "commit": self.commit,
+                "message": self.commit.as_ref().map(|_| &self.message),
+                "notes": self.notes,
+            });
+            return page::write(&format!("{whole}\n")).exit();
+        }
+        let commit = match self.commit {
+            Some(id) => Cell::from(format!("{id} {}", self.message)),
+            None => Cell::faint("nothing to change"),
+        };
+        let mut rows = fields([("repository", Cell::from(repository)), ("commit", commit)]);
+        rows.extend(self.notes.iter().map(|note| vec![Cell::head("note"), Cell::odd(note)]));
+        page::show(&table(&rows)).exit()
+    }
+}
+
+/// What is to be in the repository that isn't yet.
+struct Draft<'a> {
+    repository: &'a Repository,
+    /// Files to write, with their text.
+    files: Vec<(String, String)>,
+}
+
+impl Draft<'_> {
+    fn read(&self, path: &str) -> Result<Option<String>, RepositoryError> {
+        match self.files.iter().find(|(other, _)| other == path) {
+            Some((_, text)) => Ok(Some(text.clone())),
+            None => self.repository.read(path),
+        }
+    }
+
+    fn put(&mut self, path: &str, text: String) {
+        self.files.retain(|(other, _)| other != path);
+        self.files.push((path.to_owned(), text));
+    }
+
+    /// The files that are missing. Gives the paths of those that are there.
+    fn add_missing(&mut self, rendered: Vec<(String, String)>) -> Result<Vec<String>, RepositoryError> {
+        let mut there = Vec::new();
+        for (path, text) in rendered {
+            match self.repository.read(&path)? {
+                None => self.put(&path, text),
+                Some(_) => there.push(path),
+            }
+        }
+        Ok(there)
+    }
+
+    /// Changes a file that is there.
+    fn change(
+        &mut self,
+        path: &str,
+        by: impl FnOnce(&str) -> Result<String, templates::LineError>,
+    ) -> Result<(), Refusal> {
+        let Some(text) = self.read(path)? else {
+            return Ok(());
+        };
+        let line = |source| Refusal::Line { path: self.repository.path().join(path).display().to_string(), source };
+        let changed = by(&text).map_err(line)?;
+        if changed != text {
+            self.put(path, changed);
+        }
+        Ok(())
+    }
+
+    /// Puts another image into those of the files that name one.
+    fn change_images(&mut self, paths: &[String], image: &Image) -> Result<(), Refusal> {
+        for path in paths {
+            if path.ends_with("/daemonset.yaml") || path.ends_with(".container") {
+                self.change(path, |text| templates::with_image(path, text, image))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and commits.
+    fn commit(self, message: String, notes: Vec<String>) -> Result<Change, Refusal> {
+        for (path, text) in &self.files {
+            self.repository.write(path, text)?;
+        }
+        let paths: Vec<String> = self.files.into_iter().map(|(path, _)| path).collect();
+        let commit = self.repository.commit(&message, &paths)?;
+        Ok(Change { repository: self.repository.path().to_owned(), commit, message, notes })
+    }
+}
+
+fn init(home: &Home, image: Option<Image>) -> Result<Change, Refusal> {
+    let values = values(home, image.clone())?;
+    // Home itself, with the modes that it gets by default: only its owner's.
+    Layout::open(home.clone(), Modes::default())?;
+    let repository = Repository::open_or_init(home.root())?;
+    let mut draft = Draft { repository: &repository, files: Vec::new() };
+    let is_new = repository.read(templates::ROOT)?.is_none();
+    let there = draft.add_missing(templates::render(templates::DAEMON, &values))?;
+    if let Some(image) = &image {
+        draft.change_images(&there, image)?;
+    }
+    if is_new && values.uid == 0 {
+        draft.change(templates::ROOT, |text| Ok(templates::with_component(text, "root")))?;
+    }
+    // What plugins mount of it has to be there before it has run.
+    layout(home, &draft)?.ensure_own()?;
+    let message = match (is_new, image) {
+        (false, Some(image)) => format!("Run the image {image} as hecate-daemon"),
+        (false, None) => "Add what is missing of hecate-daemon".to_owned(),
+        (true, _) => "Deploy hecate-daemon".to_owned(),
+    };
+    draft.commit(message, Vec::new())
+}
+
+fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
+    home.namespace(&add.name).check_api_sock()?;
+    let mut values = values(home, None)?;
+    let uid = values.uid;
+    let plugin_uid = add.uid.or(Some(uid).filter(|uid| *uid != 0)).ok_or(Refusal::NoUser)?;
+    if uid == 0 {
+        // Root shares no group with plugins: it gives each its own namespace.
+        values.gid = plugin_uid;
+    }
+    let (name, image, frontend_image) = (add.name, add.image, add.frontend_image);
+    values.plugin = Some(Plugin {
+        name: name.clone(),
+        image: image.clone(),
+        frontend_image: frontend_image.clone(),
+        uid: plugin_uid,
+    });
+    let repository = Repository::open(home.root())?;
+    let mut draft = Draft { repository: &repository, files: Vec::new() };
+    let there = draft.add_missing(templates::render(templates::PLUGIN, &values))?;
+    draft.change_images(&there, &image)?;
+    let mut listed = vec![name.to_string()];
+    let mut manifests = vec![format!("{name}/daemonset.yaml")];
+    let frontend = templates::frontend_of(&name);
+    if let Some(image) = &frontend_image {
+        let there = draft.add_missing(templates::render(templates::FRONTEND, &values))?;
+        draft.change_images(&there, image)?;
+        listed.push(frontend.clone());
+    }
+    manifests.push(format!("{frontend}/daemonset.yaml"));
+    if add.uid.is_some() {
+        for path in &manifests {
+            draft.change(path, |text| templates::with_user(text, plugin_uid))?;
+        }
+    }
+    if plugin_uid != uid {
+        draft.change(templates::SETTINGS, |text| templates::with_allowed(text, plugin_uid))?;
+    }
+    for directory in &listed {
+        draft.change(templates::ROOT, |text| templates::with_listed(text, directory, true))?;
+    }
+    // Before the commit: whatever reads it at once finds the directories.
+    let layout = layout(home, &draft)?;
+    layout.ensure(&name, Some(Owner { uid: plugin_uid, gid: plugin_uid }))?;
+    let namespace = home.namespace(&name);
+    // It writes in the one, and gets to the socket through the other.
+    let needed = [(namespace.base(), 0o7), (&home.own().sockets(), 0o1)];
+    let notes = needed.into_iter().filter_map(|(path, bits)| closed_to(path, plugin_uid, values.gid, bits)).collect();
+    let message = if there.is_empty() { format!("Deploy {name}") } else { format!("Run {name} by {image}") };
+    draft.commit(message, notes)
+}
+
+fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
+    let repository = Repository::open(home.root())?;
+    let there = repository.directories()?;
+    let mut draft = Draft { repository: &repository, files: Vec::new() };
+    let pair = [name.to_string(), templates::frontend_of(name)];
+    let mut notes = Vec::new();
+    for directory in &pair {
+        draft.change(templates::ROOT, |text| templates::with_listed(text, directory, false))?;
+        if there.contains(directory) {
+            repository.remove(directory)?;
+        }
+    }
+    if there.contains(&pair[0]) {
+        let kept = home.namespace(name);
+        notes.push(format!(
+            "its data is kept in {}: `hecate-daemon deregister {name}`, then `hecate-daemon purge {name}` removes it",
+            kept.base().display()
+        ));
+    } else {
+        notes.push(format!("{name} is not deployed here"));
+    }
+    draft.commit(format!("Remove {name}"), notes)
+}
+
+fn locations(flags: &Flags) -> Result<Locations, crate::config::Error> {
+    let environment = Environment::of_process();
+    let locations = Places::find(flags, &environment)?.locations()?;
+    // The daemon that is deployed is told home alone, and has its namespace where that puts it.
+    Ok(Locations { home: Home::new(locations.home.root().to_owned())?, ..locations })
+}
+
+/// Of this user, in this home.
+fn values(home: &Home, image: Option<Image>) -> Result<Values, Refusal> {
+    let root = home.root().display().to_string();
+    let user_home = std::env::var("HOME").unwrap_or_else(|_| root.clone());
+    Ok(Values {
+        home: templates::PlainPath::parse(&root)?,
+        user_home: templates::PlainPath::parse(&user_home)?,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        image: image.unwrap_or_else(Image::own),
+        plugin: None,
+    })
+}
+
+/// Home, with the modes of the daemon that is deployed.
+fn layout(home: &Home, draft: &Draft<'_>) -> Result<Layout, Refusal> {
+    let mut environment = Environment::default();
+    let files: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &[templates::SETTINGS, templates::ROOT_SETTINGS],
+        false => &[templates::SETTINGS],
+    };
+    for path in files {
+        let text = draft.read(path)?.unwrap_or_default();
+        let settings = templates::settings(&text).map(|(key, value)| (key.to_owned(), value.into()));
+        environment.variables.extend(settings);
+    }
+    let flags = Flags::new();
+    let places = Places::find(&flags, &environment)?;
+    let modes = Modes { dir: places.dir_mode()?, group: places.group()? };
+    Ok(Layout::open(home.clone(), modes)?)
+}
+
+/// What to do where a directory that was there before keeps a user out; `needed` of its bits for one of owner, group and others.
+fn closed_to(path: &Path, uid: u32, gid: u32, needed: u32) -> Option<String> {
+    let metadata = path.metadata().ok()?;
+    let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+    let bits = match () {
+        () if owner == uid => mode >> 6,
+        () if group == gid => mode >> 3,
+        () => mode,
+    };
+    if bits & needed == needed {
+        return None;
+    }
+    let path = path.display();
+    let advice = match rustix::process::geteuid().is_root() && needed & 0o2 != 0 {
+        true => format!("chown -R {uid}:{gid} {path}"),
+        false if needed & 0o2 != 0 => format!("chgrp -R {gid} {path} && find {path} -type d -exec chmod 2770 {{}} +"),
+        false => format!("chgrp {gid} {path} && chmod g+x {path}"),
+    };
+    Some(format!(
+        "{path} was there before, is uid {owner}'s and gid {group}'s with mode {mode:04o}, and keeps uid {uid} out: `{advice}` lets it in"
+    ))
+}

@@ -1,0 +1,311 @@
+//! The Git repository `HOME/gitops`: opening, reading, and changes that are each one commit. It never touches one that
+//! is another user's, holds something else, or has changes that aren't committed; and knows nothing of what the files say.
+//!
+//! Git is the `git` command. A library (gix) would be some two hundred crates in a daemon that never opens a repository itself,
+//! and is still without much of what is asked here (`status` with rules for ignoring, `rm`); whoever runs this on a host looks at
+//! the repository with `git` anyway. It runs without hooks, without configuration but the repository's own, and without
+//! the variables that would point it elsewhere, such as `GIT_DIR`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::limits;
+
+/// The directory below home.
+const NAME: &str = "gitops";
+/// The branch that Flux watches.
+const BRANCH: &str = "main";
+/// Without this in the last commit it is none of ours.
+const OURS: &str = "hecate-daemon/kustomization.yaml";
+
+/// Why the repository can't be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RepositoryError {
+    #[error("{} is no directory of its own (a link, or a file): move it away", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("{} belongs to uid {owner}, and we are uid {uid}: run this as its owner", path.display())]
+    OtherOwner { path: PathBuf, owner: u32, uid: u32 },
+    #[error(
+        "{} holds something else ({what}), which is left as it is: move it away, and `hecate-daemon gitops init` makes a new one",
+        path.display()
+    )]
+    Foreign { path: PathBuf, what: &'static str },
+    #[error("there is no repository at {}: `hecate-daemon gitops init` makes it", .0.display())]
+    Missing(PathBuf),
+    #[error("{} is on branch {branch}, and `{BRANCH}` is what is deployed: `git -C {} switch {BRANCH}`", path.display(), path.display())]
+    OtherBranch { path: PathBuf, branch: String },
+    #[error(
+        "{} has changes that are not committed ({changes}): commit them, or drop them, as `git -C {} status` says",
+        path.display(), path.display()
+    )]
+    Dirty { path: PathBuf, changes: String },
+    #[error("another command is at work in {}: wait for it", .0.display())]
+    Busy(PathBuf),
+    #[error("git is not installed, or not in PATH ({0}): install it")]
+    NoGit(io::Error),
+    #[error("`git {command}` failed: {said}")]
+    Git { command: String, said: String },
+    #[error("cannot {doing} {}: {source}; what was begun is not committed: see `git -C {} status`", path.display(), root.display())]
+    Io { doing: &'static str, path: PathBuf, root: PathBuf, source: io::Error },
+}
+
+type Result<T> = std::result::Result<T, RepositoryError>;
+
+/// The repository, locked against others of us for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Repository {
+    path: PathBuf,
+    directory: OwnedFd,
+    /// Whether there is a commit yet.
+    born: bool,
+}
+
+impl Repository {
+    /// Opens it where it is ours and clean.
+    pub(super) fn open(home: &Path) -> Result<Self> {
+        let found = Self::find(home)?.filter(|repository| repository.born);
+        let repository = found.ok_or_else(|| RepositoryError::Missing(home.join(NAME)))?;
+        repository.ensure_clean()?;
+        Ok(repository)
+    }
+
+    /// Opens it where it is ours and clean; makes it where there is none.
+    pub(super) fn open_or_init(home: &Path) -> Result<Self> {
+        if let Some(repository) = Self::find(home)? {
+            repository.ensure_clean()?;
+            return Ok(repository);
+        }
+        ensure_owner(home)?;
+        let path = home.join(NAME);
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("make", &path, &path, error));
+            }
+            _ => {}
+        }
+        let repository = Self::at(path)?;
+        repository.git(&["init", "--quiet", "--template=", "--initial-branch", BRANCH])?;
+        Ok(repository)
+    }
+
+    /// Opens it to be looked at, whatever is changed in it.
+    pub(super) fn look(home: &Path) -> Result<Self> {
+        let found = Self::find(home)?.filter(|repository| repository.born);
+        found.ok_or_else(|| RepositoryError::Missing(home.join(NAME)))
+    }
+
+    /// None if there is nothing, or an empty directory.
+    fn find(home: &Path) -> Result<Option<Self>> {
+        let path = home.join(NAME);
+        let metadata = match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(|error| io_error("look at", &path, &path, error))?,
+        };
+        if !metadata.is_dir() {
+            return Err(RepositoryError::NotADirectory(path));
+        }
+        let mut repository = Self::at(path)?;
+        let path = &repository.path;
+        let foreign = |what| RepositoryError::Foreign { path: path.clone(), what };
+        match std::fs::symlink_metadata(path.join(".git")) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(foreign("a part of another repository")),
+            Err(_) if repository.entries()?.is_empty() => return Ok(None),
+            Err(_) => return Err(foreign("files that are in no repository")),
+        }
+        if repository.git(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).is_ok() {
+            repository.git(&["cat-file", "-e", &format!("HEAD:{OURS}")]).map_err(|_| foreign("another repository"))?;
+            repository.born = true;
+        } else if repository.entries()?.iter().any(|entry| entry != ".git") {
+            return Err(foreign("files that are not committed, in a new repository"));
+        }
+        let branch = repository.git(&["symbolic-ref", "--quiet", "--short", "HEAD"]).unwrap_or_default();
+        if branch.trim() != BRANCH {
+            let branch = if branch.is_empty() { "none" } else { branch.trim() }.to_owned();
+            return Err(RepositoryError::OtherBranch { path: path.clone(), branch });
+        }
+        Ok(Some(repository))
+    }
+
+    /// Opens and locks a directory that is there.
+    fn at(path: PathBuf) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened =
+            fs::open(&path, flags, Mode::empty()).and_then(|directory| Ok((fs::fstat(&directory)?, directory)));
+        let (stat, directory) = opened.map_err(|errno| io_error("open", &path, &path, errno.into()))?;
+        // Git runs what a repository's configuration names: another user's is theirs to run.
+        ensure_ours(&path, stat.st_uid)?;
+        match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, directory, born: false }),
+            Err(Errno::WOULDBLOCK) => Err(RepositoryError::Busy(path)),
+            Err(errno) => Err(io_error("lock", &path, &path, errno.into())),
+        }
+    }
+
+    fn entries(&self) -> Result<Vec<std::ffi::OsString>> {
+        let read =
+            std::fs::read_dir(&self.path).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+        read.map_err(|error| io_error("read", &self.path, &self.path, error))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether nothing is to be committed.
+    pub(super) fn changes(&self) -> Result<Vec<String>> {
+        let said = self.git(&["status", "--porcelain", "--untracked-files=all"])?;
+        Ok(said.lines().map(|line| line.get(3..).unwrap_or(line).to_owned()).collect())
+    }
+
+    fn ensure_clean(&self) -> Result<()> {
+        let changes = self.changes()?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let few: Vec<&str> = changes.iter().take(3).map(String::as_str).collect();
+        let more = if changes.len() > few.len() { ", …" } else { "" };
+        Err(RepositoryError::Dirty { path: self.path.clone(), changes: format!("{}{more}", few.join(", ")) })
+    }
+
+    /// The directories in the root, of what is there now.
+    pub(super) fn directories(&self) -> Result<Vec<String>> {
+        let names = self.entries()?.into_iter().filter_map(|name| name.into_string().ok());
+        let is_directory = |name: &String| {
+            let stat = fs::statat(&self.directory, name.as_str(), fs::AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        };
+        let mut directories: Vec<String> = names.filter(is_directory).collect();
+        directories.sort();
+        Ok(directories)
+    }
+
+    /// A file's text; none if there is no such file.
+    pub(super) fn read(&self, path: &str) -> Result<Option<String>> {
+        let failed = |error| io_error("read", &self.path.join(path), &self.path, error);
+        let file = match self.open_file(path, OFlags::RDONLY) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(|errno| failed(errno.into()))?,
+        };
+        let mut text = String::new();
+        let read = file.take(limits::GITOPS_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+        if u64::try_from(read).unwrap_or(u64::MAX) > limits::GITOPS_FILE {
+            return Err(failed(io::Error::other(format!("it is larger than {} bytes", limits::GITOPS_FILE))));
+        }
+        Ok(Some(text))
+    }
+
+    /// Writes a file, and makes its directories.
+    pub(super) fn write(&self, path: &str, text: &str) -> Result<()> {
+        let failed = |doing, error| io_error(doing, &self.path.join(path), &self.path, error);
+        for (at, _) in path.match_indices('/') {
+            let directory = path.get(..at).unwrap_or_default();
+            match fs::mkdirat(&self.directory, directory, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("make the directory of", errno.into())),
+            }
+        }
+        let opened = self.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC);
+        let mut file = opened.map_err(|errno| failed("open", errno.into()))?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed("write", error))
+    }
+
+    /// No link is followed: what a repository holds came from elsewhere, maybe.
+    fn open_file(&self, path: &str, flags: OFlags) -> rustix::io::Result<File> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        // Not waiting for the other end of a pipe.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(File::from(fs::openat2(self.directory.as_fd(), path, flags, mode, resolve)?))
+    }
+
+    /// Takes a directory off, with all that is committed in it.
+    pub(super) fn remove(&self, directory: &str) -> Result<()> {
+        self.git(&["rm", "-r", "--quiet", "--", directory]).map(drop)
+    }
+
+    /// Commits these paths, as one commit. Gives its id, or none if nothing has changed.
+    pub(super) fn commit(&self, message: &str, paths: &[String]) -> Result<Option<String>> {
+        if !paths.is_empty() {
+            // What somebody's rules would ignore is ours to say.
+            let add = ["add", "--force", "--"].into_iter().chain(paths.iter().map(String::as_str));
+            self.git(&add.collect::<Vec<_>>())?;
+        }
+        if self.git(&["diff", "--cached", "--quiet"]).is_ok() && self.born {
+            return Ok(None);
+        }
+        self.git(&["commit", "--quiet", "--no-verify", "--message", message])?;
+        Ok(Some(self.head()?))
+    }
+
+    /// The id of the last commit, short.
+    pub(super) fn head(&self) -> Result<String> {
+        Ok(self.git(&["rev-parse", "--short", "HEAD"])?.trim().to_owned())
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<String> {
+        let output = command(&self.path, arguments).output().map_err(RepositoryError::NoGit)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let said = if said.is_empty() { output.status.to_string() } else { said };
+            return Err(RepositoryError::Git {
+                command: arguments.first().copied().unwrap_or_default().to_owned(),
+                said,
+            });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Git, with nothing of the user's or the machine's but the program.
+fn command(path: &Path, arguments: &[&str]) -> Command {
+    const NOTHING: &str = "/dev/null";
+    const OFF: [&str; 6] = [
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "core.excludesFile=/dev/null",
+        "core.attributesFile=/dev/null",
+        "core.quotePath=false",
+        "commit.gpgSign=false",
+    ];
+    let mut git = Command::new("git");
+    git.env_clear().current_dir(path);
+    git.envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    // The user may have no name, and the change is not made by hand.
+    let who = [("NAME", "hecate-daemon"), ("EMAIL", "hecate-daemon@localhost")];
+    for role in ["AUTHOR", "COMMITTER"] {
+        git.envs(who.map(|(what, value)| (format!("GIT_{role}_{what}"), value)));
+    }
+    git.env("LC_ALL", "C").env("HOME", NOTHING).env("GIT_CONFIG_GLOBAL", NOTHING).env("GIT_CONFIG_NOSYSTEM", "1");
+    // The repository is this one, and none above it.
+    git.env("GIT_CEILING_DIRECTORIES", path.parent().map_or(OsStr::new("/"), Path::as_os_str));
+    git.args(OFF.iter().flat_map(|setting| ["-c", setting])).args(arguments);
+    git.stdin(std::process::Stdio::null());
+    git
+}
+
+/// What we make in somebody else's home would be in their way.
+fn ensure_owner(home: &Path) -> Result<()> {
+    let stat = fs::stat(home).map_err(|errno| io_error("look at", home, home, errno.into()))?;
+    ensure_ours(home, stat.st_uid)
+}
+
+fn ensure_ours(path: &Path, owner: u32) -> Result<()> {
+    let uid = rustix::process::geteuid().as_raw();
+    match owner == uid {
+        true => Ok(()),
+        false => Err(RepositoryError::OtherOwner { path: path.to_owned(), owner, uid }),
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, root: &Path, source: io::Error) -> RepositoryError {
+    RepositoryError::Io { doing, path: path.to_owned(), root: root.to_owned(), source }
+}

@@ -1,0 +1,524 @@
+//! The files of a deployment: those of `deploy/`, compiled in, with the sample's names and numbers replaced by the real ones; and the
+//! few lines that are changed in files that people may have changed since. Pure: text in, text out.
+//!
+//! The samples are whole manifests of a user called `user`, and pass every checker as they stand: so there is no language of
+//! templates. Whatever is put into them is of an alphabet that means nothing to YAML, systemd, podman or a shell: see
+//! [`Image`], [`PlainPath`] and [`crate::name`].
+
+use std::fmt;
+
+use crate::limits;
+use crate::name::PluginName;
+
+/// A file of the repository.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Template {
+    /// Its path there, with the sample's names.
+    path: &'static str,
+    text: &'static str,
+}
+
+macro_rules! template {
+    ($path:literal, $source:literal) => {
+        Template { path: $path, text: include_str!(concat!("../../../deploy/", $source)) }
+    };
+}
+
+/// Of the primary daemon, and what all share.
+pub(super) const DAEMON: &[Template] = &[
+    template!("README.md", "gitops/README.md"),
+    template!("kustomization.yaml", "gitops/kustomization.yaml"),
+    template!("hecate-daemon/kustomization.yaml", "k3s/base/kustomization.yaml"),
+    template!("hecate-daemon/namespace.yaml", "k3s/base/namespace.yaml"),
+    template!("hecate-daemon/config.env", "k3s/base/config.env"),
+    template!("hecate-daemon/daemonset.yaml", "k3s/base/daemonset.yaml"),
+    template!("hecate-daemon/service.yaml", "k3s/base/service.yaml"),
+    template!("hecate-daemon/networkpolicy.yaml", "k3s/base/networkpolicy.yaml"),
+    template!("hecate-daemon/hecate-daemon.container", "quadlet/hecate-daemon.container"),
+    template!("hecate-daemon/hecate-daemon.env", "quadlet/hecate-daemon.env"),
+    template!("components/pod-network/kustomization.yaml", "k3s/components/pod-network/kustomization.yaml"),
+    template!("components/root/kustomization.yaml", "k3s/components/root/kustomization.yaml"),
+    template!("components/root/config.env", "k3s/components/root/config.env"),
+    template!("flux/kustomization.yaml", "flux/kustomization.yaml"),
+    template!("flux/git-server.yaml", "flux/git-server.yaml"),
+    template!("flux/sync.yaml", "flux/sync.yaml"),
+];
+
+/// Of a plugin daemon.
+pub(super) const PLUGIN: &[Template] = &[
+    template!("hecate-traderd/kustomization.yaml", "k3s/plugin/hecate-traderd/kustomization.yaml"),
+    template!("hecate-traderd/daemonset.yaml", "k3s/plugin/hecate-traderd/daemonset.yaml"),
+    template!("hecate-traderd/hecate-traderd.container", "quadlet/hecate-traderd.container"),
+    template!("hecate-traderd/hecate-traderd.env", "quadlet/hecate-traderd.env"),
+];
+
+/// Of its frontend.
+pub(super) const FRONTEND: &[Template] = &[
+    template!("hecate-traderw/kustomization.yaml", "k3s/plugin/hecate-traderw/kustomization.yaml"),
+    template!("hecate-traderw/daemonset.yaml", "k3s/plugin/hecate-traderw/daemonset.yaml"),
+    template!("hecate-traderw/hecate-traderw.container", "quadlet/hecate-traderw.container"),
+];
+
+/// The list of what is deployed, in the repository's root.
+pub(super) const ROOT: &str = "kustomization.yaml";
+/// The daemon's settings.
+pub(super) const SETTINGS: &str = "hecate-daemon/config.env";
+/// Those that replace some of them where it is root.
+pub(super) const ROOT_SETTINGS: &str = "components/root/config.env";
+
+// ---- What is put in -------------------------------------------------------------------------
+
+/// A reference of an image, with a tag or a digest: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, by the grammar of the OCI's
+/// distribution project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Image(String);
+
+/// Why a reference was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ImageError {
+    #[error(
+        "the image has no tag and no digest: what runs is to be what is written; add one, as in `hecate-traderd:0.1.0`"
+    )]
+    Floating,
+    #[error("the name of the image is longer than {max} bytes", max = limits::IMAGE_NAME)]
+    TooLong,
+    #[error(
+        "the image is no reference such as `registry.example/hecate-traderd:0.1.0`: a host and words of lowercase letters, \
+         digits, `.`, `_` and `-`, each behind a `/`, then `:` and a tag, or `@` and a digest"
+    )]
+    Malformed,
+}
+
+impl Image {
+    /// The daemon's own, of this version, as `make image` builds it.
+    pub(super) fn own() -> Self {
+        Self(concat!("localhost/hecate-daemon:", env!("CARGO_PKG_VERSION")).to_owned())
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, ImageError> {
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (text, None),
+        };
+        // The colon of a port stands before a slash.
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
+        };
+        if name.len() > limits::IMAGE_NAME {
+            return Err(ImageError::TooLong);
+        }
+        if !is_image_name(name) || !tag.is_none_or(is_tag) || !digest.is_none_or(is_digest) {
+            return Err(ImageError::Malformed);
+        }
+        if tag.is_none() && digest.is_none() {
+            return Err(ImageError::Floating);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_image_name(name: &str) -> bool {
+    let is_host = |word: &str| word == "localhost" || word.contains(['.', ':']);
+    match name.split_once('/') {
+        Some((host, path)) if is_host(host) => is_host_name(host) && path.split('/').all(is_word),
+        _ => name.split('/').all(is_word),
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let is_label = |label: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.split('.').all(is_label) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Lowercase letters and digits, joined by one `.`, one or two `_`, or hyphens.
+fn is_word(word: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_joint = |joint: &str| matches!(joint, "" | "." | "_" | "__") || joint.chars().all(|c| c == '-');
+    word.starts_with(is_letter) && word.ends_with(is_letter) && word.split(is_letter).all(is_joint)
+}
+
+fn is_tag(tag: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=128).contains(&tag.len()) && tag.chars().all(allowed) && !tag.starts_with(['.', '-'])
+}
+
+fn is_digest(digest: &str) -> bool {
+    let is_hex = |hex: &str| hex.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    match digest.split_once(':') {
+        Some(("sha256", hex)) => hex.len() == 64 && is_hex(hex),
+        Some(("sha512", hex)) => hex.len() == 128 && is_hex(hex),
+        _ => false,
+    }
+}
+
+/// An absolute path that means the same to YAML, systemd, podman and a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PlainPath(String);
+
+/// Another path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot be written into manifests and units as it is: a home there has only letters, digits, `.`, `_`, `-`, `+` \
+     and `/`"
+)]
+pub(super) struct PathError(String);
+
+impl PlainPath {
+    pub(super) fn parse(path: &str) -> Result<Self, PathError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '/');
+        match path.starts_with('/') && path.chars().all(allowed) {
+            true => Ok(Self(path.to_owned())),
+            false => Err(PathError(path.to_owned())),
+        }
+    }
+}
+
+/// What the sample's names and numbers stand for.
+#[derive(Debug, Clone)]
+pub(super) struct Values {
+    /// The root of all components.
+    pub home: PlainPath,
+    /// `HOME` of its owner.
+    pub user_home: PlainPath,
+    /// Its owner, whom the daemon runs as.
+    pub uid: u32,
+    /// The group that plugins and the daemon share.
+    pub gid: u32,
+    /// The daemon's image.
+    pub image: Image,
+    /// The plugin, where it is about one.
+    pub plugin: Option<Plugin>,
+}
+
+/// A plugin to deploy.
+#[derive(Debug, Clone)]
+pub(super) struct Plugin {
+    pub name: PluginName,
+    pub image: Image,
+    pub frontend_image: Option<Image>,
+    /// Whom it runs as.
+    pub uid: u32,
+}
+
+/// What the frontend of a daemon is called.
+pub(super) fn frontend_of(name: &PluginName) -> String {
+    format!("{}w", name.as_str().strip_suffix('d').unwrap_or(name.as_str()))
+}
+
+/// The files with their values: path and text.
+pub(super) fn render(templates: &[Template], values: &Values) -> Vec<(String, String)> {
+    let pairs = pairs(values);
+    templates.iter().map(|template| (replace(template.path, &pairs), replace(template.text, &pairs))).collect()
+}
+
+/// The sample's words, and what stands for each. Of two that begin alike the longer comes first.
+fn pairs(values: &Values) -> Vec<(&'static str, String)> {
+    let home = &values.home.0;
+    let is_default = *home == format!("{}/.hecate", values.user_home.0);
+    let mut pairs = vec![
+        ("/home/user/.hecate", home.clone()),
+        ("/home/user", values.user_home.0.clone()),
+        // Units of a user know the user's own home by `%h`, wherever that is.
+        ("%h/.hecate", if is_default { "%h/.hecate".to_owned() } else { home.clone() }),
+        ("localhost/hecate-daemon:0.1.0", values.image.to_string()),
+        (": 1000\n", format!(": {}\n", values.uid)),
+        (": 2000\n", format!(": {}\n", values.gid)),
+        ("[2000]", format!("[{}]", values.gid)),
+        ("=2000\n", format!("={}\n", values.gid)),
+        ("HECATE_ALLOWED_UIDS=1001\n", "HECATE_ALLOWED_UIDS=\n".to_owned()),
+    ];
+    if let Some(plugin) = &values.plugin {
+        let frontend_image = plugin.frontend_image.as_ref().unwrap_or(&plugin.image);
+        pairs.extend([
+            ("registry.example/hecate-traderd:0.1.0", plugin.image.to_string()),
+            ("registry.example/hecate-traderw:0.1.0", frontend_image.to_string()),
+            ("hecate-traderd", plugin.name.to_string()),
+            ("hecate-traderw", frontend_of(&plugin.name)),
+            ("hecate_traderd", plugin.name.node_short_name()),
+            (": 1001\n", format!(": {}\n", plugin.uid)),
+        ]);
+    }
+    pairs
+}
+
+/// Replaces each of the words in one pass, so that nothing that is put in is taken for a word.
+fn replace(text: &str, pairs: &[(&str, String)]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        match pairs.iter().find_map(|(word, value)| Some((rest.strip_prefix(word)?, value))) {
+            Some((after, value)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => {
+                out.push(first);
+                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+            }
+        }
+    }
+    out
+}
+
+// ---- Lines of files that people may have changed --------------------------------------------
+
+/// The line that is to be changed isn't there once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no single line of it begins with `{0}`: change it by hand, and commit that")]
+pub(super) struct LineError(&'static str);
+
+/// What begins the line of the image in a manifest, and in a unit of Quadlet.
+const IMAGE_LINES: [&str; 2] = ["image:", "Image="];
+
+fn image_line(path: &str) -> &'static str {
+    let [yaml, unit] = IMAGE_LINES;
+    if path.ends_with(".yaml") { yaml } else { unit }
+}
+
+/// The image that a manifest or a unit names.
+pub(super) fn image_in(path: &str, text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(image_line(path)))?;
+    Some(line.trim().trim_matches('"').to_owned())
+}
+
+/// The file with another image.
+pub(super) fn with_image(path: &str, text: &str, image: &Image) -> Result<String, LineError> {
+    let quoted = if path.ends_with(".yaml") { format!(" \"{image}\"") } else { image.to_string() };
+    with_line(text, image_line(path), &quoted)
+}
+
+/// The manifest with another user.
+pub(super) fn with_user(text: &str, uid: u32) -> Result<String, LineError> {
+    let text = with_line(text, "runAsUser:", &format!(" {uid}"))?;
+    with_line(&text, "runAsGroup:", &format!(" {uid}"))
+}
+
+/// The daemon's settings with another user who may call.
+pub(super) fn with_allowed(text: &str, uid: u32) -> Result<String, LineError> {
+    const KEY: &str = "HECATE_ALLOWED_UIDS=";
+    let listed = text.lines().find_map(|line| line.strip_prefix(KEY)).ok_or(LineError(KEY))?;
+    let mut uids: Vec<String> = listed.split(',').map(str::trim).filter(|u| !u.is_empty()).map(str::to_owned).collect();
+    let uid = uid.to_string();
+    if uids.contains(&uid) {
+        return Ok(text.to_owned());
+    }
+    uids.push(uid);
+    with_line(text, KEY, &uids.join(","))
+}
+
+/// The variables of a file of settings.
+pub(super) fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='))
+}
+
+/// Puts `value` behind `key` in the one line that begins with it, blanks apart.
+fn with_line(text: &str, key: &'static str, value: &str) -> Result<String, LineError> {
+    let mut found = 0;
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let body = line.trim_start();
+        if body.starts_with(key) {
+            found += 1;
+            let indent = line.len() - body.len();
+            out.push_str(line.get(..indent).unwrap_or_default());
+            out.push_str(&format!("{key}{value}\n"));
+        } else {
+            out.push_str(line);
+        }
+    }
+    if found == 1 { Ok(out) } else { Err(LineError(key)) }
+}
+
+/// The root's list with one more directory, or without it. The list is that of the lines `  - NAME` right behind `resources:`.
+pub(super) fn with_listed(text: &str, name: &str, listed: bool) -> Result<String, LineError> {
+    const KEY: &str = "resources:";
+    let mut lines: Vec<&str> = text.lines().collect();
+    let heads = lines.iter().filter(|line| **line == KEY).count();
+    let start = lines.iter().position(|line| *line == KEY).filter(|_| heads == 1).ok_or(LineError(KEY))? + 1;
+    let entry = |line: &str| line.strip_prefix("  - ").map(|name| name.trim().to_owned());
+    let names: Vec<String> = lines.iter().skip(start).map_while(|line| entry(line)).collect();
+    let line = format!("  - {name}");
+    match names.iter().position(|other| other == name) {
+        Some(at) if !listed => drop(lines.remove(start + at)),
+        None if listed => lines.insert(start + names.len(), &line),
+        _ => {}
+    }
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
+/// The root's list with a component for all.
+pub(super) fn with_component(text: &str, component: &str) -> String {
+    format!("{text}components:\n  - components/{component}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> PluginName {
+        PluginName::parse(text).expect("a name")
+    }
+
+    fn image(text: &str) -> Image {
+        Image::parse(text).expect("an image")
+    }
+
+    fn values() -> Values {
+        Values {
+            home: PlainPath::parse("/srv/1000/.hecate").expect("plain"),
+            user_home: PlainPath::parse("/srv/1000").expect("plain"),
+            uid: 4242,
+            gid: 4343,
+            image: image("r.example/d:2"),
+            plugin: Some(Plugin {
+                name: name("hecate-app-scribed"),
+                image: image("r.example/s/hecate-traderw:1"),
+                frontend_image: Some(image(
+                    "r.example:5000/w@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                )),
+                uid: 4444,
+            }),
+        }
+    }
+
+    #[test]
+    fn images_are_references_with_a_tag_or_a_digest() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for good in ["a:1", "localhost/hecate-daemon:0.1.0", "localhost:5000/a/b_c/d--e:v1.2_3-x", "R.Example/a__b.c:T"]
+        {
+            assert_eq!(Image::parse(good).map(|image| image.to_string()), Ok(good.to_owned()));
+        }
+        for good in [format!("a@{digest}"), format!("r.example:1/a:1@{digest}")] {
+            assert!(Image::parse(&good).is_ok(), "{good}");
+        }
+        for floating in ["a", "r.example/a", "localhost:5000/a"] {
+            assert_eq!(Image::parse(floating), Err(ImageError::Floating), "{floating}");
+        }
+        let bad = [
+            "",
+            ":1",
+            "a:",
+            "A:1",
+            "a/:1",
+            "/a:1",
+            "a//b:1",
+            "a b:1",
+            "a:1\n",
+            "a:1\"",
+            "a: 1",
+            "a:1 # x",
+            "a:.1",
+            "-a:1",
+            "a-:1",
+            "a___b:1",
+            "a..b:1",
+            "r.example:/a:1",
+            "r.example:x/a:1",
+            "-r.example/a:1",
+            "a@sha256:00",
+            "a@md5:00",
+            "a:1@",
+            "$(x):1",
+            "%h:1",
+            "\u{e4}:1",
+        ];
+        for bad in bad {
+            assert_eq!(Image::parse(bad), Err(ImageError::Malformed), "{bad:?}");
+        }
+        assert_eq!(Image::parse(&format!("a:{}", "1".repeat(129))), Err(ImageError::Malformed));
+    }
+
+    #[test]
+    fn the_name_of_an_image_is_bounded() {
+        assert!(Image::parse(&format!("{}:1", "a".repeat(limits::IMAGE_NAME))).is_ok());
+        assert_eq!(Image::parse(&format!("{}:1", "a".repeat(limits::IMAGE_NAME + 1))), Err(ImageError::TooLong));
+    }
+
+    #[test]
+    fn a_home_that_could_mean_something_else_is_refused() {
+        assert!(PlainPath::parse("/home/a.b-c_d+e/.hecate").is_ok());
+        for bad in
+            ["", "home", "/a b", "/a\"b", "/a%h", "/a$b", "/a:b", "/a\nb", "/\u{e4}", "/a#b", "/a'", "/a\\b", "/a,b"]
+        {
+            assert!(PlainPath::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_sample_is_left_and_nothing_is_taken_for_it() {
+        for (path, text) in [DAEMON, PLUGIN, FRONTEND].into_iter().flat_map(|files| render(files, &values())) {
+            // The image that is put in is called like the sample's frontend, and home like the sample's user.
+            let text = text.replace("r.example/s/hecate-traderw:1", "").replace("/srv/1000", "");
+            for word in ["/home/user", "trader", "registry.example", "1000", "1001", "2000"] {
+                assert!(!path.contains(word) && !text.contains(word), "{word} in {path}:\n{text}");
+            }
+        }
+        let all = |files| render(files, &values()).into_iter().map(|(_, text)| text).collect::<String>();
+        let plugin = all(PLUGIN);
+        for line in [
+            "mountPath: \"/srv/1000/.hecate/hecate-app-scribed\"",
+            "value: hecate_app_scribed",
+            "runAsUser: 4444",
+            "supplementalGroups: [4343]",
+            "image: \"r.example/s/hecate-traderw:1\"",
+            "Image=r.example/s/hecate-traderw:1",
+            "Volume=%h/.hecate/hecate-app-scribed:%h/.hecate/hecate-app-scribed",
+        ] {
+            assert!(plugin.contains(line), "{line} in {plugin}");
+        }
+        let daemon = all(DAEMON);
+        for line in ["runAsUser: 4242", "HECATE_GROUP=4343\n", "HECATE_ALLOWED_UIDS=\n", "image: \"r.example/d:2\""] {
+            assert!(daemon.contains(line), "{line} in {daemon}");
+        }
+        let paths: Vec<String> = render(FRONTEND, &values()).into_iter().map(|(path, _)| path).collect();
+        assert!(paths.contains(&"hecate-app-scribew/hecate-app-scribew.container".to_owned()), "{paths:?}");
+    }
+
+    #[test]
+    fn another_home_is_no_users_own() {
+        let values = Values { user_home: PlainPath::parse("/root").expect("plain"), ..values() };
+        let units: String = render(PLUGIN, &values).into_iter().map(|(_, text)| text).collect();
+        assert!(
+            units.contains("Volume=/srv/1000/.hecate/hecate-app-scribed:/srv/1000/.hecate/hecate-app-scribed"),
+            "{units}"
+        );
+        assert!(!units.contains("%h/.hecate") && units.contains("HOME=%h"), "{units}");
+    }
+
+    #[test]
+    fn a_line_is_changed_where_it_is_the_only_one() {
+        let yaml = "a: 1\n  image: \"x:1\" # old\n  b: 2\n";
+        assert_eq!(image_in("d.yaml", "  image: \"x:1\"\n").as_deref(), Some("x:1"));
+        assert_eq!(image_in("d.container", "[Container]\nImage=x:1\n").as_deref(), Some("x:1"));
+        assert_eq!(with_image("d.yaml", yaml, &image("y:2")).as_deref(), Ok("a: 1\n  image: \"y:2\"\n  b: 2\n"));
+        assert_eq!(with_image("d.container", "Image=x:1", &image("y:2")).as_deref(), Ok("Image=y:2\n"));
+        assert_eq!(with_image("d.yaml", "image: a\nimage: b\n", &image("y:2")), Err(LineError("image:")));
+        assert_eq!(with_image("d.yaml", "", &image("y:2")), Err(LineError("image:")));
+        assert_eq!(with_allowed("HECATE_ALLOWED_UIDS=\n", 7).as_deref(), Ok("HECATE_ALLOWED_UIDS=7\n"));
+        assert_eq!(with_allowed("HECATE_ALLOWED_UIDS=7, 8\n", 9).as_deref(), Ok("HECATE_ALLOWED_UIDS=7,8,9\n"));
+        assert_eq!(with_allowed("HECATE_ALLOWED_UIDS=7,8\n", 8).as_deref(), Ok("HECATE_ALLOWED_UIDS=7,8\n"));
+        assert_eq!(with_allowed("X=1\n", 8), Err(LineError("HECATE_ALLOWED_UIDS=")));
+    }
+
+    #[test]
+    fn the_list_keeps_what_people_put_there() {
+        let text = "# mine\nresources:\n  - hecate-daemon\n  - own\n\npatches: []\n";
+        let more = with_listed(text, "hecate-traderd", true).expect("listed");
+        assert_eq!(more, "# mine\nresources:\n  - hecate-daemon\n  - own\n  - hecate-traderd\n\npatches: []\n");
+        assert_eq!(with_listed(&more, "hecate-traderd", true).as_ref(), Ok(&more));
+        assert_eq!(with_listed(&more, "hecate-traderd", false).as_deref(), Ok(text));
+        assert_eq!(with_listed(text, "hecate-traderd", false).as_deref(), Ok(text));
+        assert!(with_listed("resources: [a]\n", "b", true).is_err());
+    }
+}
