@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-others test-otp crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test bench test-system test-users test-openapi test-others test-otp test-deploy static crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -50,7 +50,7 @@ crash: deps
 bench: deps
 	cargo bench --bench '*'
 
-test-system: test-users test-openapi test-others test-otp fuzz-smoke
+test-system: test-users test-openapi test-others test-deploy test-otp fuzz-smoke
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
@@ -75,6 +75,26 @@ test-others: deps
 	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(OTHERS); \
 	fi
 	cargo test --features system-tests --test others
+
+# What deploy/ and `gitops` say, by kubectl, kubernetes-validate, Quadlet's generator and systemd; and the image's binary in pods.
+DEPLOY := binutils busybox iproute2 libcap2-bin python3-venv
+test-deploy: deps static
+	@[ "$$(id -u)" = 0 ] || { echo "make test-deploy makes pods: run it as root" >&2; exit 1; }
+	@missing=; for program in readelf busybox ip capsh; do command -v $$program >/dev/null || missing=1; done; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing=1; \
+	if [ -n "$$missing" ]; then \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEPLOY); \
+	fi
+	HECATE_DEPLOY_TOOLS=$$(tests/deploy/tools.sh) HECATE_STATIC_BINARY=$(STATIC) cargo test --features system-tests --test deploy
+
+# The binary of the image: linked with all that it needs, by musl.
+STATIC_TARGET := $(shell uname -m)-unknown-linux-musl
+STATIC := $${CARGO_TARGET_DIR:-$(CURDIR)/target}/$(STATIC_TARGET)/release/hecate-daemon
+static:
+	@command -v musl-gcc >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends musl-tools; }
+	rustup target add $(STATIC_TARGET)
+	TARGET_CC=musl-gcc cargo build --release --locked --target $(STATIC_TARGET)
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid

@@ -272,7 +272,7 @@ fn what_people_have_changed_and_committed_is_kept() {
     home.done(&["init", "--image", "localhost/hecate-daemon:2"]);
     home.done(&["add", TRADER, "--image", "registry.example/hecate-traderd:2", "--uid", "1002"]);
     let manifest = home.file("hecate-traderd/daemonset.yaml");
-    for line in ["memory: 2Gi", "image: \"registry.example/hecate-traderd:2\"", "runAsUser: 1002", "runAsGroup: 1002"] {
+    for line in ["memory: 2Gi", "image: \"registry.example/hecate-traderd:2\"", "runAsUser: 1002"] {
         assert!(manifest.contains(line), "{line} in {manifest}");
     }
     assert!(home.file("hecate-daemon/config.env").contains("HECATE_ALLOWED_UIDS=1001,1002\n"));
@@ -330,7 +330,9 @@ fn nothing_can_be_smuggled_in() {
     let deep = path_of(&home, &"d".repeat(90));
     let deep = deep.to_str().unwrap();
     home.run(&["init", "--home", deep]);
-    assert!(home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001", "--home", deep]).contains("takes at most 107"));
+    assert!(
+        home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001", "--home", deep]).contains("takes at most 107")
+    );
 }
 
 #[test]

@@ -12,20 +12,11 @@ suite=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hecate-daemon/otp
 root=$cache/$suite
 
-mirror() {
-  for list in /etc/apt/sources.list.d/*.sources; do
-    [ -e "$list" ] && sed -n 's/^URIs: *\([^ ]*\).*/\1/p' "$list"
-  done
-  [ -e /etc/apt/sources.list ] && sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list
-  true
-}
-
 if [ ! -e "$root/complete" ]; then
   command -v debootstrap >/dev/null || { echo "debootstrap is missing" >&2; exit 1; }
   rm -rf "$root"
   mkdir -p "$root/bin"
-  from=$(mirror | grep -v security | head -n 1)
-  [ -n "$from" ] || { echo "apt's configuration names no mirror" >&2; exit 1; }
+  from=$("${0%/*}/mirror.sh")
   debootstrap --variant=minbase --include=erlang-base "$suite" "$root/tree" "$from" >"$root/log" 2>&1 ||
     { tail -n 20 "$root/log" >&2; exit 1; }
   rm -rf "$root/tree/var/cache/apt" "$root/tree/usr/share/doc"

@@ -287,7 +287,7 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
     manifests.push(format!("{frontend}/daemonset.yaml"));
     if add.uid.is_some() {
         for path in &manifests {
-            draft.change(path, |text| templates::with_user(text, plugin_uid))?;
+            draft.change(path, |text| templates::with_user(text, plugin_uid, values.gid))?;
         }
     }
     if plugin_uid != uid {
@@ -385,7 +385,7 @@ fn closed_to(path: &Path, uid: u32, gid: u32, needed: u32) -> Option<String> {
     let path = path.display();
     let advice = match rustix::process::geteuid().is_root() && needed & 0o2 != 0 {
         true => format!("chown -R {uid}:{gid} {path}"),
-        false if needed & 0o2 != 0 => format!("chgrp -R {gid} {path} && find {path} -type d -exec chmod 2770 {{}} +"),
+        false if needed & 0o2 != 0 => format!("chgrp -R {gid} {path} && find {path} -type d -exec chmod 770 {{}} +"),
         false => format!("chgrp {gid} {path} && chmod g+x {path}"),
     };
     Some(format!(

@@ -298,10 +298,10 @@ pub(super) fn with_image(path: &str, text: &str, image: &Image) -> Result<String
     with_line(text, image_line(path), &quoted)
 }
 
-/// The manifest with another user.
-pub(super) fn with_user(text: &str, uid: u32) -> Result<String, LineError> {
+/// The manifest with another user and group.
+pub(super) fn with_user(text: &str, uid: u32, gid: u32) -> Result<String, LineError> {
     let text = with_line(text, "runAsUser:", &format!(" {uid}"))?;
-    with_line(&text, "runAsGroup:", &format!(" {uid}"))
+    with_line(&text, "runAsGroup:", &format!(" {gid}"))
 }
 
 /// The daemon's settings with another user who may call.

@@ -1,0 +1,556 @@
+//! What is deployed, as far as a machine without a cluster can tell: every manifest built and held to its schema, units of Quadlet
+//! through its generator, units of systemd through its checkers; and the static binary of the image as a pod, by what the
+//! manifests say, beside a plugin that is one as well. Run as root by `make test-deploy`, which fetches what is needed.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+#[path = "deploy/pod.rs"]
+mod pod;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use host::erl::{Erl, Start};
+use host::{Host, Output as Collected, Process, wait_for};
+use pod::{Image, Node, object, text};
+use serde_json::{Value, json};
+
+const TRADER: &str = "hecate-traderd";
+const TRADER_IMAGE: &str = "registry.example/hecate-traderd:0.1.0";
+const FRONTEND_IMAGE: &str = "registry.example/hecate-traderw:0.1.0";
+
+/// Users with no account on any machine: who home belongs to, and whom the plugin runs as.
+const OWNER: u32 = 61_100;
+const GROUP: u32 = 61_101;
+const PLUGIN: u32 = 61_102;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Set by `make test-deploy`.
+fn told(variable: &str) -> PathBuf {
+    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `make test-deploy`")).into()
+}
+
+fn tool(name: &str) -> PathBuf {
+    told("HECATE_DEPLOY_TOOLS").join(name)
+}
+
+/// What the image holds.
+fn static_binary() -> PathBuf {
+    told("HECATE_STATIC_BINARY")
+}
+
+#[track_caller]
+fn ran(output: Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The objects that kustomize makes of a directory, each held to its schema.
+fn built(directory: &Path) -> Vec<Value> {
+    let manifests = ran(Command::new(tool("kubectl")).arg("kustomize").arg(directory).output().expect("kubectl runs"));
+    let mut check = Command::new(tool("python"));
+    check.arg(root().join("tests/deploy/check.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().expect("python runs");
+    check.stdin.take().unwrap().write_all(manifests.as_bytes()).unwrap();
+    let checked = ran(check.wait_with_output().unwrap());
+    serde_json::from_str(&checked).expect("a list")
+}
+
+/// A home with a repository in it, and a plugin pair deployed.
+struct Deployed {
+    host: Host,
+    owner: u32,
+}
+
+impl Deployed {
+    /// By whom home belongs to.
+    fn by(owner: u32) -> Self {
+        let host = Host::new();
+        // The image's binary, where that user gets at it.
+        let binary = host.home().join("hecate-daemon");
+        fs::copy(static_binary(), &binary).expect("`make static` builds it");
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+        if owner != 0 {
+            chown(host.home(), Some(owner), Some(GROUP)).unwrap();
+        }
+        let deployed = Self { host, owner };
+        deployed.gitops(&["init"]);
+        let uid = PLUGIN.to_string();
+        deployed.gitops(&["add", TRADER, "--image", TRADER_IMAGE, "--frontend-image", FRONTEND_IMAGE, "--uid", &uid]);
+        deployed
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.host.home().join("hecate-daemon")
+    }
+
+    /// Runs a command as the owner.
+    fn as_owner(&self) -> Command {
+        let (uid, gid) = if self.owner == 0 { (0, 0) } else { (self.owner, GROUP) };
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.host.home());
+        command.current_dir(self.host.home());
+        command
+    }
+
+    fn gitops(&self, arguments: &[&str]) -> Value {
+        let output = self.as_owner().arg(self.binary()).arg("gitops").args(arguments).arg("--json").output();
+        serde_json::from_str(&ran(output.expect("install util-linux"))).unwrap()
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.host.namespace("gitops")
+    }
+
+    /// Commits what a person would change by hand.
+    fn change(&self, file: &str, from: &str, to: &str) {
+        let path = self.repository().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        fs::write(&path, text.replace(from, to)).unwrap();
+        let commit = ["-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", "commit", "-qam", "by hand"];
+        ran(self.as_owner().args(["git", "-C"]).arg(self.repository()).args(commit).output().unwrap());
+    }
+}
+
+/// Binds a plugin's socket as one must that has a user of its own: open to the group, or the daemon's user can't connect to it.
+fn bind(plugin: &mut Erl, socket: &Path) {
+    plugin.binds(socket);
+    assert_eq!(plugin.eval(&format!(r#"file:change_mode("{}", 8#660)"#, socket.display())), "ok");
+}
+
+/// The first process of a pod that serves.
+struct Serving {
+    process: Process,
+    out: Collected,
+    log: Collected,
+}
+
+impl Serving {
+    fn start(words: &[String]) -> Self {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::start(&mut command, "Install util-linux");
+        let out = Collected::collect(process.pipes().stdout.take().unwrap(), Some);
+        let log = Collected::collect(process.pipes().stderr.take().unwrap(), Some);
+        Self { process, out, log }
+    }
+
+    fn ready(&mut self) -> String {
+        wait_for("the daemon is ready", || {
+            let ended = self.process.pipes().try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {ended:?}\n{}", self.log.text());
+            self.out.text().ends_with('\n')
+        });
+        self.out.text().trim_end().to_owned()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- log of the pod ----\n{}----", self.log.text());
+        }
+    }
+}
+
+/// The entry point of the image.
+fn entry_point() -> String {
+    let text = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
+    let list = text.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).expect("an entry point");
+    let words: Vec<String> = serde_json::from_str(list).unwrap();
+    assert!(text.contains(&format!("COPY --from=build /hecate-daemon {}\n", words[0])), "it is what is copied there");
+    words[0].clone()
+}
+
+// ---- Manifests ------------------------------------------------------------------------------
+
+#[test]
+fn every_manifest_is_one_that_kubernetes_and_flux_take() {
+    for directory in [
+        "k3s/base",
+        "k3s/overlays/pod-network",
+        "k3s/overlays/root",
+        "k3s/plugin/hecate-traderd",
+        "k3s/plugin/hecate-traderw",
+        "flux",
+    ] {
+        let objects = built(&root().join("deploy").join(directory));
+        assert!(!objects.is_empty(), "{directory}");
+        for object in objects {
+            assert_ne!(object["kind"], "Secret", "by reference only: {directory}");
+        }
+    }
+}
+
+#[test]
+fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
+    let deployed = Deployed::by(OWNER);
+    let objects = built(&deployed.repository());
+    let kinds: Vec<String> =
+        objects.iter().map(|o| format!("{} {}", text(&o["kind"]), text(&o["metadata"]["name"]))).collect();
+    for wanted in [
+        "Namespace hecate",
+        "Service hecate-daemon",
+        "DaemonSet hecate-daemon",
+        "DaemonSet hecate-traderd",
+        "DaemonSet hecate-traderw",
+        "NetworkPolicy hecate-cluster",
+    ] {
+        assert!(kinds.iter().any(|kind| kind == wanted), "{wanted} in {kinds:?}");
+    }
+    for name in ["hecate-daemon", "hecate-traderd", "hecate-traderw"] {
+        let spec = &object(&objects, "DaemonSet", name)["spec"]["template"]["spec"];
+        assert_eq!(
+            (&spec["hostNetwork"], &spec["dnsPolicy"]),
+            (&true.into(), &"ClusterFirstWithHostNet".into()),
+            "{name}"
+        );
+        let home = deployed.host.home().to_str().unwrap();
+        assert!(!spec.to_string().contains("/home/user"), "{spec}");
+        let mounts = spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let shared = mounts.iter().filter(|mount| mount["mountPath"] != "/tmp");
+        for mount in shared {
+            // The same path inside and out.
+            let volumes = spec["volumes"].as_array().unwrap();
+            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+            assert_eq!(volume["hostPath"]["path"], mount["mountPath"], "{name}");
+            assert!(text(&mount["mountPath"]).starts_with(home), "{mount}");
+        }
+    }
+    let flux = built(&deployed.repository().join("flux"));
+    let server = &object(&flux, "Deployment", "hecate-git")["spec"]["template"]["spec"];
+    assert_eq!(server["volumes"][0]["hostPath"]["path"], deployed.repository().join(".git").to_str().unwrap());
+
+    // Pods with addresses of their own: nodes are called after them, and long.
+    let chosen = "# components:\n#   - components/pod-network\n";
+    deployed.change("kustomization.yaml", chosen, "components:\n  - components/pod-network\n");
+    let objects = built(&deployed.repository());
+    for name in ["hecate-daemon", "hecate-traderd", "hecate-traderw"] {
+        let spec = &object(&objects, "DaemonSet", name)["spec"]["template"]["spec"];
+        assert_eq!((&spec["hostNetwork"], &spec["dnsPolicy"]), (&false.into(), &"ClusterFirst".into()), "{name}");
+        let variables = spec["containers"][0]["env"].as_array().unwrap();
+        let host = variables.iter().find(|variable| variable["name"] == "HECATE_HOSTNAME");
+        let address = host.map(|host| host["valueFrom"]["fieldRef"]["fieldPath"].clone());
+        assert_eq!(
+            address,
+            (name != "hecate-traderw").then(|| "status.podIP".into()),
+            "{name}: frontends are no nodes"
+        );
+    }
+}
+
+#[test]
+fn the_git_server_serves_the_repository_to_who_asks_by_http_and_takes_nothing() {
+    let deployed = Deployed::by(OWNER);
+    let flux = built(&deployed.repository().join("flux"));
+    let spec = &object(&flux, "Deployment", "hecate-git")["spec"]["template"]["spec"];
+    let node = Node::new(&deployed.host.name, "");
+    // What its Containerfile puts there is put into this machine's root: the web server's directory.
+    let www = deployed.host.home().join("www/cgi-bin");
+    fs::create_dir_all(&www).unwrap();
+    let containerfile = fs::read_to_string(root().join("deploy/flux/Containerfile")).unwrap();
+    assert!(containerfile.contains("COPY --chmod=0755 git.cgi /srv/www/cgi-bin/git\n"));
+    fs::copy(root().join("deploy/flux/git.cgi"), www.join("git")).unwrap();
+    let mut with_www = spec.clone();
+    let volume = json!({"name": "www", "hostPath": {"path": deployed.host.home().join("www"), "type": "Directory"}});
+    with_www["volumes"].as_array_mut().unwrap().push(volume);
+    let mount = json!({"name": "www", "mountPath": "/srv/www", "readOnly": true});
+    with_www["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
+    let server =
+        json!({"kind": "Deployment", "metadata": {"name": "hecate-git"}, "spec": {"template": {"spec": with_www}}});
+    let pod = node.pod(&[server], "Deployment", "hecate-git", Image::Machine);
+    let command = spec["containers"][0]["command"].as_array().unwrap();
+    let words: Vec<String> =
+        pod.through().into_iter().chain(command.iter().map(|word| text(word).to_owned())).collect();
+    let _serving = Serving::start(&words);
+
+    // The address that Flux is told, with the service's host and port as they are here.
+    let url = text(&object(&flux, "GitRepository", "hecate")["spec"]["url"]);
+    let service = object(&flux, "Service", "hecate-git");
+    let host =
+        format!("{}.{}.svc.cluster.local", text(&service["metadata"]["name"]), text(&service["metadata"]["namespace"]));
+    let port = &spec["containers"][0]["ports"][0]["containerPort"];
+    assert_eq!(service["spec"]["ports"][0]["port"], 80);
+    let url = url.replace(&host, &format!("127.0.0.1:{port}"));
+    let clone = deployed.host.home().join("clone");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("nsenter");
+        git.arg(node.network()).args(["git", "-c", "protocol.version=2"]).args(arguments).output().expect("install git")
+    };
+    wait_for("it serves", || git(&["ls-remote", &url]).status.success());
+    ran(git(&["clone", "--quiet", "--branch", "main", &url, clone.to_str().unwrap()]));
+    assert!(clone.join("hecate-traderd/daemonset.yaml").exists());
+    // A later commit is seen.
+    deployed.gitops(&["remove", TRADER]);
+    ran(git(&["-C", clone.to_str().unwrap(), "pull", "--quiet"]));
+    assert!(!clone.join("hecate-traderd").exists());
+    let pushed = git(&["-C", clone.to_str().unwrap(), "push", "--quiet", "origin", "main:other"]);
+    assert!(!pushed.status.success(), "{pushed:?}");
+}
+
+// ---- Pods -----------------------------------------------------------------------------------
+
+/// The walk of a plugin that is a pod, beside the daemon that is one.
+fn a_plugin_lives_in_its_pod(owner: u32) {
+    let deployed = Deployed::by(owner);
+    let host = &deployed.host;
+    let objects = built(&deployed.repository());
+    let node = Node::new(&host.name, &host.cookie);
+    let entry = entry_point();
+    let binary = deployed.binary();
+    let daemon_pod = node.pod(&objects, "DaemonSet", "hecate-daemon", Image::Scratch(&binary, &entry));
+    let mut daemon = Serving::start(&daemon_pod.through());
+    let line = daemon.ready();
+    assert!(line.contains(host.socket().to_str().unwrap()) && line.ends_with(&host.node("hecate")), "{line}");
+    let inside = fs::metadata(format!("/proc/{}", pod::inside(daemon.process.id()))).unwrap();
+    assert_eq!(inside.uid(), owner);
+
+    // Its probes, as the manifest has them.
+    let container = &object(&objects, "DaemonSet", "hecate-daemon")["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let command: Vec<&str> = container[probe]["exec"]["command"].as_array().unwrap().iter().map(text).collect();
+        ran(daemon_pod.exec(daemon.process.id(), &command));
+    }
+
+    // The plugin: a real node, which has nothing but what its manifest gives it.
+    let plugin_pod = node.pod(&objects, "DaemonSet", TRADER, Image::Machine);
+    let words = plugin_pod.through();
+    let through: Vec<&str> = words.iter().map(String::as_str).collect();
+    let name = host.node("hecate_traderd");
+    let mut plugin = Erl::start(host, Start { name: Some(&name), through: &through, ..Start::default() });
+    assert_eq!(plugin.eval(r#"os:getenv("HECATE_NODE_NAME")"#), r#""hecate_traderd""#);
+    assert_eq!(plugin.eval("string:trim(os:cmd(\"id -u\"))"), format!("\"{PLUGIN}\""));
+    plugin.registers(host, TRADER);
+    assert_eq!(host.plugin(TRADER)["status"], "running");
+    let paths = host.plugin(TRADER)["paths"].clone();
+    assert_eq!(paths.as_object().unwrap().len(), 5);
+    for (key, path) in paths.as_object().unwrap() {
+        let file = format!("{}/written", text(path));
+        assert_eq!(plugin.eval(&format!(r#"file:write_file("{file}", "{key}")"#)), "ok", "{file}");
+        assert_eq!(fs::metadata(&file).unwrap().uid(), PLUGIN, "{file}");
+    }
+    bind(&mut plugin, &host.api_sock(TRADER));
+    wait_for("the daemon has found its node", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+    wait_for("they are one cluster", || host.peer(&host.node("hecate_traderd")).as_deref() == Some("connected"));
+    let probe = &object(&objects, "DaemonSet", TRADER)["spec"]["template"]["spec"]["containers"][0]["readinessProbe"];
+    let command: Vec<&str> = probe["exec"]["command"].as_array().unwrap().iter().map(text).collect();
+    ran(plugin_pod.exec(plugin.id(), &command));
+
+    // What isn't its own it neither sees nor changes.
+    let home = host.home().join(".hecate");
+    let listed = plugin.eval(&format!(r#"{{ok, Names}} = file:list_dir("{}"), lists:sort(Names)"#, home.display()));
+    assert_eq!(listed, r#"["hecate-daemon","hecate-traderd"]"#);
+    let daemons = plugin.eval(&format!(r#"file:list_dir("{}")"#, home.join("hecate-daemon").display()));
+    assert_eq!(daemons, r#"{ok,["sockets"]}"#);
+    let socket = host.socket();
+    let refused = ["{error,erofs}", "{error,eacces}"];
+    assert!(refused.contains(&plugin.eval(&format!(r#"file:delete("{}")"#, socket.display())).as_str()));
+    assert!(socket.exists());
+    assert!(refused.contains(&plugin.eval(r#"file:write_file("/written", "")"#).as_str()), "its root is read-only");
+
+    // Its frontend connects to it, and to nobody else.
+    let frontend_pod = node.pod(&objects, "DaemonSet", "hecate-traderw", Image::Machine);
+    let words = frontend_pod.through();
+    let through: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut frontend = Erl::start(host, Start { through: &through, ..Start::default() });
+    let connect = |path: &Path| format!(r#"element(1, gen_tcp:connect({{local, "{}"}}, 0, []))"#, path.display());
+    let told = frontend.eval(r#"os:getenv("HECATE_SOCKET_PATH")"#);
+    assert_eq!(told.trim_matches('"'), host.api_sock(TRADER).to_str().unwrap());
+    assert_eq!(frontend.eval(&connect(&host.api_sock(TRADER))), "ok");
+    assert_eq!(frontend.eval(&connect(&socket)), "error", "the daemon's socket isn't there");
+
+    // A pod that ends is seen to; and another is taken for the same plugin.
+    plugin.kill();
+    let stopped = host.plugin_until(TRADER, "stopped");
+    assert!(text(&stopped["reason"]).contains("left the cluster"), "{stopped}");
+    wait_for("its dead socket is removed", || !host.api_sock(TRADER).exists());
+    let words = plugin_pod.through();
+    let through: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut plugin = Erl::start(host, Start { name: Some(&name), through: &through, ..Start::default() });
+    bind(&mut plugin, &host.api_sock(TRADER));
+    plugin.registers(host, TRADER);
+    assert_eq!(host.plugin_until(TRADER, "running")["node"], name);
+
+    // It ends within the time that it is given.
+    let grace =
+        &object(&objects, "DaemonSet", "hecate-daemon")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
+    let first = i32::try_from(pod::inside(daemon.process.id())).unwrap();
+    let begun = std::time::Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::TERM)
+        .unwrap();
+    let ended = daemon.process.ended("the daemon ends");
+    assert!(ended.success() && begun.elapsed().as_secs() < grace.as_u64().unwrap(), "{ended}\n{}", daemon.log.text());
+    assert!(!socket.exists());
+    drop(plugin);
+}
+
+#[test]
+fn as_the_owner_of_home_with_a_group() {
+    a_plugin_lives_in_its_pod(OWNER);
+}
+
+#[test]
+fn as_root_that_gives_each_namespace_away() {
+    a_plugin_lives_in_its_pod(0);
+}
+
+#[test]
+fn with_its_own_namespace_alone_the_daemon_says_what_is_wrong() {
+    let deployed = Deployed::by(OWNER);
+    let mut objects = built(&deployed.repository());
+    let own = deployed.host.namespace("hecate-daemon");
+    let daemon =
+        objects.iter_mut().find(|o| o["kind"] == "DaemonSet" && o["metadata"]["name"] == "hecate-daemon").unwrap();
+    let spec = &mut daemon["spec"]["template"]["spec"];
+    spec["volumes"][0]["hostPath"]["path"] = own.to_str().unwrap().into();
+    spec["containers"][0]["volumeMounts"][0]["mountPath"] = own.to_str().unwrap().into();
+    let node = Node::new(&deployed.host.name, &deployed.host.cookie);
+    let (binary, entry) = (deployed.binary(), entry_point());
+    let pod = node.pod(&objects, "DaemonSet", "hecate-daemon", Image::Scratch(&binary, &entry));
+    let mut daemon = Serving::start(&pod.through());
+    daemon.ready();
+    wait_for("it says so", || daemon.log.text().contains("no new plugin can be given a namespace"));
+}
+
+// ---- Units ----------------------------------------------------------------------------------
+
+/// The units that Quadlet makes of a user's directory, by name.
+fn generated(host: &Host, directory: &Path) -> Vec<(String, String)> {
+    let mut quadlet = Command::new(tool("quadlet"));
+    quadlet.args(["-user", "-dryrun"]).env_clear().env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
+    quadlet.env("XDG_CONFIG_HOME", directory).env("PATH", "/usr/bin:/bin");
+    let output = quadlet.output().expect("quadlet runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = ran(output);
+    // It says which keys it doesn't know, and goes on.
+    assert!(!said.to_lowercase().contains("unsupported") && !said.contains("error"), "{said}");
+    let units = text.split("---").skip(1).collect::<Vec<_>>();
+    units.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+}
+
+#[test]
+fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
+    let deployed = Deployed::by(OWNER);
+    let host = &deployed.host;
+    // As the manual says: one link.
+    let config = host.home().join("config");
+    fs::create_dir_all(config.join("containers")).unwrap();
+    std::os::unix::fs::symlink(deployed.repository(), config.join("containers/systemd")).unwrap();
+    let units = generated(host, &config);
+    let names: Vec<&str> = units.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["hecate-daemon.service", "hecate-traderd.service", "hecate-traderw.service"]);
+    for (name, unit) in &units {
+        let run =
+            unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/podman run ")).expect("it runs podman");
+        let words: Vec<&str> = run.split(' ').collect();
+        let behind =
+            |flag: &str| words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1]).collect::<Vec<_>>();
+        for volume in behind("-v") {
+            let (outside, inside) = volume.split_once(':').unwrap();
+            assert_eq!(inside.strip_suffix(":ro").unwrap_or(inside), outside, "{name}: the same path inside and out");
+        }
+        assert_eq!(behind("--network"), ["host"], "{name}");
+        assert_eq!(behind("--userns"), ["keep-id"], "{name}");
+        assert_eq!(behind("--cap-drop"), ["all"], "{name}");
+        assert!(words.contains(&"--read-only") && words.contains(&"--security-opt=no-new-privileges"), "{name}: {run}");
+        assert!(behind("--env").contains(&"HOME=%h") && behind("--env").contains(&"HECATE_HOME=%h/.hecate"), "{run}");
+        for file in behind("--env-file") {
+            assert!(Path::new(file).is_file(), "{name}: {file}");
+        }
+        // An update that ends with 0 does not stay ended.
+        assert!(unit.contains("\nRestart=always\n"), "{unit}");
+        // The checker wants the program to be there.
+        fs::write(host.home().join(name), unit.replace("/usr/bin/podman", "/usr/bin/env")).unwrap();
+    }
+    let (_, daemon) = &units[0];
+    assert!(daemon.contains(" -v %h/.hecate:%h/.hecate ") && daemon.contains("--sdnotify=container"), "{daemon}");
+    assert!(daemon.contains("--health-cmd \"/hecate-daemon healthcheck\""), "{daemon}");
+    for (name, _) in &units {
+        let mut verify = Command::new("systemd-analyze");
+        verify.args(["--user", "--man=no", "verify"]).arg(host.home().join(name));
+        verify.env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
+        let output = verify.output().expect("install systemd");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let ours = said.lines().filter(|line| line.contains("hecate-") && !line.contains("X-Container"));
+        assert!(output.status.success() && ours.count() == 0, "{name}: {said}");
+    }
+}
+
+#[test]
+fn the_samples_are_units_as_they_stand() {
+    let host = Host::new();
+    let config = host.home().join("config");
+    fs::create_dir_all(config.join("containers")).unwrap();
+    std::os::unix::fs::symlink(root().join("deploy/quadlet"), config.join("containers/systemd")).unwrap();
+    assert_eq!(generated(&host, &config).len(), 3);
+}
+
+#[test]
+fn the_user_unit_is_exposed_no_more_than_a_user_unit_must_be() {
+    // What is left needs a user namespace, in which other users would all be nobody: the daemon tells them apart.
+    let unit = root().join("deploy/systemd/hecate-daemon.service");
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--no-pager", "--offline=true", "--threshold=64"]).arg(unit);
+    let output = security.output().expect("install systemd");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Overall exposure level for hecate-daemon.service: "), "{said}");
+}
+
+// ---- The image ------------------------------------------------------------------------------
+
+#[test]
+fn the_binary_needs_nothing() {
+    let output =
+        Command::new("readelf").args(["--program-headers", "--dynamic", "--wide"]).arg(static_binary()).output();
+    let said = ran(output.expect("install binutils"));
+    assert!(!said.contains("NEEDED") && !said.contains("INTERP"), "{said}");
+    let size = fs::metadata(static_binary()).unwrap().len();
+    let stated = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
+    let stated =
+        stated.split(" MB.").next().and_then(|text| text.rsplit(' ').next()?.parse::<f64>().ok()).expect("a size");
+    let size = size as f64 / 1e6;
+    assert!((size - stated).abs() < 0.3, "the image has {size} MB, and is said to have {stated}");
+}
+
+#[test]
+fn the_image_is_built_of_what_is_copied_into_it() {
+    let host = Host::new();
+    let text = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
+    for line in text.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from")) {
+        let words: Vec<&str> = line.split(' ').skip(1).collect();
+        let (to, from) = words.split_last().unwrap();
+        for from in from {
+            let place = if to.ends_with('/') { format!("{to}{from}") } else { (*to).to_owned() };
+            ran(Command::new("cp").arg("-r").arg(root().join(from)).arg(host.home().join(place)).output().unwrap());
+        }
+    }
+    ran(Command::new("cargo")
+        .args(["metadata", "--offline", "--locked", "--no-deps", "--format-version=1"])
+        .current_dir(host.home())
+        .output()
+        .unwrap());
+    ran(Command::new("make").args(["--dry-run", "static"]).current_dir(host.home()).output().unwrap());
+    for template in text_of_templates() {
+        assert!(host.home().join("deploy").join(&template).is_file(), "{template}");
+    }
+}
+
+/// The files of `deploy/` that are compiled in.
+fn text_of_templates() -> Vec<String> {
+    let source = fs::read_to_string(root().join("src/cli/gitops/templates.rs")).unwrap();
+    let lines = source.lines().filter_map(|line| line.trim().strip_prefix("template!("));
+    let found: Vec<String> = lines.map(|line| line.split('"').nth(3).expect("a source").to_owned()).collect();
+    assert!(found.len() > 20);
+    found
+}

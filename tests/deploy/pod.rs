@@ -1,0 +1,233 @@
+//! A pod as a kubelet would start it, made of its manifest: the mounts, the user, the groups, the capabilities and the
+//! environment are read out of that. What a container runtime does is done by `unshare`, `mount` and `capsh`: mount and pid
+//! namespaces of its own, a root that is read-only and holds nothing but the image, `/proc`, three devices and `/etc/hosts`. Not
+//! done are seccomp and limits of resources.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::host::{self, Process, wait_for};
+
+/// A network of its own with loopback alone: the node that pods on the host's network share.
+pub struct Node {
+    holder: Process,
+    directory: tempfile::TempDir,
+    /// What Secrets hold.
+    secret: String,
+    /// The host's name.
+    name: String,
+}
+
+/// What a root holds besides what is mounted.
+#[derive(Clone, Copy)]
+pub enum Image<'a> {
+    /// One static program, which is its entry point at this path.
+    Scratch(&'a Path, &'a str),
+    /// The programs of this machine.
+    Machine,
+}
+
+/// How to start something in a pod.
+pub struct Pod {
+    script: String,
+    enter: Vec<String>,
+    network: String,
+}
+
+impl Node {
+    pub fn new(name: &str, secret: &str) -> Self {
+        let mut hold = Command::new("unshare");
+        hold.args(["--net", "sh", "-c", "ip link set lo up && exec sleep infinity"]);
+        let holder = Process::start(&mut hold, "Install util-linux");
+        let sleeps = format!("/proc/{}/comm", holder.id());
+        wait_for("it has a network", || std::fs::read_to_string(&sleeps).is_ok_and(|comm| comm == "sleep\n"));
+        let directory = tempfile::Builder::new().prefix("n").tempdir_in("/tmp").unwrap();
+        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {name}\n");
+        std::fs::write(directory.path().join("hosts"), hosts).unwrap();
+        Self { holder, directory, secret: secret.to_owned(), name: name.to_owned() }
+    }
+
+    /// A word in front of a command that brings it into the network.
+    pub fn network(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// The pod of a DaemonSet or a Deployment, whose objects are among `all`.
+    pub fn pod(&self, all: &[Value], kind: &str, name: &str, image: Image<'_>) -> Pod {
+        let spec = &object(all, kind, name)["spec"]["template"]["spec"];
+        let containers = spec["containers"].as_array().expect("containers");
+        assert_eq!(containers.len(), 1, "{name}: one container");
+        let container = &containers[0];
+        let root = self.directory.path().join(name);
+        std::fs::create_dir_all(&root).unwrap();
+        let enter = self.enter(all, spec, container, &root, image);
+        let script = self.script(spec, container, &root, image);
+        Pod { script, enter, network: self.network() }
+    }
+
+    /// The commands that mount the root.
+    fn script(&self, spec: &Value, container: &Value, root: &Path, image: Image<'_>) -> String {
+        let root = root.display();
+        let mut lines = vec![format!("mount --bind {root} {root}; cd {root}; mkdir -p proc dev etc")];
+        match image {
+            Image::Scratch(program, entry) => {
+                lines.push(format!("touch .{entry}; mount --bind {} .{entry}", program.display()));
+                lines.push("touch etc/hosts".to_owned());
+            }
+            Image::Machine => {
+                lines.push("mkdir -p usr; mount --bind /usr usr; mount --bind /etc etc".to_owned());
+                lines.push("for link in bin lib lib64 sbin; do ln -sfn usr/$link $link; done".to_owned());
+            }
+        }
+        lines.push(format!("mount --bind {}/hosts etc/hosts", self.directory.path().display()));
+        lines.push("mount -t proc proc proc".to_owned());
+        lines.push(
+            "for device in null zero urandom; do touch dev/$device; mount --bind /dev/$device dev/$device; done"
+                .to_owned(),
+        );
+        // What lies above comes before what lies below, as runtimes have it.
+        let mut mounts: Vec<&Value> = container["volumeMounts"].as_array().into_iter().flatten().collect();
+        mounts.sort_by_key(|mount| text(&mount["mountPath"]));
+        for mount in mounts {
+            let path = text(&mount["mountPath"]);
+            let volumes = spec["volumes"].as_array().expect("volumes");
+            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).expect("a volume of that name");
+            // What is missing on the way to a mount the runtime makes, as root.
+            lines.push(format!("mkdir -p .{path}"));
+            if volume["emptyDir"].is_object() {
+                lines.push(format!("mount -t tmpfs -o mode=1777 tmpfs .{path}"));
+                continue;
+            }
+            assert_eq!(volume["hostPath"]["type"], "Directory", "made by us, never by the kubelet");
+            let source = text(&volume["hostPath"]["path"]);
+            lines.push(format!("[ -d {source} ] || {{ echo '{source} is no directory' >&2; exit 1; }}"));
+            lines.push(format!("mount --bind {source} .{path}"));
+            if mount["readOnly"] == true {
+                lines.push(format!("mount -o remount,bind,ro .{path}"));
+            }
+        }
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        lines.push(format!("mount -o remount,bind,ro {root}"));
+        lines.push("exec \"$@\"".to_owned());
+        lines.join("\n")
+    }
+
+    /// The words in front of a command inside: its environment, its root, its user and what that may.
+    fn enter(&self, all: &[Value], spec: &Value, container: &Value, root: &Path, image: Image<'_>) -> Vec<String> {
+        let mut words = vec!["env".to_owned(), "-i".to_owned()];
+        words.extend(self.environment(all, container));
+        if let Image::Machine = image {
+            words.push("PATH=/usr/bin:/bin".to_owned());
+        }
+        let pod = &spec["securityContext"];
+        let own = &container["securityContext"];
+        assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(own["allowPrivilegeEscalation"], false);
+        assert_eq!(own["capabilities"]["drop"], serde_json::json!(["ALL"]));
+        let (user, group) = (number(&pod["runAsUser"]), number(&pod["runAsGroup"]));
+        assert_eq!(pod["runAsNonRoot"], user != 0, "the kubelet refuses it otherwise");
+        let groups: Vec<String> =
+            pod["supplementalGroups"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        let groups = if groups.is_empty() { group.to_string() } else { groups.join(",") };
+        let program = match image {
+            Image::Scratch(_, entry) => entry,
+            Image::Machine => "/usr/bin/env",
+        };
+        words.extend([
+            program_path("capsh"),
+            format!("--chroot={}", root.display()),
+            format!("--drop={}", dropped(&own["capabilities"]["add"])),
+            "--no-new-privs".to_owned(),
+            format!("--gid={group}"),
+            format!("--groups={groups}"),
+            format!("--uid={user}"),
+            format!("--shell={program}"),
+            "--".to_owned(),
+        ]);
+        words
+    }
+
+    fn environment(&self, all: &[Value], container: &Value) -> Vec<String> {
+        let mut variables = Vec::new();
+        for from in container["envFrom"].as_array().into_iter().flatten() {
+            let map = object(all, "ConfigMap", text(&from["configMapRef"]["name"]));
+            for (key, value) in map["data"].as_object().expect("data") {
+                variables.push(format!("{key}={}", text(value)));
+            }
+        }
+        for variable in container["env"].as_array().into_iter().flatten() {
+            let value = match (&variable["value"], &variable["valueFrom"]) {
+                (Value::String(value), _) => value.clone(),
+                (_, from) if from["secretKeyRef"].is_object() => self.secret.clone(),
+                (_, from) if from["fieldRef"]["fieldPath"] == "status.podIP" => self.name.clone(),
+                other => panic!("{other:?}"),
+            };
+            variables.push(format!("{}={value}", text(&variable["name"])));
+        }
+        variables
+    }
+}
+
+impl Pod {
+    /// The words in front of the container's command that start it.
+    pub fn through(&self) -> Vec<String> {
+        let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
+        let mut words = vec!["nsenter".to_owned(), self.network.clone()];
+        words.extend(unshare.map(str::to_owned));
+        words.extend(["sh", "-euc", &self.script, "sh"].map(str::to_owned));
+        words.extend(self.enter.clone());
+        words
+    }
+
+    /// Runs a command in a pod that runs, as `kubectl exec` and probes do. `starter` is the pid of what started it.
+    pub fn exec(&self, starter: u32, command: &[&str]) -> Output {
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(
+            [&self.network, &format!("--target={}", inside(starter)), "--mount", "--pid"].map(AsRef::<str>::as_ref),
+        );
+        // The program is the image's own: its entry point is what is in front of the arguments already.
+        let entry = self.enter.iter().find_map(|word| word.strip_prefix("--shell=")).expect("an entry point");
+        let arguments = command.strip_prefix(&[entry]).unwrap_or(command);
+        assert!(arguments.len() < command.len() || entry == "/usr/bin/env", "{command:?} is not in the image");
+        nsenter.args(&self.enter).args(arguments).stdin(Stdio::null()).output().expect("install util-linux")
+    }
+}
+
+/// The pid, as it is counted here, of the first process of a pod.
+pub fn inside(starter: u32) -> u32 {
+    let children = format!("/proc/{starter}/task/{starter}/children");
+    host::wait_within(host::PATIENCE, "the pod has a process", || {
+        std::fs::read_to_string(&children).ok()?.trim().parse().ok()
+    })
+}
+
+pub fn object<'a>(all: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = all.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn program_path(name: &str) -> String {
+    let places = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin"), PathBuf::from("/usr/bin")];
+    let found = places.iter().map(|place| place.join(name)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed: install libcap2-bin")).to_str().unwrap().to_owned()
+}
+
+/// The capabilities that are taken away: all that this kernel has, but those that are added.
+fn dropped(added: &Value) -> String {
+    let output = Command::new(program_path("capsh")).arg("--print").output().expect("ran");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let all = said.lines().find_map(|line| line.strip_prefix("Bounding set =")).expect("a set");
+    let added: Vec<String> =
+        added.as_array().into_iter().flatten().map(|name| format!("cap_{}", text(name).to_lowercase())).collect();
+    all.split(',').filter(|name| !added.iter().any(|other| other == name)).collect::<Vec<_>>().join(",")
+}
