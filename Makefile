@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-others test-otp test-deploy static crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test bench test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -50,7 +50,7 @@ crash: deps
 bench: deps
 	cargo bench --bench '*'
 
-test-system: test-users test-openapi test-others test-deploy test-otp fuzz-smoke
+test-system: test-users test-openapi test-others test-deploy package deny test-otp fuzz-smoke
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
@@ -95,6 +95,33 @@ static:
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends musl-tools; }
 	rustup target add $(STATIC_TARGET)
 	TARGET_CC=musl-gcc cargo build --release --locked --target $(STATIC_TARGET)
+
+# A crate that builds from what is committed alone.
+package:
+	cargo package --locked
+
+# Licences, sources, bans and yanked crates, by deploy/deny.toml. Advisories come from a repository of their own, which not every
+# machine reaches: where it can't be had, that is said, and nothing else hides it.
+CARGO_DENY := 0.20.2
+DENY := cargo deny --locked --config deploy/deny.toml
+deny:
+	@cargo deny --version 2>/dev/null | grep -qF " $(CARGO_DENY)" || cargo install --locked cargo-deny@$(CARGO_DENY)
+	$(DENY) check --hide-inclusion-graph bans licenses sources
+	if $(DENY) fetch db; then $(DENY) check advisories; else echo "deny: the database of advisories can't be reached: not checked"; fi
+
+# The bill of materials of the image, in CycloneDX: target/hecate-daemon.cdx.json.
+CARGO_CYCLONEDX := 0.5.9
+sbom:
+	@cargo cyclonedx --version 2>/dev/null | grep -qF " $(CARGO_CYCLONEDX)" || cargo install --locked cargo-cyclonedx@$(CARGO_CYCLONEDX)
+	cargo cyclonedx --format json --spec-version 1.5 --target $(STATIC_TARGET) --override-filename hecate-daemon.cdx
+	mv hecate-daemon.cdx.json $${CARGO_TARGET_DIR:-$(CURDIR)/target}/
+
+# All that a release is made of, out of what is committed.
+release:
+	@[ -z "$$(git status --porcelain)" ] || { echo "make release: commit first" >&2; exit 1; }
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); grep -qF "## [$$version] - " deploy/CHANGELOG.md || \
+	  { echo "make release: deploy/CHANGELOG.md has no $$version" >&2; exit 1; }
+	$(MAKE) package deny sbom static
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid

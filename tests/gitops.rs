@@ -399,3 +399,34 @@ fn status_sets_the_repository_against_the_daemon() {
     assert!(words.contains(&vec![TRADER, "yes", "running", IMAGE, FRONTEND]), "{text}");
     assert!(words.contains(&vec!["hecate-otherd", "no", "running", "-", "-"]), "{text}");
 }
+
+/// The manual's own commands, in its order: those of `gitops`, as they are written there.
+#[test]
+fn the_manuals_commands_are_commands() {
+    let home = Home::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manual = fs::read_to_string(root.join("deploy/README.md")).unwrap();
+    let commands: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix("$ hecate-daemon gitops ")).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let mut words: Vec<&str> = command.split_whitespace().collect();
+        // Whoever runs this as root has to say whom a plugin runs as.
+        if words[0] == "add" {
+            words.extend(["--uid", "1001"]);
+        }
+        home.done(&words);
+    }
+    assert!(manual.contains("gitops revert --no-edit HEAD\n"));
+    home.git(&["revert", "--no-edit", "HEAD"]);
+    assert!(
+        home.file("hecate-traderd/daemonset.yaml").contains("hecate-traderd:0.1.0"),
+        "the last change is taken back"
+    );
+    assert!(home.file("hecate-daemon/daemonset.yaml").contains("hecate-daemon:0.1.1"));
+    // Every file that it names is there.
+    for named in manual.split('`').skip(1).step_by(2).filter(|word| !word.contains([' ', '~', '*', '…'])) {
+        let (folder, path) = (root.join("deploy"), Path::new(named));
+        let is_ours = ["k3s/", "flux/", "quadlet/", "systemd/"].iter().any(|start| named.starts_with(start));
+        assert!(!is_ours || folder.join(path).exists(), "{named}");
+    }
+}

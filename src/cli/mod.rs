@@ -1,7 +1,7 @@
 //! The command line: what may be asked for, and the commands that are clients of a running daemon, one a file.
 //!
 //! No command here opens the registry or the cluster: each asks the socket, over the one `client`. Serving itself is
-//! `daemon`'s.
+//! `daemon`'s. `gitops` alone changes something by itself: the repository, and directories of home.
 
 use std::path::Path;
 use std::process::ExitCode;
