@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::{self, Process, wait_for};
 
-/// A network of its own with loopback alone: the node that pods on the host's network share.
+/// A network of its own: the node's, which pods on the host's network share, or that of a pod with an address.
 pub struct Node {
     holder: Process,
     directory: tempfile::TempDir,
@@ -47,6 +47,24 @@ impl Node {
         let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {name}\n");
         std::fs::write(directory.path().join("hosts"), hosts).unwrap();
         Self { holder, directory, secret: secret.to_owned(), name: name.to_owned() }
+    }
+
+    /// Two that see each other, each called after its address.
+    pub fn pair(addresses: [&str; 2], secret: &str) -> [Self; 2] {
+        let both = addresses.map(|address| Self::new(address, secret));
+        let [a, b] = &both;
+        a.ip(&format!("link add us type veth peer name us netns {}", b.holder.id()));
+        for node in &both {
+            node.ip(&format!("address add {}/24 dev us", node.name));
+            node.ip("link set us up");
+        }
+        both
+    }
+
+    fn ip(&self, arguments: &str) {
+        let mut ip = Command::new("nsenter");
+        let status = ip.arg(self.network()).arg("ip").args(arguments.split(' ')).status();
+        assert!(status.expect("install iproute2").success(), "ip {arguments}");
     }
 
     /// A word in front of a command that brings it into the network.

@@ -52,7 +52,12 @@ impl Erl {
 
     /// Registers a plugin over the daemon's socket, as this process.
     pub fn registers(&mut self, host: &Host, name: &str) {
-        let body = json!({ "name": name }).to_string();
+        self.registers_as(host, &json!({ "name": name }));
+    }
+
+    /// Registers what is said of a plugin over the daemon's socket, as this process.
+    pub fn registers_as(&mut self, host: &Host, body: &Value) {
+        let body = body.to_string();
         let request = format!(
             "POST /api/plugins/register HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
