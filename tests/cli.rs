@@ -286,8 +286,13 @@ async fn every_command_has_help() {
         let help = run(&[], &[command, "--help"]).await;
         ended(&help, 0);
         assert!(text(&help.stdout).contains("Usage: hecate-daemon"), "{help:?}");
-        let speaks_json = !["run", "completions"].contains(command);
+        let speaks_json = !["run", "completions", "gitops"].contains(command);
         assert_eq!(text(&help.stdout).contains("--json"), speaks_json, "{command}");
+    }
+    for command in ["init", "add", "remove", "status"] {
+        let help = run(&[], &["gitops", command, "--help"]).await;
+        ended(&help, 0);
+        assert!(text(&help.stdout).contains("--json"), "{help:?}");
     }
 }
 
