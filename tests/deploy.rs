@@ -157,6 +157,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        pod::end(self.process.id());
         if std::thread::panicking() {
             eprintln!("---- log of the pod ----\n{}----", self.log.text());
         }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::host::{self, Process, wait_for};
@@ -215,10 +216,19 @@ impl Pod {
 
 /// The pid, as it is counted here, of the first process of a pod.
 pub fn inside(starter: u32) -> u32 {
-    let children = format!("/proc/{starter}/task/{starter}/children");
-    host::wait_within(host::PATIENCE, "the pod has a process", || {
-        std::fs::read_to_string(&children).ok()?.trim().parse().ok()
-    })
+    host::wait_within(host::PATIENCE, "the pod has a process", || first(starter))
+}
+
+/// The same, if there is one.
+fn first(starter: u32) -> Option<u32> {
+    std::fs::read_to_string(format!("/proc/{starter}/task/{starter}/children")).ok()?.trim().parse().ok()
+}
+
+/// Ends a pod with all that runs in it. What started it can't: a process that has changed its user doesn't end with its parent.
+pub fn end(starter: u32) {
+    if let Some(pid) = first(starter).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 pub fn object<'a>(all: &'a [Value], kind: &str, name: &str) -> &'a Value {
