@@ -3,7 +3,7 @@
 //!
 //! It decides nothing itself, and owns nothing that can't be asked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Finder {
             dns,
             published: BTreeMap::new(),
             discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
-            introducer: Introducer::default(),
+            introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
             asking_names: false,
         };
@@ -133,9 +133,11 @@ impl Finder {
             published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
         // A peer that was away in between is a new one.
         let stayed = published.iter().filter(|(name, connection)| self.published.get(*name) == Some(connection));
-        let stayed = stayed.map(|(name, _)| name.clone()).collect();
-        self.introduce(introduce::Input::Peers(stayed));
-        self.introduce(introduce::Input::Peers(published.keys().cloned().collect()));
+        let stayed: BTreeSet<Arc<str>> = stayed.map(|(name, _)| name.clone()).collect();
+        for published in [stayed, published.keys().cloned().collect()] {
+            let daemons = published.intersection(&view.grouped).cloned().collect();
+            self.introduce(introduce::Input::Peers { published, daemons });
+        }
         self.published = published;
     }
 

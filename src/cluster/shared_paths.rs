@@ -1,5 +1,5 @@
 //! The functions of the module `shared_paths`, by which Erlang programs ask where this daemon keeps what: the only ones
-//! that can be called on our node. Paths are of our own namespace, as the convention has them.
+//! that can be called on our node, but for `erlang:nodes/0`. Paths are of our own namespace, as the convention has them.
 
 use tokio::sync::mpsc;
 

@@ -133,6 +133,13 @@ impl Machine {
         let Some((module, function, args)) = applied.resolve(&mut self.atoms) else {
             return Some(Outcome::NotTried("badarg"));
         };
+        // What every node tells its peers: by this they find each other, and who is apart.
+        if let ("erlang", "nodes", []) = (module.as_str(), function.as_str(), args.as_slice()) {
+            let mut nodes: Vec<&Link> = self.links.values().filter(|link| link.published).collect();
+            nodes.sort_unstable_by_key(|link| &link.name);
+            let nodes = nodes.into_iter().map(|link| Term::Atom(link.atom.clone())).collect();
+            return Some(Outcome::Return(Term::List(nodes)));
+        }
         match self.functions.call(&module, &function, &args, caller) {
             None => Some(Outcome::Error("undef")),
             Some(Err(BadArg)) => Some(Outcome::Error("badarg")),

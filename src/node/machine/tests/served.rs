@@ -99,6 +99,17 @@ fn erpc_gives_the_value_or_the_error_of_an_erlang_node() {
 }
 
 #[test]
+fn nodes_are_told_as_an_erlang_node_tells_them() {
+    let mut alone = up();
+    alone.up(2, "a@h");
+    let hidden = Established { published: false, ..peer("q@h") };
+    alone.run(Input::LinkUp { link: LinkId(3), peer: hidden, origin: Origin::Accepted });
+    let nodes = Term::List(["a@h", PEER].map(|name| Term::Atom(Atom::literal(name))).to_vec());
+    let returned = |value| tuple(&[Term::atom("result"), Term::atom("return"), value]);
+    assert_eq!(erpc(&mut alone, &mfa("erlang", "nodes", &[])), returned(nodes));
+}
+
+#[test]
 fn a_spawned_process_ends_as_it_would_elsewhere() {
     let mut alone = up();
     let (link, monitor) = (Term::atom("link"), Term::tuple([Term::atom("monitor"), Term::List(vec![])]));
