@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test bench test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test simulate bench test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -45,6 +45,10 @@ ct: deps
 # Ten times the kills of `make test`; each run makes other choices, and says how to make the same again.
 crash: deps
 	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
+
+# A thousand nodes as pure machines: some minutes, and 3 GiB of memory.
+simulate:
+	cargo test --profile simulation --test simulation -- --ignored --nocapture
 
 # Against what the work costs at least, in one run: see benches/README.md.
 bench: deps

@@ -1,0 +1,639 @@
+//! All nodes, the network between them and the time. What is sent goes through the real codec and arrives in order on each
+//! connection; attempts to connect fail, connections break, at one end before the other, and hosts are cut from each other.
+//!
+//! Nothing is drawn from one common source of chance: each number follows from the seed and from what it is for. So one seed
+//! gives one history, however the machines order what they do at the same time (their maps order it differently each time).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use hecate_daemon::cluster::{discovery, introduce};
+use hecate_daemon::dist::control::{self, Control};
+use hecate_daemon::dist::flags;
+use hecate_daemon::dist::framing::{self, Frame};
+use hecate_daemon::dist::handshake::{Established, Origin, Status};
+use hecate_daemon::etf::{Atoms, Pid, Term};
+use hecate_daemon::node::machine::{Effect, Input, LinkId, Now};
+use hecate_daemon::node::view::{Census, Peer};
+
+use super::node::{Kind, Node, Wanted, ask_nodes, connect_node, member};
+
+/// Microseconds since the beginning.
+pub type Time = u64;
+pub const SECOND: Time = 1_000_000;
+
+/// An attempt that gets no answer is given up after this.
+const GIVE_UP: Time = 3 * SECOND;
+/// `net_ticktime`: silence is noticed after three to five quarters of it.
+const TICK_TIME: Time = 60 * SECOND;
+/// How soon a daemon looks at what has changed.
+const GLANCE: Time = 50_000;
+/// How often a node looks whether something is due.
+const WAKE: Time = 200_000;
+/// How often a daemon's EPMD is asked.
+const EPMD_POLL: Time = 500_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The dialler has sent its name.
+    Name,
+    /// It was told a status; the rest of the handshake is one step for each side.
+    Status(Status),
+    /// It has sent its proof. Whether an older connection is to be replaced is known by then.
+    Reply(bool),
+    /// The acceptor has the connection, and its proof is under way.
+    Ack(bool),
+    Made,
+    Failed,
+    Over,
+}
+
+/// An attempt to connect, and the connection that came of it.
+struct Connection {
+    /// The dialler and the acceptor.
+    ends: [usize; 2],
+    stage: Stage,
+    has: [bool; 2],
+    closed: [bool; 2],
+    /// Nothing more arrives.
+    lost: bool,
+    /// When what was sent last to each end arrives.
+    last: [Time; 2],
+    sent: u32,
+}
+
+#[derive(Debug)]
+enum What {
+    Handshake,
+    Bytes(Vec<u8>),
+    End,
+    Look,
+    Wake,
+    Epmd,
+}
+
+/// When something happens; what happens at the same time is ordered by what it happens to.
+type Key = (Time, u32, u8, u32);
+
+/// What was sent, to judge how much it takes to become one cluster.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub messages: u64,
+    pub bytes: u64,
+    pub attempts: u64,
+    pub asked: u64,
+    pub introductions: u64,
+}
+
+/// What all nodes must agree upon: who is connected, and who is in which group.
+pub type Picture = (BTreeSet<Arc<str>>, BTreeMap<String, BTreeSet<Pid>>);
+
+pub struct World {
+    seed: u64,
+    now: Time,
+    begun: Instant,
+    pub nodes: Vec<Node>,
+    by_name: BTreeMap<Arc<str>, usize>,
+    per_host: usize,
+    connections: Vec<Connection>,
+    agenda: BTreeMap<Key, What>,
+    /// Of each host, on which side of the cut it is.
+    sides: Vec<u8>,
+    /// Of 1,000 attempts to connect, how many fail.
+    pub failing: u64,
+    pub counts: Counts,
+    /// Of all that has arrived.
+    pub history: u64,
+    atoms: Vec<Atoms>,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    /// Hosts of one daemon and some plugins each. The daemons are told of the first `seeds` of them; nobody is connected.
+    pub fn new(seed: u64, hosts: usize, per_host: usize, seeds: usize) -> Self {
+        let mut nodes = Vec::new();
+        for host in 0..hosts {
+            for at in 0..per_host {
+                let (kind, short) = match at {
+                    0 => (Kind::Daemon, "hecate".to_owned()),
+                    at => (Kind::Plugin, format!("hecate_p{at}d")),
+                };
+                nodes.push(Node::new(format!("{short}@10.0.{}.{}", host / 250, host % 250).into(), kind, 1));
+            }
+        }
+        let by_name = nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), at)).collect();
+        let atoms = nodes.iter().map(|_| Atoms::new()).collect();
+        let mut world = Self {
+            seed,
+            now: 0,
+            begun: Instant::now(),
+            nodes,
+            by_name,
+            per_host,
+            connections: Vec::new(),
+            agenda: BTreeMap::new(),
+            sides: vec![0; hosts],
+            failing: 0,
+            counts: Counts::default(),
+            history: 0,
+            atoms,
+            effects: Vec::new(),
+        };
+        let configured: Vec<Arc<str>> = (0..seeds).map(|host| world.nodes[host * per_host].name.clone()).collect();
+        for at in 0..world.nodes.len() {
+            world.begin(at, &configured);
+            let phase = world.draw(WAKE, at, 1);
+            world.at(world.now + phase, at, 0, 1, What::Wake);
+        }
+        world
+    }
+
+    /// Whether the node at this place is a daemon.
+    fn is_daemon(&self, at: usize) -> bool {
+        self.nodes[at].kind == Kind::Daemon
+    }
+
+    /// A node begins: its processes join their groups, and a daemon looks for others.
+    fn begin(&mut self, at: usize, configured: &[Arc<str>]) {
+        let plugin =
+            |number: usize| Term::tuple([Term::atom("hecate_plugin"), Term::binary(format!("hecate-p{number}d"))]);
+        if self.is_daemon(at) {
+            self.input(at, member(vec![Term::atom("hecate_daemons")]));
+            for number in 1..self.per_host {
+                self.input(at, member(vec![Term::atom("hecate_plugins"), plugin(number)]));
+            }
+            let us = self.nodes[at].name.clone();
+            let configured = configured.iter().filter(|name| **name != us).cloned().collect();
+            self.find(at, |finder, now, wanted| {
+                finder.discover(now, discovery::Input::Configured(configured), wanted);
+            });
+            let phase = self.draw(EPMD_POLL, at, 2);
+            self.at(self.now + phase, at, 0, 2, What::Epmd);
+        } else {
+            self.input(at, member(vec![Term::atom("workers"), plugin(at % self.per_host)]));
+        }
+    }
+
+    // ---- Time and chance --------------------------------------------------------------------------
+
+    fn instant(&self) -> Instant {
+        self.begun + Duration::from_micros(self.now)
+    }
+
+    /// A number below `below`, for one purpose at one place (SplitMix64).
+    fn draw(&self, below: u64, place: usize, purpose: u64) -> u64 {
+        let mut z = self.seed
+            ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03);
+        for multiplier in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
+            z = (z ^ (z >> 30)).wrapping_mul(multiplier).wrapping_add(0x2545_F491_4F6C_DD1D);
+        }
+        (z ^ (z >> 31)) % below
+    }
+
+    fn at(&mut self, time: Time, place: usize, side: u8, number: u32, what: What) {
+        let before = self.agenda.insert((time, u32::try_from(place).expect("few"), side, number), what);
+        assert!(before.is_none(), "two things at once: {before:?}");
+    }
+
+    /// On the way over a connection to one of its ends, behind what was sent before.
+    fn arrives(&mut self, link: usize, to: usize, after: Time, what: What) {
+        let sent = self.connections[link].sent;
+        let jitter = self.draw(2_000, link, 16 + u64::from(sent));
+        let connection = &mut self.connections[link];
+        connection.sent += 1;
+        let time = (self.now + after + 200 + jitter).max(connection.last[to] + 1);
+        connection.last[to] = time;
+        // Connections are told from nodes by their sides.
+        self.at(time, link, 1 + u8::try_from(to).expect("two"), sent, what);
+    }
+
+    /// Lets this much time pass.
+    pub fn run(&mut self, time: Time) {
+        let end = self.now + time;
+        while let Some(next) = self.agenda.first_entry().filter(|next| next.key().0 <= end) {
+            let ((time, place, side, _), what) = next.remove_entry();
+            self.now = time;
+            self.happens(usize::try_from(place).expect("an index"), side, what);
+        }
+        self.now = end;
+    }
+
+    /// Runs until everything is as it should be; gives how long that took.
+    pub fn settle(&mut self, patience: Time) -> Time {
+        let begun = self.now;
+        while !self.is_whole() {
+            assert!(self.now - begun < patience, "after {} s: {}", (self.now - begun) / SECOND, self.what_is_missing());
+            self.run(SECOND / 4);
+        }
+        self.now - begun
+    }
+
+    fn happens(&mut self, place: usize, side: u8, what: What) {
+        match what {
+            What::Handshake => self.handshake(place),
+            What::Bytes(bytes) => self.arrive(place, usize::from(side - 1), bytes),
+            What::End => self.down(place, usize::from(side - 1)),
+            What::Look => {
+                self.nodes[place].looking = false;
+                if self.is_daemon(place) {
+                    let view = self.nodes[place].machine.view();
+                    self.find(place, |finder, now, wanted| finder.changed(now, &view, wanted));
+                }
+            }
+            What::Wake => {
+                self.at(self.now + WAKE, place, 0, 1, What::Wake);
+                let now = self.instant();
+                if self.nodes[place].machine.next_deadline().is_some_and(|at| at <= now) {
+                    self.input(place, Input::Tick);
+                }
+                if self.is_daemon(place) {
+                    self.find(place, |finder, now, wanted| finder.time_passed(now, wanted));
+                }
+            }
+            What::Epmd => {
+                self.at(self.now + EPMD_POLL, place, 0, 2, What::Epmd);
+                // Another life has another port.
+                let port = |node: &Node| u16::try_from(1000 + node.creation).expect("few lives");
+                let host = &self.nodes[place + 1..place + self.per_host];
+                let names = host.iter().map(|node| (node.name.clone(), port(node))).collect();
+                self.find(place, |finder, now, wanted| finder.discover(now, discovery::Input::Epmd(names), wanted));
+            }
+        }
+    }
+
+    // ---- Nodes ------------------------------------------------------------------------------------
+
+    fn input(&mut self, at: usize, input: Input) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH + Duration::from_micros(self.now) };
+        self.nodes[at].machine.handle(now, input, &mut effects);
+        self.carry_out(at, &mut effects);
+        self.effects = effects;
+        let connect = std::mem::take(&mut *self.nodes[at].asked.lock().expect("one thread"));
+        for name in connect {
+            self.input(at, Input::Connect(name));
+        }
+        if self.nodes[at].machine.take_changed() && !std::mem::replace(&mut self.nodes[at].looking, true) {
+            self.at(self.now + GLANCE, at, 0, 0, What::Look);
+        }
+    }
+
+    /// Runs what decides in a daemon, and does what it wants.
+    fn find(&mut self, at: usize, decide: impl FnOnce(&mut super::node::Finder, Instant, &mut Wanted)) {
+        let (mut wanted, now) = (Wanted::default(), self.instant());
+        decide(&mut self.nodes[at].finder, now, &mut wanted);
+        self.do_what_is(wanted, at);
+    }
+
+    fn do_what_is(&mut self, wanted: Wanted, at: usize) {
+        for name in wanted.dial {
+            if self.nodes[at].machine.is_connected(&name) {
+                self.dialled(at, name);
+            } else {
+                self.nodes[at].connecting.insert(name.clone());
+                self.input(at, Input::Connect(name));
+            }
+        }
+        for effect in wanted.introduce {
+            match effect {
+                introduce::Effect::AskNodes(of) => {
+                    self.counts.asked += 1;
+                    let token = self.counts.asked;
+                    self.nodes[at].calling.insert(token, of.clone());
+                    self.input(at, Input::Call { node: of, function: ask_nodes(), token: Some(token) });
+                }
+                introduce::Effect::Connect { on, to } => {
+                    self.counts.introductions += 1;
+                    self.input(at, Input::Call { node: on, function: connect_node(&to), token: None });
+                }
+            }
+        }
+    }
+
+    fn jitter(&self, at: usize) -> u8 {
+        u8::try_from(self.draw(256, at, 4096 + self.now)).expect("a byte")
+    }
+
+    fn carry_out(&mut self, at: usize, effects: &mut Vec<Effect>) {
+        let mut written: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let (mut closed, mut dialled, mut results) = (Vec::new(), Vec::new(), Vec::new());
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Signal(LinkId(link), control, payload) => {
+                    self.counts.messages += 1;
+                    let buffer = written.entry(index(link)).or_default();
+                    control::encode(&control, payload.as_ref(), flags::ours(false), buffer);
+                }
+                Effect::Close(LinkId(link), _) => closed.push(index(link)),
+                Effect::Dial(name) => dialled.push(name),
+                Effect::Spawned(..) => {}
+                Effect::Result(token, result) => results.push((token, result)),
+            }
+        }
+        for (link, bytes) in written {
+            self.counts.bytes += bytes.len() as u64;
+            let connection = &self.connections[link];
+            let to = usize::from(connection.ends[0] == at);
+            if !connection.closed[1 - to] && !connection.lost {
+                self.arrives(link, to, 0, What::Bytes(bytes));
+            }
+        }
+        closed.sort_unstable();
+        for link in closed {
+            let to = usize::from(self.connections[link].ends[0] == at);
+            self.closes(link, 1 - to);
+        }
+        for name in dialled {
+            self.dial(at, &name);
+        }
+        results.sort_by_key(|(token, _)| *token);
+        for (token, result) in results {
+            let of = self.nodes[at].calling.remove(&token).expect("asked once");
+            if let Ok(nodes) = result {
+                let us = self.nodes[at].name.clone();
+                self.find(at, |finder, now, wanted| finder.nodes(now, &us, &of, &nodes, wanted));
+            }
+        }
+    }
+
+    // ---- Network ----------------------------------------------------------------------------------
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.sides[a / self.per_host] != self.sides[b / self.per_host]
+    }
+
+    fn dial(&mut self, at: usize, name: &Arc<str>) {
+        self.counts.attempts += 1;
+        let to = self.by_name[name];
+        let link = self.connections.len();
+        let ends = [at, to];
+        let (has, closed) = ([false; 2], [false; 2]);
+        self.connections.push(Connection { ends, stage: Stage::Name, has, closed, lost: false, last: [0; 2], sent: 0 });
+        self.arrives(link, 1, 0, What::Handshake);
+    }
+
+    fn handshake(&mut self, link: usize) {
+        let Connection { ends: [dialler, acceptor], stage, closed, .. } = self.connections[link];
+        let names = [self.nodes[dialler].name.clone(), self.nodes[acceptor].name.clone()];
+        let fails = self.draw(1000, link, 3) < self.failing && stage == Stage::Name;
+        let stage = match stage {
+            Stage::Made | Stage::Over => return,
+            // The node that dials is no more.
+            _ if closed[0] => Stage::Over,
+            Stage::Failed => {
+                self.connections[link].stage = Stage::Over;
+                return self.dial_ended(dialler, names[1].clone());
+            }
+            _ if fails || self.is_cut(dialler, acceptor) || (closed[1] && !matches!(stage, Stage::Ack(_))) => {
+                self.connections[link].stage = Stage::Failed;
+                return self.arrives(link, 0, GIVE_UP, What::Handshake);
+            }
+            Stage::Name => match self.nodes[acceptor].machine.accept_status(&names[0]) {
+                Status::Nok | Status::NotAllowed => Stage::Failed,
+                status => Stage::Status(status),
+            },
+            Stage::Status(Status::Alive) if !self.nodes[dialler].machine.still_wanted(&names[1]) => Stage::Failed,
+            Stage::Status(status) => Stage::Reply(status == Status::Alive),
+            Stage::Reply(replacing) => {
+                self.connections[link].stage = Stage::Ack(replacing);
+                self.arrives(link, 0, 0, What::Handshake);
+                return self.up(link, 1, replacing);
+            }
+            Stage::Ack(replacing) => {
+                self.connections[link].stage = Stage::Made;
+                self.up(link, 0, replacing);
+                return self.dial_ended(dialler, names[1].clone());
+            }
+        };
+        self.connections[link].stage = stage;
+        let to = usize::from(matches!(stage, Stage::Reply(_)));
+        self.arrives(link, to, 0, What::Handshake);
+    }
+
+    fn dial_ended(&mut self, at: usize, name: Arc<str>) {
+        self.input(at, Input::DialEnded(name.clone()));
+        if self.nodes[at].connecting.remove(&name) {
+            self.dialled(at, name);
+        }
+    }
+
+    fn dialled(&mut self, at: usize, name: Arc<str>) {
+        let (mut wanted, now, jitter) = (Wanted::default(), self.instant(), self.jitter(at));
+        let connected = self.nodes[at].machine.is_connected(&name);
+        self.nodes[at].finder.dialled(now, name, connected, jitter, &mut wanted);
+        self.do_what_is(wanted, at);
+    }
+
+    fn up(&mut self, link: usize, end: usize, replacing: bool) {
+        let connection = &mut self.connections[link];
+        connection.has[end] = true;
+        let (at, peer) = (connection.ends[end], connection.ends[1 - end]);
+        let origin = match (replacing, end) {
+            (true, _) => Origin::Replacing,
+            (false, 0) => Origin::Dialled,
+            (false, _) => Origin::Accepted,
+        };
+        let peer = &self.nodes[peer];
+        let peer = Established {
+            name: peer.name.clone(),
+            creation: peer.creation,
+            flags: flags::ours(false),
+            published: true,
+        };
+        self.input(at, Input::LinkUp { link: LinkId(link as u64), peer, origin });
+    }
+
+    fn arrive(&mut self, link: usize, end: usize, bytes: Vec<u8>) {
+        let connection = &self.connections[link];
+        let at = connection.ends[end];
+        if connection.closed[end] || connection.lost {
+            return;
+        }
+        for byte in self.now.to_le_bytes().iter().chain(&bytes) {
+            self.history = (self.history ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+        let mut buffer = BytesMut::from(&bytes[..]);
+        let mut messages: Vec<(Control, _)> = Vec::new();
+        while let Some(frame) = framing::next(&mut buffer).expect("within bounds") {
+            let Frame::Message(frame) = frame else { continue };
+            messages.extend(control::decode(&frame, &mut self.atoms[at]).expect("what we send can be read"));
+        }
+        self.input(at, Input::Messages(LinkId(link as u64), messages));
+    }
+
+    /// One end is closed by its node: what was sent arrives, then the end of the stream does.
+    fn closes(&mut self, link: usize, end: usize) {
+        if !std::mem::replace(&mut self.connections[link].closed[end], true) && !self.connections[link].lost {
+            self.arrives(link, 1 - end, 0, What::End);
+        }
+    }
+
+    /// One end learns that the connection has ended.
+    fn down(&mut self, link: usize, end: usize) {
+        if !self.connections[link].has[end] || self.connections[link].closed[end] {
+            return;
+        }
+        self.closes(link, end);
+        let at = self.connections[link].ends[end];
+        self.input(at, Input::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned() });
+    }
+
+    /// Nothing more arrives; each end notices that by itself, after some time.
+    fn lose(&mut self, link: usize, within: Time) {
+        if std::mem::replace(&mut self.connections[link].lost, true) {
+            return;
+        }
+        for end in 0..2 {
+            let noticed = within * 3 / 4 + self.draw(within / 2, link, 8 + end as u64);
+            self.arrives(link, end, noticed, What::End);
+        }
+    }
+
+    // ---- What befalls them ------------------------------------------------------------------------
+
+    /// Hosts whose number gives `side` another value no longer reach each other.
+    pub fn cut(&mut self, side: impl Fn(usize) -> u8) {
+        for (host, is) in self.sides.iter_mut().enumerate() {
+            *is = side(host);
+        }
+        for link in 0..self.connections.len() {
+            let Connection { ends: [a, b], has, closed, .. } = self.connections[link];
+            if (0..2).any(|end| has[end] && !closed[end]) && self.is_cut(a, b) {
+                self.lose(link, TICK_TIME);
+            }
+        }
+    }
+
+    /// All reach each other again.
+    pub fn heal(&mut self) {
+        self.sides.fill(0);
+    }
+
+    /// So many of 1,000 connections break: half of them in a moment, half in silence.
+    pub fn break_some(&mut self, of_1000: u64, round: u64) {
+        for link in 0..self.connections.len() {
+            let connection = &self.connections[link];
+            let stands = connection.stage == Stage::Made && connection.closed == [false; 2];
+            if stands && self.draw(1000, link, 100 + round) < of_1000 {
+                let within = if self.draw(2, link, 200 + round) == 0 { 100_000 } else { TICK_TIME };
+                self.lose(link, within);
+            }
+        }
+    }
+
+    /// A node ends, and begins again.
+    pub fn restart(&mut self, at: usize) {
+        for link in 0..self.connections.len() {
+            for end in 0..2 {
+                if self.connections[link].ends[end] == at {
+                    self.closes(link, end);
+                }
+            }
+        }
+        let Node { name, kind, creation, looking, .. } = &self.nodes[at];
+        let mut node = Node::new(name.clone(), *kind, creation + 1);
+        node.looking = *looking;
+        self.nodes[at] = node;
+        let place = u32::try_from(at).expect("few");
+        self.agenda.retain(|(_, on, side, number), _| (*on, *side, *number) != (place, 0, 2));
+        let first: Vec<Arc<str>> = vec![self.nodes[0].name.clone()];
+        self.begin(at, &first);
+    }
+
+    // ---- What must be -----------------------------------------------------------------------------
+
+    fn census(&self, at: usize) -> Census {
+        self.nodes[at].machine.groups().into_values().next().expect("a scope")
+    }
+
+    /// Whether every node is connected to all others and has as many members of groups from them as they have.
+    pub fn is_whole(&self) -> bool {
+        let censuses: Vec<Census> = (0..self.nodes.len()).map(|at| self.census(at)).collect();
+        let members: usize = censuses.iter().map(|census| census.own_members).sum();
+        let groups: usize = censuses.iter().map(|census| census.own_groups).sum();
+        let is_whole = |census: &Census| {
+            census.peer_members + census.own_members == members && census.peer_groups + census.own_groups == groups
+        };
+        censuses.iter().all(is_whole)
+    }
+
+    /// Nobody has a connection across the cut, for it was silent for too long.
+    pub fn sees_its_side_only(&self) {
+        for at in 0..self.nodes.len() {
+            for (name, _) in self.nodes[at].machine.view().peers.iter().filter(|(_, peer)| peer.is_up()) {
+                assert!(!self.is_cut(at, self.by_name[name]), "{} is connected to {name}", self.nodes[at].name);
+            }
+        }
+    }
+
+    fn what_is_missing(&self) -> String {
+        let mut missing = Vec::new();
+        for node in &self.nodes {
+            let view = node.machine.view();
+            let apart: Vec<_> = self
+                .by_name
+                .keys()
+                .filter(|name| **name != node.name && !view.peers.get(*name).is_some_and(Peer::is_up))
+                .collect();
+            if !apart.is_empty() {
+                missing.push(format!("{} is apart from {} nodes, such as {}", node.name, apart.len(), apart[0]));
+            }
+        }
+        format!("{} nodes are apart from others: {:#?}", missing.len(), missing.iter().take(5).collect::<Vec<_>>())
+    }
+
+    /// What a node sees, without itself.
+    fn seen(&mut self, at: usize) -> Picture {
+        let view = self.nodes[at].machine.view();
+        let peers = view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<Term> = ["hecate_daemons", "hecate_plugins", "workers"].map(Term::atom).to_vec();
+        let plugins = (1..self.per_host).map(|number| format!("hecate-p{number}d"));
+        names.extend(plugins.map(|name| Term::tuple([Term::atom("hecate_plugin"), Term::binary(name)])));
+        let mut groups = BTreeMap::new();
+        for group in names {
+            let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH };
+            let mut out = Vec::new();
+            let input = Input::Publish { group: group.clone(), message: Term::atom("message") };
+            self.nodes[at].machine.handle(now, input, &mut out);
+            let to = |effect| match effect {
+                Effect::Signal(_, Control::Send { to, .. }, Some(_)) => to,
+                other => panic!("{other:?}"),
+            };
+            groups.insert(format!("{group:?}"), out.into_iter().map(to).collect());
+        }
+        (peers, groups)
+    }
+
+    /// What all nodes see, which is the same for all but what each doesn't see of itself.
+    pub fn picture(&mut self) -> Picture {
+        let seen: Vec<Picture> = (0..self.nodes.len()).map(|at| self.seen(at)).collect();
+        let mut whole = Picture::default();
+        for (peers, groups) in &seen {
+            whole.0.extend(peers.iter().cloned());
+            for (group, pids) in groups {
+                whole.1.entry(group.clone()).or_default().extend(pids.iter().cloned());
+            }
+        }
+        assert_eq!(whole.0.len(), self.nodes.len());
+        for (node, (peers, groups)) in self.nodes.iter().zip(&seen) {
+            assert_eq!(peers.len(), whole.0.len() - 1, "{}", node.name);
+            for (group, pids) in groups {
+                let others = whole.1[group].iter().filter(|pid| *pid.node.as_str() != *node.name);
+                assert!(others.eq(pids), "{} sees another {group}", node.name);
+            }
+        }
+        whole
+    }
+
+    /// Seconds since the beginning.
+    pub fn seconds(&self) -> Time {
+        self.now / SECOND
+    }
+}
+
+fn index(link: u64) -> usize {
+    usize::try_from(link).expect("an index")
+}
