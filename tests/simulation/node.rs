@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hecate_daemon::cluster::discovery::{self, Discovery, Outcome};
+use hecate_daemon::cluster::discovery::{self, Asked, Discovery, Outcome};
 use hecate_daemon::cluster::introduce::{self, Introducer};
 use hecate_daemon::cluster::membership::Told;
-use hecate_daemon::etf::{Atom, Atoms, Raw, Reader, Term};
+use hecate_daemon::cluster::strategies::learned::{self, Learned};
+use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
 use hecate_daemon::node::machine::{Input, Machine, Parts, Token};
 use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use hecate_daemon::node::services::pg::Watched;
@@ -26,16 +27,16 @@ pub enum Kind {
 }
 
 /// Whom peers have asked a plugin's node to connect to, until its machine has taken the message.
-pub type Asked = Arc<Mutex<Vec<Arc<str>>>>;
+pub type Introduced = Arc<Mutex<Vec<Arc<str>>>>;
 
 /// The function of an Erlang node that a hecate-daemon calls and has not itself.
-struct Erlang(Option<Asked>);
+struct Erlang(Option<Introduced>);
 
 impl Functions for Erlang {
     fn call(&mut self, module: &Atom, name: &Atom, args: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
         match (&self.0, module.as_str(), name.as_str(), args) {
-            (Some(asked), "net_kernel", "connect_node", [Term::Atom(to)]) => {
-                asked.lock().expect("one thread").push(to.as_str().into());
+            (Some(introduced), "net_kernel", "connect_node", [Term::Atom(to)]) => {
+                introduced.lock().expect("one thread").push(to.as_str().into());
                 Some(Ok(Answer::Now(Term::atom("true"))))
             }
             _ => None,
@@ -61,7 +62,7 @@ pub struct Finder {
     introducer: Introducer,
     told: Told,
     published: BTreeMap<Arc<str>, u64>,
-    known: BTreeSet<Arc<str>>,
+    learned: Learned,
 }
 
 /// What a [`Finder`] wants of its node.
@@ -69,21 +70,24 @@ pub struct Finder {
 pub struct Wanted {
     pub dial: Vec<Arc<str>>,
     pub introduce: Vec<introduce::Effect>,
+    pub forget: Vec<Arc<str>>,
 }
 
 impl Finder {
-    fn new(name: Arc<str>) -> Self {
+    /// One with this random number.
+    pub fn new(name: Arc<str>, random: u64) -> Self {
         Self {
-            discovery: Discovery::default(),
-            introducer: Introducer::new(name),
+            discovery: Discovery::new([Asked::Epmd], random),
+            introducer: Introducer::new(name.clone()),
             told: Told::default(),
             published: BTreeMap::new(),
-            known: BTreeSet::new(),
+            learned: Learned::new(name),
         }
     }
 
     pub fn discover(&mut self, now: Instant, input: discovery::Input, wanted: &mut Wanted) {
         self.discovery.handle(now, input, &mut wanted.dial);
+        wanted.forget.extend(self.discovery.forgotten(now));
     }
 
     fn introduce(&mut self, now: Instant, input: introduce::Input, wanted: &mut Wanted) {
@@ -103,9 +107,10 @@ impl Finder {
                 Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => {}
             }
         }
-        let learned = view.known.difference(&self.known).cloned().collect();
+        let learned = self.learned.known(&view.known);
         self.discover(now, discovery::Input::Learned(learned), wanted);
-        self.known.clone_from(&view.known);
+        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
+        self.discover(now, discovery::Input::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let published: BTreeMap<Arc<str>, u64> =
             published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
@@ -118,16 +123,9 @@ impl Finder {
         self.published = published;
     }
 
-    pub fn nodes(&mut self, now: Instant, us: &Arc<str>, of: &Arc<str>, nodes: &Raw, wanted: &mut Wanted) {
-        let mut table = Atoms::new();
-        let mut r = Reader::new(nodes.bytes(), &mut table);
-        let mut list = r.list().expect("a list of nodes");
-        let mut nodes = BTreeSet::new();
-        while r.more(&mut list).expect("a list of nodes") {
-            nodes.insert(Arc::from(r.atom().expect("a node").as_str()));
-        }
-        let others = nodes.iter().filter(|name| *name != us).cloned().collect();
-        self.discover(now, discovery::Input::Learned(others), wanted);
+    pub fn nodes(&mut self, now: Instant, of: &Arc<str>, answer: &Raw, wanted: &mut Wanted) {
+        let nodes = learned::nodes(answer).expect("a list of nodes");
+        self.discover(now, discovery::Input::Learned(self.learned.connected(&nodes)), wanted);
         self.introduce(now, introduce::Input::Nodes { of: of.clone(), nodes }, wanted);
     }
 
@@ -140,9 +138,9 @@ impl Finder {
         }
     }
 
-    pub fn dialled(&mut self, now: Instant, name: Arc<str>, connected: bool, jitter: u8, wanted: &mut Wanted) {
+    pub fn dialled(&mut self, now: Instant, name: Arc<str>, connected: bool, wanted: &mut Wanted) {
         let outcome = if connected { Outcome::Connected } else { Outcome::Failed };
-        self.discover(now, discovery::Input::Dialled { name, outcome, jitter }, wanted);
+        self.discover(now, discovery::Input::Dialled { name, outcome }, wanted);
     }
 }
 
@@ -153,7 +151,7 @@ pub struct Node {
     pub creation: u32,
     pub machine: Machine,
     pub finder: Finder,
-    pub asked: Asked,
+    pub introduced: Introduced,
     /// Whose `nodes()` were asked for.
     pub calling: BTreeMap<Token, Arc<str>>,
     /// Whom the finder waits for.
@@ -163,9 +161,9 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(name: Arc<str>, kind: Kind, creation: u32) -> Self {
-        let asked = Asked::default();
-        let functions = (kind == Kind::Plugin).then(|| asked.clone());
+    pub fn new(name: Arc<str>, kind: Kind, creation: u32, random: u64) -> Self {
+        let introduced = Introduced::default();
+        let functions = (kind == Kind::Plugin).then(|| introduced.clone());
         let machine = Machine::new(Parts {
             name: Atom::new(&name).expect("a name"),
             creation,
@@ -179,9 +177,9 @@ impl Node {
             kind,
             creation,
             machine,
-            finder: Finder::new(name.clone()),
+            finder: Finder::new(name.clone(), random),
             name,
-            asked,
+            introduced,
             calling: BTreeMap::new(),
             connecting: BTreeSet::new(),
             looking: false,

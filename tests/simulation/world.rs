@@ -120,7 +120,8 @@ impl World {
                     0 => (Kind::Daemon, "hecate".to_owned()),
                     at => (Kind::Plugin, format!("hecate_p{at}d")),
                 };
-                nodes.push(Node::new(format!("{short}@10.0.{}.{}", host / 250, host % 250).into(), kind, 1));
+                let name = format!("{short}@10.0.{}.{}", host / 250, host % 250).into();
+                nodes.push(Node::new(name, kind, 1, chance(seed, nodes.len(), 4)));
             }
         }
         let by_name = nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), at)).collect();
@@ -182,15 +183,9 @@ impl World {
         self.begun + Duration::from_micros(self.now)
     }
 
-    /// A number below `below`, for one purpose at one place (SplitMix64).
+    /// A number below `below`, for one purpose at one place.
     fn draw(&self, below: u64, place: usize, purpose: u64) -> u64 {
-        let mut z = self.seed
-            ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03);
-        for multiplier in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
-            z = (z ^ (z >> 30)).wrapping_mul(multiplier).wrapping_add(0x2545_F491_4F6C_DD1D);
-        }
-        (z ^ (z >> 31)) % below
+        chance(self.seed, place, purpose) % below
     }
 
     fn at(&mut self, time: Time, place: usize, side: u8, number: u32, what: What) {
@@ -272,7 +267,7 @@ impl World {
         self.nodes[at].machine.handle(now, input, &mut effects);
         self.carry_out(at, &mut effects);
         self.effects = effects;
-        let connect = std::mem::take(&mut *self.nodes[at].asked.lock().expect("one thread"));
+        let connect = std::mem::take(&mut *self.nodes[at].introduced.lock().expect("one thread"));
         for name in connect {
             self.input(at, Input::Connect(name));
         }
@@ -297,6 +292,9 @@ impl World {
                 self.input(at, Input::Connect(name));
             }
         }
+        if !wanted.forget.is_empty() {
+            self.input(at, Input::Forget(wanted.forget));
+        }
         for effect in wanted.introduce {
             match effect {
                 introduce::Effect::AskNodes(of) => {
@@ -311,10 +309,6 @@ impl World {
                 }
             }
         }
-    }
-
-    fn jitter(&self, at: usize) -> u8 {
-        u8::try_from(self.draw(256, at, 4096 + self.now)).expect("a byte")
     }
 
     fn carry_out(&mut self, at: usize, effects: &mut Vec<Effect>) {
@@ -353,8 +347,7 @@ impl World {
         for (token, result) in results {
             let of = self.nodes[at].calling.remove(&token).expect("asked once");
             if let Ok(nodes) = result {
-                let us = self.nodes[at].name.clone();
-                self.find(at, |finder, now, wanted| finder.nodes(now, &us, &of, &nodes, wanted));
+                self.find(at, |finder, now, wanted| finder.nodes(now, &of, &nodes, wanted));
             }
         }
     }
@@ -421,9 +414,9 @@ impl World {
     }
 
     fn dialled(&mut self, at: usize, name: Arc<str>) {
-        let (mut wanted, now, jitter) = (Wanted::default(), self.instant(), self.jitter(at));
+        let (mut wanted, now) = (Wanted::default(), self.instant());
         let connected = self.nodes[at].machine.is_connected(&name);
-        self.nodes[at].finder.dialled(now, name, connected, jitter, &mut wanted);
+        self.nodes[at].finder.dialled(now, name, connected, &mut wanted);
         self.do_what_is(wanted, at);
     }
 
@@ -534,7 +527,7 @@ impl World {
             }
         }
         let Node { name, kind, creation, looking, .. } = &self.nodes[at];
-        let mut node = Node::new(name.clone(), *kind, creation + 1);
+        let mut node = Node::new(name.clone(), *kind, creation + 1, chance(self.seed, at, 5));
         node.looking = *looking;
         self.nodes[at] = node;
         let place = u32::try_from(at).expect("few");
@@ -632,6 +625,16 @@ impl World {
     pub fn seconds(&self) -> Time {
         self.now / SECOND
     }
+}
+
+/// A number that follows from the seed, for one purpose at one place (as in SplitMix64).
+fn chance(seed: u64, place: usize, purpose: u64) -> u64 {
+    let place = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut z = seed ^ place ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    for multiplier in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
+        z = (z ^ (z >> 30)).wrapping_mul(multiplier).wrapping_add(0x2545_F491_4F6C_DD1D);
+    }
+    z ^ (z >> 31)
 }
 
 fn index(link: u64) -> usize {
