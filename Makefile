@@ -58,7 +58,9 @@ test-system: test-users test-openapi test-others test-deploy package deny test-o
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
-	cargo test --features system-tests --test system --test namespaces --test dns
+	@command -v ip >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iproute2; }
+	cargo test --features system-tests --test system --test namespaces --test dns --test hosts
 
 # Schemathesis (from PyPI, in a place of its own) against the served openapi.json.
 SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5

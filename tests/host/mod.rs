@@ -13,6 +13,7 @@ pub mod dns;
 pub mod epmd;
 pub mod erl;
 pub mod http;
+pub mod network;
 pub mod node;
 pub mod plugin;
 pub mod strace;

@@ -1,0 +1,281 @@
+//! Hosts on one wire, each a network namespace with an EPMD, a daemon and a real Erlang node with long names. They form one
+//! cluster from a list of peers, are cut from each other in several ways, and are one again soon after: run as root by
+//! `cargo test --features system-tests --test hosts`.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use host::daemon::Daemon;
+use host::erl::{Erl, Start};
+use host::network::{Network, Wire, lose, lose_no_more};
+use host::{Host, Process, epmd, program, wait_within};
+use serde_json::{Value, json};
+
+/// All see all within this time of the last start, and of the end of a cut: a few attempts that fail, with growing pauses, and a
+/// round in which whoever is apart is found.
+const WHOLE: Duration = Duration::from_secs(40);
+/// A loss is noticed within this time: `net_ticktime` is 8 s for all, and an Erlang node may take a quarter more.
+const NOTICED: Duration = Duration::from_secs(20);
+const TICK_TIME: &str = "8";
+
+/// The number of the host that is called by a name, whatever its address. The others are called by their addresses.
+const NAMED: u8 = 4;
+const NAME: &str = "h4.lab";
+
+/// What an Erlang node sees of all: whom it is connected to, and who is in which group.
+const SEEN: &str = "{lists:sort([node() | nodes()]), \
+                    [{G, lists:sort([{node(P), term_to_binary(P)} || P <- pg:get_members(G)])} \
+                     || G <- lists:sort(pg:which_groups())]}";
+/// How many memberships that are.
+const COUNTED: &str = "lists:sum([length(pg:get_members(G)) || G <- pg:which_groups()])";
+
+struct Place {
+    number: u8,
+    /// The host part of its nodes' names.
+    name: String,
+    network: Network,
+    host: Host,
+    epmd: Process,
+    daemon: Daemon,
+    erl: Erl,
+}
+
+struct Lab {
+    wire: Wire,
+    /// What all have as `/etc/hosts`.
+    names: PathBuf,
+    places: Vec<Place>,
+    /// Where the rest lies.
+    _shared: Host,
+}
+
+fn address(number: u8) -> String {
+    format!("10.79.0.{number}")
+}
+
+fn start_epmd(network: &Network, port: u16) -> Process {
+    let mut command = Command::new("epmd");
+    command.args(["-port", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = network.inside(|| Process::start(&mut command, "Install erlang-base"));
+    wait_within(NOTICED, "EPMD answers", || network.inside(|| epmd::connect(port).is_ok()).then_some(()));
+    process
+}
+
+impl Lab {
+    /// Four hosts, whose daemons are told of the first two.
+    fn new() -> Self {
+        let shared = Host::new();
+        let names = shared.home().join("hosts");
+        let mut lab = Self { wire: Wire::new(), names, places: Vec::new(), _shared: shared };
+        lab.is_at(&address(NAMED));
+        for number in 1..=NAMED {
+            let place = lab.place(number);
+            lab.places.push(place);
+        }
+        lab.whole("the last has started");
+        lab
+    }
+
+    /// Where the host with a name is.
+    fn is_at(&self, address: &str) {
+        std::fs::write(&self.names, format!("127.0.0.1 localhost\n{address} {NAME}\n")).unwrap();
+    }
+
+    fn place(&self, number: u8) -> Place {
+        let (network, mut host) = (Network::new(), Host::new());
+        self.wire.plug(&network, number);
+        network.ip(&format!("address add {}/24 dev us", address(number)));
+        host.name = if number == NAMED { NAME.to_owned() } else { address(number) };
+        (host.cookie, host.epmd_port) = (self._shared.cookie.clone(), self._shared.epmd_port);
+        let epmd = start_epmd(&network, host.epmd_port);
+
+        let mount = format!("{} --bind {} /etc/hosts", program("mount"), self.names.display());
+        let through = ["unshare", "--mount", "sh", "-c", &format!("{mount}; exec \"$0\" \"$@\"")];
+        let (name, ticks) = (host.node(&format!("hecate_p{number}d")), ["-kernel", "net_ticktime", TICK_TIME]);
+        let start = || Start { name: Some(&name), through: &through, args: &ticks, ..Start::default() };
+        let mut erl = network.inside(|| Erl::start(&host, start()));
+        erl.eval("{ok, _} = pg:start_link(), ok");
+        erl.eval(&format!("ok = pg:join(workers, self()), ok = pg:join({{worker, {number}}}, self())"));
+
+        let by = [&program("unshare"), "--mount", "/bin/sh", "-c", &format!("{mount}; exec \"$0\"")];
+        let peers = format!("{},hecate@{}", address(1), address(2));
+        let environment =
+            [("HECATE_HOSTNAME", &*host.name), ("HECATE_CLUSTER_PEERS", &peers), ("HECATE_NET_TICKTIME", TICK_TIME)];
+        let daemon = network.inside(|| Daemon::start_as(&host, &by, &environment));
+        assert_eq!(daemon.ready(), host.node("hecate"));
+        assert_eq!(host.register(&json!({ "name": format!("hecate-p{number}d") })).status, 201);
+        Place { number, name: host.name.clone(), network, host, epmd, daemon, erl }
+    }
+
+    fn at(&mut self, number: u8) -> &mut Place {
+        &mut self.places[usize::from(number) - 1]
+    }
+
+    /// Waits until all see the same of all.
+    fn whole(&mut self, since: &str) {
+        let begun = Instant::now();
+        loop {
+            match self.differs() {
+                None => break,
+                Some(differs) => assert!(begun.elapsed() < WHOLE, "not whole after {WHOLE:?}: {differs}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("whole {:.1} s after {since}", begun.elapsed().as_secs_f32());
+    }
+
+    /// Who sees something else than all should.
+    fn differs(&mut self) -> Option<String> {
+        let nodes: BTreeSet<String> = self.places.iter().flat_map(Place::nodes).collect();
+        let all: Vec<String> = nodes.iter().map(|node| format!("'{node}'")).collect();
+        let (all, mut first) = (format!("{{[{}],", all.join(",")), None);
+        for place in &mut self.places {
+            let (name, connected) = (&place.name, place.connected());
+            if connected != nodes {
+                return Some(format!("the daemon of {name} sees {connected:?}"));
+            }
+            let seen = (place.erl.eval(SEEN).replace(['\n', ' '], ""), place.erl.eval(COUNTED));
+            if !seen.0.starts_with(&all) || seen != *first.get_or_insert_with(|| seen.clone()) {
+                return Some(format!("the node of {name} sees {seen:?}, and the first {first:?}"));
+            }
+            let counted = place.counted().to_string();
+            if counted != seen.1 {
+                return Some(format!("the daemon of {name} sees {counted} members, and its node {}", seen.1));
+            }
+        }
+        None
+    }
+
+    /// Waits until the daemons of two hosts have lost each other.
+    fn apart(&mut self, a: u8, b: u8) {
+        for (one, other) in [(a, b), (b, a)] {
+            let lost = self.at(other).nodes();
+            let place = self.at(one);
+            let what = format!("{} has lost {lost:?}", place.name);
+            wait_within(NOTICED, &what, || place.connected().is_disjoint(&lost).then_some(()));
+        }
+    }
+
+    /// What one host sends to another is lost.
+    fn cut(&mut self, from: u8, to: u8) {
+        lose(&self.at(from).network, &address(to));
+    }
+
+    fn heal(&mut self, from: u8, to: u8) {
+        lose_no_more(&self.at(from).network, &address(to));
+    }
+}
+
+impl Place {
+    /// The names of its two nodes.
+    fn nodes(&self) -> BTreeSet<String> {
+        BTreeSet::from([self.host.node("hecate"), self.host.node(&format!("hecate_p{}d", self.number))])
+    }
+
+    /// The nodes that its daemon is connected to, and itself.
+    fn connected(&self) -> BTreeSet<String> {
+        let cluster = self.host.ask("GET", "/api/cluster").body;
+        let peers = cluster["peers"].as_array().expect("peers");
+        let connected = peers.iter().filter(|peer| peer["state"] == "connected");
+        let connected = connected.map(|peer| peer["name"].as_str().expect("a name").to_owned());
+        connected.chain([self.host.node("hecate")]).collect()
+    }
+
+    /// Since when its daemon is connected to a node.
+    fn since(&self, node: &str) -> Option<Value> {
+        let cluster = self.host.ask("GET", "/api/cluster").body;
+        let mut peers = cluster["peers"].as_array().expect("peers").iter();
+        let peer = peers.find(|peer| peer["name"] == node && peer["state"] == "connected")?;
+        Some(peer["since"].clone())
+    }
+
+    /// How many memberships its daemon sees.
+    fn counted(&self) -> u64 {
+        let cluster = self.host.ask("GET", "/api/cluster").body;
+        let count = |what: &str| cluster["scopes"][0][what].as_u64().unwrap_or_else(|| panic!("{what}: {cluster}"));
+        count("own_members") + count("peer_members")
+    }
+}
+
+#[test]
+fn a_cut_link_a_one_way_cut_and_a_new_epmd_leave_no_trace() {
+    let mut lab = Lab::new();
+    lab.cut(1, 2);
+    lab.cut(2, 1);
+    lab.apart(1, 2);
+    lab.heal(1, 2);
+    lab.heal(2, 1);
+    lab.whole("a link was cut");
+
+    lab.cut(NAMED, 3);
+    lab.apart(NAMED, 3);
+    lab.heal(NAMED, 3);
+    lab.whole("what went one way was lost");
+
+    // Both nodes of the host register again, and are dialled by whoever comes.
+    let place = lab.at(2);
+    place.epmd.kill();
+    place.epmd = start_epmd(&place.network, place.host.epmd_port);
+    let port = place.host.epmd_port;
+    let names = || place.network.inside(|| epmd::names(port));
+    wait_within(NOTICED, "both are registered again", || (names().len() == 2).then_some(()));
+    let (name, peer) = (place.host.node("hecate_p2d"), "hecate_p3d");
+    let at_3 = lab.at(3);
+    let again = at_3.host.node(peer);
+    at_3.erl.eval(&format!("true = erlang:disconnect_node('{name}')"));
+    lab.whole("an EPMD was another");
+    assert!(lab.at(2).erl.eval("nodes()").contains(&again));
+}
+
+#[test]
+fn a_cut_host_two_halves_and_a_new_address_leave_no_trace() {
+    let mut lab = Lab::new();
+    lab.wire.unplug(3);
+    for other in [1, 2, NAMED] {
+        lab.apart(3, other);
+    }
+    lab.wire.plug_again(3);
+    lab.whole("a host was cut");
+
+    let across = [(1, 3), (1, NAMED), (2, 3), (2, NAMED)];
+    for (one, other) in across {
+        lab.cut(one, other);
+        lab.cut(other, one);
+    }
+    for (one, other) in across {
+        lab.apart(one, other);
+    }
+    for (one, other) in across {
+        lab.heal(one, other);
+        lab.heal(other, one);
+    }
+    lab.whole("one half was cut from the other");
+
+    // The nodes keep their names, by which the others find them elsewhere.
+    let (old, new) = (address(NAMED), address(14));
+    let named = lab.at(NAMED).nodes();
+    let others = &lab.places[..usize::from(NAMED) - 1];
+    let since = |place: &Place| named.iter().map(|node| (node.clone(), place.since(node).unwrap())).collect();
+    let nodes: Vec<Vec<(String, Value)>> = others.iter().map(since).collect();
+    let creation = lab.at(NAMED).erl.eval("erlang:system_info(creation)");
+    lab.at(NAMED).network.ip(&format!("address delete {old}/24 dev us"));
+    lab.at(NAMED).network.ip(&format!("address add {new}/24 dev us"));
+    lab.is_at(&new);
+    // Each connection is another one, which may come before the last of the old has gone.
+    for (nodes, place) in nodes.iter().zip(&lab.places) {
+        let all_new = || nodes.iter().all(|(node, since)| place.since(node).is_some_and(|now| now != *since));
+        wait_within(NOTICED + WHOLE, "each connection is another one", || all_new().then_some(()));
+    }
+    lab.whole("each connection is a new one, as an address has changed");
+    assert_eq!(lab.at(NAMED).erl.eval("erlang:system_info(creation)"), creation, "it is the same node as before");
+    for place in &lab.places {
+        assert_eq!(place.host.plugin(&format!("hecate-p{}d", place.number))["status"], Value::from("running"));
+        assert!(place.daemon.log_lines(&["panicked"]).is_empty());
+    }
+}
