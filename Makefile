@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test simulate bench test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -53,6 +53,11 @@ simulate:
 # Against what the work costs at least, in one run: see benches/README.md.
 bench: deps
 	cargo bench --bench '*'
+
+# So many daemons in one cluster on this machine, one size after the other: 100 take some 2 GiB and some minutes.
+SIZES := 10 25 50 100
+scale: deps
+	cargo bench --bench scale -- $(SIZES)
 
 test-system: test-users test-openapi test-others test-deploy package deny test-otp fuzz-smoke
 

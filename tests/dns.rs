@@ -6,7 +6,6 @@
 
 mod host;
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -14,39 +13,8 @@ use std::time::Duration;
 use host::daemon::Daemon;
 use host::dns::{self, Dns, Zone};
 use host::erl::{Erl, Start};
+use host::network::Network;
 use host::{Host, PATIENCE, Process, program, wait_for, wait_within};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// A network of its own, which lives as long as the process in it.
-struct Network(Process);
-
-impl Network {
-    fn new() -> Self {
-        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        let holder = Process::start(Command::new("unshare").args(["--net", "sleep", "infinity"]), "Install util-linux");
-        let path = format!("/proc/{}/ns/net", holder.id());
-        wait_for("it has a network", || std::fs::read_link(&path).is_ok_and(|its| its != ours));
-        let network = Self(holder);
-        network.ip("link set lo up");
-        network
-    }
-
-    fn ip(&self, arguments: &str) {
-        let status = self.inside(|| Command::new("ip").args(arguments.split(' ')).status());
-        assert!(status.expect("install iproute2").success(), "ip {arguments}");
-    }
-
-    /// What is started by this is in the network.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/proc/{}/ns/net", self.0.id());
-        let enter = || {
-            let network = File::open(path).unwrap();
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        };
-        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
-    }
-}
 
 /// Hosts on one wire, and the DNS server of all.
 struct Lab {
@@ -61,7 +29,6 @@ const SERVER: &str = "10.78.0.254";
 
 impl Lab {
     fn new() -> Self {
-        assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root, in a container");
         let wire = Network::new();
         wire.ip("link add wire type bridge");
         wire.ip(&format!("address add {SERVER}/24 dev wire"));
@@ -74,7 +41,7 @@ impl Lab {
     /// The host with this number, whose addresses end in it.
     fn place(&self, number: u8) -> Place {
         let network = Network::new();
-        self.wire.ip(&format!("link add port{number} type veth peer name us netns {}", network.0.id()));
+        self.wire.ip(&format!("link add port{number} type veth peer name us netns {}", network.id()));
         self.wire.ip(&format!("link set port{number} master wire up"));
         let (v4, v6) = (format!("10.78.0.{number}"), format!("fd00:78::{number}"));
         network.ip(&format!("address add {v4}/24 dev us"));

@@ -5,13 +5,10 @@
 
 mod host;
 
-use std::fs::File;
-use std::process::Command;
-
 use host::daemon::Daemon;
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, Process, wait_for};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use host::network::Network;
+use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
 
 const TRADER: &str = "hecate-traderd";
@@ -66,57 +63,32 @@ fn a_pid_of_another_namespace_means_nothing_here() {
     }
 }
 
-/// A network of its own, which lives as long as the process in it.
-struct Network {
-    holder: Process,
+/// One of two networks.
+struct Side {
+    network: Network,
     address: &'static str,
 }
 
-impl Network {
+impl Side {
     /// Two that see each other.
     fn pair() -> [Self; 2] {
-        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        let [a, b] = ["10.77.0.1", "10.77.0.2"].map(|address| {
-            let mut hold = Command::new("unshare");
-            hold.args(["--net", "sleep", "infinity"]);
-            let holder = Process::start(&mut hold, "Install util-linux");
-            let path = format!("/proc/{}/ns/net", holder.id());
-            wait_for("it has a network", || std::fs::read_link(&path).is_ok_and(|its| its != ours));
-            Self { holder, address }
-        });
-        a.ip(&format!("link add us type veth peer name us netns {}", b.holder.id()));
-        for network in [&a, &b] {
-            network.ip(&format!("address add {}/24 dev us", network.address));
-            network.ip("link set us up");
-            network.ip("link set lo up");
+        let [a, b] = ["10.77.0.1", "10.77.0.2"].map(|address| Self { network: Network::new(), address });
+        a.network.ip(&format!("link add us type veth peer name us netns {}", b.network.id()));
+        for side in [&a, &b] {
+            side.network.ip(&format!("address add {}/24 dev us", side.address));
+            side.network.ip("link set us up");
         }
         [a, b]
     }
 
-    fn ip(&self, arguments: &str) {
-        let status = self.inside(|| Command::new("ip").args(arguments.split(' ')).status());
-        assert!(status.expect("install iproute2").success(), "ip {arguments}");
-    }
-
-    /// What is started by this is in the network.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/proc/{}/ns/net", self.holder.id());
-        let enter = || {
-            let network = File::open(path).unwrap();
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        };
-        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
-    }
-
     fn daemon(&self, host: &Host, other: &Self) -> Daemon {
         let peer = format!("hecate@{}", other.address);
-        self.inside(|| host.daemon(&[("HECATE_HOSTNAME", self.address), ("HECATE_CLUSTER_PEERS", &peer)]))
+        self.network.inside(|| host.daemon(&[("HECATE_HOSTNAME", self.address), ("HECATE_CLUSTER_PEERS", &peer)]))
     }
 
     /// The node of the plugin here, with pg.
     fn plugin(&self, host: &Host) -> Erl {
-        let mut erl = self.inside(|| host.erl(&host.node("hecate_traderd")));
+        let mut erl = self.network.inside(|| host.erl(&host.node("hecate_traderd")));
         erl.eval("element(1, pg:start_link())");
         erl
     }
@@ -129,7 +101,7 @@ const TOLD: &str = r#"lists:sort([{Node, Host} || P <- pg:get_members({hecate_pl
 #[test]
 fn each_host_knows_its_own_plugin_of_the_same_name() {
     as_root();
-    let networks = Network::pair();
+    let networks = Side::pair();
     let mut hosts = [Host::new(), Host::new()];
     for (host, network) in hosts.iter_mut().zip(&networks) {
         host.name = network.address.to_owned();

@@ -100,7 +100,7 @@ impl Introducer {
                     self.next_round = Some(now + self.round());
                     self.rounds = self.rounds.wrapping_add(1);
                     // Now and then all: whoever should look after one may be cut off from it.
-                    let all = self.rounds % (self.daemons.len() + 1) == 0;
+                    let all = self.rounds.is_multiple_of(self.daemons.len() + 1);
                     let asked = self.peers.iter().filter(|peer| all || self.looks_after(peer));
                     out.extend(asked.cloned().map(Effect::AskNodes));
                 }

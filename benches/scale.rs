@@ -1,0 +1,164 @@
+//! One cluster of many daemons on one machine, with real Erlang nodes among them: see `benches/README.md`.
+//!
+//! The arguments are how many daemons, one cluster after the other; without any, two small ones. A tenth as many Erlang nodes, two
+//! at least, come on top.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "../tests/host/mod.rs"]
+mod host;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::daemon::Daemon;
+use host::erl::Erl;
+use host::{Host, http, wait_within};
+use serde_json::json;
+
+/// However long it takes on a machine with other work.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the daemons are watched while nothing happens: rounds of all that they do by themselves.
+const IDLE: Duration = Duration::from_secs(20);
+
+fn main() {
+    let given: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if given.is_empty() { vec![5, 10] } else { given };
+    println!(
+        "{:>8} {:>6} {:>9} {:>10} {:>9} {:>8} {:>10} {:>9} {:>8} {:>8} {:>8}",
+        "daemons",
+        "erl",
+        "started",
+        "all agree",
+        "messages",
+        "a pair",
+        "KiB a pair",
+        "MiB each",
+        "KiB/peer",
+        "idle CPU",
+        "a join"
+    );
+    for daemons in sizes {
+        measure(daemons, (daemons / 10).max(2));
+    }
+}
+
+/// One daemon of the cluster, in a home of its own.
+struct One {
+    host: Host,
+    daemon: Daemon,
+}
+
+impl One {
+    fn start(all: &Host, number: usize) -> Self {
+        let mut host = Host::new();
+        (host.cookie, host.epmd_port) = (all.cookie.clone(), all.epmd_port);
+        let name = format!("hecate_x{number}");
+        let daemon = host.daemon(&[("HECATE_NODE_NAME", &name), ("HECATE_LOG", "warn")]);
+        Self { host, daemon }
+    }
+
+    /// Nodes that it is connected to, and memberships that it sees.
+    fn sees(&self) -> (usize, usize) {
+        let cluster = self.host.ask("GET", "/api/cluster").body;
+        let peers =
+            cluster["peers"].as_array().map_or(0, |peers| peers.iter().filter(|p| p["state"] == "connected").count());
+        let count = |what: &str| cluster["scopes"][0][what].as_u64().unwrap_or_default();
+        (peers, usize::try_from(count("own_members") + count("peer_members")).unwrap())
+    }
+
+    /// Messages and bytes that it has sent to its peers.
+    fn sent(&self) -> [f64; 2] {
+        let metrics = http::text(&self.host.socket(), "/metrics").expect("metrics");
+        ["messages", "bytes"].map(|what| {
+            let name = format!("hecate_link_sent_{what}_total ");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("it is counted");
+            line.parse().expect("a number")
+        })
+    }
+
+    /// Bytes of memory that are its own.
+    fn memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    }
+
+    /// Seconds that it has worked for.
+    fn worked(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap();
+        // Behind the name: utime and stime are the 14th and 15th fields of all, in hundredths.
+        let after = stat.rsplit_once(')').unwrap().1;
+        after.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+    }
+}
+
+/// Until all see so many peers and memberships, looking at one until it does.
+fn all_see(ones: &[One], erls: &mut [Erl], peers: usize, members: usize) {
+    for one in ones {
+        wait_within(PATIENCE, &format!("{peers} peers, {members} members"), || {
+            let seen = one.sees() == (peers, members);
+            if !seen {
+                thread::sleep(Duration::from_millis(40));
+            }
+            seen.then_some(())
+        });
+    }
+    let seen = "{length(nodes()), lists:sum([length(pg:get_members(G)) || G <- pg:which_groups()])}";
+    for erl in erls {
+        erl.eval_until(seen, &format!("{{{peers},{members}}}"), PATIENCE);
+    }
+}
+
+fn total(ones: &[One], figure: impl Fn(&One) -> f64) -> f64 {
+    ones.iter().map(figure).sum()
+}
+
+fn measure(daemons: usize, erls: usize) {
+    let all = Host::new();
+    let _epmd = all.epmd();
+    // What one alone takes is nobody's share.
+    let alone = {
+        let one = One::start(&all, 0);
+        one.daemon.ready();
+        one.memory()
+    };
+    let begun = Instant::now();
+    let ones: Vec<One> = (1..=daemons).map(|number| One::start(&all, number)).collect();
+    let mut nodes: Vec<Erl> = (1..=erls).map(|number| all.erl(&all.node(&format!("hecate_e{number}d")))).collect();
+    for erl in &mut nodes {
+        erl.eval("{ok, _} = pg:start_link(), pg:join(workers, self())");
+    }
+    for one in &ones {
+        wait_within(PATIENCE, "it is ready", || one.daemon.ready_line());
+    }
+    let started = begun.elapsed();
+    let peers = daemons + erls - 1;
+    all_see(&ones, &mut nodes, peers, daemons + erls);
+    let agreed = begun.elapsed();
+    let [messages, bytes] = [0, 1].map(|at| total(&ones, |one| one.sent()[at]));
+    // Of two Erlang nodes nobody counts what they send each other.
+    let pairs = (daemons * (daemons - 1) / 2 + daemons * erls) as f64;
+
+    let joining = Instant::now();
+    assert_eq!(ones[0].host.register(&json!({ "name": "hecate-onemored" })).status, 201);
+    all_see(&ones, &mut nodes, peers, daemons + erls + 2);
+    let joined = joining.elapsed();
+
+    let before = total(&ones, One::worked);
+    thread::sleep(IDLE);
+    let idle = (total(&ones, One::worked) - before) / IDLE.as_secs_f64() / daemons as f64;
+    let memory = total(&ones, One::memory) / daemons as f64;
+    println!(
+        "{daemons:>8} {erls:>6} {:>7.1} s {:>8.1} s {messages:>9.0} {:>8.1} {:>10.2} {:>9.2} {:>8.1} {:>7.2}% {:>5.0} ms",
+        started.as_secs_f64(),
+        agreed.as_secs_f64(),
+        messages / pairs,
+        bytes / pairs / 1024.0,
+        memory / 1024.0 / 1024.0,
+        (memory - alone) / peers as f64 / 1024.0,
+        idle * 100.0,
+        joined.as_secs_f64() * 1e3,
+    );
+}
