@@ -124,12 +124,12 @@ fn measure(daemons: usize, erls: usize) {
         one.daemon.ready();
         one.memory()
     };
-    let begun = Instant::now();
-    let ones: Vec<One> = (1..=daemons).map(|number| One::start(&all, number)).collect();
     let mut nodes: Vec<Erl> = (1..=erls).map(|number| all.erl(&all.node(&format!("hecate_e{number}d")))).collect();
     for erl in &mut nodes {
         erl.eval("{ok, _} = pg:start_link(), pg:join(workers, self())");
     }
+    let begun = Instant::now();
+    let ones: Vec<One> = (1..=daemons).map(|number| One::start(&all, number)).collect();
     for one in &ones {
         wait_within(PATIENCE, "it is ready", || one.daemon.ready_line());
     }

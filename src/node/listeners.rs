@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::node::sock_diag;
+
 /// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
 /// moment.
 #[must_use]
@@ -20,7 +22,11 @@ pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let of = |path| end(BufReader::new(File::open(path).ok()?), theirs, ours);
     // On another host, the other end is in no table here.
     let here = theirs.ip().is_loopback() || theirs.ip() == ours.ip();
-    if here { ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of) } else { None }
+    if !here {
+        return None;
+    }
+    // Not every kernel can be asked for one socket; the tables have each.
+    sock_diag::owner(theirs, ours).or_else(|| ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of))
 }
 
 /// The owner of the socket that is connected so: the second column and the third are its ends.

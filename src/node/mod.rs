@@ -18,5 +18,6 @@ pub mod machine;
 pub mod process;
 pub mod resolve;
 pub mod services;
+pub mod sock_diag;
 pub mod task;
 pub mod view;
