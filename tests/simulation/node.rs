@@ -79,7 +79,7 @@ impl Finder {
         Self {
             discovery: Discovery::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
-            told: Told::default(),
+            told: Told::new(0),
             published: BTreeMap::new(),
             learned: Learned::new(name),
         }
