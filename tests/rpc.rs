@@ -53,6 +53,7 @@ fn shared_paths_are_those_of_the_convention() {
     let mut world = World::new();
     let base = world.host.namespace("hecate-daemon").display().to_string();
     assert_eq!(world.eval("erpc:call(Us, shared_paths, base_dir, [])"), format!("\"{base}\""));
+    assert_eq!(world.eval("erpc:call(Us, erlang, nodes, []) =:= [node()]"), "true", "and whom we know");
     assert_eq!(world.eval("rpc:call(Us, shared_paths, connectors_dir, [])"), format!("\"{base}/connectors\""));
     for (function, directory) in
         [("sqlite_path", "sqlite"), ("reckon_path", "reckon-db"), ("socket_path", "sockets"), ("run_path", "run")]
