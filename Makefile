@@ -46,7 +46,7 @@ ct: deps
 crash: deps
 	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
 
-# A thousand nodes as pure machines: some minutes, and 3 GiB of memory.
+# A thousand nodes as pure machines: about a quarter of an hour, and 3 GiB of memory.
 simulate:
 	cargo test --profile simulation --test simulation -- --ignored --nocapture
 

@@ -1,7 +1,7 @@
 //! Many nodes as pure machines: no sockets, a clock that only the test moves, and chance that follows from a seed. They find
 //! each other, connections break, hosts are cut from each other, nodes begin anew, and in the end all see the same.
 //!
-//! Some dozens of nodes here, which takes seconds; `make simulate` has 1,000, which takes minutes.
+//! Some dozens of nodes here, which takes seconds; `make simulate` has 1,000, which takes a quarter of an hour.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -119,7 +119,7 @@ fn what_is_sent_grows_as_the_connections_do() {
 }
 
 #[test]
-#[ignore = "takes minutes: make simulate"]
+#[ignore = "takes a quarter of an hour: make simulate"]
 fn a_thousand_nodes_all_see_the_same_in_every_run() {
     let size = (100, 10);
     the_end_is_the_same(&live(1, size), &live(2, size));
