@@ -1,8 +1,9 @@
 //! Remote procedure calls: ours to peers, and theirs to us, over `SPAWN_REQUEST` and over `rex` (`erpc.erl`, `rpc.erl` in
 //! OTP's kernel).
 //!
-//! This file reads what is asked and writes what is answered. What can be called is [`Functions`](crate::node::process::Functions) and `erlang:nodes/0`;
-//! everything else is an undefined function here, as it would be on an Erlang node that lacks the module.
+//! This file reads what is asked and writes what is answered. What can be called is `erlang:nodes/0` and
+//! [`Functions`](crate::node::process::Functions); everything else is an undefined function here, as it would be on an Erlang
+//! node that lacks the module.
 
 use crate::dist::control::Control;
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term, Writer};
