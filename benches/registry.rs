@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hecate_daemon::layout::{Home, Layout, Modes};
@@ -35,7 +35,9 @@ use host::daemon::Daemon;
 use host::erl::Erl;
 use host::{Host, Process, wait_for};
 use measure::client::{Client, LIST, registration};
-use measure::{Goal, Samples, Unit, compare, compare_figures, heading, take_turns};
+use measure::{
+    Goal, Samples, Unit, between, compare, compare_figures, heading, resident_memory, since_epoch, take_turns,
+};
 
 /// Clients that ask at once.
 const CLIENTS: usize = 64;
@@ -369,12 +371,6 @@ fn idle_erl() -> Process {
     until_its_line(&mut erl("io:put_chars(\"ready\\n\").")).1
 }
 
-fn resident_memory(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
-    line.trim().strip_suffix(" kB").expect("in kB").parse::<f64>().unwrap() * 1024.0
-}
-
 // ---- What a peer sees -----------------------------------------------------------------------
 
 /// From a registration over HTTP to the plugin's group on a peer; against a registration alone, with no peer, and a join
@@ -439,14 +435,4 @@ fn peer(host: &Host, name: &str, daemon: &str) -> Erl {
     erl.eval("{ok, _} = pg:start(pg), ok");
     erl.eval_until(&format!("net_adm:ping('{daemon}')"), "pong", host::PATIENCE);
     erl
-}
-
-/// The clock of `os:system_time(nanosecond)`.
-fn since_epoch() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
-}
-
-/// In seconds.
-fn between(begun: u128, ended: u128) -> f64 {
-    Duration::from_nanos(u64::try_from(ended - begun).unwrap()).as_secs_f64()
 }

@@ -8,6 +8,9 @@
 
 pub mod client;
 
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 /// What one side of a comparison measured, one figure a round.
 #[derive(Debug, Default, Clone)]
 pub struct Samples(Vec<f64>);
@@ -85,6 +88,8 @@ impl Goal {
 pub enum Unit {
     /// How many a second.
     PerSecond,
+    /// How many messages a second, each with so many bytes of its own; shown as messages and as MB of these.
+    Messages(usize),
     /// Seconds, shown as milliseconds.
     Time,
     /// Bytes, shown as MiB.
@@ -95,6 +100,10 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::PerSecond => format!("{value:.0}/s"),
+            Self::Messages(size) => {
+                let bytes = f64::from(u32::try_from(size).expect("of some MB"));
+                format!("{value:.0}/s {:.0} MB/s", value * bytes / 1e6)
+            }
             Self::Time => format!("{:.3} ms", value * 1e3),
             Self::Memory => format!("{:.1} MiB", value / (1024.0 * 1024.0)),
         }
@@ -103,7 +112,7 @@ impl Unit {
 
 /// The head of the table.
 pub fn heading() {
-    println!("{:<58} {:>12} {:>12}  {:<22} goal", "", "ours", "theirs", "ratio (quartiles)");
+    println!("{:<58} {:>20} {:>20}  {:<22} goal", "", "ours", "theirs", "ratio (quartiles)");
 }
 
 /// One line of the table, of runs that took turns.
@@ -121,5 +130,22 @@ pub fn compare_figures(what: &str, unit: Unit, ours: f64, theirs: f64, goal: Goa
 
 fn line(what: &str, unit: Unit, figures: [f64; 2], ratio: &str, goal: &str) {
     let [ours, theirs] = figures.map(|figure| unit.show(figure));
-    println!("{what:<58} {ours:>12} {theirs:>12}  {ratio:<22} {goal}");
+    println!("{what:<58} {ours:>20} {theirs:>20}  {ratio:<22} {goal}");
+}
+
+/// What a process has in memory, in bytes.
+pub fn resident_memory(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
+    line.trim().strip_suffix(" kB").expect("in kB").parse::<f64>().unwrap() * 1024.0
+}
+
+/// The clock of `os:system_time(nanosecond)`.
+pub fn since_epoch() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
+}
+
+/// In seconds.
+pub fn between(begun: u128, ended: u128) -> f64 {
+    Duration::from_nanos(u64::try_from(ended - begun).unwrap()).as_secs_f64()
 }

@@ -1,0 +1,166 @@
+//! Who is at the other ends in the bench of the wire: real `erl`s that run `bench.erl`, the C node `bench.c`, and a socket
+//! that has shaken hands and then only writes what was encoded beforehand, or only reads.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use bytes::Bytes;
+use hecate_daemon::dist::control::{self, Control};
+use hecate_daemon::dist::flags::{self, Flags};
+use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
+use hecate_daemon::etf::{Atom, Atoms, Pid, Raw, Term};
+
+use crate::host::epmd::{Epmd, connect};
+use crate::host::erl::{Erl, Start};
+use crate::host::node::identity;
+use crate::host::{self, Host, Process, wait_for};
+use crate::measure::since_epoch;
+
+/// What the last call of a round ends with, in the bytes of its message.
+const END: &[u8] = b"end_of_round";
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name)
+}
+
+/// Compiles `bench.erl` and `bench.c` into the host's home.
+pub fn compile(host: &Host) {
+    let mut erlc = Command::new("erlc");
+    erlc.arg("-o").arg(host.home()).arg(source("bench.erl"));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-pthread", "-o"]).arg(host.home().join("bench")).arg(source("bench.c")).arg("-lei");
+    for mut command in [erlc, cc] {
+        let install = "`make bench` installs what is missing";
+        assert!(Process::start(&mut command, install).ended("it is compiled").success(), "{command:?}: {install}");
+    }
+}
+
+/// An `erl` that runs `bench:start/0`.
+pub fn erl(host: &Host, name: &str) -> Erl {
+    let home = host.home().to_str().expect("a path of text");
+    let mut erl = Erl::start(host, Start { name: Some(name), args: &["-pa", home], ..Start::default() });
+    erl.eval("bench:start()");
+    erl
+}
+
+/// Nanoseconds, or whatever number this gives.
+pub fn number(erl: &mut Erl, expression: &str) -> f64 {
+    erl.eval(expression).parse().expect("a number")
+}
+
+/// The process `bench` of an `erl`.
+pub fn server(erl: &mut Erl) -> Pid {
+    let hex = erl.eval("binary_to_list(binary:encode_hex(term_to_binary(whereis(bench))))");
+    let hex = hex.trim_matches('"').as_bytes().chunks(2);
+    let bytes: Vec<u8> = hex.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect();
+    match Term::decode(&bytes.into(), &mut Atoms::new()) {
+        Ok(Term::Pid(pid)) => pid,
+        other => panic!("{other:?} is no pid"),
+    }
+}
+
+/// Until it is dropped, `c` is connected with `erl`.
+pub fn c_node(host: &Host, erl: &mut Erl, name: &str) -> Process {
+    let mut command = Command::new(host.home().join("bench"));
+    command.args(["c", &host.name, &host.cookie, &host.node(name)]);
+    command.env("HOME", host.home()).env("ERL_EPMD_PORT", host.epmd_port.to_string()).stdin(Stdio::null());
+    let process = Process::start(&mut command, "It was compiled");
+    is_there(host, erl, "c");
+    process
+}
+
+fn is_there(host: &Host, erl: &mut Erl, short: &str) {
+    erl.eval_until(&format!("lists:member('{}', nodes(connected))", host.node(short)), "true", host::PATIENCE);
+}
+
+/// `{bench, Binary}`: the same from every sender.
+pub fn message(size: usize) -> Term {
+    Term::tuple([Term::atom("bench"), Term::binary(vec![7; size])])
+}
+
+/// What follows the last message: its sender's time before the first.
+pub fn done(begun: u128) -> Term {
+    Term::tuple([Term::atom("done"), Term::Int(i64::try_from(begun).expect("before the year 2262"))])
+}
+
+/// A connection to an `erl` over which hands were shaken, and nothing but a socket.
+pub struct Socket {
+    stream: TcpStream,
+    flags: Flags,
+    ours: Pid,
+}
+
+impl Socket {
+    /// As a hidden node of this name.
+    pub fn dial(host: &Host, epmd: &Epmd, short: &str, erl: &mut Erl, peer: &str) -> Self {
+        let local = Identity { flags: flags::ours(true), ..identity(host, short, 7) };
+        let mut stream = connect(epmd.port_of(peer)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (status, packet) = handshake::dial(&local, host.node(peer).into());
+        host::epmd::send(&mut stream, &packet).unwrap();
+        let Ok(StatusReceived::Proceed(awaited)) = status.receive(&packet_of(&mut stream)) else {
+            panic!("{peer} does not take {short}");
+        };
+        let (awaited, packet) = awaited.receive(&packet_of(&mut stream), &local, 7).unwrap();
+        host::epmd::send(&mut stream, &packet).unwrap();
+        let flags = awaited.receive(&packet_of(&mut stream), &local).unwrap().flags;
+        is_there(host, erl, short);
+        let ours = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
+        Self { stream, flags, ours }
+    }
+
+    fn frame(&self, control: &Control, message: &Term) -> Vec<u8> {
+        let mut frame = Vec::new();
+        control::encode(control, Some(&Raw::encode(message)), self.flags, &mut frame);
+        frame
+    }
+
+    /// Writes so many messages, which are encoded before the time is taken.
+    pub fn blast(&mut self, to: &Pid, size: usize, count: usize) {
+        let to = Control::Send { from: None, to: to.clone() };
+        let frame = self.frame(&to, &message(size));
+        let together = (1024 * 1024 / frame.len()).clamp(1, count);
+        let frames = Bytes::from(frame.repeat(together));
+        let begun = since_epoch();
+        for _ in 0..count / together {
+            self.stream.write_all(&frames).unwrap();
+        }
+        self.stream.write_all(&frames[..frame.len() * (count % together)]).unwrap();
+        let done = self.frame(&to, &done(begun));
+        self.stream.write_all(&done).unwrap();
+    }
+
+    /// Only reads from now on; what ends as the last call of a round does is answered.
+    pub fn sink(self) {
+        let boss = Control::SendName { from: self.ours.clone(), to: Atom::literal("boss") };
+        let drained = self.frame(&boss, &Term::atom("drained"));
+        let Self { mut stream, .. } = self;
+        stream.set_read_timeout(None).unwrap();
+        thread::spawn(move || {
+            let mut bytes = vec![0; 256 * 1024];
+            while let Ok(read @ 1..) = stream.read(&mut bytes) {
+                if bytes[..read].ends_with(END) && stream.write_all(&drained).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+fn packet_of(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("it answers");
+    let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut packet).expect("it answers");
+    packet
+}
+
+/// Waits until it shows that many members of peers.
+pub fn meets(node: &host::node::Node, members: usize) {
+    wait_for("the node knows the members", || {
+        node.handle.groups().values().map(|scope| scope.peer_members).sum::<usize>() >= members
+    });
+}
