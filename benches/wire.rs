@@ -42,9 +42,11 @@ fn main() {
     heading();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let cluster = Cluster::new(&runtime);
+    let blast = cluster.socket("blast");
     for kind in KINDS {
-        from_us(&cluster, kind);
+        from_us(&cluster, &blast, kind);
     }
+    cluster.socket("sink").into_inner().sink();
     for kind in KINDS {
         to_us(&cluster, kind);
     }
@@ -85,7 +87,7 @@ impl<'r> Cluster<'r> {
         }
         let c = c_node(&host, &mut erl, "erl");
         let node = runtime.block_on(async {
-            let node = Node::with(&host, "node", false, &["bench"]).await;
+            let node = Node::with(&host, "node", false, &["wire"]).await;
             for peer in ["erl", "other"] {
                 node.connect(&host.node(peer)).await;
             }
@@ -93,6 +95,10 @@ impl<'r> Cluster<'r> {
         });
         meets(&node, 2);
         Self { host, epmd, runtime, erl: erl.into(), other: other.into(), daemon, us, node, _c: c }
+    }
+
+    fn socket(&self, short: &str) -> RefCell<Socket> {
+        RefCell::new(Socket::dial(&self.host, &self.epmd, short, &mut self.erl.borrow_mut(), "erl"))
     }
 
     /// `{bench, Node}` as Erlang writes it.
@@ -123,11 +129,9 @@ fn float(count: usize) -> f64 {
 type Kind = (&'static str, usize, usize, [Goal; 2]);
 
 /// By publishing to a group that has one member on `erl`: as the daemon tells its events.
-fn from_us(cluster: &Cluster, (name, size, count, [goal, _]): Kind) {
+fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goal, _]): Kind) {
     let erl = &cluster.erl;
     let to = server(&mut erl.borrow_mut());
-    let socket = Socket::dial(&cluster.host, &cluster.epmd, "blast", &mut erl.borrow_mut(), "erl");
-    let socket = RefCell::new(socket);
     let ended = || per_second(count, number(&mut erl.borrow_mut(), "bench:ended()"));
     let mut us = || {
         let (handle, group, message) = (cluster.node.handle.clone(), Term::atom("bench"), message(size));
@@ -168,7 +172,6 @@ fn from_us(cluster: &Cluster, (name, size, count, [goal, _]): Kind) {
 /// To the daemon, each to a process that looks at it.
 fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     let erl = &cluster.erl;
-    Socket::dial(&cluster.host, &cluster.epmd, "sink", &mut erl.borrow_mut(), "erl").sink();
     let drain =
         |to: String| per_second(count, number(&mut erl.borrow_mut(), &format!("bench:drain({to}, {size}, {count})")));
     let mut us = || drain(cluster.ours());
@@ -237,8 +240,8 @@ fn beside_large(cluster: &Cluster) {
 fn joins(cluster: &Cluster) {
     let joined = |begun| between(begun, nanoseconds(&mut cluster.erl.borrow_mut(), "bench:joined()"));
     // The next round begins when this one has left no trace.
-    let forgotten = || cluster.erl.borrow_mut().eval_until("pg:which_groups(bench)", "[bench]", host::PATIENCE);
-    cluster.erl.borrow_mut().eval("bench:watch(bench)");
+    let forgotten = || cluster.erl.borrow_mut().eval_until("pg:which_groups(wire)", "[bench]", host::PATIENCE);
+    cluster.erl.borrow_mut().eval("bench:watch(wire)");
     for (what, count, rounds) in [("a join", 1, 200), ("10000 joins", 10_000, 6)] {
         let mut us = || {
             let (begun, members) = cluster.runtime.block_on(async {

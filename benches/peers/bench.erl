@@ -4,13 +4,13 @@
 -export([start/0, send/3, ended/0, drain/3, round_trips/3, calls/2, trips_beside/4]).
 -export([watch/1, join_many/2, leave_all/0, joined/0]).
 
-%% The server `bench`, in the group `bench` of the scope `bench`. Whoever evaluates is told, under the name `boss`.
+%% The server `bench`, in the group `bench` of the scope `wire`. Whoever evaluates is told, under the name `boss`.
 start() ->
     true = register(boss, self()),
-    {ok, _} = pg:start(bench),
+    {ok, _} = pg:start(wire),
     Server = spawn(fun() -> serve() end),
     true = register(bench, Server),
-    ok = pg:join(bench, bench, Server),
+    ok = pg:join(wire, bench, Server),
     Server.
 
 %% What has come is told of with the last message, which names the time of the first.
@@ -118,10 +118,10 @@ joined() ->
 %% In groups of its own each, by whoever evaluates. The time before the first.
 join_many(Name, Count) ->
     Begun = os:system_time(nanosecond),
-    [ok = pg:join(bench, {more, Name, I}, self()) || I <- lists:seq(2, Count)],
-    ok = pg:join(bench, {last, Name}, self()),
+    [ok = pg:join(wire, {more, Name, I}, self()) || I <- lists:seq(2, Count)],
+    ok = pg:join(wire, {last, Name}, self()),
     Begun.
 
 leave_all() ->
-    [ok = pg:leave(bench, Group, self()) || Group <- pg:which_groups(bench), Group =/= bench],
+    [ok = pg:leave(wire, Group, self()) || Group <- pg:which_groups(wire), Group =/= bench],
     ok.
