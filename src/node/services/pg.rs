@@ -35,6 +35,8 @@ pub struct Scope {
     pid: Pid,
     /// What processes of ours joined: the group as it is sent, and its members, never none.
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
+    /// How many members there are in `local`.
+    size: usize,
     /// The scopes that we exchange with, one a peer: a name is registered for one process only.
     remotes: HashMap<LinkId, Remote>,
     watched: Watched,
@@ -63,7 +65,7 @@ impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched: Watched) -> Self {
-        Self { pid, local: BTreeMap::new(), remotes: HashMap::new(), watched, touched: false }
+        Self { pid, local: BTreeMap::new(), size: 0, remotes: HashMap::new(), watched, touched: false }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
@@ -119,6 +121,7 @@ impl Scope {
         let (group, members) = self.local.entry(key).or_insert_with(|| (group.detached(), Vec::new()));
         if !members.contains(pid) {
             members.push(pid.clone());
+            self.size += 1;
             self.touched = true;
             broadcast(&self.pid, &self.remotes, Outgoing::Join(group, pid), out);
         }
@@ -131,6 +134,7 @@ impl Scope {
             let before = members.len();
             members.retain(|member| member != pid);
             if members.len() < before {
+                self.size -= before - members.len();
                 left.push(group.clone());
             }
             !members.is_empty()
@@ -250,7 +254,7 @@ impl Scope {
     pub fn census(&self) -> Census {
         Census {
             own_groups: self.local.len(),
-            own_members: self.local.values().map(|(_, members)| members.len()).sum(),
+            own_members: self.size,
             peer_groups: self.remotes.values().map(Remote::groups).sum(),
             peer_members: self.remotes.values().map(Remote::size).sum(),
         }

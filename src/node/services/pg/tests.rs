@@ -163,6 +163,30 @@ fn one_process_leaves_all_its_groups_in_one_message() {
 }
 
 #[test]
+fn the_census_counts_who_is_a_member_now() {
+    let mut scope = Scope::new(real().0, watched());
+    let mut own = |change: &dyn Fn(&mut Scope)| {
+        change(&mut scope);
+        let census = scope.census();
+        (census.own_groups, census.own_members)
+    };
+    let join = |group: &'static str, id: u32| {
+        move |scope: &mut Scope| {
+            let group = Term::atom(group);
+            scope.join(group.canonical(), &Raw::encode(&group), &them(id), &mut Signals::new());
+        }
+    };
+    let ends = |id: u32| move |scope: &mut Scope| scope.process_down(&them(id), &mut Signals::new());
+    assert_eq!(own(&join("a", 1)), (1, 1));
+    assert_eq!(own(&join("a", 1)), (1, 1), "a process is in a group once");
+    assert_eq!(own(&join("a", 2)), (1, 2));
+    assert_eq!(own(&join("b", 1)), (2, 3));
+    assert_eq!(own(&ends(3)), (2, 3), "it was in none");
+    assert_eq!(own(&ends(1)), (1, 1));
+    assert_eq!(own(&ends(2)), (0, 0));
+}
+
+#[test]
 fn a_scope_is_discovered_monitored_once_and_forgotten_with_its_monitor_or_link() {
     let mut bench = Bench::new();
     let monitors = |signals: &Signals| signals.iter().filter(|(_, c, _)| matches!(c, Control::Monitor { .. })).count();
