@@ -193,13 +193,16 @@ impl Task {
                 event = events.recv() => match event {
                     Some(event) => {
                         self.take(event, &mut effects);
-                        // What has come meanwhile goes out in the same writes.
+                        let mut gathered = sizes(&effects, 0);
+                        // What has come meanwhile goes out in the same writes, unless that is much already.
                         for _ in 0..limits::NODE_BATCH {
-                            if effects.len() >= limits::NODE_BATCH {
+                            if effects.len() >= limits::NODE_BATCH || gathered > limits::GATHERED {
                                 break;
                             }
                             let Ok(event) = events.try_recv() else { break };
+                            let before = effects.len();
                             self.take(event, &mut effects);
+                            gathered += sizes(&effects, before);
                         }
                     }
                     None => return,
@@ -288,7 +291,7 @@ impl Task {
         for message in batch {
             let before = effects.len();
             self.machine.handle(now, Input::Messages(id, vec![message]), effects);
-            gathered += effects.iter().skip(before).map(size).sum::<usize>();
+            gathered += sizes(effects, before);
             if gathered > limits::GATHERED {
                 self.carry_out(effects);
                 gathered = 0;
@@ -437,6 +440,11 @@ impl Task {
         self.last_token += 1;
         self.last_token
     }
+}
+
+/// What the effects after so many hold in memory, about.
+fn sizes(effects: &[Effect], before: usize) -> usize {
+    effects.iter().skip(before).map(size).sum()
 }
 
 /// What an effect holds in memory, about.
