@@ -51,7 +51,12 @@ simulate:
 	cargo test --profile simulation --test simulation -- --ignored --nocapture
 
 # Against what the work costs at least, in one run: see benches/README.md.
+# The C node that is measured needs erlang-dev, which `deps` does not look for where there is an `erl`.
 bench: deps
+	@[ -e /usr/include/ei.h ] || { \
+	  [ "$$(id -u)" = 0 ] || { echo "make bench needs erlang-dev: install it, or run it as root" >&2; exit 1; }; \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends erlang-dev gcc libc6-dev; \
+	}
 	cargo bench --bench '*'
 
 # So many daemons in one cluster on this machine, one size after the other: 100 take some 2 GiB and some minutes.
