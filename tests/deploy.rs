@@ -7,6 +7,8 @@
 mod host;
 #[path = "deploy/pod.rs"]
 mod pod;
+#[path = "deploy/units.rs"]
+mod units;
 
 use std::fs;
 use std::io::Write;
@@ -453,91 +455,6 @@ fn with_its_own_namespace_alone_the_daemon_says_what_is_wrong() {
     let mut daemon = Serving::start(&pod.through());
     daemon.ready();
     wait_for("it says so", || daemon.log.text().contains("no new plugin can be given a namespace"));
-}
-
-// ---- Units ----------------------------------------------------------------------------------
-
-/// The units that Quadlet makes of a user's directory, by name.
-fn generated(host: &Host, directory: &Path) -> Vec<(String, String)> {
-    let mut quadlet = Command::new(tool("quadlet"));
-    quadlet.args(["-user", "-dryrun"]).env_clear().env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
-    quadlet.env("XDG_CONFIG_HOME", directory).env("PATH", "/usr/bin:/bin");
-    let output = quadlet.output().expect("quadlet runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let text = ran(output);
-    // It says which keys it doesn't know, and goes on.
-    assert!(!said.to_lowercase().contains("unsupported") && !said.contains("error"), "{said}");
-    let units = text.split("---").skip(1).collect::<Vec<_>>();
-    units.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
-}
-
-#[test]
-fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
-    let deployed = Deployed::by(OWNER);
-    let host = &deployed.host;
-    // As the manual says: one link.
-    let config = host.home().join("config");
-    fs::create_dir_all(config.join("containers")).unwrap();
-    std::os::unix::fs::symlink(deployed.repository(), config.join("containers/systemd")).unwrap();
-    let units = generated(host, &config);
-    let names: Vec<&str> = units.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["hecate-daemon.service", "hecate-traderd.service", "hecate-traderw.service"]);
-    for (name, unit) in &units {
-        let run =
-            unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/podman run ")).expect("it runs podman");
-        let words: Vec<&str> = run.split(' ').collect();
-        let behind =
-            |flag: &str| words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1]).collect::<Vec<_>>();
-        for volume in behind("-v") {
-            let (outside, inside) = volume.split_once(':').unwrap();
-            assert_eq!(inside.strip_suffix(":ro").unwrap_or(inside), outside, "{name}: the same path inside and out");
-        }
-        assert_eq!(behind("--network"), ["host"], "{name}");
-        assert_eq!(behind("--userns"), ["keep-id"], "{name}");
-        assert_eq!(behind("--cap-drop"), ["all"], "{name}");
-        assert!(words.contains(&"--read-only") && words.contains(&"--security-opt=no-new-privileges"), "{name}: {run}");
-        assert!(behind("--env").contains(&"HOME=%h") && behind("--env").contains(&"HECATE_HOME=%h/.hecate"), "{run}");
-        for file in behind("--env-file") {
-            assert!(Path::new(file).is_file(), "{name}: {file}");
-        }
-        // An update that ends with 0 does not stay ended.
-        assert!(unit.contains("\nRestart=always\n"), "{unit}");
-        // The checker wants the program to be there.
-        fs::write(host.home().join(name), unit.replace("/usr/bin/podman", "/usr/bin/env")).unwrap();
-    }
-    let (_, daemon) = &units[0];
-    assert!(daemon.contains(" -v %h/.hecate:%h/.hecate ") && daemon.contains("--sdnotify=container"), "{daemon}");
-    assert!(daemon.contains("--health-cmd \"/hecate-daemon healthcheck\""), "{daemon}");
-    for (name, _) in &units {
-        let mut verify = Command::new("systemd-analyze");
-        verify.args(["--user", "--man=no", "verify"]).arg(host.home().join(name));
-        verify.env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
-        let output = verify.output().expect("install systemd");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let ours = said.lines().filter(|line| line.contains("hecate-") && !line.contains("X-Container"));
-        assert!(output.status.success() && ours.count() == 0, "{name}: {said}");
-    }
-}
-
-#[test]
-fn the_samples_are_units_as_they_stand() {
-    let host = Host::new();
-    let config = host.home().join("config");
-    fs::create_dir_all(config.join("containers")).unwrap();
-    std::os::unix::fs::symlink(root().join("deploy/quadlet"), config.join("containers/systemd")).unwrap();
-    assert_eq!(generated(&host, &config).len(), 3);
-}
-
-#[test]
-fn the_user_unit_is_exposed_no_more_than_a_user_unit_must_be() {
-    // What is left needs a user namespace, in which other users would all be nobody: the daemon tells them apart.
-    let unit = root().join("deploy/systemd/hecate-daemon.service");
-    let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--no-pager", "--offline=true", "--threshold=64"]).arg(unit);
-    let output = security.output().expect("install systemd");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("Overall exposure level for hecate-daemon.service: "), "{said}");
 }
 
 // ---- The image ------------------------------------------------------------------------------

@@ -113,6 +113,9 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
         io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another home",
         io::ErrorKind::PermissionDenied => "give it to the user that we run as, or choose another home",
+        io::ErrorKind::Unsupported => {
+            "openat2(2) is missing: it takes Linux 5.6, and no filter of system calls that hides it, as systemd's RestrictSUIDSGID= does"
+        }
         _ => "see that its disk is sound and all that leads there is as it should be, or choose another home",
     }
 }

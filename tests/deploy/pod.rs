@@ -220,13 +220,20 @@ pub fn inside(starter: u32) -> u32 {
 }
 
 /// The same, if there is one.
-fn first(starter: u32) -> Option<u32> {
+pub fn first(starter: u32) -> Option<u32> {
     std::fs::read_to_string(format!("/proc/{starter}/task/{starter}/children")).ok()?.trim().parse().ok()
 }
 
 /// Ends a pod with all that runs in it. What started it can't: a process that has changed its user doesn't end with its parent.
 pub fn end(starter: u32) {
-    if let Some(pid) = first(starter).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+    if let Some(first) = first(starter) {
+        kill(first);
+    }
+}
+
+/// Ends a process, and with the first of a pid namespace all others there.
+pub fn kill(pid: u32) {
+    if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
