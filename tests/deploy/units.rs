@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::host::{Host, PATIENCE, Process, wait_for, wait_within};
 use crate::pod::{self, Node};
-use crate::{Deployed, GROUP, OWNER, TRADER, ran, root, static_binary, tool};
+use crate::{Deployed, GROUP, OWNER, TRADER, entry_point, ran, root, static_binary, tool};
 
 // ---- Quadlet --------------------------------------------------------------------------------
 
@@ -50,6 +50,7 @@ fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
         }
         assert_eq!(behind("--network"), ["host"], "{name}");
         assert_eq!(behind("--userns"), ["keep-id"], "{name}");
+        assert_eq!(behind("--user"), ["%U:%G"], "{name}: not who the image says");
         assert_eq!(behind("--cap-drop"), ["all"], "{name}");
         assert!(words.contains(&"--read-only") && words.contains(&"--security-opt=no-new-privileges"), "{name}: {run}");
         assert!(behind("--env").contains(&"HOME=%h") && behind("--env").contains(&"HECATE_HOME=%h/.hecate"), "{run}");
@@ -63,7 +64,10 @@ fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
     }
     let (_, daemon) = &units[0];
     assert!(daemon.contains(" -v %h/.hecate:%h/.hecate ") && daemon.contains("--sdnotify=container"), "{daemon}");
-    assert!(daemon.contains("--health-cmd \"/hecate-daemon healthcheck\""), "{daemon}");
+    // Podman runs what is no list by `/bin/sh`, which isn't in the image: each check would fail, and end the daemon.
+    let check = daemon.split("--health-cmd ").nth(1).and_then(|rest| rest.split(" --").next()).expect("a check");
+    let check: Vec<String> = serde_json::from_str(&serde_json::from_str::<String>(check).unwrap()).expect("a list");
+    assert_eq!(check, [entry_point(), "healthcheck".to_owned()]);
     for (name, _) in &units {
         let mut verify = Command::new("systemd-analyze");
         verify.args(["--user", "--man=no", "verify"]).arg(host.home().join(name));
