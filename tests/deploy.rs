@@ -254,7 +254,13 @@ fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
 
 #[test]
 fn the_git_server_serves_the_repository_to_who_asks_by_http_and_takes_nothing() {
-    let deployed = Deployed::by(OWNER);
+    for owner in [OWNER, 0] {
+        the_git_server_serves_the_repository_of(owner);
+    }
+}
+
+fn the_git_server_serves_the_repository_of(owner: u32) {
+    let deployed = Deployed::by(owner);
     let flux = built(&deployed.repository().join("flux"));
     let spec = &object(&flux, "Deployment", "hecate-git")["spec"]["template"]["spec"];
     let node = Node::new(&deployed.host.name, "");
@@ -299,6 +305,19 @@ fn the_git_server_serves_the_repository_to_who_asks_by_http_and_takes_nothing() 
     assert!(!clone.join("hecate-traderd").exists());
     let pushed = git(&["-C", clone.to_str().unwrap(), "push", "--quiet", "origin", "main:other"]);
     assert!(!pushed.status.success(), "{pushed:?}");
+}
+
+/// Root in the home of whom it was called by, as `sudo` may have it: what it made there would keep its owner out.
+#[test]
+fn nothing_is_made_in_another_users_home() {
+    let host = Host::new();
+    chown(host.home(), Some(OWNER), Some(GROUP)).unwrap();
+    let mut init = Command::new(static_binary());
+    init.args(["gitops", "init"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", host.home());
+    let output = init.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("run this as its owner"), "{output:?}");
+    assert!(!host.home().join(".hecate").exists());
 }
 
 // ---- Pods -----------------------------------------------------------------------------------

@@ -251,6 +251,45 @@ fn what_is_in_the_way_is_left_as_it_is() {
     home.add(&[]);
 }
 
+/// Files that the repository's own rules hide from `git status`: kept, and never committed.
+#[test]
+fn what_is_ignored_is_left_as_it_is() {
+    let home = Home::new();
+    home.done(&["init"]);
+    fs::write(home.repository().join(".gitignore"), "hecate-*d/*\n").unwrap();
+    home.git(&["add", "."]);
+    home.git(&["commit", "--quiet", "--message", "mine"]);
+    let ours = home.repository().join(TRADER);
+    fs::create_dir(&ours).unwrap();
+    let mine = "password: mine\nimage: \"mine:1\"\n";
+    fs::write(ours.join("daemonset.yaml"), mine).unwrap();
+    let why = home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]);
+    assert!(why.contains("not committed (hecate-traderd/daemonset.yaml)"), "{why}");
+    assert_eq!(home.file("hecate-traderd/daemonset.yaml"), mine);
+    assert!(!home.git(&["log", "--patch"]).contains("password"));
+    // Nor is a directory with nothing committed in it one that is deployed.
+    assert_eq!(home.done(&["remove", TRADER])["notes"], json!(["hecate-traderd is not deployed here"]));
+    let status: Value = serde_json::from_slice(&home.run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["plugins"], json!([]));
+    // Out of the way, what we write is committed, whatever the rules say.
+    fs::remove_dir_all(&ours).unwrap();
+    home.add(&[]);
+    assert!(home.git(&["ls-files"]).contains("hecate-traderd/daemonset.yaml"));
+    home.done(&["remove", TRADER]);
+}
+
+#[test]
+fn whom_a_plugin_runs_as_is_said_once() {
+    let home = Home::new();
+    home.done(&["init"]);
+    home.add(&[]);
+    home.done(&["add", TRADER, "--image", "registry.example/hecate-traderd:2", "--frontend-image", FRONTEND]);
+    for file in ["hecate-traderd/daemonset.yaml", "hecate-traderw/daemonset.yaml"] {
+        assert!(home.file(file).contains("runAsUser: 1001\n"), "{file}");
+    }
+    assert!(home.file("hecate-daemon/config.env").contains("HECATE_ALLOWED_UIDS=1001\n"));
+}
+
 #[test]
 fn what_people_have_changed_and_committed_is_kept() {
     let home = Home::new();
@@ -410,8 +449,8 @@ fn the_manuals_commands_are_commands() {
     assert!(commands.len() >= 5, "{commands:?}");
     for command in commands {
         let mut words: Vec<&str> = command.split_whitespace().collect();
-        // Whoever runs this as root has to say whom a plugin runs as.
-        if words[0] == "add" {
+        // Whoever runs this as root has to say whom a plugin runs as, once.
+        if words[0] == "add" && !home.repository().join(TRADER).exists() {
             words.extend(["--uid", "1001"]);
         }
         home.done(&words);

@@ -70,7 +70,7 @@ pub(super) struct Add {
     /// The image of its frontend, if it has one
     #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
     frontend_image: Option<Image>,
-    /// The user that it runs as on k3s [default: the owner of home]
+    /// The user that it runs as on k3s [default: the one it runs as already, else the owner of home]
     #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
     uid: Option<u32>,
     #[command(flatten)]
@@ -191,6 +191,7 @@ impl Draft<'_> {
                 Some(_) => there.push(path),
             }
         }
+        self.repository.ensure_tracked(&there)?;
         Ok(there)
     }
 
@@ -223,10 +224,11 @@ impl Draft<'_> {
 
     /// Writes and commits.
     fn commit(self, message: String, notes: Vec<String>) -> Result<Change, Refusal> {
+        let paths: Vec<String> = self.files.iter().map(|(path, _)| path.clone()).collect();
+        self.repository.ensure_tracked(&paths)?;
         for (path, text) in &self.files {
             self.repository.write(path, text)?;
         }
-        let paths: Vec<String> = self.files.into_iter().map(|(path, _)| path).collect();
         let commit = self.repository.commit(&message, &paths)?;
         Ok(Change { repository: self.repository.path().to_owned(), commit, message, notes })
     }
@@ -234,6 +236,7 @@ impl Draft<'_> {
 
 fn init(home: &Home, image: Option<Image>) -> Result<Change, Refusal> {
     let values = values(home, image.clone())?;
+    repository::ensure_place(home.root())?;
     // Home itself, with the modes that it gets by default: only its owner's.
     Layout::open(home.clone(), Modes::default())?;
     let repository = Repository::open_or_init(home.root())?;
@@ -243,8 +246,13 @@ fn init(home: &Home, image: Option<Image>) -> Result<Change, Refusal> {
     if let Some(image) = &image {
         draft.change_images(&there, image)?;
     }
-    if is_new && values.uid == 0 {
-        draft.change(templates::ROOT, |text| Ok(templates::with_component(text, "root")))?;
+    if values.uid == 0 {
+        if is_new {
+            draft.change(templates::ROOT, |text| Ok(templates::with_component(text, "root")))?;
+        }
+        if !there.iter().any(|path| path == templates::GIT_SERVER) {
+            draft.change(templates::GIT_SERVER, templates::as_root)?;
+        }
     }
     // What plugins mount of it has to be there before it has run.
     layout(home, &draft)?.ensure_own()?;
@@ -260,7 +268,11 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
     home.namespace(&add.name).check_api_sock()?;
     let mut values = values(home, None)?;
     let uid = values.uid;
-    let plugin_uid = add.uid.or(Some(uid).filter(|uid| *uid != 0)).ok_or(Refusal::NoUser)?;
+    let repository = Repository::open(home.root())?;
+    // Whom it runs as is said once.
+    let manifest = repository.read(&format!("{}/daemonset.yaml", add.name))?;
+    let present = manifest.as_deref().and_then(templates::user_in);
+    let plugin_uid = add.uid.or(present).or(Some(uid).filter(|uid| *uid != 0)).ok_or(Refusal::NoUser)?;
     if uid == 0 {
         // Root shares no group with plugins: it gives each its own namespace.
         values.gid = plugin_uid;
@@ -272,7 +284,6 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
         frontend_image: frontend_image.clone(),
         uid: plugin_uid,
     });
-    let repository = Repository::open(home.root())?;
     let mut draft = Draft { repository: &repository, files: Vec::new() };
     let there = draft.add_missing(templates::render(templates::PLUGIN, &values))?;
     draft.change_images(&there, &image)?;
@@ -290,7 +301,7 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
             draft.change(path, |text| templates::with_user(text, plugin_uid, values.gid))?;
         }
     }
-    if plugin_uid != uid {
+    if plugin_uid != uid && present != Some(plugin_uid) {
         draft.change(templates::SETTINGS, |text| templates::with_allowed(text, plugin_uid))?;
     }
     for directory in &listed {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::limits;
@@ -82,7 +82,6 @@ impl Repository {
             repository.ensure_clean()?;
             return Ok(repository);
         }
-        ensure_owner(home)?;
         let path = home.join(NAME);
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -167,7 +166,10 @@ impl Repository {
     }
 
     fn ensure_clean(&self) -> Result<()> {
-        let changes = self.changes()?;
+        self.refuse_changes(self.changes()?)
+    }
+
+    fn refuse_changes(&self, changes: Vec<String>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -176,16 +178,21 @@ impl Repository {
         Err(RepositoryError::Dirty { path: self.path.clone(), changes: format!("{}{more}", few.join(", ")) })
     }
 
-    /// The directories in the root, of what is there now.
+    /// The directories in the root, of what is committed.
     pub(super) fn directories(&self) -> Result<Vec<String>> {
-        let names = self.entries()?.into_iter().filter_map(|name| name.into_string().ok());
-        let is_directory = |name: &String| {
-            let stat = fs::statat(&self.directory, name.as_str(), fs::AtFlags::SYMLINK_NOFOLLOW);
-            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-        };
-        let mut directories: Vec<String> = names.filter(is_directory).collect();
-        directories.sort();
-        Ok(directories)
+        let said = self.git(&["ls-tree", "-d", "-z", "--name-only", "HEAD"])?;
+        Ok(said.split_terminator('\0').map(str::to_owned).collect())
+    }
+
+    /// Refuses files that are there and in no commit. A rule of the repository's own for ignoring hides them from
+    /// [`changes`](Self::changes); they are somebody's all the same.
+    pub(super) fn ensure_tracked(&self, paths: &[String]) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let list = ["ls-files", "--others", "--"].into_iter().chain(paths.iter().map(String::as_str));
+        let said = self.git(&list.collect::<Vec<_>>())?;
+        self.refuse_changes(said.lines().map(str::to_owned).collect())
     }
 
     /// A file's text; none if there is no such file.
@@ -292,10 +299,14 @@ fn command(path: &Path, arguments: &[&str]) -> Command {
     git
 }
 
-/// What we make in somebody else's home would be in their way.
-fn ensure_owner(home: &Path) -> Result<()> {
-    let stat = fs::stat(home).map_err(|errno| io_error("look at", home, home, errno.into()))?;
-    ensure_ours(home, stat.st_uid)
+/// What we make in somebody else's home would be in their way: there, or on the way there, where `sudo` has us in the home of whom
+/// it was called by.
+pub(super) fn ensure_place(home: &Path) -> Result<()> {
+    let found = home.ancestors().find_map(|path| Some((path, fs::stat(path).ok()?)));
+    match found {
+        Some((path, stat)) if path == home || rustix::process::geteuid().is_root() => ensure_ours(path, stat.st_uid),
+        _ => Ok(()),
+    }
 }
 
 fn ensure_ours(path: &Path, owner: u32) -> Result<()> {

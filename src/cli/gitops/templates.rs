@@ -61,6 +61,8 @@ pub(super) const FRONTEND: &[Template] = &[
 
 /// The list of what is deployed, in the repository's root.
 pub(super) const ROOT: &str = "kustomization.yaml";
+/// The server through which Flux gets at it, which runs as the repository's owner.
+pub(super) const GIT_SERVER: &str = "flux/git-server.yaml";
 /// The daemon's settings.
 pub(super) const SETTINGS: &str = "hecate-daemon/config.env";
 /// Those that replace some of them where it is root.
@@ -304,6 +306,16 @@ pub(super) fn with_user(text: &str, uid: u32, gid: u32) -> Result<String, LineEr
     with_line(&text, "runAsGroup:", &format!(" {gid}"))
 }
 
+/// The user that a manifest names.
+pub(super) fn user_in(text: &str) -> Option<u32> {
+    text.lines().find_map(|line| line.trim_start().strip_prefix("runAsUser:"))?.trim().parse().ok()
+}
+
+/// The manifest of what may be root.
+pub(super) fn as_root(text: &str) -> Result<String, LineError> {
+    with_line(text, "runAsNonRoot:", " false")
+}
+
 /// The daemon's settings with another user who may call.
 pub(super) fn with_allowed(text: &str, uid: u32) -> Result<String, LineError> {
     const KEY: &str = "HECATE_ALLOWED_UIDS=";
@@ -340,18 +352,30 @@ fn with_line(text: &str, key: &'static str, value: &str) -> Result<String, LineE
     if found == 1 { Ok(out) } else { Err(LineError(key)) }
 }
 
-/// The root's list with one more directory, or without it. The list is that of the lines `  - NAME` right behind `resources:`.
+/// The root's list with one more directory, or without it. The list is what is behind `resources:`: entries, each a line, however
+/// indented, with comments between.
 pub(super) fn with_listed(text: &str, name: &str, listed: bool) -> Result<String, LineError> {
     const KEY: &str = "resources:";
     let mut lines: Vec<&str> = text.lines().collect();
-    let heads = lines.iter().filter(|line| **line == KEY).count();
-    let start = lines.iter().position(|line| *line == KEY).filter(|_| heads == 1).ok_or(LineError(KEY))? + 1;
-    let entry = |line: &str| line.strip_prefix("  - ").map(|name| name.trim().to_owned());
-    let names: Vec<String> = lines.iter().skip(start).map_while(|line| entry(line)).collect();
-    let line = format!("  - {name}");
-    match names.iter().position(|other| other == name) {
-        Some(at) if !listed => drop(lines.remove(start + at)),
-        None if listed => lines.insert(start + names.len(), &line),
+    let heads = lines.iter().filter(|line| line.trim_end() == KEY).count();
+    let head = lines.iter().position(|line| line.trim_end() == KEY).filter(|_| heads == 1).ok_or(LineError(KEY))?;
+    let (mut end, mut indent, mut found) = (head + 1, "  ", None);
+    for (at, line) in lines.iter().enumerate().skip(end) {
+        let body = line.trim_start();
+        if body.is_empty() || body.starts_with('#') {
+            continue;
+        }
+        let Some(entry) = body.strip_prefix("- ") else { break };
+        (end, indent) = (at + 1, line.strip_suffix(body).unwrap_or_default());
+        let entry = entry.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+        if entry.trim_start_matches("./").trim_end_matches('/') == name {
+            found = Some(at);
+        }
+    }
+    let line = format!("{indent}- {name}");
+    match found {
+        Some(at) if !listed => drop(lines.remove(at)),
+        None if listed => lines.insert(end, &line),
         _ => {}
     }
     Ok(lines.iter().map(|line| format!("{line}\n")).collect())
@@ -520,5 +544,13 @@ mod tests {
         assert_eq!(with_listed(&more, "hecate-traderd", false).as_deref(), Ok(text));
         assert_eq!(with_listed(text, "hecate-traderd", false).as_deref(), Ok(text));
         assert!(with_listed("resources: [a]\n", "b", true).is_err());
+
+        // However it is written: indented or not, with comments, quoted.
+        let text = "resources:\n# first\n- hecate-daemon\n\n# second\n- './hecate-traderd/' # mine\n# last\npatches: []\n";
+        assert_eq!(with_listed(text, "hecate-traderd", true).as_deref(), Ok(text));
+        let more = with_listed(text, "hecate-traderw", true).expect("listed");
+        assert_eq!(more, text.replace("# mine\n", "# mine\n- hecate-traderw\n"));
+        let fewer = with_listed(text, "hecate-traderd", false).expect("listed");
+        assert_eq!(fewer, text.replace("- './hecate-traderd/' # mine\n", ""));
     }
 }
