@@ -324,6 +324,7 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
     let mut draft = Draft { repository: &repository, files: Vec::new() };
     let pair = [name.to_string(), templates::frontend_of(name)];
     let mut notes = Vec::new();
+    notes.extend(still_allowed(&repository, &there, name)?);
     for directory in &pair {
         draft.change(templates::ROOT, |text| templates::with_listed(text, directory, false))?;
         if there.contains(directory) {
@@ -340,6 +341,32 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
         notes.push(format!("{name} is not deployed here"));
     }
     draft.commit(format!("Remove {name}"), notes)
+}
+
+/// What to know where a plugin's user stays among those who may call the daemon. It may be there for something else as well.
+fn still_allowed(
+    repository: &Repository,
+    directories: &[String],
+    name: &PluginName,
+) -> Result<Option<String>, RepositoryError> {
+    let user_of = |directory: &str| -> Result<Option<u32>, RepositoryError> {
+        Ok(repository.read(&format!("{directory}/daemonset.yaml"))?.as_deref().and_then(templates::user_in))
+    };
+    let Some(uid) = user_of(name.as_str())? else {
+        return Ok(None);
+    };
+    for other in directories.iter().filter_map(|directory| PluginName::parse(directory).ok()) {
+        if other != *name && user_of(other.as_str())? == Some(uid) {
+            return Ok(None);
+        }
+    }
+    let settings = repository.read(templates::SETTINGS)?.unwrap_or_default();
+    Ok(templates::is_allowed(&settings, uid).then(|| {
+        format!(
+            "uid {uid} may still call the daemon: where nobody else does by it, take it off HECATE_ALLOWED_UIDS in {}",
+            templates::SETTINGS
+        )
+    }))
 }
 
 fn locations(flags: &Flags) -> Result<Locations, crate::config::Error> {

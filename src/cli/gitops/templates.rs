@@ -316,17 +316,28 @@ pub(super) fn as_root(text: &str) -> Result<String, LineError> {
     with_line(text, "runAsNonRoot:", " false")
 }
 
+/// The setting that lists who may call the daemon's socket.
+const ALLOWED: &str = "HECATE_ALLOWED_UIDS=";
+
+fn allowed(text: &str) -> Option<Vec<String>> {
+    let listed = text.lines().find_map(|line| line.strip_prefix(ALLOWED))?;
+    Some(listed.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(str::to_owned).collect())
+}
+
+/// Whether the daemon's settings let a user call.
+pub(super) fn is_allowed(text: &str, uid: u32) -> bool {
+    allowed(text).is_some_and(|uids| uids.contains(&uid.to_string()))
+}
+
 /// The daemon's settings with another user who may call.
 pub(super) fn with_allowed(text: &str, uid: u32) -> Result<String, LineError> {
-    const KEY: &str = "HECATE_ALLOWED_UIDS=";
-    let listed = text.lines().find_map(|line| line.strip_prefix(KEY)).ok_or(LineError(KEY))?;
-    let mut uids: Vec<String> = listed.split(',').map(str::trim).filter(|u| !u.is_empty()).map(str::to_owned).collect();
+    let mut uids = allowed(text).ok_or(LineError(ALLOWED))?;
     let uid = uid.to_string();
     if uids.contains(&uid) {
         return Ok(text.to_owned());
     }
     uids.push(uid);
-    with_line(text, KEY, &uids.join(","))
+    with_line(text, ALLOWED, &uids.join(","))
 }
 
 /// The variables of a file of settings.
@@ -546,7 +557,8 @@ mod tests {
         assert!(with_listed("resources: [a]\n", "b", true).is_err());
 
         // However it is written: indented or not, with comments, quoted.
-        let text = "resources:\n# first\n- hecate-daemon\n\n# second\n- './hecate-traderd/' # mine\n# last\npatches: []\n";
+        let text =
+            "resources:\n# first\n- hecate-daemon\n\n# second\n- './hecate-traderd/' # mine\n# last\npatches: []\n";
         assert_eq!(with_listed(text, "hecate-traderd", true).as_deref(), Ok(text));
         let more = with_listed(text, "hecate-traderw", true).expect("listed");
         assert_eq!(more, text.replace("# mine\n", "# mine\n- hecate-traderw\n"));
