@@ -457,6 +457,9 @@ fn the_manuals_commands_are_commands() {
     let revert =
         commands.iter().position(|line| *line == "git -C ~/.hecate/gitops revert --no-edit HEAD").expect("a rollback");
     let (before, after) = commands.split_at(revert);
+    // What it builds is what is deployed.
+    let built = format!("podman build -t localhost/hecate-daemon:{} ", env!("CARGO_PKG_VERSION"));
+    assert!(before.iter().any(|line| line.starts_with(&built)), "{built}");
     let run = |commands: &[&str]| -> usize {
         let ours: Vec<&str> = commands.iter().filter_map(|line| line.strip_prefix("hecate-daemon gitops ")).collect();
         for command in &ours {

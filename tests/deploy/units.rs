@@ -187,6 +187,8 @@ fn as_owner(home: &Path) -> Vec<String> {
 fn the_user_unit_serves_behind_all_that_it_restricts() {
     let manager = Manager::new();
     let unit = "hecate-daemon.service";
+    let verified = manager.run(&["systemd-analyze", "--user", "--man=no", "verify", unit]);
+    assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
     // It is told when the daemon is ready, and not before.
     ran(manager.systemctl(&["start", unit]));
     ran(manager.hecate(&["register", TRADER]));

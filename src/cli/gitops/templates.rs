@@ -92,7 +92,7 @@ pub(super) enum ImageError {
 }
 
 impl Image {
-    /// The daemon's own, of this version, as `make image` builds it.
+    /// The daemon's own, of this version, as the manual in `deploy/` builds it.
     pub(super) fn own() -> Self {
         Self(concat!("localhost/hecate-daemon:", env!("CARGO_PKG_VERSION")).to_owned())
     }
