@@ -113,6 +113,14 @@ impl Handle {
         self.ask(|answer| Event::Call(node, function, Some(answer))).await
     }
 
+    /// Calls the process of this name on a connected node, as `gen_server:call/3` does.
+    ///
+    /// # Errors
+    /// The inner one says why there is no answer.
+    pub async fn gen_call(&self, node: Arc<str>, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
+        self.ask(|answer| Event::Ask { node, name, request, answer }).await
+    }
+
     /// Runs a function on a connected node, if it is still connected; its result is of no interest.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::dist::handshake::{Established, Origin, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 use crate::node::process::{
-    Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Watcher,
+    Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
 };
 use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope, Watched};
@@ -103,6 +103,17 @@ pub enum Input {
         /// Where the result goes; a call without is a cast.
         token: Option<Token>,
     },
+    /// Call a process of a connected node, as `gen_server:call/3` does.
+    Ask {
+        /// The node.
+        node: Arc<str>,
+        /// The process's registered name.
+        name: Atom,
+        /// The request.
+        request: Term,
+        /// Where the answer goes.
+        token: Token,
+    },
     /// End all processes and close all connections.
     Stop,
     /// Nothing but the passing of time.
@@ -143,6 +154,8 @@ struct PendingCall {
     link: LinkId,
     token: Token,
     deadline: Instant,
+    /// The process that is called and monitored; none where a function is.
+    asked: Option<Atom>,
 }
 
 /// What the node and its peers owe each other: none of it outlives its connection.
@@ -374,6 +387,7 @@ impl Machine {
             Input::Answer(call, value) => self.answered(call, value, out),
             Input::Publish { group, message } => self.publish(&group, &message, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
+            Input::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
             Input::Stop => self.stop(now, out),
             Input::Tick => {
                 self.expire_calls(now, out);

@@ -33,6 +33,15 @@ pub struct Caller {
     pub node: Atom,
 }
 
+/// Where a message comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The node.
+    pub node: Atom,
+    /// The number of the connection to it.
+    pub connection: u64,
+}
+
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -46,6 +55,10 @@ pub enum Answer {
 pub trait Behaviour: Send {
     /// Answers a `gen_server:call`. Runs in the node's task: it must return at once.
     fn call(&mut self, request: &Raw, caller: &Caller, atoms: &mut Atoms) -> Answer;
+
+    /// Takes a message that is neither a call nor a cast; without a care for it, it is lost. Runs in the node's task: it must return
+    /// at once.
+    fn message(&mut self, _message: &Raw, _from: &Source, _atoms: &mut Atoms) {}
 
     /// What `sys:get_state/1` shows.
     fn state(&self) -> Term;

@@ -75,6 +75,17 @@ pub enum Event {
     },
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
+    /// See [`Handle::gen_call`].
+    Ask {
+        /// The node.
+        node: Arc<str>,
+        /// The process.
+        name: Atom,
+        /// The request.
+        request: Term,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Raw, CallError>>,
+    },
     /// See [`Handle::answers`].
     Pulse(oneshot::Sender<()>),
     /// See [`Handle::stop`].
@@ -270,6 +281,11 @@ impl Task {
                     token
                 });
                 Input::Call { node, function, token }
+            }
+            Event::Ask { node, name, request, answer } => {
+                let token = self.new_token();
+                self.calling.insert(token, answer);
+                Input::Ask { node, name, request, token }
             }
             Event::Pulse(answer) => {
                 let _ = answer.send(());

@@ -83,15 +83,9 @@ impl Machine {
         token: Option<Token>,
         out: &mut Vec<Effect>,
     ) {
-        let mut refuse = |why| out.extend(token.map(|token| Effect::Result(token, Err(why))));
-        let Some(&link) = self.by_name.get(node) else {
-            return refuse(CallError::NoConnection);
-        };
-        if token.is_some() && self.calls.len() >= limits::CALLS {
-            return refuse(CallError::TooMany);
-        }
-        let Some(from) = self.processes.whereis(net_kernel::NAME).cloned() else {
-            return refuse(CallError::NoConnection);
+        let (link, from) = match self.way_to(node, token.is_some()) {
+            Ok(way) => way,
+            Err(why) => return out.extend(token.map(|token| Effect::Result(token, Err(why)))),
         };
         let request = self.processes.new_reference();
         let (control, args) = match token {
@@ -100,9 +94,57 @@ impl Machine {
         };
         if let Some(token) = token {
             let deadline = now.instant + limits::CALL_TIME;
-            self.calls.insert(request, PendingCall { link, token, deadline });
+            self.calls.insert(request, PendingCall { link, token, deadline, asked: None });
         }
         out.push(Effect::Signal(link, control, Some(args)));
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        node: &Arc<str>,
+        name: &Atom,
+        request: &Term,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        let (link, from) = match self.way_to(node, true) {
+            Ok(way) => way,
+            Err(why) => return out.push(Effect::Result(token, Err(why))),
+        };
+        let reference = self.processes.new_reference();
+        let signals = gen_server::call(&reference, &from, name, request);
+        out.extend(signals.map(|(control, payload)| Effect::Signal(link, control, payload)));
+        let deadline = now.instant + limits::CALL_TIME;
+        self.calls.insert(reference, PendingCall { link, token, deadline, asked: Some(name.clone()) });
+    }
+
+    /// The connection to a node, and who calls; `waits` if a result is waited for.
+    fn way_to(&self, node: &Arc<str>, waits: bool) -> Result<(LinkId, Pid), CallError> {
+        let link = self.by_name.get(node).ok_or(CallError::NoConnection)?;
+        if waits && self.calls.len() >= limits::CALLS {
+            return Err(CallError::TooMany);
+        }
+        let from = self.processes.whereis(net_kernel::NAME).ok_or(CallError::NoConnection)?;
+        Ok((*link, from.clone()))
+    }
+
+    /// The answer to a call of ours, if the message is that.
+    pub(super) fn called(&mut self, id: LinkId, message: &Raw, out: &mut Vec<Effect>) {
+        let Ok((reference, value)) = gen_server::answer(message, &mut self.atoms) else { return };
+        if self.calls.get(&reference).is_some_and(|call| call.asked.is_some())
+            && let Some(call) = self.take_call(id, &reference)
+        {
+            out.extend(self.forget(&reference, &call));
+            out.push(Effect::Result(call.token, Ok(value)));
+        }
+    }
+
+    /// Takes back the monitor of a call that is over.
+    fn forget(&self, reference: &Reference, call: &PendingCall) -> Option<Effect> {
+        let from = self.processes.whereis(net_kernel::NAME)?.clone();
+        let to = Proc::Name(call.asked.clone()?);
+        Some(Effect::Signal(call.link, Control::Demonitor { from, to, reference: reference.clone() }, None))
     }
 
     /// A call that waits for an answer of this very peer.
@@ -111,7 +153,10 @@ impl Machine {
     }
 
     pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let late = self.calls.extract_if(|_, call| call.deadline <= now.instant);
-        out.extend(late.map(|(_, call)| Effect::Result(call.token, Err(CallError::TimedOut))));
+        let late: Vec<_> = self.calls.extract_if(|_, call| call.deadline <= now.instant).collect();
+        for (reference, call) in late {
+            out.extend(self.forget(&reference, &call));
+            out.push(Effect::Result(call.token, Err(CallError::TimedOut)));
+        }
     }
 }

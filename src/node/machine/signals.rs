@@ -157,9 +157,20 @@ impl Machine {
                 }
             }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
-            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_) | Message::Info(_))
+            // It is `net_kernel` in whose name we call.
+            (Role::NetKernel, Message::Info(message)) => self.called(id, &message, out),
+            (Role::Behaviour(_), Message::Info(message)) => self.told(id, to, &message),
+            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_))
             | (Role::GlobalGroup, Message::Info(_))
             | (_, Message::System(..) | Message::Foreign(_)) => {}
+        }
+    }
+
+    fn told(&mut self, id: LinkId, to: &Proc, message: &Raw) {
+        let (Some(link), Some(process)) = (self.links.get(&id), self.processes.get(to)) else { return };
+        let from = Source { node: link.atom.clone(), connection: id.0 };
+        if let Role::Behaviour(behaviour) = &mut process.role {
+            behaviour.message(message, &from, &mut self.atoms);
         }
     }
 
@@ -233,7 +244,10 @@ impl Machine {
 
     fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
         if let Some(call) = self.take_call(id, reference) {
-            let result = rpc::result(reference, reason, &mut self.atoms);
+            let result = match call.asked {
+                Some(_) => Err(CallError::NoProcess),
+                None => rpc::result(reference, reason, &mut self.atoms),
+            };
             out.push(Effect::Result(call.token, result));
             return;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod asked;
 mod pairs;
 mod served;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::dist::control::Control;
+use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
 
 /// What a message is to a `gen_server`.
@@ -148,6 +148,28 @@ pub fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
             (Control::Send { from: Some(ours.clone()), to: pid.clone() }, message)
         }
     }
+}
+
+/// The signals of a call of ours to the process `name` of a peer: a monitor, whose reference is the tag of the answer too, and the
+/// request. The tag is a plain reference, as every release takes it, so that the answer comes to `from`.
+#[must_use]
+pub fn call(reference: &Reference, from: &Pid, name: &Atom, request: &Term) -> [(Control, Option<Raw>); 2] {
+    let monitor = Control::Monitor { from: from.clone(), to: Proc::Name(name.clone()), reference: reference.clone() };
+    let message = Raw::build(|w| {
+        w.tuple(3).atom("$gen_call").tuple(2).pid(from).reference(reference).term(request);
+    });
+    let send = Control::SendName { from: from.clone(), to: name.clone() };
+    [(monitor, None), (send, Some(message))]
+}
+
+/// The tag and the value of `{Ref, Answer}`.
+///
+/// # Errors
+/// It is no answer.
+pub fn answer(message: &Raw, atoms: &mut Atoms) -> Result<(Reference, Raw), DecodeError> {
+    let mut r = Reader::new(message.bytes(), atoms);
+    r.expect_tuple(2)?;
+    Ok((r.reference()?, r.raw()?))
 }
 
 /// The signal and the message that answer a call to `ours` with `answer`.

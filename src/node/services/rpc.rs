@@ -37,6 +37,9 @@ pub enum CallError {
     /// The function ended with an exception, or the answer was not one of `erpc`.
     #[error("the function failed on the node")]
     Failed,
+    /// The process that was called is not there, or has ended.
+    #[error("the process is not there, or has ended")]
+    NoProcess,
     /// No answer within [`crate::limits::CALL_TIME`].
     #[error("the node did not answer the call in time")]
     TimedOut,

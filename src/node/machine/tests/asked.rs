@@ -1,0 +1,113 @@
+//! Calls of ours to processes of peers.
+
+use super::*;
+
+fn ask(token: Token) -> Input {
+    Input::Ask { node: "p@h".into(), name: Atom::literal("server"), request: Term::atom("list"), token }
+}
+
+/// The reference of a call that has begun, and who waits for its answer.
+fn begin(alone: &mut Alone, token: Token) -> (Reference, Pid) {
+    match alone.run(ask(token)).as_slice() {
+        [
+            Effect::Signal(_, Control::Monitor { from, to, reference }, None),
+            Effect::Signal(_, Control::SendName { from: sender, to: name }, Some(message)),
+        ] => {
+            assert_eq!((to, name, from), (&Proc::Name(Atom::literal("server")), &Atom::literal("server"), sender));
+            let caller = Term::tuple([Term::Pid(from.clone()), Term::Reference(reference.clone())]);
+            let call = Term::tuple([Term::atom("$gen_call"), caller, Term::atom("list")]);
+            assert_eq!(message.term(&mut Atoms::new()), Ok(call));
+            (reference.clone(), from.clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(reference: &Reference, value: &'static str) -> Term {
+    Term::tuple([Term::Reference(reference.clone()), Term::atom(value)])
+}
+
+fn send(to: &Pid) -> Control {
+    Control::Send { from: None, to: to.clone() }
+}
+
+#[test]
+fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
+    let mut alone = Alone::new();
+    assert_eq!(alone.run(ask(1)), [Effect::Result(1, Err(CallError::NoConnection))]);
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let (reference, from) = begin(&mut alone, 2);
+    assert_eq!(alone.tell(2, send(&from), Some(&answer(&reference, "x"))), [], "another answers");
+    let out = alone.tell(1, send(&from), Some(&answer(&reference, "x")));
+    let to = Proc::Name(Atom::literal("server"));
+    let demonitor = Control::Demonitor { from: from.clone(), to, reference: reference.clone() };
+    assert_eq!(out, [Effect::Signal(LinkId(1), demonitor, None), Effect::Result(2, Ok(atom("x")))]);
+    assert_eq!(alone.tell(1, send(&from), Some(&answer(&reference, "x"))), [], "it is over");
+    assert_eq!(alone.machine.next_deadline(), None);
+
+    // What runs a function is no process that answers.
+    let nodes = Function { module: "erlang", function: "nodes", args: vec![] };
+    let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(3) });
+    let [Effect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(alone.tell(1, send(&from), Some(&answer(request, "x"))), []);
+    assert_eq!(alone.machine.pending().calls, 1);
+}
+
+#[test]
+fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let (reference, from) = begin(&mut alone, 1);
+    let down =
+        Control::MonitorExit { from: Proc::Name(Atom::literal("server")), to: from, reference, reason: atom("noproc") };
+    assert_eq!(alone.tell(1, down, None), [Effect::Result(1, Err(CallError::NoProcess))]);
+
+    begin(&mut alone, 2);
+    alone.now.instant += limits::CALL_TIME;
+    let out = alone.run(Input::Tick);
+    assert!(matches!(signals(&out)[..], [Control::Demonitor { .. }]), "{out:?}");
+    assert_eq!(out.last(), Some(&Effect::Result(2, Err(CallError::TimedOut))));
+
+    begin(&mut alone, 3);
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    assert_eq!(out, [Effect::Result(3, Err(CallError::NoConnection))]);
+
+    alone.up(2, "p@h");
+    for token in 0..limits::CALLS as u64 {
+        begin(&mut alone, token);
+    }
+    assert_eq!(alone.run(ask(9)), [Effect::Result(9, Err(CallError::TooMany))]);
+}
+
+#[test]
+fn a_process_hears_what_is_sent_to_it_and_from_where() {
+    struct Hearing(std::sync::mpsc::Sender<(Term, Source)>);
+    impl Behaviour for Hearing {
+        fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
+            Answer::Now(Term::atom("ok"))
+        }
+
+        fn message(&mut self, message: &Raw, from: &Source, atoms: &mut Atoms) {
+            self.0.send((message.term(atoms).unwrap(), from.clone())).unwrap();
+        }
+
+        fn state(&self) -> Term {
+            Term::atom("state")
+        }
+    }
+    let (sender, heard) = std::sync::mpsc::channel();
+    let mut alone = Alone::new();
+    alone.up(7, "p@h");
+    let name = Atom::literal("ear");
+    alone.run(Input::Spawn {
+        name: Some(name.clone()),
+        behaviour: Box::new(Hearing(sender)),
+        groups: vec![],
+        token: 1,
+    });
+    let message = Term::tuple([Term::atom("event"), Term::Int(1)]);
+    alone.tell(7, Control::SendName { from: foreign("q@h", 1), to: name }, Some(&message));
+    let from = Source { node: Atom::literal("p@h"), connection: 7 };
+    assert_eq!(heard.try_recv(), Ok((message, from)), "the connection tells the node, not the pid that is given");
+}
