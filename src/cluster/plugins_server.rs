@@ -16,7 +16,7 @@ pub const NAME: &str = "hecate_plugins";
 /// The group that it is in.
 pub const GROUP: &str = "hecate_daemons";
 
-/// Answers `list` with `{ok, [Info]}`; `{info, Name}`, `{register, Map}` and `{deregister, Name}` with `{ok, Info}` of that plugin;
+/// Answers `list` with `{ok, [Info]}`; `snapshot` with `{ok, #{revision => Revision, plugins => [Info]}}`, for who follows the events; `{info, Name}`, `{register, Map}` and `{deregister, Name}` with `{ok, Info}` of that plugin;
 /// or with `{error, {Code, Detail}}`, where the codes are those of HTTP.
 #[derive(Debug)]
 pub struct PluginsServer {
@@ -35,6 +35,15 @@ impl PluginsServer {
     fn list(&self) -> Term {
         let view = self.registered.view.borrow();
         ok(Term::List(view.plugins.values().map(|plugin| self.registered.info(plugin)).collect()))
+    }
+
+    fn snapshot(&self) -> Term {
+        let view = self.registered.view.borrow();
+        if !view.ready {
+            // "None is believed by memory alone": not by others either.
+            return error("starting", "this daemon does not know yet which plugins live: ask again");
+        }
+        ok(self.registered.snapshot(&view))
     }
 
     fn info(&self, name: &Term) -> Term {
@@ -103,11 +112,12 @@ impl Behaviour for PluginsServer {
         };
         match (what, value) {
             ("list", None) => Answer::Now(self.list()),
+            ("snapshot", None) => Answer::Now(self.snapshot()),
             ("info", Some(name)) => Answer::Now(self.info(name)),
             ("register", Some(map)) => self.register(map, caller),
             ("deregister", Some(name)) => self.deregister(name, caller),
             _ => {
-                let detail = "ask for list, {info, Name}, {register, Map} or {deregister, Name}";
+                let detail = "ask for list, snapshot, {info, Name}, {register, Map} or {deregister, Name}";
                 Answer::Now(error("bad_request", detail))
             }
         }
@@ -131,7 +141,7 @@ fn name_of(term: &Term) -> Result<PluginName, Term> {
 
 /// Text as Erlang programs write it: a binary, a list of characters, or an atom, except `undefined` and `null`, which are
 /// none.
-fn given(term: &Term) -> Given {
+pub(super) fn given(term: &Term) -> Given {
     let text = match term {
         Term::Atom(atom) if matches!(atom.as_str(), "undefined" | "null") => return Given::Null,
         Term::Atom(atom) => Some(atom.as_str().to_owned()),
@@ -224,6 +234,8 @@ mod tests {
             (pair("deregister", Term::Int(1)), "field_type"),
             (pair("info", Term::atom("a-bd")), "not_found"),
             (pair("purge", Term::atom("a-bd")), "bad_request"),
+            // The registry has not judged yet.
+            (Term::atom("snapshot"), "starting"),
             (Term::Int(1), "bad_request"),
         ] {
             let answer = call(&mut server, "p@h", &request);

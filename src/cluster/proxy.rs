@@ -1,7 +1,7 @@
 //! The process that stands for one running plugin in pg: answers `info`, forwards nothing.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -30,17 +30,25 @@ impl Registered {
         map(self.facts(plugin))
     }
 
-    /// The map that goes with an event to the group of its name: that of `info`, and the event's own `revision`, `at` (in
-    /// milliseconds since 1970) and `reason`.
+    /// The map of `info`, and since when (in milliseconds since 1970) and why the plugin has its status.
+    #[must_use]
+    pub fn said(&self, plugin: &Plugin) -> Term {
+        map(self.facts(plugin).into_iter().chain(state(plugin)))
+    }
+
+    /// All that is registered, as it was at one revision: what an event of a later one changes.
+    #[must_use]
+    pub fn snapshot(&self, view: &View) -> Term {
+        let plugins = view.plugins.values().map(|plugin| self.said(plugin)).collect();
+        map([("revision", integer(view.revision)), ("plugins", Term::List(plugins))])
+    }
+
+    /// The map that goes with an event to the group of its name: that of [`Self::said`], and the event's own `revision` and
+    /// `at` (in milliseconds since 1970).
     #[must_use]
     pub fn event(&self, event: &Event) -> Term {
-        let at = event.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let own = [
-            ("revision", integer(event.revision)),
-            ("at", integer(u64::try_from(at).unwrap_or(u64::MAX))),
-            ("reason", Term::binary(&event.plugin.reason)),
-        ];
-        map(self.facts(&event.plugin).into_iter().chain(own))
+        let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];
+        map(self.facts(&event.plugin).into_iter().chain(state(&event.plugin)).chain(own))
     }
 
     fn facts(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {
@@ -71,6 +79,15 @@ impl Registered {
             ("host", Term::binary(self.host.as_bytes())),
         ]
     }
+}
+
+fn state(plugin: &Plugin) -> [(&'static str, Term); 2] {
+    [("since", milliseconds(plugin.since)), ("reason", Term::binary(&plugin.reason))]
+}
+
+fn milliseconds(time: SystemTime) -> Term {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    integer(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
 fn integer(number: u64) -> Term {
