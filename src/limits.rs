@@ -143,6 +143,45 @@ pub const DNS_MEMORY: Duration = Duration::from_secs(300);
 /// `cluster::discovery::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
 pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
+// ---- Other hosts ------------------------------------------------------------------------------
+
+/// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was lost first gives way. Crossed by
+/// `cluster::hosts::tests::hosts_are_bounded_and_who_was_lost_first_gives_way`.
+pub const HOSTS: usize = 1024;
+
+/// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`] besides its texts; more is left
+/// out, and counted. A client reads twice as much at once. Crossed by `cluster::hosts::tests::what_hosts_say_is_bounded_in_all`.
+pub const HOSTS_SAID: usize = 8 * 1024 * 1024;
+/// See [`HOSTS_SAID`]. Crossed by the same.
+pub const HOST_PLUGIN: usize = 256;
+
+/// Shortest time between two questions to one host, and first pause after one that was not answered; each later one is twice as long.
+/// Crossed by `cluster::hosts::tests::who_does_not_answer_is_asked_less_and_less`.
+pub const HOST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause after a question that was not answered. Crossed by
+/// `cluster::hosts::tests::who_does_not_answer_is_asked_less_and_less`.
+pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
+
+/// Time after which a host is asked though it told of nothing: what it could not tell is missing for no longer. Crossed by
+/// `cluster::hosts::tests::a_silent_host_is_asked_now_and_then`.
+pub const HOST_REFRESH: Duration = Duration::from_secs(300);
+
+/// How long a lost host is shown. Crossed by `cluster::hosts::tests::who_stays_lost_is_forgotten`.
+pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
+
+/// Events of other hosts that wait to be looked at; what is lost beyond is asked for. Crossed by
+/// `cluster::listener::tests::events_that_find_no_room_are_missed_and_that_is_told`.
+pub const HOST_EVENTS: usize = 1024;
+
+/// Longest reason that is taken of another host's plugin, in bytes. Crossed by
+/// `cluster::said::tests::texts_and_times_are_bounded`.
+pub const PLUGIN_REASON: usize = 2048;
+
+/// What lies between 1970 and the first time that RFC 3339 can't write. Crossed by
+/// `cluster::said::tests::texts_and_times_are_bounded`.
+pub const TIME: Duration = Duration::from_secs(253_402_300_800);
+
 // ---- EPMD -----------------------------------------------------------------------------------
 
 /// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.

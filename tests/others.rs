@@ -58,7 +58,7 @@ fn an_elixir_node_does_what_any_node_can() {
         "pong",
         "plugin hecate-traderd",
         "base_dir BASE",
-        "groups 4",
+        "groups 8",
         "exit enough",
         "down enough",
         "pong",
@@ -96,7 +96,7 @@ fn a_java_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
         "base_dir BASE",
         "exit enough",
         "exit noproc",
-        "groups 3",
+        "groups 7",
         "pong",
     ];
     meets_both_ways(true, &dials, |host, way, short| {

@@ -173,6 +173,7 @@ fn the_cluster_in_words() {
         peers: vec![peer("x@y", true, PeerState::Connected)],
         scopes: vec![scope],
         cookie_hash: "hash".to_owned(),
+        ..ClusterView::default()
     };
     let expected = concat!(
         r#"{"node":"hecate@beam00","epmd":{"state":"unavailable","reason":"refused"},"peers":[{"#,

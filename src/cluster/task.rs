@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,13 +16,14 @@ use tracing::{info, warn};
 
 use crate::cluster::finder::{self, Finder};
 use crate::cluster::join::{Epmd, WantedName};
+use crate::cluster::listener;
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
 use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::strategies::NODE;
-use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
+use crate::cluster::view::{ClusterView, EpmdState, HostView, PeerState, PeerView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
@@ -145,7 +146,8 @@ pub async fn start(
     let epmd = epmd.map_err(listen_error)?;
     let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();
     let scopes = scopes.map_err(StartError::Scope)?;
-    let view = ClusterView { cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
+    let host = settings.name.host.to_string();
+    let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
     let (stop, stopped) = oneshot::channel();
     let (show_node, node) = watch::channel(None);
@@ -217,6 +219,10 @@ struct Cluster {
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     told: Told,
     finder: Finder,
+    /// What the other hecate-daemons have said.
+    hosts: watch::Receiver<Arc<Vec<HostView>>>,
+    /// Since when we are in the cluster.
+    since: SystemTime,
     settled: bool,
     orders: mpsc::Sender<Order>,
     /// What carries the orders out, and an attempt to register with EPMD again.
@@ -259,6 +265,12 @@ impl Cluster {
             let _ = carry_out.await;
             None
         });
+        let (listening, hosts) = watch::channel(Arc::default());
+        let listen = listener::run(node.clone(), listening);
+        work.spawn(async move {
+            let _ = listen.await;
+            None
+        });
         // What happened while we were in no cluster is nobody's news.
         let events = registry.follow(registry.view().revision);
         let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), &settings.finding);
@@ -278,6 +290,8 @@ impl Cluster {
             proxies: BTreeMap::new(),
             told: Told::new(rustix::process::getuid().as_raw()),
             finder,
+            hosts,
+            since: SystemTime::now(),
             settled: false,
             orders,
             work,
@@ -310,6 +324,8 @@ impl Cluster {
                 }
                 _ = poll.tick() => self.finder.ask_names(self.epmd.address()),
                 () = self.finder.step() => {}
+                // What they have said is published with all else.
+                Ok(()) = self.hosts.changed() => {}
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -480,6 +496,9 @@ impl Cluster {
         let view = ClusterView {
             scopes: self.node.groups().iter().map(scope).collect(),
             node: Some(self.name.to_string()),
+            host: self.settings.name.host.to_string(),
+            since: Some(self.since),
+            hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.epmd_state.clone(),
             peers: peers.into_values().collect(),
             cookie_hash: self.settings.cookie.hash(),

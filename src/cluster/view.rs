@@ -1,12 +1,21 @@
 //! What others may know of the cluster: plain data, replaced as a whole whenever something changes. No behaviour.
 
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use rpds::RedBlackTreeMapSync;
 
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
     /// Our node's full name, once it has one.
     pub node: Option<String>,
+    /// The host part of the name that our node has, or is to have.
+    pub host: String,
+    /// Since when our node is in the cluster.
+    pub since: Option<SystemTime>,
+    /// The other hecate-daemons, in the order of their nodes' names.
+    pub hosts: Arc<Vec<HostView>>,
     /// How we stand with EPMD.
     pub epmd: EpmdState,
     /// The nodes that we know of, in name order.
@@ -76,4 +85,63 @@ pub enum PeerState {
     Connected,
     /// Not connected: it left, or cannot be reached.
     Disconnected,
+}
+
+/// Another hecate-daemon, and what it said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    /// Its node's full name.
+    pub daemon: String,
+    /// The host part of that.
+    pub host: String,
+    /// Whether it is there.
+    pub state: HostState,
+    /// Since when `state` holds.
+    pub since: SystemTime,
+    /// Its plugins, by their names.
+    pub plugins: PluginViews,
+    /// How many there were besides that could not be taken.
+    pub left_out: usize,
+}
+
+/// Whether another hecate-daemon is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It is, and what it said holds.
+    Connected,
+    /// It is not: what it said last may hold no more.
+    Lost,
+}
+
+/// Plugins by their names. Persistent: a copy costs nothing.
+pub type PluginViews = RedBlackTreeMapSync<String, Arc<PluginView>>;
+
+/// A plugin of another host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginView {
+    /// Its name.
+    pub name: String,
+    /// Its version, as it said.
+    pub version: Option<String>,
+    /// Its description, as it said.
+    pub description: Option<String>,
+    /// Its Erlang node.
+    pub node: Option<String>,
+    /// Its API socket, a path on that host.
+    pub socket: String,
+    /// Whether it lives.
+    pub status: PluginStatus,
+    /// Since when `status` holds.
+    pub since: SystemTime,
+    /// Why `status` holds, as a sentence for people.
+    pub reason: String,
+}
+
+/// Whether a plugin of another host lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginStatus {
+    /// It does.
+    Running,
+    /// It does not.
+    Stopped,
 }

@@ -1,0 +1,164 @@
+//! Listens to the other hecate-daemons: is in the groups of their events, asks them for snapshots, and carries out what
+//! [`Hosts`] decides.
+//!
+//! It decides nothing itself, and owns nothing that can't be asked again.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tracing::debug;
+
+use crate::cluster::hosts::{Effect, Hosts, Input};
+use crate::cluster::plugins_server;
+use crate::cluster::said::{self, Snapshot};
+use crate::cluster::view::HostView;
+use crate::etf::{Atom, Atoms, Raw, Term};
+use crate::limits;
+use crate::node::handle::{Handle, Stopped};
+use crate::node::machine::Now;
+use crate::node::process::{Answer, Behaviour, Caller, Source};
+use crate::node::services::gen_server;
+use crate::node::view::{Peer, View};
+use crate::registry::EventKind;
+
+/// Our member of the groups of events. It passes on what daemons tell.
+#[derive(Debug)]
+struct Ear {
+    events: mpsc::Sender<(Source, said::Event)>,
+    /// How many found no room.
+    missed: watch::Sender<u64>,
+}
+
+impl Behaviour for Ear {
+    fn call(&mut self, _request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
+        let refusal = gen_server::refusal().term(atoms);
+        Answer::Now(refusal.unwrap_or_else(|_| Term::atom("error")))
+    }
+
+    fn message(&mut self, message: &Raw, from: &Source, atoms: &mut Atoms) {
+        if let Some(event) = said::event(message, atoms)
+            && self.events.try_send((from.clone(), event)).is_err()
+        {
+            self.missed.send_modify(|missed| *missed += 1);
+        }
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("hecate_events")
+    }
+}
+
+/// What listens.
+struct Listener {
+    node: Handle,
+    hosts: Hosts,
+    publish: watch::Sender<Arc<Vec<HostView>>>,
+    asked: JoinSet<(Arc<str>, u64, Option<Snapshot>)>,
+}
+
+/// Listens until the node stops, and publishes what others have said.
+///
+/// # Errors
+/// It has.
+pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Result<(), Stopped> {
+    let (events, mut heard) = mpsc::channel(limits::HOST_EVENTS);
+    let (missed, mut lost) = watch::channel(0);
+    // In the groups before anybody is asked: what happens after an answer is heard of.
+    let groups = EventKind::ALL.map(|kind| Term::atom(kind.name()));
+    node.spawn(None, Box::new(Ear { events, missed }), groups.to_vec()).await?;
+    let mut view = node.watch();
+    view.mark_changed();
+    let mut listener = Listener { node, hosts: Hosts::default(), publish, asked: JoinSet::new() };
+    loop {
+        let deadline = listener.hosts.next_deadline();
+        let input = tokio::select! {
+            changed = view.changed() => {
+                changed.map_err(|_| Stopped)?;
+                members(&view.borrow_and_update())
+            }
+            event = heard.recv() => {
+                let (Source { node, connection }, event) = event.ok_or(Stopped)?;
+                Input::Event { node: node.as_str().into(), connection, event }
+            }
+            missed = lost.changed() => {
+                missed.map_err(|_| Stopped)?;
+                Input::Missed
+            }
+            Some(Ok((node, connection, said))) = listener.asked.join_next() => {
+                Input::Answered { node, connection, said }
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Input::Tick,
+        };
+        listener.take(input);
+    }
+}
+
+/// The hecate-daemons that pg shows.
+fn members(view: &View) -> Input {
+    let peer = |node: &Arc<str>| view.peers.get(node).filter(|peer| Peer::is_up(peer));
+    Input::Members(view.grouped.iter().filter_map(|node| Some((node.clone(), peer(node)?.connection))).collect())
+}
+
+impl Listener {
+    fn take(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+        self.hosts.handle(now, input, &mut effects);
+        for Effect::Ask { node, connection } in effects {
+            let handle = self.node.clone();
+            self.asked.spawn(async move {
+                let said = ask(&handle, &node).await;
+                (node, connection, said)
+            });
+        }
+        if self.hosts.take_changed() {
+            self.publish.send_replace(Arc::new(self.hosts.view()));
+        }
+    }
+}
+
+async fn ask(node: &Handle, daemon: &Arc<str>) -> Option<Snapshot> {
+    let server = Atom::literal(plugins_server::NAME);
+    match node.gen_call(daemon.clone(), server, Term::atom("snapshot")).await.ok()? {
+        Ok(answer) => match said::snapshot(&answer, &mut Atoms::new()) {
+            Ok(snapshot) => Some(snapshot),
+            Err(e) => {
+                debug!(%daemon, "no snapshot of its plugins: it answered something else ({e})");
+                None
+            }
+        },
+        Err(e) => {
+            debug!(%daemon, "no snapshot of its plugins: {e}");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_find_no_room_are_missed_and_that_is_told() {
+        let (events, mut heard) = mpsc::channel(limits::HOST_EVENTS);
+        let (missed, lost) = watch::channel(0);
+        let mut ear = Ear { events, missed };
+        let from = Source { node: Atom::literal("hecate@h"), connection: 7 };
+        let purged = |revision| {
+            let map = crate::cluster::proxy::map([("revision", Term::Int(revision))]);
+            Raw::encode(&Term::tuple([Term::atom("plugin_data_purged_v1"), map]))
+        };
+        for revision in 1..=i64::try_from(limits::HOST_EVENTS).unwrap() {
+            ear.message(&purged(revision), &from, &mut Atoms::new());
+        }
+        ear.message(&Raw::encode(&Term::atom("hello")), &from, &mut Atoms::new());
+        assert!(!lost.has_changed().unwrap());
+        ear.message(&purged(0), &from, &mut Atoms::new());
+        assert!(lost.has_changed().unwrap());
+        let (source, event) = heard.try_recv().unwrap();
+        assert_eq!((source, event.revision), (from, 1));
+    }
+}

@@ -1,0 +1,277 @@
+//! What other hecate-daemons say of their plugins, read and held to the bounds of our own registry: `snapshot` and the events
+//! of [`proxy`](crate::cluster::proxy), from whoever may have sent them.
+//!
+//! Pure. What isn't of that form is none: a name that no plugin can have, a text that is longer than ours may be.
+
+use std::time::{Duration, SystemTime};
+
+use crate::cluster::plugins_server::given;
+use crate::cluster::view::{PluginStatus, PluginView};
+use crate::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
+use crate::limits;
+use crate::registry::{EventKind, Field, Given, Request};
+
+/// All that a daemon has registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The revision at which it was so.
+    pub revision: u64,
+    /// The plugins.
+    pub plugins: Vec<PluginView>,
+    /// How many there were besides that could not be taken.
+    pub left_out: usize,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The revision that it made.
+    pub revision: u64,
+    /// What is different since.
+    pub change: Change,
+}
+
+/// What an event changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The plugin is registered, and so.
+    Is(PluginView),
+    /// The plugin is registered no more.
+    Gone(String),
+    /// Nothing that is registered.
+    Nothing,
+}
+
+/// Reads `{ok, #{revision => Revision, plugins => [Info]}}`. At most [`limits::PLUGINS`] are taken.
+///
+/// # Errors
+/// It is something else, such as `{error, Why}`.
+pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError> {
+    let (mut revision, mut plugins) = (None, None);
+    let mut r = Reader::new(answer.bytes(), atoms);
+    r.expect_tuple(2)?;
+    r.expect_atom("ok")?;
+    for _ in 0..r.map()? {
+        match r.term()? {
+            key if key == Term::atom("revision") => revision = u64::try_from(r.integer()?).ok(),
+            key if key == Term::atom("plugins") => plugins = Some(r.raw()?),
+            _ => drop(r.raw()?),
+        }
+    }
+    let (Some(revision), Some(plugins)) = (revision, plugins) else { return Err(DecodeError::OtherAtom) };
+    let mut snapshot = Snapshot { revision, ..Snapshot::default() };
+    // One after the other, so that they never are all there as terms.
+    let mut r = Reader::new(plugins.bytes(), atoms);
+    let mut list = r.list()?;
+    while r.more(&mut list)? {
+        match plugin(&r.term()?) {
+            Some(plugin) if snapshot.plugins.len() < limits::PLUGINS => snapshot.plugins.push(plugin),
+            _ => snapshot.left_out += 1,
+        }
+    }
+    Ok(snapshot)
+}
+
+/// Reads `{Event, Map}`.
+#[must_use]
+pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
+    let mut r = Reader::new(message.bytes(), atoms);
+    r.expect_tuple(2).ok()?;
+    let kind = EventKind::parse(r.atom().ok()?.as_str())?;
+    let term = r.term().ok()?;
+    let Term::Map(map) = &term else { return None };
+    let Some(Term::Int(revision)) = map.get_atom("revision") else { return None };
+    let change = match kind {
+        EventKind::Registered | EventKind::StatusChanged => Change::Is(plugin(&term)?),
+        EventKind::Deregistered => Change::Gone(plugin(&term)?.name),
+        EventKind::DataPurged => Change::Nothing,
+    };
+    Some(Event { revision: u64::try_from(*revision).ok()?, change })
+}
+
+/// One plugin: `info`, with `since` and `reason`.
+fn plugin(info: &Term) -> Option<PluginView> {
+    let Term::Map(map) = info else { return None };
+    let value = |key| map.get_atom(key).map_or(Given::Absent, given);
+    let request = Request {
+        name: value("name"),
+        version: value("version"),
+        description: value("description"),
+        node: value("node"),
+    };
+    let request = request.check().ok()?;
+    let set = |field| match field {
+        Field::Set(text) => Some(text),
+        Field::Absent | Field::Clear => None,
+    };
+    Some(PluginView {
+        name: request.name.to_string(),
+        version: set(request.version),
+        description: set(request.description),
+        node: set(request.node),
+        socket: text(map, "socket", limits::SUN_PATH)?,
+        status: match map.get_atom("status")?.as_atom()?.as_str() {
+            "running" => PluginStatus::Running,
+            "stopped" => PluginStatus::Stopped,
+            _ => return None,
+        },
+        since: time(map.get_atom("since")?)?,
+        reason: text(map, "reason", limits::PLUGIN_REASON)?,
+    })
+}
+
+fn text(map: &Map, key: &str, most: usize) -> Option<String> {
+    let Given::Text(text) = given(map.get_atom(key)?) else { return None };
+    (text.len() <= most && !text.contains(char::is_control)).then_some(text)
+}
+
+/// Milliseconds since 1970, of a year that RFC 3339 can write.
+fn time(since: &Term) -> Option<SystemTime> {
+    let Term::Int(ms) = since else { return None };
+    let since = Duration::from_millis(u64::try_from(*ms).ok()?);
+    (since < limits::TIME).then(|| SystemTime::UNIX_EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::cluster::proxy::{Registered, map};
+    use crate::layout::Home;
+    use crate::name::PluginName;
+    use crate::registry::{self, Plugin, Status};
+
+    fn plugin(name: &str) -> Plugin {
+        Plugin {
+            name: PluginName::parse(name).unwrap(),
+            version: Some("1".to_owned()),
+            description: None,
+            node: Some("a_bd@h".to_owned()),
+            node_given: false,
+            status: Status::Stopped,
+            since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+            reason: "it ended".to_owned(),
+            registered_at: SystemTime::UNIX_EPOCH,
+            incarnation: 1,
+        }
+    }
+
+    fn registered() -> Registered {
+        let (_, view) = watch::channel(Arc::default());
+        Registered { view, home: Home::new("/home".into()).unwrap(), host: "h".into() }
+    }
+
+    fn seen(name: &str) -> PluginView {
+        PluginView {
+            name: name.to_owned(),
+            version: Some("1".to_owned()),
+            description: None,
+            node: Some("a_bd@h".to_owned()),
+            socket: format!("/home/{name}/sockets/api.sock"),
+            status: PluginStatus::Stopped,
+            since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+            reason: "it ended".to_owned(),
+        }
+    }
+
+    fn read(answer: &Term) -> Result<Snapshot, DecodeError> {
+        snapshot(&Raw::encode(answer), &mut Atoms::new())
+    }
+
+    fn answer(revision: Term, plugins: Term) -> Term {
+        Term::tuple([Term::atom("ok"), map([("revision", revision), ("plugins", plugins)])])
+    }
+
+    #[test]
+    fn what_our_own_daemon_says_is_read() {
+        let plugins = ["a-bd", "c-dd"].map(plugin);
+        let plugins = plugins.into_iter().map(|plugin| (plugin.name.clone(), Arc::new(plugin))).collect();
+        let view = registry::View { revision: 7, ready: true, plugins, unsaved: None };
+        let said = Term::tuple([Term::atom("ok"), registered().snapshot(&view)]);
+        let expected = Snapshot { revision: 7, plugins: vec![seen("a-bd"), seen("c-dd")], left_out: 0 };
+        assert_eq!(read(&said), Ok(expected));
+        for (kind, change) in [
+            (EventKind::Registered, Change::Is(seen("a-bd"))),
+            (EventKind::StatusChanged, Change::Is(seen("a-bd"))),
+            (EventKind::Deregistered, Change::Gone("a-bd".to_owned())),
+            (EventKind::DataPurged, Change::Nothing),
+        ] {
+            let plugin = Arc::new(plugin("a-bd"));
+            let told = registry::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
+            let message = Term::tuple([Term::atom(kind.name()), registered().event(&told)]);
+            assert_eq!(event(&Raw::encode(&message), &mut Atoms::new()), Some(Event { revision: 9, change }));
+        }
+    }
+
+    #[test]
+    fn what_no_daemon_says_is_none() {
+        let none = || Term::List(vec![]);
+        for bad in [
+            Term::atom("ok"),
+            Term::tuple([Term::atom("error"), Term::atom("notsup")]),
+            Term::tuple([Term::atom("ok"), none()]),
+            Term::tuple([Term::atom("ok"), map([("plugins", none())])]),
+            answer(Term::Int(-1), none()),
+            answer(Term::Int(1), Term::atom("none")),
+            answer(Term::Int(1), Term::improper(vec![Term::Int(1)], Term::Int(2))),
+        ] {
+            assert!(read(&bad).is_err(), "{bad:?}");
+        }
+        let told = |group, map| event(&Raw::encode(&Term::tuple([Term::atom(group), map])), &mut Atoms::new());
+        for bad in [
+            told("plugin_registered_v1", Term::Int(1)),
+            told("plugin_registered_v1", map([("revision", Term::Int(1))])),
+            told("plugin_data_purged_v1", map([("revision", Term::Int(-1))])),
+            told("plugin_data_purged_v1", map([])),
+            told("plugin_registered_v2", map([("revision", Term::Int(1))])),
+        ] {
+            assert_eq!(bad, None);
+        }
+    }
+
+    /// A valid one with one key that is different.
+    fn odd(key: &'static str, value: Term) -> Term {
+        let Term::Map(valid) = registered().said(&plugin("a-bd")) else { panic!("a map") };
+        let keys = ["name", "version", "description", "status", "socket", "node", "since", "reason"];
+        map(keys.map(|k| (k, if k == key { value.clone() } else { valid.get_atom(k).unwrap().clone() })))
+    }
+
+    #[test]
+    fn texts_and_times_are_bounded() {
+        let long = |most: usize| Term::binary("x".repeat(most + 1));
+        let last = i64::try_from(limits::TIME.as_millis()).unwrap();
+        let bad = [
+            ("name", Term::binary("../etc")),
+            ("name", Term::Int(1)),
+            ("version", long(limits::PLUGIN_VERSION)),
+            ("description", long(limits::PLUGIN_DESCRIPTION)),
+            ("status", Term::atom("happy")),
+            ("status", Term::binary("running")),
+            ("socket", long(limits::SUN_PATH)),
+            ("socket", Term::binary([0xff])),
+            ("node", Term::atom("nowhere")),
+            ("since", Term::Int(-1)),
+            ("since", Term::Int(last)),
+            ("reason", long(limits::PLUGIN_REASON)),
+            ("reason", Term::binary("\u{1b}[2J")),
+        ];
+        let left_out = bad.len();
+        let plugins = bad.into_iter().map(|(key, value)| odd(key, value)).chain([odd("", Term::Int(1))]);
+        let read = read(&answer(Term::Int(1), Term::List(plugins.collect()))).unwrap();
+        assert_eq!((read.plugins, read.left_out), (vec![seen("a-bd")], left_out));
+        let good = odd("since", Term::Int(last - 1));
+        let time = super::plugin(&good).unwrap().since;
+        assert_eq!(humantime::format_rfc3339_millis(time).to_string(), "9999-12-31T23:59:59.999Z");
+        assert!(super::plugin(&odd("reason", Term::binary("x".repeat(limits::PLUGIN_REASON)))).is_some());
+    }
+
+    #[test]
+    fn only_as_many_plugins_are_taken_as_we_may_have() {
+        let small = Term::List(vec![odd("", Term::Int(1)); limits::PLUGINS + 2]);
+        let read = read(&answer(Term::Int(1), small)).unwrap();
+        assert_eq!((read.plugins.len(), read.left_out), (limits::PLUGINS, 2));
+    }
+}
