@@ -251,3 +251,38 @@ async fn the_cluster_is_what_the_node_sees() {
     assert_eq!((&answer["node"], &answer["epmd"]["state"]), (&json!("a@b"), &json!("registered")));
     assert_eq!(answer["peers"][0]["state"], "disconnected");
 }
+
+#[tokio::test]
+async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
+    let world = World::start(Limits::default()).await;
+    register(&world, json!({"name": "hecate-traderd"})).await;
+    let own = get(&world, "/api/plugins").await.json()[0].clone();
+    let with = |mut plugin: Value, host: &str, daemon: Value, lost_since: Value| {
+        plugin["host"] = host.into();
+        (plugin["daemon"], plugin["lost_since"]) = (daemon, lost_since);
+        plugin
+    };
+    let alone = json!({
+        "hosts": [{"daemon": null, "host": "", "state": "connected", "since": null, "plugins": 1, "left_out": 0}],
+        "plugins": [with(own.clone(), "", Value::Null, Value::Null)],
+    });
+    assert_eq!(get(&world, "/api/cluster/plugins").await.json(), alone, "without a cluster there are ours");
+
+    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-traderd")));
+    let (epoch, later) = ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.500Z");
+    let theirs = json!({
+        "name": "hecate-traderd", "version": "0.1.0", "socket": "/there/api.sock", "status": "running", "description": null,
+        "node": "hecate_traderd@beam01", "since": epoch, "reason": "it registered",
+    });
+    let both = json!({
+        "hosts": [
+            {"daemon": "hecate@beam00", "host": "beam00", "state": "connected", "since": epoch, "plugins": 1, "left_out": 0},
+            {"daemon": "hecate@beam01", "host": "beam01", "state": "lost", "since": later, "plugins": 1, "left_out": 2},
+        ],
+        "plugins": [
+            with(own, "beam00", "hecate@beam00".into(), Value::Null),
+            with(theirs, "beam01", "hecate@beam01".into(), later.into()),
+        ],
+    });
+    assert_eq!(get(&world, "/api/cluster/plugins").await.json(), both);
+}

@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 
 use common::{PATIENCE, World, http};
 use hecate_daemon::api::Limits;
@@ -74,6 +75,24 @@ async fn the_clients_of_a_running_daemon() {
     let cluster = hecate(&["cluster"]).await;
     ended(&cluster, 0);
     assert!(text(&cluster.stdout).contains("peers  0\n"), "{cluster:?}");
+    let all = hecate(&["plugins", "--cluster"]).await;
+    ended(&all, 0);
+    assert!(text(&cluster.stdout).ends_with(&format!("\n\n{}", text(&all.stdout))), "{cluster:?} has {all:?}");
+
+    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-marthad")));
+    let all = hecate(&["cluster"]).await;
+    ended(&all, 0);
+    let all = text(&all.stdout);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = all.lines().map(words).collect();
+    let has = |begin: &str, end: &str| lines.iter().any(|line| line.starts_with(begin) && line.ends_with(end));
+    assert!(has("beam00 hecate@beam00 connected 1970-01-01T00:00:00Z (", " ago) 1"), "{all}");
+    assert!(has("beam01 hecate@beam01 lost 1970-01-01T00:00:01Z (", " ago) 1, and 2 that could not be taken"), "{all}");
+    assert!(
+        has("hecate-marthad 0.1.0 lost, was running 1970-01-01T00:00:01Z (", "beam01 hecate_traderd@beam01"),
+        "{all}"
+    );
+    assert!(has("hecate-traderd 0.1.0 running 20", "beam00 -"), "{all}");
 
     let by_flag = run(&[("HECATE_SOCKET_PATH", "/nowhere")], &["plugins", "--socket-path", socket]).await;
     ended(&by_flag, 0);
@@ -108,6 +127,7 @@ async fn what_scripts_read() {
         (&["plugin", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
         (&["paths", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
         (&["cluster", "--json"], "/api/cluster"),
+        (&["plugins", "--cluster", "--json"], "/api/cluster/plugins"),
     ] {
         let output = run(&environment, arguments).await;
         ended(&output, 0);

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::World;
 use common::http::{Answer, ask, get, post};
@@ -144,7 +145,9 @@ async fn every_operation_answers_as_the_document_says() {
     hold("/api/plugins", "get", &list);
     let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));
     hold("/api/plugins", "get", &ask(&world, &request("get", "/api/plugins", &known)).await);
-    for path in ["/api/cluster", "/health", "/livez", "/readyz", "/metrics", "/openapi.json"] {
+    hold("/api/cluster/plugins", "get", &ask(&world, &request("get", "/api/cluster/plugins", "")).await);
+    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-traderd")));
+    for path in ["/api/cluster", "/api/cluster/plugins", "/health", "/livez", "/readyz", "/metrics", "/openapi.json"] {
         hold(path, "get", &ask(&world, &request("get", path, "")).await);
     }
     world.status.send_modify(|status| status.phase = Phase::Stopping);

@@ -89,6 +89,7 @@ pub(super) async fn call(
         Route::Events if head.method == Method::HEAD => Ok(Streams::head()),
         Route::Events => streams.open(context, &head.headers),
         Route::Cluster => Ok(cluster(context)),
+        Route::ClusterPlugins => Ok(cluster_plugins(context)),
         Route::Health => Ok(health(context)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
@@ -272,6 +273,11 @@ fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
 fn cluster(context: &Context) -> Answer {
     let view = Arc::clone(&context.cluster.borrow());
     json(StatusCode::OK, &wire::Cluster::new(&view, &context.registry.view()))
+}
+
+fn cluster_plugins(context: &Context) -> Answer {
+    let view = Arc::clone(&context.cluster.borrow());
+    json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
 }
 
 fn measured(context: &Context) -> Result<Answer, Problem> {

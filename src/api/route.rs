@@ -24,6 +24,8 @@ pub enum Route {
     Events,
     /// `GET /api/cluster`
     Cluster,
+    /// `GET /api/cluster/plugins`
+    ClusterPlugins,
     /// `GET /health`
     Health,
     /// `GET /livez`
@@ -48,7 +50,8 @@ impl Route {
             | Self::Deregister(_)
             | Self::Purge(_)
             | Self::Events
-            | Self::Cluster => false,
+            | Self::Cluster
+            | Self::ClusterPlugins => false,
         }
     }
 
@@ -62,6 +65,7 @@ impl Route {
             Self::Deregister(_) => "DELETE /api/plugins/{name}",
             Self::Purge(_) => "DELETE /api/plugins/{name}/data",
             Self::Cluster => "GET /api/cluster",
+            Self::ClusterPlugins => "GET /api/cluster/plugins",
             Self::Health => "GET /health",
             Self::Live => "GET /livez",
             Self::Ready => "GET /readyz",
@@ -81,6 +85,7 @@ pub const PATTERNS: &[&str] = &[
     "DELETE /api/plugins/{name}/data",
     "GET /api/events",
     "GET /api/cluster",
+    "GET /api/cluster/plugins",
     "GET /health",
     "GET /livez",
     "GET /readyz",
@@ -111,10 +116,11 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["metrics"] if get => Ok(Route::Metrics),
         ["api", "events"] if get => Ok(Route::Events),
         ["api", "cluster"] if get => Ok(Route::Cluster),
+        ["api", "cluster", "plugins"] if get => Ok(Route::ClusterPlugins),
         ["api", "plugins"] if get => Ok(Route::Plugins),
-        ["health" | "livez" | "readyz" | "openapi.json" | "metrics"] | ["api", "events" | "cluster" | "plugins"] => {
-            Err(not_allowed(method, path, GET))
-        }
+        ["health" | "livez" | "readyz" | "openapi.json" | "metrics"]
+        | ["api", "events" | "cluster" | "plugins"]
+        | ["api", "cluster", "plugins"] => Err(not_allowed(method, path, GET)),
 
         ["api", "plugins", "register"] if post => Ok(Route::Register),
         ["api", "plugins", "register"] => Err(not_allowed(method, path, POST)),
@@ -196,6 +202,7 @@ mod tests {
             (Method::DELETE, "/api/plugins/hecate-traderd/data", Route::Purge(plugin())),
             (Method::GET, "/api/events", Route::Events),
             (Method::GET, "/api/cluster", Route::Cluster),
+            (Method::GET, "/api/cluster/plugins", Route::ClusterPlugins),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
             (Method::GET, "/readyz", Route::Ready),
@@ -226,6 +233,7 @@ mod tests {
             (Method::GET, "/api/plugins/hecate-traderd/data", "DELETE"),
             (Method::POST, "/health", "GET, HEAD"),
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
+            (Method::POST, "/api/cluster/plugins", "GET, HEAD"),
         ];
         for (method, path, allow) in table {
             assert_eq!(refusal(&method, path), (405, "method_not_allowed", Some(allow)), "{method} {path}");

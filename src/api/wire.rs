@@ -4,6 +4,7 @@
 //! added to the others. A registration is checked here; everything behind this file deals with valid ones only.
 
 mod events;
+mod hosts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use events::{NodeEvent, Snapshot, StoredEvent};
+pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
 
 use super::problem;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};

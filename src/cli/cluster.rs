@@ -1,4 +1,4 @@
-//! `cluster`: our node, its EPMD, its process groups and its peers. It changes nothing.
+//! `cluster`: our node, its EPMD, its process groups and its peers, and the plugins of every host. It changes nothing.
 
 use std::time::SystemTime;
 
@@ -6,10 +6,16 @@ use hyper::Method;
 
 use super::client::Call;
 use super::page::{self, Cell, fields, table};
+use super::plugins;
 use crate::api::wire::Cluster;
 
 pub(super) fn call() -> Call {
     Call::new(Method::GET, "/api/cluster", show)
+}
+
+/// What stands below it: the hosts and their plugins.
+pub(super) fn plugins() -> Call {
+    Call::new(Method::GET, plugins::ALL, |body| Ok(format!("\n{}", plugins::show_all(body)?)))
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {

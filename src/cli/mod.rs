@@ -112,10 +112,11 @@ enum ClientCommand {
     /// How the daemon is doing
     Status(Common),
     /// List the registered plugins
-    #[command(
-        after_help = "Example:\n  hecate-daemon plugins --json | jq -r '.[] | select(.status == \"stopped\") | .name'"
-    )]
-    Plugins(Common),
+    #[command(after_help = "\
+Examples:
+  hecate-daemon plugins --json | jq -r '.[] | select(.status == \"stopped\") | .name'
+  hecate-daemon plugins --cluster --json | jq -r '.plugins[] | select(.lost_since) | \"\\(.host) \\(.name)\"'")]
+    Plugins(plugins::Plugins),
     /// All that is known of a plugin
     Plugin(Named),
     /// Register a plugin daemon, or renew its registration
@@ -135,7 +136,8 @@ enum ClientCommand {
         after_help = "Example:\n  hecate-daemon events --json | jq -c 'select(.event == \"plugin_status_changed_v1\") | .data'"
     )]
     Events(Common),
-    /// Our node, its EPMD and its peers
+    /// Our node, its EPMD and its peers, and the plugins of every host
+    #[command(after_help = "With --json, `plugins --cluster` has the plugins.")]
     Cluster(Common),
     /// The directories of a plugin
     #[command(after_help = "Example:\n  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite")]
@@ -269,23 +271,23 @@ impl ClientCommand {
             }
         };
         let json = self.common().json;
+        // Two answers for people; for programs, each has a command of its own.
+        let plugins = matches!(self, Self::Cluster(_)) && !json;
         let Some(call) = self.call() else {
             return events::run(&socket, json).await;
         };
         match ask(&socket, &call, json).await {
             // Probes know two codes only.
             Exit::NoDaemon if probing => Exit::Refused,
+            Exit::Done if plugins => ask(&socket, &cluster::plugins(), json).await,
             exit => exit,
         }
     }
 
     fn common(&self) -> &Common {
         match self {
-            Self::Status(common)
-            | Self::Plugins(common)
-            | Self::Events(common)
-            | Self::Cluster(common)
-            | Self::Healthcheck(common) => common,
+            Self::Plugins(plugins) => &plugins.common,
+            Self::Status(common) | Self::Events(common) | Self::Cluster(common) | Self::Healthcheck(common) => common,
             Self::Plugin(named) | Self::Deregister(named) | Self::Paths(named) => &named.common,
             Self::Register(register) => &register.common,
             Self::Purge(purge) => &purge.named.common,
@@ -296,7 +298,7 @@ impl ClientCommand {
     fn call(self) -> Option<Call> {
         Some(match self {
             Self::Status(_) => status::call(),
-            Self::Plugins(_) => plugins::call(),
+            Self::Plugins(plugins) => plugins.call(),
             Self::Plugin(named) => plugin::call(&named.name),
             Self::Register(register) => register.call(),
             Self::Deregister(named) => deregister::call(&named.name),

@@ -1,16 +1,40 @@
-//! `plugins`: the registered plugins as a table. It changes nothing.
+//! `plugins`: the registered plugins as a table, or those of every host in the cluster. It changes nothing.
 
 use std::time::SystemTime;
 
+use clap::Args;
 use hyper::Method;
 
+use super::Common;
 use super::client::Call;
 use super::page::{self, Cell, table};
-use crate::api::wire::PluginEntry;
+use crate::api::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
 
-pub(super) fn call() -> Call {
+#[derive(Debug, Args)]
+pub(super) struct Plugins {
+    /// Those of every host in the cluster
+    #[arg(long)]
+    cluster: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Plugins {
+    pub(super) fn call(&self) -> Call {
+        match self.cluster {
+            true => Call::new(Method::GET, ALL, show_all),
+            false => own(),
+        }
+    }
+}
+
+/// Those of this host.
+pub(super) fn own() -> Call {
     Call::new(Method::GET, "/api/plugins", show)
 }
+
+/// Those of every host.
+pub(super) const ALL: &str = "/api/cluster/plugins";
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let plugins: Vec<PluginEntry> = serde_json::from_slice(body)?;
@@ -29,4 +53,45 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ]
     }));
     Ok(table(&rows))
+}
+
+pub(super) fn show_all(body: &[u8]) -> serde_json::Result<String> {
+    let ClusterPlugins { hosts, plugins } = serde_json::from_slice(body)?;
+    let now = SystemTime::now();
+    let mut rows = vec![["HOST", "DAEMON", "STATE", "SINCE", "PLUGINS"].map(Cell::head).to_vec()];
+    rows.extend(hosts.into_iter().map(|Host { daemon, host, state, since, plugins, left_out }| {
+        let since = since.map(|since| page::since(&since, now));
+        let plugins = match left_out {
+            0 => plugins.to_string(),
+            more => format!("{plugins}, and {more} that could not be taken"),
+        };
+        vec![
+            Cell::from(host),
+            Cell::optional(daemon.as_deref()),
+            Cell::state(&state),
+            Cell::optional(since.as_deref()),
+            Cell::from(plugins),
+        ]
+    }));
+    let mut text = table(&rows);
+    if !plugins.is_empty() {
+        let mut rows = vec![["PLUGIN", "VERSION", "STATUS", "SINCE", "HOST", "NODE"].map(Cell::head).to_vec()];
+        rows.extend(plugins.into_iter().map(|ClusterPlugin { entry, host, daemon: _, lost_since }| {
+            let (status, since) = match &lost_since {
+                None => (Cell::state(&entry.status), &entry.since),
+                Some(lost) => (Cell::odd(&format!("lost, was {}", entry.status)), lost),
+            };
+            vec![
+                Cell::from(entry.name),
+                Cell::optional(entry.version.as_deref()),
+                status,
+                Cell::from(page::since(since, now)),
+                Cell::from(host),
+                Cell::optional(entry.node.as_deref()),
+            ]
+        }));
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    Ok(text)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
-use hecate_daemon::cluster::view::ClusterView;
+use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
 use hecate_daemon::layout::{Home, Layout, Modes};
 use hecate_daemon::registry::{self, Handle, Membership};
 use hecate_daemon::store::Store;
@@ -76,5 +76,34 @@ impl World {
             stop,
             _file: file,
         }
+    }
+}
+
+/// A cluster in which another daemon is lost, 1.5 s after it had a plugin of this name.
+pub fn with_a_lost_host(plugin: &str) -> ClusterView {
+    let plugin = PluginView {
+        name: plugin.to_owned(),
+        version: Some("0.1.0".to_owned()),
+        description: None,
+        node: Some("hecate_traderd@beam01".to_owned()),
+        socket: "/there/api.sock".to_owned(),
+        status: PluginStatus::Running,
+        since: SystemTime::UNIX_EPOCH,
+        reason: "it registered".to_owned(),
+    };
+    let lost = HostView {
+        daemon: "hecate@beam01".to_owned(),
+        host: "beam01".to_owned(),
+        state: HostState::Lost,
+        since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+        plugins: [(plugin.name.clone(), Arc::new(plugin))].into_iter().collect(),
+        left_out: 2,
+    };
+    ClusterView {
+        node: Some("hecate@beam00".to_owned()),
+        host: "beam00".to_owned(),
+        since: Some(SystemTime::UNIX_EPOCH),
+        hosts: Arc::new(vec![lost]),
+        ..ClusterView::default()
     }
 }

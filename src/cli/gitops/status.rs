@@ -45,7 +45,7 @@ pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
         Ok(deployed) => deployed,
         Err(error) => return refuse(&error.to_string()),
     };
-    let asked = client::send(&locations.socket, &plugins::call(), limits::CLIENT_TIME).await;
+    let asked = client::send(&locations.socket, &plugins::own(), limits::CLIENT_TIME).await;
     let exit = match asked.map(|answer| (answer.status.is_success(), answer)) {
         Ok((true, answer)) => match serde_json::from_slice::<Vec<PluginEntry>>(&answer.body) {
             Ok(registered) => {
