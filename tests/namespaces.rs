@@ -9,7 +9,7 @@ use host::daemon::Daemon;
 use host::erl::{Erl, Start};
 use host::network::Network;
 use host::{Host, PATIENCE, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TRADER: &str = "hecate-traderd";
 
@@ -83,7 +83,9 @@ impl Side {
 
     fn daemon(&self, host: &Host, other: &Self) -> Daemon {
         let peer = format!("hecate@{}", other.address);
-        self.network.inside(|| host.daemon(&[("HECATE_HOSTNAME", self.address), ("HECATE_CLUSTER_PEERS", &peer)]))
+        let tick = ("HECATE_NET_TICKTIME", "4");
+        let environment = [("HECATE_HOSTNAME", self.address), ("HECATE_CLUSTER_PEERS", &peer), tick];
+        self.network.inside(|| host.daemon(&environment))
     }
 
     /// The node of the plugin here, with pg.
@@ -98,17 +100,22 @@ impl Side {
 const TOLD: &str = r#"lists:sort([{Node, Host} || P <- pg:get_members({hecate_plugin, <<"hecate-traderd">>}),
                       #{node := Node, host := Host} <- [gen_server:call(P, info)]])"#;
 
+/// One cluster: the same cookie, and EPMD on the same port of each host.
+fn hosts(networks: &[Side; 2]) -> [Host; 2] {
+    let mut hosts = [Host::new(), Host::new()];
+    for (host, network) in hosts.iter_mut().zip(networks) {
+        host.name = network.address.to_owned();
+    }
+    hosts[1].epmd_port = hosts[0].epmd_port;
+    hosts[1].cookie = hosts[0].cookie.clone();
+    hosts
+}
+
 #[test]
 fn each_host_knows_its_own_plugin_of_the_same_name() {
     as_root();
     let networks = Side::pair();
-    let mut hosts = [Host::new(), Host::new()];
-    for (host, network) in hosts.iter_mut().zip(&networks) {
-        host.name = network.address.to_owned();
-    }
-    // One cluster: the same cookie, and EPMD on the same port of each host.
-    hosts[1].epmd_port = hosts[0].epmd_port;
-    hosts[1].cookie = hosts[0].cookie.clone();
+    let hosts = hosts(&networks);
     let [a, b] = &hosts;
     let daemons = [networks[0].daemon(a, &networks[1]), networks[1].daemon(b, &networks[0])];
     for (daemon, host) in daemons.iter().zip(&hosts) {
@@ -145,4 +152,50 @@ fn each_host_knows_its_own_plugin_of_the_same_name() {
     assert_eq!(b.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     at_b.eval_until(&format!("{TOLD} =:= [{}]", proxy(a)), "true", PATIENCE);
     assert_eq!((a.plugin(TRADER), b.ask("GET", "/api/plugins").body), (before, json!([])));
+}
+
+/// The state of the daemon of `of` as `viewer` shows it, and the versions of the plugins there.
+fn shown(viewer: &Host, of: &Host) -> (String, Vec<String>) {
+    let view = viewer.ask("GET", "/api/cluster/plugins").body;
+    let daemon = of.node("hecate");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut hosts = view["hosts"].as_array().unwrap().iter();
+    let state = hosts.find(|host| host["daemon"] == daemon).map(|host| text(&host["state"]));
+    let plugins = view["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["daemon"] == daemon);
+    (state.unwrap_or_default(), plugins.map(|plugin| text(&plugin["version"])).collect())
+}
+
+#[test]
+fn after_a_cut_both_hosts_show_what_happened_meanwhile() {
+    as_root();
+    let networks = Side::pair();
+    let hosts = hosts(&networks);
+    let [a, b] = &hosts;
+    let daemons = [networks[0].daemon(a, &networks[1]), networks[1].daemon(b, &networks[0])];
+    for (daemon, host) in daemons.iter().zip(&hosts) {
+        assert_eq!(daemon.ready(), host.node("hecate"));
+    }
+    let both_show = |state: &str, versions: [&[&str]; 2]| {
+        for (viewer, (of, versions)) in [(b, (a, versions[0])), (a, (b, versions[1]))] {
+            let expected = (state.to_owned(), versions.iter().map(|v| (*v).to_owned()).collect());
+            wait_for(&format!("{} shows {expected:?} of {}", viewer.name, of.name), || shown(viewer, of) == expected);
+            assert_eq!(shown(viewer, viewer).0, "connected", "a host never is lost to itself");
+        }
+    };
+    let register = |host: &Host, version: &str| {
+        assert_eq!(host.register(&json!({"name": TRADER, "version": version})).status, 201);
+    };
+    register(a, "a1");
+    both_show("connected", [&["a1"], &[]]);
+    for round in ["2", "3"] {
+        let before = [shown(b, a).1, shown(a, b).1];
+        let before = before.each_ref().map(|versions| versions.iter().map(String::as_str).collect::<Vec<_>>());
+        networks[0].network.ip("link set us down");
+        both_show("lost", [&before[0], &before[1]]);
+        let now = [format!("a{round}"), format!("b{round}")];
+        register(a, &now[0]);
+        register(b, &now[1]);
+        networks[0].network.ip("link set us up");
+        both_show("connected", [&[&now[0]], &[&now[1]]]);
+    }
 }

@@ -1,0 +1,342 @@
+//! The cluster view: every hecate-daemon shows the plugins of all, as they are, and what a lost one said last as lost.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::{Host, PATIENCE, wait_for};
+use serde_json::{Value, json};
+
+const TRADER: &str = "hecate-traderd";
+
+/// A tick time that a test can wait for.
+const TICK: (&str, &str) = ("HECATE_NET_TICKTIME", "4");
+
+/// Homes on one machine, with one EPMD and one cookie: each as another user's, with a daemon of its own.
+struct Cluster {
+    hosts: Vec<Host>,
+    daemons: Vec<Daemon>,
+    names: Vec<String>,
+    _epmd: Epmd,
+}
+
+impl Cluster {
+    fn new(daemons: usize) -> Self {
+        let mut hosts: Vec<Host> = (0..daemons).map(|_| Host::new()).collect();
+        let (port, cookie) = (hosts[0].epmd_port, hosts[0].cookie.clone());
+        for host in &mut hosts {
+            (host.epmd_port, host.cookie) = (port, cookie.clone());
+        }
+        let epmd = hosts[0].epmd();
+        let names = (0..daemons).map(|at| hosts[at].node(&short(at))).collect();
+        let mut cluster = Self { hosts, daemons: Vec::new(), names, _epmd: epmd };
+        cluster.daemons = (0..daemons).map(|at| cluster.start(at)).collect();
+        cluster
+    }
+
+    fn start(&self, at: usize) -> Daemon {
+        let daemon = self.hosts[at].daemon(&[TICK, ("HECATE_NODE_NAME", &short(at))]);
+        assert_eq!(daemon.ready(), self.names[at]);
+        daemon
+    }
+
+    fn register(&self, at: usize, plugin: &str, version: &str) {
+        assert_eq!(self.hosts[at].register(&json!({"name": plugin, "version": version})).status, 201);
+    }
+
+    /// Waits until all show the same, and that is what each shows of itself.
+    fn agrees(&self) {
+        wait_for("all show what each says of itself", || {
+            let views: Vec<Value> = self.hosts.iter().map(view).collect();
+            let own: Vec<Value> = self.hosts.iter().map(|host| host.ask("GET", "/api/plugins").body).collect();
+            let same = views.iter().all(|view| view["plugins"] == views[0]["plugins"]);
+            let is_own = |(name, own): (&String, &Value)| shown(&views[0], name) == Some(("connected", own.clone()));
+            same && self.names.iter().zip(&own).all(is_own)
+        });
+    }
+}
+
+fn short(at: usize) -> String {
+    format!("hecate_{at}")
+}
+
+fn view(host: &Host) -> Value {
+    host.ask("GET", "/api/cluster/plugins").body
+}
+
+/// What a view says of a daemon, and its plugins as they would stand in its own list.
+fn shown<'a>(view: &'a Value, daemon: &str) -> Option<(&'a str, Value)> {
+    let host = view["hosts"].as_array().unwrap().iter().find(|host| host["daemon"] == daemon)?;
+    let plugins = view["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["daemon"] == daemon);
+    let mut plugins: Vec<Value> = plugins.cloned().collect();
+    assert_eq!(host["plugins"], plugins.len());
+    for plugin in &mut plugins {
+        let plugin = plugin.as_object_mut().unwrap();
+        assert_eq!(plugin.remove("host"), Some(host["host"].clone()));
+        plugin.remove("daemon");
+        let lost_since = plugin.remove("lost_since").unwrap();
+        assert_eq!(lost_since, if host["state"] == "lost" { host["since"].clone() } else { Value::Null });
+    }
+    Some((host["state"].as_str().unwrap(), plugins.into()))
+}
+
+/// The state of a daemon in a view, and its plugins with their versions.
+fn brief(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)> {
+    let view = view(host);
+    let (state, plugins) = shown(&view, daemon)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let plugins = plugins.as_array().unwrap().iter().map(|p| (text(&p["name"]), text(&p["version"])));
+    Some((state.to_owned(), plugins.collect()))
+}
+
+/// Waits until a daemon is shown so.
+fn becomes(host: &Host, daemon: &str, state: &str, plugins: &[(&str, &str)]) {
+    let plugins = plugins.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
+    let expected = Some((state.to_owned(), plugins));
+    wait_for(&format!("{daemon} is shown as {expected:?}"), || brief(host, daemon) == expected);
+}
+
+#[test]
+fn every_daemon_shows_the_plugins_of_all_as_they_change() {
+    let cluster = Cluster::new(3);
+    cluster.register(0, TRADER, "0");
+    cluster.register(1, TRADER, "1");
+    cluster.register(1, "hecate-marthad", "1");
+    cluster.agrees();
+    let [here, _, there] = cluster.hosts.as_slice() else { panic!() };
+    let names: Vec<Value> = view(there)["plugins"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
+    assert_eq!(names, ["hecate-marthad", TRADER, TRADER], "the same name on two hosts is two entries");
+
+    let mut plugin = here.erl("hecate_traderd");
+    let node = here.node("hecate_traderd");
+    wait_for("the node is the plugin's", || here.plugin(TRADER)["node"] == node.as_str());
+    cluster.agrees();
+    plugin.eval("ok");
+    plugin.kill();
+    here.plugin_until(TRADER, "stopped");
+    cluster.agrees();
+    cluster.register(2, "hecate-thirdd", "1");
+    cluster.register(1, TRADER, "2");
+    cluster.agrees();
+    assert_eq!(cluster.hosts[1].ask("DELETE", "/api/plugins/hecate-marthad").status, 200);
+    assert_eq!(cluster.hosts[1].ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    cluster.agrees();
+    becomes(here, &cluster.names[1], "connected", &[]);
+    // Many at once, by all.
+    for i in 0..50 {
+        for at in 0..3 {
+            cluster.register(at, &format!("hecate-n{i}d"), "1");
+        }
+    }
+    cluster.agrees();
+    for daemon in &cluster.daemons {
+        assert_eq!(daemon.log_lines(&["ERROR"]), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_dead_daemon_said_is_lost_until_it_is_back() {
+    let mut cluster = Cluster::new(2);
+    cluster.register(0, TRADER, "0");
+    cluster.register(1, TRADER, "1");
+    cluster.agrees();
+    let (a, b) = (0, cluster.names[1].clone());
+    let before = view(&cluster.hosts[a]);
+    let dead = cluster.daemons.pop().unwrap();
+    dead.kill();
+    becomes(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
+    let after = view(&cluster.hosts[a]);
+    let since = |view: &Value| view["hosts"][1]["since"].as_str().unwrap().to_owned();
+    assert!(since(&after) > since(&before), "{before} {after}");
+    assert_eq!(shown(&after, &b).unwrap().1, shown(&before, &b).unwrap().1, "what it said last");
+    let again = cluster.start(1);
+    cluster.daemons.push(again);
+    cluster.agrees();
+    assert!(since(&view(&cluster.hosts[a])) > since(&after));
+
+    // It comes back with nothing, and counts from the beginning.
+    cluster.daemons.pop().unwrap().kill();
+    becomes(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
+    std::fs::remove_dir_all(cluster.hosts[1].home().join(".hecate")).unwrap();
+    let again = cluster.start(1);
+    cluster.daemons.push(again);
+    becomes(&cluster.hosts[a], &b, "connected", &[]);
+    cluster.register(1, "hecate-newd", "1");
+    becomes(&cluster.hosts[a], &b, "connected", &[("hecate-newd", "1")]);
+
+    // One that stops in good order is lost as well.
+    let (status, _, _) = cluster.daemons.pop().unwrap().terminate();
+    assert!(status.success());
+    becomes(&cluster.hosts[a], &b, "lost", &[("hecate-newd", "1")]);
+}
+
+#[test]
+fn after_a_netsplit_all_views_are_right_again() {
+    let cluster = Cluster::new(3);
+    for at in 0..3 {
+        cluster.register(at, TRADER, "before");
+    }
+    cluster.agrees();
+    // It does nothing while others go on, and finds itself alone afterwards.
+    let apart = &cluster.names[2];
+    cluster.daemons[2].stop();
+    for at in 0..2 {
+        becomes(&cluster.hosts[at], apart, "lost", &[(TRADER, "before")]);
+        cluster.register(at, TRADER, "meanwhile");
+        cluster.register(at, "hecate-newd", "1");
+        assert_eq!(cluster.hosts[at].ask("DELETE", "/api/plugins/hecate-newd").status, 200);
+    }
+    cluster.daemons[2].go_on();
+    cluster.agrees();
+    becomes(&cluster.hosts[2], &cluster.names[0], "connected", &[(TRADER, "meanwhile")]);
+    cluster.register(2, TRADER, "after");
+    cluster.agrees();
+}
+
+/// An Erlang node that does as a hecate-daemon does: what it answers and tells is the test's.
+struct Other {
+    erl: Erl,
+    name: String,
+}
+
+impl Other {
+    fn start(host: &Host) -> Self {
+        let name = host.node("hecate_other");
+        let mut erl = host.erl("hecate_other");
+        erl.eval("element(1, pg:start_link())");
+        Self { erl, name }
+    }
+
+    /// Answers a call of `hecate_plugins` with what [`Self::says`] has set.
+    fn serves(&mut self) {
+        self.erl.eval(
+            "put(server, spawn(fun() -> register(hecate_plugins, self()), pg:join(hecate_daemons, self()), \
+               (fun Loop() -> receive {'$gen_call', From, snapshot} -> gen:reply(From, persistent_term:get(answer)) end, \
+                 Loop() end)() end))",
+        );
+    }
+
+    fn says(&mut self, answer: &str) {
+        self.erl.eval(&format!("persistent_term:put(answer, {answer})"));
+    }
+
+    fn tells(&mut self, event: &str, map: &str) {
+        let members = format!("pg:get_members({event})");
+        self.erl.eval_until(&format!("length({members})"), "1", PATIENCE);
+        self.erl.eval(&format!("[P ! {{{event}, {map}}} || P <- {members}]"));
+    }
+}
+
+/// A plugin as a daemon tells it, with these pairs besides.
+fn told(name: &str, version: &str, more: &str) -> String {
+    format!(
+        "#{{name => <<\"{name}\">>, version => <<\"{version}\">>, description => undefined, status => running, node => undefined, \
+           socket => <<\"/s\">>, since => 1500, reason => <<\"it registered\">>{more}}}"
+    )
+}
+
+fn said(revision: u64, plugins: &[String]) -> String {
+    format!("{{ok, #{{revision => {revision}, plugins => [{}]}}}}", plugins.join(","))
+}
+
+#[test]
+fn events_that_are_missed_are_asked_for_and_a_cut_is_mended() {
+    let cluster = Cluster::new(1);
+    let (host, us) = (&cluster.hosts[0], cluster.names[0].clone());
+    let mut other = Other::start(host);
+    other.says(&said(5, &[told(TRADER, "5", "")]));
+    other.serves();
+    becomes(host, &other.name, "connected", &[(TRADER, "5")]);
+    let view = view(host);
+    let entry = &view["plugins"][0];
+    assert_eq!((&entry["host"], &entry["since"]), (&json!(host.name), &json!("1970-01-01T00:00:01.500Z")));
+
+    // The next is taken as it is told: what the other would answer still is what it was.
+    other.tells("plugin_status_changed_v1", &told(TRADER, "6", ", revision => 6, at => 1"));
+    becomes(host, &other.name, "connected", &[(TRADER, "6")]);
+    other.tells("plugin_registered_v1", &told(TRADER, "old", ", revision => 4, at => 1"));
+    other.tells("plugin_registered_v1", &told("hecate-marthad", "7", ", revision => 7, at => 1"));
+    becomes(host, &other.name, "connected", &[("hecate-marthad", "7"), (TRADER, "6")]);
+    // 8 is lost: what 9 leads to is what the other answers.
+    other.says(&said(9, &[told("hecate-otherd", "8", "")]));
+    other.tells("plugin_deregistered_v1", &told(TRADER, "6", ", revision => 9, at => 1"));
+    becomes(host, &other.name, "connected", &[("hecate-otherd", "8")]);
+
+    other.erl.eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
+    becomes(host, &other.name, "lost", &[("hecate-otherd", "8")]);
+    other.says(&said(1, &[told("hecate-newd", "1", "")]));
+    other.erl.eval(&format!("erlang:set_cookie('{us}', '{}')", host.cookie));
+    assert_eq!(other.erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    becomes(host, &other.name, "connected", &[("hecate-newd", "1")]);
+    other.tells("plugin_deregistered_v1", &told("hecate-newd", "1", ", revision => 2, at => 1"));
+    becomes(host, &other.name, "connected", &[]);
+    // Whoever leaves the group is no daemon any more.
+    other.erl.eval("pg:leave(hecate_daemons, get(server))");
+    becomes(host, &other.name, "lost", &[]);
+}
+
+#[test]
+fn who_is_no_daemon_is_not_shown_and_rubbish_is_left_out() {
+    let cluster = Cluster::new(1);
+    let host = &cluster.hosts[0];
+    let mut other = Other::start(host);
+    // In the group, and nobody answers: neither before nor after it tells this and that.
+    other.erl.eval("pg:join(hecate_daemons, self())");
+    for rubbish in ["rubbish", "[]", "#{}", "#{revision => 1}", "#{revision => 1, name => <<\"../etc\">>}"] {
+        other.tells("plugin_registered_v1", rubbish);
+    }
+    other.tells("plugin_deregistered_v1", "lists:seq(1, 100000)");
+    other.tells("plugin_registered_v1", &told(TRADER, "1", ", revision => 1, at => 1"));
+    let hosts = |host: &Host| view(host)["hosts"].as_array().unwrap().len();
+    assert_eq!(other.erl.eval(&format!("net_adm:ping('{}')", cluster.names[0])), "pong", "all of it has come");
+    assert_eq!(hosts(host), 1);
+
+    other.says("{error, notsup}");
+    other.serves();
+    let long = format!("lists:duplicate({}, $x)", 4097);
+    let rubbish = [
+        "rubbish".to_owned(),
+        told("../etc", "1", ""),
+        told("hecate-traderw", "1", ""),
+        told("hecate-ad", "1", ", status => happy"),
+        told("hecate-bd", "1", ", since => -1"),
+        told("hecate-cd", "1", ", since => 1 bsl 60"),
+        told("hecate-dd", "1", &format!(", description => {long}")),
+        told("hecate-ed", "1", ", reason => <<27, \"[2J\">>"),
+        told("hecate-fd", "1", ", node => nowhere"),
+    ];
+    let all: Vec<String> = rubbish.iter().cloned().chain([told(TRADER, "1", "")]).collect();
+    // It is asked again, later and later, until it answers.
+    other.says(&said(1, &all));
+    becomes(host, &other.name, "connected", &[(TRADER, "1")]);
+    let of_other = view(host)["hosts"].as_array().unwrap().iter().find(|h| h["daemon"] == other.name).cloned();
+    assert_eq!(of_other.unwrap()["left_out"], rubbish.len());
+    assert_eq!(cluster.daemons[0].log_lines(&["ERROR"]), Vec::<String>::new());
+}
+
+#[test]
+fn an_erlang_program_follows_a_daemon_as_daemons_do() {
+    let cluster = Cluster::new(1);
+    let (host, us) = (&cluster.hosts[0], &cluster.names[0]);
+    cluster.register(0, TRADER, "1");
+    let mut erl = host.erl("visitor");
+    erl.eval(
+        "element(1, pg:start_link()), [pg:join(E, self()) || E <- [plugin_registered_v1, plugin_deregistered_v1]]",
+    );
+    erl.eval_until(&format!("net_adm:ping('{us}')"), "pong", PATIENCE);
+    erl.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
+    let asked = format!(
+        "{{ok, #{{revision := Revision, plugins := [#{{name := <<\"{TRADER}\">>, version := <<\"1\">>, status := running, \
+           since := Since, reason := <<\"it registered\">>, host := <<\"{}\">>}}]}}}} = \
+           gen_server:call({{hecate_plugins, '{us}'}}, snapshot), put(revision, Revision), \
+           abs(Since - erlang:system_time(millisecond)) < 60000",
+        host.name
+    );
+    assert_eq!(erl.eval(&asked), "true");
+    assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    let next = "receive {plugin_deregistered_v1, #{revision := Next, since := _}} -> Next - get(revision) end";
+    assert_eq!(erl.eval(next), "1");
+}
