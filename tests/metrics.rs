@@ -133,7 +133,8 @@ fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
     let us = host.node("hecate");
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     let value = |name: &str, labels: &[(&str, &str)]| Page::of(&host).value(name, labels);
-    assert_eq!(value("hecate_links", &[("state", "connected")]), 1.0);
+    // The node sees us a moment before that is published here.
+    wait_for("it is connected", || value("hecate_links", &[("state", "connected")]) == 1.0);
     assert_eq!(value("hecate_link_reconnects_total", &[]), 0.0);
 
     let before = Page::of(&host);
