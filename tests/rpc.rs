@@ -151,7 +151,7 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
     }
     let not_forwarded = format!("{{error,{{not_forwarded,{us}}}}}");
     assert_eq!(world.eval(&format!("gen_server:call({proxy}, buy, infinity)")), not_forwarded);
-    assert_eq!(world.eval("gen_server:call({net_kernel, Us}, ticktime, infinity)"), "60");
+    assert_eq!(world.eval("gen_server:call({net_kernel, Us}, ticktime, infinity)"), "60000");
     assert_eq!(world.eval("gen_server:call({net_kernel, Us}, nodename, infinity) =:= Us"), "true");
     let multi = "{[{Us, {ok, [_]}}], []} = gen_server:multi_call([Us], hecate_plugins, list), fine";
     assert_eq!(world.eval(multi), "fine");

@@ -117,13 +117,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::dist::flags;
 
     const US: u32 = 1000;
 
     fn view(peers: &[(&str, u64, bool)], announced: &[(&'static str, &str)]) -> View {
         let peer = |&(name, connection, up): &(&str, u64, bool)| {
             let state = if up {
-                PeerState::Up { creation: 1, published: true }
+                PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }
             } else {
                 PeerState::Down { reason: "gone".to_owned() }
             };

@@ -65,6 +65,40 @@ pub fn missing(theirs: Flags) -> Option<Flags> {
     (missing != 0).then(|| Flags::from_bits_truncate(missing))
 }
 
+/// Those that we may agree on with a peer, by the names that erts gives them (`DFLAG_*` in `dist.h`).
+const NAMES: &[(Flags, &str)] = &[
+    (Flags::PUBLISHED, "PUBLISHED"),
+    (Flags::EXTENDED_REFERENCES, "EXTENDED_REFERENCES"),
+    (Flags::DIST_MONITOR, "DIST_MONITOR"),
+    (Flags::FUN_TAGS, "FUN_TAGS"),
+    (Flags::DIST_MONITOR_NAME, "DIST_MONITOR_NAME"),
+    (Flags::NEW_FUN_TAGS, "NEW_FUN_TAGS"),
+    (Flags::EXTENDED_PIDS_PORTS, "EXTENDED_PIDS_PORTS"),
+    (Flags::EXPORT_PTR_TAG, "EXPORT_PTR_TAG"),
+    (Flags::BIT_BINARIES, "BIT_BINARIES"),
+    (Flags::NEW_FLOATS, "NEW_FLOATS"),
+    (Flags::SMALL_ATOM_TAGS, "SMALL_ATOM_TAGS"),
+    (Flags::UTF8_ATOMS, "UTF8_ATOMS"),
+    (Flags::MAP_TAGS, "MAP_TAG"),
+    (Flags::BIG_CREATION, "BIG_CREATION"),
+    (Flags::SEND_SENDER, "SEND_SENDER"),
+    (Flags::BIG_SEQTRACE_LABELS, "BIG_SEQTRACE_LABELS"),
+    (Flags::EXIT_PAYLOAD, "EXIT_PAYLOAD"),
+    (Flags::HANDSHAKE_23, "HANDSHAKE_23"),
+    (Flags::UNLINK_ID, "UNLINK_ID"),
+    (MANDATORY_25_DIGEST, "MANDATORY_25_DIGEST"),
+    (Flags::SPAWN, "SPAWN"),
+    (Flags::V4_NC, "V4_NC"),
+    (Flags::ALIAS, "ALIAS"),
+    (ALTACT_SIG, "ALTACT_SIG"),
+];
+
+/// The names of these flags, as far as we send them ourselves.
+#[must_use]
+pub fn names(flags: Flags) -> Vec<&'static str> {
+    NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +123,13 @@ mod tests {
             Flags::from_bits_truncate(ours(false).bits() & !MANDATORY_25_DIGEST.bits() & !Flags::MAP_TAGS.bits());
         assert_eq!(missing(theirs), Some(Flags::MAP_TAGS));
         assert_eq!(missing(ours(true)), None);
+    }
+
+    #[test]
+    fn each_flag_that_we_send_has_a_name() {
+        let bits = NAMES.iter().fold(0, |bits, (flag, _)| bits | flag.bits());
+        assert_eq!(bits, ours(false).bits());
+        assert_eq!(names(Flags::SPAWN | Flags::MAP_TAGS), ["MAP_TAG", "SPAWN"]);
     }
 
     #[test]

@@ -134,6 +134,29 @@ pub async fn dial(
     Ok(Connection { peer, origin, stream, unsent: Bytes::new() })
 }
 
+/// Shakes hands over `stream` with the node `dialled`, but only until it has said who it is and what it can do: nothing is
+/// proved to it, and an older connection that it believes in stays. Then the stream is closed.
+///
+/// # Errors
+/// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] where it believes in an older connection.
+pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str>) -> Result<(), SetupError> {
+    let sound = async {
+        let (status, packet) = handshake::dial(local, dialled);
+        send(&mut stream, &packet).await?;
+        let awaited = match status.receive(&receive(&mut stream).await?)? {
+            StatusReceived::Proceed(awaited) => awaited,
+            StatusReceived::Alive(_) => {
+                send(&mut stream, alive_reply(false)).await?;
+                return Err(HandshakeError::AlreadyAlive.into());
+            }
+        };
+        // The answer to its challenge is what would prove the cookie: it is not sent.
+        let _ = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        Ok(())
+    };
+    timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
+}
+
 /// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
 ///
 /// # Errors

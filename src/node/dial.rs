@@ -156,7 +156,11 @@ impl Dialling {
         Err(last)
     }
 
-    async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
+    /// The addresses of a host that are tried, in this order. `here` says that it is this host.
+    ///
+    /// # Errors
+    /// [`DialError::HostUnresolved`].
+    pub async fn resolve(&self, host: &str, here: bool) -> Result<Vec<IpAddr>, DialError> {
         match resolve::addresses(host).await {
             Ok(found) => Ok(to_try(here, found)),
             Err(_) if here => Ok(to_try(here, [])),
@@ -173,9 +177,17 @@ impl Dialling {
             (Ok(None), None) => return Err(DialError::NotRegistered),
             (Err(e), None) => return Err(e.into()),
         };
-        let address = SocketAddr::new(ip, port);
+        self.connect(SocketAddr::new(ip, port), here).await
+    }
+
+    /// A TCP connection to a node at this address, over which nothing has been sent, and nothing may be unless this succeeds; and
+    /// whose the other end is, if that is on this host. `here` says that its host is this one.
+    ///
+    /// # Errors
+    /// [`DialError::Refused`], [`DialError::TcpTimedOut`] or [`DialError::ForeignOwner`].
+    pub async fn connect(&self, address: SocketAddr, here: bool) -> Result<(TcpStream, Option<u32>), DialError> {
         // Another user's node need not even hear of us.
-        if (here || ip.is_loopback())
+        if (here || address.ip().is_loopback())
             && let Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) = self.check_owner(address).await
         {
             return Err(e);
@@ -188,8 +200,10 @@ impl Dialling {
         // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our uid, to
         // root, or to HECATE_ALLOWED_UIDS". Asked again after connecting, so that it is about this connection, and whenever the
         // other end is on this host, however its name was spelt.
-        let loops = ip.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == ip);
-        let owner = if here || loops { Some(self.check_owner(address).await?) } else { None };
+        let owner = match here || is_to_here(&stream) {
+            true => Some(self.check_owner(stream.peer_addr().unwrap_or(address)).await?),
+            false => None,
+        };
         Ok((stream, owner))
     }
 
@@ -201,6 +215,13 @@ impl Dialling {
             (foreign, _) => Err(DialError::ForeignOwner { address, owner: foreign.copied() }),
         }
     }
+}
+
+/// Whether the other end of a connection is on this host. The address that was asked for doesn't tell: `0.0.0.0` leads here too.
+#[must_use]
+fn is_to_here(stream: &TcpStream) -> bool {
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return true };
+    peer.ip().is_loopback() || local.ip() == peer.ip()
 }
 
 /// The addresses of a host that are tried, in this order, of those that its name resolves to.
@@ -245,6 +266,22 @@ mod tests {
         dialling.allowed_uids = BTreeSet::from([4_000_000_000]);
         let refused = dialling.check_owner(address).await.unwrap_err();
         assert_eq!(refused.code(), "foreign_owner");
+    }
+
+    #[tokio::test]
+    async fn however_this_host_is_called_the_owner_is_asked_for() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dialling = Dialling {
+            epmd_port: 0,
+            default_port: None,
+            this_host: BTreeSet::new(),
+            allowed_uids: BTreeSet::from([4_000_000_000]),
+        };
+        for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+            let refused = dialling.connect(SocketAddr::new(ip.into(), port), false).await.unwrap_err();
+            assert_eq!(refused.code(), "foreign_owner", "{ip}");
+        }
     }
 
     #[tokio::test]

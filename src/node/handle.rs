@@ -1,5 +1,6 @@
 //! The node as others use it: a cheap handle to the task that owns it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -119,6 +120,14 @@ impl Handle {
     /// The inner one says why there is no answer.
     pub async fn gen_call(&self, node: Arc<str>, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
         self.ask(|answer| Event::Ask { node, name, request, answer }).await
+    }
+
+    /// The scopes of process groups that a node has as we do, as far as it has told us.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn exchanges(&self, node: Arc<str>) -> Result<BTreeSet<Arc<str>>, Stopped> {
+        self.ask(|answer| Event::Exchanges(node, answer)).await
     }
 
     /// Runs a function on a connected node, if it is still connected; its result is of no interest.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::dist::control::{Control, Proc};
+use crate::dist::flags::Flags;
 use crate::dist::handshake::{Established, Origin, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
@@ -144,6 +145,7 @@ struct Link {
     published: bool,
     since: SystemTime,
     origin: Origin,
+    flags: Flags,
     /// Monitors and links that processes of it have towards ours.
     ties: usize,
 }
@@ -320,6 +322,14 @@ impl Machine {
         self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
     }
 
+    /// The scopes of process groups that a connected node has as we do.
+    #[must_use]
+    pub fn exchanges(&self, node: &str) -> BTreeSet<Arc<str>> {
+        let Some(link) = self.by_name.get(node) else { return BTreeSet::new() };
+        let both = self.scopes.iter().filter(|(_, scope)| scope.exchanges(*link));
+        both.map(|(name, _)| Arc::from(name.as_str())).collect()
+    }
+
     /// How much waits to be answered or told.
     #[must_use]
     pub fn pending(&self) -> Pending {
@@ -331,7 +341,8 @@ impl Machine {
     #[must_use]
     pub fn view(&self) -> View {
         let up = |(id, link): (&LinkId, &Link)| {
-            let state = PeerState::Up { creation: link.creation, published: link.published };
+            let &Link { creation, published, flags, origin, .. } = link;
+            let state = PeerState::Up { creation, published, flags, dialled: origin != Origin::Accepted };
             (link.name.clone(), Peer { state, since: link.since, connection: id.0, owner: None })
         };
         let mut peers = self.down.clone();

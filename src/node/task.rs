@@ -3,7 +3,7 @@
 //! It never waits for a peer. What a batch of events gives to send is collected a connection, handed to the connection's
 //! own task at once, and a connection that can't take it is closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -86,6 +86,8 @@ pub enum Event {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Raw, CallError>>,
     },
+    /// See [`Handle::exchanges`].
+    Exchanges(Arc<str>, oneshot::Sender<BTreeSet<Arc<str>>>),
     /// See [`Handle::answers`].
     Pulse(oneshot::Sender<()>),
     /// See [`Handle::stop`].
@@ -286,6 +288,10 @@ impl Task {
                 let token = self.new_token();
                 self.calling.insert(token, answer);
                 Input::Ask { node, name, request, token }
+            }
+            Event::Exchanges(node, answer) => {
+                let _ = answer.send(self.machine.exchanges(&node));
+                return;
             }
             Event::Pulse(answer) => {
                 let _ = answer.send(());

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::dist::flags::Flags;
+
 /// The node and its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
@@ -61,6 +63,10 @@ pub enum PeerState {
         creation: u32,
         /// Whether it is to be seen in `nodes()`.
         published: bool,
+        /// What both sides can do.
+        flags: Flags,
+        /// Whether it was we who dialled.
+        dialled: bool,
     },
     /// It was, until this happened.
     Down {
@@ -74,6 +80,12 @@ impl Peer {
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, PeerState::Up { .. })
+    }
+
+    /// Whether it is connected, and it was the peer that dialled.
+    #[must_use]
+    pub fn has_dialled(&self) -> bool {
+        matches!(self.state, PeerState::Up { dialled: false, .. })
     }
 
     /// Whether it is connected and to be seen in `nodes()`.

@@ -18,9 +18,9 @@ impl Machine {
             self.link_down(now, old, "replaced by a newer connection of the node", out);
         }
         self.down.remove(&peer.name);
-        let (name, published) = (peer.name, peer.published);
+        let (name, published, flags) = (peer.name, peer.published, peer.flags);
         self.by_name.insert(name.clone(), id);
-        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, origin, ties: 0 };
+        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, origin, flags, ties: 0 };
         self.links.insert(id, link);
         self.changed = true;
         if published {

@@ -19,7 +19,8 @@ fn answer(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) ->
     let mut r = Reader::new(request.bytes(), atoms);
     if r.peek()? == Kind::Atom {
         return Ok(match r.atom()?.as_str() {
-            "ticktime" => Some(Term::Int(i64::try_from(tick_time.as_secs()).unwrap_or(i64::MAX))),
+            // In milliseconds, of which `net_kernel:get_net_ticktime/0` makes seconds.
+            "ticktime" => Some(Term::Int(i64::try_from(tick_time.as_millis()).unwrap_or(i64::MAX))),
             "nodename" => Some(Term::Atom(node.clone())),
             "longnames" => Some(Term::atom(if node.as_str().contains('.') { "true" } else { "false" })),
             // No list of allowed nodes: whoever proves the cookie is.
@@ -45,7 +46,7 @@ mod tests {
             answer.map(|answer| answer.term(&mut atoms).expect("a term"))
         };
         assert_eq!(ask(&Term::tuple([Term::atom("is_auth"), Term::atom("p@h")])), Some(Term::atom("yes")));
-        assert_eq!(ask(&Term::atom("ticktime")), Some(Term::Int(60)));
+        assert_eq!(ask(&Term::atom("ticktime")), Some(Term::Int(60_000)));
         assert_eq!(ask(&Term::atom("nodename")), Some(Term::atom("m@h.x")));
         assert_eq!(ask(&Term::atom("longnames")), Some(Term::atom("true")));
         assert_eq!(ask(&Term::tuple([Term::atom("disconnect"), Term::atom("p@h")])), None);

@@ -244,6 +244,12 @@ impl Scope {
         self.remotes.values().filter(|remote| remote.is_grouped()).map(|remote| remote.pid.node.clone()).collect()
     }
 
+    /// Whether the peer at the other end of this connection has such a scope, and has told us of it.
+    #[must_use]
+    pub fn exchanges(&self, link: LinkId) -> bool {
+        self.remotes.contains_key(&link)
+    }
+
     /// Whether [`Self::census`] may have changed since this was asked last.
     pub fn take_touched(&mut self) -> bool {
         std::mem::take(&mut self.touched)
