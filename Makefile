@@ -141,7 +141,7 @@ release:
 
 # Whatever meets a real Erlang node, against the releases of three suites of Debian, and clusters of several at once.
 SUITES := trixie sid
-ERLANG_FACING := boot cluster epmd etf_oracle handshake hostile layout mesh peers pg pressure rpc signals status ticks walk
+ERLANG_FACING := boot cluster diagnosis epmd etf_oracle handshake hostile layout mesh peers pg pressure rpc signals status ticks walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	command -v debootstrap >/dev/null || \

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::api::{self, BindError, DaemonStatus, Phase, Problem, Severity};
 use crate::cluster::finder;
 use crate::cluster::join::WantedName;
+use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{ClusterView, EpmdState};
 use crate::config::Config;
@@ -108,6 +109,7 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
         home,
         status: status_view,
         cluster: cluster_view.clone(),
+        diagnostician: cluster.diagnostician(),
         allowed_uids: config.allowed_uids.clone(),
         started: Instant::now(),
     };
@@ -217,7 +219,7 @@ struct Daemon<'a> {
     lock: &'a RunLock,
     registry: registry::Handle,
     registry_task: JoinHandle<()>,
-    cluster: cluster::Running,
+    cluster: Running,
     cluster_view: watch::Receiver<Arc<ClusterView>>,
     status: watch::Sender<DaemonStatus>,
     /// What is wrong since the start, and until the next.

@@ -118,6 +118,25 @@ pub const RESOLVERS: usize = 64;
 /// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
+/// How often the round trip to a connected peer is taken. Crossed by
+/// `cluster::facts::tests::the_round_trip_is_taken_again`.
+pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest name of a release of OTP in characters. Crossed by
+/// `cluster::questions::tests::what_a_node_answers_is_read_and_what_it_might_is_refused`.
+pub const OTP_RELEASE: usize = 16;
+
+/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `diagnoses_at_once_are_bounded`.
+pub const DIAGNOSES: usize = 4;
+
+/// How long a diagnosis waits for an attempt to connect that is under way. Crossed by `tests/diagnosis.rs`,
+/// `a_node_that_says_nothing`.
+pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
+
+/// Time for a whole diagnosis, longer than its stages take together. Crossed by
+/// `cluster::diagnosis::tests::a_diagnosis_that_takes_too_long_tells_what_it_has`.
+pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
+
 /// Addresses of one host that are tried. Crossed by `node::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
 pub const ADDRESSES: usize = 4;
 
@@ -414,6 +433,14 @@ pub const GITOPS_FILE: u64 = 1024 * 1024;
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
 /// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
 pub const CLIENT_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a whole diagnosis as a client waits for it, longer than the daemon takes for one. Crossed by
+/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
+
+/// Time for a whole diagnosis without the daemon. Crossed by `tests/diagnosis.rs`,
+/// `a_node_that_says_nothing_costs_the_independent_only_its_time`.
+pub const INDEPENDENT_TIME: Duration = Duration::from_secs(15);
 
 /// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
 pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::World;
 use common::http::{ask, delete, get, post, register};
 use hecate_daemon::api::{Limits, Phase, Problem, Severity};
-use hecate_daemon::cluster::view::{ClusterView, EpmdState, PeerState, PeerView};
+use hecate_daemon::cluster::view::{ClusterView, EpmdState, PeerDetails, PeerState, PeerView};
 use hecate_daemon::registry::Membership;
 use serde_json::{Value, json};
 
@@ -239,6 +239,7 @@ async fn the_cluster_is_what_the_node_sees() {
         state: PeerState::Disconnected,
         since: std::time::UNIX_EPOCH,
         reason: "it left".to_owned(),
+        details: PeerDetails::default(),
     };
     let view = ClusterView {
         node: Some("a@b".to_owned()),

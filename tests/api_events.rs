@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use common::http::{Client, delete, get, in_time, register};
 use common::{PATIENCE, World};
 use hecate_daemon::api::Limits;
-use hecate_daemon::cluster::view::{ClusterView, PeerState, PeerView};
+use hecate_daemon::cluster::view::{ClusterView, PeerDetails, PeerState, PeerView};
 use hecate_daemon::limits;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -149,6 +149,7 @@ async fn nodes_come_and_go_without_an_id() {
         state,
         since: UNIX_EPOCH + Duration::from_secs(since),
         reason: "because".to_owned(),
+        details: PeerDetails::default(),
     };
     let show = |peers: Vec<PeerView>| {
         world.cluster.send_replace(Arc::new(ClusterView { peers, ..ClusterView::default() }));

@@ -126,13 +126,20 @@ async fn what_scripts_read() {
         (&["plugins", "--json"][..], "/api/plugins"),
         (&["plugin", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
         (&["paths", "hecate-traderd", "--json"], "/api/plugins/hecate-traderd"),
-        (&["cluster", "--json"], "/api/cluster"),
         (&["plugins", "--cluster", "--json"], "/api/cluster/plugins"),
     ] {
         let output = run(&environment, arguments).await;
         ended(&output, 0);
         assert_eq!(text(&output.stdout), format!("{}\n", http::get(&world, path).await.body), "{arguments:?}");
     }
+    let cluster = run(&environment, &["cluster", "--json"]).await;
+    ended(&cluster, 0);
+    let mut whole = serde_json::Map::new();
+    for path in ["/api/cluster", "/api/cluster/plugins"] {
+        whole.extend(http::get(&world, path).await.json().as_object().expect("an object").clone());
+    }
+    assert!(whole.contains_key("peers") && whole.contains_key("plugins"));
+    assert_eq!(text(&cluster.stdout), format!("{}\n", Value::Object(whole)), "both answers are one object");
     for arguments in
         [&["status", "--json"][..], &["healthcheck", "--json"], &["deregister", "hecate-traderd", "--json"]]
     {

@@ -94,14 +94,16 @@ impl Hostile {
         self.ours(1)
     }
 
-    /// The next frame that is no tick; none at the end of the connection.
+    /// The next frame that is no tick, nor what the daemon asks every node of its own accord: it spawns what answers, or monitors
+    /// `net_kernel` and calls it. None at the end of the connection.
     fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             let mut length = [0; 4];
             read(&mut self.stream, &mut length)?;
             let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
             read(&mut self.stream, &mut frame)?;
-            if !frame.is_empty() {
+            // SPAWN_REQUEST; MONITOR_P, REG_SEND and DEMONITOR_P. No answer is one of these.
+            if !frame.is_empty() && !matches!(frame.get(4..6), Some([97, 29 | 19 | 6 | 20])) {
                 return Some(frame);
             }
         }

@@ -141,6 +141,12 @@ async fn every_operation_answers_as_the_document_says() {
         hold("/api/plugins/{name}/data", "delete", &ask(&world, &request("delete", &path, "")).await);
     }
 
+    for (node, status) in [("x@y", 200), ("nonsense", 404), ("%zz", 400)] {
+        let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/diagnosis"), "")).await;
+        assert_eq!(answer.status, status);
+        hold("/api/cluster/peers/{node}/diagnosis", "get", &answer);
+    }
+
     let list = ask(&world, &request("get", "/api/plugins", "")).await;
     hold("/api/plugins", "get", &list);
     let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));

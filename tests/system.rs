@@ -102,6 +102,37 @@ fn a_foreign_users_node_gets_not_a_byte_of_us() {
     assert_ne!(host.peer(&host.node("hecate_y")).as_deref(), Some("connected"));
 }
 
+/// Nobody looks for this name: it is the diagnosis that meets its owner, and says nothing to it.
+#[test]
+fn a_diagnosis_proves_nothing_to_another_user() {
+    let host = shared_host();
+    let epmd = host.epmd();
+    let (mut trap, port) = trap(&host);
+    let _name = epmd.register("visitor", port);
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let node = host.node("visitor");
+    let diagnosis = host.ask("GET", &format!("/api/cluster/peers/{node}/diagnosis")).body;
+    assert_eq!(diagnosis["code"], "foreign_owner", "{diagnosis:#}");
+    let owner = diagnosis["stages"].as_array().unwrap().iter().find(|stage| stage["outcome"] == "failed").unwrap();
+    assert_eq!(owner["stage"], "owner");
+    assert!(owner["advice"].as_str().unwrap().contains(&format!("uid {STRANGER}")), "{owner:#}");
+
+    let mut independent = std::process::Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+    independent.args(["diagnose", "visitor@localhost", "--independent"]).env_clear().env("HOME", host.home());
+    independent.env("ERL_EPMD_PORT", host.epmd_port.to_string()).env("HECATE_COOKIE", &host.cookie);
+    let output = independent.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains("foreign_owner") && why.contains(&format!("uid {STRANGER}")), "{why}");
+    // Whatever came is noted by the time that this connection of our own has ended, for they are read in turn.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let noted = r"
+        Noted = fun Noted(All) -> receive {ended, Bytes} -> Noted([Bytes | All]) after 1000 -> All end end,
+        Ended = Noted([]), {length(Ended) > 0, iolist_to_binary(Ended)}";
+    assert_eq!(trap.eval(noted), "{true,<<>>}");
+}
+
 #[test]
 fn an_allowed_users_node_is_dialled() {
     let host = shared_host();

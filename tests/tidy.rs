@@ -27,7 +27,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["cookie", "layout", "limits", "log", "name"]),
-    ("api", &["registry", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
+    ("api", &["registry", "cluster::diagnosis", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
     // a line; the two know nobody.
     ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit"]),
@@ -40,6 +40,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "node",
             "dist::flags",
             "dist::handshake",
+            // A diagnosis shakes hands on its own.
+            "dist::link",
             "epmd",
             "etf",
             "name",
@@ -68,10 +70,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "api/route",
     "cli/gitops/templates",
+    "cluster/attempts",
+    "cluster/diagnosis/advice",
+    "cluster/diagnosis/report",
     "cluster/discovery",
     "cluster/hosts",
     "cluster/introduce",
     "cluster/membership",
+    "cluster/peer_views",
     "cluster/said",
     "cluster/strategies/",
     "cluster/view",
@@ -107,6 +113,9 @@ const IMPURE: &[&str] = &[
     "getrandom",
     "rustix::",
 ];
+
+/// What ends the process on some bytes of a peer, or shows the cookie: only the one command may name it.
+const INDEPENDENT: &[&str] = &["erl_rpc", "eetf::", "erl_dist::term", ".secret()"];
 
 /// Longest file, tests apart.
 const LINES: usize = 700;
@@ -210,6 +219,20 @@ fn what_decides_reaches_nothing() {
         }
     }
     assert_eq!(seen.len(), PURE.len(), "every pure file exists: {seen:?}");
+}
+
+#[test]
+fn what_may_end_the_process_is_never_in_the_serving_one() {
+    let mut seen = BTreeSet::new();
+    for (file, text) in sources() {
+        for line in code_lines(&text) {
+            for name in INDEPENDENT.iter().filter(|name| line.contains(**name)) {
+                assert_eq!(file, "cli/independent", "{file} names {name}: {line}");
+                seen.insert(*name);
+            }
+        }
+    }
+    assert!(seen.len() >= 3, "it is there that they are named: {seen:?}");
 }
 
 #[test]

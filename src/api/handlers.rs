@@ -22,9 +22,10 @@ use super::route::Route;
 use super::server::{Caller, Server, read_body};
 use super::status::{DaemonStatus, Phase};
 use super::wire;
+use crate::cluster::diagnosis::Diagnostician;
 use crate::cluster::view::ClusterView;
 use crate::layout::Home;
-use crate::name::PluginName;
+use crate::name::{NodeName, PluginName};
 use crate::registry::{Handle, Plugin, Refusal, Status};
 
 /// What the API needs of the rest of the daemon.
@@ -38,6 +39,8 @@ pub struct Context {
     pub status: watch::Receiver<DaemonStatus>,
     /// The cluster as our node sees it.
     pub cluster: watch::Receiver<Arc<ClusterView>>,
+    /// What tells why a node is, or isn't, connected.
+    pub diagnostician: Diagnostician,
     /// Users who may call, besides our own and root.
     pub allowed_uids: Vec<u32>,
     /// When the daemon started.
@@ -90,6 +93,7 @@ pub(super) async fn call(
         Route::Events => streams.open(context, &head.headers),
         Route::Cluster => Ok(cluster(context)),
         Route::ClusterPlugins => Ok(cluster_plugins(context)),
+        Route::Diagnosis(node) => diagnosis(context, &node).await,
         Route::Health => Ok(health(context)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
@@ -278,6 +282,15 @@ fn cluster(context: &Context) -> Answer {
 fn cluster_plugins(context: &Context) -> Answer {
     let view = Arc::clone(&context.cluster.borrow());
     json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
+}
+
+async fn diagnosis(context: &Context, node: &str) -> Result<Answer, Problem> {
+    let node = NodeName::parse(node)
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such node: {error}")))?;
+    match context.diagnostician.diagnose(&node).await {
+        Ok(report) => Ok(json(StatusCode::OK, &wire::Diagnosis::new(&report))),
+        Err(busy) => Err(Problem::unavailable("diagnoses_busy", busy.to_string(), SOON)),
+    }
 }
 
 fn measured(context: &Context) -> Result<Answer, Problem> {

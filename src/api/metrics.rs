@@ -137,7 +137,11 @@ fn plugins(registry: &registry::View) -> Vec<MetricFamily> {
 
 fn links(cluster: &ClusterView) -> Vec<MetricFamily> {
     let count = |state| Value::gauge(cluster.peers.iter().filter(|peer| peer.state == state).count());
-    let states = [("connected", PeerState::Connected), ("disconnected", PeerState::Disconnected)];
+    let states = [
+        ("connected", PeerState::Connected),
+        ("connecting", PeerState::Connecting),
+        ("disconnected", PeerState::Disconnected),
+    ];
     let counter = |name, help, counter: &Counter| {
         family(name, help, MetricType::COUNTER, [sample(&[], Value::Counter(counter.get()))])
     };

@@ -26,6 +26,8 @@ pub enum Route {
     Cluster,
     /// `GET /api/cluster/plugins`
     ClusterPlugins,
+    /// `GET /api/cluster/peers/{node}/diagnosis`
+    Diagnosis(String),
     /// `GET /health`
     Health,
     /// `GET /livez`
@@ -51,7 +53,8 @@ impl Route {
             | Self::Purge(_)
             | Self::Events
             | Self::Cluster
-            | Self::ClusterPlugins => false,
+            | Self::ClusterPlugins
+            | Self::Diagnosis(_) => false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Route {
             Self::Purge(_) => "DELETE /api/plugins/{name}/data",
             Self::Cluster => "GET /api/cluster",
             Self::ClusterPlugins => "GET /api/cluster/plugins",
+            Self::Diagnosis(_) => "GET /api/cluster/peers/{node}/diagnosis",
             Self::Health => "GET /health",
             Self::Live => "GET /livez",
             Self::Ready => "GET /readyz",
@@ -86,6 +90,7 @@ pub const PATTERNS: &[&str] = &[
     "GET /api/events",
     "GET /api/cluster",
     "GET /api/cluster/plugins",
+    "GET /api/cluster/peers/{node}/diagnosis",
     "GET /health",
     "GET /livez",
     "GET /readyz",
@@ -131,6 +136,11 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
 
         ["api", "plugins", name, "data"] if delete && !name.is_empty() => Ok(Route::Purge((*name).to_owned())),
         ["api", "plugins", name, "data"] if !name.is_empty() => Err(not_allowed(method, path, DELETE)),
+
+        ["api", "cluster", "peers", node, "diagnosis"] if !node.is_empty() => match get {
+            true => Ok(Route::Diagnosis((*node).to_owned())),
+            false => Err(not_allowed(method, path, GET)),
+        },
 
         _ => Err(Problem::new(
             StatusCode::NOT_FOUND,
@@ -203,6 +213,7 @@ mod tests {
             (Method::GET, "/api/events", Route::Events),
             (Method::GET, "/api/cluster", Route::Cluster),
             (Method::GET, "/api/cluster/plugins", Route::ClusterPlugins),
+            (Method::GET, "/api/cluster/peers/x@y/diagnosis", Route::Diagnosis("x@y".to_owned())),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
             (Method::GET, "/readyz", Route::Ready),
@@ -234,6 +245,7 @@ mod tests {
             (Method::POST, "/health", "GET, HEAD"),
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
             (Method::POST, "/api/cluster/plugins", "GET, HEAD"),
+            (Method::POST, "/api/cluster/peers/x@y/diagnosis", "GET, HEAD"),
         ];
         for (method, path, allow) in table {
             assert_eq!(refusal(&method, path), (405, "method_not_allowed", Some(allow)), "{method} {path}");
@@ -255,6 +267,9 @@ mod tests {
             "/api/plugins/hecate-traderd/",
             "/api/plugins/hecate-traderd/x",
             "/api/plugins//data",
+            "/api/cluster/peers",
+            "/api/cluster/peers/x@y",
+            "/api/cluster/peers//diagnosis",
             "/api%2Fplugins",
             "/api/plugins/..//",
         ] {

@@ -269,8 +269,13 @@ pub(super) async fn read_body(limits: &Limits, body: &mut Incoming) -> Result<By
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use crate::api::DaemonStatus;
+    use crate::cluster::diagnosis::{self, Diagnostician};
+    use crate::cookie::Cookie;
     use crate::layout::{Home, Layout, Modes};
+    use crate::node::dial::Dialling;
     use crate::registry;
     use crate::store::Store;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -285,6 +290,19 @@ mod tests {
         assert!(!may_call(1001, 0, &[]), "being root ourselves opens nothing");
     }
 
+    fn diagnostician() -> Diagnostician {
+        let dialling =
+            Dialling { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
+        let settings = diagnosis::Settings {
+            dialling,
+            cookie: Cookie::parse(b"cookie").expect("a cookie"),
+            hidden: false,
+            scopes: Vec::new(),
+            tick_time: Duration::from_secs(60),
+        };
+        Diagnostician::new(settings, watch::channel(Arc::default()).1, watch::channel(None).1)
+    }
+
     fn server() -> (tempfile::TempDir, Arc<Server>) {
         let directory = tempfile::tempdir().expect("directory");
         let home = Home::new(directory.path().to_owned()).expect("absolute");
@@ -297,6 +315,7 @@ mod tests {
             home,
             status: watch::channel(DaemonStatus::default()).1,
             cluster: watch::channel(Arc::default()).1,
+            diagnostician: diagnostician(),
             allowed_uids: Vec::new(),
             started: std::time::Instant::now(),
         };

@@ -3,8 +3,10 @@
 //! The three shapes of the convention (`Registered`, `PluginEntry`'s first four keys, `Done`) never change; keys may be
 //! added to the others. A registration is checked here; everything behind this file deals with valid ones only.
 
+mod diagnosis;
 mod events;
 mod hosts;
+mod peer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,8 +19,10 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+pub use diagnosis::{Diagnosis, OwnScope, OwnView, Stage};
 pub use events::{NodeEvent, Snapshot, StoredEvent};
 pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
+pub use peer::{LastFailure, Peer};
 
 use super::problem;
 use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
@@ -199,7 +203,7 @@ pub struct Probe {
 }
 
 /// `/api/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Our node's full name, once it has one.
     pub node: Option<String>,
@@ -237,19 +241,6 @@ pub struct Epmd {
     pub state: String,
     /// Why it is unavailable.
     pub reason: Option<String>,
-}
-
-/// One other node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its full name.
-    pub name: String,
-    /// `connected`, `connecting` or `disconnected`.
-    pub state: String,
-    /// Since when it has its state, RFC 3339.
-    pub since: String,
-    /// Why it has its state.
-    pub reason: String,
 }
 
 impl Registered {
@@ -340,15 +331,6 @@ impl Cluster {
                 ("name_taken", Some(format!("{name} is held by another node of this host")))
             }
         };
-        let peer = |peer: &PeerView| Peer {
-            name: peer.name.clone(),
-            state: match peer.state {
-                PeerState::Connected => "connected".to_owned(),
-                PeerState::Disconnected => "disconnected".to_owned(),
-            },
-            since: time(peer.since),
-            reason: peer.reason.clone(),
-        };
         let scope = |scope: &ScopeView| Scope {
             name: scope.name.clone(),
             own_groups: scope.own_groups,
@@ -360,7 +342,7 @@ impl Cluster {
         Self {
             node: view.node.clone(),
             epmd: Epmd { state: state.to_owned(), reason },
-            peers: view.peers.iter().map(peer).collect(),
+            peers: view.peers.iter().map(Peer::new).collect(),
             scopes: view.scopes.iter().map(scope).collect(),
             unregistered: unregistered.map(|peer| peer.name.clone()).collect(),
             cookie_hash: view.cookie_hash.clone(),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::cluster::view::{DialFailure, Introduction, LinkView, PeerDetails};
 use crate::layout::Home;
 use crate::limits;
 use crate::registry::Field;
@@ -165,19 +166,43 @@ fn the_cluster_in_words() {
         state,
         since: UNIX_EPOCH,
         reason: "it called".to_owned(),
+        details: PeerDetails::default(),
+    };
+    let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: UNIX_EPOCH };
+    let link = LinkView {
+        published: true,
+        flags: vec!["SPAWN"],
+        otp_release: Some("25".to_owned()),
+        tick_time: Some(Duration::from_secs(60)),
+        round_trip: Some(Duration::from_micros(1_500)),
+    };
+    let details = PeerDetails {
+        introduced_by: Some(Introduction::Peer("z@y".to_owned())),
+        attempts: 3,
+        last_failure: Some(failure),
+        link: Some(link),
     };
     let scope = ScopeView { name: "pg".to_owned(), own_groups: 1, own_members: 2, peer_groups: 3, peer_members: 4 };
     let view = ClusterView {
         node: Some("hecate@beam00".to_owned()),
         epmd: EpmdState::Unavailable { reason: "refused".to_owned() },
-        peers: vec![peer("x@y", true, PeerState::Connected)],
+        peers: vec![
+            peer("w@y", true, PeerState::Connecting),
+            PeerView { details, ..peer("x@y", true, PeerState::Connected) },
+        ],
         scopes: vec![scope],
         cookie_hash: "hash".to_owned(),
         ..ClusterView::default()
     };
     let expected = concat!(
         r#"{"node":"hecate@beam00","epmd":{"state":"unavailable","reason":"refused"},"peers":[{"#,
-        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called"}],"#,
+        r#""name":"w@y","state":"connecting","since":"1970-01-01T00:00:00.000Z","reason":"it called","#,
+        r#""introduced_by":null,"attempts":0,"last_failure":null,"hidden":null,"flags":null,"otp_release":null,"#,
+        r#""net_ticktime":null,"round_trip_ms":null},{"#,
+        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called","#,
+        r#""introduced_by":"z@y","attempts":3,"#,
+        r#""last_failure":{"code":"tcp_refused","detail":"nobody","at":"1970-01-01T00:00:00.000Z"},"hidden":false,"#,
+        r#""flags":["SPAWN"],"otp_release":"25","net_ticktime":60,"round_trip_ms":1.5}],"#,
         r#""scopes":[{"name":"pg","own_groups":1,"own_members":2,"peer_groups":3,"peer_members":4}],"#,
         r#""unregistered":[],"cookie_hash":"hash"}"#
     );

@@ -1,26 +1,55 @@
 //! `cluster`: our node, its EPMD, its process groups and its peers, and the plugins of every host. It changes nothing.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use hyper::Method;
+use serde_json::{Map, Value};
 
-use super::client::Call;
-use super::page::{self, Cell, fields, table};
-use super::plugins;
+use super::client::{self, Call};
+use super::page::{self, Cell, complain, fields, table};
+use super::{Exit, ask, peers, plugins, report};
 use crate::api::wire::Cluster;
+use crate::limits;
 
-pub(super) fn call() -> Call {
-    Call::new(Method::GET, "/api/cluster", show)
+/// Two answers of the API: one below the other, or, for scripts, as one object with the keys of both.
+pub(super) async fn run(socket: &Path, json: bool) -> Exit {
+    let calls = [
+        Call::new(Method::GET, "/api/cluster", show),
+        Call::new(Method::GET, plugins::ALL, |body| Ok(format!("\n{}", plugins::show_all(body)?))),
+    ];
+    if json {
+        return whole(socket, &calls).await;
+    }
+    for call in &calls {
+        match ask(socket, call, json).await {
+            Exit::Done => {}
+            exit => return exit,
+        }
+    }
+    Exit::Done
 }
 
-/// What stands below it: the hosts and their plugins.
-pub(super) fn plugins() -> Call {
-    Call::new(Method::GET, plugins::ALL, |body| Ok(format!("\n{}", plugins::show_all(body)?)))
+async fn whole(socket: &Path, calls: &[Call]) -> Exit {
+    let mut whole: Map<String, Value> = Map::new();
+    for call in calls {
+        let answer = match client::send(socket, call, limits::CLIENT_TIME).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                complain(&error.to_string());
+                return Exit::NoDaemon;
+            }
+        };
+        match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
+            Ok(keys) if answer.status.is_success() && (call.show)(&answer.body).is_ok() => whole.extend(keys),
+            _ => return report(call, &answer, true),
+        }
+    }
+    page::write(&format!("{}\n", Value::Object(whole))).exit()
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let cluster: Cluster = serde_json::from_slice(body)?;
-    let now = SystemTime::now();
     let epmd = match &cluster.epmd.reason {
         Some(reason) => Cell::odd(&format!("{}: {reason}", cluster.epmd.state)),
         None => Cell::state(&cluster.epmd.state),
@@ -43,13 +72,8 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
     }));
     let mut text = table(&about);
     if !cluster.peers.is_empty() {
-        let mut peers = vec![["PEER", "STATE", "SINCE", "REASON"].map(Cell::head).to_vec()];
-        peers.extend(cluster.peers.into_iter().map(|peer| {
-            let since = Cell::from(page::since(&peer.since, now));
-            vec![Cell::from(peer.name), Cell::state(&peer.state), since, Cell::from(peer.reason)]
-        }));
         text.push('\n');
-        text.push_str(&table(&peers));
+        text.push_str(&peers::shown(cluster.peers, SystemTime::now()));
     }
     Ok(text)
 }

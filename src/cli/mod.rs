@@ -14,13 +14,16 @@ mod check_config;
 mod client;
 mod cluster;
 mod deregister;
+mod diagnose;
 mod doctor;
 mod events;
 mod flags;
 mod gitops;
 mod healthcheck;
+mod independent;
 mod page;
 mod paths;
+mod peers;
 mod plugin;
 mod plugins;
 mod purge;
@@ -46,6 +49,7 @@ Examples:
   hecate-daemon plugins
   hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
   hecate-daemon events --json
+  hecate-daemon diagnose hecate_traderd@beam00      why it is, or isn't, connected
   hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
   hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
@@ -137,8 +141,17 @@ Examples:
     )]
     Events(Common),
     /// Our node, its EPMD and its peers, and the plugins of every host
-    #[command(after_help = "With --json, `plugins --cluster` has the plugins.")]
+    #[command(
+        after_help = "Example:\n  hecate-daemon cluster --json | jq -r '.peers[] | select(.state != \"connected\") | .name'"
+    )]
     Cluster(Common),
+    /// Why a node is, or isn't, connected, stage by stage, and what to do: exit 0 if nothing is in the way, else 1
+    #[command(after_help = "\
+Examples:
+  hecate-daemon diagnose hecate_traderd@beam00
+  hecate-daemon diagnose hecate@beam01 --json | jq -r .code
+  hecate-daemon diagnose hecate_traderd@beam00 --independent")]
+    Diagnose(diagnose::Diagnose),
     /// The directories of a plugin
     #[command(after_help = "Example:\n  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite")]
     Paths(Named),
@@ -263,6 +276,11 @@ impl ClientCommand {
             complain("nothing was removed");
             return Exit::Refused;
         }
+        if let Self::Diagnose(diagnose) = &self
+            && diagnose.is_independent()
+        {
+            return diagnose.run_independent().await;
+        }
         let socket = match config::socket_path(&self.common().place.0, &Environment::of_process()) {
             Ok(socket) => socket,
             Err(error) => {
@@ -271,15 +289,22 @@ impl ClientCommand {
             }
         };
         let json = self.common().json;
-        // Two answers for people; for programs, each has a command of its own.
-        let plugins = matches!(self, Self::Cluster(_)) && !json;
-        let Some(call) = self.call() else {
-            return events::run(&socket, json).await;
+        let call = match self {
+            Self::Diagnose(diagnose) => return diagnose.run(&socket).await,
+            Self::Cluster(_) => return cluster::run(&socket, json).await,
+            Self::Events(_) => return events::run(&socket, json).await,
+            Self::Status(_) => status::call(),
+            Self::Plugins(plugins) => plugins.call(),
+            Self::Plugin(named) => plugin::call(&named.name),
+            Self::Register(register) => register.call(),
+            Self::Deregister(named) => deregister::call(&named.name),
+            Self::Purge(purge) => purge::call(&purge.named.name),
+            Self::Paths(named) => paths::call(&named.name),
+            Self::Healthcheck(_) => healthcheck::call(),
         };
         match ask(&socket, &call, json).await {
             // Probes know two codes only.
             Exit::NoDaemon if probing => Exit::Refused,
-            Exit::Done if plugins => ask(&socket, &cluster::plugins(), json).await,
             exit => exit,
         }
     }
@@ -290,24 +315,9 @@ impl ClientCommand {
             Self::Status(common) | Self::Events(common) | Self::Cluster(common) | Self::Healthcheck(common) => common,
             Self::Plugin(named) | Self::Deregister(named) | Self::Paths(named) => &named.common,
             Self::Register(register) => &register.common,
+            Self::Diagnose(diagnose) => &diagnose.common,
             Self::Purge(purge) => &purge.named.common,
         }
-    }
-
-    /// What is asked, unless it is a stream.
-    fn call(self) -> Option<Call> {
-        Some(match self {
-            Self::Status(_) => status::call(),
-            Self::Plugins(plugins) => plugins.call(),
-            Self::Plugin(named) => plugin::call(&named.name),
-            Self::Register(register) => register.call(),
-            Self::Deregister(named) => deregister::call(&named.name),
-            Self::Purge(purge) => purge::call(&purge.named.name),
-            Self::Events(_) => return None,
-            Self::Cluster(_) => cluster::call(),
-            Self::Paths(named) => paths::call(&named.name),
-            Self::Healthcheck(_) => healthcheck::call(),
-        })
     }
 }
 

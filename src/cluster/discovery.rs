@@ -17,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most."
-const REST: Duration = Duration::from_secs(300);
+pub const REST: Duration = Duration::from_secs(300);
 /// A name that only peers know is given up after this many failures in a row.
 const PATIENCE: u32 = 8;
 
@@ -234,6 +234,12 @@ impl Discovery {
     #[must_use]
     pub fn has_failed(&self, name: &str) -> bool {
         self.targets.get(name).is_some_and(|target| target.failures > 0)
+    }
+
+    /// Whether this node is to be connected.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.targets.contains_key(name)
     }
 
     /// Whether DNS names this node.

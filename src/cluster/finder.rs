@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use crate::cluster::attempts::Attempts;
 use crate::cluster::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::introduce::{self, Introducer};
 use crate::cluster::strategies::dns::Dns;
 use crate::cluster::strategies::epmd::Epmd;
 use crate::cluster::strategies::learned::{self, Learned};
 use crate::cluster::strategies::peers;
+use crate::cluster::view::{DialFailure, Introduction};
 use crate::epmd::client as epmd;
 use crate::etf::{Atom, Raw, Term};
 use crate::limits;
@@ -63,6 +65,8 @@ pub struct Finder {
     /// The published peers, each with the number of its connection.
     published: BTreeMap<Arc<str>, u64>,
     discovery: Discovery,
+    /// What is shown of what `discovery` does.
+    attempts: Attempts,
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
@@ -97,6 +101,7 @@ impl Finder {
             dns,
             published: BTreeMap::new(),
             discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
+            attempts: Attempts::default(),
             introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
             asking_names: false,
@@ -113,7 +118,12 @@ impl Finder {
 
     /// A node has connected, whoever dialled.
     pub fn up(&mut self, name: &str, view: &View) {
-        let published = view.peers.get(name).is_some_and(Peer::is_published);
+        let peer = view.peers.get(name);
+        let published = peer.is_some_and(Peer::is_published);
+        if peer.is_some_and(Peer::has_dialled) {
+            self.introduced(&[name.into()], &Introduction::Itself);
+        }
+        self.attempts.connected(name);
         self.discover(discovery::Input::Up { name: name.into(), published });
     }
 
@@ -194,7 +204,11 @@ impl Finder {
             }
             Done::Addresses(result) => self.resolved(result),
             Done::Dialled(name, result) => {
+                self.attempts.dialled(&name, failure(&result));
                 let outcome = self.outcome(&name, result);
+                if let Outcome::CallsItself(other) = &outcome {
+                    self.attempts.calls_itself(SystemTime::now(), &name, other.clone());
+                }
                 self.discover(discovery::Input::Dialled { name, outcome });
             }
             Done::Told => {}
@@ -202,7 +216,9 @@ impl Finder {
                 if let Ok(Ok(answer)) = result
                     && let Ok(nodes) = learned::nodes(&answer)
                 {
-                    self.discover(discovery::Input::Learned(self.learned.connected(&nodes)));
+                    let others = self.learned.connected(&nodes);
+                    self.introduced(&others, &Introduction::Peer(of.to_string()));
+                    self.discover(discovery::Input::Learned(others));
                     self.introduce(introduce::Input::Nodes { of, nodes });
                 }
             }
@@ -249,7 +265,29 @@ impl Finder {
         }
     }
 
+    fn introduced(&mut self, names: &[Arc<str>], by: &Introduction) {
+        self.attempts.introduced(SystemTime::now(), names.iter().cloned(), by);
+    }
+
+    /// What became of the attempts to reach the nodes that are looked for, or are seen by `view`.
+    pub fn attempts(&mut self, view: &View) -> &Attempts {
+        let discovery = &self.discovery;
+        self.attempts.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
+        &self.attempts
+    }
+
     fn discover(&mut self, input: discovery::Input) {
+        match &input {
+            discovery::Input::Epmd(names) => {
+                let names: Vec<Arc<str>> = names.iter().map(|(name, _)| name.clone()).collect();
+                self.introduced(&names, &Introduction::Epmd);
+            }
+            discovery::Input::Configured(names) => self.introduced(names, &Introduction::Configuration),
+            discovery::Input::Dns(names) => self.introduced(names, &Introduction::Dns),
+            // Which peer told is known before, where it is.
+            discovery::Input::Learned(names) => self.introduced(names, &Introduction::Peers),
+            _ => {}
+        }
         let (now, mut dial) = (Instant::now(), Vec::new());
         self.discovery.handle(now, input, &mut dial);
         let forgotten = self.discovery.forgotten(now);
@@ -261,6 +299,7 @@ impl Finder {
             });
         }
         for name in dial {
+            self.attempts.dialling(&name);
             let node = self.node.clone();
             self.work.spawn(async move {
                 let result = node.connect(name.clone()).await;
@@ -337,6 +376,12 @@ impl Finder {
             }
         }
     }
+}
+
+/// How an attempt failed, if it did.
+fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> Option<DialFailure> {
+    let Ok(Err(error)) = result else { return None };
+    Some(DialFailure { code: error.code(), detail: error.to_string(), at: SystemTime::now() })
 }
 
 /// Whether this is an address of this host: of others the system gives no socket.

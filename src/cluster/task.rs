@@ -10,20 +10,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
+use crate::cluster::diagnosis::{self, Diagnostician};
+use crate::cluster::facts::Facts;
 use crate::cluster::finder::{self, Finder};
 use crate::cluster::join::{Epmd, WantedName};
 use crate::cluster::listener;
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
+use crate::cluster::peer_views;
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
+use crate::cluster::running::Running;
 use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::strategies::NODE;
-use crate::cluster::view::{ClusterView, EpmdState, HostView, PeerState, PeerView, ScopeView};
+use crate::cluster::view::{ClusterView, EpmdState, HostView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
@@ -84,51 +88,6 @@ pub enum StartError {
     Scope(AtomTooLong),
 }
 
-/// The running task.
-#[derive(Debug)]
-pub struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-    /// Once there is one.
-    node: watch::Receiver<Option<Handle>>,
-}
-
-impl Running {
-    /// Leaves the cluster: pg is left, monitors fire, the name is given back.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
-        if !self.task.is_finished() {
-            let _ = self.task.await;
-        }
-    }
-
-    /// What tells whether the node's task is stuck.
-    #[must_use]
-    pub fn pulse(&self) -> Pulse {
-        Pulse(self.node.clone())
-    }
-
-    /// Waits for the task to end by itself, which it does only by a panic.
-    pub async fn ended(&mut self) {
-        let _ = (&mut self.task).await;
-    }
-}
-
-/// A way to the node's task, once there is one, to see whether it is stuck.
-#[derive(Debug, Clone)]
-pub struct Pulse(watch::Receiver<Option<Handle>>);
-
-impl Pulse {
-    /// Returns once the node's task has answered; at once while there is none.
-    pub async fn answers(&self) {
-        let node = self.0.borrow().clone();
-        if let Some(node) = node {
-            // One that has ended ends the whole, and is not this one's business.
-            let _ = node.answers().await;
-        }
-    }
-}
-
 /// Starts the cluster's side: binds the distribution port, joins as soon as there is an EPMD to join by, and then keeps
 /// registry and node in step. What it sees is published in the receiver that is returned.
 ///
@@ -151,9 +110,29 @@ pub async fn start(
     let (publish, view) = watch::channel(Arc::new(view));
     let (stop, stopped) = oneshot::channel();
     let (show_node, node) = watch::channel(None);
+    let diagnostician = Diagnostician::new(diagnosis_settings(&settings), view.clone(), node.clone());
     let task =
         tokio::spawn(run(Start { settings, layout, registry, listener, epmd, scopes, publish }, show_node, stopped));
-    Ok((Running { stop, task, node }, view))
+    Ok((Running { stop, task, node, diagnostician }, view))
+}
+
+fn dialling(settings: &Settings) -> Dialling {
+    Dialling {
+        epmd_port: settings.epmd_port,
+        default_port: settings.dist_port,
+        this_host: settings.this_host.clone(),
+        allowed_uids: settings.allowed_uids.clone(),
+    }
+}
+
+fn diagnosis_settings(settings: &Settings) -> diagnosis::Settings {
+    diagnosis::Settings {
+        dialling: dialling(settings),
+        cookie: settings.cookie.clone(),
+        hidden: settings.hidden,
+        scopes: settings.scopes.clone(),
+        tick_time: settings.tick_time,
+    }
 }
 
 struct Start {
@@ -223,6 +202,7 @@ struct Cluster {
     hosts: watch::Receiver<Arc<Vec<HostView>>>,
     /// Since when we are in the cluster.
     since: SystemTime,
+    facts: Facts,
     settled: bool,
     orders: mpsc::Sender<Order>,
     /// What carries the orders out, and an attempt to register with EPMD again.
@@ -234,12 +214,7 @@ impl Cluster {
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
         let epmd_state = epmd.state();
-        let dialling = Dialling {
-            epmd_port: settings.epmd_port,
-            default_port: settings.dist_port,
-            this_host: settings.this_host.clone(),
-            allowed_uids: settings.allowed_uids.clone(),
-        };
+        let dialling = dialling(&settings);
         let identity = Identity {
             name: name.clone(),
             creation: registration.creation,
@@ -277,7 +252,7 @@ impl Cluster {
         Ok(Self {
             settings,
             name,
-            node,
+            node: node.clone(),
             dialling,
             registry,
             registered,
@@ -292,6 +267,7 @@ impl Cluster {
             finder,
             hosts,
             since: SystemTime::now(),
+            facts: Facts::new(node.clone()),
             settled: false,
             orders,
             work,
@@ -309,7 +285,8 @@ impl Cluster {
         let mut poll = interval(limits::EPMD_POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = [self.finder.next_deadline(), self.register_at].into_iter().flatten().min();
+            let deadlines = [self.finder.next_deadline(), self.facts.next_deadline(), self.register_at];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
@@ -326,6 +303,7 @@ impl Cluster {
                 () = self.finder.step() => {}
                 // What they have said is published with all else.
                 Ok(()) = self.hosts.changed() => {}
+                () = self.facts.step() => {}
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -337,6 +315,7 @@ impl Cluster {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.finder.time_passed();
+                    self.facts.time_passed(Instant::now());
                     self.register_again();
                 }
             }
@@ -427,6 +406,7 @@ impl Cluster {
             self.registry.membership(news).await;
         }
         self.finder.changed(view);
+        self.facts.changed(view);
     }
 
     /// Whether a user of this host has a hecate-daemon of the usual name. Asked for before anything is made of a node of theirs:
@@ -474,18 +454,13 @@ impl Cluster {
 
     // ---- What others see --------------------------------------------------------------------------
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let node = self.node.watch().borrow().clone();
-        let mut peers: BTreeMap<Arc<str>, PeerView> = BTreeMap::new();
-        for (name, peer) in &node.peers {
-            let (state, reason) = match &peer.state {
-                node_view::PeerState::Up { .. } => (PeerState::Connected, "the handshake is done".to_owned()),
-                node_view::PeerState::Down { reason } => (PeerState::Disconnected, reason.clone()),
-            };
-            let on_this_host = self.dialling.is_here(name) && !self.told.is_neighbours(peer);
-            let view = PeerView { name: name.to_string(), on_this_host, state, since: peer.since, reason };
-            peers.insert(name.clone(), view);
-        }
+        let attempts = self.finder.attempts(&node);
+        let is_here = |name: &str, peer: Option<&node_view::Peer>| {
+            self.dialling.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
+        };
+        let peers = peer_views::seen(&node, attempts, |name| self.facts.of(name), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
             own_groups: census.own_groups,
@@ -500,7 +475,7 @@ impl Cluster {
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.epmd_state.clone(),
-            peers: peers.into_values().collect(),
+            peers,
             cookie_hash: self.settings.cookie.hash(),
         };
         self.publish.send_if_modified(|published| {

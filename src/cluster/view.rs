@@ -1,7 +1,7 @@
 //! What others may know of the cluster: plain data, replaced as a whole whenever something changes. No behaviour.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
 
@@ -76,6 +76,64 @@ pub struct PeerView {
     pub since: SystemTime,
     /// Why `state` holds, as a sentence for people.
     pub reason: String,
+    /// What else is known of it.
+    pub details: PeerDetails,
+}
+
+/// What is known of a node for people who look for what is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerDetails {
+    /// Who told us of it.
+    pub introduced_by: Option<Introduction>,
+    /// How often we tried to connect since it was connected last.
+    pub attempts: u32,
+    /// How the last attempt that failed did so.
+    pub last_failure: Option<DialFailure>,
+    /// Its connection, if there is one.
+    pub link: Option<LinkView>,
+}
+
+/// Who told us of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Introduction {
+    /// This host's EPMD has its name.
+    Epmd,
+    /// It is configured.
+    Configuration,
+    /// The DNS name of the cluster leads to it.
+    Dns,
+    /// The name servers of peers know it.
+    Peers,
+    /// This peer is connected to it.
+    Peer(String),
+    /// It connected to us.
+    Itself,
+}
+
+/// Why there was no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialFailure {
+    /// The stable code.
+    pub code: &'static str,
+    /// The same as a sentence for people.
+    pub detail: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// A connection, and what the peer has told of itself over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkView {
+    /// Whether the peer is to be seen in `nodes()`.
+    pub published: bool,
+    /// The names of the distribution flags that both sides have.
+    pub flags: Vec<&'static str>,
+    /// The peer's release of OTP, if it could be asked.
+    pub otp_release: Option<String>,
+    /// Its `net_ticktime`, if it could be asked.
+    pub tick_time: Option<Duration>,
+    /// How long a ping of it took.
+    pub round_trip: Option<Duration>,
 }
 
 /// Whether we are connected to a peer.
@@ -83,6 +141,8 @@ pub struct PeerView {
 pub enum PeerState {
     /// The handshake is done and the link is up.
     Connected,
+    /// An attempt to connect is under way.
+    Connecting,
     /// Not connected: it left, or cannot be reached.
     Disconnected,
 }

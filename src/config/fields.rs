@@ -175,8 +175,11 @@ impl Places<'_> {
         Ok(given.unwrap_or_else(|| NamePattern::parse(OUR_NAMES).into_iter().collect()))
     }
 
-    /// Each scope once, in the order given.
-    pub(super) fn pg_scopes(&self) -> Result<Vec<String>, Error> {
+    /// Each scope of process groups once, in the order given.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn pg_scopes(&self) -> Result<Vec<String>, Error> {
         let allowed = "names of pg scopes, such as pg, of at most 255 characters each";
         let scope = |given: &Given| match given.text(allowed)? {
             text if text.chars().count() > 255 => Err(given.refuse(allowed)),
@@ -266,7 +269,11 @@ impl Places<'_> {
         self.read(&settings::GROUP, group)
     }
 
-    pub(super) fn allowed_uids(&self) -> Result<Vec<u32>, Error> {
+    /// Users who may call the API, and whose nodes may be connected to, besides our own and root.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn allowed_uids(&self) -> Result<Vec<u32>, Error> {
         Ok(self.read(&settings::ALLOWED_UIDS, |given| each(given, uid))?.unwrap_or_default())
     }
 
@@ -282,19 +289,27 @@ impl Places<'_> {
 
     /// The cookie. A missing cookie file is made, if the cookie is not given elsewhere.
     pub(super) fn cookie(&self) -> Result<Cookie, Error> {
-        if let Some((cookie, _)) = self.cookie_given()? {
+        if let Some(cookie) = self.cookie_there()? {
             return Ok(cookie);
         }
         let files = self.cookie_files()?;
-        if let Some((cookie, _)) = cookie::read_first(&files)? {
-            return Ok(cookie);
-        }
         let random = || {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).map_err(io::Error::from)?;
             Ok(bytes)
         };
         Ok(cookie::create_first(&files, random)?)
+    }
+
+    /// The cookie, if there is one; none is made.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn cookie_there(&self) -> Result<Option<Cookie>, Error> {
+        if let Some((cookie, _)) = self.cookie_given()? {
+            return Ok(Some(cookie));
+        }
+        Ok(cookie::read_first(&self.cookie_files()?)?.map(|(cookie, _)| cookie))
     }
 
     /// Where the cookie is; it is read, and nothing is made.

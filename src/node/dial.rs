@@ -108,6 +108,9 @@ impl DialError {
     }
 }
 
+/// A TCP connection to a node, over which nothing has been sent, and whose the other end is, if that is on this host.
+pub type Reached = (TcpStream, Option<u32>);
+
 impl Dialling {
     /// Whether a node of this full name would be on this host.
     #[must_use]
@@ -133,7 +136,7 @@ impl Dialling {
         Ok((link::dial(stream, local, name.clone(), go_on).await?, owner))
     }
 
-    async fn find(&self, short_name: &str, host: &str) -> Result<(TcpStream, Option<u32>), DialError> {
+    async fn find(&self, short_name: &str, host: &str) -> Result<Reached, DialError> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let here = self.this_host.contains(host);
         let mut last = DialError::NotRegistered;
@@ -169,7 +172,7 @@ impl Dialling {
     }
 
     /// A TCP connection to the node, over which nothing has been sent, and whose the other end is, if that is on this host.
-    async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<(TcpStream, Option<u32>), DialError> {
+    async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<Reached, DialError> {
         let asked = epmd::port(SocketAddr::new(ip, self.epmd_port), short_name).await;
         // On this host that port is our own.
         let port = match (asked, self.default_port.filter(|_| !here)) {
@@ -185,7 +188,7 @@ impl Dialling {
     ///
     /// # Errors
     /// [`DialError::Refused`], [`DialError::TcpTimedOut`] or [`DialError::ForeignOwner`].
-    pub async fn connect(&self, address: SocketAddr, here: bool) -> Result<(TcpStream, Option<u32>), DialError> {
+    pub async fn connect(&self, address: SocketAddr, here: bool) -> Result<Reached, DialError> {
         // Another user's node need not even hear of us.
         if (here || address.ip().is_loopback())
             && let Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) = self.check_owner(address).await

@@ -5,13 +5,17 @@
 
 pub mod http;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
+use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
+use hecate_daemon::cookie::Cookie;
 use hecate_daemon::layout::{Home, Layout, Modes};
+use hecate_daemon::node::dial::Dialling;
 use hecate_daemon::registry::{self, Handle, Membership};
 use hecate_daemon::store::Store;
 use tokio::sync::watch;
@@ -59,6 +63,7 @@ impl World {
             registry: registry.clone(),
             home,
             status: status_seen,
+            diagnostician: diagnostician(cluster_seen.clone()),
             cluster: cluster_seen,
             allowed_uids: Vec::new(),
             started: Instant::now(),
@@ -106,4 +111,18 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
         hosts: Arc::new(vec![lost]),
         ..ClusterView::default()
     }
+}
+
+/// One for a daemon that is no node.
+fn diagnostician(cluster: watch::Receiver<Arc<ClusterView>>) -> Diagnostician {
+    let dialling =
+        Dialling { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
+    let settings = diagnosis::Settings {
+        dialling,
+        cookie: Cookie::parse(b"cookie").expect("a cookie"),
+        hidden: false,
+        scopes: Vec::new(),
+        tick_time: Duration::from_secs(60),
+    };
+    Diagnostician::new(settings, cluster, watch::channel(None).1)
 }

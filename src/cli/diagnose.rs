@@ -1,0 +1,130 @@
+//! `diagnose NODE`: why a node is, or isn't, connected, stage by stage, and what to do. The daemon looks, or, with
+//! `--independent`, this process.
+
+use std::path::Path;
+
+use clap::Args;
+use hyper::Method;
+
+use super::client::{self, Call, encode};
+use super::page::{self, Cell, complain, fields, table};
+use super::{Common, Exit, independent, refusal};
+use crate::api::wire::{Diagnosis, OwnView, Stage};
+use crate::limits;
+use crate::name::NodeName;
+
+/// What `diagnose` takes.
+#[derive(Debug, Args)]
+pub(super) struct Diagnose {
+    /// The full name of the node, such as hecate_traderd@beam00
+    #[arg(value_parser = node)]
+    node: NodeName,
+    /// Ask no daemon: connect to the node from this process, by another implementation, and show what it says of itself
+    #[arg(long)]
+    independent: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+fn node(text: &str) -> Result<NodeName, crate::name::NodeNameError> {
+    NodeName::parse(text)
+}
+
+impl Diagnose {
+    /// Whether no daemon is to be asked.
+    pub(super) fn is_independent(&self) -> bool {
+        self.independent
+    }
+
+    /// Without any daemon.
+    pub(super) async fn run_independent(&self) -> Exit {
+        let view = match independent::ask(&self.node, &self.common.place.0).await {
+            Ok(view) => view,
+            Err(error) => {
+                complain(&error.to_string());
+                return error.exit();
+            }
+        };
+        let whole = serde_json::json!({ "node": self.node.as_str(), "peer": view });
+        match self.common.json {
+            true => page::write(&format!("{whole}\n")),
+            false => page::show(&own_view(&view)),
+        }
+        .exit()
+    }
+
+    /// By the daemon. What is in the way is an answer too, and exit code 1.
+    pub(super) async fn run(&self, socket: &Path) -> Exit {
+        let path = format!("/api/cluster/peers/{}/diagnosis", encode(self.node.as_str()));
+        let call = Call::new(Method::GET, path, |_| Ok(String::new()));
+        let answer = match client::send(socket, &call, limits::CLIENT_DIAGNOSIS).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                complain(&error.to_string());
+                return Exit::NoDaemon;
+            }
+        };
+        let whole = || page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
+        if !answer.status.is_success() {
+            if self.common.json {
+                let _ = whole();
+            }
+            complain(&refusal(answer.status, &answer.body));
+            return Exit::Refused;
+        }
+        let diagnosis: Diagnosis = match serde_json::from_slice(&answer.body) {
+            Ok(diagnosis) => diagnosis,
+            Err(error) => {
+                complain(&format!("what answers is no hecate-daemon of this version ({error})"));
+                return Exit::NoDaemon;
+            }
+        };
+        let printed = if self.common.json { whole() } else { page::show(&shown(&diagnosis)) };
+        if diagnosis.code.is_some() { Exit::Refused } else { printed.exit() }
+    }
+}
+
+fn shown(diagnosis: &Diagnosis) -> String {
+    let row = |stage: &Stage| {
+        let outcome = match stage.outcome.as_str() {
+            "passed" => Cell::good("ok"),
+            "failed" => Cell::bad("FAIL"),
+            _ => Cell::faint("-"),
+        };
+        vec![outcome, Cell::head(&stage.stage), Cell::from(&*stage.detail)]
+    };
+    let mut text = table(&diagnosis.stages.iter().map(row).collect::<Vec<_>>());
+    if let Some(view) = &diagnosis.peer {
+        text.push('\n');
+        text.push_str(&own_view(view));
+    }
+    // What is in the way stands above: here is what to do about it.
+    let failed = diagnosis.stages.iter().find_map(|stage| Some((stage.code.as_deref()?, stage.advice.as_deref()?)));
+    let verdict = match failed {
+        Some((code, advice)) => format!("{code}: {advice}"),
+        None => diagnosis.verdict.clone(),
+    };
+    text.push_str(&format!("\ncookie hash: {}\nverdict: {}\n", diagnosis.cookie_hash, page::plain(&verdict)));
+    text
+}
+
+/// What a node says of itself.
+fn own_view(view: &OwnView) -> String {
+    let seconds = view.net_ticktime.map(|seconds| format!("{seconds} s"));
+    let round_trip = view.round_trip_ms.map(|time| format!("{time} ms"));
+    let mut rows = fields([
+        ("OTP release", Cell::optional(view.otp_release.as_deref())),
+        ("net_ticktime", Cell::optional(seconds.as_deref())),
+        ("round trip", Cell::optional(round_trip.as_deref())),
+        ("its nodes", Cell::optional(view.nodes.as_ref().map(|nodes| nodes.join(", ")).as_deref())),
+    ]);
+    rows.extend(view.scopes.iter().map(|scope| {
+        let runs = match scope.runs {
+            Some(true) => Cell::good("runs"),
+            Some(false) => Cell::bad("does not run"),
+            None => Cell::faint("-"),
+        };
+        vec![Cell::head(&format!("scope {}", scope.name)), runs]
+    }));
+    table(&rows)
+}

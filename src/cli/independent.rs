@@ -1,0 +1,179 @@
+//! What a node says of itself, asked without the daemon and without our own protocol: by `erl_rpc`, in the client's process.
+//!
+//! Its terms are those of `eetf`, which ends the process on some bytes and has no bound on what it reads: so it must never
+//! stand in the serving process, and here all of it has one limit in time. The crate knows no owner of a port, and no port of
+//! EPMD but the default one: both are looked at here, before it proves the cookie.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use erl_dist::term::{Atom, List, Term};
+use erl_rpc::{CallError, RpcClient, RpcClientHandle};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::Exit;
+use crate::api::wire::{OwnScope, OwnView};
+use crate::config::{self, Environment, Flags, Places};
+use crate::epmd::client as epmd;
+use crate::limits;
+use crate::name::NodeName;
+use crate::node::listeners::owners;
+
+/// Why nothing was told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(
+        "there is no cookie to prove: set HECATE_ERLANG_COOKIE, or run this as the user whose ~/.erlang.cookie it is"
+    )]
+    NoCookie,
+    #[error("host_unresolved: the host {0} has no address ({1}): add it to /etc/hosts or to the DNS")]
+    Unresolved(String, std::io::Error),
+    #[error(transparent)]
+    Epmd(#[from] epmd::Error),
+    #[error("not_registered: the EPMD of {0} does not know {1}: is it started?")]
+    NotRegistered(String, String),
+    #[error(
+        "foreign_owner: the port at {0} belongs to {uid}, to whom the cookie is not proved: add that user to \
+         HECATE_ALLOWED_UIDS, if it is of this cluster",
+        uid = .1.map_or("an unknown user".to_owned(), |uid| format!("uid {uid}"))
+    )]
+    ForeignOwner(SocketAddr, Option<u32>),
+    #[error("there is no connection to {0} ({1}): ask the daemon why, with `hecate-daemon diagnose {0}`")]
+    Unconnected(NodeName, String),
+    #[error(
+        "{0} did not say all within {max} s: is it stopped? Ask the daemon, with `hecate-daemon diagnose {0}`",
+        max = limits::INDEPENDENT_TIME.as_secs()
+    )]
+    Silent(NodeName),
+}
+
+impl Error {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::NoCookie => Exit::Usage,
+            _ => Exit::Refused,
+        }
+    }
+}
+
+/// Connects to a node, with the daemon's settings, and asks it.
+pub(super) async fn ask(node: &NodeName, flags: &Flags) -> Result<OwnView, Error> {
+    let environment = Environment::of_process();
+    let places = Places::find(flags, &environment)?;
+    let asked = timeout(limits::INDEPENDENT_TIME, connect_and_ask(node, &places));
+    asked.await.unwrap_or_else(|_| Err(Error::Silent(node.clone())))
+}
+
+async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView, Error> {
+    let cookie = places.cookie_there()?.ok_or(Error::NoCookie)?;
+    let scopes = places.pg_scopes()?;
+    let port = find(node, places).await?;
+    let unconnected = |error: String| Error::Unconnected(node.clone(), error);
+    let client = RpcClient::connect_with_port(node.as_str(), port, cookie.secret());
+    let client = client.await.map_err(|error| unconnected(error.to_string()))?;
+    let mut handle = client.handle();
+    // It ends with this process at the latest; why, the calls that wait for it are told.
+    let running = tokio::spawn(client.run());
+
+    let asked = Instant::now();
+    let release = call(&mut handle, "erlang", "system_info", vec![atom("otp_release")]).await;
+    let round_trip = asked.elapsed();
+    // Terminated: the node has closed the connection, or says what the crate does not know.
+    if let Err(error @ (CallError::Terminated | CallError::Full)) = release {
+        return Err(unconnected(error.to_string()));
+    }
+    let ticktime = call(&mut handle, "net_kernel", "get_net_ticktime", vec![]).await;
+    let nodes = call(&mut handle, "erlang", "nodes", vec![atom("connected")]).await;
+    let mut own_scopes = Vec::new();
+    for name in scopes {
+        let whereis = call(&mut handle, "erlang", "whereis", vec![atom(&name)]).await;
+        let runs = whereis.ok().map(|term| !matches!(term, Term::Atom(_)));
+        own_scopes.push(OwnScope { name, runs });
+    }
+    handle.terminate();
+    running.abort();
+    Ok(OwnView {
+        otp_release: release.ok().and_then(|term| text(&term)),
+        net_ticktime: ticktime.ok().and_then(|term| integer(&term)),
+        round_trip_ms: Some(milliseconds(round_trip)),
+        nodes: nodes.ok().and_then(|term| atoms(&term)),
+        scopes: own_scopes,
+    })
+}
+
+/// The port of a node that may be connected to: on this host only one of an allowed user.
+async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
+    let unresolved = |error| Error::Unresolved(node.host().to_owned(), error);
+    let found = lookup_host((node.host(), places.epmd_port()?)).await.map_err(unresolved)?;
+    let allowed: Vec<u32> = places.allowed_uids()?.into_iter().chain([rustix::process::getuid().as_raw(), 0]).collect();
+    let mut last = Error::NotRegistered(node.host().to_owned(), node.name().to_owned());
+    let mut port = None;
+    // The crate connects to whichever of them it likes: so each must be one that it may.
+    for address in found.take(limits::ADDRESSES) {
+        match epmd::port(address, node.name()).await {
+            Ok(Some(found)) => {
+                check_owner(SocketAddr::new(address.ip(), found), &allowed)?;
+                port = Some(found);
+            }
+            Ok(None) => {}
+            Err(error) => last = error.into(),
+        }
+    }
+    port.ok_or(last)
+}
+
+/// "Dialled only if the socket that listens on its port belongs to our uid, to root, or to `HECATE_ALLOWED_UIDS`", where
+/// that can be told: an address is this host's if one can listen there.
+fn check_owner(address: SocketAddr, allowed: &[u32]) -> Result<(), Error> {
+    if TcpListener::bind((address.ip(), 0)).is_err() {
+        return Ok(());
+    }
+    let owners = owners(address);
+    match owners.iter().find(|uid| !allowed.contains(uid)) {
+        Some(&uid) => Err(Error::ForeignOwner(address, Some(uid))),
+        None if owners.is_empty() => Err(Error::ForeignOwner(address, None)),
+        None => Ok(()),
+    }
+}
+
+async fn call(handle: &mut RpcClientHandle, module: &str, function: &str, args: Vec<Term>) -> Result<Term, CallError> {
+    handle.call(Atom::from(module), Atom::from(function), List::from(args)).await
+}
+
+fn atom(name: &str) -> Term {
+    Atom::from(name).into()
+}
+
+/// A string, which is short and of bytes.
+fn text(term: &Term) -> Option<String> {
+    match term {
+        Term::ByteList(bytes) => String::from_utf8(bytes.bytes.clone()).ok(),
+        _ => None,
+    }
+}
+
+fn integer(term: &Term) -> Option<u64> {
+    match term {
+        Term::FixInteger(integer) => u64::try_from(integer.value).ok(),
+        _ => None,
+    }
+}
+
+fn atoms(term: &Term) -> Option<Vec<String>> {
+    let Term::List(list) = term else { return None };
+    let name = |term: &Term| match term {
+        Term::Atom(atom) => Some(atom.name.clone()),
+        _ => None,
+    };
+    let mut names: Vec<String> = list.elements.iter().map(name).collect::<Option<_>>()?;
+    names.sort();
+    Some(names)
+}
+
+/// To the microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
+}

@@ -1,0 +1,296 @@
+//! Why a node is, or isn't, connected: stage by stage, each failure with what to do (as RabbitMQ's diagnostics go, in
+//! `rabbit_nodes_common.erl`).
+//!
+//! [`report`] holds what was found and [`advice`] what to do about it, both pure; `probe` tries the stages where we
+//! aren't connected. A connected node is asked over our own link what it sees.
+//!
+//! A diagnosis disturbs nobody: it opens a connection of its own only where there is none, proves the cookie to nobody that
+//! an attempt to connect would not prove it to, and replaces no connection.
+
+pub mod advice;
+mod probe;
+pub mod report;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::cluster::discovery;
+use crate::cluster::questions::{self, Unanswered};
+use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
+use crate::cookie::Cookie;
+use crate::dist::flags;
+use crate::dist::handshake::{HandshakeError, Identity};
+use crate::dist::link::SetupError;
+use crate::etf::Atom;
+use crate::limits;
+use crate::name::NodeName;
+use crate::node::dial::{DialError, Dialling};
+use crate::node::handle::Handle;
+use advice::About;
+use report::{OwnView, Report, Stage};
+
+/// What diagnoses depend on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How nodes are reached.
+    pub dialling: Dialling,
+    /// The cluster's secret.
+    pub cookie: Cookie,
+    /// Whether our node is hidden.
+    pub hidden: bool,
+    /// Our scopes of process groups.
+    pub scopes: Vec<String>,
+    /// Silence after which a peer counts as gone.
+    pub tick_time: Duration,
+}
+
+/// As many diagnoses are under way as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{max} diagnoses are under way: ask again when one is done", max = limits::DIAGNOSES)]
+pub struct Busy;
+
+/// Who makes diagnoses. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Diagnostician {
+    settings: Arc<Settings>,
+    cluster: watch::Receiver<Arc<ClusterView>>,
+    node: watch::Receiver<Option<Handle>>,
+    permits: Arc<Semaphore>,
+    /// One trial at a time: all have the same name.
+    trial: Arc<Semaphore>,
+    time: Duration,
+}
+
+impl Diagnostician {
+    /// One for our node, once there is one.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        cluster: watch::Receiver<Arc<ClusterView>>,
+        node: watch::Receiver<Option<Handle>>,
+    ) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            cluster,
+            node,
+            permits: Arc::new(Semaphore::new(limits::DIAGNOSES)),
+            trial: Arc::new(Semaphore::new(1)),
+            time: limits::DIAGNOSIS_TIME,
+        }
+    }
+
+    /// Looks at all that stands between us and a node. What takes too long is told as such.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn diagnose(&self, node: &NodeName) -> Result<Report, Busy> {
+        let _permit = self.permits.try_acquire().map_err(|_| Busy)?;
+        let us = self.cluster.borrow().node.clone();
+        let mut report = Report::new(node.as_str(), us.as_deref(), self.settings.cookie.hash());
+        let examined = timeout(self.time, self.examine(node, &mut report)).await;
+        if examined.is_err()
+            && let Some(stage) = report.next_stage()
+        {
+            report.failed(stage, format!("no end after {} s", self.time.as_secs()), advice::too_slow());
+        }
+        report.finish();
+        Ok(report)
+    }
+
+    async fn examine(&self, node: &NodeName, report: &mut Report) {
+        let handle = self.node.borrow().clone();
+        let us = report.our_node.as_deref().and_then(|us| NodeName::parse(us).ok());
+        let (Some(handle), Some(us)) = (handle, us) else {
+            return report.failed(Stage::Name, "we are no node of a cluster yet", advice::no_node());
+        };
+        if us == *node {
+            return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
+        }
+        // Two attempts at once would be in each other's way.
+        let settled = |view: &ClusterView| !matches!(peer(view, node), Some((PeerState::Connecting, _)));
+        let _ = timeout(limits::DIAGNOSIS_WAIT, self.cluster.clone().wait_for(|view| settled(view))).await;
+        if is_up(&handle, node) {
+            return self.ask(&handle, node, report).await;
+        }
+        let Err(error) = self.try_out(&handle, node, &us, report).await else { return };
+        // The connection has come about meanwhile: the trial met it.
+        let crossing = matches!(
+            error,
+            DialError::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive | HandshakeError::Simultaneous))
+        );
+        let comes = async { handle.watch().wait_for(|view| is_in(view, node)).await.is_ok() };
+        if crossing && timeout(limits::DIAGNOSIS_WAIT, comes).await == Ok(true) {
+            report.findings.clear();
+            return self.ask(&handle, node, report).await;
+        }
+        // It is connected, and by another name: it had no occasion to say so.
+        let error = match self.connected_as(&handle, node) {
+            Some(other) if crossing => DialError::Setup(HandshakeError::NameMismatch(other).into()),
+            _ => error,
+        };
+        let failure = advice_for(&error, &self.settings.dialling, node, report);
+        report.failed(Stage::of(&error), error.to_string(), failure);
+    }
+
+    /// The other name of this host by which a node of this host is connected, such as `x@localhost`.
+    fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<Arc<str>> {
+        let is_here = |name: &str| self.settings.dialling.is_here(name);
+        let is_it = |name: &str| is_here(name) && name.split('@').next() == Some(node.name());
+        let view = handle.watch().borrow().clone();
+        let connected =
+            view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone());
+        connected.filter(|_| is_here(node.as_str()))
+    }
+
+    // ---- Where we are not connected -----------------------------------------------------------
+
+    async fn try_out(
+        &self,
+        handle: &Handle,
+        node: &NodeName,
+        us: &NodeName,
+        report: &mut Report,
+    ) -> Result<(), DialError> {
+        let Settings { dialling, cookie, hidden, .. } = &*self.settings;
+        if us.is_long() != node.is_long() {
+            let kind = |name: &NodeName| if name.is_long() { "long" } else { "short" };
+            let detail = format!("{node} is a {} name and {us} a {} one, which never connect", kind(node), kind(us));
+            report.failed(Stage::Name, detail, advice::mix(node, us));
+            return Ok(());
+        }
+        report.passed(Stage::Name, format!("{node} and {us} are both {}", if us.is_long() { "long" } else { "short" }));
+        let reached = probe::reach(dialling, node, report).await?;
+        let known = peer(&self.cluster.borrow(), node).map(|(_, details)| details);
+        if let Some(since) = known.as_ref().and_then(resting) {
+            report.skipped(Stage::Handshake, "the node rests: see the cookie");
+            report.skipped(Stage::Flags, "the node rests: see the cookie");
+            let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialling, node, report);
+            let detail = format!(
+                "it refused our cookie {} s ago, and is asked again once its port in EPMD changes, or in 5 minutes",
+                since.as_secs()
+            );
+            report.failed(Stage::Cookie, detail, failure);
+            return Ok(());
+        }
+        let creation = handle.watch().borrow().creation;
+        let flags = flags::ours(*hidden);
+        let us = Identity { name: us.as_str().into(), creation, flags, cookie: cookie.clone() };
+        probe::shake(dialling, reached, node, &us, &self.trial, report).await?;
+        for stage in [Stage::Ticks, Stage::Scope] {
+            report.skipped(stage, "only a connected node can be asked");
+        }
+        report.otherwise = match known {
+            Some(_) => format!("nothing is in the way: {node} is connected at the next attempt"),
+            None => format!(
+                "nothing is in the way, and nobody has told us to connect to {node}: add it to HECATE_CLUSTER_PEERS, or let it \
+                 connect to us"
+            ),
+        };
+        Ok(())
+    }
+
+    // ---- Where we are -----------------------------------------------------------------------------
+
+    /// Asks a connected node what it sees, over the connection itself.
+    async fn ask(&self, handle: &Handle, node: &NodeName, report: &mut Report) {
+        report.connected = true;
+        report.otherwise = format!("{node} is connected, and nothing is wrong");
+        for stage in
+            [Stage::Name, Stage::Resolve, Stage::Epmd, Stage::Registered, Stage::Tcp, Stage::Owner, Stage::Handshake]
+        {
+            report.passed(stage, "it is connected");
+        }
+        let link = peer(&self.cluster.borrow(), node).and_then(|(_, details)| details.link);
+        let agreed = link.map(|link| link.flags.join(" ")).unwrap_or_default();
+        report.passed(Stage::Flags, format!("both have {agreed}"));
+        report.passed(Stage::Cookie, "both have proved the same");
+
+        let peer: Arc<str> = node.as_str().into();
+        let scopes = async {
+            // A hecate-daemon, which can't be asked, has told our scopes of its own.
+            let exchanges = handle.exchanges(peer.clone()).await.unwrap_or_default();
+            let mut answers = Vec::new();
+            for scope in &self.settings.scopes {
+                let answer = match Atom::new(scope) {
+                    Ok(scope) => questions::is_registered(handle, &peer, &scope).await,
+                    Err(_) => Err(Unanswered::Unable),
+                };
+                answers.push((scope.clone(), answer.ok().or(exchanges.contains(&**scope).then_some(true))));
+            }
+            answers
+        };
+        let round_trip = questions::round_trip(handle, &peer).await;
+        if round_trip == Err(Unanswered::Deaf) {
+            for stage in [Stage::Ticks, Stage::Scope] {
+                report.skipped(stage, "it takes no calls (as nodes in C and Java don't), and can't be asked");
+            }
+            return;
+        }
+        if round_trip.is_err() {
+            let detail = format!("it has not answered a ping within {} s", limits::CALL_TIME.as_secs());
+            return report.failed(Stage::Ticks, detail, advice::tick_timeout(node, self.settings.tick_time));
+        }
+        let (otp_release, tick_time, nodes, scopes) = tokio::join!(
+            questions::otp_release(handle, &peer),
+            questions::tick_time(handle, &peer),
+            questions::nodes(handle, &peer),
+            scopes
+        );
+        let nodes = nodes.ok().map(|nodes| nodes.iter().map(ToString::to_string).collect());
+        let (otp_release, tick_time, round_trip) = (otp_release.ok(), tick_time.ok(), round_trip.ok());
+        let view = OwnView { otp_release, tick_time, round_trip, nodes, scopes };
+        self.judge(&view, report);
+        report.own_view = Some(view);
+    }
+
+    fn judge(&self, view: &OwnView, report: &mut Report) {
+        let ours = self.settings.tick_time.as_secs();
+        let theirs = match view.tick_time {
+            Some(time) => format!("its net_ticktime is {} s, ours {ours} s", time.as_secs()),
+            None => format!("our net_ticktime is {ours} s, and its own can't be asked"),
+        };
+        let took = view.round_trip.unwrap_or_default();
+        report.passed(Stage::Ticks, format!("it answered a ping in {:.1} ms; {theirs}", took.as_secs_f64() * 1000.0));
+        let absent = view.scopes.iter().find(|(_, runs)| *runs == Some(false));
+        if let Some((scope, _)) = absent {
+            let detail = format!("no pg scope named {scope} runs there, so that it sees no plugin");
+            report.failed(Stage::Scope, detail, advice::scope_absent(scope));
+        } else if view.scopes.iter().all(|(_, runs)| runs.is_some()) {
+            report.passed(Stage::Scope, format!("it has {}", self.settings.scopes.join(", ")));
+        } else {
+            report.skipped(Stage::Scope, "it has told us of none, and can't be asked: it runs no calls for others");
+        }
+    }
+}
+
+/// How the cluster's side stands with a node.
+fn peer(view: &ClusterView, node: &NodeName) -> Option<(PeerState, PeerDetails)> {
+    let peer = view.peers.iter().find(|peer| peer.name == node.as_str())?;
+    Some((peer.state, peer.details.clone()))
+}
+
+fn is_in(view: &crate::node::view::View, node: &NodeName) -> bool {
+    view.peers.get(node.as_str()).is_some_and(crate::node::view::Peer::is_up)
+}
+
+fn is_up(handle: &Handle, node: &NodeName) -> bool {
+    is_in(&handle.watch().borrow(), node)
+}
+
+/// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most." For how long it has.
+fn resting(details: &PeerDetails) -> Option<Duration> {
+    let failure = details.last_failure.as_ref().filter(|failure| failure.code == "cookie_mismatch")?;
+    let since = SystemTime::now().duration_since(failure.at).unwrap_or_default();
+    (details.attempts > 0 && since < discovery::REST).then_some(since)
+}
+
+fn advice_for(error: &DialError, dialling: &Dialling, node: &NodeName, report: &Report) -> report::Failure {
+    let us = report.our_node.as_deref().unwrap_or_default();
+    advice::of(error, &About { node, us, epmd_port: dialling.epmd_port, cookie_hash: &report.cookie_hash })
+}
+
+#[cfg(test)]
+mod tests;

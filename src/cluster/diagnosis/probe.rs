@@ -1,0 +1,187 @@
+//! The stages up to the cookie, tried out: what a node's own attempt to connect would meet, one after the other.
+//!
+//! Nothing of the cookie is proved before it is known whose port it is, who answers there and what it can do; and then
+//! under a hidden name of its own, so that no node takes the trial for us, or believes that we have come and gone.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::report::{Report, Stage};
+use crate::dist::flags;
+use crate::dist::handshake::{HandshakeError, Identity};
+use crate::dist::link::{self, SetupError};
+use crate::epmd::client as epmd;
+use crate::name::NodeName;
+use crate::node::dial::{DialError, Dialling, Reached};
+
+/// How far one address of the node's host has led.
+struct Way {
+    ip: IpAddr,
+    names: Result<Vec<(String, u16)>, epmd::Error>,
+    /// Where the node is said to be, and the connection to there.
+    reached: Option<(SocketAddr, Result<Reached, DialError>)>,
+}
+
+impl Way {
+    fn progress(&self) -> u8 {
+        match (&self.names, &self.reached) {
+            (_, Some((_, Ok(_)))) => 4,
+            (_, Some((_, Err(DialError::ForeignOwner { .. })))) => 3,
+            (_, Some(_)) => 2,
+            (Ok(_), None) => 1,
+            (Err(_), None) => 0,
+        }
+    }
+}
+
+/// Goes from the node's name to a port of it that takes a connection, over which nothing has been sent, and may be.
+///
+/// # Errors
+/// What is in the way.
+pub(super) async fn reach(
+    dialling: &Dialling,
+    node: &NodeName,
+    report: &mut Report,
+) -> Result<(SocketAddr, TcpStream), DialError> {
+    let here = dialling.is_here(node.as_str());
+    let addresses = dialling.resolve(node.host(), here).await?;
+    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    report.passed(Stage::Resolve, format!("{} is {}", node.host(), shown.join(", ")));
+
+    let Some(way) = best(dialling, node, here, &addresses).await else { return Err(DialError::NotRegistered) };
+    let others = match (way.names, &way.reached) {
+        (Ok(names), _) => {
+            report.passed(Stage::Epmd, format!("it answers at {}", SocketAddr::new(way.ip, dialling.epmd_port)));
+            others(&names, node.name())
+        }
+        (Err(error), None) => return Err(error.into()),
+        (Err(error), Some((address, _))) => {
+            report.skipped(Stage::Epmd, format!("{error}; so {address} is tried, as ERL_DIST_PORT says"));
+            String::new()
+        }
+    };
+    let Some((address, connected)) = way.reached else {
+        // The error has no room for them, and whoever has misspelt a name needs them.
+        let failure = super::advice_for(&DialError::NotRegistered, dialling, node, report);
+        report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.name()), failure);
+        return Err(DialError::NotRegistered);
+    };
+    report.passed(Stage::Registered, format!("{} is at port {}; {others}", node.name(), address.port()));
+    let (stream, owner) = connected.inspect_err(|error| {
+        if Stage::of(error) == Stage::Owner {
+            report.skipped(Stage::Tcp, "not tried: another user's node need not hear of us");
+        }
+    })?;
+    report.passed(Stage::Tcp, format!("{address} takes connections"));
+    if owner.is_some() {
+        report.passed(Stage::Owner, "the port belongs to one of the allowed users");
+    } else {
+        report.skipped(Stage::Owner, "it is on another host, where that can't be told");
+    }
+    Ok((address, stream))
+}
+
+/// Of the ways over all addresses, which are tried at once, the first that leads furthest.
+async fn best(dialling: &Dialling, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Way> {
+    let mut looks = JoinSet::new();
+    for (place, ip) in addresses.iter().copied().enumerate() {
+        let (dialling, short) = (dialling.clone(), node.name().to_owned());
+        looks.spawn(async move { (place, look(&dialling, ip, &short, here).await) });
+    }
+    let mut ways = looks.join_all().await;
+    ways.sort_by_key(|(place, way)| (u8::MAX - way.progress(), *place));
+    ways.into_iter().next().map(|(_, way)| way)
+}
+
+async fn look(dialling: &Dialling, ip: IpAddr, short: &str, here: bool) -> Way {
+    let names = epmd::names(SocketAddr::new(ip, dialling.epmd_port)).await;
+    let known = names.iter().flatten().find(|(name, _)| name == short).map(|(_, port)| *port);
+    let reached = match known.or(dialling.default_port.filter(|_| !here)) {
+        Some(port) => {
+            let address = SocketAddr::new(ip, port);
+            Some((address, dialling.connect(address, here).await))
+        }
+        None => None,
+    };
+    Way { ip, names, reached }
+}
+
+/// The other names that an EPMD has, as a sentence; not all of them if there are many.
+fn others(names: &[(String, u16)], but: &str) -> String {
+    const SHOWN: usize = 20;
+    let others: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).filter(|name| *name != but).collect();
+    match others.len() {
+        0 => "no other name is".to_owned(),
+        1..=SHOWN => format!("others there are {}", others.join(", ")),
+        many => format!("others there are {} and {} more", others[..SHOWN].join(", "), many - SHOWN),
+    }
+}
+
+/// Shakes hands as `us` until the node has said who it is and what it can do, and then, as a hidden node of another name, to
+/// the end, by `one_trial` at a time, since they all have that name. The connection is closed at once.
+///
+/// # Errors
+/// What is in the way.
+pub(super) async fn shake(
+    dialling: &Dialling,
+    (address, stream): (SocketAddr, TcpStream),
+    node: &NodeName,
+    us: &Identity,
+    one_trial: &Semaphore,
+    report: &mut Report,
+) -> Result<(), DialError> {
+    let name: Arc<str> = node.as_str().into();
+    link::sound_out(stream, us, name.clone()).await.inspect_err(|error| {
+        if matches!(error, SetupError::Handshake(HandshakeError::FlagsMissing(_))) {
+            report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
+        }
+    })?;
+    report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
+
+    // Never closed, so there is always a permit in the end.
+    let _permit = one_trial.acquire().await;
+    // Asked again whose it is: it need not be the same any more.
+    let here = dialling.is_here(node.as_str());
+    let (stream, _) = dialling.connect(address, here).await?;
+    let trial = Identity { name: trial_name(&us.name), flags: flags::ours(true), ..us.clone() };
+    // An older trial that the node still believes in is of no use to anybody.
+    match link::dial(stream, &trial, name, async || true).await {
+        Ok(connection) => {
+            let agreed = flags::names(connection.peer.flags).join(" ");
+            report.passed(Stage::Flags, format!("both have {agreed}"));
+            report.passed(Stage::Cookie, "both have proved the same");
+        }
+        Err(SetupError::Handshake(HandshakeError::NotAllowed)) => {
+            report.passed(Stage::Flags, "it has all that are mandatory");
+            report.skipped(Stage::Cookie, "it takes us, and not a trial by another name: only connecting will tell");
+        }
+        Err(error) => {
+            report.passed(Stage::Flags, "it has all that are mandatory");
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// The name of a trial, always the same: an Erlang node never forgets an atom.
+fn trial_name(us: &str) -> Arc<str> {
+    let (short, host) = us.split_once('@').unwrap_or((us, "localhost"));
+    format!("{short}_diagnosis@{host}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_names_are_told_and_not_all_of_many() {
+        let names = |n: usize| (0..n).map(|i| (format!("n{i}"), 1)).collect::<Vec<_>>();
+        assert_eq!(others(&names(0), "n0"), "no other name is");
+        assert_eq!(others(&names(3), "n0"), "others there are n1, n2");
+        assert!(others(&names(30), "n0").ends_with("n20 and 9 more"));
+    }
+}

@@ -1,0 +1,84 @@
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use tokio::net::TcpListener;
+
+use super::report::Outcome;
+use super::*;
+use crate::cluster::view::{DialFailure, Introduction, PeerView};
+use crate::etf::Term;
+use crate::node::process::{Answer, BadArg, Caller, Functions};
+use crate::node::services::pg::Watched;
+use crate::node::task;
+
+struct Nothing;
+
+impl Functions for Nothing {
+    fn call(&mut self, _: &Atom, _: &Atom, _: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
+        None
+    }
+}
+
+/// A diagnostician for a node of its own on host `h`, whose EPMD is to be on this port; and its node.
+async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let cookie = Cookie::parse(b"cookie").unwrap();
+    let dialling = Dialling {
+        epmd_port,
+        default_port: None,
+        this_host: BTreeSet::from(["h".to_owned()]),
+        allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
+    };
+    let identity = Identity { name: "us@h".into(), creation: 4, flags: flags::ours(false), cookie: cookie.clone() };
+    let settings = task::Settings {
+        identity,
+        dialling: dialling.clone(),
+        scopes: vec![],
+        watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
+        functions: Box::new(Nothing),
+        tick_time: Duration::from_secs(60),
+    };
+    let (handle, _) = task::start(listener, settings).unwrap();
+    let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };
+    let settings =
+        Settings { dialling, cookie, hidden: false, scopes: vec!["pg".to_owned()], tick_time: Duration::from_secs(60) };
+    Diagnostician::new(settings, watch::channel(Arc::new(view)).1, watch::channel(Some(handle)).1)
+}
+
+fn code(report: &Report) -> Option<(Stage, &'static str)> {
+    report.first_failure().map(|(finding, failure)| (finding.stage, failure.code))
+}
+
+#[tokio::test]
+async fn a_diagnosis_that_takes_too_long_tells_what_it_has() {
+    // An EPMD that takes questions and answers none.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut diagnostician = diagnostician(silent.local_addr().unwrap().port(), vec![]).await;
+    diagnostician.time = Duration::from_millis(500);
+    let report = diagnostician.diagnose(&NodeName::parse("x@h").unwrap()).await.unwrap();
+    assert_eq!(report.findings[1].outcome, Outcome::Passed, "{report:?}");
+    assert_eq!(code(&report), Some((Stage::Epmd, "diagnosis_timeout")));
+}
+
+#[tokio::test]
+async fn we_ourselves_are_no_peer() {
+    let report = diagnostician(1, vec![]).await.diagnose(&NodeName::parse("us@h").unwrap()).await.unwrap();
+    assert_eq!(code(&report), Some((Stage::Name, "ourselves")));
+}
+
+/// "One try in 5 minutes at most."
+#[test]
+fn a_node_that_refused_our_cookie_rests() {
+    let refused = |code, ago, attempts| PeerDetails {
+        introduced_by: Some(Introduction::Epmd),
+        attempts,
+        last_failure: Some(DialFailure { code, detail: String::new(), at: SystemTime::now() - ago }),
+        link: None,
+    };
+    let second = Duration::from_secs(1);
+    assert!(resting(&refused("cookie_mismatch", second, 1)).is_some());
+    assert_eq!(resting(&refused("tcp_refused", second, 1)), None);
+    assert_eq!(resting(&refused("cookie_mismatch", discovery::REST, 1)), None, "it has rested");
+    assert_eq!(resting(&refused("cookie_mismatch", second, 0)), None, "it was connected since");
+    assert_eq!(resting(&PeerDetails::default()), None);
+}

@@ -1,0 +1,122 @@
+//! What is shown of each node that we have met, or are to meet: put together from what the node, the attempts and the peers
+//! themselves tell. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cluster::attempts::Attempts;
+use crate::cluster::facts::Told;
+use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
+use crate::dist::flags;
+use crate::node::view as node_view;
+
+/// All of them, in name order. `told` gives what a connected peer has told of itself.
+pub fn seen<'a>(
+    node: &node_view::View,
+    attempts: &Attempts,
+    told: impl Fn(&str) -> Option<&'a Told>,
+    is_here: impl Fn(&str, Option<&node_view::Peer>) -> bool,
+) -> Vec<PeerView> {
+    let view = |name: &Arc<str>, state, since, reason, link| {
+        let attempt = attempts.of(name);
+        let under_way = attempt.is_some_and(|attempt| attempt.under_way);
+        let details = PeerDetails {
+            introduced_by: attempt.map(|attempt| attempt.introduced_by.clone()),
+            attempts: attempt.map_or(0, |attempt| attempt.count),
+            last_failure: attempt.and_then(|attempt| attempt.last_failure.clone()),
+            link,
+        };
+        let state = if state == PeerState::Disconnected && under_way { PeerState::Connecting } else { state };
+        (
+            name.clone(),
+            PeerView {
+                name: name.to_string(),
+                on_this_host: is_here(name, node.peers.get(name)),
+                state,
+                since,
+                reason,
+                details,
+            },
+        )
+    };
+    let met = node.peers.iter().map(|(name, peer)| match &peer.state {
+        node_view::PeerState::Up { published, flags, .. } => {
+            let told = told(name).cloned().unwrap_or_default();
+            let link = LinkView {
+                published: *published,
+                flags: flags::names(*flags),
+                otp_release: told.otp_release,
+                tick_time: told.tick_time,
+                round_trip: told.round_trip,
+            };
+            view(name, PeerState::Connected, peer.since, "the handshake is done".to_owned(), Some(link))
+        }
+        node_view::PeerState::Down { reason } => view(name, PeerState::Disconnected, peer.since, reason.clone(), None),
+    });
+    let unmet = attempts.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, attempt)| {
+        let reason = match &attempt.last_failure {
+            // Another user's node is no peer of ours.
+            Some(failure) if failure.code == "foreign_owner" => return None,
+            Some(failure) => failure.detail.clone(),
+            // Whose a name of this host is, is known once it was tried.
+            None if !attempt.under_way || is_here(name, None) => return None,
+            None => "it is tried for the first time".to_owned(),
+        };
+        Some(view(name, PeerState::Disconnected, attempt.since, reason, None))
+    });
+    met.chain(unmet).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::cluster::view::{DialFailure, Introduction};
+    use crate::node::view::{Peer, View};
+
+    #[test]
+    fn each_node_stands_there_once_with_all_that_is_known_of_it() {
+        let now = SystemTime::UNIX_EPOCH;
+        let up = node_view::PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
+        let down = node_view::PeerState::Down { reason: "it left".to_owned() };
+        let peer = |state| Peer { state, since: now, connection: 1, owner: None };
+        let node = View {
+            name: "us@h".into(),
+            creation: 1,
+            peers: [("up@h".into(), peer(up)), ("down@h".into(), peer(down))].into(),
+            announced: [].into(),
+            grouped: [].into(),
+            known: [].into(),
+        };
+        let mut attempts = Attempts::default();
+        attempts.introduced(
+            now,
+            ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(Arc::from),
+            &Introduction::Epmd,
+        );
+        attempts.dialling("new@h");
+        let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: now };
+        attempts.dialled("new@h", Some(failure.clone()));
+        attempts.dialled("others@h", Some(DialFailure { code: "foreign_owner", ..failure.clone() }));
+        attempts.dialling("untried@h");
+        attempts.dialling("far@f");
+        attempts.dialling("down@h");
+        let told = Told { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
+        let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
+        let short = |peer: &PeerView| (peer.name.clone(), peer.state, peer.reason.clone(), peer.details.attempts);
+        assert_eq!(
+            seen.iter().map(short).collect::<Vec<_>>(),
+            [
+                ("down@h".to_owned(), PeerState::Connecting, "it left".to_owned(), 1),
+                ("far@f".to_owned(), PeerState::Connecting, "it is tried for the first time".to_owned(), 1),
+                ("new@h".to_owned(), PeerState::Disconnected, "nobody".to_owned(), 1),
+                ("up@h".to_owned(), PeerState::Connected, "the handshake is done".to_owned(), 0),
+            ]
+        );
+        assert_eq!(seen[2].details.last_failure, Some(failure));
+        let link = seen[3].details.link.as_ref().unwrap();
+        assert_eq!((link.otp_release.as_deref(), link.round_trip), (Some("25"), Some(Duration::ZERO)));
+        assert!(link.flags.contains(&"SPAWN"));
+    }
+}

@@ -1,0 +1,160 @@
+//! What a connected node tells of itself, asked over our own link: by calls to its `net_kernel`, and, what only Erlang knows, by
+//! `erpc`.
+//!
+//! It asks and reads, and keeps nothing. That a node can't be asked (a hecate-daemon for its release, one in C or Java at all) is no
+//! failure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::strategies::learned;
+use crate::dist::flags::Flags;
+use crate::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
+use crate::limits;
+use crate::node::handle::{Handle, Stopped};
+use crate::node::services::rpc::{CallError, Function};
+use crate::node::view::PeerState;
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The node did not answer in time, or the connection is gone.
+    Silent,
+    /// It answered, and has no such function, or runs none for us.
+    Unable,
+    /// It takes no calls at all, as nodes in C and Java don't, and was not asked.
+    Deaf,
+}
+
+/// What was answered, if anything was.
+pub type Answered<T> = Result<T, Unanswered>;
+
+/// The release of OTP that a node runs on, such as `25`.
+///
+/// # Errors
+/// See [`Unanswered`].
+pub async fn otp_release(node: &Handle, peer: &Arc<str>) -> Answered<String> {
+    let answer = ask(node, peer, "erlang", "system_info", vec![Term::atom("otp_release")]).await?;
+    release(&answer).map_err(|_| Unanswered::Unable)
+}
+
+/// The `net_ticktime` of a node.
+///
+/// # Errors
+/// See [`Unanswered`].
+pub async fn tick_time(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
+    milliseconds(&ask_net_kernel(node, peer, Term::atom("ticktime")).await?).map_err(|_| Unanswered::Unable)
+}
+
+/// The nodes that a node is connected to, hidden ones too; a hecate-daemon tells only those that don't hide.
+///
+/// # Errors
+/// See [`Unanswered`].
+pub async fn nodes(node: &Handle, peer: &Arc<str>) -> Answered<BTreeSet<Arc<str>>> {
+    let answer = match ask(node, peer, "erlang", "nodes", vec![Term::atom("connected")]).await {
+        Err(Unanswered::Unable) => ask(node, peer, "erlang", "nodes", vec![]).await?,
+        answered => answered?,
+    };
+    learned::nodes(&answer).map_err(|_| Unanswered::Unable)
+}
+
+/// Whether a process is registered under this name on a node.
+///
+/// # Errors
+/// See [`Unanswered`].
+pub async fn is_registered(node: &Handle, peer: &Arc<str>, name: &Atom) -> Answered<bool> {
+    let answer = ask(node, peer, "erlang", "whereis", vec![Term::Atom(name.clone())]).await?;
+    // `undefined`, or a pid.
+    Ok(Reader::new(answer.bytes(), &mut Atoms::new()).atom().is_err())
+}
+
+/// How long a ping takes, as `net_adm:ping/1` does it.
+///
+/// # Errors
+/// [`Unanswered::Silent`] or [`Unanswered::Deaf`].
+pub async fn round_trip(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
+    let us = node.watch().borrow().name.clone();
+    let us = Atom::new(&us).unwrap_or_else(|_| Atom::literal("hecate"));
+    let asked = Instant::now();
+    ask_net_kernel(node, peer, Term::tuple([Term::atom("is_auth"), Term::Atom(us)])).await?;
+    Ok(asked.elapsed())
+}
+
+async fn ask(
+    node: &Handle,
+    peer: &Arc<str>,
+    module: &'static str,
+    function: &'static str,
+    args: Vec<Term>,
+) -> Answered<Raw> {
+    hears(node, peer)?;
+    answered(node.call(peer.clone(), Function { module, function, args }).await)
+}
+
+async fn ask_net_kernel(node: &Handle, peer: &Arc<str>, request: Term) -> Answered<Raw> {
+    hears(node, peer)?;
+    answered(node.gen_call(peer.clone(), Atom::literal("net_kernel"), request).await)
+}
+
+fn hears(node: &Handle, peer: &Arc<str>) -> Answered<()> {
+    match node.watch().borrow().peers.get(peer).map(|peer| &peer.state) {
+        // It has no such function, and no such server either: it would seem to be silent.
+        Some(PeerState::Up { flags, .. }) if !flags.contains(Flags::SPAWN) => Err(Unanswered::Deaf),
+        Some(PeerState::Up { .. }) => Ok(()),
+        Some(PeerState::Down { .. }) | None => Err(Unanswered::Silent),
+    }
+}
+
+fn answered(result: Result<Result<Raw, CallError>, Stopped>) -> Answered<Raw> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(CallError::Failed | CallError::Refused(_) | CallError::NoProcess | CallError::TooMany)) => {
+            Err(Unanswered::Unable)
+        }
+        Ok(Err(CallError::NoConnection | CallError::TimedOut)) | Err(Stopped) => Err(Unanswered::Silent),
+    }
+}
+
+/// The characters of a short string.
+fn release(answer: &Raw) -> Result<String, DecodeError> {
+    let Term::List(characters) = answer.term(&mut Atoms::new())? else { return Err(DecodeError::OtherArity) };
+    let character = |term: Term| match term {
+        Term::Int(code) => u8::try_from(code).ok().filter(u8::is_ascii_graphic).map(char::from),
+        _ => None,
+    };
+    let text: Option<String> = characters.into_iter().map(character).collect();
+    text.filter(|text| text.len() <= limits::OTP_RELEASE).ok_or(DecodeError::OtherArity)
+}
+
+/// `Milliseconds`, or `{ongoing_change_to, Milliseconds}`.
+fn milliseconds(answer: &Raw) -> Result<Duration, DecodeError> {
+    let milliseconds = match answer.term(&mut Atoms::new())? {
+        Term::Int(milliseconds) => milliseconds,
+        Term::Tuple(change) => match change.as_slice() {
+            [Term::Atom(_), Term::Int(milliseconds)] => *milliseconds,
+            _ => return Err(DecodeError::OtherArity),
+        },
+        _ => return Err(DecodeError::OtherArity),
+    };
+    u64::try_from(milliseconds).map(Duration::from_millis).map_err(|_| DecodeError::OtherArity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_answers_is_read_and_what_it_might_is_refused() {
+        let text = |text: &str| release(&Raw::encode(&Term::string(text))).ok();
+        assert_eq!(text("25").as_deref(), Some("25"));
+        assert_eq!(text("\u{1b}[2J"), None, "a terminal is not driven by it");
+        assert_eq!(text(&"9".repeat(limits::OTP_RELEASE + 1)), None);
+        let time = |term: Term| milliseconds(&Raw::encode(&term)).ok();
+        assert_eq!(time(Term::Int(60_000)), Some(Duration::from_secs(60)));
+        let change = Term::tuple([Term::atom("ongoing_change_to"), Term::Int(8_000)]);
+        assert_eq!(time(change), Some(Duration::from_secs(8)));
+        assert_eq!(time(Term::atom("ignored")), None);
+        assert_eq!(time(Term::Int(-1)), None);
+    }
+}

@@ -1,0 +1,557 @@
+//! Why a node is, or isn't, connected: each code of a diagnosis brought about by what it is about, real nodes where they can do
+//! it, and otherwise a socket that misbehaves. And that a diagnosis disturbs nobody.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+
+use hecate_daemon::dist::flags::{self, Flags};
+use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link;
+use hecate_daemon::limits;
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::{Erl, Start};
+use host::node::{address, identity};
+use host::{Host, PATIENCE, wait_for, wait_within};
+use serde_json::{Value, json};
+
+/// The daemon with its EPMD.
+fn world() -> (Host, Epmd, Daemon) {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    (host, epmd, daemon)
+}
+
+/// What is said of a node, in the shape that is documented.
+fn diagnosis(host: &Host, node: &str) -> Value {
+    let answer = host.ask("GET", &format!("/api/cluster/peers/{node}/diagnosis"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    holds(host, "Diagnosis", &answer.body);
+    answer.body
+}
+
+/// Something has the shape that the served document gives.
+#[track_caller]
+fn holds(host: &Host, schema: &str, value: &Value) {
+    let document = host.ask("GET", "/openapi.json").body;
+    let mut schema = document["components"]["schemas"][schema].clone();
+    schema["components"] = document["components"].clone();
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert_eq!(errors, Vec::<String>::new(), "{value:#}");
+}
+
+/// What is said of one stage.
+fn stage<'a>(diagnosis: &'a Value, name: &str) -> &'a Value {
+    let stages = diagnosis["stages"].as_array().expect("stages");
+    stages.iter().find(|stage| stage["stage"] == name).expect(name)
+}
+
+/// The diagnosis fails first at this stage with this code; what comes before is passed or can't be told, and the failure
+/// says what to do in these words.
+#[track_caller]
+fn fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
+    assert_eq!(diagnosis["code"], code, "{diagnosis:#}");
+    let failed = stage(diagnosis, at);
+    assert_eq!((&failed["outcome"], &failed["code"]), (&json!("failed"), &json!(code)), "{diagnosis:#}");
+    let before = diagnosis["stages"].as_array().unwrap().iter().take_while(|stage| stage["stage"] != at);
+    for stage in before {
+        assert_ne!(stage["outcome"], "failed", "{diagnosis:#}");
+    }
+    let verdict = diagnosis["verdict"].as_str().unwrap();
+    assert!(!failed["advice"].as_str().unwrap().is_empty());
+    for word in words {
+        assert!(verdict.contains(word), "{word}: {verdict}");
+    }
+}
+
+/// What one does who takes a connection as a node would.
+fn takes_a_name(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut name = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut name).unwrap();
+    assert_eq!(name[0], b'N');
+    stream
+}
+
+fn send(stream: &mut TcpStream, packet: &[u8]) {
+    stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet].concat()).unwrap();
+}
+
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+// ---- On the way to the node -----------------------------------------------------------------------
+
+#[test]
+fn what_is_in_the_way_before_a_connection() {
+    let (host, epmd, _daemon) = world();
+    fails(
+        &diagnosis(&host, "x@no-such-host-anywhere"),
+        "resolve",
+        "host_unresolved",
+        &["no-such-host-anywhere", "DNS"],
+    );
+
+    let mut long = host.erl("long@127.0.0.1");
+    assert_eq!(long.eval("node()"), "'long@127.0.0.1'");
+    let mixed = diagnosis(&host, "long@127.0.0.1");
+    fails(&mixed, "name", "shortname_longname_mix", &["HECATE_HOSTNAME", "-sname"]);
+    assert_eq!(stage(&mixed, "resolve")["outcome"], "skipped");
+
+    let unknown = diagnosis(&host, &host.node("unknown"));
+    fails(&unknown, "registered", "not_registered", &["named unknown", "long", "hecate"]);
+    assert_eq!(stage(&unknown, "epmd")["outcome"], "passed");
+
+    let (free, port) = listener();
+    drop(free);
+    let _refusing = epmd.register("refusing", port);
+    let refused = diagnosis(&host, &host.node("refusing"));
+    fails(&refused, "tcp", "tcp_refused", &[&format!("127.0.0.1:{port}"), "firewall"]);
+
+    fails(&diagnosis(&host, &host.node("hecate")), "name", "ourselves", &["another node"]);
+    let answer = host.ask("GET", "/api/cluster/peers/nonsense/diagnosis");
+    assert_eq!((answer.status, &answer.body["code"]), (404, &json!("not_found")));
+}
+
+#[test]
+fn a_host_without_epmd() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_HOSTNAME", "127.0.0.1")]);
+    assert_eq!(daemon.ready(), "hecate@127.0.0.1");
+    let unreachable = diagnosis(&host, "x@127.0.0.2");
+    let epmd = format!("127.0.0.2:{}", host.epmd_port);
+    fails(&unreachable, "epmd", "epmd_unreachable", &[&epmd, "ERL_EPMD_PORT"]);
+    assert!(stage(&unreachable, "resolve")["detail"].as_str().unwrap().contains("127.0.0.2"));
+    // The other way round: we are the one with the long name.
+    fails(&diagnosis(&host, &host.node("x")), "name", "shortname_longname_mix", &["-name"]);
+}
+
+#[test]
+fn a_port_that_does_not_answer() {
+    let (host, epmd, _daemon) = world();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        socket.listen(1).unwrap()
+    });
+    let port = listener.local_addr().unwrap().port();
+    // The system leaves connections unanswered while as many wait as the listener asked for.
+    let mut waiting = Vec::new();
+    let patience = std::time::Duration::from_millis(500);
+    while let Ok(stream) = TcpStream::connect_timeout(&address(port), patience) {
+        waiting.push(stream);
+    }
+    let _stalling = epmd.register("stalling", port);
+    let stalled = diagnosis(&host, &host.node("stalling"));
+    fails(&stalled, "tcp", "tcp_timeout", &[&format!("127.0.0.1:{port}"), "firewall", "inet_dist_listen_min"]);
+}
+
+// ---- The handshake --------------------------------------------------------------------------------
+
+#[test]
+fn a_node_that_calls_itself_otherwise() {
+    let (host, epmd, _daemon) = world();
+    let _erl = host.erl("actual");
+    let _other = epmd.register("other", epmd.port_of("actual"));
+    let mismatch = diagnosis(&host, &host.node("other"));
+    fails(&mismatch, "handshake", "name_mismatch", &["calls itself", &host.node("actual")]);
+}
+
+#[test]
+fn a_node_that_is_connected_by_another_name() {
+    let (host, _epmd, _daemon) = world();
+    let _erl = host.erl("hecate_traderd@localhost");
+    let known = |peer: &Value| peer["state"] == "connected";
+    let actual = "hecate_traderd@localhost";
+    let peer = wait_within(PATIENCE, "it is connected", || details(&host, actual).filter(known));
+    assert_eq!(peer["introduced_by"], "epmd", "as the name that was found there");
+    let mismatch = diagnosis(&host, &host.node("hecate_traderd"));
+    fails(&mismatch, "handshake", "name_mismatch", &[&format!("ask for {actual}")]);
+}
+
+#[test]
+fn a_node_that_lacks_flags_gets_no_proof() {
+    let (host, epmd, _daemon) = world();
+    let (listener, port) = listener();
+    let _name = epmd.register("ancient", port);
+    let node = host.node("ancient");
+    let told = node.clone();
+    let ancient = std::thread::spawn(move || {
+        let mut stream = takes_a_name(&listener);
+        send(&mut stream, b"sok");
+        let lacking = flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits();
+        let length = u16::try_from(told.len()).unwrap().to_be_bytes();
+        send(
+            &mut stream,
+            &[&b"N"[..], &lacking.to_be_bytes(), &[0; 4], &[0, 0, 0, 7], &length, told.as_bytes()].concat(),
+        );
+        // Nothing more is said to it.
+        stream.read(&mut [0]).unwrap()
+    });
+    let missing = diagnosis(&host, &node);
+    fails(&missing, "flags", "flags_missing", &["OTP 25"]);
+    assert_eq!(stage(&missing, "handshake")["outcome"], "passed");
+    assert_eq!(ancient.join().unwrap(), 0, "no proof of the cookie");
+}
+
+#[test]
+fn a_node_with_another_cookie() {
+    let (host, _epmd, daemon) = world();
+    let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
+    // Nobody looks for the first name; the second is found and dialled, and rests then.
+    let _visitor = Erl::start(&host, start("visitor"));
+    let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().unwrap().to_owned();
+    let tried = diagnosis(&host, &host.node("visitor"));
+    fails(&tried, "cookie", "cookie_mismatch", &["same cookie", &hash, "erlang:md5"]);
+    assert_eq!(stage(&tried, "flags")["outcome"], "passed");
+
+    let mut trader = Erl::start(&host, start("hecate_traderd"));
+    let node = host.node("hecate_traderd");
+    daemon.logs(&["WARN", &node, "cookie"]);
+    let peer = wait_within(PATIENCE, "it is shown", || details(&host, &node).filter(|peer| peer["attempts"] == 1));
+    assert_eq!(peer["last_failure"]["code"], "cookie_mismatch", "{peer:#}");
+    assert_eq!((&peer["state"], &peer["introduced_by"]), (&json!("disconnected"), &json!("epmd")));
+    // A node that rests is not tried: with our cookie it would be let in now.
+    trader.eval(&format!("erlang:set_cookie('{}')", host.cookie));
+    let rests = diagnosis(&host, &node);
+    fails(&rests, "cookie", "cookie_mismatch", &[&hash, "asked again"]);
+    assert_eq!(stage(&rests, "handshake")["outcome"], "skipped");
+    assert!(!rests.to_string().contains(&host.cookie) && !daemon.log().contains(&host.cookie));
+}
+
+#[test]
+fn a_node_that_does_not_allow_us() {
+    let (host, _epmd, _daemon) = world();
+    let mut erl = host.erl("choosy");
+    assert_eq!(erl.eval("net_kernel:allow(['friend@elsewhere'])"), "ok");
+    fails(&diagnosis(&host, &host.node("choosy")), "handshake", "not_allowed", &["net_kernel:allow", "hecate@"]);
+    // Our own name alone is taken, and a trial can't tell more than that.
+    assert_eq!(erl.eval(&format!("net_kernel:allow(['{}'])", host.node("hecate"))), "ok");
+    let allowed = diagnosis(&host, &host.node("choosy"));
+    assert_eq!((&allowed["code"], &stage(&allowed, "cookie")["outcome"]), (&Value::Null, &json!("skipped")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
+    let (host, epmd, _daemon) = world();
+    let mut erl = host.erl("visitor");
+    let us = identity(&host, "hecate", 7);
+    let stream = tokio::net::TcpStream::connect(address(epmd.port_of("visitor"))).await.unwrap();
+    let older = link::dial(stream, &us, host.node("visitor").into(), async || true).await.unwrap();
+    tokio::task::block_in_place(|| {
+        let connected = format!("[{}]", host.node("hecate"));
+        assert_eq!(erl.eval("nodes()"), connected);
+        fails(&diagnosis(&host, &host.node("visitor")), "handshake", "already_alive", &["disconnect_node", "hecate@"]);
+        assert_eq!(erl.eval("nodes()"), connected, "it is not replaced");
+    });
+    drop(older);
+}
+
+/// One that the daemon itself is about to connect to: its attempt is waited for, but not for ever.
+#[test]
+fn a_node_that_says_nothing() {
+    let (host, epmd, _daemon) = world();
+    let (listener, port) = listener();
+    let _name = epmd.register("hecate_silentd", port);
+    // It is shown once it was tried.
+    drop(listener.accept().unwrap());
+    let (dialled, _) = listener.accept().unwrap();
+    let node = host.node("hecate_silentd");
+    wait_for("it is being connected to", || host.peer(&node).as_deref() == Some("connecting"));
+    let silent = std::thread::spawn(move || {
+        let trial = takes_a_name(&listener);
+        (is_open(&dialled), dialled, trial)
+    });
+    let diagnosis = diagnosis(&host, &node);
+    fails(&diagnosis, "handshake", "handshake_failed", &["says nothing"]);
+    assert!(silent.join().unwrap().0, "the trial came while the daemon's own attempt was under way");
+}
+
+/// Whether the other side has not closed the connection yet.
+fn is_open(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    loop {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(e) => return e.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+// ---- Nothing in the way ---------------------------------------------------------------------------
+
+/// What `/api/cluster` says of a node.
+fn details(host: &Host, node: &str) -> Option<Value> {
+    let cluster = host.ask("GET", "/api/cluster").body;
+    holds(host, "Cluster", &cluster);
+    cluster["peers"].as_array().expect("peers").iter().find(|peer| peer["name"] == node).cloned()
+}
+
+#[test]
+fn a_node_that_nobody_looks_for_is_tried_and_left_as_it_was() {
+    let (host, _epmd, _daemon) = world();
+    let mut erl = host.erl("visitor");
+    erl.eval("net_kernel:monitor_nodes(true)");
+    let well = diagnosis(&host, &host.node("visitor"));
+    assert_eq!((&well["code"], &well["connected"], &well["peer"]), (&Value::Null, &json!(false), &Value::Null));
+    let outcomes: Vec<&str> =
+        well["stages"].as_array().unwrap().iter().map(|stage| stage["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, [["passed"; 9].as_slice(), &["skipped"; 2]].concat(), "{well:#}");
+    assert!(well["verdict"].as_str().unwrap().contains("HECATE_CLUSTER_PEERS"), "{well:#}");
+    erl.eval_until("nodes(connected)", "[]", PATIENCE);
+    assert_eq!(erl.eval("receive {nodeup, Node} -> Node after 0 -> none end"), "none", "we have not been there");
+    assert_eq!(host.peer(&host.node("visitor")), None);
+}
+
+#[test]
+fn a_connected_node_is_asked_for_its_own_view() {
+    let (host, _epmd, daemon) = world();
+    let mut erl = host.erl("hecate_traderd");
+    let (us, node) = (host.node("hecate"), host.node("hecate_traderd"));
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
+    let up = |peer: &Value| peer["state"] == "connected" && !peer["round_trip_ms"].is_null();
+    let peer = wait_within(PATIENCE, "it has told of itself", || details(&host, &node).filter(up));
+    assert_eq!(
+        (&peer["otp_release"], &peer["net_ticktime"], &peer["hidden"]),
+        (&json!(release), &json!(60), &json!(false))
+    );
+    assert_eq!((&peer["introduced_by"], &peer["attempts"]), (&json!("epmd"), &json!(0)), "{peer:#}");
+    assert!(peer["flags"].as_array().unwrap().contains(&json!("SPAWN")), "{peer:#}");
+    assert!(peer["round_trip_ms"].as_f64().unwrap() > 0.0);
+
+    // Without pg it takes no part.
+    let absent = diagnosis(&host, &node);
+    fails(&absent, "scope", "scope_absent", &["pg:start_link()"]);
+    assert_eq!(absent["connected"], true);
+    erl.eval("pg:start_link()");
+    let well = diagnosis(&host, &node);
+    assert_eq!((&well["code"], &stage(&well, "ticks")["outcome"]), (&Value::Null, &json!("passed")), "{well:#}");
+    let view = &well["peer"];
+    assert_eq!((&view["otp_release"], &view["net_ticktime"]), (&json!(release), &json!(60)));
+    assert_eq!((&view["nodes"], &view["scopes"]), (&json!([us]), &json!([{"name": "pg", "runs": true}])));
+    assert_eq!(daemon.log_lines(&["node down"]), Vec::<String>::new());
+
+    // Stopped, it is connected all the same, until its time is over.
+    erl.stop();
+    let silent = diagnosis(&host, &node);
+    fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
+    assert_eq!(silent["connected"], true);
+    erl.go_on();
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+}
+
+/// Another daemon runs hardly any functions for us; what it has to tell is told by other ways.
+#[test]
+fn a_daemon_is_asked_by_another() {
+    let (host, _epmd, daemon) = world();
+    let home = host.home().join("other");
+    std::fs::create_dir(&home).unwrap();
+    let home = home.to_str().unwrap().to_owned();
+    let other = host.daemon(&[("HOME", &home), ("HECATE_NODE_NAME", "hecate_b"), ("HECATE_NET_TICKTIME", "30")]);
+    let node = other.ready();
+    wait_for("their scopes have met", || {
+        host.ask("GET", "/api/cluster").body["scopes"][0]["peer_members"].as_u64() > Some(0)
+    });
+    let well = diagnosis(&host, &node);
+    assert_eq!((&well["code"], &stage(&well, "scope")["outcome"]), (&Value::Null, &json!("passed")), "{well:#}");
+    let view = &well["peer"];
+    assert_eq!((&view["otp_release"], &view["net_ticktime"]), (&Value::Null, &json!(30)));
+    assert_eq!(view["nodes"], json!([daemon.ready()]));
+    assert!(view["round_trip_ms"].as_f64().unwrap() > 0.0);
+    let told = |peer: &Value| !peer["round_trip_ms"].is_null();
+    let peer = wait_within(PATIENCE, "it has answered", || details(&host, &node).filter(told));
+    assert_eq!((&peer["otp_release"], &peer["net_ticktime"]), (&Value::Null, &json!(30)), "{peer:#}");
+}
+
+#[test]
+fn a_hidden_node_is_asked_too() {
+    let (host, _epmd, daemon) = world();
+    let start = Start { name: Some("monitor"), args: &["-hidden"], ..Start::default() };
+    let mut erl = Erl::start(&host, start);
+    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", daemon.ready())), "pong");
+    let told = |peer: &Value| !peer["round_trip_ms"].is_null();
+    let node = host.node("monitor");
+    let peer = wait_within(PATIENCE, "it has answered", || details(&host, &node).filter(told));
+    let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
+    assert_eq!((&peer["hidden"], &peer["otp_release"]), (&json!(true), &json!(release)), "{peer:#}");
+}
+
+/// The EPMD of another host takes the question, and does not answer.
+#[test]
+fn a_first_attempt_is_shown_while_it_lasts() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let _silent = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
+    let us = ("HECATE_NODE_NAME", "hecate@127.0.0.1");
+    let daemon = host.daemon(&[us, ("HECATE_CLUSTER_PEERS", "far@127.0.0.2")]);
+    daemon.ready();
+    let first = wait_within(PATIENCE, "it is tried", || details(&host, "far@127.0.0.2"));
+    assert_eq!((&first["state"], &first["last_failure"]), (&json!("connecting"), &Value::Null), "{first:#}");
+    let failed = |peer: &Value| !peer["last_failure"].is_null();
+    let then = wait_within(PATIENCE, "it has failed", || details(&host, "far@127.0.0.2").filter(failed));
+    assert_eq!(then["last_failure"]["code"], "epmd_unreachable", "{then:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
+    let (host, epmd, _daemon) = world();
+    let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !Flags::SPAWN.bits());
+    let deaf = Identity { flags: lacking, ..identity(&host, "deaf", 7) };
+    let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
+    let held = link::dial(stream, &deaf, host.node("hecate").into(), async || true).await.unwrap();
+    tokio::task::block_in_place(|| {
+        wait_for("it is connected", || host.peer(&deaf.name).as_deref() == Some("connected"));
+        let well = diagnosis(&host, &deaf.name);
+        assert_eq!((&well["code"], &well["connected"]), (&Value::Null, &json!(true)), "{well:#}");
+        assert_eq!(stage(&well, "ticks")["outcome"], "skipped");
+        assert_eq!(details(&host, &deaf.name).unwrap()["round_trip_ms"], Value::Null);
+    });
+    drop(held);
+}
+
+#[test]
+fn who_tells_us_of_a_node_is_shown() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let configured = host.node("configured");
+    let daemon = host.daemon(&[("HECATE_CLUSTER_PEERS", &configured)]);
+    let us = daemon.ready();
+    let failed = |peer: &Value| peer["attempts"] == 2;
+    let peer = wait_within(PATIENCE, "it is tried again", || details(&host, &configured).filter(failed));
+    assert_eq!(
+        (&peer["introduced_by"], &peer["last_failure"]["code"]),
+        (&json!("configuration"), &json!("not_registered"))
+    );
+    let mut visitor = host.erl("visitor");
+    assert_eq!(visitor.eval(&format!("net_adm:ping('{us}')")), "pong");
+    assert_eq!(details(&host, &host.node("visitor")).unwrap()["introduced_by"], "itself");
+    let mut friend = host.erl("friend");
+    assert_eq!(friend.eval(&format!("net_adm:ping('{}')", host.node("visitor"))), "pong");
+    let by = wait_within(PATIENCE, "it is learned", || details(&host, &host.node("friend")));
+    assert!(["peers", &host.node("visitor")].contains(&by["introduced_by"].as_str().unwrap()), "{by:#}");
+}
+
+#[test]
+fn diagnoses_at_once_are_bounded() {
+    let (host, epmd, _daemon) = world();
+    let (listener, port) = listener();
+    let _name = epmd.register("silent", port);
+    let path = format!("/api/cluster/peers/{}/diagnosis", host.node("silent"));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..limits::DIAGNOSES).map(|_| scope.spawn(|| host.ask("GET", &path).status)).collect();
+        let _held: Vec<_> = asking.iter().map(|_| listener.accept().unwrap()).collect();
+        let refused = host.ask("GET", &path);
+        assert_eq!((refused.status, &refused.body["code"]), (503, &json!("diagnoses_busy")));
+        assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
+        for asked in asking {
+            assert_eq!(asked.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(host.ask("GET", &format!("/api/cluster/peers/{}/diagnosis", host.node("x"))).status, 200, "again");
+}
+
+// ---- The command ----------------------------------------------------------------------------------
+
+fn command(host: &Host, cookie: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+    command.arg("diagnose").args(arguments).env_clear().env("HOME", host.home());
+    command.env("ERL_EPMD_PORT", host.epmd_port.to_string()).env("HECATE_COOKIE", cookie);
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_command_tells_people_and_scripts() {
+    let (host, _epmd, _daemon) = world();
+    let unknown = host.node("unknown");
+    let output = command(&host, &host.cookie, &[&unknown]);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]), "{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("ok    name"), "{shown}");
+    assert!(
+        lines[3].starts_with("FAIL  registered  unknown is not registered there; others there are hecate"),
+        "{shown}"
+    );
+    assert!(lines.last().unwrap().starts_with("verdict: not_registered: start a node named unknown"), "{shown}");
+
+    let output = command(&host, &host.cookie, &[&unknown, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let path = format!("/api/cluster/peers/{unknown}/diagnosis");
+    assert_eq!(text(&output.stdout), format!("{}\n", host::http::text(&host.socket(), &path).unwrap()));
+
+    let _erl = host.erl("visitor");
+    let output = command(&host, &host.cookie, &[&host.node("visitor")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert_eq!(command(&host, &host.cookie, &["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_independent_asks_by_itself() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut erl = host.erl("visitor@localhost");
+    let node = "visitor@localhost";
+    let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
+    // There is no daemon.
+    let output = command(&host, &host.cookie, &[node, "--independent", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let peer = &whole["peer"];
+    assert_eq!(
+        (&whole["node"], &peer["otp_release"], &peer["net_ticktime"]),
+        (&json!(node), &json!(release), &json!(60))
+    );
+    assert_eq!(peer["scopes"], json!([{"name": "pg", "runs": false}]));
+    assert_eq!(peer["nodes"].as_array().unwrap().len(), 1, "the asking one: {peer:#}");
+    erl.eval("pg:start_link()");
+    let output = command(&host, &host.cookie, &[node, "--independent"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains(&format!("OTP release   {release}\n")) && shown.contains("scope pg      runs\n"), "{shown}");
+
+    for (cookie, node, words) in [
+        ("another-cookie", node, "there is no connection to visitor@localhost"),
+        (&host.cookie, "unknown@localhost", "not_registered"),
+        (&host.cookie, "x@no-such-host-anywhere", "host_unresolved"),
+    ] {
+        let output = command(&host, cookie, &[node, "--independent"]);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{node}");
+        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains(&host.cookie));
+    }
+    drop(epmd);
+}
+
+#[test]
+fn a_node_that_says_nothing_costs_the_independent_only_its_time() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let (_listener, port) = listener();
+    let _name = epmd.register("silent", port);
+    let start = std::time::Instant::now();
+    let output = command(&host, &host.cookie, &["silent@localhost", "--independent"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("did not say all within"), "{}", text(&output.stderr));
+    assert!(start.elapsed() >= limits::INDEPENDENT_TIME);
+}
