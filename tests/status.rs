@@ -381,10 +381,12 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     let them = other.ready();
     is_connected(&ours, &them);
     is_connected(&theirs, &us);
+    // It sees both before their second begins.
+    let mut visitor = visitor(&ours);
+    visitor.eval_until(&format!("lists:sort(nodes()) =:= ['{us}', '{them}']"), "true", PATIENCE);
     for host in [&ours, &theirs] {
         assert_eq!(host.register(&json!({"name": TRADER, "version": host.epmd_port.to_string()})).status, 201);
     }
-    let mut visitor = visitor(&ours);
     let nodes = format!("lists:sort([node(P) || P <- {MEMBERS}]) =:= ['{us}', '{them}']");
     visitor.eval_until(&nodes, "true", PATIENCE);
     // Ours has shown no sign of life, whatever another daemon says of its own.
