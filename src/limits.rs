@@ -51,6 +51,22 @@ pub const LINK_QUEUE: usize = FRAME;
 /// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
+/// Bytes that are sent at once, if the socket takes them, and not by the connection's own task. Crossed by
+/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
+pub const SENT_AT_ONCE: usize = 16 * 1024;
+
+/// Bytes of a payload that isn't copied to be sent. Crossed by
+/// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
+pub const SENT_UNCOPIED: usize = 32 * 1024;
+
+/// Parts of what is queued for a connection that one write is given. Crossed by
+/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
+pub const PARTS_WRITTEN: usize = 64;
+
+/// Bytes of a message that has begun for which room is made before they have come. Crossed by `tests/pressure.rs`,
+/// `messages_of_64_mib_go_both_ways`.
+pub const READ_AHEAD: usize = 1024 * 1024;
+
 /// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 

@@ -94,7 +94,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     }
     let all = 1_000 * plugins * limits::PLUGIN_DESCRIPTION;
     assert!(all > 4 * MEMORY, "the answers are far more than may be kept");
-    sender.send(Bytes::from(frames)).unwrap();
+    sender.send(&mut Bytes::from(frames).into()).unwrap();
     tokio::task::block_in_place(|| daemon.logs(&["node down", "does not read", &host.node("greedy")]));
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
     assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");

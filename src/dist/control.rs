@@ -413,20 +413,32 @@ fn proc(r: &mut Reader<'_>) -> Result<Proc, DecodeError> {
 /// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
 /// request. `flags` are those agreed with the peer: they choose between the old and the new form of a signal.
 pub fn encode(control: &Control, payload: Option<&Raw>, flags: Flags, out: &mut Vec<u8>) {
+    if let Some(payload) = encode_head(control, payload, flags, out) {
+        out.extend_from_slice(payload.bytes());
+    }
+}
+
+/// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
+pub fn encode_head<'r>(
+    control: &'r Control,
+    payload: Option<&'r Raw>,
+    flags: Flags,
+    out: &mut Vec<u8>,
+) -> Option<&'r Raw> {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
     let mut w = Writer::new(out);
-    let reason = write_control(control, flags, &mut w);
-    if let Some(payload) = reason.or(payload) {
+    let payload = write_control(control, flags, &mut w).or(payload);
+    if payload.is_some() {
         w.version();
-        w.raw(payload);
     }
-    let length = out.len() - start - 4;
+    let length = out.len() - start - 4 + payload.map_or(0, |payload| payload.bytes().len());
     // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     if let Some(field) = out.get_mut(start..start + 4) {
         field.copy_from_slice(&length.to_be_bytes());
     }
+    payload
 }
 
 /// Writes the control tuple; returns the reason where it is to follow as payload.

@@ -43,6 +43,16 @@ pub fn next(buf: &mut BytesMut) -> Result<Option<Frame>, FrameTooLarge> {
     Ok(Some(Frame::Message(buf.split_to(length).freeze())))
 }
 
+/// How many bytes the frame at the front of `buf` lacks; none if it is whole, or none has begun.
+#[must_use]
+pub fn missing(buf: &[u8]) -> usize {
+    let Some(length) = buf.first_chunk::<4>() else {
+        return 0;
+    };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    length.saturating_sub(buf.len() - 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +68,7 @@ mod tests {
                 while let Some(frame) = next(&mut buf).expect("within bounds") {
                     seen.push(frame);
                 }
+                assert!(missing(&buf) <= 3 && (missing(&buf) == 0) == (buf.len() < 4));
             }
             assert_eq!(seen, whole, "in pieces of {piece}");
         }

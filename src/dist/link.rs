@@ -5,18 +5,20 @@
 //! bytes; it is the owner's business to end a connection whose queue is full, and never to wait for it.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use rustix::net::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::control::{self, Control, ControlError};
+use super::frames::{self, Frames, Queue};
 use super::framing::{self, Frame, FrameTooLarge};
 use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
@@ -255,8 +257,7 @@ pub enum LinkEvent {
 /// The owner's end of a connection. Dropping it flushes what is queued and closes, within [`limits::LINK_FLUSH`].
 #[derive(Debug)]
 pub struct LinkSender {
-    queue: mpsc::UnboundedSender<Bytes>,
-    queued: Arc<AtomicUsize>,
+    outgoing: Arc<Outgoing>,
     _closing: oneshot::Sender<()>,
 }
 
@@ -266,19 +267,34 @@ pub struct LinkSender {
 pub struct QueueFull;
 
 impl LinkSender {
-    /// Queues whole frames.
+    /// Sends whole frames, and leaves none: few bytes at once, if the socket takes them without waiting, the others from
+    /// the connection's own task.
     ///
     /// # Errors
     /// [`QueueFull`]: the connection should be dropped. (A connection that has ended takes everything in silence; its
     /// end has been or will be told by [`LinkEvent::Closed`].)
-    pub fn send(&self, frames: Bytes) -> Result<(), QueueFull> {
-        // The bound is in bytes, which a channel's own can't be: so the channel has none, and this count is its bound.
+    pub fn send(&self, frames: &mut Frames) -> Result<(), QueueFull> {
+        let mut state = self.outgoing.lock();
+        if state.ended {
+            *frames = Frames::default();
+            return Ok(());
+        }
         // A single batch may be larger than the bound, since one message may be.
-        let before = self.queued.fetch_add(frames.len(), Ordering::Relaxed);
-        if before > limits::LINK_QUEUE {
+        if state.queue.bytes() > limits::LINK_QUEUE {
             return Err(QueueFull);
         }
-        let _ = self.queue.send(frames);
+        if state.queue.is_empty()
+            && let Some(few) = frames.few()
+            // Whatever is wrong with the socket, the connection's own task meets it too.
+            && let Ok(written) = self.outgoing.socket.try_write(few)
+        {
+            state.wrote(written);
+            few.drain(..written);
+        }
+        if !frames.is_empty() {
+            state.queue.append(frames);
+            self.outgoing.more.notify_one();
+        }
         Ok(())
     }
 }
@@ -295,12 +311,10 @@ pub fn start<T: Send + 'static>(
     inbox: mpsc::Sender<T>,
     wrap: impl Fn(LinkEvent) -> T + Send + Sync + 'static,
 ) -> LinkSender {
-    let (queue, queue_end) = mpsc::unbounded_channel();
     let (closing, closed) = oneshot::channel();
-    let queued = Arc::new(AtomicUsize::new(connection.unsent.len()));
-    let sender = LinkSender { queue, queued: queued.clone(), _closing: closing };
     let (tick_arrived, silence) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (read, write) = connection.stream.into_split();
+    let outgoing = Arc::new(Outgoing::new(write, connection.unsent));
     let mut reader = Reader {
         socket: read,
         buffer: BytesMut::new(),
@@ -309,16 +323,7 @@ pub fn start<T: Send + 'static>(
         tick_arrived: tick_arrived.clone(),
         silence: silence.clone(),
     };
-    let mut writer = Writer {
-        socket: write,
-        queue: queue_end,
-        queued,
-        unwritten: connection.unsent,
-        tick_every: tick_time / 4,
-        tick_arrived,
-        silence,
-        probe,
-    };
+    let writer = Writer { outgoing: outgoing.clone(), tick_every: tick_time / 4, tick_arrived, silence, probe };
     tokio::spawn(async move {
         let reason = tokio::select! {
             reason = reader.run(&inbox, &wrap) => reason,
@@ -332,9 +337,90 @@ pub fn start<T: Send + 'static>(
             };
             let _ = timeout(limits::LINK_FLUSH, last).await;
         }
+        writer.outgoing.end();
         let _ = inbox.send(wrap(LinkEvent::Closed(reason))).await;
     });
-    sender
+    LinkSender { outgoing, _closing: closing }
+}
+
+/// The socket's end that is written to, and what waits for it. Whoever holds the lock may write as long as nothing waits;
+/// what waits is written by [`Writer`] alone: so nothing comes between the parts of a frame.
+#[derive(Debug)]
+struct Outgoing {
+    socket: OwnedWriteHalf,
+    state: Mutex<Sending>,
+    /// Told when something waits.
+    more: Notify,
+}
+
+#[derive(Debug)]
+struct Sending {
+    queue: Queue,
+    last_written: Instant,
+    written_since_tick: bool,
+    /// Nothing is sent any more.
+    ended: bool,
+}
+
+impl Sending {
+    fn wrote(&mut self, bytes: usize) {
+        self.last_written = Instant::now();
+        self.written_since_tick = true;
+        metrics::LINK_SENT_BYTES.add_size(bytes);
+    }
+}
+
+impl Outgoing {
+    fn new(socket: OwnedWriteHalf, unsent: Bytes) -> Self {
+        let mut queue = Queue::default();
+        queue.append(&mut unsent.into());
+        let state = Sending { queue, last_written: Instant::now(), written_since_tick: false, ended: false };
+        Self { socket, state: state.into(), more: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sending> {
+        // Nothing that is done under the lock leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends this before anything else that the task would, since nothing waits.
+    fn push(&self, frames: Bytes) {
+        self.lock().queue.append(&mut frames.into());
+    }
+
+    /// Writes of what waits as much as the socket takes.
+    fn write(&self) -> io::Result<()> {
+        loop {
+            // Parts are taken away when they are written, so that nobody else writes meanwhile.
+            let first = self.lock().queue.first();
+            if first.is_empty() {
+                return Ok(());
+            }
+            match self.socket.try_write_vectored(&frames::slices(&first)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let mut state = self.lock();
+                    state.queue.written(written);
+                    state.wrote(written);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // It fails if the peer was quicker.
+        let _ = rustix::net::shutdown(self.socket.as_ref(), how);
+    }
+
+    /// The connection has ended, though its owner doesn't know yet.
+    fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.queue = Queue::default();
+        self.shutdown(Shutdown::Both);
+    }
 }
 
 struct Reader {
@@ -349,21 +435,34 @@ struct Reader {
 
 impl Reader {
     async fn run<T>(&mut self, inbox: &mpsc::Sender<T>, wrap: &impl Fn(LinkEvent) -> T) -> CloseReason {
-        let mut probed = false;
+        let (mut last_read, mut probed) = (Instant::now(), false);
+        // It is set anew when it has run out, and not each time that something comes.
+        let mut patience = pin!(sleep(self.tick_time / 2));
         loop {
-            self.buffer.reserve(limits::READ_CHUNK);
-            match timeout(self.tick_time / 2, self.socket.read_buf(&mut self.buffer)).await {
-                Err(_) if probed => return CloseReason::TickTimeout(self.tick_time),
-                Err(_) => {
-                    probed = true;
-                    self.silence.notify_one();
+            let ahead = framing::missing(&self.buffer).clamp(limits::READ_CHUNK, limits::READ_AHEAD);
+            self.buffer.reserve(ahead);
+            let read = tokio::select! {
+                biased;
+                read = self.socket.read_buf(&mut self.buffer) => read,
+                () = &mut patience => {
+                    let silent = last_read.elapsed();
+                    if silent >= self.tick_time {
+                        return CloseReason::TickTimeout(self.tick_time);
+                    }
+                    if silent >= self.tick_time / 2 && !probed {
+                        probed = true;
+                        self.silence.notify_one();
+                    }
+                    patience.as_mut().reset(last_read + if probed { self.tick_time } else { self.tick_time / 2 });
                     continue;
                 }
-                Ok(Err(e)) => return e.into(),
-                Ok(Ok(0)) => return CloseReason::ClosedByPeer,
-                Ok(Ok(n)) => {
+            };
+            match read {
+                Err(e) => return e.into(),
+                Ok(0) => return CloseReason::ClosedByPeer,
+                Ok(n) => {
                     metrics::LINK_RECEIVED_BYTES.add_size(n);
-                    probed = false;
+                    (last_read, probed) = (Instant::now(), false);
                 }
             }
             loop {
@@ -411,11 +510,7 @@ impl Reader {
 }
 
 struct Writer {
-    socket: OwnedWriteHalf,
-    queue: mpsc::UnboundedReceiver<Bytes>,
-    queued: Arc<AtomicUsize>,
-    /// What of a batch is not written yet. It lives here and not in a future, so that a cut-off write can go on.
-    unwritten: Bytes,
+    outgoing: Arc<Outgoing>,
     tick_every: Duration,
     tick_arrived: Arc<Notify>,
     silence: Arc<Notify>,
@@ -423,65 +518,45 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(&mut self) -> CloseReason {
+    async fn run(&self) -> CloseReason {
         const TICK: Bytes = Bytes::from_static(&[0; 4]);
-        let mut last_written = Instant::now();
-        let mut written_since_tick = false;
-        if let Err(e) = self.write().await {
-            return e.into();
-        }
         loop {
-            let own = tokio::select! {
-                frames = self.queue.recv() => match frames {
-                    Some(frames) => {
-                        self.unwritten = frames;
-                        None
-                    }
-                    // The other select arm of the task sees the same and drains.
-                    None => std::future::pending().await,
-                },
-                () = self.tick_arrived.notified() => {
-                    // A peer with a shorter tick time than ours would drop us if we followed our own alone.
-                    (!std::mem::take(&mut written_since_tick)).then_some(TICK)
-                }
-                () = self.silence.notified() => Some(self.probe.clone()),
-                () = tokio::time::sleep_until(last_written + self.tick_every) => Some(TICK),
+            let (waits, tick_at) = {
+                let state = self.outgoing.lock();
+                (!state.queue.is_empty(), state.last_written + self.tick_every)
             };
-            if let Some(own) = own {
-                self.queued.fetch_add(own.len(), Ordering::Relaxed);
-                self.unwritten = own;
-            }
-            if !self.unwritten.is_empty() {
-                if let Err(e) = self.write().await {
+            if waits {
+                if let Err(e) = self.outgoing.socket.writable().await.and_then(|()| self.outgoing.write()) {
                     return e.into();
                 }
-                last_written = Instant::now();
-                // An answer counts too: or two nodes like us would answer each other for ever.
-                written_since_tick = true;
+                continue;
+            }
+            let own = tokio::select! {
+                () = self.outgoing.more.notified() => None,
+                () = self.tick_arrived.notified() => {
+                    // A peer with a shorter tick time than ours would drop us if we followed our own alone. An answer counts
+                    // as something written: or two nodes like us would answer each other for ever.
+                    (!std::mem::take(&mut self.outgoing.lock().written_since_tick)).then_some(TICK)
+                }
+                () = self.silence.notified() => Some(self.probe.clone()),
+                // What was sent since is as good as a tick.
+                () = sleep_until(tick_at) => {
+                    (self.outgoing.lock().last_written + self.tick_every <= Instant::now()).then_some(TICK)
+                }
+            };
+            if let Some(own) = own {
+                self.outgoing.push(own);
             }
         }
     }
 
-    async fn write(&mut self) -> io::Result<()> {
-        while self.unwritten.has_remaining() {
-            let n = self.socket.write(&self.unwritten).await?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.unwritten.advance(n);
-            self.queued.fetch_sub(n, Ordering::Relaxed);
-            metrics::LINK_SENT_BYTES.add_size(n);
+    async fn drain(&self) -> io::Result<()> {
+        while !self.outgoing.lock().queue.is_empty() {
+            self.outgoing.socket.writable().await?;
+            self.outgoing.write()?;
         }
+        self.outgoing.shutdown(Shutdown::Write);
         Ok(())
-    }
-
-    async fn drain(&mut self) -> io::Result<()> {
-        self.write().await?;
-        while let Some(frames) = self.queue.recv().await {
-            self.unwritten = frames;
-            self.write().await?;
-        }
-        self.socket.shutdown().await
     }
 }
 

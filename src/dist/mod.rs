@@ -8,6 +8,7 @@
 
 pub mod control;
 pub mod flags;
+pub mod frames;
 pub mod framing;
 pub mod handshake;
 pub mod link;

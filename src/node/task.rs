@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
+use crate::dist::frames::Frames;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, Connection, LinkEvent, LinkSender};
 use crate::etf::{Atom, AtomTooLong, Raw, Term};
@@ -164,8 +165,8 @@ struct Link {
     flags: Flags,
     /// Whose process the peer is, where that is on this host.
     owner: Option<u32>,
-    /// Frames of this batch.
-    buffer: Vec<u8>,
+    /// Of this batch.
+    frames: Frames,
 }
 
 /// Where it is told how an attempt to connect has ended.
@@ -336,7 +337,7 @@ impl Task {
         let (inbox, wrap) = (self.inbox.clone(), move |event| Event::Link(id, event));
         let sender = link::start(connection, self.tick_time, probe.into(), inbox, wrap);
         self.open += 1;
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, buffer: Vec::new() };
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, frames: Frames::default() };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
@@ -376,7 +377,7 @@ impl Task {
                 match effect {
                     Effect::Signal(id, signal, payload) => {
                         if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
-                            control::encode(&signal, payload.as_ref(), link.flags, &mut link.buffer);
+                            link.frames.push(&signal, payload.as_ref(), link.flags);
                             sent += 1;
                         }
                     }
@@ -400,7 +401,7 @@ impl Task {
                 }
             }
             let ids: Vec<LinkId> =
-                self.links.iter().filter(|(_, link)| !link.buffer.is_empty()).map(|(id, _)| *id).collect();
+                self.links.iter().filter(|(_, link)| !link.frames.is_empty()).map(|(id, _)| *id).collect();
             for id in ids {
                 self.flush(id, effects);
             }
@@ -433,10 +434,10 @@ impl Task {
 
     fn flush(&mut self, id: LinkId, effects: &mut Vec<Effect>) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.buffer.is_empty() {
+        if link.frames.is_empty() {
             return;
         }
-        if let Err(full) = link.sender.send(Bytes::from(std::mem::take(&mut link.buffer))) {
+        if let Err(full) = link.sender.send(&mut link.frames) {
             limited!(limit::NODES, info, peer = %link.peer, "node down: {full}");
             self.links.remove(&id);
             self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);

@@ -136,7 +136,7 @@ async fn frames_go_both_ways_and_closing_flushes() {
         Some(LinkEvent::Messages(batch)) => assert_eq!(batch[0].0, send),
         other => panic!("{other:?}"),
     }
-    sender.send(frame.clone().into()).unwrap();
+    sender.send(&mut Bytes::from(frame.clone()).into()).unwrap();
     drop(sender);
     let mut received = Vec::new();
     there.read_to_end(&mut received).await.unwrap();
@@ -157,7 +157,7 @@ async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
     there.write_all(&frames).await.unwrap();
     // More than is on the other side at once, so that some of it is still to be sent then.
     let last_words = vec![7; 2 * 1024 * 1024];
-    sender.send(last_words.clone().into()).unwrap();
+    sender.send(&mut Bytes::from(last_words.clone()).into()).unwrap();
     drop(sender);
     let mut received = Vec::new();
     there.read_to_end(&mut received).await.expect("not reset");
@@ -171,7 +171,7 @@ async fn closing_waits_only_so_long_for_the_peer() {
     // One peer reads nothing; another has nothing to read and never closes.
     for queued in [8 * 1024 * 1024, 0] {
         let (sender, mut events, _there) = started(LONG).await;
-        sender.send(vec![0; queued].into()).unwrap();
+        sender.send(&mut Bytes::from(vec![0; queued]).into()).unwrap();
         let start = Instant::now();
         drop(sender);
         assert_eq!(closed(&mut events).await, CloseReason::ByUs);
@@ -207,7 +207,7 @@ async fn a_flood_is_handed_on_in_pieces() {
 async fn a_peer_that_reads_nothing_fills_a_bounded_queue() {
     let (sender, _events, _there) = started(LONG).await;
     let megabyte = Bytes::from(vec![0; 1024 * 1024]);
-    let taken = (0..).take_while(|_| sender.send(megabyte.clone()).is_ok()).take(1000).count();
+    let taken = (0..).take_while(|_| sender.send(&mut megabyte.clone().into()).is_ok()).take(1000).count();
     // The system's own buffers hold some of it.
     let most = limits::LINK_QUEUE / megabyte.len() + 32;
     assert!(taken > 1 && taken <= most, "{taken} of at most {most}");

@@ -1,0 +1,157 @@
+//! Frames on their way out: gathered by the owner of a connection, then waiting for the socket.
+//!
+//! Small frames share one buffer. A large payload is neither copied into it nor into anything else: the socket is given
+//! its own memory. Pure.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use super::control::{self, Control};
+use super::flags::Flags;
+use crate::etf::Raw;
+use crate::limits;
+
+/// Frames that are to be sent together.
+#[derive(Debug, Default)]
+pub struct Frames {
+    parts: Vec<Bytes>,
+    /// What follows the parts. Its memory stays when it has been sent at once.
+    last: Vec<u8>,
+}
+
+impl Frames {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.last.is_empty()
+    }
+
+    /// Adds the frame of a signal; see [`control::encode`].
+    pub fn push(&mut self, control: &Control, payload: Option<&Raw>, flags: Flags) {
+        match control::encode_head(control, payload, flags, &mut self.last) {
+            Some(payload) if payload.bytes().len() >= limits::SENT_UNCOPIED => {
+                self.parts.push(std::mem::take(&mut self.last).into());
+                self.parts.push(payload.bytes().clone());
+            }
+            Some(payload) => self.last.extend_from_slice(payload.bytes()),
+            None => {}
+        }
+    }
+
+    /// All of them, if they are few bytes in one piece.
+    pub(super) fn few(&mut self) -> Option<&mut Vec<u8>> {
+        (self.parts.is_empty() && self.last.len() <= limits::SENT_AT_ONCE).then_some(&mut self.last)
+    }
+}
+
+impl From<Bytes> for Frames {
+    fn from(frames: Bytes) -> Self {
+        Self { parts: vec![frames], last: Vec::new() }
+    }
+}
+
+/// What waits for a socket.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds frames behind all others, and leaves none.
+    pub(super) fn append(&mut self, frames: &mut Frames) {
+        let last = Bytes::from(std::mem::take(&mut frames.last));
+        for part in frames.parts.drain(..).chain([last]).filter(|part| !part.is_empty()) {
+            self.bytes += part.len();
+            self.parts.push_back(part);
+        }
+    }
+
+    /// The first parts, as many as one write takes.
+    pub(super) fn first(&self) -> Vec<Bytes> {
+        self.parts.iter().take(limits::PARTS_WRITTEN).cloned().collect()
+    }
+
+    /// So many bytes of the first parts are written.
+    pub(super) fn written(&mut self, mut bytes: usize) {
+        self.bytes -= bytes;
+        while let Some(part) = self.parts.front_mut() {
+            if bytes < part.len() {
+                part.advance(bytes);
+                break;
+            }
+            bytes -= part.len();
+            self.parts.pop_front();
+        }
+    }
+}
+
+/// What one write is given.
+pub(super) fn slices(parts: &[Bytes]) -> Vec<IoSlice<'_>> {
+    parts.iter().map(|part| IoSlice::new(part)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::flags;
+    use crate::etf::{Atom, Pid, Term};
+
+    fn to() -> Control {
+        Control::Send { from: None, to: Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 } }
+    }
+
+    #[test]
+    fn they_are_the_same_bytes_however_they_are_kept_and_written() {
+        let sizes = [1, limits::SENT_UNCOPIED, 0, limits::SENT_UNCOPIED - 10, 3 * limits::SENT_UNCOPIED, 5];
+        let payloads = sizes.map(|size| Raw::encode(&Term::binary(vec![7; size])));
+        let (mut frames, mut expected) = (Frames::default(), Vec::new());
+        for payload in payloads.iter().map(Some).chain([None]) {
+            frames.push(&to(), payload, flags::ours(false));
+            control::encode(&to(), payload, flags::ours(false), &mut expected);
+        }
+        assert_eq!(frames.parts[1].as_ptr(), payloads[1].bytes().as_ptr(), "it isn't copied");
+        assert_eq!(frames.parts.len(), 4);
+        for at_a_time in [1, 1000, limits::SENT_UNCOPIED, usize::MAX] {
+            let mut queue = Queue::default();
+            let mut copy = Frames { parts: frames.parts.clone(), last: frames.last.clone() };
+            queue.append(&mut copy);
+            assert!(copy.is_empty());
+            let mut seen = Vec::new();
+            while !queue.is_empty() {
+                assert_eq!(queue.bytes(), expected.len() - seen.len());
+                let first = queue.first().concat();
+                let written = at_a_time.min(first.len());
+                seen.extend_from_slice(&first[..written]);
+                queue.written(written);
+            }
+            assert_eq!(seen, expected, "{at_a_time} at a time");
+            assert_eq!(queue.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_write_takes_so_many_parts_and_few_bytes_go_at_once() {
+        let mut queue = Queue::default();
+        for _ in 0..limits::PARTS_WRITTEN + 1 {
+            queue.append(&mut Bytes::from_static(b"x").into());
+        }
+        assert_eq!(queue.first().len(), limits::PARTS_WRITTEN);
+        assert_eq!(slices(&queue.first()).len(), limits::PARTS_WRITTEN);
+        let of = |size| Frames { parts: Vec::new(), last: vec![0; size] };
+        assert!(of(limits::SENT_AT_ONCE).few().is_some());
+        assert!(of(limits::SENT_AT_ONCE + 1).few().is_none());
+        assert!(Frames::from(Bytes::from_static(b"x")).few().is_none());
+    }
+}
