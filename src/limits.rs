@@ -53,7 +53,7 @@ pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
 /// Bytes that are sent at once, if the socket takes them, and not by the connection's own task. Crossed by
 /// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
-pub const SENT_AT_ONCE: usize = 16 * 1024;
+pub const SENT_AT_ONCE: usize = 64 * 1024;
 
 /// Bytes of a payload that isn't copied to be sent. Crossed by
 /// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
@@ -86,7 +86,11 @@ pub const MESSAGES: usize = 256;
 
 /// Events that the node's task takes, and effects that it lets gather, before it carries them out. Crossed by
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_BATCH: usize = 64;
+pub const NODE_BATCH: usize = 1024;
+
+/// Effects so many that it is worth while to look whether more are coming before they are carried out. Crossed by
+/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
+pub const NODE_MANY: usize = 64;
 
 /// Bytes of answers that gather before they are handed on. Crossed by `tests/pressure.rs`,
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.

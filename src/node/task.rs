@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep_until;
 use tracing::debug;
 
@@ -200,26 +200,29 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut effects = Vec::new();
+        let (mut batch, mut effects) = (Vec::new(), Vec::new());
         loop {
             let deadline = self.machine.next_deadline();
             tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => {
-                        self.take(event, &mut effects);
-                        let mut gathered = sizes(&effects, 0);
-                        // What has come meanwhile goes out in the same writes, unless that is much already.
-                        for _ in 0..limits::NODE_BATCH {
-                            if effects.len() >= limits::NODE_BATCH || gathered > limits::GATHERED {
-                                break;
-                            }
-                            let Ok(event) = events.try_recv() else { break };
-                            let before = effects.len();
-                            self.take(event, &mut effects);
-                            gathered += sizes(&effects, before);
-                        }
+                taken = events.recv_many(&mut batch, limits::NODE_BATCH) => {
+                    if taken == 0 {
+                        return;
                     }
-                    None => return,
+                    let mut enough = limits::NODE_MANY;
+                    loop {
+                        self.take_all(&mut batch, &mut effects);
+                        // Who sends much is about to send more: it goes out in the same write, which a peer takes far more
+                        // easily than many small ones.
+                        if effects.len() < enough {
+                            break;
+                        }
+                        enough = effects.len() + limits::NODE_MANY;
+                        yield_now().await;
+                        if events.is_empty() {
+                            break;
+                        }
+                        events.recv_many(&mut batch, limits::NODE_BATCH).await;
+                    }
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.machine.handle(now(), Input::Tick, &mut effects);
@@ -231,6 +234,20 @@ impl Task {
             {
                 let _ = stopped.send(());
                 return;
+            }
+        }
+    }
+
+    /// Takes events, and carries out their effects as soon as these are many.
+    fn take_all(&mut self, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
+        let (mut gathered, mut looked_at) = (0, 0);
+        for event in events.drain(..) {
+            self.take(event, effects);
+            gathered += sizes(effects, looked_at);
+            looked_at = effects.len();
+            if gathered > limits::GATHERED || effects.len() >= limits::NODE_BATCH {
+                self.carry_out(effects);
+                (gathered, looked_at) = (0, 0);
             }
         }
     }
