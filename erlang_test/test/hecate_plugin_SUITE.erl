@@ -10,7 +10,8 @@
          a_name_is_refused/1, the_disk_is_full/1, run_files_wait_for_room/1, the_cluster_is_split_and_healed/1,
          ten_plugins_start_in_the_same_moment/1, it_deregisters_on_request_only/1, it_stops_in_good_order/1,
          the_scope_is_the_host_applications/1, the_scope_ends_again_and_again/1, a_node_without_a_name/1,
-         its_own_processes_are_killed/1, plugins_are_found_and_watched/1, paths_are_those_of_shared_paths/1]).
+         its_own_processes_are_killed/1, who_waits_outlives_the_registrar/1, a_node_gets_its_name_later/1,
+         somebody_else_deregisters_it/1, plugins_are_found_and_watched/1, paths_are_those_of_shared_paths/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -19,7 +20,8 @@ all() ->
      the_daemon_stops_and_comes_back, a_plugin_is_killed, both_are_killed_at_once, a_name_is_taken, a_name_is_refused,
      the_disk_is_full, run_files_wait_for_room, the_cluster_is_split_and_healed, ten_plugins_start_in_the_same_moment,
      it_deregisters_on_request_only, it_stops_in_good_order, the_scope_is_the_host_applications,
-     the_scope_ends_again_and_again, a_node_without_a_name, its_own_processes_are_killed, plugins_are_found_and_watched,
+     the_scope_ends_again_and_again, a_node_without_a_name, a_node_gets_its_name_later, its_own_processes_are_killed,
+     who_waits_outlives_the_registrar, somebody_else_deregisters_it, plugins_are_found_and_watched,
      paths_are_those_of_shared_paths].
 
 init_per_suite(Config) -> [{code, hecate_host:compile_apps([hecate_plugin])} | Config].
@@ -315,6 +317,17 @@ a_node_without_a_name(Config) ->
     run_files_of(Host, "hecate-traderd", Nameless),
     ?assertMatch({ok, #{node := undefined, status := running}}, call(Nameless, hecate_plugin, info, ["hecate-traderd"])).
 
+a_node_gets_its_name_later(Config) ->
+    Host = daemon(Config),
+    Nameless = hecate_host:start_plugin(Host, undefined, "hecate-traderd"),
+    ?assertMatch({ok, _}, call(Nameless, hecate_plugin, await, [10000])),
+    %% Nobody can tell by this name whose node it is.
+    {ok, _} = call(Nameless, net_kernel, start, [[hecate_late, shortnames]]),
+    Trader = Nameless#{node := call(Nameless, erlang, node, [])},
+    runs(Host, "hecate-traderd", Trader, [Trader]),
+    Node = node_of(Trader),
+    ?assertMatch([#{node := Node, status := running}], call(Trader, hecate_plugin, plugins, [])).
+
 %% ---- The host application ------------------------------------------------------------------------
 
 the_scope_is_the_host_applications(Config) ->
@@ -352,6 +365,35 @@ its_own_processes_are_killed(Config) ->
     runs(Host, "hecate-traderd", Trader, [Trader, Martha]),
     ?assertEqual(Scope, call(Trader, erlang, whereis, [pg])),
     ?assertMatch([_, _, _, _], call(Trader, supervisor, which_children, [hecate_plugin_sup])).
+
+who_waits_outlives_the_registrar(Config) ->
+    Host = host(Config),
+    Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
+    Wait = "fun(Timeout) -> spawn(fun() -> Got = hecate_plugin:await(Timeout), receive {told, From} -> From ! {told, Got} end end) end.",
+    Waiters = [hecate_host:eval(Trader, Wait, [Timeout]) || Timeout <- [infinity, 60000]],
+    [killed(Trader, hecate_plugin_registrar) || _ <- lists:seq(1, 3)],
+    ?assertEqual({error, timeout}, call(Trader, hecate_plugin, await, [0])),
+    %% What is no time is the caller's error alone.
+    Registrar = call(Trader, erlang, whereis, [hecate_plugin_registrar]),
+    [?assertError(_, call(Trader, hecate_plugin, await, [Timeout])) || Timeout <- [-1, 1.5, soon]],
+    ?assertEqual(Registrar, call(Trader, erlang, whereis, [hecate_plugin_registrar])),
+    Up = daemon(Host),
+    [?assertMatch({ok, _}, told(Trader, Waiter)) || Waiter <- Waiters],
+    %% With the application ends the waiting.
+    ok = call(Trader, application, stop, [hecate_plugin]),
+    ?assertExit({noproc, _}, call(Trader, hecate_plugin, await, [infinity])),
+    stop_daemon(Up).
+
+somebody_else_deregisters_it(Config) ->
+    Host = daemon(Config),
+    [Trader, Martha] = both(Host),
+    {200, _} = hecate_host:http(Host, "DELETE", "/api/plugins/hecate-traderd"),
+    %% Its work goes on, and who knows it finds it.
+    hecate_host:eventually(fun() -> proxies(Martha, "hecate-traderd") =:= [] end),
+    ?assertEqual(own(Trader), call(Martha, hecate_plugin, whereis, ["hecate-traderd"])),
+    ?assertMatch({404, _}, get(Host, "hecate-traderd")),
+    ok = call(Trader, hecate_plugin, register, []),
+    runs(Host, "hecate-traderd", Trader, [Trader, Martha]).
 
 plugins_are_found_and_watched(Config) ->
     Host = daemon(Config),

@@ -47,7 +47,8 @@ registration() -> hecate_plugin_registrar:registration().
 -spec state() -> hecate_plugin_registrar:state().
 state() -> hecate_plugin_registrar:state().
 
-%% @doc Tries at once; also the way back from {@link deregister/0}.
+%% @doc Registers at once, or again: the way back from {@link deregister/0}, and from a deregistration that somebody else has
+%% asked the daemon for.
 -spec register() -> ok.
 register() -> hecate_plugin_registrar:register().
 

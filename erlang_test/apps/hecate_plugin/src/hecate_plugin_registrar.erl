@@ -1,7 +1,7 @@
 %% @doc Keeps this node registered with hecate-daemon, for as long as it takes and as often as it takes.
 %%
 %% ```
-%%            +----------- pause ------------+
+%%            +---- pause, or register/0 ----+
 %%            v                              |
 %%        waiting --> registering --> registered
 %%            ^            |                 |
@@ -61,9 +61,20 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> gen_statem:start_link({local, ?MODULE}, ?MODULE, Config, []).
 
-%% @doc Waits until the plugin is registered.
+%% @doc Waits until the plugin is registered, whatever becomes of this process meanwhile: who waits does not end with it.
 -spec await(timeout()) -> {ok, hecate_plugin_daemon:registration()} | {error, timeout}.
-await(Timeout) -> gen_statem:call(?MODULE, {await, Timeout}, infinity).
+await(infinity) -> await_until(infinity);
+await(Timeout) when is_integer(Timeout), Timeout >= 0 -> await_until(now_ms() + Timeout).
+
+await_until(Deadline) ->
+    try
+        gen_statem:call(?MODULE, {await, Deadline}, infinity)
+    catch
+        exit:Reason ->
+            %% Another follows, unless the application has ended.
+            is_pid(whereis(hecate_plugin_sup)) orelse exit(Reason),
+            receive after ?FIRST_PAUSE -> await_until(Deadline) end
+    end.
 
 -spec state() -> state().
 state() -> gen_statem:call(?MODULE, state).
@@ -76,7 +87,7 @@ registration() ->
         Registration -> {ok, Registration}
     end.
 
-%% @doc Begins anew at once: after a deregistration, or instead of the rest of a pause.
+%% @doc Begins anew at once: after a deregistration, by whomever, or instead of the rest of a pause.
 -spec register() -> ok.
 register() -> gen_statem:call(?MODULE, register).
 
@@ -104,6 +115,8 @@ callback_mode() -> handle_event_function.
 init(Config) ->
     %% So that run files are removed at a stop, and sessions are awaited here.
     process_flag(trap_exit, true),
+    %% Which tells of this node, too, when it gets its name.
+    ok = net_kernel:monitor_nodes(true),
     case persistent_term:get(?DEREGISTERED, false) of
         true -> {ok, deregistered, #data{config = Config}};
         false -> {ok, waiting, #data{config = Config}, {state_timeout, 0, try_it}}
@@ -127,8 +140,8 @@ handle_event(cast, introduce, _, #data{info = Info}) ->
     Info =:= undefined orelse hecate_plugin_discovery:present(Info),
     keep_state_and_data;
 
-handle_event({call, From}, {await, Timeout}, State, Data) ->
-    await(From, Timeout, State, Data);
+handle_event({call, From}, {await, Deadline}, State, Data) ->
+    await(From, Deadline, State, Data);
 handle_event({timeout, {await, Ref}}, give_up, _, #data{waiters = Waiters} = Data) ->
     {From, Others} = maps:take(Ref, Waiters),
     erlang:demonitor(Ref, [flush]),
@@ -148,10 +161,16 @@ handle_event({call, From}, register, waiting, _) ->
 handle_event({call, From}, register, deregistered, Data) ->
     _ = persistent_term:erase(?DEREGISTERED),
     {next_state, waiting, Data, [{reply, From, ok}, {state_timeout, 0, try_it}]};
+handle_event({call, From}, register, registered, Data) ->
+    anew(Data, [{reply, From, ok}]);
 handle_event({call, _}, register, deregistering, _) ->
     {keep_state_and_data, postpone};
-handle_event({call, From}, register, _, _) ->
+handle_event({call, From}, register, registering, _) ->
     {keep_state_and_data, {reply, From, ok}};
+
+%% This node has got its name, which the daemon is to know.
+handle_event(info, {nodeup, Node}, State, Data) when Node =:= node(), State =:= registering orelse State =:= registered ->
+    anew(Data, []);
 
 handle_event({call, From}, deregister, deregistered, _) ->
     {keep_state_and_data, {reply, From, ok}};
@@ -189,6 +208,11 @@ registered(#{base_dir := Base} = Registration, #data{waiters = Waiters} = Data) 
     [erlang:demonitor(Ref, [flush]) || Ref <- maps:keys(Waiters)],
     Registered = Data#data{why = starting, registered_at = now_ms(), info = Info, waiters = #{}},
     {next_state, registered, Registered, lists:append(Answers) ++ write_run_files(Registered, first)}.
+
+%% What the daemon knows of us is not what it should.
+anew(Data, Actions) ->
+    end_session(Data),
+    {next_state, waiting, Data#data{session = undefined}, [{state_timeout, 0, try_it} | Actions]}.
 
 %% A session is over.
 ended(deregistering, Outcome, #data{caller = Caller} = Data) ->
@@ -255,9 +279,9 @@ end_session(#data{session = {Pid, Ref}}) ->
 await(From, _, registered, _) ->
     {ok, Registration} = registration(),
     {keep_state_and_data, {reply, From, {ok, Registration}}};
-await({Pid, _} = From, Timeout, _, #data{waiters = Waiters} = Data) ->
+await({Pid, _} = From, Deadline, _, #data{waiters = Waiters} = Data) ->
     Ref = erlang:monitor(process, Pid),
-    {keep_state, Data#data{waiters = Waiters#{Ref => From}}, {{timeout, {await, Ref}}, Timeout, give_up}}.
+    {keep_state, Data#data{waiters = Waiters#{Ref => From}}, {{timeout, {await, Ref}}, Deadline, give_up, {abs, true}}}.
 
 %% Gives the action that has it tried again, if there is need.
 write_run_files(#data{run_state = State} = Data, Try) ->
