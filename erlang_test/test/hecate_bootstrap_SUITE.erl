@@ -6,18 +6,24 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_seven_steps/1, they_monitor_each_other/1, its_data_outlives_it/1, a_frontend_gets_what_is_promised_and_no_more/1,
-         their_sockets_serve_and_refuse/1, a_living_socket_is_never_taken_over/1]).
+         their_sockets_serve_and_refuse/1, their_sockets_withstand_what_serves_them/1, it_ends_while_it_waits/1,
+         a_home_may_have_any_name/1, a_living_socket_is_never_taken_over/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [the_seven_steps, they_monitor_each_other, its_data_outlives_it, a_frontend_gets_what_is_promised_and_no_more,
-     their_sockets_serve_and_refuse, a_living_socket_is_never_taken_over].
+     their_sockets_serve_and_refuse, their_sockets_withstand_what_serves_them, it_ends_while_it_waits,
+     a_home_may_have_any_name, a_living_socket_is_never_taken_over].
 
 init_per_suite(Config) -> [{code, hecate_host:compile_apps([hecate_plugin, hecate_traderd, hecate_marthad])} | Config].
 
 end_per_suite(Config) -> hecate_host:remove_apps(proplists:get_value(code, Config)).
 
+init_per_testcase(a_home_may_have_any_name, Config) ->
+    %% As this node has to say it, so that it is UTF-8.
+    Prefix = unicode:characters_to_list(<<"hcté"/utf8>>, file:native_name_encoding()),
+    [{host, hecate_host:start_daemon(hecate_host:start([{home, Prefix} | Config]))} | Config];
 init_per_testcase(_, Config) -> [{host, hecate_host:start_daemon(hecate_host:start(Config))} | Config].
 
 end_per_testcase(_, Config) -> hecate_host:stop(host(Config)).
@@ -146,6 +152,70 @@ their_sockets_serve_and_refuse(Config) ->
     ?assertMatch({ok, #{status := 200}}, hecate_plugin_http:request(Path, <<"GET">>, <<"/health">>, none, 30000)),
     ?assertEqual({error, closed}, gen_tcp:recv(hd(Silent), 0, 10000)).
 
+their_sockets_withstand_what_serves_them(Config) ->
+    Host = host(Config),
+    Trader = start(Host, hecate_traderd),
+    {ok, _} = call(Trader, hecate_plugin, await, [10000]),
+    %% Several that are bound at the same moment, each by a process of its own.
+    Names = ["s" ++ integer_to_list(Number) ++ ".sock" || Number <- lists:seq(1, 10)],
+    Servers = [serve(Trader, Name) || Name <- Names],
+    Ask = fun(Name, Path) ->
+                  Socket = hecate_host:path(Host, filename:join("hecate-traderd/sockets", Name)),
+                  case hecate_plugin_http:request(Socket, <<"GET">>, Path, none, 30000) of
+                      {ok, #{status := Status, body := Body}} -> {Status, Body};
+                      {error, Reason} -> Reason
+                  end
+          end,
+    Serves = fun(Name) -> Ask(Name, <<"/">>) =:= {200, list_to_binary(Name)} end,
+    [hecate_host:eventually(fun() -> Serves(Name) end) || Name <- Names],
+    %% What serves is killed; its code is replaced, and once more.
+    [Name | _] = Names,
+    [{Keeper, Server} | _] = Servers,
+    {links, Links} = call(Trader, erlang, process_info, [Server, links]),
+    [true = call(Trader, erlang, exit, [Pid, kill]) || Pid <- Links, is_pid(Pid), Pid =/= Keeper],
+    ?assert(Serves(Name)),
+    [begin
+         call(Trader, code, purge, [hecate_plugin_api]),
+         {module, _} = call(Trader, code, load_file, [hecate_plugin_api])
+     end || _ <- lists:seq(1, 3)],
+    ?assert(Serves(Name)),
+    %% The plugin gives what is no answer, and none at all, to as many as are served at once.
+    ?assertMatch({500, _}, Ask(Name, <<"/nonsense">>)),
+    ?assertMatch({500, _}, Ask(Name, <<"/raise">>)),
+    Test = self(),
+    [spawn_link(fun() -> Test ! {hung, Ask(Name, <<"/hang">>)} end) || _ <- lists:seq(1, 8)],
+    [receive {hung, Said} -> ?assertEqual(closed, Said) end || _ <- lists:seq(1, 8)],
+    ?assert(Serves(Name)),
+    %% All this time it was the same server.
+    ?assert(call(Trader, erlang, is_process_alive, [Server])).
+
+%% Who waits for the daemon has nothing to clean up, and ends when its supervisor says so, not when that gives up.
+it_ends_while_it_waits(Config) ->
+    {_, Host} = hecate_host:kill_daemon(host(Config)),
+    Trader = start(Host, hecate_traderd),
+    Stop = "fun() -> "
+           "  Children = [Pid || {_, Pid, _, _} <- supervisor:which_children(hecate_traderd_sup)], "
+           "  Monitors = [monitor(process, Pid) || Pid <- Children], "
+           "  ok = application:stop(hecate_traderd), "
+           "  [receive {'DOWN', Monitor, process, _, Why} -> Why end || Monitor <- Monitors] end.",
+    ?assertEqual([shutdown, shutdown, shutdown], hecate_host:eval(Trader, Stop, [])).
+
+%% Whatever a node takes file names for: UTF-8, or, as without a locale, Latin-1.
+a_home_may_have_any_name(Config) ->
+    Host = host(Config),
+    [begin
+         Trader = start(Host, hecate_traderd, [Flag]),
+         ?assertMatch({ok, _}, call(Trader, hecate_plugin, await, [10000])),
+         Socket = unicode:characters_to_binary(hecate_host:path(Host, "hecate-traderd/sockets/api.sock"), unicode, file:native_name_encoding()),
+         hecate_host:eventually(fun() ->
+                                        {Kind, _} = hecate_plugin_http:request(Socket, <<"GET">>, <<"/health">>, none, 10000),
+                                        Kind =:= ok
+                                end),
+         [?assert(filelib:is_regular(hecate_host:path(Host, File)))
+          || File <- ["hecate-traderd/reckon-db/journal.log", "hecate-traderd/run/daemon.pid"]],
+         ok = hecate_host:kill_node(Trader)
+     end || Flag <- ["+fnl", "+fnu"]].
+
 a_living_socket_is_never_taken_over(Config) ->
     Host = host(Config),
     Path = hecate_host:path(Host, "hecate-traderd/sockets/api.sock"),
@@ -175,12 +245,25 @@ a_living_socket_is_never_taken_over(Config) ->
 host(Config) -> proplists:get_value(host, Config).
 
 %% The plugin's node, with the application that it is.
-start(Host, App) ->
+start(Host, App) -> start(Host, App, []).
+
+start(Host, App, Args) ->
     Name = lists:flatten(string:replace(atom_to_list(App), "_", "-", all)),
-    Node = hecate_host:start_node(Host, App, hecate_host:configured(Name)),
+    Node = hecate_host:start_node(Host, App, hecate_host:configured(Name) ++ Args),
     {ok, Started} = call(Node, application, ensure_all_started, [App]),
     ?assertEqual([hecate_plugin, App], Started),
     Node.
+
+%% A process on the plugin's node that keeps a server, and the server.
+serve(Node, Name) ->
+    hecate_host:eval(Node,
+                     "fun(Name) -> Self = self(), "
+                     "  Answer = fun(<<\"/\">>) -> {200, <<\"text/plain\">>, Name}; "
+                     "              (<<\"/nonsense\">>) -> nonsense; "
+                     "              (<<\"/hang\">>) -> receive never -> ok end end, "
+                     "  Keeper = spawn(fun() -> Self ! {server, hecate_plugin_api:start_link(Name, Answer)}, receive never -> ok end end), "
+                     "  receive {server, {ok, Server}} -> {Keeper, Server} end end.",
+                     [Name]).
 
 %% The trader has advice of Martha, who knows of the trader, as their own APIs have it.
 advised(Host, #{node := Trader}, #{node := Martha}) ->

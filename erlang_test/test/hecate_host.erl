@@ -9,9 +9,9 @@
 
 -define(DEADLINE, 20000).
 
-%% A host without a daemon yet.
+%% A host without a daemon yet. Its home is named as `{home, Prefix}' says.
 start(Config) ->
-    Home = temporary("hct"),
+    Home = temporary(proplists:get_value(home, Config, "hct")),
     ok = filelib:ensure_dir(filename:join(Home, "x")),
     EpmdPort = free_port(),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")},

@@ -223,6 +223,8 @@ json_is_read_and_written(_) ->
             {<<"{\"a\":1,\"a\":2}">>, #{<<"a">> => 2}}],
     [?assertEqual({ok, Value}, hecate_plugin_json:decode(Text)) || {Text, Value} <- Read],
     [?assertEqual({ok, Value}, hecate_plugin_json:decode(iolist_to_binary(hecate_plugin_json:encode(Value)))) || {_, Value} <- Read],
+    %% Half of a text would be worse than none.
+    ?assertError(badarg, hecate_plugin_json:encode(#{a => <<"caf", 16#E9>>})),
     ?assertEqual({ok, <<"\e\0", 127>>}, hecate_plugin_json:decode(iolist_to_binary(hecate_plugin_json:encode(<<"\e\0", 127>>)))),
     ?assertEqual(<<"{\"a\":[true,null],\"b\":\"x\"}">>, iolist_to_binary(hecate_plugin_json:encode(#{b => <<"x">>, a => [true, null]}))).
 
@@ -249,7 +251,7 @@ the_socket_is_found_by_the_environment(_) ->
     try
         [begin
              lists:foreach(Set, lists:zip(Names, Values)),
-             ?assertEqual({Values, Path}, {Values, hecate_plugin_config:socket()})
+             ?assertEqual({Values, list_to_binary(Path)}, {Values, hecate_plugin_config:socket()})
          end || {Values, Path} <- [{[false, false, "/h"], "/h/.hecate/hecate-daemon/sockets/api.sock"},
                                    {["", "", "/h"], "/h/.hecate/hecate-daemon/sockets/api.sock"},
                                    {[false, "/data", "/h"], "/data/hecate-daemon/sockets/api.sock"},

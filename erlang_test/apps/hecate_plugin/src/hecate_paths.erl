@@ -10,7 +10,7 @@
 -spec base_dir() -> file:filename().
 base_dir() ->
     {ok, #{base_dir := Base}} = registration(),
-    unicode:characters_to_list(Base).
+    native(Base).
 
 %% @doc The path of a SQLite read model.
 -spec sqlite_path(file:name_all()) -> file:filename_all().
@@ -40,7 +40,10 @@ ensure_layout() ->
 
 directory(Key) ->
     {ok, #{paths := #{Key := Path}}} = registration(),
-    unicode:characters_to_list(Path).
+    native(Path).
+
+%% The name that the runtime turns back into these bytes: without a locale, as under systemd, it takes them for Latin-1.
+native(Path) -> unicode:characters_to_list(Path, file:native_name_encoding()).
 
 registration() ->
     case hecate_plugin_registrar:registration() of

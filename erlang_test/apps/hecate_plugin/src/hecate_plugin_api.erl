@@ -2,8 +2,8 @@
 %%
 %% To be started, by {@link child_spec/2}, under the plugin's own supervisor. The socket is there only while somebody answers behind
 %% it, as probes expect that look no further: it is bound under another name, renamed when it listens, and removed at the end.
-%% One that still answers is never taken over. It answers GET and HEAD, a request a connection; what takes longer than 5 s, or
-%% more than 16 KiB to ask, is cut off.
+%% One that still answers is never taken over. It answers GET and HEAD, a request a connection. Who takes longer than 5 s to ask, or
+%% to read the answer, or asks with a line longer than 8 KiB, is cut off; so is a request that takes the plugin longer than 10 s.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -16,6 +16,8 @@
 %% So many are served at the same time; others wait in the backlog.
 -define(SERVERS, 8).
 -define(TIMEOUT, 5000).
+%% For the plugin to find an answer.
+-define(PATIENCE, 10000).
 %% Between two tries to bind it.
 -define(BIND_PAUSE, 1000).
 %% Longest line of a request, and most of them.
@@ -25,9 +27,12 @@
 -type answer() :: {Status :: 200..599, ContentType :: binary(), Body :: iodata()} | not_found.
 
 -type handler() :: fun((Path :: binary()) -> answer()).
-%% Runs in the process that serves the connection. What it raises is a 500, and logged.
+%% Runs in the process that serves the connection, which is killed if it takes too long. If it raises, or gives what is no answer,
+%% that is a 500, and logged. Best
+%% is one with its module's name, `fun ?MODULE:answer/1': any other is that of the code that was loaded when the supervisor began,
+%% and fails for good once that is purged.
 
--record(state, {name :: file:name_all(), handler :: handler(), path :: file:filename_all() | undefined,
+-record(state, {name :: file:name_all(), handler :: handler(), path :: binary() | undefined,
                 inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined}).
 
 %% @doc Of a server at `sockets/Name', which begins once the plugin is registered.
@@ -43,14 +48,17 @@ init({Name, Handler}) -> {ok, #state{name = Name, handler = Handler}, {continue,
 
 handle_continue(await, #state{name = Name} = State) ->
     {ok, _} = hecate_plugin:await(infinity),
-    {noreply, State#state{path = hecate_paths:socket_path(Name)}, {continue, {bind, first}}};
-handle_continue({bind, Try}, #state{path = Path, handler = Handler} = State) ->
+    %% In bytes: what is a string is UTF-8 for gen_tcp, whatever it is for files.
+    Path = hecate_paths:socket_path(unicode:characters_to_binary(Name)),
+    {noreply, State#state{path = Path}, {continue, {bind, first}}};
+handle_continue({bind, Try}, #state{path = Path} = State) ->
     case bind(Path) of
         {ok, Listener, Inode} ->
             %% From now on there is something to remove at the end.
             process_flag(trap_exit, true),
-            [spawn_link(fun() -> serve(Listener, Handler) end) || _ <- lists:seq(1, ?SERVERS)],
-            {noreply, State#state{inode = Inode, listener = Listener}};
+            Listening = State#state{inode = Inode, listener = Listener},
+            [start_server(Listening) || _ <- lists:seq(1, ?SERVERS)],
+            {noreply, Listening};
         {error, Reason} ->
             %% A predecessor on its way out, or a full disk: it may pass, and the plugin can do its work meanwhile.
             Try =:= first andalso logger:warning("~ts cannot be bound yet: ~p", [Path, Reason], #{domain => [hecate_plugin]}),
@@ -63,8 +71,11 @@ handle_call(_, _, State) -> {reply, {error, not_supported}, State}.
 handle_cast(_, State) -> {noreply, State}.
 
 handle_info(bind, State) -> {noreply, State, {continue, {bind, again}}};
-%% One that serves has ended: all begin anew.
-handle_info({'EXIT', _, Reason}, State) -> {stop, Reason, State};
+handle_info({'EXIT', Listener, Reason}, #state{listener = Listener} = State) -> {stop, Reason, State};
+%% One that serves has ended, as by a request that took too long, or by new code of this module.
+handle_info({'EXIT', Pid, _}, State) when is_pid(Pid) ->
+    start_server(State),
+    {noreply, State};
 handle_info(_, State) -> {noreply, State}.
 
 terminate(_, #state{listener = undefined}) -> ok;
@@ -81,8 +92,11 @@ bind(Path) ->
             {error, eaddrinuse};
         %% Its backlog is full: it lives.
         {error, eagain} -> {error, eaddrinuse};
-        {error, _} -> bind_at(filename:join(filename:dirname(Path), ".new"), Path)
+        {error, _} -> bind_at(filename:join(filename:dirname(Path), temporary(filename:basename(Path))), Path)
     end.
+
+%% Each socket's own, since several are bound at the same moment, and shorter than `api.sock': it fits wherever that does.
+temporary(Name) -> [$. | integer_to_list(erlang:phash2(Name), 36)].
 
 bind_at(New, Path) ->
     _ = file:delete(New),
@@ -115,6 +129,8 @@ inode(Path) ->
     end.
 
 %% ---- A connection --------------------------------------------------------------------------------
+
+start_server(#state{listener = Listener, handler = Handler}) -> spawn_link(fun() -> serve(Listener, Handler) end).
 
 serve(Listener, Handler) ->
     case gen_tcp:accept(Listener) of
@@ -153,15 +169,20 @@ read_headers(Socket, Deadline, Lines) ->
 
 handled(Method, Target, Handler) when Method =:= 'GET'; Method =:= 'HEAD' ->
     [Path | _Query] = binary:split(Target, <<"?">>),
-    try Handler(Path) of
-        not_found -> refusal(404, <<"there is no such thing here">>);
-        {Status, Type, Body} -> {Status, Type, Body}
+    {ok, Patience} = timer:kill_after(?PATIENCE),
+    try
+        answered(Handler(Path))
     catch
         Class:Reason:Stack ->
             logger:error("~ts could not be answered: ~p", [Path, {Class, Reason, Stack}], #{domain => [hecate_plugin]}),
             refusal(500, <<"an error of the plugin: see its log">>)
+    after
+        timer:cancel(Patience)
     end;
 handled(_, _, _) -> refusal(405, <<"only GET and HEAD are served">>).
+
+answered(not_found) -> refusal(404, <<"there is no such thing here">>);
+answered({Status, Type, Body}) when is_integer(Status), is_binary(Type) -> {Status, Type, iolist_to_binary(Body)}.
 
 %% The house style of errors.
 refusal(Status, Detail) ->

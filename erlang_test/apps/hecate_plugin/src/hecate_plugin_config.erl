@@ -20,8 +20,11 @@ read() ->
     end.
 
 %% @doc Where the daemon is to be found: `HECATE_SOCKET_PATH', else below `HECATE_HOME', else below `~/.hecate'.
--spec socket() -> file:filename_all().
-socket() ->
+%% In bytes: what is a string is UTF-8 for `gen_tcp', whatever it is for the environment.
+-spec socket() -> binary().
+socket() -> unicode:characters_to_binary(find_socket(), unicode, file:native_name_encoding()).
+
+find_socket() ->
     case {environment("HECATE_SOCKET_PATH"), environment("HECATE_HOME"), environment("HOME")} of
         {false, false, false} -> below("/");
         {false, false, Home} -> below(filename:join(Home, ".hecate"));

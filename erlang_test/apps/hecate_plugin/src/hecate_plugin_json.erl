@@ -11,18 +11,24 @@
 
 -type value() :: null | boolean() | number() | binary() | [value()] | #{binary() => value()}.
 
-%% @doc Writes a value. Keys may be atoms as well; all text is UTF-8.
+%% @doc Writes a value. Keys may be atoms as well; all text is UTF-8, and any other a `badarg'.
 -spec encode(value() | #{atom() => value()}) -> iodata().
 encode(null) -> <<"null">>;
 encode(true) -> <<"true">>;
 encode(false) -> <<"false">>;
 encode(Number) when is_integer(Number) -> integer_to_binary(Number);
 encode(Number) when is_float(Number) -> io_lib:format("~p", [Number]);
-encode(Text) when is_binary(Text) -> [$", << <<(escape(C))/binary>> || <<C/utf8>> <= Text >>, $"];
+encode(Text) when is_binary(Text) -> [$", [escape(C) || C <- characters(Text)], $"];
 encode(List) when is_list(List) -> [$[, lists:join($,, [encode(Value) || Value <- List]), $]];
 encode(Object) when is_map(Object) ->
     Pair = fun({Key, Value}) -> [encode(key(Key)), $:, encode(Value)] end,
     [${, lists:join($,, lists:map(Pair, lists:sort(maps:to_list(Object)))), $}].
+
+characters(Text) ->
+    case unicode:characters_to_list(Text) of
+        Characters when is_list(Characters) -> Characters;
+        _ -> error(badarg)
+    end.
 
 key(Key) when is_atom(Key) -> atom_to_binary(Key);
 key(Key) -> Key.

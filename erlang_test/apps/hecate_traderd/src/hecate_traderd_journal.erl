@@ -18,12 +18,12 @@ note(Term) -> gen_server:cast(?MODULE, {note, Term}).
 -spec notes() -> [term()].
 notes() -> gen_server:call(?MODULE, notes).
 
-init([]) ->
-    process_flag(trap_exit, true),
-    {ok, undefined, {continue, open}}.
+init([]) -> {ok, undefined, {continue, open}}.
 
 handle_continue(open, undefined) ->
     {ok, _} = hecate_plugin:await(infinity),
+    %% From now on there is something to close; before, who waits is to end when told.
+    process_flag(trap_exit, true),
     %% One that was not closed is repaired.
     Opened = disk_log:open([{name, ?MODULE}, {file, hecate_paths:reckon_path("journal.log")}]),
     true = element(1, Opened) =:= ok orelse element(1, Opened) =:= repaired,
@@ -35,7 +35,6 @@ handle_cast({note, Term}, Log) ->
     ok = disk_log:log(Log, Term),
     {noreply, Log}.
 
-terminate(_, undefined) -> ok;
 terminate(_, Log) -> disk_log:close(Log).
 
 read(Log, Continuation) ->
