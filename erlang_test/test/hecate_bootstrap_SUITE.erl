@@ -211,7 +211,7 @@ a_home_may_have_any_name(Config) ->
                                         {Kind, _} = hecate_plugin_http:request(Socket, <<"GET">>, <<"/health">>, none, 10000),
                                         Kind =:= ok
                                 end),
-         [?assert(filelib:is_regular(hecate_host:path(Host, File)))
+         [hecate_host:eventually(fun() -> filelib:is_regular(hecate_host:path(Host, File)) end)
           || File <- ["hecate-traderd/reckon-db/journal.log", "hecate-traderd/run/daemon.pid"]],
          ok = hecate_host:kill_node(Trader)
      end || Flag <- ["+fnl", "+fnu"]].
