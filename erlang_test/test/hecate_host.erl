@@ -94,8 +94,8 @@ start_node(Host, Name, Args) ->
 
 code(#{config := Config}) -> lists:append([["-pa", Ebin] || Ebin <- proplists:get_value(code, Config, [])]).
 
-%% Has the nodes' own release compile the applications, without a warning; gives where the code is. They may see nothing of
-%% this machine but what is below /tmp.
+%% Has the nodes' own release compile the applications, without a warning, or ours where that has no compiler; gives where the
+%% code is. They may see nothing of this machine but what is below /tmp.
 compile_apps(Apps) ->
     Root = temporary("hlib"),
     {ok, Peer, _} = peer:start(#{connection => standard_io, exec => erl()}),
@@ -122,7 +122,11 @@ compile_one(Peer, Source, Lib) ->
     Copy = filename:join([Lib, "src", filename:basename(Source)]),
     copy(Source, Copy),
     Options = [debug_info, warnings_as_errors, return, {outdir, filename:join(Lib, "ebin")}],
-    case peer:call(Peer, compile, file, [Copy, Options], ?DEADLINE) of
+    Compiled = case peer:call(Peer, code, which, [compile]) of
+                   non_existing -> compile:file(Copy, Options);
+                   _ -> peer:call(Peer, compile, file, [Copy, Options], ?DEADLINE)
+               end,
+    case Compiled of
         {ok, _, []} -> ok;
         Other -> error({not_compiled, Source, Other})
     end.
