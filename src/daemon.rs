@@ -227,12 +227,16 @@ struct Daemon<'a> {
     manager: systemd::Manager,
 }
 
+/// What is done until we are ready, in one line.
+const STARTING: &str = "starting: looking for nodes and plugins";
+
 impl Daemon<'_> {
     /// Keeps the status true until a signal comes, or a task ends that must not.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let mut registry = self.registry.watch();
         let mut cluster = self.cluster_view.clone();
         let mut announced = false;
+        self.manager.status(STARTING.to_owned());
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
             let plugins = registry.borrow_and_update().clone();
@@ -301,7 +305,7 @@ impl Daemon<'_> {
             return format!("not ready: {}", problem.detail);
         }
         if !ready {
-            return "starting: looking for nodes and plugins".to_owned();
+            return STARTING.to_owned();
         }
         let running = registry.plugins.values().filter(|plugin| plugin.status == registry::Status::Running).count();
         let plugins = format!("{running} of {} plugins running", registry.plugins.size());
