@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use host::erl::{Erl, Start};
 use host::{Host, PATIENCE, wait_within};
+use serde_json::json;
 
 #[test]
 fn other_peoples_nodes_are_not_drawn_into_the_mesh() {
@@ -29,6 +30,18 @@ fn other_peoples_nodes_are_not_drawn_into_the_mesh() {
     let mut mine = host.erl(&host.node("my_node"));
     mine.eval_until(&format!("lists:member('{}', nodes())", host.node("hecate")), "true", PATIENCE);
     assert_eq!((ours.eval("nodes()").as_str(), host.peer(&host.node("hecate_traderd"))), ("[]", None));
+}
+
+#[test]
+fn a_plugins_node_is_looked_for_whatever_it_is_called() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let mut rabbit = host.erl(&host.node("rabbit"));
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    host.register(&json!({"name": "hecate-rabbitd", "node": host.node("rabbit")}));
+    rabbit.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    assert_eq!(host.peer(&host.node("rabbit")).as_deref(), Some("connected"));
 }
 
 #[test]

@@ -151,6 +151,11 @@ impl Finder {
         self.published = published;
     }
 
+    /// These are the nodes that plugins registered, which are looked for whatever they are called.
+    pub fn plugins(&mut self, nodes: BTreeSet<Arc<str>>) {
+        self.epmd.plugins(nodes);
+    }
+
     /// Asks this host's EPMD for its names, unless it still owes an answer.
     pub fn ask_names(&mut self, epmd: SocketAddr) {
         if !std::mem::replace(&mut self.asking_names, true) {

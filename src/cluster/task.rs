@@ -291,6 +291,8 @@ impl Cluster {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
+                    let nodes = view.plugins.values().filter_map(|plugin| plugin.node.as_ref());
+                    self.finder.plugins(nodes.map(|node| node.as_str().into()).collect());
                     self.tell_events(view.revision).await?;
                     self.keep_proxies(&view).await?;
                 }

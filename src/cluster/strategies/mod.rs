@@ -3,7 +3,8 @@
 //! which node is dialled.
 //!
 //! ```text
-//! epmd     the names in this host's EPMD that look like ours      asked again and again
+//! epmd     the names in this host's EPMD that look like ours,
+//!          or that plugins registered                             asked again and again
 //! peers    the nodes that were configured
 //! dns      the addresses of a name, each of a node `hecate`       asked again and again
 //! learned  what peers know, and what they are connected to        told, and asked by `introduce`
