@@ -127,6 +127,24 @@ fn what_is_in_the_way_before_a_connection() {
     assert_eq!((answer.status, &answer.body["code"]), (404, &json!("not_found")));
 }
 
+/// To itself such a connection would be one, and the node could not answer over it.
+#[test]
+fn a_node_with_a_name_of_the_other_kind_is_not_connected_either() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut long = host.erl("long@127.0.0.1");
+    let daemon = host.daemon(&[("HECATE_CLUSTER_PEERS", "long@127.0.0.1")]);
+    daemon.ready();
+    daemon.logs(&["WARN", "long@127.0.0.1", "shortname_longname_mix", "HECATE_HOSTNAME"]);
+    let peer = details(&host, "long@127.0.0.1").unwrap();
+    assert_eq!((&peer["state"], &peer["attempts"]), (&json!("disconnected"), &json!(1)), "{peer:#}");
+    assert_eq!(peer["last_failure"]["code"], "shortname_longname_mix");
+    assert_eq!(long.eval("nodes(connected)"), "[]");
+    // Found by a short name, it says that it has a long one.
+    let _alias = epmd.register("alias", epmd.port_of("long"));
+    fails(&diagnosis(&host, &host.node("alias")), "handshake", "name_mismatch", &["long@127.0.0.1", "HECATE_HOSTNAME"]);
+}
+
 #[test]
 fn a_host_without_epmd() {
     let host = Host::new();
@@ -541,6 +559,27 @@ fn the_independent_asks_by_itself() {
         assert!(!text(&output.stderr).contains(&host.cookie));
     }
     drop(epmd);
+}
+
+#[test]
+fn the_independent_asks_a_daemon_and_tells_of_a_port_that_nobody_has() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_HOSTNAME", "localhost")]);
+    let us = daemon.ready();
+    let mut erl = host.erl("hecate_traderd@localhost");
+    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
+    let output = command(&host, &host.cookie, &[&us, "--independent", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(whole["peer"]["nodes"], json!(["hecate_traderd@localhost"]), "{whole:#}");
+
+    let (free, port) = listener();
+    drop(free);
+    let _refusing = epmd.register("refusing", port);
+    let output = command(&host, &host.cookie, &["refusing@localhost", "--independent"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("tcp_refused"), "{}", text(&output.stderr));
 }
 
 #[test]

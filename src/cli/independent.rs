@@ -5,11 +5,10 @@
 //! EPMD but the default one: both are looked at here, before it proves the cookie.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
 
 use erl_dist::term::{Atom, List, Term};
 use erl_rpc::{CallError, RpcClient, RpcClientHandle};
-use tokio::net::lookup_host;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Exit;
@@ -41,6 +40,10 @@ pub(super) enum Error {
         uid = .1.map_or("an unknown user".to_owned(), |uid| format!("uid {uid}"))
     )]
     ForeignOwner(SocketAddr, Option<u32>),
+    #[error(
+        "tcp_refused: EPMD knows the name, but {0} takes no connections: {1}; has the node ended, or does it listen elsewhere?"
+    )]
+    Refused(SocketAddr, std::io::Error),
     #[error("there is no connection to {0} ({1}): ask the daemon why, with `hecate-daemon diagnose {0}`")]
     Unconnected(NodeName, String),
     #[error(
@@ -78,15 +81,17 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     // It ends with this process at the latest; why, the calls that wait for it are told.
     let running = tokio::spawn(client.run());
 
-    let asked = Instant::now();
     let release = call(&mut handle, "erlang", "system_info", vec![atom("otp_release")]).await;
-    let round_trip = asked.elapsed();
     // Terminated: the node has closed the connection, or says what the crate does not know.
     if let Err(error @ (CallError::Terminated | CallError::Full)) = release {
         return Err(unconnected(error.to_string()));
     }
     let ticktime = call(&mut handle, "net_kernel", "get_net_ticktime", vec![]).await;
-    let nodes = call(&mut handle, "erlang", "nodes", vec![atom("connected")]).await;
+    let nodes = match call(&mut handle, "erlang", "nodes", vec![atom("connected")]).await {
+        // A hecate-daemon has only this.
+        Err(CallError::ErrorResponse { .. }) => call(&mut handle, "erlang", "nodes", vec![]).await,
+        answered => answered,
+    };
     let mut own_scopes = Vec::new();
     for name in scopes {
         let whereis = call(&mut handle, "erlang", "whereis", vec![atom(&name)]).await;
@@ -98,7 +103,8 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     Ok(OwnView {
         otp_release: release.ok().and_then(|term| text(&term)),
         net_ticktime: ticktime.ok().and_then(|term| integer(&term)),
-        round_trip_ms: Some(milliseconds(round_trip)),
+        // The crate sends each call in pieces that wait for each other: 40 ms would be shown that are not the node's.
+        round_trip_ms: None,
         nodes: nodes.ok().and_then(|term| atoms(&term)),
         scopes: own_scopes,
     })
@@ -115,7 +121,7 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     for address in found.take(limits::ADDRESSES) {
         match epmd::port(address, node.name()).await {
             Ok(Some(found)) => {
-                check_owner(SocketAddr::new(address.ip(), found), &allowed)?;
+                check_owner(SocketAddr::new(address.ip(), found), &allowed).await?;
                 port = Some(found);
             }
             Ok(None) => {}
@@ -127,14 +133,17 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
 
 /// "Dialled only if the socket that listens on its port belongs to our uid, to root, or to `HECATE_ALLOWED_UIDS`", where
 /// that can be told: an address is this host's if one can listen there.
-fn check_owner(address: SocketAddr, allowed: &[u32]) -> Result<(), Error> {
+async fn check_owner(address: SocketAddr, allowed: &[u32]) -> Result<(), Error> {
     if TcpListener::bind((address.ip(), 0)).is_err() {
         return Ok(());
     }
     let owners = owners(address);
     match owners.iter().find(|uid| !allowed.contains(uid)) {
         Some(&uid) => Err(Error::ForeignOwner(address, Some(uid))),
-        None if owners.is_empty() => Err(Error::ForeignOwner(address, None)),
+        None if owners.is_empty() => match TcpStream::connect(address).await {
+            Ok(_) => Err(Error::ForeignOwner(address, None)),
+            Err(error) => Err(Error::Refused(address, error)),
+        },
         None => Ok(()),
     }
 }
@@ -171,9 +180,4 @@ fn atoms(term: &Term) -> Option<Vec<String>> {
     let mut names: Vec<String> = list.elements.iter().map(name).collect::<Option<_>>()?;
     names.sort();
     Some(names)
-}
-
-/// To the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

@@ -1,7 +1,7 @@
 //! What each peer has told of itself: its release, its tick time, and how long a ping of it takes.
 //!
-//! Asked once it is connected, and the round trip again every [`limits::ROUND_TRIP_EVERY`]. It owns nothing that can't be asked
-//! again, and nothing is decided by it.
+//! Asked once it is connected, and again every [`limits::ROUND_TRIP_EVERY`], but for the release, once that is known. It owns
+//! nothing that can't be asked again, and nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::cluster::questions;
+use crate::cluster::questions::{self, Unanswered};
 use crate::limits;
 use crate::node::handle::Handle;
 use crate::node::view::View;
@@ -29,9 +29,17 @@ pub struct Told {
 #[derive(Debug)]
 struct Peer {
     connection: u64,
-    told: Told,
-    /// When its round trip is to be taken again; none while it is being asked.
+    known: Known,
+    /// When it is to be asked again; none while it is being asked.
     due: Option<Instant>,
+}
+
+/// What a peer has told, and whether that is all.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    told: Told,
+    /// Whether it has told its release, or can't.
+    release: bool,
 }
 
 /// What all connected peers have told.
@@ -39,7 +47,7 @@ struct Peer {
 pub struct Facts {
     node: Handle,
     peers: BTreeMap<Arc<str>, Peer>,
-    work: JoinSet<(Arc<str>, u64, Told)>,
+    work: JoinSet<(Arc<str>, u64, Known)>,
 }
 
 impl Facts {
@@ -52,25 +60,19 @@ impl Facts {
     /// What a peer has told.
     #[must_use]
     pub fn of(&self, peer: &str) -> Option<&Told> {
-        self.peers.get(peer).map(|peer| &peer.told)
+        self.peers.get(peer).map(|peer| &peer.known.told)
     }
 
-    /// What the node sees has changed: newcomers are asked.
+    /// What the node sees has changed: newcomers are asked. Not those who had no name of their own: they are tools, of which one that is
+    /// spoken to unasked may end (as `erl_rpc` does).
     pub fn changed(&mut self, view: &View) {
         let up = |name: &str| view.peers.get(name).filter(|peer| peer.is_up()).map(|peer| peer.connection);
         self.peers.retain(|name, peer| up(name) == Some(peer.connection));
-        for (name, peer) in view.peers.iter().filter(|(_, peer)| peer.is_up()) {
+        for (name, peer) in view.peers.iter().filter(|(_, peer)| peer.is_up() && !peer.was_nameless()) {
             if !self.peers.contains_key(name) {
-                let connection = peer.connection;
-                self.peers.insert(name.clone(), Peer { connection, told: Told::default(), due: None });
-                let (node, name) = (self.node.clone(), name.clone());
-                self.work.spawn(async move {
-                    let (otp_release, tick_time) =
-                        tokio::join!(questions::otp_release(&node, &name), questions::tick_time(&node, &name));
-                    let round_trip = questions::round_trip(&node, &name).await.ok();
-                    let told = Told { otp_release: otp_release.ok(), tick_time: tick_time.ok(), round_trip };
-                    (name, connection, told)
-                });
+                let (connection, known) = (peer.connection, Known::default());
+                self.work.spawn(ask(self.node.clone(), name.clone(), connection, known.clone()));
+                self.peers.insert(name.clone(), Peer { connection, known, due: None });
             }
         }
     }
@@ -85,20 +87,16 @@ impl Facts {
     pub fn time_passed(&mut self, now: Instant) {
         for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.due.is_some_and(|due| due <= now)) {
             peer.due = None;
-            let (node, name, connection, told) = (self.node.clone(), name.clone(), peer.connection, peer.told.clone());
-            self.work.spawn(async move {
-                let round_trip = questions::round_trip(&node, &name).await.ok();
-                (name, connection, Told { round_trip, ..told })
-            });
+            self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, peer.known.clone()));
         }
     }
 
     /// Waits for an answer; for ever while nobody is being asked. May be dropped at any time.
     pub async fn step(&mut self) {
         match self.work.join_next().await {
-            Some(Ok((name, connection, told))) => {
+            Some(Ok((name, connection, known))) => {
                 if let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.connection == connection) {
-                    peer.told = told;
+                    peer.known = known;
                     peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY);
                 }
             }
@@ -107,6 +105,22 @@ impl Facts {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Asks for what is not known yet, and for what changes. One thing after the other: [`limits::CALLS`] is for all peers.
+async fn ask(node: Handle, name: Arc<str>, connection: u64, mut known: Known) -> (Arc<str>, u64, Known) {
+    let told = &mut known.told;
+    if !known.release {
+        let answer = questions::otp_release(&node, &name).await;
+        // Otherwise the same question may be answered next time.
+        known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::Unasked));
+        told.otp_release = answer.ok();
+    }
+    if let Ok(tick_time) = questions::tick_time(&node, &name).await {
+        told.tick_time = Some(tick_time);
+    }
+    told.round_trip = questions::round_trip(&node, &name).await.ok();
+    (name, connection, known)
 }
 
 #[cfg(test)]
@@ -119,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::cookie::Cookie;
-    use crate::dist::flags;
+    use crate::dist::flags::{self, Flags};
     use crate::dist::handshake::Identity;
     use crate::etf::{Atom, Term};
     use crate::node::dial::Dialling;
@@ -158,15 +172,19 @@ mod tests {
     #[tokio::test]
     async fn the_round_trip_is_taken_again() {
         let mut facts = Facts::new(node().await);
-        let state = PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
-        let peer = view::Peer { state, since: SystemTime::UNIX_EPOCH, connection: 1, owner: None };
+        let up = |flags| {
+            let state = PeerState::Up { creation: 1, published: true, flags, dialled: true };
+            view::Peer { state, since: SystemTime::UNIX_EPOCH, connection: 1, owner: None }
+        };
         let mut view = facts.node.watch().borrow().as_ref().clone();
-        view.peers.insert("p@h".into(), peer);
+        view.peers.insert("p@h".into(), up(flags::ours(false)));
+        view.peers.insert("tool@h".into(), up(flags::ours(false) | Flags::NAME_ME));
         facts.changed(&view);
-        assert_eq!(facts.next_deadline(), None, "it is being asked");
+        assert_eq!((facts.work.len(), facts.next_deadline()), (1, None), "it is being asked, and no tool is");
         // It is gone by then, and nothing is known of it.
         facts.step().await;
         assert_eq!(facts.of("p@h"), Some(&Told::default()));
+        assert!(!facts.peers["p@h"].known.release, "asked again");
         let due = facts.next_deadline().expect("asked again");
         facts.time_passed(due - Duration::from_secs(1));
         assert!(facts.work.is_empty(), "not before its time");

@@ -366,6 +366,11 @@ impl Finder {
                 debug!(peer = %name, code, "not connected: {error}");
                 Outcome::Refused
             }
+            // Nor would anything change by trying.
+            code @ "shortname_longname_mix" => {
+                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: give it, or us by HECATE_HOSTNAME, a name of the other kind");
+                Outcome::Refused
+            }
             code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
                 Outcome::Refused

@@ -25,6 +25,8 @@ pub enum Unanswered {
     Unable,
     /// It takes no calls at all, as nodes in C and Java don't, and was not asked.
     Deaf,
+    /// It was not asked, as too many calls wait for answers: another time.
+    Unasked,
 }
 
 /// What was answered, if anything was.
@@ -72,7 +74,7 @@ pub async fn is_registered(node: &Handle, peer: &Arc<str>, name: &Atom) -> Answe
 /// How long a ping takes, as `net_adm:ping/1` does it.
 ///
 /// # Errors
-/// [`Unanswered::Silent`] or [`Unanswered::Deaf`].
+/// Any but [`Unanswered::Unable`].
 pub async fn round_trip(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
     let us = node.watch().borrow().name.clone();
     let us = Atom::new(&us).unwrap_or_else(|_| Atom::literal("hecate"));
@@ -109,9 +111,8 @@ fn hears(node: &Handle, peer: &Arc<str>) -> Answered<()> {
 fn answered(result: Result<Result<Raw, CallError>, Stopped>) -> Answered<Raw> {
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(CallError::Failed | CallError::Refused(_) | CallError::NoProcess | CallError::TooMany)) => {
-            Err(Unanswered::Unable)
-        }
+        Ok(Err(CallError::Failed | CallError::Refused(_) | CallError::NoProcess)) => Err(Unanswered::Unable),
+        Ok(Err(CallError::TooMany)) => Err(Unanswered::Unasked),
         Ok(Err(CallError::NoConnection | CallError::TimedOut)) | Err(Stopped) => Err(Unanswered::Silent),
     }
 }

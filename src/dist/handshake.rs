@@ -184,12 +184,13 @@ impl Peer {
     }
 
     fn established(self, local: &Identity) -> Established {
-        // "The flags that both nodes have set" (`adjust_flags/2`); being published is what the peer says of itself.
+        // "The flags that both nodes have set" (`adjust_flags/2`), as we have who is given a name; being published is what the
+        // peer says of itself.
         let theirs = flags::expand(self.flags);
         Established {
             name: self.name,
             creation: self.creation,
-            flags: theirs & local.flags,
+            flags: theirs & (local.flags | Flags::NAME_ME),
             published: theirs.contains(Flags::PUBLISHED),
         }
     }

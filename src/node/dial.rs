@@ -16,6 +16,7 @@ use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::link::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
+use crate::name::is_long;
 use crate::node::listeners::owners;
 use crate::node::resolve;
 
@@ -38,6 +39,18 @@ pub enum DialError {
     /// Its name has no host part.
     #[error("{0} is no full node name: it must be name@host")]
     BadName(Arc<str>),
+    /// One of the two names is short and the other long: they would seem to be connected, and a node of Erlang can't answer.
+    #[error(
+        "{theirs} is a {} name and {ours} a {} one, which never connect",
+        kind(.theirs),
+        kind(.ours)
+    )]
+    Mixed {
+        /// Its name.
+        theirs: Arc<str>,
+        /// Our own.
+        ours: Arc<str>,
+    },
     /// Its host has no address.
     #[error("the host {0} could not be resolved: {1}")]
     HostUnresolved(String, io::Error),
@@ -75,6 +88,7 @@ impl DialError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadName(_) => "bad_name",
+            Self::Mixed { .. } => "shortname_longname_mix",
             Self::HostUnresolved(..) => "host_unresolved",
             Self::Epmd(_) => "epmd_unreachable",
             Self::NotRegistered => "not_registered",
@@ -132,6 +146,9 @@ impl Dialling {
         let Some((short, host)) = name.split_once('@') else {
             return Err(DialError::BadName(name));
         };
+        if are_mixed(&name, &local.name) {
+            return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
+        }
         let (stream, owner) = self.find(short, host).await?;
         Ok((link::dial(stream, local, name.clone(), go_on).await?, owner))
     }
@@ -218,6 +235,16 @@ impl Dialling {
             (foreign, _) => Err(DialError::ForeignOwner { address, owner: foreign.copied() }),
         }
     }
+}
+
+/// Whether one of two full names is short and the other long.
+#[must_use]
+pub fn are_mixed(one: &str, other: &str) -> bool {
+    kind(one) != kind(other)
+}
+
+fn kind(name: &str) -> &'static str {
+    if name.split_once('@').is_some_and(|(_, host)| is_long(host)) { "long" } else { "short" }
 }
 
 /// Whether the other end of a connection is on this host. The address that was asked for doesn't tell: `0.0.0.0` leads here too.

@@ -88,6 +88,12 @@ impl Peer {
         matches!(self.state, PeerState::Up { dialled: false, .. })
     }
 
+    /// Whether it is connected, and had no name of its own: we gave it one.
+    #[must_use]
+    pub fn was_nameless(&self) -> bool {
+        matches!(self.state, PeerState::Up { flags, .. } if flags.contains(Flags::NAME_ME))
+    }
+
     /// Whether it is connected and to be seen in `nodes()`.
     #[must_use]
     pub fn is_published(&self) -> bool {

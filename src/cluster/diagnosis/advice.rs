@@ -4,7 +4,7 @@ use super::report::Failure;
 use crate::dist::handshake::HandshakeError;
 use crate::dist::link::SetupError;
 use crate::name::NodeName;
-use crate::node::dial::DialError;
+use crate::node::dial::{DialError, are_mixed};
 
 /// What advice depends on, beside the failure.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,7 @@ pub fn of(error: &DialError, about: &About<'_>) -> Failure {
     let (host, short) = (node.host(), node.name());
     let advice = match error {
         DialError::BadName(_) => "a node is called name@host".to_owned(),
+        DialError::Mixed { .. } => mix(node, us),
         DialError::HostUnresolved(..) => {
             format!(
                 "add {host} to this host's /etc/hosts or to the DNS, or call the node by a host name that resolves here"
@@ -67,9 +68,10 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
             "give both the same cookie, and restart the one that is changed. The hash of ours is {cookie_hash}; there, {HASH} \
              tells another"
         ),
-        SetupError::Handshake(HandshakeError::NameMismatch(other)) => {
-            format!("ask for {other}, or restart that node as {node}")
-        }
+        SetupError::Handshake(HandshakeError::NameMismatch(other)) => match NodeName::parse(other) {
+            Ok(other) if are_mixed(other.as_str(), us) => mix(&other, us),
+            _ => format!("ask for {other}, or restart that node as {node}"),
+        },
         SetupError::Handshake(HandshakeError::FlagsMissing(_)) => {
             "it is older than OTP 23, or no Erlang node: run it on OTP 25 or later".to_owned()
         }
@@ -96,17 +98,17 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
     }
 }
 
-/// Short names and long ones.
-#[must_use]
-pub fn mix(node: &NodeName, us: &NodeName) -> Failure {
-    let advice = if us.is_long() {
-        format!("start that node with a long name (-name), or us with a host part without a dot; now we are {us}")
-    } else {
+/// Short names and long ones: of which kind a node is, its host part tells.
+fn mix(node: &NodeName, us: &str) -> String {
+    if node.is_long() {
         format!(
-            "start that node with a short name (-sname), or us with a long one: HECATE_HOSTNAME, with a dot, as it is in {node}"
+            "start that node with a short name (-sname), or us with a long one: set HECATE_HOSTNAME to this host's full name or \
+             address, as {} is there",
+            node.host()
         )
-    };
-    Failure { code: "shortname_longname_mix", advice }
+    } else {
+        format!("start that node with a long name (-name), or us with a host part that has no dot; now we are {us}")
+    }
 }
 
 /// We have no name.
@@ -172,6 +174,12 @@ mod tests {
         let address = ([127, 0, 0, 1], 9).into();
         let handshake = |error| DialError::Setup(SetupError::Handshake(error));
         let table = [
+            (
+                DialError::Mixed { theirs: "x@::1".into(), ours: "hecate@here".into() },
+                "shortname_longname_mix",
+                Stage::Name,
+                "-name",
+            ),
             (DialError::HostUnresolved("there".to_owned(), io()), "host_unresolved", Stage::Resolve, "/etc/hosts"),
             (
                 DialError::Epmd(crate::epmd::client::Error::TimedOut(address)),
@@ -185,6 +193,12 @@ mod tests {
             (DialError::ForeignOwner { address, owner: Some(7) }, "foreign_owner", Stage::Owner, "uid 7"),
             (DialError::ForeignOwner { address, owner: None }, "foreign_owner", Stage::Owner, "namespace"),
             (handshake(HandshakeError::NameMismatch("y@there".into())), "name_mismatch", Stage::Handshake, "y@there"),
+            (
+                handshake(HandshakeError::NameMismatch("x@there.lab".into())),
+                "name_mismatch",
+                Stage::Handshake,
+                "HECATE_HOSTNAME",
+            ),
             (handshake(HandshakeError::NotAllowed), "not_allowed", Stage::Handshake, "'hecate@here'"),
             (handshake(HandshakeError::AlreadyAlive), "already_alive", Stage::Handshake, "disconnect_node"),
             (handshake(HandshakeError::FlagsMissing(1)), "flags_missing", Stage::Flags, "OTP 25"),

@@ -27,7 +27,7 @@ use crate::dist::link::SetupError;
 use crate::etf::Atom;
 use crate::limits;
 use crate::name::NodeName;
-use crate::node::dial::{DialError, Dialling};
+use crate::node::dial::{DialError, Dialling, are_mixed};
 use crate::node::handle::Handle;
 use advice::About;
 use report::{OwnView, Report, Stage};
@@ -155,11 +155,8 @@ impl Diagnostician {
         report: &mut Report,
     ) -> Result<(), DialError> {
         let Settings { dialling, cookie, hidden, .. } = &*self.settings;
-        if us.is_long() != node.is_long() {
-            let kind = |name: &NodeName| if name.is_long() { "long" } else { "short" };
-            let detail = format!("{node} is a {} name and {us} a {} one, which never connect", kind(node), kind(us));
-            report.failed(Stage::Name, detail, advice::mix(node, us));
-            return Ok(());
+        if are_mixed(node.as_str(), us.as_str()) {
+            return Err(DialError::Mixed { theirs: node.as_str().into(), ours: us.as_str().into() });
         }
         report.passed(Stage::Name, format!("{node} and {us} are both {}", if us.is_long() { "long" } else { "short" }));
         let reached = probe::reach(dialling, node, report).await?;
@@ -223,11 +220,14 @@ impl Diagnostician {
             answers
         };
         let round_trip = questions::round_trip(handle, &peer).await;
-        if round_trip == Err(Unanswered::Deaf) {
-            for stage in [Stage::Ticks, Stage::Scope] {
-                report.skipped(stage, "it takes no calls (as nodes in C and Java don't), and can't be asked");
-            }
-            return;
+        let unasked = match round_trip {
+            Err(Unanswered::Deaf) => Some("it takes no calls (as nodes in C and Java don't), and can't be asked"),
+            Err(Unanswered::Unasked) => Some("too many calls wait for answers: ask again in a moment"),
+            _ => None,
+        };
+        if let Some(why) = unasked {
+            report.skipped(Stage::Ticks, why);
+            return report.skipped(Stage::Scope, why);
         }
         if round_trip.is_err() {
             let detail = format!("it has not answered a ping within {} s", limits::CALL_TIME.as_secs());

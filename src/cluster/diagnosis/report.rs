@@ -71,7 +71,7 @@ impl Stage {
     #[must_use]
     pub fn of(error: &DialError) -> Self {
         match error {
-            DialError::BadName(_) => Self::Name,
+            DialError::BadName(_) | DialError::Mixed { .. } => Self::Name,
             DialError::HostUnresolved(..) => Self::Resolve,
             DialError::Epmd(_) => Self::Epmd,
             DialError::NotRegistered => Self::Registered,
