@@ -75,8 +75,8 @@ pub(super) fn show_all(body: &[u8]) -> serde_json::Result<String> {
     }));
     let mut text = table(&rows);
     if !plugins.is_empty() {
-        let mut rows = vec![["PLUGIN", "VERSION", "STATUS", "SINCE", "HOST", "NODE"].map(Cell::head).to_vec()];
-        rows.extend(plugins.into_iter().map(|ClusterPlugin { entry, host, daemon: _, lost_since }| {
+        let mut rows = vec![["PLUGIN", "VERSION", "STATUS", "SINCE", "DAEMON", "NODE"].map(Cell::head).to_vec()];
+        rows.extend(plugins.into_iter().map(|ClusterPlugin { entry, host, daemon, lost_since }| {
             let (status, since) = match &lost_since {
                 None => (Cell::state(&entry.status), &entry.since),
                 Some(lost) => (Cell::odd(&format!("lost, was {}", entry.status)), lost),
@@ -86,7 +86,8 @@ pub(super) fn show_all(body: &[u8]) -> serde_json::Result<String> {
                 Cell::optional(entry.version.as_deref()),
                 status,
                 Cell::from(page::since(since, now)),
-                Cell::from(host),
+                // Two users of one host have one each. Our own is nobody's node for a while.
+                Cell::from(daemon.unwrap_or(host)),
                 Cell::optional(entry.node.as_deref()),
             ]
         }));

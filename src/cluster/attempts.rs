@@ -20,8 +20,8 @@ pub struct Attempt {
     pub count: u32,
     /// How the last that failed did so.
     pub last_failure: Option<DialFailure>,
-    /// Whether one is under way.
-    pub under_way: bool,
+    /// Since when one is under way, if one is.
+    pub under_way: Option<SystemTime>,
 }
 
 /// All nodes that we were told of.
@@ -34,16 +34,16 @@ impl Attempts {
         for name in names {
             if !self.0.contains_key(&name) && self.0.len() < limits::KNOWN_NODES {
                 let introduced_by = by.clone();
-                let attempt = Attempt { introduced_by, since: now, count: 0, last_failure: None, under_way: false };
+                let attempt = Attempt { introduced_by, since: now, count: 0, last_failure: None, under_way: None };
                 self.0.insert(name, attempt);
             }
         }
     }
 
     /// An attempt begins.
-    pub fn dialling(&mut self, name: &str) {
+    pub fn dialling(&mut self, now: SystemTime, name: &str) {
         if let Some(attempt) = self.0.get_mut(name) {
-            attempt.under_way = true;
+            attempt.under_way = Some(now);
             attempt.count = attempt.count.saturating_add(1);
         }
     }
@@ -51,7 +51,7 @@ impl Attempts {
     /// An attempt has ended.
     pub fn dialled(&mut self, name: &str, failure: Option<DialFailure>) {
         if let Some(attempt) = self.0.get_mut(name) {
-            attempt.under_way = false;
+            attempt.under_way = None;
             attempt.last_failure = failure.or_else(|| attempt.last_failure.take());
         }
     }
@@ -103,14 +103,14 @@ mod tests {
         attempts.introduced(NOW, ["a@h".into()], &Introduction::Epmd);
         attempts.introduced(NOW, ["a@h".into()], &Introduction::Peer("b@h".to_owned()));
         for code in ["tcp_refused", "cookie_mismatch"] {
-            attempts.dialling("a@h");
-            assert!(attempts.of("a@h").unwrap().under_way);
+            attempts.dialling(NOW, "a@h");
+            assert_eq!(attempts.of("a@h").unwrap().under_way, Some(NOW));
             attempts.dialled("a@h", failure(code));
         }
         let known = attempts.of("a@h").unwrap();
-        assert_eq!((known.count, known.under_way, &known.introduced_by), (2, false, &Introduction::Epmd));
+        assert_eq!((known.count, known.under_way, &known.introduced_by), (2, None, &Introduction::Epmd));
         assert_eq!(known.last_failure, failure("cookie_mismatch"));
-        attempts.dialling("a@h");
+        attempts.dialling(NOW, "a@h");
         attempts.dialled("a@h", None);
         attempts.connected("a@h");
         let known = attempts.of("a@h").unwrap();

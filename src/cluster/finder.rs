@@ -304,7 +304,7 @@ impl Finder {
             });
         }
         for name in dial {
-            self.attempts.dialling(&name);
+            self.attempts.dialling(SystemTime::now(), &name);
             let node = self.node.clone();
             self.work.spawn(async move {
                 let result = node.connect(name.clone()).await;
@@ -388,13 +388,31 @@ impl Finder {
     }
 }
 
-/// How an attempt failed, if it did.
+/// How an attempt failed, if it did. Of two that meet, the peer's goes on: ours was one too many, and no failure.
 fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> Option<DialFailure> {
     let Ok(Err(error)) = result else { return None };
-    Some(DialFailure { code: error.code(), detail: error.to_string(), at: SystemTime::now() })
+    (error.code() != "simultaneous").then(|| DialFailure {
+        code: error.code(),
+        detail: error.to_string(),
+        at: SystemTime::now(),
+    })
 }
 
 /// Whether this is an address of this host: of others the system gives no socket.
 fn is_ours(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::handshake::HandshakeError;
+
+    #[test]
+    fn of_two_attempts_that_meet_none_has_failed() {
+        let failed =
+            |error: HandshakeError| failure(&Ok(Err(Arc::new(DialError::Setup(error.into()))))).map(|f| f.code);
+        assert_eq!(failed(HandshakeError::Simultaneous), None);
+        assert_eq!(failed(HandshakeError::NotAllowed), Some("not_allowed"));
+    }
 }

@@ -19,14 +19,17 @@ pub fn seen<'a>(
 ) -> Vec<PeerView> {
     let view = |name: &Arc<str>, state, since, reason, link| {
         let attempt = attempts.of(name);
-        let under_way = attempt.is_some_and(|attempt| attempt.under_way);
+        let under_way = attempt.and_then(|attempt| attempt.under_way);
         let details = PeerDetails {
             introduced_by: attempt.map(|attempt| attempt.introduced_by.clone()),
             attempts: attempt.map_or(0, |attempt| attempt.count),
             last_failure: attempt.and_then(|attempt| attempt.last_failure.clone()),
             link,
         };
-        let state = if state == PeerState::Disconnected && under_way { PeerState::Connecting } else { state };
+        let (state, since) = match under_way {
+            Some(begun) if state == PeerState::Disconnected => (PeerState::Connecting, begun),
+            _ => (state, since),
+        };
         (
             name.clone(),
             PeerView {
@@ -59,7 +62,7 @@ pub fn seen<'a>(
             Some(failure) if failure.code == "foreign_owner" => return None,
             Some(failure) => failure.detail.clone(),
             // Whose a name of this host is, is known once it was tried.
-            None if !attempt.under_way || is_here(name, None) => return None,
+            None if attempt.under_way.is_none() || is_here(name, None) => return None,
             None => "it is tried for the first time".to_owned(),
         };
         Some(view(name, PeerState::Disconnected, attempt.since, reason, None))
@@ -78,6 +81,7 @@ mod tests {
     #[test]
     fn each_node_stands_there_once_with_all_that_is_known_of_it() {
         let now = SystemTime::UNIX_EPOCH;
+        let later = now + Duration::from_secs(1);
         let up = node_view::PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
         let down = node_view::PeerState::Down { reason: "it left".to_owned() };
         let peer = |state| Peer { state, since: now, connection: 1, owner: None };
@@ -95,13 +99,13 @@ mod tests {
             ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(Arc::from),
             &Introduction::Epmd,
         );
-        attempts.dialling("new@h");
+        attempts.dialling(later, "new@h");
         let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: now };
         attempts.dialled("new@h", Some(failure.clone()));
         attempts.dialled("others@h", Some(DialFailure { code: "foreign_owner", ..failure.clone() }));
-        attempts.dialling("untried@h");
-        attempts.dialling("far@f");
-        attempts.dialling("down@h");
+        attempts.dialling(later, "untried@h");
+        attempts.dialling(later, "far@f");
+        attempts.dialling(later, "down@h");
         let told = Told { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
         let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
         let short = |peer: &PeerView| (peer.name.clone(), peer.state, peer.reason.clone(), peer.details.attempts);
@@ -114,6 +118,7 @@ mod tests {
                 ("up@h".to_owned(), PeerState::Connected, "the handshake is done".to_owned(), 0),
             ]
         );
+        assert_eq!(seen.iter().map(|peer| peer.since).collect::<Vec<_>>(), [later, later, now, now]);
         assert_eq!(seen[2].details.last_failure, Some(failure));
         let link = seen[3].details.link.as_ref().unwrap();
         assert_eq!((link.otp_release.as_deref(), link.round_trip), (Some("25"), Some(Duration::ZERO)));

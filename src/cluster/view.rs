@@ -72,7 +72,7 @@ pub struct PeerView {
     pub on_this_host: bool,
     /// Whether we are connected.
     pub state: PeerState,
-    /// Since when `state` holds.
+    /// Since when it is connected; since when the attempt is under way; or when it was lost, or first named if it never was connected.
     pub since: SystemTime,
     /// Why `state` holds, as a sentence for people.
     pub reason: String,

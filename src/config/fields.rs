@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -139,7 +139,9 @@ impl Places<'_> {
                 true => NodeName::parse(text),
                 false => NodeName::new(DEFAULT_NODE, text),
             };
-            node.map_err(|_| given.refuse(allowed))
+            // A colon is an address's, and not one before a port: EPMD knows the port.
+            let resolves = |node: &NodeName| !node.host().contains(':') || node.host().parse::<Ipv6Addr>().is_ok();
+            node.ok().filter(resolves).ok_or_else(|| given.refuse(allowed))
         };
         Ok(self.read(&settings::CLUSTER_PEERS, |given| each(given, peer))?.unwrap_or_default())
     }

@@ -180,6 +180,7 @@ fn refusals_name_the_place_and_what_is_allowed() {
         (Host::new().env("HECATE_NODE_NAME", "a@"), "`name@host`"),
         (Host::new().env("HECATE_HOSTNAME", "a b"), "a host name"),
         (Host::new().env("HECATE_CLUSTER_PEERS", "a@b,c d"), "HECATE_CLUSTER_PEERS: \"c d\""),
+        (Host::new().env("HECATE_CLUSTER_PEERS", "fd00::3,b:4369"), "HECATE_CLUSTER_PEERS: \"b:4369\""),
         (Host::new().env("HECATE_PG_SCOPES", ","), "at least one scope"),
         (Host::new().env("HECATE_PG_SCOPES", &"x".repeat(256)), "at most 255 characters"),
         (Host::new().env("HECATE_LISTEN", "localhost"), "an IP address"),

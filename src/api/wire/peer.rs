@@ -12,7 +12,8 @@ pub struct Peer {
     pub name: String,
     /// `connected`, `connecting` or `disconnected`.
     pub state: String,
-    /// Since when it has its state, RFC 3339.
+    /// RFC 3339. Since when it is connected; since when the attempt is under way; when it was lost, or, if it never was connected,
+    /// first named.
     pub since: String,
     /// Why it has its state.
     pub reason: String,
@@ -26,11 +27,13 @@ pub struct Peer {
     pub hidden: Option<bool>,
     /// The names of the distribution flags that both sides have.
     pub flags: Option<Vec<String>>,
-    /// Its release of OTP; null for what runs on none, as a hecate-daemon or a node in C or Java, and until it has answered.
+    /// Its release of OTP; null for what runs on none, as a hecate-daemon or a node in C or Java, for one that had no name of its own,
+    /// and until it has answered.
     pub otp_release: Option<String>,
-    /// Its `net_ticktime` in seconds; null for a node that takes no calls, as those in C and Java, and until it has answered.
+    /// Its `net_ticktime` in seconds; null for a node that takes no calls, as those in C and Java, for one that had no name of its
+    /// own, and until it has answered.
     pub net_ticktime: Option<u64>,
-    /// How long a ping of it took, in milliseconds; null as `net_ticktime` is.
+    /// How long a ping of it took, in milliseconds; null as `net_ticktime` is, and where the last was not answered.
     pub round_trip_ms: Option<f64>,
 }
 
