@@ -229,14 +229,8 @@ impl NodeName {
     /// Whether the host part has a dot, or is an address: long and short names cannot connect to each other.
     #[must_use]
     pub fn is_long(&self) -> bool {
-        is_long(self.host())
+        self.host().contains(['.', ':'])
     }
-}
-
-/// Whether names with this host part are long ones: it has a dot, or is an address.
-#[must_use]
-pub fn is_long(host: &str) -> bool {
-    host.contains(['.', ':'])
 }
 
 impl fmt::Display for NodeName {

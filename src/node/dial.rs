@@ -16,7 +16,6 @@ use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::link::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
-use crate::name::is_long;
 use crate::node::listeners::owners;
 use crate::node::resolve;
 
@@ -243,8 +242,9 @@ pub fn are_mixed(one: &str, other: &str) -> bool {
     kind(one) != kind(other)
 }
 
+/// A host part with a dot, or that is an address, makes a name long.
 fn kind(name: &str) -> &'static str {
-    if name.split_once('@').is_some_and(|(_, host)| is_long(host)) { "long" } else { "short" }
+    if name.split_once('@').is_some_and(|(_, host)| host.contains(['.', ':'])) { "long" } else { "short" }
 }
 
 /// Whether the other end of a connection is on this host. The address that was asked for doesn't tell: `0.0.0.0` leads here too.

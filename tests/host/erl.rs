@@ -150,7 +150,7 @@ impl Erl {
 
     /// SIGSTOP: it does nothing any more, and its connections stay open.
     pub fn stop(&self) {
-        self.process.signal(rustix::process::Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.

@@ -222,6 +222,14 @@ impl Process {
         rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
+    /// SIGSTOP. All of its threads have come to a stop then, and answer nobody.
+    pub fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).expect("our child");
+        assert!(status.is_some_and(|(_, status)| status.stopped()), "{status:?}");
+    }
+
     /// Waits for its end.
     pub fn ended(&mut self, what: &str) -> ExitStatus {
         wait_within(PATIENCE, what, || self.0.try_wait().unwrap())
