@@ -127,7 +127,7 @@ fn what_is_in_the_way_before_a_connection() {
     assert_eq!((answer.status, &answer.body["code"]), (404, &json!("not_found")));
 }
 
-/// To itself such a connection would be one, and the node could not answer over it.
+/// It would take such a connection, and could connect neither to us nor to our peers.
 #[test]
 fn a_node_with_a_name_of_the_other_kind_is_not_connected_either() {
     let host = Host::new();

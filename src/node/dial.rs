@@ -38,7 +38,8 @@ pub enum DialError {
     /// Its name has no host part.
     #[error("{0} is no full node name: it must be name@host")]
     BadName(Arc<str>),
-    /// One of the two names is short and the other long: they would seem to be connected, and a node of Erlang can't answer.
+    /// One of the two names is short and the other long. A node of Erlang would take such a connection, and never make one, neither
+    /// to us nor to our peers: it would be in no mesh.
     #[error(
         "{theirs} is a {} name and {ours} a {} one, which never connect",
         kind(.theirs),
