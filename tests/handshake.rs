@@ -98,7 +98,7 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
 async fn attempts_to_connect_wait_for_each_other() {
     let host = Host::new();
     let _epmd = host.epmd();
-    let node = Node::start(&host, "aa").await;
+    let node = Node::start(&host, "aa@127.0.0.1").await;
     // Another host, whose EPMD takes a question and never answers.
     let silent = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
     let mut attempts = Vec::new();

@@ -58,7 +58,8 @@ impl Node {
     pub async fn with(host: &Host, short: &str, hidden: bool, scopes: &[&'static str]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let registration = epmd::register(address(host.epmd_port), short, port, hidden).await.unwrap();
+        let registered = short.split('@').next().unwrap();
+        let registration = epmd::register(address(host.epmd_port), registered, port, hidden).await.unwrap();
         let identity = Identity { flags: flags::ours(hidden), ..identity(host, short, registration.creation) };
         let name = identity.name.to_string();
         let dialling = Dialling {
@@ -137,7 +138,9 @@ pub fn address(port: u16) -> SocketAddr {
 /// A visible node of this name, with the host's cookie.
 pub fn identity(host: &Host, short: &str, creation: u32) -> Identity {
     let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
-    Identity { name: host.node(short).into(), creation, flags: flags::ours(false), cookie }
+    // A full name is one of another kind than this host's.
+    let name = if short.contains('@') { short.into() } else { host.node(short).into() };
+    Identity { name, creation, flags: flags::ours(false), cookie }
 }
 
 /// Evaluates where tasks of ours run: an `erl` is waited for.
