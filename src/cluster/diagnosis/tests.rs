@@ -26,7 +26,7 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
     let dialling = Dialling {
         epmd_port,
         default_port: None,
-        this_host: BTreeSet::from(["h".to_owned()]),
+        this_host: BTreeSet::from(["h", "localhost"].map(str::to_owned)),
         allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
     };
     let identity = Identity { name: "us@h".into(), creation: 4, flags: flags::ours(false), cookie: cookie.clone() };
@@ -62,8 +62,10 @@ async fn a_diagnosis_that_takes_too_long_tells_what_it_has() {
 
 #[tokio::test]
 async fn we_ourselves_are_no_peer() {
-    let report = diagnostician(1, vec![]).await.diagnose(&NodeName::parse("us@h").unwrap()).await.unwrap();
-    assert_eq!(code(&report), Some((Stage::Name, "ourselves")));
+    for name in ["us@h", "us@localhost"] {
+        let report = diagnostician(1, vec![]).await.diagnose(&NodeName::parse(name).unwrap()).await.unwrap();
+        assert_eq!(code(&report), Some((Stage::Name, "ourselves")), "{name}");
+    }
 }
 
 /// "One try in 5 minutes at most."
