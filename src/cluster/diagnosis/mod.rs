@@ -109,7 +109,7 @@ impl Diagnostician {
         // This host's EPMD has each short name once, whatever the host is called.
         let is_here = |name: &NodeName| self.settings.dialling.is_here(name.as_str());
         if us == *node || (us.name() == node.name() && is_here(node)) {
-            return report.failed(Stage::Name, format!("{node} is our own node, {us}"), advice::ourselves());
+            return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
         }
         // Two attempts at once would be in each other's way.
         let settled = |view: &ClusterView| !matches!(peer(view, node), Some((PeerState::Connecting, _)));
