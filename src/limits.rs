@@ -28,9 +28,22 @@ pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------
 
-/// Largest frame from a peer in bytes: a message of 64 MiB and what surrounds it.
-/// Crossed by `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives`.
+/// Largest frame from a peer in bytes, and its largest message in fragments: one of 64 MiB and what surrounds it. Crossed by
+/// `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives` and
+/// `dist::header::tests::a_message_is_bounded`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
+
+/// Room made for messages whose atoms are put in their places, in bytes; a larger message has its own. Crossed by
+/// `dist::header::tests::a_message_is_bounded`.
+pub const EXPANDED: usize = 16 * 1024;
+
+/// Messages from one peer that have begun in fragments and not ended. Crossed by
+/// `dist::header::tests::messages_in_fragments_are_bounded`.
+pub const FRAGMENTED: usize = 4096;
+
+/// Bytes of a peer's messages that have begun in fragments and not ended: four of the largest. Crossed by
+/// `dist::header::tests::messages_in_fragments_are_bounded`.
+pub const FRAGMENTED_BYTES: usize = 4 * FRAME;
 
 /// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;

@@ -2,13 +2,18 @@
 //! documentation, `dist.h` and `dist.c` in erts).
 //!
 //! A frame is pass-through: `112`, the control tuple, and for some operations a payload, each of the two with its own
-//! version byte. Both are decoded apart, so that a request whose payload can't be read can still be answered. Variants
-//! of an operation that differ only in where a reason stands or in a trace token are one value here.
+//! version byte; or, where that was agreed, both follow a distribution header, without versions. They are decoded apart, so
+//! that a request whose payload can't be read can still be answered. Variants of an operation that differ only in where a
+//! reason stands or in a trace token are one value here.
 
 use bytes::Bytes;
 
-use super::flags::{ALTACT_SIG, Flags};
-use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Writer};
+use super::flags::Flags;
+use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
+
+mod write;
+
+pub use write::{encode, encode_head};
 
 /// The first byte of a frame without distribution header.
 const PASS_THROUGH: u8 = 112;
@@ -195,18 +200,32 @@ pub enum ControlError {
     Payload(i64, &'static str),
 }
 
-/// Takes a frame apart: the control message, and the undecoded payload (with its version byte) where there is one.
-/// `None` is an operation that asks nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
+/// A control message, and the undecoded payload (without a version) where there is one. `None` is an operation that asks
+/// nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
+pub type Decoded = Option<(Control, Option<Bytes>)>;
+
+/// Takes a pass-through frame apart.
 ///
 /// # Errors
 /// See [`ControlError`]. A payload is not looked into, except for the reason of an exit, which it carries.
-pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Option<(Control, Option<Bytes>)>, ControlError> {
+pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
     match frame.first() {
-        Some(&PASS_THROUGH) => {}
-        other => return Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
+        Some(&PASS_THROUGH) => read(&frame.slice(1..), true, atoms),
+        other => Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
     }
-    let control_and_payload = frame.slice(1..);
-    let mut r = Reader::with_version(&control_and_payload, atoms)?;
+}
+
+/// Takes apart what [a distribution header](super::header) preceded.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_terms(terms: &Bytes, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
+    read(terms, false, atoms)
+}
+
+/// Takes apart a control message and what follows it, each of the two with its version or not.
+fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
+    let mut r = if versions { Reader::with_version(terms, atoms)? } else { Reader::new(terms, atoms) };
     let arity = r.tuple()?;
     let operation = r.integer()?;
     let signal = Signal::of(operation, arity)?;
@@ -215,7 +234,11 @@ pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Option<(Control, Optio
     }
     let control = signal.read(&mut r)?;
     let rest = r.remaining();
-    let payload = (!rest.is_empty()).then_some(rest);
+    let payload = match rest.first() {
+        None => None,
+        Some(_) if versions => Some(Reader::with_version(&rest, atoms)?.remaining()),
+        Some(_) => Some(rest),
+    };
     let takes_payload = matches!(
         control,
         Partial::Whole(
@@ -228,7 +251,7 @@ pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Option<(Control, Optio
         (Partial::Whole(control), payload) => Ok(Some((control, payload))),
         (Partial::WantsReason(with_reason), payload) => {
             let payload = payload.unwrap_or_default();
-            let mut r = Reader::with_version(&payload, atoms)?;
+            let mut r = Reader::new(&payload, atoms);
             let reason = r.raw()?;
             r.finish()?;
             Ok(Some((with_reason.with(reason), None)))
@@ -408,98 +431,6 @@ fn integer(r: &mut Reader<'_>) -> Result<Raw, DecodeError> {
 
 fn proc(r: &mut Reader<'_>) -> Result<Proc, DecodeError> {
     if r.peek()? == Kind::Atom { Ok(Proc::Name(r.atom()?)) } else { Ok(Proc::Pid(r.pid()?)) }
-}
-
-/// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
-/// request. `flags` are those agreed with the peer: they choose between the old and the new form of a signal.
-pub fn encode(control: &Control, payload: Option<&Raw>, flags: Flags, out: &mut Vec<u8>) {
-    if let Some(payload) = encode_head(control, payload, flags, out) {
-        out.extend_from_slice(payload.bytes());
-    }
-}
-
-/// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
-pub fn encode_head<'r>(
-    control: &'r Control,
-    payload: Option<&'r Raw>,
-    flags: Flags,
-    out: &mut Vec<u8>,
-) -> Option<&'r Raw> {
-    let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
-    let mut w = Writer::new(out);
-    let payload = write_control(control, flags, &mut w).or(payload);
-    if payload.is_some() {
-        w.version();
-    }
-    let length = out.len() - start - 4 + payload.map_or(0, |payload| payload.bytes().len());
-    // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    if let Some(field) = out.get_mut(start..start + 4) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
-    payload
-}
-
-/// Writes the control tuple; returns the reason where it is to follow as payload.
-fn write_control<'c>(control: &'c Control, flags: Flags, w: &mut Writer<'_>) -> Option<&'c Raw> {
-    let payload_reasons = flags.contains(Flags::EXIT_PAYLOAD);
-    w.version();
-    match control {
-        Control::Link { from, to } => op(w, 1, 3).pid(from).pid(to),
-        Control::Unlink { id: Some(id), from, to } => op(w, 35, 4).raw(id).pid(from).pid(to),
-        Control::Unlink { id: None, from, to } => op(w, 4, 3).pid(from).pid(to),
-        Control::UnlinkAck { id, from, to } => op(w, 36, 4).raw(id).pid(from).pid(to),
-        Control::Send { from: Some(from), to } if flags.contains(Flags::SEND_SENDER) => op(w, 22, 3).pid(from).pid(to),
-        Control::Send { to, .. } => op(w, 2, 3).atom("").pid(to),
-        Control::SendName { from, to } => op(w, 6, 4).pid(from).atom("").atom_of(to),
-        Control::SendAlias { from, to } if flags.contains(ALTACT_SIG) => {
-            op(w, 37, 4).int(altact::ALIAS).pid(from).reference(to)
-        }
-        Control::SendAlias { from, to } => op(w, 33, 3).pid(from).reference(to),
-        Control::Exit { from, to, reason } if payload_reasons => {
-            op(w, 24, 3).pid(from).pid(to);
-            return Some(reason);
-        }
-        Control::Exit { from, to, reason } => op(w, 3, 4).pid(from).pid(to).raw(reason),
-        Control::Exit2 { from, to, reason } if payload_reasons => {
-            op(w, 26, 3).pid(from).pid(to);
-            return Some(reason);
-        }
-        Control::Exit2 { from, to, reason } => op(w, 8, 4).pid(from).pid(to).raw(reason),
-        Control::Monitor { from, to, reference } => write_proc(op(w, 19, 4).pid(from), to).reference(reference),
-        Control::Demonitor { from, to, reference } => write_proc(op(w, 20, 4).pid(from), to).reference(reference),
-        Control::MonitorExit { from, to, reference, reason } if payload_reasons => {
-            write_proc(op(w, 28, 4), from).pid(to).reference(reference);
-            return Some(reason);
-        }
-        Control::MonitorExit { from, to, reference, reason } => {
-            write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
-        }
-        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
-            op(w, 29, 6).reference(request).pid(from).pid(group_leader);
-            w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
-        }
-        Control::SpawnReply { request, to, flags, result } => {
-            let w = op(w, 31, 5).reference(request).pid(to).int(i64::from(*flags));
-            match result {
-                Ok(pid) => w.pid(pid),
-                Err(why) => w.atom_of(why),
-            }
-        }
-    };
-    None
-}
-
-fn op<'w, 'b>(w: &'w mut Writer<'b>, operation: i64, arity: u32) -> &'w mut Writer<'b> {
-    w.tuple(arity).int(operation)
-}
-
-fn write_proc<'w, 'b>(w: &'w mut Writer<'b>, proc: &Proc) -> &'w mut Writer<'b> {
-    match proc {
-        Proc::Pid(pid) => w.pid(pid),
-        Proc::Name(name) => w.atom_of(name),
-    }
 }
 
 #[cfg(test)]

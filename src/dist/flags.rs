@@ -28,10 +28,16 @@ fn mandatory_25() -> Flags {
         | Flags::HANDSHAKE_23
 }
 
+/// Every frame has a distribution header, and what is large may come in fragments, between which others' messages come.
+pub const HEADERS: Flags = Flags::from_bits_truncate(Flags::DIST_HDR_ATOM_CACHE.bits() | Flags::FRAGMENTS.bits());
+
+/// Whether the frames of a connection have distribution headers; else they are pass-through, as all of `ei` and jinterface are.
+#[must_use]
+pub fn headers(agreed: Flags) -> bool {
+    agreed.contains(Flags::DIST_HDR_ATOM_CACHE)
+}
+
 /// The flags that we send.
-///
-/// Not `DIST_HDR_ATOM_CACHE` and not `FRAGMENTS`: with either, every frame would carry a distribution header. Without
-/// them a message of any size is one pass-through frame.
 #[must_use]
 pub fn ours(hidden: bool) -> Flags {
     let flags = mandatory_25()
@@ -46,6 +52,7 @@ pub fn ours(hidden: bool) -> Flags {
         | Flags::EXIT_PAYLOAD
         | Flags::SPAWN
         | Flags::ALIAS
+        | HEADERS
         | ALTACT_SIG;
     if hidden { flags } else { flags | Flags::PUBLISHED }
 }
@@ -78,12 +85,14 @@ const NAMES: &[(Flags, &str)] = &[
     (Flags::BIT_BINARIES, "BIT_BINARIES"),
     (Flags::NEW_FLOATS, "NEW_FLOATS"),
     (Flags::SMALL_ATOM_TAGS, "SMALL_ATOM_TAGS"),
+    (Flags::DIST_HDR_ATOM_CACHE, "DIST_HDR_ATOM_CACHE"),
     (Flags::UTF8_ATOMS, "UTF8_ATOMS"),
     (Flags::MAP_TAGS, "MAP_TAG"),
     (Flags::BIG_CREATION, "BIG_CREATION"),
     (Flags::SEND_SENDER, "SEND_SENDER"),
     (Flags::BIG_SEQTRACE_LABELS, "BIG_SEQTRACE_LABELS"),
     (Flags::EXIT_PAYLOAD, "EXIT_PAYLOAD"),
+    (Flags::FRAGMENTS, "FRAGMENTS"),
     (Flags::HANDSHAKE_23, "HANDSHAKE_23"),
     (Flags::UNLINK_ID, "UNLINK_ID"),
     (MANDATORY_25_DIGEST, "MANDATORY_25_DIGEST"),

@@ -8,7 +8,9 @@
 
 pub mod control;
 pub mod flags;
+mod fragments;
 pub mod frames;
 pub mod framing;
 pub mod handshake;
+pub mod header;
 pub mod link;

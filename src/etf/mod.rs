@@ -5,6 +5,7 @@
 //! | read a message of known shape, at millions a second | [`Reader`], the pull parser: [`Reader::tuple`], [`Reader::expect_atom`], [`Reader::pid`] … |
 //! | pass on, untouched, what somebody else will understand | [`Raw`], one checked term as the sender wrote it |
 //! | look at a term of any shape | [`Term`] |
+//! | make a term stand alone that refers to the atoms of a distribution header | [`Expander`] |
 //! | write | [`Writer`], or [`Term::encode`] |
 //! | use a term as a key | [`Term`] itself (`Eq`, `Ord` and `Hash` are Erlang's `=:=`), or [`Term::canonical`] and [`Raw::canonical`] |
 //!
@@ -12,8 +13,9 @@
 //! [`limits::TERM_DEPTH`](crate::limits::TERM_DEPTH), no allocation for more than the message has bytes to fill. Binaries and raw
 //! terms are slices of the message, so they keep the whole of it in memory; see [`Raw::detached`].
 //!
-//! It never reads a socket, a clock or a random value. It knows neither compressed terms nor the distribution header with its
-//! atom cache (tags 80, 68 to 70 after 131, 82): both are refused.
+//! It never reads a socket, a clock or a random value. It doesn't know compressed terms (tag 80), and of a distribution header
+//! (68 to 70 after 131) only what terms say of it: [`Expander`] puts the atoms of the header where a term refers to them
+//! (tag 82); anywhere else such a term is refused.
 //!
 //! Spec: "External Term Format" of the ERTS user's guide, and `erts/emulator/beam/external.c` where the guide is silent: what
 //! `binary_to_term/1` accepts is accepted and means the same, except that we also refuse what follows a term. What we write
@@ -21,6 +23,7 @@
 
 mod atoms;
 mod error;
+mod expand;
 mod leaf;
 mod raw;
 mod reader;
@@ -34,6 +37,7 @@ mod tests;
 
 pub use atoms::{Atom, AtomTooLong, Atoms};
 pub use error::{DecodeError, Kind};
+pub use expand::{CachedAtom, ExpandError, Expander};
 pub use raw::Raw;
 pub use reader::{ListHeader, Reader};
 pub use term::{BigInt, BitString, DuplicateKey, Float, Fun, Map, Pid, Port, Reference, ReferenceIds, Term};

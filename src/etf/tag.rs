@@ -8,6 +8,8 @@ pub(super) const VERSION: u8 = 131;
 pub(super) const NEW_FLOAT: u8 = 70;
 pub(super) const BIT_BINARY: u8 = 77;
 pub(super) const COMPRESSED: u8 = 80;
+/// `ATOM_CACHE_REF`: an atom of the distribution header.
+pub(super) const CACHE_REFERENCE: u8 = 82;
 pub(super) const NEW_PID: u8 = 88;
 pub(super) const NEW_PORT: u8 = 89;
 pub(super) const NEWER_REFERENCE: u8 = 90;

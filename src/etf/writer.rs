@@ -77,7 +77,8 @@ impl<'a> Writer<'a> {
         self.atom_text(atom.as_str())
     }
 
-    fn atom_text(&mut self, text: &str) -> &mut Self {
+    /// The atom of a text that is known to be short enough.
+    pub(super) fn atom_text(&mut self, text: &str) -> &mut Self {
         match u8::try_from(text.len()) {
             Ok(len) => self.bytes(&[tag::SMALL_ATOM_UTF8, len]),
             Err(_) => self.bytes(&[tag::ATOM_UTF8]).bytes(&len16(text.len())),

@@ -414,7 +414,7 @@ fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
 
 /// The term that a payload consists of.
 fn whole_term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
-    let mut r = Reader::with_version(payload, atoms)?;
+    let mut r = Reader::new(payload, atoms);
     let message = r.raw()?;
     r.finish()?;
     Ok(message)

@@ -94,13 +94,13 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
     }
 }
 
-/// Who waits for the answer to a message (with its version byte) whose request is beyond our bounds: what is before it in
+/// Who waits for the answer to a message whose request is beyond our bounds: what is before it in
 /// the envelope can be read all the same.
 ///
 /// # Errors
 /// Nobody waits: it is no call and no system message.
 pub fn caller(message: &Bytes, atoms: &mut Atoms) -> Result<From, DecodeError> {
-    let mut r = Reader::with_version(message, atoms)?;
+    let mut r = Reader::new(message, atoms);
     r.expect_tuple(3)?;
     if !wants_answer(&r.atom()?) {
         return Err(DecodeError::OtherAtom);

@@ -1,0 +1,109 @@
+//! Control messages on their way out. Pure.
+//!
+//! A frame of ours is whole, however large, and its header names no atoms: others' small messages wait for nothing but what is
+//! before them in a queue, and that is in order. See `benches/README.md`.
+
+use super::super::flags::{self, ALTACT_SIG, Flags};
+use super::super::header;
+use super::{Control, PASS_THROUGH, Proc, altact};
+use crate::etf::{Raw, Writer};
+
+/// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
+/// request. The flags agreed with the peer choose between the forms of a frame, and the old and the new form of a signal.
+pub fn encode(control: &Control, payload: Option<&Raw>, agreed: Flags, out: &mut Vec<u8>) {
+    if let Some(payload) = encode_head(control, payload, agreed, out) {
+        out.extend_from_slice(payload.bytes());
+    }
+}
+
+/// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
+pub fn encode_head<'r>(
+    control: &'r Control,
+    payload: Option<&'r Raw>,
+    agreed: Flags,
+    out: &mut Vec<u8>,
+) -> Option<&'r Raw> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let headers = flags::headers(agreed);
+    if headers {
+        out.extend_from_slice(&header::OURS);
+    } else {
+        out.push(PASS_THROUGH);
+    }
+    let mut w = Writer::new(out);
+    if !headers {
+        w.version();
+    }
+    let payload = write_control(control, agreed, &mut w).or(payload);
+    if payload.is_some() && !headers {
+        w.version();
+    }
+    let length = out.len() - start - 4 + payload.map_or(0, |payload| payload.bytes().len());
+    // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+    payload
+}
+
+/// Writes the control tuple; returns the reason where it is to follow as payload.
+fn write_control<'c>(control: &'c Control, agreed: Flags, w: &mut Writer<'_>) -> Option<&'c Raw> {
+    let payload_reasons = agreed.contains(Flags::EXIT_PAYLOAD);
+    match control {
+        Control::Link { from, to } => op(w, 1, 3).pid(from).pid(to),
+        Control::Unlink { id: Some(id), from, to } => op(w, 35, 4).raw(id).pid(from).pid(to),
+        Control::Unlink { id: None, from, to } => op(w, 4, 3).pid(from).pid(to),
+        Control::UnlinkAck { id, from, to } => op(w, 36, 4).raw(id).pid(from).pid(to),
+        Control::Send { from: Some(from), to } if agreed.contains(Flags::SEND_SENDER) => op(w, 22, 3).pid(from).pid(to),
+        Control::Send { to, .. } => op(w, 2, 3).atom("").pid(to),
+        Control::SendName { from, to } => op(w, 6, 4).pid(from).atom("").atom_of(to),
+        Control::SendAlias { from, to } if agreed.contains(ALTACT_SIG) => {
+            op(w, 37, 4).int(altact::ALIAS).pid(from).reference(to)
+        }
+        Control::SendAlias { from, to } => op(w, 33, 3).pid(from).reference(to),
+        Control::Exit { from, to, reason } if payload_reasons => {
+            op(w, 24, 3).pid(from).pid(to);
+            return Some(reason);
+        }
+        Control::Exit { from, to, reason } => op(w, 3, 4).pid(from).pid(to).raw(reason),
+        Control::Exit2 { from, to, reason } if payload_reasons => {
+            op(w, 26, 3).pid(from).pid(to);
+            return Some(reason);
+        }
+        Control::Exit2 { from, to, reason } => op(w, 8, 4).pid(from).pid(to).raw(reason),
+        Control::Monitor { from, to, reference } => write_proc(op(w, 19, 4).pid(from), to).reference(reference),
+        Control::Demonitor { from, to, reference } => write_proc(op(w, 20, 4).pid(from), to).reference(reference),
+        Control::MonitorExit { from, to, reference, reason } if payload_reasons => {
+            write_proc(op(w, 28, 4), from).pid(to).reference(reference);
+            return Some(reason);
+        }
+        Control::MonitorExit { from, to, reference, reason } => {
+            write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
+        }
+        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
+            op(w, 29, 6).reference(request).pid(from).pid(group_leader);
+            w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
+        }
+        Control::SpawnReply { request, to, flags, result } => {
+            let w = op(w, 31, 5).reference(request).pid(to).int(i64::from(*flags));
+            match result {
+                Ok(pid) => w.pid(pid),
+                Err(why) => w.atom_of(why),
+            }
+        }
+    };
+    None
+}
+
+fn op<'w, 'b>(w: &'w mut Writer<'b>, operation: i64, arity: u32) -> &'w mut Writer<'b> {
+    w.tuple(arity).int(operation)
+}
+
+fn write_proc<'w, 'b>(w: &'w mut Writer<'b>, proc: &Proc) -> &'w mut Writer<'b> {
+    match proc {
+        Proc::Pid(pid) => w.pid(pid),
+        Proc::Name(name) => w.atom_of(name),
+    }
+}
