@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use super::flags::Flags;
+use super::header::{HeaderError, Headers};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
 
 mod write;
@@ -184,6 +185,9 @@ pub enum ControlError {
     /// Distribution headers and fragments were not negotiated.
     #[error("the peer sent a frame of type {0} where only pass-through frames were agreed")]
     NotPassThrough(u8),
+    /// What precedes the control tuple is wrong, where headers were agreed.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// The control tuple is no term, or its fields have other types than its operation has.
     #[error("the peer sent a malformed control message: {0}")]
     Malformed(#[from] DecodeError),
@@ -200,27 +204,24 @@ pub enum ControlError {
     Payload(i64, &'static str),
 }
 
-/// A control message, and the undecoded payload (without a version) where there is one. `None` is an operation that asks
-/// nothing of us: `NODE_LINK` 5, `GROUP_LEADER` 7.
+/// A control message, and the undecoded payload (without a version) where there is one. `None` asks nothing of us: `NODE_LINK`
+/// 5, `GROUP_LEADER` 7, or a message that is not complete.
 pub type Decoded = Option<(Control, Option<Bytes>)>;
 
-/// Takes a pass-through frame apart.
+/// Takes a frame apart, of a connection whose frames have headers, or are pass-through if there is nothing to remember of them.
 ///
 /// # Errors
 /// See [`ControlError`]. A payload is not looked into, except for the reason of an exit, which it carries.
-pub fn decode(frame: &Bytes, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
-    match frame.first() {
-        Some(&PASS_THROUGH) => read(&frame.slice(1..), true, atoms),
-        other => Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
+pub fn decode(frame: &Bytes, headers: Option<&mut Headers>, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
+    match (headers, frame.first()) {
+        (Some(headers), _) => match headers.take(frame)? {
+            Some(terms) => read(&terms, false, atoms),
+            // The rest of the message is still to come.
+            None => Ok(None),
+        },
+        (None, Some(&PASS_THROUGH)) => read(&frame.slice(1..), true, atoms),
+        (None, other) => Err(ControlError::NotPassThrough(other.copied().unwrap_or(0))),
     }
-}
-
-/// Takes apart what [a distribution header](super::header) preceded.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_terms(terms: &Bytes, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
-    read(terms, false, atoms)
 }
 
 /// Takes apart a control message and what follows it, each of the two with its version or not.

@@ -17,13 +17,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::control::{self, Control, ControlError, Decoded};
+use super::control::{self, Control, ControlError};
 use super::frames::{self, Frames, Queue};
 use super::framing::{self, Frame, FrameTooLarge};
 use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
-use super::header::{HeaderError, Headers};
+use super::header::Headers;
 use crate::etf::Atoms;
 use crate::{limits, metrics};
 
@@ -227,9 +227,6 @@ pub enum CloseReason {
     /// The peer broke the protocol.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// The peer broke the rules of headers and fragments, or our bounds on them.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
     /// The peer broke our bound on frames.
     #[error(transparent)]
     FrameTooLarge(#[from] FrameTooLarge),
@@ -500,21 +497,14 @@ impl Reader {
         }
     }
 
-    /// The message that a frame is, or ends.
-    fn message(&mut self, frame: &Bytes) -> Result<Decoded, CloseReason> {
-        let Some(headers) = &mut self.headers else { return Ok(control::decode(frame, &mut self.atoms)?) };
-        match headers.take(frame)? {
-            Some(terms) => Ok(control::decode_terms(&terms, &mut self.atoms)?),
-            None => Ok(None),
-        }
-    }
-
     /// Tells whether there may be more.
     fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<bool, CloseReason> {
         while let Some(frame) = framing::next(&mut self.buffer)? {
             match frame {
                 Frame::Tick => self.tick_arrived.notify_one(),
-                Frame::Message(frame) => batch.extend(self.message(&frame)?),
+                Frame::Message(frame) => {
+                    batch.extend(control::decode(&frame, self.headers.as_mut(), &mut self.atoms)?);
+                }
             }
             // What is answered must be sent before more is asked: or the answers would pile up unseen.
             if batch.len() >= limits::MESSAGES {

@@ -14,6 +14,7 @@ use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin, Status};
+use hecate_daemon::dist::header::Headers;
 use hecate_daemon::etf::{Atoms, Pid, Term};
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Now};
 use hecate_daemon::node::view::{Census, Peer};
@@ -450,9 +451,12 @@ impl World {
         }
         let mut buffer = BytesMut::from(&bytes[..]);
         let mut messages: Vec<(Control, _)> = Vec::new();
+        let mut headers = Headers::new(flags::ours(false));
         while let Some(frame) = framing::next(&mut buffer).expect("within bounds") {
             let Frame::Message(frame) = frame else { continue };
-            messages.extend(control::decode(&frame, &mut self.atoms[at]).expect("what we send can be read"));
+            messages.extend(
+                control::decode(&frame, headers.as_mut(), &mut self.atoms[at]).expect("what we send can be read"),
+            );
         }
         self.input(at, Input::Messages(LinkId(link as u64), messages));
     }

@@ -6,6 +6,7 @@ use hecate_daemon::dist::control::{self, Control, Proc};
 use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags};
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin, Status};
+use hecate_daemon::dist::header::Headers;
 use hecate_daemon::etf::{Atom, Pid, Raw, Term};
 use hecate_daemon::limits;
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Now, Token};
@@ -187,9 +188,10 @@ impl World {
         let arrived = end.wire.drain(..bytes.min(end.wire.len()));
         end.buffer.extend(arrived);
         let mut messages = Vec::new();
+        let mut headers = Headers::new(self.flags);
         while let Some(frame) = framing::next(&mut end.buffer).expect("within bounds") {
             let Frame::Message(frame) = frame else { continue };
-            messages.extend(control::decode(&frame, &mut end.atoms).expect("what we send can be read"));
+            messages.extend(control::decode(&frame, headers.as_mut(), &mut end.atoms).expect("what we send can be read"));
         }
         for (control, _) in &messages {
             self.told(at, side, control);

@@ -1,15 +1,16 @@
 //! Frames of a real node, forms that only old nodes send, and frames that are no signals.
 
 use super::*;
+use crate::dist::flags::{ALTACT_SIG, HEADERS};
 use crate::etf::Term;
 
 mod properties;
 
-/// The flags agreed with OTP 25, with a node without payloads and senders, and with OTP 28.
+/// The flags agreed with a node without headers, with one without payloads and senders, and with OTP 28.
 fn flag_sets() -> [Flags; 3] {
     let all = crate::dist::flags::ours(false);
     let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
-    [without(ALTACT_SIG), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER), all]
+    [without(ALTACT_SIG | HEADERS), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER), all]
 }
 
 fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
@@ -21,7 +22,12 @@ fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
 }
 
 fn decoded(frame: &Bytes) -> Result<Option<(Control, Option<Bytes>)>, ControlError> {
-    decode(frame, &mut Atoms::new())
+    decode(frame, None, &mut Atoms::new())
+}
+
+/// One that was written for these flags.
+fn decoded_with(flags: Flags, frame: &Bytes) -> Result<Decoded, ControlError> {
+    decode(frame, Headers::new(flags).as_mut(), &mut Atoms::new())
 }
 
 fn raw(term: &Term) -> Raw {
@@ -84,7 +90,7 @@ fn what_a_real_node_sends_is_what_we_would_send() {
     for (name, hex) in GOLDEN {
         let golden = unhex(hex);
         let (control, payload) = decoded(&golden).unwrap_or_else(|e| panic!("{name}: {e}")).expect("not ignored");
-        let payload = payload.map(|p| Reader::with_version(&p, &mut Atoms::new()).unwrap().raw().unwrap());
+        let payload = payload.map(|p| Reader::new(&p, &mut Atoms::new()).raw().unwrap());
         assert_eq!(frame(&control, payload.as_ref(), flags), golden, "{name}");
         check_meaning(name, &control, payload.as_ref());
     }
@@ -220,7 +226,7 @@ fn same(operation: i64, fields: &str, payload: bool, meaning: &Control) {
     let (back, back_payload) = decoded(&by_hand(&tuple, payload.then_some(&bye))).unwrap().expect("not ignored");
     assert_eq!(back, *meaning, "operation {operation}");
     let reason = matches!(back, Control::Exit { .. } | Control::Exit2 { .. });
-    let expected = (payload && !reason).then(|| Bytes::from(bye.encode()));
+    let expected = (payload && !reason).then(|| raw(&bye).bytes().clone());
     assert_eq!(back_payload, expected, "operation {operation}");
 }
 

@@ -1,1 +1,507 @@
+//! Headers and fragments: what an encoder of the tests' own makes of messages comes out as the messages, however it is cut
+//! and mixed; and what breaks the rules, or our bounds, is refused.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::etf::{Atom, Fun, Map, Pid, Port, Raw, Reference, Term};
+
+// ---- An encoder ---------------------------------------------------------------------------------
+
+/// What a sender knows of its receiver's cache: which atom is in which entry.
+struct Sender {
+    cache: Vec<Option<Atom>>,
+}
+
+/// The header and the terms of one message.
+struct Message {
+    header: Vec<u8>,
+    terms: Vec<u8>,
+}
+
+impl Sender {
+    fn new() -> Self {
+        Self { cache: vec![None; CACHE] }
+    }
+
+    /// So few entries that they are filled anew again and again.
+    fn entry(atom: &Atom) -> usize {
+        let hash = atom.as_str().bytes().fold(7_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
+        hash % 9 * 255
+    }
+
+    /// Writes terms so that they refer to atoms wherever one has found an entry.
+    fn message(&mut self, terms: &[Term]) -> Message {
+        let (mut atoms, mut out) = (Vec::new(), Vec::new());
+        for term in terms {
+            write(term, &mut atoms, &mut out);
+        }
+        Message { header: self.header(&atoms), terms: out }
+    }
+
+    fn header(&mut self, atoms: &[Atom]) -> Vec<u8> {
+        let mut header = vec![u8::try_from(atoms.len()).unwrap()];
+        if atoms.is_empty() {
+            return header;
+        }
+        let long = atoms.iter().any(|atom| atom.as_str().len() > 255);
+        let (mut flags, mut entries) = (vec![0; atoms.len() / 2 + 1], Vec::new());
+        let mut flag = |at: usize, bits: u8| flags[at / 2] |= if at % 2 == 0 { bits } else { bits << 4 };
+        for (at, atom) in atoms.iter().enumerate() {
+            let entry = Self::entry(atom);
+            let new = self.cache[entry].as_ref() != Some(atom);
+            flag(at, u8::try_from(entry >> 8).unwrap() | u8::from(new) << 3);
+            entries.push(u8::try_from(entry & 0xFF).unwrap());
+            if new {
+                let text = atom.as_str().as_bytes();
+                let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+                entries.extend_from_slice(if long { &length } else { &length[1..] });
+                entries.extend_from_slice(text);
+                self.cache[entry] = Some(atom.clone());
+            }
+        }
+        flag(atoms.len(), u8::from(long));
+        header.extend(flags);
+        header.extend(entries);
+        header
+    }
+}
+
+impl Message {
+    fn whole(&self) -> Bytes {
+        [&[VERSION, NORMAL], &self.header[..], &self.terms].concat().into()
+    }
+
+    /// Cut before these bytes.
+    fn fragments(&self, sequence: u64, cuts: &[usize]) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let mut rest = &self.terms[..];
+        for cut in cuts.iter().rev() {
+            let (before, part) = rest.split_at((*cut).min(rest.len()));
+            parts.push(part);
+            rest = before;
+        }
+        parts.push(rest);
+        let count = parts.len() as u64;
+        let fragment = |(at, part): (usize, &&[u8])| {
+            let kind = if at == 0 { FIRST_FRAGMENT } else { FRAGMENT };
+            let header = if at == 0 { &self.header[..] } else { &[] };
+            let numbers = [sequence.to_be_bytes(), (count - at as u64).to_be_bytes()].concat();
+            Bytes::from([&[VERSION, kind], &numbers[..], header, part].concat())
+        };
+        parts.iter().rev().enumerate().map(fragment).collect()
+    }
+}
+
+fn write_atom(atom: &Atom, atoms: &mut Vec<Atom>, out: &mut Vec<u8>) {
+    let taken = |other: &Atom| other != atom && Sender::entry(other) == Sender::entry(atom);
+    let index = atoms.iter().position(|other| other == atom).or_else(|| {
+        let has_room = atoms.len() < 255 && !atoms.iter().any(taken);
+        has_room.then(|| {
+            atoms.push(atom.clone());
+            atoms.len() - 1
+        })
+    });
+    match index {
+        Some(index) => out.extend([82, u8::try_from(index).unwrap()]),
+        None => out.extend_from_slice(Raw::encode(&Term::Atom(atom.clone())).bytes()),
+    }
+}
+
+/// What is in front of and behind the node of an identifier.
+fn write_identifier(term: &Term, head: usize, node: &Atom, atoms: &mut Vec<Atom>, out: &mut Vec<u8>) {
+    let plain = Raw::encode(term);
+    out.extend_from_slice(&plain.bytes()[..head]);
+    write_atom(node, atoms, out);
+    let name = Raw::encode(&Term::Atom(node.clone())).bytes().len();
+    out.extend_from_slice(&plain.bytes()[head + name..]);
+}
+
+fn write(term: &Term, atoms: &mut Vec<Atom>, out: &mut Vec<u8>) {
+    let plain = Raw::encode(term);
+    match term {
+        Term::Atom(atom) => write_atom(atom, atoms, out),
+        Term::Pid(pid) => write_identifier(term, 1, &pid.node, atoms, out),
+        Term::Port(port) => write_identifier(term, 1, &port.node, atoms, out),
+        Term::Reference(reference) => write_identifier(term, 3, &reference.node, atoms, out),
+        Term::ExternalFun { module, function, .. } => {
+            out.push(113);
+            write_atom(module, atoms, out);
+            write_atom(function, atoms, out);
+            out.extend_from_slice(&plain.bytes()[plain.bytes().len() - 2..]);
+        }
+        Term::Fun(fun) => {
+            let start = out.len() + 1;
+            out.extend_from_slice(&plain.bytes()[..30]);
+            write_atom(&fun.module, atoms, out);
+            write(&Term::Int(fun.old_index), atoms, out);
+            write(&Term::Int(fun.old_uniq), atoms, out);
+            write(&Term::Pid(fun.creator.clone()), atoms, out);
+            fun.free.iter().for_each(|free| write(free, atoms, out));
+            let size = u32::try_from(out.len() - start).unwrap().to_be_bytes();
+            out[start..start + 4].copy_from_slice(&size);
+        }
+        Term::Tuple(elements) => {
+            out.extend_from_slice(&plain.bytes()[..2]);
+            elements.iter().for_each(|element| write(element, atoms, out));
+        }
+        Term::Map(map) => {
+            out.extend_from_slice(&plain.bytes()[..5]);
+            for (key, value) in map.iter() {
+                write(key, atoms, out);
+                write(value, atoms, out);
+            }
+        }
+        Term::List(elements) if plain.bytes()[0] == 108 => {
+            out.extend_from_slice(&plain.bytes()[..5]);
+            elements.iter().for_each(|element| write(element, atoms, out));
+            out.push(106);
+        }
+        Term::ImproperList(elements, tail) => {
+            out.extend_from_slice(&plain.bytes()[..5]);
+            elements.iter().chain([&**tail]).for_each(|element| write(element, atoms, out));
+        }
+        _ => out.extend_from_slice(plain.bytes()),
+    }
+}
+
+fn plain(terms: &[Term]) -> Vec<u8> {
+    terms.iter().flat_map(|term| Raw::encode(term).bytes().to_vec()).collect()
+}
+
+fn agreed() -> Headers {
+    Headers::new(flags::ours(false)).expect("headers")
+}
+
+// ---- Whatever comes in is what was sent -----------------------------------------------------------
+
+fn atom() -> impl Strategy<Value = Atom> {
+    prop_oneof![
+        8 => "[a-d]{0,2}",
+        2 => "\\PC{0,9}",
+        1 => Just("\u{1F980}".repeat(255)),
+        1 => Just("x".repeat(255)),
+    ]
+    .prop_map(|text| Atom::new(&text).expect("short"))
+}
+
+fn pid() -> impl Strategy<Value = Pid> {
+    (atom(), any::<[u32; 3]>()).prop_map(|(node, [id, serial, creation])| Pid { node, id, serial, creation })
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    let leaf = prop_oneof![
+        atom().prop_map(Term::Atom),
+        atom().prop_map(Term::Atom),
+        any::<i64>().prop_map(Term::Int),
+        vec(any::<u8>(), 9..40).prop_map(|bytes| Term::integer(true, bytes.into())),
+        any::<i16>().prop_map(|value| Term::Float(crate::etf::Float::new(f64::from(value)).expect("finite"))),
+        vec(any::<u8>(), 0..40).prop_map(Term::binary),
+        (vec(any::<u8>(), 1..9), 1..8_u8).prop_map(|(bytes, bits)| Term::bits(bytes.into(), bits).expect("bits")),
+        vec(any::<u8>().prop_map(|byte| Term::Int(byte.into())), 0..9).prop_map(Term::List),
+        pid().prop_map(Term::Pid),
+        (atom(), any::<u64>(), any::<u32>()).prop_map(|(node, id, creation)| Term::Port(Port { node, id, creation })),
+        (atom(), any::<u32>(), any::<[u32; 3]>())
+            .prop_map(|(node, creation, ids)| Term::Reference(Reference { node, creation, ids: ids.into() })),
+        (atom(), atom(), any::<u8>())
+            .prop_map(|(module, function, arity)| Term::ExternalFun { module, function, arity }),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        let many = || vec(inner.clone(), 0..5);
+        prop_oneof![
+            many().prop_map(Term::Tuple),
+            many().prop_map(Term::List),
+            (vec(inner.clone(), 1..4), atom())
+                .prop_map(|(elements, tail)| Term::ImproperList(elements, Box::new(Term::Atom(tail)))),
+            vec((inner.clone(), inner.clone()), 0..3)
+                .prop_filter_map("the same key twice", |pairs| { Map::new(pairs).ok().map(Term::Map) }),
+            (atom(), pid(), any::<(u32, u8, i32)>(), many()).prop_map(
+                |(module, creator, (index, arity, old), free)| {
+                    let (old_index, old_uniq) = (old.into(), i64::from(old) + 1);
+                    Term::Fun(Box::new(Fun { module, index, uniq: [9; 16], old_index, old_uniq, arity, creator, free }))
+                }
+            ),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn what_was_sent_comes_out_however_it_is_cut_and_mixed(
+        messages in vec((vec(term(), 1..3), vec(any::<prop::sample::Index>(), 0..5)), 1..5),
+        order in vec(any::<prop::sample::Index>(), 32),
+    ) {
+        let (mut sender, mut headers) = (Sender::new(), agreed());
+        // The frames of each message that have not been sent: the cache is filled by the first, in the order of sending.
+        let mut queues: Vec<(usize, Vec<Bytes>)> = Vec::new();
+        let (mut unsent, mut order) = (messages.iter().enumerate(), order.iter().cycle());
+        let mut came = vec![false; messages.len()];
+        loop {
+            let next = order.next().expect("a cycle");
+            if queues.is_empty() || next.index(3) == 0 {
+                match unsent.next() {
+                    Some((at, (terms, cuts))) => {
+                        let message = sender.message(terms);
+                        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(message.terms.len())).collect();
+                        cuts.sort_unstable();
+                        let frames = if cuts.is_empty() { vec![message.whole()] } else { message.fragments(at as u64, &cuts) };
+                        let mut frames: Vec<Bytes> = frames.into_iter().rev().collect();
+                        // The first goes at once, as the next message's header counts on it.
+                        let taken = headers.take(&frames.pop().expect("one at least"));
+                        if frames.is_empty() {
+                            prop_assert_eq!(taken, Ok(Some(plain(terms).into())));
+                            came[at] = true;
+                        } else {
+                            prop_assert_eq!(taken, Ok(None));
+                            queues.push((at, frames));
+                        }
+                    }
+                    None if queues.is_empty() => break,
+                    None => {}
+                }
+                continue;
+            }
+            let queue = next.index(queues.len());
+            let (at, frames) = &mut queues[queue];
+            let (at, taken) = (*at, headers.take(&frames.pop().expect("one at least")));
+            if frames.is_empty() {
+                prop_assert_eq!(taken, Ok(Some(plain(&messages[at].0).into())));
+                came[at] = true;
+                queues.remove(queue);
+            } else {
+                prop_assert_eq!(taken, Ok(None));
+            }
+        }
+        prop_assert!(came.iter().all(|came| *came));
+    }
+
+    /// Of terms that are wrong, or none, nothing is lost that the reader behind would need to refuse them.
+    #[test]
+    fn what_is_no_term_is_the_same_in_one_piece_and_in_many(
+        terms in vec(term(), 1..3),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 0..4),
+        cuts in vec(any::<prop::sample::Index>(), 0..9),
+    ) {
+        let mut message = Sender::new().message(&terms);
+        for (at, byte, how) in changes {
+            let at = at.index(message.terms.len());
+            match how {
+                0 => message.terms[at] = byte,
+                1 => message.terms.insert(at, byte),
+                _ => message.terms.truncate(at.max(1)),
+            }
+        }
+        let whole = agreed().take(&message.whole());
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(message.terms.len())).collect();
+        cuts.sort_unstable();
+        let mut headers = agreed();
+        let mut last = Ok(None);
+        for fragment in message.fragments(1, &cuts) {
+            prop_assert_eq!(last, Ok(None));
+            last = headers.take(&fragment);
+            if last.is_err() {
+                break;
+            }
+        }
+        prop_assert_eq!(last, whole);
+    }
+
+    #[test]
+    fn any_bytes_are_terms_or_an_error(kind in 68_u8..71, frames in vec(vec(any::<u8>(), 0..40), 1..9)) {
+        let mut headers = agreed();
+        for frame in frames {
+            let _ = headers.take(&Bytes::from([&[VERSION, kind], &frame[..]].concat()));
+        }
+    }
+}
+
+#[test]
+fn without_atoms_nothing_is_copied() {
+    let frame = Bytes::from_static(&[131, 68, 0, 104, 1, 97, 5]);
+    let terms = agreed().take(&frame).unwrap().unwrap();
+    assert_eq!(terms.as_ptr(), frame[3..].as_ptr());
+    assert_eq!(terms, frame[3..]);
+}
+
+// ---- What breaks the rules ------------------------------------------------------------------------
+
+/// The first two fragments of three, and a message that is whole.
+fn three() -> (Vec<Bytes>, Bytes) {
+    let message = Sender::new().message(&[Term::tuple([Term::atom("a"), Term::binary(vec![7; 30])])]);
+    (message.fragments(5, &[10, 20]), message.whole())
+}
+
+#[test]
+fn frames_without_header_are_refused() {
+    for frame in [&[][..], &[112], &[131], &[112, 131, 104, 1, 97, 5], &[131, 104], &[131, 80, 0], &[131, 71]] {
+        let refused = agreed().take(&Bytes::copy_from_slice(frame));
+        assert!(matches!(refused, Err(HeaderError::NoHeader(_))), "{frame:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn headers_that_end_early_are_refused() {
+    let message = Sender::new().message(&[Term::atom("abc"), Term::atom("x".repeat(255).leak())]);
+    let (whole, first) = (message.whole(), message.fragments(1, &[1]).remove(0));
+    for (frame, header) in [(whole, 2 + message.header.len()), (first, 18 + message.header.len())] {
+        for cut in 2..header {
+            assert_eq!(agreed().take(&frame.slice(..cut)), Err(HeaderError::Truncated), "{frame:?} cut at {cut}");
+        }
+        assert!(agreed().take(&frame.slice(..header)).is_ok());
+    }
+    assert_eq!(agreed().take(&Bytes::from_static(&[131, 70, 0, 0, 0])), Err(HeaderError::Truncated));
+}
+
+#[test]
+fn the_cache_knows_what_has_been_filled_only() {
+    let (mut headers, new) = (agreed(), Bytes::from_static(&[131, 68, 1, 8 + 3, 7, 1, b'a', 82, 0]));
+    assert_eq!(
+        headers.take(&Bytes::from_static(&[131, 68, 1, 3, 7, 82, 0])),
+        Err(HeaderError::EmptyEntry(3 * 256 + 7))
+    );
+    assert_eq!(headers.take(&new), Ok(Some(Bytes::from_static(&[119, 1, b'a']))));
+    assert_eq!(
+        headers.take(&Bytes::from_static(&[131, 68, 1, 3, 7, 82, 0])),
+        Ok(Some(Bytes::from_static(&[119, 1, b'a'])))
+    );
+    assert_eq!(
+        headers.take(&Bytes::from_static(&[131, 68, 1, 4, 7, 82, 0])),
+        Err(HeaderError::EmptyEntry(4 * 256 + 7))
+    );
+    // Another connection has another cache.
+    assert!(agreed().take(&Bytes::from_static(&[131, 68, 1, 3, 7, 82, 0])).is_err());
+}
+
+#[test]
+fn what_fills_the_cache_must_be_atoms() {
+    let no_utf8 = [131, 68, 1, 8, 0, 2, 0xC3, 0x28];
+    assert_eq!(agreed().take(&Bytes::copy_from_slice(&no_utf8)), Err(HeaderError::NoAtom(DecodeError::AtomUtf8)));
+    let long = [&[131, 68, 1, 0x18, 0, 1, 0][..], &[b'x'; 256]].concat();
+    assert_eq!(agreed().take(&long.into()), Err(HeaderError::NoAtom(DecodeError::AtomTooLong)));
+}
+
+#[test]
+fn a_reference_beyond_the_header_is_refused() {
+    let (mut headers, refused) = (agreed(), Err(HeaderError::NoSuchAtom(1)));
+    assert_eq!(headers.take(&Bytes::from_static(&[131, 68, 1, 8, 0, 1, b'a', 104, 1, 82, 1])), refused);
+    // Without any, it is refused where it is read.
+    assert_eq!(agreed().take(&Bytes::from_static(&[131, 68, 0, 82, 0])), Ok(Some(Bytes::from_static(&[82, 0]))));
+}
+
+#[test]
+fn fragments_follow_their_rules() {
+    let (fragments, _) = three();
+    let number = |fragment: &Bytes, number: u64| {
+        let mut fragment = fragment.to_vec();
+        fragment[10..18].copy_from_slice(&number.to_be_bytes());
+        Bytes::from(fragment)
+    };
+    let refused = |frames: &[&Bytes]| {
+        let mut headers = agreed();
+        let (last, before) = frames.split_last().unwrap();
+        before.iter().for_each(|frame| assert_eq!(headers.take(frame), Ok(None)));
+        headers.take(last).unwrap_err()
+    };
+    let out_of_order = |fragment, expected| HeaderError::OutOfOrder { sequence: 5, fragment, expected };
+    let [first, second, third] = &fragments[..] else { panic!("three") };
+    assert_eq!(refused(&[second]), HeaderError::NotBegun { sequence: 5, fragment: 2 });
+    assert_eq!(refused(&[first, first]), HeaderError::BegunAgain(5));
+    assert_eq!(refused(&[first, third]), out_of_order(1, 2));
+    assert_eq!(refused(&[first, second, second]), out_of_order(2, 1));
+    assert_eq!(refused(&[first, second, &number(third, 0)]), out_of_order(0, 1));
+    assert_eq!(refused(&[first, &number(second, u64::MAX)]), out_of_order(u64::MAX, 2));
+    assert_eq!(refused(&[&number(first, 0)]), out_of_order(0, 1));
+    // After its end a sequence may begin anew, and not go on.
+    let mut headers = agreed();
+    for _ in 0..2 {
+        assert_eq!(headers.take(first), Ok(None));
+        assert_eq!(headers.take(second), Ok(None));
+        assert!(matches!(headers.take(third), Ok(Some(_))));
+    }
+    assert_eq!(headers.take(third), Err(HeaderError::NotBegun { sequence: 5, fragment: 1 }));
+    // The first may be the last.
+    assert_eq!(agreed().take(&number(first, 1)).unwrap().unwrap()[..], [104, 2, 119, 1, b'a', 109, 0, 0, 0, 30, 7]);
+}
+
+#[test]
+fn fragments_that_were_not_agreed_are_refused() {
+    let mut headers = Headers::new(Flags::DIST_HDR_ATOM_CACHE).unwrap();
+    let (fragments, whole) = three();
+    for fragment in fragments {
+        assert_eq!(headers.take(&fragment), Err(HeaderError::NotAgreed));
+    }
+    assert!(matches!(headers.take(&whole), Ok(Some(_))));
+    assert!(Headers::new(Flags::FRAGMENTS).is_none(), "without headers there are no fragments");
+}
+
+// ---- Bounds ---------------------------------------------------------------------------------------
+
+/// A header with one atom of 1,020 bytes, and a list of so many references to it.
+fn bomb(references: usize) -> Message {
+    let atom = Term::Atom(Atom::new(&"\u{1F980}".repeat(255)).unwrap());
+    let Message { header, .. } = Sender::new().message(std::slice::from_ref(&atom));
+    let count = u32::try_from(references).unwrap().to_be_bytes();
+    Message { header, terms: [&[108], &count[..], &[82, 0].repeat(references), &[106]].concat() }
+}
+
+const REFERENCE: usize = 1_023;
+
+#[test]
+fn a_message_is_bounded() {
+    // Of 128 KiB more than 64 MiB would be made.
+    let fits = (limits::FRAME - 6) / REFERENCE;
+    let terms = agreed().take(&bomb(fits).whole()).unwrap().unwrap();
+    assert!(terms.len() > limits::FRAME - REFERENCE && terms.len() > limits::EXPANDED);
+    assert_eq!(agreed().take(&bomb(fits + 1).whole()), Err(HeaderError::TooLong));
+    let take_all = |message: Message| {
+        let mut headers = agreed();
+        let half = message.terms.len() / 2;
+        message.fragments(1, &[half]).iter().map(|fragment| headers.take(fragment)).last().unwrap()
+    };
+    assert!(take_all(bomb(fits)).is_ok());
+    assert_eq!(take_all(bomb(fits + 1)), Err(HeaderError::TooLong));
+    // Nor more than that in fragments, each of which may come.
+    let (mut headers, part) = (agreed(), vec![7; limits::FRAME / 4 + 1]);
+    let numbers = |number: u64| [1_u64.to_be_bytes(), number.to_be_bytes()].concat();
+    let fragment =
+        |kind, number, header: &[u8]| Bytes::from([&[131, kind], &numbers(number)[..], header, &part].concat());
+    assert_eq!(headers.take(&fragment(69, 4, &[0])), Ok(None));
+    assert_eq!(headers.take(&fragment(70, 3, &[])), Ok(None));
+    assert_eq!(headers.take(&fragment(70, 2, &[])), Ok(None));
+    assert_eq!(headers.take(&fragment(70, 1, &[])), Err(HeaderError::TooLong));
+}
+
+#[test]
+fn messages_in_fragments_are_bounded() {
+    let first = |sequence: usize, header: &[u8], part: &[u8]| {
+        let numbers = [(sequence as u64).to_be_bytes(), 2_u64.to_be_bytes()].concat();
+        Bytes::from([&[131, 69], &numbers[..], header, part].concat())
+    };
+    let mut headers = agreed();
+    for sequence in 0..limits::FRAGMENTED {
+        assert_eq!(headers.take(&first(sequence, &[0], &[])), Ok(None));
+    }
+    assert_eq!(headers.take(&first(limits::FRAGMENTED, &[0], &[])), Err(HeaderError::TooMany));
+    // Their bytes, and those of the atoms that they keep.
+    let (mut headers, part) = (agreed(), vec![7; limits::FRAME]);
+    for sequence in 0..3 {
+        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
+    }
+    let atom = Message { terms: Vec::new(), ..bomb(0) }.header;
+    assert_eq!(headers.take(&first(3, &atom, &[])), Ok(None));
+    assert_eq!(headers.take(&first(4, &[0], &part)), Err(HeaderError::TooMuch));
+    // One that has ended makes room.
+    let mut headers = agreed();
+    for sequence in 0..3 {
+        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
+    }
+    let last = [&[131, 70], &[2_u64.to_be_bytes(), 1_u64.to_be_bytes()].concat()[..]].concat();
+    assert!(matches!(headers.take(&last.into()), Ok(Some(_))));
+    for sequence in 3..5 {
+        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
+    }
+    assert_eq!(headers.take(&first(5, &[0], &[7])), Err(HeaderError::TooMuch));
+}

@@ -13,6 +13,7 @@ mod served;
 use super::*;
 use crate::dist::control;
 use crate::dist::flags;
+use crate::dist::header::Headers;
 
 struct Answering;
 
@@ -86,7 +87,7 @@ impl Alone {
     }
 
     fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<Effect> {
-        let payload = message.map(|message| Bytes::from(message.encode()));
+        let payload = message.map(|message| Raw::encode(message).bytes().clone());
         self.run(Input::Messages(LinkId(link), vec![(control, payload)]))
     }
 
@@ -327,7 +328,7 @@ fn a_message_that_is_no_term_closes_its_link_only() {
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let out = alone.run(Input::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[131, 255])))]));
+    let out = alone.run(Input::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
     assert!(closes(&out, 1));
     let view = alone.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
@@ -337,8 +338,7 @@ fn a_message_that_is_no_term_closes_its_link_only() {
 fn a_message_beyond_our_bounds_is_lost_alone() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
-    let mut deep = vec![131];
-    deep.extend([104, 1].repeat(limits::TERM_DEPTH + 1));
+    let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
     deep.push(106);
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
     let mut tell = |bytes: Vec<u8>| alone.run(Input::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
@@ -346,9 +346,10 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
     // Whoever waits for an answer has one.
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
     let mut labelled = |label: &'static str| {
-        let mut bytes = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]).encode();
+        let whole = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]);
+        let mut bytes = Raw::encode(&whole).bytes().to_vec();
         bytes.pop();
-        bytes.extend(&deep[1..]);
+        bytes.extend(&deep);
         tell(bytes)
     };
     let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
@@ -365,7 +366,7 @@ fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let groups = u32::try_from(limits::TERM_NODES).expect("small");
-    let mut sync = vec![131, 104, 2, 119, 9];
+    let mut sync = vec![104, 2, 119, 9];
     sync.extend(b"$gen_cast");
     sync.push(108);
     sync.extend(groups.to_be_bytes());
@@ -629,7 +630,9 @@ impl Net {
     }
 
     fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
-        let decoded = control::decode(&Bytes::from(frame), &mut Atoms::new()).expect("what we send can be read");
+        let agreed = flags::ours(false);
+        let decoded = control::decode(&Bytes::from(frame), Headers::new(agreed).as_mut(), &mut Atoms::new())
+            .expect("what we send can be read");
         self.input(node, Input::Messages(link, decoded.into_iter().collect()));
     }
 

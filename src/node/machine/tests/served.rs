@@ -136,7 +136,7 @@ fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
     };
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
     refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"no term")))])));
-    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[131, 80, 0, 0, 0, 1])))])));
+    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
     refused(&alone.tell(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
     refused(&alone.tell(1, call(), Some(&Term::atom("none"))));
     assert!(alone.machine.view().peers[PEER].is_up());
