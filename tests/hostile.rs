@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "hostile/headers.rs"]
+mod headers;
 mod host;
 #[path = "hostile/signals.rs"]
 mod signals;
@@ -15,14 +17,14 @@ mod wire;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 
-use hecate_daemon::dist::flags;
+use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::Erl;
 use host::{Host, PATIENCE};
 use serde_json::json;
-use wire::{atom, int, pid, reference, tuple, with};
+use wire::{atom, int, pid, plain_header, reference, tuple, with};
 
 /// What becomes of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +57,16 @@ struct Hostile {
     me: String,
     us: String,
     creation: u32,
+    /// Whether frames have distribution headers, both ways.
+    headers: bool,
     stream: TcpStream,
 }
 
 impl Hostile {
-    fn connect(host: &Host, port: u16, short: &str) -> Self {
-        let local = Identity { flags: flags::ours(true), ..host::node::identity(host, short, 7) };
+    fn connect(host: &Host, port: u16, short: &str, headers: bool) -> Self {
+        let without = if headers { 0 } else { flags::HEADERS.bits() };
+        let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
+        let local = Identity { flags, ..host::node::identity(host, short, 7) };
         let us = host.node("hecate");
         let mut stream = tcp(port);
         let (status, name) = handshake::dial(&local, us.as_str().into());
@@ -71,7 +77,7 @@ impl Hostile {
         let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
         send_packet(&mut stream, &reply);
         let peer = ack.receive(&receive_packet(&mut stream), &local).unwrap();
-        Self { me: local.name.to_string(), us, creation: peer.creation, stream }
+        Self { me: local.name.to_string(), us, creation: peer.creation, headers, stream }
     }
 
     /// A process of its own.
@@ -94,7 +100,7 @@ impl Hostile {
         self.ours(1)
     }
 
-    /// The next frame that is no tick, nor what the daemon asks every node of its own accord: it spawns what answers, or monitors
+    /// The next frame (from its control message on) that is no tick, nor what the daemon asks every node of its own accord: it spawns what answers, or monitors
     /// `net_kernel` and calls it. None at the end of the connection.
     fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
@@ -102,9 +108,14 @@ impl Hostile {
             read(&mut self.stream, &mut length)?;
             let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
             read(&mut self.stream, &mut frame)?;
+            let before: &[u8] = if self.headers { &[131, 68, 0] } else { &[112, 131] };
+            let Some(control) = frame.strip_prefix(before) else {
+                assert!(frame.is_empty(), "{frame:?}");
+                continue;
+            };
             // SPAWN_REQUEST; MONITOR_P, REG_SEND and DEMONITOR_P. No answer is one of these.
-            if !frame.is_empty() && !matches!(frame.get(4..6), Some([97, 29 | 19 | 6 | 20])) {
-                return Some(frame);
+            if !matches!(control.get(2..4), Some([97, 29 | 19 | 6 | 20])) {
+                return Some(control.to_vec());
             }
         }
     }
@@ -115,7 +126,9 @@ impl Hostile {
         let from = tuple(&[self.pid(), tag.clone()]);
         let is_auth = tuple(&[atom("is_auth"), atom(&self.me)]);
         let ping = tuple(&[atom("$gen_call"), from, is_auth]);
-        let _ = self.stream.write_all(&with(&[int(6), self.pid(), atom(""), atom("net_kernel")], ping));
+        let control = [int(6), self.pid(), atom(""), atom("net_kernel")];
+        let ping = if self.headers { plain_header(&control, ping) } else { with(&control, ping) };
+        let _ = self.stream.write_all(&ping);
         let pong = tuple(&[tag, atom("yes")]);
         let mut before = Vec::new();
         loop {
@@ -203,9 +216,9 @@ impl World {
         assert!(peak < 512 * 1024 * 1024, "{peak} bytes of memory at once");
     }
 
-    fn meets(&mut self, number: usize, row: &Row) {
+    fn meets(&mut self, number: usize, row: &Row, headers: bool) {
         let name = &row.name;
-        let mut hostile = Hostile::connect(&self.host, self.port, &format!("hostile{number}"));
+        let mut hostile = Hostile::connect(&self.host, self.port, &format!("hostile{number}"), headers);
         let bytes = (row.bytes)(&hostile);
         let sent = hostile.stream.write_all(&bytes);
         match row.expect {
@@ -223,7 +236,7 @@ impl World {
                 sent.unwrap();
                 let before = hostile.until_pong().unwrap_or_else(|| panic!("{name}: the connection ended"));
                 let [answer] = before.as_slice() else { panic!("{name}: one answer, and not {before:?}") };
-                assert_eq!((&answer[..3], &answer[4..6]), (&[112, 131, 104][..], &[97, operation][..]), "{name}");
+                assert_eq!((answer[0], &answer[2..4]), (104, &[97, operation][..]), "{name}");
                 assert!(String::from_utf8_lossy(answer).contains(words), "{name}: {words} in {answer:?}");
             }
         }
@@ -245,7 +258,7 @@ fn every_wrong_signal_is_survived_and_nobody_else_notices() {
     let rows = signals::rows();
     assert!(rows.len() >= 200, "{} rows", rows.len());
     for (number, row) in rows.iter().enumerate() {
-        world.meets(number, row);
+        world.meets(number, row, false);
     }
     world.ends_as_before();
 }
@@ -256,7 +269,18 @@ fn every_wrong_message_is_survived_and_nobody_else_notices() {
     let rows = terms::rows();
     assert!(rows.len() >= 70, "{} rows", rows.len());
     for (number, row) in rows.iter().enumerate() {
-        world.meets(number, row);
+        world.meets(number, row, false);
+    }
+    world.ends_as_before();
+}
+
+#[test]
+fn every_wrong_header_or_fragment_is_survived_and_nobody_else_notices() {
+    let mut world = World::new();
+    let rows = headers::rows();
+    assert!(rows.len() >= 40, "{} rows", rows.len());
+    for (number, row) in rows.iter().enumerate() {
+        world.meets(number, row, true);
     }
     world.ends_as_before();
 }
@@ -270,9 +294,9 @@ fn a_message_that_is_cut_anywhere_closes_its_connection() {
         let message = tuple(&[atom("$gen_call"), tuple(&[hostile.pid(), hostile.reference(1)]), ping]);
         with(&[int(6), hostile.pid(), atom(""), atom("net_kernel")], message)[4..].to_vec()
     };
-    let length = whole(&Hostile::connect(&world.host, world.port, "hostile100")).len();
+    let length = whole(&Hostile::connect(&world.host, world.port, "hostile100", false)).len();
     for cut in 1..length {
-        let mut hostile = Hostile::connect(&world.host, world.port, &format!("hostile{}", 100 + cut));
+        let mut hostile = Hostile::connect(&world.host, world.port, &format!("hostile{}", 100 + cut), false);
         let frame = wire::frame(&whole(&hostile)[..cut]);
         hostile.stream.write_all(&frame).unwrap();
         world.is_closed(&format!("cut at {cut}"), &mut hostile, "the peer sent");

@@ -72,9 +72,11 @@ impl Fragments {
         if message.next > 0 {
             return Ok(None);
         }
-        Ok(self.open.remove(&sequence).map(|message| {
+        let ended = self.open.remove(&sequence).map(|message| {
             self.bytes -= message.terms.len() + message.atoms;
             message.terms.freeze()
-        }))
+        });
+        debug_assert!(self.bytes == 0 || !self.open.is_empty());
+        Ok(ended)
     }
 }

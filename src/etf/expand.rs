@@ -84,6 +84,8 @@ impl Expander {
     #[must_use]
     pub fn new(atoms: Vec<CachedAtom>) -> Self {
         Self {
+            // Without atoms there is nothing to be put anywhere.
+            opaque: atoms.is_empty(),
             atoms,
             held: Vec::new(),
             skip: 0,
@@ -91,7 +93,6 @@ impl Expander {
             terms: 0,
             funs: Vec::new(),
             growth: 0,
-            opaque: false,
         }
     }
 
@@ -196,9 +197,9 @@ impl Expander {
         Ok(())
     }
 
-    /// Those of which all has come are as much longer as what is in them. One whose length was a lie keeps a lie.
+    /// Those whose terms have all begun are as much longer as the atoms in them. One whose length was a lie keeps a lie.
     fn end_funs(&mut self, out: &mut BytesMut) {
-        if self.skip > 0 || self.identifier.is_some() || self.opaque {
+        if self.identifier.is_some() || self.opaque {
             return;
         }
         while let Some(fun) = self.funs.pop_if(|fun| fun.terms == self.terms) {

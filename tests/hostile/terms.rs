@@ -60,7 +60,7 @@ fn lies() -> Vec<Row> {
     for (name, term) in wrong {
         rows.push(row(format!("message: {name}"), NO_TERM, move |h| to(h, "net_kernel", term.clone())));
     }
-    rows.push(row("message: no version", NO_TERM, |h| {
+    rows.push(row("message: no version", Closed("begins with byte 106"), |h| {
         let control = tuple(&[int(6), h.pid(), atom(""), atom("rex")]);
         super::wire::frame(&[vec![112, 131], control, nil()].concat())
     }));

@@ -59,3 +59,8 @@ pub fn alone(control: &[Term]) -> Vec<u8> {
 pub fn with(control: &[Term], payload: Term) -> Vec<u8> {
     frame(&[vec![112, 131], tuple(control), vec![131], payload].concat())
 }
+
+/// A frame with a distribution header that names no atoms, a control message, and a payload.
+pub fn plain_header(control: &[Term], payload: Term) -> Vec<u8> {
+    frame(&[vec![131, 68, 0], tuple(control), payload].concat())
+}

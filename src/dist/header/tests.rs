@@ -202,10 +202,16 @@ fn term() -> impl Strategy<Value = Term> {
         vec(any::<u8>().prop_map(|byte| Term::Int(byte.into())), 0..9).prop_map(Term::List),
         pid().prop_map(Term::Pid),
         (atom(), any::<u64>(), any::<u32>()).prop_map(|(node, id, creation)| Term::Port(Port { node, id, creation })),
-        (atom(), any::<u32>(), any::<[u32; 3]>())
-            .prop_map(|(node, creation, ids)| Term::Reference(Reference { node, creation, ids: ids.into() })),
-        (atom(), atom(), any::<u8>())
-            .prop_map(|(module, function, arity)| Term::ExternalFun { module, function, arity }),
+        (atom(), any::<u32>(), any::<[u32; 3]>()).prop_map(|(node, creation, ids)| Term::Reference(Reference {
+            node,
+            creation,
+            ids: ids.into()
+        })),
+        (atom(), atom(), any::<u8>()).prop_map(|(module, function, arity)| Term::ExternalFun {
+            module,
+            function,
+            arity
+        }),
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
         let many = || vec(inner.clone(), 0..5);

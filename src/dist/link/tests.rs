@@ -4,6 +4,7 @@ use std::pin::pin;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::dist::header::HeaderError;
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::etf::{Atom, Pid, Raw, Term};
@@ -220,8 +221,9 @@ async fn the_other_end_closing_breaking_the_protocol_or_the_bound_ends_it() {
     assert_eq!(closed(&mut events).await, CloseReason::ClosedByPeer);
 
     let (_sender, mut events, mut there) = started(LONG).await;
-    there.write_all(&[0, 0, 0, 1, 131]).await.unwrap();
-    assert_eq!(closed(&mut events).await, CloseReason::Control(ControlError::NotPassThrough(131)));
+    there.write_all(&[0, 0, 0, 1, 112]).await.unwrap();
+    let no_header = HeaderError::NoHeader(vec![112]);
+    assert_eq!(closed(&mut events).await, CloseReason::Control(ControlError::Header(no_header)));
 
     let (_sender, mut events, mut there) = started(LONG).await;
     there.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
