@@ -37,12 +37,12 @@ pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 /// `dist::header::tests::a_message_is_bounded`.
 pub const EXPANDED: usize = 16 * 1024;
 
-/// Messages from one peer that have begun in fragments and not ended. Crossed by
-/// `dist::header::tests::messages_in_fragments_are_bounded`.
+/// Messages from one peer that have begun in fragments and not ended; of more, the one that has waited longest is given up. Crossed by
+/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED: usize = 4096;
 
-/// Bytes of a peer's messages that have begun in fragments and not ended: four of the largest. Crossed by
-/// `dist::header::tests::messages_in_fragments_are_bounded`.
+/// Bytes of a peer's messages that have begun in fragments and not ended: four of the largest; likewise. Crossed by
+/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED_BYTES: usize = 4 * FRAME;
 
 /// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests::a_large_handshake_packet_is_refused_unread`.

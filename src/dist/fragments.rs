@@ -5,21 +5,29 @@
 //!
 //! A fragment is copied once, with the atoms of its header in their places, so that the last one leaves nothing to be done for those before it.
 //!
-//! Spec: "Protocol between Connected Nodes" in the "Distribution Protocol" chapter of the ERTS user's guide; `erts_net_message` in
-//! `erts/emulator/beam/dist.c`.
+//! Nothing tells that a sequence won't go on: where its sender was killed, an Erlang node sends the rest of nothing. So there is no
+//! telling a peer that breaks off from one that takes its time, and where room is wanted, the sequence that has waited
+//! longest is given up. If it goes on all the same, the connection ends.
+//!
+//! Spec: "Protocol between Connected Nodes" in the "Distribution Protocol" chapter of the ERTS user's guide; `erts_net_message` and
+//! `erts_dsig_send` in `erts/emulator/beam/dist.c`.
 
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
 use super::header::HeaderError;
-use crate::etf::{ExpandError, Expander};
+use crate::etf::Expander;
 use crate::limits;
 
 /// The messages of a connection that have begun and not ended.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     open: BTreeMap<u64, Message>,
+    /// Their sequences, in the order in which they last went on.
+    waiting: BTreeMap<u64, u64>,
+    /// How many fragments have come.
+    come: u64,
     /// Bytes that they take.
     bytes: usize,
 }
@@ -30,8 +38,10 @@ struct Message {
     next: u64,
     expander: Expander,
     terms: BytesMut,
-    /// Bytes of the atoms that it refers to.
-    atoms: usize,
+    /// When it last went on.
+    waits_since: u64,
+    /// Bytes that it takes, with the atoms that it refers to.
+    bytes: usize,
 }
 
 impl Fragments {
@@ -40,12 +50,11 @@ impl Fragments {
         if self.open.contains_key(&sequence) {
             return Err(HeaderError::BegunAgain(sequence));
         }
-        if self.open.len() == limits::FRAGMENTED {
-            return Err(HeaderError::TooMany);
-        }
-        let atoms = expander.size();
-        self.bytes += atoms;
-        self.open.insert(sequence, Message { next: fragment, expander, terms: BytesMut::new(), atoms });
+        self.come += 1;
+        let (bytes, waits_since) = (expander.size(), self.come);
+        self.bytes += bytes;
+        self.waiting.insert(waits_since, sequence);
+        self.open.insert(sequence, Message { next: fragment, expander, terms: BytesMut::new(), waits_since, bytes });
         Ok(())
     }
 
@@ -56,27 +65,37 @@ impl Fragments {
         if message.next != fragment || fragment == 0 {
             return Err(HeaderError::OutOfOrder { sequence, fragment, expected: message.next.max(1) });
         }
-        message.next -= 1;
         let before = message.terms.len();
-        let room = before + limits::FRAGMENTED_BYTES.saturating_sub(self.bytes);
-        let max = room.min(limits::FRAME);
-        let pushed = message.expander.push(part, &mut message.terms, max).and_then(|()| match message.next {
-            0 => message.expander.finish(&mut message.terms, max),
-            _ => Ok(()),
-        });
-        pushed.map_err(|e| match e {
-            ExpandError::TooLong if room < limits::FRAME => HeaderError::TooMuch,
-            e => e.into(),
-        })?;
-        self.bytes += message.terms.len() - before;
-        if message.next > 0 {
-            return Ok(None);
+        message.expander.push(part, &mut message.terms, limits::FRAME)?;
+        if fragment == 1 {
+            message.expander.finish(&mut message.terms, limits::FRAME)?;
+            return Ok(self.end(sequence));
         }
-        let ended = self.open.remove(&sequence).map(|message| {
-            self.bytes -= message.terms.len() + message.atoms;
-            message.terms.freeze()
-        });
-        debug_assert!(self.bytes == 0 || !self.open.is_empty());
-        Ok(ended)
+        let grown = message.terms.len() - before;
+        message.bytes += grown;
+        message.next -= 1;
+        self.waiting.remove(&message.waits_since);
+        self.come += 1;
+        message.waits_since = self.come;
+        self.waiting.insert(self.come, sequence);
+        self.bytes += grown;
+        self.make_room();
+        Ok(None)
+    }
+
+    fn end(&mut self, sequence: u64) -> Option<Bytes> {
+        let message = self.open.remove(&sequence)?;
+        self.waiting.remove(&message.waits_since);
+        self.bytes -= message.bytes;
+        debug_assert!(!self.open.is_empty() || self.bytes == 0 && self.waiting.is_empty());
+        Some(message.terms.freeze())
+    }
+
+    /// Gives up those that have waited longest. One alone is never too much.
+    fn make_room(&mut self) {
+        while self.open.len() > limits::FRAGMENTED || self.bytes > limits::FRAGMENTED_BYTES {
+            let Some((_, sequence)) = self.waiting.pop_first() else { return };
+            self.end(sequence);
+        }
     }
 }

@@ -49,8 +49,10 @@ pub enum HeaderError {
     /// With its atoms in their places a message is longer than [`limits::FRAME`].
     #[error("the peer's message takes more than the {max} bytes that are taken", max = limits::FRAME)]
     TooLong,
-    /// A fragment of a message that has not begun.
-    #[error("the peer sent fragment {fragment} of sequence {sequence}, which has not begun")]
+    /// A fragment of a message that has not begun, or was given up as others needed room.
+    #[error(
+        "the peer sent fragment {fragment} of sequence {sequence}, which has not begun, or waited longest of too many"
+    )]
     NotBegun {
         /// The sequence.
         sequence: u64,
@@ -70,12 +72,6 @@ pub enum HeaderError {
         /// Which should have.
         expected: u64,
     },
-    /// More than [`limits::FRAGMENTED`] messages have begun.
-    #[error("the peer began more than {max} messages in fragments and ended none of them", max = limits::FRAGMENTED)]
-    TooMany,
-    /// Those that have begun take more than [`limits::FRAGMENTED_BYTES`].
-    #[error("the peer began messages in fragments that take more than {max} bytes together", max = limits::FRAGMENTED_BYTES)]
-    TooMuch,
 }
 
 impl From<ExpandError> for HeaderError {

@@ -3,8 +3,10 @@
 use super::wire::{Term, atom, frame, int, list, nil, plain_header, tuple, with};
 use super::{Expect, Hostile, Row, row};
 use Expect::{Answered, Closed, HungUp, Ignored};
+use hecate_daemon::limits::FRAGMENTED;
 
 const ENDS_EARLY: Expect = Closed("ends before its distribution header does");
+const NOT_BEGUN: Expect = Closed("which has not begun, or waited longest");
 const NOT_FILLED: Expect = Closed("which it has not filled");
 
 pub fn rows() -> Vec<Row> {
@@ -128,7 +130,7 @@ fn references() -> Vec<Row> {
 }
 
 fn fragments() -> Vec<Row> {
-    let not_begun = Closed("which has not begun");
+    let not_begun = NOT_BEGUN;
     let out_of_order = Closed("should come");
     let cut = |h: &Hostile| {
         let terms = terms(h);
@@ -207,8 +209,11 @@ fn bounds() -> Vec<Row> {
         row("the same in fragments", Closed("takes more than the"), move |h| {
             [first(9, 2, &header(), &to(h)), next(9, 1, &bomb(500_000))].concat()
         }),
-        row("more messages than may begin", Closed("began more than"), |_| {
-            (0..=hecate_daemon::limits::FRAGMENTED as u64).flat_map(|n| first(n, 2, &[0], &[])).collect()
+        row("twice as many messages as may begin", Ignored, |_| {
+            (0..2 * FRAGMENTED as u64).flat_map(|n| first(n, 2, &[0], &[])).collect()
+        }),
+        row("a message that went on after too many had begun", NOT_BEGUN, |_| {
+            (0..=FRAGMENTED as u64).flat_map(|n| first(n, 2, &[0], &[])).chain(next(0, 1, &[])).collect()
         }),
     ]
 }

@@ -481,33 +481,46 @@ fn a_message_is_bounded() {
 }
 
 #[test]
-fn messages_in_fragments_are_bounded() {
+fn of_messages_in_fragments_those_that_wait_longest_give_way() {
+    let numbers = |sequence: usize, number: u64| [(sequence as u64).to_be_bytes(), number.to_be_bytes()].concat();
     let first = |sequence: usize, header: &[u8], part: &[u8]| {
-        let numbers = [(sequence as u64).to_be_bytes(), 2_u64.to_be_bytes()].concat();
-        Bytes::from([&[131, 69], &numbers[..], header, part].concat())
+        Bytes::from([&[131, 69], &numbers(sequence, 3)[..], header, part].concat())
     };
+    let next = |sequence, number| Bytes::from([&[131, 70], &numbers(sequence, number)[..]].concat());
+    let given_up = |sequence: usize, fragment| Err(HeaderError::NotBegun { sequence: sequence as u64, fragment });
+    // So many may begin; 0 is the first of them, and has gone on since.
     let mut headers = agreed();
     for sequence in 0..limits::FRAGMENTED {
         assert_eq!(headers.take(&first(sequence, &[0], &[])), Ok(None));
     }
-    assert_eq!(headers.take(&first(limits::FRAGMENTED, &[0], &[])), Err(HeaderError::TooMany));
-    // Their bytes, and those of the atoms that they keep.
+    assert_eq!(headers.take(&next(0, 2)), Ok(None));
+    assert_eq!(headers.take(&first(limits::FRAGMENTED, &[0], &[])), Ok(None));
+    assert!(matches!(headers.take(&next(0, 1)), Ok(Some(_))));
+    assert_eq!(headers.take(&next(2, 2)), Ok(None));
+    assert_eq!(headers.take(&next(1, 2)), given_up(1, 2));
+    // So much may have come.
     let (mut headers, part) = (agreed(), vec![7; limits::FRAME]);
-    for sequence in 0..3 {
+    for sequence in 0..4 {
         assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
     }
-    let atom = Message { terms: Vec::new(), ..bomb(0) }.header;
-    assert_eq!(headers.take(&first(3, &atom, &[])), Ok(None));
-    assert_eq!(headers.take(&first(4, &[0], &part)), Err(HeaderError::TooMuch));
+    assert_eq!(headers.take(&next(0, 2)), Ok(None), "it is exactly as much");
+    assert_eq!(headers.take(&first(4, &[0], &[7])), Ok(None));
+    for sequence in [0, 2, 3] {
+        assert!(matches!(headers.take(&next(sequence, if sequence == 0 { 1 } else { 2 })), Ok(_)));
+    }
+    assert_eq!(headers.take(&next(1, 2)), given_up(1, 2));
+    // The atoms that a message may refer to are among it, as only it may keep them.
+    let mut headers = agreed();
+    for sequence in 0..4 {
+        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
+    }
+    assert_eq!(headers.take(&first(4, &bomb(0).header, &[])), Ok(None));
+    assert_eq!(headers.take(&next(0, 2)), given_up(0, 2));
     // One that has ended makes room.
     let mut headers = agreed();
-    for sequence in 0..3 {
-        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
+    for sequence in 0..4 {
+        assert_eq!(headers.take(&first(sequence, &bomb(0).header, &part)), Ok(None), "{sequence}");
+        assert_eq!(headers.take(&next(sequence, 2)), Ok(None));
+        assert!(matches!(headers.take(&next(sequence, 1)), Ok(Some(_))));
     }
-    let last = [&[131, 70], &[2_u64.to_be_bytes(), 1_u64.to_be_bytes()].concat()[..]].concat();
-    assert!(matches!(headers.take(&last.into()), Ok(Some(_))));
-    for sequence in 3..5 {
-        assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
-    }
-    assert_eq!(headers.take(&first(5, &[0], &[7])), Err(HeaderError::TooMuch));
 }

@@ -4,9 +4,9 @@ use std::pin::pin;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::dist::header::HeaderError;
 use crate::cookie::Cookie;
 use crate::dist::flags;
+use crate::dist::header::HeaderError;
 use crate::etf::{Atom, Pid, Raw, Term};
 
 fn identity(name: &str, cookie: &str) -> Identity {

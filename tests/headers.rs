@@ -1,0 +1,149 @@
+//! Distribution headers and fragments as real nodes write them.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hecate_daemon::dist::control::Control;
+use hecate_daemon::dist::flags::{self, Flags};
+use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link::{self, Connection, LinkEvent, LinkSender};
+use hecate_daemon::etf::{Atoms, Reader, Term};
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::node::{address, eval, eval_until, identity};
+use host::{Host, PATIENCE};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// A hidden node, of which only the connection is there.
+async fn dial(host: &Host, epmd: &Epmd, short: &str, headers: bool) -> Connection {
+    let without = if headers { 0 } else { flags::HEADERS.bits() };
+    let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
+    let local = Identity { flags, ..identity(host, short, 7) };
+    let stream = TcpStream::connect(address(epmd.port_of("real"))).await.unwrap();
+    let connection = link::dial(stream, &local, host.node("real").into(), async || true).await.unwrap();
+    assert_eq!(flags::headers(connection.peer.flags), headers);
+    connection
+}
+
+/// The messages that come over a connection to registered names.
+struct Messages {
+    events: mpsc::Receiver<LinkEvent>,
+    come: VecDeque<(Control, Option<Bytes>)>,
+    _sender: LinkSender,
+}
+
+impl Messages {
+    fn of(connection: Connection) -> Self {
+        let (inbox, events) = mpsc::channel(64);
+        let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+        Self { events, come: VecDeque::new(), _sender: sender }
+    }
+
+    /// The next, to a process that is called so.
+    async fn next(&mut self, name: &str) -> (Control, Bytes) {
+        loop {
+            while let Some((control, payload)) = self.come.pop_front() {
+                if matches!(&control, Control::SendName { to, .. } if to == name) {
+                    return (control, payload.expect("a message"));
+                }
+            }
+            match tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("in time") {
+                Some(LinkEvent::Messages(batch)) => self.come.extend(batch),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn term(payload: &Bytes) -> Term {
+    let mut atoms = Atoms::new();
+    let mut reader = Reader::new(payload, &mut atoms);
+    let term = reader.term().expect("a term");
+    reader.finish().expect("and nothing else");
+    term
+}
+
+/// What Erlang has of everything, most of it with atoms: small, of some fragments, and of many.
+const TERMS: &str = r"
+    Big = [{N, list_to_atom([$a + N rem 26, $0 + N rem 10]), {node(), self()}, #{ok => N, error => [undefined | N]}}
+           || N <- lists:seq(1, 20000)],
+    X = {some, [environment, 1.5, -1, 1 bsl 70]},
+    [ok, [], '', 'a b', {}, {ok}, [ok | error], [1, 2, 3], [-1, ok], #{}, #{a => b, {c} => #{d => 'e'}},
+     list_to_atom(lists:duplicate(255, 16#1F980)), list_to_atom(lists:duplicate(200, $x)),
+     {list_to_atom(lists:duplicate(255, 16#1F980)), ok},
+     self(), make_ref(), hd(erlang:ports()), {self(), make_ref(), node()}, fun lists:map/2, fun(A) -> {A, X, deep} end,
+     [fun() -> {X, fun() -> X end} end, ok], <<>>, <<1, 2, 3>>, <<5:3>>, 1.0e-10, 1 bsl 3000, -(1 bsl 62),
+     [list_to_atom([$z, N]) || N <- lists:seq(1, 400)], list_to_tuple(lists:duplicate(300, ok)),
+     {bin, binary:copy(<<7>>, 65536)}, {bin, binary:copy(<<7>>, 65500), ok}, Big, {Big, fun() -> Big end},
+     {bin, binary:copy(<<7>>, 5000000), [{ok, N} || N <- lists:seq(1, 30000)], binary:copy(<<8>>, 300000)}]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_node_says_the_same_with_headers_and_without() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut real = host.erl("real");
+    let mut plain = Messages::of(dial(&host, &epmd, "plain", false).await);
+    let mut headers = Messages::of(dial(&host, &epmd, "headers", true).await);
+    // Twice, so that the cache knows the atoms of the second time, or has lost them.
+    let send = format!(
+        "T = begin {TERMS} end, put(t, length(T)), \
+         spawn(fun() -> [{{x, list_to_atom(N ++ \"@{}\")}} ! M || _ <- [1, 2], M <- T, N <- [\"plain\", \"headers\"]] end), length(T)",
+        host.name
+    );
+    let count: usize = eval(&mut real, &send).parse().unwrap();
+    for number in 0..2 * count {
+        let (expected, came) = (plain.next("x").await, headers.next("x").await);
+        assert_eq!(came.0, expected.0, "message {number}");
+        assert!(came.1 == expected.1, "message {number}: {:?} and not {:?}", &came.1[..9], &expected.1[..9]);
+        term(&came.1);
+    }
+}
+
+/// `real` sends 30 MB and then, from another process, a word. Nothing is read until neither has anything to do.
+async fn large_and_small(host: &Host, real: &mut Erl, short: &str, connection: Connection) -> Messages {
+    for what in ["{large, binary:copy(<<7>>, 30000000)}", "small"] {
+        let send = format!("put(sender, spawn(fun() -> {{x, '{}'}} ! {what} end)), sent", host.node(short));
+        assert_eq!(eval(real, &send), "sent");
+        // What is one frame is the socket's at once, and its sender ends.
+        eval_until(real, "lists:member(process_info(get(sender), status), [{status, suspended}, undefined])", "true");
+    }
+    Messages::of(connection)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_message_overtakes_a_large_one_of_another_process() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut real = host.erl("real");
+    let (small, large) = (7, 30_000_014);
+    for (short, headers, order) in [("headers", true, [small, large]), ("plain", false, [large, small])] {
+        let connection = dial(&host, &epmd, short, headers).await;
+        let mut messages = large_and_small(&host, &mut real, short, connection).await;
+        assert_eq!([messages.next("x").await.1.len(), messages.next("x").await.1.len()], order, "{short}");
+    }
+}
+
+/// What it has sent of a message stays a part: nothing says that it ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_is_killed_costs_nobody_else() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let mut real = host.erl("real");
+    let connection = dial(&host, &epmd, "fake", true).await;
+    let to = format!("{{x, '{}'}}", host.node("fake"));
+    let large = format!("spawn(fun() -> {to} ! {{large, binary:copy(<<7>>, 30000000)}} end)");
+    eval(&mut real, &format!("put(large, {large}), ok"));
+    eval_until(&mut real, "element(2, process_info(get(large), status))", "suspended");
+    assert_eq!(eval(&mut real, "exit(get(large), kill)"), "true");
+    eval_until(&mut real, "process_info(get(large))", "undefined");
+    let mut messages = Messages::of(connection);
+    eval(&mut real, &format!("{to} ! small"));
+    assert_eq!(term(&messages.next("x").await.1), Term::atom("small"));
+    eval(&mut real, &format!("put(large, {large}), ok"));
+    assert_eq!(messages.next("x").await.1.len(), 30_000_014);
+}
