@@ -48,7 +48,7 @@ drain(To, Size, Count) ->
     Begun = erlang:monotonic_time(nanosecond),
     send_all(To, message(Size), Count),
     Ref = make_ref(),
-    To ! {'$gen_call', {self(), Ref}, end_of_round},
+    To ! {'$gen_call', {self(), Ref}, <<"end_of_round">>},
     receive
         {Ref, _} -> ok;
         drained -> ok

@@ -7,10 +7,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use hecate_daemon::dist::control::{self, Control};
-use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags};
+use hecate_daemon::dist::control::{self, Control, ControlError, Decoded};
+use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags, HEADERS};
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin};
+use hecate_daemon::dist::header::Headers;
 use hecate_daemon::etf::{Atom, Atoms, Raw, Reader, Term};
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
 use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
@@ -25,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     let mut node = Node::new();
     while let Ok(Some(frame)) = framing::next(&mut buffer) {
         let Frame::Message(frame) = frame else { continue };
-        match control::decode(&frame, &mut atoms) {
+        match control::decode(&frame, None, &mut atoms) {
             Ok(Some((control, payload))) => {
                 written_again(&control, payload.as_ref(), &mut atoms);
                 node.tell(control, payload);
@@ -40,11 +41,11 @@ fuzz_target!(|data: &[u8]| {
     node.end();
 });
 
-/// Flags agreed with OTP 28, with OTP 25, and with a node without payloads and senders.
+/// Flags agreed with OTP 28, with a node without headers, and with one without payloads and senders.
 fn flag_sets() -> [Flags; 3] {
     let all = flags::ours(false);
     let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
-    [all, without(ALTACT_SIG), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER)]
+    [all, without(ALTACT_SIG | HEADERS), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER)]
 }
 
 fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
@@ -56,8 +57,13 @@ fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
     frame
 }
 
+/// What becomes of a frame of ours.
+fn decode(control: &Control, payload: Option<&Raw>, flags: Flags, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
+    control::decode(&frame(control, payload, flags), Headers::new(flags).as_mut(), atoms)
+}
+
 fn raw(message: &Bytes, atoms: &mut Atoms) -> Option<Raw> {
-    let mut reader = Reader::with_version(message, atoms).ok()?;
+    let mut reader = Reader::new(message, atoms);
     let raw = reader.raw().ok()?;
     reader.finish().ok()?;
     Some(raw)
@@ -67,7 +73,7 @@ fn written_again(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) 
     // One that can't be read is not passed on.
     let payload = payload.map(|payload| raw(payload, atoms).unwrap_or_else(|| Raw::encode(&Term::atom("unread"))));
     for flags in flag_sets() {
-        let decoded = control::decode(&frame(control, payload.as_ref(), flags), atoms);
+        let decoded = decode(control, payload.as_ref(), flags, atoms);
         let Ok(Some((again, its))) = decoded else { panic!("{control:?} is {decoded:?}") };
         match (control, &again) {
             // The old form of a send doesn't say who sends.
@@ -145,7 +151,7 @@ impl Node {
                 // What we send can be read.
                 Effect::Signal(_, control, payload) => {
                     for flags in flag_sets() {
-                        let decoded = control::decode(&frame(&control, payload.as_ref(), flags), &mut atoms);
+                        let decoded = decode(&control, payload.as_ref(), flags, &mut atoms);
                         assert!(matches!(decoded, Ok(Some(_))), "{control:?} is {decoded:?}");
                     }
                 }

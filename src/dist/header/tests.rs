@@ -332,6 +332,50 @@ fn without_atoms_nothing_is_copied() {
     assert_eq!(terms, frame[3..]);
 }
 
+// ---- What a real node sends -----------------------------------------------------------------------
+
+/// Frames of an OTP 25 node, one behind the other: three messages to `name`, and one in fragments (its binary shortened from 70,000
+/// bytes to 6). What is new to the cache in one is known in the next.
+const GOLDEN: [&str; 5] = [
+    "8344048ff900230e7265616c406c6f63616c686f73740500a7046e616d65790568656c6c6f\
+     6804610658520000000055000000006b072e4e520152025203",
+    "83440b07719a88880a2305a7791b05776f726c64de026f6b0c056572726f720e09756e646566696e6564010474727565000566616c7365\
+     1c0361206268046106585200000000\
+     56000000006b072e4e520152026803520352046c00000007520552065207520152085209520a6a",
+    "83440507710a2305a7791a0e66616b65406c6f63616c686f7374\
+     6804610658520000000057000000006b072e4e520152026803520358520400000003000000000000004d6105",
+    "8345000003280000065300000000000000020507810923\
+     05a7290362696e22047461696c68046106585200000000650000\
+     00006b072e4e5201520268035203\
+     6d00000006070707",
+    "834600000328000006530000000000000001\
+     0707075204",
+];
+
+#[test]
+fn what_a_real_node_sends_is_what_was_meant() {
+    let mut headers = agreed();
+    let mut terms = GOLDEN.map(|hex| {
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        headers.take(&(0..hex.len()).step_by(2).map(byte).collect::<Vec<_>>().into()).unwrap()
+    });
+    assert_eq!(terms[3].take(), None, "it goes on in the last");
+    let real = Atom::literal("real@localhost");
+    let atoms = ["ok", "error", "undefined", "", "true", "false", "a b"].map(Term::atom).to_vec();
+    let fake = Term::Pid(Pid { node: Atom::literal("fake@localhost"), id: 3, serial: 0, creation: 77 });
+    let messages = [
+        (0x55, Term::atom("hello")),
+        (0x56, Term::tuple([Term::atom("hello"), Term::atom("world"), Term::List(atoms)])),
+        (0x57, Term::tuple([Term::atom("hello"), fake, Term::Int(5)])),
+        (0x65, Term::tuple([Term::atom("bin"), Term::binary(vec![7; 6]), Term::atom("tail")])),
+    ];
+    for ((id, message), terms) in messages.into_iter().zip(terms.into_iter().flatten()) {
+        let from = Term::Pid(Pid { node: real.clone(), id, serial: 0, creation: 0x6b07_2e4e });
+        let control = Term::tuple([Term::Int(6), from, Term::atom(""), Term::atom("name")]);
+        assert_eq!(terms, plain(&[control, message]));
+    }
+}
+
 // ---- What breaks the rules ------------------------------------------------------------------------
 
 /// The first two fragments of three, and a message that is whole.
