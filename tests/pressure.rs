@@ -60,7 +60,7 @@ fn a_message_beyond_the_limit_ends_its_own_connection_only() {
     daemon.logs(&["node down", "more than the", &host.node("large")]);
     assert_eq!(large.eval(&format!("net_adm:ping('{us}')")), "pong", "it may come back");
     assert_eq!(other.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
-    assert!(daemon.peak_memory() < MEMORY, "{} MiB: it is refused before it is read", daemon.peak_memory() >> 20);
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB: it is refused once it is too much", daemon.peak_memory() >> 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@
 %%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/dist/control/capture.escript; kill $!
 -mode(compile).
 
-%% As dist::flags::ours(false), but for PUBLISHED, which keeps `global` silent: bits of dist.h.
+%% As dist::flags::ours(false), but for PUBLISHED, which keeps `global` silent, and for headers: bits of dist.h.
 -define(FLAGS, (16#4 bor 16#8 bor 16#10 bor 16#20 bor 16#80 bor 16#100 bor 16#200 bor 16#400 bor 16#800 bor 16#4000
     bor 16#10000 bor 16#20000 bor 16#40000 bor 16#80000 bor 16#100000 bor 16#400000 bor 16#1000000 bor 16#2000000
     bor (1 bsl 26) bor (1 bsl 32) bor (1 bsl 34) bor (1 bsl 35))).
