@@ -216,7 +216,7 @@ fn round_trip(cluster: &Cluster) {
     flat("round trips: memory after / before", cluster.daemon.id(), memory);
 }
 
-/// What a small message waits for while large ones go the same way: one frame each to us, fragments to an `erl`.
+/// What a small message waits for while large ones go the same way, in fragments.
 fn beside_large(cluster: &Cluster) {
     for (name, size, count) in [("5 MB", 5_000_000, 40), ("50 MB", 50_000_000, 10)] {
         let trips = |to: String| {
