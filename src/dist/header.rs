@@ -164,7 +164,8 @@ impl Headers {
             return Ok(());
         }
         let flags = fields.bytes(count / 2 + 1)?;
-        let flags = |at: usize| flags.get(at / 2).map_or(0, |byte| if at % 2 == 0 { byte & 0xF } else { byte >> 4 });
+        let flags =
+            |at: usize| flags.get(at / 2).map_or(0, |byte| if at.is_multiple_of(2) { byte & 0xF } else { byte >> 4 });
         let long = flags(count) & 1 != 0;
         if self.cache.is_empty() {
             self.cache.resize(CACHE, None);
