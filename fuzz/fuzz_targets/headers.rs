@@ -59,7 +59,12 @@ fn terms_at(frame: &[u8]) -> Option<usize> {
 }
 
 /// The same message in fragments of so many bytes; what is none comes as it is.
-fn in_fragments(headers: &mut Headers, frame: &Bytes, size: usize, sequence: u64) -> Result<Option<Bytes>, HeaderError> {
+fn in_fragments(
+    headers: &mut Headers,
+    frame: &Bytes,
+    size: usize,
+    sequence: u64,
+) -> Result<Option<Bytes>, HeaderError> {
     let Some(terms) = terms_at(frame) else { return headers.take(frame) };
     let parts: Vec<&[u8]> = frame[terms..].chunks(size).collect();
     let mut left = parts.len().max(1) as u64;

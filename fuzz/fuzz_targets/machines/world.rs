@@ -191,7 +191,8 @@ impl World {
         let mut headers = Headers::new(self.flags);
         while let Some(frame) = framing::next(&mut end.buffer).expect("within bounds") {
             let Frame::Message(frame) = frame else { continue };
-            messages.extend(control::decode(&frame, headers.as_mut(), &mut end.atoms).expect("what we send can be read"));
+            messages
+                .extend(control::decode(&frame, headers.as_mut(), &mut end.atoms).expect("what we send can be read"));
         }
         for (control, _) in &messages {
             self.told(at, side, control);
