@@ -460,7 +460,8 @@ fn who_tells_us_of_a_node_is_shown() {
     );
     let mut visitor = host.erl("visitor");
     assert_eq!(visitor.eval(&format!("net_adm:ping('{us}')")), "pong");
-    assert_eq!(details(&host, &host.node("visitor")).unwrap()["introduced_by"], "itself");
+    let visiting = wait_within(PATIENCE, "it is shown", || details(&host, &host.node("visitor")));
+    assert_eq!(visiting["introduced_by"], "itself");
     let mut friend = host.erl("friend");
     assert_eq!(friend.eval(&format!("net_adm:ping('{}')", host.node("visitor"))), "pong");
     let by = wait_within(PATIENCE, "it is learned", || details(&host, &host.node("friend")));
