@@ -136,8 +136,9 @@ fn a_node_with_a_name_of_the_other_kind_is_not_connected_either() {
     let daemon = host.daemon(&[("HECATE_CLUSTER_PEERS", "long@127.0.0.1")]);
     daemon.ready();
     daemon.logs(&["WARN", "long@127.0.0.1", "shortname_longname_mix", "HECATE_HOSTNAME"]);
-    let peer = details(&host, "long@127.0.0.1").unwrap();
-    assert_eq!((&peer["state"], &peer["attempts"]), (&json!("disconnected"), &json!(1)), "{peer:#}");
+    let failed = |peer: &Value| peer["state"] == "disconnected";
+    let peer = wait_within(PATIENCE, "it has failed", || details(&host, "long@127.0.0.1").filter(failed));
+    assert_eq!(peer["attempts"], 1, "{peer:#}");
     assert_eq!(peer["last_failure"]["code"], "shortname_longname_mix");
     assert_eq!(long.eval("nodes(connected)"), "[]");
     // Found by a short name, it says that it has a long one.

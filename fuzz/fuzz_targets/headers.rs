@@ -21,6 +21,10 @@ fuzz_target!(|data: &[u8]| {
     while let Ok(Some(frame)) = framing::next(&mut buffer) {
         let Frame::Message(frame) = frame else { continue };
         sequence -= 1;
+        // The other half of the numbers is for our own fragments.
+        if let [131, 69 | 70, 128..=255, ..] = &frame[..] {
+            return;
+        }
         let taken = whole.take(&frame);
         assert_eq!(in_fragments(&mut cut, &frame, usize::from(*size) + 1, sequence), taken);
         let decoded = control::decode(&frame, decoded.as_mut(), &mut atoms);
