@@ -67,10 +67,10 @@ fn proved(packet: &[u8]) -> Vec<u8> {
     }
 }
 
-fn check(peer: &Established) {
+fn check(peer: &Established, offered: Flags) {
     let (short, host) = peer.name.split_once('@').expect("name@host");
     assert!(!short.is_empty() && !host.is_empty() && !host.contains('@') && peer.name.len() <= limits::NODE_NAME);
-    assert!(local().flags.contains(peer.flags), "nothing that we did not offer");
+    assert!(offered.contains(peer.flags), "nothing that we did not offer");
     assert!(peer.flags.contains(Flags::HANDSHAKE_23 | Flags::BIG_CREATION));
 }
 
@@ -83,7 +83,9 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
         if let Err(e) = named.check_flags() {
             return Some(Err(e));
         }
+        let mut offered = local().flags;
         if named.is_nameless() {
+            offered |= Flags::NAME_ME;
             named.give_name(u64::from(how), 4);
             assert!(named.name_packet().len() <= limits::HANDSHAKE_PACKET);
         }
@@ -103,7 +105,7 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
                 Ok(ReplyReceived::Complemented(next)) => awaited = next,
                 Ok(ReplyReceived::Done(peer, ack)) => {
                     assert_eq!((&peer.name, ack.len()), (&name, 17));
-                    check(&peer);
+                    check(&peer, offered);
                     return Some(Ok(()));
                 }
             }
@@ -128,7 +130,7 @@ fn dialled<'a>(mut packets: impl Iterator<Item = &'a [u8]>) {
         let peer = awaited.receive(&proved(packets.next()?), &local());
         if let Ok(peer) = &peer {
             assert_eq!(&*peer.name, "peer@host");
-            check(peer);
+            check(peer, local().flags);
         }
         Some(peer.map(|_| ()))
     };

@@ -183,14 +183,13 @@ impl Peer {
         }
     }
 
-    fn established(self, local: &Identity) -> Established {
-        // "The flags that both nodes have set" (`adjust_flags/2`), as we have who is given a name; being published is what the
-        // peer says of itself.
+    fn established(self, ours: Flags) -> Established {
+        // "The flags that both nodes have set" (`adjust_flags/2`); being published is what the peer says of itself.
         let theirs = flags::expand(self.flags);
         Established {
             name: self.name,
             creation: self.creation,
-            flags: theirs & (local.flags | Flags::NAME_ME),
+            flags: theirs & ours,
             published: theirs.contains(Flags::PUBLISHED),
         }
     }
@@ -308,7 +307,7 @@ impl AwaitAck {
             return Err(HandshakeError::Malformed("challenge acknowledgement"));
         };
         check_digest(digest, local, self.our_challenge)?;
-        Ok(self.peer.established(local))
+        Ok(self.peer.established(local.flags))
     }
 }
 
@@ -427,9 +426,9 @@ impl Named {
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
         // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
-        let flags = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
-        let packet = name_message(local, flags, Some(our_challenge));
-        (AwaitReply { peer: self.peer, complement: self.complement, our_challenge }, packet)
+        let ours = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
+        let packet = name_message(local, ours, Some(our_challenge));
+        (AwaitReply { peer: self.peer, ours, complement: self.complement, our_challenge }, packet)
     }
 }
 
@@ -437,6 +436,7 @@ impl Named {
 #[derive(Debug)]
 pub struct AwaitReply {
     peer: Peer,
+    ours: Flags,
     complement: bool,
     our_challenge: u32,
 }
@@ -478,7 +478,7 @@ impl AwaitReply {
         check_digest(fields.0, local, self.our_challenge)?;
         let mut ack = vec![b'a'];
         ack.extend_from_slice(&local.cookie.digest(their_challenge));
-        Ok(ReplyReceived::Done(self.peer.established(local), ack))
+        Ok(ReplyReceived::Done(self.peer.established(self.ours), ack))
     }
 }
 

@@ -41,6 +41,25 @@ fn both_sides_learn_who_the_other_is() {
 }
 
 #[test]
+fn nothing_is_agreed_on_that_we_did_not_offer() {
+    let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
+    let generous = Identity { flags: Flags::from_bits_truncate(u64::MAX), ..b };
+    let (ours, _) = shake(&a, &generous).expect("same cookie");
+    assert_eq!(ours.flags, a.flags);
+    // Who dials with every flag set asks for a name, and that alone is offered besides.
+    let generous = Identity { name: "h".into(), ..generous };
+    let (status, name) = dial(&generous, "a@h".into());
+    let mut named = receive_name(&name).unwrap();
+    named.give_name(1, 9);
+    let (reply, packet) = named.challenge(&a, 1);
+    let (_, packet) = proceed(status.receive(b"sok").unwrap()).receive(&packet, &generous, 2).unwrap();
+    let ReplyReceived::Done(theirs, _) = reply.receive(&packet, &a).expect("same cookie") else {
+        panic!("version 6 has no complement")
+    };
+    assert_eq!(theirs.flags, a.flags | Flags::NAME_ME);
+}
+
+#[test]
 fn another_cookie_is_refused() {
     let result = shake(&identity("a@h", "c"), &identity("b@h", "d"));
     assert_eq!(result.unwrap_err(), HandshakeError::CookieMismatch);
