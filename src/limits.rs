@@ -45,7 +45,7 @@ pub const FRAGMENTED: usize = 4096;
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED_BYTES: usize = 4 * FRAME;
 
-/// Largest handshake packet from a peer in bytes. Crossed by `dist::link::tests::a_large_handshake_packet_is_refused_unread`.
+/// Largest handshake packet from a peer in bytes. Crossed by `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
 /// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests::names_are_bounded_and_of_the_right_form` and
@@ -53,7 +53,7 @@ pub const HANDSHAKE_PACKET: usize = 1024;
 pub const NODE_NAME: usize = 255;
 
 /// Time for a whole handshake, as `net_setuptime` of an Erlang node. Crossed by
-/// `dist::link::tests::a_silent_peer_ends_the_handshake_in_time`.
+/// `dist::setup::tests::a_silent_peer_ends_the_handshake_in_time`.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
 
 /// Bytes that may wait for one peer before its connection is given up: it holds one message of the largest size.

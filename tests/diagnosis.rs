@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link;
+use hecate_daemon::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
@@ -272,7 +272,7 @@ async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
     let mut erl = host.erl("visitor");
     let us = identity(&host, "hecate", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("visitor"))).await.unwrap();
-    let older = link::dial(stream, &us, host.node("visitor").into(), async || true).await.unwrap();
+    let older = setup::dial(stream, &us, host.node("visitor").into(), async || true).await.unwrap();
     tokio::task::block_in_place(|| {
         let connected = format!("[{}]", host.node("hecate"));
         assert_eq!(erl.eval("nodes()"), connected);
@@ -435,7 +435,7 @@ async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !Flags::SPAWN.bits());
     let deaf = Identity { flags: lacking, ..identity(&host, "deaf", 7) };
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
-    let held = link::dial(stream, &deaf, host.node("hecate").into(), async || true).await.unwrap();
+    let held = setup::dial(stream, &deaf, host.node("hecate").into(), async || true).await.unwrap();
     tokio::task::block_in_place(|| {
         wait_for("it is connected", || host.peer(&deaf.name).as_deref() == Some("connected"));
         let well = diagnosis(&host, &deaf.name);

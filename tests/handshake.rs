@@ -12,7 +12,7 @@ use std::sync::Arc;
 use hecate_daemon::cookie::Cookie;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::{self, SetupError};
+use hecate_daemon::dist::setup::{self, SetupError};
 use hecate_daemon::limits;
 use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::epmd::Epmd;
@@ -140,7 +140,7 @@ async fn a_peer_that_still_believes_in_an_older_link_takes_the_new_one() {
     let them: Arc<str> = host.node("mm").into();
     let dial = async |creation| {
         let stream = TcpStream::connect(address(port)).await.unwrap();
-        link::dial(stream, &identity(&host, "zz", creation), them.clone(), async || true).await.unwrap()
+        setup::dial(stream, &identity(&host, "zz", creation), them.clone(), async || true).await.unwrap()
     };
     let silent = dial(7).await;
     assert_eq!(eval(&mut erl, "nodes()"), format!("[{}]", host.node("zz")));
@@ -219,7 +219,7 @@ async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits());
     let local = Identity { flags: lacking, ..identity(&host, "old", 7) };
     let stream = TcpStream::connect(address(port)).await.unwrap();
-    let refused = link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+    let refused = setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
     assert_eq!(refused.to_string(), "the peer does not allow this node to connect");
     daemon.logs(&["WARN", &host.node("old"), "flags"]);
 }
@@ -231,7 +231,7 @@ async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_u
     let local = identity(&host, "hasty", 7);
     let dial = async || {
         let stream = TcpStream::connect(address(port)).await.unwrap();
-        link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap()
+        setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap()
     };
     let older = dial().await;
     daemon.logs(&["node up", &host.node("hasty")]);
@@ -267,7 +267,7 @@ async fn a_peer_with_another_cookie_is_refused_and_named_once() {
         let cookie = Cookie::parse(b"another-cookie").unwrap();
         let local = Identity { cookie, ..identity(&host, "stranger", 7) };
         let stream = TcpStream::connect(address(port)).await.unwrap();
-        let refused = link::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+        let refused = setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
         assert!(matches!(refused, SetupError::ProofRefused), "{refused}");
     }
     daemon.logs(&["WARN", &host.node("stranger"), "cookie"]);

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::{self, Connection, LinkEvent, LinkSender};
+use hecate_daemon::dist::link::{self, LinkEvent, LinkSender};
+use hecate_daemon::dist::setup::{self, Connection};
 use hecate_daemon::etf::{Atoms, Reader, Term};
 use host::epmd::Epmd;
 use host::erl::Erl;
@@ -25,7 +26,7 @@ async fn dial(host: &Host, epmd: &Epmd, short: &str, headers: bool) -> Connectio
     let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
     let local = Identity { flags, ..identity(host, short, 7) };
     let stream = TcpStream::connect(address(epmd.port_of("real"))).await.unwrap();
-    let connection = link::dial(stream, &local, host.node("real").into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &local, host.node("real").into(), async || true).await.unwrap();
     assert_eq!(flags::headers(connection.peer.flags), headers);
     connection
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use hecate_daemon::cookie::Cookie;
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link;
+use hecate_daemon::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::node::{address, identity};
@@ -172,7 +172,7 @@ async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
     let local = Identity { cookie, ..identity(&host, "visitor", 1) };
     for _ in 0..BLOWS {
         let stream = tokio::net::TcpStream::connect(address(port)).await.unwrap();
-        assert!(link::dial(stream, &local, us.clone(), async || true).await.is_err());
+        assert!(setup::dial(stream, &local, us.clone(), async || true).await.is_err());
     }
     let (_, _, log) = daemon.terminate();
     let (lines, more) = lines_and_more(&log, "was not let in", "handshakes refused");

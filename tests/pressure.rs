@@ -7,7 +7,7 @@ mod host;
 use bytes::Bytes;
 use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags;
-use hecate_daemon::dist::link;
+use hecate_daemon::dist::{link, setup};
 use hecate_daemon::etf::{Atom, Pid, Raw, Term};
 use hecate_daemon::limits;
 use host::node::{address, eval, identity};
@@ -81,7 +81,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     // A peer that asks for the list a thousand times over, in one go, and takes none of the answers.
     let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let local = identity(&host, "greedy", 7);
-    let connection = link::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
     let (inbox, _never_read) = mpsc::channel(1);
     let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
     let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };

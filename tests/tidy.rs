@@ -41,7 +41,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "dist::flags",
             "dist::handshake",
             // A diagnosis shakes hands on its own.
-            "dist::link",
+            "dist::setup",
             "epmd",
             "etf",
             "name",

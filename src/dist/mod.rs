@@ -1,6 +1,6 @@
 //! One connection to one peer: flags, handshake, frames, control messages, and the tasks that carry them.
 //!
-//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`link`] is pure: bytes in,
+//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and [`link`] is pure: bytes in,
 //! bytes and values out, so that each rule can be tested without a socket or a clock.
 //!
 //! This room knows nothing of processes, groups or plugins, and decides nothing about peers: whom to dial and which
@@ -14,3 +14,4 @@ pub mod framing;
 pub mod handshake;
 pub mod header;
 pub mod link;
+pub mod setup;

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use crate::dist::handshake::{HandshakeError, Identity, Status};
-use crate::dist::link::{self, Rejected, SetupError};
+use crate::dist::setup::{self, Rejected, SetupError};
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::node::listeners::owner_of_end;
@@ -62,7 +62,7 @@ async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox:
         }
     };
     let ours = stream.local_addr().ok();
-    match link::accept(stream, &local, decide).await {
+    match setup::accept(stream, &local, decide).await {
         Ok(connection) => {
             // The peer hears that it is connected only after this.
             let owner = owner(ours, from).await;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::dist::handshake::{HandshakeError, Identity};
-use crate::dist::link::{self, Connection, SetupError};
+use crate::dist::setup::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
 use crate::node::listeners::owners;
@@ -132,7 +132,7 @@ impl Dialling {
         name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
     }
 
-    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`link::dial`] says. Tells whose process it is too,
+    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`setup::dial`] says. Tells whose process it is too,
     /// if it is on this host.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl Dialling {
             return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
         }
         let (stream, owner) = self.find(short, host).await?;
-        Ok((link::dial(stream, local, name.clone(), go_on).await?, owner))
+        Ok((setup::dial(stream, local, name.clone(), go_on).await?, owner))
     }
 
     async fn find(&self, short_name: &str, host: &str) -> Result<Reached, DialError> {

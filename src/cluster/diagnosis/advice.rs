@@ -2,7 +2,7 @@
 
 use super::report::Failure;
 use crate::dist::handshake::HandshakeError;
-use crate::dist::link::SetupError;
+use crate::dist::setup::SetupError;
 use crate::name::NodeName;
 use crate::node::dial::{DialError, are_mixed};
 

@@ -23,7 +23,7 @@ use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
 use crate::cookie::Cookie;
 use crate::dist::flags;
 use crate::dist::handshake::{HandshakeError, Identity};
-use crate::dist::link::SetupError;
+use crate::dist::setup::SetupError;
 use crate::etf::Atom;
 use crate::limits;
 use crate::name::NodeName;

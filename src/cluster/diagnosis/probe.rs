@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::report::{Report, Stage};
 use crate::dist::flags;
 use crate::dist::handshake::{HandshakeError, Identity};
-use crate::dist::link::{self, SetupError};
+use crate::dist::setup::{self, SetupError};
 use crate::epmd::client as epmd;
 use crate::name::NodeName;
 use crate::node::dial::{DialError, Dialling, Reached};
@@ -135,7 +135,7 @@ pub(super) async fn shake(
     report: &mut Report,
 ) -> Result<(), DialError> {
     let name: Arc<str> = node.as_str().into();
-    link::sound_out(stream, us, name.clone()).await.inspect_err(|error| {
+    setup::sound_out(stream, us, name.clone()).await.inspect_err(|error| {
         if matches!(error, SetupError::Handshake(HandshakeError::FlagsMissing(_))) {
             report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
         }
@@ -149,7 +149,7 @@ pub(super) async fn shake(
     let (stream, _) = dialling.connect(address, here).await?;
     let trial = Identity { name: trial_name(&us.name), flags: flags::ours(true), ..us.clone() };
     // An older trial that the node still believes in is of no use to anybody.
-    match link::dial(stream, &trial, name, async || true).await {
+    match setup::dial(stream, &trial, name, async || true).await {
         Ok(connection) => {
             let agreed = flags::names(connection.peer.flags).join(" ");
             report.passed(Stage::Flags, format!("both have {agreed}"));

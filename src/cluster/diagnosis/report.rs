@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::dist::handshake::HandshakeError;
-use crate::dist::link::SetupError;
+use crate::dist::setup::SetupError;
 use crate::node::dial::DialError;
 
 /// What stands between two nodes, in the order in which one meets it.

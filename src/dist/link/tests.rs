@@ -1,40 +1,15 @@
-use std::net::Ipv4Addr;
 use std::pin::pin;
 
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::*;
-use crate::cookie::Cookie;
 use crate::dist::flags;
+use crate::dist::handshake::{Established, Origin, Status};
 use crate::dist::header::HeaderError;
+use crate::dist::setup::tests::{identity, sockets};
+use crate::dist::setup::{accept, dial};
 use crate::etf::{Atom, Pid, Raw, Term};
-
-fn identity(name: &str, cookie: &str) -> Identity {
-    let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
-    Identity { name: name.into(), creation: 1, flags: flags::ours(false), cookie }
-}
-
-async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (dialled, listener.accept().await.unwrap().0)
-}
-
-async fn shake(
-    dialler: &Identity,
-    acceptor: &Identity,
-    status: Status,
-) -> (Result<Connection, SetupError>, Result<Connection, SetupError>) {
-    let (here, there) = sockets().await;
-    let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
-    let accepting = async {
-        let mut accepted =
-            accept(there, acceptor, async |_: &Arc<str>| status).await.map_err(|rejected| rejected.error)?;
-        accepted.stream.write_all(&accepted.unsent).await?;
-        Ok(accepted)
-    };
-    tokio::join!(dialling, accepting)
-}
 
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
@@ -59,15 +34,6 @@ const PROBE: Bytes = Bytes::from_static(b"\0\0\0\x01?");
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn both_roles_shake_hands_whatever_the_status() {
-    for status in [Status::Ok, Status::OkSimultaneous, Status::Alive] {
-        let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), status).await;
-        assert_eq!(&*ours.unwrap().peer.name, "b@h", "{status:?}");
-        assert_eq!(&*theirs.unwrap().peer.name, "a@h", "{status:?}");
-    }
-}
-
-#[tokio::test]
 async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
     let (here, there) = sockets().await;
     let (dialler, acceptor) = (identity("a@h", "c"), identity("b@h", "c"));
@@ -88,41 +54,6 @@ async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
     let (inbox, _events) = mpsc::channel(8);
     let _sender = start(accepted, LONG, PROBE, inbox, |event| event);
     assert_eq!(&*dialling.await.unwrap().peer.name, "b@h");
-}
-
-#[tokio::test]
-async fn each_side_knows_whose_cookie_differs() {
-    let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "d"), Status::Ok).await;
-    assert!(matches!(ours, Err(SetupError::ProofRefused)));
-    assert!(matches!(theirs, Err(SetupError::Handshake(HandshakeError::CookieMismatch))));
-}
-
-#[tokio::test]
-async fn a_refused_peer_is_told() {
-    let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::NotAllowed).await;
-    for refused in [ours, theirs] {
-        assert!(matches!(refused, Err(SetupError::Handshake(HandshakeError::NotAllowed))));
-    }
-    let (ours, _) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::Nok).await;
-    assert!(matches!(ours, Err(SetupError::Handshake(HandshakeError::Simultaneous))));
-}
-
-#[tokio::test]
-async fn a_large_handshake_packet_is_refused_unread() {
-    let (mut here, there) = sockets().await;
-    let length = u16::try_from(limits::HANDSHAKE_PACKET + 1).unwrap();
-    here.write_all(&length.to_be_bytes()).await.unwrap();
-    let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
-    assert!(matches!(result, Err(SetupError::PacketTooLarge(n)) if n == usize::from(length)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_peer_ends_the_handshake_in_time() {
-    let (_here, there) = sockets().await;
-    let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
-    assert!(matches!(result, Err(SetupError::TimedOut)));
 }
 
 #[tokio::test]

@@ -1,0 +1,206 @@
+//! The handshake over TCP, as the side that dials and as the one that is dialled: packets, their bound, and the time for it all.
+//!
+//! What is said, and what is made of it, is [`handshake`]'s; the connection that comes of it is [`link`](super::link)'s to run.
+//!
+//! Spec: `dist_util.erl`.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::handshake::{
+    self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
+};
+use crate::limits;
+
+/// A connection over which both sides have proved the cookie.
+#[derive(Debug)]
+pub struct Connection {
+    /// Who is at the other end.
+    pub peer: Established,
+    /// How it came about.
+    pub origin: Origin,
+    pub(super) stream: TcpStream,
+    /// The last packet of the handshake, where it is ours to send. It goes out with [`link::start`](super::link::start): a peer that has the connection
+    /// must be able to count on our owner's having it, or both may give up another one of two that cross.
+    pub(super) unsent: Bytes,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The peer broke off where it checks our cookie: it has another one.
+    #[error("the peer closed the connection on our proof: it has another cookie")]
+    ProofRefused,
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The peer closed the connection, or it broke.
+    #[error("the connection ended in the handshake: {0}")]
+    Io(#[from] io::Error),
+    /// A packet larger than [`limits::HANDSHAKE_PACKET`].
+    #[error("the peer sent a handshake packet of {0} bytes")]
+    PacketTooLarge(usize),
+    /// It took longer than [`limits::HANDSHAKE_TIME`].
+    #[error("the handshake was not finished in time")]
+    TimedOut,
+    /// The system has no random numbers for us.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Why a peer that dialled us was not let in.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Who it said that it was, if it came that far. Nothing proves it.
+    pub claimed: Option<Arc<str>>,
+    /// Why.
+    pub error: SetupError,
+}
+
+async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
+    Ok(stream.write_all(&framed(packet)?).await?)
+}
+
+/// A packet of the handshake with its length.
+fn framed(packet: &[u8]) -> Result<Vec<u8>, SetupError> {
+    let length = u16::try_from(packet.len()).map_err(|_| SetupError::PacketTooLarge(packet.len()))?;
+    Ok([&length.to_be_bytes(), packet].concat())
+}
+
+async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
+    let length = usize::from(stream.read_u16().await?);
+    if length > limits::HANDSHAKE_PACKET {
+        return Err(SetupError::PacketTooLarge(length));
+    }
+    let mut packet = vec![0; length];
+    stream.read_exact(&mut packet).await?;
+    Ok(packet)
+}
+
+fn challenge() -> Result<u32, SetupError> {
+    getrandom::u32().map_err(SetupError::Random)
+}
+
+/// Shakes hands over `stream` with the node `dialled`. `go_on` is asked whether we still want the connection if the
+/// peer says that it holds an older one from us.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn dial(
+    mut stream: TcpStream,
+    local: &Identity,
+    dialled: Arc<str>,
+    go_on: impl AsyncFnOnce() -> bool,
+) -> Result<Connection, SetupError> {
+    let mut origin = Origin::Dialled;
+    let shake = async {
+        stream.set_nodelay(true)?;
+        let (status, packet) = handshake::dial(local, dialled);
+        send(&mut stream, &packet).await?;
+        let awaited = match status.receive(&receive(&mut stream).await?)? {
+            StatusReceived::Proceed(awaited) => awaited,
+            StatusReceived::Alive(awaited) => {
+                let go_on = go_on().await;
+                send(&mut stream, alive_reply(go_on)).await?;
+                if !go_on {
+                    return Err(HandshakeError::AlreadyAlive.into());
+                }
+                origin = Origin::Replacing;
+                awaited
+            }
+        };
+        let (awaited, packet) = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        send(&mut stream, &packet).await?;
+        // A peer that finds our digest wrong says nothing and closes (`recv_challenge_reply/3`).
+        let ack = receive(&mut stream).await.map_err(|e| match e {
+            SetupError::Io(_) => SetupError::ProofRefused,
+            other => other,
+        })?;
+        Ok(awaited.receive(&ack, local)?)
+    };
+    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
+    Ok(Connection { peer, origin, stream, unsent: Bytes::new() })
+}
+
+/// Shakes hands over `stream` with the node `dialled`, but only until it has said who it is and what it can do: nothing is
+/// proved to it, and an older connection that it believes in stays. Then the stream is closed.
+///
+/// # Errors
+/// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] where it believes in an older connection.
+pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str>) -> Result<(), SetupError> {
+    let sound = async {
+        let (status, packet) = handshake::dial(local, dialled);
+        send(&mut stream, &packet).await?;
+        let awaited = match status.receive(&receive(&mut stream).await?)? {
+            StatusReceived::Proceed(awaited) => awaited,
+            StatusReceived::Alive(_) => {
+                send(&mut stream, alive_reply(false)).await?;
+                return Err(HandshakeError::AlreadyAlive.into());
+            }
+        };
+        // The answer to its challenge is what would prove the cookie: it is not sent.
+        let _ = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        Ok(())
+    };
+    timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
+}
+
+/// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn accept(
+    mut stream: TcpStream,
+    local: &Identity,
+    decide: impl AsyncFnOnce(&Arc<str>) -> Status,
+) -> Result<Connection, Rejected> {
+    let (mut origin, mut claimed) = (Origin::Accepted, None);
+    let shake = async {
+        stream.set_nodelay(true)?;
+        let mut named = handshake::receive_name(&receive(&mut stream).await?)?;
+        claimed = Some(named.name().clone());
+        if let Err(e) = named.check_flags() {
+            send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
+            return Err(e.into());
+        }
+        if named.is_nameless() {
+            named.give_name(getrandom::u64().map_err(SetupError::Random)?, challenge()? | 4);
+        }
+        let status = decide(named.name()).await;
+        match status {
+            Status::Ok if named.is_nameless() => send(&mut stream, &named.name_packet()).await?,
+            // No node has this name by chance.
+            _ if named.is_nameless() => return Err(HandshakeError::NotAllowed.into()),
+            status => send(&mut stream, Named::status_packet(status)).await?,
+        }
+        match status {
+            Status::Ok | Status::OkSimultaneous => {}
+            Status::Alive => {
+                named.receive_alive(&receive(&mut stream).await?)?;
+                origin = Origin::Replacing;
+            }
+            Status::Nok => return Err(HandshakeError::Simultaneous.into()),
+            Status::NotAllowed => return Err(HandshakeError::NotAllowed.into()),
+        }
+        let (mut awaited, packet) = named.challenge(local, challenge()?);
+        send(&mut stream, &packet).await?;
+        loop {
+            match awaited.receive(&receive(&mut stream).await?, local)? {
+                ReplyReceived::Complemented(next) => awaited = next,
+                ReplyReceived::Done(peer, packet) => return Ok((peer, framed(&packet)?)),
+            }
+        }
+    };
+    match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
+        Ok((peer, unsent)) => Ok(Connection { peer, origin, stream, unsent: unsent.into() }),
+        Err(error) => Err(Rejected { claimed, error }),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
