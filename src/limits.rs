@@ -97,11 +97,15 @@ pub const NODE_INBOX: usize = 256;
 /// Messages that a connection hands on at once. Crossed by `dist::link::tests::a_flood_is_handed_on_in_pieces`.
 pub const MESSAGES: usize = 256;
 
-/// Events that the node's task takes, and effects that it lets gather, before it carries them out. Crossed by
+/// Events that the node's task takes, and signals that it lets gather, before it sends them. Crossed by
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
-/// Effects so many that it is worth while to look whether more are coming before they are carried out. Crossed by
+/// How often the node's task looks whether more is coming before it sends what has gathered. Crossed by
+/// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.
+pub const NODE_ROUNDS: usize = 256;
+
+/// Signals so many that it is worth while to look whether more are coming before they are sent. Crossed by
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_MANY: usize = 64;
 

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::{link, setup};
-use hecate_daemon::etf::{Atom, Pid, Raw, Term};
+use hecate_daemon::etf::{Atom, Iovec, Pid, Term};
 use hecate_daemon::limits;
-use host::node::{address, eval, identity};
+use hecate_daemon::node::services::rpc::{CallError, Function};
+use host::node::{Node, address, eval, identity};
 use host::{Host, PATIENCE};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// What the daemon may have in memory at once: a queue that is full, a frame that is being read, and as much again for
 /// itself and what the allocator keeps.
@@ -86,7 +88,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
     let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
     let from = Term::tuple([Term::Pid(pid.clone()), Term::atom("tag")]);
-    let ask = Raw::encode(&Term::tuple([Term::atom("$gen_call"), from, Term::atom("list")]));
+    let ask = Iovec::encode(&Term::tuple([Term::atom("$gen_call"), from, Term::atom("list")]));
     let to = Control::SendName { from: pid, to: Atom::literal("hecate_plugins") };
     let mut frames = Vec::new();
     for _ in 0..1_000 {
@@ -124,4 +126,31 @@ fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "that is no reason to drop it");
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+}
+
+/// All in one thread: who is answered asks again before anything else is done.
+#[tokio::test]
+async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let (busy, other) = (Node::start(&host, "busy").await, Node::start(&host, "other").await);
+    busy.connect(&other.name).await;
+    let asking = async {
+        loop {
+            let member = busy.join(vec![]).await;
+            busy.exit(member).await;
+        }
+    };
+    let calling = async {
+        for _ in 0..10 {
+            let function = Function { module: "no", function: "function", args: vec![] };
+            let answer = busy.handle.call(other.name.as_str().into(), function).await.unwrap();
+            assert_eq!(answer, Err(CallError::Failed));
+        }
+    };
+    let called = timeout(PATIENCE, async {
+        tokio::select! { () = asking => {}, () = calling => {} }
+    })
+    .await;
+    assert!(called.is_ok(), "what was called for is not sent");
 }

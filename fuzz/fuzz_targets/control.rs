@@ -12,7 +12,7 @@ use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags, HEADERS};
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin};
 use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atom, Atoms, Raw, Reader, Term};
+use hecate_daemon::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
 use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use hecate_daemon::node::services::pg::Watched;
@@ -48,7 +48,7 @@ fn flag_sets() -> [Flags; 3] {
     [all, without(ALTACT_SIG | HEADERS), without(ALTACT_SIG | Flags::EXIT_PAYLOAD | Flags::SEND_SENDER)]
 }
 
-fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
+fn frame(control: &Control, payload: Option<&Iovec>, flags: Flags) -> Bytes {
     let mut out = Vec::new();
     control::encode(control, payload, flags, &mut out);
     let mut buffer = BytesMut::from(&out[..]);
@@ -58,7 +58,12 @@ fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
 }
 
 /// What becomes of a frame of ours.
-fn decode(control: &Control, payload: Option<&Raw>, flags: Flags, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
+fn decode(
+    control: &Control,
+    payload: Option<&Iovec>,
+    flags: Flags,
+    atoms: &mut Atoms,
+) -> Result<Decoded, ControlError> {
     control::decode(&frame(control, payload, flags), Headers::new(flags).as_mut(), atoms)
 }
 
@@ -73,7 +78,7 @@ fn written_again(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) 
     // One that can't be read is not passed on.
     let payload = payload.map(|payload| raw(payload, atoms).unwrap_or_else(|| Raw::encode(&Term::atom("unread"))));
     for flags in flag_sets() {
-        let decoded = decode(control, payload.as_ref(), flags, atoms);
+        let decoded = decode(control, payload.clone().map(Iovec::from).as_ref(), flags, atoms);
         let Ok(Some((again, its))) = decoded else { panic!("{control:?} is {decoded:?}") };
         match (control, &again) {
             // The old form of a send doesn't say who sends.

@@ -350,7 +350,7 @@ impl Cluster {
                 Ok(Next::Event(event)) => {
                     let group = Term::atom(event.kind.name());
                     let message = Term::tuple([group.clone(), self.registered.event(&event)]);
-                    self.node.publish(group, message).await?;
+                    self.node.publish(&group, &message).await?;
                 }
                 Ok(Next::Missed(view)) => {
                     warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");

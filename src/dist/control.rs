@@ -140,16 +140,8 @@ pub enum Control {
         request: Reference,
         /// Who asks.
         from: Pid,
-        /// The group leader of the new process.
-        group_leader: Pid,
-        /// Module.
-        module: Atom,
-        /// Function.
-        function: Atom,
-        /// Number of arguments.
-        arity: u8,
-        /// Options, a list.
-        options: Raw,
+        /// What for. Apart, since it would make room for itself in every signal.
+        new: Box<NewProcess>,
     },
     /// `SPAWN_REPLY` 31 and `_TT` 32.
     SpawnReply {
@@ -177,6 +169,21 @@ impl Control {
             _ => true,
         }
     }
+}
+
+/// What a process is to be that a peer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewProcess {
+    /// Its group leader.
+    pub group_leader: Pid,
+    /// Module.
+    pub module: Atom,
+    /// Function.
+    pub function: Atom,
+    /// Number of arguments.
+    pub arity: u8,
+    /// Options, a list.
+    pub options: Raw,
 }
 
 /// A frame that can't be taken: the peer's fault, and the connection ends.
@@ -410,7 +417,8 @@ impl Signal {
         let arity = u8::try_from(r.integer()?).map_err(|_| DecodeError::IntegerRange)?;
         let options = r.raw()?;
         self.token(r)?;
-        Ok(Control::SpawnRequest { request, from, group_leader, module, function, arity, options })
+        let new = NewProcess { group_leader, module, function, arity, options };
+        Ok(Control::SpawnRequest { request, from, new: new.into() })
     }
 
     fn spawn_reply(&self, r: &mut Reader<'_>) -> Result<Control, DecodeError> {

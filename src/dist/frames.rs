@@ -1,6 +1,6 @@
 //! Frames on their way out: gathered by the owner of a connection, then waiting for the socket.
 //!
-//! Small frames share one buffer. A large payload is neither copied into it nor into anything else: the socket is given
+//! Small frames share one buffer. A large binary is neither copied into it nor into anything else: the socket is given
 //! its own memory. Pure.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::control::{self, Control};
 use super::flags::Flags;
-use crate::etf::Raw;
+use crate::etf::Iovec;
 use crate::limits;
 
 /// Frames that are to be sent together.
@@ -28,16 +28,20 @@ impl Frames {
         self.parts.is_empty() && self.last.is_empty()
     }
 
-    /// Adds the frame of a signal; see [`control::encode`].
-    pub fn push(&mut self, control: &Control, payload: Option<&Raw>, flags: Flags) {
-        match control::encode_head(control, payload, flags, &mut self.last) {
-            Some(payload) if payload.bytes().len() >= limits::SENT_UNCOPIED => {
+    /// Adds the frame of a signal, see [`control::encode`], and returns how many bytes it has.
+    pub fn push(&mut self, control: &Control, payload: Option<&Iovec>, flags: Flags) -> usize {
+        let begin = self.last.len();
+        let payload = control::encode_head(control, payload, flags, &mut self.last);
+        let head = self.last.len() - begin;
+        let Some(payload) = payload else { return head };
+        for (small, large) in payload.pieces() {
+            self.last.extend_from_slice(small);
+            if let Some(large) = large {
                 self.parts.push(std::mem::take(&mut self.last).into());
-                self.parts.push(payload.bytes().clone());
+                self.parts.push(large.clone());
             }
-            Some(payload) => self.last.extend_from_slice(payload.bytes()),
-            None => {}
         }
+        head + payload.size()
     }
 
     /// All of them, if they are few bytes in one piece.
@@ -115,13 +119,14 @@ mod tests {
     #[test]
     fn they_are_the_same_bytes_however_they_are_kept_and_written() {
         let sizes = [1, limits::SENT_UNCOPIED, 0, limits::SENT_UNCOPIED - 10, 3 * limits::SENT_UNCOPIED, 5];
-        let payloads = sizes.map(|size| Raw::encode(&Term::binary(vec![7; size])));
+        let payloads = sizes.map(|size| Iovec::encode(&Term::binary(vec![7; size])));
         let (mut frames, mut expected) = (Frames::default(), Vec::new());
         for payload in payloads.iter().map(Some).chain([None]) {
             frames.push(&to(), payload, flags::ours(false));
             control::encode(&to(), payload, flags::ours(false), &mut expected);
         }
-        assert_eq!(frames.parts[1].as_ptr(), payloads[1].bytes().as_ptr(), "it isn't copied");
+        let (_, large) = payloads[1].pieces().next().unwrap();
+        assert_eq!(frames.parts[1].as_ptr(), large.unwrap().as_ptr(), "it isn't copied");
         assert_eq!(frames.parts.len(), 4);
         for at_a_time in [1, 1000, limits::SENT_UNCOPIED, usize::MAX] {
             let mut queue = Queue::default();

@@ -6,7 +6,7 @@
 //! | pass on, untouched, what somebody else will understand | [`Raw`], one checked term as the sender wrote it |
 //! | look at a term of any shape | [`Term`] |
 //! | make a term stand alone that refers to the atoms of a distribution header | [`Expander`] |
-//! | write | [`Writer`], or [`Term::encode`] |
+//! | write | [`Writer`], or [`Term::encode`]; [`Iovec`] to send what may have large binaries in it |
 //! | use a term as a key | [`Term`] itself (`Eq`, `Ord` and `Hash` are Erlang's `=:=`), or [`Term::canonical`] and [`Raw::canonical`] |
 //!
 //! Whatever bytes come in, the answer is a term or a [`DecodeError`]: no panic, no recursion deeper than
@@ -24,6 +24,7 @@
 mod atoms;
 mod error;
 mod expand;
+mod iovec;
 mod leaf;
 mod raw;
 mod reader;
@@ -38,6 +39,7 @@ mod tests;
 pub use atoms::{Atom, AtomTooLong, Atoms};
 pub use error::{DecodeError, Kind};
 pub use expand::{CachedAtom, ExpandError, Expander};
+pub use iovec::Iovec;
 pub use raw::Raw;
 pub use reader::{ListHeader, Reader};
 pub use term::{BigInt, BitString, DuplicateKey, Float, Fun, Map, Pid, Port, Reference, ReferenceIds, Term};

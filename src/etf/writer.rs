@@ -5,7 +5,10 @@
 //!
 //! Spec: "External Term Format" of the ERTS user's guide; `enc_term` in `erts/emulator/beam/external.c`.
 
+use bytes::Bytes;
+
 use super::{Atom, Fun, Pid, Port, Raw, Reference, Term, tag};
+use crate::limits;
 
 /// The largest port number that OTP 23 can read: the older form has 28 bits.
 const MAX_OLD_PORT: u64 = (1 << 28) - 1;
@@ -19,18 +22,25 @@ pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     /// Whether equal terms must give equal bytes.
     canonical: bool,
+    /// Where large binaries are kept apart, each with the place in `out` where it belongs.
+    large: Option<&'a mut Vec<(usize, Bytes)>>,
 }
 
 impl<'a> Writer<'a> {
     /// Appends to this buffer.
     #[must_use]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, canonical: false }
+        Self { out, canonical: false, large: None }
     }
 
     /// Appends canonical encodings, see [`Term::canonical`].
     pub(super) fn canonical(out: &'a mut Vec<u8>) -> Self {
-        Self { out, canonical: true }
+        Self { out, canonical: true, large: None }
+    }
+
+    /// Appends to a buffer, but for large binaries, see [`Iovec`](super::Iovec).
+    pub(super) fn in_pieces(out: &'a mut Vec<u8>, large: &'a mut Vec<(usize, Bytes)>) -> Self {
+        Self { out, canonical: false, large: Some(large) }
     }
 
     /// The byte that every encoded term that stands alone begins with.
@@ -167,7 +177,15 @@ impl<'a> Writer<'a> {
                 }
                 self
             }
-            Term::Binary(bytes) => self.binary(bytes),
+            Term::Binary(bytes) => match &mut self.large {
+                Some(large) if bytes.len() >= limits::SENT_UNCOPIED => {
+                    self.out.push(tag::BINARY);
+                    self.out.extend_from_slice(&len32(bytes.len()));
+                    large.push((self.out.len(), bytes.clone()));
+                    self
+                }
+                _ => self.binary(bytes),
+            },
             Term::BitString(bits) => self
                 .bytes(&[tag::BIT_BINARY])
                 .bytes(&len32(bits.bytes().len()))
@@ -215,7 +233,10 @@ impl<'a> Writer<'a> {
         } else {
             self.pid(&fun.creator);
         }
+        // Its size is that of what is in the buffer.
+        let large = self.large.take();
         self.terms(&fun.free);
+        self.large = large;
         let size = len32(self.out.len() - start);
         if let Some(field) = self.out.get_mut(start..start + size.len()) {
             field.copy_from_slice(&size);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::etf::{Atom, Raw, Term};
+use crate::etf::{Atom, Iovec, Raw, Term};
 use crate::node::dial::DialError;
 use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
@@ -102,8 +102,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn publish(&self, group: Term, message: Term) -> Result<(), Stopped> {
-        self.inbox.send(Event::Publish { group, message }).await.map_err(|_| Stopped)
+    pub async fn publish(&self, group: &Term, message: &Term) -> Result<(), Stopped> {
+        // It is encoded here: what is large holds up whoever sends it, and not the node.
+        let event = Event::Publish { group: group.canonical(), message: Iovec::encode(message) };
+        self.inbox.send(event).await.map_err(|_| Stopped)
     }
 
     /// Calls a function on a connected node.

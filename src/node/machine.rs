@@ -16,10 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::dist::control::{Control, Proc};
+use crate::dist::control::{Control, NewProcess, Proc};
 use crate::dist::flags::Flags;
 use crate::dist::handshake::{Established, Origin, Status};
-use crate::etf::{Atom, Atoms, DecodeError, Pid, Raw, Reader, Reference, Term};
+use crate::etf::{Atom, Atoms, DecodeError, Iovec, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 use crate::node::process::{
     Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
@@ -91,9 +91,9 @@ pub enum Input {
     /// Send a message to the members of a group that peers have.
     Publish {
         /// The group, in whichever scopes.
-        group: Term,
+        group: pg::Key,
         /// The message.
-        message: Term,
+        message: Iovec,
     },
     /// Call a function on a connected node.
     Call {
@@ -125,7 +125,7 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Send a signal over a connection.
-    Signal(LinkId, Control, Option<Raw>),
+    Signal(LinkId, Control, Option<Iovec>),
     /// Close a connection, after what was sent on it.
     Close(LinkId, String),
     /// Try to connect to this node; [`Input::DialEnded`] follows.
@@ -396,7 +396,7 @@ impl Machine {
                 }
             }
             Input::Answer(call, value) => self.answered(call, value, out),
-            Input::Publish { group, message } => self.publish(&group, &message, out),
+            Input::Publish { group, message } => self.publish(&group, message, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
             Input::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
             Input::Stop => self.stop(now, out),
@@ -409,7 +409,9 @@ impl Machine {
 }
 
 fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
-    out.extend(signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload)));
+    out.extend(
+        signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload.map(Iovec::from))),
+    );
 }
 
 /// The term that a payload consists of.

@@ -1,9 +1,9 @@
 //! The owner of the node's state: takes events, runs the machine, carries out its effects.
 //!
-//! It never waits for a peer. What a batch of events gives to send is collected a connection, handed to the connection's
-//! own task at once, and a connection that can't take it is closed.
+//! It never waits for a peer. What there is to send gathers, a connection each, while events that have come already, or are about
+//! to, are taken; then it is handed on, and a connection that can't take it is closed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,16 +18,16 @@ use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
 use crate::dist::handshake::{Identity, Status};
-use crate::dist::link::{self, CloseReason, LinkEvent, LinkSender};
+use crate::dist::link::{self, CloseReason, LinkEvent, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
-use crate::etf::{Atom, AtomTooLong, Raw, Term};
+use crate::etf::{Atom, AtomTooLong, Iovec, Raw, Term};
 use crate::log::limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::handle::Handle;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
 use crate::node::process::{Behaviour, CallId, Functions, ProcessId};
-use crate::node::services::pg::Watched;
+use crate::node::services::pg::{self, Watched};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Groups, View};
 use crate::{limits, metrics};
@@ -71,9 +71,9 @@ pub enum Event {
     /// See [`Handle::publish`].
     Publish {
         /// The group.
-        group: Term,
+        group: pg::Key,
         /// The message.
-        message: Term,
+        message: Iovec,
     },
     /// See [`Handle::call`] and [`Handle::cast`].
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
@@ -140,7 +140,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         dials_here: Arc::new(Semaphore::new(limits::DIALS)),
         tick_time: settings.tick_time,
         inbox: inbox.clone(),
-        links: HashMap::new(),
+        links: BTreeMap::new(),
         open: 0,
         last_link: 0,
         last_token: 0,
@@ -151,6 +151,9 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         view: view_sender,
         groups: groups_sender,
         stopping: None,
+        effects: Vec::new(),
+        gathered: Gathered::default(),
+        answered: false,
     };
     let running = tokio::spawn(async move {
         task.run(events).await;
@@ -166,7 +169,7 @@ struct Link {
     flags: Flags,
     /// Whose process the peer is, where that is on this host.
     owner: Option<u32>,
-    /// Of this batch.
+    /// What has gathered to be sent.
     frames: Frames,
 }
 
@@ -183,7 +186,7 @@ struct Task {
     dials_here: Arc<Semaphore>,
     tick_time: Duration,
     inbox: mpsc::Sender<Event>,
-    links: HashMap<LinkId, Link>,
+    links: BTreeMap<LinkId, Link>,
     /// Connections whose tasks have not ended yet.
     open: usize,
     last_link: u64,
@@ -197,11 +200,23 @@ struct Task {
     /// Apart from the view, which is no news to anybody when a process joins some group.
     groups: watch::Sender<Arc<Groups>>,
     stopping: Option<oneshot::Sender<()>>,
+    /// None: their memory is what is kept.
+    effects: Vec<Effect>,
+    /// What waits in `links` to be sent.
+    gathered: Gathered,
+    /// Whether somebody has been answered.
+    answered: bool,
+}
+
+#[derive(Default)]
+struct Gathered {
+    signals: usize,
+    bytes: usize,
 }
 
 impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let (mut batch, mut effects) = (Vec::new(), Vec::new());
+        let mut batch = Vec::new();
         loop {
             let deadline = self.machine.next_deadline();
             tokio::select! {
@@ -209,15 +224,17 @@ impl Task {
                     if taken == 0 {
                         return;
                     }
-                    let mut enough = limits::NODE_MANY;
+                    let (mut enough, mut rounds) = (limits::NODE_MANY, 0..limits::NODE_ROUNDS);
                     loop {
-                        self.take_all(&mut batch, &mut effects);
-                        // Who sends much is about to send more: it goes out in the same write, which a peer takes far more
-                        // easily than many small ones.
-                        if effects.len() < enough {
+                        self.take_all(&mut batch);
+                        // Who sends much, or was answered, is about to want more: it goes out in the same write, which a peer
+                        // takes far more easily than many small ones.
+                        let more = std::mem::take(&mut self.answered) || self.gathered.signals >= enough;
+                        if !more || rounds.next().is_none() {
                             break;
                         }
-                        enough = effects.len() + limits::NODE_MANY;
+                        enough = self.gathered.signals + limits::NODE_MANY;
+                        self.show();
                         yield_now().await;
                         if events.is_empty() {
                             break;
@@ -226,10 +243,10 @@ impl Task {
                     }
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    self.machine.handle(now(), Input::Tick, &mut effects);
+                    self.handle(now(), Input::Tick);
                 }
             }
-            self.carry_out(&mut effects);
+            self.send();
             if self.open == 0
                 && let Some(stopped) = self.stopping.take()
             {
@@ -239,23 +256,17 @@ impl Task {
         }
     }
 
-    /// Takes events, and carries out their effects as soon as these are many.
-    fn take_all(&mut self, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
-        let (mut gathered, mut looked_at) = (0, 0);
+    fn take_all(&mut self, events: &mut Vec<Event>) {
+        let now = now();
         for event in events.drain(..) {
-            self.take(event, effects);
-            gathered += sizes(effects, looked_at);
-            looked_at = effects.len();
-            if gathered > limits::GATHERED || effects.len() >= limits::NODE_BATCH {
-                self.carry_out(effects);
-                (gathered, looked_at) = (0, 0);
-            }
+            self.take(now, event);
+            self.send_if_much();
         }
     }
 
-    fn take(&mut self, event: Event, effects: &mut Vec<Effect>) {
+    fn take(&mut self, now: Now, event: Event) {
         let input = match event {
-            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(id, batch, effects),
+            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(now, id, batch),
             Event::Link(id, LinkEvent::Closed(reason)) => {
                 self.open -= 1;
                 if matches!(reason, CloseReason::TickTimeout(_)) {
@@ -276,8 +287,8 @@ impl Task {
                 let _ = answer.send(self.machine.still_wanted(&name));
                 return;
             }
-            Event::Connected(connection, owner) => return self.connected(connection, owner, effects),
-            Event::Dialled(name, result) => return self.dialled(name, result, effects),
+            Event::Connected(connection, owner) => return self.connected(now, connection, owner),
+            Event::Dialled(name, result) => return self.dialled(now, name, result),
             Event::Connect(name, answer) => {
                 if self.machine.is_connected(&name) {
                     let _ = answer.send(Ok(()));
@@ -321,26 +332,19 @@ impl Task {
                 Input::Stop
             }
         };
-        self.machine.handle(now(), input, effects);
+        self.handle(now, input);
     }
 
-    /// One message after the other: what they are answered may be far larger than they are, and is handed on, where the
+    /// One message after the other: what they are answered may be far larger than they are, and is sent, where the
     /// bound of the connection's queue holds, before much of it gathers.
-    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>, effects: &mut Vec<Effect>) {
-        let now = now();
-        let mut gathered = 0;
+    fn messages(&mut self, now: Now, id: LinkId, batch: Vec<(Control, Option<Bytes>)>) {
         for message in batch {
-            let before = effects.len();
-            self.machine.handle(now, Input::Messages(id, vec![message]), effects);
-            gathered += sizes(effects, before);
-            if gathered > limits::GATHERED {
-                self.carry_out(effects);
-                gathered = 0;
-            }
+            self.handle(now, Input::Messages(id, vec![message]));
+            self.send_if_much();
         }
     }
 
-    fn connected(&mut self, connection: Connection, owner: Option<u32>, effects: &mut Vec<Effect>) {
+    fn connected(&mut self, now: Now, connection: Connection, owner: Option<u32>) {
         if self.stopping.is_some() {
             return;
         }
@@ -359,9 +363,8 @@ impl Task {
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
-        self.machine.handle(now(), Input::LinkUp { link: id, peer, origin }, effects);
-        // The connection that this one replaces is closed first: what is said of it later would be taken to be of the node.
-        self.carry_out(effects);
+        // The connection that this one replaces is closed by this: what is said of it later would be taken to be of the node.
+        self.handle(now, Input::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
             limited!(limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
@@ -369,66 +372,86 @@ impl Task {
         }
     }
 
-    fn dialled(
-        &mut self,
-        name: Arc<str>,
-        result: Result<(Connection, Option<u32>), DialError>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn dialled(&mut self, now: Now, name: Arc<str>, result: Result<(Connection, Option<u32>), DialError>) {
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
         match result {
-            Ok((connection, owner)) => self.connected(connection, owner, effects),
+            Ok((connection, owner)) => self.connected(now, connection, owner),
             Err(e) => {
                 debug!(peer = %name, code = e.code(), "not connected: {e}");
                 failed = Some(Arc::new(e));
             }
         }
-        self.machine.handle(now(), Input::DialEnded(name.clone()), effects);
+        self.handle(now, Input::DialEnded(name.clone()));
         self.dialled.extend(waiting.into_iter().map(|answer| (answer, failed.clone().map_or(Ok(()), Err))));
     }
 
-    fn carry_out(&mut self, effects: &mut Vec<Effect>) {
-        let mut sent = 0;
-        loop {
-            for effect in std::mem::take(effects) {
-                match effect {
-                    Effect::Signal(id, signal, payload) => {
-                        if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
-                            link.frames.push(&signal, payload.as_ref(), link.flags);
-                            sent += 1;
-                        }
+    /// Tells the machine, and carries out what it wants done; but what it wants sent only gathers.
+    fn handle(&mut self, now: Now, input: Input) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.handle(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Signal(id, signal, payload) => {
+                    if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
+                        self.gathered.signals += 1;
+                        self.gathered.bytes += link.frames.push(&signal, payload.as_ref(), link.flags);
                     }
-                    Effect::Close(id, reason) => {
-                        self.flush(id, effects);
-                        if let Some(link) = self.links.remove(&id) {
-                            limited!(limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
-                        }
+                }
+                Effect::Close(id, reason) => {
+                    // What a queue that is full leaves unsent goes with the connection.
+                    if let Some(mut link) = self.links.remove(&id) {
+                        let _ = link.sender.send(&mut link.frames);
+                        limited!(limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
                     }
-                    Effect::Dial(name) => self.dial(name),
-                    Effect::Spawned(token, process) => {
-                        if let Some(answer) = self.spawning.remove(&token) {
-                            let _ = answer.send(process);
-                        }
+                }
+                Effect::Dial(name) => self.dial(name),
+                Effect::Spawned(token, process) => {
+                    if let Some(answer) = self.spawning.remove(&token) {
+                        let _ = answer.send(process);
+                        self.answered = true;
                     }
-                    Effect::Result(token, result) => {
-                        if let Some(answer) = self.calling.remove(&token) {
-                            let _ = answer.send(result);
-                        }
+                }
+                Effect::Result(token, result) => {
+                    if let Some(answer) = self.calling.remove(&token) {
+                        let _ = answer.send(result);
+                        self.answered = true;
                     }
                 }
             }
-            let ids: Vec<LinkId> =
-                self.links.iter().filter(|(_, link)| !link.frames.is_empty()).map(|(id, _)| *id).collect();
-            for id in ids {
-                self.flush(id, effects);
-            }
-            // A full queue has closed a connection, which may ask for more.
-            if effects.is_empty() {
+        }
+        effects.shrink_to(limits::NODE_BATCH);
+        self.effects = effects;
+    }
+
+    fn send_if_much(&mut self) {
+        if self.gathered.bytes > limits::GATHERED || self.gathered.signals >= limits::NODE_BATCH {
+            self.send();
+        }
+    }
+
+    /// Hands what has gathered to the connections. One whose queue is full ends, which may be worth telling others.
+    fn send(&mut self) {
+        loop {
+            metrics::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
+            let waiting = self.links.iter_mut().filter(|(_, link)| !link.frames.is_empty());
+            let full: Vec<(LinkId, QueueFull)> =
+                waiting.filter_map(|(id, link)| Some((*id, link.sender.send(&mut link.frames).err()?))).collect();
+            if full.is_empty() {
                 break;
             }
+            for (id, reason) in full {
+                if let Some(link) = self.links.remove(&id) {
+                    limited!(limit::NODES, info, peer = %link.peer, "node down: {reason}");
+                }
+                self.handle(now(), Input::LinkDown { link: id, reason: reason.to_string() });
+            }
         }
-        metrics::LINK_SENT_MESSAGES.add(sent);
+        self.show();
+    }
+
+    /// Shows what has changed.
+    fn show(&mut self) {
         // Whoever is told of a connection finds it in the view: so the view comes first.
         if self.machine.take_changed() {
             self.view.send_replace(Arc::new(self.seen()));
@@ -450,18 +473,6 @@ impl Task {
         view
     }
 
-    fn flush(&mut self, id: LinkId, effects: &mut Vec<Effect>) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.frames.is_empty() {
-            return;
-        }
-        if let Err(full) = link.sender.send(&mut link.frames) {
-            limited!(limit::NODES, info, peer = %link.peer, "node down: {full}");
-            self.links.remove(&id);
-            self.machine.handle(now(), Input::LinkDown { link: id, reason: full.to_string() }, effects);
-        }
-    }
-
     fn dial(&self, name: Arc<str>) {
         let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
         let dials = if dialling.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
@@ -480,22 +491,6 @@ impl Task {
     fn new_token(&mut self) -> Token {
         self.last_token += 1;
         self.last_token
-    }
-}
-
-/// What the effects after so many hold in memory, about.
-fn sizes(effects: &[Effect], before: usize) -> usize {
-    effects.iter().skip(before).map(size).sum()
-}
-
-/// What an effect holds in memory, about.
-fn size(effect: &Effect) -> usize {
-    match effect {
-        Effect::Signal(_, Control::MonitorExit { reason, .. } | Control::Exit { reason, .. }, _) => {
-            reason.bytes().len()
-        }
-        Effect::Signal(_, _, Some(payload)) => payload.bytes().len(),
-        _ => 0,
     }
 }
 

@@ -15,7 +15,7 @@ use hecate_daemon::dist::flags;
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin, Status};
 use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atoms, Pid, Term};
+use hecate_daemon::etf::{Atoms, Iovec, Pid, Term};
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Now};
 use hecate_daemon::node::view::{Census, Peer};
 
@@ -593,7 +593,8 @@ impl World {
         for group in names {
             let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH };
             let mut out = Vec::new();
-            let input = Input::Publish { group: group.clone(), message: Term::atom("message") };
+            let message = Iovec::encode(&Term::atom("message"));
+            let input = Input::Publish { group: group.canonical(), message };
             self.nodes[at].machine.handle(now, input, &mut out);
             let to = |effect| match effect {
                 Effect::Signal(_, Control::Send { to, .. }, Some(_)) => to,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hecate_daemon::dist::control::{Control, Proc};
-use hecate_daemon::etf::{Pid, Term};
+use hecate_daemon::etf::{Iovec, Pid, Term};
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Pending};
 
 use crate::Side;
@@ -66,7 +66,8 @@ impl World {
 
     /// To whom a message to a group goes.
     fn published(&mut self, side: Side, number: usize, held: Option<LinkId>) -> Vec<Pid> {
-        let effects = self.effects(side, Input::Publish { group: group(number), message: Term::atom("message") });
+        let message = Iovec::encode(&Term::atom("message"));
+        let effects = self.effects(side, Input::Publish { group: group(number).canonical(), message });
         let to = |effect| match effect {
             Effect::Signal(link, Control::Send { to, .. }, Some(_)) if Some(link) == held => to,
             other => panic!("{other:?}"),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use hecate_daemon::dist::control::{self, Control, Proc};
+use hecate_daemon::dist::control::{self, Control, NewProcess, Proc};
 use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags};
 use hecate_daemon::dist::framing::{self, Frame};
 use hecate_daemon::dist::handshake::{Established, Origin, Status};
 use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atom, Pid, Raw, Term};
+use hecate_daemon::etf::{Atom, Iovec, Pid, Raw, Term};
 use hecate_daemon::limits;
 use hecate_daemon::node::machine::{Effect, Input, LinkId, Now, Token};
 use hecate_daemon::node::process::CallId;
@@ -110,7 +110,7 @@ impl World {
         &mut self.connections[usize::try_from(link.0).expect("an index")]
     }
 
-    fn send(&mut self, side: Side, link: LinkId, control: &Control, payload: Option<&Raw>) {
+    fn send(&mut self, side: Side, link: LinkId, control: &Control, payload: Option<&Iovec>) {
         let flags = self.flags;
         let connection = self.connection(link);
         if connection.end(side).is_open() && !connection.lost {
@@ -236,7 +236,7 @@ impl World {
                 }
             }
             Op::Publish { side, group: number } => {
-                let (group, message) = (group(number.into()), Term::atom("message"));
+                let (group, message) = (group(number.into()).canonical(), Iovec::encode(&Term::atom("message")));
                 self.input(side, Input::Publish { group, message });
             }
             Op::Call { side, what, cast } => {
@@ -313,7 +313,7 @@ impl World {
             }
             Op::Tell { to, what, .. } => {
                 let Some(to) = self.process(side.other(), to) else { return };
-                let message = Raw::encode(&message(&from, what));
+                let message = Iovec::encode(&message(&from, what));
                 let control = match to {
                     Proc::Pid(to) => Control::Send { from: Some(from), to },
                     Proc::Name(to) => Control::SendName { from, to },
@@ -326,9 +326,9 @@ impl World {
                 let (group_leader, called) = (from.clone(), function(what));
                 let request = foreign_reference(side, from.creation, self.number());
                 let (module, function) = (Atom::literal(called.module), Atom::literal(called.function));
-                let control =
-                    Control::SpawnRequest { request, from, group_leader, module, function, arity: 1, options };
-                self.send(side, link, &control, Some(&Raw::encode(&Term::List(called.args))));
+                let new = NewProcess { group_leader, module, function, arity: 1, options };
+                let control = Control::SpawnRequest { request, from, new: new.into() };
+                self.send(side, link, &control, Some(&Iovec::encode(&Term::List(called.args))));
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dist::flags::{ALTACT_SIG, HEADERS};
-use crate::etf::Term;
+use crate::etf::{Iovec, Term};
 
 mod properties;
 
@@ -15,7 +15,8 @@ fn flag_sets() -> [Flags; 3] {
 
 fn frame(control: &Control, payload: Option<&Raw>, flags: Flags) -> Bytes {
     let mut out = Vec::new();
-    encode(control, payload, flags, &mut out);
+    let payload = payload.cloned().map(Iovec::from);
+    encode(control, payload.as_ref(), flags, &mut out);
     let (length, frame) = out.split_first_chunk::<4>().expect("a length");
     assert_eq!(usize::try_from(u32::from_be_bytes(*length)), Ok(frame.len()));
     Bytes::copy_from_slice(frame)
@@ -120,7 +121,8 @@ fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
         Control::SendAlias { to, .. } => name == "ALIAS_SEND" && *to == fakes_reference(7),
         Control::Exit2 { to, reason, .. } => name == "PAYLOAD_EXIT2" && *to == us && *reason == bye,
         Control::Exit { from, to, reason } => name == "PAYLOAD_EXIT" && *to == us && *from != us && *reason == bye,
-        Control::SpawnRequest { module, function, arity, options, .. } => {
+        Control::SpawnRequest { new, .. } => {
+            let NewProcess { module, function, arity, options, .. } = &**new;
             let monitor = raw(&Term::List(vec![Term::atom("monitor")]));
             name == "SPAWN_REQUEST"
                 && (*module == "m", *function == "f", *arity) == (true, true, 2)
@@ -191,15 +193,14 @@ fn old_and_traced_forms_mean_the_same() {
     same(18, "ftke", false, &exit2);
     same(27, "ftk", true, &exit2);
     same(4, "ft", false, &unlink);
-    let spawn = Control::SpawnRequest {
-        request: alias.clone(),
-        from: a.clone(),
+    let new = NewProcess {
         group_leader: b.clone(),
         module: Atom::literal("m"),
         function: Atom::literal("f"),
         arity: 1,
         options: raw(&Term::List(vec![])),
     };
+    let spawn = Control::SpawnRequest { request: alias.clone(), from: a.clone(), new: new.into() };
     same(30, "rftmok", true, &spawn);
     let reply = Control::SpawnReply { request: alias, to: b, flags: 1, result: Ok(a) };
     same(32, "rt1fk", false, &reply);

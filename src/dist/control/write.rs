@@ -3,26 +3,30 @@
 //! A frame of ours is whole, however large, and its header names no atoms: others' small messages wait for nothing but what is
 //! before them in a queue, and that is in order. See `benches/README.md`.
 
+use std::borrow::Cow;
+
 use super::super::flags::{self, ALTACT_SIG, Flags};
 use super::super::header;
-use super::{Control, PASS_THROUGH, Proc, altact};
-use crate::etf::{Raw, Writer};
+use super::{Control, NewProcess, PASS_THROUGH, Proc, altact};
+use crate::etf::{Iovec, Raw, Writer};
 
 /// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
 /// request. The flags agreed with the peer choose between the forms of a frame, and the old and the new form of a signal.
-pub fn encode(control: &Control, payload: Option<&Raw>, agreed: Flags, out: &mut Vec<u8>) {
-    if let Some(payload) = encode_head(control, payload, agreed, out) {
-        out.extend_from_slice(payload.bytes());
+pub fn encode(control: &Control, payload: Option<&Iovec>, agreed: Flags, out: &mut Vec<u8>) {
+    let Some(payload) = encode_head(control, payload, agreed, out) else { return };
+    for (small, large) in payload.pieces() {
+        out.extend_from_slice(small);
+        out.extend_from_slice(large.map_or(&[], |large| large));
     }
 }
 
 /// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
 pub fn encode_head<'r>(
     control: &'r Control,
-    payload: Option<&'r Raw>,
+    payload: Option<&'r Iovec>,
     agreed: Flags,
     out: &mut Vec<u8>,
-) -> Option<&'r Raw> {
+) -> Option<Cow<'r, Iovec>> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     let headers = flags::headers(agreed);
@@ -35,11 +39,12 @@ pub fn encode_head<'r>(
     if !headers {
         w.version();
     }
-    let payload = write_control(control, agreed, &mut w).or(payload);
+    let reason = write_control(control, agreed, &mut w);
+    let payload = reason.map(|reason| Cow::Owned(reason.clone().into())).or(payload.map(Cow::Borrowed));
     if payload.is_some() && !headers {
         w.version();
     }
-    let length = out.len() - start - 4 + payload.map_or(0, |payload| payload.bytes().len());
+    let length = out.len() - start - 4 + payload.as_ref().map_or(0, |payload| payload.size());
     // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     if let Some(field) = out.get_mut(start..start + 4) {
@@ -82,7 +87,8 @@ fn write_control<'c>(control: &'c Control, agreed: Flags, w: &mut Writer<'_>) ->
         Control::MonitorExit { from, to, reference, reason } => {
             write_proc(op(w, 21, 5), from).pid(to).reference(reference).raw(reason)
         }
-        Control::SpawnRequest { request, from, group_leader, module, function, arity, options } => {
+        Control::SpawnRequest { request, from, new } => {
+            let NewProcess { group_leader, module, function, arity, options } = &**new;
             op(w, 29, 6).reference(request).pid(from).pid(group_leader);
             w.tuple(3).atom_of(module).atom_of(function).int(i64::from(*arity)).raw(options)
         }

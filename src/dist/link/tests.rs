@@ -9,7 +9,7 @@ use crate::dist::handshake::{Established, Origin, Status};
 use crate::dist::header::HeaderError;
 use crate::dist::setup::tests::{identity, sockets};
 use crate::dist::setup::{accept, dial};
-use crate::etf::{Atom, Pid, Raw, Term};
+use crate::etf::{Atom, Iovec, Pid, Term};
 
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
@@ -62,7 +62,7 @@ async fn frames_go_both_ways_and_closing_flushes() {
     let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
     let send = Control::Send { from: Some(pid.clone()), to: pid };
     let mut frame = Vec::new();
-    control::encode(&send, Some(&Raw::encode(&Term::atom("hello"))), flags::ours(false), &mut frame);
+    control::encode(&send, Some(&Iovec::encode(&Term::atom("hello"))), flags::ours(false), &mut frame);
     there.write_all(&frame).await.unwrap();
     match events.recv().await {
         Some(LinkEvent::Messages(batch)) => assert_eq!(batch[0].0, send),

@@ -61,7 +61,7 @@ impl Machine {
     pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
             let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
-            out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node))));
+            out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node).into())));
         }
     }
 

@@ -28,14 +28,17 @@ impl Machine {
 
     /// Sends a message to each process of a peer that is in a group, once, in however many scopes and however often it
     /// joined.
-    pub(super) fn publish(&self, group: &Term, message: &Term, out: &mut Vec<Effect>) {
-        let (key, message) = (group.canonical(), Raw::encode(message));
-        let members: HashSet<(LinkId, &Pid)> =
-            self.scopes.values().flat_map(|scope| scope.remote_members(&key)).collect();
-        let send = |(link, pid): (LinkId, &Pid)| {
-            Effect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message.clone()))
+    pub(super) fn publish(&self, group: &pg::Key, message: Iovec, out: &mut Vec<Effect>) {
+        let mut members: Vec<(LinkId, &Pid)> =
+            self.scopes.values().flat_map(|scope| scope.remote_members(group)).collect();
+        members.sort_unstable();
+        members.dedup();
+        // Of so many the last is the message itself.
+        let messages = std::iter::repeat_n(message, members.len());
+        let send = |((link, pid), message): ((LinkId, &Pid), _)| {
+            Effect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message))
         };
-        out.extend(members.into_iter().map(send));
+        out.extend(members.into_iter().zip(messages).map(send));
     }
 
     /// Ends a process: its groups, monitors and links are told.
@@ -96,7 +99,7 @@ impl Machine {
             let deadline = now.instant + limits::CALL_TIME;
             self.calls.insert(request, PendingCall { link, token, deadline, asked: None });
         }
-        out.push(Effect::Signal(link, control, Some(args)));
+        out.push(Effect::Signal(link, control, Some(args.into())));
     }
 
     pub(super) fn ask(
@@ -114,7 +117,7 @@ impl Machine {
         };
         let reference = self.processes.new_reference();
         let signals = gen_server::call(&reference, &from, name, request);
-        out.extend(signals.map(|(control, payload)| Effect::Signal(link, control, payload)));
+        out.extend(signals.map(|(control, payload)| Effect::Signal(link, control, payload.map(Iovec::from))));
         let deadline = now.instant + limits::CALL_TIME;
         self.calls.insert(reference, PendingCall { link, token, deadline, asked: Some(name.clone()) });
     }

@@ -85,8 +85,9 @@ impl Machine {
     }
 
     pub(super) fn rex(&mut self, now: Now, id: LinkId, pid: &Pid, message: Message, out: &mut Vec<Effect>) {
-        let send =
-            |to: Pid, message: Raw| Effect::Signal(id, Control::Send { from: Some(pid.clone()), to }, Some(message));
+        let send = |to: Pid, message: Raw| {
+            Effect::Signal(id, Control::Send { from: Some(pid.clone()), to }, Some(message.into()))
+        };
         match rpc::read(message, &mut self.atoms) {
             Rex::Call(caller, applied) => {
                 let reply = ReplyTo::Rex(caller, applied.clone(), pid.clone());
@@ -107,7 +108,7 @@ impl Machine {
             }
             Rex::Unknown(from) => {
                 let (control, message) = gen_server::reply(&from, pid, &gen_server::refusal());
-                out.push(Effect::Signal(id, control, Some(message)));
+                out.push(Effect::Signal(id, control, Some(message.into())));
             }
             Rex::Nothing => {}
         }
@@ -161,12 +162,12 @@ fn answer(id: LinkId, reply: &ReplyTo, outcome: &Outcome, out: &mut Vec<Effect>)
         ReplyTo::Server(from, pid) => {
             if let Outcome::Return(value) = outcome {
                 let (control, message) = gen_server::reply(from, pid, &Raw::encode(value));
-                out.push(Effect::Signal(id, control, Some(message)));
+                out.push(Effect::Signal(id, control, Some(message.into())));
             }
         }
         ReplyTo::Rex(caller, applied, pid) => {
             let (control, message) = rpc::reply(caller, pid, &rpc::rex_answer(applied, outcome));
-            out.push(Effect::Signal(id, control, Some(message)));
+            out.push(Effect::Signal(id, control, Some(message.into())));
         }
         ReplyTo::End(Ending { job, pid, request, from, link, monitor }) => {
             let reason = job.exit_reason(outcome);

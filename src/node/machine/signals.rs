@@ -55,7 +55,8 @@ impl Machine {
                     out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
-            Control::SpawnRequest { request, from, module, function, arity, options, .. } => {
+            Control::SpawnRequest { request, from, new } => {
+                let NewProcess { module, function, arity, options, .. } = *new;
                 let wanted = Wanted { request, from, module, function, arity, options };
                 self.spawn_request(id, wanted, &payload.unwrap_or_default(), out);
             }
@@ -113,7 +114,7 @@ impl Machine {
                 let Some(process) = self.processes.get(to) else { return };
                 if let Ok(from) = gen_server::caller(&payload, &mut self.atoms) {
                     let (control, message) = gen_server::reply(&from, &process.pid, &gen_server::refusal());
-                    out.push(Effect::Signal(id, control, Some(message)));
+                    out.push(Effect::Signal(id, control, Some(message.into())));
                 } else if matches!(process.role, Role::Scope(_)) && e == DecodeError::TooManyNodes {
                     // Its groups would stay unknown: as with too many members, that is a peer which we can't take.
                     let most = limits::TERM_NODES;
@@ -138,7 +139,7 @@ impl Machine {
         }
         if let Message::Foreign(foreign) = message {
             let (control, message) = gen_server::decline(&foreign, &pid);
-            out.push(Effect::Signal(id, control, Some(message)));
+            out.push(Effect::Signal(id, control, Some(message.into())));
             return;
         }
         match (&process.role, message) {
@@ -153,7 +154,7 @@ impl Machine {
             }
             (Role::GlobalGroup, Message::Cast(request)) => {
                 if let Ok((control, answer)) = global_group::cast(&request, &pid, &mut self.atoms) {
-                    out.push(Effect::Signal(id, control, Some(answer)));
+                    out.push(Effect::Signal(id, control, Some(answer.into())));
                 }
             }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
@@ -192,7 +193,7 @@ impl Machine {
             (Role::Rex | Role::GlobalGroup | Role::Scope(_), _) => gen_server::refusal(),
         };
         let (control, message) = gen_server::reply(&from, &pid, &answer);
-        out.push(Effect::Signal(id, control, Some(message)));
+        out.push(Effect::Signal(id, control, Some(message.into())));
     }
 
     /// A system message: always answered, see [`sys`].
@@ -211,7 +212,7 @@ impl Machine {
             sys::Request::Answered(answer) => answer.clone(),
         };
         let (control, message) = gen_server::reply(from, pid, &answer);
-        out.push(Effect::Signal(id, control, Some(message)));
+        out.push(Effect::Signal(id, control, Some(message.into())));
         if let sys::Request::Terminate(reason) = request {
             self.restart(pid, &reason, out);
         }

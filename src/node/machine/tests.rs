@@ -121,12 +121,16 @@ fn atom(text: &'static str) -> Raw {
     Raw::encode(&Term::atom(text))
 }
 
+fn term(message: &Iovec) -> Term {
+    let bytes: Vec<u8> =
+        message.pieces().flat_map(|(small, large)| [small, large.map_or(&[], |l| l)].concat()).collect();
+    Reader::new(&bytes.into(), &mut Atoms::new()).term().unwrap()
+}
+
 /// The one message that is sent, to process 7 of `p@h`.
 fn message(effects: &[Effect]) -> Term {
     match effects {
-        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => {
-            message.term(&mut Atoms::new()).unwrap()
-        }
+        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => term(message),
         other => panic!("{other:?}"),
     }
 }
@@ -300,7 +304,7 @@ fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
     let out = alone.tell(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
     let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
     let control = Control::SendAlias { from: pid.clone(), to: alias };
-    assert_eq!(out, [Effect::Signal(LinkId(1), control, Some(Raw::encode(&answer)))]);
+    assert_eq!(out, [Effect::Signal(LinkId(1), control, Some(Iovec::encode(&answer)))]);
     let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
     assert_eq!(alone.tell(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
 }

@@ -5,7 +5,7 @@
 //! [`Functions`](crate::node::process::Functions); everything else is an undefined function here, as it would be on an Erlang
 //! node that lacks the module.
 
-use crate::dist::control::Control;
+use crate::dist::control::{Control, NewProcess};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term, Writer};
 use crate::node::services::gen_server::{self, Message};
 
@@ -70,15 +70,14 @@ pub fn cast(request: &Reference, from: &Pid, function: &Function) -> (Control, R
 
 fn spawn(request: &Reference, from: &Pid, mfa: (&'static str, &'static str, u8), options: &[&'static str]) -> Control {
     let (module, function, arity) = mfa;
-    Control::SpawnRequest {
-        request: request.clone(),
-        from: from.clone(),
+    let new = NewProcess {
         group_leader: from.clone(),
         module: Atom::literal(module),
         function: Atom::literal(function),
         arity,
         options: Raw::encode(&Term::List(options.iter().map(|o| Term::atom(o)).collect())),
-    }
+    };
+    Control::SpawnRequest { request: request.clone(), from: from.clone(), new: new.into() }
 }
 
 /// The result in the exit reason of the process that ran a call: `{Request, return, Value}`.

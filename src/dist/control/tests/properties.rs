@@ -75,7 +75,8 @@ fn signal() -> impl Strategy<Value = (Control, Option<Raw>)> {
     let mfa = (atom(), atom(), any::<u8>());
     let spawn = (reference(), pid(), pid(), mfa, term());
     let spawn = spawn.prop_map(|(request, from, group_leader, (module, function, arity), options)| {
-        Control::SpawnRequest { request, from, group_leader, module, function, arity, options }
+        let new = NewProcess { group_leader, module, function, arity, options };
+        Control::SpawnRequest { request, from, new: new.into() }
     });
     let with_payload = prop_oneof![
         (proptest::option::of(pid()), pid()).prop_map(|(from, to)| Control::Send { from, to }),

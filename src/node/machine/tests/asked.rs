@@ -16,7 +16,7 @@ fn begin(alone: &mut Alone, token: Token) -> (Reference, Pid) {
             assert_eq!((to, name, from), (&Proc::Name(Atom::literal("server")), &Atom::literal("server"), sender));
             let caller = Term::tuple([Term::Pid(from.clone()), Term::Reference(reference.clone())]);
             let call = Term::tuple([Term::atom("$gen_call"), caller, Term::atom("list")]);
-            assert_eq!(message.term(&mut Atoms::new()), Ok(call));
+            assert_eq!(term(message), call);
             (reference.clone(), from.clone())
         }
         other => panic!("{other:?}"),

@@ -34,15 +34,14 @@ fn mfa(module: &'static str, function: &'static str, args: &[Term]) -> [Term; 3]
 
 fn request(mfa: (&'static str, &'static str, u8), options: &[Term]) -> Control {
     let (module, function, arity) = mfa;
-    Control::SpawnRequest {
-        request: reference(PEER, 3),
-        from: them(),
+    let new = NewProcess {
         group_leader: them(),
         module: Atom::literal(module),
         function: Atom::literal(function),
         arity,
         options: Raw::encode(&Term::List(options.to_vec())),
-    }
+    };
+    Control::SpawnRequest { request: reference(PEER, 3), from: them(), new: new.into() }
 }
 
 /// A spawn is answered with its pid, and what comes of it is returned: the reasons of its end, by link and by monitor.
@@ -200,15 +199,13 @@ fn labelled(label: &'static str, to: Proc, request: Term) -> (Control, Term) {
 /// The answer to [`gen_call`], which is the first signal.
 fn answer(out: &[Effect]) -> Term {
     match out.first() {
-        Some(Effect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => {
-            match message.term(&mut Atoms::new()).unwrap() {
-                Term::Tuple(reply) => {
-                    assert_eq!(reply[0], Term::Reference(reference(PEER, 9)));
-                    reply[1].clone()
-                }
-                other => panic!("{other:?}"),
+        Some(Effect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => match term(message) {
+            Term::Tuple(reply) => {
+                assert_eq!(reply[0], Term::Reference(reference(PEER, 9)));
+                reply[1].clone()
             }
-        }
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
 }
@@ -252,9 +249,7 @@ fn rex_applies_passes_on_and_refuses() {
     assert_eq!(alone.tell(1, to(), Some(&cast)), []);
 
     let told = |out: &[Effect]| match out {
-        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => {
-            message.term(&mut Atoms::new()).unwrap()
-        }
+        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => term(message),
         other => panic!("{other:?}"),
     };
     let plain = |request: Term| tuple(&[Term::Pid(them()), request]);
