@@ -13,8 +13,9 @@ mod peers;
 
 use std::cell::RefCell;
 use std::fs;
+use std::sync::Arc;
 
-use hecate_daemon::etf::Term;
+use hecate_daemon::etf::{Atom, Term};
 use tokio::runtime::Runtime;
 
 use host::Host;
@@ -70,7 +71,7 @@ struct Cluster<'r> {
     daemon: Daemon,
     /// The daemon's name.
     us: String,
-    node: Node,
+    node: Arc<Node>,
     _c: host::Process,
 }
 
@@ -94,7 +95,7 @@ impl<'r> Cluster<'r> {
             node
         });
         meets(&node, 2);
-        Self { host, epmd, runtime, erl: erl.into(), other: other.into(), daemon, us, node, _c: c }
+        Self { host, epmd, runtime, erl: erl.into(), other: other.into(), daemon, us, node: node.into(), _c: c }
     }
 
     fn socket(&self, short: &str) -> RefCell<Socket> {
@@ -134,13 +135,14 @@ fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goa
     let to = server(&mut erl.borrow_mut());
     let ended = || per_second(count, number(&mut erl.borrow_mut(), "bench:ended()"));
     let mut us = || {
-        let (handle, group, message) = (cluster.node.handle.clone(), Term::atom("bench"), message(size));
+        let (handle, message) = (cluster.node.handle.clone(), message(size));
+        let group = Term::Atom(Atom::new(&cluster.host.node("erl")).unwrap());
         let publish = async move {
             let begun = since_epoch();
             for _ in 0..count {
-                handle.publish(group.clone(), message.clone()).await.unwrap();
+                handle.publish(&group, &message).await.unwrap();
             }
-            handle.publish(group, done(begun)).await.unwrap();
+            handle.publish(&group, &done(begun)).await.unwrap();
         };
         cluster.runtime.block_on(cluster.runtime.spawn(publish)).unwrap();
         ended()
@@ -240,19 +242,21 @@ fn beside_large(cluster: &Cluster) {
 fn joins(cluster: &Cluster) {
     let joined = |begun| between(begun, nanoseconds(&mut cluster.erl.borrow_mut(), "bench:joined()"));
     // The next round begins when this one has left no trace.
-    let forgotten = || cluster.erl.borrow_mut().eval_until("pg:which_groups(wire)", "[bench]", host::PATIENCE);
+    let forgotten = || cluster.erl.borrow_mut().eval_until("length(pg:which_groups(wire))", "2", host::PATIENCE);
     cluster.erl.borrow_mut().eval("bench:watch(wire)");
     for (what, count, rounds) in [("a join", 1, 200), ("10000 joins", 10_000, 6)] {
         let mut us = || {
-            let (begun, members) = cluster.runtime.block_on(async {
+            let node = cluster.node.clone();
+            let join = async move {
                 let begun = since_epoch();
                 let mut members = Vec::new();
                 for number in (1..=count).rev() {
                     let kind = if number == 1 { "last" } else { "more" };
-                    members.push(cluster.node.join(vec![Term::tuple([Term::atom(kind), Term::Int(number)])]).await);
+                    members.push(node.join(vec![Term::tuple([Term::atom(kind), Term::Int(number)])]).await);
                 }
                 (begun, members)
-            });
+            };
+            let (begun, members) = cluster.runtime.block_on(cluster.runtime.spawn(join)).unwrap();
             let seconds = joined(begun);
             cluster.runtime.block_on(async {
                 for member in members {

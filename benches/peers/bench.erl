@@ -4,13 +4,13 @@
 -export([start/0, send/3, ended/0, drain/3, round_trips/3, calls/2, trips_beside/4]).
 -export([watch/1, join_many/2, leave_all/0, joined/0]).
 
-%% The server `bench`, in the group `bench` of the scope `wire`. Whoever evaluates is told, under the name `boss`.
+%% The server `bench`, in a group of the scope `wire` that is named like the node, so that it alone is in it. Whoever evaluates is told, under the name `boss`.
 start() ->
     true = register(boss, self()),
     {ok, _} = pg:start(wire),
     Server = spawn(fun() -> serve() end),
     true = register(bench, Server),
-    ok = pg:join(wire, bench, Server),
+    ok = pg:join(wire, node(), Server),
     Server.
 
 %% What has come is told of with the last message, which names the time of the first.
@@ -123,5 +123,5 @@ join_many(Name, Count) ->
     Begun.
 
 leave_all() ->
-    [ok = pg:leave(wire, Group, self()) || Group <- pg:which_groups(wire), Group =/= bench],
+    [ok = pg:leave(wire, Group, self()) || Group <- pg:which_groups(wire), not is_atom(Group)],
     ok.

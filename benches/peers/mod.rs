@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
-use hecate_daemon::etf::{Atom, Atoms, Pid, Raw, Term};
+use hecate_daemon::etf::{Atom, Atoms, Iovec, Pid, Term};
 
 use crate::host::epmd::{Epmd, connect};
 use crate::host::erl::{Erl, Start};
@@ -114,7 +114,7 @@ impl Socket {
 
     fn frame(&self, control: &Control, message: &Term) -> Vec<u8> {
         let mut frame = Vec::new();
-        control::encode(control, Some(&Raw::encode(message)), self.flags, &mut frame);
+        control::encode(control, Some(&Iovec::encode(message)), self.flags, &mut frame);
         frame
     }
 
