@@ -161,8 +161,7 @@ fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goa
         erl.borrow_mut().eval(&format!("{c} ! {{send, whereis(bench), {size}, {count}}}"));
         ended()
     };
-    us();
-    let memory = resident_memory(std::process::id());
+    let memory = warm(&mut us, std::process::id());
     let [us, blast, other, c] = take_turns(ROUNDS, [&mut us, &mut blast, &mut other, &mut c]);
     let unit = Unit::Messages(size);
     compare(&format!("{name}, us to erl / frames encoded beforehand"), unit, &us, &blast, Goal::AtLeast(0.95));
@@ -180,14 +179,21 @@ fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     let mut sink = || drain(cluster.bench_of("sink"));
     let mut other = || drain(cluster.bench_of("other"));
     let mut c = || drain(cluster.bench_of("c"));
-    us();
-    let memory = resident_memory(cluster.daemon.id());
+    let memory = warm(&mut us, cluster.daemon.id());
     let [us, sink, other, c] = take_turns(ROUNDS, [&mut us, &mut sink, &mut other, &mut c]);
     let unit = Unit::Messages(size);
     compare(&format!("{name}, erl to us / erl to a sink"), unit, &us, &sink, Goal::AtLeast(0.95));
     compare(&format!("{name}, erl to us / erl to erl"), unit, &us, &other, goal);
     compare(&format!("{name}, erl to us / erl to a C node"), unit, &us, &c, Goal::None);
     flat(&format!("{name}, erl to us: memory after / before"), cluster.daemon.id(), memory);
+}
+
+/// As many rounds as are measured later, so that what memory the allocator keeps for such work is there; then what is taken.
+fn warm(us: &mut dyn FnMut() -> f64, pid: u32) -> f64 {
+    for _ in 0..ROUNDS {
+        us();
+    }
+    resident_memory(pid)
 }
 
 fn flat(what: &str, pid: u32, before: f64) {
@@ -207,8 +213,7 @@ fn round_trip(cluster: &Cluster) {
     let mut c = || trips(cluster.bench_of("c"));
     let mut us_called = || calls(format!("{{net_kernel, '{}'}}", cluster.us));
     let mut other_called = || calls(cluster.bench_of("other"));
-    us();
-    let memory = resident_memory(cluster.daemon.id());
+    let memory = warm(&mut us, cluster.daemon.id());
     let [us, other, c, us_called, other_called] =
         take_turns(2 * ROUNDS, [&mut us, &mut other, &mut c, &mut us_called, &mut other_called]);
     compare("round trip to us / to a C node", Unit::Time, &us, &c, Goal::AtMost(1.0));
@@ -273,9 +278,8 @@ fn joins(cluster: &Cluster) {
             forgotten();
             seconds
         };
-        us();
         other();
-        let memory = resident_memory(std::process::id());
+        let memory = warm(&mut us, std::process::id());
         let [us, other] = take_turns(rounds, [&mut us, &mut other]);
         compare(&format!("{what} here seen by erl / of another erl"), Unit::Time, &us, &other, Goal::AtMost(0.8));
         flat(&format!("{what}: memory after / before"), std::process::id(), memory);
