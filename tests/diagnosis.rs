@@ -9,8 +9,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
+use bytes::Bytes;
+use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link::{self, LinkEvent};
 use hecate_daemon::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
@@ -19,6 +22,7 @@ use host::erl::{Erl, Start};
 use host::node::{address, identity};
 use host::{Host, PATIENCE, wait_for, wait_within};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 /// The daemon with its EPMD.
 fn world() -> (Host, Epmd, Daemon) {
@@ -444,6 +448,32 @@ async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
         assert_eq!(details(&host, &deaf.name).unwrap()["round_trip_ms"], Value::Null);
     });
     drop(held);
+}
+
+/// It is then looked at as any other that is not connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_end_while_the_node_is_asked() {
+    let (host, epmd, _daemon) = world();
+    let silent = identity(&host, "silent", 7);
+    let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
+    let connection = setup::dial(stream, &silent, host.node("hecate").into(), async || true).await.unwrap();
+    let (inbox, mut events) = mpsc::channel(8);
+    let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+    let diagnosing = tokio::task::spawn_blocking(move || {
+        wait_for("it is connected", || host.peer(&silent.name).as_deref() == Some("connected"));
+        diagnosis(&host, &silent.name)
+    });
+    let is_ping = |event: LinkEvent| match event {
+        LinkEvent::Messages(batch) => {
+            batch.iter().any(|(signal, _)| matches!(signal, Control::SendName { to, .. } if *to == "net_kernel"))
+        }
+        LinkEvent::Closed(_) => panic!("it is closed before it is asked"),
+    };
+    while !is_ping(events.recv().await.unwrap()) {}
+    drop(sender);
+    let diagnosis = diagnosing.await.unwrap();
+    fails(&diagnosis, "registered", "not_registered", &["silent"]);
+    assert_eq!(diagnosis["connected"], json!(false));
 }
 
 #[test]

@@ -114,8 +114,8 @@ impl Diagnostician {
         // Two attempts at once would be in each other's way.
         let settled = |view: &ClusterView| !matches!(peer(view, node), Some((PeerState::Connecting, _)));
         let _ = timeout(limits::DIAGNOSIS_WAIT, self.cluster.clone().wait_for(|view| settled(view))).await;
-        if is_up(&handle, node) {
-            return self.ask(&handle, node, report).await;
+        if is_up(&handle, node) && self.ask(&handle, node, report).await {
+            return;
         }
         let Err(error) = self.try_out(&handle, node, &us, report).await else { return };
         // The connection has come about meanwhile: the trial met it.
@@ -126,7 +126,9 @@ impl Diagnostician {
         let comes = async { handle.watch().wait_for(|view| is_in(view, node)).await.is_ok() };
         if crossing && timeout(limits::DIAGNOSIS_WAIT, comes).await == Ok(true) {
             report.findings.clear();
-            return self.ask(&handle, node, report).await;
+            if self.ask(&handle, node, report).await {
+                return;
+            }
         }
         // It is connected, and by another name: it had no occasion to say so.
         let error = match self.connected_as(&handle, node) {
@@ -193,8 +195,8 @@ impl Diagnostician {
 
     // ---- Where we are -----------------------------------------------------------------------------
 
-    /// Asks a connected node what it sees, over the connection itself.
-    async fn ask(&self, handle: &Handle, node: &NodeName, report: &mut Report) {
+    /// Asks a connected node what it sees, over the connection itself. `false`: it ended meanwhile, and nothing is reported.
+    async fn ask(&self, handle: &Handle, node: &NodeName, report: &mut Report) -> bool {
         report.connected = true;
         report.otherwise = format!("{node} is connected, and nothing is wrong");
         for stage in
@@ -229,11 +231,18 @@ impl Diagnostician {
         };
         if let Some(why) = unasked {
             report.skipped(Stage::Ticks, why);
-            return report.skipped(Stage::Scope, why);
+            report.skipped(Stage::Scope, why);
+            return true;
         }
         if round_trip.is_err() {
+            if !is_up(handle, node) {
+                report.connected = false;
+                report.findings.clear();
+                return false;
+            }
             let detail = format!("it has not answered a ping within {} s", limits::CALL_TIME.as_secs());
-            return report.failed(Stage::Ticks, detail, advice::tick_timeout(node, self.settings.tick_time));
+            report.failed(Stage::Ticks, detail, advice::tick_timeout(node, self.settings.tick_time));
+            return true;
         }
         let (otp_release, tick_time, nodes, scopes) = tokio::join!(
             questions::otp_release(handle, &peer),
@@ -246,6 +255,7 @@ impl Diagnostician {
         let view = OwnView { otp_release, tick_time, round_trip, nodes, scopes };
         self.judge(&view, report);
         report.own_view = Some(view);
+        true
     }
 
     fn judge(&self, view: &OwnView, report: &mut Report) {
