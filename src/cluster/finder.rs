@@ -106,7 +106,8 @@ impl Finder {
             work: JoinSet::new(),
             asking_names: false,
         };
-        finder.discover(discovery::Input::Configured(peers::found(&name, &settings.peers)));
+        let peers = peers::found(&name, &settings.peers, |name| finder.dialling.is_here(name));
+        finder.discover(discovery::Input::Configured(peers));
         finder
     }
 
