@@ -111,12 +111,14 @@ fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
     lab.dns.names(&[&a.v4, &a.v6, &c.v6, &d.v4]);
     let both = format!("lists:sort(nodes()) =:= lists:sort(['hecate@{}', 'hecate@{}'])", a.v4, c.v6);
     at_d.eval_until(&both, "true", PATIENCE);
+    wait_for("the other side shows it", || a.is_connected(&d.v4));
     // A server that does not answer takes nothing away, nor does one that says that there is nothing, for a while.
+    // It was so when they started, too.
     lab.dns.set(Zone::Silence);
-    at_a.logs(&["WARN", "hecate.svc", "no address"]);
+    wait_for("DNS has failed again", || at_a.log_lines(&["WARN", "hecate.svc", "no address"]).len() == 2);
     assert!(a.is_connected(&d.v4) && a.is_connected(&c.v6) && a.knows(&b.v4));
     lab.dns.names(&[&a.v4, &c.v6, &d.v4]);
-    at_a.logs(&["INFO", "hecate.svc", "has addresses again"]);
+    wait_for("DNS works again", || at_a.log_lines(&["INFO", "hecate.svc", "has addresses again"]).len() == 2);
     // The second is not looked for any more, and in the end not shown.
     for place in [&a, &c] {
         wait_within(Duration::from_secs(100), "it is forgotten", || (!place.knows(&b.v4)).then_some(()));
