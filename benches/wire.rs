@@ -188,7 +188,7 @@ fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     flat(&format!("{name}, erl to us: memory after / before"), cluster.daemon.id(), memory);
 }
 
-/// As many rounds as are measured later, so that what memory the allocator keeps for such work is there; then what is taken.
+/// What is in memory after so many rounds that the allocator keeps what it will for such work.
 fn warm(us: &mut dyn FnMut() -> f64, pid: u32) -> f64 {
     for _ in 0..ROUNDS {
         us();

@@ -68,7 +68,7 @@ pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 /// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
 pub const SENT_AT_ONCE: usize = 64 * 1024;
 
-/// Bytes of a payload that isn't copied to be sent. Crossed by
+/// Bytes of a binary, or of a term that came from elsewhere, that isn't copied to be sent. Crossed by
 /// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
 pub const SENT_UNCOPIED: usize = 32 * 1024;
 
@@ -101,15 +101,15 @@ pub const MESSAGES: usize = 256;
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
-/// How often the node's task looks whether more is coming before it sends what has gathered. Crossed by
+/// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
 /// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.
-pub const NODE_ROUNDS: usize = 256;
+pub const NODE_GATHERS: Duration = Duration::from_millis(1);
 
 /// Signals so many that it is worth while to look whether more are coming before they are sent. Crossed by
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_MANY: usize = 64;
+pub const NODE_MANY: u64 = 64;
 
-/// Bytes of answers that gather before they are handed on. Crossed by `tests/pressure.rs`,
+/// Bytes of frames, to whomever, that gather before they are handed on. Crossed by `tests/pressure.rs`,
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
 pub const GATHERED: usize = 1024 * 1024;
 

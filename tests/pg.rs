@@ -419,3 +419,29 @@ async fn a_hidden_node_takes_part_unseen() {
     world.until(0, &members(X), "[\"m\"]");
     world.scopes_live();
 }
+
+/// What is large in a message is sent in pieces of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_arrives_whole() {
+    let mut world = World::new(&["a"]).await;
+    let judge = "Judge = spawn(fun() -> receive {a, _, b, _, _} = Message -> receive {ask, Boss} -> Boss ! {told, Message} end end end), \
+                 pg:join(judged, Judge), put(judge, Judge)";
+    world.eval(0, judge);
+    let binary = |byte, size| Term::binary(vec![byte; size]);
+    let (tail, large) = (limits::SENT_UNCOPIED, 3 * limits::SENT_UNCOPIED);
+    let message = Term::tuple([
+        Term::atom("a"),
+        binary(7, limits::SENT_UNCOPIED),
+        Term::atom("b"),
+        binary(8, large),
+        Term::improper(vec![Term::atom("c"), binary(9, 5)], binary(1, tail)),
+    ]);
+    let known = || world.us.handle.groups()["pg"].peer_members == 1;
+    tokio::task::block_in_place(|| host::wait_for("the member is known", known));
+    world.us.handle.publish(&Term::atom("judged"), &message).await.unwrap();
+    let arrived = format!(
+        "get(judge) ! {{ask, self()}}, receive {{told, M}} -> M =:= {{a, binary:copy(<<7>>, {tail}), b, binary:copy(<<8>>, {large}), \
+         [c, binary:copy(<<9>>, 5) | binary:copy(<<1>>, {tail})]}} end"
+    );
+    assert_eq!(world.eval(0, &arrived), "true");
+}

@@ -87,6 +87,9 @@ impl LinkSender {
     /// [`QueueFull`]: the connection should be dropped. (A connection that has ended takes everything in silence; its
     /// end has been or will be told by [`LinkEvent::Closed`].)
     pub fn send(&self, frames: &mut Frames) -> Result<(), QueueFull> {
+        if frames.is_empty() {
+            return Ok(());
+        }
         let mut state = self.outgoing.lock();
         if state.ended {
             *frames = Frames::default();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Raw, Term, Writer};
 use crate::limits;
 
-/// One encoded term, without the leading 131.
+/// One encoded term, without the leading 131. Two are equal if they are the same bytes in the same pieces.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Iovec {
     small: Bytes,
@@ -18,7 +18,7 @@ pub struct Iovec {
 }
 
 impl Iovec {
-    /// Encodes a term. Binaries of [`limits::SENT_UNCOPIED`] bytes or more are not copied.
+    /// Encodes a term. Binaries of [`limits::SENT_UNCOPIED`] bytes or more are not copied, except those in funs.
     #[must_use]
     pub fn encode(term: &Term) -> Self {
         // Room for what is usual, so that it need not grow.

@@ -16,8 +16,8 @@ use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::setup::{self, Rejected, SetupError};
 use crate::limits;
 use crate::log::limit::{self, limited};
+use crate::node::event::Event;
 use crate::node::listeners::owner_of_end;
-use crate::node::task::Event;
 
 /// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
 pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {

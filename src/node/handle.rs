@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::etf::{Atom, Iovec, Raw, Term};
 use crate::node::dial::DialError;
+use crate::node::event::Event;
 use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
-use crate::node::task::Event;
 use crate::node::view::{Groups, View};
 
 /// The node has stopped.

@@ -2,8 +2,8 @@
 //! of another.
 //!
 //! ```text
-//! accept, dial -> dist::link -> task -> machine -> services::{gen_server, pg, global, global_group, net_kernel, rpc}
-//! handle -----------------------^  ^-- the only owner of the state; runs the machine's effects
+//! accept, dial -> dist::setup -> task -> machine -> services::{gen_server, pg, global, global_group, net_kernel, rpc}
+//! handle, dist::link -------------^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
 //! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The room knows
@@ -12,6 +12,7 @@
 
 pub mod accept;
 pub mod dial;
+pub mod event;
 pub mod handle;
 pub mod listeners;
 pub mod machine;

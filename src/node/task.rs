@@ -3,7 +3,7 @@
 //! It never waits for a peer. What there is to send gathers, a connection each, while events that have come already, or are about
 //! to, are taken; then it is handed on, and a connection that can't take it is closed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,81 +20,18 @@ use crate::dist::frames::Frames;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkEvent, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
-use crate::etf::{Atom, AtomTooLong, Iovec, Raw, Term};
+use crate::etf::{Atom, AtomTooLong, Raw};
 use crate::log::limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
+use crate::node::event::Event;
 use crate::node::handle::Handle;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
-use crate::node::process::{Behaviour, CallId, Functions, ProcessId};
-use crate::node::services::pg::{self, Watched};
-use crate::node::services::rpc::{CallError, Function};
+use crate::node::process::{Functions, ProcessId};
+use crate::node::services::pg::Watched;
+use crate::node::services::rpc::CallError;
 use crate::node::view::{Groups, View};
 use crate::{limits, metrics};
-
-/// What the node's task is told.
-pub enum Event {
-    /// Something came over a connection.
-    Link(LinkId, LinkEvent),
-    /// A peer has given its name: which status does it get?
-    Accepting {
-        /// The name.
-        name: Arc<str>,
-        /// Where the status goes.
-        answer: oneshot::Sender<Status>,
-    },
-    /// A peer that we dial still believes in an older connection: do we want the new one?
-    StillWanted(Arc<str>, oneshot::Sender<bool>),
-    /// A handshake is complete with a node of this user, if that can be told.
-    Connected(Connection, Option<u32>),
-    /// An attempt to dial has ended, successful or not, and if so, with a node of this user, if that can be told.
-    Dialled(Arc<str>, Result<(Connection, Option<u32>), DialError>),
-    /// See [`Handle::connect`].
-    Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
-    /// See [`Handle::forget`].
-    Forget(Vec<Arc<str>>),
-    /// See [`Handle::spawn`].
-    Spawn {
-        /// Registered name.
-        name: Option<Atom>,
-        /// What it does.
-        behaviour: Box<dyn Behaviour>,
-        /// Groups to join.
-        groups: Vec<Term>,
-        /// Where it is told which process it is.
-        answer: oneshot::Sender<ProcessId>,
-    },
-    /// See [`Handle::exit`].
-    Exit(ProcessId, &'static str),
-    /// See [`Handle::answer`].
-    Answer(CallId, Term),
-    /// See [`Handle::publish`].
-    Publish {
-        /// The group.
-        group: pg::Key,
-        /// The message.
-        message: Iovec,
-    },
-    /// See [`Handle::call`] and [`Handle::cast`].
-    Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
-    /// See [`Handle::gen_call`].
-    Ask {
-        /// The node.
-        node: Arc<str>,
-        /// The process.
-        name: Atom,
-        /// The request.
-        request: Term,
-        /// Where the answer goes.
-        answer: oneshot::Sender<Result<Raw, CallError>>,
-    },
-    /// See [`Handle::exchanges`].
-    Exchanges(Arc<str>, oneshot::Sender<BTreeSet<Arc<str>>>),
-    /// See [`Handle::answers`].
-    Pulse(oneshot::Sender<()>),
-    /// See [`Handle::stop`].
-    Stop(oneshot::Sender<()>),
-}
 
 /// What a node is started with.
 pub struct Settings {
@@ -145,7 +82,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         last_link: 0,
         last_token: 0,
         connecting: HashMap::new(),
-        dialled: Vec::new(),
+        answers: Vec::new(),
         spawning: HashMap::new(),
         calling: HashMap::new(),
         view: view_sender,
@@ -153,7 +90,8 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         stopping: None,
         effects: Vec::new(),
         gathered: Gathered::default(),
-        answered: false,
+        signals: 0,
+        now: now(),
     };
     let running = tokio::spawn(async move {
         task.run(events).await;
@@ -176,6 +114,23 @@ struct Link {
 /// Where it is told how an attempt to connect has ended.
 type Waiting = oneshot::Sender<Result<(), Arc<DialError>>>;
 
+/// What somebody is waiting for. Who has given up waiting is told nothing.
+enum Answer {
+    Dialled(Waiting, Result<(), Arc<DialError>>),
+    Spawned(oneshot::Sender<ProcessId>, ProcessId),
+    Result(oneshot::Sender<Result<Raw, CallError>>, Result<Raw, CallError>),
+}
+
+impl Answer {
+    fn send(self) {
+        match self {
+            Self::Dialled(to, result) => drop(to.send(result)),
+            Self::Spawned(to, process) => drop(to.send(process)),
+            Self::Result(to, result) => drop(to.send(result)),
+        }
+    }
+}
+
 struct Task {
     machine: Machine,
     local: Arc<Identity>,
@@ -192,8 +147,8 @@ struct Task {
     last_link: u64,
     last_token: Token,
     connecting: HashMap<Arc<str>, Vec<Waiting>>,
-    /// Answers that go out once what they tell is to be seen.
-    dialled: Vec<(Waiting, Result<(), Arc<DialError>>)>,
+    /// They go out once what they tell is to be seen.
+    answers: Vec<Answer>,
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     view: watch::Sender<Arc<View>>,
@@ -204,8 +159,10 @@ struct Task {
     effects: Vec<Effect>,
     /// What waits in `links` to be sent.
     gathered: Gathered,
-    /// Whether somebody has been answered.
-    answered: bool,
+    /// How many signals have ever been.
+    signals: u64,
+    /// When what is being taken was.
+    now: Now,
 }
 
 #[derive(Default)]
@@ -224,16 +181,16 @@ impl Task {
                     if taken == 0 {
                         return;
                     }
-                    let (mut enough, mut rounds) = (limits::NODE_MANY, 0..limits::NODE_ROUNDS);
+                    let begun = Instant::now();
                     loop {
+                        let before = self.signals;
                         self.take_all(&mut batch);
                         // Who sends much, or was answered, is about to want more: it goes out in the same write, which a peer
                         // takes far more easily than many small ones.
-                        let more = std::mem::take(&mut self.answered) || self.gathered.signals >= enough;
-                        if !more || rounds.next().is_none() {
+                        let more = !self.answers.is_empty() || self.signals - before >= limits::NODE_MANY;
+                        if !more || begun.elapsed() >= limits::NODE_GATHERS {
                             break;
                         }
-                        enough = self.gathered.signals + limits::NODE_MANY;
                         self.show();
                         yield_now().await;
                         if events.is_empty() {
@@ -243,7 +200,8 @@ impl Task {
                     }
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    self.handle(now(), Input::Tick);
+                    self.now = now();
+                    self.handle(Input::Tick);
                 }
             }
             self.send();
@@ -257,16 +215,16 @@ impl Task {
     }
 
     fn take_all(&mut self, events: &mut Vec<Event>) {
-        let now = now();
+        self.now = now();
         for event in events.drain(..) {
-            self.take(now, event);
+            self.take(event);
             self.send_if_much();
         }
     }
 
-    fn take(&mut self, now: Now, event: Event) {
+    fn take(&mut self, event: Event) {
         let input = match event {
-            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(now, id, batch),
+            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(id, batch),
             Event::Link(id, LinkEvent::Closed(reason)) => {
                 self.open -= 1;
                 if matches!(reason, CloseReason::TickTimeout(_)) {
@@ -287,11 +245,11 @@ impl Task {
                 let _ = answer.send(self.machine.still_wanted(&name));
                 return;
             }
-            Event::Connected(connection, owner) => return self.connected(now, connection, owner),
-            Event::Dialled(name, result) => return self.dialled(now, name, result),
+            Event::Connected(connection, owner) => return self.connected(connection, owner),
+            Event::Dialled(name, result) => return self.dialled(name, result),
             Event::Connect(name, answer) => {
                 if self.machine.is_connected(&name) {
-                    let _ = answer.send(Ok(()));
+                    self.answers.push(Answer::Dialled(answer, Ok(())));
                     return;
                 }
                 self.connecting.entry(name.clone()).or_default().push(answer);
@@ -332,19 +290,19 @@ impl Task {
                 Input::Stop
             }
         };
-        self.handle(now, input);
+        self.handle(input);
     }
 
     /// One message after the other: what they are answered may be far larger than they are, and is sent, where the
     /// bound of the connection's queue holds, before much of it gathers.
-    fn messages(&mut self, now: Now, id: LinkId, batch: Vec<(Control, Option<Bytes>)>) {
+    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>) {
         for message in batch {
-            self.handle(now, Input::Messages(id, vec![message]));
+            self.handle(Input::Messages(id, vec![message]));
             self.send_if_much();
         }
     }
 
-    fn connected(&mut self, now: Now, connection: Connection, owner: Option<u32>) {
+    fn connected(&mut self, connection: Connection, owner: Option<u32>) {
         if self.stopping.is_some() {
             return;
         }
@@ -364,7 +322,7 @@ impl Task {
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
         // The connection that this one replaces is closed by this: what is said of it later would be taken to be of the node.
-        self.handle(now, Input::LinkUp { link: id, peer, origin });
+        self.handle(Input::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
             limited!(limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
@@ -372,28 +330,30 @@ impl Task {
         }
     }
 
-    fn dialled(&mut self, now: Now, name: Arc<str>, result: Result<(Connection, Option<u32>), DialError>) {
+    fn dialled(&mut self, name: Arc<str>, result: Result<(Connection, Option<u32>), DialError>) {
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
         match result {
-            Ok((connection, owner)) => self.connected(now, connection, owner),
+            Ok((connection, owner)) => self.connected(connection, owner),
             Err(e) => {
                 debug!(peer = %name, code = e.code(), "not connected: {e}");
                 failed = Some(Arc::new(e));
             }
         }
-        self.handle(now, Input::DialEnded(name.clone()));
-        self.dialled.extend(waiting.into_iter().map(|answer| (answer, failed.clone().map_or(Ok(()), Err))));
+        self.handle(Input::DialEnded(name.clone()));
+        let result = || failed.clone().map_or(Ok(()), Err);
+        self.answers.extend(waiting.into_iter().map(|answer| Answer::Dialled(answer, result())));
     }
 
     /// Tells the machine, and carries out what it wants done; but what it wants sent only gathers.
-    fn handle(&mut self, now: Now, input: Input) {
+    fn handle(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.machine.handle(now, input, &mut effects);
+        self.machine.handle(self.now, input, &mut effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Signal(id, signal, payload) => {
                     if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
+                        self.signals += 1;
                         self.gathered.signals += 1;
                         self.gathered.bytes += link.frames.push(&signal, payload.as_ref(), link.flags);
                     }
@@ -408,14 +368,12 @@ impl Task {
                 Effect::Dial(name) => self.dial(name),
                 Effect::Spawned(token, process) => {
                     if let Some(answer) = self.spawning.remove(&token) {
-                        let _ = answer.send(process);
-                        self.answered = true;
+                        self.answers.push(Answer::Spawned(answer, process));
                     }
                 }
                 Effect::Result(token, result) => {
                     if let Some(answer) = self.calling.remove(&token) {
-                        let _ = answer.send(result);
-                        self.answered = true;
+                        self.answers.push(Answer::Result(answer, result));
                     }
                 }
             }
@@ -444,23 +402,22 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     limited!(limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
-                self.handle(now(), Input::LinkDown { link: id, reason: reason.to_string() });
+                self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
             }
         }
         self.show();
     }
 
-    /// Shows what has changed.
+    /// Shows what has changed, and then answers: whoever is told something finds it in the view.
     fn show(&mut self) {
-        // Whoever is told of a connection finds it in the view: so the view comes first.
         if self.machine.take_changed() {
             self.view.send_replace(Arc::new(self.seen()));
         }
         if self.machine.take_groups_changed() {
             self.groups.send_replace(Arc::new(self.machine.groups()));
         }
-        for (answer, result) in self.dialled.drain(..) {
-            let _ = answer.send(result);
+        for answer in self.answers.drain(..) {
+            answer.send();
         }
     }
 

@@ -45,7 +45,7 @@ pub fn encode_head<'r>(
         w.version();
     }
     let length = out.len() - start - 4 + payload.as_ref().map_or(0, |payload| payload.size());
-    // Nothing that we send comes near 4 GiB: a message is bounded by `limits::FRAME`.
+    // Nothing that we send comes near 4 GiB: what we pass on came in a frame of `limits::FRAME` at most, and events are small.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     if let Some(field) = out.get_mut(start..start + 4) {
         field.copy_from_slice(&length.to_be_bytes());

@@ -1,0 +1,80 @@
+//! What the node's task is told: by connections, by those that dial and accept, and by whoever holds the handle.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::dist::handshake::Status;
+use crate::dist::link::LinkEvent;
+use crate::dist::setup::Connection;
+use crate::etf::{Atom, Iovec, Raw, Term};
+use crate::node::dial::DialError;
+use crate::node::machine::LinkId;
+use crate::node::process::{Behaviour, CallId, ProcessId};
+use crate::node::services::pg;
+use crate::node::services::rpc::{CallError, Function};
+
+/// What the node's task is told.
+pub enum Event {
+    /// Something came over a connection.
+    Link(LinkId, LinkEvent),
+    /// A peer has given its name: which status does it get?
+    Accepting {
+        /// The name.
+        name: Arc<str>,
+        /// Where the status goes.
+        answer: oneshot::Sender<Status>,
+    },
+    /// A peer that we dial still believes in an older connection: do we want the new one?
+    StillWanted(Arc<str>, oneshot::Sender<bool>),
+    /// A handshake is complete with a node of this user, if that can be told.
+    Connected(Connection, Option<u32>),
+    /// An attempt to dial has ended, successful or not, and if so, with a node of this user, if that can be told.
+    Dialled(Arc<str>, Result<(Connection, Option<u32>), DialError>),
+    /// See [`Handle::connect`](super::handle::Handle::connect).
+    Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
+    /// See [`Handle::forget`](super::handle::Handle::forget).
+    Forget(Vec<Arc<str>>),
+    /// See [`Handle::spawn`](super::handle::Handle::spawn).
+    Spawn {
+        /// Registered name.
+        name: Option<Atom>,
+        /// What it does.
+        behaviour: Box<dyn Behaviour>,
+        /// Groups to join.
+        groups: Vec<Term>,
+        /// Where it is told which process it is.
+        answer: oneshot::Sender<ProcessId>,
+    },
+    /// See [`Handle::exit`](super::handle::Handle::exit).
+    Exit(ProcessId, &'static str),
+    /// See [`Handle::answer`](super::handle::Handle::answer).
+    Answer(CallId, Term),
+    /// See [`Handle::publish`](super::handle::Handle::publish).
+    Publish {
+        /// The group.
+        group: pg::Key,
+        /// The message.
+        message: Iovec,
+    },
+    /// See [`Handle::call`](super::handle::Handle::call) and [`Handle::cast`].
+    Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
+    /// See [`Handle::gen_call`](super::handle::Handle::gen_call).
+    Ask {
+        /// The node.
+        node: Arc<str>,
+        /// The process.
+        name: Atom,
+        /// The request.
+        request: Term,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Raw, CallError>>,
+    },
+    /// See [`Handle::exchanges`](super::handle::Handle::exchanges).
+    Exchanges(Arc<str>, oneshot::Sender<BTreeSet<Arc<str>>>),
+    /// See [`Handle::answers`](super::handle::Handle::answers).
+    Pulse(oneshot::Sender<()>),
+    /// See [`Handle::stop`](super::handle::Handle::stop).
+    Stop(oneshot::Sender<()>),
+}
