@@ -58,7 +58,7 @@ pub enum Event {
         /// The message.
         message: Iovec,
     },
-    /// See [`Handle::call`](super::handle::Handle::call) and [`Handle::cast`].
+    /// See [`Handle::call`](super::handle::Handle::call) and [`Handle::cast`](super::handle::Handle::cast).
     Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
     /// See [`Handle::gen_call`](super::handle::Handle::gen_call).
     Ask {
