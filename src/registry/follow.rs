@@ -9,6 +9,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::handle::{Handle, Refusal};
 use super::{Event, View};
+use crate::limits;
 
 /// What a follower is told next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +59,11 @@ impl Follower {
             }
             if self.behind {
                 match self.registry.events_after(self.told).await? {
-                    Some(page) if page.is_empty() => self.behind = false,
-                    Some(page) => self.page = page.into(),
+                    Some(page) => {
+                        // One that is not full has all that there was, and what came since is told live.
+                        self.behind = page.len() >= limits::EVENTS_PAGE;
+                        self.page = page.into();
+                    }
                     None => {
                         let view = self.registry.view();
                         self.told = view.revision;

@@ -317,6 +317,24 @@ async fn directories_follow_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    let (commands, mut queue) = mpsc::channel(1);
+    let mut follower = Handle { commands, ..world.handle.clone() }.follow(0);
+    let answer = async {
+        let Some(Command::EventsAfter { revision: 0, reply }) = queue.recv().await else { panic!("not asked") };
+        reply.send(world.handle.events_after(0).await).expect("waited for");
+    };
+    let (first, ()) = tokio::join!(follower.next(), answer);
+    assert!(matches!(first, Ok(Next::Event(event)) if event.revision == 1));
+    // Whatever else it asked for would be refused.
+    drop(queue);
+    world.register("hecate-twod").await.expect("taken");
+    assert!(matches!(follower.next().await, Ok(Next::Event(event)) if event.revision == 2));
+}
+
+#[tokio::test]
 async fn a_follower_that_falls_behind_misses_nothing() {
     let world = World::new();
     let (mut slow, mut live) = (world.handle.follow(0), world.handle.events());
