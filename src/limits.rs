@@ -183,6 +183,10 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // ---- Finding peers --------------------------------------------------------------------------
 
+/// Sockets that listen at one port of this host, of which the kernel tells; where there are more, its tables are read. Crossed by
+/// `node::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
+pub const LISTENERS: usize = 1024;
+
 /// Nodes that are found by one answer of DNS. Crossed by
 /// `cluster::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
 pub const DNS_ADDRESSES: usize = 1024;

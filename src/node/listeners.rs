@@ -11,6 +11,11 @@ use crate::node::sock_diag;
 /// moment.
 #[must_use]
 pub fn owners(address: SocketAddr) -> Vec<u32> {
+    // Not every kernel can be asked so; the tables have each.
+    if let Some(listeners) = sock_diag::listeners(address.port()) {
+        let takes_it = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
+        return listeners.into_iter().filter(|(ip, _)| takes_it(*ip)).map(|(_, uid)| uid).collect();
+    }
     let of = |path| File::open(path).map(|table| listeners(BufReader::new(table), address)).unwrap_or_default();
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
 }
@@ -25,7 +30,6 @@ pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     if !here {
         return None;
     }
-    // Not every kernel can be asked for one socket; the tables have each.
     sock_diag::owner(theirs, ours).or_else(|| ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of))
 }
 

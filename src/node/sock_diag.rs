@@ -1,12 +1,16 @@
-//! Asks the kernel whose socket it is that is connected between two addresses (`sock_diag(7)`): one question about one
-//! socket, where `/proc/net/tcp` has thousands of lines, most of them of connections that have ended.
+//! Asks the kernel whose socket it is that is connected between two addresses, and whose are those that listen at a port
+//! (`sock_diag(7)`): about these alone, where `/proc/net/tcp` goes through its table of all connections, which is large however few there
+//! are.
 //!
 //! It owns nothing, and follows `linux/netlink.h` and `linux/inet_diag.h`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+
+use crate::limits;
 
 /// `struct nlmsghdr`
 const HEADER: usize = 16;
@@ -14,30 +18,59 @@ const HEADER: usize = 16;
 const BY_FAMILY: u16 = 20;
 /// Where the ports are in `struct inet_diag_msg`, which follows the header of the answer: the first of `id`.
 const PORTS: usize = HEADER + 4;
+/// Where the address of the socket is: behind the ports.
+const SOURCE: usize = PORTS + 4;
 /// Where `idiag_uid` is: behind four bytes, `struct inet_diag_sockid` (48 bytes) and three words.
 const UID: usize = HEADER + 4 + 48 + 12;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const NLM_F_REQUEST: u16 = 1;
+/// `NLM_F_ROOT | NLM_F_MATCH`: all that there are, in as many messages as it takes.
+const NLM_F_DUMP: u16 = 0x300;
+/// `1 << TCP_LISTEN`
+const LISTENING: u32 = 1 << 10;
 
 /// The user whose socket has the address `local` and is connected to `remote`; none if there is none, or the kernel doesn't say.
 #[must_use]
 pub fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).ok()?;
-    send(&kernel, &question(local, remote), SendFlags::empty()).ok()?;
+    let kernel = asked(&question(NLM_F_REQUEST, u32::MAX, local, remote))?;
     let mut buffer = [0; 512];
-    // It has answered by the time that the question is sent.
-    let (length, _) = recv(&kernel, &mut buffer, RecvFlags::DONTWAIT).ok()?;
-    answer(buffer.get(..length)?, local, remote)
+    answer(received(&kernel, &mut buffer)?, local, remote)
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
+/// The addresses at which sockets take connections to this port, each with the user whose it is; none if the kernel doesn't say.
+#[must_use]
+pub fn listeners(port: u16) -> Option<Vec<(IpAddr, u32)>> {
+    let mut listeners = Vec::new();
+    for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        let (local, remote) = (SocketAddr::new(any, port), SocketAddr::new(any, 0));
+        let kernel = asked(&question(NLM_F_REQUEST | NLM_F_DUMP, LISTENING, local, remote))?;
+        let mut buffer = [0; 16 * 1024];
+        while !listed(received(&kernel, &mut buffer)?, port, &mut listeners)? {}
+    }
+    Some(listeners)
+}
+
+/// A socket to the kernel over which it has been asked this.
+fn asked(question: &[u8]) -> Option<OwnedFd> {
+    let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).ok()?;
+    send(&kernel, question, SendFlags::empty()).ok()?;
+    Some(kernel)
+}
+
+/// The next of what it answers, which is there by the time that it is asked.
+fn received<'b>(kernel: &OwnedFd, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let (length, _) = recv(kernel, &mut *buffer, RecvFlags::DONTWAIT).ok()?;
+    buffer.get(..length)
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`: of sockets in these states.
+fn question(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     const IPPROTO_TCP: u8 = 6;
-    const NLM_F_REQUEST: u16 = 1;
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut body = vec![family, IPPROTO_TCP, 0, 0];
-    // In any state.
-    body.extend(u32::MAX.to_ne_bytes());
+    body.extend(states.to_ne_bytes());
     body.extend(ports(local, remote));
     for ip in [local.ip(), remote.ip()] {
         match ip {
@@ -51,7 +84,7 @@ fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
     let mut question = length.to_ne_bytes().to_vec();
     question.extend(BY_FAMILY.to_ne_bytes());
-    question.extend(NLM_F_REQUEST.to_ne_bytes());
+    question.extend(flags.to_ne_bytes());
     // The sequence number, and the kernel as whom it is for.
     question.extend([0; 8]);
     question.extend(body);
@@ -64,6 +97,36 @@ fn answer(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     let about = answer.get(PORTS..PORTS + 4)?;
     let uid = u32::from_ne_bytes(answer.get(UID..UID + 4)?.try_into().ok()?);
     (kind == BY_FAMILY && about == ports(local, remote)).then_some(uid)
+}
+
+/// Adds what one part of the answer lists of sockets at this port, and tells whether it is the last; none if it isn't an answer, or
+/// too many are.
+fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, u32)>) -> Option<bool> {
+    const NLMSG_DONE: u16 = 3;
+    while !part.is_empty() {
+        let length = usize::try_from(u32::from_ne_bytes(part.get(..4)?.try_into().ok()?)).ok()?;
+        let message = part.get(..length).filter(|message| message.len() >= HEADER)?;
+        match u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?) {
+            NLMSG_DONE => return Some(true),
+            BY_FAMILY if listeners.len() < limits::LISTENERS => listeners.extend(listener(message, port)?),
+            _ => return None,
+        }
+        // `NLMSG_ALIGN`
+        part = part.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(false)
+}
+
+/// The socket that a message is about, if it is at this port, which an old kernel need not have looked at.
+fn listener(message: &[u8], port: u16) -> Option<Option<(IpAddr, u32)>> {
+    let address: [u8; 16] = message.get(SOURCE..SOURCE + 16)?.try_into().ok()?;
+    let [a, b, c, d, ..] = address;
+    let address = match *message.get(HEADER)? {
+        AF_INET => Ipv4Addr::from([a, b, c, d]).into(),
+        _ => IpAddr::from(address),
+    };
+    let uid = u32::from_ne_bytes(message.get(UID..UID + 4)?.try_into().ok()?);
+    Some((message.get(PORTS..PORTS + 2)? == port.to_be_bytes()).then_some((address, uid)))
 }
 
 fn ports(local: SocketAddr, remote: SocketAddr) -> [u8; 4] {
@@ -96,9 +159,57 @@ mod tests {
     }
 
     #[test]
+    fn those_that_listen_are_told_with_their_addresses_and_no_others() {
+        let us = rustix::process::getuid().as_raw();
+        for (listens, seen) in
+            [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "0.0.0.0"), ("[::1]:0", "::1"), ("[::]:0", "::")]
+        {
+            let listener = TcpListener::bind(listens).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let _stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert_eq!(listeners(port), Some(vec![(seen.parse().unwrap(), us)]), "{listens}");
+            drop(listener);
+            assert_eq!(listeners(port), Some(vec![]));
+        }
+    }
+
+    #[test]
+    fn a_list_is_read_to_its_end_or_not_at_all() {
+        let message = |kind: u16, size: usize| {
+            let mut message = vec![0; size];
+            message[..4].copy_from_slice(&u32::try_from(size).unwrap().to_ne_bytes());
+            message[4..6].copy_from_slice(&kind.to_ne_bytes());
+            message
+        };
+        let mut socket = message(BY_FAMILY, 88);
+        socket[HEADER] = AF_INET;
+        socket[PORTS..PORTS + 2].copy_from_slice(&80_u16.to_be_bytes());
+        socket[SOURCE..SOURCE + 4].copy_from_slice(&[127, 0, 0, 1]);
+        socket[UID..UID + 4].copy_from_slice(&1000_u32.to_ne_bytes());
+        let read = |part: &[u8], port| {
+            let mut listeners = Vec::new();
+            listed(part, port, &mut listeners).map(|ended| (ended, listeners))
+        };
+        let one = ("127.0.0.1".parse().unwrap(), 1000);
+        let done = message(3, 20);
+        assert_eq!(read(&[&socket[..], &socket].concat(), 80), Some((false, vec![one, one])));
+        assert_eq!(read(&[&socket[..], &done].concat(), 80), Some((true, vec![one])));
+        assert_eq!(read(&[&socket[..], &done].concat(), 81), Some((true, vec![])));
+        assert_eq!(read(&message(2, 36), 80), None, "`NLMSG_ERROR`");
+        let most = socket.repeat(limits::LISTENERS);
+        assert_eq!(read(&most, 80).map(|(_, listeners)| listeners.len()), Some(limits::LISTENERS));
+        assert_eq!(read(&[most, socket.clone()].concat(), 80), None, "one more");
+        for length in 1..socket.len() {
+            assert_eq!(read(&socket[..length], 80), None);
+        }
+        assert_eq!(read(&[0; 64], 80), None, "no length");
+        assert_eq!(read(&message(BY_FAMILY, 40), 80), None, "too short to be one");
+    }
+
+    #[test]
     fn an_answer_that_is_too_short_or_another_says_nothing() {
         let (a, b) = ("10.0.0.1:4369".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(question(a, b).len(), 72);
+        assert_eq!(question(NLM_F_REQUEST, u32::MAX, a, b).len(), 72);
         let mut whole = vec![0; 88];
         whole[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
         whole[PORTS..PORTS + 4].copy_from_slice(&ports(a, b));
