@@ -118,12 +118,13 @@ fn total(ones: &[One], figure: impl Fn(&One) -> f64) -> f64 {
 fn measure(daemons: usize, erls: usize) {
     let all = Host::new();
     let _epmd = all.epmd();
-    // What one alone takes is nobody's share.
-    let alone = {
+    // What one alone takes is nobody's share, and each joins as many groups as it does.
+    let (alone, own) = {
         let one = One::start(&all, 0);
         one.daemon.ready();
-        one.memory()
+        (one.memory(), one.sees().1)
     };
+    let members = daemons * own + erls;
     let mut nodes: Vec<Erl> = (1..=erls).map(|number| all.erl(&all.node(&format!("hecate_e{number}d")))).collect();
     for erl in &mut nodes {
         erl.eval("{ok, _} = pg:start_link(), pg:join(workers, self())");
@@ -135,7 +136,7 @@ fn measure(daemons: usize, erls: usize) {
     }
     let started = begun.elapsed();
     let peers = daemons + erls - 1;
-    all_see(&ones, &mut nodes, peers, daemons + erls);
+    all_see(&ones, &mut nodes, peers, members);
     let agreed = begun.elapsed();
     let [messages, bytes] = [0, 1].map(|at| total(&ones, |one| one.sent()[at]));
     // Of two Erlang nodes nobody counts what they send each other.
@@ -143,7 +144,7 @@ fn measure(daemons: usize, erls: usize) {
 
     let joining = Instant::now();
     assert_eq!(ones[0].host.register(&json!({ "name": "hecate-onemored" })).status, 201);
-    all_see(&ones, &mut nodes, peers, daemons + erls + 2);
+    all_see(&ones, &mut nodes, peers, members + 2);
     let joined = joining.elapsed();
 
     let before = total(&ones, One::worked);
