@@ -59,7 +59,7 @@ bench: deps
 	}
 	cargo bench --bench '*'
 
-# So many daemons in one cluster on this machine, one size after the other: 100 take some 2 GiB and some minutes.
+# So many daemons in one cluster on this machine, one size after the other: 100 take some 2 GiB and a minute.
 SIZES := 10 25 50 100
 scale: deps
 	cargo bench --bench scale -- $(SIZES)
