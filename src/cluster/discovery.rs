@@ -180,14 +180,12 @@ impl Discovery {
                 // A hidden node connects when it wants to, and one that had its name from us comes under another.
                 None => {}
             },
-            Input::Down(name) => {
-                if let Some(target) = self.targets.get_mut(&name)
-                    && target.state == State::Connected
-                {
-                    target.state = State::Due(now + self.spread.pause(FIRST_PAUSE));
-                }
-            }
+            Input::Down(name) => self.down(now, &name),
             Input::Absent(names) => {
+                // One that came and went between two looks at the view was told of by nobody.
+                for name in &names {
+                    self.down(now, name);
+                }
                 let before = std::mem::take(&mut self.absent);
                 let at = |name: &Arc<str>| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
                 self.absent = names.into_iter().map(|name| (name.clone(), at(&name))).collect();
@@ -311,6 +309,14 @@ impl Discovery {
         }
         self.drop_unnamed();
         named.into_iter().for_each(|name| self.add(now, name, |by| by.dns = true));
+    }
+
+    fn down(&mut self, now: Instant, name: &str) {
+        if let Some(target) = self.targets.get_mut(name)
+            && target.state == State::Connected
+        {
+            target.state = State::Due(now + self.spread.pause(FIRST_PAUSE));
+        }
     }
 
     fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome) {

@@ -344,6 +344,10 @@ impl Finder {
     /// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
     fn outcome(&self, name: &Arc<str>, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
         let error = match result {
+            // It may have gone again already.
+            Ok(Ok(())) if !self.node.watch().borrow().peers.get(name).is_some_and(Peer::is_up) => {
+                return Outcome::Failed;
+            }
             Ok(Ok(())) => return Outcome::Connected,
             Ok(Err(error)) => error,
             Err(Stopped) => return Outcome::Failed,

@@ -79,6 +79,15 @@ fn a_lost_connection_is_made_again() {
 }
 
 #[test]
+fn a_connection_that_nobody_saw_end_is_made_again() {
+    let mut bench = Bench::new();
+    bench.epmd(&[("a@h", 1)]);
+    bench.ended("a@h", Outcome::Connected);
+    bench.run(Input::Absent(vec!["a@h".into()]));
+    assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
+}
+
+#[test]
 fn a_name_that_has_left_epmd_is_dialled_no_more() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
