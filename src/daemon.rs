@@ -307,8 +307,7 @@ impl Daemon<'_> {
         if !ready {
             return STARTING.to_owned();
         }
-        let running = registry.plugins.values().filter(|plugin| plugin.status == registry::Status::Running).count();
-        let plugins = format!("{running} of {} plugins running", registry.plugins.size());
+        let plugins = format!("{} of {} plugins running", registry.running, registry.plugins.size());
         match (&status.node_name, status.problems.first()) {
             (Some(node), _) => format!("{node}: {plugins}"),
             (None, Some(problem)) => format!("{plugins}; no node: {}", problem.detail),

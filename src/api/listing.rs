@@ -70,7 +70,7 @@ mod tests {
             incarnation: 1,
         };
         let plugins = [(name, Arc::new(plugin))].into_iter().collect();
-        Arc::new(View { revision: 1, ready: true, plugins, unsaved: None })
+        Arc::new(View { revision: 1, plugins, ..View::default() })
     }
 
     #[test]

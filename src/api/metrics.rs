@@ -18,7 +18,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use super::route::PATTERNS;
 use crate::cluster::view::{ClusterView, PeerState, ScopeView};
 use crate::metrics::{self, BOUNDS, Counter, Histogram};
-use crate::registry::{self, Status};
+use crate::registry;
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -114,17 +114,15 @@ fn http() -> Vec<MetricFamily> {
 }
 
 fn plugins(registry: &registry::View) -> Vec<MetricFamily> {
-    let count = |status| {
-        let known = registry.plugins.values().map(|plugin| registry.ready.then_some(plugin.status));
-        Value::gauge(known.filter(|known| *known == status).count())
-    };
-    let plugins = [("running", Some(Status::Running)), ("stopped", Some(Status::Stopped)), ("unjudged", None)];
+    let (all, running) = (registry.plugins.size(), registry.running);
+    let [running, stopped, unjudged] = if registry.ready { [running, all - running, 0] } else { [0, 0, all] };
+    let plugins = [("running", running), ("stopped", stopped), ("unjudged", unjudged)];
     vec![
         family(
             "hecate_plugins",
             "Registered plugins by status; unjudged while the daemon starts.",
             MetricType::GAUGE,
-            plugins.map(|(name, status)| sample(&[("status", name)], count(status))),
+            plugins.map(|(name, count)| sample(&[("status", name)], Value::gauge(count))),
         ),
         family(
             "hecate_store_commit_duration_seconds",

@@ -189,7 +189,7 @@ mod tests {
     fn what_our_own_daemon_says_is_read() {
         let plugins = ["a-bd", "c-dd"].map(plugin);
         let plugins = plugins.into_iter().map(|plugin| (plugin.name.clone(), Arc::new(plugin))).collect();
-        let view = registry::View { revision: 7, ready: true, plugins, unsaved: None };
+        let view = registry::View { revision: 7, plugins, ..registry::View::default() };
         let said = Term::tuple([Term::atom("ok"), registered().snapshot(&view)]);
         let expected = Snapshot { revision: 7, plugins: vec![seen("a-bd"), seen("c-dd")], left_out: 0 };
         assert_eq!(read(&said), Ok(expected));

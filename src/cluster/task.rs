@@ -1,7 +1,8 @@
 //! The task that runs the cluster's policy: joins, then carries news between the registry and the node.
 //!
-//! It owns no truth. What it keeps (which proxy stands for which plugin, what the registry was told, whom to dial) is
-//! compared with the views of registry and node at each change, so a change can be late but not lost.
+//! It owns no truth. What it keeps (which proxy stands for which plugin, what the registry was told, whom to dial) is compared
+//! with the views of registry and node: at each change of the node all of it, at each event of the registry what that is of,
+//! and all again where events were missed. So a change can be late but not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,7 +44,7 @@ use crate::node::process::ProcessId;
 use crate::node::services::pg::Watched;
 use crate::node::task as node_task;
 use crate::node::view as node_view;
-use crate::registry::{self, Follower, Membership, Next, Refusal, Status};
+use crate::registry::{self, Follower, Membership, Next, Plugin, Refusal, Status};
 
 /// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
 const PLUGIN_TAG: &str = "hecate_plugin";
@@ -196,6 +197,10 @@ struct Cluster {
     register_at: Option<Instant>,
     /// The proxy of each running plugin, with the life of the plugin that it is for.
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
+    /// The node of each plugin that has one.
+    nodes: BTreeMap<PluginName, Arc<str>>,
+    /// Whether `proxies` and `nodes` are those of the registry, but for the events that are not told yet.
+    followed: bool,
     told: Told,
     finder: Finder,
     /// What the other hecate-daemons have said.
@@ -263,6 +268,8 @@ impl Cluster {
             epmd_state,
             register_at: None,
             proxies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            followed: false,
             told: Told::new(rustix::process::getuid().as_raw()),
             finder,
             hosts,
@@ -291,10 +298,8 @@ impl Cluster {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
-                    let nodes = view.plugins.values().filter_map(|plugin| plugin.node.as_ref());
-                    self.finder.plugins(nodes.map(|node| node.as_str().into()).collect());
-                    self.tell_events(view.revision).await?;
-                    self.keep_proxies(&view).await?;
+                    let changed = self.tell_events(view.revision).await?;
+                    self.follow_plugins(&view, changed).await?;
                 }
                 changed = node.changed() => {
                     changed.map_err(|_| Stopped)?;
@@ -343,50 +348,88 @@ impl Cluster {
     // ---- Registry -> node -------------------------------------------------------------------------
 
     /// Sends the stored events up to a revision to the groups that are named like them, before proxies show what they
-    /// have led to.
-    async fn tell_events(&mut self, revision: u64) -> Result<(), Stopped> {
+    /// have led to. Gives the plugins that they are of.
+    async fn tell_events(&mut self, revision: u64) -> Result<BTreeSet<PluginName>, Stopped> {
+        let mut changed = BTreeSet::new();
         while self.events.told() < revision {
             match self.events.next().await {
                 Ok(Next::Event(event)) => {
                     let group = Term::atom(event.kind.name());
                     let message = Term::tuple([group.clone(), self.registered.event(&event)]);
                     self.node.publish(&group, &message).await?;
+                    changed.insert(event.plugin.name.clone());
                 }
                 Ok(Next::Missed(view)) => {
                     warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");
+                    self.followed = false;
                 }
                 // It stops, and so do we.
                 Err(Refusal::Stopping) => break,
                 Err(e) => {
                     warn!("events are not told to the cluster: {e}");
                     self.events = self.registry.follow(revision);
+                    self.followed = false;
                     break;
                 }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Brings up to date what hangs on the plugins that have changed; on all, if what has changed isn't known.
+    async fn follow_plugins(&mut self, view: &registry::View, changed: BTreeSet<PluginName>) -> Result<(), Stopped> {
+        let changed = if self.followed {
+            changed
+        } else {
+            let ours = self.nodes.keys().chain(self.proxies.keys());
+            ours.chain(view.plugins.keys()).cloned().collect()
+        };
+        self.look_for_nodes(view, &changed);
+        // After a gap the events may be ahead of this view: then there is a newer one.
+        self.followed = view.ready && self.events.told() <= view.revision;
+        // No status is to be believed before the registry has judged.
+        if view.ready {
+            for name in &changed {
+                self.keep_proxy(name, view.plugins.get(name)).await?;
             }
         }
         Ok(())
     }
 
+    fn look_for_nodes(&mut self, view: &registry::View, changed: &BTreeSet<PluginName>) {
+        let mut differ = false;
+        for name in changed {
+            let node = view.plugins.get(name).and_then(|plugin| plugin.node.as_deref());
+            if self.nodes.get(name).map(|node| &**node) == node {
+                continue;
+            }
+            differ = true;
+            match node {
+                Some(node) => self.nodes.insert(name.clone(), node.into()),
+                None => self.nodes.remove(name),
+            };
+        }
+        if differ {
+            self.finder.plugins(self.nodes.values().cloned().collect());
+        }
+    }
+
     /// A proxy for each running plugin, another one for each time that it has begun to run.
-    async fn keep_proxies(&mut self, view: &registry::View) -> Result<(), Stopped> {
-        // No status is to be believed before the registry has judged.
-        if !view.ready {
+    async fn keep_proxy(&mut self, name: &PluginName, plugin: Option<&Arc<Plugin>>) -> Result<(), Stopped> {
+        let running = plugin.filter(|plugin| plugin.status == Status::Running);
+        let wanted = running.map(|plugin| plugin.incarnation);
+        if self.proxies.get(name).map(|(incarnation, _)| *incarnation) == wanted {
             return Ok(());
         }
-        let running = |name: &PluginName, incarnation: u64| {
-            view.plugins.get(name).is_some_and(|p| p.status == Status::Running && p.incarnation == incarnation)
-        };
-        for (_, (_, proxy)) in self.proxies.extract_if(.., |name, (incarnation, _)| !running(name, *incarnation)) {
+        if let Some((_, proxy)) = self.proxies.remove(name) {
             self.node.exit(proxy, "shutdown").await?;
         }
-        for plugin in view.plugins.values().filter(|plugin| plugin.status == Status::Running) {
-            if !self.proxies.contains_key(&plugin.name) {
-                // The name fits an atom: the node runs under it.
-                let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
-                let proxy = Proxy::new(plugin.name.clone(), self.registered.clone(), node);
-                let proxy = self.node.spawn(None, Box::new(proxy), Proxy::groups(&plugin.name)).await?;
-                self.proxies.insert(plugin.name.clone(), (plugin.incarnation, proxy));
-            }
+        if let Some(incarnation) = wanted {
+            // The name fits an atom: the node runs under it.
+            let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
+            let proxy = Proxy::new(name.clone(), self.registered.clone(), node);
+            let proxy = self.node.spawn(None, Box::new(proxy), Proxy::groups(name)).await?;
+            self.proxies.insert(name.clone(), (incarnation, proxy));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod batch;
 mod chores;
 mod effect;
+mod entries;
 mod follow;
 mod handle;
 mod nodes;
@@ -72,6 +73,8 @@ pub struct View {
     pub ready: bool,
     /// The registered plugins in name order.
     pub plugins: Plugins,
+    /// How many of them run.
+    pub running: usize,
     /// Why this may lag behind what happened: the last change could not be saved, and is tried again.
     pub unsaved: Option<String>,
 }

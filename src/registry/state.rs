@@ -8,13 +8,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rpds::RedBlackTreeMapSync;
-
 use super::effect::{Config, Effect, Input, Now};
+use super::entries::{Entries, Entry, Life};
 use super::handle::Refusal;
 use super::nodes::Nodes;
 use super::{Event, EventKind, Field, Membership, Plugin, Plugins, Registration, Status, View};
@@ -27,57 +25,22 @@ use crate::name::PluginName;
 pub struct State {
     config: Config,
     revision: u64,
-    entries: RedBlackTreeMapSync<PluginName, Entry>,
+    entries: Entries,
     /// The plugins of `entries`, as others see them.
     plugins: Plugins,
+    /// How many of them run.
+    running: usize,
     nodes: Nodes,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
 
-/// The time after a start.
+/// The time after a start, until no plugin is open.
 #[derive(Debug, Clone)]
 struct Judging {
     /// Until then nodes may come; if `looking`, until then looks may.
     until: Instant,
     looking: bool,
-    /// Stored before our start, and not yet judged.
-    open: BTreeSet<PluginName>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    plugin: Arc<Plugin>,
-    life: Life,
-}
-
-/// What is known of a plugin's life beyond what is stored.
-#[derive(Debug, Clone)]
-struct Life {
-    /// Its node has been seen since the registration or our start, and decides.
-    governed: bool,
-    /// When silence since the registration ends it. None once it has shown a sign of life.
-    grace: Option<Instant>,
-    /// Why its node left, if that is what stopped it.
-    left: Option<String>,
-    /// What kept us from telling whether its socket answers, at the last look.
-    unclear: Option<String>,
-    next_look: Instant,
-    looking: bool,
-    process: Option<Process>,
-}
-
-impl Life {
-    fn new(now: Instant) -> Self {
-        Self { governed: false, grace: None, left: None, unclear: None, next_look: now, looking: false, process: None }
-    }
-
-    /// A hint that comes before the answer asks for another look, for this one may have been before it.
-    fn look(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        self.looking = true;
-        self.next_look = now.instant + limits::SOCKET_POLL;
-        out.push(Effect::Look(name.clone()));
-    }
 }
 
 impl State {
@@ -85,17 +48,26 @@ impl State {
     #[must_use]
     pub fn new(config: Config, now: Now, revision: u64, plugins: Plugins) -> Self {
         let until = now.instant + config.judge;
-        let open: BTreeSet<_> = plugins.keys().cloned().collect();
-        let judging = (!open.is_empty()).then_some(Judging { until, looking: false, open });
-        let begin = |plugin: &Arc<Plugin>| Entry { plugin: Arc::clone(plugin), life: Life::new(now.instant) };
-        let entries = plugins.iter().map(|(name, plugin)| (name.clone(), begin(plugin))).collect();
-        Self { config, revision, entries, plugins, nodes: Nodes::default(), judging }
+        let mut entries = Entries::default();
+        for plugin in plugins.values() {
+            let life = Life { open: true, ..Life::new(now.instant) };
+            entries.insert(Entry { plugin: Arc::clone(plugin), life });
+        }
+        let running = plugins.values().filter(|plugin| plugin.status == Status::Running).count();
+        let judging = entries.any_open().then_some(Judging { until, looking: false });
+        Self { config, revision, entries, plugins, running, nodes: Nodes::default(), judging }
     }
 
     /// What everybody else may see.
     #[must_use]
     pub fn view(&self) -> View {
-        View { revision: self.revision, ready: self.judging.is_none(), plugins: self.plugins.clone(), unsaved: None }
+        View {
+            revision: self.revision,
+            ready: self.judging.is_none(),
+            plugins: self.plugins.clone(),
+            running: self.running,
+            unsaved: None,
+        }
     }
 
     /// Whether a registration would be taken, so that nothing is made on disk for one that is not.
@@ -104,7 +76,7 @@ impl State {
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         let Some(Entry { plugin, .. }) = self.entries.get(&registration.name) else {
-            return if self.entries.size() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
+            return if self.entries.len() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
         };
         match (&registration.node, &plugin.node) {
             (Field::Set(node), Some(holder)) if node != holder && self.nodes.is_connected(holder) => {
@@ -120,7 +92,7 @@ impl State {
     /// # Errors
     /// Why not.
     pub fn admit_purge(&self, name: &PluginName, last_node: Option<String>) -> Result<(), Refusal> {
-        if self.entries.contains_key(name) {
+        if self.entries.get(name).is_some() {
             return Err(Refusal::Registered { name: name.clone() });
         }
         let last = last_node.filter(|node| self.nodes.is_connected(node));
@@ -149,8 +121,7 @@ impl State {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let judging = self.judging.as_ref().map(|judging| judging.until);
-        let lives = self.entries.iter().flat_map(|(name, entry)| [entry.life.grace, self.due_look(name, entry)]);
-        lives.flatten().chain(judging).min()
+        judging.into_iter().chain(self.entries.next_due()).min()
     }
 
     /// Takes one input.
@@ -173,21 +144,14 @@ impl State {
             Input::Exited { name, process } => self.exited(now, &name, process, out),
             Input::Tick => self.tick(now, out),
         }
-        if self.judging.as_ref().is_some_and(|judging| judging.open.is_empty()) {
+        if !self.entries.any_open() {
             self.judging = None;
         }
     }
 
     /// Nothing is open about this plugin any more. Tells whether something was.
     fn judged(&mut self, name: &PluginName) -> bool {
-        self.judging.as_mut().is_some_and(|judging| judging.open.remove(name))
-    }
-
-    /// When its socket is to be looked at next, if that is worth a look from time to time.
-    fn due_look(&self, name: &PluginName, Entry { plugin, life }: &Entry) -> Option<Instant> {
-        let open = self.judging.as_ref().is_some_and(|judging| judging.open.contains(name));
-        let watched = !open && (!life.governed || plugin.status == Status::Stopped);
-        (watched && !life.looking).then_some(life.next_look)
+        self.entries.change(name, |entry| std::mem::take(&mut entry.life.open)).unwrap_or_default()
     }
 
     // ---- Commands ---------------------------------------------------------------------------
@@ -216,8 +180,7 @@ impl State {
         let grace = (!governed).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
         let life = Life { governed, grace, process, ..Life::new(now.instant) };
-        self.judged(&name);
-        self.entries.insert_mut(name.clone(), Entry { plugin: Arc::clone(&plugin), life });
+        self.entries.insert(Entry { plugin: Arc::clone(&plugin), life });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
         out.push(Effect::CancelCleanUp(name.clone()));
         out.extend(process.map(|process| Effect::AwaitExit { name: name.clone(), process }));
@@ -229,8 +192,7 @@ impl State {
         let Some(Entry { plugin, .. }) = self.entries.get(&name).cloned() else {
             return Err(Refusal::NotFound { name });
         };
-        self.entries.remove_mut(&name);
-        self.judged(&name);
+        self.entries.remove(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
         out.push(Effect::Forget(name));
         Ok(plugin)
@@ -242,7 +204,7 @@ impl State {
         self.nodes.up(node, on_this_host);
         let nodes = &self.nodes;
         let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
-        for name in self.names_where(|_, entry| of(&entry.plugin)) {
+        for name in self.entries.names_where(|entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(Effect::EnsureLayout(name));
         }
@@ -252,13 +214,13 @@ impl State {
         if !self.nodes.down(node) {
             return;
         }
-        for name in self.names_where(|_, entry| entry.plugin.node.as_deref() == Some(node)) {
+        for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
             let left = format!("its node {node} left the cluster: {reason}");
-            if let Some(Entry { life, .. }) = self.entries.get_mut(&name) {
+            self.entries.change(&name, |Entry { life, .. }| {
                 life.left = Some(left.clone());
                 // Soon, for the reason says whether its socket still answers.
                 life.next_look = now.instant;
-            }
+            });
             self.stop(now, &name, left, out);
             self.follow_node(now, &name, out);
         }
@@ -277,11 +239,6 @@ impl State {
         self.follow_node(now, plugin, out);
     }
 
-    fn names_where(&self, holds: impl Fn(&PluginName, &Entry) -> bool) -> Vec<PluginName> {
-        let entries = self.entries.iter().filter(|(name, entry)| holds(name, entry));
-        entries.map(|(name, _)| name.clone()).collect()
-    }
-
     /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
     fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get(name) else { return };
@@ -291,12 +248,12 @@ impl State {
         if !self.nodes.is_connected(&node) {
             return;
         }
-        if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
+        self.entries.change(name, |Entry { life, .. }| {
+            life.open = false;
             life.governed = true;
             life.grace = None;
             life.left = None;
-        }
-        self.judged(name);
+        });
         let reason = format!("its node {node} is connected");
         self.change(now, name, Status::Running, Some(node), reason, out);
     }
@@ -305,11 +262,13 @@ impl State {
 
     fn looked(&mut self, now: Now, name: &PluginName, look: Look, out: &mut Vec<Effect>) {
         let was_open = self.judged(name);
-        let Some(Entry { plugin, life }) = self.entries.get_mut(name) else {
+        self.entries.change(name, |Entry { life, .. }| {
+            life.looking = false;
+            life.unclear = None;
+        });
+        let Some(Entry { plugin, life }) = self.entries.get(name).cloned() else {
             return;
         };
-        life.looking = false;
-        life.unclear = None;
         let was_stopped = plugin.status == Status::Stopped && !was_open;
         if life.governed {
             if was_stopped {
@@ -320,10 +279,12 @@ impl State {
         } else {
             match &look {
                 Look::Alive => {
-                    life.grace = None;
+                    self.entries.change(name, |Entry { life, .. }| life.grace = None);
                     self.run(now, name, "its socket answers", out);
                 }
-                Look::Unclear(why) if !was_open => life.unclear = Some(why.clone()),
+                Look::Unclear(why) if !was_open => {
+                    self.entries.change(name, |Entry { life, .. }| life.unclear = Some(why.clone()));
+                }
                 _ if life.grace.is_some() || was_stopped => {}
                 silent => {
                     let reason = without_answer(silent);
@@ -338,15 +299,15 @@ impl State {
     }
 
     fn exited(&mut self, now: Now, name: &PluginName, process: Process, out: &mut Vec<Effect>) {
-        let Some(Entry { plugin, life }) = self.entries.get_mut(name) else {
-            return;
-        };
-        if life.process != Some(process) {
+        if self.entries.get(name).is_none_or(|entry| entry.life.process != Some(process)) {
             return;
         }
         // A hint, no proof: a script may have registered for a plugin.
-        life.next_look = now.instant;
-        if plugin.status == Status::Stopped {
+        let stopped = self.entries.change(name, |Entry { plugin, life }| {
+            life.next_look = now.instant;
+            plugin.status == Status::Stopped
+        });
+        if stopped == Some(true) {
             // It still ran when the plugin stopped, and its run files stayed.
             self.clean_up(name, out);
         }
@@ -361,50 +322,52 @@ impl State {
             Some(Judging { until, looking: true, .. }) if *until <= now.instant => self.judge_the_rest(now, out),
             _ => {}
         }
-        for name in self.names_where(|_, entry| entry.life.grace.is_some_and(|until| until <= now.instant)) {
-            let Some(Entry { life, .. }) = self.entries.get_mut(&name) else { continue };
-            life.grace = None;
-            let grace = humantime::format_duration(self.config.grace);
-            let why = life.unclear.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-            let reason = format!("no sign of life within {grace} of its registration{why}");
-            self.stop(now, &name, reason, out);
+        for name in self.entries.due(now.instant) {
+            self.end_grace(now, &name, out);
+            self.look_if_due(now, &name, out);
         }
-        self.look_where_due(now, out);
+    }
+
+    /// If there was no sign of life all the time.
+    fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+        let unclear = self.entries.change(name, |Entry { life, .. }| {
+            life.grace.take_if(|until| *until <= now.instant).map(|_| life.unclear.clone())
+        });
+        let Some(unclear) = unclear.flatten() else { return };
+        let grace = humantime::format_duration(self.config.grace);
+        let why = unclear.map_or_else(String::new, |why| format!(" ({why})"));
+        let reason = format!("no sign of life within {grace} of its registration{why}");
+        self.stop(now, name, reason, out);
     }
 
     /// Every node that could come has come: the sockets judge the plugins that are still open.
     fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(Judging { until, looking: looking @ false, open }) = &mut self.judging else {
+        let Some(judging @ Judging { looking: false, .. }) = &mut self.judging else {
             return;
         };
-        *until = now.instant + limits::JUDGE_LOOK;
-        *looking = true;
-        for name in open.iter() {
-            if let Some(Entry { life, .. }) = self.entries.get_mut(name) {
-                life.look(now, name, out);
-            }
+        *judging = Judging { until: now.instant + limits::JUDGE_LOOK, looking: true };
+        for name in self.entries.names_where(|entry| entry.life.open) {
+            self.entries.change(&name, |Entry { life, .. }| life.look(now, &name, out));
         }
     }
 
     /// A look that takes so long keeps nobody from being served.
     fn judge_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for name in self.judging.take().map(|judging| judging.open).unwrap_or_default() {
+        for name in self.entries.names_where(|entry| entry.life.open) {
+            self.judged(&name);
             self.stop(now, &name, "its socket could not be looked at in time".to_owned(), out);
         }
     }
 
     fn look_where_due(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for name in self.names_where(|name, entry| self.due_look(name, entry).is_some_and(|due| due <= now.instant)) {
+        for name in self.entries.due(now.instant) {
             self.look_if_due(now, &name, out);
         }
     }
 
     fn look_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        let due = self.entries.get(name).and_then(|entry| self.due_look(name, entry));
-        if due.is_some_and(|due| due <= now.instant)
-            && let Some(Entry { life, .. }) = self.entries.get_mut(name)
-        {
-            life.look(now, name, out);
+        if self.entries.get(name).and_then(Entry::due_look).is_some_and(|due| due <= now.instant) {
+            self.entries.change(name, |Entry { life, .. }| life.look(now, name, out));
         }
     }
 
@@ -437,17 +400,15 @@ impl State {
         out: &mut Vec<Effect>,
     ) {
         let revision = self.revision + 1;
-        let Some(Entry { plugin, .. }) = self.entries.get_mut(name) else {
+        let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
         if plugin.status == status && plugin.node == node {
             return;
         }
-        let changed = Arc::make_mut(plugin);
-        changed.node = node;
-        set_status(changed, now, revision, status, reason);
-        let changed = Arc::clone(plugin);
-        self.store(now, EventKind::StatusChanged, changed, out);
+        let mut changed = Plugin { node, ..Plugin::clone(plugin) };
+        set_status(&mut changed, now, revision, status, reason);
+        self.replace(now, changed, out);
         if status == Status::Running {
             out.push(Effect::CancelCleanUp(name.clone()));
         }
@@ -455,25 +416,34 @@ impl State {
 
     /// Makes an event of it if the reason differs.
     fn reword(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<Effect>) {
-        let Some(Entry { plugin, .. }) = self.entries.get_mut(name) else {
+        let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
         if plugin.reason != reason {
-            Arc::make_mut(plugin).reason = reason;
-            let changed = Arc::clone(plugin);
-            self.store(now, EventKind::StatusChanged, changed, out);
+            let changed = Plugin { reason, ..Plugin::clone(plugin) };
+            self.replace(now, changed, out);
         }
+    }
+
+    fn replace(&mut self, now: Now, changed: Plugin, out: &mut Vec<Effect>) {
+        let changed = Arc::new(changed);
+        self.entries.change(&changed.name, |entry| entry.plugin = Arc::clone(&changed));
+        self.store(now, EventKind::StatusChanged, changed, out);
     }
 
     fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<Effect>) {
         self.revision += 1;
+        let runs = |plugin: &Arc<Plugin>| usize::from(plugin.status == Status::Running);
+        self.running -= self.plugins.get(&plugin.name).map_or(0, runs);
         match kind {
             EventKind::Registered | EventKind::StatusChanged => {
+                self.running += runs(&plugin);
                 self.plugins.insert_mut(plugin.name.clone(), Arc::clone(&plugin));
             }
             EventKind::Deregistered => {
                 self.plugins.remove_mut(&plugin.name);
             }
+            // There is none of this name.
             EventKind::DataPurged => {}
         }
         out.push(Effect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));

@@ -42,6 +42,10 @@ impl World {
     fn say(&mut self, input: Input) -> &mut Self {
         let mut out = Vec::new();
         self.state.handle(self.now, input, &mut out);
+        // Which takes long where they are many.
+        if self.state.entries.len() < 100 {
+            self.check();
+        }
         for effect in out {
             match effect {
                 E::Store(event) => self.events.push(event),
@@ -49,6 +53,14 @@ impl World {
             }
         }
         self
+    }
+
+    /// What is counted and filed is what there is.
+    fn check(&self) {
+        self.state.entries.check();
+        let view = self.state.view();
+        let running = view.plugins.values().filter(|plugin| plugin.status == Status::Running);
+        assert_eq!(view.running, running.count());
     }
 
     fn register(&mut self, registration: Registration) -> Result<Arc<Plugin>, Refusal> {
