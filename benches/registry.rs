@@ -1,7 +1,7 @@
 //! The registry against what its work would cost at least: see `benches/README.md`.
 //!
-//! Each measurement is one function below, from the host that it needs to its line in the table. With the argument
-//! `bare-hyper` this program is the server that the list is compared with.
+//! Each measurement is one function below, from the host that it needs to its line in the table; with their names as
+//! arguments only those are made. With the argument `bare-hyper` this program is the server that the list is compared with.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
 
@@ -50,13 +50,17 @@ fn main() {
         return bare_hyper(Path::new(socket), fs::read(body).unwrap().into());
     }
     heading();
-    list();
-    one_registration();
-    many_registrations();
-    let stored = [0, 1_000, 10_000].map(Stored::new);
-    boot(&stored);
-    event();
+    // Cargo adds a flag of its own.
+    let chosen: Vec<_> = arguments.iter().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    for (name, measure) in MEASUREMENTS {
+        if chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name) {
+            measure();
+        }
+    }
 }
+
+const MEASUREMENTS: [(&str, fn()); 5] =
+    [("list", list), ("one", one_registration), ("many", many_registrations), ("stored", stored), ("event", event)];
 
 // ---- The list -------------------------------------------------------------------------------
 
@@ -339,9 +343,9 @@ impl Stored {
     }
 }
 
-/// Against an `erl` that is no node, from the start of the process to a line that it prints.
-fn boot(stored: &[Stored]) {
-    for stored in stored {
+/// Memory, and boot against an `erl` that is no node, from the start of the process to a line that it prints.
+fn stored() {
+    for stored in [0, 1_000, 10_000].map(Stored::new) {
         let (rounds, goal) = if stored.count == 0 { (20, Goal::AtMost(0.05)) } else { (6, Goal::None) };
         let (mut ours, mut theirs) = (|| stored.boot(), || until_its_line(&mut erl("io:put_chars(\"ready\\n\").")).0);
         let [ours, theirs] = take_turns(rounds, [&mut ours, &mut theirs]);

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use tokio::sync::watch;
 
 use super::wire;
@@ -17,7 +18,7 @@ use crate::registry::{Plugin, View};
 pub(super) struct List {
     pub body: Bytes,
     /// Its validator.
-    pub tag: String,
+    pub tag: HeaderValue,
 }
 
 /// The list as it was asked for last, and the view that it was made of.
@@ -41,10 +42,12 @@ impl Listing {
 }
 
 /// A strong validator (RFC 9110, section 8.8.3): the same for the same bytes.
-pub(super) fn etag(body: &[u8]) -> String {
+pub(super) fn etag(body: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
+    let digits = format!("\"{:016x}\"", hasher.finish());
+    // Hexadecimal digits in quotes always are a header value.
+    HeaderValue::try_from(digits).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

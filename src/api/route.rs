@@ -3,6 +3,8 @@
 //! A resource stands here once, with the methods it has, so that `Allow` cannot disagree with what is served. The path
 //! is split before it is decoded: an encoded slash stays part of a name (RFC 3986, section 2.2).
 
+use std::borrow::Cow;
+
 use hyper::{Method, StatusCode};
 
 use super::problem::Problem;
@@ -109,7 +111,7 @@ const POST: &str = "POST";
 /// 400 for a path that is wrongly encoded, 404, or 405 with the methods that the resource has.
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let segments = segments(path)?;
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
     let get = method == Method::GET || method == Method::HEAD;
     let post = method == Method::POST;
     let delete = method == Method::DELETE;
@@ -156,7 +158,7 @@ fn not_allowed(method: &Method, path: &str, methods: &'static str) -> Problem {
 }
 
 /// The decoded parts of a path behind its first slash.
-fn segments(path: &str) -> Result<Vec<String>, Problem> {
+fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
     path.strip_prefix('/')
         .unwrap_or(path)
         .split('/')
@@ -172,7 +174,10 @@ fn segments(path: &str) -> Result<Vec<String>, Problem> {
         .collect()
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -189,7 +194,7 @@ fn percent_decode(text: &str) -> Option<String> {
         };
         decoded.push(byte);
     }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
