@@ -81,7 +81,7 @@ fn list() {
     assert_eq!(Client::connect(&bare).ask(LIST).1, client.ask(LIST).1, "the same bytes");
 
     let (mut ours, mut theirs) = (|| lists(&host.socket()), || lists(&bare));
-    let [ours, theirs] = take_turns(24, [&mut ours, &mut theirs]);
+    let [ours, theirs] = take_turns(48, [&mut ours, &mut theirs]);
     compare("list of 100 plugins / bare hyper, same bytes", Unit::PerSecond, &ours, &theirs, Goal::AtLeast(0.95));
 }
 

@@ -3,8 +3,6 @@
 //! A resource stands here once, with the methods it has, so that `Allow` cannot disagree with what is served. The path
 //! is split before it is decoded: an encoded slash stays part of a name (RFC 3986, section 2.2).
 
-use std::borrow::Cow;
-
 use hyper::{Method, StatusCode};
 
 use super::problem::Problem;
@@ -110,8 +108,13 @@ const POST: &str = "POST";
 /// # Errors
 /// 400 for a path that is wrongly encoded, 404, or 405 with the methods that the resource has.
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
-    let segments = segments(path)?;
-    let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
+    let decoded;
+    let segments: Vec<&str> = if path.contains('%') {
+        decoded = segments(path).map(percent_decode).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
+        decoded.iter().map(String::as_str).collect()
+    } else {
+        segments(path).collect()
+    };
     let get = method == Method::GET || method == Method::HEAD;
     let post = method == Method::POST;
     let delete = method == Method::DELETE;
@@ -157,27 +160,17 @@ fn not_allowed(method: &Method, path: &str, methods: &'static str) -> Problem {
     Problem { allow: Some(methods), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
 }
 
-/// The decoded parts of a path behind its first slash.
-fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
-    path.strip_prefix('/')
-        .unwrap_or(path)
-        .split('/')
-        .map(|segment| {
-            percent_decode(segment).ok_or_else(|| {
-                Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "path_malformed",
-                    "the path is wrongly encoded: `%` needs two hexadecimal digits, and the whole must be UTF-8",
-                )
-            })
-        })
-        .collect()
+/// The parts of a path behind its first slash.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
-fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
-    }
+fn malformed() -> Problem {
+    let detail = "the path is wrongly encoded: `%` needs two hexadecimal digits, and the whole must be UTF-8";
+    Problem::new(StatusCode::BAD_REQUEST, "path_malformed", detail)
+}
+
+fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -194,7 +187,7 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
         };
         decoded.push(byte);
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

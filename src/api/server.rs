@@ -39,8 +39,6 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at a time of users who are refused; more are closed.
     pub strangers: usize,
-    /// Fields of a request's head.
-    pub headers: usize,
     /// Bytes of a request's head.
     pub head: usize,
     /// Time for a request's head, and between two requests.
@@ -70,7 +68,6 @@ impl Default for Limits {
         Self {
             connections: limits::HTTP_CONNECTIONS,
             strangers: limits::HTTP_STRANGERS,
-            headers: limits::HTTP_HEADERS,
             head: limits::HTTP_HEAD,
             head_time: limits::HTTP_HEAD_TIME,
             body: limits::HTTP_BODY,
@@ -183,7 +180,6 @@ async fn converse(server: Arc<Server>, caller: Caller, stream: UnixStream) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(server.limits.head_time)
-        .max_headers(server.limits.headers)
         .max_buf_size(server.limits.head)
         // Shell clients close their half once they have asked.
         .half_close(true);
@@ -213,7 +209,8 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
     let (head, mut body) = request.into_parts();
     let route = route::route(&head.method, head.uri.path());
     let pattern = route.as_ref().ok().map(Route::pattern);
-    let call = handlers::call(server, caller, route, &head, &mut body);
+    // Large, and moved several times otherwise.
+    let call = Box::pin(handlers::call(server, caller, route, &head, &mut body));
     let mut response = match tokio::time::timeout(server.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
