@@ -59,8 +59,14 @@ fn main() {
     }
 }
 
-const MEASUREMENTS: [(&str, fn()); 5] =
-    [("list", list), ("one", one_registration), ("many", many_registrations), ("stored", stored), ("event", event)];
+const MEASUREMENTS: [(&str, fn()); 6] = [
+    ("list", list),
+    ("one", one_registration),
+    ("many", many_registrations),
+    ("slow", slow_disk),
+    ("stored", stored),
+    ("event", event),
+];
 
 // ---- The list -------------------------------------------------------------------------------
 
@@ -128,7 +134,7 @@ fn bare_hyper(socket: &Path, body: Bytes) {
 /// One at a time, each a new name.
 fn one_registration() {
     let host = Host::new();
-    let daemon = host.daemon(&[]);
+    let daemon = host.daemon(&disk());
     daemon.ready();
     let [ours, theirs] = registrations_in_turn(&host, 200);
     let what = "one new name / six mkdir, write, fsync";
@@ -186,7 +192,7 @@ fn time(work: impl FnOnce()) -> f64 {
 /// Many at once, against the same store and layout called from a loop, with a commit for each.
 fn many_registrations() {
     let host = Host::new();
-    let daemon = host.daemon(&[]);
+    let daemon = host.daemon(&disk());
     daemon.ready();
     let mut each = CommitEach::new(&host);
 
@@ -217,6 +223,27 @@ fn many_registrations() {
     let what = "64 clients, new names / directories and a commit each";
     compare(what, Unit::PerSecond, &ours, &theirs, Goal::AtLeast(2.0));
     compare("64 clients, new names / one client", Unit::PerSecond, &ours, &alone, Goal::None);
+}
+
+/// The same two once more, by this program with the disk made slow under it and all that it starts.
+fn slow_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("slow_fsync.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/measure/slow_fsync.c");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    assert!(cc.status().expect("a C compiler").success());
+    println!("with each fsync a millisecond longer, on both sides:");
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    assert!(again.args(["one", "many"]).env(PRELOAD, library).status().unwrap().success());
+}
+
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// What a daemon is started with, so that it has the disk that we have.
+fn disk() -> Vec<(&'static str, &'static str)> {
+    let preloaded = std::env::var(PRELOAD).ok();
+    preloaded.map(|library| (PRELOAD, &*library.leak())).into_iter().collect()
 }
 
 /// How many registrations a second so many clients get, each `count` of them.
