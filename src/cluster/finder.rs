@@ -106,7 +106,7 @@ impl Finder {
             work: JoinSet::new(),
             asking_names: false,
         };
-        let peers = peers::found(&name, &settings.peers, |name| finder.dialling.is_here(name));
+        let peers = peers::found(&settings.peers, |other| finder.dialling.are_one(&name, other));
         finder.discover(discovery::Input::Configured(peers));
         finder
     }

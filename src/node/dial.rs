@@ -132,6 +132,14 @@ impl Dialling {
         name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
     }
 
+    /// Whether both full names are those of one node: they are equal, or two of this host, which can be called by several
+    /// names, while its EPMD has each short name once.
+    #[must_use]
+    pub fn are_one(&self, one: &str, other: &str) -> bool {
+        let short = |name: &str| name.split('@').next().map(str::to_owned);
+        one == other || (self.is_here(one) && self.is_here(other) && short(one) == short(other))
+    }
+
     /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`setup::dial`] says. Tells whose process it is too,
     /// if it is on this host.
     ///
@@ -281,6 +289,26 @@ mod tests {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         let here = [vec![loopback], first(limits::ADDRESSES - 1)].concat();
         assert_eq!(to_try(true, [loopback].into_iter().chain(found.clone())), here, "loopback first, and once");
+    }
+
+    #[test]
+    fn a_node_of_this_host_is_one_by_whatever_name_the_host_goes() {
+        let dialling = Dialling {
+            epmd_port: 0,
+            default_port: None,
+            this_host: ["a", "localhost"].map(str::to_owned).into(),
+            allowed_uids: BTreeSet::new(),
+        };
+        for (one, other, expected) in [
+            ("hecate@a", "hecate@a", true),
+            ("hecate@b", "hecate@b", true),
+            ("hecate@a", "hecate@localhost", true),
+            ("hecate@a", "trader@localhost", false),
+            ("hecate@a", "hecate@b", false),
+            ("hecate@b", "hecate@localhost", false),
+        ] {
+            assert_eq!(dialling.are_one(one, other), expected, "{one} {other}");
+        }
     }
 
     #[tokio::test]

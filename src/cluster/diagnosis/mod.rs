@@ -106,9 +106,7 @@ impl Diagnostician {
         let (Some(handle), Some(us)) = (handle, us) else {
             return report.failed(Stage::Name, "we are no node of a cluster yet", advice::no_node());
         };
-        // This host's EPMD has each short name once, whatever the host is called.
-        let is_here = |name: &NodeName| self.settings.dialling.is_here(name.as_str());
-        if us == *node || (us.name() == node.name() && is_here(node)) {
+        if self.settings.dialling.are_one(us.as_str(), node.as_str()) {
             return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
         }
         // Two attempts at once would be in each other's way.
