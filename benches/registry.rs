@@ -36,7 +36,8 @@ use host::erl::Erl;
 use host::{Host, Process, wait_for};
 use measure::client::{Client, LIST, registration};
 use measure::{
-    Goal, Samples, Unit, between, compare, compare_figures, heading, resident_memory, since_epoch, take_turns,
+    Goal, Samples, Unit, between, compare, compare_figures, heading, own_memory, resident_memory, since_epoch,
+    take_turns,
 };
 
 /// Clients that ask at once.
@@ -342,8 +343,12 @@ impl Stored {
         }
         let erl = idle_erl();
         let goal = if count == 0 { Goal::AtMost(0.15) } else { Goal::None };
-        let (ours, theirs) = (resident_memory(daemon.id()), resident_memory(erl.id()));
-        compare_figures(&format!("memory with {count} plugins / idle erl"), Unit::Memory, ours, theirs, goal);
+        for (what, memory, goal) in
+            [("memory", resident_memory as fn(u32) -> f64, goal), ("of its own", own_memory, Goal::None)]
+        {
+            let what = format!("{what} with {count} plugins / idle erl");
+            compare_figures(&what, Unit::Memory, memory(daemon.id()), memory(erl.id()), goal);
+        }
         if count == 10_000 {
             let [ours, theirs] = registrations_in_turn(&host, 50);
             let what = "one new name beside 10000 others / six mkdir, write, fsync";

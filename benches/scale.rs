@@ -8,6 +8,7 @@
 
 #[path = "../tests/host/mod.rs"]
 mod host;
+mod measure;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use host::daemon::Daemon;
 use host::erl::Erl;
 use host::{Host, http, wait_within};
+use measure::own_memory;
 use serde_json::json;
 
 /// However long it takes on a machine with other work.
@@ -40,7 +42,7 @@ fn main() {
         "a join"
     );
     for daemons in sizes {
-        measure(daemons, (daemons / 10).max(2));
+        grow(daemons, (daemons / 10).max(2));
     }
 }
 
@@ -78,13 +80,6 @@ impl One {
         })
     }
 
-    /// Bytes of memory that are its own.
-    fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
-    }
-
     /// Seconds that it has worked for.
     fn worked(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap();
@@ -115,14 +110,14 @@ fn total(ones: &[One], figure: impl Fn(&One) -> f64) -> f64 {
     ones.iter().map(figure).sum()
 }
 
-fn measure(daemons: usize, erls: usize) {
+fn grow(daemons: usize, erls: usize) {
     let all = Host::new();
     let _epmd = all.epmd();
     // What one alone takes is nobody's share, and each joins as many groups as it does.
     let (alone, own) = {
         let one = One::start(&all, 0);
         one.daemon.ready();
-        (one.memory(), one.sees().1)
+        (own_memory(one.daemon.id()), one.sees().1)
     };
     let members = daemons * own + erls;
     let mut nodes: Vec<Erl> = (1..=erls).map(|number| all.erl(&all.node(&format!("hecate_e{number}d")))).collect();
@@ -150,7 +145,7 @@ fn measure(daemons: usize, erls: usize) {
     let before = total(&ones, One::worked);
     thread::sleep(IDLE);
     let idle = (total(&ones, One::worked) - before) / IDLE.as_secs_f64() / daemons as f64;
-    let memory = total(&ones, One::memory) / daemons as f64;
+    let memory = total(&ones, |one| own_memory(one.daemon.id())) / daemons as f64;
     println!(
         "{daemons:>8} {erls:>6} {:>7.1} s {:>8.1} s {messages:>9.0} {:>8.1} {:>10.2} {:>9.2} {:>8.1} {:>7.2}% {:>5.0} ms",
         started.as_secs_f64(),

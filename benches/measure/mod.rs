@@ -135,8 +135,17 @@ fn line(what: &str, unit: Unit, figures: [f64; 2], ratio: &str, goal: &str) {
 
 /// What a process has in memory, in bytes.
 pub fn resident_memory(pid: u32) -> f64 {
+    memory(pid, "VmRSS:")
+}
+
+/// What of it is its own: no page of a program or of a library, which the system can drop and read again.
+pub fn own_memory(pid: u32) -> f64 {
+    memory(pid, "RssAnon:")
+}
+
+fn memory(pid: u32, which: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("a process with memory");
     line.trim().strip_suffix(" kB").expect("in kB").parse::<f64>().unwrap() * 1024.0
 }
 
