@@ -53,6 +53,8 @@ fn main() {
     heading();
     // Cargo adds a flag of its own.
     let chosen: Vec<_> = arguments.iter().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let known = |chosen: &&String| MEASUREMENTS.iter().any(|(name, _)| name == chosen);
+    assert!(chosen.iter().all(known), "there are {:?}", MEASUREMENTS.map(|(name, _)| name));
     for (name, measure) in MEASUREMENTS {
         if chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name) {
             measure();
@@ -64,9 +66,9 @@ const MEASUREMENTS: [(&str, fn()); 6] = [
     ("list", list),
     ("one", one_registration),
     ("many", many_registrations),
-    ("slow", slow_disk),
     ("stored", stored),
     ("event", event),
+    ("slow", slow_disk),
 ];
 
 // ---- The list -------------------------------------------------------------------------------
@@ -135,8 +137,7 @@ fn bare_hyper(socket: &Path, body: Bytes) {
 /// One at a time, each a new name.
 fn one_registration() {
     let host = Host::new();
-    let daemon = host.daemon(&disk());
-    daemon.ready();
+    let _daemon = daemon(&host);
     let [ours, theirs] = registrations_in_turn(&host, 200);
     let what = "one new name / six mkdir, write, fsync";
     compare(what, Unit::Time, &ours, &theirs, Goal::AtMost(1.3));
@@ -193,8 +194,7 @@ fn time(work: impl FnOnce()) -> f64 {
 /// Many at once, against the same store and layout called from a loop, with a commit for each.
 fn many_registrations() {
     let host = Host::new();
-    let daemon = host.daemon(&disk());
-    daemon.ready();
+    let _daemon = daemon(&host);
     let mut each = CommitEach::new(&host);
 
     let again = |client: usize, _| format!("hecate-again{client}d");
@@ -226,7 +226,7 @@ fn many_registrations() {
     compare("64 clients, new names / one client", Unit::PerSecond, &ours, &alone, Goal::None);
 }
 
-/// The same two once more, by this program with the disk made slow under it and all that it starts.
+/// The same two once more, by this program with the disk made slow under it and its daemons.
 fn slow_disk() {
     let dir = tempfile::tempdir().unwrap();
     let library = dir.path().join("slow_fsync.so");
@@ -234,17 +234,24 @@ fn slow_disk() {
     let mut cc = Command::new("cc");
     cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
     assert!(cc.status().expect("a C compiler").success());
-    println!("with each fsync a millisecond longer, on both sides:");
+    println!("\nOnce more, with each fsync a millisecond longer, on both sides:");
     let mut again = Command::new(std::env::current_exe().unwrap());
     assert!(again.args(["one", "many"]).env(PRELOAD, library).status().unwrap().success());
 }
 
 const PRELOAD: &str = "LD_PRELOAD";
 
-/// What a daemon is started with, so that it has the disk that we have.
-fn disk() -> Vec<(&'static str, &'static str)> {
+/// A daemon that has the disk that we have.
+fn daemon(host: &Host) -> Daemon {
     let preloaded = std::env::var(PRELOAD).ok();
-    preloaded.map(|library| (PRELOAD, &*library.leak())).into_iter().collect()
+    let environment: Vec<_> = preloaded.iter().map(|library| (PRELOAD, library.as_str())).collect();
+    let daemon = host.daemon(&environment);
+    daemon.ready();
+    for process in [daemon.id(), std::process::id()] {
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+        assert!(preloaded.iter().all(|library| maps.contains(library)), "it is as slow on both sides");
+    }
+    daemon
 }
 
 /// How many registrations a second so many clients get, each `count` of them.

@@ -5,7 +5,6 @@
 //! has. Labels take few values: the patterns of routes, codes, states, the configured scopes. It reads, and waits for
 //! nobody: so it answers in every state of the daemon.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -30,7 +29,7 @@ const NO_ROUTE: &str = "none";
 const CODES: Range<u16> = 100..600;
 
 /// The requests to each route so far.
-static REQUESTS: LazyLock<BTreeMap<&'static str, Requests>> =
+static REQUESTS: LazyLock<Vec<(&'static str, Requests)>> =
     LazyLock::new(|| PATTERNS.iter().chain(&[NO_ROUTE]).map(|pattern| (*pattern, Requests::new())).collect());
 
 /// The requests to one route so far.
@@ -48,7 +47,8 @@ impl Requests {
 
 /// Counts a request: the pattern of its route, the code of the answer, and the time until its head was there.
 pub(super) fn requested(pattern: Option<&'static str>, code: u16, took: Duration) {
-    let Some(requests) = REQUESTS.get(pattern.unwrap_or(NO_ROUTE)) else { return };
+    let pattern = pattern.unwrap_or(NO_ROUTE);
+    let Some((_, requests)) = REQUESTS.iter().find(|(route, _)| *route == pattern) else { return };
     requests.times.observe(took);
     let index = usize::from(code.saturating_sub(CODES.start));
     if let Some(counter) = requests.codes.get(index) {

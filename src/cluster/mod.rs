@@ -16,6 +16,7 @@
 //! daemon said last. Nothing here speaks the distribution protocol.
 
 pub mod attempts;
+mod changes;
 pub mod diagnosis;
 pub mod discovery;
 pub mod facts;

@@ -1,8 +1,8 @@
 //! The task that runs the cluster's policy: joins, then carries news between the registry and the node.
 //!
 //! It owns no truth. What it keeps (which proxy stands for which plugin, what the registry was told, whom to dial) is compared
-//! with the views of registry and node: at each change of the node all of it, at each event of the registry what that is of,
-//! and all again where events were missed. So a change can be late but not lost.
+//! with the view of the node at each change of that, and with the view of the registry for what its events are of, or all of it
+//! where events were missed. So a change can be late but not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
+use crate::cluster::changes::Changes;
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::facts::Facts;
 use crate::cluster::finder::{self, Finder};
@@ -199,8 +200,8 @@ struct Cluster {
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     /// The node of each plugin that has one.
     nodes: BTreeMap<PluginName, Arc<str>>,
-    /// Whether `proxies` and `nodes` are those of the registry, but for the events that are not told yet.
-    followed: bool,
+    /// The plugins of which `proxies` and `nodes` may be behind.
+    changes: Changes,
     told: Told,
     finder: Finder,
     /// What the other hecate-daemons have said.
@@ -269,7 +270,7 @@ impl Cluster {
             register_at: None,
             proxies: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            followed: false,
+            changes: Changes::new(),
             told: Told::new(rustix::process::getuid().as_raw()),
             finder,
             hosts,
@@ -298,8 +299,8 @@ impl Cluster {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
-                    let changed = self.tell_events(view.revision).await?;
-                    self.follow_plugins(&view, changed).await?;
+                    self.tell_events(view.revision).await?;
+                    self.follow_plugins(&view).await?;
                 }
                 changed = node.changed() => {
                     changed.map_err(|_| Stopped)?;
@@ -348,45 +349,38 @@ impl Cluster {
     // ---- Registry -> node -------------------------------------------------------------------------
 
     /// Sends the stored events up to a revision to the groups that are named like them, before proxies show what they
-    /// have led to. Gives the plugins that they are of.
-    async fn tell_events(&mut self, revision: u64) -> Result<BTreeSet<PluginName>, Stopped> {
-        let mut changed = BTreeSet::new();
+    /// have led to.
+    async fn tell_events(&mut self, revision: u64) -> Result<(), Stopped> {
         while self.events.told() < revision {
             match self.events.next().await {
                 Ok(Next::Event(event)) => {
                     let group = Term::atom(event.kind.name());
                     let message = Term::tuple([group.clone(), self.registered.event(&event)]);
                     self.node.publish(&group, &message).await?;
-                    changed.insert(event.plugin.name.clone());
+                    self.changes.told(event.plugin.name.clone());
                 }
                 Ok(Next::Missed(view)) => {
                     warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");
-                    self.followed = false;
+                    self.changes.missed();
                 }
                 // It stops, and so do we.
                 Err(Refusal::Stopping) => break,
                 Err(e) => {
                     warn!("events are not told to the cluster: {e}");
                     self.events = self.registry.follow(revision);
-                    self.followed = false;
+                    self.changes.missed();
                     break;
                 }
             }
         }
-        Ok(changed)
+        Ok(())
     }
 
-    /// Brings up to date what hangs on the plugins that have changed; on all, if what has changed isn't known.
-    async fn follow_plugins(&mut self, view: &registry::View, changed: BTreeSet<PluginName>) -> Result<(), Stopped> {
-        let changed = if self.followed {
-            changed
-        } else {
-            let ours = self.nodes.keys().chain(self.proxies.keys());
-            ours.chain(view.plugins.keys()).cloned().collect()
-        };
+    /// Brings up to date what hangs on the plugins that have changed.
+    async fn follow_plugins(&mut self, view: &registry::View) -> Result<(), Stopped> {
+        let ours = self.nodes.keys().chain(self.proxies.keys());
+        let changed = self.changes.take(view, self.events.told(), ours);
         self.look_for_nodes(view, &changed);
-        // After a gap the events may be ahead of this view: then there is a newer one.
-        self.followed = view.ready && self.events.told() <= view.revision;
         // No status is to be believed before the registry has judged.
         if view.ready {
             for name in &changed {

@@ -102,11 +102,12 @@ impl Entries {
         self.by_name.insert_mut(name, entry);
     }
 
-    /// Tells whether it was there.
-    pub(super) fn remove(&mut self, name: &PluginName) -> bool {
-        let Some(entry) = self.by_name.get(name) else { return false };
-        self.unfile(name, entry.due(), entry.life.open);
-        self.by_name.remove_mut(name)
+    /// Nothing happens if it is not there.
+    pub(super) fn remove(&mut self, name: &PluginName) {
+        if let Some(entry) = self.by_name.get(name) {
+            self.unfile(name, entry.due(), entry.life.open);
+            self.by_name.remove_mut(name);
+        }
     }
 
     /// Changes one; nothing happens if it is not there.

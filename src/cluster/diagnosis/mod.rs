@@ -139,12 +139,9 @@ impl Diagnostician {
 
     /// The other name of this host by which a node of this host is connected, such as `x@localhost`.
     fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<Arc<str>> {
-        let is_here = |name: &str| self.settings.dialling.is_here(name);
-        let is_it = |name: &str| is_here(name) && name.split('@').next() == Some(node.name());
+        let is_it = |name: &str| name != node.as_str() && self.settings.dialling.are_one(name, node.as_str());
         let view = handle.watch().borrow().clone();
-        let connected =
-            view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone());
-        connected.filter(|_| is_here(node.as_str()))
+        view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone())
     }
 
     // ---- Where we are not connected -----------------------------------------------------------
