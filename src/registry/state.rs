@@ -20,7 +20,7 @@ use crate::layout::{Look, Process};
 use crate::limits;
 use crate::name::PluginName;
 
-/// The registry's whole knowledge. Its maps are persistent, so that a copy of it costs nothing.
+/// The registry's whole knowledge. What is large in it is persistent or shared, so that a copy of it costs nothing.
 #[derive(Debug, Clone)]
 pub struct State {
     config: Config,
@@ -30,7 +30,7 @@ pub struct State {
     plugins: Plugins,
     /// How many of them run.
     running: usize,
-    nodes: Nodes,
+    nodes: Arc<Nodes>,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
@@ -55,7 +55,7 @@ impl State {
         }
         let running = plugins.values().filter(|plugin| plugin.status == Status::Running).count();
         let judging = entries.any_open().then_some(Judging { until, looking: false });
-        Self { config, revision, entries, plugins, running, nodes: Nodes::default(), judging }
+        Self { config, revision, entries, plugins, running, nodes: Arc::default(), judging }
     }
 
     /// What everybody else may see.
@@ -201,7 +201,7 @@ impl State {
     // ---- The cluster ------------------------------------------------------------------------
 
     fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<Effect>) {
-        self.nodes.up(node, on_this_host);
+        Arc::make_mut(&mut self.nodes).up(node, on_this_host);
         let nodes = &self.nodes;
         let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
         for name in self.entries.names_where(|entry| of(&entry.plugin)) {
@@ -211,7 +211,7 @@ impl State {
     }
 
     fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<Effect>) {
-        if !self.nodes.down(node) {
+        if !Arc::make_mut(&mut self.nodes).down(node) {
             return;
         }
         for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
@@ -228,14 +228,14 @@ impl State {
     }
 
     fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
-        if self.nodes.announce(&plugin, node) {
+        if Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
             self.follow_node(now, &plugin, out);
             out.push(Effect::EnsureLayout(plugin));
         }
     }
 
     fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<Effect>) {
-        self.nodes.withdraw(plugin, node);
+        Arc::make_mut(&mut self.nodes).withdraw(plugin, node);
         self.follow_node(now, plugin, out);
     }
 
