@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
@@ -65,6 +66,7 @@ pub enum Error {
 /// See [`Error`].
 pub async fn run(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    raise_open_files();
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
@@ -117,7 +119,7 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
     let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
 
     let (pulse, asked) = (cluster.pulse(), registry.clone());
-    let manager = systemd::Manager::default();
+    let manager = systemd::Manager::start(STARTING);
     let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, manager };
     let result = tokio::select! {
         result = daemon.serve(signals) => result,
@@ -131,7 +133,7 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
     if let Err(e) = daemon.lock.write_state(RunState::Stopping) {
         warn!("{e}");
     }
-    let Daemon { registry, registry_task, cluster, .. } = daemon;
+    let Daemon { registry, registry_task, cluster, manager, .. } = daemon;
     let leave = async {
         stop_api.cancel();
         let _ = api.await;
@@ -147,8 +149,25 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
         },
         () = signals.received() => warn!("a second signal: ending at once"),
     }
+    manager.end().await;
     drop(socket_file);
     result
+}
+
+/// Lets us have as many open files as the system lets us, within reason: each peer and each client is one.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = open_files(limit.maximum);
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+    {
+        warn!("the limit of open files stays as it is: {e}");
+    }
+}
+
+/// How many open files we want to be allowed, where so many may be.
+fn open_files(most: Option<u64>) -> u64 {
+    most.unwrap_or(u64::MAX).min(limits::OPEN_FILES)
 }
 
 /// Our own directories, and the right to be the only one who serves them.
@@ -236,7 +255,6 @@ impl Daemon<'_> {
         let mut registry = self.registry.watch();
         let mut cluster = self.cluster_view.clone();
         let mut announced = false;
-        self.manager.status(STARTING.to_owned());
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
             let plugins = registry.borrow_and_update().clone();
@@ -332,5 +350,17 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_open_files_than_we_need_are_not_asked_for() {
+        assert_eq!(open_files(Some(2_048)), 2_048);
+        assert_eq!(open_files(Some(limits::OPEN_FILES + 1)), limits::OPEN_FILES);
+        assert_eq!(open_files(None), limits::OPEN_FILES);
     }
 }

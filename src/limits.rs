@@ -363,6 +363,11 @@ pub const REGISTRY_BACKLOG: usize = 1024;
 /// Time until a failed commit is tried again. Crossed by `registry::task::tests::facts_wait_while_the_store_fails`.
 pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 
+/// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by
+/// `tests/status.rs`,
+/// `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
+pub const CLEAN_UPS: usize = 64;
+
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
@@ -521,3 +526,11 @@ pub const LOG_DIALS: u64 = 10;
 
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
+
+/// How long the end waits, after all else, for the service manager to be told. Crossed by `tests/systemd.rs`,
+/// `who_reads_nothing_holds_up_nothing`.
+pub const NOTIFY_END: Duration = Duration::from_millis(50);
+
+/// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024, is of use to `select` alone,
+/// which we don't call. Crossed by `daemon::tests::more_open_files_than_we_need_are_not_asked_for`.
+pub const OPEN_FILES: u64 = 65_536;

@@ -13,8 +13,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hecate_daemon::limits;
+use host::daemon::Daemon;
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, epmd, http, wait_for};
+use host::{Host, PATIENCE, epmd, http, program, wait_for};
 use serde_json::{Value, json};
 
 /// The codes of the problems in `/health`.
@@ -199,6 +200,17 @@ fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
         assert!(!left.exists(), "{} is left", left.display());
     }
     assert!(!matches!(caller.join().unwrap(), Ok(answer) if answer.status == 201), "nothing was saved");
+}
+
+#[test]
+fn as_many_files_may_be_open_as_the_system_lets_us() {
+    let host = Host::new();
+    let limited = r#"ulimit -Sn 1024 && ulimit -Hn 2048 && exec "$0""#;
+    let daemon = Daemon::start_as(&host, &[&program("sh"), "-c", limited], &[]);
+    daemon.ready();
+    let told = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let told = told.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(told.split_whitespace().next(), Some("2048"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod host;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
@@ -287,6 +288,50 @@ fn a_dead_socket_is_removed_after_a_second_and_run_files_with_their_process() {
     assert_eq!(host.plugin(TRADER)["status"], "stopped");
     let data = std::fs::read_to_string(host.namespace(TRADER).join("sqlite/trades.db")).unwrap();
     assert_eq!(data, "precious");
+}
+
+#[test]
+fn a_plugin_that_is_deregistered_leaves_no_dead_socket() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let names = ["hecate-deadd", "hecate-alived"];
+    let [dead, alive] = names.map(|name| host.api_sock(name));
+    let listeners = names.map(|plugin| {
+        assert_eq!(host.register(&name(plugin)).status, 201);
+        UnixListener::bind(host.api_sock(plugin)).unwrap()
+    });
+    let [dying, _living] = listeners;
+    // It still passes for running.
+    drop(dying);
+    for plugin in names {
+        assert_eq!(host.ask("DELETE", &format!("/api/plugins/{plugin}")).status, 200);
+    }
+    wait_for("the dead socket is removed", || !dead.exists());
+    assert!(alive.exists(), "a living one is not");
+}
+
+#[test]
+fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let names: Vec<String> = (0..2 * limits::CLEAN_UPS).map(|number| format!("hecate-x{number}d")).collect();
+    let mut listeners = Vec::new();
+    for plugin in &names {
+        assert_eq!(host.register(&name(plugin)).status, 201);
+        listeners.push(UnixListener::bind(host.api_sock(plugin)).unwrap());
+        assert_eq!(host.register(&name(plugin)).status, 201);
+    }
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
+    let (before, mut most) = (open(), 0);
+    drop(listeners);
+    wait_for("all are cleared away", || {
+        most = most.max(open());
+        names.iter().all(|plugin| !host.api_sock(plugin).exists())
+    });
+    // Two for each, and some for looks and connections.
+    assert!(most <= before + 2 * limits::CLEAN_UPS + limits::CLEAN_UPS / 2, "{most} open files, {before} before");
 }
 
 #[test]

@@ -188,6 +188,26 @@ fn who_listens_no_more_disturbs_nothing() {
 }
 
 #[test]
+fn who_reads_nothing_holds_up_nothing() {
+    let host = Host::new();
+    let path = host.home().join("notify");
+    let _deaf = UnixDatagram::bind(&path).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    // Until there is no room for one more.
+    while other.send_to(b"X=1", &path).is_ok() {}
+    let daemon = host.daemon(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "10000")]);
+    daemon.ready();
+    for number in 0..20 {
+        assert_eq!(host.register(&json!({"name": format!("hecate-x{number}d")})).status, 201);
+    }
+    assert_eq!(host.ask("GET", "/readyz").status, 200);
+    let (status, took, log) = daemon.terminate();
+    assert!(status.success() && !log.contains("WARN"), "{log}");
+    assert!(took < PATIENCE / 4, "it waited for the manager: {took:?}");
+}
+
+#[test]
 fn the_unit_is_one_that_systemd_takes() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let host = Host::new();

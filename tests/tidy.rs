@@ -61,7 +61,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("name", &["limits"]),
     ("cookie", &["limits"]),
     ("limits", &[]),
-    ("systemd", &[]),
+    ("systemd", &["limits", "log"]),
     ("log", &["limits"]),
     ("metrics", &[]),
 ];

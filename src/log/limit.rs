@@ -24,11 +24,13 @@ pub static DIALS: Limit = Limit::new("nodes that could not be connected to", lim
 pub static SURPLUS: Limit = Limit::new("nodes and announcements that were too many", 1);
 /// What was asked of the disk and could not be done.
 pub static DISK: Limit = Limit::new("changes on disk that failed", 1);
-
+/// What the service manager did not take.
+pub static MANAGER: Limit = Limit::new("messages that the service manager could not be told", 1);
 /// What happens to plugins: each is worth a line.
 pub static PLUGINS: Limit = Limit::new("changes of plugins", limits::LOG_PLUGINS);
 
-static ALL: [&Limit; 9] = [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &NODES, &DIALS, &SURPLUS, &DISK, &PLUGINS];
+static ALL: [&Limit; 10] =
+    [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &NODES, &DIALS, &SURPLUS, &DISK, &MANAGER, &PLUGINS];
 
 /// One kind of line.
 #[derive(Debug)]

@@ -105,6 +105,6 @@ pub enum Effect {
         /// The process.
         process: Process,
     },
-    /// It is no longer registered: stop all that is under way for it.
+    /// It is no longer registered: wait no more for its process to end.
     Forget(PluginName),
 }

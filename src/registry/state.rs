@@ -189,12 +189,14 @@ impl State {
     }
 
     fn deregister(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) -> Result<Arc<Plugin>, Refusal> {
-        let Some(Entry { plugin, .. }) = self.entries.get(&name).cloned() else {
+        let Some(Entry { plugin, life }) = self.entries.get(&name).cloned() else {
             return Err(Refusal::NotFound { name });
         };
         self.entries.remove(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
-        out.push(Effect::Forget(name));
+        out.push(Effect::Forget(name.clone()));
+        // Nobody will look again: what a plugin left that died just now, or before, goes as it would have gone.
+        out.push(Effect::CleanUp { name, process: life.process });
         Ok(plugin)
     }
 

@@ -13,7 +13,7 @@ use std::panic;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
@@ -45,6 +45,7 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
         events,
         work: JoinSet::new(),
         clean_ups: BTreeMap::new(),
+        clean_ups_at_once: Arc::new(Semaphore::new(limits::CLEAN_UPS)),
         exits: BTreeMap::new(),
         facts: Vec::new(),
         retry_at: None,
@@ -65,6 +66,8 @@ struct Task {
     /// All that runs beside this task; each ends with what it has to tell.
     work: JoinSet<Vec<Input>>,
     clean_ups: BTreeMap<PluginName, AbortHandle>,
+    /// What each of them that does something holds a permit of.
+    clean_ups_at_once: Arc<Semaphore>,
     exits: BTreeMap<PluginName, (Process, AbortHandle)>,
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
     facts: Vec<Input>,
@@ -182,6 +185,8 @@ impl Task {
             let _ = reply.send(Err(refusal));
             return store;
         }
+        // All of it is removed in a moment.
+        abort(&mut self.clean_ups, &name);
         let (layout, plugin, revision) = (Arc::clone(&self.layout), name.clone(), self.state.next_revision());
         let aside = match blocking(move || set_aside(&layout, &plugin, revision)).await {
             Ok(aside) => aside,
@@ -255,7 +260,6 @@ impl Task {
                 Effect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
                 Effect::AwaitExit { name, process } => self.await_exit(name, process),
                 Effect::Forget(name) => {
-                    abort(&mut self.clean_ups, &name);
                     if let Some((_, waiting)) = self.exits.remove(&name) {
                         waiting.abort();
                     }
@@ -297,9 +301,11 @@ impl Task {
         if self.clean_ups.get(&name).is_some_and(|running| !running.is_finished()) {
             return;
         }
-        let layout = Arc::clone(&self.layout);
+        let (layout, at_once) = (Arc::clone(&self.layout), Arc::clone(&self.clean_ups_at_once));
         let plugin = name.clone();
         let running = self.work.spawn(async move {
+            // Never closed, so there is always a permit in the end.
+            let _permit = at_once.acquire_owned().await;
             clean_up(layout, plugin, process).await;
             Vec::new()
         });

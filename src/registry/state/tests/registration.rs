@@ -60,7 +60,7 @@ fn deregistering_removes_and_cleans_nothing_up() {
     let plugin = world.register(trader()).expect("taken");
     world.effects();
     assert_eq!(world.deregister("hecate-traderd").expect("there"), plugin);
-    assert_eq!(world.effects(), ["forget hecate-traderd"]);
+    assert_eq!(world.effects(), ["forget hecate-traderd", "clean hecate-traderd"]);
     assert_eq!(world.events()[1], (2, EventKind::Deregistered, Status::Running));
     assert!(world.state.view().plugins.is_empty());
     // What was under way comes too late.
