@@ -364,8 +364,7 @@ pub const REGISTRY_BACKLOG: usize = 1024;
 pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 
 /// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by
-/// `tests/status.rs`,
-/// `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
+/// `tests/status.rs`, `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
 pub const CLEAN_UPS: usize = 64;
 
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
@@ -396,7 +395,8 @@ pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 /// `tests/api_bounds.rs`, `a_slow_head_and_an_idle_connection_are_closed`.
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// Most header fields of a request: the bound that hyper keeps by itself, and more cheaply than one that it is told. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
+/// Most header fields of a request: the bound that hyper keeps by itself, and more cheaply than one that it is told. Crossed by
+/// `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEADERS: usize = 100;
 
 /// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
