@@ -181,6 +181,25 @@ async fn what_is_no_http_is_refused_and_hurts_nobody() {
     assert_eq!(get(&world, "/livez").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_request_has_exactly_one_host() {
+    let world = World::start(Limits::default()).await;
+    let body = r#"{"name":"hecate-traderd"}"#;
+    let register = format!("POST /api/plugins/register HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let missing = (400, "host_missing".to_owned());
+    for request in ["GET /livez HTTP/1.1\r\n\r\n", "GET http://x/livez HTTP/1.1\r\n\r\n", &register] {
+        assert_eq!(ask(&world, request).await.refusal(), missing, "{request}");
+    }
+    for version in ["1.0", "1.1"] {
+        let request = format!("GET /api/plugins HTTP/{version}\r\nHost: x\r\nHost: x\r\n\r\n");
+        assert_eq!(ask(&world, &request).await.refusal(), (400, "host_twice".to_owned()));
+    }
+    assert!(world.registry.view().plugins.is_empty());
+    for request in ["GET /livez HTTP/1.1\r\nhost:\r\n\r\n", "GET /livez HTTP/1.0\r\n\r\n"] {
+        assert_eq!(ask(&world, request).await.status, 200, "{request}");
+    }
+}
+
 // ---- How the daemon is doing ----------------------------------------------------------------
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
 use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Response, StatusCode, Version};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -75,6 +75,7 @@ pub(super) async fn call(
         );
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     }
+    expect_host(head)?;
     let route = route?;
     if !route.answers_while_starting() {
         up(context, limits.ready).await?;
@@ -101,6 +102,17 @@ pub(super) async fn call(
         Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(OPENAPI))),
         Route::Metrics => measured(context),
     }
+}
+
+/// Refuses a request without `Host`, which HTTP/1.0 alone may omit, and one with several (RFC 9112, section 3.2).
+fn expect_host(head: &Parts) -> Result<(), Problem> {
+    let (code, detail) = match head.headers.get_all(HOST).iter().count() {
+        0 if head.version < Version::HTTP_11 => return Ok(()),
+        0 => ("host_missing", "an HTTP/1.1 request must have a Host header: send `Host: localhost`"),
+        1 => return Ok(()),
+        _ => ("host_twice", "the request has more than one Host header: send exactly one"),
+    };
+    Err(Problem::new(StatusCode::BAD_REQUEST, code, detail))
 }
 
 // ---- Plugins --------------------------------------------------------------------------------
