@@ -6,6 +6,7 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
@@ -174,9 +175,62 @@ async fn events_are_followed() {
     assert_eq!(event["id"], event["data"]["revision"].to_string(), "{event}");
     http::delete(&world, "/api/plugins/hecate-traderd").await;
     assert_eq!(next().await.0, "plugin_deregistered_v1");
-    // Whoever reads no more ends it at the next event.
     drop(lines);
-    http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    let status = tokio::time::timeout(PATIENCE, follower.wait()).await.expect("in time").expect("ended");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// As `hecate-daemon events --json | head -1` is. Nothing happens to a plugin or a node that a write could notice it by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_ends_with_the_reader_of_its_output_though_no_event_comes() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let world = World::start(Limits::default()).await;
+    let (pipe, into_pipe) = std::io::pipe().expect("a pipe");
+    let (socket, into_socket) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&terminal).expect("granted");
+    unlockpt(&terminal).expect("unlocked");
+    let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("text");
+    let into_terminal = std::fs::OpenOptions::new().write(true).open(&name).expect("opened");
+    let outputs: [(&str, OwnedFd, Stdio); 3] = [
+        ("pipe", pipe.into(), into_pipe.into()),
+        ("socket", socket.into(), OwnedFd::from(into_socket).into()),
+        ("terminal", terminal, into_terminal.into()),
+    ];
+    for (kind, reader, output) in outputs {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+        command.args(["events", "--json"]).env_clear().env("HECATE_SOCKET_PATH", &world.socket);
+        let mut follower = command.stdout(output).kill_on_drop(true).spawn().expect("ran");
+        drop(command);
+        let mut first = String::new();
+        let mut reader = std::io::BufReader::new(std::fs::File::from(reader));
+        std::io::BufRead::read_line(&mut reader, &mut first).expect("readable");
+        assert!(first.contains("snapshot_v1"), "{kind}: {first}");
+        drop(reader);
+        let ended = tokio::time::timeout(PATIENCE, follower.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("{kind}: it goes on")).expect("ended");
+        assert_eq!(status.code(), Some(0), "{kind}");
+    }
+}
+
+/// A follower whose daemon is gone waits for it, and ends with its reader all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_waits_for_its_daemon_ends_with_the_reader_of_its_output() {
+    let world = World::start(Limits::default()).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+    command.args(["events", "--json"]).env_clear().env("HECATE_SOCKET_PATH", &world.socket);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut follower = command.spawn().expect("ran");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let mut complaints = BufReader::new(follower.stderr.take().expect("a pipe")).lines();
+    tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable").expect("a line");
+    world.stop.cancel();
+    // The longer the wait before the next try, the later an end that only a try notices.
+    for _ in 0..3 {
+        let line = tokio::time::timeout(PATIENCE, complaints.next_line()).await.expect("in time").expect("readable");
+        assert!(line.expect("a line").contains("trying again in"));
+    }
+    drop(lines);
     let status = tokio::time::timeout(PATIENCE, follower.wait()).await.expect("in time").expect("ended");
     assert_eq!(status.code(), Some(0));
 }
@@ -209,7 +263,7 @@ async fn what_cannot_be_printed_is_no_success() {
 /// Runs the program with a terminal of its own to print on, and gives what that shows.
 fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&terminal).expect("granted");
     unlockpt(&terminal).expect("unlocked");
     let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("text");

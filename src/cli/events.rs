@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, ClientError};
+use super::output;
 use super::page::{self, Cell, Printed, complain, table};
 use super::sse::{Event, Parser};
 use super::{Exit, refusal};
 use crate::limits;
 
-/// Follows until standard output is closed.
+/// Follows until standard output is closed, which ends it at once even if no event comes.
 pub(super) async fn run(socket: &Path, json: bool) -> Exit {
     let mut exit = Exit::Done;
     let tell = |event: &Event| {
@@ -28,7 +29,12 @@ pub(super) async fn run(socket: &Path, json: bool) -> Exit {
         exit = printed.exit();
         printed == Printed::All
     };
-    match follow(socket, Patience::default(), tell).await {
+    let followed = tokio::select! {
+        biased;
+        ended = follow(socket, Patience::default(), tell) => ended,
+        () = output::closed() => return Exit::Done,
+    };
+    match followed {
         Ended::Enough => exit,
         Ended::Refused(why) => {
             complain(&why);

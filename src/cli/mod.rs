@@ -21,6 +21,7 @@ mod flags;
 mod gitops;
 mod healthcheck;
 mod independent;
+mod output;
 mod page;
 mod paths;
 mod peers;
