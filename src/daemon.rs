@@ -215,6 +215,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
     cluster::Settings {
         name: WantedName { short: config.node.name().to_owned(), host, explicit: config.node_explicit },
         cookie: config.cookie.clone(),
+        challenges: Default::default(),
         hidden: config.hidden,
         listen: config.listen,
         dist_port: config.dist_port,

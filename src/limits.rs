@@ -83,6 +83,11 @@ pub const READ_AHEAD: usize = 1024 * 1024;
 /// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 
+/// Challenges of ended handshakes that are still recognized as our own, beside all outstanding ones. An honest peer's random
+/// challenge equals one of them once in 4 million handshakes, which costs a retry. Crossed by
+/// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
+pub const CHALLENGES_ENDED: usize = 1024;
+
 /// Handshakes that may be unfinished at once; the oldest gives way.
 /// Crossed by `node::accept::tests::the_oldest_unfinished_handshake_gives_way`.
 pub const HANDSHAKES: usize = 64;

@@ -38,6 +38,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "registry",
             "layout",
             "node",
+            "dist::challenges",
             "dist::flags",
             "dist::handshake",
             // A diagnosis shakes hands on its own.
@@ -83,6 +84,7 @@ const PURE: &[&str] = &[
     "cluster/strategies/",
     "cluster/view",
     "cookie",
+    "dist/challenges",
     "dist/control",
     "dist/flags",
     "dist/fragments",

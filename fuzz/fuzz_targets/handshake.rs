@@ -6,6 +6,7 @@
 
 use bytes::BytesMut;
 use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::challenges::Challenges;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::framing::{self, Frame, FrameTooLarge};
 use hecate_daemon::dist::handshake::{
@@ -54,7 +55,13 @@ fn packets(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn local() -> Identity {
     let cookie = Cookie::parse(b"cookie").expect("a cookie");
-    Identity { name: "local@host".into(), creation: 7, flags: flags::ours(false), cookie }
+    Identity {
+        name: "local@host".into(),
+        creation: 7,
+        flags: flags::ours(false),
+        cookie,
+        challenges: Challenges::default(),
+    }
 }
 
 const CHALLENGE: u32 = 5;

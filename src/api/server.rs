@@ -293,6 +293,7 @@ mod tests {
         let settings = diagnosis::Settings {
             dialling,
             cookie: Cookie::parse(b"cookie").expect("a cookie"),
+            challenges: Default::default(),
             hidden: false,
             scopes: Vec::new(),
             tick_time: Duration::from_secs(60),

@@ -133,6 +133,7 @@ mod tests {
 
     use super::*;
     use crate::cookie::Cookie;
+    use crate::dist::challenges::Challenges;
     use crate::dist::flags::{self, Flags};
     use crate::dist::handshake::Identity;
     use crate::etf::{Atom, Term};
@@ -154,7 +155,13 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let cookie = Cookie::parse(b"cookie").unwrap();
         let settings = task::Settings {
-            identity: Identity { name: "us@h".into(), creation: 4, flags: flags::ours(false), cookie },
+            identity: Identity {
+                name: "us@h".into(),
+                creation: 4,
+                flags: flags::ours(false),
+                cookie,
+                challenges: Challenges::default(),
+            },
             dialling: Dialling {
                 epmd_port: 1,
                 default_port: None,

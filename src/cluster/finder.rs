@@ -380,6 +380,11 @@ impl Finder {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
                 Outcome::Refused
             }
+            // An attack; or, once in millions, a coincidence, after which the next attempt connects.
+            code @ "challenge_reflected" => {
+                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
+                Outcome::Failed
+            }
             // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
             code if self.discovery.has_failed(name) || code == "simultaneous" => {
                 debug!(peer = %name, code, "not connected: {error}");

@@ -31,6 +31,7 @@ use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::strategies::NODE;
 use crate::cluster::view::{ClusterView, EpmdState, HostView, ScopeView};
 use crate::cookie::Cookie;
+use crate::dist::challenges::Challenges;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
 use crate::epmd::{self, client::Registration};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub name: WantedName,
     /// The cluster's secret.
     pub cookie: Cookie,
+    /// What peers have been challenged with, in all handshakes with this cookie.
+    pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
     /// Address of the distribution port.
@@ -131,6 +134,7 @@ fn diagnosis_settings(settings: &Settings) -> diagnosis::Settings {
     diagnosis::Settings {
         dialling: dialling(settings),
         cookie: settings.cookie.clone(),
+        challenges: settings.challenges.clone(),
         hidden: settings.hidden,
         scopes: settings.scopes.clone(),
         tick_time: settings.tick_time,
@@ -226,6 +230,7 @@ impl Cluster {
             creation: registration.creation,
             flags: flags::ours(settings.hidden),
             cookie: settings.cookie.clone(),
+            challenges: settings.challenges.clone(),
         };
         let (orders, ordered) = mpsc::channel(limits::ORDERS);
         let node_settings = node_task::Settings {

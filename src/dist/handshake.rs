@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
+use super::challenges::Challenges;
 use super::flags::{self, Flags};
 use crate::cookie::Cookie;
 use crate::limits;
@@ -29,6 +30,8 @@ pub struct Identity {
     pub flags: Flags,
     /// The cluster's secret.
     pub cookie: Cookie,
+    /// What we have challenged peers with, to answer none of it. Shared by all identities with this cookie.
+    pub challenges: Challenges,
 }
 
 /// A completed handshake: both sides have proved the cookie.
@@ -79,6 +82,9 @@ pub enum HandshakeError {
     /// The peer proved a cookie other than ours.
     #[error("the peer has another cookie")]
     CookieMismatch,
+    /// The peer challenges us with a challenge that we issued ourselves, to have us prove the cookie in its place.
+    #[error("the peer sent back a challenge of our own, to learn our answer to it")]
+    Reflected,
     /// The peer still believed in an older connection, and one of us chose to keep it.
     #[error("an older connection to this node is still alive")]
     AlreadyAlive,
@@ -252,11 +258,11 @@ pub struct AwaitChallenge {
 
 impl AwaitChallenge {
     /// Takes the peer's challenge and returns the packet that answers it and challenges the peer in turn with
-    /// `our_challenge`, which must be random.
+    /// `our_challenge`, which must be random, and recorded in [`Identity::challenges`].
     ///
     /// # Errors
-    /// The peer is not the node that was dialled, lacks mandatory flags, or the packet is malformed. Nothing that
-    /// proves the cookie has been sent by then.
+    /// The peer is not the node that was dialled, lacks mandatory flags, or sent a challenge of our own, or the packet is
+    /// malformed. Nothing that proves the cookie has been sent by then.
     pub fn receive(
         self,
         packet: &[u8],
@@ -282,6 +288,7 @@ impl AwaitChallenge {
         }
         let peer = Peer { name, creation, flags: Flags::from_bits_truncate(flags) };
         peer.check_flags()?;
+        refuse_reflection(local, challenge)?;
         let mut reply = vec![b'r'];
         reply.extend_from_slice(&our_challenge.to_be_bytes());
         reply.extend_from_slice(&local.cookie.digest(challenge));
@@ -422,7 +429,8 @@ impl Named {
         }
     }
 
-    /// Returns the packet that challenges the peer with `our_challenge`, which must be random.
+    /// Returns the packet that challenges the peer with `our_challenge`, which must be random, and recorded in
+    /// [`Identity::challenges`].
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
         // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
@@ -454,7 +462,8 @@ impl AwaitReply {
     /// Takes the peer's reply, or the complement that precedes it.
     ///
     /// # Errors
-    /// The proof is wrong, flags are missing, or the packet is malformed. We have proved nothing by then.
+    /// The proof is wrong, flags are missing, the challenge is one of our own, or the packet is malformed. We have proved
+    /// nothing by then.
     pub fn receive(mut self, packet: &[u8], local: &Identity) -> Result<ReplyReceived, HandshakeError> {
         let mut fields = Fields(packet);
         if self.complement {
@@ -476,10 +485,16 @@ impl AwaitReply {
         })();
         let their_challenge = parsed.ok_or(HandshakeError::Malformed("challenge reply"))?;
         check_digest(fields.0, local, self.our_challenge)?;
+        refuse_reflection(local, their_challenge)?;
         let mut ack = vec![b'a'];
         ack.extend_from_slice(&local.cookie.digest(their_challenge));
         Ok(ReplyReceived::Done(self.peer.established(self.ours), ack))
     }
+}
+
+/// Refuses a challenge that we issued ourselves: our answer to it would be the proof that we wait for.
+fn refuse_reflection(local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
+    if local.challenges.is_ours(challenge) { Err(HandshakeError::Reflected) } else { Ok(()) }
 }
 
 /// In constant time, so that the time taken tells nothing of the digest.

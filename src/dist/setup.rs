@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::challenges::Issued;
 use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
@@ -82,8 +83,9 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     Ok(packet)
 }
 
-fn challenge() -> Result<u32, SetupError> {
-    getrandom::u32().map_err(SetupError::Random)
+/// A new challenge, which is outstanding until the value is dropped.
+fn challenge(local: &Identity) -> Result<Issued, SetupError> {
+    Ok(local.challenges.issue(getrandom::u32().map_err(SetupError::Random)?))
 }
 
 /// Shakes hands over `stream` with the node `dialled`. `go_on` is asked whether we still want the connection if the
@@ -114,7 +116,8 @@ pub async fn dial(
                 awaited
             }
         };
-        let (awaited, packet) = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        let ours = challenge(local)?;
+        let (awaited, packet) = awaited.receive(&receive(&mut stream).await?, local, ours.challenge())?;
         send(&mut stream, &packet).await?;
         // A peer that finds our digest wrong says nothing and closes (`recv_challenge_reply/3`).
         let ack = receive(&mut stream).await.map_err(|e| match e {
@@ -144,7 +147,7 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str
             }
         };
         // The answer to its challenge is what would prove the cookie: it is not sent.
-        let _ = awaited.receive(&receive(&mut stream).await?, local, challenge()?)?;
+        let _ = awaited.receive(&receive(&mut stream).await?, local, challenge(local)?.challenge())?;
         Ok(())
     };
     timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
@@ -169,7 +172,8 @@ pub async fn accept(
             return Err(e.into());
         }
         if named.is_nameless() {
-            named.give_name(getrandom::u64().map_err(SetupError::Random)?, challenge()? | 4);
+            let creation = getrandom::u32().map_err(SetupError::Random)?;
+            named.give_name(getrandom::u64().map_err(SetupError::Random)?, creation | 4);
         }
         let status = decide(named.name()).await;
         match status {
@@ -187,7 +191,8 @@ pub async fn accept(
             Status::Nok => return Err(HandshakeError::Simultaneous.into()),
             Status::NotAllowed => return Err(HandshakeError::NotAllowed.into()),
         }
-        let (mut awaited, packet) = named.challenge(local, challenge()?);
+        let ours = challenge(local)?;
+        let (mut awaited, packet) = named.challenge(local, ours.challenge());
         send(&mut stream, &packet).await?;
         loop {
             match awaited.receive(&receive(&mut stream).await?, local)? {

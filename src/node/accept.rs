@@ -83,7 +83,9 @@ async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
 fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
     let claimed = claimed.unwrap_or("nothing");
     match error {
-        SetupError::Handshake(HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_)) => {
+        SetupError::Handshake(
+            HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_) | HandshakeError::Reflected,
+        ) => {
             limited!(limit::HANDSHAKES, warn, "{from}, which calls itself {claimed}, was not let in: {error}");
         }
         SetupError::Handshake(HandshakeError::Malformed(_) | HandshakeError::BadName)
@@ -102,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::cookie::Cookie;
+    use crate::dist::challenges::Challenges;
     use crate::dist::flags;
 
     #[tokio::test]
@@ -113,6 +116,7 @@ mod tests {
             creation: 1,
             flags: flags::ours(false),
             cookie: Cookie::parse(b"c").unwrap(),
+            challenges: Challenges::default(),
         };
         let (inbox, _events) = mpsc::channel(8);
         let server = tokio::spawn(run(listener, Arc::new(local), inbox));

@@ -101,6 +101,7 @@ impl DialError {
             Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(_))) => "name_mismatch",
             Self::Setup(SetupError::Handshake(HandshakeError::FlagsMissing(_))) => "flags_missing",
             Self::Setup(SetupError::Handshake(HandshakeError::NotAllowed)) => "not_allowed",
+            Self::Setup(SetupError::Handshake(HandshakeError::Reflected)) => "challenge_reflected",
             Self::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive)) => "already_alive",
             Self::Setup(SetupError::Handshake(HandshakeError::Simultaneous)) => "simultaneous",
             Self::Setup(_) => "handshake_failed",

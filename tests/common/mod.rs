@@ -14,6 +14,7 @@ use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
 use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::challenges::Challenges;
 use hecate_daemon::layout::{Home, Layout, Modes};
 use hecate_daemon::node::dial::Dialling;
 use hecate_daemon::registry::{self, Handle, Membership};
@@ -120,6 +121,7 @@ fn diagnostician(cluster: watch::Receiver<Arc<ClusterView>>) -> Diagnostician {
     let settings = diagnosis::Settings {
         dialling,
         cookie: Cookie::parse(b"cookie").expect("a cookie"),
+        challenges: Challenges::default(),
         hidden: false,
         scopes: Vec::new(),
         tick_time: Duration::from_secs(60),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::challenges::Challenges;
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::epmd::client::{self as epmd, Registration};
@@ -140,7 +141,7 @@ pub fn identity(host: &Host, short: &str, creation: u32) -> Identity {
     let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
     // A full name is one of another kind than this host's.
     let name = if short.contains('@') { short.into() } else { host.node(short).into() };
-    Identity { name, creation, flags: flags::ours(false), cookie }
+    Identity { name, creation, flags: flags::ours(false), cookie, challenges: Challenges::default() }
 }
 
 /// Evaluates where tasks of ours run: an `erl` is waited for.

@@ -82,6 +82,10 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
             "it has not noticed yet that an older connection of ours is gone, or another node calls itself {us}: the older one \
              ends with its net_ticktime, or at once by erlang:disconnect_node('{us}') there"
         ),
+        SetupError::Handshake(HandshakeError::Reflected) => format!(
+            "do not trust what listens there: a program without the cookie does this to be let in as {node}. Find out who runs it, \
+             and if you do not know it, keep it from this network"
+        ),
         SetupError::Handshake(HandshakeError::Simultaneous) => {
             "it is connecting to us at this moment: ask again in a second".to_owned()
         }
@@ -203,6 +207,7 @@ mod tests {
             (handshake(HandshakeError::AlreadyAlive), "already_alive", Stage::Handshake, "disconnect_node"),
             (handshake(HandshakeError::FlagsMissing(1)), "flags_missing", Stage::Flags, "OTP 25"),
             (handshake(HandshakeError::CookieMismatch), "cookie_mismatch", Stage::Cookie, "HASH"),
+            (handshake(HandshakeError::Reflected), "challenge_reflected", Stage::Cookie, "do not trust"),
             (DialError::Setup(SetupError::ProofRefused), "cookie_mismatch", Stage::Cookie, "HASH"),
             (DialError::Setup(SetupError::TimedOut), "handshake_failed", Stage::Handshake, "stopped"),
             (handshake(HandshakeError::Malformed("status")), "handshake_failed", Stage::Handshake, "TLS"),

@@ -21,6 +21,7 @@ use crate::cluster::discovery;
 use crate::cluster::questions::{self, Unanswered};
 use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
 use crate::cookie::Cookie;
+use crate::dist::challenges::Challenges;
 use crate::dist::flags;
 use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::setup::SetupError;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub dialling: Dialling,
     /// The cluster's secret.
     pub cookie: Cookie,
+    /// What peers have been challenged with, shared with our node.
+    pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
     /// Our scopes of process groups.
@@ -153,7 +156,7 @@ impl Diagnostician {
         us: &NodeName,
         report: &mut Report,
     ) -> Result<(), DialError> {
-        let Settings { dialling, cookie, hidden, .. } = &*self.settings;
+        let Settings { dialling, cookie, challenges, hidden, .. } = &*self.settings;
         if are_mixed(node.as_str(), us.as_str()) {
             return Err(DialError::Mixed { theirs: node.as_str().into(), ours: us.as_str().into() });
         }
@@ -173,7 +176,8 @@ impl Diagnostician {
         }
         let creation = handle.watch().borrow().creation;
         let flags = flags::ours(*hidden);
-        let us = Identity { name: us.as_str().into(), creation, flags, cookie: cookie.clone() };
+        let (cookie, challenges) = (cookie.clone(), challenges.clone());
+        let us = Identity { name: us.as_str().into(), creation, flags, cookie, challenges };
         probe::shake(dialling, reached, node, &us, &self.trial, report).await?;
         for stage in [Stage::Ticks, Stage::Scope] {
             report.skipped(stage, "only a connected node can be asked");

@@ -78,9 +78,10 @@ impl Stage {
             DialError::Refused(..) | DialError::TcpTimedOut(_) => Self::Tcp,
             DialError::ForeignOwner { .. } => Self::Owner,
             DialError::Setup(SetupError::Handshake(HandshakeError::FlagsMissing(_))) => Self::Flags,
-            DialError::Setup(SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch)) => {
-                Self::Cookie
-            }
+            DialError::Setup(
+                SetupError::ProofRefused
+                | SetupError::Handshake(HandshakeError::CookieMismatch | HandshakeError::Reflected),
+            ) => Self::Cookie,
             DialError::Setup(_) => Self::Handshake,
         }
     }

@@ -29,7 +29,13 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         this_host: BTreeSet::from(["h", "localhost"].map(str::to_owned)),
         allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
     };
-    let identity = Identity { name: "us@h".into(), creation: 4, flags: flags::ours(false), cookie: cookie.clone() };
+    let identity = Identity {
+        name: "us@h".into(),
+        creation: 4,
+        flags: flags::ours(false),
+        cookie: cookie.clone(),
+        challenges: Challenges::default(),
+    };
     let settings = task::Settings {
         identity,
         dialling: dialling.clone(),
@@ -40,8 +46,14 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
     };
     let (handle, _) = task::start(listener, settings).unwrap();
     let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };
-    let settings =
-        Settings { dialling, cookie, hidden: false, scopes: vec!["pg".to_owned()], tick_time: Duration::from_secs(60) };
+    let settings = Settings {
+        dialling,
+        cookie,
+        challenges: Challenges::default(),
+        hidden: false,
+        scopes: vec!["pg".to_owned()],
+        tick_time: Duration::from_secs(60),
+    };
     Diagnostician::new(settings, watch::channel(Arc::new(view)).1, watch::channel(Some(handle)).1)
 }
 

@@ -6,6 +6,7 @@ fn identity(name: &str, cookie: &str) -> Identity {
         creation: 7,
         flags: flags::ours(false),
         cookie: Cookie::parse(cookie.as_bytes()).unwrap(),
+        challenges: Challenges::default(),
     }
 }
 

@@ -4,11 +4,12 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::cookie::Cookie;
+use crate::dist::challenges::Challenges;
 use crate::dist::flags;
 
 pub fn identity(name: &str, cookie: &str) -> Identity {
     let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
-    Identity { name: name.into(), creation: 1, flags: flags::ours(false), cookie }
+    Identity { name: name.into(), creation: 1, flags: flags::ours(false), cookie, challenges: Challenges::default() }
 }
 
 pub async fn sockets() -> (TcpStream, TcpStream) {
@@ -75,4 +76,26 @@ async fn a_silent_peer_ends_the_handshake_in_time() {
     let local = identity("b@h", "c");
     let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
     assert!(matches!(result, Err(SetupError::TimedOut)));
+}
+
+#[tokio::test]
+async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_proof() {
+    let local = identity("b@h", "c");
+    // We dial somebody else at the same time, who has this challenge from us.
+    let outstanding = local.challenges.issue(4711);
+    let (mut here, there) = sockets().await;
+    let relay = identity("a@h", "c");
+    let dialling = async {
+        let (_, name) = handshake::dial(&relay, local.name.clone());
+        send(&mut here, &name).await.unwrap();
+        assert_eq!(receive(&mut here).await.unwrap(), b"sok");
+        let challenge = receive(&mut here).await.unwrap();
+        let theirs = u32::from_be_bytes(challenge[9..13].try_into().unwrap());
+        let proof = relay.cookie.digest(theirs);
+        send(&mut here, &[&b"r"[..], &outstanding.challenge().to_be_bytes(), &proof].concat()).await.unwrap();
+        receive(&mut here).await
+    };
+    let (answer, accepted) = tokio::join!(dialling, accept(there, &local, async |_: &Arc<str>| Status::Ok));
+    assert!(matches!(accepted.unwrap_err().error, SetupError::Handshake(HandshakeError::Reflected)));
+    assert!(answer.is_err(), "nothing was proved: {answer:?}");
 }

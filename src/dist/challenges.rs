@@ -1,0 +1,106 @@
+//! The challenges that this process has issued, so that it never answers one of them. Pure.
+//!
+//! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a peer without the cookie could
+//! send our own challenge back over another connection, and return our answer as its own: a reflection. All handshakes of one
+//! cookie share one [`Challenges`], the diagnosis's among them.
+//!
+//! Relaying a challenge to another process that knows the cookie is outside of what one process can notice.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limits;
+
+/// The challenges of all handshakes that are under way, and of those that ended last. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Challenges(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// As many as there are unfinished handshakes, which are bounded where they begin.
+    outstanding: Vec<u32>,
+    /// Oldest first.
+    ended: VecDeque<u32>,
+}
+
+impl Challenges {
+    /// Records a challenge, which must be random, before it is sent. It is outstanding until the guard is dropped.
+    #[must_use]
+    pub fn issue(&self, challenge: u32) -> Issued {
+        self.lock().outstanding.push(challenge);
+        Issued { challenge, challenges: self.clone() }
+    }
+
+    /// Whether a challenge is one that we issued: it is outstanding, or among the last [`limits::CHALLENGES_ENDED`].
+    #[must_use]
+    pub fn is_ours(&self, challenge: u32) -> bool {
+        let known = self.lock();
+        known.outstanding.contains(&challenge) || known.ended.contains(&challenge)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // No code panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A challenge that was issued for one handshake.
+#[derive(Debug)]
+pub struct Issued {
+    challenge: u32,
+    challenges: Challenges,
+}
+
+impl Issued {
+    /// The challenge itself.
+    #[must_use]
+    pub fn challenge(&self) -> u32 {
+        self.challenge
+    }
+}
+
+impl Drop for Issued {
+    fn drop(&mut self) {
+        let mut known = self.challenges.lock();
+        if let Some(place) = known.outstanding.iter().position(|outstanding| *outstanding == self.challenge) {
+            known.outstanding.swap_remove(place);
+        }
+        if known.ended.len() >= limits::CHALLENGES_ENDED {
+            known.ended.pop_front();
+        }
+        known.ended.push_back(self.challenge);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded() {
+        let challenges = Challenges::default();
+        let outstanding = challenges.clone().issue(0);
+        let many = u32::try_from(limits::CHALLENGES_ENDED).unwrap() + 1;
+        for challenge in 1..=many {
+            assert!(!challenges.is_ours(challenge));
+            let issued = challenges.issue(challenge);
+            assert!(challenges.is_ours(issued.challenge()), "before its handshake has ended");
+            drop(issued);
+            assert!(challenges.is_ours(challenge), "and after");
+        }
+        assert!(!challenges.is_ours(1), "the oldest that has ended is forgotten");
+        assert!(challenges.is_ours(2));
+        assert!(challenges.is_ours(outstanding.challenge()));
+    }
+
+    #[test]
+    fn one_of_two_equal_challenges_may_end_before_the_other() {
+        let challenges = Challenges::default();
+        let (first, second) = (challenges.issue(7), challenges.issue(7));
+        drop(first);
+        for challenge in 0..u32::try_from(limits::CHALLENGES_ENDED).unwrap() {
+            drop(challenges.issue(100 + challenge));
+        }
+        assert!(challenges.is_ours(second.challenge()));
+    }
+}
