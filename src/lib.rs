@@ -27,3 +27,4 @@ pub mod log;
 pub mod metrics;
 pub mod name;
 pub mod systemd;
+pub mod timestamp;

@@ -375,6 +375,10 @@ pub const CLEAN_UPS: usize = 64;
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
+/// Largest revision that is read or written: the largest integer that every reader of JSON keeps exact. Crossed by
+/// `store::tests::a_revision_that_has_no_successor_is_damage`.
+pub const REVISION: u64 = (1 << 53) - 1;
+
 /// Most stored events read at once. Crossed by `store::tests::events_are_read_in_pages`.
 pub const EVENTS_PAGE: usize = 256;
 

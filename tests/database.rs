@@ -5,10 +5,14 @@
 
 mod host;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use host::daemon::Daemon;
 use host::database::{self, Projection};
-use host::{Host, wait_for};
+use host::{Host, PATIENCE, wait_for};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -169,6 +173,64 @@ fn while_nothing_can_be_saved_the_daemon_says_that_what_it_shows_is_old() {
     host.plugin_until("hecate-traderd", "stopped");
     let health = host.ask("GET", "/health").body;
     assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])));
+}
+
+/// The first events of a stream that begins after revision 0.
+fn stored_events(host: &Host, wanted: usize) -> Vec<Value> {
+    let mut stream = UnixStream::connect(host.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n").unwrap();
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let data = lines.filter_map(|line| line.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap()));
+    data.take(wanted).collect()
+}
+
+/// What a command that ends by itself prints.
+fn printed(host: &Host, arguments: &[&str]) -> String {
+    let output = Daemon::command(host, &[]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The first line of `events --json`, which is the snapshot.
+fn first_of_events(host: &Host) -> Value {
+    let mut events = Daemon::command(host, &[]);
+    let mut child = events.args(["events", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn times_that_were_edited_by_hand_are_shown_as_the_nearest_time() {
+    let (first, last) = ("1970-01-01T00:00:00.000Z", "2262-04-11T23:47:16.854Z");
+    for (stored, shown) in [(i64::MIN, first), (-1, first), (i64::MAX, last)] {
+        let host = used_host();
+        let path = database::path(&host);
+        sql(&path, &format!("UPDATE plugins SET since = {stored}, registered_at = {stored}"));
+        sql(&path, &format!("UPDATE events SET at = {stored}, since = {stored}, registered_at = {stored}"));
+
+        // Nothing changes the status, and with it `since`, while this is asked.
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let list = host.ask("GET", "/api/plugins");
+        assert_eq!((list.status, list.body.as_array().unwrap().len()), (200, 1), "{stored}: {list:?}");
+        let detail = host.plugin("hecate-traderd");
+        assert_eq!(detail["registered_at"], shown, "{stored}: {detail}");
+        let event = &stored_events(&host, 1)[0];
+        assert_eq!((&event["at"], &event["since"]), (&json!(shown), &json!(shown)), "{stored}: {event}");
+        assert_eq!(host.ask("GET", "/health").body["status"], "healthy", "{stored}");
+        assert!(printed(&host, &["plugins"]).contains("hecate-traderd"), "{stored}");
+        assert!(printed(&host, &["plugin", "hecate-traderd"]).contains(&shown[..19]), "{stored}");
+        assert!(printed(&host, &["cluster"]).contains("hecate-traderd"), "{stored}");
+        assert!(first_of_events(&host).to_string().contains("hecate-traderd"), "{stored}");
+        // And it is stored again: what was read can be written.
+        assert_eq!(host.register(&json!({"name": "hecate-traderd", "version": "2"})).status, 201, "{stored}");
+        assert_eq!(set_aside(&host), Vec::<PathBuf>::new(), "{stored}");
+        assert!(!daemon.log().contains("panicked"), "{stored}: {}", daemon.log());
+    }
 }
 
 /// As the first release left it: what is in the field is never written anew by a test.

@@ -24,13 +24,27 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "name",
             "node::listeners",
             "node::resolve",
+            "timestamp",
         ],
     ),
     ("config", &["cookie", "layout", "limits", "log", "name"]),
-    ("api", &["registry", "cluster::diagnosis", "cluster::view", "layout", "name", "limits", "metrics", "log::limit"]),
+    (
+        "api",
+        &[
+            "registry",
+            "cluster::diagnosis",
+            "cluster::view",
+            "layout",
+            "name",
+            "limits",
+            "metrics",
+            "log::limit",
+            "timestamp",
+        ],
+    ),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
     // a line; the two know nobody.
-    ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit"]),
+    ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit", "timestamp"]),
     ("cluster/view", &[]),
     (
         "cluster",
@@ -57,10 +71,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("epmd", &["limits"]),
     ("etf", &["limits"]),
     // The store and the registry share one vocabulary: what a plugin and an event are.
-    ("store", &["registry", "name", "limits"]),
+    ("store", &["registry", "name", "limits", "timestamp"]),
     ("layout", &["name", "limits"]),
     ("name", &["limits"]),
     ("cookie", &["limits"]),
+    ("timestamp", &["limits"]),
     ("limits", &[]),
     ("systemd", &["limits", "log"]),
     ("log", &["limits"]),
@@ -106,6 +121,7 @@ const PURE: &[&str] = &[
     "registry/nodes",
     "registry/request",
     "registry/state",
+    "timestamp",
 ];
 
 /// What a pure file may not name.

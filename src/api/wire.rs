@@ -29,6 +29,7 @@ use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeVie
 use crate::layout::{self, Home, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
+use crate::timestamp;
 
 /// JSON on one line. Every type here can be written as JSON, so that nothing is lost by the empty default.
 pub fn encode(value: &impl Serialize) -> Bytes {
@@ -363,7 +364,7 @@ fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
 /// RFC 3339 in UTC, to the millisecond.
 #[must_use]
 pub fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    timestamp::millis(time)
 }
 
 // ---- The registration -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anstyle::{AnsiColor, Style};
 
 use super::Exit;
+use crate::timestamp;
 
 /// A piece of text in one colour. What others wrote cannot drive a terminal through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,7 @@ pub(super) fn since(time: &str, now: SystemTime) -> String {
         Ok(past) if past.as_secs() > 0 => format!("{} ago", rough(past)),
         _ => "just now".to_owned(),
     };
-    format!("{} ({ago})", humantime::format_rfc3339_seconds(then))
+    format!("{} ({ago})", timestamp::seconds(then))
 }
 
 /// A duration in its largest whole unit.

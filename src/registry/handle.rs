@@ -13,6 +13,7 @@ use crate::layout::{Contents, Layout, LayoutError, Removed, SocketPathTooLong};
 use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, ReadError};
+use crate::timestamp;
 
 /// Why the registry did not do what it was asked. Nothing has changed then; the message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum Refusal {
     /// Another node is connected under that name.
     #[error(
         "`{name}` is held by the connected node {holder} since {since}: stop that node first, or register under \
-         another name", since = humantime::format_rfc3339_seconds(*since)
+         another name", since = timestamp::seconds(*since)
     )]
     NodeConflict {
         /// The plugin.

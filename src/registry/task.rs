@@ -28,6 +28,7 @@ use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::name::PluginName;
 use crate::store::{Opened, Store};
+use crate::timestamp;
 
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
 #[must_use]
@@ -53,8 +54,9 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
     (handle, tokio::spawn(task.run(opened.store)))
 }
 
+/// The clock may be wrong: its time is one that can be stored, so that a wrong clock stops no registration.
 fn now() -> Now {
-    Now { instant: Instant::now(), time: SystemTime::now() }
+    Now { instant: Instant::now(), time: timestamp::storable(SystemTime::now()) }
 }
 
 struct Task {

@@ -22,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use crate::limits;
 use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugins};
+use crate::timestamp;
 
 /// The file in the directory that [`Store::open`] is given.
 const FILE: &str = "plugins.db";
@@ -289,7 +290,7 @@ fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Renames a database and what belongs to it to a dated name, so that `sqlite3` still opens it there.
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
-    let date = humantime::format_rfc3339_seconds(now);
+    let date = timestamp::seconds(now);
     let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));
     // Several in one second are legal, and none may replace another.
     let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -12,10 +12,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::limits;
 use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugin, Plugins, Status};
+use crate::timestamp;
 
 /// The last revision, and the plugins.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {
     let newest = connection.query_row("SELECT ifnull(max(revision), 0) FROM events", (), |row| number(row, 0))?;
+    if newest > limits::REVISION {
+        return Err(unknown(0, format!("revision {newest} is above {max}", max = limits::REVISION)));
+    }
     let mut query = connection.prepare(
         "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation
          FROM plugins",
@@ -38,12 +42,12 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
         plugin.node,
         plugin.node_given,
         status_text(plugin.status),
-        nanoseconds(plugin.since),
+        nanoseconds(plugin.since)?,
         plugin.reason,
-        nanoseconds(plugin.registered_at),
+        nanoseconds(plugin.registered_at)?,
         integer(plugin.incarnation)?,
-        integer(event.revision)?,
-        nanoseconds(event.at),
+        revision(event.revision)?,
+        nanoseconds(event.at)?,
         event.kind.name(),
     ])?;
     Ok(())
@@ -62,9 +66,9 @@ pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<
         plugin.node,
         plugin.node_given,
         status_text(plugin.status),
-        nanoseconds(plugin.since),
+        nanoseconds(plugin.since)?,
         plugin.reason,
-        nanoseconds(plugin.registered_at),
+        nanoseconds(plugin.registered_at)?,
         integer(plugin.incarnation)?,
     ])?;
     Ok(())
@@ -152,18 +156,30 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|error| unknown(column, error))
 }
 
+/// # Errors
+/// No revision could follow it.
+fn revision(number: u64) -> rusqlite::Result<i64> {
+    if number > limits::REVISION {
+        let refused = format!("revision {number} is above {max}", max = limits::REVISION);
+        return Err(rusqlite::Error::ToSqlConversionFailure(refused.into()));
+    }
+    integer(number)
+}
+
 fn integer(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
+/// A time of a row that was edited by hand is clamped: it must not cost the whole registry.
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
-    Ok(UNIX_EPOCH + Duration::from_nanos(number(row, column)?))
+    Ok(timestamp::from_nanoseconds(row.get(column)?))
 }
 
-/// A clock outside 1970 to 2262 is taken for the nearer end.
-fn nanoseconds(time: SystemTime) -> i64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+/// # Errors
+/// The time is before 1970 or after 2262.
+fn nanoseconds(time: SystemTime) -> rusqlite::Result<i64> {
+    let refused = || format!("the time {time:?} is before 1970 or after 2262");
+    timestamp::nanoseconds(time).ok_or_else(|| rusqlite::Error::ToSqlConversionFailure(refused().into()))
 }
 
 fn unknown(column: usize, error: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {

@@ -135,6 +135,54 @@ fn the_files_are_for_us_alone_and_written_with_care() {
 }
 
 #[test]
+fn times_that_were_edited_are_clamped_on_read() {
+    for stored in [i64::MIN, -1, 0, i64::MAX] {
+        let dir = dir();
+        let mut opened = open(dir.path());
+        opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+        drop(opened);
+        sql(dir.path(), &format!("UPDATE plugins SET since = {stored}, registered_at = {stored}"));
+        sql(dir.path(), &format!("UPDATE events SET since = {stored}, registered_at = {stored}, at = {stored}"));
+
+        let opened = open(dir.path());
+        let expected = timestamp::from_nanoseconds(stored);
+        assert_eq!((opened.revision, opened.set_aside.as_ref()), (1, None), "{stored}");
+        let plugin = opened.plugins.values().next().expect("it is registered");
+        assert_eq!((plugin.since, plugin.registered_at), (expected, expected), "{stored}");
+        let events = opened.store.events_after(0).expect("read").expect("the log reaches back that far");
+        assert_eq!((events[0].at, events[0].plugin.since), (expected, expected), "{stored}");
+    }
+}
+
+#[test]
+fn times_and_revisions_that_cannot_be_stored_are_refused_on_write() {
+    let dir = dir();
+    let mut store = open(dir.path()).store;
+    let (early, late) = (UNIX_EPOCH - Duration::from_nanos(1), UNIX_EPOCH + Duration::from_secs(1 << 40));
+    for time in [early, late] {
+        let bad = Event { at: time, ..registered(1, "hecate-traderd") };
+        assert!(store.commit(&[bad]).expect_err("the event's time").to_string().contains("before 1970 or after 2262"));
+        let bad = Arc::new(Plugin { since: time, ..plugin("hecate-traderd", 1) });
+        store.commit(&[Event { plugin: bad, ..registered(1, "hecate-traderd") }]).expect_err("the plugin's time");
+    }
+    store.commit(&[registered(limits::REVISION + 1, "hecate-traderd")]).expect_err("the revision");
+    drop(store);
+    assert_eq!((open(dir.path()).revision, open(dir.path()).plugins.size()), (0, 0));
+}
+
+#[test]
+fn a_revision_that_has_no_successor_is_damage() {
+    for (revision, is_damage) in [(limits::REVISION, false), (limits::REVISION + 1, true)] {
+        let dir = dir();
+        let mut opened = open(dir.path());
+        opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+        drop(opened);
+        sql(dir.path(), &format!("UPDATE events SET revision = {revision}"));
+        assert_eq!(open(dir.path()).set_aside.is_some(), is_damage, "{revision}");
+    }
+}
+
+#[test]
 fn a_link_is_not_followed() {
     let (dir, elsewhere) = (dir(), self::dir());
     let link = dir.path().join(FILE);
