@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
@@ -60,11 +61,11 @@ pub enum Error {
     Join(#[from] JoinError),
 }
 
-/// Serves until SIGTERM or SIGINT. A second one ends at once.
+/// Serves until SIGTERM or SIGINT. A second one ends at once. The cluster's side runs on the runtime `node`, all else on this one.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(config: Config) -> Result<(), Error> {
+pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
     raise_open_files();
     let home = config.locations.home.clone();
@@ -77,7 +78,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             log::limit::tell();
         }
     });
-    let result = start(config, layout, &lock, &mut signals).await;
+    let result = start(config, node, layout, &lock, &mut signals).await;
     summaries.abort();
     log::limit::tell();
     // Last, and after a failure too: finding them means a crash.
@@ -87,7 +88,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 /// From the locked home to the end.
-async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Signals) -> Result<(), Error> {
+async fn start(
+    config: Config,
+    node: Handle,
+    layout: Layout,
+    lock: &RunLock,
+    signals: &mut Signals,
+) -> Result<(), Error> {
     lock.write_pid()?;
     lock.write_state(RunState::Starting)?;
     let home = layout.home().clone();
@@ -103,7 +110,8 @@ async fn start(config: Config, layout: Layout, lock: &RunLock, signals: &mut Sig
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
     let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
-    let (cluster, cluster_view) = cluster::start(cluster_settings(&config), layout, registry.clone()).await?;
+    let (cluster, cluster_view) =
+        node.spawn(cluster::start(cluster_settings(&config), layout, registry.clone())).await??;
 
     let (status, status_view) = watch::channel(DaemonStatus::default());
     let context = api::Context {

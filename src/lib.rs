@@ -2,6 +2,7 @@
 
 // In the order in which data flows: from the socket to the cluster, then the leaves.
 pub mod daemon;
+pub mod runtimes;
 
 pub mod cli;
 pub mod config;

@@ -152,8 +152,8 @@ pub const DIALS: usize = 32;
 /// Time to resolve a host. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
-/// Hosts that are being resolved at once, each by a thread that nothing can hurry. The threads are those that the registry uses
-/// too, of which there are 512. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// Hosts that are being resolved at once, each by a thread that nothing can hurry: a part of [`NODE_BLOCKING_THREADS`], which
+/// the registry does not use. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
@@ -532,6 +532,18 @@ pub const LOG_PLUGINS: u64 = 100;
 /// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
 /// `names_that_anybody_registers_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
+
+/// Worker threads of each of the two runtimes, at most. Crossed by
+/// `runtimes::tests::workers_are_two_at_least_and_bounded`.
+pub const WORKER_THREADS: usize = 8;
+
+/// Threads that wait for the disk, for the registry and the API: some for each of [`CLEAN_UPS`], and as many more. Crossed by
+/// `runtimes::tests::blocking_threads_are_bounded`.
+pub const API_BLOCKING_THREADS: usize = 128;
+
+/// Threads that wait for the system, for the node: [`RESOLVERS`], and half as many for the owners of connections. Crossed by
+/// `runtimes::tests::blocking_threads_are_bounded`.
+pub const NODE_BLOCKING_THREADS: usize = 96;
 
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);

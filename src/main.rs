@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hecate_daemon::cli::{Action, Cli, Exit};
 use hecate_daemon::config::{self, Config, Environment, Flags};
+use hecate_daemon::runtimes::Runtimes;
 use hecate_daemon::{daemon, log};
 
 fn main() -> ExitCode {
@@ -36,17 +37,14 @@ fn configure(flags: &Flags) -> Option<Config> {
 }
 
 fn serve(config: Config) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let runtimes = match Runtimes::start() {
+        Ok(runtimes) => runtimes,
         Err(error) => {
             tracing::error!("cannot start: {error}");
             return Exit::Refused;
         }
     };
-    let ended = runtime.block_on(daemon::run(config));
-    // What still blocks (a resolver that waits for its server) is nobody's business any more.
-    runtime.shutdown_background();
-    match ended {
+    match runtimes.run(|node| daemon::run(config, node)) {
         Ok(()) => Exit::Done,
         Err(error) => {
             tracing::error!("{error}");

@@ -12,7 +12,8 @@ use hecate_daemon::etf::{Atom, Iovec, Pid, Term};
 use hecate_daemon::limits;
 use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::node::{Node, address, eval, identity};
-use host::{Host, PATIENCE};
+use host::daemon::Daemon;
+use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -126,6 +127,49 @@ fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "that is no reason to drop it");
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+}
+
+/// CPU time of the daemon's threads whose name begins so, in ticks of the system's clock.
+fn cpu_time(daemon: &Daemon, name: &str) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
+    let time = |stat: &str| {
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let is_one = head.split_once('(')?.1.starts_with(name);
+        // The fields 14 and 15, in user and in kernel mode (proc(5)).
+        let times = rest.split(' ').skip(11).take(2).map(|time| time.parse::<u64>().unwrap_or_default());
+        Some(if is_one { times.sum() } else { 0 })
+    };
+    // A thread may end meanwhile.
+    let stats = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter_map(|stat| time(&stat)).sum()
+}
+
+#[test]
+fn a_busy_node_occupies_no_thread_of_the_api() {
+    const ROUNDS: u64 = 20;
+    /// CPU time of the node in each round.
+    const BUSY: u64 = 10;
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let mut flooding = host.erl("flooding");
+    assert_eq!(flooding.eval(&format!("net_adm:ping('{us}')")), "pong");
+    // Legal requests, each of which has to be read as a whole, for as long as the test lasts.
+    let flood = format!(
+        "List = lists:seq(1, 20000), [spawn(fun() -> (fun Loop() -> {{hecate_plugins, '{us}'}} ! {{'$gen_cast', List}}, Loop() \
+          end)() end) || _ <- [1, 2, 3, 4]], started"
+    );
+    let before = cpu_time(&daemon, "hecate-api");
+    assert_eq!(flooding.eval(&flood), "started");
+    for _ in 0..ROUNDS {
+        let busy = cpu_time(&daemon, "hecate-node");
+        wait_for("the node is busy", || cpu_time(&daemon, "hecate-node") >= busy + BUSY);
+        assert_eq!(host.ask("GET", "/livez").status, 200);
+        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    }
+    let used = cpu_time(&daemon, "hecate-api") - before;
+    assert!(used < ROUNDS * BUSY / 2, "the API's threads have used {used} ticks: only requests are their work");
 }
 
 /// All in one thread: who is answered asks again before anything else is done.

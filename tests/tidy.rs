@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
 const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("main", &["config", "cli", "daemon", "log"]),
+    ("main", &["config", "cli", "daemon", "log", "runtimes"]),
+    ("runtimes", &["limits"]),
     ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "registry", "store", "systemd"]),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
     (

@@ -11,10 +11,14 @@ pub mod advice;
 mod probe;
 pub mod report;
 
+use std::future::pending;
+use std::panic;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cluster::discovery;
@@ -65,10 +69,15 @@ pub struct Diagnostician {
     /// One trial at a time: all have the same name.
     trial: Arc<Semaphore>,
     time: Duration,
+    /// Diagnoses run where the node runs, whoever asks for them.
+    runtime: runtime::Handle,
 }
 
 impl Diagnostician {
-    /// One for our node, once there is one.
+    /// One for our node, once there is one. Its diagnoses run on the current runtime.
+    ///
+    /// # Panics
+    /// There is no current runtime.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -82,15 +91,34 @@ impl Diagnostician {
             permits: Arc::new(Semaphore::new(limits::DIAGNOSES)),
             trial: Arc::new(Semaphore::new(1)),
             time: limits::DIAGNOSIS_TIME,
+            runtime: runtime::Handle::current(),
         }
     }
 
-    /// Looks at all that stands between us and a node. What takes too long is told as such.
+    /// Looks at all that stands between us and a node. What takes too long is told as such. Ends when it is dropped.
     ///
     /// # Errors
     /// [`Busy`].
     pub async fn diagnose(&self, node: &NodeName) -> Result<Report, Busy> {
-        let _permit = self.permits.try_acquire().map_err(|_| Busy)?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Busy)?;
+        let (this, node) = (self.clone(), node.clone());
+        let mut work = JoinSet::new();
+        work.spawn_on(
+            async move {
+                let _permit = permit;
+                this.report_on(&node).await
+            },
+            &self.runtime,
+        );
+        match work.join_next().await {
+            Some(Ok(report)) => Ok(report),
+            Some(Err(error)) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+            // The runtime ends, and the process with it.
+            _ => pending().await,
+        }
+    }
+
+    async fn report_on(&self, node: &NodeName) -> Report {
         let us = self.cluster.borrow().node.clone();
         let mut report = Report::new(node.as_str(), us.as_deref(), self.settings.cookie.hash());
         let examined = timeout(self.time, self.examine(node, &mut report)).await;
@@ -100,7 +128,7 @@ impl Diagnostician {
             report.failed(stage, format!("no end after {} s", self.time.as_secs()), advice::too_slow());
         }
         report.finish();
-        Ok(report)
+        report
     }
 
     async fn examine(&self, node: &NodeName, report: &mut Report) {

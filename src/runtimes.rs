@@ -1,0 +1,103 @@
+//! The threads of the process: one runtime for HTTP, health and the registry, and another for the node. However busy peers
+//! keep the node, they occupy none of the threads that answer the API.
+
+use std::io;
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::limits;
+
+/// Both runtimes.
+#[derive(Debug)]
+pub struct Runtimes {
+    api: Runtime,
+    node: Runtime,
+}
+
+impl Runtimes {
+    /// Starts the worker threads of both.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start() -> io::Result<Self> {
+        Ok(Self {
+            api: runtime("hecate-api", limits::API_BLOCKING_THREADS)?,
+            node: runtime("hecate-node", limits::NODE_BLOCKING_THREADS)?,
+        })
+    }
+
+    /// Runs the daemon to its end on the API's runtime. `daemon` gets the handle of the node's.
+    pub fn run<F: Future>(self, daemon: impl FnOnce(Handle) -> F) -> F::Output {
+        let ended = self.api.block_on(daemon(self.node.handle().clone()));
+        // Blocking calls, such as to a resolver that waits for its server, are not waited for.
+        self.node.shutdown_background();
+        self.api.shutdown_background();
+        ended
+    }
+}
+
+fn runtime(name: &str, blocking_threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(workers(available_parallelism().map_or(1, NonZero::get)))
+        .max_blocking_threads(blocking_threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// Worker threads of a runtime, on so many processors. At least two, so that one long step delays no other.
+fn workers(processors: usize) -> usize {
+    processors.clamp(2, limits::WORKER_THREADS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn workers_are_two_at_least_and_bounded() {
+        assert_eq!([1, 2, 4, 10_000].map(workers), [2, 2, 4, limits::WORKER_THREADS]);
+    }
+
+    #[test]
+    fn blocking_threads_are_bounded() {
+        for blocking in [limits::API_BLOCKING_THREADS, limits::NODE_BLOCKING_THREADS] {
+            let runtime = runtime("test", blocking).unwrap();
+            let (began, begun) = mpsc::channel();
+            let occupy = |began: mpsc::Sender<()>| {
+                let (release, released) = mpsc::channel::<()>();
+                runtime.spawn_blocking(move || {
+                    began.send(()).unwrap();
+                    let _ = released.recv();
+                });
+                release
+            };
+            let mut held: Vec<_> = (0..=blocking).map(|_| occupy(began.clone())).collect();
+            for _ in 0..blocking {
+                begun.recv().unwrap();
+            }
+            // All threads are taken. The last work begins once another has ended, in a thread that is there already.
+            assert_eq!(begun.try_recv(), Err(mpsc::TryRecvError::Empty));
+            held.remove(0);
+            begun.recv().unwrap();
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn work_of_the_node_runs_in_its_own_threads() {
+        let name = || std::thread::current().name().map(str::to_owned);
+        let here = Runtimes::start().unwrap().run(async |node| {
+            let there = node.spawn(async move { name() }).await.unwrap();
+            assert_eq!(there.as_deref(), Some("hecate-node"));
+            let blocking = node.spawn(async move { tokio::task::spawn_blocking(name).await.unwrap() });
+            assert_eq!(blocking.await.unwrap().as_deref(), Some("hecate-node"));
+            tokio::spawn(async move { name() }).await.unwrap()
+        });
+        assert_eq!(here.as_deref(), Some("hecate-api"));
+    }
+}
