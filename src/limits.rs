@@ -411,10 +411,34 @@ pub const HTTP_HEADERS: usize = 100;
 /// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
-/// Most connections at a time; more wait in the kernel. Crossed by `tests/api_bounds.rs`, `connections_are_bounded`.
+/// Most connections at a time that are served: for one more, the one that has been idle longest is closed. Crossed by
+/// `tests/api_crowds.rs`, `the_connection_that_was_idle_longest_gives_way`.
 pub const HTTP_CONNECTIONS: usize = 256;
 
-/// Most connections at a time of users who are refused. Crossed by
+/// Most of them of one process. Crossed by `tests/api_crowds.rs`, `thousands_of_connections_of_one_process_delay_nobody`.
+pub const HTTP_SHARE: usize = 128;
+
+/// Most of them of all processes of one user that the kernel does not show, since they are in other pid namespaces. Crossed by
+/// `api::places::tests::a_process_at_its_share_evicts_only_its_own`.
+pub const HTTP_USER_SHARE: usize = 192;
+
+/// Most connections beyond these, which may ask for probes alone; for one more, the oldest is closed. Crossed by
+/// `api::places::tests::limited_connections_are_few_and_the_oldest_gives_way`.
+pub const HTTP_LIMITED: usize = 256;
+
+/// Largest request head on such a connection in bytes. Crossed by `tests/api_crowds.rs`,
+/// `beyond_the_limit_only_probes_are_answered`.
+pub const HTTP_LIMITED_HEAD: usize = 8 * 1024;
+
+/// Time for a request head on such a connection. Crossed by `tests/api_crowds.rs`,
+/// `beyond_the_limit_only_probes_are_answered`.
+pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
+
+/// Evicted connections that may still be open before another is accepted. Crossed by `tests/api_crowds.rs`,
+/// `thousands_of_connections_of_one_process_delay_nobody`.
+pub const HTTP_CLOSING: usize = 64;
+
+/// Most connections at a time of users who are refused; likewise. Crossed by
 /// `api::server::tests::strangers_are_refused_and_few`.
 pub const HTTP_STRANGERS: usize = 16;
 
@@ -432,6 +456,9 @@ pub const HTTP_READY: Duration = Duration::from_secs(5);
 /// Most streams of events at a time, so that they leave room for calls. Crossed by `tests/api_events.rs`,
 /// `a_hundred_follow_at_once_and_too_many_are_refused`.
 pub const HTTP_STREAMS: usize = 128;
+
+/// Most of them of one process. Crossed by `tests/api_events.rs`, `one_process_may_not_have_all_streams`.
+pub const HTTP_STREAM_SHARE: usize = 112;
 
 /// How often a stream of events shows that it is alive, as hecate-web expects. Crossed by `tests/api_events.rs`,
 /// `a_stream_shows_that_it_is_alive`.

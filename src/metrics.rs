@@ -22,6 +22,8 @@ pub static LINK_RECONNECTS: Counter = Counter::new();
 pub static LINK_TICK_TIMEOUTS: Counter = Counter::new();
 /// Commits of the registry to its store, failed ones too.
 pub static STORE_COMMITS: Histogram = Histogram::new();
+/// Connections to the API that were closed to make room for others.
+pub static HTTP_EVICTIONS: Counter = Counter::new();
 /// Clients that follow the events now.
 pub static EVENT_SUBSCRIBERS: Gauge = Gauge::new();
 

@@ -185,26 +185,6 @@ async fn heads_are_bounded() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded() {
-    let world = World::start(Limits { connections: 1, ..Limits::default() }).await;
-    let asked = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut first = Client::new(&world).await;
-    first.send(asked).await;
-    assert_eq!(first.answer(true).await.status, 200);
-    let mut second = Client::new(&world).await;
-    second.send(asked).await;
-    // The server has turned round several times, and not taken the second.
-    for _ in 0..10 {
-        first.send(asked).await;
-        assert_eq!(first.answer(true).await.status, 200);
-    }
-    let unread = second.0.get_ref().try_read(&mut [0]).expect_err("nothing to read");
-    assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
-    drop(first);
-    assert_eq!(second.answer(true).await.status, 200, "its turn has come");
-}
-
-#[tokio::test]
 async fn a_client_that_takes_no_answer_is_closed() {
     let world = World::start(Limits { stall: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;

@@ -170,7 +170,8 @@ async fn nodes_come_and_go_without_an_id() {
 
 #[tokio::test]
 async fn a_hundred_follow_at_once_and_too_many_are_refused() {
-    let world = World::start(Limits::default()).await;
+    // All are of one process here, whose share is smaller.
+    let world = World::start(Limits { stream_share: limits::HTTP_STREAMS, ..Limits::default() }).await;
     let mut clients = Vec::new();
     for _ in 0..limits::HTTP_STREAMS {
         clients.push(Follower::begin(&world, None).await);
@@ -199,6 +200,15 @@ async fn a_hundred_follow_at_once_and_too_many_are_refused() {
         }
         assert!(begun.elapsed() < PATIENCE, "no room was made");
     }
+}
+
+#[tokio::test]
+async fn one_process_may_not_have_all_streams() {
+    let world = World::start(Limits { stream_share: 2, ..Limits::default() }).await;
+    let _clients = [Follower::begin(&world, None).await, Follower::begin(&world, None).await];
+    let refused = get(&world, "/api/events").await;
+    assert_eq!(refused.refusal(), (503, "too_many_streams".to_owned()));
+    assert!(refused.body.contains("your process"), "{}", refused.body);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 
 /// Files that decide, and therefore may not know what time it is, nor reach the world.
 const PURE: &[&str] = &[
+    "api/places",
     "api/route",
     "cli/gitops/templates",
     "cluster/attempts",

@@ -15,11 +15,13 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Place;
 use super::handlers::{Answer, Context};
+use super::places::NoStream;
 use super::problem::Problem;
 use super::wire;
 use crate::cluster::view::{ClusterView, PeerState};
@@ -29,7 +31,6 @@ use crate::registry::{Event, Follower, Next, View};
 /// What all streams share.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    permits: Arc<Semaphore>,
     heartbeat: Duration,
     stop: CancellationToken,
 }
@@ -40,15 +41,18 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const LATER: Duration = Duration::from_secs(3);
 
 impl Streams {
-    /// At most `most` streams at a time, which end with `stop`.
-    pub(super) fn new(most: usize, heartbeat: Duration, stop: CancellationToken) -> Self {
-        Self { permits: Arc::new(Semaphore::new(most)), heartbeat, stop }
+    /// Streams that end with `stop`.
+    pub(super) fn new(heartbeat: Duration, stop: CancellationToken) -> Self {
+        Self { heartbeat, stop }
     }
 
-    /// Begins a stream.
-    pub(super) fn open(&self, context: &Context, headers: &HeaderMap) -> Result<Answer, Problem> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let detail = "as many clients as may follow the events do so already: come back later";
+    /// Begins a stream, which ends with its connection.
+    pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<Answer, Problem> {
+        place.streams().map_err(|refused| {
+            let detail = match refused {
+                NoStream::Full => "too many event streams are open: come back later",
+                NoStream::Share => "your process has too many event streams open: close those that you do not need",
+            };
             Problem::unavailable("too_many_streams", detail, LATER)
         })?;
         let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
@@ -57,14 +61,14 @@ impl Streams {
             sender,
             context: context.clone(),
             nodes: nodes(&context.cluster.borrow()),
-            _permit: permit,
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
         };
-        let (heartbeat, stop) = (self.heartbeat, self.stop.clone());
+        let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());
         tokio::spawn(async move {
             // Why it ends is of no interest: the client is gone, or we are.
             tokio::select! {
                 _ = stream.run(known, heartbeat) => {}
+                () = closed.cancelled() => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -100,7 +104,6 @@ struct Stream {
     context: Context,
     /// The nodes that it was last told of.
     nodes: Nodes,
-    _permit: OwnedSemaphorePermit,
     _counted: metrics::One,
 }
 

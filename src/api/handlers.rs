@@ -14,12 +14,13 @@ use hyper::{Method, Response, StatusCode, Version};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::connection::{Caller, Place};
 use super::events::Streams;
 use super::listing::{List, Listing};
 use super::metrics;
 use super::problem::Problem;
 use super::route::Route;
-use super::server::{Caller, Server, read_body};
+use super::server::{Server, read_body};
 use super::status::{DaemonStatus, Phase};
 use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
@@ -63,6 +64,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Does what a request asks.
 pub(super) async fn call(
     Server { context, limits, listing, streams, .. }: &Server,
+    place: &Place,
     caller: Caller,
     route: Result<Route, Problem>,
     head: &Parts,
@@ -83,7 +85,7 @@ pub(super) async fn call(
     match route {
         Route::Register => {
             expect_json(&head.headers)?;
-            let body = read_body(limits, body).await?;
+            let body = read_body(limits, place, body).await?;
             register(context, caller, &body).await
         }
         Route::Plugins => Ok(plugins(context, listing, &head.headers)),
@@ -91,7 +93,7 @@ pub(super) async fn call(
         Route::Deregister(name) => deregister(context, &name).await,
         Route::Purge(name) => purge(context, &name).await,
         Route::Events if head.method == Method::HEAD => Ok(Streams::head()),
-        Route::Events => streams.open(context, &head.headers),
+        Route::Events => streams.open(context, place, &head.headers),
         Route::Cluster => Ok(cluster(context)),
         Route::ClusterPlugins => Ok(cluster_plugins(context)),
         // Many times as large as any other, and every call would be.

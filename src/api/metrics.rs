@@ -105,6 +105,12 @@ fn http() -> Vec<MetricFamily> {
             times,
         ),
         family(
+            "hecate_http_evictions_total",
+            "Connections to the API that were closed to make room for others.",
+            MetricType::COUNTER,
+            [sample(&[], Value::Counter(metrics::HTTP_EVICTIONS.get()))],
+        ),
+        family(
             "hecate_event_subscribers",
             "Clients that follow the events.",
             MetricType::GAUGE,

@@ -3,10 +3,12 @@
 //! A call goes `socket -> server -> route -> handlers`, and every answer is made of `wire` or `problem`. The room keeps
 //! no state of its own and decides nothing about plugins: it reads, asks, and words the answer.
 
+mod connection;
 mod events;
 mod handlers;
 mod listing;
 mod metrics;
+mod places;
 pub mod problem;
 pub mod route;
 mod server;

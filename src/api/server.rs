@@ -1,10 +1,9 @@
-//! Accepts connections, knows who is calling, and turns each request into an answer, whatever the request is.
+//! Accepts connections, and turns each request into an answer, whatever the request is.
 //!
 //! HTTP/1.1 (RFC 9112) is hyper's; what is bounded around it is in [`Limits`]. What hyper itself refuses (a head that is
 //! no HTTP, too long or with too many fields) it answers with a bare 400 or 431; every other refusal is a
 //! [`Problem`]. What a call means is `route`'s and `handlers`'.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,22 +11,19 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Caller, Connections, Place, converse};
 use super::events::Streams;
 use super::handlers::{self, Answer, Context};
 use super::listing::Listing;
 use super::metrics;
+use super::places::Capacity;
 use super::problem::Problem;
 use super::route::{self, Route};
-use super::stall::Stall;
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::registry::Registrant;
@@ -35,9 +31,19 @@ use crate::registry::Registrant;
 /// The bounds of the server. The default is what `limits.rs` says; tests cross smaller ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at a time; more wait in the kernel.
+    /// Connections at a time that are served: for one more, the one that has been idle longest is closed.
     pub connections: usize,
-    /// Connections at a time of users who are refused; more are closed.
+    /// Those of one process.
+    pub share: usize,
+    /// Those of all processes of one user that the kernel does not show.
+    pub user_share: usize,
+    /// Connections beyond these, which may ask for probes alone; for one more, the oldest is closed.
+    pub limited: usize,
+    /// Bytes of a request's head on a limited connection.
+    pub limited_head: usize,
+    /// Time for it.
+    pub limited_time: Duration,
+    /// Connections at a time of users who are refused; likewise.
     pub strangers: usize,
     /// Bytes of a request's head.
     pub head: usize,
@@ -55,6 +61,8 @@ pub struct Limits {
     pub ready: Duration,
     /// Streams of events at a time; more are refused.
     pub streams: usize,
+    /// Those of one process, or of one user whose processes the kernel does not show.
+    pub stream_share: usize,
     /// How often a stream shows that it is alive.
     pub heartbeat: Duration,
     /// Time for a whole call.
@@ -67,6 +75,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: limits::HTTP_CONNECTIONS,
+            share: limits::HTTP_SHARE,
+            user_share: limits::HTTP_USER_SHARE,
+            limited: limits::HTTP_LIMITED,
+            limited_head: limits::HTTP_LIMITED_HEAD,
+            limited_time: limits::HTTP_LIMITED_TIME,
             strangers: limits::HTTP_STRANGERS,
             head: limits::HTTP_HEAD,
             head_time: limits::HTTP_HEAD_TIME,
@@ -76,6 +89,7 @@ impl Default for Limits {
             linger: limits::HTTP_LINGER,
             ready: limits::HTTP_READY,
             streams: limits::HTTP_STREAMS,
+            stream_share: limits::HTTP_STREAM_SHARE,
             heartbeat: limits::HTTP_HEARTBEAT,
             call: limits::HTTP_CALL,
             drain: limits::HTTP_DRAIN,
@@ -83,12 +97,29 @@ impl Default for Limits {
     }
 }
 
-/// Who is calling, as the kernel says.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub registrant: Registrant,
-    /// Whether this user may call at all.
-    pub allowed: bool,
+impl Limits {
+    /// What users who may call can have.
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            places: self.connections,
+            share: self.share,
+            user_share: self.user_share,
+            limited: self.limited,
+            streams: self.streams,
+            stream_share: self.stream_share,
+        }
+    }
+
+    /// What users who may not call can have, until they have been refused.
+    fn strangers(&self) -> Capacity {
+        let (places, share) = (self.strangers, self.strangers.div_ceil(2));
+        Capacity { places, share, user_share: share, limited: 1, streams: 0, stream_share: 0 }
+    }
+
+    /// Open connections, at most, so that descriptors are left for all else. Those that are being closed count too.
+    fn open(&self) -> usize {
+        self.connections + self.streams + self.limited + self.strangers + limits::HTTP_CLOSING
+    }
 }
 
 /// What all connections share.
@@ -97,29 +128,25 @@ pub(super) struct Server {
     pub limits: Limits,
     pub listing: Listing,
     pub streams: Streams,
-    strangers: Arc<Semaphore>,
-    stop: CancellationToken,
+    pub stop: CancellationToken,
+    callers: Connections,
+    /// Of users who may not call, so that they take no place of those who may.
+    strangers: Connections,
 }
 
 /// Serves until `stop`, and then until the requests under way have ended, at most [`Limits::drain`].
 pub async fn serve(listener: UnixListener, context: Context, limits: Limits, stop: CancellationToken) {
-    let strangers = Arc::new(Semaphore::new(limits.strangers));
-    let streams = Streams::new(limits.streams, limits.heartbeat, stop.clone());
-    let server = Arc::new(Server { context, listing: Listing::default(), limits, strangers, streams, stop });
+    let server = Arc::new(Server::new(context, limits, stop));
     let mut connections = JoinSet::new();
+    let open = server.limits.open();
     while !server.stop.is_cancelled() {
         tokio::select! {
             () = server.stop.cancelled() => {}
             Some(ended) = connections.join_next() => log_panic(ended),
-            accepted = listener.accept(), if connections.len() < server.limits.connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(Arc::clone(&server), stream));
-                }
-                Err(error) => {
-                    limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
-                    // What is wrong will be wrong in a moment too.
-                    let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
-                }
+            // Where so many are open, some of them have been evicted and are closing.
+            accepted = listener.accept(), if connections.len() < open => match accepted {
+                Ok((stream, _)) => take(&server, stream, &mut connections),
+                Err(error) => refused(&server, &error, &mut connections).await,
             },
         }
     }
@@ -134,83 +161,65 @@ pub async fn serve(listener: UnixListener, context: Context, limits: Limits, sto
     }
 }
 
+/// Gives a new connection its place and its task.
+fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>) {
+    let caller = match Caller::of(&stream, &server.context.allowed_uids) {
+        Ok(caller) => caller,
+        Err(error) => return tracing::debug!(%error, "a caller without credentials"),
+    };
+    let kind = if caller.allowed { &server.callers } else { &server.strangers };
+    if !caller.allowed {
+        let Registrant { uid, pid, .. } = caller.registrant;
+        limited!(limit::STRANGERS, warn, uid, pid, "this user may not call the API: see HECATE_ALLOWED_UIDS");
+    }
+    let place = kind.admit(caller.owner());
+    connections.spawn(converse(Arc::clone(server), caller, place, stream));
+}
+
+/// The system has no room for another connection: gives one up for it, or waits where there is none to give up.
+async fn refused(server: &Server, error: &std::io::Error, connections: &mut JoinSet<()>) {
+    limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
+    if server.strangers.spare() || server.callers.spare() {
+        connections.join_next().await.map(log_panic).unwrap_or_default();
+    } else {
+        // What is wrong will be wrong in a moment too.
+        let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
+    }
+}
+
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection of the API ended in a panic: please report it");
     }
 }
 
-async fn connection(server: Arc<Server>, stream: UnixStream) {
-    let caller = match stream.peer_cred() {
-        Ok(credentials) => Caller {
-            registrant: Registrant {
-                uid: credentials.uid(),
-                gid: credentials.gid(),
-                // 0 is what the kernel says for a process of a pid namespace that we cannot see.
-                pid: credentials.pid().filter(|pid| *pid > 0),
-            },
-            allowed: may_call(credentials.uid(), rustix::process::geteuid().as_raw(), &server.context.allowed_uids),
-        },
-        Err(error) => {
-            tracing::debug!(%error, "a caller without credentials");
-            return;
+impl Server {
+    fn new(context: Context, limits: Limits, stop: CancellationToken) -> Self {
+        Self {
+            context,
+            listing: Listing::default(),
+            streams: Streams::new(limits.heartbeat, stop.clone()),
+            callers: Connections::new(limits.capacity()),
+            strangers: Connections::new(limits.strangers()),
+            limits,
+            stop,
         }
-    };
-    converse(server, caller, stream).await;
-}
-
-/// Answers a caller's requests until one of us closes.
-async fn converse(server: Arc<Server>, caller: Caller, stream: UnixStream) {
-    if !caller.allowed {
-        let Registrant { uid, pid, .. } = caller.registrant;
-        limited!(limit::STRANGERS, warn, uid, pid, "this user may not call the API: see HECATE_ALLOWED_UIDS");
     }
-    // Few of those who are refused at a time, so that they cannot take the place of those who are not.
-    let _stranger = match caller.allowed {
-        true => None,
-        false => match Arc::clone(&server.strangers).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => return,
-        },
-    };
-    let service = service_fn(|request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(answer(&server, caller, request).await) }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(server.limits.head_time)
-        .max_buf_size(server.limits.head)
-        // Shell clients close their half once they have asked.
-        .half_close(true);
-    let stream = TokioIo::new(Stall::new(stream, server.limits.stall));
-    let mut connection = std::pin::pin!(http.serve_connection(stream, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = server.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(uid = caller.registrant.uid, %error, "a connection ended early");
-    }
-}
-
-/// Our own user, root, and those who were named.
-fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
-    uid == own || uid == 0 || allowed.contains(&uid)
 }
 
 /// Answers whatever is asked. A body that the call did not want to the end is taken for a while longer: a client that
 /// writes all before it reads would otherwise find its connection broken, and never see the answer.
-async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, request: Request<Incoming>) -> Answer {
     let begun = Instant::now();
+    let may_ask_all = place.works().await;
     let (head, mut body) = request.into_parts();
-    let route = route::route(&head.method, head.uri.path());
+    let mut route = route::route(&head.method, head.uri.path());
     let pattern = route.as_ref().ok().map(Route::pattern);
+    if !may_ask_all {
+        route = route.and_then(only_probes);
+    }
     // Large, and moved several times otherwise.
-    let call = Box::pin(handlers::call(server, caller, route, &head, &mut body));
+    let call = Box::pin(handlers::call(server, place, caller, route, &head, &mut body));
     let mut response = match tokio::time::timeout(server.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
@@ -229,11 +238,31 @@ async fn answer(server: &Server, caller: Caller, request: Request<Incoming>) -> 
         }
     }
     metrics::requested(pattern, response.status().as_u16(), begun.elapsed());
+    place.waits();
     response
 }
 
-/// Reads a body to its end, within its bounds.
-pub(super) async fn read_body(limits: &Limits, body: &mut Incoming) -> Result<Bytes, Problem> {
+/// A limited connection is for probes.
+fn only_probes(route: Route) -> Result<Route, Problem> {
+    match route {
+        Route::Health | Route::Live | Route::Ready => Ok(route),
+        _ => {
+            let detail = "too many connections are open: close those that you do not need, and ask again; until then \
+                          only /livez, /readyz and /health answer";
+            Err(Problem::unavailable("too_many_connections", detail, Duration::from_secs(1)))
+        }
+    }
+}
+
+/// Reads a body to its end, within its bounds. Meanwhile the connection counts as idle.
+pub(super) async fn read_body(limits: &Limits, place: &Place, body: &mut Incoming) -> Result<Bytes, Problem> {
+    place.waits();
+    let read = read_to_end(limits, body).await;
+    place.works().await;
+    read
+}
+
+async fn read_to_end(limits: &Limits, body: &mut Incoming) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {} bytes, which no registration needs", limits.body);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
@@ -278,15 +307,6 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::watch;
 
-    #[test]
-    fn who_may_call() {
-        assert!(may_call(1000, 1000, &[]), "our own user");
-        assert!(may_call(0, 1000, &[]), "root");
-        assert!(may_call(1001, 1000, &[1001]), "who was named");
-        assert!(!may_call(1001, 1000, &[1002]));
-        assert!(!may_call(1001, 0, &[]), "being root ourselves opens nothing");
-    }
-
     fn diagnostician() -> Diagnostician {
         let dialling =
             Dialling { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
@@ -317,15 +337,8 @@ mod tests {
             allowed_uids: Vec::new(),
             started: std::time::Instant::now(),
         };
-        let server = Server {
-            strangers: Arc::new(Semaphore::new(1)),
-            streams: Streams::new(1, limits::HTTP_HEARTBEAT, CancellationToken::new()),
-            context,
-            listing: Listing::default(),
-            limits: Limits::default(),
-            stop: CancellationToken::new(),
-        };
-        (directory, Arc::new(server))
+        let limits = Limits { strangers: 1, ..Limits::default() };
+        (directory, Arc::new(Server::new(context, limits, CancellationToken::new())))
     }
 
     #[tokio::test]
@@ -334,7 +347,8 @@ mod tests {
         let stranger = Caller { registrant: Registrant { uid: 4242, gid: 4242, pid: None }, allowed: false };
         let call = async |server: &Arc<Server>| {
             let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-            let conversation = tokio::spawn(converse(Arc::clone(server), stranger, theirs));
+            let place = server.strangers.admit(stranger.owner());
+            let conversation = tokio::spawn(converse(Arc::clone(server), stranger, place, theirs));
             let mut answer = String::new();
             let _ = ours.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
             let _ = ours.read_to_string(&mut answer).await;
@@ -345,9 +359,18 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
         assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
-        let held = server.strangers.acquire().await.expect("open");
-        assert_eq!(call(&server).await, "", "one at a time here, and that one is held");
-        drop(held);
+        // One at a time here: a silent one gives way, and takes no place of those who may call.
+        let (mut silent, theirs) = UnixStream::pair().expect("a pair");
+        let place = server.strangers.admit(stranger.owner());
+        let conversation = tokio::spawn(converse(Arc::clone(&server), stranger, place, theirs));
         assert!(call(&server).await.starts_with("HTTP/1.1 403"));
+        assert_eq!(silent.read(&mut [0]).await.expect("closed"), 0);
+        conversation.await.expect("no panic");
+    }
+
+    #[test]
+    fn descriptors_are_left_for_all_else() {
+        // The usual soft limit, where the hard one is no higher.
+        assert!(Limits::default().open() <= 1024 - 256);
     }
 }

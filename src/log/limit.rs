@@ -16,6 +16,8 @@ pub static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
 pub static ACCEPTS: Limit = Limit::new("connections that could not be taken", 1);
 /// Who was refused on the socket.
 pub static STRANGERS: Limit = Limit::new("connections to the API of users who may not call", 1);
+/// Connections to the API that gave way to others.
+pub static EVICTIONS: Limit = Limit::new("connections to the API that were closed for others", 1);
 /// Nodes that come and go. They have proved the cookie, and each is worth a line.
 pub static NODES: Limit = Limit::new("nodes that came or went", limits::LOG_NODES);
 /// Nodes that could not be connected to: anybody can register names with an EPMD.
@@ -29,8 +31,8 @@ pub static MANAGER: Limit = Limit::new("messages that the service manager could 
 /// What happens to plugins: each is worth a line.
 pub static PLUGINS: Limit = Limit::new("changes of plugins", limits::LOG_PLUGINS);
 
-static ALL: [&Limit; 10] =
-    [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &NODES, &DIALS, &SURPLUS, &DISK, &MANAGER, &PLUGINS];
+static ALL: [&Limit; 11] =
+    [&HANDSHAKES, &CROWDS, &ACCEPTS, &STRANGERS, &EVICTIONS, &NODES, &DIALS, &SURPLUS, &DISK, &MANAGER, &PLUGINS];
 
 /// One kind of line.
 #[derive(Debug)]

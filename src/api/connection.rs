@@ -1,0 +1,196 @@
+//! One connection: who is calling, its place among the others, and the conversation until one side closes.
+//!
+//! Who is served, limited or evicted is decided in `places`; what a request means, in `server` and `handlers`.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use super::places::{Admitted, Capacity, NoStream, Owner, Places, Turn};
+use super::server::{self, Limits, Server};
+use super::stall::Stall;
+use crate::log::limit::{self, limited};
+use crate::metrics;
+use crate::registry::Registrant;
+
+/// Who is calling, as the kernel says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub registrant: Registrant,
+    /// Whether this user may call at all.
+    pub allowed: bool,
+}
+
+impl Caller {
+    /// The caller at the other end, if the kernel shows it.
+    pub(super) fn of(stream: &UnixStream, allowed_uids: &[u32]) -> std::io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        Ok(Self {
+            registrant: Registrant {
+                uid: credentials.uid(),
+                gid: credentials.gid(),
+                // The kernel returns 0 for a process in a pid namespace that we cannot see.
+                pid: credentials.pid().filter(|pid| *pid > 0),
+            },
+            allowed: may_call(credentials.uid(), rustix::process::geteuid().as_raw(), allowed_uids),
+        })
+    }
+
+    /// Whose share the connection counts towards.
+    pub(super) fn owner(&self) -> Owner {
+        self.registrant.pid.map_or(Owner::User(self.registrant.uid), Owner::Process)
+    }
+}
+
+/// Our own user, root, and those who were named.
+fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
+    uid == own || uid == 0 || allowed.contains(&uid)
+}
+
+/// The connections of one kind of users. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Connections(Arc<Mutex<Places<CancellationToken>>>);
+
+impl Connections {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self(Arc::new(Mutex::new(Places::new(capacity))))
+    }
+
+    /// Takes a connection in, and closes another one for it if there are too many.
+    pub(super) fn admit(&self, owner: Owner) -> Place {
+        let closed = CancellationToken::new();
+        let Admitted { id, limited, evicted } = self.lock().admit(owner, closed.clone());
+        evict(evicted);
+        Place { connections: self.clone(), id, limited, closed }
+    }
+
+    /// Closes the connection that can best be spared. Returns whether there was one.
+    pub(super) fn spare(&self) -> bool {
+        let spared = self.lock().spare();
+        let is_one = spared.is_some();
+        evict(spared);
+        is_one
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places<CancellationToken>> {
+        // No operation on it panics halfway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn evict(evicted: Option<CancellationToken>) {
+    if let Some(evicted) = evicted {
+        evicted.cancel();
+        metrics::HTTP_EVICTIONS.add(1);
+        limited!(limit::EVICTIONS, warn, "closed the API connection that was idle longest, to make room for another");
+    }
+}
+
+/// The place of one connection, which it leaves when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Connections,
+    id: u64,
+    /// Whether it was limited at first.
+    pub limited: bool,
+    /// Set when the connection is to close, and when it has.
+    closed: CancellationToken,
+}
+
+impl Place {
+    /// A request has come, or the rest of it. Returns whether it may ask for anything, or only for probes. Never returns once
+    /// the connection is to close, so that no request begins that could not be answered.
+    pub(super) async fn works(&self) -> bool {
+        let turn = self.connections.lock().works(self.id);
+        match turn {
+            Turn::Serve { evicted } => {
+                evict(evicted);
+                true
+            }
+            Turn::Probes => false,
+            Turn::Evicted => std::future::pending().await,
+        }
+    }
+
+    /// The next step is the client's.
+    pub(super) fn waits(&self) {
+        self.connections.lock().waits(self.id);
+    }
+
+    /// The answer is a stream of events.
+    pub(super) fn streams(&self) -> Result<(), NoStream> {
+        self.connections.lock().streams(self.id)
+    }
+
+    /// Set once the connection is to close.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.id);
+        self.closed.cancel();
+    }
+}
+
+/// Answers a caller's requests until one side closes, or another connection needs the place.
+pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, stream: UnixStream) {
+    let Limits { head, head_time, limited_head, limited_time, stall, .. } = server.limits;
+    let (head, head_time) = if place.limited { (limited_head, limited_time) } else { (head, head_time) };
+    let is_limited = place.limited;
+    let place = Arc::new(place);
+    let closed = place.closed().clone();
+    let service = service_fn(|request| {
+        let (server, place) = (Arc::clone(&server), Arc::clone(&place));
+        async move { Ok::<_, Infallible>(server::answer(&server, &place, caller, request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(head_time)
+        .max_buf_size(head)
+        .keep_alive(!is_limited)
+        // Shell clients close their half once they have asked.
+        .half_close(true);
+    let stream = TokioIo::new(Stall::new(stream, stall));
+    let mut connection = std::pin::pin!(http.serve_connection(stream, service));
+    let ended = tokio::select! {
+        biased;
+        () = closed.cancelled() => return,
+        ended = connection.as_mut() => ended,
+        () = server.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(uid = caller.registrant.uid, %error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_call() {
+        assert!(may_call(1000, 1000, &[]), "our own user");
+        assert!(may_call(0, 1000, &[]), "root");
+        assert!(may_call(1001, 1000, &[1001]), "who was named");
+        assert!(!may_call(1001, 1000, &[1002]));
+        assert!(!may_call(1001, 0, &[]), "being root ourselves opens nothing");
+    }
+
+    #[test]
+    fn a_process_that_the_kernel_does_not_show_counts_towards_its_user() {
+        let caller = |pid| Caller { registrant: Registrant { uid: 1000, gid: 1, pid }, allowed: true };
+        assert_eq!(caller(Some(7)).owner(), Owner::Process(7));
+        assert_eq!(caller(None).owner(), Owner::User(1000));
+    }
+}

@@ -1,0 +1,418 @@
+//! Which connections the API serves, and which one it closes for another: pure, without a clock.
+//!
+//! A connection that waits for its client (for a head, for a body, or for an answer to be read) may be evicted at any time,
+//! the one that has waited longest first. One that waits for the daemon is never evicted, and neither is a stream of
+//! events. Where a newcomer finds no place and nothing may be evicted it is limited: it may ask for probes alone, unless
+//! a place is free by the time that its head has come. Each operation costs O(log n) of the connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who holds a connection: the process, or the user where the kernel does not show the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    Process(i32),
+    User(u32),
+}
+
+/// How many connections there may be of each kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacity {
+    /// Connections that are served.
+    pub places: usize,
+    /// Those of one process.
+    pub share: usize,
+    /// Those of all processes of one user that the kernel does not show.
+    pub user_share: usize,
+    /// Limited connections.
+    pub limited: usize,
+    /// Streams of events.
+    pub streams: usize,
+    /// Those of one owner.
+    pub stream_share: usize,
+}
+
+/// A newcomer's number, and the connection that has to be closed for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Admitted<T> {
+    pub id: u64,
+    pub limited: bool,
+    pub evicted: Option<T>,
+}
+
+/// What a request may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn<T> {
+    /// Anything; this connection has to be closed for it.
+    Serve { evicted: Option<T> },
+    /// Probes.
+    Probes,
+    /// Nothing: the connection was evicted.
+    Evicted,
+}
+
+/// No stream may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoStream {
+    /// There are as many as there may be.
+    Full,
+    /// The owner has its share.
+    Share,
+}
+
+/// All connections. `T` is what closes one.
+#[derive(Debug)]
+pub(super) struct Places<T> {
+    capacity: Capacity,
+    connections: BTreeMap<u64, Connection<T>>,
+    owners: BTreeMap<Owner, Held>,
+    /// The connections that wait for their clients, by when they began to.
+    waiting: BTreeMap<u64, u64>,
+    /// The oldest first.
+    limited: BTreeSet<u64>,
+    held: usize,
+    streams: usize,
+    /// Orders what happens.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Connection<T> {
+    owner: Owner,
+    state: State,
+    close: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// For its client, since then.
+    Waits(u64),
+    /// The daemon works for it.
+    Works,
+    Streams,
+    Limited,
+}
+
+/// What one owner has.
+#[derive(Debug, Default)]
+struct Held {
+    places: usize,
+    streams: usize,
+    limited: usize,
+    /// As in [`Places::waiting`].
+    waiting: BTreeMap<u64, u64>,
+}
+
+impl<T> Places<T> {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            connections: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            limited: BTreeSet::new(),
+            held: 0,
+            streams: 0,
+            last: 0,
+        }
+    }
+
+    /// Takes a connection in, which waits for its client from now on.
+    pub(super) fn admit(&mut self, owner: Owner, close: T) -> Admitted<T> {
+        let id = self.next();
+        let room = self.make_room(owner);
+        let held = self.owners.entry(owner).or_default();
+        let (state, evicted) = match room {
+            Ok(evicted) => {
+                held.places += 1;
+                self.held += 1;
+                held.waiting.insert(id, id);
+                self.waiting.insert(id, id);
+                (State::Waits(id), evicted)
+            }
+            Err(NoRoom) => {
+                held.limited += 1;
+                let full = self.limited.len() >= self.capacity.limited;
+                let oldest = self.limited.first().copied().filter(|_| full);
+                self.limited.insert(id);
+                (State::Limited, oldest.and_then(|oldest| self.leave(oldest)))
+            }
+        };
+        self.connections.insert(id, Connection { owner, state, close });
+        Admitted { id, limited: state == State::Limited, evicted }
+    }
+
+    /// A request has come: the daemon works for it until [`Self::waits`].
+    pub(super) fn works(&mut self, id: u64) -> Turn<T> {
+        let Some(connection) = self.connections.get(&id) else { return Turn::Evicted };
+        let owner = connection.owner;
+        match connection.state {
+            State::Waits(since) => {
+                self.waiting.remove(&since);
+                if let Some(held) = self.owners.get_mut(&owner) {
+                    held.waiting.remove(&since);
+                }
+                self.set(id, State::Works);
+                Turn::Serve { evicted: None }
+            }
+            State::Works | State::Streams => Turn::Serve { evicted: None },
+            State::Limited => {
+                let Ok(evicted) = self.make_room(owner) else { return Turn::Probes };
+                self.limited.remove(&id);
+                let held = self.owners.entry(owner).or_default();
+                held.limited = held.limited.saturating_sub(1);
+                held.places += 1;
+                self.held += 1;
+                self.set(id, State::Works);
+                Turn::Serve { evicted }
+            }
+        }
+    }
+
+    /// The daemon waits for the client: for the next head, for a body, or for its answer to be read.
+    pub(super) fn waits(&mut self, id: u64) {
+        let Some(Connection { owner, state: State::Works, .. }) = self.connections.get(&id) else { return };
+        let (owner, since) = (*owner, self.next());
+        self.waiting.insert(since, id);
+        self.owners.entry(owner).or_default().waiting.insert(since, id);
+        self.set(id, State::Waits(since));
+    }
+
+    /// The connection that is being worked for becomes a stream of events, whose place is free again.
+    ///
+    /// # Errors
+    /// See [`NoStream`].
+    pub(super) fn streams(&mut self, id: u64) -> Result<(), NoStream> {
+        let Some(Connection { owner, state, .. }) = self.connections.get(&id) else { return Err(NoStream::Full) };
+        match state {
+            State::Streams => return Ok(()),
+            State::Works => {}
+            State::Waits(_) | State::Limited => return Err(NoStream::Full),
+        }
+        let held = self.owners.entry(*owner).or_default();
+        if self.streams >= self.capacity.streams {
+            return Err(NoStream::Full);
+        }
+        if held.streams >= self.capacity.stream_share {
+            return Err(NoStream::Share);
+        }
+        held.places = held.places.saturating_sub(1);
+        held.streams += 1;
+        self.held = self.held.saturating_sub(1);
+        self.streams += 1;
+        self.set(id, State::Streams);
+        Ok(())
+    }
+
+    /// The connection has ended, or is to end: returns what closes it, if it is still here.
+    pub(super) fn leave(&mut self, id: u64) -> Option<T> {
+        let Connection { owner, state, close } = self.connections.remove(&id)?;
+        let held = self.owners.entry(owner).or_default();
+        match state {
+            State::Waits(_) | State::Works => {
+                held.places = held.places.saturating_sub(1);
+                self.held = self.held.saturating_sub(1);
+            }
+            State::Streams => {
+                held.streams = held.streams.saturating_sub(1);
+                self.streams = self.streams.saturating_sub(1);
+            }
+            State::Limited => {
+                held.limited = held.limited.saturating_sub(1);
+                self.limited.remove(&id);
+            }
+        }
+        if let State::Waits(since) = state {
+            self.waiting.remove(&since);
+            held.waiting.remove(&since);
+        }
+        if held.places + held.streams + held.limited == 0 {
+            self.owners.remove(&owner);
+        }
+        Some(close)
+    }
+
+    /// Gives up the connection that can best be spared, where the system has no room for another.
+    pub(super) fn spare(&mut self) -> Option<T> {
+        let id = self.limited.first().or_else(|| self.waiting.values().next()).copied()?;
+        self.leave(id)
+    }
+
+    /// Makes room for one more of this owner, at the cost of the connection that is returned.
+    fn make_room(&mut self, owner: Owner) -> Result<Option<T>, NoRoom> {
+        let share = match owner {
+            Owner::Process(_) => self.capacity.share,
+            Owner::User(_) => self.capacity.user_share,
+        };
+        let own = self.owners.get(&owner);
+        let longest = if own.is_some_and(|held| held.places >= share) {
+            own.and_then(|held| held.waiting.values().next())
+        } else if self.held >= self.capacity.places {
+            self.waiting.values().next()
+        } else {
+            return Ok(None);
+        };
+        let longest = *longest.ok_or(NoRoom)?;
+        Ok(self.leave(longest))
+    }
+
+    fn set(&mut self, id: u64, state: State) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.state = state;
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+/// Nothing may be evicted.
+struct NoRoom;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPACITY: Capacity = Capacity { places: 4, share: 3, user_share: 2, limited: 2, streams: 3, stream_share: 2 };
+    const ONE: Owner = Owner::Process(1);
+    const TWO: Owner = Owner::Process(2);
+
+    /// Each connection is closed by its name.
+    fn places() -> Places<&'static str> {
+        Places::new(CAPACITY)
+    }
+
+    fn served(id: u64, evicted: Option<&'static str>) -> Admitted<&'static str> {
+        Admitted { id, limited: false, evicted }
+    }
+
+    const SERVE: Turn<&str> = Turn::Serve { evicted: None };
+
+    #[test]
+    fn the_connection_that_has_waited_longest_is_evicted() {
+        let mut places = places();
+        let ids = [(ONE, "a"), (ONE, "b"), (TWO, "c"), (TWO, "d")].map(|(owner, name)| places.admit(owner, name).id);
+        // The first has asked since, and waits again.
+        assert_eq!(places.works(ids[0]), SERVE);
+        places.waits(ids[0]);
+        assert_eq!(places.admit(Owner::Process(3), "e").evicted, Some("b"));
+        assert_eq!(places.works(ids[1]), Turn::Evicted, "its request is not begun");
+        assert_eq!(places.admit(Owner::Process(4), "f").evicted, Some("c"));
+        assert_eq!(places.admit(Owner::Process(5), "g").evicted, Some("d"));
+        assert_eq!(places.admit(Owner::Process(6), "h").evicted, Some("a"));
+    }
+
+    #[test]
+    fn a_process_at_its_share_evicts_only_its_own() {
+        let mut places = places();
+        places.admit(TWO, "other");
+        for name in ["a", "b", "c"] {
+            assert_eq!(places.admit(ONE, name).evicted, None);
+        }
+        assert_eq!(places.admit(ONE, "d").evicted, Some("a"), "though the other has waited longer");
+        let user = Owner::User(1000);
+        assert_eq!(places.admit(user, "u").evicted, Some("other"));
+        assert_eq!(places.admit(user, "v").evicted, Some("b"));
+        assert_eq!(places.admit(user, "w").evicted, Some("u"), "a user has a share of its own");
+    }
+
+    #[test]
+    fn a_connection_that_is_worked_for_is_never_evicted() {
+        let mut places = places();
+        for (owner, name) in [(ONE, "a"), (ONE, "b"), (TWO, "c"), (TWO, "d")] {
+            let id = places.admit(owner, name).id;
+            assert_eq!(places.works(id), SERVE);
+        }
+        let newcomer = places.admit(Owner::Process(3), "e");
+        assert_eq!(newcomer, Admitted { id: 5, limited: true, evicted: None });
+        assert_eq!(places.works(newcomer.id), Turn::Probes);
+        // One that is waited for, such as for its body, may be evicted again.
+        places.waits(2);
+        assert_eq!(places.works(newcomer.id), Turn::Serve { evicted: Some("b") });
+        assert_eq!(places.works(2), Turn::Evicted);
+    }
+
+    #[test]
+    fn a_limited_connection_is_served_once_there_is_a_place() {
+        let mut places = places();
+        let ids: Vec<u64> = ["a", "b", "c"].map(|name| places.admit(ONE, name).id).into();
+        for id in &ids {
+            places.works(*id);
+        }
+        let limited = places.admit(ONE, "d");
+        assert!(limited.limited, "its process has its share");
+        assert_eq!(places.admit(TWO, "e"), served(5, None), "which is nothing to another process");
+        assert_eq!(places.works(limited.id), Turn::Probes);
+        assert_eq!(places.leave(ids[0]), Some("a"));
+        assert_eq!(places.works(limited.id), SERVE);
+    }
+
+    #[test]
+    fn limited_connections_are_few_and_the_oldest_gives_way() {
+        let mut places = places();
+        for name in ["a", "b", "c"] {
+            let id = places.admit(ONE, name).id;
+            places.works(id);
+        }
+        let evicted = ["d", "e", "f", "g"].map(|name| places.admit(ONE, name).evicted);
+        assert_eq!(evicted, [None, None, Some("d"), Some("e")]);
+    }
+
+    #[test]
+    fn streams_have_limits_of_their_own_and_free_their_places() {
+        let mut places = places();
+        let stream = |places: &mut Places<&'static str>, owner| {
+            let id = places.admit(owner, "stream").id;
+            assert_eq!(places.works(id), SERVE);
+            (id, places.streams(id))
+        };
+        let (first, begun) = stream(&mut places, ONE);
+        assert_eq!(begun, Ok(()));
+        assert_eq!(stream(&mut places, ONE).1, Ok(()));
+        assert_eq!(stream(&mut places, ONE).1, Err(NoStream::Share));
+        assert_eq!(stream(&mut places, TWO).1, Ok(()));
+        assert_eq!(stream(&mut places, TWO).1, Err(NoStream::Full));
+        places.waits(first);
+        for n in 0..10 {
+            let evicted = places.admit(Owner::Process(10 + n), "idle").evicted;
+            assert_ne!(evicted, Some("stream"));
+        }
+        assert_eq!(places.leave(first), Some("stream"));
+        assert_eq!(stream(&mut places, ONE).1, Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_connections_that_have_left() {
+        let mut places = places();
+        for round in 0..100 {
+            let owner = if round % 3 == 0 { Owner::User(round) } else { Owner::Process(i32::try_from(round).unwrap()) };
+            let admitted = places.admit(owner, "x");
+            if round % 2 == 0 {
+                places.works(admitted.id);
+            }
+            if round % 4 == 0 {
+                let _ = places.streams(admitted.id);
+            }
+            if round % 5 == 0 {
+                places.waits(admitted.id);
+            }
+        }
+        let ids: Vec<u64> = places.connections.keys().copied().collect();
+        for id in ids {
+            places.leave(id);
+            assert_eq!(places.leave(id), None);
+        }
+        assert!(places.connections.is_empty() && places.owners.is_empty() && places.waiting.is_empty());
+        assert!(places.limited.is_empty());
+        assert_eq!((places.held, places.streams), (0, 0));
+    }
+
+    #[test]
+    fn what_can_be_spared_is_given_up_and_nothing_else() {
+        let mut places = places();
+        let ids = ["a", "b", "c"].map(|name| places.admit(ONE, name).id);
+        places.works(ids[0]);
+        assert_eq!([places.spare(), places.spare(), places.spare()], [Some("b"), Some("c"), None]);
+    }
+}

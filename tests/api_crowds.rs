@@ -1,0 +1,210 @@
+//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread delay nobody else, and beyond
+//! the limit probes are still answered.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod common;
+mod host;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::World;
+use common::http::{Client, ask, get, in_time, post};
+use hecate_daemon::api::{Limits, Phase};
+use hecate_daemon::limits;
+use hecate_daemon::registry::Membership;
+use host::{Host, Process, wait_for};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use serde_json::json;
+
+const LIVE: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+const LIST: &str = "GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Longer than any test.
+const HOUR: Duration = Duration::from_secs(3600);
+
+// ---- Which connection gives way ---------------------------------------------------------------
+
+#[tokio::test]
+async fn the_connection_that_was_idle_longest_gives_way() {
+    let world = World::start(Limits { connections: 2, share: 2, head_time: HOUR, ..Limits::default() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::new(&world).await;
+        client.send(LIVE).await;
+        assert_eq!(client.answer(true).await.status, 200);
+        clients.push(client);
+    }
+    clients[0].send(LIVE).await;
+    assert_eq!(clients[0].answer(true).await.status, 200);
+    let mut newcomer = Client::new(&world).await;
+    newcomer.send(LIST).await;
+    assert_eq!(newcomer.answer(true).await.status, 200);
+    clients[1].closed().await;
+    clients[0].send(LIVE).await;
+    assert_eq!(clients[0].answer(true).await.status, 200, "it has asked since");
+}
+
+#[tokio::test]
+async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_gives_way() {
+    let limits =
+        Limits { connections: 1, share: 1, body_time: HOUR, stall: HOUR, head_time: HOUR, ..Limits::default() };
+    let world = World::start(limits).await;
+    let mut slow = Client::new(&world).await;
+    slow.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{").await;
+    assert_eq!(get(&world, "/api/plugins").await.status, 200);
+    slow.closed().await;
+
+    let mut unread = Client::new(&world).await;
+    let many = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    // It is stuck once the socket takes no more.
+    while unread.0.get_ref().try_write(many.as_bytes()).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get(&world, "/api/plugins").await.status, 200);
+    let mut rest = Vec::new();
+    let _ = in_time(tokio::io::AsyncReadExt::read_to_end(&mut unread.0, &mut rest)).await;
+}
+
+#[tokio::test]
+async fn beyond_the_limit_only_probes_are_answered() {
+    let limited_time = limits::HTTP_LIMITED_TIME;
+    let limits = Limits { connections: 1, share: 1, ready: HOUR, call: HOUR, head_time: HOUR, ..Limits::default() };
+    let world = World::starting(limits).await;
+    let mut waiting = Client::new(&world).await;
+    // The second call is under way once the first is answered, and waits until the daemon is up.
+    waiting.send(&format!("{LIVE}{LIST}")).await;
+    assert_eq!(waiting.answer(true).await.status, 200);
+    for (path, status) in [("/livez", 200), ("/health", 200), ("/readyz", 503)] {
+        let answer = get(&world, path).await;
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{path}");
+    }
+    for request in [LIST, &post(r#"{"name":"hecate-traderd"}"#), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let answer = ask(&world, request).await;
+        assert_eq!(answer.refusal(), (503, "too_many_connections".to_owned()));
+        assert_eq!((answer.header("connection"), answer.header("retry-after")), (Some("close"), Some("1")));
+    }
+    let long = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(limits::HTTP_LIMITED_HEAD));
+    assert_eq!(ask(&world, &long).await.status, 431);
+    let begun = tokio::time::Instant::now();
+    let mut slow = Client::new(&world).await;
+    slow.send("GET /livez HTTP/1.1\r\n").await;
+    slow.closed().await;
+    assert!(begun.elapsed() >= limited_time, "it has its time");
+
+    world.status.send_modify(|status| status.phase = Phase::Running);
+    world.registry.membership(Membership::Settled).await;
+    assert_eq!(waiting.answer(true).await.status, 200, "whoever was there first was never closed");
+    assert_eq!(get(&world, "/api/plugins").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_of_events_never_gives_way() {
+    let world = World::start(Limits { connections: 1, share: 1, ..Limits::default() }).await;
+    let mut stream = Client::new(&world).await;
+    stream.send("GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(stream.line().await, "HTTP/1.1 200 OK");
+    for number in 0..10 {
+        let body = json!({"name": format!("hecate-x{number}d")}).to_string();
+        assert_eq!(ask(&world, &post(&body)).await.status, 201);
+    }
+    while stream.line().await != "id: 10" {}
+}
+
+// ---- Thousands, and the real daemon -----------------------------------------------------------
+
+/// Where [`crowd`] connects to, and how often.
+const CROWD: &str = "HECATE_TEST_CROWD";
+
+/// The body of another process: opens connections, says so, and keeps them until its standard input ends.
+#[test]
+#[ignore = "a part of other tests"]
+fn crowd() {
+    let Ok(crowd) = std::env::var(CROWD) else { return };
+    let (count, socket) = crowd.split_once(' ').unwrap();
+    allow_open_files();
+    let connections: Vec<UnixStream> = (0..count.parse().unwrap()).map(|n| useless(socket, n)).collect();
+    println!("\nopen");
+    let _ = std::io::stdin().read(&mut [0]);
+    drop(connections);
+}
+
+/// A connection from which nothing comes any more: idle, in the middle of a head or of a body, or with unread answers.
+fn useless(socket: &str, number: usize) -> UnixStream {
+    let mut connection = UnixStream::connect(socket).expect("listening");
+    connection.set_nonblocking(true).unwrap();
+    let sent = match number % 4 {
+        0 => String::new(),
+        1 => "GET /livez HTTP/1.1\r\nHos".to_owned(),
+        2 => "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{".to_owned(),
+        _ => "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50),
+    };
+    // It may be closed already.
+    let _ = connection.write_all(sent.as_bytes());
+    connection
+}
+
+/// As many as the system allows.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// Starts processes that hold so many connections together, and waits until all are open.
+fn crowds(host: &Host, processes: usize, connections: usize) -> Vec<Process> {
+    let crowd = format!("{} {}", connections / processes, host.socket().display());
+    let start = |_| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "crowd", "--ignored", "--nocapture"]).env(CROWD, &crowd);
+        Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()), "Build it")
+    };
+    let mut started: Vec<Process> = (0..processes).map(start).collect();
+    for process in &mut started {
+        let lines = BufReader::new(process.pipes().stdout.as_mut().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "open"), "a crowd could not connect");
+    }
+    started
+}
+
+fn evictions(host: &Host) -> u64 {
+    let metrics = host::http::text(&host.socket(), "/metrics").unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("hecate_http_evictions_total ")).expect("a number");
+    line.parse().expect("a number")
+}
+
+fn nobody_is_delayed_by(processes: usize, connections: usize) {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    // The usual limit of a login.
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(1024), maximum: getrlimit(Resource::Nofile).maximum })
+        .unwrap();
+    let crowds = crowds(&host, processes, connections);
+    for round in 0..20 {
+        let begun = std::time::Instant::now();
+        assert_eq!(host.ask("GET", "/livez").status, 200);
+        assert_eq!(host.ask("GET", "/health").status, 200);
+        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        assert_eq!(host.ask("GET", "/api/plugins").status, 200);
+        println!("round {round}: four calls within {:?}", begun.elapsed());
+    }
+    let kept = limits::HTTP_CONNECTIONS + limits::HTTP_LIMITED;
+    wait_for("the others were closed", || evictions(&host) >= u64::try_from(connections - kept).unwrap());
+    assert_eq!(daemon.log_lines(&["open files"]), Vec::<String>::new());
+    drop(crowds);
+}
+
+#[test]
+fn thousands_of_connections_of_one_process_delay_nobody() {
+    nobody_is_delayed_by(1, 5_000);
+}
+
+#[test]
+fn thousands_of_connections_of_many_processes_delay_nobody() {
+    nobody_is_delayed_by(10, 5_000);
+}
