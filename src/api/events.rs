@@ -21,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Place;
 use super::handlers::{Answer, Context};
+use super::listing::Listing;
 use super::places::NoStream;
 use super::problem::Problem;
+use super::whole::Whole;
 use super::wire;
 use crate::cluster::view::{ClusterView, PeerState};
 use crate::metrics;
@@ -31,6 +33,7 @@ use crate::registry::{Event, Follower, Next, View};
 /// What all streams share.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
+    listing: Listing,
     heartbeat: Duration,
     stop: CancellationToken,
 }
@@ -42,8 +45,8 @@ const LATER: Duration = Duration::from_secs(3);
 
 impl Streams {
     /// Streams that end with `stop`.
-    pub(super) fn new(heartbeat: Duration, stop: CancellationToken) -> Self {
-        Self { heartbeat, stop }
+    pub(super) fn new(listing: Listing, heartbeat: Duration, stop: CancellationToken) -> Self {
+        Self { listing, heartbeat, stop }
     }
 
     /// Begins a stream, which ends with its connection.
@@ -60,6 +63,7 @@ impl Streams {
         let stream = Stream {
             sender,
             context: context.clone(),
+            listing: self.listing.clone(),
             nodes: nodes(&context.cluster.borrow()),
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
         };
@@ -77,7 +81,7 @@ impl Streams {
 
     /// The head of a stream alone, for `HEAD`.
     pub(super) fn head() -> Answer {
-        answer(Either::Left(Bytes::new().into()))
+        answer(Either::Left(Whole::default()))
     }
 }
 
@@ -102,6 +106,7 @@ fn nodes(view: &ClusterView) -> Nodes {
 struct Stream {
     sender: Sender<Bytes>,
     context: Context,
+    listing: Listing,
     /// The nodes that it was last told of.
     nodes: Nodes,
     _counted: metrics::One,
@@ -126,7 +131,7 @@ impl Stream {
                     changed.map_err(|_| Ended)?;
                     self.cluster(&mut cluster).await?;
                 }
-                _ = heartbeat.tick() => self.send(": heartbeat\n\n".to_owned()).await?,
+                _ = heartbeat.tick() => self.send(Bytes::from_static(b": heartbeat\n\n")).await?,
             }
         }
     }
@@ -141,9 +146,10 @@ impl Stream {
         Ok(self.context.registry.follow(view.revision))
     }
 
-    async fn snapshot(&mut self, view: &View) -> Result<(), Ended> {
-        let snapshot = wire::Snapshot::new(view, &self.context.home);
-        self.event("snapshot_v1", Some(view.revision), &snapshot).await
+    /// All streams share the bytes of one.
+    async fn snapshot(&mut self, view: &Arc<View>) -> Result<(), Ended> {
+        let snapshot = self.listing.snapshot(view, &self.context.home);
+        self.send(snapshot).await
     }
 
     async fn stored(&mut self, event: &Event) -> Result<(), Ended> {
@@ -169,13 +175,19 @@ impl Stream {
     }
 
     async fn event(&mut self, name: &str, id: Option<u64>, data: &impl Serialize) -> Result<(), Ended> {
-        let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-        let data = wire::encode(data);
-        // JSON has no newline outside of its strings, and in them it is written `\n`.
-        self.send(format!("event: {name}\n{id}data: {}\n\n", String::from_utf8_lossy(&data))).await
+        self.send(encode(name, id, data)).await
     }
 
-    async fn send(&mut self, text: String) -> Result<(), Ended> {
-        self.sender.send_data(text.into()).await.map_err(|_| Ended)
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Ended> {
+        self.sender.send_data(bytes).await.map_err(|_| Ended)
     }
+}
+
+/// An event as it is sent.
+pub(super) fn encode(name: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    let data = wire::encode(data);
+    // JSON has no newline outside of its strings, and in them it is written `\n`.
+    let head = format!("event: {name}\n{id}data: ");
+    [head.as_bytes(), &data, b"\n\n"].concat().into()
 }

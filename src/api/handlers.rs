@@ -1,12 +1,13 @@
 //! What each call does: ask the registry or look at what the daemon publishes, and word the answer. No call changes
 //! anything but through the registry's handle.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body_util::Either;
 use http_body_util::channel::Channel;
-use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
 use hyper::http::request::Parts;
@@ -22,12 +23,13 @@ use super::problem::Problem;
 use super::route::Route;
 use super::server::{Server, read_body};
 use super::status::{DaemonStatus, Phase};
+use super::whole::Whole;
 use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
 use crate::cluster::view::ClusterView;
 use crate::layout::Home;
 use crate::name::{NodeName, PluginName};
-use crate::registry::{Handle, Plugin, Refusal, Status, View};
+use crate::registry::{Handle, Refusal, View};
 
 /// What the API needs of the rest of the daemon.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ pub(super) type Answer = Response<Body>;
 
 /// The body of an answer: whole, so that it carries `Content-Length`, since there are clients that understand nothing else; or
 /// a stream of events.
-pub(super) type Body = Either<Full<Bytes>, Channel<Bytes>>;
+pub(super) type Body = Either<Whole, Channel<Bytes>>;
 
 /// What all calls are, as the tests hold them to it.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
@@ -98,7 +100,7 @@ pub(super) async fn call(
         Route::ClusterPlugins => Ok(cluster_plugins(context)),
         // Many times as large as any other, and every call would be.
         Route::Diagnosis(node) => Box::pin(diagnosis(context, &node)).await,
-        Route::Health => Ok(health(context)),
+        Route::Health => Ok(health(context, listing)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
         Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(OPENAPI))),
@@ -132,9 +134,9 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answ
 }
 
 fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> Answer {
-    let List { body, tag } = listing.of(context.registry.view(), &context.home);
+    let List { body, tag } = listing.of(&context.registry.view(), &context.home);
     let mut answer = if knows(headers, &tag) {
-        let mut unchanged = Response::new(Either::Left(Full::default()));
+        let mut unchanged = Response::new(Either::Left(Whole::default()));
         *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
         unchanged
     } else {
@@ -237,17 +239,9 @@ fn starting() -> Problem {
     Problem::unavailable("starting", detail, SOON)
 }
 
-fn health(context: &Context) -> Answer {
+fn health(context: &Context, listing: &Listing) -> Answer {
     let status = context.status.borrow().clone();
     let view = context.registry.view();
-    let plugin = |plugin: &Arc<Plugin>| {
-        let state = match plugin.status {
-            _ if !view.ready => "not judged since the start",
-            Status::Running => "ok",
-            Status::Stopped => &plugin.reason,
-        };
-        (plugin.name.to_string(), state.to_owned())
-    };
     let health = wire::Health {
         status: status.health(view.ready).to_owned(),
         ready: unready(&status, view.ready).is_none(),
@@ -256,14 +250,25 @@ fn health(context: &Context) -> Answer {
         node_name: status.node_name,
         uptime_seconds: context.started.elapsed().as_secs(),
         identity: "not_initialized".to_owned(),
-        plugins: view.plugins.values().map(plugin).collect(),
+        plugins: BTreeMap::new(),
         problems: status
             .problems
             .into_iter()
             .map(|problem| wire::HealthProblem { code: problem.code.to_owned(), detail: problem.detail })
             .collect(),
     };
-    json(StatusCode::OK, &health)
+    written(StatusCode::OK, with_plugins(&wire::encode(&health), listing.health(&view)))
+}
+
+/// `/health` with these plugins, whose bytes are shared, in place of none.
+fn with_plugins(health: &Bytes, plugins: Bytes) -> Whole {
+    /// Stands once only, since a quote within a string is escaped.
+    const NONE: &[u8] = b"\"plugins\":{}";
+    let Some(at) = health.windows(NONE.len()).position(|window| window == NONE) else {
+        return health.clone().into();
+    };
+    let end = at + NONE.len();
+    Whole::new([health.slice(..end - 2), plugins, health.slice(end..)])
 }
 
 fn ready(context: &Context) -> Result<Answer, Problem> {
@@ -315,7 +320,7 @@ fn measured(context: &Context) -> Result<Answer, Problem> {
         let detail = format!("the metrics could not be written, which is our fault: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     })?;
-    let mut answer = Response::new(Either::Left(Full::from(text)));
+    let mut answer = Response::new(Either::Left(Bytes::from(text).into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     Ok(answer)
 }
@@ -325,8 +330,8 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 }
 
 /// An answer whose JSON is written already.
-fn written(status: StatusCode, body: Bytes) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::from(body)));
+fn written(status: StatusCode, body: impl Into<Whole>) -> Answer {
+    let mut answer = Response::new(Either::Left(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
@@ -352,6 +357,19 @@ mod tests {
             assert!(!knows(&headers(unknown), &tag), "{unknown}");
         }
         assert!(!knows(&HeaderMap::new(), &tag));
+    }
+
+    #[test]
+    fn the_plugins_of_health_take_their_place() {
+        let health = Bytes::from_static(br#"{"a":"\"plugins\":{}","plugins":{},"problems":[]}"#);
+        let plugins = Bytes::from_static(br#"{"x":"ok"}"#);
+        let whole = with_plugins(&health, plugins.clone());
+        let parts: Vec<&Bytes> = whole.parts().collect();
+        assert_eq!(
+            parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat(),
+            *br#"{"a":"\"plugins\":{}","plugins":{"x":"ok"},"problems":[]}"#
+        );
+        assert!(parts.iter().any(|part| part.as_ptr() == plugins.as_ptr()), "they are not copied");
     }
 
     #[test]

@@ -1,17 +1,18 @@
-//! The list of `GET /api/plugins`: made once for each view of the registry, and shared by all who ask for it.
+//! The plugins as clients see them, encoded: the list of `GET /api/plugins`, the `plugins` of `/health` and the snapshot of
+//! `/api/events`. Each is made once for each view of the registry, and its bytes are shared by all who ask for it.
 //!
 //! Keeps the last one only. A view is replaced as a whole, so that one which is the same is not merely equal.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use tokio::sync::watch;
 
 use super::wire;
 use crate::layout::Home;
-use crate::registry::{Plugin, View};
+use crate::registry::{Plugin, Status, View};
 
 /// The list, encoded.
 #[derive(Debug, Clone)]
@@ -21,23 +22,71 @@ pub(super) struct List {
     pub tag: HeaderValue,
 }
 
-/// The list as it was asked for last, and the view that it was made of.
+/// The encodings, each as it was asked for last. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listing(Arc<Encodings>);
+
 #[derive(Debug, Default)]
-pub(super) struct Listing(watch::Sender<Option<(Arc<View>, List)>>);
+struct Encodings {
+    list: Latest<List>,
+    health: Latest<Bytes>,
+    snapshot: Latest<Bytes>,
+}
 
 impl Listing {
-    /// The list of these plugins. Two who ask at once may both make it.
-    pub(super) fn of(&self, view: Arc<View>, home: &Home) -> List {
-        if let Some((made_of, list)) = &*self.0.borrow()
-            && Arc::ptr_eq(made_of, &view)
-        {
-            return list.clone();
+    /// The list of these plugins.
+    pub(super) fn of(&self, view: &Arc<View>, home: &Home) -> List {
+        self.0.list.of(view, |view| {
+            let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &home.namespace(&plugin.name));
+            let body = wire::encode(&view.plugins.values().map(entry).collect::<Vec<_>>());
+            List { tag: etag(&body), body }
+        })
+    }
+
+    /// The `plugins` of `/health`: `ok`, or why a plugin is stopped.
+    pub(super) fn health(&self, view: &Arc<View>) -> Bytes {
+        self.0.health.of(view, |view| {
+            let state = |plugin: &Arc<Plugin>| match plugin.status {
+                _ if !view.ready => "not judged since the start".to_owned(),
+                Status::Running => "ok".to_owned(),
+                Status::Stopped => plugin.reason.clone(),
+            };
+            let plugins = view.plugins.values().map(|plugin| (plugin.name.to_string(), state(plugin)));
+            wire::encode(&plugins.collect::<BTreeMap<_, _>>())
+        })
+    }
+
+    /// The event that shows all plugins to a client that follows, as it is sent.
+    pub(super) fn snapshot(&self, view: &Arc<View>, home: &Home) -> Bytes {
+        self.0.snapshot.of(view, |view| {
+            super::events::encode("snapshot_v1", Some(view.revision), &wire::Snapshot::new(view, home))
+        })
+    }
+}
+
+/// What was made last, and the view that it was made of.
+#[derive(Debug)]
+struct Latest<T>(Mutex<Option<(Arc<View>, T)>>);
+
+impl<T> Default for Latest<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Latest<T> {
+    /// What is made of this view. Of several who ask at once one makes it, and the others wait for it.
+    fn of(&self, view: &Arc<View>, make: impl FnOnce(&View) -> T) -> T {
+        // It is replaced as a whole, so that a panic leaves nothing half made.
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some((made_of, made)) if Arc::ptr_eq(made_of, view) => made.clone(),
+            _ => {
+                let made = make(view);
+                *latest = Some((Arc::clone(view), made.clone()));
+                made
+            }
         }
-        let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &home.namespace(&plugin.name));
-        let body = wire::encode(&view.plugins.values().map(entry).collect::<Vec<_>>());
-        let list = List { tag: etag(&body), body };
-        self.0.send_replace(Some((view, list.clone())));
-        list
     }
 }
 
@@ -80,12 +129,41 @@ mod tests {
     fn it_is_made_once_for_each_view() {
         let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
         let (one, other) = (view("hecate-oned"), view("hecate-twod"));
-        let first = listing.of(one.clone(), &home);
-        assert_eq!(first.body.as_ptr(), listing.of(one.clone(), &home).body.as_ptr(), "the same bytes");
+        let first = listing.of(&one, &home);
+        assert_eq!(first.body.as_ptr(), listing.of(&one, &home).body.as_ptr(), "the same bytes");
         for (view, name) in [(other, "hecate-twod"), (one, "hecate-oned")] {
-            let body = listing.of(view, &home).body;
+            let body = listing.of(&view, &home).body;
             let list: Vec<wire::PluginEntry> = serde_json::from_slice(&body).expect("a list");
             assert_eq!(list.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), [name]);
         }
+    }
+
+    #[test]
+    fn health_and_snapshot_share_their_bytes() {
+        let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
+        let one = view("hecate-oned");
+        let unjudged = listing.health(&one);
+        assert_eq!(unjudged, r#"{"hecate-oned":"not judged since the start"}"#);
+        assert_eq!(unjudged.as_ptr(), listing.health(&one).as_ptr());
+        let judged = Arc::new(View { ready: true, ..View::clone(&one) });
+        assert_eq!(listing.health(&judged), r#"{"hecate-oned":"ok"}"#);
+
+        let snapshot = listing.snapshot(&one, &home);
+        assert_eq!(snapshot.as_ptr(), listing.clone().snapshot(&one, &home).as_ptr(), "all streams share it");
+        assert!(snapshot.starts_with(b"event: snapshot_v1\nid: 1\ndata: {\"revision\":1,"), "{snapshot:?}");
+        assert!(snapshot.ends_with(b"]}\n\n"));
+    }
+
+    #[test]
+    fn of_several_who_ask_at_once_one_makes_it() {
+        let (latest, one) = (Latest::default(), view("hecate-oned"));
+        let made = std::sync::atomic::AtomicU32::new(0);
+        let make = |_: &View| made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| latest.of(&one, make));
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
     }
 }

@@ -15,6 +15,7 @@ mod server;
 mod socket;
 mod stall;
 mod status;
+mod whole;
 pub mod wire;
 
 pub use handlers::Context;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
@@ -52,7 +52,7 @@ impl Problem {
             ok: false,
             error: self.detail.as_ref().into(),
         };
-        let mut response = Response::new(Either::Left(Full::from(wire::encode(&body))));
+        let mut response = Response::new(Either::Left(wire::encode(&body).into()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

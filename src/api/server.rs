@@ -195,10 +195,11 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 
 impl Server {
     fn new(context: Context, limits: Limits, stop: CancellationToken) -> Self {
+        let listing = Listing::default();
         Self {
             context,
-            listing: Listing::default(),
-            streams: Streams::new(limits.heartbeat, stop.clone()),
+            streams: Streams::new(listing.clone(), limits.heartbeat, stop.clone()),
+            listing,
             callers: Connections::new(limits.capacity()),
             strangers: Connections::new(limits.strangers()),
             limits,
