@@ -428,6 +428,17 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_is_off_blocks_no_upgrade_of_another() {
+        let rendered = [DAEMON, PLUGIN, FRONTEND].iter().flat_map(|templates| render(templates, &values()));
+        let sets: Vec<_> = rendered.filter(|(path, _)| path.ends_with("daemonset.yaml")).collect();
+        assert_eq!(sets.len(), 3);
+        for (path, text) in sets {
+            // Kubernetes allows only one of the two to be more than none.
+            assert!(text.contains("    rollingUpdate:\n      maxSurge: 0\n      maxUnavailable: 100%\n"), "{path}");
+        }
+    }
+
+    #[test]
     fn images_are_references_with_a_tag_or_a_digest() {
         let digest = format!("sha256:{}", "0a".repeat(32));
         for good in ["a:1", "localhost/hecate-daemon:0.1.0", "localhost:5000/a/b_c/d--e:v1.2_3-x", "R.Example/a__b.c:T"]
