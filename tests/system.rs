@@ -513,6 +513,46 @@ fn a_database_that_may_not_be_read_is_set_aside() {
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
 }
 
+#[test]
+fn a_plugin_whose_socket_another_user_keeps_closed_stays_running_through_a_restart() {
+    let host = shared_host();
+    directory(&host.namespace(""), STRANGER, 0o755);
+    let home = host.namespace("");
+    let environment = [("HECATE_HOME", home.to_str().unwrap()), ("HECATE_REGISTRATION_GRACE", "1")];
+    for place in ["hecate-traderd", "hecate-traderd/sockets"] {
+        directory(&host.namespace(place), STRANGER, 0o755);
+    }
+    let path = host.namespace("hecate-traderd").join("sockets/api.sock");
+    let _plugin = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = as_user(&host, STRANGER, &environment);
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    let since = host.plugin("hecate-traderd")["since"].clone();
+    let advice = format!("`chmod 0660 {}` as uid 0", path.display());
+    let stays_unknown = || {
+        wait_for("the reason names the command", || {
+            let plugin = host.plugin("hecate-traderd");
+            assert_eq!(plugin["status"], "running", "{plugin}");
+            plugin["reason"].as_str().unwrap().contains(&advice)
+        });
+    };
+    stays_unknown();
+    daemon.terminate();
+
+    let daemon = as_user(&host, STRANGER, &environment);
+    daemon.ready();
+    stays_unknown();
+    // Each change of the status sets it, so there was none.
+    assert_eq!(host.plugin("hecate-traderd")["since"], since);
+
+    chown(&path, None, Some(STRANGER)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
+    wait_for("the socket answers", || host.plugin("hecate-traderd")["reason"] == "its socket answers");
+    std::fs::remove_file(&path).unwrap();
+    host.plugin_until("hecate-traderd", "stopped");
+}
+
 // ---- Mounts -----------------------------------------------------------------------------------
 
 /// The daemon in a mount namespace of its own, after these commands there.

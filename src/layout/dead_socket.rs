@@ -26,15 +26,39 @@ impl Layout {
     /// Looks at the `api.sock` of a plugin once.
     #[must_use]
     pub fn look_at_socket(&self, name: &PluginName) -> Look {
+        let sockets = self.home().namespace(name).sockets();
         match self.sockets(name) {
-            Ok(dir) => match look(&dir, API_SOCK).0 {
-                Look::Unclear(why) => {
-                    Look::Unclear(format!("in {}: {why}", self.home().namespace(name).sockets().display()))
-                }
-                told => told,
+            Ok(dir) => match look(&dir, API_SOCK) {
+                (Look::Denied(why), file) => Look::Denied(denied(&dir, &sockets.join(API_SOCK), file, why)),
+                (Look::Unclear(why), _) => Look::Unclear(format!("in {}: {why}", sockets.display())),
+                (look, _) => look,
             },
             Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Look::Absent,
+            Err(error @ LayoutError::Permission { .. }) => Look::Denied(error.to_string()),
             Err(error) => Look::Unclear(error.to_string()),
+        }
+    }
+}
+
+/// Says how the owner of a socket can let us connect to it. `why` is the answer where the file cannot be examined.
+fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> String {
+    match (file.map(fs::fstat), fs::fstat(dir)) {
+        (Some(Ok(socket)), Ok(dir)) => {
+            format!("cannot connect to {}: permission denied; {}", path.display(), permit(path, &socket, &dir))
+        }
+        _ => why,
+    }
+}
+
+/// What makes a socket connectable, which needs write permission, for the group of its directory.
+fn permit(path: &Path, socket: &fs::Stat, dir: &fs::Stat) -> String {
+    let path = path.display();
+    let is_open = socket.st_mode & 0o020 != 0;
+    match (socket.st_gid == dir.st_gid, is_open) {
+        (true, true) => format!("add uid {} to group {}", rustix::process::geteuid().as_raw(), dir.st_gid),
+        (true, false) => format!("run `chmod 0660 {path}` as uid {}", socket.st_uid),
+        (false, _) => {
+            format!("run `chgrp {} {path}` and `chmod 0660 {path}` as uid {}", dir.st_gid, socket.st_uid)
         }
     }
 }
@@ -141,7 +165,11 @@ pub(super) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<Owned
 
 fn unclear(doing: &str, name: &Path, errno: Errno) -> Look {
     let error = io::Error::from(errno);
-    Look::Unclear(format!("cannot {doing} {}: {error}; {}", name.display(), advice(&error)))
+    let why = format!("cannot {doing} {}: {error}; {}", name.display(), advice(&error));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Look::Denied(why),
+        _ => Look::Unclear(why),
+    }
 }
 
 fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {
@@ -253,6 +281,32 @@ mod tests {
         let _listener = UnixListener::bind(scene.path()).expect("bound");
         assert_eq!(scene.at_once(), Verdict::Alive);
         assert_eq!(scene.look(), Look::Alive);
+    }
+
+    #[test]
+    fn a_denied_connection_names_the_command_that_permits_it() {
+        let scene = Scene::new();
+        let _listener = UnixListener::bind(scene.path()).expect("bound");
+        let path = scene.path();
+        let stat = |mode: u32, group: u32| {
+            let mut stat = fs::stat(&path).expect("there");
+            (stat.st_mode, stat.st_uid, stat.st_gid) = (mode, 1001, group);
+            stat
+        };
+        let dir = stat(0o040_770, 2000);
+        let shown = path.display();
+        let table = [
+            (stat(0o140_600, 2000), format!("run `chmod 0660 {shown}` as uid 1001")),
+            (stat(0o140_600, 1001), format!("run `chgrp 2000 {shown}` and `chmod 0660 {shown}` as uid 1001")),
+            (stat(0o140_660, 1001), format!("run `chgrp 2000 {shown}` and `chmod 0660 {shown}` as uid 1001")),
+            (stat(0o140_660, 2000), format!("add uid {} to group 2000", rustix::process::geteuid().as_raw())),
+        ];
+        for (socket, advice) in table {
+            assert_eq!(permit(&path, &socket, &dir), advice);
+        }
+        assert!(matches!(unclear("connect to", &path, Errno::ACCESS), Look::Denied(_)));
+        assert!(matches!(unclear("connect to", &path, Errno::PERM), Look::Denied(_)));
+        assert!(matches!(unclear("connect to", &path, Errno::NFILE), Look::Unclear(_)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Look {
     Absent,
     /// What is there is no socket.
     NotASocket,
+    /// We may not connect to it, with the reason: its plugin may well be alive.
+    Denied(String),
     /// It could not be found out, with the reason.
     Unclear(String),
 }
@@ -153,7 +155,7 @@ impl Removal {
             Look::Alive | Look::Refuses(_) => Verdict::Alive,
             Look::Absent => Verdict::Absent,
             Look::NotASocket => Verdict::NotASocket,
-            Look::Unclear(why) => Verdict::Unclear(why),
+            Look::Denied(why) | Look::Unclear(why) => Verdict::Unclear(why),
         };
         self.done(verdict, out);
     }
@@ -230,6 +232,7 @@ mod tests {
             (Look::Alive, Verdict::Alive),
             (Look::Absent, Verdict::Absent),
             (Look::NotASocket, Verdict::NotASocket),
+            (Look::Denied("why".into()), Verdict::Unclear("why".into())),
             (Look::Unclear("why".into()), Verdict::Unclear("why".into())),
         ];
         for (look, verdict) in table {

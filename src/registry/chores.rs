@@ -55,7 +55,7 @@ pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Re
         // A dead one has been removed before.
         Look::Refuses(_) => "its socket was bound just now".to_owned(),
         Look::Alive => "its socket answers".to_owned(),
-        Look::Unclear(why) => return Err(Refusal::MayRun { name: name.clone(), why }),
+        Look::Denied(why) | Look::Unclear(why) => return Err(Refusal::MayRun { name: name.clone(), why }),
     };
     Err(Refusal::StillRunning { name: name.clone(), sign })
 }

@@ -44,6 +44,8 @@ pub(super) struct Life {
     pub(super) left: Option<String>,
     /// What kept us from telling whether its socket answers, at the last look.
     pub(super) unclear: Option<String>,
+    /// Why we may not connect to its socket, if the last look showed that.
+    pub(super) denied: Option<String>,
     pub(super) next_look: Instant,
     pub(super) looking: bool,
     pub(super) process: Option<Process>,
@@ -57,6 +59,7 @@ impl Life {
             grace: None,
             left: None,
             unclear: None,
+            denied: None,
             next_look: now,
             looking: false,
             process: None,

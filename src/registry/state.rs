@@ -43,6 +43,9 @@ struct Judging {
     looking: bool,
 }
 
+/// Begins the reason of a plugin whose status is unknown. It is stored with the plugin, so it is recognized after a restart.
+const UNKNOWN: &str = "status unknown: ";
+
 impl State {
     /// Begins with what was stored.
     #[must_use]
@@ -267,6 +270,7 @@ impl State {
         self.entries.change(name, |Entry { life, .. }| {
             life.looking = false;
             life.unclear = None;
+            life.denied = None;
         });
         let Some(Entry { plugin, life }) = self.entries.get(name).cloned() else {
             return;
@@ -284,10 +288,17 @@ impl State {
                     self.entries.change(name, |Entry { life, .. }| life.grace = None);
                     self.run(now, name, "its socket answers", out);
                 }
+                Look::Denied(why) => {
+                    self.entries.change(name, |Entry { life, .. }| life.denied = Some(why.clone()));
+                    // Right after a start or a registration its node may still be on its way, and will decide.
+                    if !was_open && life.grace.is_none() {
+                        self.doubt(now, name, why, out);
+                    }
+                }
                 Look::Unclear(why) if !was_open => {
                     self.entries.change(name, |Entry { life, .. }| life.unclear = Some(why.clone()));
                 }
-                _ if life.grace.is_some() || was_stopped => {}
+                _ if life.grace.is_some() || was_stopped && !is_unknown(&plugin) => {}
                 silent => {
                     let reason = without_answer(silent);
                     self.stop(now, name, reason, out);
@@ -332,10 +343,13 @@ impl State {
 
     /// If there was no sign of life all the time.
     fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        let unclear = self.entries.change(name, |Entry { life, .. }| {
-            life.grace.take_if(|until| *until <= now.instant).map(|_| life.unclear.clone())
+        let ended = self.entries.change(name, |Entry { life, .. }| {
+            life.grace.take_if(|until| *until <= now.instant).map(|_| (life.unclear.clone(), life.denied.clone()))
         });
-        let Some(unclear) = unclear.flatten() else { return };
+        let Some((unclear, denied)) = ended.flatten() else { return };
+        if let Some(why) = denied {
+            return self.doubt(now, name, &why, out);
+        }
         let grace = humantime::format_duration(self.config.grace);
         let why = unclear.map_or_else(String::new, |why| format!(" ({why})"));
         let reason = format!("no sign of life within {grace} of its registration{why}");
@@ -391,7 +405,13 @@ impl State {
         out.push(Effect::CleanUp { name: name.clone(), process });
     }
 
-    /// Makes an event of it if the status or the node differs. While they don't, the first reason stands.
+    /// Keeps the status, since a socket that we may not connect to shows neither life nor death, and says so.
+    fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<Effect>) {
+        self.reword(now, name, format!("{UNKNOWN}{why}"), out);
+    }
+
+    /// Makes an event of it if the status or the node differs. While they don't, the first reason stands, unless it was
+    /// that the status is unknown.
     fn change(
         &mut self,
         now: Now,
@@ -405,7 +425,7 @@ impl State {
         let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
-        if plugin.status == status && plugin.node == node {
+        if plugin.status == status && plugin.node == node && !is_unknown(plugin) {
             return;
         }
         let mut changed = Plugin { node, ..Plugin::clone(plugin) };
@@ -479,12 +499,16 @@ fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reas
     plugin.reason = reason;
 }
 
+fn is_unknown(plugin: &Plugin) -> bool {
+    plugin.reason.starts_with(UNKNOWN)
+}
+
 fn without_answer(look: &Look) -> String {
     match look {
         Look::Alive => "its socket answers".to_owned(),
         Look::Refuses(_) => "its socket refuses connections".to_owned(),
         Look::Absent => "its socket is gone".to_owned(),
         Look::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
-        Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
+        Look::Denied(why) | Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
     }
 }

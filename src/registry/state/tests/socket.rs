@@ -35,6 +35,39 @@ fn a_look_that_shows_nothing_decides_nothing() {
 }
 
 #[test]
+fn a_socket_that_we_may_not_connect_to_changes_the_reason_and_never_the_status() {
+    let mut world = World::new();
+    let denied = || Look::Denied("run `chmod 0660 api.sock`".into());
+    world.register(trader()).expect("taken");
+    world.looked(denied());
+    assert_eq!(world.plugin().reason, "it registered", "its node may be on its way");
+    world.pass(limits::GRACE).looked(denied());
+    let unknown = "status unknown: run `chmod 0660 api.sock`";
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, unknown));
+    world.events();
+    for _ in 0..3 {
+        world.pass(limits::SOCKET_POLL).looked(denied());
+    }
+    assert_eq!((world.status(), world.events()), (Status::Running, vec![]), "it says so once");
+    world.pass(limits::SOCKET_POLL).looked(Look::Alive);
+    assert_eq!(world.plugin().reason, "its socket answers");
+    world.pass(limits::SOCKET_POLL).looked(denied());
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, unknown));
+    world.effects();
+    world.pass(limits::SOCKET_POLL).looked(DEAD);
+    assert_eq!(world.plugin().reason, "its socket refuses connections");
+    world.pass(limits::SOCKET_POLL).looked(denied());
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, unknown));
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "its socket is gone"));
+    world.pass(limits::SOCKET_POLL).looked(denied()).up("hecate_traderd@host");
+    assert_eq!(
+        (world.status(), world.plugin().reason.as_str()),
+        (Status::Running, "its node hecate_traderd@host is connected")
+    );
+}
+
+#[test]
 fn silence_after_the_registration_stops_it() {
     let mut world = World::new();
     world.register(trader()).expect("taken");

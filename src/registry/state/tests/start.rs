@@ -14,11 +14,15 @@ fn none_is_believed_by_memory_alone() {
     let running = Status::Running;
     let stopped = Status::Stopped;
     let unclear = || Look::Unclear("why".into());
+    let denied = || Look::Denied("why".into());
     let cases = [
         (running, None, None, Look::Alive, running, 3),
         (running, None, None, DEAD, stopped, 3),
         (running, None, None, Look::Absent, stopped, 3),
         (running, None, None, unclear(), stopped, 3),
+        (running, None, None, denied(), running, 3),
+        (running, Some(NODE), None, denied(), running, 3),
+        (stopped, None, None, denied(), stopped, 3),
         (stopped, None, None, Look::Alive, running, 10),
         (stopped, None, None, DEAD, stopped, 3),
         (running, Some(NODE), Some(NODE), Look::Absent, running, 3),
@@ -40,14 +44,15 @@ fn none_is_believed_by_memory_alone() {
         assert_eq!(world.looks(), usize::from(connected.is_none()), "case {number}");
         if connected.is_none() {
             assert!(!world.state.view().ready, "case {number}");
-            world.looked(look);
+            world.looked(look.clone());
         }
         assert!(world.state.view().ready, "case {number}");
         assert_eq!((world.status(), world.plugin().incarnation), (after, incarnation), "case {number}");
         let changes = usize::from(before != after || (node != connected && connected.is_some()));
         assert_eq!(world.events().len(), changes, "case {number}: no event where nothing changed");
+        let dead = after == stopped && look != denied();
         let cleans = world.effects().iter().filter(|effect| effect.starts_with("clean")).count();
-        assert_eq!(cleans, usize::from(after == stopped), "case {number}: what died while we were away");
+        assert_eq!(cleans, usize::from(dead), "case {number}: what died while we were away");
     }
 }
 
@@ -63,6 +68,27 @@ fn after_the_time_the_socket_judges() {
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
     world.settled().up(NODE);
     assert_eq!((world.status(), world.looks()), (Status::Running, 0));
+}
+
+#[test]
+fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_decides() {
+    let mut world = World::with(9, &[stored(Status::Running, Some(NODE), false)]);
+    world.settled().looked(Look::Denied("why".into())).pass(SECOND);
+    assert_eq!((world.events(), world.plugin().reason.as_str()), (vec![], "as it was"));
+    world.up(NODE);
+    assert_eq!((world.events(), world.status()), (vec![], Status::Running));
+    world.down(NODE);
+    assert_eq!(world.status(), Status::Stopped, "its node left");
+}
+
+#[test]
+fn an_unknown_status_of_before_the_restart_is_unknown_no_more_once_the_node_is_connected() {
+    let mut plugin = stored(Status::Running, Some(NODE), false);
+    plugin.reason = "status unknown: why".into();
+    let mut world = World::with(9, &[plugin]);
+    world.settled().up(NODE);
+    assert_eq!(world.plugin().reason, format!("its node {NODE} is connected"));
+    assert_eq!(world.events(), [(10, EventKind::StatusChanged, Status::Running)]);
 }
 
 #[test]
