@@ -108,13 +108,13 @@ nobody_there(Config) ->
 
 a_stream_is_followed_to_its_end(Config) ->
     Head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
-    serve(Config, [[Head, "e\r\n: heartbeat\n\n\r\n", {pause, 50}, "e\r\n: heartbeat\n\n\r\n"]]),
+    hecate_script:serve(socket(Config), [[Head, "e\r\n: heartbeat\n\n\r\n", {pause, 50}, "e\r\n: heartbeat\n\n\r\n"]]),
     {ok, Stream} = hecate_plugin_http:open(socket(Config), <<"/api/events">>, 1000),
     ?assertEqual(closed, hecate_plugin_http:drain(Stream, 5000)),
-    serve(Config, [[Head, wait]]),
+    hecate_script:serve(socket(Config), [[Head, wait]]),
     {ok, Silent} = hecate_plugin_http:open(socket(Config), <<"/api/events">>, 1000),
     ?assertEqual(timeout, hecate_plugin_http:drain(Silent, 100)),
-    serve(Config, [["HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"]]),
+    hecate_script:serve(socket(Config), [["HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"]]),
     ?assertMatch({answered, #{status := 503, headers := [{<<"retry-after">>, <<"7">>} | _]}},
                  hecate_plugin_http:open(socket(Config), <<"/api/events">>, 1000)).
 
@@ -123,7 +123,7 @@ a_stream_is_followed_to_its_end(Config) ->
 refusals_are_understood_and_make_no_atoms(Config) ->
     Refused = fun(Status, Headers, Body) ->
                       Length = integer_to_list(length(Body)),
-                      serve(Config, [["HTTP/1.1 ", integer_to_list(Status), " No\r\n", Headers, "Content-Length: ", Length, "\r\n\r\n", Body]]),
+                      hecate_script:serve(socket(Config), [["HTTP/1.1 ", integer_to_list(Status), " No\r\n", Headers, "Content-Length: ", Length, "\r\n\r\n", Body]]),
                       {error, {refused, Problem}} = hecate_plugin_daemon:register(socket(Config), config(), node()),
                       Problem
               end,
@@ -144,7 +144,7 @@ refusals_are_understood_and_make_no_atoms(Config) ->
 
 registrations_are_held_to_their_shape(Config) ->
     Register = fun(Body) ->
-                       serve(Config, [["HTTP/1.1 201 Created\r\nContent-Length: ", integer_to_list(length(Body)), "\r\n\r\n", Body]]),
+                       hecate_script:serve(socket(Config), [["HTTP/1.1 201 Created\r\nContent-Length: ", integer_to_list(length(Body)), "\r\n\r\n", Body]]),
                        hecate_plugin_daemon:register(socket(Config), config(), node())
                end,
     Paths = "\"sqlite\":\"/x/s\",\"reckon_db\":\"/x/r\",\"sockets\":\"/x/o\",\"run\":\"/x/u\",\"connectors\":\"/x/c\"",
@@ -152,6 +152,13 @@ registrations_are_held_to_their_shape(Config) ->
     ?assertEqual({ok, #{name => <<"hecate-xd">>, base_dir => <<"/x">>,
                         paths => #{sqlite => <<"/x/s">>, reckon_db => <<"/x/r">>, sockets => <<"/x/o">>, run => <<"/x/u">>,
                                    connectors => <<"/x/c">>}}}, Register(Good)),
+    [?assertEqual({Change, {error, {bad_registration, Why}}},
+                  {Change, Register(lists:flatten(string:replace(Good, element(1, Change), element(2, Change))))})
+     || {Change, Why} <- [{{"hecate-xd", "hecate-yd"}, {name, <<"hecate-yd">>}},
+                          {{"\"/x\"", "\"x\""}, {path, <<"x">>}},
+                          {{"/x/u", "../run"}, {path, <<"../run">>}},
+                          {{"/x/s", ""}, {path, <<>>}},
+                          {{"/x/c", "/x/c\\u0000/y"}, {path, <<"/x/c", 0, "/y">>}}]],
     [?assertEqual({Body, {error, {bad_answer, 201}}}, {Body, Register(Body)})
      || Body <- ["", "[]", "null", "{\"name\":\"hecate-xd\"}", "{\"name\":1,\"base_dir\":\"/x\",\"paths\":{" ++ Paths ++ "}}",
                  "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":{}}", "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":[]}"]].
@@ -159,17 +166,17 @@ registrations_are_held_to_their_shape(Config) ->
 %% The whole application against a daemon that refuses, closes, talks nonsense and in the end registers: it goes on through all.
 a_daemon_that_refuses_is_waited_for(Config) ->
     Stream = "HTTP/1.1 200 OK\r\n\r\n: hello\n\n",
-    Conflict = whole(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),
+    Conflict = hecate_script:whole(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),
     Script = [["nonsense\r\n\r\n"], [],
               [Stream, wait], Conflict,
-              [Stream, wait], whole(503, "Retry-After: 1\r\n", "{\"code\":\"starting\",\"detail\":\"wait\"}"),
-              [Stream, wait], whole(201, "", registered(Config))],
-    Server = serve(Config, Script),
-    start_plugin(Config),
+              [Stream, wait], hecate_script:whole(503, "Retry-After: 1\r\n", "{\"code\":\"starting\",\"detail\":\"wait\"}"),
+              [Stream, wait], hecate_script:whole(201, "", hecate_script:registered(socket(Config)))],
+    Server = hecate_script:serve(socket(Config), Script),
+    hecate_script:start_plugin(socket(Config)),
     try
         Pids = [whereis(Name) || Name <- [hecate_plugin_registrar, hecate_plugin_discovery, hecate_plugin_watcher]],
         ?assertMatch({ok, #{name := <<"hecate-xd">>}}, hecate_plugin:await(20000)),
-        Times = [Time || {asked, Time} <- asked(Server)],
+        Times = [Time || {asked, Time} <- hecate_script:asked(Server)],
         ?assertEqual(8, length(Times)),
         %% The seventh comes behind "Retry-After: 1".
         ?assert(lists:nth(7, Times) - lists:nth(6, Times) >= 1000),
@@ -186,17 +193,17 @@ a_daemon_that_refuses_is_waited_for(Config) ->
                                        [] =:= [Key || Map <- tuple_to_list(Data), is_map(Map), Key <- maps:keys(Map), is_reference(Key)]
                                end)
     after
-        stop_plugin()
+        hecate_script:stop_plugin()
     end.
 
 a_daemon_without_events_registers_all_the_same(Config) ->
-    serve(Config, [[whole(404, "", "{}")], [whole(201, "", registered(Config))]]),
-    start_plugin(Config),
+    hecate_script:serve(socket(Config), [[hecate_script:whole(404, "", "{}")], [hecate_script:whole(201, "", hecate_script:registered(socket(Config)))]]),
+    hecate_script:start_plugin(socket(Config)),
     try
         ?assertMatch({ok, _}, hecate_plugin:await(20000)),
         ?assertEqual(registered, hecate_plugin:state())
     after
-        stop_plugin()
+        hecate_script:stop_plugin()
     end.
 
 %% Cut off from the daemon, it may live on when another has taken over.
@@ -289,30 +296,11 @@ socket(Config) -> proplists:get_value(socket, Config).
 
 config() -> #{name => <<"hecate-xd">>, version => undefined, description => undefined, scope => pg}.
 
-start_plugin(Config) ->
-    os:putenv("HECATE_SOCKET_PATH", socket(Config)),
-    ok = application:load(hecate_plugin),
-    ok = application:set_env(hecate_plugin, name, "hecate-xd"),
-    {ok, _} = application:ensure_all_started(hecate_plugin).
-
-stop_plugin() ->
-    ok = application:stop(hecate_plugin),
-    ok = application:unload(hecate_plugin),
-    os:unsetenv("HECATE_SOCKET_PATH").
-
-whole(Status, Header, Body) ->
-    ["HTTP/1.1 ", integer_to_list(Status), " X\r\n", Header, "Content-Length: ", integer_to_list(iolist_size(Body)), "\r\n\r\n", Body].
-
-registered(Config) ->
-    Here = list_to_binary(filename:dirname(socket(Config))),
-    hecate_plugin_json:encode(#{name => <<"hecate-xd">>, base_dir => Here,
-                                paths => maps:from_keys([sqlite, reckon_db, sockets, run, connectors], Here)}).
-
 %% The status and the body of what comes for a request, if this is what is sent.
 answer(Config, Script) -> answer(Config, Script, 5000).
 
 answer(Config, Script, Timeout) ->
-    serve(Config, [Script]),
+    hecate_script:serve(socket(Config), [Script]),
     case hecate_plugin_http:request(socket(Config), <<"GET">>, <<"/">>, none, Timeout) of
         {ok, #{status := Status, body := Body}} -> {Status, Body};
         Error -> Error
@@ -322,38 +310,3 @@ cut(Text, Size) when length(Text) =< Size -> [Text];
 cut(Text, Size) ->
     {Piece, Rest} = lists:split(Size, Text),
     [Piece | cut(Rest, Size)].
-
-%% A server that plays a script for each connection and closes it then: bytes, `wait' (until the other closes), `{pause, Ms}'.
-serve(Config, Scripts) ->
-    _ = file:delete(socket(Config)),
-    {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, socket(Config)}}, binary, {active, false}]),
-    Server = spawn(fun() -> receive go -> serve(Listener, Scripts, []) end end),
-    ok = gen_tcp:controlling_process(Listener, Server),
-    Server ! go,
-    Server.
-
-serve(Listener, [Script | Scripts], Asked) ->
-    case gen_tcp:accept(Listener) of
-        {ok, Socket} ->
-            Time = erlang:monotonic_time(millisecond),
-            Playing = spawn_link(fun() -> receive go -> play(Socket, Script) end end),
-            ok = gen_tcp:controlling_process(Socket, Playing),
-            Playing ! go,
-            serve(Listener, Scripts, [{asked, Time} | Asked])
-    end;
-serve(_, [], Asked) ->
-    receive {asked, From} -> From ! {asked, lists:reverse(Asked)} end,
-    serve(none, [], Asked).
-
-asked(Server) ->
-    Server ! {asked, self()},
-    receive {asked, Asked} -> Asked after 5000 -> error(silent) end.
-
-play(Socket, Script) ->
-    {ok, _} = gen_tcp:recv(Socket, 0),
-    [case Step of
-         wait -> gen_tcp:recv(Socket, 0);
-         {pause, Time} -> receive after Time -> ok end;
-         Bytes -> gen_tcp:send(Socket, Bytes)
-     end || Step <- Script],
-    gen_tcp:close(Socket).

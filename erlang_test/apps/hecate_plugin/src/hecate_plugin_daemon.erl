@@ -24,7 +24,9 @@
                      retry_after => Seconds :: non_neg_integer()}.
 %% A refusal. `code' is to be branched on, `detail' is a sentence for people.
 
--type failure() :: {refused, problem()} | {unreachable, hecate_plugin_http:reason()} | {bad_answer, Status :: integer()}.
+-type failure() :: {refused, problem()} | {unreachable, hecate_plugin_http:reason()} | {bad_answer, Status :: integer()}
+                 | {bad_registration, {name, binary()} | {path, binary()}}.
+%% `bad_registration' quotes what this plugin cannot use: the name of another plugin, or a path that is relative or contains NUL.
 
 %% @doc Registers a plugin, or registers it again. What is `undefined' clears what the daemon has stored; `Node' is left out if
 %% this is no distributed node.
@@ -36,7 +38,7 @@ register(Socket, #{name := Name, version := Version, description := Description}
                _ -> About#{node => atom_to_binary(Node)}
            end,
     case call(Socket, <<"POST">>, <<"/api/plugins/register">>, hecate_plugin_json:encode(Body)) of
-        {ok, Status, Answer} when Status =:= 200; Status =:= 201 -> registration(Status, Answer);
+        {ok, Status, Answer} when Status =:= 200; Status =:= 201 -> checked(Name, registration(Status, Answer));
         {ok, Status, _} -> {error, {bad_answer, Status}};
         {error, _} = Error -> Error
     end.
@@ -81,6 +83,18 @@ registration(Status, {ok, #{<<"name">> := Name, <<"base_dir">> := Base, <<"paths
         _ -> {error, {bad_answer, Status}}
     end;
 registration(Status, _) -> {error, {bad_answer, Status}}.
+
+%% Whatever listens at the path of the daemon's socket may answer anything. The paths are where this plugin will write.
+checked(Name, {ok, #{name := Name, base_dir := Base, paths := Paths}} = Registration) ->
+    case [Path || Path <- [Base | maps:values(Paths)], not is_usable(Path)] of
+        [] -> Registration;
+        [Path | _] -> {error, {bad_registration, {path, Path}}}
+    end;
+checked(_, {ok, #{name := Other}}) -> {error, {bad_registration, {name, Other}}};
+checked(_, {error, _} = Error) -> Error.
+
+is_usable(<<"/", _/binary>> = Path) -> binary:match(Path, <<0>>) =:= nomatch;
+is_usable(_) -> false.
 
 %% RFC 9457, with the daemon's `code'. Whatever is not that, as of a proxy between, is known by its status alone.
 refusal(#{status := Status, headers := Headers, body := Body}) ->
