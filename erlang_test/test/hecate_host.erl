@@ -48,7 +48,9 @@ env(#{home := Home, epmd_port := Port, config := Config}) ->
      {"HECATE_HOME", false}, {"HECATE_SOCKET_PATH", false}].
 
 %% A program that is told by an error, not by its end, that a file must not grow.
-surviving(Program) -> {os:find_executable("sh"), ["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", Program]}.
+surviving(Program) -> surviving("exec ", Program).
+
+surviving(Before, Program) -> {os:find_executable("sh"), ["-c", "trap '' XFSZ; " ++ Before ++ "\"$0\" \"$@\"", Program]}.
 
 %% Returns when the daemon says that it is ready.
 start_daemon(Host) ->
@@ -80,10 +82,10 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
 %% that it runs, which may be of another release than ours.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
-%% One that is called `undefined' has no name.
+%% One that is called `undefined' has no name. `as' of the host is what a shell says before the program, if not `exec'.
 start_node(Host, Name, Args) ->
     Options = #{connection => standard_io,
-                exec => surviving(erl()),
+                exec => surviving(maps:get(as, Host, "exec "), erl()),
                 args => ["-setcookie", "ct_cookie"] ++ code(Host) ++ Args,
                 env => env(Host)},
     {ok, Peer, Node} = peer:start(case Name of

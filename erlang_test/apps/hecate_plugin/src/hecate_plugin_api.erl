@@ -1,9 +1,13 @@
 %% @doc The plugin's own `api.sock': a small HTTP server for its frontend, hecate-web and probes.
 %%
-%% To be started, by {@link child_spec/2}, under the plugin's own supervisor. The socket is there only while somebody answers behind
-%% it, as probes expect that look no further: it is bound under another name, renamed when it listens, and removed at the end.
-%% One that still answers is never taken over. It answers GET and HEAD, a request a connection. Who takes longer than 5 s to ask, or
-%% to read the answer, or asks with a line longer than 8 KiB, is cut off; so is a request that takes the plugin longer than 10 s.
+%% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while a server listens, because some
+%% probes check nothing else: it is bound in a private directory, gets its group and mode there, is renamed to its place, and is removed
+%% at the end. A socket that still answers is never replaced, nor one that denies the connection. Group and mode follow the directory
+%% `sockets/': its group and 0660 if that may write there, as in a home that several users share, else 0600.
+%%
+%% It answers one GET or HEAD per connection. It closes a connection whose client needs longer than 5 s for its request or for reading
+%% the answer, or sends a line longer than 8 KiB, and one whose request takes the plugin longer than 10 s. At 256 connections it
+%% closes the one that has waited longest for its client, so clients that are idle, or do not read, never block others.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -13,8 +17,13 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([handler/0, answer/0]).
 
-%% So many are served at the same time; others wait in the backlog.
--define(SERVERS, 8).
+%% Connections at the same time, with the one that is accepted next.
+-define(CONNECTIONS, 256).
+%% While the plugin is finding answers for so many of them, others wait in the backlog. The rest wait for their clients.
+-define(ANSWERING, 128).
+%% Clients that the system holds for us meanwhile: a non-blocking `connect' fails beyond that.
+-define(BACKLOG, 1024).
+%% For the client to send its request, and to read the answer.
 -define(TIMEOUT, 5000).
 %% For the plugin to find an answer.
 -define(PATIENCE, 10000).
@@ -33,7 +42,11 @@
 %% and fails for good once that is purged.
 
 -record(state, {name :: file:name_all(), handler :: handler(), path :: binary() | undefined,
-                inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined}).
+                inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined,
+                %% Accepts the next connection and then serves it. None while there is no room.
+                acceptor :: pid() | undefined,
+                %% Serve one connection each: since when they have waited for their client, or that the plugin is answering.
+                connections = #{} :: #{pid() => {waiting, Since :: integer()} | answering}}).
 
 %% @doc Of a server at `sockets/Name', which begins once the plugin is registered.
 -spec child_spec(Name :: file:name_all(), handler()) -> supervisor:child_spec().
@@ -56,12 +69,10 @@ handle_continue({bind, Try}, #state{path = Path} = State) ->
         {ok, Listener, Inode} ->
             %% From now on there is something to remove at the end.
             process_flag(trap_exit, true),
-            Listening = State#state{inode = Inode, listener = Listener},
-            [start_server(Listening) || _ <- lists:seq(1, ?SERVERS)],
-            {noreply, Listening};
+            {noreply, accept_next(State#state{inode = Inode, listener = Listener})};
         {error, Reason} ->
             %% A predecessor on its way out, or a full disk: it may pass, and the plugin can do its work meanwhile.
-            Try =:= first andalso logger:warning("~ts cannot be bound yet: ~p", [Path, Reason], #{domain => [hecate_plugin]}),
+            Try =:= first andalso warn("~ts cannot be bound yet: ~ts", [Path, explain(Reason, Path)]),
             erlang:send_after(?BIND_PAUSE, self(), bind),
             {noreply, State}
     end.
@@ -72,10 +83,17 @@ handle_cast(_, State) -> {noreply, State}.
 
 handle_info(bind, State) -> {noreply, State, {continue, {bind, again}}};
 handle_info({'EXIT', Listener, Reason}, #state{listener = Listener} = State) -> {stop, Reason, State};
-%% One that serves has ended, as by a request that took too long, or by new code of this module.
-handle_info({'EXIT', Pid, _}, State) when is_pid(Pid) ->
-    start_server(State),
-    {noreply, State};
+handle_info({accepted, Pid}, #state{acceptor = Pid} = State) ->
+    {noreply, accept_next(waits(Pid, State#state{acceptor = undefined}))};
+handle_info({answering, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
+    {noreply, State#state{connections = Connections#{Pid := answering}}};
+handle_info({sending, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
+    {noreply, accept_next(waits(Pid, State))};
+%% New code of this module can end an acceptor, too.
+handle_info({'EXIT', Pid, _}, #state{acceptor = Pid} = State) ->
+    {noreply, accept_next(State#state{acceptor = undefined})};
+handle_info({'EXIT', Pid, _}, #state{connections = Connections} = State) when is_pid(Pid) ->
+    {noreply, accept_next(State#state{connections = maps:remove(Pid, Connections)})};
 handle_info(_, State) -> {noreply, State}.
 
 terminate(_, #state{listener = undefined}) -> ok;
@@ -92,35 +110,72 @@ bind(Path) ->
             {error, eaddrinuse};
         %% Its backlog is full: it lives.
         {error, eagain} -> {error, eaddrinuse};
-        {error, _} -> bind_at(filename:join(filename:dirname(Path), temporary(filename:basename(Path))), Path)
+        %% It may live: nothing shows that it does not.
+        {error, Reason} when Reason =:= eacces; Reason =:= eperm -> {error, {denied, Reason}};
+        {error, _} -> bind_privately(Path)
     end.
 
-%% Each socket's own, since several are bound at the same moment, and shorter than `api.sock': it fits wherever that does.
-temporary(Name) -> [$. | integer_to_list(erlang:phash2(Name), 36)].
+%% Only this user can reach the socket until it has its group and mode, whatever the umask is.
+bind_privately(Path) ->
+    Directory = filename:join(filename:dirname(Path), temporary(filename:basename(Path))),
+    _ = file:del_dir_r(Directory),
+    Made = case file:make_dir(Directory) of
+               ok -> file:change_mode(Directory, 8#700);
+               Error -> Error
+           end,
+    Bound = case Made of
+                ok -> bind_at(filename:join(Directory, <<"s">>), Path);
+                Failed -> Failed
+            end,
+    _ = file:del_dir_r(Directory),
+    Bound.
+
+%% Each socket's own, since several are bound at the same moment, and short: the path in it fits wherever that of `api.sock' does.
+temporary(Name) -> [$. | integer_to_list(erlang:phash2(Name, 36 * 36 * 36), 36)].
 
 bind_at(New, Path) ->
-    _ = file:delete(New),
     Options = [{ifaddr, {local, New}}, binary, {packet, http_bin}, {packet_size, ?LINE_SIZE}, {active, false},
-               {backlog, 128}, {send_timeout, ?TIMEOUT}, {send_timeout_close, true}],
+               {backlog, ?BACKLOG}, {send_timeout, ?TIMEOUT}, {send_timeout_close, true}],
     case gen_tcp:listen(0, Options) of
         {ok, Listener} ->
-            rename(Listener, New, Path);
+            case publish(New, Path) of
+                {ok, Inode} -> {ok, Listener, Inode};
+                Error ->
+                    gen_tcp:close(Listener),
+                    Error
+            end;
         Error -> Error
     end.
 
-rename(Listener, New, Path) ->
-    Renamed = case file:change_mode(New, 8#600) of
-                  ok -> file:rename(New, Path);
-                  Error -> Error
-              end,
-    case {Renamed, inode(Path)} of
-        {ok, {ok, Inode}} -> {ok, Listener, Inode};
-        {ok, Failed} -> Failed;
-        {Failed, _} ->
-            _ = file:delete(New),
-            gen_tcp:close(Listener),
-            Failed
+publish(New, Path) ->
+    Permitted = permit(New, Path),
+    case Permitted =:= ok andalso file:rename(New, Path) of
+        false -> Permitted;
+        ok -> inode(Path);
+        Error -> Error
     end.
+
+%% The daemon, hecate-web and the frontend connect as members of the group that the namespace is shared with.
+permit(New, Path) ->
+    case file:read_file_info(filename:dirname(Path)) of
+        {ok, #file_info{mode = Mode, gid = Group}} when Mode band 8#020 =/= 0 ->
+            case file:change_group(New, Group) of
+                ok -> file:change_mode(New, 8#660);
+                {error, Reason} ->
+                    warn("~ts is closed to the group ~b (~p): other users get `permission denied`; run `chgrp ~b ~ts` and "
+                         "`chmod 0660 ~ts`", [Path, Group, Reason, Group, Path, Path]),
+                    file:change_mode(New, 8#600)
+            end;
+        {ok, _} -> file:change_mode(New, 8#600);
+        Error -> Error
+    end.
+
+explain({denied, Reason}, Path) ->
+    io_lib:format("~p on connect, so another process may still use it; stop that one and remove the file, or open it by "
+                  "`chmod 0660 ~ts`", [Reason, Path]);
+explain(Reason, _) -> io_lib:format("~p", [Reason]).
+
+warn(Format, Args) -> logger:warning(Format, Args, #{domain => [hecate_plugin]}).
 
 inode(Path) ->
     case file:read_link_info(Path) of
@@ -128,29 +183,57 @@ inode(Path) ->
         Error -> Error
     end.
 
+%% ---- The connections -----------------------------------------------------------------------------
+
+waits(Pid, #state{connections = Connections} = State) ->
+    State#state{connections = Connections#{Pid => {waiting, erlang:monotonic_time()}}}.
+
+accept_next(#state{acceptor = undefined, connections = Connections, listener = Listener, handler = Handler} = State) ->
+    case make_room(Connections) of
+        full -> State;
+        Left ->
+            Server = self(),
+            State#state{acceptor = spawn_link(fun() -> accept(Server, Listener, Handler) end), connections = Left}
+    end;
+accept_next(State) -> State.
+
+%% Closes the connection that has waited longest for its client, if there is no room.
+make_room(Connections) ->
+    Waiting = lists:sort([{Since, Pid} || {Pid, {waiting, Since}} <- maps:to_list(Connections)]),
+    case {map_size(Connections), map_size(Connections) - length(Waiting)} of
+        {_, Answering} when Answering >= ?ANSWERING -> full;
+        {Size, _} when Size < ?CONNECTIONS -> Connections;
+        _ ->
+            [{_, Longest} | _] = Waiting,
+            exit(Longest, kill),
+            maps:remove(Longest, Connections)
+    end.
+
 %% ---- A connection --------------------------------------------------------------------------------
 
-start_server(#state{listener = Listener, handler = Handler}) -> spawn_link(fun() -> serve(Listener, Handler) end).
-
-serve(Listener, Handler) ->
+accept(Server, Listener, Handler) ->
     case gen_tcp:accept(Listener) of
         {ok, Socket} ->
-            _ = answer(Socket, Handler),
-            gen_tcp:close(Socket),
-            serve(Listener, Handler);
+            Server ! {accepted, self()},
+            serve(Server, Socket, Handler),
+            gen_tcp:close(Socket);
         {error, closed} ->
             exit(normal);
         %% No descriptors, or none of memory: it may pass.
         {error, _} ->
-            receive after 100 -> serve(Listener, Handler) end
+            receive after 100 -> accept(Server, Listener, Handler) end
     end.
 
-answer(Socket, Handler) ->
+serve(Server, Socket, Handler) ->
     Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT,
     case receive_line(Socket, Deadline) of
         {ok, {http_request, Method, {abs_path, Target}, _}} ->
             case read_headers(Socket, Deadline, ?LINES) of
-                ok -> reply(Socket, Method, handled(Method, Target, Handler));
+                ok ->
+                    Server ! {answering, self()},
+                    Answer = handled(Method, Target, Handler),
+                    Server ! {sending, self()},
+                    reply(Socket, Method, Answer);
                 error -> reply(Socket, Method, refusal(400, <<"the request can't be read">>))
             end;
         {ok, _} -> reply(Socket, 'GET', refusal(400, <<"the request can't be read">>));
@@ -169,15 +252,12 @@ read_headers(Socket, Deadline, Lines) ->
 
 handled(Method, Target, Handler) when Method =:= 'GET'; Method =:= 'HEAD' ->
     [Path | _Query] = binary:split(Target, <<"?">>),
-    {ok, Patience} = timer:kill_after(?PATIENCE),
     try
-        answered(Handler(Path))
+        answered(within(?PATIENCE, fun() -> Handler(Path) end))
     catch
         Class:Reason:Stack ->
             logger:error("~ts could not be answered: ~p", [Path, {Class, Reason, Stack}], #{domain => [hecate_plugin]}),
             refusal(500, <<"an error of the plugin: see its log">>)
-    after
-        timer:cancel(Patience)
     end;
 handled(_, _, _) -> refusal(405, <<"only GET and HEAD are served">>).
 
@@ -193,4 +273,13 @@ reply(Socket, Method, {Status, Type, Body}) ->
     Allow = case Status of 405 -> <<"Allow: GET, HEAD\r\n">>; _ -> <<>> end,
     Head = [<<"HTTP/1.1 ">>, integer_to_binary(Status), <<" \r\nContent-Type: ">>, Type, <<"\r\nContent-Length: ">>, Length,
             <<"\r\nConnection: close\r\n">>, Allow, <<"\r\n">>],
-    gen_tcp:send(Socket, case Method of 'HEAD' -> Head; _ -> [Head, Body] end).
+    %% A client that reads a little now and then would keep `send' and `close' waiting.
+    within(?TIMEOUT, fun() ->
+                             _ = gen_tcp:send(Socket, case Method of 'HEAD' -> Head; _ -> [Head, Body] end),
+                             gen_tcp:close(Socket)
+                     end).
+
+%% Ends this process, and with it the connection, if that takes longer.
+within(Timeout, Work) ->
+    {ok, Timer} = timer:kill_after(Timeout),
+    try Work() after timer:cancel(Timer) end.

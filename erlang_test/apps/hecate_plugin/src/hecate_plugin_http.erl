@@ -15,6 +15,8 @@
 -define(LONGEST_LINE, 1024).
 %% Most lines of a trailer, and most interim answers.
 -define(MANY, 64).
+%% Between two tries to connect to a socket whose backlog is full.
+-define(BACKLOG_PAUSE, 10).
 
 -type response() :: #{status := 200..999, headers := [{Name :: binary(), Value :: binary()}], body := binary()}.
 %% Names of headers are in lower case.
@@ -92,10 +94,31 @@ connect(Path, Timeout) ->
     byte_size(bytes(Path)) > 107 andalso fail(socket_path_too_long),
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
     Options = [binary, {active, false}, {send_timeout, Timeout}, {send_timeout_close, true}],
-    case gen_tcp:connect({local, Path}, 0, Options, Timeout) of
-        {ok, Socket} -> #connection{socket = Socket, deadline = Deadline};
+    #connection{socket = connect_until(Deadline, Path, Options), deadline = Deadline}.
+
+%% Waits while the backlog is full, as a blocking `connect(2)' does. The driver takes that error for a connection under way, so it
+%% may show only in that there is no peer.
+connect_until(Deadline, Path, Options) ->
+    Left = max(0, Deadline - erlang:monotonic_time(millisecond)),
+    Connected = case gen_tcp:connect({local, Path}, 0, Options, Left) of
+                    {ok, Socket} -> {inet:peername(Socket), Socket};
+                    Error -> Error
+                end,
+    case Connected of
+        {{ok, _}, Peered} -> Peered;
+        {{error, enotconn}, Unpeered} ->
+            gen_tcp:close(Unpeered),
+            connect_again(Deadline, Path, Options);
+        {error, eagain} -> connect_again(Deadline, Path, Options);
+        {{error, Reason}, Lost} ->
+            gen_tcp:close(Lost),
+            fail(Reason);
         {error, Reason} -> fail(Reason)
     end.
+
+connect_again(Deadline, Path, Options) ->
+    erlang:monotonic_time(millisecond) < Deadline orelse fail(timeout),
+    receive after ?BACKLOG_PAUSE -> connect_until(Deadline, Path, Options) end.
 
 bytes(Path) when is_binary(Path) -> Path;
 bytes(Path) -> unicode:characters_to_binary(Path).
