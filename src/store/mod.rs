@@ -4,6 +4,8 @@
 //! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned is durable (WAL with
 //! `synchronous=FULL`). Never deletes a database that it cannot read: that is set aside under a dated name.
 
+mod files;
+mod repair;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -19,6 +21,8 @@ use std::time::SystemTime;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use self::files::Files;
+use self::repair::Contents;
 use crate::limits;
 use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugins};
@@ -35,6 +39,16 @@ const ASIDE: &str = "plugins.db.damaged-";
 pub struct Store {
     connection: Connection,
     path: Arc<Path>,
+    /// The files as they were opened.
+    files: Files,
+    /// What was committed.
+    contents: Contents,
+    /// Whether the connection has the file at our path, as far as we know.
+    is_attached: bool,
+    /// Whether the database may hold more than was committed.
+    is_unsure: bool,
+    /// Where a copy was put when another file took our place.
+    kept: Option<PathBuf>,
 }
 
 /// What opening found.
@@ -89,13 +103,19 @@ pub enum OpenError {
 
 /// Why events were not stored: none of them is. Cheap to clone, for everybody who waits for the same commit.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the registry could not be saved in {path}: {source}; see that its disk has room, may be written and is sound, and try again",
-    path = path.display())]
-pub struct CommitError {
-    /// The file.
-    path: Arc<Path>,
-    /// What SQLite said.
-    source: Arc<rusqlite::Error>,
+pub enum CommitError {
+    /// SQLite refused.
+    #[error("the registry could not be saved in {path}: {source}; see that its disk has room, may be written and is sound, and try again",
+        path = path.display())]
+    Sqlite {
+        /// The file.
+        path: Arc<Path>,
+        /// What SQLite said.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The files are gone, or others have their place.
+    #[error("the registry could not be saved: {0}")]
+    Vanished(Arc<str>),
 }
 
 /// Why stored events could not be read.
@@ -162,16 +182,34 @@ impl Store {
         schema::migrate(&mut connection)?;
         let (revision, plugins) = row::load(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        Ok(Opened { store: Self { connection, path: path.into() }, revision, plugins, set_aside: None })
+        let files = Files::note(path).map_err(Trouble::Io)?;
+        let contents = Contents::of(&connection, revision, plugins.clone());
+        let path = path.into();
+        let store = Self { connection, path, files, contents, is_attached: true, is_unsure: false, kept: None };
+        Ok(Opened { store, revision, plugins, set_aside: None })
     }
 
     /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
     /// when it returns. Of the log only the last [`limits::EVENTS_KEPT`] events stay.
     ///
+    /// The files are compared with those that were opened before and after, and are put back if they vanished.
+    ///
     /// # Errors
     /// Nothing was stored.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {
-        self.try_commit(events).map_err(|error| CommitError { path: Arc::clone(&self.path), source: Arc::new(error) })
+        self.settle()?;
+        self.try_commit(events)
+            .map_err(|error| CommitError::Sqlite { path: Arc::clone(&self.path), source: Arc::new(error) })?;
+        let next = self.contents.after(events);
+        let before = std::mem::replace(&mut self.contents, next);
+        if self.is_intact() {
+            return Ok(());
+        }
+        self.settle().inspect_err(|_| {
+            // It is refused, and the database that is still open has it.
+            self.contents = before;
+            self.is_unsure = true;
+        })
     }
 
     fn try_commit(&mut self, events: &[Event]) -> rusqlite::Result<()> {

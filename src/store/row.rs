@@ -84,6 +84,18 @@ pub(super) fn forget_up_to(connection: &Connection, revision: u64) -> rusqlite::
     Ok(())
 }
 
+/// Removes the events after a revision.
+pub(super) fn forget_after(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM events WHERE revision > ?1", [integer(revision)?])?;
+    Ok(())
+}
+
+/// Removes all plugins, and no events.
+pub(super) fn remove_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM plugins", ())?;
+    Ok(())
+}
+
 pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::Result<Option<Vec<Event>>> {
     let ends = connection
         .query_row("SELECT min(revision), max(revision) FROM events HAVING count(*) > 0", (), |row| {

@@ -1,0 +1,177 @@
+//! Which files the database consists of, and whether they are still the ones that were opened.
+//!
+//! A removed file stays readable and writable for a process that has it open, so a commit into it succeeds and is lost at
+//! the next start. Device and inode of the paths show that: an open inode number is not reused.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The names of the files that SQLite keeps beside the database, after the name of the database.
+pub(super) const WAL: &str = "-wal";
+pub(super) const SHM: &str = "-shm";
+
+/// One file, as the system tells it apart from all others that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// The files of an open database. A file that did not exist when they were noted counts as ours when it appears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Files {
+    database: Option<FileId>,
+    wal: Option<FileId>,
+    shm: Option<FileId>,
+}
+
+/// What is at the path of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// The file that was opened.
+    Ours,
+    /// Nothing, or a file without content where an empty one means nothing.
+    Missing,
+    /// Another file.
+    Foreign,
+}
+
+/// What the paths of all files show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// All files are the ones that were opened.
+    Intact,
+    /// The database is ours, and a file beside it is gone.
+    SideMissing,
+    /// The database is gone.
+    Missing,
+    /// Another file has the name of the database with this ending.
+    Foreign(&'static str),
+}
+
+impl Files {
+    /// Notes the files of a database that has just been opened.
+    ///
+    /// # Errors
+    /// A path cannot be looked at.
+    pub(super) fn note(database: &Path) -> io::Result<Self> {
+        let id = |path: &Path| Ok::<_, io::Error>(look(path)?.as_ref().map(FileId::from));
+        Ok(Self { database: id(database)?, wal: id(&beside(database, WAL))?, shm: id(&beside(database, SHM))? })
+    }
+
+    /// Compares the paths with the files that were noted.
+    ///
+    /// # Errors
+    /// A path cannot be looked at.
+    pub(super) fn look(&mut self, database: &Path) -> io::Result<State> {
+        let here = sight(&mut self.database, look(database)?.as_ref());
+        let wal = look(&beside(database, WAL))?;
+        let is_empty = wal.as_ref().is_some_and(|wal| wal.len() == 0);
+        let wal = match sight(&mut self.wal, wal.as_ref()) {
+            // Another process makes an empty one when it opens the database.
+            Sight::Foreign if is_empty => Sight::Missing,
+            sight => sight,
+        };
+        let shm = match sight(&mut self.shm, look(&beside(database, SHM))?.as_ref()) {
+            // An index that SQLite builds again.
+            Sight::Foreign => Sight::Missing,
+            sight => sight,
+        };
+        Ok(judge(here, wal, shm))
+    }
+}
+
+/// Decides what the paths of the three files mean together.
+fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
+    match (database, wal, shm) {
+        (Sight::Foreign, ..) => State::Foreign(""),
+        // Its content would be applied to a database that it does not belong to.
+        (_, Sight::Foreign, _) => State::Foreign(WAL),
+        (Sight::Missing, ..) => State::Missing,
+        (Sight::Ours, Sight::Ours, Sight::Ours) => State::Intact,
+        (Sight::Ours, ..) => State::SideMissing,
+    }
+}
+
+fn sight(noted: &mut Option<FileId>, found: Option<&Metadata>) -> Sight {
+    match (*noted, found.map(FileId::from)) {
+        (None, found) => {
+            *noted = found;
+            Sight::Ours
+        }
+        (Some(_), None) => Sight::Missing,
+        (Some(noted), Some(found)) if noted == found => Sight::Ours,
+        (Some(_), Some(_)) => Sight::Foreign,
+    }
+}
+
+fn look(path: &Path) -> io::Result<Option<Metadata>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The path of a file that SQLite keeps beside the database.
+pub(super) fn beside(database: &Path, tail: &str) -> PathBuf {
+    PathBuf::from(format!("{}{tail}", database.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_three_paths_mean() {
+        use Sight::{Foreign, Missing, Ours};
+        assert_eq!(judge(Ours, Ours, Ours), State::Intact);
+        for (wal, shm) in [(Missing, Ours), (Ours, Missing), (Missing, Missing)] {
+            assert_eq!(judge(Ours, wal, shm), State::SideMissing);
+            assert_eq!(judge(Missing, wal, shm), State::Missing);
+            assert_eq!(judge(Foreign, wal, shm), State::Foreign(""));
+        }
+        assert_eq!(judge(Missing, Ours, Ours), State::Missing);
+        assert_eq!(judge(Ours, Foreign, Ours), State::Foreign(WAL));
+        assert_eq!(judge(Missing, Foreign, Ours), State::Foreign(WAL), "it would be applied to a new database");
+    }
+
+    #[test]
+    fn paths_are_compared_by_device_and_inode() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let database = dir.path().join("plugins.db");
+        let write = |path: &Path, text: &str| std::fs::write(path, text).expect("written");
+        write(&database, "x");
+        write(&beside(&database, WAL), "x");
+        let mut files = Files::note(&database).expect("readable");
+        assert_eq!(files.look(&database).expect("readable"), State::Intact);
+        write(&beside(&database, SHM), "x");
+        assert_eq!(files.look(&database).expect("readable"), State::Intact, "one that appears is ours");
+
+        // Kept under another name, so that its inode number is not reused.
+        let moved = |tail: &str| std::fs::rename(beside(&database, tail), beside(&database, ".old")).expect("moved");
+        moved(WAL);
+        assert_eq!(files.look(&database).expect("readable"), State::SideMissing);
+        write(&beside(&database, WAL), "");
+        assert_eq!(files.look(&database).expect("readable"), State::SideMissing, "an empty one means nothing");
+        write(&beside(&database, WAL), "frames");
+        assert_eq!(files.look(&database).expect("readable"), State::Foreign(WAL));
+        std::fs::rename(beside(&database, ".old"), beside(&database, WAL)).expect("moved back");
+        assert_eq!(files.look(&database).expect("readable"), State::Intact);
+
+        moved("");
+        assert_eq!(files.look(&database).expect("readable"), State::Missing);
+        write(&database, "another's");
+        assert_eq!(files.look(&database).expect("readable"), State::Foreign(""));
+        let nowhere = dir.path().join("gone/plugins.db");
+        assert_eq!(files.look(&nowhere).expect("readable"), State::Missing);
+    }
+}

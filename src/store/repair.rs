@@ -1,0 +1,311 @@
+//! Puts a database back whose files vanished while it was open.
+//!
+//! The connection still has the removed file, so its content is copied into a new one (`VACUUM INTO`), compared with what
+//! was committed, and linked to the name of the database. Where the copy fails, the new file is written from memory. No
+//! existing file is overwritten: one that has our name is reported, and nothing is committed until it is moved away.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, TransactionBehavior};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::files::{Files, SHM, State, WAL, beside};
+use super::{CommitError, FILE, Store, Trouble, row, schema};
+use crate::registry::{Event, EventKind, Plugins};
+
+/// Everything that was committed, but for the log of events.
+#[derive(Debug, Clone)]
+pub(super) struct Contents {
+    pub plugins: Plugins,
+    pub revision: u64,
+    /// The last event, which carries the revision. None if there is none, or it could not be read.
+    pub last: Option<Event>,
+}
+
+impl Contents {
+    /// What a database holds.
+    pub(super) fn of(connection: &Connection, revision: u64, plugins: Plugins) -> Self {
+        let last = revision.checked_sub(1).and_then(|before| row::events_after(connection, before).ok().flatten());
+        Self { plugins, revision, last: last.and_then(|events| events.into_iter().last()) }
+    }
+
+    /// What these events make of it.
+    pub(super) fn after(&self, events: &[Event]) -> Self {
+        let mut next = self.clone();
+        for event in events {
+            let name = event.plugin.name.clone();
+            match event.kind {
+                EventKind::Registered | EventKind::StatusChanged => {
+                    next.plugins.insert_mut(name, Arc::clone(&event.plugin));
+                }
+                EventKind::Deregistered => {
+                    next.plugins.remove_mut(&name);
+                }
+                EventKind::DataPurged => {}
+            }
+            next.revision = event.revision;
+            next.last = Some(event.clone());
+        }
+        next
+    }
+}
+
+/// Why a database was not put back.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("another process is using it")]
+    Busy,
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Io(error) => Self::Io(error),
+            Trouble::Sqlite(error) => Self::Sqlite(error),
+            other => Self::Unusable(format!("{other:?}")),
+        }
+    }
+}
+
+impl Store {
+    /// Compares the files with those that were opened, and puts back what is missing.
+    ///
+    /// # Errors
+    /// What was committed is not in the files, and could not be put there. The open database still holds it.
+    pub fn settle(&mut self) -> Result<(), CommitError> {
+        let path = Arc::clone(&self.path);
+        let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be looked at: {error}")))?;
+        let settled = match state {
+            State::Intact if self.is_attached && !self.is_unsure => return Ok(()),
+            State::Intact if self.is_attached => reconcile(&mut self.connection, &self.contents).map(drop),
+            State::Intact => self.attach(),
+            State::SideMissing => self.write_back(),
+            State::Missing => self.rewrite(),
+            State::Foreign(tail) => return Err(self.keep_out_of(&beside(&path, tail))),
+        };
+        settled.map_err(|error| self.vanished(format!("is gone and could not be written again: {error}")))?;
+        self.is_unsure = false;
+        Ok(())
+    }
+
+    /// Whether nothing is to be put back.
+    pub(super) fn is_intact(&mut self) -> bool {
+        matches!(self.files.look(&Arc::clone(&self.path)), Ok(State::Intact))
+    }
+
+    fn vanished(&self, what: String) -> CommitError {
+        let text = format!("{} {what}; nothing is saved until that is repaired", self.path.display());
+        CommitError::Vanished(text.into())
+    }
+
+    /// The log of transactions is gone and the database is there: the connection still has both.
+    fn write_back(&mut self) -> Result<(), Failure> {
+        if self.is_attached {
+            let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+            if busy != 0 {
+                return Err(Failure::Busy);
+            }
+            self.detach()?;
+        }
+        self.attach()?;
+        tracing::error!(
+            database = %self.path.display(), plugins = self.contents.plugins.size(),
+            "the write-ahead log of the registry's database was removed while it was in use: wrote its content into the \
+             database; no events are lost"
+        );
+        Ok(())
+    }
+
+    /// The database is gone: writes it again, under another name first.
+    fn rewrite(&mut self) -> Result<(), Failure> {
+        let (draft, source) = self.write_draft()?;
+        // They belong to the database that is gone, and would be applied to the new one.
+        for tail in [WAL, SHM] {
+            remove(&beside(&self.path, tail))?;
+        }
+        place(&draft, &self.path)?;
+        // From here on the file at the path is ours, and what the connection has is not that file.
+        self.files = Files::note(&self.path)?;
+        self.is_attached = false;
+        sync_directory(&self.path)?;
+        self.attach()?;
+        let lost = match source {
+            Source::Copy => "no events are lost".to_owned(),
+            Source::Memory => format!("the events before revision {} are lost", self.contents.revision),
+        };
+        tracing::error!(
+            database = %self.path.display(), plugins = self.contents.plugins.size(), revision = self.contents.revision,
+            "the registry's database was removed while it was in use: wrote it again from {}; {lost}", source.name()
+        );
+        Ok(())
+    }
+
+    /// Another file has a name of ours. What was committed is kept beside it, once.
+    fn keep_out_of(&mut self, foreign: &Path) -> CommitError {
+        if self.kept.is_none() {
+            match self.keep() {
+                Ok(kept) => {
+                    tracing::error!(
+                        foreign = %foreign.display(), kept = %kept.display(),
+                        "another file has replaced one of the registry's database: it is left as it is, and nothing is \
+                         saved until it is moved away; what was saved before is in the kept file"
+                    );
+                    self.kept = Some(kept);
+                }
+                Err(error) => tracing::error!(%error, "the registry could not be kept beside the file that replaced it"),
+            }
+        }
+        let text = format!(
+            "{} was replaced by another file while the daemon used it: move that file away, and the daemon writes its own \
+             again, or restart the daemon to use that file",
+            foreign.display()
+        );
+        CommitError::Vanished(text.into())
+    }
+
+    fn keep(&mut self) -> Result<PathBuf, Failure> {
+        let (draft, _) = self.write_draft()?;
+        let date = humantime::format_rfc3339_seconds(SystemTime::now());
+        let kept = self.path.with_file_name(format!("{FILE}.kept-{date}"));
+        place(&draft, &kept)?;
+        sync_directory(&kept)?;
+        Ok(kept)
+    }
+
+    /// Writes everything that was committed into a new file beside the database, durably.
+    fn write_draft(&mut self) -> Result<(PathBuf, Source), Failure> {
+        let draft = self.path.with_file_name(format!(".{FILE}.new"));
+        if self.is_attached {
+            match self.copy_to(&draft) {
+                Ok(()) => return Ok((draft, Source::Copy)),
+                Err(error) => tracing::error!(%error, "the removed database cannot be copied: writing it from memory"),
+            }
+        }
+        make_draft(&draft)?;
+        let mut connection = Connection::open(&draft)?;
+        schema::migrate(&mut connection)?;
+        reconcile(&mut connection, &self.contents)?;
+        close(connection)?;
+        File::open(&draft)?.sync_all()?;
+        Ok((draft, Source::Memory))
+    }
+
+    fn copy_to(&self, draft: &Path) -> Result<(), Failure> {
+        make_draft(draft)?;
+        let name = draft.to_str().ok_or_else(|| Failure::Unusable("its path is not text".to_owned()))?;
+        self.connection.execute("VACUUM INTO ?1", [name])?;
+        let mut connection = Connection::open(draft)?;
+        super::check_damage(&connection)?;
+        if reconcile(&mut connection, &self.contents)? {
+            tracing::error!("the copy of the removed database differed from what was committed, and was corrected");
+        }
+        close(connection)?;
+        Ok(File::open(draft)?.sync_all()?)
+    }
+
+    /// Closes the connection. SQLite writes nothing back then, and removes nothing by its name.
+    fn detach(&mut self) -> Result<(), Failure> {
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.is_attached = false;
+        self.connection = Connection::open_in_memory()?;
+        Ok(())
+    }
+
+    /// Opens the file at our path, and makes sure that it holds what was committed.
+    fn attach(&mut self) -> Result<(), Failure> {
+        let mut opened = Self::open_file(&self.path)?;
+        reconcile(&mut opened.store.connection, &self.contents)?;
+        // The old one is closed last: by then its file is not the one at the path.
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.connection = opened.store.connection;
+        self.files = opened.store.files;
+        self.is_attached = true;
+        Ok(())
+    }
+}
+
+/// What a database was written from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Copy,
+    Memory,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "the removed file, which was still open",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Makes a database hold what was committed. Returns whether it held something else.
+fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, Failure> {
+    let (revision, plugins) = row::load(connection)?;
+    if revision == contents.revision && plugins == contents.plugins {
+        return Ok(false);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    row::forget_after(&transaction, contents.revision)?;
+    if let Some(last) = contents.last.as_ref().filter(|_| revision < contents.revision) {
+        row::append(&transaction, last)?;
+    }
+    row::remove_all(&transaction)?;
+    for plugin in contents.plugins.values() {
+        row::put(&transaction, plugin)?;
+    }
+    transaction.commit()?;
+    Ok(true)
+}
+
+/// An empty file for our own user only, which SQLite would make by the umask. A draft of an earlier attempt is replaced.
+fn make_draft(draft: &Path) -> io::Result<()> {
+    for tail in ["", "-journal", WAL, SHM] {
+        remove(&beside(draft, tail))?;
+    }
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(draft).map(drop)
+}
+
+fn close(connection: Connection) -> rusqlite::Result<()> {
+    connection.close().map_err(|(_, error)| error)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a draft its final name, unless that is taken.
+fn place(draft: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
+        // Not every file system can do that.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            std::fs::hard_link(draft, path)?;
+            remove(draft)
+        }
+        renamed => Ok(renamed?),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}

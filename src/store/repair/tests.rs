@@ -1,0 +1,159 @@
+//! Each file of the database is removed, or replaced, between two commits: the next one is durable or refused, and what
+//! was committed before is in the file that a later start opens.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::name::PluginName;
+use crate::registry::{Plugin, Status};
+use crate::store::Opened;
+
+struct Scene {
+    dir: tempfile::TempDir,
+    store: Option<Store>,
+}
+
+impl Scene {
+    /// A database with two plugins.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut store = Store::open(dir.path(), UNIX_EPOCH).expect("opens").store;
+        store.commit(&[registered(1, "hecate-oned"), registered(2, "hecate-twod")]).expect("stored");
+        Self { dir, store: Some(store) }
+    }
+
+    fn store(&mut self) -> &mut Store {
+        self.store.as_mut().expect("open")
+    }
+
+    fn path(&self, tail: &str) -> PathBuf {
+        self.dir.path().join(format!("{FILE}{tail}"))
+    }
+
+    fn remove(&self, tails: &[&str]) {
+        for tail in tails {
+            std::fs::remove_file(self.path(tail)).expect("it is there");
+        }
+    }
+
+    fn commit(&mut self, revision: u64, name: &str) -> Result<(), CommitError> {
+        self.store().commit(&[registered(revision, name)])
+    }
+
+    /// What a process that is killed now leaves to the next start: all files as they are, copied.
+    fn after_a_crash(&self) -> Opened {
+        let copy = tempfile::tempdir().expect("temporary directory");
+        for tail in ["", WAL] {
+            if self.path(tail).exists() {
+                std::fs::copy(self.path(tail), copy.path().join(format!("{FILE}{tail}"))).expect("copied");
+            }
+        }
+        let opened = Store::open(copy.path(), UNIX_EPOCH).expect("opens");
+        assert_eq!(opened.set_aside, None, "it is sound");
+        opened
+    }
+
+    fn holds(&self, names: &[&str], first_event: u64) {
+        let opened = self.after_a_crash();
+        let stored: Vec<&str> = opened.plugins.keys().map(PluginName::as_str).collect();
+        assert_eq!(stored, names);
+        let events = opened.store.events_after(first_event - 1).expect("readable").expect("known");
+        let revisions: Vec<u64> = events.iter().map(|event| event.revision).collect();
+        assert_eq!(revisions, (first_event..=opened.revision).collect::<Vec<_>>());
+        let left = std::fs::read_dir(self.dir.path()).expect("readable").flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "no draft is left: {left:?}");
+    }
+}
+
+fn registered(revision: u64, name: &str) -> Event {
+    let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + revision);
+    let plugin = Plugin {
+        name: PluginName::parse(name).expect("valid"),
+        version: Some("0.1.0".into()),
+        description: None,
+        node: None,
+        node_given: false,
+        status: Status::Running,
+        since: at,
+        reason: "it registered".into(),
+        registered_at: at,
+        incarnation: revision,
+    };
+    Event { revision, at, kind: EventKind::Registered, plugin: Arc::new(plugin) }
+}
+
+#[test]
+fn after_any_of_the_files_is_removed_the_next_commit_is_durable() {
+    for gone in [&[""] as &[&str], &[WAL], &[SHM], &[WAL, SHM], &["", WAL], &["", WAL, SHM]] {
+        let mut scene = Scene::new();
+        scene.remove(gone);
+        scene.commit(3, "hecate-threed").expect("stored");
+        scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+        scene.remove(gone);
+        scene.store().settle().expect("put back without a commit");
+        scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+        scene.commit(4, "hecate-fourd").expect("stored");
+        scene.store = None;
+        scene.holds(&["hecate-fourd", "hecate-oned", "hecate-threed", "hecate-twod"], 1);
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_copied_is_written_from_memory() {
+    let mut scene = Scene::new();
+    scene.remove(&["", WAL, SHM]);
+    scene.store().detach().expect("closed");
+    scene.commit(3, "hecate-threed").expect("stored");
+    // The log begins with the last event before, which carries the revision.
+    scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 2);
+}
+
+#[test]
+fn a_file_that_took_our_place_is_left_alone_and_nothing_is_acknowledged() {
+    for tail in ["", WAL] {
+        let mut scene = Scene::new();
+        scene.remove(&["", WAL, SHM]);
+        std::fs::write(scene.path(tail), "another's").expect("written");
+        for _ in 0..2 {
+            let refused = scene.commit(3, "hecate-threed").expect_err("it would be lost");
+            assert!(refused.to_string().contains(scene.path(tail).to_str().expect("text")), "{refused}");
+        }
+        assert_eq!(std::fs::read_to_string(scene.path(tail)).expect("there"), "another's");
+        let kept: Vec<PathBuf> = std::fs::read_dir(scene.dir.path())
+            .expect("readable")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.to_string_lossy().contains(".kept-"))
+            .collect();
+        assert_eq!(kept.len(), 1, "what was committed is kept, once: {kept:?}");
+        let connection = Connection::open(&kept[0]).expect("opens");
+        assert_eq!(row::load(&connection).expect("readable").1.size(), 2);
+
+        std::fs::remove_file(scene.path(tail)).expect("moved away");
+        scene.commit(3, "hecate-threed").expect("stored");
+        scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+    }
+}
+
+#[test]
+fn a_commit_that_was_refused_afterwards_is_taken_back() {
+    let mut scene = Scene::new();
+    scene.commit(3, "hecate-threed").expect("stored");
+    // As if the files had vanished after the transaction, and come back before the next.
+    let store = scene.store();
+    store.try_commit(&[registered(4, "hecate-refusedd")]).expect("stored");
+    store.is_unsure = true;
+    scene.commit(4, "hecate-fourd").expect("the revision is free");
+    scene.holds(&["hecate-fourd", "hecate-oned", "hecate-threed", "hecate-twod"], 1);
+}
+
+#[test]
+fn a_directory_that_is_gone_refuses_until_it_is_back() {
+    let mut scene = Scene::new();
+    let dir = scene.dir.path().to_owned();
+    std::fs::remove_dir_all(&dir).expect("removed");
+    scene.commit(3, "hecate-threed").expect_err("nowhere");
+    std::fs::create_dir(&dir).expect("made");
+    scene.commit(3, "hecate-threed").expect("stored");
+    scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+}
