@@ -4,11 +4,13 @@
 //! that monitors fire, the name goes back to EPMD, the registry ends, socket and run files are removed last. A task that
 //! owns state and ends by itself has panicked: then the process ends too, and a supervisor starts a clean one.
 
+mod own_files;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -53,6 +55,9 @@ pub enum Error {
     /// Signals can't be taken.
     #[error("signals can't be taken: {0}")]
     Signals(std::io::Error),
+    /// Our own files are gone, or another has them.
+    #[error("{0}")]
+    Lost(String),
     /// A task that must not end has ended.
     #[error("the {0} has ended by itself, which is our fault: see the panic above")]
     Ended(&'static str),
@@ -71,6 +76,7 @@ pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
+    let lock = Arc::new(lock);
     let summaries = tokio::spawn(async {
         let mut windows = interval(limits::LOG_WINDOW);
         loop {
@@ -92,7 +98,7 @@ async fn start(
     config: Config,
     node: Handle,
     layout: Layout,
-    lock: &RunLock,
+    lock: &Arc<RunLock>,
     signals: &mut Signals,
 ) -> Result<(), Error> {
     lock.write_pid()?;
@@ -110,6 +116,8 @@ async fn start(
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
     let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
+    let socket_file = Arc::new(Mutex::new(Some(socket_file)));
+    let own_files = own_files::watch(layout.clone(), lock.clone(), socket_file.clone(), registry.clone());
     let (cluster, cluster_view) =
         node.spawn(cluster::start(cluster_settings(&config), layout, registry.clone())).await??;
 
@@ -128,7 +136,8 @@ async fn start(
 
     let (pulse, asked) = (cluster.pulse(), registry.clone());
     let manager = systemd::Manager::start(STARTING);
-    let mut daemon = Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, manager };
+    let mut daemon =
+        Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, own_files, manager };
     let result = tokio::select! {
         result = daemon.serve(signals) => result,
         never = systemd::watch(async || {
@@ -158,7 +167,7 @@ async fn start(
         () = signals.received() => warn!("a second signal: ending at once"),
     }
     manager.end().await;
-    drop(socket_file);
+    own_files::remove(&socket_file);
     result
 }
 
@@ -252,6 +261,7 @@ struct Daemon<'a> {
     status: watch::Sender<DaemonStatus>,
     /// What is wrong since the start, and until the next.
     found: Vec<Problem>,
+    own_files: watch::Receiver<own_files::Report>,
     manager: systemd::Manager,
 }
 
@@ -263,16 +273,21 @@ impl Daemon<'_> {
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let mut registry = self.registry.watch();
         let mut cluster = self.cluster_view.clone();
+        let mut own_files = self.own_files.clone();
         let mut announced = false;
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
             let plugins = registry.borrow_and_update().clone();
+            let lost = own_files.borrow_and_update().ended.clone();
+            if let Some(why) = lost {
+                return Err(Error::Lost(why));
+            }
             self.refresh(&cluster.borrow_and_update().clone(), &plugins);
             // The line names the node: so it waits until there is one, or it is clear why there is none.
             let joined = self.status.borrow().node_name.is_some() || !self.status.borrow().problems.is_empty();
             let ready = joined && plugins.ready && self.status.borrow().blocker().is_none();
             if ready && !std::mem::replace(&mut announced, true) {
-                self.announce()?;
+                self.announce();
             }
             let told = self.told(ready, &plugins);
             self.manager.status(told);
@@ -280,6 +295,9 @@ impl Daemon<'_> {
                 () = signals.received() => return Ok(()),
                 _ = registry.changed() => {}
                 _ = cluster.changed() => {}
+                changed = own_files.changed() => if changed.is_err() {
+                    return Err(Error::Ended("watch of our own files"));
+                },
                 _ = &mut self.registry_task => return Err(Error::Ended("registry")),
                 () = self.cluster.ended() => return Err(Error::Ended("cluster")),
             }
@@ -288,6 +306,7 @@ impl Daemon<'_> {
 
     fn refresh(&self, cluster: &ClusterView, registry: &registry::View) {
         let mut problems = self.found.clone();
+        problems.extend(self.own_files.borrow().problem.clone());
         if let Some(why) = &registry.unsaved {
             let detail = format!("what happens to plugins is not shown until it can be saved: {why}");
             problems.push(Problem { code: "store_failed", detail, severity: Severity::Unhealthy });
@@ -313,8 +332,11 @@ impl Daemon<'_> {
     }
 
     /// Ready: one line for whoever started us, and the state for whoever looks later.
-    fn announce(&self) -> Result<(), Error> {
-        self.lock.write_state(RunState::Running)?;
+    fn announce(&self) {
+        // Where `run/` vanished, it is written again with it.
+        if let Err(e) = self.lock.write_state(RunState::Running) {
+            warn!("{e}");
+        }
         let node = self.status.borrow().node_name.clone();
         let node = node.as_deref().unwrap_or("none yet (see /health)");
         let socket = self.config.locations.socket.display();
@@ -322,7 +344,6 @@ impl Daemon<'_> {
         let _ = writeln!(std::io::stdout(), "hecate-daemon is ready: socket {socket}, node {node}");
         info!(%socket, node, "ready");
         self.manager.ready();
-        Ok(())
     }
 
     /// The whole in one line, for whoever asks the service manager.

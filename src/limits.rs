@@ -572,6 +572,14 @@ pub const API_BLOCKING_THREADS: usize = 128;
 /// `runtimes::tests::blocking_threads_are_bounded`.
 pub const NODE_BLOCKING_THREADS: usize = 96;
 
+/// How often the daemon looks whether its own files are still there, besides before each answer to a change. Crossed by
+/// `tests/vanish.rs`, `a_socket_that_is_removed_is_bound_again`.
+pub const OWN_FILES: Duration = Duration::from_secs(1);
+
+/// How long a daemon whose home was lost goes on answering, so that clients see why, before it ends. Crossed by
+/// `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.
+pub const HOME_LOST: Duration = Duration::from_secs(2);
+
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
 

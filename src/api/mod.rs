@@ -20,5 +20,5 @@ pub mod wire;
 
 pub use handlers::Context;
 pub use server::{Limits, serve};
-pub use socket::{BindError, SocketFile, bind};
+pub use socket::{BindError, Listener, SocketFile, bind};
 pub use status::{DaemonStatus, Phase, Problem, Severity};

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::{Request, StatusCode};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use super::metrics;
 use super::places::Capacity;
 use super::problem::Problem;
 use super::route::{self, Route};
+use super::socket::Listener;
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::registry::Registrant;
@@ -135,7 +136,7 @@ pub(super) struct Server {
 }
 
 /// Serves until `stop`, and then until the requests under way have ended, at most [`Limits::drain`].
-pub async fn serve(listener: UnixListener, context: Context, limits: Limits, stop: CancellationToken) {
+pub async fn serve(mut listener: Listener, context: Context, limits: Limits, stop: CancellationToken) {
     let server = Arc::new(Server::new(context, limits, stop));
     let mut connections = JoinSet::new();
     let open = server.limits.open();

@@ -8,12 +8,18 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::UnixListener;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
+use crate::layout::{Inode, Sight};
 use crate::limits;
 
 /// Why the socket could not be bound.
@@ -52,15 +58,57 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    mode: u32,
+    group: Option<u32>,
+    inode: Inode,
+    listeners: watch::Sender<Arc<UnixListener>>,
+}
+
+/// Accepts the connections of the socket that is in place, which may be replaced by another in between.
+#[derive(Debug)]
+pub struct Listener {
+    listener: Arc<UnixListener>,
+    newer: watch::Receiver<Arc<UnixListener>>,
+}
+
+impl Listener {
+    /// Accepts the next connection.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn accept(&mut self) -> io::Result<(UnixStream, SocketAddr)> {
+        loop {
+            tokio::select! {
+                // Those who connected before the socket was replaced come first.
+                biased;
+                accepted = self.listener.accept() => return accepted,
+                Ok(()) = self.newer.changed() => {
+                    let newer = Arc::clone(&self.newer.borrow_and_update());
+                    self.listener = newer;
+                }
+            }
+        }
+    }
 }
 
 /// Binds the socket and puts it into place. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// [`BindError`]; nothing is left behind then.
-pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener, SocketFile), BindError> {
+pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(Listener, SocketFile), BindError> {
+    let (listener, inode) = bind_by(path, mode, group, |draft, path| fs::rename(draft, path))?;
+    let listener = Arc::new(listener);
+    let (listeners, newer) = watch::channel(Arc::clone(&listener));
+    Ok((Listener { listener, newer }, SocketFile { path: path.to_owned(), mode, group, inode, listeners }))
+}
+
+/// Binds a draft and gives it its name by `name`.
+fn bind_by(
+    path: &Path,
+    mode: u32,
+    group: Option<u32>,
+    name: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> Result<(UnixListener, Inode), BindError> {
     let draft = draft_name(path)?;
     for path in [path, &draft] {
         let bytes = path.as_os_str().as_bytes().len();
@@ -76,7 +124,7 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener,
         _ => {}
     }
     let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
-    let placed = place(&draft, path, mode, group);
+    let placed = place(&draft, path, mode, group, name);
     if placed.is_err() {
         // Nothing more can be done about a draft that stays; the error that matters is the first.
         let _ = fs::remove_file(&draft);
@@ -85,7 +133,13 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(UnixListener,
 }
 
 /// Gives a listening socket its mode and group, and then its name.
-fn place(draft: &Path, path: &Path, mode: u32, group: Option<u32>) -> Result<SocketFile, BindError> {
+fn place(
+    draft: &Path,
+    path: &Path,
+    mode: u32,
+    group: Option<u32>,
+    name: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> Result<Inode, BindError> {
     if let Some(group) = group {
         let given = std::os::unix::fs::lchown(draft, None, Some(group));
         given.map_err(|error| io_error(draft, "give to its group", error))?;
@@ -93,8 +147,8 @@ fn place(draft: &Path, path: &Path, mode: u32, group: Option<u32>) -> Result<Soc
     let permitted = fs::set_permissions(draft, fs::Permissions::from_mode(mode));
     permitted.map_err(|error| io_error(draft, "set the mode of", error))?;
     let metadata = fs::symlink_metadata(draft).map_err(|error| io_error(draft, "look at", error))?;
-    fs::rename(draft, path).map_err(|error| io_error(path, "rename into place", error))?;
-    Ok(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    name(draft, path).map_err(|error| io_error(path, "rename into place", error))?;
+    Ok(Inode::from(&metadata))
 }
 
 /// A name beside the final one, the same at each start: `.api.new` for `api.sock`, and so no longer.
@@ -132,10 +186,53 @@ fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
     }
 }
 
+impl SocketFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Compares what is at the path with our socket, which stays open, so that its inode number is not reused.
+    #[must_use]
+    pub fn look(&self) -> Sight {
+        match fs::symlink_metadata(&self.path) {
+            Ok(metadata) if Inode::from(&metadata) == self.inode => Sight::Ours,
+            Ok(_) => Sight::Foreign,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Sight::Missing
+            }
+            Err(_) => Sight::Unclear,
+        }
+    }
+
+    /// Binds a new socket where ours is missing. What is at the path by then is not replaced. Connections that were accepted
+    /// go on. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left behind then.
+    pub fn rebind(&mut self) -> Result<(), BindError> {
+        let (listener, inode) = bind_by(&self.path, self.mode, self.group, name_without_replacing)?;
+        self.inode = inode;
+        self.listeners.send_replace(Arc::new(listener));
+        Ok(())
+    }
+}
+
+fn name_without_replacing(draft: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
+        // Not every file system can do that.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(draft, path)?;
+            fs::remove_file(draft)
+        }
+        renamed => Ok(renamed?),
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(ours)
+        if self.look() == Sight::Ours
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove our socket: remove it by hand");
@@ -229,6 +326,30 @@ mod tests {
         let link = home.path().join("link.sock");
         std::os::unix::fs::symlink(home.path().join("nowhere"), &link).expect("linked");
         assert!(matches!(bind(&link, 0o600, None), Err(BindError::NotASocket(_))));
+    }
+
+    #[tokio::test]
+    async fn a_removed_socket_is_bound_again_and_a_foreign_one_is_left_alone() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let (mut listener, mut file) = bind(&path, 0o620, None).expect("bound");
+        assert_eq!(file.look(), Sight::Ours);
+        for _ in 0..3 {
+            fs::remove_file(&path).expect("there");
+            assert_eq!(file.look(), Sight::Missing);
+            file.rebind().expect("bound");
+            assert_eq!(file.look(), Sight::Ours);
+            assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o620);
+            let _client = UnixStream::connect(&path).expect("listening");
+            listener.accept().await.expect("by the new socket");
+        }
+        fs::remove_file(&path).expect("there");
+        let _other = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        assert_eq!(file.look(), Sight::Foreign);
+        file.rebind().expect_err("it answers");
+        name_without_replacing(&home.path().join("draft"), &path).expect_err("it is there");
+        drop(file);
+        assert_eq!(entries(home.path()), ["api.sock"], "the other's");
     }
 
     #[tokio::test]

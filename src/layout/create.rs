@@ -9,11 +9,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
+use super::own_files::Loss;
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
+use super::stale_socket::Inode;
 use crate::name::PluginName;
 
 /// What new directories get.
@@ -125,7 +128,10 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
 pub struct Layout {
     home: Home,
     root: OwnedFd,
+    root_inode: Inode,
     modes: Modes,
+    /// Set once, when another directory, or none, was seen at the path of home.
+    lost: OnceLock<Loss>,
 }
 
 impl Layout {
@@ -146,7 +152,19 @@ impl Layout {
             (Err(Errno::NOTDIR), ..) => return Err(LayoutError::NotADirectory(root.to_owned())),
             (opened, ..) => opened.map_err(|errno| io_error("open", root, errno.into()))?,
         };
-        Ok(Self { home, root: fd, modes })
+        let stat = fs::fstat(&fd).map_err(|errno| io_error("look at", root, errno.into()))?;
+        let root_inode = Inode { device: stat.st_dev, number: stat.st_ino };
+        Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new() })
+    }
+
+    /// Which directory home is.
+    pub(super) fn root_inode(&self) -> Inode {
+        self.root_inode
+    }
+
+    /// How home was lost, once it was.
+    pub(super) fn lost(&self) -> &OnceLock<Loss> {
+        &self.lost
     }
 
     /// The paths.
@@ -208,6 +226,12 @@ impl Layout {
     pub(super) fn own_run(&self) -> Result<OwnedFd, LayoutError> {
         let path = Path::new(self.home.own_name()).join(RUN);
         open_below(self.root.as_fd(), self.home.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Opens our own namespace, to be locked.
+    pub(super) fn own_base(&self) -> Result<OwnedFd, LayoutError> {
+        let path = Path::new(self.home.own_name());
+        open_below(self.root.as_fd(), self.home.root(), path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Opens `run/` of a plugin.

@@ -1,7 +1,8 @@
 //! The files in `run/`: the lock that makes us the only daemon of a home, `daemon.pid` and `daemon.state`, and what a
 //! dead plugin leaves of them.
 //!
-//! The lock is `flock(2)` on the directory, which nobody unlinks. The files are as the ecosystem has them: a decimal pid,
+//! The lock is `flock(2)` on our namespace and on `run/` in it: a second daemon is refused even if one of them was removed
+//! and made again. The files are as the ecosystem has them: a decimal pid,
 //! or one word, without a newline; finding them where nobody holds the lock means a crash. Never removes a plugin's
 //! files unless the process that they name is known to be gone.
 
@@ -9,12 +10,16 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::create::{Layout, LayoutError, advice, open_at};
+use super::guard::compare;
+use super::own_files::Sight;
+use super::stale_socket::Inode;
 use crate::limits;
 use crate::name::PluginName;
 
@@ -75,8 +80,18 @@ fn holder(pid: Option<i32>) -> String {
 /// Our hold on a home: as long as this lives no other daemon starts on it.
 #[derive(Debug)]
 pub struct RunLock {
-    dir: OwnedFd,
     path: PathBuf,
+    /// Locked also while a file is written, so that two writers do not meet.
+    hold: Mutex<Hold>,
+}
+
+/// The directories that we hold.
+#[derive(Debug, Clone)]
+struct Hold {
+    base: Arc<OwnedFd>,
+    run: Arc<OwnedFd>,
+    /// What was last written.
+    state: Option<RunState>,
 }
 
 impl RunLock {
@@ -86,23 +101,90 @@ impl RunLock {
     /// # Errors
     /// [`RunError::Held`] if another daemon has it.
     pub fn take(layout: &Layout) -> Result<Self, RunError> {
-        let dir = layout.own_run()?;
+        let (base, run) = (layout.own_base()?, layout.own_run()?);
         let path = layout.home().own().run();
         let patience = Instant::now() + limits::LOCK_PATIENCE;
-        loop {
-            match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { dir, path }),
-                Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(limits::LOCK_PATIENCE / 20),
-                Err(Errno::WOULDBLOCK) => return Err(RunError::Held { run: path, pid: read_pid(&dir) }),
-                Err(errno) => return Err(RunError::Io { doing: "lock", path, source: errno.into() }),
+        lock(&base, &run, &path, patience)?;
+        lock(&run, &run, &path, patience)?;
+        let hold = Hold { base: Arc::new(base), run: Arc::new(run), state: None };
+        Ok(Self { path, hold: Mutex::new(hold) })
+    }
+
+    /// Compares the locked directories with those at their paths.
+    #[must_use]
+    pub fn look(&self, layout: &Layout) -> Sight {
+        let hold = self.hold();
+        let own = layout.home().own();
+        let sights =
+            [(&hold.base, own.base().to_owned()), (&hold.run, own.run())].map(|(held, path)| {
+                match fs::fstat(held.as_fd()) {
+                    Ok(stat) => {
+                        let ours = Inode { device: stat.st_dev, number: stat.st_ino };
+                        compare(ours, std::fs::symlink_metadata(path))
+                    }
+                    Err(_) => Sight::Unclear,
+                }
+            });
+        sights.into_iter().find(|sight| *sight != Sight::Ours).unwrap_or(Sight::Ours)
+    }
+
+    /// Locks the directories that are at the paths now, where they are others than those that are locked.
+    ///
+    /// # Errors
+    /// [`RunError::Held`] if another daemon has locked them: it serves this home now.
+    pub fn renew(&self, layout: &Layout) -> Result<(), RunError> {
+        let held = self.hold();
+        let (base, run) = (layout.own_base()?, Arc::new(layout.own_run()?));
+        let base = self.renewed(&held.base, Arc::new(base), &run)?;
+        let run = self.renewed(&held.run, Arc::clone(&run), &run)?;
+        let state = held.state;
+        *self.locked() = Hold { base, run, state };
+        Ok(())
+    }
+
+    /// The one of two descriptors to hold from now on: the one that is held, if the other is of the same directory.
+    fn renewed(&self, held: &Arc<OwnedFd>, found: Arc<OwnedFd>, run: &OwnedFd) -> Result<Arc<OwnedFd>, RunError> {
+        let id = |fd: &OwnedFd| fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        match (id(held), id(&found)) {
+            (Ok(held_id), Ok(found_id)) if held_id == found_id => Ok(Arc::clone(held)),
+            _ => {
+                lock(&found, run, &self.path, Instant::now())?;
+                Ok(found)
             }
         }
+    }
+
+    /// Whether both files are there.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        let Hold { run, state, .. } = self.hold();
+        let is_there = |name: &str| !matches!(fs::statat(&run, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+        state.is_none() || (is_there(PID) && is_there(STATE))
+    }
+
+    /// Writes both files again, as they were written last.
+    ///
+    /// # Errors
+    /// A file could not be written.
+    pub fn rewrite(&self) -> Result<(), RunError> {
+        match self.hold().state {
+            Some(state) => self.write_pid().and_then(|()| self.write_state(state)),
+            None => Ok(()),
+        }
+    }
+
+    fn hold(&self) -> Hold {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pid that is found there: ours once it is written; before, that of a daemon that has crashed.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        read_pid(&self.dir)
+        read_pid(&self.hold().run)
     }
 
     /// Writes our pid.
@@ -118,6 +200,7 @@ impl RunLock {
     /// # Errors
     /// The file could not be written.
     pub fn write_state(&self, state: RunState) -> Result<(), RunError> {
+        self.locked().state = Some(state);
         self.write(STATE, &state.to_string())
     }
 
@@ -126,8 +209,11 @@ impl RunLock {
     /// # Errors
     /// A file that is there could not be removed.
     pub fn remove_files(&self) -> Result<(), RunError> {
+        let mut hold = self.locked();
+        // They are not written again.
+        hold.state = None;
         for name in [STATE, PID] {
-            remove(&self.dir, name).map_err(|source| self.io("remove", name, source))?;
+            remove(&hold.run, name).map_err(|source| self.io("remove", name, source))?;
         }
         Ok(())
     }
@@ -135,17 +221,31 @@ impl RunLock {
     /// Writes a file whole or not at all. Nobody else writes here while we hold the lock.
     fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
         let new = format!(".{name}.new");
-        let written = remove(&self.dir, &new).and_then(|()| {
+        let hold = self.locked();
+        let dir = &hold.run;
+        let written = remove(dir, &new).and_then(|()| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-            let fd = open_at(self.dir.as_fd(), Path::new(&new), flags, Mode::from_raw_mode(0o644))?;
+            let fd = open_at(dir.as_fd(), Path::new(&new), flags, Mode::from_raw_mode(0o644))?;
             std::fs::File::from(fd).write_all(text.as_bytes())?;
-            Ok(fs::renameat(&self.dir, new.as_str(), &self.dir, name)?)
+            Ok(fs::renameat(dir, new.as_str(), dir, name)?)
         });
         written.map_err(|source| self.io("write", name, source))
     }
 
     fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RunError {
         RunError::Io { doing, path: self.path.join(name), source }
+    }
+}
+
+/// Locks one directory. Of one that is held, `run` may say by whom.
+fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant) -> Result<(), RunError> {
+    loop {
+        match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(limits::LOCK_PATIENCE / 20),
+            Err(Errno::WOULDBLOCK) => return Err(RunError::Held { run: path.to_owned(), pid: read_pid(run) }),
+            Err(errno) => return Err(RunError::Io { doing: "lock", path: path.to_owned(), source: errno.into() }),
+        }
     }
 }
 
@@ -340,6 +440,35 @@ mod tests {
         assert!(refused.to_string().contains(&format!("(process {me})")), "{refused}");
         drop(lock);
         RunLock::take(&scene.layout).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_leaves_no_room_for_a_second_daemon() {
+        let scene = Scene::new();
+        let lock = RunLock::take(&scene.layout).expect("free");
+        lock.write_pid().expect("written");
+        lock.write_state(RunState::Running).expect("written");
+        let own = scene.layout.home().own();
+        std::fs::remove_dir_all(own.run()).expect("removed");
+        assert_eq!(lock.look(&scene.layout), Sight::Missing);
+        scene.layout.ensure_own().expect("made");
+        assert_eq!(lock.look(&scene.layout), Sight::Foreign);
+        RunLock::take(&scene.layout).expect_err("the namespace is locked");
+        lock.renew(&scene.layout).expect("free");
+        assert_eq!(lock.look(&scene.layout), Sight::Ours);
+        assert!(!lock.has_files());
+        lock.rewrite().expect("written");
+        assert!(lock.has_files());
+        assert_eq!(scene.own(STATE).expect("there"), "running");
+
+        // All of it is removed, and another is faster.
+        std::fs::remove_dir_all(own.base()).expect("removed");
+        scene.layout.ensure_own().expect("made");
+        let second = RunLock::take(&scene.layout).expect("free");
+        second.write_pid().expect("written");
+        assert!(matches!(lock.renew(&scene.layout), Err(RunError::Held { .. })));
+        lock.remove_files().expect("its own are gone");
+        assert!(own.run().join(PID).exists(), "those of the other stay");
     }
 
     #[test]

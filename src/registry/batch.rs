@@ -48,13 +48,29 @@ impl Batch {
         facts: Vec<Input>,
         requests: Vec<Request>,
     ) -> (Self, Result<Vec<Event>, CommitError>) {
+        // Before directories are made for anybody.
+        let prepared = prepare(&self.layout);
         for request in facts.into_iter().map(Request::Fact).chain(requests) {
-            self.take(request);
+            match prepared {
+                Ok(()) => self.take(request),
+                Err(_) => self.put_off(request),
+            }
+        }
+        if let Err(error) = prepared {
+            return (self, Err(error));
         }
         self.state.handle(self.now, Input::Tick, &mut self.effects);
         let events: Vec<Event> = self.effects.iter().filter_map(to_store).collect();
-        let stored = commit(store, &events).map(|()| events);
+        let stored = commit(&self.layout, store, &events).map(|()| events);
         (self, stored)
+    }
+
+    /// Nothing can be stored now: facts are kept, and the others get the refusal of the batch.
+    fn put_off(&mut self, request: Request) {
+        match request {
+            Request::Fact(fact) => self.facts.push(fact),
+            Request::Deregister { reply, .. } | Request::Register { reply, .. } => self.replies.push(reply),
+        }
     }
 
     fn take(&mut self, request: Request) {
@@ -96,13 +112,25 @@ pub(super) fn to_store(effect: &Effect) -> Option<Event> {
     }
 }
 
+/// Whether home is there, so that anything can be stored.
+pub(super) fn prepare(layout: &Layout) -> Result<(), CommitError> {
+    layout.check_home().map_err(|loss| CommitError::Vanished(loss.explain(layout.home().root()).into()))
+}
+
+/// Makes sure that what was committed is in the files that the next start will open.
+pub(super) fn settle(layout: &Layout, store: &mut Store) -> Result<(), CommitError> {
+    prepare(layout)?;
+    store.settle()?;
+    prepare(layout)
+}
+
 /// Stores events, if there are any.
-pub(super) fn commit(store: &mut Store, events: &[Event]) -> Result<(), CommitError> {
+pub(super) fn commit(layout: &Layout, store: &mut Store, events: &[Event]) -> Result<(), CommitError> {
     if events.is_empty() {
         return Ok(());
     }
     let begun = Instant::now();
-    let committed = store.commit(events);
+    let committed = prepare(layout).and_then(|()| store.commit(events)).and_then(|()| prepare(layout));
     metrics::STORE_COMMITS.observe(begun.elapsed());
     committed.inspect_err(|error| {
         limited!(limit::DISK, error, %error, changes = events.len(), "the registry stays as it was before");

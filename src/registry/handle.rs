@@ -124,6 +124,7 @@ pub(super) enum Command {
     Membership(Membership),
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
     Pulse { reply: Reply<()> },
+    CheckFiles { reply: Reply<()> },
     Stop,
 }
 
@@ -221,6 +222,15 @@ impl Handle {
     /// [`Refusal::Stopping`]: it has ended.
     pub async fn answers(&self) -> Result<(), Refusal> {
         self.ask(|reply| Command::Pulse { reply }).await
+    }
+
+    /// Compares the files of the database with those that were opened, and puts back what vanished. What keeps it from that is
+    /// in [`View::unsaved`].
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`]: it has ended.
+    pub async fn check_files(&self) -> Result<(), Refusal> {
+        self.ask(|reply| Command::CheckFiles { reply }).await
     }
 
     /// Has the registry end when it has done all that was asked before. Await the task to know that it has.

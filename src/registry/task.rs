@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
-use super::batch::{Batch, Request, commit, to_store};
+use super::batch::{Batch, Request, commit, prepare, settle, to_store};
 use super::chores::{blocking, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
@@ -50,6 +50,8 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
         exits: BTreeMap::new(),
         facts: Vec::new(),
         retry_at: None,
+        is_lost: false,
+        suspects: false,
     };
     (handle, tokio::spawn(task.run(opened.store)))
 }
@@ -74,6 +76,10 @@ struct Task {
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
     facts: Vec<Input>,
     retry_at: Option<Instant>,
+    /// Whether the files of the database vanished and could not be put back.
+    is_lost: bool,
+    /// Whether they were not all there in the last look.
+    suspects: bool,
 }
 
 impl Task {
@@ -106,6 +112,16 @@ impl Task {
             store = self.work_through(store, &mut inbox).await;
         }
         self.work.shutdown().await;
+        let layout = Arc::clone(&self.layout);
+        let (store, settled) = lend(store, move |store| {
+            // There is no other chance.
+            let _ = prepare(&layout).map(|()| layout.restore_own());
+            settle(&layout, store)
+        })
+        .await;
+        if let Err(error) = settled {
+            tracing::error!(%error, "the next start will not find all that was saved");
+        }
         // Closing writes the log back into the database.
         blocking(move || drop(store)).await;
     }
@@ -146,6 +162,10 @@ impl Task {
                 Command::Pulse { reply } => {
                     let _ = reply.send(Ok(()));
                 }
+                Command::CheckFiles { reply } => {
+                    store = self.check_files(store).await;
+                    let _ = reply.send(Ok(()));
+                }
                 // What is queued behind it is still done, and nothing more is taken.
                 Command::Stop => self.queue.close(),
             }
@@ -178,11 +198,42 @@ impl Task {
         store
     }
 
+    /// Puts the files of the database back if they vanished; what keeps us from that is shown until it is done.
+    async fn check_files(&mut self, store: Store) -> Store {
+        let (layout, suspects) = (Arc::clone(&self.layout), self.suspects);
+        let (store, (is_intact, settled)) = lend(store, move |store| {
+            let is_intact = store.is_intact();
+            // What is missing for the first time is left for one look: see `layout::decide`.
+            let settled = if is_intact || suspects { settle(&layout, store) } else { Ok(()) };
+            (is_intact, settled)
+        })
+        .await;
+        self.suspects = !is_intact;
+        match settled {
+            Err(error) => {
+                limited!(limit::DISK, error, %error, "the registry's files cannot be used");
+                self.is_lost = true;
+                self.publish(Vec::new(), Some(error.to_string()));
+            }
+            Ok(()) if is_intact || suspects => {
+                if std::mem::take(&mut self.is_lost) && self.retry_at.is_none() {
+                    self.publish(Vec::new(), None);
+                }
+            }
+            Ok(()) => {}
+        }
+        store
+    }
+
     /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
     async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
-        let plugin = name.clone();
-        let (store, last_node) = lend(store, move |store| store.last_node(&plugin)).await;
-        let admitted = last_node.map_err(Refusal::from).and_then(|node| self.state.admit_purge(&name, node));
+        let (layout, plugin) = (Arc::clone(&self.layout), name.clone());
+        let (store, last_node) = lend(store, move |store| {
+            prepare(&layout)?;
+            Ok::<_, Refusal>(store.last_node(&plugin)?)
+        })
+        .await;
+        let admitted = last_node.and_then(|node| self.state.admit_purge(&name, node));
         if let Err(refusal) = admitted {
             let _ = reply.send(Err(refusal));
             return store;
@@ -201,8 +252,8 @@ impl Task {
         let before = self.state.clone();
         self.state.purged(now(), name.clone(), &mut effects);
         let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
-        let stored = events.clone();
-        let (store, committed) = lend(store, move |store| commit(store, &stored)).await;
+        let (layout, stored) = (Arc::clone(&self.layout), events.clone());
+        let (store, committed) = lend(store, move |store| commit(&layout, store, &stored)).await;
         let layout = Arc::clone(&self.layout);
         if let Err(error) = committed {
             self.state = before;

@@ -104,8 +104,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether nothing is to be put back.
-    pub(super) fn is_intact(&mut self) -> bool {
+    /// Whether all files are there and are the ones that were opened.
+    pub fn is_intact(&mut self) -> bool {
         matches!(self.files.look(&Arc::clone(&self.path)), Ok(State::Intact))
     }
 
@@ -168,7 +168,9 @@ impl Store {
                     );
                     self.kept = Some(kept);
                 }
-                Err(error) => tracing::error!(%error, "the registry could not be kept beside the file that replaced it"),
+                Err(error) => {
+                    tracing::error!(%error, "the registry could not be kept beside the file that replaced it")
+                }
             }
         }
         let text = format!(

@@ -1,0 +1,232 @@
+//! Watches our own files while the daemon runs: home, our namespace, the lock, the run files, the socket and the database.
+//!
+//! What vanished inside an existing home is made again. A home that is gone or was replaced ends the process, so that a
+//! supervisor decides; so does a second daemon that has taken the lock. `layout::decide` decides, the registry looks after
+//! its database, and nothing here waits for a disk in an asynchronous task.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::error;
+
+use crate::api::{BindError, Problem, Severity, SocketFile};
+use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sight, Sights, decide};
+use crate::limits;
+use crate::registry;
+
+/// What the last look showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// What is wrong at this moment.
+    pub problem: Option<Problem>,
+    /// Why the process is to end now.
+    pub ended: Option<String>,
+}
+
+/// The socket's file, until it is removed at the end.
+pub(super) type SharedSocket = Arc<Mutex<Option<SocketFile>>>;
+
+/// Removes the socket's file, if it is ours, and for good.
+pub(super) fn remove(socket: &SharedSocket) {
+    drop(locked(socket).take());
+}
+
+fn locked(socket: &SharedSocket) -> MutexGuard<'_, Option<SocketFile>> {
+    socket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that is looked at, but for the database.
+struct OwnFiles {
+    layout: Arc<Layout>,
+    lock: Arc<RunLock>,
+    socket: SharedSocket,
+}
+
+/// What one look led to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Serve(Option<Problem>),
+    End(Problem),
+}
+
+/// Begins to watch. The watch ends with the receiver.
+pub(super) fn watch(
+    layout: Arc<Layout>,
+    lock: Arc<RunLock>,
+    socket: SharedSocket,
+    registry: registry::Handle,
+) -> watch::Receiver<Report> {
+    let (reports, report) = watch::channel(Report::default());
+    let files = Arc::new(OwnFiles { layout, lock, socket });
+    tokio::spawn(async move {
+        tokio::select! {
+            () = reports.closed() => {}
+            () = watch_places(files, &reports) => reports.closed().await,
+            () = watch_database(registry) => {}
+        }
+    });
+    report
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(limits::OWN_FILES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Returns once the process is to end.
+async fn watch_places(files: Arc<OwnFiles>, reports: &watch::Sender<Report>) {
+    let mut ticks = ticks();
+    let mut seen = Sights::INTACT;
+    loop {
+        ticks.tick().await;
+        let (files, before) = (Arc::clone(&files), seen);
+        let Ok((outcome, now)) = spawn_blocking(move || files.check(before)).await else {
+            // It has panicked, or the runtime ends.
+            return;
+        };
+        seen = now;
+        let (problem, ends) = match outcome {
+            Outcome::Serve(problem) => (problem, false),
+            Outcome::End(problem) => (Some(problem), true),
+        };
+        show(reports, problem.clone());
+        if let Some(problem) = problem.filter(|_| ends) {
+            // So that whoever is connected can still see why.
+            sleep(limits::HOME_LOST).await;
+            reports.send_modify(|report| report.ended = Some(problem.detail));
+            return;
+        }
+    }
+}
+
+async fn watch_database(registry: registry::Handle) {
+    let mut ticks = ticks();
+    loop {
+        ticks.tick().await;
+        if registry.check_files().await.is_err() {
+            // It is stopping, and does that itself at its end.
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn show(reports: &watch::Sender<Report>, problem: Option<Problem>) {
+    reports.send_if_modified(|report| {
+        let differs = report.problem != problem;
+        if let Some(problem) = problem.as_ref().filter(|_| differs) {
+            error!(code = problem.code, "{}", problem.detail);
+        }
+        report.problem = problem;
+        differs
+    });
+}
+
+impl OwnFiles {
+    /// Looks at everything, and makes again what vanished. Blocks.
+    fn check(&self, before: Sights) -> (Outcome, Sights) {
+        let now = self.look();
+        (self.act(decide(before, now)), now)
+    }
+
+    fn act(&self, decision: Decision) -> Outcome {
+        match decision {
+            Decision::End(loss) => Outcome::End(self.lost(loss)),
+            Decision::Continue { repairs, foreign_socket } => {
+                let mut problem = foreign_socket.then(|| self.foreign_socket());
+                for repair in repairs {
+                    // Home may have been replaced a moment ago, and what took its place is not ours to change.
+                    if let Err(loss) = self.layout.check_home() {
+                        return Outcome::End(self.lost(loss));
+                    }
+                    match self.repair(repair) {
+                        Ok(()) => {}
+                        Err(Failure::Run(held @ RunError::Held { .. })) => {
+                            let detail = format!("the lock was removed while the daemon used it, and now {held}");
+                            return Outcome::End(blocker("home_taken", detail));
+                        }
+                        Err(Failure::Socket(BindError::InUse(_) | BindError::NotASocket(_))) => {
+                            problem = Some(self.foreign_socket());
+                        }
+                        Err(failure) => {
+                            let detail =
+                                format!("a file of the daemon vanished and could not be made again: {failure}");
+                            problem = Some(blocker("own_files_lost", detail));
+                            break;
+                        }
+                    }
+                }
+                Outcome::Serve(problem)
+            }
+        }
+    }
+
+    fn look(&self) -> Sights {
+        let home = match self.layout.check_home() {
+            Ok(()) => self.layout.look_at_home(),
+            Err(Loss::Gone) => Sight::Missing,
+            Err(Loss::Replaced) => Sight::Foreign,
+        };
+        let missing_if = |missing: bool| if missing { Sight::Missing } else { Sight::Ours };
+        Sights {
+            home,
+            directories: missing_if(!self.layout.missing_own().is_empty()),
+            lock: self.lock.look(&self.layout),
+            run_files: missing_if(!self.lock.has_files()),
+            socket: locked(&self.socket).as_ref().map_or(Sight::Ours, SocketFile::look),
+        }
+    }
+
+    fn repair(&self, repair: Repair) -> Result<(), Failure> {
+        match repair {
+            Repair::Directories => self.layout.restore_own().map_err(RunError::from)?,
+            Repair::Lock => {
+                self.lock.renew(&self.layout)?;
+                error!("the directories that the daemon had locked were replaced: locked the new ones");
+            }
+            Repair::RunFiles => {
+                self.lock.rewrite()?;
+                error!("daemon.pid and daemon.state were removed while the daemon used them: wrote them again");
+            }
+            Repair::Socket => {
+                if let Some(socket) = locked(&self.socket).as_mut() {
+                    socket.rebind()?;
+                    let path = socket.path().display();
+                    error!(socket = %path, "the socket was removed while the daemon used it: bound it again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, loss: Loss) -> Problem {
+        blocker("home_lost", loss.explain(self.layout.home().root()))
+    }
+
+    fn foreign_socket(&self) -> Problem {
+        let socket = locked(&self.socket);
+        let path = socket.as_ref().map_or(Path::new(""), SocketFile::path);
+        let detail = format!(
+            "something else is at {}, where our socket was: clients do not reach this daemon; stop the process that put it \
+             there and remove it, and the daemon binds its socket again",
+            path.display()
+        );
+        blocker("socket_foreign", detail)
+    }
+}
+
+fn blocker(code: &'static str, detail: String) -> Problem {
+    Problem { code, detail, severity: Severity::NotReady }
+}
+
+/// Why a file was not made again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Socket(#[from] BindError),
+}

@@ -1,0 +1,122 @@
+//! Looks whether home and our own namespace are still the ones that were opened, and makes again what vanished inside.
+//!
+//! The descriptor of home stays open, so its inode number is not reused, and nothing is ever written into a directory
+//! that took its path.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::create::{Layout, LayoutError};
+use super::own_files::{Loss, Sight};
+use super::paths::SUBDIRECTORIES;
+use super::stale_socket::Inode;
+
+impl From<&Metadata> for Inode {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
+}
+
+/// Compares what was looked up at a path with what was there before.
+pub(super) fn compare(ours: Inode, looked: io::Result<Metadata>) -> Sight {
+    match looked {
+        Ok(found) if Inode::from(&found) == ours => Sight::Ours,
+        Ok(_) => Sight::Foreign,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Sight::Missing,
+        Err(_) => Sight::Unclear,
+    }
+}
+
+impl Layout {
+    /// Compares the path of home with the directory that was opened.
+    #[must_use]
+    pub fn look_at_home(&self) -> Sight {
+        compare(self.root_inode(), std::fs::metadata(self.home().root()))
+    }
+
+    /// Whether home is still there. Once it was lost, it stays lost for this process, though it may come back: what was
+    /// refused in between must not be acknowledged later.
+    ///
+    /// # Errors
+    /// How it was lost.
+    pub fn check_home(&self) -> Result<(), Loss> {
+        if let Some(loss) = self.lost().get() {
+            return Err(*loss);
+        }
+        let loss = match self.look_at_home() {
+            Sight::Ours | Sight::Unclear => return Ok(()),
+            Sight::Missing => Loss::Gone,
+            Sight::Foreign => Loss::Replaced,
+        };
+        Err(*self.lost().get_or_init(|| loss))
+    }
+
+    /// The directories of our own namespace that are missing.
+    #[must_use]
+    pub fn missing_own(&self) -> Vec<PathBuf> {
+        let base = self.home().own().base().to_owned();
+        let below = SUBDIRECTORIES.iter().map(|name| base.join(name));
+        let mut all: Vec<PathBuf> = std::iter::once(base.clone()).chain(below).collect();
+        all.retain(|path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
+        all
+    }
+
+    /// Makes the directories of our own namespace that are missing, and logs which. Home itself must be there: see
+    /// [`Self::check_home`].
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn restore_own(&self) -> Result<(), LayoutError> {
+        let missing = self.missing_own();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.ensure_own()?;
+        for path in missing {
+            tracing::error!(directory = %path.display(), "the directory was removed while the daemon used it: made it again");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Home, Modes};
+    use super::*;
+
+    #[test]
+    fn a_home_that_was_lost_stays_lost() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = dir.path().join("home");
+        let layout = Layout::open(Home::new(root.clone()).expect("absolute"), Modes::default()).expect("opened");
+        assert_eq!(layout.check_home(), Ok(()));
+        std::fs::rename(&root, dir.path().join("moved")).expect("moved");
+        std::fs::create_dir(&root).expect("made");
+        assert_eq!(layout.check_home(), Err(Loss::Replaced));
+        std::fs::remove_dir(&root).expect("removed");
+        std::fs::rename(dir.path().join("moved"), &root).expect("moved back");
+        assert_eq!(layout.look_at_home(), Sight::Ours);
+        assert_eq!(layout.check_home(), Err(Loss::Replaced), "what was refused stays refused");
+    }
+
+    #[test]
+    fn missing_directories_are_made_again_inside_home_and_home_is_not() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = dir.path().join("home");
+        let layout = Layout::open(Home::new(root.clone()).expect("absolute"), Modes::default()).expect("opened");
+        let own = layout.ensure_own().expect("made");
+        assert_eq!(layout.missing_own(), Vec::<PathBuf>::new());
+        std::fs::remove_dir_all(own.sockets()).expect("removed");
+        assert_eq!(layout.missing_own(), [own.sockets()]);
+        std::fs::remove_dir_all(own.base()).expect("removed");
+        assert_eq!(layout.missing_own().len(), 6);
+        layout.restore_own().expect("made again");
+        assert_eq!(layout.missing_own(), Vec::<PathBuf>::new());
+        std::fs::remove_dir_all(&root).expect("removed");
+        assert_eq!(layout.check_home(), Err(Loss::Gone));
+        layout.restore_own().expect_err("nowhere");
+        assert!(!root.exists());
+    }
+}

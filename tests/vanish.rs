@@ -1,0 +1,275 @@
+//! The daemon's own files are removed or replaced while it runs: by the real daemon, as whoever runs it sees it. What is
+//! acknowledged is there after a restart, what cannot be saved is refused, and nothing of another's is touched.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use std::io::{Read, Write};
+
+use host::daemon::Daemon;
+use host::{Host, http, wait_for};
+use serde_json::{Value, json};
+
+const DATABASE: [&str; 3] = ["plugins.db", "plugins.db-wal", "plugins.db-shm"];
+
+struct Scene {
+    host: Host,
+    daemon: Daemon,
+    acknowledged: Vec<String>,
+}
+
+impl Scene {
+    /// A daemon with one registered plugin.
+    fn new() -> Self {
+        let host = Host::new();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let mut scene = Self { host, daemon, acknowledged: Vec::new() };
+        scene.register("hecate-firstd");
+        scene
+    }
+
+    fn own(&self, below: &str) -> PathBuf {
+        self.host.namespace("hecate-daemon").join(below)
+    }
+
+    fn register(&mut self, name: &str) {
+        let answer = self.host.register(&json!({"name": name}));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        self.acknowledged.push(name.to_owned());
+        self.acknowledged.sort();
+    }
+
+    fn health(&self) -> Value {
+        self.host.ask("GET", "/health").body
+    }
+
+    fn problem(&self, code: &str) -> Option<String> {
+        let health = self.health();
+        let problem = health["problems"].as_array().unwrap().iter().find(|problem| problem["code"] == code)?;
+        assert_eq!(health["status"], "unhealthy", "{health}");
+        Some(problem["detail"].as_str().unwrap().to_owned())
+    }
+
+    fn is_well(&self) {
+        wait_for("it is healthy", || self.health()["status"] == "healthy" && self.health()["problems"] == json!([]));
+        assert_eq!(self.host.ask("GET", "/readyz").status, 200);
+    }
+
+    /// Kills the daemon; the next one knows what was acknowledged, and has found nothing damaged.
+    fn survives(self) {
+        let Self { host, daemon, acknowledged } = self;
+        daemon.kill();
+        let daemon = host.daemon(&[]);
+        daemon.ready();
+        let list = host.ask("GET", "/api/plugins").body;
+        let names: Vec<&str> = list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
+        assert_eq!(names, acknowledged);
+        assert_eq!(host.ask("GET", "/health").body["problems"], json!([]));
+    }
+}
+
+/// `rm -rf`, until nothing is left: the daemon may make something again in between.
+fn remove_all(path: &Path) {
+    wait_for("it is removed", || fs::remove_dir_all(path).is_ok() || !path.exists());
+}
+
+fn id(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[test]
+fn a_registration_after_the_database_was_removed_is_there_after_a_restart() {
+    for files in [&DATABASE[..], &DATABASE[..1], &DATABASE[1..2], &DATABASE[1..]] {
+        let mut scene = Scene::new();
+        for file in files {
+            fs::remove_file(scene.own("sqlite").join(file)).unwrap();
+        }
+        scene.register("hecate-secondd");
+        scene.daemon.logs(&["ERROR", "while it was in use", "no events are lost"]);
+        scene.register("hecate-thirdd");
+        scene.is_well();
+        scene.survives();
+    }
+}
+
+#[test]
+fn a_database_that_was_removed_is_written_again_without_a_registration() {
+    let scene = Scene::new();
+    remove_all(&scene.own("sqlite"));
+    wait_for("the database is there again", || scene.own("sqlite/plugins.db").exists());
+    scene.daemon.logs(&["ERROR", "sqlite", "made it again"]);
+    scene.daemon.logs(&["ERROR", "wrote it again from the removed file"]);
+    scene.is_well();
+    scene.survives();
+}
+
+#[test]
+fn a_database_that_another_file_replaced_refuses_registrations_and_is_left_alone() {
+    let mut scene = Scene::new();
+    let database = scene.own("sqlite/plugins.db");
+    fs::rename(&database, scene.own("sqlite/moved")).unwrap();
+    fs::write(&database, "another's").unwrap();
+    let refused = scene.host.register(&json!({"name": "hecate-secondd"}));
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("store_failed")), "{refused:?}");
+    wait_for("it is reported", || {
+        scene.problem("store_failed").is_some_and(|detail| detail.contains(database.to_str().unwrap()))
+    });
+    assert_eq!(fs::read_to_string(&database).unwrap(), "another's");
+    fs::remove_file(&database).unwrap();
+    scene.register("hecate-thirdd");
+    scene.is_well();
+    scene.survives();
+}
+
+#[test]
+fn a_socket_that_is_removed_is_bound_again() {
+    let mut scene = Scene::new();
+    for gone in ["sockets/api.sock", "sockets"] {
+        let path = scene.own(gone);
+        let _ = fs::remove_dir_all(&path);
+        let _ = fs::remove_file(&path);
+        wait_for("the socket answers again", || UnixStream::connect(scene.host.socket()).is_ok());
+        scene.is_well();
+    }
+    scene.register("hecate-secondd");
+    scene.daemon.logs(&["ERROR", "bound it again"]);
+    let Scene { host, daemon, .. } = scene;
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    assert!(!host.socket().exists(), "the new one is removed at the end");
+}
+
+#[test]
+fn the_lock_and_the_run_files_come_back_and_no_second_daemon_starts() {
+    let mut scene = Scene::new();
+    remove_all(&scene.own("run"));
+    // Before the daemon has noticed, and after.
+    assert_eq!(scene.host.daemon(&[]).ended(), Some(1));
+    wait_for("the run files are back", || {
+        fs::read_to_string(scene.host.run_file("daemon.state")).is_ok_and(|state| state == "running")
+    });
+    assert_eq!(fs::read_to_string(scene.host.run_file("daemon.pid")).unwrap(), scene.daemon.id().to_string());
+    let mut second = scene.host.daemon(&[]);
+    assert_eq!(second.ended(), Some(1));
+    second.logs(&["another hecate-daemon serves", &scene.daemon.id().to_string()]);
+    scene.register("hecate-secondd");
+    scene.is_well();
+    scene.survives();
+}
+
+#[test]
+fn a_namespace_that_is_removed_is_made_again_with_all_that_was_in_it() {
+    let mut scene = Scene::new();
+    remove_all(&scene.own(""));
+    wait_for("the socket answers again", || UnixStream::connect(scene.host.socket()).is_ok());
+    wait_for("the run files are back", || scene.host.run_file("daemon.state").exists());
+    scene.register("hecate-secondd");
+    scene.is_well();
+    scene.survives();
+}
+
+/// A connection that is open before home is lost; it asks several times.
+struct Client(UnixStream);
+
+impl Client {
+    fn new(host: &Host) -> Self {
+        let stream = UnixStream::connect(host.socket()).unwrap();
+        stream.set_read_timeout(Some(host::PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    /// The status, and the body.
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert_eq!(self.0.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&answer));
+            answer.push(byte[0]);
+        }
+        let head = String::from_utf8(answer).unwrap().to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        (head[9..12].parse().unwrap(), serde_json::from_slice(&body).unwrap())
+    }
+}
+
+fn ends_without_home(scene: &mut Scene, client: &mut Client) {
+    let (status, body) = client.ask("POST", "/api/plugins/register", r#"{"name": "hecate-secondd"}"#);
+    assert_eq!((status, &body["code"]), (503, &json!("store_failed")), "{body}");
+    wait_for("it is not ready", || client.ask("GET", "/readyz", "").0 == 503);
+    let (_, health) = client.ask("GET", "/health", "");
+    assert_eq!((&health["status"], &health["ready"]), (&json!("unhealthy"), &json!(false)), "{health}");
+    assert_eq!(scene.daemon.ended(), Some(1), "a supervisor decides");
+    scene.daemon.logs(&["ERROR", "home directory", scene.host.home().join(".hecate").to_str().unwrap()]);
+}
+
+#[test]
+fn a_home_that_is_removed_ends_the_daemon_and_is_not_made_again() {
+    let mut scene = Scene::new();
+    let mut client = Client::new(&scene.host);
+    remove_all(&scene.host.home().join(".hecate"));
+    ends_without_home(&mut scene, &mut client);
+    assert!(!scene.host.home().join(".hecate").exists());
+}
+
+#[test]
+fn a_home_that_is_replaced_ends_the_daemon_and_nothing_in_it_is_touched() {
+    let mut scene = Scene::new();
+    let mut client = Client::new(&scene.host);
+    let (home, moved) = (scene.host.home().join(".hecate"), scene.host.home().join("moved"));
+    fs::rename(&home, &moved).unwrap();
+    // A second daemon is as free to start there as on any other home.
+    let second = scene.host.daemon(&[]);
+    second.ready();
+    let socket = id(&scene.host.socket());
+    ends_without_home(&mut scene, &mut client);
+    assert_eq!(id(&scene.host.socket()), socket, "the socket of the other stays");
+    assert_eq!(fs::read_to_string(scene.host.run_file("daemon.pid")).unwrap(), second.id().to_string());
+    assert_eq!(scene.host.ask("GET", "/api/plugins").body, json!([]));
+    second.kill();
+    // The home that was moved has everything that was acknowledged.
+    fs::remove_dir_all(&home).unwrap();
+    fs::rename(&moved, &home).unwrap();
+    scene.daemon = scene.host.daemon(&[]);
+    scene.daemon.ready();
+    scene.survives();
+}
+
+#[test]
+fn a_foreign_socket_at_our_path_is_reported_and_left_alone() {
+    let scene = Scene::new();
+    let mut client = Client::new(&scene.host);
+    let path = scene.host.socket();
+    fs::rename(&path, scene.own("sockets/ours")).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    let there = id(&path);
+    wait_for("it is reported", || {
+        let (_, health) = client.ask("GET", "/health", "");
+        health["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "socket_foreign")
+    });
+    assert_eq!(client.ask("GET", "/readyz", "").0, 503);
+    assert_eq!(id(&path), there);
+    drop(other);
+    fs::remove_file(&path).unwrap();
+    wait_for("the socket answers again", || http::ask(&path, "GET", "/health", None).is_ok());
+    scene.is_well();
+
+    fs::rename(&path, scene.own("sockets/ours")).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    let there = id(&path);
+    let Scene { daemon, .. } = scene;
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    assert_eq!(id(&path), there, "it is not ours to remove");
+}
