@@ -111,6 +111,7 @@ const PURE: &[&str] = &[
     "dist/header",
     "epmd/protocol",
     "etf/",
+    "layout/own_files",
     "layout/paths",
     "layout/stale_socket",
     "log/limit",
