@@ -106,6 +106,10 @@ pub const MESSAGES: usize = 256;
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
+/// What the node's task does for one peer before it looks at the others, in bytes of messages; to look up a process of a group
+/// costs as much as 32 bytes. Crossed by `node::services::pg::tests::cost::a_sync_is_seen_as_a_whole_or_not_at_all`.
+pub const NODE_TURN: usize = 256 * 1024;
+
 /// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
 /// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.
 pub const NODE_GATHERS: Duration = Duration::from_millis(1);
@@ -124,8 +128,12 @@ pub const KNOWN_NODES: usize = 4096;
 /// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
-/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding count as one more. Crossed by `node::services::pg::tests::too_many_members_are_refused`.
+/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
+
+/// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept. Crossed by
+/// `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
+pub const PG_GROUP: usize = 64 * 1024;
 
 /// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
 /// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.

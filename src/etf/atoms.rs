@@ -3,15 +3,54 @@
 //! A table is owned by whoever decodes: nothing here is global, so one peer's atoms can't crowd out another's.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::work;
 use crate::limits;
 
 /// An Erlang atom: at most [`limits::ATOM_CHARACTERS`] characters. Cheap to clone; equal, ordered and hashed by its text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Atom(Arc<str>);
+
+impl Clone for Atom {
+    fn clone(&self) -> Self {
+        work::count(1);
+        Self(self.0.clone())
+    }
+}
+
+impl PartialEq for Atom {
+    fn eq(&self, other: &Self) -> bool {
+        work::count(1);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Atom {}
+
+impl PartialOrd for Atom {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Atom {
+    fn cmp(&self, other: &Self) -> Ordering {
+        work::count(1);
+        // Those of one table are one allocation, and the pids of a peer name one node.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl Hash for Atom {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        work::count(1);
+        self.0.hash(state);
+    }
+}
 
 /// The text has more than [`limits::ATOM_CHARACTERS`] characters, so no Erlang node could hold it as an atom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -31,6 +31,7 @@ mod reader;
 mod tag;
 mod term;
 mod walk;
+pub(crate) mod work;
 mod writer;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use super::leaf::{Leaf, PidParts};
 use super::walk::Checked;
-use super::{Atom, Atoms, DecodeError, Kind, Pid, Port, Raw, Reference, Term, tag};
+use super::{Atom, Atoms, DecodeError, Kind, Pid, Port, Raw, Reference, Term, tag, work};
 use crate::limits;
 
 /// Reads one message from its beginning to its end.
@@ -41,6 +41,8 @@ pub struct Reader<'a> {
     pub(super) nodes: usize,
     /// Whether a map with more than one key has been walked over.
     pub(super) keys_to_compare: bool,
+    /// Whether the message is one term that was checked before, so that the keys of its maps are known to differ.
+    checked: bool,
     pub(super) atoms: &'a mut Atoms,
 }
 
@@ -80,7 +82,21 @@ impl<'a> Reader<'a> {
     /// Reads terms without a leading 131.
     #[must_use]
     pub fn new(message: &'a Bytes, atoms: &'a mut Atoms) -> Self {
-        Self { message, at: 0, element: None, nodes: limits::TERM_NODES, keys_to_compare: false, atoms }
+        let (nodes, keys_to_compare, checked) = (limits::TERM_NODES, false, false);
+        Self { message, at: 0, element: None, nodes, keys_to_compare, checked, atoms }
+    }
+
+    /// Reads a term that is checked already, from its beginning or from what [`Reader::position`] returned. The keys of
+    /// the maps in it are not compared again.
+    #[must_use]
+    pub fn resume(term: &'a Raw, at: usize, atoms: &'a mut Atoms) -> Self {
+        Self { at, checked: true, ..Self::new(term.bytes(), atoms) }
+    }
+
+    /// The number of bytes read so far, for [`Reader::resume`]. Within a string there is no such place.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
     }
 
     /// Reads terms after a leading 131, which is consumed.
@@ -93,6 +109,11 @@ impl<'a> Reader<'a> {
             tag::VERSION => Ok(reader),
             other => Err(DecodeError::Version(other)),
         }
+    }
+
+    /// The table of atoms that it was given.
+    pub fn atoms(&mut self) -> &mut Atoms {
+        self.atoms
     }
 
     /// What the next term is. Consumes nothing.
@@ -290,7 +311,7 @@ impl<'a> Reader<'a> {
         check.at = self.at;
         let Checked = check.walk(0)?;
         let end = check.at;
-        if check.keys_to_compare {
+        if check.keys_to_compare && !self.checked {
             // Only terms can be compared.
             check.at = self.at;
             check.nodes = limits::TERM_NODES;
@@ -355,6 +376,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        work::count(1);
         let end = self.at.checked_add(len).ok_or(DecodeError::Truncated)?;
         let bytes = self.message.get(self.at..end).ok_or(DecodeError::Truncated)?;
         self.at = end;

@@ -13,7 +13,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use super::{Atom, Atoms, DecodeError, Reader, Writer};
+use super::{Atom, Atoms, DecodeError, Reader, Writer, work};
 use crate::limits;
 
 /// Any Erlang term.
@@ -234,7 +234,10 @@ impl Map {
     /// # Errors
     /// [`DuplicateKey`].
     pub fn new(mut pairs: Vec<(Term, Term)>) -> Result<Self, DuplicateKey> {
-        pairs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        pairs.sort_unstable_by(|(a, _), (b, _)| {
+            work::count(1);
+            a.cmp(b)
+        });
         let twice = |pair: &[(Term, Term)]| matches!(pair, [(a, _), (b, _)] if a == b);
         if pairs.windows(2).any(twice) { Err(DuplicateKey) } else { Ok(Self(pairs)) }
     }

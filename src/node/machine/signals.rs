@@ -236,7 +236,11 @@ impl Machine {
         };
         let mut signals = Vec::new();
         let mut new_reference = || self.processes.new_reference();
-        match scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals) {
+        let mut heard = scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals);
+        while heard.is_ok() && scope.is_working(id) {
+            heard = heard.and_then(|changed| Ok(scope.step(id, &mut self.atoms)?.changed || changed));
+        }
+        match heard {
             Ok(changed) => self.changed |= changed,
             Err(e) => self.close(now, id, e.to_string(), out),
         }

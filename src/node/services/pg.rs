@@ -9,14 +9,17 @@
 //! with version 0, which every release takes, and speak version 1 with whoever has shown by `{discover, Pid, 1}` that it
 //! knows it; what comes in may be of either.
 
+mod members;
 mod remote;
 mod wire;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use remote::Remote;
 use wire::{Incoming, Outgoing, Version};
+pub use work::Step;
 
 use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, Pid, Raw, Reference};
@@ -145,8 +148,9 @@ impl Scope {
         }
     }
 
-    /// A message to our scope. What isn't of the protocol is dropped: unlike OTP's, our scope doesn't end on it. Tells
-    /// whether watched groups changed.
+    /// Begins to apply a message to our scope, and applies a small one at once; for the rest of a large one see
+    /// [`Self::step`]. What isn't of the protocol is dropped: unlike OTP's, our scope doesn't end on it. Returns whether
+    /// watched groups changed.
     ///
     /// # Errors
     /// [`TooManyMembers`]: the link should be closed.
@@ -164,23 +168,34 @@ impl Scope {
             return Ok(false);
         };
         self.touched = true;
-        match incoming {
-            Incoming::Discover(pid, version) => Ok(self.discovered(link, pid, version, new_reference, out)),
-            Incoming::Sync(pid, groups) => {
-                let replaced = self.know(link, &pid, Version::Zero, new_reference, out);
-                let Some(remote) = self.remotes.get_mut(&link) else { return Ok(replaced) };
-                Ok(remote.replace(groups, &self.watched, atoms)? || replaced)
-            }
+        let (work, replaced) = match incoming {
+            Incoming::Discover(pid, version) => return Ok(self.discovered(link, pid, version, new_reference, out)),
+            Incoming::Sync(pid, work) => (work, self.know(link, &pid, Version::Zero, new_reference, out)),
             // From a scope that has left the overlay network, or was never in it (see the same clauses in pg.erl).
-            Incoming::Update(pid, _) if !self.knows(link, &pid) => Ok(false),
-            Incoming::Update(_, changes) => {
-                let Some(remote) = self.remotes.get_mut(&link) else { return Ok(false) };
-                let mut changed = false;
-                for change in changes {
-                    changed |= remote.change(change, &self.watched, atoms)?;
-                }
-                Ok(changed)
-            }
+            Incoming::Update(pid, _) if !self.knows(link, &pid) => return Ok(false),
+            Incoming::Update(_, work) => (work, false),
+        };
+        let Some(remote) = self.remotes.get_mut(&link) else { return Ok(replaced) };
+        remote.begin(work);
+        Ok(self.step(link, atoms)?.changed || replaced)
+    }
+
+    /// Whether a message from this connection is being applied. The next one may be given to [`Self::message`] when it
+    /// is not.
+    #[must_use]
+    pub fn is_working(&self, link: LinkId) -> bool {
+        self.remotes.get(&link).is_some_and(Remote::is_working)
+    }
+
+    /// Applies the next part of the message from this connection.
+    ///
+    /// # Errors
+    /// [`TooManyMembers`]: the link should be closed.
+    pub fn step(&mut self, link: LinkId, atoms: &mut Atoms) -> Result<Step, TooManyMembers> {
+        self.touched = true;
+        match self.remotes.get_mut(&link) {
+            Some(remote) => remote.step(&self.watched, atoms),
+            None => Ok(Step::default()),
         }
     }
 
@@ -261,14 +276,14 @@ impl Scope {
         Census {
             own_groups: self.local.len(),
             own_members: self.size,
-            peer_groups: self.remotes.values().map(Remote::groups).sum(),
-            peer_members: self.remotes.values().map(Remote::size).sum(),
+            peer_groups: self.remotes.values().map(|remote| remote.members.groups()).sum(),
+            peer_members: self.remotes.values().map(|remote| remote.members.size()).sum(),
         }
     }
 
     /// The peers' members of a group, each with the connection to its node; who joined twice stands there twice.
     pub fn remote_members(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
-        self.remotes.iter().flat_map(|(link, remote)| remote.members(key).iter().map(|pid| (*link, pid)))
+        self.remotes.iter().flat_map(|(link, remote)| remote.members(key).map(|pid| (*link, pid)))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Key;
-use crate::etf::{Atoms, DecodeError, Kind, Pid, Raw, Reader, Writer};
+use super::work::{Groups, Work};
+use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Writer};
 use crate::node::services::gen_server::Message;
 
 /// The versions of the protocol. A scope of OTP 25 ends on any message of version 1, so nobody is sent one before it has
@@ -110,24 +111,17 @@ pub(super) enum Incoming {
     /// It looks for us, and speaks this version.
     Discover(Pid, Version),
     /// All that it has.
-    Sync(Pid, Vec<(Raw, Vec<Pid>)>),
-    /// What has changed since: who joined and who left each group.
-    Update(Pid, Vec<Change>),
-}
-
-/// Who joined and who left a group.
-pub(super) struct Change {
-    pub(super) group: Raw,
-    pub(super) joined: Vec<Pid>,
-    pub(super) left: Vec<Pid>,
+    Sync(Pid, Work),
+    /// What has changed since: who joined and who left groups.
+    Update(Pid, Work),
 }
 
 impl Incoming {
-    /// Reads a message, of either version; none if it is of neither.
+    /// Reads the beginning of a message, of either version; none if it is of neither.
     pub(super) fn read(message: Message, atoms: &mut Atoms) -> Option<Self> {
         match message {
-            Message::Cast(request) => cast(&request, atoms).ok(),
-            Message::Info(message) => info(&message, atoms).ok(),
+            Message::Cast(request) => cast(request, atoms).ok(),
+            Message::Info(message) => info(message, atoms).ok(),
             Message::Call(..) | Message::System(..) | Message::Foreign(_) => None,
         }
     }
@@ -140,74 +134,42 @@ impl Incoming {
 }
 
 /// `{sync, Peer, Groups}`, `{local_data, Peer, 1, Map}`
-fn cast(request: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+fn cast(request: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
+    let mut r = Reader::resume(&request, 0, atoms);
     let arity = r.tuple()?;
     let what = r.atom()?;
     let pid = r.pid()?;
-    let mut groups = Vec::new();
-    match (what.as_str(), arity) {
-        ("sync", 3) => {
-            let mut list = r.list()?;
-            while r.more(&mut list)? {
-                r.expect_tuple(2)?;
-                groups.push((r.raw()?, pids(&mut r)?));
-            }
-        }
-        ("local_data", 4) if r.integer()? == 1 => {
-            for _ in 0..r.map()? {
-                groups.push((r.raw()?, pids(&mut r)?));
-            }
-        }
+    let groups = match (what.as_str(), arity) {
+        ("sync", 3) => Groups::List(r.list()?),
+        ("local_data", 4) if r.integer()? == 1 => Groups::Map(r.map()?),
         _ => return Err(DecodeError::OtherAtom),
-    }
-    Ok(Incoming::Sync(pid, groups))
+    };
+    let at = r.position();
+    Ok(Incoming::Sync(pid, Work::all(request, at, groups)))
 }
 
 /// `{discover, Peer}`, `{join, Peer, Group, PidOrPids}`, `{leave, Peer, PidOrPids, Groups}`; `{discover, Peer, Version}`,
 /// `{update, Peer, [{Group, Joined, Left}]}`
-fn info(message: &Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
-    let mut r = Reader::new(message.bytes(), atoms);
+fn info(message: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
+    let mut r = Reader::resume(&message, 0, atoms);
     let arity = r.tuple()?;
     let what = r.atom()?;
     let pid = r.pid()?;
-    let mut changes = Vec::new();
-    match (what.as_str(), arity) {
+    let groups = match (what.as_str(), arity) {
         ("discover", 2) => return Ok(Incoming::Discover(pid, Version::Zero)),
-        // Whoever speaks a later version speaks this one with us.
+        // Every later version includes this one.
         ("discover", 3) => {
             let version = if r.integer()? >= 1 { Version::One } else { Version::Zero };
             return Ok(Incoming::Discover(pid, version));
         }
-        ("join", 4) => changes.push(Change { group: r.raw()?, joined: pids(&mut r)?, left: Vec::new() }),
         ("leave", 4) => {
-            let left = pids(&mut r)?;
-            let mut list = r.list()?;
-            while r.more(&mut list)? {
-                changes.push(Change { group: r.raw()?, joined: Vec::new(), left: left.clone() });
-            }
+            let at = r.position();
+            return Ok(Incoming::Update(pid, Work::leave(message, at, atoms)?));
         }
-        ("update", 3) => {
-            let mut list = r.list()?;
-            while r.more(&mut list)? {
-                r.expect_tuple(3)?;
-                changes.push(Change { group: r.raw()?, joined: pids(&mut r)?, left: pids(&mut r)? });
-            }
-        }
+        ("join", 4) => Groups::One(true),
+        ("update", 3) => Groups::Changes(r.list()?),
         _ => return Err(DecodeError::OtherAtom),
-    }
-    Ok(Incoming::Update(pid, changes))
-}
-
-/// A pid, or a list of pids.
-fn pids(r: &mut Reader<'_>) -> Result<Vec<Pid>, DecodeError> {
-    if r.peek()? == Kind::Pid {
-        return Ok(vec![r.pid()?]);
-    }
-    let mut pids = Vec::new();
-    let mut list = r.list()?;
-    while r.more(&mut list)? {
-        pids.push(r.pid()?);
-    }
-    Ok(pids)
+    };
+    let at = r.position();
+    Ok(Incoming::Update(pid, Work::changes(message, at, groups)))
 }

@@ -1,0 +1,189 @@
+//! The members of one peer's groups.
+//!
+//! A process may be in a group several times. Every operation takes `log n` time, and none moves what is there, so that a
+//! large message can be applied in small steps.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use bytes::Bytes;
+
+use super::{Key, TooManyMembers};
+use crate::etf::{Atom, Pid};
+use crate::limits;
+
+/// Names a group for as long as it has members.
+type GroupId = u64;
+
+/// Groups and their members.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    groups: BTreeMap<Key, Group>,
+    /// How often each process is in a group.
+    pids: BTreeMap<(GroupId, Pid), usize>,
+    /// The watched groups: the binary of each `{Tag, Binary}`, none for the one with a name.
+    watched: BTreeMap<Key, Option<Bytes>>,
+    last_id: GroupId,
+    /// How many members there are, over all groups.
+    size: usize,
+    /// What they take: a member counts as one, and the key of a group as much again for each 64 bytes.
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    id: GroupId,
+    /// How many processes are in it, each counted once.
+    processes: usize,
+}
+
+/// See [`Members::among`].
+pub(super) struct Among {
+    /// Each with how often it is among those that were asked for.
+    pub(super) pids: Vec<(Pid, usize)>,
+    pub(super) looked_at: usize,
+    /// The last one that was looked at, unless there are no more.
+    pub(super) last: Option<Pid>,
+}
+
+fn weight(key: &Key) -> usize {
+    key.len() / 64
+}
+
+impl Members {
+    pub(super) fn watched(&self) -> &BTreeMap<Key, Option<Bytes>> {
+        &self.watched
+    }
+
+    /// How many groups have members.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// How many members there are, over all groups.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether a group has members.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.groups.contains_key(key)
+    }
+
+    /// The members of a group; one that joined twice is there twice.
+    pub(super) fn of(&self, key: &Key) -> impl Iterator<Item = &Pid> {
+        let id = self.groups.get(key).map(|group| group.id);
+        let each = id.map(|id| self.after(id, None)).into_iter().flatten();
+        each.flat_map(|(pid, times)| std::iter::repeat_n(pid, times))
+    }
+
+    /// The processes of a group in their order, from the one after `last` on.
+    fn after(&self, id: GroupId, last: Option<&Pid>) -> impl Iterator<Item = (&Pid, usize)> {
+        let from = match last {
+            Some(last) => Excluded((id, last.clone())),
+            // The least of all pids.
+            None => Included((id, Pid { node: Atom::literal(""), id: 0, serial: 0, creation: 0 })),
+        };
+        let range = self.pids.range((from, Unbounded)).take_while(move |((group, _), _)| *group == id);
+        range.map(|((_, pid), times)| (pid, *times))
+    }
+
+    /// Processes join a group. `shown` is what is shown of it if it is watched. Returns whether a watched group came.
+    ///
+    /// # Errors
+    /// [`TooManyMembers`].
+    pub(super) fn join(
+        &mut self,
+        key: &Key,
+        shown: Option<&Option<Bytes>>,
+        pids: impl IntoIterator<Item = Pid>,
+    ) -> Result<bool, TooManyMembers> {
+        let mut pids = pids.into_iter().peekable();
+        if pids.peek().is_none() {
+            return Ok(false);
+        }
+        let mut came = false;
+        let group = match self.groups.get_mut(key) {
+            Some(group) => group,
+            None => {
+                self.weight += weight(key);
+                self.last_id += 1;
+                if let Some(shown) = shown {
+                    self.watched.insert(key.clone(), shown.clone());
+                    came = true;
+                }
+                self.groups.entry(key.clone()).or_insert(Group { id: self.last_id, processes: 0 })
+            }
+        };
+        for pid in pids {
+            let times = self.pids.entry((group.id, pid)).or_default();
+            group.processes += usize::from(*times == 0);
+            *times += 1;
+            self.size += 1;
+            self.weight += 1;
+            if self.weight > limits::PG_MEMBERS {
+                return Err(TooManyMembers);
+            }
+        }
+        Ok(came)
+    }
+
+    /// Processes leave a group, each as often as it says: one that joined more often is still a member
+    /// (`leave_remote/3` in `pg.erl`). Returns whether a watched group went.
+    pub(super) fn leave(&mut self, key: &Key, pids: impl IntoIterator<Item = (Pid, usize)>) -> bool {
+        let Some(group) = self.groups.get_mut(key) else { return false };
+        let mut left = 0;
+        for (pid, times) in pids {
+            let member = (group.id, pid);
+            let Some(joined) = self.pids.get_mut(&member) else { continue };
+            if *joined > times {
+                *joined -= times;
+                left += times;
+            } else {
+                left += *joined;
+                group.processes -= 1;
+                self.pids.remove(&member);
+            }
+        }
+        self.size -= left;
+        self.weight -= left;
+        if group.processes > 0 {
+            return false;
+        }
+        self.groups.remove(key);
+        self.weight -= weight(key);
+        self.watched.remove(key).is_some()
+    }
+
+    /// Processes of a group that are among `pids`, in their order, after `last`. The fewer of the two are looked at, and at most
+    /// `most` of them.
+    pub(super) fn among(&self, key: &Key, pids: &BTreeMap<Pid, usize>, last: Option<&Pid>, most: usize) -> Among {
+        let mut found = Among { pids: Vec::new(), looked_at: 0, last: None };
+        let Some(group) = self.groups.get(key) else { return found };
+        let mut look = |pid: &Pid, times: Option<usize>| {
+            found.looked_at += 1;
+            found.pids.extend(times.map(|times| (pid.clone(), times)));
+            if found.looked_at == most {
+                found.last = Some(pid.clone());
+            }
+        };
+        if group.processes <= pids.len() {
+            self.after(group.id, last).take(most).for_each(|(pid, _)| look(pid, pids.get(pid).copied()));
+        } else {
+            let from = last.map_or(Unbounded, Excluded);
+            pids.range((from, Unbounded)).take(most).for_each(|(pid, times)| look(pid, Some(*times)));
+        }
+        found
+    }
+
+    /// Drops at most `most` of what is left. Returns whether nothing is.
+    pub(super) fn discard(&mut self, most: usize) -> bool {
+        for _ in 0..most {
+            let (pid, group) = (self.pids.pop_first(), self.groups.pop_first());
+            if pid.is_none() && group.is_none() && self.watched.pop_first().is_none() {
+                return true;
+            }
+        }
+        false
+    }
+}

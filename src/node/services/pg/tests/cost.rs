@@ -1,0 +1,167 @@
+//! What the messages of a peer's scope cost, and their bounds.
+
+use super::*;
+use crate::etf::{Map, work};
+
+/// The atom, binary, tuple or number of this number.
+fn group(number: usize) -> Term {
+    Term::tuple([Term::atom("hecate_plugin"), Term::binary(number.to_string())])
+}
+
+fn pids(n: usize) -> Vec<Term> {
+    (0..n).map(|id| pid(u32::try_from(id).unwrap())).collect()
+}
+
+fn update(changes: Vec<(Term, Vec<Term>, Vec<Term>)>) -> Term {
+    let change = |(group, joined, left)| Term::tuple([group, Term::List(joined), Term::List(left)]);
+    let changes = changes.into_iter().map(change).collect();
+    Term::tuple([Term::atom("update"), pid(1), Term::List(changes)])
+}
+
+fn local_data(groups: Vec<(Term, Term)>) -> Term {
+    let local_data = [Term::atom("local_data"), pid(1), Term::Int(1), Term::Map(Map::new(groups).unwrap())];
+    Term::tuple([Term::atom("$gen_cast"), Term::tuple(local_data)])
+}
+
+/// The operations of a message, to a scope that has heard others before.
+fn cost(before: &[Term], message: &Term) -> u64 {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    for message in before {
+        bench.hear(message);
+    }
+    let message = Raw::encode(message);
+    work::of(|| drop(bench.hear_raw(message)))
+}
+
+#[test]
+fn every_message_costs_n_log_n_in_its_bytes() {
+    let one_group = |n| join(group(0), Term::List(pids(n)));
+    let all_groups = |n| sync((0..n).map(|i| (group(i), vec![pid(5)])).collect());
+    let each = |n: usize, pids: Vec<Term>| (0..n).map(|i| (group(i), Term::List(pids.clone()))).collect::<Vec<_>>();
+    let kinds: [(&str, &dyn Fn(usize) -> u64); 15] = [
+        ("join, one group", &|n| cost(&[], &one_group(n))),
+        ("join, one process many times", &|n| cost(&[], &join(group(0), Term::List(vec![pid(5); n])))),
+        ("sync, many groups", &|n| cost(&[], &all_groups(n))),
+        ("sync, one group many times", &|n| cost(&[], &sync(vec![(group(0), pids(1)); n]))),
+        ("sync, what is known", &|n| cost(&[all_groups(n)], &all_groups(n))),
+        ("local_data", &|n| cost(&[], &local_data(each(n, pids(1))))),
+        ("leave, many of one group", &|n| cost(&[one_group(n)], &leave(Term::List(pids(n)), vec![group(0)]))),
+        ("leave, in the other order", &|n| {
+            let reversed = pids(n).into_iter().rev().collect();
+            cost(&[one_group(n)], &leave(Term::List(reversed), vec![group(0)]))
+        }),
+        ("leave, one of many groups", &|n| cost(&[all_groups(n)], &leave(pid(5), (0..n).map(group).collect()))),
+        ("leave, many of many unknown groups", &|n| {
+            cost(&[one_group(1)], &leave(Term::List(pids(n)), (1..=n).map(group).collect()))
+        }),
+        ("leave, many of many groups", &|n| {
+            cost(&[all_groups(n)], &leave(Term::List(pids(n)), (0..n).map(group).collect()))
+        }),
+        ("leave, many of one group, which is named many times", &|n| {
+            cost(&[one_group(n)], &leave(Term::List(pids(n)), vec![group(0); n]))
+        }),
+        ("leave, strangers from one group, which is named many times", &|n| {
+            let strangers = pids(2 * n).split_off(n);
+            cost(&[one_group(n)], &leave(Term::List(strangers), vec![group(0); n]))
+        }),
+        ("update, many join and leave", &|n| cost(&[one_group(n)], &update(vec![(group(0), pids(n), pids(n))]))),
+        ("update, many groups", &|n| cost(&[all_groups(n)], &update(vec![(group(0), pids(1), pids(1)); n]))),
+    ];
+    for (what, cost) in kinds {
+        work::assert_n_log_n(what, 400, cost);
+    }
+}
+
+#[test]
+fn a_leave_of_many_from_many_groups_removes_each_as_often_as_it_says() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    bench.hear(&join(group(0), Term::List([pids(10), pids(10), pids(10)].concat())));
+    bench.hear(&join(group(1), Term::List(pids(3))));
+    bench.hear(&join(group(2), Term::List(pids(1000))));
+    // Twice from the first, four of which are named twice, and once from the others.
+    let left = [pids(6), pids(4)].concat();
+    bench.hear(&leave(Term::List(left), vec![group(0), group(9), group(1), group(0), group(2)]));
+    let times = |bench: &Bench, id: u32| {
+        bench.scope.remote_members(&group(0).canonical()).filter(|(_, pid)| pid.id == id).count()
+    };
+    assert_eq!([0, 3, 4, 5, 6, 9].map(|id| times(&bench, id)), [0, 0, 1, 1, 3, 3]);
+    assert_eq!((bench.members(&group(1)), bench.members(&group(2))), (0, 994));
+    assert_eq!(bench.scope.census().peer_members, 2 + 4 * 3 + 994);
+    assert_eq!(bench.scope.census().peer_groups, 2);
+}
+
+#[test]
+fn an_update_lets_processes_leave_before_others_join() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    bench.hear(&update(vec![
+        (group(0), pids(3), pids(3)),
+        (group(1), vec![], pids(3)),
+        (group(2), vec![pid(7)], vec![]),
+    ]));
+    assert_eq!([0, 1, 2].map(|i| bench.members(&group(i))), [3, 0, 1]);
+    bench.hear(&update(vec![(group(0), vec![], pids(2))]));
+    assert_eq!(bench.members(&group(0)), 1);
+}
+
+#[test]
+fn a_sync_is_seen_as_a_whole_or_not_at_all() {
+    let mut bench = Bench::new();
+    bench.hear(&sync(vec![(group(0), pids(2))]));
+    let broken = Term::improper(vec![Term::tuple([group(1), Term::List(pids(3))])], Term::atom("x"));
+    let broken = Term::tuple([Term::atom("$gen_cast"), Term::tuple([Term::atom("sync"), pid(1), broken])]);
+    assert!(!bench.hear(&broken).0);
+    assert_eq!((bench.members(&group(0)), bench.members(&group(1))), (2, 0));
+    let mut atoms = Atoms::new();
+    let large = Raw::encode(&sync(vec![(group(1), pids(20_000)), (group(2), pids(1))]));
+    let message = gen_server::parse(large, &mut atoms);
+    let peer = Atom::literal("them@h");
+    let mut new_reference = || Reference { node: Atom::literal("us@h"), creation: 1, ids: [9, 0, 0].into() };
+    bench.scope.message(LINK, &peer, message, &mut new_reference, &mut atoms, &mut Signals::new()).unwrap();
+    let mut steps = 0;
+    while bench.members(&group(1)) == 0 {
+        assert!(bench.scope.is_working(LINK));
+        assert_eq!(bench.members(&group(0)), 2, "what was known holds until the end");
+        bench.scope.step(LINK, &mut atoms).unwrap();
+        steps += 1;
+    }
+    assert!(steps > 1, "{steps}");
+    assert_eq!([0, 1, 2].map(|i| bench.members(&group(i))), [0, 20_000, 1]);
+}
+
+#[test]
+fn too_many_members_are_refused() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    let many = Raw::encode(&join(group(0), Term::List(vec![pid(5); limits::PG_MEMBERS / 2])));
+    assert!(bench.hear_raw(many.clone()).is_ok());
+    assert!(bench.hear_raw(many).is_ok());
+    assert_eq!(bench.hear_raw(Raw::encode(&join(group(0), pid(6)))), Err(TooManyMembers));
+}
+
+#[test]
+fn members_that_come_and_go_are_never_too_many() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    // A group whose key weighs 512 times what a member does.
+    let group = Term::binary([7; 32 * 1024]);
+    for _ in 0..limits::PG_MEMBERS / 256 {
+        for change in [(vec![pid(5)], vec![]), (vec![pid(6)], vec![pid(5)]), (vec![], vec![pid(6)])] {
+            bench.hear(&update(vec![(group.clone(), change.0, change.1)]));
+        }
+    }
+    assert_eq!(bench.scope.census().peer_members, 0);
+}
+
+#[test]
+fn a_group_that_is_too_large_is_not_kept() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    // Five bytes are the tag and the length.
+    let [fits, too_large] = [limits::PG_GROUP - 5, limits::PG_GROUP - 4].map(|bytes| Term::binary(vec![7; bytes]));
+    let change = |group: &Term| (group.clone(), pids(1), vec![]);
+    bench.hear(&update(vec![change(&too_large), change(&fits), change(&group(0))]));
+    assert_eq!([&too_large, &fits, &group(0)].map(|group| bench.members(group)), [0, 1, 1]);
+}

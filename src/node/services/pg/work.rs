@@ -1,0 +1,365 @@
+//! A message of a peer's scope that is applied in steps of bounded size, while other peers are heard.
+//!
+//! It is read from its bytes as it is applied: what is copied of it are the processes and groups of a `leave`, and those
+//! who join where others leave first. Where a message turns out to be malformed, the rest of it is dropped; of one with
+//! all that the peer has, everything.
+
+use std::collections::BTreeMap;
+use std::vec;
+
+use bytes::Bytes;
+
+use super::members::Members;
+use super::{Key, TooManyMembers, Watched};
+use crate::etf::{Atoms, DecodeError, Kind, ListHeader, Pid, Raw, Reader};
+use crate::limits;
+
+/// What one step has done.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What it cost, in bytes of a message.
+    pub cost: usize,
+    /// Whether watched groups changed.
+    pub changed: bool,
+}
+
+/// Processes that are handled between two looks at the cost.
+const CHUNK: usize = 128;
+
+/// The cost of looking up a process: about the bytes that it has in a message.
+const LOOK_UP: usize = 32;
+
+/// A message that is being applied.
+#[derive(Debug)]
+pub(super) struct Work {
+    message: Raw,
+    /// Where it is read next.
+    at: usize,
+    stage: Stage,
+    /// Of a message with all that the peer has, what was read so far. It replaces what was known at the end.
+    all: Option<Members>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A group follows, or the end.
+    Groups(Groups),
+    Group(Groups, Group),
+    LeavePids(ListHeader, BTreeMap<Pid, usize>),
+    LeaveGroups(ListHeader, Leave),
+    Leave(Leave),
+    /// What was known before is dropped.
+    Discard(Members),
+    Done,
+}
+
+/// How the groups of a message follow each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Groups {
+    /// `Group, PidOrPids`, if it is still to come.
+    One(bool),
+    /// `[{Group, [Pid]}]`
+    List(ListHeader),
+    /// `#{Group => [Pid]}`, of so many pairs.
+    Map(u32),
+    /// `[{Group, Joined, Left}]`
+    Changes(ListHeader),
+}
+
+/// A group whose processes are being read.
+#[derive(Debug)]
+struct Group {
+    key: Key,
+    /// What is shown of it if it is watched.
+    shown: Option<Option<Bytes>>,
+    pids: Pids,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Those that are read join.
+    Join,
+    /// They join once the others have left.
+    Hold(Vec<Pid>),
+    /// They leave, and then these join.
+    Leave(Vec<Pid>),
+    Held(vec::IntoIter<Pid>),
+}
+
+/// A list of processes, or one.
+#[derive(Debug)]
+enum Pids {
+    List(ListHeader),
+    One(Option<Pid>),
+}
+
+/// Processes that leave groups, each with how often it is in the message. The groups have members.
+#[derive(Debug)]
+struct Leave {
+    pids: BTreeMap<Pid, usize>,
+    groups: BTreeMap<Key, usize>,
+    /// The last process that was looked at in the first group.
+    last: Option<Pid>,
+}
+
+enum Wrong {
+    Decode,
+    TooMany,
+}
+
+impl From<DecodeError> for Wrong {
+    fn from(_: DecodeError) -> Self {
+        Self::Decode
+    }
+}
+
+impl From<TooManyMembers> for Wrong {
+    fn from(_: TooManyMembers) -> Self {
+        Self::TooMany
+    }
+}
+
+impl Work {
+    /// Replaces what is known by these groups, which are all that the peer has.
+    pub(super) fn all(message: Raw, at: usize, groups: Groups) -> Self {
+        Self { message, at, stage: Stage::Groups(groups), all: Some(Members::default()) }
+    }
+
+    /// Changes these groups.
+    pub(super) fn changes(message: Raw, at: usize, groups: Groups) -> Self {
+        Self { message, at, stage: Stage::Groups(groups), all: None }
+    }
+
+    /// Reads `PidOrPids, Groups` of a `leave`.
+    pub(super) fn leave(message: Raw, at: usize, atoms: &mut Atoms) -> Result<Self, DecodeError> {
+        let mut r = Reader::resume(&message, at, atoms);
+        let stage = match Pids::read(&mut r)? {
+            Pids::List(list) => Stage::LeavePids(list, BTreeMap::new()),
+            Pids::One(pid) => {
+                let leave = Leave::of(pid.into_iter().map(|pid| (pid, 1)).collect());
+                Stage::LeaveGroups(r.list()?, leave)
+            }
+        };
+        let at = r.position();
+        Ok(Self { message, at, stage, all: None })
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// Does a part of the work that costs about [`limits::NODE_TURN`].
+    ///
+    /// # Errors
+    /// [`TooManyMembers`].
+    pub(super) fn step(
+        &mut self,
+        members: &mut Members,
+        watched: &Watched,
+        atoms: &mut Atoms,
+    ) -> Result<Step, TooManyMembers> {
+        let mut step = Step::default();
+        while step.cost < limits::NODE_TURN && !self.is_done() {
+            let stage = std::mem::replace(&mut self.stage, Stage::Done);
+            let mut r = Reader::resume(&self.message, self.at, atoms);
+            // What gathers aside is not shown yet.
+            let (aside, changed) = (self.all.is_some(), step.changed);
+            let target = self.all.as_mut().unwrap_or(members);
+            match stage.next(&mut r, target, watched, &mut step) {
+                Ok(stage) => self.stage = stage,
+                Err(Wrong::Decode) => self.all = None,
+                Err(Wrong::TooMany) => return Err(TooManyMembers),
+            }
+            if aside {
+                step.changed = changed;
+            }
+            // Nothing is so short that it costs nothing.
+            step.cost += 1 + r.position() - self.at;
+            self.at = r.position();
+            if self.is_done()
+                && let Some(mut all) = self.all.take()
+            {
+                std::mem::swap(members, &mut all);
+                step.changed |= members.watched() != all.watched();
+                self.stage = Stage::Discard(all);
+            }
+        }
+        Ok(step)
+    }
+}
+
+impl Stage {
+    fn next(
+        self,
+        r: &mut Reader<'_>,
+        members: &mut Members,
+        watched: &Watched,
+        step: &mut Step,
+    ) -> Result<Self, Wrong> {
+        match self {
+            Self::Groups(groups) => Group::read(r, groups, watched),
+            Self::Group(groups, group) => group.next(r, groups, members, step),
+            Self::LeavePids(mut list, mut pids) => {
+                let read = chunk(r, &mut list)?;
+                step.cost += read.len() * LOOK_UP;
+                if read.is_empty() {
+                    return Ok(Self::LeaveGroups(r.list()?, Leave::of(pids)));
+                }
+                for pid in read {
+                    *pids.entry(pid).or_default() += 1;
+                }
+                Ok(Self::LeavePids(list, pids))
+            }
+            Self::LeaveGroups(mut list, mut leave) => {
+                if !r.more(&mut list)? {
+                    return Ok(Self::Leave(leave));
+                }
+                let group = r.raw()?;
+                if let Some(key) = key(&group, r).filter(|key| members.has(key)) {
+                    *leave.groups.entry(key).or_default() += 1;
+                }
+                Ok(Self::LeaveGroups(list, leave))
+            }
+            Self::Leave(leave) => Ok(leave.next(members, step)),
+            Self::Discard(mut known) => {
+                step.cost += CHUNK * LOOK_UP;
+                Ok(if known.discard(CHUNK) { Self::Done } else { Self::Discard(known) })
+            }
+            Self::Done => Ok(Self::Done),
+        }
+    }
+}
+
+impl Group {
+    /// Reads the head of the next group.
+    fn read(r: &mut Reader<'_>, mut groups: Groups, watched: &Watched) -> Result<Stage, Wrong> {
+        let more = match &mut groups {
+            Groups::One(one) => std::mem::take(one),
+            Groups::List(list) | Groups::Changes(list) => r.more(list)?,
+            Groups::Map(pairs) => {
+                let more = *pairs > 0;
+                *pairs = pairs.saturating_sub(1);
+                more
+            }
+        };
+        if !more {
+            return Ok(Stage::Done);
+        }
+        let phase = match groups {
+            Groups::One(_) | Groups::Map(_) => Phase::Join,
+            Groups::List(_) => {
+                r.expect_tuple(2)?;
+                Phase::Join
+            }
+            Groups::Changes(_) => {
+                r.expect_tuple(3)?;
+                Phase::Hold(Vec::new())
+            }
+        };
+        let group = r.raw()?;
+        let Some(key) = key(&group, r) else {
+            let lists = if matches!(phase, Phase::Join) { 1 } else { 2 };
+            for _ in 0..lists {
+                r.raw()?;
+            }
+            return Ok(Stage::Groups(groups));
+        };
+        let shown = shown(&group, watched, r).ok();
+        Ok(Stage::Group(groups, Self { key, shown, pids: Pids::read(r)?, phase }))
+    }
+
+    /// Handles the next processes.
+    fn next(
+        mut self,
+        r: &mut Reader<'_>,
+        groups: Groups,
+        members: &mut Members,
+        step: &mut Step,
+    ) -> Result<Stage, Wrong> {
+        let pids = match (&mut self.phase, &mut self.pids) {
+            (Phase::Held(held), _) => held.by_ref().take(CHUNK).collect(),
+            (_, Pids::List(list)) => chunk(r, list)?,
+            (_, Pids::One(pid)) => Vec::from_iter(pid.take()),
+        };
+        let end = pids.is_empty();
+        step.cost += pids.len() * LOOK_UP;
+        self.phase = match self.phase {
+            Phase::Join if end => return Ok(Stage::Groups(groups)),
+            Phase::Held(_) if end => return Ok(Stage::Groups(groups)),
+            Phase::Hold(held) if end => {
+                self.pids = Pids::read(r)?;
+                Phase::Leave(held)
+            }
+            Phase::Leave(held) if end => Phase::Held(held.into_iter()),
+            Phase::Hold(mut held) => {
+                held.extend(pids);
+                Phase::Hold(held)
+            }
+            Phase::Leave(held) => {
+                step.changed |= members.leave(&self.key, pids.into_iter().map(|pid| (pid, 1)));
+                Phase::Leave(held)
+            }
+            phase @ (Phase::Join | Phase::Held(_)) => {
+                step.changed |= members.join(&self.key, self.shown.as_ref(), pids)?;
+                phase
+            }
+        };
+        Ok(Stage::Group(groups, self))
+    }
+}
+
+impl Leave {
+    fn of(pids: BTreeMap<Pid, usize>) -> Self {
+        Self { pids, groups: BTreeMap::new(), last: None }
+    }
+
+    /// Handles the next processes of the first group. Of the two, its members and those that leave, the fewer are looked
+    /// at: over all groups no more than the peer has joined.
+    fn next(mut self, members: &mut Members, step: &mut Step) -> Stage {
+        let Some(group) = self.groups.first_entry() else { return Stage::Done };
+        let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
+        step.cost += (1 + found.looked_at) * LOOK_UP;
+        let often = *group.get();
+        let leaving = found.pids.into_iter().map(|(pid, times)| (pid, times.saturating_mul(often)));
+        step.changed |= members.leave(group.key(), leaving);
+        self.last = found.last;
+        if self.last.is_none() {
+            group.remove();
+        }
+        Stage::Leave(self)
+    }
+}
+
+impl Pids {
+    /// Reads a pid, or enters a list of pids.
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(if r.peek()? == Kind::Pid { Self::One(Some(r.pid()?)) } else { Self::List(r.list()?) })
+    }
+}
+
+/// Reads the next processes of a list, none at its end.
+fn chunk(r: &mut Reader<'_>, list: &mut ListHeader) -> Result<Vec<Pid>, DecodeError> {
+    let mut pids = Vec::new();
+    while pids.len() < CHUNK && r.more(list)? {
+        pids.push(r.pid()?);
+    }
+    Ok(pids)
+}
+
+/// The key of a group; none if it is larger than a group may be.
+fn key(group: &Raw, r: &mut Reader<'_>) -> Option<Key> {
+    (group.bytes().len() <= limits::PG_GROUP).then(|| group.canonical(r.atoms()).ok()).flatten()
+}
+
+/// The binary in `{Tag, Binary}`, in memory of its own; none for the watched group with a name. An error for any other.
+fn shown(group: &Raw, watched: &Watched, r: &mut Reader<'_>) -> Result<Option<Bytes>, DecodeError> {
+    if Reader::resume(group, 0, r.atoms()).expect_atom(watched.group.as_str()).is_ok() {
+        return Ok(None);
+    }
+    let mut r = Reader::resume(group, 0, r.atoms());
+    r.expect_tuple(2)?;
+    r.expect_atom(watched.tag.as_str())?;
+    Ok(Some(Bytes::copy_from_slice(&r.binary()?)))
+}
