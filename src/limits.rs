@@ -107,8 +107,21 @@ pub const MESSAGES: usize = 256;
 pub const NODE_BATCH: usize = 1024;
 
 /// What the node's task does for one peer before it looks at the others, in bytes of messages; to look up a process of a group
-/// costs as much as 32 bytes. Crossed by `node::services::pg::tests::cost::a_sync_is_seen_as_a_whole_or_not_at_all`.
+/// costs as much as 32 bytes. Crossed by `node::machine::tests::backlog::a_large_sync_delays_a_ping_by_one_step`.
 pub const NODE_TURN: usize = 256 * 1024;
+
+/// Batches of messages of one connection that the node's task has not handled. Crossed by
+/// `node::intake::tests::a_connection_waits_until_what_it_has_sent_is_handled`.
+pub const LINK_BATCHES: usize = 4;
+
+/// Bytes of a request, or of a function's arguments, that are decoded. A call with more is answered `{error, {too_large, _}}`
+/// or `undef`; a message of such a size is read outside of the node's task. Crossed by
+/// `node::machine::tests::served::large_arguments_are_not_decoded`.
+pub const CALL_ARGUMENTS: usize = 64 * 1024;
+
+/// How long a view may take to make without being made more seldom. Crossed by
+/// `node::pace::tests::what_takes_long_is_done_seldom`.
+pub const VIEW_TIME: Duration = Duration::from_millis(1);
 
 /// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
 /// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.

@@ -172,6 +172,87 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
     assert!(used < ROUNDS * BUSY / 2, "the API's threads have used {used} ticks: only requests are their work");
 }
 
+/// A scope of a peer that has exchanged with the daemon's, and messages of it.
+struct ScopeOf {
+    sender: link::LinkSender,
+    pid: Pid,
+    _never_read: mpsc::Receiver<link::LinkEvent>,
+}
+
+impl ScopeOf {
+    async fn start(host: &Host, port: u16, us: &str, short: &str) -> Self {
+        let stream = TcpStream::connect(address(port)).await.unwrap();
+        let local = identity(host, short, 7);
+        let connection = setup::dial(stream, &local, us.into(), async || true).await.unwrap();
+        let (inbox, received) = mpsc::channel(64);
+        let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+        let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
+        let scope = Self { sender, pid, _never_read: received };
+        scope.send(&Term::tuple([Term::atom("discover"), Term::Pid(scope.pid.clone())]));
+        scope
+    }
+
+    /// Processes of its node.
+    fn pids(&self, n: u32) -> Term {
+        Term::List((0..n).map(|id| Term::Pid(Pid { id, ..self.pid.clone() })).collect())
+    }
+
+    fn send(&self, message: &Term) {
+        let to = Control::SendName { from: self.pid.clone(), to: Atom::literal("pg") };
+        let mut frames = Vec::new();
+        control::encode(&to, Some(&Iovec::encode(message)), flags::ours(false), &mut frames);
+        self.sender.send(&mut Bytes::from(frames).into()).unwrap();
+    }
+
+    fn join(&self, group: Term, pids: Term) {
+        self.send(&Term::tuple([Term::atom("join"), Term::Pid(self.pid.clone()), group, pids]));
+    }
+
+    fn leave(&self, pids: Term, groups: Vec<Term>) {
+        self.send(&Term::tuple([Term::atom("leave"), Term::Pid(self.pid.clone()), pids, Term::List(groups)]));
+    }
+}
+
+/// How many members of peers the daemon counts.
+fn peer_members(host: &Host) -> f64 {
+    let metrics = host::http::text(&host.socket(), "/metrics").expect("an answer");
+    let lines =
+        metrics.lines().filter(|line| line.starts_with("hecate_pg_members{") && line.contains("side=\"peers\""));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Many processes that leave many groups, and many that leave one large group which is named again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leave_costs_no_more_than_its_bytes() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let mut other = host.erl("other");
+    assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
+    let scope = ScopeOf::start(&host, epmd.port_of("hecate"), &us, "leaving").await;
+    let groups = || (0..30_000).map(Term::Int).collect::<Vec<_>>();
+
+    // 660 kB, which are 900 million pairs of a process and a group.
+    scope.join(Term::Int(0), scope.pids(2));
+    scope.leave(scope.pids(30_000), groups());
+    // 6 MB each. A linear search finds each member last.
+    let members = 200_000;
+    let Term::List(mut reversed) = scope.pids(members) else { unreachable!() };
+    reversed.reverse();
+    scope.join(Term::Int(1), scope.pids(members));
+    scope.leave(Term::List(reversed), vec![Term::Int(1); 1000]);
+    scope.join(Term::atom("the_end"), scope.pids(7));
+    for _ in 0..20 {
+        assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
+        assert_eq!(host.ask("GET", "/livez").status, 200);
+    }
+    tokio::task::block_in_place(|| host::wait_for("all to be applied", || peer_members(&host) > 6.5));
+    assert_eq!(eval(&mut other, "length(nodes())"), "1");
+    assert_eq!(host.peer(&host.node("leaving")).as_deref(), Some("connected"));
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
+}
+
 /// All in one thread: who is answered asks again before anything else is done.
 #[tokio::test]
 async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {

@@ -170,10 +170,11 @@ fn servers_of_ours_answer_every_call_and_every_system_message() {
     assert_eq!(world.eval("global_group:send({node, Us}, market, order)"), "{badarg,{market,order}}");
     // What is more than we decode is refused too, and not only dropped.
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
-        for beyond in ["lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000))", "lists:seq(1, 1 bsl 20)"] {
-            let refused = world.eval(&format!("gen_server:call({server}, {beyond}, infinity)"));
-            assert_eq!(refused, "{error,notsup}", "{server} {beyond}");
-        }
+        let refused = |beyond: &str| format!("gen_server:call({server}, {beyond}, infinity)");
+        let deep = world.eval(&refused("lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000))"));
+        assert_eq!(deep, "{error,notsup}", "{server}");
+        let long = world.eval(&format!("{{error, {{Why, _}}}} = {}, Why", refused("lists:seq(1, 1 bsl 20)")));
+        assert_eq!(long, "too_large", "{server}");
     }
 
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {

@@ -166,7 +166,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::etf::{Atom, Map};
+    use crate::etf::{Atom, Map, work};
     use crate::layout::Home;
     use crate::limits;
     use crate::node::process::CallId;
@@ -240,6 +240,28 @@ mod tests {
         ] {
             let answer = call(&mut server, "p@h", &request);
             assert!(refused(&answer, code), "{request:?}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn requests_cost_n_log_n() {
+        let keys = |n: usize| {
+            let pairs = (0..n).map(|i| (Term::binary((i * 7919 % 8192).to_string()), Term::Int(1)));
+            Term::Map(Map::new(pairs.collect()).unwrap())
+        };
+        let texts = |n: usize| Term::List(vec![Term::Int(97); n]);
+        let kinds: [(&str, &dyn Fn(usize) -> Term); 4] = [
+            ("register, many fields", &|n| pair("register", keys(n))),
+            ("register, a long name", &|n| pair("register", map(&[("name", texts(n))]))),
+            ("info", &|n| pair("info", texts(n))),
+            ("deregister", &|n| pair("deregister", texts(n))),
+        ];
+        for (what, request) in kinds {
+            work::assert_n_log_n(what, 1000, |n| {
+                let ((mut server, _ordered), request) = (server(), Raw::encode(&request(n)));
+                let caller = Caller { call: CallId::from(7), node: Atom::literal("p@h") };
+                work::of(|| drop(server.call(&request, &caller, &mut Atoms::new())))
+            });
         }
     }
 

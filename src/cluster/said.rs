@@ -48,7 +48,7 @@ pub enum Change {
 /// It is something else, such as `{error, Why}`.
 pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError> {
     let (mut revision, mut plugins) = (None, None);
-    let mut r = Reader::new(answer.bytes(), atoms);
+    let mut r = Reader::resume(answer, 0, atoms);
     r.expect_tuple(2)?;
     r.expect_atom("ok")?;
     for _ in 0..r.map()? {
@@ -61,7 +61,7 @@ pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError
     let (Some(revision), Some(plugins)) = (revision, plugins) else { return Err(DecodeError::OtherAtom) };
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
     // One after the other, so that they never are all there as terms.
-    let mut r = Reader::new(plugins.bytes(), atoms);
+    let mut r = Reader::resume(&plugins, 0, atoms);
     let mut list = r.list()?;
     while r.more(&mut list)? {
         match plugin(&r.term()?) {
@@ -75,7 +75,7 @@ pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError
 /// Reads `{Event, Map}`.
 #[must_use]
 pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
-    let mut r = Reader::new(message.bytes(), atoms);
+    let mut r = Reader::resume(message, 0, atoms);
     r.expect_tuple(2).ok()?;
     let kind = EventKind::parse(r.atom().ok()?.as_str())?;
     let term = r.term().ok()?;
@@ -140,6 +140,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::proxy::{Registered, map};
+    use crate::etf::work;
     use crate::layout::Home;
     use crate::name::PluginName;
     use crate::registry::{self, Plugin, Status};
@@ -266,6 +267,31 @@ mod tests {
         let time = super::plugin(&good).unwrap().since;
         assert_eq!(humantime::format_rfc3339_millis(time).to_string(), "9999-12-31T23:59:59.999Z");
         assert!(super::plugin(&odd("reason", Term::binary("x".repeat(limits::PLUGIN_REASON)))).is_some());
+    }
+
+    #[test]
+    fn snapshots_and_events_cost_n_log_n() {
+        let said = |term: &Term| {
+            let message = Raw::encode(term);
+            work::of(|| {
+                drop(snapshot(&message, &mut Atoms::new()));
+                drop(event(&message, &mut Atoms::new()));
+            })
+        };
+        let keys = |n: usize| {
+            let pairs = (0..n).map(|i| (Term::binary((i * 7919 % 8192).to_string()), Term::Int(1)));
+            Term::Map(Map::new(pairs.collect()).unwrap())
+        };
+        work::assert_n_log_n("a snapshot, of many plugins", 200, |n| {
+            said(&answer(Term::Int(1), Term::List(vec![odd("", Term::Int(1)); n])))
+        });
+        work::assert_n_log_n("a snapshot, of a plugin with many fields", 1000, |n| {
+            said(&answer(Term::Int(1), Term::List(vec![keys(n)])))
+        });
+        work::assert_n_log_n("a snapshot, with many fields", 1000, |n| said(&Term::tuple([Term::atom("ok"), keys(n)])));
+        work::assert_n_log_n("an event, with many fields", 1000, |n| {
+            said(&Term::tuple([Term::atom("plugin_registered_v1"), keys(n)]))
+        });
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::dist::handshake::Status;
-use crate::dist::link::LinkEvent;
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, Iovec, Raw, Term};
 use crate::node::dial::DialError;
+use crate::node::intake::{Arrival, Permit};
 use crate::node::machine::LinkId;
 use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::pg;
@@ -18,7 +18,7 @@ use crate::node::services::rpc::{CallError, Function};
 /// What the node's task is told.
 pub enum Event {
     /// Something came over a connection.
-    Link(LinkId, LinkEvent),
+    Link(LinkId, Arrival, Permit),
     /// A peer has given its name: which status does it get?
     Accepting {
         /// The name.

@@ -5,7 +5,10 @@
 //! two connections for one name are made here and nowhere else: [`Machine::accept_status`], [`Machine::still_wanted`] and
 //! [`Input::LinkUp`].
 
+mod backlog;
+mod calls;
 mod connections;
+mod content;
 mod own;
 mod served;
 mod signals;
@@ -29,6 +32,9 @@ use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, global_group, net_kernel, rpc};
 use crate::node::view::{Groups, Peer, PeerState, View};
+use backlog::{Backlogs, Waiting};
+use calls::{Calls, PendingCall};
+pub use content::{Content, read};
 use served::{ReplyTo, Served, Wanted};
 
 /// One connection; never used again for another.
@@ -67,6 +73,8 @@ pub enum Input {
     },
     /// Control messages of one connection, in order, each with its payload.
     Messages(LinkId, Vec<(Control, Option<Bytes>)>),
+    /// A control message of a connection, whose payload was read by [`read`], as it was large.
+    Read(LinkId, Box<(Control, Content)>),
     /// Connect to this node, unless that is done or under way.
     Connect(Arc<str>),
     /// An attempt to connect has ended, whether there is a connection now or not.
@@ -146,18 +154,17 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Monitors and links that processes of it have towards ours.
-    ties: usize,
+    /// Monitors that processes of it have, each with the process of ours that is watched.
+    monitors: HashMap<Reference, Pid>,
+    /// Links between processes of ours and of it.
+    tied: HashSet<(Pid, Pid)>,
 }
 
-/// A call that waits for its result.
-#[derive(Debug)]
-struct PendingCall {
-    link: LinkId,
-    token: Token,
-    deadline: Instant,
-    /// The process that is called and monitored; none where a function is.
-    asked: Option<Atom>,
+impl Link {
+    /// How many monitors and links processes of it have towards ours.
+    fn ties(&self) -> usize {
+        self.monitors.len() + self.tied.len()
+    }
 }
 
 /// What the node and its peers owe each other: none of it outlives its connection.
@@ -183,7 +190,11 @@ pub struct Machine {
     dialling: HashSet<Arc<str>>,
     /// What each connected peer's name server knows.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
-    calls: HashMap<Reference, PendingCall>,
+    /// How many there are in `known`.
+    known_size: usize,
+    calls: Calls,
+    /// What has come and is not handled yet.
+    backlogs: Backlogs,
     /// Calls of peers that wait for our answers.
     served: HashMap<CallId, Served>,
     last_served: u64,
@@ -241,7 +252,9 @@ impl Machine {
             down: BTreeMap::new(),
             dialling: HashSet::new(),
             known: HashMap::new(),
-            calls: HashMap::new(),
+            known_size: 0,
+            calls: Calls::default(),
+            backlogs: Backlogs::default(),
             served: HashMap::new(),
             last_served: 0,
             functions,
@@ -280,7 +293,7 @@ impl Machine {
     /// When [`Input::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.calls.values().map(|call| call.deadline).chain(self.next_poll).min()
+        self.calls.next_deadline().into_iter().chain(self.next_poll).min()
     }
 
     /// Whether there is, or would be, nothing to do to be connected to `name`.
@@ -333,7 +346,7 @@ impl Machine {
     /// How much waits to be answered or told.
     #[must_use]
     pub fn pending(&self) -> Pending {
-        let ties = self.links.values().map(|link| link.ties).sum();
+        let ties = self.links.values().map(Link::ties).sum();
         Pending { calls: self.calls.len(), served: self.served.len(), ties }
     }
 
@@ -367,11 +380,12 @@ impl Machine {
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason, out),
             Input::Messages(link, batch) => {
                 for (control, payload) in batch {
-                    // A message of the batch may have closed the link.
-                    if self.links.contains_key(&link) {
-                        self.control(now, link, control, payload, out);
-                    }
+                    self.arrived(now, link, Waiting::Unread(control, payload), out);
                 }
+            }
+            Input::Read(link, message) => {
+                let (control, content) = *message;
+                self.arrived(now, link, Waiting::Read(control, content), out);
             }
             Input::Connect(name) => {
                 if !self.is_connected(&name) && self.dialling.insert(name.clone()) {
@@ -412,14 +426,6 @@ fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
     out.extend(
         signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload.map(Iovec::from))),
     );
-}
-
-/// The term that a payload consists of.
-fn whole_term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
-    let mut r = Reader::new(payload, atoms);
-    let message = r.raw()?;
-    r.finish()?;
-    Ok(message)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! accept, dial -> dist::setup -> task -> machine -> services::{gen_server, pg, global, global_group, net_kernel, rpc}
-//! handle, dist::link -------------^  ^-- the only owner of the state; carries out the machine's effects
+//! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
 //! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The room knows
@@ -14,8 +14,10 @@ pub mod accept;
 pub mod dial;
 pub mod event;
 pub mod handle;
+pub mod intake;
 pub mod listeners;
 pub mod machine;
+pub mod pace;
 pub mod process;
 pub mod resolve;
 pub mod services;

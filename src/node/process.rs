@@ -186,7 +186,10 @@ impl Processes {
     /// A process that has ended: its last words are for its watchers and links.
     pub fn end(&mut self, pid: &Pid) -> Option<Process> {
         let process = self.alive.remove(pid)?;
-        self.names.retain(|_, named| named != pid);
+        // Another process may have taken the name.
+        if let Some(name) = process.name.as_ref().filter(|name| self.names.get(*name) == Some(pid)) {
+            self.names.remove(name);
+        }
         self.ids.remove(&process.id);
         Some(process)
     }
@@ -209,11 +212,6 @@ impl Processes {
     #[must_use]
     pub fn whereis(&self, name: &str) -> Option<&Pid> {
         self.names.get(name)
-    }
-
-    /// All processes.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Process> {
-        self.alive.values_mut()
     }
 
     /// The pids of all processes.

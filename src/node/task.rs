@@ -18,7 +18,7 @@ use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
 use crate::dist::handshake::{Identity, Status};
-use crate::dist::link::{self, CloseReason, LinkEvent, LinkSender, QueueFull};
+use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, AtomTooLong, Raw};
 use crate::log::limit::{self, limited};
@@ -26,7 +26,9 @@ use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::event::Event;
 use crate::node::handle::Handle;
+use crate::node::intake::{self, Arrival, Permit};
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
+use crate::node::pace::Pace;
 use crate::node::process::{Functions, ProcessId};
 use crate::node::services::pg::Watched;
 use crate::node::services::rpc::CallError;
@@ -86,6 +88,8 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         spawning: HashMap::new(),
         calling: HashMap::new(),
         view: view_sender,
+        is_stale: false,
+        pace: Pace::default(),
         groups: groups_sender,
         stopping: None,
         effects: Vec::new(),
@@ -109,6 +113,8 @@ struct Link {
     owner: Option<u32>,
     /// What has gathered to be sent.
     frames: Frames,
+    /// Of batches that the machine has not handled to their end.
+    permits: Vec<Permit>,
 }
 
 /// Where it is told how an attempt to connect has ended.
@@ -152,6 +158,9 @@ struct Task {
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     view: watch::Sender<Arc<View>>,
+    /// The view has changed since it was shown.
+    is_stale: bool,
+    pace: Pace,
     /// Apart from the view, which is no news to anybody when a process joins some group.
     groups: watch::Sender<Arc<Groups>>,
     stopping: Option<oneshot::Sender<()>>,
@@ -175,7 +184,8 @@ impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut batch = Vec::new();
         loop {
-            let deadline = self.machine.next_deadline();
+            let shown_at = self.pace.due().filter(|_| self.is_stale);
+            let deadline = self.machine.next_deadline().into_iter().chain(shown_at).min();
             tokio::select! {
                 taken = events.recv_many(&mut batch, limits::NODE_BATCH) => {
                     if taken == 0 {
@@ -203,7 +213,9 @@ impl Task {
                     self.now = now();
                     self.handle(Input::Tick);
                 }
+                () = yield_now(), if self.machine.has_backlog() => {}
             }
+            self.step();
             self.send();
             if self.open == 0
                 && let Some(stopped) = self.stopping.take()
@@ -224,8 +236,12 @@ impl Task {
 
     fn take(&mut self, event: Event) {
         let input = match event {
-            Event::Link(id, LinkEvent::Messages(batch)) => return self.messages(id, batch),
-            Event::Link(id, LinkEvent::Closed(reason)) => {
+            Event::Link(id, Arrival::Messages(batch), permit) => return self.messages(id, batch, permit),
+            Event::Link(id, Arrival::Large(message), permit) => {
+                self.handle(Input::Read(id, message));
+                return self.keep(id, permit);
+            }
+            Event::Link(id, Arrival::Closed(reason), _) => {
                 self.open -= 1;
                 if matches!(reason, CloseReason::TickTimeout(_)) {
                     metrics::LINK_TICK_TIMEOUTS.add(1);
@@ -295,10 +311,47 @@ impl Task {
 
     /// One message after the other: what they are answered may be far larger than they are, and is sent, where the
     /// bound of the connection's queue holds, before much of it gathers.
-    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>) {
-        for message in batch {
+    /// Where they cost much, the others have their turn before the rest.
+    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>, permit: Permit) {
+        let (mut batch, mut cost) = (batch.into_iter(), 0);
+        while cost < limits::NODE_TURN
+            && let Some(message) = batch.next()
+        {
+            cost += message.1.as_ref().map_or(0, Bytes::len);
             self.handle(Input::Messages(id, vec![message]));
             self.send_if_much();
+        }
+        if batch.len() > 0 {
+            self.machine.postpone(id, batch);
+        }
+        self.keep(id, permit);
+    }
+
+    /// Keeps a connection from sending more while much of what it has sent is not handled.
+    fn keep(&mut self, id: LinkId, permit: Permit) {
+        if self.machine.is_behind(id)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.permits.push(permit);
+        }
+    }
+
+    /// Does a bounded part of what waits.
+    fn step(&mut self) {
+        let mut cost = 0;
+        self.now = now();
+        while cost < limits::NODE_TURN {
+            let mut effects = std::mem::take(&mut self.effects);
+            let step = self.machine.step(self.now, &mut effects);
+            self.carry_out(effects);
+            let Some((id, spent)) = step else { break };
+            cost += spent;
+            self.send_if_much();
+            if !self.machine.is_behind(id)
+                && let Some(link) = self.links.get_mut(&id)
+            {
+                link.permits.clear();
+            }
         }
     }
 
@@ -314,10 +367,12 @@ impl Task {
         if monitor.is_known_with(peer.flags) {
             control::encode(&monitor, None, peer.flags, &mut probe);
         }
-        let (inbox, wrap) = (self.inbox.clone(), move |event| Event::Link(id, event));
-        let sender = link::start(connection, self.tick_time, probe.into(), inbox, wrap);
+        let (received_sender, received) = mpsc::channel(1);
+        let sender = link::start(connection, self.tick_time, probe.into(), received_sender, |event| event);
+        tokio::spawn(intake::run(id, received, self.inbox.clone()));
         self.open += 1;
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, frames: Frames::default() };
+        let (frames, permits) = (Frames::default(), Vec::new());
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, frames, permits };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
@@ -349,6 +404,10 @@ impl Task {
     fn handle(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, input, &mut effects);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, mut effects: Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Signal(id, signal, payload) => {
@@ -410,14 +469,19 @@ impl Task {
 
     /// Shows what has changed, and then answers: whoever is told something finds it in the view.
     fn show(&mut self) {
-        if self.machine.take_changed() {
+        self.is_stale |= self.machine.take_changed();
+        // A large view would take all the time if small messages could have it made again and again.
+        if self.is_stale && (self.pace.is_due(self.now.instant) || self.stopping.is_some()) {
+            let begun = Instant::now();
             self.view.send_replace(Arc::new(self.seen()));
+            self.is_stale = false;
+            self.pace.took(Instant::now(), begun.elapsed());
         }
         if self.machine.take_groups_changed() {
             self.groups.send_replace(Arc::new(self.machine.groups()));
         }
-        for answer in self.answers.drain(..) {
-            answer.send();
+        if !self.is_stale {
+            self.answers.drain(..).for_each(Answer::send);
         }
     }
 

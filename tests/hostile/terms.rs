@@ -76,7 +76,7 @@ fn call(h: &Hostile, request: Term) -> Term {
 
 /// Terms that a node might send, and that are more than we take: the message is lost, and who waits is told.
 fn bounds() -> Vec<Row> {
-    let notsup = Answered(22, "notsup");
+    let too_large = Answered(22, "too_large");
     let many = || list(1 << 20, &[vec![106; 1 << 20]], nil());
     vec![
         row("a hundred thousand lists in lists", Ignored, |h| to(h, "net_kernel", nested(100_000))),
@@ -89,9 +89,9 @@ fn bounds() -> Vec<Row> {
         row("a hundred thousand tails", Ignored, |h| {
             to(h, "rex", [[108, 0, 0, 0, 1, 106].repeat(100_000), nil()].concat())
         }),
-        row("a call with lists in lists", notsup, |h| to(h, "hecate_plugins", call(h, nested(100_000)))),
+        row("a call with lists in lists", too_large, |h| to(h, "hecate_plugins", call(h, nested(100_000)))),
         row("a million elements", Ignored, move |h| to(h, "net_kernel", many())),
-        row("a call with a million elements", notsup, move |h| to(h, "hecate_plugins", call(h, many()))),
+        row("a call with a million elements", too_large, move |h| to(h, "hecate_plugins", call(h, many()))),
         row("a million elements for pg", Closed("pg scope sent more than"), move |h| {
             to(h, "pg", tuple(&[atom("join"), h.pid(), atom("g"), many()]))
         }),

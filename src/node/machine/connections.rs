@@ -20,7 +20,17 @@ impl Machine {
         self.down.remove(&peer.name);
         let (name, published, flags) = (peer.name, peer.published, peer.flags);
         self.by_name.insert(name.clone(), id);
-        let link = Link { name, atom, creation: peer.creation, published, since: now.wall, origin, flags, ties: 0 };
+        let link = Link {
+            name,
+            atom,
+            creation: peer.creation,
+            published,
+            since: now.wall,
+            origin,
+            flags,
+            monitors: HashMap::new(),
+            tied: HashSet::new(),
+        };
         self.links.insert(id, link);
         self.changed = true;
         if published {
@@ -82,17 +92,20 @@ impl Machine {
     pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, out: &mut Vec<Effect>) {
         let Some(link) = self.links.remove(&id) else { return };
         self.by_name.remove(&link.name);
-        self.known.remove(&id);
+        self.backlogs.remove(id);
+        self.known_size -= self.known.remove(&id).map_or(0, |known| known.len());
         for scope in self.scopes.values_mut() {
             scope.node_down(id);
         }
-        for process in self.processes.iter_mut() {
-            process.watchers.retain(|(link, _), _| *link != id);
-            process.links.retain(|(link, _)| *link != id);
+        for (reference, pid) in link.monitors {
+            self.processes.get(&Proc::Pid(pid)).map(|process| process.watchers.remove(&(id, reference)));
+        }
+        for (ours, theirs) in link.tied {
+            self.processes.get(&Proc::Pid(ours)).map(|process| process.links.remove(&(id, theirs)));
         }
         self.served.retain(|_, served| served.link != id);
-        let lost = self.calls.extract_if(|_, call| call.link == id);
-        out.extend(lost.map(|(_, call)| Effect::Result(call.token, Err(CallError::NoConnection))));
+        let lost = self.calls.over(id).into_iter();
+        out.extend(lost.map(|call| Effect::Result(call.token, Err(CallError::NoConnection))));
         if self.down.len() >= limits::KNOWN_NODES {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.down.remove(&name));

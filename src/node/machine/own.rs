@@ -50,12 +50,12 @@ impl Machine {
         }
         push(signals, out);
         for ((link, reference), Watcher { pid: to, watched }) in process.watchers.drain() {
-            self.untie(link, 1);
+            self.links.get_mut(&link).map(|link| link.monitors.remove(&reference));
             let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
         for (link, to) in process.links.drain() {
-            self.untie(link, 1);
+            self.links.get_mut(&link).map(|link| link.tied.remove(&(pid.clone(), to.clone())));
             let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
@@ -156,8 +156,7 @@ impl Machine {
     }
 
     pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let late: Vec<_> = self.calls.extract_if(|_, call| call.deadline <= now.instant).collect();
-        for (reference, call) in late {
+        for (reference, call) in self.calls.expired(now.instant) {
             out.extend(self.forget(&reference, &call));
             out.push(Effect::Result(call.token, Err(CallError::TimedOut)));
         }

@@ -53,14 +53,22 @@ impl Machine {
         Some(Caller { call: CallId(self.last_served), node })
     }
 
-    pub(super) fn spawn_request(&mut self, id: LinkId, wanted: Wanted, payload: &Bytes, out: &mut Vec<Effect>) {
+    pub(super) fn spawn_request(
+        &mut self,
+        id: LinkId,
+        wanted: Wanted,
+        content: Option<Content>,
+        out: &mut Vec<Effect>,
+    ) {
         let Wanted { request, from, module, function, arity, options } = wanted;
-        let job = whole_term(payload, &mut self.atoms)
-            .and_then(|args| Job::read((&module, &function, arity), &args, &mut self.atoms));
+        let job = match content {
+            Some(Content::Arguments(args)) => Job::read((&module, &function, arity), &args, &mut self.atoms).ok(),
+            _ => None,
+        };
         let job = match (job, rpc::ties(&options, &mut self.atoms)) {
-            (Ok(job), Some(ties)) => Ok((job, ties)),
-            // The request could be read, its arguments or options could not: whoever asks is still told.
-            (Err(_), _) => Err("notsup"),
+            (Some(job), Some(ties)) => Ok((job, ties)),
+            // The request could be read, its arguments or options could not: the caller is still answered.
+            (None, _) => Err("notsup"),
             (_, None) => Err("badopt"),
         };
         let (job, (link, monitor)) = match job {
@@ -104,6 +112,11 @@ impl Machine {
                 if confirm || !exists {
                     out.push(send(from, rpc::passed_on(pid, &name, exists)));
                 }
+                // Not to itself: each of many messages, one in the other, would be read as often as it is passed on.
+                if name == rpc::NAME {
+                    return;
+                }
+                let message = gen_server::parse(message, &mut self.atoms);
                 self.deliver(now, id, &Proc::Name(name), message, out);
             }
             Rex::Unknown(from) => {
@@ -131,6 +144,10 @@ impl Machine {
 
     /// None if the answer comes later.
     fn call_function(&mut self, applied: &Applied, caller: &Caller) -> Option<Outcome> {
+        // No function of ours takes so much.
+        if applied.is_large() {
+            return Some(Outcome::Error("undef"));
+        }
         let Some((module, function, args)) = applied.resolve(&mut self.atoms) else {
             return Some(Outcome::NotTried("badarg"));
         };

@@ -9,18 +9,18 @@ impl Machine {
         now: Now,
         id: LinkId,
         control: Control,
-        payload: Option<Bytes>,
+        content: Option<Content>,
         out: &mut Vec<Effect>,
     ) {
         match control {
-            Control::Send { to, .. } => self.message(now, id, &Proc::Pid(to), payload, out),
-            Control::SendName { to, .. } => self.message(now, id, &Proc::Name(to), payload, out),
+            Control::Send { to, .. } => self.message(now, id, &Proc::Pid(to), content, out),
+            Control::SendName { to, .. } => self.message(now, id, &Proc::Name(to), content, out),
             Control::Monitor { from, to, reference } => self.monitor(now, id, from, to, reference, out),
-            Control::Demonitor { to, reference, .. } => self.demonitor(id, &to, reference),
+            Control::Demonitor { reference, .. } => self.demonitor(id, reference),
             Control::Link { from, to } => match self.processes.get(&Proc::Pid(to.clone())) {
                 Some(process) => {
-                    let tied = process.links.insert((id, from));
-                    self.tie(now, id, usize::from(tied), out);
+                    process.links.insert((id, from.clone()));
+                    self.tie(now, id, |link| _ = link.tied.insert((to, from)), out);
                 }
                 None => {
                     let reason = Raw::encode(&Term::atom("noproc"));
@@ -28,24 +28,16 @@ impl Machine {
                 }
             },
             Control::Unlink { id: unlink, from, to } => {
-                if let Some(process) = self.processes.get(&Proc::Pid(to.clone())) {
-                    let untied = process.links.remove(&(id, from.clone()));
-                    self.untie(id, usize::from(untied));
-                }
+                self.unlink(id, &from, &to);
                 if let Some(unlink) = unlink {
                     out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
             // Our processes outlive whoever is linked to them, as servers that trap exits do.
-            Control::Exit { from, to, .. } => {
-                if let Some(process) = self.processes.get(&Proc::Pid(to)) {
-                    let untied = process.links.remove(&(id, from));
-                    self.untie(id, usize::from(untied));
-                }
-            }
+            Control::Exit { from, to, .. } => self.unlink(id, &from, &to),
             // `exit/2`: they trap exits, so that only `kill` ends one, and then the reason is `killed`.
             Control::Exit2 { to, reason, .. } => {
-                if Reader::new(reason.bytes(), &mut self.atoms).expect_atom("kill").is_ok() {
+                if Reader::resume(&reason, 0, &mut self.atoms).expect_atom("kill").is_ok() {
                     self.restart(&to, &Raw::encode(&Term::atom("killed")), out);
                 }
             }
@@ -58,7 +50,7 @@ impl Machine {
             Control::SpawnRequest { request, from, new } => {
                 let NewProcess { module, function, arity, options, .. } = *new;
                 let wanted = Wanted { request, from, module, function, arity, options };
-                self.spawn_request(id, wanted, &payload.unwrap_or_default(), out);
+                self.spawn_request(id, wanted, content, out);
             }
             // We hand out no aliases and link to nobody, so these can't be meant for us.
             Control::SendAlias { .. } | Control::UnlinkAck { .. } | Control::SpawnReply { result: Ok(_), .. } => {}
@@ -68,9 +60,16 @@ impl Machine {
     fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
         match self.processes.get(&to) {
             Some(process) => {
-                let watcher = Watcher { pid: from, watched: to };
-                let tied = process.watchers.insert((id, reference), watcher).is_none();
-                self.tie(now, id, usize::from(tied), out);
+                let (watcher, pid) = (Watcher { pid: from, watched: to }, process.pid.clone());
+                process.watchers.insert((id, reference.clone()), watcher);
+                let before = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
+                // A reference is of one monitor: what it was before is over.
+                if let Some(process) =
+                    before.filter(|before| *before != pid).and_then(|pid| self.processes.get(&Proc::Pid(pid)))
+                {
+                    process.watchers.remove(&(id, reference.clone()));
+                }
+                self.tie(now, id, |link| _ = link.monitors.insert(reference, pid), out);
             }
             None => {
                 let reason = Raw::encode(&Term::atom("noproc"));
@@ -79,54 +78,59 @@ impl Machine {
         }
     }
 
-    fn demonitor(&mut self, id: LinkId, to: &Proc, reference: Reference) {
-        let watcher = (id, reference);
-        let mut gone = self.processes.get(to).is_some_and(|process| process.watchers.remove(&watcher).is_some());
-        // "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be another process's by now.
-        if !gone && matches!(to, Proc::Name(_)) {
-            gone = self.processes.iter_mut().any(|process| process.watchers.remove(&watcher).is_some());
+    /// "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be another process's by now.
+    fn demonitor(&mut self, id: LinkId, reference: Reference) {
+        let watched = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
+        if let Some(process) = watched.and_then(|pid| self.processes.get(&Proc::Pid(pid))) {
+            process.watchers.remove(&(id, reference));
         }
-        self.untie(id, usize::from(gone));
     }
 
-    fn tie(&mut self, now: Now, id: LinkId, count: usize, out: &mut Vec<Effect>) {
+    fn unlink(&mut self, id: LinkId, from: &Pid, to: &Pid) {
+        if let Some(process) = self.processes.get(&Proc::Pid(to.clone())) {
+            process.links.remove(&(id, from.clone()));
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            link.tied.remove(&(to.clone(), from.clone()));
+        }
+    }
+
+    fn tie(&mut self, now: Now, id: LinkId, tie: impl FnOnce(&mut Link), out: &mut Vec<Effect>) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.ties += count;
-        if link.ties > limits::TIES {
+        tie(link);
+        if link.ties() > limits::TIES {
             let reason = format!("the peer has more than {} monitors and links to us", limits::TIES);
             self.close(now, id, reason, out);
         }
     }
 
-    pub(super) fn untie(&mut self, id: LinkId, count: usize) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.ties = link.ties.saturating_sub(count);
+    fn message(&mut self, now: Now, id: LinkId, to: &Proc, content: Option<Content>, out: &mut Vec<Effect>) {
+        let (error, from, is_large) = match content {
+            Some(Content::Message(message)) => return self.deliver(now, id, to, message, out),
+            // Only a spawn request has arguments.
+            Some(Content::Arguments(_)) => return,
+            Some(Content::Unreadable { error, from, is_large }) => (error, from, is_large),
+            None => (DecodeError::Truncated, None, false),
+        };
+        if !matches!(error, DecodeError::TooDeep | DecodeError::TooManyNodes) {
+            self.close(now, id, format!("the peer sent a message that is no term: {error}"), out);
+            return;
+        }
+        // Legal in Erlang, but more than we read: only this message is lost, and a process that waits is answered.
+        tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {error}");
+        let Some(process) = self.processes.get(to) else { return };
+        if let Some(from) = from {
+            let answer = if is_large { gen_server::too_large() } else { gen_server::refusal() };
+            let (control, message) = gen_server::reply(&from, &process.pid, &answer);
+            out.push(Effect::Signal(id, control, Some(message.into())));
+        } else if matches!(process.role, Role::Scope(_)) && error == DecodeError::TooManyNodes {
+            // Its groups would stay unknown: as with too many members, that is a peer which we can't take.
+            let most = limits::TERM_NODES;
+            self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
         }
     }
 
-    fn message(&mut self, now: Now, id: LinkId, to: &Proc, payload: Option<Bytes>, out: &mut Vec<Effect>) {
-        let payload = payload.unwrap_or_default();
-        match whole_term(&payload, &mut self.atoms) {
-            Ok(message) => self.deliver(now, id, to, message, out),
-            // Legal in Erlang, but more than we take: only this message is lost, and whoever waits for an answer has one.
-            Err(e @ (DecodeError::TooDeep | DecodeError::TooManyNodes)) => {
-                tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {e}");
-                let Some(process) = self.processes.get(to) else { return };
-                if let Ok(from) = gen_server::caller(&payload, &mut self.atoms) {
-                    let (control, message) = gen_server::reply(&from, &process.pid, &gen_server::refusal());
-                    out.push(Effect::Signal(id, control, Some(message.into())));
-                } else if matches!(process.role, Role::Scope(_)) && e == DecodeError::TooManyNodes {
-                    // Its groups would stay unknown: as with too many members, that is a peer which we can't take.
-                    let most = limits::TERM_NODES;
-                    self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
-                }
-            }
-            Err(e) => self.close(now, id, format!("the peer sent a message that is no term: {e}"), out),
-        }
-    }
-
-    pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Raw, out: &mut Vec<Effect>) {
-        let message = gen_server::parse(message, &mut self.atoms);
+    pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Message, out: &mut Vec<Effect>) {
         if matches!(to, Proc::Name(name) if *name == *global::NAME) {
             self.global(id, message, out);
             return;
@@ -169,6 +173,10 @@ impl Machine {
 
     fn told(&mut self, id: LinkId, to: &Proc, message: &Raw) {
         let (Some(link), Some(process)) = (self.links.get(&id), self.processes.get(to)) else { return };
+        // No event is so large.
+        if message.bytes().len() > limits::CALL_ARGUMENTS {
+            return;
+        }
         let from = Source { node: link.atom.clone(), connection: id.0 };
         if let Role::Behaviour(behaviour) = &mut process.role {
             behaviour.message(message, &from, &mut self.atoms);
@@ -180,6 +188,9 @@ impl Machine {
         let caller = self.next_caller(id);
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
         let answer = match (&mut process.role, caller) {
+            (Role::Behaviour(_) | Role::NetKernel, _) if request.bytes().len() > limits::CALL_ARGUMENTS => {
+                gen_server::too_large()
+            }
             (Role::Behaviour(_), None) => too_many_calls(),
             (Role::Behaviour(behaviour), Some(caller)) => match behaviour.call(request, &caller, &mut self.atoms) {
                 Answer::Now(answer) => Raw::encode(&answer),
@@ -224,24 +235,29 @@ impl Machine {
         if !self.hidden {
             self.greet_global(id, out);
         }
-        let others: usize = self.known.iter().filter(|(link, _)| **link != id).map(|(_, known)| known.len()).sum();
+        self.known_size -= self.known.remove(&id).map_or(0, |known| known.len());
         let known = init.known.into_iter().filter(|name| *name != self.name);
-        self.known.insert(id, known.take(limits::KNOWN_NODES.saturating_sub(others)).collect());
+        let known: BTreeSet<_> = known.take(limits::KNOWN_NODES.saturating_sub(self.known_size)).collect();
+        self.known_size += known.len();
+        self.known.insert(id, known);
         self.changed = true;
     }
 
-    fn pg(&mut self, now: Now, id: LinkId, scope: &Atom, message: Message, out: &mut Vec<Effect>) {
-        let (Some(scope), Some(link)) = (self.scopes.get_mut(scope), self.links.get(&id)) else {
+    fn pg(&mut self, now: Now, id: LinkId, name: &Atom, message: Message, out: &mut Vec<Effect>) {
+        let (Some(scope), Some(link)) = (self.scopes.get_mut(name), self.links.get(&id)) else {
             return;
         };
         let mut signals = Vec::new();
         let mut new_reference = || self.processes.new_reference();
-        let mut heard = scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals);
-        while heard.is_ok() && scope.is_working(id) {
-            heard = heard.and_then(|changed| Ok(scope.step(id, &mut self.atoms)?.changed || changed));
-        }
+        let heard = scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals);
+        let is_working = scope.is_working(id);
         match heard {
-            Ok(changed) => self.changed |= changed,
+            Ok(changed) => {
+                self.changed |= changed;
+                if is_working {
+                    self.wait_for(id, name.clone());
+                }
+            }
             Err(e) => self.close(now, id, e.to_string(), out),
         }
         push(signals, out);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 mod asked;
+mod backlog;
+mod cost;
 mod pairs;
 mod served;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
+use crate::limits;
 
 /// What a message is to a `gen_server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub fn parse(message: Raw, atoms: &mut Atoms) -> Message {
 }
 
 fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeError> {
-    let mut r = Reader::new(message.bytes(), atoms);
+    let mut r = Reader::resume(message, 0, atoms);
     if r.peek()? != Kind::Tuple {
         return Ok(None);
     }
@@ -73,7 +74,7 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
             let label = if r.peek()? == Kind::Atom { Some(r.atom()?) } else { r.raw().map(|_| None)? };
             let (pid, tag) = from(&mut r)?;
             let request = r.raw()?;
-            let is_tag = matches!(Reader::new(tag.bytes(), atoms).peek()?, Kind::Reference | Kind::List);
+            let is_tag = matches!(Reader::resume(&tag, 0, atoms).peek()?, Kind::Reference | Kind::List);
             let from = From::new(pid, tag, atoms);
             Ok(Some(match label.as_ref().map(Atom::as_str) {
                 Some("$gen_call") => Message::Call(from, request),
@@ -121,7 +122,7 @@ fn from(r: &mut Reader<'_>) -> Result<(Pid, Raw), DecodeError> {
 
 /// The alias in `[alias | Ref]`, or in `[[alias | Ref] | _]`, to which the answer goes (`gen:reply/2`).
 fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
-    let mut r = Reader::new(tag.bytes(), atoms);
+    let mut r = Reader::resume(tag, 0, atoms);
     r.list()?;
     if r.peek()? == Kind::List {
         r.list()?;
@@ -134,6 +135,14 @@ fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
 #[must_use]
 pub fn refusal() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))
+}
+
+/// The answer to a request that is larger than what is decoded: `{error, {too_large, Detail}}`.
+#[must_use]
+pub fn too_large() -> Raw {
+    let detail = format!("the request has more than {} bytes: send less", limits::CALL_ARGUMENTS);
+    let why = Term::tuple([Term::atom("too_large"), Term::binary(detail)]);
+    Raw::encode(&Term::tuple([Term::atom("error"), why]))
 }
 
 /// The signal and the message that decline a request to `ours`.
@@ -167,7 +176,7 @@ pub fn call(reference: &Reference, from: &Pid, name: &Atom, request: &Term) -> [
 /// # Errors
 /// It is no answer.
 pub fn answer(message: &Raw, atoms: &mut Atoms) -> Result<(Reference, Raw), DecodeError> {
-    let mut r = Reader::new(message.bytes(), atoms);
+    let mut r = Reader::resume(message, 0, atoms);
     r.expect_tuple(2)?;
     Ok((r.reference()?, r.raw()?))
 }

@@ -36,7 +36,7 @@ pub struct InitConnect {
 /// # Errors
 /// It is another request; all others can be ignored.
 pub fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(4)?;
     r.expect_atom("init_connect")?;
     r.raw()?; // {Vsn, Tag}

@@ -15,7 +15,7 @@ pub const NAME: &str = "global_group";
 /// # Errors
 /// It is another request; all others can be ignored.
 pub fn cast(request: &Raw, ours: &Pid, atoms: &mut Atoms) -> Result<(Control, Raw), DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(request, 0, atoms);
     let (label, nothing) = match r.tuple()? {
         2 => {
             r.expect_atom("registered_names")?;

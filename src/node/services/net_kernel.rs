@@ -16,7 +16,7 @@ pub fn call(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) 
 }
 
 fn answer(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) -> Result<Option<Term>, DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(request, 0, atoms);
     if r.peek()? == Kind::Atom {
         return Ok(match r.atom()?.as_str() {
             // In milliseconds, of which `net_kernel:get_net_ticktime/0` makes seconds.

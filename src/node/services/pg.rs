@@ -36,8 +36,10 @@ pub type Key = Bytes;
 pub struct Scope {
     /// Our process registered under the scope's name.
     pid: Pid,
-    /// What processes of ours joined: the group as it is sent, and its members, never none.
+    /// What processes of ours joined: the group as it is sent, and its members in their order, never none.
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
+    /// The groups that each process of ours is in.
+    joined: HashMap<Pid, Vec<Key>>,
     /// How many members there are in `local`.
     size: usize,
     /// The scopes that we exchange with, one a peer: a name is registered for one process only.
@@ -68,7 +70,15 @@ impl Scope {
     /// A scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched: Watched) -> Self {
-        Self { pid, local: BTreeMap::new(), size: 0, remotes: HashMap::new(), watched, touched: false }
+        Self {
+            pid,
+            local: BTreeMap::new(),
+            joined: HashMap::new(),
+            size: 0,
+            remotes: HashMap::new(),
+            watched,
+            touched: false,
+        }
     }
 
     /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
@@ -121,9 +131,10 @@ impl Scope {
 
     /// A process of ours joins a group; a process is in a group once. `key` is the canonical encoding of `group`.
     pub fn join(&mut self, key: Key, group: &Raw, pid: &Pid, out: &mut Signals) {
-        let (group, members) = self.local.entry(key).or_insert_with(|| (group.detached(), Vec::new()));
-        if !members.contains(pid) {
-            members.push(pid.clone());
+        let (group, members) = self.local.entry(key.clone()).or_insert_with(|| (group.detached(), Vec::new()));
+        if let Err(at) = members.binary_search(pid) {
+            members.insert(at, pid.clone());
+            self.joined.entry(pid.clone()).or_default().push(key);
             self.size += 1;
             self.touched = true;
             broadcast(&self.pid, &self.remotes, Outgoing::Join(group, pid), out);
@@ -133,15 +144,17 @@ impl Scope {
     /// A process of ours has ended: it leaves all its groups, in one message to each peer.
     pub fn process_down(&mut self, pid: &Pid, out: &mut Signals) {
         let mut left = Vec::new();
-        self.local.retain(|_, (group, members)| {
-            let before = members.len();
-            members.retain(|member| member != pid);
-            if members.len() < before {
-                self.size -= before - members.len();
+        for key in self.joined.remove(pid).unwrap_or_default() {
+            let Some((group, members)) = self.local.get_mut(&key) else { continue };
+            if let Ok(at) = members.binary_search(pid) {
+                members.remove(at);
+                self.size -= 1;
                 left.push(group.clone());
             }
-            !members.is_empty()
-        });
+            if members.is_empty() {
+                self.local.remove(&key);
+            }
+        }
         if !left.is_empty() {
             self.touched = true;
             broadcast(&self.pid, &self.remotes, Outgoing::Leave(pid, &left), out);

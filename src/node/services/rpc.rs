@@ -7,6 +7,7 @@
 
 use crate::dist::control::{Control, NewProcess};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term, Writer};
+use crate::limits;
 use crate::node::services::gen_server::{self, Message};
 
 /// The registered name of the old `rpc` server.
@@ -86,7 +87,7 @@ fn spawn(request: &Reference, from: &Pid, mfa: (&'static str, &'static str, u8),
 /// [`CallError::Failed`] for all other reasons.
 pub fn result(request: &Reference, reason: &Raw, atoms: &mut Atoms) -> Result<Raw, CallError> {
     let mut read = || -> Result<Raw, DecodeError> {
-        let mut r = Reader::new(reason.bytes(), atoms);
+        let mut r = Reader::resume(reason, 0, atoms);
         r.expect_tuple(3)?;
         if r.reference()? != *request {
             return Err(DecodeError::OtherAtom);
@@ -112,10 +113,16 @@ impl Applied {
         Ok(Self { module: element()?, function: element()?, args: element()? })
     }
 
+    /// Whether there is more of it than is decoded.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.args.bytes().len() > limits::CALL_ARGUMENTS
+    }
+
     /// What it names; none if these can't name a function and its arguments.
     #[must_use]
     pub fn resolve(&self, atoms: &mut Atoms) -> Option<(Atom, Atom, Vec<Term>)> {
-        let mut atom = |raw: &Raw| Reader::new(raw.bytes(), atoms).atom().ok();
+        let mut atom = |raw: &Raw| Reader::resume(raw, 0, atoms).atom().ok();
         let (module, function) = (atom(&self.module)?, atom(&self.function)?);
         match self.args.term(atoms).ok()? {
             Term::List(args) => Some((module, function, args)),
@@ -166,7 +173,7 @@ impl Job {
                 return Ok(Self { applied, result: None });
             }
         };
-        let mut r = Reader::new(args.bytes(), atoms);
+        let mut r = Reader::resume(args, 0, atoms);
         let mut list = r.list()?;
         let mut element = || if r.more(&mut list)? { r.raw() } else { Err(DecodeError::OtherArity) };
         let result = if call { Some(element()?) } else { None };
@@ -199,9 +206,12 @@ impl Job {
 }
 
 /// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`, `{monitor, Options}`. None if
-/// they are no list.
+/// they are no list, or too large.
 #[must_use]
 pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
+    if options.bytes().len() > limits::CALL_ARGUMENTS {
+        return None;
+    }
     let Ok(Term::List(options)) = options.term(atoms) else { return None };
     let asks = |option: &Term, tie: &'static str| match option {
         Term::Tuple(elements) => elements.first() == Some(&Term::atom(tie)),
@@ -262,7 +272,7 @@ pub fn read(message: Message, atoms: &mut Atoms) -> Rex {
 
 /// `{What, M, F, A, GroupLeader}`
 fn apply(request: &Raw, what: &[&str], atoms: &mut Atoms) -> Result<Applied, DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(5)?;
     if !what.contains(&r.atom()?.as_str()) {
         return Err(DecodeError::OtherAtom);
@@ -271,14 +281,14 @@ fn apply(request: &Raw, what: &[&str], atoms: &mut Atoms) -> Result<Applied, Dec
 }
 
 fn info(message: &Raw, atoms: &mut Atoms) -> Result<Rex, DecodeError> {
-    let mut r = Reader::new(message.bytes(), atoms);
+    let mut r = Reader::resume(message, 0, atoms);
     r.expect_tuple(2)?;
     let from = r.pid()?;
     let request = r.raw()?;
     if let Ok(applied) = apply(&request, &["call"], atoms) {
         return Ok(Rex::Call(RexCaller::Plain(from), applied));
     }
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(&request, 0, atoms);
     if r.peek()? == Kind::Atom {
         r.expect_atom("features_request")?;
         return Ok(Rex::Features(from));

@@ -4,6 +4,8 @@
 //! that `sys.erl` has for requests that it doesn't know.
 
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
+use crate::limits;
+use crate::node::services::gen_server;
 
 /// What a system message asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub enum Request {
 pub fn parse(request: &Raw, atoms: &mut Atoms) -> Request {
     if let Ok(reason) = terminate(request, atoms) {
         return Request::Terminate(reason);
+    }
+    if request.bytes().len() > limits::CALL_ARGUMENTS {
+        return Request::Answered(gen_server::too_large());
     }
     let Ok(term) = request.term(atoms) else { return unknown(request) };
     let debug = |what: Term| Term::tuple([Term::atom("debug"), what]);
@@ -44,7 +49,7 @@ pub fn parse(request: &Raw, atoms: &mut Atoms) -> Request {
 }
 
 fn terminate(request: &Raw, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
-    let mut r = Reader::new(request.bytes(), atoms);
+    let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(2)?;
     r.expect_atom("terminate")?;
     r.raw()

@@ -142,6 +142,45 @@ fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
 }
 
 #[test]
+fn large_arguments_are_not_decoded() {
+    let mut alone = up();
+    let pid = alone.spawn(vec![]);
+    // `[X]` is six bytes longer than a binary, which is five bytes longer than what is in it.
+    let fits = Term::binary(vec![7; limits::CALL_ARGUMENTS - 11]);
+    let large = Term::binary(vec![7; limits::CALL_ARGUMENTS - 10]);
+    let returned = tuple(&[Term::atom("result"), Term::atom("return"), fits.clone()]);
+    assert_eq!(erpc(&mut alone, &mfa("m", "f", &[fits])), returned);
+    let call = mfa("m", "f", std::slice::from_ref(&large));
+    let expected = tuple(&[Term::atom("result"), Term::atom("error"), Term::atom("undef"), stack(&call)]);
+    assert_eq!(erpc(&mut alone, &call), expected);
+    let [m, f, a] = call.clone();
+    let (to, message) =
+        gen_call(Proc::Name(Atom::literal("rex")), tuple(&[Term::atom("call"), m, f, a, Term::Pid(them())]));
+    let badrpc = tuple(&[Term::atom("badrpc"), tuple(&[Term::atom("EXIT"), undef(&call)])]);
+    assert_eq!(answer(&alone.tell(1, to, Some(&message))), badrpc);
+    let very_large = Term::binary(vec![7; limits::CALL_ARGUMENTS]);
+    for (label, to) in [
+        ("$gen_call", Proc::Pid(pid.clone())),
+        ("$gen_call", Proc::Name(Atom::literal("net_kernel"))),
+        ("system", Proc::Pid(pid.clone())),
+    ] {
+        let (to, message) = labelled(label, to, very_large.clone());
+        let Term::Tuple(refused) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+        let Term::Tuple(why) = &refused[1] else { panic!("{refused:?}") };
+        assert_eq!((&refused[0], &why[0]), (&Term::atom("error"), &Term::atom("too_large")), "{label}");
+    }
+    // A tag is echoed, however large.
+    let from = tuple(&[Term::Pid(them()), very_large.clone()]);
+    let message = tuple(&[Term::atom("$gen_call"), from, Term::Int(1)]);
+    let out = alone.tell(1, Control::Send { from: None, to: pid }, Some(&message));
+    let [Effect::Signal(_, _, Some(reply))] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(term(reply), tuple(&[very_large.clone(), tuple(&[Term::atom("got"), Term::Int(1)])]));
+    let options = request(("m", "f", 1), &[Term::atom("monitor"), very_large]);
+    let out = alone.tell(1, options, Some(&Term::List(vec![Term::Int(1)])));
+    assert!(matches!(signals(&out).as_slice(), [Control::SpawnReply { result: Err(why), .. }] if *why == "badopt"));
+}
+
+#[test]
 fn an_answer_may_come_later_and_is_lost_with_its_connection() {
     let mut alone = up();
     let [m, f, a] = mfa("m", "later", &[]);

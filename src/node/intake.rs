@@ -1,0 +1,150 @@
+//! Between a connection and the node's task: reads large messages outside of that task, and lets a connection send no more
+//! until what it has sent is handled.
+//!
+//! So one peer's large messages delay nobody else, and what waits of each is bounded. Order is kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+
+use crate::dist::control::Control;
+use crate::dist::link::{CloseReason, LinkEvent};
+use crate::etf::Atoms;
+use crate::limits;
+use crate::node::event::Event;
+use crate::node::machine::{self, Content, LinkId};
+
+/// What has come over a connection.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Small messages, in order.
+    Messages(Vec<(Control, Option<Bytes>)>),
+    /// A large message, which is read.
+    Large(Box<(Control, Content)>),
+    /// The connection has ended; nothing follows.
+    Closed(CloseReason),
+}
+
+/// Lets the connection send the next batch when it is dropped.
+pub type Permit = OwnedSemaphorePermit;
+
+/// Passes on what a connection receives until it ends.
+pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<Event>) {
+    let window = Arc::new(Semaphore::new(limits::LINK_BATCHES));
+    let all = u32::try_from(limits::LINK_BATCHES).unwrap_or(u32::MAX);
+    while let Some(event) = received.recv().await {
+        for arrival in arrivals(event).await {
+            // All that came before the end is handled first.
+            let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
+            let Ok(permit) = window.clone().acquire_many_owned(permits).await else { return };
+            if inbox.send(Event::Link(link, arrival, permit)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn is_large((_, payload): &(Control, Option<Bytes>)) -> bool {
+    payload.as_ref().is_some_and(|payload| payload.len() > limits::CALL_ARGUMENTS)
+}
+
+async fn arrivals(event: LinkEvent) -> Vec<Arrival> {
+    let batch = match event {
+        LinkEvent::Closed(reason) => return vec![Arrival::Closed(reason)],
+        LinkEvent::Messages(batch) => batch,
+    };
+    if !batch.iter().any(is_large) {
+        return vec![Arrival::Messages(batch)];
+    }
+    let (mut arrivals, mut small) = (Vec::new(), Vec::new());
+    for message in batch {
+        if !is_large(&message) {
+            small.push(message);
+            continue;
+        }
+        if !small.is_empty() {
+            arrivals.push(Arrival::Messages(std::mem::take(&mut small)));
+        }
+        let (control, payload) = message;
+        // The atoms of a large message are not worth keeping.
+        let reading = spawn_blocking(move || {
+            let content = machine::read(&control, payload.unwrap_or_default(), &mut Atoms::new());
+            Arrival::Large(Box::new((control, content)))
+        });
+        match reading.await {
+            Ok(arrival) => arrivals.push(arrival),
+            // It panics in no case, and where it is aborted the process ends.
+            Err(e) => std::panic::resume_unwind(Box::new(e)),
+        }
+    }
+    if !small.is_empty() {
+        arrivals.push(Arrival::Messages(small));
+    }
+    arrivals
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use super::*;
+    use crate::etf::{Atom, Pid, Raw, Term};
+    use crate::node::services::gen_server::Message;
+
+    fn message(bytes: usize) -> (Control, Option<Bytes>) {
+        let from = Pid { node: Atom::literal("p@h"), id: 1, serial: 0, creation: 1 };
+        let term = Raw::encode(&Term::binary(vec![7; bytes]));
+        (Control::SendName { from, to: Atom::literal("pg") }, Some(term.bytes().clone()))
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_until_what_it_has_sent_is_handled() {
+        let (link, received) = mpsc::channel(1);
+        let (inbox, mut events) = mpsc::channel(100);
+        let running = tokio::spawn(run(LinkId(1), received, inbox));
+        let sending = tokio::spawn(async move {
+            for _ in 0..limits::LINK_BATCHES {
+                link.send(LinkEvent::Messages(vec![message(1)])).await.unwrap();
+            }
+            link.send(LinkEvent::Messages(vec![message(2)])).await.unwrap();
+            link.send(LinkEvent::Closed(CloseReason::ClosedByPeer)).await.unwrap();
+        });
+        let mut unhandled = Vec::new();
+        for _ in 0..limits::LINK_BATCHES {
+            unhandled.push(events.recv().await.unwrap());
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)));
+        unhandled.pop();
+        let next = events.recv().await.unwrap();
+        assert!(matches!(next, Event::Link(LinkId(1), Arrival::Messages(_), _)));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)), "the end comes after all that was sent");
+        drop((unhandled, next));
+        let last = events.recv().await.unwrap();
+        assert!(matches!(last, Event::Link(LinkId(1), Arrival::Closed(CloseReason::ClosedByPeer), _)));
+        sending.await.unwrap();
+        running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn large_messages_are_read_and_keep_their_place() {
+        let large = limits::CALL_ARGUMENTS;
+        let batch = vec![message(1), message(2), message(large), message(large), message(3)];
+        let kinds = arrivals(LinkEvent::Messages(batch)).await.into_iter().map(|arrival| match arrival {
+            Arrival::Messages(batch) => batch.len(),
+            Arrival::Large(read) => match *read {
+                (_, Content::Message(Message::Info(message))) if message.bytes().len() > large => 100,
+                other => panic!("{other:?}"),
+            },
+            Arrival::Closed(_) => 0,
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), [2, 100, 100, 1]);
+    }
+}

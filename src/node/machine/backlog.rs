@@ -1,0 +1,145 @@
+//! What connections have sent and is not handled yet, because a message before it takes more than one step. Pure.
+//!
+//! Each connection's messages are handled in their order. Between two steps of one connection the others have theirs.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+/// What a message costs besides its bytes.
+const MESSAGE: usize = 64;
+
+/// A message that waits.
+pub(super) enum Waiting {
+    Unread(Control, Option<Bytes>),
+    Read(Control, Content),
+}
+
+/// What waits of one connection.
+#[derive(Default)]
+struct Backlog {
+    /// The scope that is applying a message of it.
+    scope: Option<Atom>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// What waits of all connections.
+#[derive(Default)]
+pub(super) struct Backlogs {
+    links: HashMap<LinkId, Backlog>,
+    /// Whose turn is next. One whose connection has ended is skipped.
+    turns: VecDeque<LinkId>,
+}
+
+impl Backlogs {
+    fn of(&mut self, link: LinkId) -> &mut Backlog {
+        self.links.entry(link).or_insert_with(|| {
+            self.turns.push_back(link);
+            Backlog::default()
+        })
+    }
+
+    /// Forgets what waits of a connection.
+    pub(super) fn remove(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+}
+
+impl Machine {
+    /// Whether anything waits for [`Self::step`].
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        !self.backlogs.links.is_empty()
+    }
+
+    /// Whether messages of this connection wait for [`Self::step`].
+    #[must_use]
+    pub fn is_behind(&self, link: LinkId) -> bool {
+        self.backlogs.links.contains_key(&link)
+    }
+
+    /// Leaves messages of a connection for [`Self::step`].
+    pub fn postpone(&mut self, link: LinkId, batch: impl IntoIterator<Item = (Control, Option<Bytes>)>) {
+        if self.links.contains_key(&link) {
+            let batch = batch.into_iter().map(|(control, payload)| Waiting::Unread(control, payload));
+            self.backlogs.of(link).waiting.extend(batch);
+        }
+    }
+
+    /// Handles the next message of a connection, or lets it wait for those before it.
+    pub(super) fn arrived(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) {
+        // A message of the same batch may have closed the link.
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        match self.backlogs.links.get_mut(&link) {
+            Some(backlog) => backlog.waiting.push_back(message),
+            None => self.take(now, link, message, out),
+        }
+    }
+
+    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) {
+        match message {
+            Waiting::Unread(control, payload) => {
+                let content = payload.map(|payload| read(&control, payload, &mut self.atoms));
+                self.control(now, link, control, content, out);
+            }
+            Waiting::Read(control, content) => self.control(now, link, control, Some(content), out),
+        }
+    }
+
+    /// A scope has more to do for a connection, whose next messages wait for that.
+    pub(super) fn wait_for(&mut self, link: LinkId, scope: Atom) {
+        self.backlogs.of(link).scope = Some(scope);
+    }
+
+    /// Does one step for the connection whose turn it is: applies a part of its message, or handles the next. Returns the
+    /// connection and what the step cost, in bytes of messages; none if nothing waits.
+    pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(LinkId, usize)> {
+        let (link, scope, next) = loop {
+            let link = self.backlogs.turns.pop_front()?;
+            if let Some(backlog) = self.backlogs.links.get_mut(&link) {
+                let next = if backlog.scope.is_none() { backlog.waiting.pop_front() } else { None };
+                break (link, backlog.scope.clone(), next);
+            }
+        };
+        let mut cost = MESSAGE;
+        if let Some(scope) = scope {
+            cost += self.step_scope(now, link, &scope, out);
+        }
+        if let Some(message) = next {
+            cost += match &message {
+                Waiting::Unread(_, payload) => payload.as_ref().map_or(0, Bytes::len),
+                Waiting::Read(..) => limits::CALL_ARGUMENTS,
+            };
+            self.take(now, link, message, out);
+        }
+        if let Some(backlog) = self.backlogs.links.get(&link) {
+            if backlog.scope.is_some() || !backlog.waiting.is_empty() {
+                self.backlogs.turns.push_back(link);
+            } else {
+                self.backlogs.remove(link);
+            }
+        }
+        Some((link, cost))
+    }
+
+    fn step_scope(&mut self, now: Now, link: LinkId, name: &Atom, out: &mut Vec<Effect>) -> usize {
+        let Some(scope) = self.scopes.get_mut(name) else { return 0 };
+        let step = scope.step(link, &mut self.atoms);
+        let is_working = scope.is_working(link);
+        match step {
+            Ok(step) => {
+                self.changed |= step.changed;
+                if let (false, Some(backlog)) = (is_working, self.backlogs.links.get_mut(&link)) {
+                    backlog.scope = None;
+                }
+                step.cost
+            }
+            Err(e) => {
+                self.close(now, link, e.to_string(), out);
+                0
+            }
+        }
+    }
+}

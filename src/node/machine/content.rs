@@ -1,0 +1,50 @@
+//! What the payload of a control message says. Pure.
+//!
+//! A large payload takes time to read. It can be read by anybody before the machine is told of it, by
+//! [`Input::Read`](super::Input::Read).
+
+use bytes::Bytes;
+
+use crate::dist::control::Control;
+use crate::etf::{Atoms, DecodeError, Raw, Reader};
+use crate::limits;
+use crate::node::services::gen_server::{self, From, Message};
+
+/// What a payload says.
+#[derive(Debug)]
+pub enum Content {
+    /// A message to a process.
+    Message(Message),
+    /// The arguments of a function.
+    Arguments(Raw),
+    /// It can't be read, or is more than we read.
+    Unreadable {
+        /// Why.
+        error: DecodeError,
+        /// The process that waits for an answer, if that can be told.
+        from: Option<From>,
+        /// Whether it is larger than what a call may be.
+        is_large: bool,
+    },
+}
+
+/// Reads the payload of a control message.
+#[must_use]
+pub fn read(control: &Control, payload: Bytes, atoms: &mut Atoms) -> Content {
+    match (whole_term(&payload, atoms), control) {
+        (Ok(arguments), Control::SpawnRequest { .. }) => Content::Arguments(arguments),
+        (Ok(message), _) => Content::Message(gen_server::parse(message, atoms)),
+        (Err(error), _) => {
+            let from = gen_server::caller(&payload, atoms).ok();
+            Content::Unreadable { error, from, is_large: payload.len() > limits::CALL_ARGUMENTS }
+        }
+    }
+}
+
+/// The term that a payload consists of.
+fn whole_term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
+    let mut r = Reader::new(payload, atoms);
+    let message = r.raw()?;
+    r.finish()?;
+    Ok(message)
+}

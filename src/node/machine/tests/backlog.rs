@@ -1,0 +1,131 @@
+//! Messages that take more than one step: others are heard between two steps, and order is kept.
+
+use super::*;
+
+const STEP: usize = limits::NODE_TURN + limits::CALL_ARGUMENTS;
+
+fn up() -> Alone {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    alone
+}
+
+fn to_pg() -> Control {
+    Control::SendName { from: foreign("p@h", 1), to: Atom::literal("pg") }
+}
+
+/// A pg sync of so many members in a group.
+fn sync(group: &'static str, members: u32) -> Term {
+    let members = (0..members).map(|id| Term::Pid(foreign("p@h", id))).collect();
+    let groups = Term::List(vec![Term::tuple([Term::atom(group), Term::List(members)])]);
+    let sync = Term::tuple([Term::atom("sync"), Term::Pid(foreign("p@h", 1)), groups]);
+    Term::tuple([Term::atom("$gen_cast"), sync])
+}
+
+fn join(group: &'static str) -> Term {
+    let scope = Term::Pid(foreign("p@h", 1));
+    Term::tuple([Term::atom("join"), scope, Term::atom(group), Term::Pid(foreign("p@h", 5))])
+}
+
+/// A ping from `q@h`, over its link.
+fn ping(alone: &mut Alone) -> Vec<Effect> {
+    let from = Term::tuple([Term::Pid(foreign("q@h", 7)), Term::atom("tag")]);
+    let is_auth = Term::tuple([Term::atom("is_auth"), Term::atom("q@h")]);
+    let ping = Term::tuple([Term::atom("$gen_call"), from, is_auth]);
+    let control = Control::SendName { from: foreign("q@h", 7), to: Atom::literal("net_kernel") };
+    alone.tell(2, control, Some(&ping))
+}
+
+fn is_pong(out: &[Effect]) -> bool {
+    matches!(out, [Effect::Signal(LinkId(2), Control::Send { .. }, Some(message))]
+        if term(message) == Term::tuple([Term::atom("tag"), Term::atom("yes")]))
+}
+
+fn members(alone: &Alone, group: &'static str) -> usize {
+    alone.machine.scopes[&Atom::literal("pg")].remote_members(&Term::atom(group).canonical()).count()
+}
+
+impl Alone {
+    fn step(&mut self) -> Option<(LinkId, usize)> {
+        self.machine.step(self.now, &mut Vec::new())
+    }
+
+    fn steps(&mut self) -> usize {
+        std::iter::from_fn(|| self.step()).count()
+    }
+}
+
+#[test]
+fn a_large_sync_delays_a_ping_by_one_step() {
+    let mut alone = up();
+    // As it comes from the task that reads large messages.
+    let members_sent = 250_000_u32;
+    let control = to_pg();
+    let content = read(&control, Raw::encode(&sync("g", members_sent)).bytes().clone(), &mut Atoms::new());
+    let first = crate::etf::work::of(|| drop(alone.run(Input::Read(LinkId(1), Box::new((control, content))))));
+    let mut most = first;
+    let mut steps = 0;
+    while alone.machine.has_backlog() {
+        assert!(is_pong(&ping(&mut alone)));
+        let mut cost = 0;
+        most = most.max(crate::etf::work::of(|| cost = alone.step().unwrap().1));
+        assert!(cost <= STEP, "{cost}");
+        steps += 1;
+    }
+    assert_eq!(members(&alone, "g"), usize::try_from(members_sent).unwrap());
+    assert!(steps > 20, "{steps} steps");
+    // What is counted of a whole sync is some 60 operations for each member.
+    assert!(most < 1_000_000, "{most} operations in one step");
+}
+
+#[test]
+fn later_messages_of_a_link_wait_behind_a_large_one_and_keep_their_order() {
+    let mut alone = up();
+    let leave = Term::tuple([
+        Term::atom("leave"),
+        Term::Pid(foreign("p@h", 1)),
+        Term::Pid(foreign("p@h", 5)),
+        Term::List(vec![Term::atom("late")]),
+    ]);
+    let payload = |term: &Term| Some(Raw::encode(term).bytes().clone());
+    let batch = [sync("g", 50_000), join("late"), leave, join("later")];
+    alone.run(Input::Messages(LinkId(1), batch.iter().map(|term| (to_pg(), payload(term))).collect()));
+    alone.tell(1, to_pg(), Some(&join("latest")));
+    assert!(alone.machine.is_behind(LinkId(1)) && !alone.machine.is_behind(LinkId(2)));
+    assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [0; 4]);
+    assert!(alone.steps() > 4);
+    assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [50_000, 0, 1, 1]);
+    assert!(!alone.machine.has_backlog());
+}
+
+#[test]
+fn links_take_turns() {
+    let mut alone = up();
+    for link in [1, 2] {
+        alone.machine.postpone(LinkId(link), (0..3).map(|_| (to_pg(), Some(Bytes::from_static(&[106])))));
+    }
+    let turns: Vec<u64> = std::iter::from_fn(|| alone.step()).map(|(link, _)| link.0).collect();
+    assert_eq!(turns, [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
+fn what_waits_is_dropped_with_its_link_or_scope() {
+    let mut alone = up();
+    alone.tell(1, to_pg(), Some(&sync("g", 50_000)));
+    alone.tell(1, to_pg(), Some(&join("late")));
+    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    assert!(!alone.machine.has_backlog());
+    assert_eq!(alone.steps(), 0);
+    alone.machine.postpone(LinkId(1), [(to_pg(), None)]);
+    assert!(!alone.machine.has_backlog(), "it is gone");
+    // The scope that applies a message is killed by another peer.
+    alone.up(3, "p@h");
+    alone.tell(3, to_pg(), Some(&sync("g", 50_000)));
+    alone.tell(3, to_pg(), Some(&join("late")));
+    let scope = alone.machine.processes.whereis("pg").unwrap().clone();
+    alone.tell(2, Control::Exit2 { from: foreign("q@h", 7), to: scope, reason: atom("kill") }, None);
+    assert!(alone.steps() > 0);
+    assert!(!alone.machine.has_backlog());
+    assert_eq!((members(&alone, "g"), members(&alone, "late")), (0, 0));
+}

@@ -1,0 +1,47 @@
+//! How often what takes long is done: at most a tenth of the time goes into it. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// When something that takes time may be done again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    due: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether it may be done.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
+    /// When it may be done.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// It was done, and took this long until `now`.
+    pub fn took(&mut self, now: Instant, time: Duration) {
+        self.due = (time > limits::VIEW_TIME).then(|| now + time * 9);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_done_seldom() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        assert!(pace.is_due(now));
+        pace.took(now, limits::VIEW_TIME);
+        assert!(pace.is_due(now), "it is quick enough");
+        let long = limits::VIEW_TIME * 2;
+        pace.took(now, long);
+        assert!(!pace.is_due(now + long * 8) && pace.is_due(now + long * 9));
+        assert_eq!(pace.due(), Some(now + long * 9));
+    }
+}
