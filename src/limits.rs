@@ -88,9 +88,9 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Handshakes that may be unfinished at once; the oldest gives way.
-/// Crossed by `node::accept::tests::the_oldest_unfinished_handshake_gives_way`.
-pub const HANDSHAKES: usize = 64;
+/// Handshakes that may be unfinished at once; of more, the address that has the most loses its oldest.
+/// Crossed by `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
+pub const HANDSHAKES: usize = 256;
 
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
 pub const PEERS: usize = 4096;
@@ -281,13 +281,23 @@ pub const EPMD_ANSWER: u64 = 1024 * 1024;
 /// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
 pub const EPMD_REQUEST: usize = 1024;
 
-/// Connections to the EPMD that we serve whose request is not finished; the oldest gives way. Crossed by
-/// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
+/// Connections to the EPMD that we serve whose request is not finished; of more, the user or address that has the most
+/// loses its oldest. Crossed by `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
 pub const EPMD_UNFINISHED: usize = 64;
 
-/// Nodes that are registered with the EPMD that we serve, each of which keeps a connection. Crossed by
-/// `epmd::protocol::tests::nodes_are_bounded`.
-pub const EPMD_NODES: usize = 512;
+/// Names that are registered with the EPMD that we serve, each of which keeps a connection. One user has at most half of
+/// them, and never more than are free. Crossed by
+/// `epmd::protocol::tests::names_are_bounded_and_no_user_keeps_them_from_others`.
+pub const EPMD_NODES: usize = 1024;
+
+/// Silence after which the kernel checks whether the connection of a registered name still exists, how often it asks, and
+/// how many questions may go unanswered. Crossed by
+/// `epmd::server::tests::the_kernel_checks_connections_that_keep_a_name`.
+pub const EPMD_KEEPALIVE: Duration = Duration::from_secs(30);
+/// See [`EPMD_KEEPALIVE`]. Crossed by the same.
+pub const EPMD_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// See [`EPMD_KEEPALIVE`]. Crossed by the same.
+pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 
 /// How often this host's EPMD is asked for its names. Crossed by `tests/epmd.rs`,
 /// `where_there_is_none_we_serve_one_that_real_nodes_use`.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
 use hecate_daemon::epmd::protocol::{self, Request, Table, Then};
+use hecate_daemon::fair::Source;
 use hecate_daemon::limits;
 use libfuzzer_sys::fuzz_target;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
@@ -68,7 +69,7 @@ fn served(mut requests: &[u8]) {
             continue;
         }
         let Some(read) = Request::read(request) else { continue };
-        let answer = table.answer(u64::from(*connection), read.clone());
+        let answer = table.answer(u64::from(*connection), Source::User(0), read.clone());
         match (read, answer.then) {
             (Request::Alive(_), Then::Keep) => {
                 let (port, name) = alive(request);

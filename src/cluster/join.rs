@@ -17,6 +17,7 @@ use crate::cluster::view::EpmdState;
 use crate::epmd::client::{self as epmd, Registration};
 use crate::epmd::server::{self, Server};
 use crate::limits;
+use crate::node::listeners::user_of_end;
 
 /// How we want to be called.
 #[derive(Debug, Clone)]
@@ -133,7 +134,7 @@ impl Epmd {
 
     /// "Whoever finds the port free may serve it": another may have been faster, and then it is asked.
     async fn serve(&mut self, result: &mut Result<Registration, epmd::Error>, short_name: &str) {
-        match server::start(&self.addresses, self.address.port()) {
+        match server::start(&self.addresses, self.address.port(), user_of_end) {
             Ok(server) => {
                 info!(address = %self.address, "no EPMD answered, and none could be started: we serve one");
                 self.server = Some(Arc::new(server));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fair::Source;
 use crate::limits;
 
 /// A request, without its length.
@@ -116,12 +117,20 @@ pub enum Then {
     End,
 }
 
+/// A name that is registered for as long as its connection lasts.
+#[derive(Debug)]
+struct Registered {
+    connection: u64,
+    source: Source,
+    entry: Entry,
+}
+
 /// The registered names.
 #[derive(Debug)]
 pub struct Table {
     /// Our own port, which some answers begin with.
     port: u16,
-    nodes: BTreeMap<Vec<u8>, (u64, Entry)>,
+    nodes: BTreeMap<Vec<u8>, Registered>,
     /// Of the last node that registered: every one differs from the one before.
     creation: u32,
 }
@@ -133,13 +142,13 @@ impl Table {
         Self { port, nodes: BTreeMap::new(), creation: random }
     }
 
-    /// Answers the request of a connection.
-    pub fn answer(&mut self, connection: u64, request: Request) -> Answer {
+    /// Answers the request of a connection from `source`.
+    pub fn answer(&mut self, connection: u64, source: Source, request: Request) -> Answer {
         let close = |bytes| Answer { bytes, then: Then::Close };
         match request {
-            Request::Alive(entry) => self.alive(connection, entry),
+            Request::Alive(entry) => self.alive(connection, source, entry),
             Request::Port(name) => close(match self.nodes.get(&name) {
-                Some((_, entry)) => port_answer(entry),
+                Some(node) => port_answer(&node.entry),
                 None => vec![b'w', 1],
             }),
             Request::Names => {
@@ -156,16 +165,16 @@ impl Table {
     }
 
     /// `ALIVE2_X_RESP` for nodes of version 6, `ALIVE2_RESP` for others.
-    fn alive(&mut self, connection: u64, entry: Entry) -> Answer {
+    fn alive(&mut self, connection: u64, source: Source, entry: Entry) -> Answer {
         let newer = entry.highest >= 6;
         let taken = self.nodes.contains_key(&entry.name);
-        if taken || !is_name(&entry.name) || self.nodes.len() >= limits::EPMD_NODES {
+        if taken || !is_name(&entry.name) || !self.has_room_for(source) {
             let refused: &[u8] = if newer { &[b'v', 1, 0, 0, 0, 99] } else { &[b'y', 1, 0, 99] };
             return Answer { bytes: refused.to_vec(), then: Then::Close };
         }
         // 0 means any, and 1 to 3 are those of the older answer.
         self.creation = self.creation.wrapping_add(1).max(4);
-        self.nodes.insert(entry.name.clone(), (connection, entry));
+        self.nodes.insert(entry.name.clone(), Registered { connection, source, entry });
         let bytes = if newer {
             [&[b'v', 0][..], &self.creation.to_be_bytes()].concat()
         } else {
@@ -174,18 +183,25 @@ impl Table {
         Answer { bytes, then: Then::Keep }
     }
 
+    /// Whether a source may register one more name: no source holds more than are free. So one user alone has half of
+    /// them, two have a third each, and there is always room for another user.
+    fn has_room_for(&self, source: Source) -> bool {
+        let held = self.nodes.values().filter(|node| node.source == source).count();
+        held < limits::EPMD_NODES.saturating_sub(self.nodes.len())
+    }
+
     /// Our port, then a line for each node.
     fn lines(&self, line: impl Fn(&[u8], u16) -> Vec<u8>) -> Vec<u8> {
         let mut lines = u32::from(self.port).to_be_bytes().to_vec();
-        for (name, (_, entry)) in &self.nodes {
-            lines.extend(line(name, entry.port));
+        for (name, node) in &self.nodes {
+            lines.extend(line(name, node.entry.port));
         }
         lines
     }
 
     /// A connection has ended, and with it the registration that it had.
     pub fn gone(&mut self, connection: u64) {
-        self.nodes.retain(|_, (its, _)| *its != connection);
+        self.nodes.retain(|_, node| node.connection != connection);
     }
 }
 
@@ -237,7 +253,11 @@ mod tests {
     }
 
     fn ask(table: &mut Table, connection: u64, request: &[u8]) -> Answer {
-        table.answer(connection, Request::read(request).expect("a request"))
+        ask_as(table, 1000, connection, request)
+    }
+
+    fn ask_as(table: &mut Table, uid: u32, connection: u64, request: &[u8]) -> Answer {
+        table.answer(connection, Source::User(uid), Request::read(request).expect("a request"))
     }
 
     #[test]
@@ -263,12 +283,27 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_bounded() {
+    fn names_are_bounded_and_no_user_keeps_them_from_others() {
         let mut table = Table::new(4369, 1);
-        for i in 0..limits::EPMD_NODES as u64 {
-            assert_eq!(ask(&mut table, i, &alive(i.to_string().as_bytes(), 6)).then, Then::Keep);
+        let mut connection = 0;
+        let mut held = Vec::new();
+        // Each user registers as many as it can.
+        for uid in 0..4 {
+            held.push(0);
+            loop {
+                connection += 1;
+                let name = format!("u{uid}_{connection}");
+                if ask_as(&mut table, uid, connection, &alive(name.as_bytes(), 6)).then == Then::Close {
+                    break;
+                }
+                held[uid as usize] += 1;
+            }
         }
-        assert_eq!(ask(&mut table, 0, &alive(b"another", 6)).then, Then::Close);
+        assert_eq!(held[0], limits::EPMD_NODES / 2);
+        assert!(held.iter().all(|held| *held > 0) && held.iter().sum::<usize>() <= limits::EPMD_NODES, "{held:?}");
+        table.gone(1);
+        assert_eq!(ask_as(&mut table, 0, 1, &alive(b"again", 6)).then, Then::Close, "it still has more than are free");
+        assert_eq!(ask_as(&mut table, 9, 1, &alive(b"honest", 6)).then, Then::Keep);
     }
 
     #[test]
@@ -292,7 +327,7 @@ mod tests {
                     *kind = b"xzndks"[usize::from(*kind) % 6];
                 }
                 if let Some(request) = Request::read(&request) {
-                    table.answer(connection as u64, request);
+                    table.answer(connection as u64, Source::User(0), request);
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! An EPMD of our own, for hosts that have none.
 //!
 //! Its state is that of one task, which answers one request after the other; each connection has a task that reads the
-//! request and writes the answer. An unfinished connection costs little and ends soon: the oldest gives way to the newest.
+//! request and writes the answer. An unfinished connection costs little and ends soon, and the users of this host, and other
+//! hosts, share the slots for them fairly, as they do the names: see [`fair`](crate::fair).
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +16,11 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::protocol::{Answer, Request, Table, Then};
+use crate::fair::{Slots, Source};
 use crate::limits;
+
+/// Returns the user whose socket the first address is, which is connected to the second; none if the kernel does not know.
+pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// A running EPMD. It ends when this is dropped, and its connections with it, so that nodes know that they have to
 /// register anew.
@@ -38,16 +43,16 @@ impl Server {
 
 /// What a connection tells the task that owns the names.
 enum Event {
-    Asked { connection: u64, request: Request, answer: oneshot::Sender<Answer> },
+    Asked { connection: u64, source: Source, request: Request, answer: oneshot::Sender<Answer> },
     Gone(u64),
 }
 
 /// Serves at `port` of these addresses, and of loopback in any case, as the real one does. Without addresses it is all of
-/// this host's.
+/// this host's. `user_of` tells whose the connections from this host are.
 ///
 /// # Errors
 /// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
-pub fn start(addresses: &[IpAddr], port: u16) -> io::Result<Server> {
+pub fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Server> {
     let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let with_loopback: Vec<IpAddr>;
     let (first, others) = if addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified) {
@@ -67,7 +72,7 @@ pub fn start(addresses: &[IpAddr], port: u16) -> io::Result<Server> {
         }
     }
     let random = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))?;
-    Ok(Server(tokio::spawn(serve(listeners, Table::new(port, random)))))
+    Ok(Server(tokio::spawn(serve(listeners, Table::new(port, random), user_of))))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -75,13 +80,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
         // The two families have a socket each.
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
     socket.listen(limits::EPMD_UNFINISHED.try_into().unwrap_or(u32::MAX))
 }
 
-async fn serve(listeners: Vec<TcpListener>, mut table: Table) {
+/// A connection whose request is not answered yet.
+struct Unfinished {
+    connection: u64,
+    task: AbortHandle,
+}
+
+async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
     let (events, mut inbox) = mpsc::channel(limits::EPMD_UNFINISHED);
     let (accepted, mut streams) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
@@ -89,26 +100,28 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table) {
         let accepted = accepted.clone();
         tasks.spawn(accept(listener, accepted));
     }
-    let mut unfinished: VecDeque<(u64, AbortHandle)> = VecDeque::new();
+    let mut unfinished = Slots::new(limits::EPMD_UNFINISHED);
     let mut last = 0;
     loop {
         tokio::select! {
             Some(stream) = streams.recv() => {
                 last += 1;
-                unfinished.retain(|(_, task)| !task.is_finished());
-                if unfinished.len() >= limits::EPMD_UNFINISHED && let Some((_, oldest)) = unfinished.pop_front() {
-                    oldest.abort();
+                unfinished.retain(|other: &Unfinished| !other.task.is_finished());
+                let source = source(&stream, user_of);
+                let task = tasks.spawn(connection(last, source, stream, events.clone()));
+                let newest = Unfinished { connection: last, task };
+                if let Some(evicted) = unfinished.insert(source, newest, |_| false) {
+                    evicted.task.abort();
                 }
-                unfinished.push_back((last, tasks.spawn(connection(last, stream, events.clone()))));
             }
             Some(event) = inbox.recv() => match event {
-                Event::Asked { connection, request, answer } => {
-                    let answered = table.answer(connection, request);
+                Event::Asked { connection, source, request, answer } => {
+                    let answered = table.answer(connection, source, request);
                     let then = answered.then;
                     if answer.send(answered).is_err() {
                         table.gone(connection);
                     } else if then == Then::Keep {
-                        unfinished.retain(|(its, _)| *its != connection);
+                        unfinished.retain(|other| other.connection != connection);
                     }
                     if then == Then::End {
                         break;
@@ -121,7 +134,7 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table) {
     }
     // Whoever asked for the end is told, in the time of one exchange.
     drop(streams);
-    while unfinished.iter().any(|(_, task)| !task.is_finished()) {
+    while unfinished.iter().any(|other| !other.task.is_finished()) {
         tasks.join_next().await;
     }
 }
@@ -140,25 +153,43 @@ async fn accept(listener: TcpListener, accepted: mpsc::Sender<TcpStream>) {
     }
 }
 
-async fn connection(id: u64, mut stream: TcpStream, events: mpsc::Sender<Event>) {
+/// Whom a connection is counted for. One that is gone already is nobody's, and ends by itself.
+fn source(stream: &TcpStream, user_of: UserOf) -> Source {
+    match (stream.peer_addr(), stream.local_addr()) {
+        (Ok(theirs), Ok(ours)) => Source::new(theirs.ip(), user_of(theirs, ours)),
+        _ => Source::new(Ipv4Addr::UNSPECIFIED.into(), None),
+    }
+}
+
+async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc::Sender<Event>) {
     let exchange = async {
         let request = read(&mut stream).await?;
         if request.is_local_only() && !is_local(&stream)? {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let (answer, answered) = oneshot::channel();
-        let asked = events.send(Event::Asked { connection: id, request, answer }).await;
+        let asked = events.send(Event::Asked { connection: id, source, request, answer }).await;
         asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
         let Answer { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
         stream.write_all(&bytes).await?;
         Ok::<_, io::Error>(then == Then::Keep)
     };
     if let Ok(Ok(true)) = timeout(limits::EPMD_TIME, exchange).await {
-        // A registered node sends nothing more: whatever ends the reading is its end.
+        // A registered node sends nothing more: whatever ends the reading is its end. Where its network is gone, nothing
+        // would; then the kernel does.
+        let _ = keep_alive(&stream);
         let mut byte = [0];
         while matches!(stream.read(&mut byte).await, Ok(1..)) {}
     }
     let _ = events.send(Event::Gone(id)).await;
+}
+
+/// Has the kernel close the connection when its other end no longer exists.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, limits::EPMD_KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, limits::EPMD_KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, limits::EPMD_KEEPALIVE_PROBES)
 }
 
 async fn read(stream: &mut TcpStream) -> io::Result<Request> {

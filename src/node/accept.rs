@@ -1,11 +1,12 @@
-//! The distribution port: takes connections and shakes hands, a bounded number at once.
+//! The distribution port: accepts connections and shakes hands, a bounded number at once.
 //!
-//! Whoever can reach the port can begin a handshake without knowing anything, so an unfinished one must cost little: when
-//! [`limits::HANDSHAKES`] are under way, the oldest gives way to the newest.
+//! A handshake can be started without the cookie, so an unfinished one must cost little, and a flood of them must not
+//! displace others. [`limits::HANDSHAKES`] may be under way, and the sources of connections share them fairly: see
+//! [`fair`](crate::fair). A peer that has sent its name outlives silent ones of the same source.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -14,31 +15,46 @@ use tracing::debug;
 
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::setup::{self, Rejected, SetupError};
+use crate::fair::{Slots, Source};
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::node::event::Event;
 use crate::node::listeners::owner_of_end;
 
-/// Takes connections from `listener` until it is dropped. Completed ones go to `inbox`, as do questions about names.
-pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
-    let mut unfinished: VecDeque<JoinHandle<()>> = VecDeque::new();
+/// Returns the user whose socket the first address is, which is connected to the second; none if the kernel does not know.
+pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
+
+/// A handshake that is under way, in a task of its own.
+struct Handshake {
+    task: JoinHandle<()>,
+    source: Source,
+    /// Whether the peer has sent its name.
+    named: Arc<AtomicBool>,
+}
+
+/// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do questions about names.
+pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<Event>) {
+    let mut unfinished = Slots::new(limits::HANDSHAKES);
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                unfinished.retain(|task| !task.is_finished());
-                if unfinished.len() >= limits::HANDSHAKES
-                    && let Some(oldest) = unfinished.pop_front()
-                {
-                    oldest.abort();
+                unfinished.retain(|handshake: &Handshake| !handshake.task.is_finished());
+                let user = stream.local_addr().ok().and_then(|ours| user_of(from, ours));
+                let source = Source::new(from.ip(), user);
+                let named = Arc::new(AtomicBool::new(false));
+                let task = tokio::spawn(shake(stream, from, local.clone(), named.clone(), inbox.clone()));
+                let handshake = Handshake { task, source, named };
+                let evicted = unfinished.insert(source, handshake, |other| other.named.load(Ordering::Relaxed));
+                if let Some(evicted) = evicted {
+                    evicted.task.abort();
                     limited!(
                         limit::CROWDS,
                         warn,
-                        "{} handshakes are unfinished: the oldest gives way",
-                        limits::HANDSHAKES
+                        "{} handshakes are unfinished: closed one of {}, which has the most",
+                        limits::HANDSHAKES,
+                        evicted.source
                     );
                 }
-                let shake = shake(stream, from, local.clone(), inbox.clone());
-                unfinished.push_back(tokio::spawn(shake));
             }
             // Out of file descriptors, or the peer was gone at once: neither ends the listener.
             Err(e) => {
@@ -52,8 +68,15 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, inbox: mpsc::Sende
     }
 }
 
-async fn shake(stream: TcpStream, from: SocketAddr, local: Arc<Identity>, inbox: mpsc::Sender<Event>) {
+async fn shake(
+    stream: TcpStream,
+    from: SocketAddr,
+    local: Arc<Identity>,
+    named: Arc<AtomicBool>,
+    inbox: mpsc::Sender<Event>,
+) {
     let decide = async |name: &Arc<str>| {
+        named.store(true, Ordering::Relaxed);
         let (answer, status) = oneshot::channel();
         let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
         match asked {
@@ -98,37 +121,126 @@ fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::net::Ipv4Addr;
 
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+    use tokio::task::AbortHandle;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::cookie::Cookie;
     use crate::dist::challenges::Challenges;
-    use crate::dist::flags;
+    use crate::dist::{flags, handshake};
 
-    #[tokio::test]
-    async fn the_oldest_unfinished_handshake_gives_way() {
+    fn identity(name: &str) -> Identity {
+        let (flags, cookie) = (flags::ours(false), Cookie::parse(b"c").unwrap());
+        Identity { name: name.into(), creation: 1, flags, cookie, challenges: Challenges::default() }
+    }
+
+    /// An acceptor that knows no users, and lets every node in.
+    async fn started() -> (SocketAddr, [AbortHandle; 2]) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let local = Identity {
-            name: "a@h".into(),
-            creation: 1,
-            flags: flags::ours(false),
-            cookie: Cookie::parse(b"c").unwrap(),
-            challenges: Challenges::default(),
-        };
-        let (inbox, _events) = mpsc::channel(8);
-        let server = tokio::spawn(run(listener, Arc::new(local), inbox));
+        let (inbox, mut events) = mpsc::channel(8);
+        let acceptor = tokio::spawn(run(listener, Arc::new(identity("a@h")), |_, _| None, inbox));
+        let node = tokio::spawn(async move {
+            let mut connected = Vec::new();
+            while let Some(event) = events.recv().await {
+                match event {
+                    Event::Accepting { answer, .. } => drop(answer.send(Status::Ok)),
+                    Event::Connected(connection, _) => connected.push(connection),
+                    _ => {}
+                }
+            }
+        });
+        (address, [acceptor.abort_handle(), node.abort_handle()])
+    }
+
+    /// Connects from 127.0.0.`last`.
+    async fn connect(last: u8, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    async fn closed(stream: &mut TcpStream) {
+        let read = timeout(limits::HANDSHAKE_TIME / 2, stream.read(&mut [0])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "it is closed: {read:?}");
+    }
+
+    fn is_open(stream: &TcpStream) -> bool {
+        stream.try_read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    #[tokio::test]
+    async fn the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
+        let (address, tasks) = started().await;
+        // The oldest of all is from elsewhere, and stays.
+        let other = connect(2, address).await;
         let mut silent = Vec::new();
-        for _ in 0..=limits::HANDSHAKES {
-            silent.push(TcpStream::connect(address).await.unwrap());
+        for _ in 0..limits::HANDSHAKES {
+            silent.push(connect(3, address).await);
         }
-        // The first is closed by the last, well before the time limit of a handshake; the second stays open.
-        let mut byte = [0];
-        let read = tokio::time::timeout(limits::HANDSHAKE_TIME / 2, silent[0].read(&mut byte)).await;
-        assert!(matches!(read, Ok(Ok(0) | Err(_))), "the oldest is closed: {read:?}");
-        assert!(silent[1].try_read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
-        server.abort();
+        closed(&mut silent[0]).await;
+        assert!(is_open(&silent[1]) && is_open(&other));
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+
+    async fn packet(stream: &mut TcpStream) -> Vec<u8> {
+        let length = stream.read_u16().await.expect("it was not displaced");
+        let mut packet = vec![0; usize::from(length)];
+        stream.read_exact(&mut packet).await.expect("it was not displaced");
+        packet
+    }
+
+    /// Says who it is, and reads the status, which comes only after the name was read.
+    async fn say_name(stream: &mut TcpStream, name: &str) {
+        let (awaited, name) = handshake::dial(&identity(name), "a@h".into());
+        let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length[..], &name].concat()).await.unwrap();
+        assert!(awaited.receive(&packet(stream).await).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_sent_its_name_outlives_silent_ones_of_its_address() {
+        let (address, tasks) = started().await;
+        let mut honest = connect(2, address).await;
+        say_name(&mut honest, "b@h").await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * limits::HANDSHAKES {
+            silent.push(connect(2, address).await);
+        }
+        closed(&mut silent[limits::HANDSHAKES]).await;
+        packet(&mut honest).await;
+        assert!(is_open(&honest));
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_flood_from_one_address_fails_no_handshake_from_another() {
+        let (address, tasks) = started().await;
+        let flood = tokio::spawn(async move {
+            let mut streams = VecDeque::new();
+            loop {
+                streams.push_back(connect(2, address).await);
+                if streams.len() > limits::HANDSHAKES {
+                    streams.pop_front();
+                }
+            }
+        });
+        for number in 0..20 {
+            let mut stream = connect(3, address).await;
+            say_name(&mut stream, &format!("b{number}@h")).await;
+            // Its challenge is answered only after many more have come.
+            for _ in 0..limits::HANDSHAKES {
+                connect(2, address).await;
+            }
+            packet(&mut stream).await;
+            assert!(is_open(&stream), "{number} was displaced");
+        }
+        flood.abort();
+        tasks.iter().for_each(AbortHandle::abort);
     }
 }

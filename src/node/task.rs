@@ -27,6 +27,7 @@ use crate::node::dial::{DialError, Dialling};
 use crate::node::event::Event;
 use crate::node::handle::Handle;
 use crate::node::intake::{self, Arrival, Permit};
+use crate::node::listeners::user_of_end;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
 use crate::node::pace::Pace;
 use crate::node::process::{Functions, ProcessId};
@@ -70,7 +71,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let (groups_sender, groups) = watch::channel(Arc::new(machine.groups()));
     let local = Arc::new(settings.identity);
-    let acceptor = tokio::spawn(accept::run(listener, local.clone(), inbox.clone()));
+    let acceptor = tokio::spawn(accept::run(listener, local.clone(), user_of_end, inbox.clone()));
     let task = Task {
         machine,
         local,

@@ -6,7 +6,7 @@ use crate::epmd::client;
 /// Ours, on a port of its own.
 fn started() -> (Server, SocketAddr) {
     let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let server = start(&[Ipv4Addr::LOCALHOST.into()], port).expect("the port is free");
+    let server = start(&[Ipv4Addr::LOCALHOST.into()], port, |_, _| None).expect("the port is free");
     (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
@@ -14,7 +14,7 @@ fn started() -> (Server, SocketAddr) {
 async fn loopback_is_served_wherever_else_it_is_to_be() {
     let at = |last| Ipv4Addr::new(127, 0, 0, last);
     let port = StdListener::bind((at(1), 0)).unwrap().local_addr().unwrap().port();
-    let _server = start(&[at(2).into()], port).expect("the port is free");
+    let _server = start(&[at(2).into()], port, |_, _| None).expect("the port is free");
     for last in [1, 2] {
         assert_eq!(client::names(SocketAddr::from((at(last), port))).await.unwrap(), []);
     }
@@ -74,4 +74,38 @@ async fn who_stalls_or_floods_costs_nobody_else() {
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
     let long = vec![b'n'; limits::EPMD_REQUEST + 1];
     assert_eq!(ask(address, &long).await, b"", "too long to be read");
+}
+
+/// Connects from 127.0.0.`last`.
+async fn connect(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_from_one_address_costs_no_other_its_request() {
+    let (_server, address) = started();
+    let mut honest = connect(2, address).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 * limits::EPMD_UNFINISHED {
+        silent.push(connect(3, address).await);
+    }
+    let read = timeout(limits::EPMD_TIME / 2, silent[0].read(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "the flood displaces itself: {read:?}");
+    honest.write_all(b"\0\x01n").await.unwrap();
+    let mut answer = Vec::new();
+    honest.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, u32::from(address.port()).to_be_bytes());
+}
+
+#[tokio::test]
+async fn the_kernel_checks_connections_that_keep_a_name() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    keep_alive(&stream).unwrap();
+    assert!(sockopt::socket_keepalive(&stream).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), limits::EPMD_KEEPALIVE);
+    assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), limits::EPMD_KEEPALIVE_EVERY);
+    assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), limits::EPMD_KEEPALIVE_PROBES);
 }
