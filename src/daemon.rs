@@ -6,7 +6,7 @@
 
 mod own_files;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -27,10 +27,11 @@ use crate::cluster::finder;
 use crate::cluster::join::WantedName;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
-use crate::cluster::view::{ClusterView, EpmdState};
+use crate::cluster::view::{ClusterView, EpmdState, NodeStates, REFUSALS};
 use crate::config::Config;
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
-use crate::registry;
+use crate::name::PluginName;
+use crate::registry::{self, Status};
 use crate::store::{OpenError, Store};
 use crate::{limits, log, systemd};
 
@@ -219,6 +220,32 @@ fn found_at_start(set_aside: Option<&Path>, siblings: Result<(), SiblingError>) 
     found
 }
 
+/// The plugins whose nodes are not connected though they run, or though their nodes are there: one problem for each kind of
+/// failure.
+fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> {
+    let is_running = |plugin| registry.plugins.get(plugin).is_some_and(|plugin| plugin.status == Status::Running);
+    let mut failures: BTreeMap<&str, Vec<(&PluginName, &str)>> = BTreeMap::new();
+    for (node, code, plugins) in nodes.not_connected().filter(|_| registry.ready) {
+        let code = code.unwrap_or("connection_lost");
+        let apart = plugins.iter().filter(|plugin| REFUSALS.contains(&code) || is_running(plugin));
+        failures.entry(code).or_default().extend(apart.map(|plugin| (plugin, node)));
+    }
+    let problem = |(code, plugins): (&str, Vec<(&PluginName, &str)>)| {
+        let (_, first) = *plugins.first()?;
+        let named = plugins.iter().take(limits::NAMED_AT_ONCE).map(|(plugin, node)| format!("{plugin} ({node})"));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = match plugins.len().saturating_sub(limits::NAMED_AT_ONCE) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let detail = format!(
+            "plugins whose nodes are not connected ({code}): {named}{more}; run `hecate-daemon diagnose {first}`"
+        );
+        Some(Problem { code: "plugin_node_not_connected", detail, severity: Severity::Notice })
+    };
+    failures.into_iter().filter_map(problem).collect()
+}
+
 fn cluster_settings(config: &Config) -> cluster::Settings {
     let us = rustix::process::getuid().as_raw();
     let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
@@ -325,6 +352,7 @@ impl Daemon<'_> {
                 problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
+        problems.extend(not_connected(&cluster.plugin_nodes, registry));
         self.status.send_modify(|status| {
             status.node_name.clone_from(&cluster.node);
             status.problems = problems;
@@ -386,11 +414,58 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::view::{NodeState, PluginNode};
 
     #[test]
     fn more_open_files_than_we_need_are_not_asked_for() {
         assert_eq!(open_files(Some(2_048)), 2_048);
         assert_eq!(open_files(Some(limits::OPEN_FILES + 1)), limits::OPEN_FILES);
         assert_eq!(open_files(None), limits::OPEN_FILES);
+    }
+
+    #[test]
+    fn plugins_whose_nodes_fail_alike_are_one_problem() {
+        let plugin = |index: usize, status| {
+            let name = PluginName::parse(&format!("a-{index}d")).unwrap();
+            let plugin = registry::Plugin {
+                name: name.clone(),
+                version: None,
+                description: None,
+                node: None,
+                node_given: true,
+                status,
+                since: SystemTime::UNIX_EPOCH,
+                reason: String::new(),
+                registered_at: SystemTime::UNIX_EPOCH,
+                incarnation: 1,
+            };
+            (name, Arc::new(plugin))
+        };
+        let running = (1..=limits::NAMED_AT_ONCE + 3).map(|index| plugin(index, Status::Running));
+        let plugins = running.chain([plugin(0, Status::Stopped)]).collect();
+        let registry = registry::View { ready: true, plugins, ..registry::View::default() };
+        let mut nodes = NodeStates::default();
+        for (name, index) in registry.plugins.keys().zip(0..) {
+            let code = if index < 2 { "tcp_refused" } else { "cookie_mismatch" };
+            let (state, plugins) = (NodeState::NotConnected(Some(code)), Arc::from([name.clone()]));
+            nodes.set(format!("n{index}@h").into(), Some(PluginNode { state, plugins }));
+        }
+        let problems = not_connected(&nodes, &registry);
+        let details: Vec<&str> = problems.iter().map(|problem| problem.detail.as_str()).collect();
+        let named = "a-2d (n2@h), a-3d (n3@h), a-4d (n4@h), a-5d (n5@h), a-6d (n6@h) and 2 more";
+        assert_eq!(
+            details,
+            [
+                format!(
+                    "plugins whose nodes are not connected (cookie_mismatch): {named}; run `hecate-daemon \
+                     diagnose n2@h`"
+                )
+                .as_str(),
+                "plugins whose nodes are not connected (tcp_refused): a-1d (n1@h); run `hecate-daemon diagnose \
+                 n1@h`",
+            ]
+        );
+        let judging = registry::View { ready: false, ..registry };
+        assert_eq!(not_connected(&nodes, &judging), [], "no status is believed before the plugins are judged");
     }
 }

@@ -621,3 +621,7 @@ pub const NOTIFY_END: Duration = Duration::from_millis(50);
 /// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024, is of use to `select` alone,
 /// which we don't call. Crossed by `daemon::tests::more_open_files_than_we_need_are_not_asked_for`.
 pub const OPEN_FILES: u64 = 65_536;
+
+/// Most names in one problem of `/health` or one finding of `doctor`; of more only the number is shown. Crossed by
+/// `daemon::tests::plugins_whose_nodes_fail_alike_are_one_problem` and `cli::doctor::nodes::tests::one_cause_is_one_finding`.
+pub const NAMED_AT_ONCE: usize = 5;

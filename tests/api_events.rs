@@ -10,8 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use common::http::{Client, delete, get, in_time, register};
 use common::{PATIENCE, World};
 use hecate_daemon::api::Limits;
-use hecate_daemon::cluster::view::{ClusterView, PeerDetails, PeerState, PeerView};
+use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};
 use hecate_daemon::limits;
+use hecate_daemon::name::PluginName;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -166,6 +167,30 @@ async fn nodes_come_and_go_without_an_id() {
     show(vec![peer("b@h", PeerState::Connected, 4)]);
     assert_eq!(client.expect("node_down_v1", None).await["node"], "b@h");
     assert_eq!(client.expect("node_up_v1", None).await["node"], "b@h");
+}
+
+#[tokio::test]
+async fn the_states_of_plugins_nodes_are_told_as_they_change() {
+    let world = World::start(Limits::default()).await;
+    register(&world, json!({"name": "hecate-traderd", "node": "t@h"})).await;
+    let show = |state: NodeState| {
+        let plugins = Arc::from([PluginName::parse("hecate-traderd").expect("valid")]);
+        world.cluster.send_modify(|view| {
+            Arc::make_mut(view).plugin_nodes.set("t@h".into(), Some(PluginNode { state, plugins }));
+        });
+    };
+    let mut client = Follower::begin(&world, None).await;
+    let snapshot = client.expect("snapshot_v1", Some(1)).await;
+    assert_eq!(snapshot["plugins"][0]["node_state"], "unknown");
+    show(NodeState::NotConnected(Some("cookie_mismatch")));
+    let event = client.expect("node_state_changed_v1", None).await;
+    assert_eq!(event, json!({"node": "t@h", "node_state": "not_connected", "node_failure": "cookie_mismatch"}));
+    register(&world, json!({"name": "hecate-traderd"})).await;
+    let event = client.expect("plugin_registered_v1", Some(2)).await;
+    assert_eq!((&event["node_state"], &event["node_failure"]), (&json!("not_connected"), &json!("cookie_mismatch")));
+    show(NodeState::Connected);
+    let event = client.expect("node_state_changed_v1", None).await;
+    assert_eq!(event, json!({"node": "t@h", "node_state": "connected"}));
 }
 
 #[tokio::test]

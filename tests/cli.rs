@@ -54,7 +54,10 @@ async fn the_clients_of_a_running_daemon() {
     let listed = hecate(&["plugins"]).await;
     ended(&listed, 0);
     let lines: Vec<&str> = text(&listed.stdout).lines().collect();
-    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["NAME", "VERSION", "STATUS", "SINCE", "NODE"]);
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>(),
+        ["NAME", "VERSION", "STATUS", "SINCE", "NODE", "NODE", "STATE"]
+    );
     let cells: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!((cells[..3].as_ref(), cells.last()), (["hecate-traderd", "0.1.0", "running"].as_ref(), Some(&"-")));
     assert!(

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use host::Host;
 use host::daemon::Daemon;
-use serde_json::Value;
+use host::erl::{Erl, Start};
+use serde_json::{Value, json};
 
 /// What the doctor found.
 struct Found {
@@ -285,4 +286,80 @@ fn names_and_peers() {
     found.says("peers", "warn", &["gone@localhost", "takes no connection"]);
     found.says("peers", "warn", &["x@no-such-host-anywhere", "does not resolve"]);
     found.says("peers", "fail", &["long@host.example", "short and long names do not mix"]);
+}
+
+/// All cookies but the daemon's are wrong in the same way: that is one thing to repair.
+#[test]
+fn plugins_that_stopped_and_nodes_that_are_not_connected() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_REGISTRATION_GRACE", "1")]);
+    daemon.ready();
+    let names = ["hecate_oned", "hecate_twod"];
+    let start =
+        |name| Erl::start(&host, Start { name: Some(name), cookie: Some("of-the-release"), ..Start::default() });
+    let _nodes = names.map(start);
+    for name in names {
+        let registered = host.register(&json!({"name": name.replace('_', "-"), "node": host.node(name)}));
+        assert_eq!(registered.status, 201);
+    }
+    host.register(&json!({"name": "hecate-goned"}));
+    host.plugin_until("hecate-goned", "stopped");
+    for name in names {
+        let plugin = name.replace('_', "-");
+        host::wait_for("the failure is known", || host.plugin(&plugin)["node_failure"] == "cookie_mismatch");
+    }
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 1);
+    let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().expect("a hash").to_owned();
+    let (one, two) = (host.node(names[0]), host.node(names[1]));
+    found.says("nodes", "fail", &["2 nodes", "cookie_mismatch", &one, &two, &hash, &format!("diagnose {one}")]);
+    assert_eq!(found.about("nodes").len(), 1, "one cause is reported once: {:#}", found.report);
+    found.says("plugins", "warn", &["hecate-goned (no sign of life", "deregister"]);
+    assert_eq!(found.about("plugins").len(), 1, "{:#}", found.report);
+    assert!(!found.report.to_string().contains("plugin_node_not_connected"), "{:#}", found.report);
+
+    // The cookie that this command is told is another than the daemon's: that explains them all.
+    let found = Found::of(&host, &[("HECATE_COOKIE", "another")]);
+    found.says("cookie", "fail", &["HECATE_COOKIE", &hash, "restart"]);
+    assert!(!found.report.to_string().contains("cookie_mismatch"), "{:#}", found.report);
+}
+
+#[test]
+fn a_cookie_file_that_is_not_the_running_daemons() {
+    let host = Host::new();
+    let path = host.home().join(".erlang.cookie");
+    let write = |cookie: &str| {
+        let _ = fs::remove_file(&path);
+        fs::write(&path, cookie).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    };
+    write(&host.cookie);
+    let from_file = [("HECATE_COOKIE", "")];
+    let daemon = host.daemon(&from_file);
+    daemon.ready();
+    let shown = path.to_str().unwrap();
+    Found::of(&host, &from_file).says("cookie", "ok", &[shown, "0400"]);
+    write("another");
+    let found = Found::of(&host, &from_file);
+    assert_eq!((found.code, found.about("cookie").len()), (1, 1));
+    found.says("cookie", "fail", &[shown, "has changed", "restart the daemon"]);
+    fs::remove_file(&path).unwrap();
+    let found = Found::of(&host, &from_file);
+    assert_eq!((found.code, found.about("cookie").len()), (1, 1));
+    found.says("cookie", "fail", &[shown, "is gone", "put the file back"]);
+    assert!(!path.exists(), "looking makes nothing");
+}
+
+#[test]
+fn a_node_that_epmd_does_not_know() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let node = host.node("hecate_oned");
+    host.register(&json!({"name": "hecate-oned", "node": node}));
+    host::wait_for("EPMD does not know it", || host.plugin("hecate-oned")["node_failure"] == "not_registered");
+    let found = Found::of(&host, &[]);
+    found.says("nodes", "warn", &["1 node", "not_registered", &node]);
 }

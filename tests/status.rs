@@ -440,3 +440,76 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     assert_eq!(theirs.plugin(TRADER)["status"], "running");
     visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
 }
+
+/// What a plain `rebar3 release` makes: a node with a cookie of its own, whose plugin registers, answers and seems well.
+#[test]
+fn a_node_with_another_cookie_is_shown_as_not_connected() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let node = host.node("hecate_traderd");
+    let start = || Start { name: Some("hecate_traderd"), ..Start::default() };
+    let stranger = Erl::start(&host, Start { cookie: Some("of-the-release"), ..start() });
+    assert_eq!(host.register(&json!({"name": TRADER, "node": node})).status, 201);
+    assert_eq!(host.register(&name(MARTHA)).status, 201);
+    let state = |plugin: &Value| (plugin["node_state"].clone(), plugin["node_failure"].clone());
+    let mismatch = (json!("not_connected"), json!("cookie_mismatch"));
+    wait_for("the failure is shown", || state(&host.plugin(TRADER)) == mismatch);
+
+    let list = host.ask("GET", "/api/plugins").body;
+    assert_eq!((&list[0]["name"], &list[1]["status"], state(&list[1])), (&json!(MARTHA), &json!("running"), mismatch));
+    assert_eq!(list[0].get("node_state").or(list[0].get("node_failure")), None, "it has no node: {list}");
+    let problem = || {
+        let health = host.ask("GET", "/health").body;
+        assert_eq!(health["status"], "healthy", "it is a notice: {health}");
+        let problems = health["problems"].as_array().expect("problems").clone();
+        problems.into_iter().find(|problem| problem["code"] == "plugin_node_not_connected")
+    };
+    wait_for("it is a problem", || problem().is_some());
+    let detail = problem().expect("still there")["detail"].to_string();
+    for word in [TRADER, &node, "cookie_mismatch", &format!("hecate-daemon diagnose {node}")] {
+        assert!(detail.contains(word), "{word}: {detail}");
+    }
+    for (arguments, words) in [
+        (&["status"][..], &["plugin_node_not_connected", "cookie_mismatch"][..]),
+        (&["plugins"], &["not_connected (cookie_mismatch)"]),
+        (&["plugin", TRADER], &["node state", "not_connected (cookie_mismatch)"]),
+    ] {
+        let output = Daemon::command(&host, &[]).args(arguments).output().expect("ran");
+        let shown = String::from_utf8(output.stdout).expect("text");
+        assert!(words.iter().all(|word| shown.contains(word)), "{arguments:?}: {shown}");
+    }
+    let mut visitor = visitor(&host);
+    let info = format!(
+        r#"{{ok, Info}} = gen_server:call({{hecate_plugins, '{}'}}, {{info, <<"hecate-traderd">>}}),
+           {{maps:get(node_state, Info), maps:get(node_failure, Info)}}"#,
+        host.node("hecate")
+    );
+    assert_eq!(visitor.eval(&info), "{not_connected,cookie_mismatch}");
+    let nodeless = info.replace("hecate-traderd", "hecate-marthad").replace("maps:get(node_state, Info), ", "");
+    let nodeless = nodeless.replace("maps:get(node_failure, Info)", "maps:is_key(node_state, Info)");
+    assert_eq!(visitor.eval(&nodeless), "{false}");
+
+    // And with the right one all of that is over.
+    stranger.kill();
+    let _plugin = Erl::start(&host, start());
+    wait_for("it is connected", || state(&host.plugin(TRADER)) == (json!("connected"), Value::Null));
+    assert_eq!(state(&host.ask("GET", "/api/plugins").body[1]).0, "connected");
+    assert_eq!(
+        visitor.eval(&info.replace("maps:get(node_failure, Info)", "maps:is_key(node_failure, Info)")),
+        "{connected,false}"
+    );
+    wait_for("no problem is left", || problem().is_none());
+}
+
+#[test]
+fn a_node_that_is_not_registered_with_epmd_is_shown_as_such() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": TRADER, "node": host.node("trader")})).status, 201);
+    wait_for("EPMD does not know it", || host.plugin(TRADER)["node_failure"] == "not_registered");
+    assert_eq!(host.plugin(TRADER)["node_state"], "not_connected");
+}

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log", "runtimes"]),
     ("runtimes", &["limits"]),
-    ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "registry", "store", "systemd"]),
+    ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "name", "registry", "store", "systemd"]),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
     (
         "cli",
@@ -46,7 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
     // a line; the two know nobody.
     ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit", "timestamp"]),
-    ("cluster/view", &[]),
+    ("cluster/view", &["name"]),
     (
         "cluster",
         &[
@@ -98,6 +98,7 @@ const PURE: &[&str] = &[
     "cluster/introduce",
     "cluster/membership",
     "cluster/peer_views",
+    "cluster/plugin_nodes",
     "cluster/said",
     "cluster/strategies/",
     "cluster/view",

@@ -26,7 +26,7 @@ use super::places::NoStream;
 use super::problem::Problem;
 use super::whole::Whole;
 use super::wire;
-use crate::cluster::view::{ClusterView, PeerState};
+use crate::cluster::view::{ClusterView, NodeStates, PeerState};
 use crate::metrics;
 use crate::registry::{Event, Follower, Next, View};
 
@@ -65,6 +65,7 @@ impl Streams {
             context: context.clone(),
             listing: self.listing.clone(),
             nodes: nodes(&context.cluster.borrow()),
+            plugin_nodes: context.plugin_nodes(),
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
         };
         let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());
@@ -109,6 +110,8 @@ struct Stream {
     listing: Listing,
     /// The nodes that it was last told of.
     nodes: Nodes,
+    /// The states of plugins' nodes that it was last told of.
+    plugin_nodes: NodeStates,
     _counted: metrics::One,
 }
 
@@ -148,12 +151,13 @@ impl Stream {
 
     /// All streams share the bytes of one.
     async fn snapshot(&mut self, view: &Arc<View>) -> Result<(), Ended> {
-        let snapshot = self.listing.snapshot(view, &self.context.home);
+        let snapshot = self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
         self.send(snapshot).await
     }
 
     async fn stored(&mut self, event: &Event) -> Result<(), Ended> {
-        let stored = wire::StoredEvent::new(event, &self.context.home.namespace(&event.plugin.name));
+        let namespace = self.context.home.namespace(&event.plugin.name);
+        let stored = wire::StoredEvent::new(event, &namespace, &self.context.plugin_nodes());
         self.event(event.kind.name(), Some(event.revision), &stored).await
     }
 
@@ -171,6 +175,10 @@ impl Stream {
             self.event("node_up_v1", None, &event).await?;
         }
         self.nodes = now;
+        let before = std::mem::replace(&mut self.plugin_nodes, view.plugin_nodes.clone());
+        for (node, state) in view.plugin_nodes.changed_since(&before) {
+            self.event("node_state_changed_v1", None, &wire::NodeStateEvent::new(node, state)).await?;
+        }
         Ok(())
     }
 

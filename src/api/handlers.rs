@@ -26,7 +26,7 @@ use super::status::{DaemonStatus, Phase};
 use super::whole::Whole;
 use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
-use crate::cluster::view::ClusterView;
+use crate::cluster::view::{ClusterView, NodeStates};
 use crate::layout::Home;
 use crate::name::{NodeName, PluginName};
 use crate::registry::{Handle, Refusal, View};
@@ -48,6 +48,13 @@ pub struct Context {
     pub allowed_uids: Vec<u32>,
     /// When the daemon started.
     pub started: Instant,
+}
+
+impl Context {
+    /// Whether the nodes of plugins are connected.
+    pub(super) fn plugin_nodes(&self) -> NodeStates {
+        self.cluster.borrow().plugin_nodes.clone()
+    }
 }
 
 /// What a call gives.
@@ -134,7 +141,7 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answ
 }
 
 fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> Answer {
-    let List { body, tag } = listing.of(&context.registry.view(), &context.home);
+    let List { body, tag } = listing.of(&context.registry.view(), &context.plugin_nodes(), &context.home);
     let mut answer = if knows(headers, &tag) {
         let mut unchanged = Response::new(Either::Left(Whole::default()));
         *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
@@ -160,7 +167,8 @@ async fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
         return Err(refused(Refusal::NotFound { name }));
     };
     let contents = context.registry.contents(name.clone()).await.map_err(refused)?;
-    let detail = wire::PluginDetail::new(plugin, &context.home.namespace(&name), contents);
+    let namespace = context.home.namespace(&name);
+    let detail = wire::PluginDetail::new(plugin, &namespace, &context.plugin_nodes(), contents);
     Ok(json(StatusCode::OK, &detail))
 }
 

@@ -1,5 +1,6 @@
 //! The plugins as clients see them, encoded: the list of `GET /api/plugins`, the `plugins` of `/health` and the snapshot of
-//! `/api/events`. Each is made once for each view of the registry, and its bytes are shared by all who ask for it.
+//! `/api/events`. Each is made once for each view of the registry and state of the plugins' nodes, and its bytes are shared by all
+//! who ask for it.
 //!
 //! Keeps the last one only. A view is replaced as a whole, so that one which is the same is not merely equal.
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::wire;
+use crate::cluster::view::NodeStates;
 use crate::layout::Home;
 use crate::registry::{Plugin, Status, View};
 
@@ -35,9 +37,10 @@ struct Encodings {
 
 impl Listing {
     /// The list of these plugins.
-    pub(super) fn of(&self, view: &Arc<View>, home: &Home) -> List {
-        self.0.list.of(view, |view| {
-            let entry = |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &home.namespace(&plugin.name));
+    pub(super) fn of(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> List {
+        self.0.list.of(view, nodes, |view| {
+            let entry =
+                |plugin: &Arc<Plugin>| wire::PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(nodes);
             let body = wire::encode(&view.plugins.values().map(entry).collect::<Vec<_>>());
             List { tag: etag(&body), body }
         })
@@ -45,7 +48,8 @@ impl Listing {
 
     /// The `plugins` of `/health`: `ok`, or why a plugin is stopped.
     pub(super) fn health(&self, view: &Arc<View>) -> Bytes {
-        self.0.health.of(view, |view| {
+        // The nodes do not matter here.
+        self.0.health.of(view, &NodeStates::default(), |view| {
             let state = |plugin: &Arc<Plugin>| match plugin.status {
                 _ if !view.ready => "not judged since the start".to_owned(),
                 Status::Running => "ok".to_owned(),
@@ -57,16 +61,16 @@ impl Listing {
     }
 
     /// The event that shows all plugins to a client that follows, as it is sent.
-    pub(super) fn snapshot(&self, view: &Arc<View>, home: &Home) -> Bytes {
-        self.0.snapshot.of(view, |view| {
-            super::events::encode("snapshot_v1", Some(view.revision), &wire::Snapshot::new(view, home))
+    pub(super) fn snapshot(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> Bytes {
+        self.0.snapshot.of(view, nodes, |view| {
+            super::events::encode("snapshot_v1", Some(view.revision), &wire::Snapshot::new(view, home, nodes))
         })
     }
 }
 
-/// What was made last, and the view that it was made of.
+/// What was made last, and what it was made of.
 #[derive(Debug)]
-struct Latest<T>(Mutex<Option<(Arc<View>, T)>>);
+struct Latest<T>(Mutex<Option<(Arc<View>, NodeStates, T)>>);
 
 impl<T> Default for Latest<T> {
     fn default() -> Self {
@@ -75,15 +79,15 @@ impl<T> Default for Latest<T> {
 }
 
 impl<T: Clone> Latest<T> {
-    /// What is made of this view. Of several who ask at once one makes it, and the others wait for it.
-    fn of(&self, view: &Arc<View>, make: impl FnOnce(&View) -> T) -> T {
+    /// What is made of this view and these states of nodes. Of several who ask at once one makes it, and the others wait for it.
+    fn of(&self, view: &Arc<View>, nodes: &NodeStates, make: impl FnOnce(&View) -> T) -> T {
         // It is replaced as a whole, so that a panic leaves nothing half made.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some((made_of, made)) if Arc::ptr_eq(made_of, view) => made.clone(),
+            Some((made_of, with, made)) if Arc::ptr_eq(made_of, view) && with == nodes => made.clone(),
             _ => {
                 let made = make(view);
-                *latest = Some((Arc::clone(view), made.clone()));
+                *latest = Some((Arc::clone(view), nodes.clone(), made.clone()));
                 made
             }
         }
@@ -104,6 +108,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::cluster::view::{NodeState, PluginNode};
     use crate::name::PluginName;
     use crate::registry::Status;
 
@@ -113,7 +118,7 @@ mod tests {
             name: name.clone(),
             version: None,
             description: None,
-            node: None,
+            node: Some("oned@h".to_owned()),
             node_given: false,
             status: Status::Running,
             since: UNIX_EPOCH,
@@ -126,30 +131,38 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_once_for_each_view() {
+    fn it_is_made_once_for_each_view_and_state_of_the_nodes() {
         let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
         let (one, other) = (view("hecate-oned"), view("hecate-twod"));
-        let first = listing.of(&one, &home);
-        assert_eq!(first.body.as_ptr(), listing.of(&one, &home).body.as_ptr(), "the same bytes");
-        for (view, name) in [(other, "hecate-twod"), (one, "hecate-oned")] {
-            let body = listing.of(&view, &home).body;
+        let mut nodes = NodeStates::default();
+        let first = listing.of(&one, &nodes, &home);
+        assert_eq!(first.body.as_ptr(), listing.of(&one, &nodes, &home).body.as_ptr(), "the same bytes");
+        for (view, name) in [(&other, "hecate-twod"), (&one, "hecate-oned")] {
+            let body = listing.of(view, &nodes, &home).body;
             let list: Vec<wire::PluginEntry> = serde_json::from_slice(&body).expect("a list");
             assert_eq!(list.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), [name]);
         }
+        let state = NodeState::NotConnected(Some("cookie_mismatch"));
+        nodes.set("oned@h".into(), Some(PluginNode { state, plugins: Arc::default() }));
+        let changed = listing.of(&one, &nodes, &home);
+        assert_ne!(changed.tag, first.tag);
+        let list: Vec<wire::PluginEntry> = serde_json::from_slice(&changed.body).expect("a list");
+        let seen = list.first().map(|entry| (entry.node_state.as_deref(), entry.node_failure.as_deref()));
+        assert_eq!(seen, Some((Some("not_connected"), Some("cookie_mismatch"))));
     }
 
     #[test]
     fn health_and_snapshot_share_their_bytes() {
         let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
-        let one = view("hecate-oned");
+        let (one, nodes) = (view("hecate-oned"), NodeStates::default());
         let unjudged = listing.health(&one);
         assert_eq!(unjudged, r#"{"hecate-oned":"not judged since the start"}"#);
         assert_eq!(unjudged.as_ptr(), listing.health(&one).as_ptr());
         let judged = Arc::new(View { ready: true, ..View::clone(&one) });
         assert_eq!(listing.health(&judged), r#"{"hecate-oned":"ok"}"#);
 
-        let snapshot = listing.snapshot(&one, &home);
-        assert_eq!(snapshot.as_ptr(), listing.clone().snapshot(&one, &home).as_ptr(), "all streams share it");
+        let snapshot = listing.snapshot(&one, &nodes, &home);
+        assert_eq!(snapshot.as_ptr(), listing.clone().snapshot(&one, &nodes, &home).as_ptr(), "all streams share it");
         assert!(snapshot.starts_with(b"event: snapshot_v1\nid: 1\ndata: {\"revision\":1,"), "{snapshot:?}");
         assert!(snapshot.ends_with(b"]}\n\n"));
     }
@@ -161,7 +174,7 @@ mod tests {
         let make = |_: &View| made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| latest.of(&one, make));
+                scope.spawn(|| latest.of(&one, &NodeStates::default(), make));
             }
         });
         assert_eq!(made.into_inner(), 1);

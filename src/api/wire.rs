@@ -20,12 +20,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use diagnosis::{Diagnosis, OwnScope, OwnView, Stage};
-pub use events::{NodeEvent, Snapshot, StoredEvent};
+pub use events::{NodeEvent, NodeStateEvent, Snapshot, StoredEvent};
 pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
 pub use peer::{LastFailure, Peer};
 
 use super::problem;
-use crate::cluster::view::{ClusterView, EpmdState, PeerState, PeerView, ScopeView};
+pub use crate::cluster::view::REFUSALS;
+use crate::cluster::view::{ClusterView, EpmdState, NodeState, NodeStates, PeerState, PeerView, ScopeView};
 use crate::layout::{self, Home, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
@@ -133,6 +134,13 @@ pub struct PluginEntry {
     pub since: String,
     /// Why it has its status.
     pub reason: String,
+    /// `connected`, `not_connected`, or `unknown` until the first attempt to connect to its node has ended. Absent if it has no
+    /// node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_state: Option<String>,
+    /// Why its node is not connected, as a code. Absent for a node that left: then `reason` says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_failure: Option<String>,
 }
 
 /// One plugin, all that is known of it.
@@ -295,14 +303,30 @@ impl PluginEntry {
             node: plugin.node.clone(),
             since: time(plugin.since),
             reason: plugin.reason.clone(),
+            node_state: None,
+            node_failure: None,
         }
+    }
+
+    /// The same with what is known of its node.
+    #[must_use]
+    pub fn with_node(mut self, nodes: &NodeStates) -> Self {
+        let state = self.node.as_deref().map(|node| nodes.of(node));
+        self.node_state = state.map(|state| state.name().to_owned());
+        self.node_failure = state.and_then(NodeState::failure).map(str::to_owned);
+        self
     }
 }
 
 impl PluginDetail {
     /// All that is known of a plugin.
     #[must_use]
-    pub fn new(plugin: &registry::Plugin, namespace: &Namespace, contents: layout::Contents) -> Self {
+    pub fn new(
+        plugin: &registry::Plugin,
+        namespace: &Namespace,
+        nodes: &NodeStates,
+        contents: layout::Contents,
+    ) -> Self {
         let connector = |connector: layout::Connector| Connector {
             id: connector.id,
             socket: connector.socket.display().to_string(),
@@ -311,7 +335,7 @@ impl PluginDetail {
         Self {
             connectors: contents.connectors.into_iter().map(connector).collect(),
             extra_directories: contents.extra_directories,
-            entry: PluginEntry::new(plugin, namespace),
+            entry: PluginEntry::new(plugin, namespace).with_node(nodes),
             registered_at: time(plugin.registered_at),
             base_dir: namespace.base().display().to_string(),
             paths: Paths::new(namespace),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::cluster::view::{DialFailure, Introduction, LinkView, PeerDetails};
+use crate::cluster::view::{DialFailure, Introduction, LinkView, PeerDetails, PluginNode};
 use crate::layout::Home;
 use crate::limits;
 use crate::registry::Field;
@@ -137,13 +137,28 @@ fn a_registration_is_answered_with_exactly_the_convention_s_body() {
     assert_eq!(answer, expected);
 }
 
+/// A wrong cookie.
+fn nodes() -> NodeStates {
+    let mut nodes = NodeStates::default();
+    let state = NodeState::NotConnected(Some("cookie_mismatch"));
+    let plugins = std::sync::Arc::from([plugin().name]);
+    nodes.set("hecate_traderd@beam00".into(), Some(PluginNode { state, plugins }));
+    nodes
+}
+
 #[test]
 fn an_entry_begins_with_the_convention_s_four_keys() {
-    let entry = encode(&PluginEntry::new(&plugin(), &namespace()));
+    let unknown = PluginEntry::new(&plugin(), &namespace()).with_node(&NodeStates::default());
+    assert_eq!((unknown.node_state.as_deref(), unknown.node_failure), (Some("unknown"), None));
+    let nodeless = registry::Plugin { node: None, ..plugin() };
+    let nodeless = PluginEntry::new(&nodeless, &namespace()).with_node(&NodeStates::default());
+    assert_eq!((nodeless.node_state, nodeless.node_failure), (None, None));
+    let entry = encode(&PluginEntry::new(&plugin(), &namespace()).with_node(&nodes()));
     let expected = concat!(
         r#"{"name":"hecate-traderd","version":"0.1.0","#,
         r#""socket":"/home/user/.hecate/hecate-traderd/sockets/api.sock","status":"running","#,
-        r#""description":null,"node":"hecate_traderd@beam00","since":"1970-01-01T00:00:01.500Z","reason":"it registered"}"#
+        r#""description":null,"node":"hecate_traderd@beam00","since":"1970-01-01T00:00:01.500Z","reason":"it registered","#,
+        r#""node_state":"not_connected","node_failure":"cookie_mismatch"}"#
     );
     assert_eq!(entry, expected);
 }
@@ -153,7 +168,7 @@ fn what_we_write_our_commands_read() {
     let socket = namespace().connectors().join("mail.sock");
     let connectors = vec![layout::Connector { id: "mail".to_owned(), socket, answers: true }];
     let contents = layout::Contents { connectors, extra_directories: vec!["hecate-agents".to_owned()] };
-    let detail = PluginDetail::new(&plugin(), &namespace(), contents);
+    let detail = PluginDetail::new(&plugin(), &namespace(), &nodes(), contents);
     assert_eq!(serde_json::from_slice::<PluginDetail>(&encode(&detail)).expect("read"), detail);
     assert_eq!(encode(&Done { ok: true }), r#"{"ok":true}"#);
 }

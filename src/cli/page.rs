@@ -57,7 +57,9 @@ impl Cell {
     pub(super) fn state(word: &str) -> Self {
         match word {
             "running" | "healthy" | "connected" | "registered" | "served" | "yes" => Self::good(word),
-            "starting" | "connecting" | "unknown" | "unavailable" | "disconnected" | "lost" => Self::odd(word),
+            "starting" | "connecting" | "unknown" | "unavailable" | "disconnected" | "not_connected" | "lost" => {
+                Self::odd(word)
+            }
             "stopped" | "unhealthy" | "name_taken" | "no" => Self::bad(word),
             _ => Self::from(word),
         }

@@ -6,6 +6,7 @@ use hyper::Method;
 
 use super::client::{Call, encode};
 use super::page::{self, Cell, fields, table};
+use super::plugins::node_state;
 use crate::api::wire::PluginDetail;
 
 pub(super) fn call(name: &str) -> Call {
@@ -25,6 +26,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ("since", Cell::from(page::since(&entry.since, now))),
         ("registered", Cell::from(page::since(&registered_at, now))),
         ("node", Cell::optional(entry.node.as_deref())),
+        ("node state", node_state(entry.node_state.as_deref(), entry.node_failure.as_deref())),
         ("socket", Cell::from(entry.socket)),
         ("base_dir", Cell::from(base_dir)),
     ]);

@@ -42,7 +42,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         return Ok("no plugin is registered: `hecate-daemon register NAME` does it\n".to_owned());
     }
     let now = SystemTime::now();
-    let mut rows = vec![["NAME", "VERSION", "STATUS", "SINCE", "NODE"].map(Cell::head).to_vec()];
+    let mut rows = vec![["NAME", "VERSION", "STATUS", "SINCE", "NODE", "NODE STATE"].map(Cell::head).to_vec()];
     rows.extend(plugins.into_iter().map(|plugin| {
         vec![
             Cell::from(plugin.name),
@@ -50,9 +50,19 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
             Cell::state(&plugin.status),
             Cell::from(page::since(&plugin.since, now)),
             Cell::optional(plugin.node.as_deref()),
+            node_state(plugin.node_state.as_deref(), plugin.node_failure.as_deref()),
         ]
     }));
     Ok(table(&rows))
+}
+
+/// Whether the node of a plugin is connected, and why not.
+pub(super) fn node_state(state: Option<&str>, failure: Option<&str>) -> Cell {
+    match (state, failure) {
+        (None, _) => Cell::faint("-"),
+        (Some(state), None) => Cell::state(state),
+        (Some(state), Some(failure)) => Cell::bad(&format!("{state} ({failure})")),
+    }
 }
 
 pub(super) fn show_all(body: &[u8]) -> serde_json::Result<String> {

@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::cluster::attempts::Attempts;
+use crate::cluster::attempts::{Attempt, Attempts};
 use crate::cluster::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::introduce::{self, Introducer};
 use crate::cluster::strategies::dns::Dns;
@@ -70,6 +70,11 @@ pub struct Finder {
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
+    /// EPMD's last answer.
+    names: Vec<(String, u16)>,
+    /// The nodes of plugins that should have been in it.
+    missing: BTreeSet<Arc<str>>,
+    touched: Vec<Arc<str>>,
 }
 
 /// A DNS name that is asked for again and again.
@@ -105,6 +110,9 @@ impl Finder {
             introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
             asking_names: false,
+            names: Vec::new(),
+            missing: BTreeSet::new(),
+            touched: Vec::new(),
         };
         let peers = peers::found(&settings.peers, |other| finder.dialling.are_one(&name, other));
         finder.discover(discovery::Input::Configured(peers));
@@ -155,6 +163,28 @@ impl Finder {
     /// These are the nodes that plugins registered, which are looked for whatever they are called.
     pub fn plugins(&mut self, nodes: BTreeSet<Arc<str>>) {
         self.epmd.plugins(nodes);
+        // The next answer of EPMD is compared with them, even if it is the same.
+        self.names.clear();
+    }
+
+    /// What is known of our attempts to connect to a node, and whether EPMD should know it and does not.
+    pub fn known(&self, name: &str) -> (Option<&Attempt>, bool) {
+        (self.attempts.of(name), self.missing.contains(name))
+    }
+
+    /// The nodes of which [`Self::known`] may return something else than when this was asked last.
+    pub fn take_touched(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// EPMD has answered: whether the nodes of plugins are among its names.
+    fn compare(&mut self, names: &[(String, u16)]) {
+        if names.is_empty() || self.names != names {
+            let missing = self.epmd.missing(names);
+            self.touched.extend(missing.symmetric_difference(&self.missing).cloned());
+            self.missing = missing;
+            self.names = names.to_vec();
+        }
     }
 
     /// Asks this host's EPMD for its names, unless it still owes an answer.
@@ -201,7 +231,10 @@ impl Finder {
             Done::Names(result) => {
                 self.asking_names = false;
                 match result {
-                    Ok(names) => self.discover(discovery::Input::Epmd(self.epmd.found(names))),
+                    Ok(names) => {
+                        self.compare(&names);
+                        self.discover(discovery::Input::Epmd(self.epmd.found(names)));
+                    }
                     Err(e) => {
                         debug!("names of this host: {e}");
                         self.discover(discovery::Input::Unanswered(Asked::Epmd));
@@ -211,6 +244,7 @@ impl Finder {
             Done::Addresses(result) => self.resolved(result),
             Done::Dialled(name, result) => {
                 self.attempts.dialled(&name, failure(&result));
+                self.touched.push(name.clone());
                 let outcome = self.outcome(&name, result);
                 if let Outcome::CallsItself(other) = &outcome {
                     self.attempts.calls_itself(SystemTime::now(), &name, other.clone());

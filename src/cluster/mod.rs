@@ -28,6 +28,7 @@ pub mod listener;
 pub mod membership;
 pub mod orders;
 pub mod peer_views;
+pub mod plugin_nodes;
 pub mod plugins_server;
 pub mod proxy;
 pub mod questions;

@@ -174,7 +174,8 @@ mod tests {
 
     fn server() -> (PluginsServer, mpsc::Receiver<Order>) {
         let (_, view) = watch::channel(Arc::new(View::default()));
-        let registered = Registered { view, home: Home::new("/home".into()).unwrap(), host: "h".into() };
+        let cluster = watch::channel(Arc::default()).1;
+        let registered = Registered { view, cluster, home: Home::new("/home".into()).unwrap(), host: "h".into() };
         let this_host = BTreeSet::from(["h".to_owned()]);
         let dialling = Dialling { epmd_port: 0, default_port: None, this_host, allowed_uids: BTreeSet::new() };
         let (orders, ordered) = mpsc::channel(limits::ORDERS);

@@ -5,17 +5,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use crate::cluster::view::{ClusterView, NodeState};
 use crate::etf::{Atom, Atoms, Map, Raw, Term};
 use crate::layout::Home;
 use crate::name::PluginName;
 use crate::node::process::{Answer, Behaviour, Caller};
-use crate::registry::{Event, Plugin, Status, View};
+use crate::registry::{Event, EventKind, Plugin, Status, View};
 
 /// What Erlang nodes see of a plugin is made from this.
 #[derive(Debug, Clone)]
 pub struct Registered {
     /// The registry as it is.
     pub view: watch::Receiver<Arc<View>>,
+    /// The cluster as our node sees it.
+    pub cluster: watch::Receiver<Arc<ClusterView>>,
     /// Where namespaces are.
     pub home: Home,
     /// The host part of our node name.
@@ -24,16 +27,16 @@ pub struct Registered {
 
 impl Registered {
     /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status` and
-    /// `node` as atoms.
+    /// `node` as atoms. Only a plugin that has a node has the key `node_state`, and only with a failure `node_failure`.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
-        map(self.facts(plugin))
+        map(self.facts(plugin).into_iter().chain(self.node_state(plugin)))
     }
 
     /// The map of `info`, and since when (in milliseconds since 1970) and why the plugin has its status.
     #[must_use]
     pub fn said(&self, plugin: &Plugin) -> Term {
-        map(self.facts(plugin).into_iter().chain(state(plugin)))
+        map(self.facts(plugin).into_iter().chain(self.node_state(plugin)).chain(state(plugin)))
     }
 
     /// All that is registered, as it was at one revision: what an event of a later one changes.
@@ -48,7 +51,16 @@ impl Registered {
     #[must_use]
     pub fn event(&self, event: &Event) -> Term {
         let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];
-        map(self.facts(&event.plugin).into_iter().chain(state(&event.plugin)).chain(own))
+        let is_there = event.kind != EventKind::Deregistered;
+        let node = is_there.then(|| self.node_state(&event.plugin)).into_iter().flatten();
+        map(self.facts(&event.plugin).into_iter().chain(node).chain(state(&event.plugin)).chain(own))
+    }
+
+    /// Whether the plugin's node is connected to ours, and why not.
+    fn node_state(&self, plugin: &Plugin) -> impl Iterator<Item = (&'static str, Term)> {
+        let state = plugin.node.as_deref().map(|node| self.cluster.borrow().plugin_nodes.of(node));
+        let failure = state.and_then(NodeState::failure).map(|code| ("node_failure", Term::atom(code)));
+        state.map(|state| ("node_state", Term::atom(state.name()))).into_iter().chain(failure)
     }
 
     fn facts(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {

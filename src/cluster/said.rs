@@ -162,7 +162,8 @@ mod tests {
 
     fn registered() -> Registered {
         let (_, view) = watch::channel(Arc::default());
-        Registered { view, home: Home::new("/home".into()).unwrap(), host: "h".into() }
+        let cluster = watch::channel(Arc::default()).1;
+        Registered { view, cluster, home: Home::new("/home".into()).unwrap(), host: "h".into() }
     }
 
     fn seen(name: &str) -> PluginView {

@@ -24,6 +24,7 @@ use crate::cluster::listener;
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
 use crate::cluster::peer_views;
+use crate::cluster::plugin_nodes::{Evidence, PluginNodes};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
 use crate::cluster::running::Running;
@@ -204,6 +205,8 @@ struct Cluster {
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     /// The node of each plugin that has one.
     nodes: BTreeMap<PluginName, Arc<str>>,
+    /// Whether those are connected.
+    plugin_nodes: PluginNodes,
     /// The plugins of which `proxies` and `nodes` may be behind.
     changes: Changes,
     told: Told,
@@ -244,7 +247,8 @@ impl Cluster {
         let (node, _task) = node_task::start(listener, node_settings)?;
         info!(node = %name, creation = registration.creation, "in the cluster");
         let host = settings.name.host.as_str().into();
-        let registered = Registered { view: registry.watch(), home: layout.home().clone(), host };
+        let cluster = publish.subscribe();
+        let registered = Registered { view: registry.watch(), cluster, home: layout.home().clone(), host };
         let mut work = JoinSet::new();
         let carry_out = orders::run(ordered, registry.clone(), layout, registered.clone(), node.clone());
         work.spawn(async move {
@@ -275,6 +279,7 @@ impl Cluster {
             register_at: None,
             proxies: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            plugin_nodes: PluginNodes::default(),
             changes: Changes::new(),
             told: Told::new(rustix::process::getuid().as_raw()),
             finder,
@@ -403,10 +408,16 @@ impl Cluster {
                 continue;
             }
             differ = true;
-            match node {
-                Some(node) => self.nodes.insert(name.clone(), node.into()),
+            let before = match node {
+                Some(node) => {
+                    self.plugin_nodes.add(node.into(), name.clone());
+                    self.nodes.insert(name.clone(), node.into())
+                }
                 None => self.nodes.remove(name),
             };
+            if let Some(before) = before {
+                self.plugin_nodes.remove(before, name);
+            }
         }
         if differ {
             self.finder.plugins(self.nodes.values().cloned().collect());
@@ -441,12 +452,25 @@ impl Cluster {
                 self.told.has_daemon(uid);
             }
         }
-        for news in self.told.news(view, |name| self.dialling.is_here(name)) {
-            match &news {
-                Membership::NodeUp { node, .. } => self.finder.up(node.as_str(), view),
-                Membership::NodeDown { node, .. } => self.finder.down(node.as_str()),
+        let news = self.told.news(view, |name| self.dialling.is_here(name));
+        for news in &news {
+            match news {
+                Membership::NodeUp { node, .. } => {
+                    self.finder.up(node.as_str(), view);
+                    self.plugin_nodes.touch(node.as_str().into());
+                }
+                Membership::NodeDown { node, .. } => {
+                    self.finder.down(node.as_str());
+                    self.plugin_nodes.touch(node.as_str().into());
+                }
                 Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => {}
             }
+        }
+        if !news.is_empty() {
+            // A plugin that has just stopped is not shown with a node that is connected.
+            self.publish();
+        }
+        for news in news {
             self.registry.membership(news).await;
         }
         self.finder.changed(view);
@@ -500,6 +524,13 @@ impl Cluster {
 
     fn publish(&mut self) {
         let node = self.node.watch().borrow().clone();
+        for name in self.finder.take_touched() {
+            self.plugin_nodes.touch(name);
+        }
+        let plugin_nodes = self.plugin_nodes.update(|name| {
+            let (attempt, is_missing) = self.finder.known(name);
+            Evidence { peer: node.peers.get(name), attempt, is_missing }
+        });
         let attempts = self.finder.attempts(&node);
         let is_here = |name: &str, peer: Option<&node_view::Peer>| {
             self.dialling.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
@@ -520,6 +551,7 @@ impl Cluster {
             hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.epmd_state.clone(),
             peers,
+            plugin_nodes,
             cookie_hash: self.settings.cookie.hash(),
         };
         self.publish.send_if_modified(|published| {

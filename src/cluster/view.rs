@@ -1,9 +1,11 @@
-//! What others may know of the cluster: plain data, replaced as a whole whenever something changes. No behaviour.
+//! What others may know of the cluster: plain data, replaced as a whole whenever something changes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
+
+use crate::name::PluginName;
 
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct ClusterView {
     pub epmd: EpmdState,
     /// The nodes that we know of, in name order.
     pub peers: Vec<PeerView>,
+    /// Whether the nodes of plugins are connected.
+    pub plugin_nodes: NodeStates,
     /// The scopes of process groups that we take part in, in name order.
     pub scopes: Vec<ScopeView>,
     /// The hash of the cookie, base64 of its MD5 as RabbitMQ prints it: two nodes that show the same have the same.
@@ -145,6 +149,110 @@ pub enum PeerState {
     Connecting,
     /// Not connected: it left, or cannot be reached.
     Disconnected,
+}
+
+/// The failures of a node that is there and refuses: nothing but a change on one of the two sides ends them.
+pub const REFUSALS: [&str; 6] =
+    ["cookie_mismatch", "flags_missing", "foreign_owner", "name_mismatch", "not_allowed", "shortname_longname_mix"];
+
+/// Whether the node of a plugin is connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NodeState {
+    /// The first attempt to connect has not ended.
+    #[default]
+    Unknown,
+    /// It is.
+    Connected,
+    /// It is not, with the code of the failure. A node that left has none, unless it came back and refuses.
+    NotConnected(Option<&'static str>),
+}
+
+impl NodeState {
+    /// The word for it, the same in JSON and as an atom.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Connected => "connected",
+            Self::NotConnected(_) => "not_connected",
+        }
+    }
+
+    /// The code of the failure, if one is known.
+    #[must_use]
+    pub fn failure(self) -> Option<&'static str> {
+        match self {
+            Self::NotConnected(code) => code,
+            Self::Unknown | Self::Connected => None,
+        }
+    }
+}
+
+/// The node of one or more plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginNode {
+    /// Whether it is connected.
+    pub state: NodeState,
+    /// The plugins that have it, in name order.
+    pub plugins: Arc<[PluginName]>,
+}
+
+/// The nodes of plugins by their names. Persistent: a copy costs nothing, and two copies are compared by a number.
+#[derive(Debug, Clone, Default)]
+pub struct NodeStates {
+    /// How often it has changed.
+    changes: u64,
+    nodes: RedBlackTreeMapSync<Arc<str>, PluginNode>,
+    /// Those of `nodes` that are not connected.
+    not_connected: RedBlackTreeMapSync<Arc<str>, PluginNode>,
+}
+
+/// Copies of one map are equal if it has not changed between them.
+impl PartialEq for NodeStates {
+    fn eq(&self, other: &Self) -> bool {
+        self.changes == other.changes
+    }
+}
+
+impl Eq for NodeStates {}
+
+impl NodeStates {
+    /// Sets what is known of a node; none if it is not the node of a plugin.
+    pub fn set(&mut self, node: Arc<str>, seen: Option<PluginNode>) {
+        if self.nodes.get(&node) == seen.as_ref() {
+            return;
+        }
+        self.changes += 1;
+        match seen.clone().filter(|seen| matches!(seen.state, NodeState::NotConnected(_))) {
+            Some(apart) => self.not_connected.insert_mut(node.clone(), apart),
+            None => drop(self.not_connected.remove_mut(&node)),
+        }
+        match seen {
+            Some(seen) => self.nodes.insert_mut(node, seen),
+            None => drop(self.nodes.remove_mut(&node)),
+        }
+    }
+
+    /// Returns the state of a plugin's node.
+    #[must_use]
+    pub fn of(&self, node: &str) -> NodeState {
+        self.nodes.get(node).map(|seen| seen.state).unwrap_or_default()
+    }
+
+    /// The nodes that are not connected, in name order, each with the code of the failure and its plugins.
+    pub fn not_connected(&self) -> impl Iterator<Item = (&str, Option<&'static str>, &[PluginName])> {
+        self.not_connected.iter().map(|(node, seen)| (&**node, seen.state.failure(), &*seen.plugins))
+    }
+
+    /// The nodes whose state differs from that in `before`, in name order.
+    #[must_use]
+    pub fn changed_since(&self, before: &Self) -> Vec<(&str, NodeState)> {
+        if self == before {
+            return Vec::new();
+        }
+        let states = self.nodes.iter().map(|(node, seen)| (&**node, seen.state));
+        states.filter(|(node, state)| before.of(node) != *state).collect()
+    }
 }
 
 /// Another hecate-daemon, and what it said last.

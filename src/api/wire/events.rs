@@ -1,6 +1,7 @@
 //! What `/api/events` tells.
 
-use super::{Deserialize, Home, Namespace, PeerView, PluginEntry, Serialize, registry, time};
+use super::{Deserialize, Home, Namespace, NodeState, NodeStates, PeerView, PluginEntry, Serialize, registry, time};
+use crate::registry::EventKind;
 
 /// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +35,24 @@ pub struct NodeEvent {
     pub reason: Option<String>,
 }
 
+/// The state of a plugin's node has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStateEvent {
+    /// The node's full name.
+    pub node: String,
+    /// `connected`, `not_connected` or `unknown`.
+    pub node_state: String,
+    /// The code of the failure, if it is not connected and an attempt has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_failure: Option<String>,
+}
+
 impl StoredEvent {
-    /// An event of a plugin with this namespace.
+    /// An event of a plugin with this namespace. One that is gone has no node any more.
     #[must_use]
-    pub fn new(event: &registry::Event, namespace: &Namespace) -> Self {
+    pub fn new(event: &registry::Event, namespace: &Namespace, nodes: &NodeStates) -> Self {
         let plugin = PluginEntry::new(&event.plugin, namespace);
+        let plugin = if event.kind == EventKind::Deregistered { plugin } else { plugin.with_node(nodes) };
         Self { revision: event.revision, at: time(event.at), plugin }
     }
 }
@@ -46,11 +60,22 @@ impl StoredEvent {
 impl Snapshot {
     /// The registry as it is.
     #[must_use]
-    pub fn new(view: &registry::View, home: &Home) -> Self {
+    pub fn new(view: &registry::View, home: &Home, nodes: &NodeStates) -> Self {
         let plugins = view.plugins.values();
+        let entry =
+            |plugin: &registry::Plugin| PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(nodes);
+        Self { revision: view.revision, plugins: plugins.map(|plugin| entry(plugin)).collect() }
+    }
+}
+
+impl NodeStateEvent {
+    /// The node of this name has this state now.
+    #[must_use]
+    pub fn new(node: &str, state: NodeState) -> Self {
         Self {
-            revision: view.revision,
-            plugins: plugins.map(|plugin| PluginEntry::new(plugin, &home.namespace(&plugin.name))).collect(),
+            node: node.to_owned(),
+            node_state: state.name().to_owned(),
+            node_failure: state.failure().map(str::to_owned),
         }
     }
 }

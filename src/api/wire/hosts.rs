@@ -56,7 +56,7 @@ impl ClusterPlugins {
             left_out: 0,
         };
         let own = |plugin: &registry::Plugin| ClusterPlugin {
-            entry: PluginEntry::new(plugin, &home.namespace(&plugin.name)),
+            entry: PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(&view.plugin_nodes),
             host: view.host.clone(),
             daemon: view.node.clone(),
             lost_since: None,
@@ -107,5 +107,8 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         node: plugin.node.clone(),
         since: time(plugin.since),
         reason: plugin.reason.clone(),
+        // Its own daemon alone can tell.
+        node_state: None,
+        node_failure: None,
     }
 }

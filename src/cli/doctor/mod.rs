@@ -9,7 +9,10 @@ use hyper::Method;
 use serde::Serialize;
 
 mod network;
+mod nodes;
 mod place;
+
+use nodes::Seen;
 
 use super::client::{self, Answer, Call};
 use super::flags::ServeFlags;
@@ -143,17 +146,21 @@ impl Doctor {
 async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Report) {
     settings(places, report);
     place::home_variable(environment, report);
-    place::cookie(places, report);
     // What is wrong with a setting has been told; what depends on it can't be looked at.
     let mut running = None;
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
         running = place::socket(&locations, report).await;
     }
-    if let Some(health) = &running {
-        daemon(health, report);
+    let cookie_hash = running.as_ref().and_then(|running| Some(running.seen.as_ref()?.cluster.cookie_hash.as_str()));
+    place::cookie(places, cookie_hash, report);
+    if let Some(running) = &running {
+        daemon(running, report);
     }
     network::examine(places, running.as_ref(), report).await;
+    if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
+        nodes::examine(seen, report);
+    }
 }
 
 /// Whether the daemon would take what it is told. Each error says itself what to do.
@@ -179,11 +186,14 @@ fn settings(places: &Places<'_>, report: &mut Report) {
     }
 }
 
+/// Problems of `/health` that other checks judge themselves.
+const JUDGED: [&str; 2] = ["epmd_unavailable", "plugin_node_not_connected"];
+
 /// What the daemon behind the socket says.
-fn daemon(health: &Running, report: &mut Report) {
-    let Running { health, ready } = health;
+fn daemon(running: &Running, report: &mut Report) {
+    let Running { health, ready, .. } = running;
     let level = if health.status == "healthy" && health.ready { Level::Warn } else { Level::Fail };
-    for problem in &health.problems {
+    for problem in health.problems.iter().filter(|problem| !JUDGED.contains(&problem.code.as_str())) {
         report.tell(level, "daemon", format!("{}: {}", problem.code, problem.detail));
     }
     match ready {
@@ -206,6 +216,8 @@ struct Running {
     health: Health,
     /// Why it is not ready, if it is not.
     ready: Option<String>,
+    /// Its plugins and nodes, if it knows them yet.
+    seen: Option<Seen>,
 }
 
 impl Running {
@@ -215,11 +227,20 @@ impl Running {
         if !health.status.is_success() {
             return Err(Silence::Refuses(refusal(health.status, &health.body)));
         }
-        let health = serde_json::from_slice(&health.body).map_err(|error| Silence::Refuses(error.to_string()))?;
+        let health: Health =
+            serde_json::from_slice(&health.body).map_err(|error| Silence::Refuses(error.to_string()))?;
         let ready = get(socket, "/readyz").await?;
         let ready = (!ready.status.is_success()).then(|| refusal(ready.status, &ready.body));
-        Ok(Self { health, ready })
+        let seen = if health.status == "starting" { None } else { seen(socket).await? };
+        Ok(Self { health, ready, seen })
     }
+}
+
+/// None if the daemon cannot say now, as one that stops cannot, or is of another version.
+async fn seen(socket: &std::path::Path) -> Result<Option<Seen>, Silence> {
+    let (plugins, cluster) = (get(socket, "/api/plugins").await?, get(socket, "/api/cluster").await?);
+    let plugins = serde_json::from_slice(&plugins.body).ok();
+    Ok(plugins.zip(serde_json::from_slice(&cluster.body).ok()).map(|(plugins, cluster)| Seen { plugins, cluster }))
 }
 
 /// Why nothing is known of a daemon.

@@ -43,11 +43,16 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
     }
 }
 
-/// Where the cookie is. That it can be read, and is nobody else's, has been seen as the settings were read.
-pub(super) fn cookie(places: &Places<'_>, report: &mut Report) {
-    let Ok(place) = places.cookie_place() else {
+/// Where the cookie is. That it can be read, and is nobody else's, has been seen as the settings were read. `hash` is that of the
+/// running daemon's cookie, if one runs: a file that has vanished or changed since its start explains much.
+pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Report) {
+    let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.cookie_there()) else {
         return;
     };
+    let now = cookie.map(|cookie| cookie.hash());
+    if let Some(hash) = hash.filter(|hash| now.as_deref() != Some(*hash)) {
+        return other_cookie(&place, now.as_deref(), hash, report);
+    }
     let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
     match place {
         CookiePlace::Given(Source::File { path, .. }) if mode(&path) & 0o077 != 0 => {
@@ -60,6 +65,32 @@ pub(super) fn cookie(places: &Places<'_>, report: &mut Report) {
         }
         CookiePlace::ToBeMade(path) => {
             report.ok("cookie", format!("none yet: the start makes {}, unless an `erl` does before", path.display()));
+        }
+    }
+}
+
+/// The running daemon has another cookie than a node that starts now.
+fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut Report) {
+    let now = now.unwrap_or_default();
+    match place {
+        CookiePlace::ToBeMade(path) => {
+            let path = path.display();
+            let detail = format!("{path} is gone, and the running daemon still has its cookie (hash {hash})");
+            let advice = "put the file back, or restart the daemon and then all nodes, which share a new one";
+            report.fail("cookie", detail, advice);
+        }
+        CookiePlace::File(path) => {
+            let path = path.display();
+            let detail = format!("{path} has changed: its cookie has the hash {now}, the running daemon's has {hash}");
+            report.fail("cookie", detail, "restart the daemon, or put the old file back");
+        }
+        CookiePlace::Given(source) => {
+            let detail = format!("the cookie set by {source} has the hash {now}, the running daemon's has {hash}");
+            report.fail(
+                "cookie",
+                detail,
+                "restart the daemon with this setting, or ask with the daemon's own settings",
+            );
         }
     }
 }

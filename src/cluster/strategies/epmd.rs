@@ -40,6 +40,16 @@ impl Epmd {
         });
         ours.filter(|(name, _)| *name != self.us).collect()
     }
+
+    /// The nodes of plugins that have our host part and are not registered with this host's EPMD.
+    #[must_use]
+    pub fn missing(&self, registered: &[(String, u16)]) -> BTreeSet<Arc<str>> {
+        let registered: BTreeSet<&str> = registered.iter().map(|(short, _)| short.as_str()).collect();
+        let is_missing = |node: &Arc<str>| {
+            node.split_once('@').is_some_and(|(short, host)| host == self.host && !registered.contains(short))
+        };
+        self.plugins.iter().filter(|node| is_missing(node)).cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +72,9 @@ mod tests {
         assert_eq!(found(&[], &[]), Vec::<String>::new());
         let plugins = ["rabbit@h.lab", "my_hecate@other.lab", "hecate@h.lab", "gone@h.lab"];
         assert_eq!(found(&[], &plugins), ["rabbit@h.lab 4"], "a plugin's, of this host, that is there");
+        let mut epmd = Epmd::new("hecate@h.lab".into(), Vec::new());
+        epmd.plugins(plugins.iter().map(|name| Arc::from(*name)).collect());
+        let missing = epmd.missing(&[("rabbit".to_owned(), 1), ("hecate".to_owned(), 2)]);
+        assert_eq!(missing, BTreeSet::from(["gone@h.lab".into()]), "a plugin's, of this host, that is not there");
     }
 }

@@ -1,0 +1,225 @@
+//! What `doctor` finds in the plugins and peers of a daemon that runs: plugins that are stopped, and nodes that are not connected.
+//! Nodes that fail alike are one finding, and a cause that has been reported is not reported again.
+
+use std::collections::BTreeMap;
+
+use super::{Level, Report};
+use crate::api::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
+use crate::limits;
+
+/// What the daemon says of its plugins and of the nodes that it knows.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub plugins: Vec<PluginEntry>,
+    pub cluster: Cluster,
+}
+
+/// Nodes that fail alike.
+#[derive(Debug, Default)]
+struct Apart<'a> {
+    /// The nodes, each with the plugin that has it, if one has.
+    nodes: BTreeMap<&'a str, Option<&'a str>>,
+}
+
+/// Looks at all of it, last: what explains a failure is among the findings by then.
+pub(super) fn examine(seen: &Seen, report: &mut Report) {
+    stopped(&seen.plugins, report);
+    let mut failures = failures(seen);
+    let has = |check: &str| report.findings.iter().any(|finding| finding.check == check && finding.level != Level::Ok);
+    let (epmd, cookie) = (has("epmd"), has("cookie"));
+    let explained = |code: &str| match code {
+        "cookie_mismatch" => cookie,
+        "epmd_unreachable" | "not_registered" => epmd,
+        _ => false,
+    };
+    failures.retain(|code, _| !explained(code));
+    if failures.is_empty() {
+        let connected = seen.plugins.iter().filter(|plugin| plugin.node_state.as_deref() == Some("connected")).count();
+        report.ok("nodes", format!("{connected} nodes of plugins are connected"));
+    }
+    for (code, apart) in &failures {
+        apart.report(code, &seen.cluster.cookie_hash, report);
+    }
+}
+
+fn stopped(plugins: &[PluginEntry], report: &mut Report) {
+    let stopped: Vec<String> = plugins
+        .iter()
+        .filter(|plugin| plugin.status == "stopped")
+        .map(|plugin| format!("{} ({})", plugin.name, plugin.reason))
+        .collect();
+    if stopped.is_empty() {
+        return report.ok("plugins", format!("{} registered, none stopped", plugins.len()));
+    }
+    let detail = format!("{} of {} stopped: {}", stopped.len(), plugins.len(), shown(&stopped));
+    report.warn(
+        "plugins",
+        detail,
+        "start them, or deregister those that are not needed: `hecate-daemon deregister NAME`",
+    );
+}
+
+/// By their codes.
+fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
+    let mut failures: BTreeMap<&str, Apart<'_>> = BTreeMap::new();
+    for peer in &seen.cluster.peers {
+        if let Some(code) = refusal(peer) {
+            failures.entry(code).or_default().nodes.insert(&peer.name, None);
+        }
+    }
+    for plugin in &seen.plugins {
+        if let (Some(node), Some("not_connected")) = (plugin.node.as_deref(), plugin.node_state.as_deref()) {
+            let code = plugin.node_failure.as_deref().unwrap_or("connection_lost");
+            // The node of a plugin that is stopped need not be there.
+            if plugin.status != "running" && !REFUSALS.contains(&code) {
+                continue;
+            }
+            failures.entry(code).or_default().nodes.insert(node, Some(&plugin.name));
+        }
+    }
+    failures
+}
+
+/// The code by which a peer refuses us, if it does, and has since the last connection.
+fn refusal(peer: &Peer) -> Option<&str> {
+    let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != "connected")?;
+    // Both are RFC 3339 in UTC, to the millisecond.
+    (at >= &peer.since && REFUSALS.contains(&code.as_str())).then_some(code)
+}
+
+impl Apart<'_> {
+    fn report(&self, code: &str, cookie_hash: &str, report: &mut Report) {
+        let name = |(node, plugin): (&&str, &Option<&str>)| match plugin {
+            Some(plugin) => format!("{node} of {plugin}"),
+            None => (*node).to_owned(),
+        };
+        let nodes: Vec<String> = self.nodes.iter().map(name).collect();
+        let detail = match nodes.len() {
+            1 => format!("1 node is not connected ({code}): {}", shown(&nodes)),
+            count => format!("{count} nodes are not connected ({code}): {}", shown(&nodes)),
+        };
+        let first = self.nodes.keys().next().copied().unwrap_or_default();
+        let mut advice = format!("`hecate-daemon diagnose {first}` says what to do");
+        if code == "cookie_mismatch" {
+            advice = format!(
+                "start them with the daemon's cookie, whose hash is {cookie_hash} (a release made by `rebar3 release` has \
+                 a cookie of its own in vm.args); {advice}"
+            );
+        }
+        if self.nodes.values().any(Option::is_some) && REFUSALS.contains(&code) {
+            report.fail("nodes", detail, advice);
+        } else {
+            report.warn("nodes", detail, advice);
+        }
+    }
+}
+
+/// The first of them, and how many more there are.
+fn shown(all: &[String]) -> String {
+    let first = all.get(..limits::NAMED_AT_ONCE).unwrap_or(all);
+    match all.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{}, and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::Epmd;
+
+    fn plugin(name: &str, state: Option<(&str, Option<&str>)>, status: &str) -> PluginEntry {
+        PluginEntry {
+            name: name.to_owned(),
+            version: None,
+            socket: "/s".to_owned(),
+            status: status.to_owned(),
+            description: None,
+            node: state.map(|_| format!("{}@h", name.replace('-', "_"))),
+            since: "2026-01-01T00:00:00.000Z".to_owned(),
+            reason: "its socket is gone".to_owned(),
+            node_state: state.map(|(state, _)| state.to_owned()),
+            node_failure: state.and_then(|(_, failure)| failure).map(str::to_owned),
+        }
+    }
+
+    fn peer(name: &str, state: &str, failure: Option<(&str, &str)>) -> Peer {
+        let last_failure = failure.map(|(code, at)| LastFailure {
+            code: code.to_owned(),
+            detail: String::new(),
+            at: format!("2026-01-01T00:00:{at}.000Z"),
+        });
+        Peer {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            since: "2026-01-01T00:00:10.000Z".to_owned(),
+            reason: String::new(),
+            introduced_by: None,
+            attempts: 1,
+            last_failure,
+            hidden: None,
+            flags: None,
+            otp_release: None,
+            net_ticktime: None,
+            round_trip_ms: None,
+        }
+    }
+
+    fn seen(plugins: Vec<PluginEntry>, peers: Vec<Peer>) -> Seen {
+        let cluster = Cluster {
+            node: None,
+            epmd: Epmd { state: "registered".to_owned(), reason: None },
+            peers,
+            scopes: Vec::new(),
+            unregistered: Vec::new(),
+            cookie_hash: "HASH".to_owned(),
+        };
+        Seen { plugins, cluster }
+    }
+
+    fn found(seen: &Seen, mut report: Report) -> Vec<(Level, &'static str, String)> {
+        let before = report.findings.len();
+        examine(seen, &mut report);
+        report.findings.drain(before..).map(|finding| (finding.level, finding.check, finding.detail)).collect()
+    }
+
+    #[test]
+    fn one_cause_is_one_finding() {
+        let mismatch = Some(("not_connected", Some("cookie_mismatch")));
+        let names = ["a-ad", "a-bd", "a-cd", "a-dd", "a-ed", "a-fd", "a-gd"];
+        let mut plugins: Vec<_> = names.iter().map(|name| plugin(name, mismatch, "running")).collect();
+        plugins.push(plugin("a-yd", Some(("not_connected", None)), "running"));
+        plugins.push(plugin("a-zd", Some(("not_connected", Some("not_registered"))), "stopped"));
+        let peers = vec![
+            peer("a_ad@h", "disconnected", Some(("cookie_mismatch", "11"))),
+            peer("far@x", "disconnected", Some(("cookie_mismatch", "11"))),
+            peer("old@x", "disconnected", Some(("not_allowed", "09"))),
+            peer("on@x", "connected", Some(("not_allowed", "11"))),
+            peer("shut@x", "disconnected", Some(("not_allowed", "11"))),
+            peer("slow@x", "disconnected", Some(("tcp_timeout", "11"))),
+        ];
+        let seen = seen(plugins, peers);
+        let first = "a_ad@h of a-ad, a_bd@h of a-bd, a_cd@h of a-cd, a_dd@h of a-dd, a_ed@h of a-ed";
+        let stopped = (Level::Warn, "plugins", "1 of 9 stopped: a-zd (its socket is gone)".to_owned());
+        let lost = (Level::Warn, "nodes", "1 node is not connected (connection_lost): a_yd@h of a-yd".to_owned());
+        let shut = (Level::Warn, "nodes", "1 node is not connected (not_allowed): shut@x".to_owned());
+        let differ =
+            (Level::Fail, "nodes", format!("8 nodes are not connected (cookie_mismatch): {first}, and 3 more"));
+        let all = found(&seen, Report::default());
+        assert_eq!(all, [stopped.clone(), lost.clone(), differ, shut.clone()].map(|finding| finding));
+        // The cookie file itself differs: that is the cause, and has been reported.
+        let mut report = Report::default();
+        report.fail("cookie", "it differs", "restart");
+        assert_eq!(found(&seen, report), [stopped, lost, shut]);
+    }
+
+    #[test]
+    fn an_epmd_that_is_down_is_not_reported_again_for_each_plugin() {
+        let state = Some(("not_connected", Some("epmd_unreachable")));
+        let seen = seen(vec![plugin("a-bd", state, "running")], Vec::new());
+        let mut report = Report::default();
+        report.warn("epmd", "it is down", "wait");
+        assert!(found(&seen, report).iter().all(|(level, ..)| *level == Level::Ok));
+        assert!(found(&seen, Report::default()).iter().any(|(level, ..)| *level == Level::Warn));
+    }
+}

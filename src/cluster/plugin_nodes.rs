@@ -1,0 +1,167 @@
+//! Whether the nodes of plugins are connected, and if not, why: kept up to date one node at a time, for the API and for
+//! Erlang callers. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::cluster::attempts::Attempt;
+use crate::cluster::view::{NodeState, NodeStates, PluginNode, REFUSALS};
+use crate::name::PluginName;
+use crate::node::view::{Peer, PeerState};
+
+/// What is known of one node.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Evidence<'a> {
+    /// The node as our own sees it, if the two have met.
+    pub peer: Option<&'a Peer>,
+    /// Our attempts to connect to it.
+    pub attempt: Option<&'a Attempt>,
+    /// Whether it should be in this host's EPMD, and was not there when EPMD answered last.
+    pub is_missing: bool,
+}
+
+/// The nodes of plugins.
+#[derive(Debug, Default)]
+pub struct PluginNodes {
+    plugins: BTreeMap<Arc<str>, BTreeSet<PluginName>>,
+    /// Those whose state may have changed.
+    touched: BTreeSet<Arc<str>>,
+    states: NodeStates,
+}
+
+impl PluginNodes {
+    /// A plugin has this node.
+    pub fn add(&mut self, node: Arc<str>, plugin: PluginName) {
+        self.plugins.entry(node.clone()).or_default().insert(plugin);
+        self.touched.insert(node);
+    }
+
+    /// A plugin no longer has this node.
+    pub fn remove(&mut self, node: Arc<str>, plugin: &PluginName) {
+        if let Some(plugins) = self.plugins.get_mut(&node) {
+            plugins.remove(plugin);
+            if plugins.is_empty() {
+                self.plugins.remove(&node);
+            }
+        }
+        self.touched.insert(node);
+    }
+
+    /// Something happened to a node, which need not be the node of a plugin.
+    pub fn touch(&mut self, node: Arc<str>) {
+        if self.plugins.contains_key(&node) {
+            self.touched.insert(node);
+        }
+    }
+
+    /// Looks again at the nodes whose state may have changed, and at no others. Returns the states of all.
+    pub fn update<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
+        for node in std::mem::take(&mut self.touched) {
+            let plugins = self.plugins.get(&node);
+            let seen = plugins.map(|plugins| PluginNode {
+                state: state(evidence(&node)),
+                plugins: plugins.iter().cloned().collect(),
+            });
+            self.states.set(node, seen);
+        }
+        self.states.clone()
+    }
+}
+
+fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
+    let lost_at = match peer {
+        Some(peer) if peer.is_up() => return NodeState::Connected,
+        Some(Peer { state: PeerState::Down { .. }, since, .. }) => Some(*since),
+        _ => None,
+    };
+    let failure = attempt.and_then(|attempt| attempt.last_failure.as_ref());
+    match (lost_at, failure) {
+        // That a node that left cannot be reached says nothing new; that it came back and refuses does.
+        (Some(lost_at), Some(failure)) if failure.at >= lost_at && REFUSALS.contains(&failure.code) => {
+            NodeState::NotConnected(Some(failure.code))
+        }
+        (Some(_), _) => NodeState::NotConnected(None),
+        (None, _) if is_missing => NodeState::NotConnected(Some("not_registered")),
+        (None, Some(failure)) => NodeState::NotConnected(Some(failure.code)),
+        (None, None) => NodeState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::cluster::view::{DialFailure, Introduction};
+    use crate::dist::flags;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn attempt(failure: Option<(&'static str, SystemTime)>) -> Attempt {
+        let last_failure = failure.map(|(code, at)| DialFailure { code, detail: code.to_owned(), at });
+        Attempt { introduced_by: Introduction::Epmd, since: NOW, count: 1, last_failure, under_way: Some(NOW) }
+    }
+
+    fn peer(state: PeerState, since: SystemTime) -> Peer {
+        Peer { state, since, connection: 1, owner: None }
+    }
+
+    fn plugin(name: &str) -> PluginName {
+        PluginName::parse(name).expect("valid")
+    }
+
+    #[test]
+    fn a_node_is_unknown_until_its_first_attempt_has_ended() {
+        let later = NOW + Duration::from_secs(1);
+        let (trying, failed) = (attempt(None), attempt(Some(("cookie_mismatch", NOW))));
+        let up = peer(PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }, NOW);
+        let down = peer(PeerState::Down { reason: "it left".to_owned() }, later);
+        let mismatch = NodeState::NotConnected(Some("cookie_mismatch"));
+        for (peer, attempt, is_missing, expected) in [
+            (None, None, false, NodeState::Unknown),
+            (None, Some(&trying), false, NodeState::Unknown),
+            (None, Some(&failed), false, mismatch),
+            (Some(&up), Some(&failed), true, NodeState::Connected),
+            (Some(&down), Some(&trying), false, NodeState::NotConnected(None)),
+            // It failed before the connection that was lost.
+            (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
+            (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), false, mismatch),
+            (Some(&down), Some(&attempt(Some(("tcp_refused", later)))), true, NodeState::NotConnected(None)),
+            (None, None, true, NodeState::NotConnected(Some("not_registered"))),
+        ] {
+            assert_eq!(state(Evidence { peer, attempt, is_missing }), expected, "{peer:?} {attempt:?} {is_missing}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_changed_is_looked_at() {
+        let mut nodes = PluginNodes::default();
+        let failed = attempt(Some(("cookie_mismatch", NOW)));
+        let looks = RefCell::new(Vec::new());
+        let look = |node: &str| {
+            looks.borrow_mut().push(node.to_owned());
+            Evidence { attempt: Some(&failed), ..Evidence::default() }
+        };
+        nodes.add("a@h".into(), plugin("hecate-ad"));
+        nodes.add("b@h".into(), plugin("hecate-bd"));
+        let first = nodes.update(look);
+        assert_eq!(looks.take(), ["a@h", "b@h"]);
+        assert_eq!(nodes.update(look), first);
+        nodes.touch("a@h".into());
+        nodes.touch("stranger@h".into());
+        assert_eq!(nodes.update(look), first, "what is the same is no change");
+        assert_eq!(looks.take(), ["a@h"]);
+        nodes.add("b@h".into(), plugin("hecate-cd"));
+        nodes.remove("a@h".into(), &plugin("hecate-ad"));
+        let second = nodes.update(look);
+        assert_ne!(second, first);
+        assert_eq!(looks.take(), ["b@h"]);
+        let apart: Vec<_> = second.not_connected().map(|(node, code, plugins)| (node, code, plugins.len())).collect();
+        assert_eq!(apart, [("b@h", Some("cookie_mismatch"), 2)]);
+        assert_eq!(
+            (first.of("a@h"), second.of("a@h")),
+            (NodeState::NotConnected(Some("cookie_mismatch")), NodeState::Unknown)
+        );
+    }
+}
