@@ -35,7 +35,8 @@ end_per_testcase(_, Config) -> hecate_host:stop(host(Config)).
 clients_that_do_nothing_block_no_other(Config) ->
     {_, _, Path} = plugin(Config),
     [hecate_host:eventually(fun() -> answered_beside(Path, Request, IsOpen) end)
-     || {Request, IsOpen} <- [{<<>>, fun is_open/1}, {<<"GET / HT">>, fun is_open/1}, {<<"GET / HTTP/1.1\r\nX: y\r\n">>, fun is_open/1},
+     || {Request, IsOpen} <- [{<<>>, fun is_open/1}, {<<"GET / HT">>, fun is_open/1},
+                              {<<"GET / HTTP/1.1\r\nX: y\r\n">>, fun is_open/1},
                               {<<"GET /large HTTP/1.1\r\n\r\n">>, fun is_sent_whole/1}]].
 
 %% Whether a request was answered while the last connections were open, as each is for 5 s: so it waited for none of them.

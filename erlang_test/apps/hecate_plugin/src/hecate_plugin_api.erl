@@ -1,13 +1,15 @@
 %% @doc The plugin's own `api.sock': a small HTTP server for its frontend, hecate-web and probes.
 %%
-%% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while a server listens, because some
-%% probes check nothing else: it is bound in a private directory, gets its group and mode there, is renamed to its place, and is removed
-%% at the end. A socket that still answers is never replaced, nor one that denies the connection. Group and mode follow the directory
-%% `sockets/': its group and 0660 if that may write there, as in a home that several users share, else 0600.
+%% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while a server listens,
+%% because some probes check nothing else: it is bound in a private directory, gets its group and mode there, is renamed to
+%% its place, and is removed at the end. A socket that still answers is never replaced, nor one that denies the connection.
+%% Group and mode follow the directory `sockets/': its group and 0660 if that group may write there, as in a home that
+%% several users share, else 0600.
 %%
-%% It answers one GET or HEAD per connection. It closes a connection whose client needs longer than 5 s for its request or for reading
-%% the answer, or sends a line longer than 8 KiB, and one whose request takes the plugin longer than 10 s. At 256 connections it
-%% closes the one that has waited longest for its client, so clients that are idle, or do not read, never block others.
+%% It answers one GET or HEAD per connection. It closes a connection whose client needs longer than 5 s for its request or
+%% for reading the answer, or sends a line longer than 8 KiB, and one whose request takes the plugin longer than 10 s. At
+%% 256 connections it closes the one that has waited longest for its client, so clients that are idle, or do not read,
+%% never block others.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -215,7 +217,7 @@ accept(Server, Listener, Handler) ->
     case gen_tcp:accept(Listener) of
         {ok, Socket} ->
             Server ! {accepted, self()},
-            serve(Server, Socket, Handler),
+            _ = serve(Server, Socket, Handler),
             gen_tcp:close(Socket);
         {error, closed} ->
             exit(normal);
