@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
 use crate::name::PluginName;
 use crate::registry::{self, Status};
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, Salvaged, Store};
 use crate::{limits, log, systemd};
 
 /// Why the daemon did not start, or ended by itself.
@@ -112,7 +112,7 @@ async fn start(
         Ok::<_, OpenError>((opened, place.check_siblings()))
     })
     .await??;
-    let found = found_at_start(opened.set_aside.as_deref(), siblings);
+    let found = found_at_start(opened.set_aside.as_deref().map(|path| (path, opened.salvaged)), siblings);
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
     let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
@@ -197,12 +197,20 @@ fn lock_home(home: Home, modes: Modes) -> Result<(Layout, RunLock), Error> {
 }
 
 /// What is no reason not to serve, and for somebody to do something about.
-fn found_at_start(set_aside: Option<&Path>, siblings: Result<(), SiblingError>) -> Vec<Problem> {
+fn found_at_start(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result<(), SiblingError>) -> Vec<Problem> {
     let mut found = Vec::new();
-    if let Some(path) = set_aside {
+    if let Some((path, salvaged)) = set_aside {
+        let recovered = match salvaged {
+            Some(Salvaged { plugins, events }) => format!(
+                "{} and {} were recovered from it into the new database, and others may be missing",
+                counted(plugins, "plugin"),
+                counted(events, "event")
+            ),
+            None => "how much was recovered from it is unknown".to_owned(),
+        };
         let detail = format!(
-            "the registry's database could not be read and was set aside as {}: what was registered in it is unknown, and \
-             plugins that register again are known again; take from it what you need, then move it away and restart",
+            "the registry's database was damaged and was set aside as {}: {recovered}; have each plugin that is missing \
+             register again, then move the damaged file away and restart",
             path.display()
         );
         found.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
@@ -244,6 +252,11 @@ fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> 
         Some(Problem { code: "plugin_node_not_connected", detail, severity: Severity::Notice })
     };
     failures.into_iter().filter_map(problem).collect()
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn cluster_settings(config: &Config) -> cluster::Settings {

@@ -406,6 +406,10 @@ pub const CLEAN_UPS: usize = 64;
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
+/// Largest row that is recovered from a damaged database, in bytes: more than the texts of a plugin can come to. Crossed by
+/// `store::salvage::tests::a_row_of_any_length_is_followed_through_its_pages_up_to_the_limit`.
+pub const SALVAGED_ROW: usize = 64 * 1024;
+
 /// Largest revision that is read or written: the largest integer that every reader of JSON keeps exact. Crossed by
 /// `store::tests::a_revision_that_has_no_successor_is_damage`.
 pub const REVISION: u64 = (1 << 53) - 1;

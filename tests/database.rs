@@ -40,30 +40,40 @@ fn names(host: &Host) -> Vec<String> {
     list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The daemon serves, is not healthy, and says where the database is and what to do.
-fn hold_unhealthy(host: &Host, aside: &Path) {
+/// The daemon serves, is not healthy, and says where the database is, how much was recovered and what to do.
+fn hold_unhealthy(host: &Host, aside: &Path, recovered: bool) {
     let health = host.ask("GET", "/health").body;
     assert_eq!(health["status"], "unhealthy", "{health}");
     let problems = health["problems"].as_array().unwrap();
     let problem = problems.iter().find(|problem| problem["code"] == "registry_set_aside").expect("the problem");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(aside.to_str().unwrap()) && detail.contains("register again"), "{detail}");
+    let report = if recovered { "1 plugin and " } else { "0 plugins and 0 events were recovered" };
+    assert!(detail.contains(report) && detail.contains("others may be missing"), "{detail}");
+    let doctor = Daemon::command(host, &[]).arg("doctor").output().unwrap();
+    let told = String::from_utf8(doctor.stdout).unwrap();
+    assert!(told.contains(report) && doctor.status.code() == Some(1), "{told}");
 }
 
 type Damage = fn(&Path);
 
-const DAMAGES: [(&str, Damage); 7] = [
-    ("garbage", |path| std::fs::write(path, [0x5a; 8192]).unwrap()),
-    ("a wrong beginning", |path| overwrite(path, 0, 100)),
-    ("a wrong page", |path| overwrite(path, 4096, 4096)),
-    ("cut short", |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap()),
-    ("a name that nobody may have", |path| sql(path, "UPDATE plugins SET name = '../../etc'")),
-    ("a status that there is not", |path| sql(path, "UPDATE plugins SET status = 'perhaps'")),
-    ("a directory", |path| {
-        std::fs::remove_file(path).unwrap();
-        std::fs::create_dir(path).unwrap();
-        std::fs::write(path.join("kept"), "precious").unwrap();
-    }),
+/// Each with whether the plugin is recovered.
+const DAMAGES: [(&str, Damage, bool); 7] = [
+    ("garbage", |path| std::fs::write(path, [0x5a; 8192]).unwrap(), false),
+    ("a wrong beginning", |path| overwrite(path, 0, 100), true),
+    ("a wrong page", |path| overwrite(path, 4096, 4096), true),
+    ("cut short", |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap(), false),
+    ("a name that nobody may have", |path| sql(path, "UPDATE plugins SET name = '../../etc'"), true),
+    ("a status that there is not", |path| sql(path, "UPDATE plugins SET status = 'perhaps'"), true),
+    (
+        "a directory",
+        |path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("kept"), "precious").unwrap();
+        },
+        false,
+    ),
 ];
 
 fn overwrite(path: &Path, from: usize, length: usize) {
@@ -78,7 +88,7 @@ fn sql(path: &Path, statements: &str) {
 
 #[test]
 fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
-    for (what, damage) in DAMAGES {
+    for (what, damage, recovered) in DAMAGES {
         let host = used_host();
         damage(&database::path(&host));
         let before = std::fs::read(database::path(&host)).ok();
@@ -92,17 +102,18 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
             Some(bytes) => assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes, "{what}: it is kept byte for byte"),
             None => assert_eq!(std::fs::read_to_string(aside[0].join("kept")).unwrap(), "precious"),
         }
-        hold_unhealthy(&host, &aside[0]);
+        hold_unhealthy(&host, &aside[0], recovered);
         assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: it serves");
-        assert_eq!(names(&host), Vec::<String>::new());
+        let with = |more: &[&'static str]| [more, if recovered { &["hecate-traderd"][..] } else { &[] }].concat();
+        assert_eq!(names(&host), with(&[]), "{what}");
         assert_eq!(host.register(&json!({"name": "hecate-marthad"})).status, 201);
 
         // A restart makes nobody look.
         daemon.kill();
         let daemon = host.daemon(&[]);
         daemon.ready();
-        hold_unhealthy(&host, &aside[0]);
-        assert_eq!(names(&host), ["hecate-marthad"], "{what}");
+        hold_unhealthy(&host, &aside[0], recovered);
+        assert_eq!(names(&host), with(&["hecate-marthad"]), "{what}");
         daemon.terminate();
 
         for tail in ["", "-wal", "-shm"] {
@@ -113,7 +124,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
         daemon.ready();
         let health = host.ask("GET", "/health").body;
         assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])), "{what}");
-        assert_eq!(names(&host), ["hecate-marthad"], "{what}");
+        assert_eq!(names(&host), with(&["hecate-marthad"]), "{what}");
     }
 }
 

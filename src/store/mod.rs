@@ -2,24 +2,28 @@
 //! table projected from it in the same transaction.
 //!
 //! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned is durable (WAL with
-//! `synchronous=FULL`). Never deletes a database that it cannot read: that is set aside under a dated name.
+//! `synchronous=FULL`). Never deletes a database that it cannot read: that is set aside under a dated name, and what is readable in it
+//! is recovered (`salvage`).
 
 mod files;
 mod repair;
 mod row;
+mod salvage;
 mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+pub use salvage::Salvaged;
 
 use self::files::Files;
 use self::repair::Contents;
@@ -60,9 +64,11 @@ pub struct Opened {
     pub revision: u64,
     /// The registered plugins, as they were last.
     pub plugins: Plugins,
-    /// Where a database that could not be read was put, at this start or an earlier one: what was registered in it is
-    /// unknown to this one, and the daemon is not healthy until somebody has looked and moved it away.
+    /// Where a damaged database was put, at this start or an earlier one. A part of what was registered in it may be unknown
+    /// to this one, and the daemon is not healthy until somebody has looked and moved it away.
     pub set_aside: Option<PathBuf>,
+    /// What was recovered from it, unless that could not be stored.
+    pub salvaged: Option<Salvaged>,
 }
 
 /// Why the database cannot be opened.
@@ -148,15 +154,15 @@ impl Store {
                 let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
                     database = %path.display(), set_aside = %aside.display(), error = %why,
-                    "the registry's database is damaged: it is set aside, and an empty one begun; plugins that \
-                     are running must register again"
+                    "the registry's database is damaged: it is set aside, and what is readable in it is recovered"
                 );
                 Self::open_file(&path)
             }
             opened => opened,
         }
         .map_err(|trouble| trouble.explain(&path))?;
-        opened.set_aside = last_set_aside(&dir).map_err(|source| OpenError::Io { path, source })?;
+        opened.set_aside = last_set_aside(&dir).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        opened.recover(now).map_err(|trouble| trouble.explain(&path))?;
         Ok(opened)
     }
 
@@ -186,7 +192,7 @@ impl Store {
         let contents = Contents::of(&connection, revision, plugins.clone());
         let path = path.into();
         let store = Self { connection, path, files, contents, is_attached: true, is_unsure: false, kept: None };
-        Ok(Opened { store, revision, plugins, set_aside: None })
+        Ok(Opened { store, revision, plugins, set_aside: None, salvaged: None })
     }
 
     /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
@@ -223,7 +229,7 @@ impl Store {
             }
         }
         if let Some(last) = events.last() {
-            row::forget_up_to(&transaction, last.revision.saturating_sub(limits::EVENTS_KEPT))?;
+            row::forget_before(&transaction, last.revision)?;
         }
         transaction.commit()
     }
@@ -247,6 +253,38 @@ impl Store {
     }
 }
 
+impl Opened {
+    /// Recovers what is readable in the database that was set aside, unless that was done at an earlier start. A crash between
+    /// the two leaves an empty database, for which it is done now.
+    fn recover(&mut self, now: SystemTime) -> Result<(), Trouble> {
+        let Some(aside) = &self.set_aside else { return Ok(()) };
+        let connection = &mut self.store.connection;
+        let file = aside.file_name().unwrap_or_default().to_string_lossy();
+        self.salvaged = salvage::report(connection, &file)?;
+        if self.salvaged.is_some() || self.revision > 0 {
+            return Ok(());
+        }
+        match salvage::recover(connection, aside, now) {
+            Ok(salvaged) => {
+                let Salvaged { plugins, events } = salvaged;
+                tracing::error!(
+                    set_aside = %aside.display(), plugins, events,
+                    "recovered what is readable in the damaged database; other plugins and events may be missing, and plugins that \
+                     are running must register again"
+                );
+                self.salvaged = Some(salvaged);
+                (self.revision, self.plugins) = row::load(connection)?;
+                self.store.contents = Contents::of(connection, self.revision, self.plugins.clone());
+            }
+            Err(error) => tracing::error!(
+                set_aside = %aside.display(), %error,
+                "what is readable in the damaged database could not be stored; the registry begins empty"
+            ),
+        }
+        Ok(())
+    }
+}
+
 /// What stands between us and an open database.
 #[derive(Debug)]
 enum Trouble {
@@ -261,7 +299,10 @@ enum Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            // `Unknown` is SQLite's plain error: a table or a column is missing, or the header asks for a format that there is not.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+                Self::Damaged(error.to_string())
+            }
             Some(_) => Self::Sqlite(error),
             // Not from SQLite, but about a value that we could not have written.
             None => Self::Damaged(error.to_string()),
@@ -301,9 +342,23 @@ fn check_readable(path: &Path) -> Result<(), Trouble> {
     if !std::fs::symlink_metadata(path).map_err(Trouble::Io)?.is_file() {
         return Err(Trouble::Damaged("it is no file".to_owned()));
     }
-    match std::fs::File::open(path) {
+    match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Trouble::Damaged(error.to_string())),
-        opened => opened.map(drop).map_err(Trouble::Io),
+        opened => check_write_version(&opened.map_err(Trouble::Io)?),
+    }
+}
+
+/// SQLite opens a database of a later file format to be read only, which is no format that we write.
+fn check_write_version(file: &File) -> Result<(), Trouble> {
+    let mut header = [0; 19];
+    match file.read_exact_at(&mut header, 0) {
+        // Too short for a header: SQLite judges.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(Trouble::Io(error)),
+        Ok(()) if header.starts_with(b"SQLite format 3\0") && header[18] > 2 => {
+            Err(Trouble::Damaged(format!("its header has write version {}", header[18])))
+        }
+        Ok(()) => Ok(()),
     }
 }
 

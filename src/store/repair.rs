@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use super::files::{Files, SHM, State, WAL, beside};
 use super::{CommitError, FILE, Store, Trouble, row, schema};
 use crate::registry::{Event, EventKind, Plugins};
+use crate::timestamp;
 
 /// Everything that was committed, but for the log of events.
 #[derive(Debug, Clone)]
@@ -183,7 +184,7 @@ impl Store {
 
     fn keep(&mut self) -> Result<PathBuf, Failure> {
         let (draft, _) = self.write_draft()?;
-        let date = humantime::format_rfc3339_seconds(SystemTime::now());
+        let date = timestamp::seconds(SystemTime::now());
         let kept = self.path.with_file_name(format!("{FILE}.kept-{date}"));
         place(&draft, &kept)?;
         sync_directory(&kept)?;
@@ -266,8 +267,11 @@ fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, F
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     row::forget_after(&transaction, contents.revision)?;
-    if let Some(last) = contents.last.as_ref().filter(|_| revision < contents.revision) {
-        row::append(&transaction, last)?;
+    if revision < contents.revision {
+        match &contents.last {
+            Some(last) => row::append(&transaction, last)?,
+            None => row::go_on_after(&transaction, contents.revision)?,
+        }
     }
     row::remove_all(&transaction)?;
     for plugin in contents.plugins.values() {

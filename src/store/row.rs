@@ -16,7 +16,7 @@ use crate::timestamp;
 
 /// The last revision, and the plugins.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {
-    let newest = connection.query_row("SELECT ifnull(max(revision), 0) FROM events", (), |row| number(row, 0))?;
+    let newest = last_revision(connection)?;
     if newest > limits::REVISION {
         return Err(unknown(0, format!("revision {newest} is above {max}", max = limits::REVISION)));
     }
@@ -26,6 +26,14 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
     )?;
     let plugins = query.query_map((), |row| plugin(row, 0).map(|plugin| (plugin.name.clone(), Arc::new(plugin))))?;
     Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
+}
+
+/// The revision of the last event, or the one at which the log goes on after a salvage.
+fn last_revision(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut query = connection.prepare_cached(
+        "SELECT max(ifnull((SELECT max(revision) FROM events), 0), ifnull((SELECT max(revision) FROM salvaged), 0))",
+    )?;
+    query.query_row((), |row| number(row, 0))
 }
 
 pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result<()> {
@@ -79,14 +87,28 @@ pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Re
     Ok(())
 }
 
-pub(super) fn forget_up_to(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM events WHERE revision <= ?1")?.execute([integer(revision)?])?;
+/// Forgets all events but the last [`limits::EVENTS_KEPT`]. A salvage has left out as many revisions, which are not counted.
+pub(super) fn forget_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
+    let kept = limits::EVENTS_KEPT;
+    let oldest = integer(last.saturating_sub(kept))?;
+    connection
+        .prepare_cached(
+            "DELETE FROM events WHERE revision <= ?1 - iif(EXISTS (SELECT 1 FROM salvaged WHERE revision > ?1), ?2, 0)",
+        )?
+        .execute(params![oldest, integer(kept)?])?;
     Ok(())
 }
 
 /// Removes the events after a revision.
 pub(super) fn forget_after(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM events WHERE revision > ?1", [integer(revision)?])?;
+    Ok(())
+}
+
+/// Has the log go on after a revision of which there is no event.
+pub(super) fn go_on_after(connection: &Connection, last: u64) -> rusqlite::Result<()> {
+    let replace = "REPLACE INTO salvaged (file, revision, plugins, events) VALUES ('', ?1, 0, 0)";
+    connection.execute(replace, [revision(last)?])?;
     Ok(())
 }
 
@@ -97,22 +119,22 @@ pub(super) fn remove_all(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::Result<Option<Vec<Event>>> {
-    let ends = connection
-        .query_row("SELECT min(revision), max(revision) FROM events HAVING count(*) > 0", (), |row| {
-            Ok((number(row, 0)?, number(row, 1)?))
-        })
-        .optional()?;
-    let (oldest, newest) = ends.unwrap_or((1, 0));
-    if revision > newest || revision.saturating_add(1) < oldest {
-        return Ok(None);
+    let newest = last_revision(connection)?;
+    if revision >= newest {
+        return Ok((revision == newest).then(Vec::new));
     }
     let mut query = connection.prepare_cached(
         "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation,
                 revision, at, kind
          FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2",
     )?;
-    let page = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
-    query.query_map(params![integer(revision)?, page], event)?.collect::<rusqlite::Result<_>>().map(Some)
+    let most = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
+    let page: Vec<Event> =
+        query.query_map(params![integer(revision)?, most], event)?.collect::<rusqlite::Result<_>>()?;
+    // Old events are forgotten, and a salvage may have found only some: nothing may be left out between two.
+    let is_whole = (revision + 1..).zip(&page).all(|(expected, event)| event.revision == expected);
+    let goes_on = page.len() >= limits::EVENTS_PAGE || page.last().is_some_and(|last| last.revision == newest);
+    Ok((is_whole && goes_on).then_some(page))
 }
 
 /// The node that the last event of a plugin tells, if the log still has one.
@@ -141,11 +163,7 @@ fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
         description: row.get(first + 2)?,
         node: row.get(first + 3)?,
         node_given: row.get(first + 4)?,
-        status: match status.as_str() {
-            RUNNING => Status::Running,
-            STOPPED => Status::Stopped,
-            _ => return Err(unknown(first + 5, format!("unknown status {status:?}"))),
-        },
+        status: self::status(&status).ok_or_else(|| unknown(first + 5, format!("unknown status {status:?}")))?,
         since: time(row, first + 6)?,
         reason: row.get(first + 7)?,
         registered_at: time(row, first + 8)?,
@@ -156,6 +174,14 @@ fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
 const RUNNING: &str = "running";
 const STOPPED: &str = "stopped";
 
+pub(super) fn status(text: &str) -> Option<Status> {
+    match text {
+        RUNNING => Some(Status::Running),
+        STOPPED => Some(Status::Stopped),
+        _ => None,
+    }
+}
+
 fn status_text(status: Status) -> &'static str {
     match status {
         Status::Running => RUNNING,
@@ -163,14 +189,14 @@ fn status_text(status: Status) -> &'static str {
     }
 }
 
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|error| unknown(column, error))
 }
 
 /// # Errors
 /// No revision could follow it.
-fn revision(number: u64) -> rusqlite::Result<i64> {
+pub(super) fn revision(number: u64) -> rusqlite::Result<i64> {
     if number > limits::REVISION {
         let refused = format!("revision {number} is above {max}", max = limits::REVISION);
         return Err(rusqlite::Error::ToSqlConversionFailure(refused.into()));
@@ -178,7 +204,7 @@ fn revision(number: u64) -> rusqlite::Result<i64> {
     integer(number)
 }
 
-fn integer(number: u64) -> rusqlite::Result<i64> {
+pub(super) fn integer(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 

@@ -7,8 +7,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Trouble;
 
 /// Version 1: times are nanoseconds since the Unix epoch. `events` carries the plugin as it was, so that a reader who
-/// comes back needs nothing else.
-const MIGRATIONS: [&str; 1] = ["
+/// comes back needs nothing else. `salvage` reads the columns of both tables by their place.
+///
+/// Version 2: which damaged database was set aside under which name, what was recovered from it, and the revision at which
+/// the log goes on. The empty name is for a database that was written again from memory.
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE plugins (
         name          TEXT PRIMARY KEY NOT NULL,
         version       TEXT,
@@ -36,7 +40,16 @@ const MIGRATIONS: [&str; 1] = ["
         registered_at INTEGER NOT NULL,
         incarnation   INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE salvaged (
+        file     TEXT PRIMARY KEY NOT NULL,
+        revision INTEGER NOT NULL,
+        plugins  INTEGER NOT NULL,
+        events   INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 /// The schema version that this release writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();

@@ -131,7 +131,7 @@ fn the_files_are_for_us_alone_and_written_with_care() {
     };
     assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
     assert_eq!(pragma("synchronous"), "Integer(2)");
-    assert_eq!(pragma("user_version"), "Integer(1)");
+    assert_eq!(pragma("user_version"), "Integer(2)");
 }
 
 #[test]
@@ -216,15 +216,15 @@ fn damage_is_set_aside_and_told() {
     let name = |dir: &Path| sql(dir, "UPDATE plugins SET name = '../../etc'");
     let status = |dir: &Path| sql(dir, "UPDATE plugins SET status = 'perhaps'");
     let number = |dir: &Path| sql(dir, "UPDATE plugins SET incarnation = -1");
-    let hurts: [(&str, Damage); 6] = [
-        ("garbage", &garbage),
-        ("middle", &middle),
-        ("cut", &cut),
-        ("name", &name),
-        ("status", &status),
-        ("number", &number),
+    let hurts: [(&str, Damage, usize); 6] = [
+        ("garbage", &garbage, 0),
+        ("middle", &middle, 0),
+        ("cut", &cut, 0),
+        ("name", &name, 1),
+        ("status", &status, 1),
+        ("number", &number, 1),
     ];
-    for (hurt, damage) in hurts {
+    for (hurt, damage, recovered) in hurts {
         let dir = dir();
         let mut opened = open(dir.path());
         opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
@@ -233,15 +233,16 @@ fn damage_is_set_aside_and_told() {
         let hurt_bytes = std::fs::read(dir.path().join(FILE)).expect("there");
 
         let opened = open(dir.path());
-        assert_eq!((opened.revision, opened.plugins.size()), (0, 0), "{hurt}");
+        assert_eq!(opened.plugins.size(), recovered, "{hurt}");
+        assert_eq!(opened.salvaged.map(|salvaged| salvaged.plugins), Some(recovered as u64), "{hurt}");
         let aside = opened.set_aside.unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
         assert!(aside.to_str().is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")), "{aside:?}");
         assert_eq!(std::fs::read(&aside).expect("there"), hurt_bytes, "{hurt}: it is kept byte for byte");
         // And the fresh one is sound and stays.
         let mut store = opened.store;
-        store.commit(&[registered(1, "hecate-newd")]).expect("stored");
+        store.commit(&[registered(opened.revision + 1, "hecate-newd")]).expect("stored");
         drop(store);
-        assert_eq!(open(dir.path()).plugins.size(), 1, "{hurt}");
+        assert_eq!(open(dir.path()).plugins.size(), recovered + 1, "{hurt}");
     }
 }
 
@@ -285,11 +286,11 @@ fn aside_names_run_out() {
 fn a_later_schema_is_refused_and_left_alone() {
     let dir = dir();
     drop(open(dir.path()));
-    sql(dir.path(), "PRAGMA user_version = 2");
+    sql(dir.path(), "PRAGMA user_version = 3");
     let before = std::fs::read(dir.path().join(FILE)).expect("there");
-    let refused = Store::open(dir.path(), at(0)).expect_err("version 2");
-    assert!(matches!(refused, OpenError::Newer { found: 2, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("schema version 2, this release knows 1"), "{refused}");
+    let refused = Store::open(dir.path(), at(0)).expect_err("version 3");
+    assert!(matches!(refused, OpenError::Newer { found: 3, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("schema version 3, this release knows 2"), "{refused}");
     assert_eq!(std::fs::read(dir.path().join(FILE)).expect("there"), before);
 }
 

@@ -1,0 +1,205 @@
+//! Recovers plugins and events from a database that was set aside because of damage.
+//!
+//! Takes every row that [`pages`] finds and checks it as if it came from outside. The plugins are then made consistent with
+//! the events. Events may be missing, also the last ones, so the log goes on at a revision that the old one cannot have
+//! reached: a client that knows an event of the old log never takes a new one for it.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::row;
+use crate::limits;
+use crate::name::PluginName;
+use crate::registry::{Event, EventKind, Field, Given, Plugin, Request, Status};
+use crate::timestamp;
+
+/// How much was recovered from a damaged database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Registered plugins.
+    pub plugins: u64,
+    /// Events.
+    pub events: u64,
+}
+
+/// Returns what was recovered from the file that was set aside under this name, if that has been tried.
+pub(super) fn report(connection: &Connection, file: &str) -> rusqlite::Result<Option<Salvaged>> {
+    let read = |row: &rusqlite::Row<'_>| Ok(Salvaged { plugins: row::number(row, 0)?, events: row::number(row, 1)? });
+    connection.query_row("SELECT plugins, events FROM salvaged WHERE file = ?1", [file], read).optional()
+}
+
+/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of it is stored, or nothing.
+pub(super) fn recover(connection: &mut Connection, aside: &Path, now: SystemTime) -> rusqlite::Result<Salvaged> {
+    let Found { events, plugins, revision } = Found::new(pages::rows(aside), now);
+    let salvaged = Salvaged { plugins: plugins.len() as u64, events: events.len() as u64 };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for event in events.values() {
+        row::append(&transaction, event)?;
+    }
+    for plugin in plugins.values() {
+        row::put(&transaction, plugin)?;
+    }
+    let file = aside.file_name().unwrap_or_default().to_string_lossy();
+    transaction.execute(
+        "INSERT INTO salvaged (file, revision, plugins, events) VALUES (?1, ?2, ?3, ?4)",
+        params![file, row::revision(revision)?, row::integer(salvaged.plugins)?, row::integer(salvaged.events)?],
+    )?;
+    transaction.commit()?;
+    Ok(salvaged)
+}
+
+/// What can be believed of the rows that were found.
+#[derive(Debug, Default)]
+struct Found {
+    /// The newest events.
+    events: BTreeMap<u64, Event>,
+    /// The registered plugins.
+    plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    /// The revision at which the log goes on.
+    revision: u64,
+}
+
+impl Found {
+    fn new(rows: Vec<pages::Row>, now: SystemTime) -> Self {
+        let mut found = Self::default();
+        for row in rows {
+            match row {
+                pages::Row::Table { id, values } => {
+                    if let Some(event) = event(id, &values) {
+                        found.events.insert(event.revision, event);
+                        if found.events.len() as u64 > limits::EVENTS_KEPT {
+                            found.events.pop_first();
+                        }
+                    }
+                }
+                pages::Row::Index { values } => {
+                    if let Some(plugin) = plugin(&values) {
+                        found.stored(plugin);
+                    }
+                }
+            }
+        }
+        found.project();
+        found.revision = found.next(now);
+        found
+    }
+
+    /// Keeps a row of the plugins. A page that is in use no more may still have an older one.
+    fn stored(&mut self, plugin: Plugin) {
+        let newness = |plugin: &Plugin| (plugin.incarnation, plugin.since.max(plugin.registered_at));
+        match self.plugins.get(&plugin.name) {
+            Some(known) if newness(known) >= newness(&plugin) => {}
+            _ => drop(self.plugins.insert(plugin.name.clone(), Arc::new(plugin))),
+        }
+    }
+
+    /// Makes the plugins what the events say, where the row of a plugin is lost or is older than its last event.
+    fn project(&mut self) {
+        let of_plugins = self.events.values().filter(|event| event.kind != EventKind::DataPurged);
+        let last: BTreeMap<&PluginName, &Event> = of_plugins.map(|event| (&event.plugin.name, event)).collect();
+        for (name, event) in last {
+            let stored = self.plugins.get(name);
+            // A row that is newer than the event: the events since are lost.
+            let is_newer = stored.is_some_and(|plugin| {
+                plugin.incarnation > event.revision || plugin.since.max(plugin.registered_at) > event.at
+            });
+            match event.kind {
+                EventKind::Deregistered if !is_newer => drop(self.plugins.remove(name)),
+                EventKind::Registered | EventKind::StatusChanged if stored.is_none() => {
+                    self.plugins.insert(name.clone(), Arc::clone(&event.plugin));
+                }
+                _ => {}
+            }
+        }
+        while self.plugins.len() > limits::PLUGINS {
+            self.plugins.pop_last();
+        }
+    }
+
+    /// A revision that the log cannot have reached. It keeps [`limits::EVENTS_KEPT`] events, so the last one is at most that
+    /// much newer than any that is left. If none is left, the seconds since 1970 are taken: to reach that number, a log would
+    /// need an event every second since then.
+    fn next(&self, now: SystemTime) -> u64 {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let known = match self.events.last_key_value() {
+            Some((last, _)) => *last,
+            None => self.plugins.values().map(|plugin| plugin.incarnation).max().unwrap_or(0).max(seconds),
+        };
+        known.saturating_add(limits::EVENTS_KEPT).min(limits::REVISION - limits::EVENTS_KEPT)
+    }
+}
+
+/// A row of `events` in version 1 of the schema.
+fn event(id: i64, values: &[Value]) -> Option<Event> {
+    let [Value::Null, Value::Integer(at), Value::Text(kind), of_plugin @ ..] = values else { return None };
+    let revision = u64::try_from(id).ok().filter(|revision| *revision <= limits::REVISION - 2 * limits::EVENTS_KEPT)?;
+    Some(Event {
+        revision,
+        at: timestamp::from_nanoseconds(*at),
+        kind: EventKind::parse(kind)?,
+        plugin: Arc::new(plugin(of_plugin)?),
+    })
+}
+
+/// A row of `plugins` in version 1 of the schema.
+fn plugin(values: &[Value]) -> Option<Plugin> {
+    let [
+        Value::Text(name),
+        version,
+        description,
+        node,
+        Value::Integer(node_given),
+        Value::Text(status),
+        Value::Integer(since),
+        Value::Text(reason),
+        Value::Integer(registered_at),
+        Value::Integer(incarnation),
+    ] = values
+    else {
+        return None;
+    };
+    let request = Request {
+        name: Given::Text(name.clone()),
+        version: given(version),
+        description: given(description),
+        node: given(node),
+    };
+    let request = request.check().ok()?;
+    let set = |field| match field {
+        Field::Set(text) => Some(text),
+        Field::Absent | Field::Clear => None,
+    };
+    Some(Plugin {
+        name: request.name,
+        version: set(request.version),
+        description: set(request.description),
+        node: set(request.node),
+        node_given: *node_given != 0,
+        status: row::status(status)?,
+        since: timestamp::from_nanoseconds(*since),
+        reason: Some(reason).filter(|reason| is_text(reason)).cloned()?,
+        registered_at: timestamp::from_nanoseconds(*registered_at),
+        incarnation: u64::try_from(*incarnation).unwrap_or(0).min(limits::REVISION - 2 * limits::EVENTS_KEPT),
+    })
+}
+
+fn given(value: &Value) -> Given {
+    match value {
+        Value::Null => Given::Null,
+        Value::Text(text) => Given::Text(text.clone()),
+        _ => Given::NoText,
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= limits::PLUGIN_REASON && !text.contains(char::is_control)
+}
