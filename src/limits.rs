@@ -352,11 +352,11 @@ pub const STALE_SOCKET_LOOKS: u32 = 8;
 /// `layout::contents::tests::what_is_listed_is_bounded`.
 pub const CONTENTS: usize = 256;
 
-/// How deep the directories of a namespace that is purged may nest. Crossed by
-/// `layout::purge::tests::what_lies_too_deep_is_left_and_named`.
+/// How many directories a purge holds open, each in the one before. What lies deeper is moved up first. Crossed by
+/// `layout::purge::tests::data_of_any_depth_is_removed`.
 pub const PURGE_DEPTH: usize = 128;
 
-/// Entries of a directory that are read before they are removed. Crossed by
+/// Entries of a directory that are read before they are removed, and how many of one directory are tried in vain. Crossed by
 /// `layout::purge::tests::a_directory_with_much_in_it_is_emptied_page_by_page`.
 pub const PURGE_PAGE: usize = 1024;
 

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use common::World;
@@ -64,12 +65,24 @@ async fn the_life_of_a_registration() {
 async fn data_goes_only_when_it_is_asked_for_by_itself() {
     let world = World::start(Limits::default()).await;
     let base = world.directory.path().join("home/hecate-traderd");
-    assert_eq!(delete(&world, "/api/plugins/hecate-traderd/data").await.refusal(), (404, "no_data".to_owned()));
+    let data = "/api/plugins/hecate-traderd/data";
+    assert_eq!(get(&world, data).await.refusal(), (404, "no_data".to_owned()));
+    assert_eq!(delete(&world, data).await.refusal(), (404, "no_data".to_owned()));
     register(&world, json!({"name": "hecate-traderd"})).await;
     std::fs::write(base.join("sqlite/precious.db"), "data").expect("written");
-    assert_eq!(delete(&world, "/api/plugins/hecate-traderd/data").await.refusal(), (409, "registered".to_owned()));
+    assert_eq!(get(&world, data).await.refusal(), (409, "registered".to_owned()));
+    assert_eq!(delete(&world, data).await.refusal(), (409, "registered".to_owned()));
     delete(&world, "/api/plugins/hecate-traderd").await;
-    let purged = delete(&world, "/api/plugins/hecate-traderd/data").await;
+    let sign = UnixListener::bind(base.join("sockets/api.sock")).expect("bound");
+    assert_eq!(get(&world, data).await.refusal(), (409, "still_running".to_owned()));
+    drop(sign);
+    let revision = world.registry.view().revision;
+    let check = get(&world, data).await;
+    let expected = json!({"name": "hecate-traderd", "base_dir": base.display().to_string()});
+    assert_eq!((check.status, check.json()), (200, expected), "a dead socket keeps nobody from it");
+    assert!(base.join("sqlite/precious.db").exists() && base.join("sockets/api.sock").exists());
+    assert_eq!(world.registry.view().revision, revision, "a check changes nothing");
+    let purged = delete(&world, data).await;
     let expected = json!({
         "ok": true, "name": "hecate-traderd", "base_dir": base.display().to_string(),
         "removed": {"directories": 6, "files": 1, "bytes": 4},
@@ -78,6 +91,7 @@ async fn data_goes_only_when_it_is_asked_for_by_itself() {
     assert!(!base.exists());
     for never in ["hecate-daemon", "gitops", "..", "hecate-traderw"] {
         let path = format!("/api/plugins/{never}/data");
+        assert_eq!(get(&world, &path).await.refusal(), (404, "not_found".to_owned()), "{never}");
         assert_eq!(delete(&world, &path).await.refusal(), (404, "not_found".to_owned()), "{never}");
     }
     assert!(world.directory.path().join("home/hecate-daemon/sqlite").is_dir());

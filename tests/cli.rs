@@ -103,11 +103,15 @@ async fn the_clients_of_a_running_daemon() {
     let home = world.directory.path().join("home").display().to_string();
     ended(&run(&[("HECATE_HOME", &home)], &["status"]).await, 0);
 
-    let kept = hecate(&["purge", "hecate-traderd"]).await;
+    let kept = hecate(&["purge", "hecate-traderd", "--yes"]).await;
     ended(&kept, 1);
     assert!(text(&kept.stderr).contains("deregister"), "it says what to do: {kept:?}");
     ended(&hecate(&["deregister", "hecate-traderd"]).await, 0);
-    let purged = hecate(&["purge", "hecate-traderd"]).await;
+    let unasked = hecate(&["purge", "hecate-traderd"]).await;
+    ended(&unasked, 2);
+    assert!(text(&unasked.stderr).contains("no terminal to ask on: add --yes"), "{unasked:?}");
+    assert!(std::path::Path::new(&base).join("sqlite").is_dir(), "nothing is removed without a question");
+    let purged = hecate(&["purge", "hecate-traderd", "--yes"]).await;
     ended(&purged, 0);
     assert_eq!(text(&purged.stdout), format!("removed {base}: 6 directories, 0 files, 0 bytes\n"));
     let refused = hecate(&["deregister", "hecate-traderd"]).await;
@@ -152,7 +156,7 @@ async fn what_scripts_read() {
         assert_eq!(text(&output.stdout).lines().count(), 1);
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON");
     }
-    let purged = run(&environment, &["purge", "hecate-traderd", "--json"]).await;
+    let purged = run(&environment, &["purge", "hecate-traderd", "--json", "--yes"]).await;
     let body: Value = serde_json::from_slice(&purged.stdout).expect("JSON");
     assert_eq!((&body["name"], &body["removed"]["directories"]), (&"hecate-traderd".into(), &6.into()));
 }
@@ -309,6 +313,12 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
     let world = World::start(Limits::default()).await;
     let socket = world.socket.to_str().expect("text").to_owned();
     http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
+    let place = socket.clone();
+    let refused = tokio::task::spawn_blocking(move || {
+        on_a_terminal(&[("HECATE_SOCKET_PATH", &place)], &["purge", "hecate-traderd"], "y\n")
+    });
+    let (code, told) = refused.await.expect("ran");
+    assert!(code == Some(1) && told.contains("deregister it first") && !told.contains("Remove all"), "{told:?}");
     http::delete(&world, "/api/plugins/hecate-traderd").await;
     let base = world.directory.path().join("home/hecate-traderd");
     let (kept, asked, gone) = tokio::task::spawn_blocking(move || {
@@ -320,7 +330,7 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
     })
     .await
     .expect("ran");
-    assert!(kept && asked.contains("Remove all data of hecate-traderd for good?"), "{asked:?}");
+    assert!(kept && asked.contains("Remove all data of hecate-traderd in "), "{asked:?}");
     assert!(asked.contains("nothing was removed"), "{asked:?}");
     assert!(gone);
 }
@@ -329,9 +339,13 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
 async fn without_a_daemon() {
     let home = tempfile::tempdir().expect("directory");
     let home = home.path().to_str().expect("text");
-    for command in
-        [&["plugins"][..], &["status", "--json"], &["register", "hecate-traderd"], &["events"], &["purge", "x"]]
-    {
+    for command in [
+        &["plugins"][..],
+        &["status", "--json"],
+        &["register", "hecate-traderd"],
+        &["events"],
+        &["purge", "x", "--yes"],
+    ] {
         let output = run(&[("HECATE_HOME", home)], command).await;
         ended(&output, 3);
         let told = text(&output.stderr);

@@ -135,10 +135,15 @@ async fn every_operation_answers_as_the_document_says() {
     ] {
         hold(operation, "delete", &ask(&world, &request("delete", path, "")).await);
     }
+    let check = request("get", "/api/plugins/hecate-traderd/data", "");
+    // Its node is still connected.
+    hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
     world.registry.membership(Membership::NodeDown { node: "hecate_traderd@h".into(), reason: "gone".into() }).await;
+    hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
     for path in ["hecate-traderd", "hecate-traderd", "%zz"] {
         let path = format!("/api/plugins/{path}/data");
         hold("/api/plugins/{name}/data", "delete", &ask(&world, &request("delete", &path, "")).await);
+        hold("/api/plugins/{name}/data", "get", &ask(&world, &request("get", &path, "")).await);
     }
 
     for (node, status) in [("x@y", 200), ("nonsense", 404), ("%zz", 400)] {
@@ -169,6 +174,7 @@ async fn every_operation_answers_as_the_document_says() {
     assert_eq!(statuses("/api/plugins/register", "post"), [201, 400, 409, 413, 415, 422]);
     assert_eq!(statuses("/api/plugins/{name}", "delete"), [200, 400, 404]);
     assert_eq!(statuses("/api/plugins/{name}/data", "delete"), [200, 400, 404, 409]);
+    assert_eq!(statuses("/api/plugins/{name}/data", "get"), [200, 400, 404, 409]);
     assert_eq!(statuses("/api/plugins", "get"), [200, 304]);
 }
 

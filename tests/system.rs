@@ -629,18 +629,21 @@ fn a_purge_stops_at_what_is_mounted_in_a_namespace() {
     let outside = host.home().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("kept"), "kept").unwrap();
+    // What lies beside it is removed all the same.
+    std::fs::write(host.namespace("hecate-traderd").join("run/gone"), "").unwrap();
     let mut mounted = Mounted::new(&outside, &host.namespace("hecate-traderd").join("sqlite"));
     let refused = host.ask("DELETE", "/api/plugins/hecate-traderd/data");
     assert_eq!((refused.status, &refused.body["code"]), (500, &json!("purge_incomplete")), "{}", refused.body);
     let detail = refused.body["detail"].as_str().unwrap();
-    assert!(detail.contains("/sqlite") && detail.contains("mounted"), "{detail}");
+    assert!(detail.contains("/sqlite") && detail.contains("mounted") && detail.contains("restart"), "{detail}");
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
 
     // What is left is removed at the next start, when nothing is in the way. The mount went where its directory did.
     let home = host.home().join(".hecate");
     let left = || std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     let aside = left().into_iter().find(|name| name != "hecate-daemon").unwrap();
-    mounted.0 = home.join(aside).join("sqlite");
+    mounted.0 = home.join(&aside).join("sqlite");
+    assert!(!home.join(aside).join("run").exists());
     drop(mounted);
     daemon.terminate();
     let daemon = host.daemon(&[]);

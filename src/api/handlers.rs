@@ -100,6 +100,7 @@ pub(super) async fn call(
         Route::Plugins => Ok(plugins(context, listing, &head.headers)),
         Route::Plugin(name) => plugin(context, &name).await,
         Route::Deregister(name) => deregister(context, &name).await,
+        Route::CheckPurge(name) => check_purge(context, &name).await,
         Route::Purge(name) => purge(context, &name).await,
         Route::Events if head.method == Method::HEAD => Ok(Streams::head()),
         Route::Events => streams.open(context, place, &head.headers),
@@ -176,6 +177,12 @@ async fn deregister(context: &Context, name: &str) -> Result<Answer, Problem> {
     let name = known_form(name)?;
     context.registry.deregister(name).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Done { ok: true }))
+}
+
+async fn check_purge(context: &Context, name: &str) -> Result<Answer, Problem> {
+    let name = known_form(name)?;
+    context.registry.check_purge(name.clone()).await.map_err(refused)?;
+    Ok(json(StatusCode::OK, &wire::Purgeable::new(&name, &context.home.namespace(&name))))
 }
 
 async fn purge(context: &Context, name: &str) -> Result<Answer, Problem> {

@@ -18,6 +18,8 @@ pub enum Route {
     Plugin(String),
     /// `DELETE /api/plugins/{name}`
     Deregister(String),
+    /// `GET /api/plugins/{name}/data`
+    CheckPurge(String),
     /// `DELETE /api/plugins/{name}/data`
     Purge(String),
     /// `GET /api/events`
@@ -50,6 +52,7 @@ impl Route {
             | Self::Plugins
             | Self::Plugin(_)
             | Self::Deregister(_)
+            | Self::CheckPurge(_)
             | Self::Purge(_)
             | Self::Events
             | Self::Cluster
@@ -66,6 +69,7 @@ impl Route {
             Self::Plugins => "GET /api/plugins",
             Self::Plugin(_) => "GET /api/plugins/{name}",
             Self::Deregister(_) => "DELETE /api/plugins/{name}",
+            Self::CheckPurge(_) => "GET /api/plugins/{name}/data",
             Self::Purge(_) => "DELETE /api/plugins/{name}/data",
             Self::Cluster => "GET /api/cluster",
             Self::ClusterPlugins => "GET /api/cluster/plugins",
@@ -86,6 +90,7 @@ pub const PATTERNS: &[&str] = &[
     "GET /api/plugins",
     "GET /api/plugins/{name}",
     "DELETE /api/plugins/{name}",
+    "GET /api/plugins/{name}/data",
     "DELETE /api/plugins/{name}/data",
     "GET /api/events",
     "GET /api/cluster",
@@ -100,7 +105,6 @@ pub const PATTERNS: &[&str] = &[
 
 const GET: &str = "GET, HEAD";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
-const DELETE: &str = "DELETE";
 const POST: &str = "POST";
 
 /// Finds the call. `HEAD` is `GET` whose body the server leaves out.
@@ -139,8 +143,9 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["api", "plugins", name] if delete && !name.is_empty() => Ok(Route::Deregister((*name).to_owned())),
         ["api", "plugins", name] if !name.is_empty() => Err(not_allowed(method, path, GET_DELETE)),
 
+        ["api", "plugins", name, "data"] if get && !name.is_empty() => Ok(Route::CheckPurge((*name).to_owned())),
         ["api", "plugins", name, "data"] if delete && !name.is_empty() => Ok(Route::Purge((*name).to_owned())),
-        ["api", "plugins", name, "data"] if !name.is_empty() => Err(not_allowed(method, path, DELETE)),
+        ["api", "plugins", name, "data"] if !name.is_empty() => Err(not_allowed(method, path, GET_DELETE)),
 
         ["api", "cluster", "peers", node, "diagnosis"] if !node.is_empty() => match get {
             true => Ok(Route::Diagnosis((*node).to_owned())),
@@ -207,6 +212,7 @@ mod tests {
             (Method::GET, "/api/plugins", Route::Plugins),
             (Method::GET, "/api/plugins/hecate-traderd", Route::Plugin(plugin())),
             (Method::DELETE, "/api/plugins/hecate-traderd", Route::Deregister(plugin())),
+            (Method::GET, "/api/plugins/hecate-traderd/data", Route::CheckPurge(plugin())),
             (Method::DELETE, "/api/plugins/hecate-traderd/data", Route::Purge(plugin())),
             (Method::GET, "/api/events", Route::Events),
             (Method::GET, "/api/cluster", Route::Cluster),
@@ -239,7 +245,7 @@ mod tests {
             (Method::DELETE, "/api/plugins/register", "POST"),
             (Method::POST, "/api/plugins", "GET, HEAD"),
             (Method::PUT, "/api/plugins/hecate-traderd", "GET, HEAD, DELETE"),
-            (Method::GET, "/api/plugins/hecate-traderd/data", "DELETE"),
+            (Method::PUT, "/api/plugins/hecate-traderd/data", "GET, HEAD, DELETE"),
             (Method::POST, "/health", "GET, HEAD"),
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
             (Method::POST, "/api/cluster/plugins", "GET, HEAD"),

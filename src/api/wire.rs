@@ -65,6 +65,15 @@ pub struct Done {
     pub ok: bool,
 }
 
+/// The data of a plugin that a purge would remove now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purgeable {
+    /// The plugin.
+    pub name: String,
+    /// Its namespace.
+    pub base_dir: String,
+}
+
 /// The answer to a purge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purged {
@@ -257,6 +266,14 @@ impl Registered {
     #[must_use]
     pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
         Self { name: name.to_string(), base_dir: namespace.base().display().to_string(), paths: Paths::new(namespace) }
+    }
+}
+
+impl Purgeable {
+    /// The data in this namespace.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
+        Self { name: name.to_string(), base_dir: namespace.base().display().to_string() }
     }
 }
 

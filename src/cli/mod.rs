@@ -271,12 +271,6 @@ fn completions(shell: Shell) -> Exit {
 impl ClientCommand {
     async fn run(self) -> Exit {
         let probing = matches!(self, Self::Healthcheck(_));
-        if let Self::Purge(purge) = &self
-            && !purge.is_meant()
-        {
-            complain("nothing was removed");
-            return Exit::Refused;
-        }
         if let Self::Diagnose(diagnose) = &self
             && diagnose.is_independent()
         {
@@ -292,6 +286,7 @@ impl ClientCommand {
         let json = self.common().json;
         let call = match self {
             Self::Diagnose(diagnose) => return diagnose.run(&socket).await,
+            Self::Purge(purge) => return purge.run(&socket).await,
             Self::Cluster(_) => return cluster::run(&socket, json).await,
             Self::Events(_) => return events::run(&socket, json).await,
             Self::Status(_) => status::call(),
@@ -299,7 +294,6 @@ impl ClientCommand {
             Self::Plugin(named) => plugin::call(&named.name),
             Self::Register(register) => register.call(),
             Self::Deregister(named) => deregister::call(&named.name),
-            Self::Purge(purge) => purge::call(&purge.named.name),
             Self::Paths(named) => paths::call(&named.name),
             Self::Healthcheck(_) => healthcheck::call(),
         };

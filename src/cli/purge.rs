@@ -1,42 +1,77 @@
-//! `purge NAME`: removes the data of a plugin that is deregistered, and says how much that was. Whoever sits at a terminal is
-//! asked first.
+//! `purge NAME`: removes the data of a plugin that is deregistered and stopped, and reports how much that was. It asks first;
+//! without a terminal to ask on it needs `--yes`. Before it asks, the daemon confirms that the purge is allowed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use clap::Args;
 use hyper::Method;
 
-use super::Named;
 use super::client::{Call, encode};
-use super::page::plain;
-use crate::api::wire::Purged;
+use super::page::{complain, plain};
+use super::{Exit, Named, ask, client, refusal};
+use crate::api::wire::{Purgeable, Purged};
+use crate::limits;
 
-/// What `purge` takes.
+/// The arguments of `purge`.
 #[derive(Debug, Args)]
 pub(super) struct Purge {
     #[command(flatten)]
     pub named: Named,
-    /// Do not ask, even on a terminal
+    /// Do not ask; required where standard input or standard error is not a terminal
     #[arg(long)]
     yes: bool,
 }
 
 impl Purge {
-    /// Whether it is meant. Scripts, which nobody can answer for, mean it.
-    pub(super) fn is_meant(&self) -> bool {
-        if self.yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return true;
+    pub(super) async fn run(&self, socket: &Path) -> Exit {
+        let name = &self.named.name;
+        if !self.yes {
+            if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+                complain(
+                    "purge asks before it removes data, and there is no terminal to ask on: add --yes to remove it without a question",
+                );
+                return Exit::Usage;
+            }
+            match confirm(socket, name).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    complain("nothing was removed");
+                    return Exit::Refused;
+                }
+                Err(exit) => return exit,
+            }
         }
-        let question = format!("Remove all data of {} for good? [y/N] ", plain(&self.named.name));
-        let mut answer = String::new();
-        let _ = io::stderr().write_all(question.as_bytes());
-        let _ = io::stdin().lock().read_line(&mut answer);
-        matches!(answer.trim(), "y" | "Y" | "yes")
+        ask(socket, &call(name), self.named.common.json).await
     }
 }
 
-pub(super) fn call(name: &str) -> Call {
-    Call::new(Method::DELETE, format!("/api/plugins/{}/data", encode(name)), show)
+/// Asks the daemon whether it would purge, then the user.
+async fn confirm(socket: &Path, name: &str) -> Result<bool, Exit> {
+    let check = Call::new(Method::GET, path(name), |_| Ok(String::new()));
+    let answer = client::send(socket, &check, limits::CLIENT_TIME).await.map_err(|error| {
+        complain(&error.to_string());
+        Exit::NoDaemon
+    })?;
+    if !answer.status.is_success() {
+        complain(&refusal(answer.status, &answer.body));
+        return Err(Exit::Refused);
+    }
+    let base_dir = serde_json::from_slice::<Purgeable>(&answer.body).map(|data| data.base_dir);
+    let data = base_dir.map_or_else(|_| String::new(), |base_dir| format!(" in {}", plain(&base_dir)));
+    let question = format!("Remove all data of {}{data} for good? [y/N] ", plain(name));
+    let mut typed = String::new();
+    let _ = io::stderr().write_all(question.as_bytes());
+    let _ = io::stdin().lock().read_line(&mut typed);
+    Ok(matches!(typed.trim(), "y" | "Y" | "yes"))
+}
+
+fn path(name: &str) -> String {
+    format!("/api/plugins/{}/data", encode(name))
+}
+
+fn call(name: &str) -> Call {
+    Call::new(Method::DELETE, path(name), show)
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {

@@ -357,7 +357,13 @@ fn open_below(dir: BorrowedFd<'_>, dir_path: &Path, path: &Path, flags: OFlags) 
     open_at(dir, path, flags, Mode::empty()).map_err(|errno| explain("open", dir, dir_path, path, errno))
 }
 
-fn explain(doing: &'static str, parent: BorrowedFd<'_>, parent_path: &Path, name: &Path, errno: Errno) -> LayoutError {
+pub(super) fn explain(
+    doing: &'static str,
+    parent: BorrowedFd<'_>,
+    parent_path: &Path,
+    name: &Path,
+    errno: Errno,
+) -> LayoutError {
     let path = parent_path.join(name);
     match errno {
         Errno::LOOP => LayoutError::SymbolicLink(path),

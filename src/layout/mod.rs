@@ -22,6 +22,6 @@ pub use dead_socket::{DeadSocket, Progress};
 pub use inspect::{Found, Place};
 pub use own_files::{Decision, Loss, Repair, Sight, Sights, decide};
 pub use paths::{Home, HomeError, Namespace, SocketPathTooLong};
-pub use purge::{Removed, SetAside};
+pub use purge::{Incomplete, Removed, SetAside};
 pub use run_files::{Process, RunError, RunLock, RunState};
 pub use stale_socket::{Inode, Look, Verdict};

@@ -4,6 +4,7 @@
 //! purge was recorded, and ends it, or else puts the namespace back ([`Layout::settle_purges`]). Follows no symbolic link and
 //! crosses no mount point: nothing outside the namespace is touched, whatever is planted in it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::create::{Layout, LayoutError};
+use super::create::{Layout, LayoutError, explain, open_at};
 use super::entries::entries;
 use crate::limits;
 use crate::name::PluginName;
@@ -49,6 +50,18 @@ impl SetAside {
         let (plugin, revision) = name.to_str()?.strip_prefix('.')?.split_once(".purged-")?;
         Some(Self { plugin: PluginName::parse(plugin).ok()?, revision: revision.parse().ok()? })
     }
+}
+
+/// A part of what was set aside is left.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{left} of its entries are left in {aside}, the first because: {first}. Fix that, then restart the daemon, or remove {aside} \
+     yourself", aside = aside.display()
+)]
+pub struct Incomplete {
+    aside: PathBuf,
+    left: u64,
+    first: Box<LayoutError>,
 }
 
 impl Layout {
@@ -96,15 +109,19 @@ impl Layout {
         renamed.map_err(|errno| self.explain_below("rename", Path::new(from), errno))
     }
 
-    /// Removes what was set aside, all of it.
+    /// Removes everything that was set aside. What cannot be removed does not keep the rest.
     ///
     /// # Errors
-    /// A part of it is left; the error names what could not be removed.
-    pub fn remove_aside(&self, aside: &SetAside) -> Result<Removed, LayoutError> {
+    /// A part of it is left. A later call tries again.
+    pub fn remove_aside(&self, aside: &SetAside) -> Result<Removed, Incomplete> {
         let name = aside.name();
-        let mut removal = Removal { removed: Removed::default(), path: self.home().root().to_owned() };
-        removal.directory(self.root(), OsStr::new(&name), 0)?;
-        Ok(removal.removed)
+        let top = self.home().root().join(&name);
+        let mut removal = Removal::new(self.home().root().to_owned());
+        removal.set_aside(self.root(), OsStr::new(&name));
+        match removal.first {
+            None => Ok(removal.removed),
+            Some(first) => Err(Incomplete { aside: top, left: removal.left, first: Box::new(first) }),
+        }
     }
 
     /// Ends what a crash has cut off: purges up to this revision were recorded and are carried on, others never happened.
@@ -131,71 +148,140 @@ impl Layout {
 /// A removal under way.
 struct Removal {
     removed: Removed,
+    /// How many entries could not be removed, apart from the directories that hold them.
+    left: u64,
+    /// Why the first of them could not.
+    first: Option<LayoutError>,
     /// The directory that is being emptied, for errors.
     path: PathBuf,
+    /// Number of the next directory that is moved up.
+    next: u64,
 }
 
 impl Removal {
-    /// Empties a directory, then removes it.
-    fn directory(&mut self, parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result<(), LayoutError> {
-        self.path.push(name);
-        if depth > limits::PURGE_DEPTH {
-            let source = io::Error::other(format!("it lies more than {} directories deep", limits::PURGE_DEPTH));
-            return Err(self.error(source));
+    fn new(path: PathBuf) -> Self {
+        Self { removed: Removed::default(), left: 0, first: None, path, next: 0 }
+    }
+
+    fn set_aside(&mut self, home: BorrowedFd<'_>, name: &OsStr) {
+        match self.open(home, name) {
+            Ok(top) => {
+                self.path.push(name);
+                self.empty(top.as_fd(), top.as_fd(), 1);
+                self.path.pop();
+                if self.left == 0 {
+                    self.remove_emptied(home, name);
+                }
+            }
+            Err(error) => self.fail(error),
         }
-        let fd = self.open(parent, name)?;
-        // Removed while it is read, a directory may hide some of what it holds: so it is read until nothing is left.
-        loop {
-            let page = entries(&fd, limits::PURGE_PAGE, |_, _| true).map_err(|errno| self.error(errno.into()))?;
+    }
+
+    /// Empties a directory that lies `depth` directories below home, and counts what stays. `top` is what was set aside.
+    fn empty(&mut self, top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize) {
+        let mut stuck = BTreeSet::new();
+        // A directory that is changed while it is read may hide some of its entries: so it is read until nothing is left but
+        // what cannot be removed.
+        while stuck.len() < limits::PURGE_PAGE {
+            let page = match entries(dir, limits::PURGE_PAGE, |name, _| !stuck.contains(name)) {
+                Ok(page) => page,
+                Err(errno) => return self.fail(explain("read", dir, &self.path, Path::new(""), errno)),
+            };
             if page.is_empty() {
                 break;
             }
-            for (entry, kind) in page {
-                if kind == FileType::Directory {
-                    self.directory(fd.as_fd(), &entry, depth + 1)?;
+            for (name, kind) in page {
+                let left = self.left;
+                if kind != FileType::Directory {
+                    self.file(dir, &name);
+                } else if depth < limits::PURGE_DEPTH {
+                    self.directory(top, dir, &name, depth);
                 } else {
-                    self.file(fd.as_fd(), &entry)?;
+                    self.move_up(top, dir, &name);
+                }
+                if self.left != left {
+                    stuck.insert(name);
                 }
             }
         }
-        fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(|errno| self.error(errno.into()))?;
-        self.removed.directories += 1;
-        self.path.pop();
-        Ok(())
+    }
+
+    fn directory(&mut self, top: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &OsStr, depth: usize) {
+        let left = self.left;
+        match self.open(parent, name) {
+            Ok(dir) => {
+                self.path.push(name);
+                self.empty(top, dir.as_fd(), depth + 1);
+                self.path.pop();
+            }
+            Err(error) => self.fail(error),
+        }
+        if self.left == left {
+            self.remove_emptied(parent, name);
+        }
+    }
+
+    fn remove_emptied(&mut self, parent: BorrowedFd<'_>, name: &OsStr) {
+        match fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) => self.removed.directories += 1,
+            Err(errno) => self.fail(explain("remove", parent, &self.path, Path::new(name), errno)),
+        }
+    }
+
+    /// Moves a directory that lies too deep up into `top`, where it is found and emptied later. So any depth is removed with
+    /// [`limits::PURGE_DEPTH`] open directories.
+    fn move_up(&mut self, top: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &OsStr) {
+        loop {
+            let new = format!(".deep-{}", self.next);
+            self.next += 1;
+            match fs::renameat_with(parent, name, top, &new, RenameFlags::NOREPLACE) {
+                Ok(()) => return,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return self.fail(explain("move", parent, &self.path, Path::new(name), errno)),
+            }
+        }
     }
 
     fn open(&self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, LayoutError> {
         // "Nothing outside it": a mount point leads elsewhere as much as a link does.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::openat2(parent, name, flags, fs::Mode::empty(), resolve).map_err(|errno| {
-            let source = if errno == Errno::XDEV {
-                io::Error::other("something is mounted there: unmount it first")
-            } else {
-                errno.into()
-            };
-            self.error(source)
+        let path = Path::new(name);
+        fs::openat2(parent, name, flags, fs::Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::XDEV => {
+                let source = io::Error::other("something is mounted there: unmount it first");
+                LayoutError::Io { doing: "remove", path: self.path.join(path), source }
+            }
+            // It is this directory that cannot be read, not the one that holds it.
+            Errno::ACCESS => match open_at(parent, path, OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()) {
+                Ok(closed) => explain("read", closed.as_fd(), &self.path.join(path), Path::new(""), errno),
+                Err(errno) => explain("open", parent, &self.path, path, errno),
+            },
+            _ => explain("open", parent, &self.path, path, errno),
         })
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), LayoutError> {
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &OsStr) {
         let removed = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).and_then(|stat| {
             fs::unlinkat(dir, name, AtFlags::empty())?;
             Ok(stat)
         });
-        let stat = removed.map_err(|errno| {
-            self.path.push(name);
-            self.error(errno.into())
-        })?;
-        self.removed.files += 1;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            self.removed.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+        match removed {
+            Ok(stat) => {
+                self.removed.files += 1;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                    self.removed.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                }
+            }
+            // Somebody else has removed it.
+            Err(Errno::NOENT) => {}
+            Err(errno) => self.fail(explain("remove", dir, &self.path, Path::new(name), errno)),
         }
-        Ok(())
     }
 
-    fn error(&self, source: io::Error) -> LayoutError {
-        LayoutError::Io { doing: "remove", path: self.path.clone(), source }
+    fn fail(&mut self, error: LayoutError) {
+        self.left += 1;
+        self.first.get_or_insert(error);
     }
 }
 
@@ -291,17 +377,84 @@ mod tests {
         assert_eq!((removed.directories, removed.files), (6, u64::try_from(many).expect("small")));
     }
 
+    /// Makes `levels` directories, each in the one before. No single path reaches the last of many.
+    fn nest(within: &Path, levels: usize) {
+        let mut dir = fs::open(within, OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()).expect("opened");
+        for _ in 0..levels {
+            fs::mkdirat(&dir, "d", fs::Mode::RWXU).expect("made");
+            dir = fs::openat(&dir, "d", OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()).expect("opened");
+        }
+        drop(fs::openat(&dir, "file", OFlags::CREATE | OFlags::RDWR, fs::Mode::RWXU).expect("made"));
+    }
+
     #[test]
-    fn what_lies_too_deep_is_left_and_named() {
+    fn data_of_any_depth_is_removed() {
+        for levels in [limits::PURGE_DEPTH - 3, limits::PURGE_DEPTH, limits::PURGE_DEPTH * 4] {
+            let scene = Scene::new();
+            nest(&scene.base().join("sqlite"), levels);
+            // A name that a directory would be moved up to is taken.
+            std::fs::write(scene.base().join(".deep-0"), "").expect("written");
+            let removed = scene.layout.remove_aside(&scene.aside()).expect("removed");
+            let made = u64::try_from(6 + levels).expect("small");
+            assert_eq!((removed.directories, removed.files), (made, 2), "{levels}");
+            assert_eq!(std::fs::read_dir(scene.layout.home().root()).expect("read").count(), 0, "{levels}");
+        }
+    }
+
+    /// Runs something as a user that is not root, to whom everything below `home` belongs but `locked`.
+    fn as_a_user_who_may_not_write<T: Send>(home: &Path, locked: &Path, work: impl FnOnce() -> T + Send) -> T {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        fn give(path: &Path, uid: u32) {
+            chown(path, Some(uid), None).expect("given");
+            if path.is_dir() {
+                std::fs::read_dir(path).expect("read").for_each(|entry| give(&entry.expect("an entry").path(), uid));
+            }
+        }
+        const NOBODY: u32 = 65_534;
+        let mode = |mode| std::fs::set_permissions(locked, std::fs::Permissions::from_mode(mode)).expect("changed");
+        let root = rustix::process::geteuid().is_root();
+        if root {
+            give(home, NOBODY);
+            chown(locked, Some(0), None).expect("given");
+        }
+        mode(if root { 0o755 } else { 0o500 });
+        let result = std::thread::scope(|scope| {
+            let work = move || {
+                if root {
+                    let nobody = rustix::process::Uid::from_raw(NOBODY);
+                    // Of this thread alone, which ends.
+                    rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may");
+                }
+                work()
+            };
+            scope.spawn(work).join().expect("without a panic")
+        });
+        mode(0o700);
+        result
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named_and_the_rest_is_removed() {
         let scene = Scene::new();
-        let deep = |levels: usize| scene.base().join("sqlite").join(vec!["d"; levels].join("/"));
-        std::fs::create_dir_all(deep(limits::PURGE_DEPTH)).expect("made");
+        let sqlite = scene.base().join("sqlite");
+        std::fs::create_dir_all(sqlite.join("locked/inner")).expect("made");
+        std::fs::write(sqlite.join("file"), "1").expect("written");
         let aside = scene.aside();
-        let refused = scene.layout.remove_aside(&aside).expect_err("too deep").to_string();
-        assert!(refused.contains("/d/d/d") && refused.contains("directories deep"), "{refused}");
-        scene.layout.put_namespace_back(&aside).expect("still there");
-        std::fs::remove_dir(deep(limits::PURGE_DEPTH)).expect("removed");
-        scene.layout.remove_aside(&scene.aside()).expect("removed");
+        let place = scene.layout.home().root().join(aside.name());
+        let (sqlite, locked) = (place.join("sqlite"), place.join("sqlite/locked"));
+        let refused = as_a_user_who_may_not_write(scene.layout.home().root(), &locked, || {
+            scene.layout.remove_aside(&aside).expect_err("locked")
+        });
+        let told = refused.to_string();
+        assert!(told.starts_with(&format!("1 of its entries are left in {}, ", place.display())), "{told}");
+        assert!(told.contains(&format!("permission denied for {}/inner: we are uid", locked.display())), "{told}");
+        assert!(told.contains("belongs to uid") && told.contains("restart the daemon"), "{told}");
+        assert!(locked.join("inner").is_dir() && !sqlite.join("file").exists() && !place.join("run").exists());
+        // The next start tries again.
+        assert_eq!(scene.layout.settle_purges(7).expect("read"), std::slice::from_ref(&aside));
+        let removed = scene.layout.remove_aside(&aside).expect("removed");
+        assert_eq!(removed, Removed { directories: 4, files: 0, bytes: 0 });
+        assert!(!place.exists());
     }
 
     #[test]

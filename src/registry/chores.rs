@@ -46,18 +46,33 @@ pub(super) async fn remove_dead_socket(layout: &Arc<Layout>, name: &PluginName) 
 
 /// Sets the namespace of a plugin aside, to be removed, unless its socket shows that it lives.
 pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Result<SetAside, Refusal> {
+    match check_data(layout, name)? {
+        // A dead one has been removed before.
+        Socket::Refuses => {
+            Err(Refusal::StillRunning { name: name.clone(), sign: "its socket was bound just now".to_owned() })
+        }
+        Socket::None => Ok(layout.set_namespace_aside(name, revision)?),
+    }
+}
+
+/// What a socket of which nothing shows that its plugin lives looks like.
+pub(super) enum Socket {
+    None,
+    Refuses,
+}
+
+/// Checks that a plugin has data, and that its socket does not show that it lives.
+pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<Socket, Refusal> {
     if !layout.has_namespace(name)? {
         let path = layout.home().namespace(name).base().to_owned();
         return Err(Refusal::NoData { name: name.clone(), path });
     }
-    let sign = match layout.look_at_socket(name) {
-        Look::Absent | Look::NotASocket => return Ok(layout.set_namespace_aside(name, revision)?),
-        // A dead one has been removed before.
-        Look::Refuses(_) => "its socket was bound just now".to_owned(),
-        Look::Alive => "its socket answers".to_owned(),
-        Look::Denied(why) | Look::Unclear(why) => return Err(Refusal::MayRun { name: name.clone(), why }),
-    };
-    Err(Refusal::StillRunning { name: name.clone(), sign })
+    match layout.look_at_socket(name) {
+        Look::Absent | Look::NotASocket => Ok(Socket::None),
+        Look::Refuses(_) => Ok(Socket::Refuses),
+        Look::Alive => Err(Refusal::StillRunning { name: name.clone(), sign: "its socket answers".to_owned() }),
+        Look::Denied(why) | Look::Unclear(why) => Err(Refusal::MayRun { name: name.clone(), why }),
+    }
 }
 
 /// Finds what purges that a crash has cut off have left to be removed.
@@ -72,7 +87,7 @@ pub(super) fn settle_purges(layout: &Layout, revision: u64) -> Vec<SetAside> {
 pub(super) fn finish_purges(layout: &Layout, left: Vec<SetAside>) {
     for aside in left {
         if let Err(error) = layout.remove_aside(&aside) {
-            tracing::warn!(%error, "what is left of an earlier purge could not be removed");
+            tracing::warn!(%error, "an earlier purge is still incomplete");
         }
     }
 }

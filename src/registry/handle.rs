@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::chores::{blocking, remove_dead_socket};
 use super::follow::Follower;
 use super::{Event, Membership, Plugin, Registrant, Registration, View};
-use crate::layout::{Contents, Layout, LayoutError, Removed, SocketPathTooLong};
+use crate::layout::{Contents, Incomplete, Layout, LayoutError, Removed, SocketPathTooLong};
 use crate::limits;
 use crate::name::PluginName;
 use crate::store::{CommitError, ReadError};
@@ -67,9 +67,9 @@ pub enum Refusal {
         /// Where its namespace would be.
         path: PathBuf,
     },
-    /// Its data was set aside, and could not be removed from there.
-    #[error("the data of `{name}` is purged, but a part of it is left ({0}): it is removed when the daemon starts again", name = .1)]
-    PurgeIncomplete(LayoutError, PluginName),
+    /// Its data was set aside, and a part of it could not be removed from there.
+    #[error("the data of `{name}` is no longer in its place, but not all of it could be removed: {0}", name = .1)]
+    PurgeIncomplete(Incomplete, PluginName),
     /// The plugin could not bind its socket.
     #[error(transparent)]
     SocketPathTooLong(#[from] SocketPathTooLong),
@@ -121,6 +121,7 @@ pub(super) enum Command {
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
     Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
     Purge { name: PluginName, reply: Reply<Removed> },
+    CheckPurge { name: PluginName, reply: Reply<()> },
     Membership(Membership),
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
     Pulse { reply: Reply<()> },
@@ -179,6 +180,14 @@ impl Handle {
             remove_dead_socket(&self.layout, &name).await;
         }
         self.ask(|reply| Command::Purge { name, reply }).await
+    }
+
+    /// Returns whether [`Self::purge`] would remove the namespace of a plugin now. Changes nothing.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub async fn check_purge(&self, name: PluginName) -> Result<(), Refusal> {
+        self.ask(|reply| Command::CheckPurge { name, reply }).await
     }
 
     /// Tells what the cluster shows. Waits while the queue is full; what comes when we stop is of no interest any more.

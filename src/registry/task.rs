@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
 use super::batch::{Batch, Request, commit, prepare, settle, to_store};
-use super::chores::{blocking, clean_up, exit_of, finish_purges, set_aside, settle_purges};
+use super::chores::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
@@ -154,6 +154,10 @@ impl Task {
                     store = self.decide(store, std::mem::take(&mut requests)).await;
                     store = self.purge(store, name, reply).await;
                 }
+                Command::CheckPurge { name, reply } => {
+                    store = self.decide(store, std::mem::take(&mut requests)).await;
+                    store = self.check_purge(store, name, reply).await;
+                }
                 Command::EventsAfter { revision, reply } => {
                     let events;
                     (store, events) = lend(store, move |store| store.events_after(revision)).await;
@@ -225,15 +229,32 @@ impl Task {
         store
     }
 
-    /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
-    async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
+    /// Whether nothing but its socket may show that a plugin lives whose data is to go.
+    async fn admit_purge(&self, store: Store, name: &PluginName) -> (Store, Result<(), Refusal>) {
         let (layout, plugin) = (Arc::clone(&self.layout), name.clone());
         let (store, last_node) = lend(store, move |store| {
             prepare(&layout)?;
             Ok::<_, Refusal>(store.last_node(&plugin)?)
         })
         .await;
-        let admitted = last_node.and_then(|node| self.state.admit_purge(&name, node));
+        (store, last_node.and_then(|node| self.state.admit_purge(name, node)))
+    }
+
+    /// Answers whether [`Self::purge`] would be done now.
+    async fn check_purge(&self, store: Store, name: PluginName, reply: Reply<()>) -> Store {
+        let (store, admitted) = self.admit_purge(store, &name).await;
+        let layout = Arc::clone(&self.layout);
+        let checked = match admitted {
+            Ok(()) => blocking(move || check_data(&layout, &name)).await.map(drop),
+            Err(refusal) => Err(refusal),
+        };
+        let _ = reply.send(checked);
+        store
+    }
+
+    /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
+    async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
+        let (store, admitted) = self.admit_purge(store, &name).await;
         if let Err(refusal) = admitted {
             let _ = reply.send(Err(refusal));
             return store;

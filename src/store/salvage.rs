@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use super::row;
 use crate::limits;
 use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Field, Given, Plugin, Request, Status};
+use crate::registry::{Event, EventKind, Field, Given, Plugin, Request};
 use crate::timestamp;
 
 /// How much was recovered from a damaged database.
