@@ -13,12 +13,19 @@
 start(Config) ->
     Home = temporary(proplists:get_value(home, Config, "hct")),
     ok = filelib:ensure_dir(filename:join(Home, "x")),
-    EpmdPort = free_port(),
-    Epmd = open_port({spawn_executable, os:find_executable("epmd")},
-                     [{args, ["-port", integer_to_list(EpmdPort)]}, exit_status]),
-    Host = small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}),
-    eventually(fun() -> names(Host) =/= error end),
-    Host.
+    {Epmd, EpmdPort} = start_epmd(5),
+    small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}).
+
+%% Another program may take the port that was free: then this EPMD ends, and the next has another port.
+start_epmd(Tries) ->
+    Port = free_port(),
+    Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", integer_to_list(Port)]}, exit_status]),
+    case eventually(fun() -> has_ended(Epmd) orelse (answers(Port) andalso answering) end) of
+        answering -> {Epmd, Port};
+        true when Tries > 1 -> start_epmd(Tries - 1)
+    end.
+
+has_ended(Epmd) -> receive {Epmd, {exit_status, _}} -> true after 0 -> false end.
 
 %% Who may not mount has no disk of its own: see fill_disk/2.
 small_disk(#{home := Home, config := Config} = Host) ->
@@ -239,10 +246,10 @@ eventually(Condition, Deadline) ->
         Value -> Value
     end.
 
-names(#{epmd_port := Port}) ->
+answers(Port) ->
     case gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]) of
-        {ok, Connection} -> gen_tcp:close(Connection);
-        {error, _} -> error
+        {ok, Connection} -> gen_tcp:close(Connection) =:= ok;
+        {error, _} -> false
     end.
 
 free_port() ->
