@@ -23,6 +23,7 @@ pub mod etf;
 pub mod node;
 
 pub mod cookie;
+pub mod escape;
 pub mod fair;
 pub mod limits;
 pub mod log;

@@ -366,6 +366,10 @@ pub const PLUGINS: usize = 16 * 1024;
 /// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;
 
+/// Unregistered plugins whose directories are made because a node announced them, from one start to the next: nodes may announce any
+/// number of names. Crossed by `registry::state::tests::node::directories_of_unregistered_plugins_are_bounded`.
+pub const UNREGISTERED: usize = 64;
+
 /// Most pairs of plugin and announcing node. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const ANNOUNCEMENTS: usize = 4096;
 

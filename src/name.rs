@@ -165,7 +165,8 @@ impl fmt::Display for NamePattern {
 }
 
 /// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part before the `@` of
-/// `[A-Za-z0-9_-]`, the host part of those, `.` and `:`.
+/// `[A-Za-z0-9_-]`, the host part of those, `.` and `:`, and without a hyphen in front: a program that is given it must not take
+/// it for an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName {
     full: Arc<str>,
@@ -175,7 +176,8 @@ pub struct NodeName {
 /// The text is not the full name of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a node is named `name@host`, the name of letters, digits, `_` and `-`, at most {max} bytes in all",
+    "a node is named `name@host`, the name of letters, digits, `_` and `-`, the host of those, `.` and `:` but \
+     not `-` in front, at most {max} bytes in all",
     max = limits::NODE_NAME
 )]
 pub struct NodeNameError;
@@ -199,6 +201,7 @@ impl NodeName {
         let in_host = |c: char| in_name(c) || matches!(c, '.' | ':');
         let valid = !name.is_empty()
             && !host.is_empty()
+            && !host.starts_with('-')
             && name.len().saturating_add(host.len()) < limits::NODE_NAME
             && name.chars().all(in_name)
             && host.chars().all(in_host);
@@ -253,9 +256,24 @@ mod tests {
         let longest = format!("a@{}", "b".repeat(limits::NODE_NAME - 2));
         assert!(NodeName::parse(&longest).is_ok());
         let too_long = format!("{longest}b");
-        for bad in
-            ["", "@", "a@", "@b", "a", "a@b@c", "a.b@c", "a b@c", "a@b c", "a@b/c", "\u{e4}@b", "a@b\n", &too_long]
-        {
+        for bad in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a",
+            "a@b@c",
+            "a.b@c",
+            "a b@c",
+            "a@b c",
+            "a@b/c",
+            "a@-oProxyCommand",
+            "a@b\n",
+            &too_long,
+        ] {
+            assert_eq!(NodeName::parse(bad), Err(NodeNameError), "{bad:?}");
+        }
+        for bad in ["\u{e4}@b", "a@\u{202e}b", "a\u{1b}[2J@b", "a\u{9b}@b", "a@b\u{200b}"] {
             assert_eq!(NodeName::parse(bad), Err(NodeNameError), "{bad:?}");
         }
     }

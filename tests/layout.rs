@@ -213,6 +213,32 @@ fn directories_are_made_when_an_unregistered_plugin_announces_itself() {
 }
 
 #[test]
+fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let mut node = host.erl("hecate_other");
+    node.eval("element(1, pg:start_link())");
+    node.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
+    let join = r#"[pg:join({hecate_plugin, <<"hecate-x", (integer_to_binary(N))/binary, "d">>}, self())"#;
+    assert_eq!(node.eval(&format!("length({join} || N <- lists:seq(1, 500)])")), "500");
+    daemon.logs(&["WARN", "too many plugins are announced and not registered"]);
+    // What comes later is heard later: then all of the others were.
+    assert_eq!(node.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
+    assert_eq!(host.register(&trader()).status, 201);
+    wait_for("its node is found", || host.plugin(TRADER)["node"] == json!(host.node("hecate_other")));
+    let made = || {
+        let entries = std::fs::read_dir(host.home().join(".hecate")).unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("hecate-x")).count()
+    };
+    wait_for("the directories are made", || made() >= 64);
+    // Those of all others would be made before the end.
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    assert_eq!(made(), 64);
+}
+
+#[test]
 fn registering_again_keeps_clears_and_is_refused_while_another_node_holds_the_name() {
     let host = Host::new();
     let _epmd = host.epmd();

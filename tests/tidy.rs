@@ -20,6 +20,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "api::wire",
             "api::problem",
             "epmd::client",
+            "escape",
             "layout",
             "limits",
             "name",
@@ -35,6 +36,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "registry",
             "cluster::diagnosis",
             "cluster::view",
+            "escape",
             "layout",
             "name",
             "limits",
@@ -45,7 +47,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
     // a line; the two know nobody.
-    ("registry", &["store", "layout", "name", "limits", "metrics", "log::limit", "timestamp"]),
+    ("registry", &["store", "escape", "layout", "name", "limits", "metrics", "log::limit", "timestamp"]),
     ("cluster/view", &["name"]),
     (
         "cluster",
@@ -67,8 +69,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("node/services", &["node::machine", "node::services::gen_server", "node::view", "dist::control", "etf", "limits"]),
-    ("node", &["dist", "epmd", "etf", "fair", "limits", "metrics", "log::limit"]),
-    ("dist", &["etf", "cookie", "limits", "metrics"]),
+    ("node", &["dist", "epmd", "etf", "fair", "limits", "metrics", "log::limit", "name"]),
+    ("dist", &["etf", "cookie", "limits", "metrics", "name"]),
     ("epmd", &["fair", "limits"]),
     ("fair", &[]),
     ("etf", &["limits"]),
@@ -80,7 +82,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("timestamp", &["limits"]),
     ("limits", &[]),
     ("systemd", &["limits", "log"]),
-    ("log", &["limits"]),
+    ("escape", &[]),
+    ("log", &["escape", "limits"]),
     ("metrics", &[]),
 ];
 
@@ -112,6 +115,7 @@ const PURE: &[&str] = &[
     "dist/handshake",
     "dist/header",
     "epmd/protocol",
+    "escape",
     "fair",
     "etf/",
     "layout/own_files",

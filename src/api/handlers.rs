@@ -204,7 +204,7 @@ fn refused(refusal: Refusal) -> Problem {
         | Refusal::Registered { .. }
         | Refusal::StillRunning { .. }
         | Refusal::MayRun { .. } => StatusCode::CONFLICT,
-        Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::OwnNode { .. } | Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Layout(_) | Refusal::PurgeIncomplete(..) => StatusCode::INTERNAL_SERVER_ERROR,
         // A full disk may be emptied, and a stopping daemon comes back.

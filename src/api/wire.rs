@@ -27,14 +27,20 @@ pub use peer::{LastFailure, Peer};
 use super::problem;
 pub use crate::cluster::view::REFUSALS;
 use crate::cluster::view::{ClusterView, EpmdState, NodeState, NodeStates, PeerState, PeerView, ScopeView};
+use crate::escape;
 use crate::layout::{self, Home, Namespace};
 use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
 use crate::timestamp;
 
-/// JSON on one line. Every type here can be written as JSON, so that nothing is lost by the empty default.
+/// JSON on one line, in which no character can drive the terminal of whoever reads it there. Every type here can be written as
+/// JSON, so that nothing is lost by the empty default.
 pub fn encode(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).unwrap_or_default().into()
+    let text = serde_json::to_string(value).unwrap_or_default();
+    match escape::json(&text) {
+        Cow::Owned(escaped) => escaped.into(),
+        Cow::Borrowed(_) => text.into(),
+    }
 }
 
 // ---- Answers --------------------------------------------------------------------------------

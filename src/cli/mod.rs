@@ -265,7 +265,7 @@ fn completions(shell: Shell) -> Exit {
     // For bash, the crate (4.6.11) enters a subcommand under one name and looks for it under another where the program's own
     // name has a hyphen; no other text of a script has the latter.
     let script = String::from_utf8_lossy(&script).replace("hecate__subcmd__daemon", "hecate__daemon");
-    page::write(&script).exit()
+    page::script(&script).exit()
 }
 
 impl ClientCommand {

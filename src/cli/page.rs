@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anstyle::{AnsiColor, Style};
 
 use super::Exit;
-use crate::timestamp;
+use crate::{escape, timestamp};
 
 /// A piece of text in one colour. What others wrote cannot drive a terminal through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +133,8 @@ pub(super) fn rough(duration: Duration) -> String {
 
 /// What others wrote, on one line and without what could drive a terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
+    // The lines of a description become one.
+    escape::text(&text.replace(['\n', '\t'], " ")).into_owned()
 }
 
 /// Where what was printed has got to.
@@ -158,13 +159,18 @@ impl Printed {
     }
 }
 
-/// Prints for people: in colours on a terminal, unless `NO_COLOR` is set.
+/// Prints for people: in colours on a terminal, unless `NO_COLOR` is set. Nothing else in the text has power over the terminal.
 pub(super) fn show(text: &str) -> Printed {
-    put(anstream::stdout(), text)
+    put(anstream::stdout(), &escape::coloured(text))
 }
 
-/// Prints for programs, byte for byte.
-pub(super) fn write(text: &str) -> Printed {
+/// Prints JSON for programs. On a terminal it is harmless too.
+pub(super) fn write(json: &str) -> Printed {
+    put(io::stdout(), &escape::json(json))
+}
+
+/// Prints a script of ours, byte for byte.
+pub(super) fn script(text: &str) -> Printed {
     put(io::stdout(), text)
 }
 
@@ -202,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_driven_by_others() {
-        let cell = Cell::from("a\u{1b}[2Jb\nc");
-        assert_eq!(stripped(&table(&[vec![cell]])), "a [2Jb c\n");
+        let cell = Cell::from("a\u{1b}[2Jb\nc\u{202e}\u{9b}");
+        assert_eq!(stripped(&table(&[vec![cell]])), "a\\u{1b}[2Jb c\\u{202e}\\u{9b}\n");
     }
 
     #[test]

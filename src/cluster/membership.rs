@@ -18,6 +18,8 @@ use crate::registry::Membership;
 pub struct Told {
     /// Our own user.
     uid: u32,
+    /// The users whose nodes of this host may announce plugins.
+    allowed: BTreeSet<u32>,
     /// The users of this host who have, or had, a hecate-daemon of their own.
     neighbours: BTreeSet<u32>,
     /// Connected nodes, each with the number of its connection, and whether it was said to be on this host.
@@ -26,10 +28,10 @@ pub struct Told {
 }
 
 impl Told {
-    /// Nothing so far, for a daemon of this user.
+    /// Nothing so far, for a daemon of this user, which hears announcements from nodes of the `allowed` ones.
     #[must_use]
-    pub fn new(uid: u32) -> Self {
-        Self { uid, neighbours: BTreeSet::new(), up: BTreeMap::new(), announced: BTreeSet::new() }
+    pub fn new(uid: u32, allowed: BTreeSet<u32>) -> Self {
+        Self { uid, allowed, neighbours: BTreeSet::new(), up: BTreeMap::new(), announced: BTreeSet::new() }
     }
 
     /// A user of this host has a hecate-daemon. One who ever had is believed to have it again soon.
@@ -97,6 +99,11 @@ impl Told {
             .iter()
             // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
             .filter(|(_, node)| is_here(node) && !view.grouped.contains(node))
+            // Any node can give itself a name of this host: the owner of its connection cannot be made up.
+            .filter(|(_, node)| {
+                let owner = view.peers.get(node).and_then(|peer| peer.owner);
+                owner.is_some_and(|owner| self.allowed.contains(&owner))
+            })
             .filter_map(|(name, node)| Some((PluginName::parse(str::from_utf8(name).ok()?).ok()?, node.clone())))
             .collect();
         for (plugin, node) in self.announced.difference(&announced) {
@@ -128,7 +135,7 @@ mod tests {
             } else {
                 PeerState::Down { reason: "gone".to_owned() }
             };
-            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: None })
+            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: Some(US) })
         };
         View {
             name: "hecate@h".into(),
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn nodes_come_and_go_and_restarts_are_never_missed() {
-        let mut told = Told::new(US);
+        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut news = |peers: &[(&str, u64, bool)]| told.news(&view(peers, &[]), |_| true);
         assert_eq!(news(&[("a@h", 1, true)]), [up("a@h")]);
         assert_eq!(news(&[("a@h", 1, true)]), []);
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_away_unseen_announces_anew() {
-        let mut told = Told::new(US);
+        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         let mut news =
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_neighbours_node_decides_nothing_here_and_never_will() {
-        let mut told = Told::new(US);
+        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut owned = |nodes: &[(&str, u32)], daemons: &[&str]| {
             let up: Vec<(&str, u64, bool)> = nodes.iter().map(|(name, _)| (*name, 1, true)).collect();
             let mut view = view(&up, &[("hecate-marthad", "m@h"), ("hecate-friendd", "f@h")]);
@@ -207,7 +214,7 @@ mod tests {
 
     #[test]
     fn who_is_new_is_asked_after_once() {
-        let mut told = Told::new(US);
+        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut view = view(&[("m@h", 1, true), ("n@h", 2, true), ("o@h", 3, false), ("ours@h", 4, true)], &[]);
         for (name, owner) in [("m@h", 1001), ("n@h", 1002), ("o@h", 1003), ("ours@h", US)] {
             view.peers.get_mut(name).unwrap().owner = Some(owner);
@@ -223,14 +230,30 @@ mod tests {
     }
 
     #[test]
+    fn only_nodes_of_allowed_users_on_this_host_announce() {
+        let mut told = Told::new(US, BTreeSet::from([US, 1001]));
+        let announced = [("hecate-traderd", "a@h"), ("hecate-traderd", "b@h"), ("hecate-traderd", "c@h")];
+        let mut view = view(&[("a@h", 1, true), ("b@h", 2, true), ("c@h", 3, true)], &announced);
+        // The first calls itself by a name of this host and connects from another, or its owner is unknown.
+        for (name, owner) in [("a@h", None), ("b@h", Some(1001)), ("c@h", Some(1002))] {
+            view.peers.get_mut(name).unwrap().owner = owner;
+        }
+        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let heard = Membership::Announced { plugin, node: "b@h".to_owned() };
+        assert_eq!(told.news(&view, |_| true), [up("a@h"), up("b@h"), up("c@h"), heard]);
+    }
+
+    #[test]
     fn only_valid_names_of_this_host_are_announced() {
-        let mut told = Told::new(US);
+        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let here = |node: &str| node.ends_with("@h");
         let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
-        assert_eq!(told.news(&view(&[], &announced), here), [expected]);
-        let mut of_a_daemon = view(&[], &announced);
+        let peers = [("a@h", 1, true), ("b@elsewhere", 2, true)];
+        let elsewhere = Membership::NodeUp { node: "b@elsewhere".to_owned(), on_this_host: false };
+        assert_eq!(told.news(&view(&peers, &announced), here), [up("a@h"), elsewhere, expected]);
+        let mut of_a_daemon = view(&peers, &announced);
         of_a_daemon.grouped.insert("a@h".into());
         assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
     }

@@ -232,6 +232,10 @@ mod tests {
             (pair("register", map(&[])), "name_missing"),
             (pair("register", map(&[("name", Term::Int(1))])), "field_type"),
             (pair("register", map(&[("name", Term::atom("a-bd")), ("node", Term::atom("x"))])), "node_malformed"),
+            (
+                pair("register", map(&[("name", Term::atom("a-bd")), ("version", Term::binary("1\u{202e}"))])),
+                "field_bad_character",
+            ),
             (pair("deregister", Term::Int(1)), "field_type"),
             (pair("info", Term::atom("a-bd")), "not_found"),
             (pair("purge", Term::atom("a-bd")), "bad_request"),

@@ -39,7 +39,7 @@ use crate::epmd::{self, client::Registration};
 use crate::etf::{Atom, AtomTooLong, Term};
 use crate::layout::Layout;
 use crate::limits;
-use crate::name::PluginName;
+use crate::name::{NodeName, PluginName};
 use crate::node::dial::Dialling;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::listeners::owners;
@@ -228,6 +228,7 @@ impl Cluster {
         let name: Arc<str> = name.into();
         let epmd_state = epmd.state();
         let dialling = dialling(&settings);
+        let told = Told::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
         let identity = Identity {
             name: name.clone(),
             creation: registration.creation,
@@ -281,7 +282,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             plugin_nodes: PluginNodes::default(),
             changes: Changes::new(),
-            told: Told::new(rustix::process::getuid().as_raw()),
+            told,
             finder,
             hosts,
             since: SystemTime::now(),
@@ -296,6 +297,7 @@ impl Cluster {
         let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialling.clone()));
         let name = Some(Atom::literal(plugins_server::NAME));
         self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
+        self.registry.membership(Membership::OwnNode { names: self.dialling.all_names(&self.name) }).await;
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
         registry.mark_changed();
@@ -403,7 +405,9 @@ impl Cluster {
     fn look_for_nodes(&mut self, view: &registry::View, changed: &BTreeSet<PluginName>) {
         let mut differ = false;
         for name in changed {
+            // One that was stored by an older version need not have a valid name.
             let node = view.plugins.get(name).and_then(|plugin| plugin.node.as_deref());
+            let node = node.filter(|node| NodeName::parse(node).is_ok());
             if self.nodes.get(name).map(|node| &**node) == node {
                 continue;
             }
@@ -463,7 +467,10 @@ impl Cluster {
                     self.finder.down(node.as_str());
                     self.plugin_nodes.touch(node.as_str().into());
                 }
-                Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => {}
+                Membership::OwnNode { .. }
+                | Membership::Announced { .. }
+                | Membership::Withdrawn { .. }
+                | Membership::Settled => {}
             }
         }
         if !news.is_empty() {

@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use super::challenges::Challenges;
 use super::flags::{self, Flags};
 use crate::cookie::Cookie;
-use crate::limits;
+use crate::name::{NodeName, NodeNameError};
 
 /// What we say of ourselves, and the secret that we prove.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ pub enum HandshakeError {
     #[error("the node calls itself {0}")]
     NameMismatch(Arc<str>),
     /// The name it gave isn't one of a node.
-    #[error("the peer gave a name that is not of the form name@host, in at most {max} bytes", max = limits::NODE_NAME)]
+    #[error("the peer's name is not valid: {NodeNameError}")]
     BadName,
     /// The peer lacks capabilities that every node since OTP 23 has (the missing bits).
     #[error("the peer lacks mandatory distribution flags ({0:#x})")]
@@ -133,31 +133,23 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`): non-empty, without `@`.
+/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`), which must fit the name that it is given.
 fn host_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
-    match host {
-        "" => Err(HandshakeError::BadName),
-        host if host.contains('@') || host.len() + 1 + GIVEN_NAME > limits::NODE_NAME => Err(HandshakeError::BadName),
-        host => Ok(host.into()),
-    }
+    let longest = given_name(u64::MAX);
+    NodeName::new(&longest, host).map(|_| host.into()).map_err(|_| HandshakeError::BadName)
 }
 
-/// Characters of a short name that we give: 64 bits in hexadecimal, and what says that they are a name.
-const GIVEN_NAME: usize = 1 + 16;
+/// A short name that we give, of 64 random bits.
+fn given_name(random: u64) -> String {
+    format!("d{random:016x}")
+}
 
-/// "name@host", both non-empty, one `@` (`is_name_ok/2` in `dist_util.erl`). Names travel as Latin-1 or ASCII; we take
-/// what is valid UTF-8, since a name must be an atom that we can write back.
+/// The name of a node, in the characters that `erl` allows for `-sname` and `-name` (`create_name/2` in `net_kernel.erl`): it is
+/// logged, shown and told to others.
 fn node_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
-    let name = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
-    match name.split_once('@') {
-        Some((short, host))
-            if !short.is_empty() && !host.is_empty() && !host.contains('@') && name.len() <= limits::NODE_NAME =>
-        {
-            Ok(name.into())
-        }
-        _ => Err(HandshakeError::BadName),
-    }
+    let name = str::from_utf8(bytes).ok().and_then(|name| NodeName::parse(name).ok());
+    name.map(|name| name.as_str().into()).ok_or(HandshakeError::BadName)
 }
 
 fn name_message(local: &Identity, flags: Flags, challenge: Option<u32>) -> Vec<u8> {
@@ -377,7 +369,7 @@ impl Named {
     /// Gives a nameless peer a name on its host, made of these random bits, and a creation, which must be more than 3.
     pub fn give_name(&mut self, random: u64, creation: u32) {
         let host = self.peer.name.split_once('@').map_or(&*self.peer.name, |(_, host)| host);
-        self.peer.name = format!("d{random:016x}@{host}").into();
+        self.peer.name = format!("{}@{host}", given_name(random)).into();
         self.peer.creation = creation;
     }
 

@@ -6,16 +6,22 @@
 
 pub mod limit;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{IsTerminal, Write};
 
+use anstyle::Style;
+use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, JsonFields, Writer};
-use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::escape;
 
 /// The form of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,17 +39,29 @@ pub fn start(filter: &str, format: Format) {
     let colours =
         !journal && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").unwrap_or_default().is_empty();
     let filter: Targets = filter.parse().unwrap_or_default();
-    let lines = lines::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let lines = layer(format, journal, colours, std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+fn layer<S, W>(format: Format, journal: bool, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = lines::layer().with_writer(writer).with_ansi(colours);
     let text = format::format().with_ansi(colours);
-    let registry = tracing_subscriber::registry().with(filter);
+    let fields = format::debug_fn(field).delimited(" ");
     match format {
         Format::Text if journal => {
-            registry.with(lines.event_format(Line { form: text.without_time(), journal })).init();
+            let line = Line { form: text.without_time(), journal, escape: escape::coloured };
+            lines.event_format(line).fmt_fields(fields).boxed()
         }
-        Format::Text => registry.with(lines.event_format(Line { form: text, journal })).init(),
+        Format::Text => {
+            lines.event_format(Line { form: text, journal, escape: escape::coloured }).fmt_fields(fields).boxed()
+        }
         Format::Json => {
-            let form = format::format().json().flatten_event(true);
-            registry.with(lines.event_format(Line { form, journal }).fmt_fields(JsonFields::new())).init();
+            let line = Line { form: format::format().json().flatten_event(true), journal, escape: escape::json };
+            lines.event_format(line).fmt_fields(JsonFields::new()).boxed()
         }
     }
 }
@@ -51,7 +69,7 @@ pub fn start(filter: &str, format: Format) {
 /// Says why there is no daemon, where there is no log yet.
 pub fn refuse(why: &dyn fmt::Display) {
     let level = if is_journal() { prefix(Level::ERROR) } else { "" };
-    let _ = writeln!(std::io::stderr(), "{level}hecate-daemon: {why}");
+    let _ = writeln!(std::io::stderr(), "{level}hecate-daemon: {}", escape::lines(&why.to_string()));
 }
 
 /// Whether standard error is the journal itself, and not what a shell has put in its place.
@@ -71,10 +89,25 @@ fn prefix(level: Level) -> &'static str {
     }
 }
 
-/// An event in one line, whatever stands in it.
+/// A field of a line as text, as `tracing_subscriber` has it by itself; but its value, which peers and clients may have written, has
+/// no power over a terminal.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = escape::text(&value);
+    let italic = Style::new().italic();
+    match field.name() {
+        "message" => writer.write_str(&value),
+        name if writer.has_ansi_escapes() => write!(writer, "{italic}{name}{italic:#}={value}"),
+        name => write!(writer, "{name}={value}"),
+    }
+}
+
+/// An event in one line, whatever is in it.
 struct Line<F> {
     form: F,
     journal: bool,
+    /// Takes the power from what is left of it in the line.
+    escape: fn(&str) -> Cow<'_, str>,
 }
 
 impl<S, N, F> FormatEvent<S, N> for Line<F>
@@ -90,6 +123,64 @@ where
             writer.write_str(prefix(*event.metadata().level()))?;
         }
         // Who could begin a line could write an event that never was.
-        writeln!(writer, "{}", line.trim_end_matches('\n').replace('\n', "\\n"))
+        writeln!(writer, "{}", (self.escape)(&line.trim_end_matches('\n').replace('\n', "\\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of an event in which others wrote a message and two fields.
+    fn written(format: Format, colours: bool, text: &str) -> String {
+        let log = Sink::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::registry().with(layer(format, false, colours, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || tracing::info!(peer = %text, code = text, "{text}"));
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_field_has_power_over_the_terminal_that_the_log_is_read_on(text in "(\\PC|\\pC|[\u{1b}\u{9b}\u{202e}\n\\[m;2J]){0,20}") {
+            for format in [Format::Text, Format::Json] {
+                let line = written(format, false, &text);
+                let line = line.strip_suffix('\n').unwrap();
+                prop_assert!(!line.contains(escape::is_escaped), "{line:?}");
+            }
+            let line = written(Format::Text, true, &text);
+            let plain = written(Format::Text, false, &text);
+            let uncoloured = anstream::adapter::strip_str(&line).to_string();
+            let after_time = |line: &str| line.split_once(' ').map(|(_, rest)| rest.to_owned());
+            prop_assert_eq!(after_time(&uncoloured), after_time(&plain), "only the log sets colours");
+        }
+    }
+
+    #[test]
+    fn json_says_what_was_written() {
+        let line = written(Format::Json, false, "a\u{9b}b");
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&event["message"], &event["peer"], &event["code"]),
+            (&"a\u{9b}b".into(), &"a\u{9b}b".into(), &"a\u{9b}b".into())
+        );
     }
 }

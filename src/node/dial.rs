@@ -16,6 +16,7 @@ use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::setup::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
+use crate::name::{NodeName, NodeNameError};
 use crate::node::listeners::owners;
 use crate::node::resolve;
 
@@ -35,8 +36,8 @@ pub struct Dialling {
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Its name has no host part.
-    #[error("{0} is no full node name: it must be name@host")]
+    /// Its name is not valid.
+    #[error("{0:?} is not the name of a node: {NodeNameError}")]
     BadName(Arc<str>),
     /// One of the two names is short and the other long. A node of Erlang would take such a connection, and never make one, neither
     /// to us nor to our peers: it would be in no mesh.
@@ -141,6 +142,14 @@ impl Dialling {
         one == other || (self.is_here(one) && self.is_here(other) && short(one) == short(other))
     }
 
+    /// All full names that a node has: of one of this host, one for each name of the host.
+    #[must_use]
+    pub fn all_names(&self, name: &str) -> BTreeSet<String> {
+        let short = name.split('@').next().unwrap_or_default();
+        let here = self.this_host.iter().filter(|_| self.is_here(name)).map(|host| format!("{short}@{host}"));
+        here.chain([name.to_owned()]).collect()
+    }
+
     /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`setup::dial`] says. Tells whose process it is too,
     /// if it is on this host.
     ///
@@ -152,13 +161,13 @@ impl Dialling {
         local: &Identity,
         go_on: impl AsyncFnOnce() -> bool,
     ) -> Result<(Connection, Option<u32>), DialError> {
-        let Some((short, host)) = name.split_once('@') else {
+        let Ok(node) = NodeName::parse(&name) else {
             return Err(DialError::BadName(name));
         };
         if are_mixed(&name, &local.name) {
             return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
         }
-        let (stream, owner) = self.find(short, host).await?;
+        let (stream, owner) = self.find(node.name(), node.host()).await?;
         Ok((setup::dial(stream, local, name.clone(), go_on).await?, owner))
     }
 
@@ -310,6 +319,8 @@ mod tests {
         ] {
             assert_eq!(dialling.are_one(one, other), expected, "{one} {other}");
         }
+        assert_eq!(dialling.all_names("x@a"), ["x@a", "x@localhost"].map(str::to_owned).into());
+        assert_eq!(dialling.all_names("x@b"), ["x@b".to_owned()].into());
     }
 
     #[tokio::test]

@@ -24,6 +24,14 @@ pub enum Refusal {
         /// The name asked for.
         name: PluginName,
     },
+    /// The node that was given is the daemon's own.
+    #[error(
+        "`node`: {node} is the node of this hecate-daemon: leave `node` out, or set it to the node that the plugin runs as"
+    )]
+    OwnNode {
+        /// The node.
+        node: String,
+    },
     /// Another node is connected under that name.
     #[error(
         "`{name}` is held by the connected node {holder} since {since}: stop that node first, or register under \
@@ -96,6 +104,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound { .. } => "not_found",
+            Self::OwnNode { .. } => "node_is_daemon",
             Self::NodeConflict { .. } => "node_conflict",
             Self::Registered { .. } => "registered",
             Self::StillRunning { .. } => "still_running",

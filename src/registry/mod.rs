@@ -14,6 +14,7 @@ mod request;
 mod state;
 mod task;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -129,6 +130,11 @@ pub struct Registrant {
 /// What the cluster tells the registry about nodes. Nodes are full names `name@host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
+    /// This daemon's own node has joined the cluster.
+    OwnNode {
+        /// Its full name, by each name of this host: no plugin runs there.
+        names: BTreeSet<String>,
+    },
     /// A node connected.
     NodeUp {
         /// Its full name.

@@ -17,6 +17,8 @@ pub(super) struct Nodes {
     connected: BTreeMap<String, bool>,
     /// Those with a process in the plugin's pg group, whether it is registered or not.
     announced: BTreeMap<PluginName, BTreeSet<String>>,
+    /// The unregistered plugins whose directories were made for an announcement.
+    unregistered: BTreeSet<PluginName>,
 }
 
 /// How a node on this host came to be a plugin's, the better the greater.
@@ -55,6 +57,29 @@ impl Nodes {
         }
         self.announced.entry(plugin.clone()).or_default().insert(node);
         true
+    }
+
+    /// Whether an unregistered plugin that is announced may have directories. It counts until it is registered: a node that
+    /// announces ever other names makes no more of them.
+    pub(super) fn has_room_for(&mut self, plugin: &PluginName) -> bool {
+        let has_room = self.unregistered.len() < limits::UNREGISTERED || self.unregistered.contains(plugin);
+        if has_room {
+            self.unregistered.insert(plugin.clone());
+        } else {
+            limited!(
+                limit::SURPLUS,
+                warn,
+                %plugin,
+                max = limits::UNREGISTERED,
+                "too many plugins are announced and not registered: this one gets no directories until it is registered"
+            );
+        }
+        has_room
+    }
+
+    /// A plugin has been registered.
+    pub(super) fn registered(&mut self, plugin: &PluginName) {
+        self.unregistered.remove(plugin);
     }
 
     pub(super) fn withdraw(&mut self, plugin: &PluginName, node: &str) {

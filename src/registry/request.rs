@@ -1,6 +1,7 @@
 //! A request to register a plugin, whatever language it was made in: which values its fields may have. Pure.
 
 use super::{Field, Registration};
+use crate::escape::is_forbidden;
 use crate::limits;
 use crate::name::{NodeName, PluginName};
 
@@ -80,8 +81,12 @@ fn field(key: &str, given: Given, most: usize, allowed: &[char]) -> Result<Field
     if length > most {
         return Err(wrong("field_too_long", format!("`{key}` has {length} characters, at most {most} are allowed")));
     }
-    if text.chars().any(|c| c.is_control() && !allowed.contains(&c)) {
-        return Err(wrong("field_bad_character", format!("`{key}` has a control character: leave it out")));
+    if let Some(bad) = text.chars().find(|c| is_forbidden(*c) && !allowed.contains(c)) {
+        let detail = format!(
+            "`{key}` has the character U+{:04X}: leave out control, bidirectional and line-separator characters",
+            u32::from(bad)
+        );
+        return Err(wrong("field_bad_character", detail));
     }
     Ok(Field::Set(text))
 }

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub struct State {
     /// How many of them run.
     running: usize,
     nodes: Arc<Nodes>,
+    /// The names of the daemon's own node.
+    own_node: Arc<BTreeSet<String>>,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
@@ -58,7 +61,7 @@ impl State {
         }
         let running = plugins.values().filter(|plugin| plugin.status == Status::Running).count();
         let judging = entries.any_open().then_some(Judging { until, looking: false });
-        Self { config, revision, entries, plugins, running, nodes: Arc::default(), judging }
+        Self { config, revision, entries, plugins, running, nodes: Arc::default(), own_node: Arc::default(), judging }
     }
 
     /// What everybody else may see.
@@ -78,6 +81,11 @@ impl State {
     /// # Errors
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+        if let Field::Set(node) = &registration.node
+            && self.own_node.contains(node)
+        {
+            return Err(Refusal::OwnNode { node: node.clone() });
+        }
         let Some(Entry { plugin, .. }) = self.entries.get(&registration.name) else {
             return if self.entries.len() < limits::PLUGINS { Ok(()) } else { Err(Refusal::Full) };
         };
@@ -138,6 +146,7 @@ impl State {
                 let result = self.deregister(now, name, out);
                 out.push(Effect::Answer { ticket, result });
             }
+            Input::Membership(Membership::OwnNode { names }) => self.own_node = Arc::new(names),
             Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, &node, on_this_host, out),
             Input::Membership(Membership::NodeDown { node, reason }) => self.node_down(now, &node, &reason, out),
             Input::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
@@ -167,6 +176,7 @@ impl State {
         out: &mut Vec<Effect>,
     ) -> Arc<Plugin> {
         let name = registration.name;
+        Arc::make_mut(&mut self.nodes).registered(&name);
         let before = self.entries.get(&name).map(|entry| Plugin::clone(&entry.plugin));
         let revision = self.revision + 1;
         let mut plugin = before.unwrap_or_else(|| unknown(name.clone(), now, revision));
@@ -233,8 +243,11 @@ impl State {
     }
 
     fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
-        if Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
-            self.follow_node(now, &plugin, out);
+        if !Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
+            return;
+        }
+        self.follow_node(now, &plugin, out);
+        if self.entries.get(&plugin).is_some() || Arc::make_mut(&mut self.nodes).has_room_for(&plugin) {
             out.push(Effect::EnsureLayout(plugin));
         }
     }

@@ -79,7 +79,7 @@ impl Finder {
         Self {
             discovery: Discovery::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
-            told: Told::new(0),
+            told: Told::new(0, BTreeSet::from([0])),
             published: BTreeMap::new(),
             learned: Learned::new(name),
         }
@@ -104,7 +104,10 @@ impl Finder {
                 Membership::NodeDown { node, .. } => {
                     self.discover(now, discovery::Input::Down(node.into()), wanted);
                 }
-                Membership::Announced { .. } | Membership::Withdrawn { .. } | Membership::Settled => {}
+                Membership::OwnNode { .. }
+                | Membership::Announced { .. }
+                | Membership::Withdrawn { .. }
+                | Membership::Settled => {}
             }
         }
         let learned = self.learned.known(&view.known);

@@ -62,7 +62,12 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
             let uids: BTreeSet<u32> = owners(address).into_iter().collect();
             let uids: Vec<String> = uids.iter().map(|uid| format!("uid {uid}")).collect();
             let whose = if uids.is_empty() { String::new() } else { format!(" ({})", uids.join(", ")) };
-            let known: Vec<String> = names.iter().map(|(name, port)| format!("{name} at {port}")).collect();
+            let (valid, odd): (Vec<_>, Vec<_>) =
+                names.iter().partition(|(name, _)| NodeName::new(name, "host").is_ok());
+            let mut known: Vec<String> = valid.iter().map(|(name, port)| format!("{name} at {port}")).collect();
+            if !odd.is_empty() {
+                known.push(format!("{} names that no Erlang node can have", odd.len()));
+            }
             let known = if known.is_empty() { "no node".to_owned() } else { known.join(", ") };
             report.ok("epmd", format!("answers at {address}{whose}, and knows {known}"));
             return Some(names);

@@ -113,7 +113,8 @@ async fn look(dialling: &Dialling, ip: IpAddr, short: &str, here: bool) -> Way {
 /// The other names that an EPMD has, as a sentence; not all of them if there are many.
 fn others(names: &[(String, u16)], but: &str) -> String {
     const SHOWN: usize = 20;
-    let others: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).filter(|name| *name != but).collect();
+    let valid = |name: &&str| *name != but && NodeName::new(name, "host").is_ok();
+    let others: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).filter(valid).collect();
     match others.len() {
         0 => "no other name is".to_owned(),
         1..=SHOWN => format!("others there are {}", others.join(", ")),
@@ -182,6 +183,8 @@ mod tests {
         let names = |n: usize| (0..n).map(|i| (format!("n{i}"), 1)).collect::<Vec<_>>();
         assert_eq!(others(&names(0), "n0"), "no other name is");
         assert_eq!(others(&names(3), "n0"), "others there are n1, n2");
+        let odd = [("n1\u{1b}[2J".to_owned(), 1), ("n2".to_owned(), 2)];
+        assert_eq!(others(&odd, "n0"), "others there are n2");
         assert!(others(&names(30), "n0").ends_with("n20 and 9 more"));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::name::NamePattern;
+use crate::name::{NamePattern, NodeName};
 
 /// What is looked for in this host's EPMD.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ impl Epmd {
     #[must_use]
     pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(Arc<str>, u16)> {
         let ours = registered.into_iter().filter_map(|(short, port)| {
-            let name = Arc::from(format!("{short}@{}", self.host));
+            // EPMD takes any text for a name, from anybody on the host.
+            let name = Arc::from(NodeName::new(&short, &self.host).ok()?.as_str());
             let matches = self.patterns.iter().any(|pattern| pattern.matches(&short));
             (matches || self.plugins.contains(&name)).then_some((name, port))
         });
@@ -60,14 +61,16 @@ mod tests {
     fn names_that_match_are_looked_for_and_our_own_is_not() {
         let found = |patterns: &[&str], plugins: &[&str]| {
             let patterns = patterns.iter().map(|pattern| NamePattern::parse(pattern).unwrap()).collect();
-            let registered = ["hecate", "hecate_1000", "hecate_traderd", "rabbit", "my_hecate"];
-            let registered = registered.into_iter().zip(1..).map(|(name, port)| (name.to_owned(), port)).collect();
+            let odd = ["hecate\u{1b}[2J", "hecate_\u{202e}", "hecate x", "hecate@x", ""];
+            let registered = ["hecate", "hecate_1000", "hecate_traderd", "rabbit", "my_hecate"].into_iter().chain(odd);
+            let registered = registered.zip(1..).map(|(name, port)| (name.to_owned(), port)).collect();
             let mut epmd = Epmd::new("hecate@h.lab".into(), patterns);
             epmd.plugins(plugins.iter().map(|name| Arc::from(*name)).collect());
             let found = epmd.found(registered);
             found.into_iter().map(|(name, port)| format!("{name} {port}")).collect::<Vec<_>>()
         };
         assert_eq!(found(&["hecate*"], &[]), ["hecate_1000@h.lab 2", "hecate_traderd@h.lab 3"]);
+        assert_eq!(found(&["*"], &[]).len(), 4, "no name that could drive a terminal");
         assert_eq!(found(&["hecate_traderd", "rabbit"], &[]), ["hecate_traderd@h.lab 3", "rabbit@h.lab 4"]);
         assert_eq!(found(&[], &[]), Vec::<String>::new());
         let plugins = ["rabbit@h.lab", "my_hecate@other.lab", "hecate@h.lab", "gone@h.lab"];

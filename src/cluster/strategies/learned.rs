@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::etf::{Atoms, DecodeError, Raw, Reader};
 use crate::limits;
+use crate::name::NodeName;
 
 /// What was learned.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Learned {
     }
 
     fn others<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-        names.filter(|name| **name != self.us).cloned().collect()
+        names.filter(|name| **name != self.us && NodeName::parse(name).is_ok()).cloned().collect()
     }
 }
 
@@ -50,8 +51,11 @@ pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
     let mut nodes = BTreeSet::new();
     while r.more(&mut elements)? {
         let atom = r.atom()?;
-        if nodes.len() < limits::KNOWN_NODES {
-            nodes.insert(Arc::from(atom.as_str()));
+        // What is no name of a node is neither shown nor dialled.
+        if nodes.len() < limits::KNOWN_NODES
+            && let Ok(name) = NodeName::parse(atom.as_str())
+        {
+            nodes.insert(Arc::from(name.as_str()));
         }
     }
     Ok(nodes)
@@ -73,16 +77,18 @@ mod tests {
         assert_eq!(learned.known(&names(&["a@h", "b@h"])), ["b@h".into()]);
         assert_eq!(learned.known(&names(&["b@h"])), []);
         assert_eq!(learned.known(&names(&["a@h"])), ["a@h".into()], "known anew");
-        assert_eq!(learned.connected(&names(&["us@h", "b@h"])), ["b@h".into()]);
+        assert_eq!(learned.connected(&names(&["us@h", "b@h", "c@\u{202e}h", "d\n@h"])), ["b@h".into()]);
     }
 
     #[test]
     fn an_answer_is_a_list_of_names_and_bounded() {
         let list = |names: Vec<Term>| Raw::encode(&Term::List(names));
-        assert_eq!(nodes(&list(vec![Term::atom("a@h"), Term::atom("b@h")])).unwrap(), names(&["a@h", "b@h"]));
+        let odd = Term::Atom(crate::etf::Atom::new("c@h\u{1b}[2J").unwrap());
+        assert_eq!(nodes(&list(vec![Term::atom("a@h"), odd, Term::atom("b@h")])).unwrap(), names(&["a@h", "b@h"]));
         assert!(nodes(&list(vec![Term::Int(1)])).is_err());
         assert!(nodes(&Raw::encode(&Term::atom("nodedown"))).is_err());
-        let many = (0..limits::KNOWN_NODES + 10).map(|i| Term::Atom(crate::etf::Atom::new(&format!("n{i}")).unwrap()));
+        let many =
+            (0..limits::KNOWN_NODES + 10).map(|i| Term::Atom(crate::etf::Atom::new(&format!("n{i}@h")).unwrap()));
         assert_eq!(nodes(&list(many.collect())).unwrap().len(), limits::KNOWN_NODES);
     }
 }

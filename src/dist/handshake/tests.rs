@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits;
 
 fn identity(name: &str, cookie: &str) -> Identity {
     Identity {
@@ -149,7 +150,8 @@ fn names_are_bounded_and_of_the_right_form() {
     let longest = format!("{}@h", "a".repeat(limits::NODE_NAME - 2));
     assert_eq!(named(&longest), Ok(longest.clone()));
     let too_long = format!("{longest}x");
-    for bad in ["", "a", "@h", "a@", "a@h@i", too_long.as_str()] {
+    let unshown = ["a\u{1b}[2J@h", "a\u{202e}@h", "a@\u{9b}h", "\u{e4}@h", "a b@h", "a@-h"];
+    for bad in ["", "a", "@h", "a@", "a@h@i", too_long.as_str()].into_iter().chain(unshown) {
         assert_eq!(named(bad), Err(HandshakeError::BadName), "{bad}");
     }
     assert_eq!(receive_name(&[b'N', 0]).map(|_| ()), Err(HandshakeError::Malformed("name")));

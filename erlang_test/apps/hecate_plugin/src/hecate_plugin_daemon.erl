@@ -13,7 +13,7 @@
 %% What a plugin's calls can be refused with.
 -define(CODES, [node_conflict, starting, stopping, layout_failed, store_failed, call_timeout, too_many_plugins,
                 too_many_streams, forbidden, not_found, body_too_large, field_type, field_too_long, field_bad_character,
-                node_malformed, socket_path_too_long, name_empty, name_too_long, name_reserved, name_is_frontend,
+                node_malformed, node_is_daemon, socket_path_too_long, name_empty, name_too_long, name_reserved, name_is_frontend,
                 name_is_infrastructure, name_bad_character, name_bad_hyphen, name_first_letter, name_not_a_daemon]).
 
 -type paths() :: #{sqlite := binary(), reckon_db := binary(), sockets := binary(), run := binary(), connectors := binary()}.

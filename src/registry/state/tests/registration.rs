@@ -3,6 +3,20 @@
 use super::*;
 
 #[test]
+fn no_plugin_runs_on_the_node_of_the_daemon() {
+    let mut world = World::new();
+    let names = BTreeSet::from(["hecate@host".to_owned(), "hecate@localhost".to_owned()]);
+    world.say(Input::Membership(Membership::OwnNode { names }));
+    for node in ["hecate@host", "hecate@localhost"] {
+        let refused = world.register(trader_on(node)).expect_err("refused");
+        assert_eq!(refused.code(), "node_is_daemon");
+        assert!(refused.to_string().contains(node), "{refused}");
+    }
+    assert!(world.state.view().plugins.is_empty());
+    world.register(trader_on("hecate@elsewhere")).expect("taken");
+}
+
+#[test]
 fn a_registration_is_stored_and_answered() {
     let mut world = World::new();
     let plugin = world.register(Registration { version: Field::Set("1".into()), ..trader() }).expect("taken");

@@ -1,0 +1,128 @@
+//! Names and texts that others wrote cannot drive the terminal of whoever reads the log, the commands or the API: odd names are
+//! neither dialled nor shown, and odd texts are shown by the numbers of their characters.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use hecate_daemon::escape;
+use host::daemon::Daemon;
+use host::{Host, database};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+#[track_caller]
+fn is_harmless(text: &str) {
+    assert!(!text.contains(|c| c != '\n' && escape::is_escaped(c)), "{text:?}");
+}
+
+/// What a command prints.
+fn printed(host: &Host, arguments: &[&str]) -> String {
+    let output = Daemon::command(host, &[("HECATE_LISTEN", "127.0.0.1")]).args(arguments).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    is_harmless(&text);
+    text
+}
+
+#[test]
+fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (odd, valid) = (listener(), listener());
+    let port = odd.local_addr().unwrap().port();
+    let _odd = ["hecate_\u{1b}[2J", "hecate_\u{202e}x", "hecate_\u{9b}2J"].map(|name| epmd.register(name, port));
+    let _valid = epmd.register("hecate_valid", valid.local_addr().unwrap().port());
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    // All names are found by one answer of EPMD: at the second attempt to the one, the others would have been dialled.
+    for _ in 0..2 {
+        drop(valid.accept().unwrap());
+    }
+    odd.set_nonblocking(true).unwrap();
+    assert_eq!(odd.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, epmd.port_of("hecate"))).unwrap();
+    let name = host.node("evil\u{1b}]0;\u{202e}");
+    let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+    let packet = [&[b'N'][..], &[0xff; 8], &[0, 0, 0, 7], &length(name.len()), name.as_bytes()].concat();
+    stream.write_all(&[&length(packet.len())[..], &packet].concat()).unwrap();
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "it is refused");
+    daemon.logs(&["WARN", "the peer's name is not valid"]);
+
+    for arguments in [&["cluster"][..], &["cluster", "--json"], &["doctor"], &["doctor", "--json"], &["status"]] {
+        let text = printed(&host, arguments);
+        assert!(!text.contains("2J") && !text.contains("evil"), "{text}");
+    }
+    let told = printed(&host, &["diagnose", &host.node("unknown")]);
+    assert!(told.contains("hecate_valid") && !told.contains("2J"), "{told}");
+    is_harmless(&daemon.log());
+    assert!(!daemon.log().contains("2J") && !daemon.log().contains("evil"), "{}", daemon.log());
+}
+
+#[test]
+fn texts_that_an_older_version_stored_load_and_are_shown_escaped() {
+    const ODD: &str = "a\u{202e}b\u{9b}2J\u{200b}c";
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.register(&json!({"name": "hecate-traderd", "version": "1"})).status, 201);
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    for table in ["plugins", "events"] {
+        let connection = Connection::open(database::path(&host)).unwrap();
+        let statement = format!("UPDATE {table} SET version = ?1, description = ?1, node = ?2");
+        connection.execute(&statement, [ODD, "x@-o\u{1b}[2J"]).unwrap();
+    }
+
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    assert_eq!(host.plugin("hecate-traderd")["description"], ODD, "it is what it was");
+    for arguments in [
+        &["plugins", "--json"][..],
+        &["plugins"],
+        &["plugin", "hecate-traderd"],
+        &["plugin", "hecate-traderd", "--json"],
+        &["plugins", "--cluster"],
+        &["cluster", "--json"],
+        &["status"],
+    ] {
+        printed(&host, arguments);
+    }
+    let listed: Value = serde_json::from_str(&printed(&host, &["plugins", "--json"])).unwrap();
+    assert_eq!(listed[0]["version"], ODD, "for programs it means the same");
+    assert!(printed(&host, &["plugin", "hecate-traderd"]).contains(r"a\u{202e}b\u{9b}2J\u{200b}c"));
+    is_harmless(&daemon.log());
+
+    for (key, value) in [("version", "1\u{2028}"), ("description", "a\u{202e}"), ("description", "\u{85}")] {
+        let refused = host.register(&json!({"name": "hecate-traderd", key: value}));
+        assert_eq!((refused.status, &refused.body["code"]), (422, &json!("field_bad_character")), "{key} {value:?}");
+    }
+}
+
+#[test]
+fn the_nodes_that_no_plugin_can_run_as_are_refused() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    for (node, code) in [
+        (us.as_str(), "node_is_daemon"),
+        ("hecate@localhost", "node_is_daemon"),
+        ("x@-oProxyCommand", "node_malformed"),
+        ("x@h\u{202e}", "field_bad_character"),
+    ] {
+        let refused = host.register(&json!({"name": "hecate-traderd", "node": node}));
+        assert_eq!((refused.status, &refused.body["code"]), (422, &json!(code)), "{node}");
+    }
+    let mut erl = host.erl("hecate_traderd");
+    let register = format!(
+        "element(1, element(2, gen_server:call({{hecate_plugins, '{us}'}}, {{register, #{{name => <<\"hecate-traderd\">>, \
+         node => '{us}'}}}})))"
+    );
+    assert_eq!(erl.eval(&register), "node_is_daemon");
+    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
+}
