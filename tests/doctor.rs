@@ -89,6 +89,7 @@ fn a_running_daemon_is_found_well() {
     found.says("socket", "ok", &["a daemon answers"]);
     found.says("daemon", "ok", &["healthy", "ready", &node]);
     found.says("home", "ok", &["7 directories"]);
+    found.says("files", "ok", &[&daemon.id().to_string()]);
     found.says("cookie", "ok", &["HECATE_COOKIE"]);
     let uid = format!("uid {}", rustix::process::getuid().as_raw());
     found.says("epmd", "ok", &["answers", "hecate at", &uid]);
@@ -103,6 +104,39 @@ fn a_running_daemon_is_found_well() {
     assert_eq!(output.status.code(), Some(0));
     // The lock was left alone: the daemon serves on, and a second is still refused.
     assert_eq!(host.daemon(&[]).ended(), Some(1));
+}
+
+#[test]
+fn files_that_vanished_under_a_daemon_are_told() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let pid = daemon.id().to_string();
+    // So that it makes nothing again.
+    daemon.stop();
+    fs::remove_file(host.socket()).unwrap();
+    let found = Found::of(&host, &[]);
+    found.says("files", "fail", &[&pid, "no socket", host.socket().to_str().unwrap()]);
+    assert_eq!((found.code, found.about("files").len()), (1, 1), "{:#}", found.report);
+
+    let other = UnixListener::bind(host.socket()).unwrap();
+    std::thread::spawn(move || other.incoming().for_each(drop));
+    let other = std::process::id().to_string();
+    Found::of(&host, &[]).says("files", "fail", &[&other, "answers at", &format!("process {pid} serves this home")]);
+    fs::remove_file(host.socket()).unwrap();
+
+    let database = host::database::path(&host);
+    fs::rename(&database, host.home().join("moved")).unwrap();
+    Found::of(&host, &[]).says("files", "fail", &["database", database.to_str().unwrap(), "was removed"]);
+    fs::write(&database, "another's").unwrap();
+    Found::of(&host, &[]).says("files", "fail", &["another file is at", database.to_str().unwrap()]);
+    fs::remove_file(database.with_file_name("plugins.db-wal")).unwrap();
+    Found::of(&host, &[]).says("files", "fail", &["write-ahead log", "was removed"]);
+
+    fs::remove_dir_all(host.home().join(".hecate")).unwrap();
+    Found::of(&host, &[]).says("files", "fail", &[&pid, "home that is gone"]);
+    fs::create_dir(host.home().join(".hecate")).unwrap();
+    Found::of(&host, &[]).says("files", "fail", &[&pid, "home that is gone"]);
 }
 
 #[test]

@@ -20,9 +20,9 @@ impl From<&Metadata> for Inode {
 }
 
 /// Compares what was looked up at a path with what was there before.
-pub(super) fn compare(ours: Inode, looked: io::Result<Metadata>) -> Sight {
+pub(super) fn compare(is_ours: impl FnOnce(Inode) -> bool, looked: io::Result<Metadata>) -> Sight {
     match looked {
-        Ok(found) if Inode::from(&found) == ours => Sight::Ours,
+        Ok(found) if is_ours(Inode::from(&found)) => Sight::Ours,
         Ok(_) => Sight::Foreign,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Sight::Missing,
         Err(_) => Sight::Unclear,
@@ -33,7 +33,7 @@ impl Layout {
     /// Compares the path of home with the directory that was opened.
     #[must_use]
     pub fn look_at_home(&self) -> Sight {
-        compare(self.root_inode(), std::fs::metadata(self.home().root()))
+        compare(|found| found == self.root_inode(), std::fs::metadata(self.home().root()))
     }
 
     /// Whether home is still there. Once it was lost, it stays lost for this process, though it may come back: what was

@@ -120,7 +120,7 @@ impl RunLock {
                 match fs::fstat(held.as_fd()) {
                     Ok(stat) => {
                         let ours = Inode { device: stat.st_dev, number: stat.st_ino };
-                        compare(ours, std::fs::symlink_metadata(path))
+                        compare(|found| found == ours, std::fs::symlink_metadata(path))
                     }
                     Err(_) => Sight::Unclear,
                 }

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// Which file it is: device and inode number. Whoever looks keeps the file open until the next look, so that the number
 /// is not given to another in between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inode {
     /// Device.
     pub device: u64,

@@ -114,8 +114,12 @@ impl Task {
         self.work.shutdown().await;
         let layout = Arc::clone(&self.layout);
         let (store, settled) = lend(store, move |store| {
+            if prepare(&layout).is_err() {
+                // What was saved is where home went.
+                return Ok(());
+            }
             // There is no other chance.
-            let _ = prepare(&layout).map(|()| layout.restore_own());
+            let _ = layout.restore_own();
             settle(&layout, store)
         })
         .await;

@@ -1,13 +1,14 @@
 //! `doctor`: what is in a daemon's way on this host, looked at from outside, whether one runs or not. Each finding says what
 //! to do, and a verdict ends them. It changes nothing.
 //!
-//! `place` looks at files and the socket, `network` at EPMD, names, ports and peers; what a running daemon says of itself
+//! `place` looks at files and the socket, `files` at what a running daemon has open, `network` at EPMD, names, ports and peers; what a running daemon says of itself
 //! comes on top.
 
 use clap::Args;
 use hyper::Method;
 use serde::Serialize;
 
+mod files;
 mod network;
 mod nodes;
 mod place;
@@ -151,6 +152,7 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
         running = place::socket(&locations, report).await;
+        files::examine(&locations, report).await;
     }
     let cookie_hash = running.as_ref().and_then(|running| Some(running.seen.as_ref()?.cluster.cookie_hash.as_str()));
     place::cookie(places, cookie_hash, report);

@@ -1,0 +1,72 @@
+//! What `doctor` finds about the files of a daemon that runs: whether those that it has open are the ones at their paths.
+
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+
+use super::Report;
+use crate::config::Locations;
+use crate::layout::{Holder, Sight};
+
+/// Compares the files of each daemon that serves this home with what is at their paths.
+pub(super) async fn examine(locations: &Locations, report: &mut Report) {
+    for holder in locations.home.holders() {
+        let before = report.findings.len();
+        one(&holder, locations, report).await;
+        if report.findings.len() == before {
+            report.ok("files", format!("process {} has all files open that are at its paths", holder.pid));
+        }
+    }
+}
+
+async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
+    let home = locations.home.root();
+    match holder.look(home) {
+        Sight::Missing | Sight::Foreign => {
+            let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
+            let advice = "the daemon ends; put its home back, or remove what took its place, then start it again";
+            // Nothing below is of that daemon.
+            return report.fail("files", detail, advice);
+        }
+        Sight::Ours | Sight::Unclear => {}
+    }
+    if !holder.has_database {
+        // It is starting.
+        return;
+    }
+    let own = locations.home.own();
+    let database = own.sqlite().join("plugins.db");
+    let log = PathBuf::from(format!("{}-wal", database.display()));
+    for (what, path) in [("directory", own.run()), ("database", database), ("write-ahead log", log)] {
+        let (pid, shown) = (holder.pid, path.display());
+        match holder.look(&path) {
+            Sight::Missing => {
+                let detail = format!("the {what} {shown}, which process {pid} uses, was removed");
+                report.fail("files", detail, "wait 5 s, in which the daemon makes it again; else its log says why not");
+            }
+            Sight::Foreign => {
+                let detail = format!("another file is at {shown}, where process {pid} had its {what}");
+                report.fail("files", detail, "move that file away, and the daemon makes its own again, or restart it");
+            }
+            Sight::Ours | Sight::Unclear => {}
+        }
+    }
+    socket(holder, &locations.socket, report).await;
+}
+
+async fn socket(holder: &Holder, socket: &Path, report: &mut Report) {
+    let (pid, shown) = (holder.pid, socket.display());
+    if !socket.exists() {
+        let detail = format!("process {pid} serves this home, and there is no socket at {shown}");
+        let advice =
+            "wait 5 s, in which the daemon binds it again; else its log says why not, or it serves another path";
+        return report.fail("files", detail, advice);
+    }
+    let answers = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
+    // 0 is what the kernel says for a process of a pid namespace that we cannot see.
+    let listener = answers.ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
+    if let Some(other) = listener.filter(|other| *other != pid) {
+        let detail = format!("process {other} answers at {shown}, while process {pid} serves this home");
+        report.fail("files", detail, "stop the other and remove its socket, and the daemon binds its own again");
+    }
+}

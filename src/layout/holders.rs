@@ -1,0 +1,89 @@
+//! Which processes serve a home, and whether the files that they have open are the ones at its paths: for `doctor`, which asks
+//! from outside, and in whose way no daemon has to answer.
+//!
+//! A daemon has `run/` open as long as it lives, and proc(5) shows what a process of the same user has open, removed files too.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::guard::compare;
+use super::own_files::Sight;
+use super::paths::Home;
+use super::stale_socket::Inode;
+
+/// The files of the registry's database.
+const DATABASE: [&str; 3] = ["sqlite/plugins.db", "sqlite/plugins.db-wal", "sqlite/plugins.db-shm"];
+
+/// A process that serves a home.
+#[derive(Debug)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: i32,
+    /// Whether it has got so far as to open the registry's database.
+    pub has_database: bool,
+    open: BTreeSet<Inode>,
+}
+
+impl Holder {
+    /// Compares what is at a path with what this process has open.
+    #[must_use]
+    pub fn look(&self, path: &Path) -> Sight {
+        compare(|found| self.open.contains(&found), fs::metadata(path))
+    }
+}
+
+impl Home {
+    /// The other processes that have our own `run/` open, as far as this user may see that.
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holder> {
+        let run = self.own().run();
+        // What proc(5) shows has no links in it.
+        let resolved = self.root().canonicalize().map(|root| root.join(self.own_name()).join("run"));
+        let runs = [Some(run), resolved.ok()].map(|path| path.unwrap_or_default());
+        let own = i32::try_from(std::process::id()).ok();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| Some(*pid) != own).filter_map(|pid| holder(pid, &runs)).collect()
+    }
+}
+
+fn holder(pid: i32, runs: &[PathBuf]) -> Option<Holder> {
+    let mut holder = Holder { pid, has_database: false, open: BTreeSet::new() };
+    let mut holds_run = false;
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
+        let target = fs::read_link(descriptor.path()).unwrap_or_default();
+        let target = target.to_str().unwrap_or_default();
+        let target = Path::new(target.strip_suffix(" (deleted)").unwrap_or(target));
+        holds_run |= target.is_absolute() && runs.iter().any(|run| run == target);
+        // One of them may have been moved.
+        holder.has_database |= DATABASE.iter().any(|name| target.ends_with(name));
+        holder.open.extend(fs::metadata(descriptor.path()).ok().as_ref().map(Inode::from));
+    }
+    holds_run.then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Layout, Modes, RunLock};
+    use super::*;
+
+    #[test]
+    fn what_a_process_has_open_is_compared_with_the_paths() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let home = Home::new(dir.path().join("home")).expect("absolute");
+        let layout = Layout::open(home.clone(), Modes::default()).expect("opened");
+        layout.ensure_own().expect("made");
+        let _lock = RunLock::take(&layout).expect("free");
+        assert_eq!(home.holders().len(), 0, "we are not another process");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let look = |path: &Path| holder(own, &[home.own().run()]).expect("we hold it").look(path);
+        assert_eq!(look(home.root()), Sight::Ours);
+        std::fs::remove_dir_all(home.root()).expect("removed");
+        assert_eq!((look(home.root()), look(&home.own().run())), (Sight::Missing, Sight::Missing));
+        layout.check_home().expect_err("gone");
+        std::fs::create_dir(home.root()).expect("made");
+        assert_eq!(look(home.root()), Sight::Foreign);
+        assert!(!holder(own, &[home.own().run()]).expect("we hold it").has_database);
+    }
+}
