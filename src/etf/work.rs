@@ -26,12 +26,12 @@ pub(crate) fn of(run: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// Runs a message of n, 2n and 4n elements, and asserts that the cost grows by at most 2.3 with each doubling, as
-/// `n log n` does.
+/// Runs a message of n, 2n and 4n elements, and asserts that the cost grows by at most 2.6 with each doubling: by about 2.2, as
+/// `n log n` does, and the rehashing of tables, which happens at random. Where it grows as `n * n`, it is 4.
 #[cfg(test)]
 pub(crate) fn assert_n_log_n(what: &str, n: usize, mut cost: impl FnMut(usize) -> u64) {
     let costs = [n, 2 * n, 4 * n].map(&mut cost);
     for pair in costs.windows(2) {
-        assert!(pair[0] > 0 && pair[1] * 10 <= pair[0] * 23, "{what}: {costs:?}");
+        assert!(pair[0] > 0 && pair[1] * 10 <= pair[0] * 26, "{what}: {costs:?}");
     }
 }
