@@ -496,6 +496,10 @@ pub const HTTP_READY: Duration = Duration::from_secs(5);
 /// `a_hundred_follow_at_once_and_too_many_are_refused`.
 pub const HTTP_STREAMS: usize = 128;
 
+/// Snapshots of all plugins, at different revisions, that are kept for streams which have not read them. Crossed by
+/// `api::listing::tests::few_snapshots_are_kept_for_slow_readers`.
+pub const HTTP_SNAPSHOTS: usize = 4;
+
 /// Most of them of one process. Crossed by `tests/api_events.rs`, `one_process_may_not_have_all_streams`.
 pub const HTTP_STREAM_SHARE: usize = 112;
 

@@ -200,6 +200,41 @@ fn nobody_is_delayed_by(processes: usize, connections: usize) {
 }
 
 #[test]
+fn streams_that_are_not_read_share_a_few_snapshots() {
+    const PLUGINS: usize = 300;
+    const STREAMS: usize = 100;
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let description = "x".repeat(limits::PLUGIN_DESCRIPTION);
+    for number in 0..PLUGINS {
+        let body = json!({"name": format!("hecate-x{number}d"), "description": description});
+        assert_eq!(host.register(&body).status, 201);
+    }
+    let before = daemon.peak_memory();
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|number| {
+            let mut stream = UnixStream::connect(host.socket()).unwrap();
+            stream.write_all(b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut begun = [0; b"HTTP/1.1 200".len()];
+            stream.read_exact(&mut begun).unwrap();
+            assert_eq!(begun, *b"HTTP/1.1 200");
+            // The next shows another state.
+            let body = json!({"name": "hecate-x0d", "version": number.to_string()});
+            assert_eq!(host.register(&body).status, 201);
+            stream
+        })
+        .collect();
+    assert_eq!(host.ask("GET", "/health").status, 200);
+    let more = daemon.peak_memory() - before;
+    let each = PLUGINS * limits::PLUGIN_DESCRIPTION;
+    // Besides the snapshots, each stream has at most a page of events.
+    assert!(more < STREAMS / 2 * each, "{} MiB more for {STREAMS} streams", more >> 20);
+    drop(streams);
+}
+
+#[test]
 fn thousands_of_connections_of_one_process_delay_nobody() {
     nobody_is_delayed_by(1, 5_000);
 }

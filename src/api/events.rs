@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Place;
 use super::handlers::{Answer, Context};
-use super::listing::Listing;
+use super::listing::{Listing, Snapshot};
 use super::places::NoStream;
 use super::problem::Problem;
 use super::whole::Whole;
@@ -64,6 +64,7 @@ impl Streams {
             sender,
             context: context.clone(),
             listing: self.listing.clone(),
+            shown: None,
             nodes: nodes(&context.cluster.borrow()),
             plugin_nodes: context.plugin_nodes(),
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
@@ -108,6 +109,8 @@ struct Stream {
     sender: Sender<Bytes>,
     context: Context,
     listing: Listing,
+    /// The revision of the last snapshot.
+    shown: Option<u64>,
     /// The nodes that it was last told of.
     nodes: Nodes,
     /// The states of plugins' nodes that it was last told of.
@@ -128,7 +131,7 @@ impl Stream {
             tokio::select! {
                 next = follower.next() => match next.map_err(|_| Ended)? {
                     Next::Event(event) => self.stored(&event).await?,
-                    Next::Missed(view) => self.snapshot(&view).await?,
+                    Next::Missed(view) => follower = self.snapshot(&view).await?,
                 },
                 changed = cluster.changed() => {
                     changed.map_err(|_| Ended)?;
@@ -145,14 +148,21 @@ impl Stream {
             return Ok(self.context.registry.follow(revision));
         }
         let view = self.context.registry.view();
-        self.snapshot(&view).await?;
-        Ok(self.context.registry.follow(view.revision))
+        self.snapshot(&view).await
     }
 
-    /// All streams share the bytes of one.
-    async fn snapshot(&mut self, view: &Arc<View>) -> Result<(), Ended> {
-        let snapshot = self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
-        self.send(snapshot).await
+    /// Sends a snapshot, whose bytes all streams share, and follows on from it.
+    async fn snapshot(&mut self, view: &Arc<View>) -> Result<Follower, Ended> {
+        let Snapshot { bytes, revision, nodes } =
+            self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
+        if self.shown == Some(revision) {
+            // It is too old to lead on from: the client comes back once others have read on.
+            return Err(Ended);
+        }
+        self.shown = Some(revision);
+        self.plugin_nodes = nodes;
+        self.send(bytes).await?;
+        Ok(self.context.registry.follow(revision))
     }
 
     async fn stored(&mut self, event: &Event) -> Result<(), Ended> {

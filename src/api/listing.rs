@@ -4,7 +4,7 @@
 //!
 //! Keeps the last one only. A view is replaced as a whole, so that one which is the same is not merely equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use hyper::header::HeaderValue;
 use super::wire;
 use crate::cluster::view::NodeStates;
 use crate::layout::Home;
+use crate::limits;
 use crate::registry::{Plugin, Status, View};
 
 /// The list, encoded.
@@ -32,7 +33,17 @@ pub(super) struct Listing(Arc<Encodings>);
 struct Encodings {
     list: Latest<List>,
     health: Latest<Bytes>,
-    snapshot: Latest<Bytes>,
+    snapshots: Mutex<VecDeque<(Arc<View>, Snapshot)>>,
+}
+
+/// The event that shows all plugins to a client that follows, as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub bytes: Bytes,
+    /// The revision that it shows.
+    pub revision: u64,
+    /// The states of nodes that it shows.
+    pub nodes: NodeStates,
 }
 
 impl Listing {
@@ -60,11 +71,26 @@ impl Listing {
         })
     }
 
-    /// The event that shows all plugins to a client that follows, as it is sent.
-    pub(super) fn snapshot(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> Bytes {
-        self.0.snapshot.of(view, nodes, |view| {
-            super::events::encode("snapshot_v1", Some(view.revision), &wire::Snapshot::new(view, home, nodes))
-        })
+    /// A snapshot of this view; or, where clients are still reading [`limits::HTTP_SNAPSHOTS`] others, the latest of those, so
+    /// that what slow readers keep in memory is bounded. The events after its revision lead on to this view.
+    pub(super) fn snapshot(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> Snapshot {
+        let mut kept = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |kept: &(Arc<View>, Snapshot)| Arc::ptr_eq(&kept.0, view) && kept.1.nodes == *nodes;
+        if let Some((_, latest)) = kept.front().filter(|kept| is_it(kept)) {
+            return latest.clone();
+        }
+        // Those that nobody reads any more.
+        kept.retain(|(_, snapshot)| !snapshot.bytes.is_unique());
+        match kept.front() {
+            Some((_, latest)) if kept.len() >= limits::HTTP_SNAPSHOTS => latest.clone(),
+            _ => {
+                let shown = wire::Snapshot::new(view, home, nodes);
+                let bytes = super::events::encode("snapshot_v1", Some(view.revision), &shown);
+                let snapshot = Snapshot { bytes, revision: view.revision, nodes: nodes.clone() };
+                kept.push_front((Arc::clone(view), snapshot.clone()));
+                snapshot
+            }
+        }
     }
 }
 
@@ -152,19 +178,41 @@ mod tests {
     }
 
     #[test]
-    fn health_and_snapshot_share_their_bytes() {
-        let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
-        let (one, nodes) = (view("hecate-oned"), NodeStates::default());
+    fn the_plugins_of_health_share_their_bytes() {
+        let listing = Listing::default();
+        let one = view("hecate-oned");
         let unjudged = listing.health(&one);
         assert_eq!(unjudged, r#"{"hecate-oned":"not judged since the start"}"#);
         assert_eq!(unjudged.as_ptr(), listing.health(&one).as_ptr());
         let judged = Arc::new(View { ready: true, ..View::clone(&one) });
         assert_eq!(listing.health(&judged), r#"{"hecate-oned":"ok"}"#);
+    }
 
-        let snapshot = listing.snapshot(&one, &nodes, &home);
-        assert_eq!(snapshot.as_ptr(), listing.clone().snapshot(&one, &nodes, &home).as_ptr(), "all streams share it");
-        assert!(snapshot.starts_with(b"event: snapshot_v1\nid: 1\ndata: {\"revision\":1,"), "{snapshot:?}");
-        assert!(snapshot.ends_with(b"]}\n\n"));
+    #[test]
+    fn streams_share_the_bytes_of_a_snapshot() {
+        let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
+        let (one, nodes) = (view("hecate-oned"), NodeStates::default());
+        let Snapshot { bytes, revision, .. } = listing.snapshot(&one, &nodes, &home);
+        assert_eq!(bytes.as_ptr(), listing.clone().snapshot(&one, &nodes, &home).bytes.as_ptr());
+        assert_eq!(revision, 1);
+        assert!(bytes.starts_with(b"event: snapshot_v1\nid: 1\ndata: {\"revision\":1,"), "{bytes:?}");
+        assert!(bytes.ends_with(b"]}\n\n"));
+    }
+
+    #[test]
+    fn few_snapshots_are_kept_for_slow_readers() {
+        let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
+        let snapshot = |revision| {
+            let view = Arc::new(View { revision, ..View::clone(&view("hecate-oned")) });
+            listing.snapshot(&view, &NodeStates::default(), &home)
+        };
+        let most = u64::try_from(limits::HTTP_SNAPSHOTS).expect("few");
+        let mut read: Vec<Snapshot> = (1..=most).map(snapshot).collect();
+        assert_eq!(read.iter().map(|snapshot| snapshot.revision).collect::<Vec<_>>(), (1..=most).collect::<Vec<_>>());
+        let more = snapshot(100);
+        assert_eq!((more.revision, more.bytes.as_ptr()), (most, read[read.len() - 1].bytes.as_ptr()), "an older one");
+        read.remove(0);
+        assert_eq!(snapshot(101).revision, 101, "one has been read");
     }
 
     #[test]
