@@ -157,3 +157,13 @@ fn a_directory_that_is_gone_refuses_until_it_is_back() {
     scene.commit(3, "hecate-threed").expect("stored");
     scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
 }
+
+#[test]
+fn a_log_that_goes_on_without_an_event_keeps_its_revision_when_it_is_written_from_memory() {
+    let mut connection = Connection::open_in_memory().expect("opens");
+    schema::migrate(&mut connection).expect("made");
+    let contents = Contents { plugins: Plugins::default(), revision: 12_345, last: None };
+    assert!(reconcile(&mut connection, &contents).expect("written"), "it was empty");
+    assert_eq!(row::load(&connection).expect("read").0, 12_345);
+    assert!(!reconcile(&mut connection, &contents).expect("compared"), "it holds all of it");
+}
