@@ -280,6 +280,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
         epmd_addresses: config.epmd_addresses.clone(),
         scopes: config.pg_scopes.clone(),
         tick_time: config.net_ticktime,
+        peer_memory: config.peer_memory,
         finding: finder::Settings {
             peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
             dns: config.cluster_dns.clone(),

@@ -88,6 +88,18 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
+/// Bytes that all peers together make us hold, unless configured: more closes the largest connection of the host that holds
+/// the most. Crossed by `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
+pub const PEER_BYTES: usize = 256 * 1024 * 1024;
+
+/// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with atoms in their places, and an
+/// answer that is as large. Crossed by `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
+pub const PEER_BYTES_LEAST: u64 = 200;
+
+/// Bytes that a connection may hold and still read on while the budget is exceeded. Crossed by
+/// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
+pub const HELD_FREELY: usize = READ_AHEAD;
+
 /// Handshakes that may be unfinished at once; of more, the address that has the most loses its oldest.
 /// Crossed by `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
 pub const HANDSHAKES: usize = 256;

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
 use bytes::Bytes;
+use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
@@ -458,13 +459,16 @@ async fn a_connection_may_end_while_the_node_is_asked() {
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let connection = setup::dial(stream, &silent, host.node("hecate").into(), async || true).await.unwrap();
     let (inbox, mut events) = mpsc::channel(8);
-    let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+    let sender =
+        link::start(connection, PATIENCE, Bytes::new(), Budget::new(limits::PEER_BYTES).holding(), inbox, |event| {
+            event
+        });
     let diagnosing = tokio::task::spawn_blocking(move || {
         wait_for("it is connected", || host.peer(&silent.name).as_deref() == Some("connected"));
         diagnosis(&host, &silent.name)
     });
     let is_ping = |event: LinkEvent| match event {
-        LinkEvent::Messages(batch) => {
+        LinkEvent::Messages(batch, _) => {
             batch.iter().any(|(signal, _)| matches!(signal, Control::SendName { to, .. } if *to == "net_kernel"))
         }
         LinkEvent::Closed(_) => panic!("it is closed before it is asked"),

@@ -7,12 +7,14 @@ mod host;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
 use hecate_daemon::dist::link::{self, LinkEvent, LinkSender};
 use hecate_daemon::dist::setup::{self, Connection};
 use hecate_daemon::etf::{Atoms, Reader, Term};
+use hecate_daemon::limits;
 use host::epmd::Epmd;
 use host::erl::Erl;
 use host::node::{address, eval, eval_until, identity};
@@ -41,7 +43,14 @@ struct Messages {
 impl Messages {
     fn of(connection: Connection) -> Self {
         let (inbox, events) = mpsc::channel(64);
-        let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+        let sender = link::start(
+            connection,
+            PATIENCE,
+            Bytes::new(),
+            Budget::new(limits::PEER_BYTES).holding(),
+            inbox,
+            |event| event,
+        );
         Self { events, come: VecDeque::new(), _sender: sender }
     }
 
@@ -54,7 +63,7 @@ impl Messages {
                 }
             }
             match tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("in time") {
-                Some(LinkEvent::Messages(batch)) => self.come.extend(batch),
+                Some(LinkEvent::Messages(batch, _)) => self.come.extend(batch),
                 other => panic!("{other:?}"),
             }
         }

@@ -5,6 +5,7 @@
 mod host;
 
 use bytes::Bytes;
+use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::{link, setup};
@@ -86,7 +87,10 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     let local = identity(&host, "greedy", 7);
     let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
     let (inbox, _never_read) = mpsc::channel(1);
-    let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+    let sender =
+        link::start(connection, PATIENCE, Bytes::new(), Budget::new(limits::PEER_BYTES).holding(), inbox, |event| {
+            event
+        });
     let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
     let from = Term::tuple([Term::Pid(pid.clone()), Term::atom("tag")]);
     let ask = Iovec::encode(&Term::tuple([Term::atom("$gen_call"), from, Term::atom("list")]));
@@ -185,7 +189,14 @@ impl ScopeOf {
         let local = identity(host, short, 7);
         let connection = setup::dial(stream, &local, us.into(), async || true).await.unwrap();
         let (inbox, received) = mpsc::channel(64);
-        let sender = link::start(connection, PATIENCE, Bytes::new(), inbox, |event| event);
+        let sender = link::start(
+            connection,
+            PATIENCE,
+            Bytes::new(),
+            Budget::new(limits::PEER_BYTES).holding(),
+            inbox,
+            |event| event,
+        );
         let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
         let scope = Self { sender, pid, _never_read: received };
         scope.send(&Term::tuple([Term::atom("discover"), Term::Pid(scope.pid.clone())]));

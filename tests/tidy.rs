@@ -70,7 +70,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("node/services", &["node::machine", "node::services::gen_server", "node::view", "dist::control", "etf", "limits"]),
     ("node", &["dist", "epmd", "etf", "fair", "limits", "metrics", "log::limit", "name"]),
-    ("dist", &["etf", "cookie", "limits", "metrics", "name"]),
+    ("dist", &["etf", "cookie", "fair", "limits", "metrics", "name"]),
     ("epmd", &["fair", "limits"]),
     ("fair", &[]),
     ("etf", &["limits"]),

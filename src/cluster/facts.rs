@@ -172,6 +172,7 @@ mod tests {
             watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),
             tick_time: Duration::from_secs(60),
+            peer_memory: limits::PEER_BYTES,
         };
         task::start(listener, settings).unwrap().0
     }

@@ -75,6 +75,8 @@ pub struct Settings {
     pub scopes: Vec<String>,
     /// Silence after which a peer counts as gone.
     pub tick_time: Duration,
+    /// Bytes that all peers together may make us hold.
+    pub peer_memory: usize,
     /// What is looked for, and what is done with it.
     pub finding: finder::Settings,
     /// Whose sockets may listen behind the names of this host.
@@ -244,6 +246,7 @@ impl Cluster {
             watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(plugins_server::GROUP) },
             functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
             tick_time: settings.tick_time,
+            peer_memory: settings.peer_memory,
         };
         let (node, _task) = node_task::start(listener, node_settings)?;
         info!(node = %name, creation = registration.creation, "in the cluster");

@@ -55,6 +55,7 @@ const ROWS: &[Shown] = &[
     (&settings::HIDDEN, |p| Ok(p.hidden()?.to_string())),
     (&settings::INTRODUCE_PEERS, |p| Ok(p.introduce_peers()?.to_string())),
     (&settings::NET_TICKTIME, |p| Ok(p.net_ticktime()?.as_secs().to_string())),
+    (&settings::PEER_MEMORY, |p| Ok((p.peer_memory()? >> 20).to_string())),
     (&settings::REGISTRATION_GRACE, |p| Ok(p.registration_grace()?.as_secs().to_string())),
     (&settings::DIR_MODE, |p| Ok(format!("{:04o}", p.dir_mode()?))),
     (&settings::SOCKET_MODE, |p| Ok(format!("{:04o}", p.socket_mode()?))),

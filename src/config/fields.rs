@@ -18,6 +18,7 @@ use super::value::{self, Given};
 use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
 use crate::cookie::Cookie;
 use crate::layout::Home;
+use crate::limits;
 use crate::log::Format;
 use crate::name::{NamePattern, NodeName};
 
@@ -237,6 +238,12 @@ impl Places<'_> {
 
     pub(super) fn net_ticktime(&self) -> Result<Duration, Error> {
         self.minute(&settings::NET_TICKTIME, 4)
+    }
+
+    /// Memory for all peers, in bytes.
+    pub(super) fn peer_memory(&self) -> Result<usize, Error> {
+        let given = self.read(&settings::PEER_MEMORY, |given| given.number(limits::PEER_BYTES_LEAST, 1024 * 1024))?;
+        Ok(given.and_then(|mebibytes| usize::try_from(mebibytes << 20).ok()).unwrap_or(limits::PEER_BYTES))
     }
 
     pub(super) fn registration_grace(&self) -> Result<Duration, Error> {

@@ -71,6 +71,8 @@ pub struct Config {
     pub introduce_peers: bool,
     /// Silence after which a peer counts as gone.
     pub net_ticktime: Duration,
+    /// Bytes that all peers together may make us hold.
+    pub peer_memory: usize,
     /// How long a registration holds without a sign of life.
     pub registration_grace: Duration,
     /// Mode of directories that we make.
@@ -131,6 +133,7 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
         hidden: places.hidden()?,
         introduce_peers: places.introduce_peers()?,
         net_ticktime: places.net_ticktime()?,
+        peer_memory: places.peer_memory()?,
         registration_grace: places.registration_grace()?,
         dir_mode: places.dir_mode()?,
         socket_mode: places.socket_mode()?,

@@ -219,6 +219,15 @@ pub const NET_TICKTIME: Setting = Setting {
     help: "Silence after which a peer counts as gone [default: 60]",
     ..PLAIN
 };
+/// Memory for all peers.
+pub const PEER_MEMORY: Setting = Setting {
+    flag: Some("peer-memory"),
+    env: &["HECATE_PEER_MEMORY"],
+    key: Some("peer_memory"),
+    value: "MIB",
+    help: "Memory in MiB for messages to and from all nodes; beyond, the largest connection is closed [default: 256]",
+    ..PLAIN
+};
 /// How long a registration holds without a sign of life.
 pub const REGISTRATION_GRACE: Setting = Setting {
     flag: Some("registration-grace"),
@@ -267,6 +276,7 @@ pub const SETTINGS: &[&Setting] = &[
     &HIDDEN,
     &INTRODUCE_PEERS,
     &NET_TICKTIME,
+    &PEER_MEMORY,
     &REGISTRATION_GRACE,
     &DIR_MODE,
     &SOCKET_MODE,

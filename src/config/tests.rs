@@ -139,6 +139,9 @@ fn flags_over_environment_over_file() {
             c.introduce_peers.to_string()
         }),
         (&settings::NET_TICKTIME, [("8", "8"), ("9", "9"), ("10", "10")], |c| c.net_ticktime.as_secs().to_string()),
+        (&settings::PEER_MEMORY, [("300", "300"), ("301", "301"), ("302", "302")], |c| {
+            (c.peer_memory >> 20).to_string()
+        }),
         (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
             c.registration_grace.as_secs().to_string()
         }),
@@ -297,6 +300,16 @@ fn an_oversized_file_is_refused() {
     Host::new().file(&fits).load();
     let refusal = Host::new().file(&format!("{fits} ")).refusal();
     assert!(refusal.contains("larger than 262144 bytes"), "{refusal}");
+}
+
+#[test]
+fn the_memory_for_peers_has_room_for_the_largest_message() {
+    assert_eq!(Host::new().load().peer_memory, limits::PEER_BYTES);
+    let given = |mebibytes: u64| Host::new().env("HECATE_PEER_MEMORY", &mebibytes.to_string());
+    let least = given(limits::PEER_BYTES_LEAST).load().peer_memory;
+    assert!(least > 3 * limits::FRAME, "a message, its copy and an answer");
+    let refusal = given(limits::PEER_BYTES_LEAST - 1).refusal();
+    assert!(refusal.contains("a whole number from 200 to"), "{refusal}");
 }
 
 #[test]

@@ -215,6 +215,19 @@ pub enum ControlError {
 /// 5, `GROUP_LEADER` 7, or a message that is not complete.
 pub type Decoded = Option<(Control, Option<Bytes>)>;
 
+/// Returns how many bytes a decoded message keeps in memory, at least.
+#[must_use]
+pub fn size((control, payload): &(Control, Option<Bytes>)) -> usize {
+    let carried = match control {
+        Control::Exit { reason, .. } | Control::Exit2 { reason, .. } | Control::MonitorExit { reason, .. } => {
+            reason.bytes().len()
+        }
+        Control::SpawnRequest { new, .. } => size_of::<NewProcess>() + new.options.bytes().len(),
+        _ => 0,
+    };
+    size_of::<(Control, Option<Bytes>)>() + carried + payload.as_ref().map_or(0, Bytes::len)
+}
+
 /// Takes a frame apart, of a connection whose frames have headers, or are pass-through if there is nothing to remember of them.
 ///
 /// # Errors

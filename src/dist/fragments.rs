@@ -83,6 +83,11 @@ impl Fragments {
         Ok(None)
     }
 
+    /// Returns the bytes of all that have begun.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn end(&mut self, sequence: u64) -> Option<Bytes> {
         let message = self.open.remove(&sequence)?;
         self.waiting.remove(&message.waits_since);

@@ -107,6 +107,11 @@ impl Headers {
         })
     }
 
+    /// Returns the bytes of messages that have begun in fragments.
+    pub(super) fn held(&self) -> usize {
+        self.fragments.as_ref().map_or(0, Fragments::bytes)
+    }
+
     /// Takes a frame, and gives the terms of the message that it ends: plain, and without a version. `None`: the message is not complete.
     ///
     /// # Errors
@@ -135,7 +140,12 @@ impl Headers {
         expander.finish(&mut self.buffer, limits::FRAME)?;
         self.atoms = expander.into_atoms();
         self.atoms.clear();
-        Ok(self.buffer.split().freeze())
+        let terms = self.buffer.split().freeze();
+        if terms.len() > limits::EXPANDED {
+            // Its room goes with the message.
+            self.buffer = BytesMut::new();
+        }
+        Ok(terms)
     }
 
     fn fragment(&mut self, kind: u8, mut fields: Fields<'_>) -> Result<Option<Bytes>, HeaderError> {

@@ -16,6 +16,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::budget::{Charge, Holding};
 use super::control::{self, Control, ControlError};
 use super::frames::{self, Frames, Queue};
 use super::framing::{self, Frame, FrameTooLarge};
@@ -61,8 +62,9 @@ impl From<io::Error> for CloseReason {
 /// What a connection tells its owner.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Control messages in the order of their arrival, each with its undecoded payload.
-    Messages(Vec<(Control, Option<Bytes>)>),
+    /// Control messages in the order of their arrival, each with its undecoded payload; and what they take in memory, which
+    /// counts until it is dropped.
+    Messages(Vec<(Control, Option<Bytes>)>, Charge),
     /// The connection has ended; nothing follows.
     Closed(CloseReason),
 }
@@ -108,15 +110,20 @@ impl LinkSender {
             few.drain(..written);
         }
         if !frames.is_empty() {
-            state.queue.append(frames);
+            state.append(frames);
             self.outgoing.more.notify_one();
         }
         Ok(())
     }
+
+    /// Closes the connection at once, without what is queued.
+    pub fn abort(self) {
+        self.outgoing.end();
+    }
 }
 
 /// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own type by `wrap`; the
-/// bound of `inbox` is what holds a peer back that sends faster than we work.
+/// bound of `inbox` is what holds a peer back that sends faster than we work. What it holds in memory counts as `holding`.
 ///
 /// A peer from which nothing comes for `tick_time` is gone. Halfway there it is sent `probe`, whole frames which any node
 /// answers at once: one whose own tick time is longer than ours ticks too seldom for us, and must not be taken for dead.
@@ -124,16 +131,20 @@ pub fn start<T: Send + 'static>(
     connection: Connection,
     tick_time: Duration,
     probe: Bytes,
+    holding: Arc<Holding>,
     inbox: mpsc::Sender<T>,
     wrap: impl Fn(LinkEvent) -> T + Send + Sync + 'static,
 ) -> LinkSender {
     let (closing, closed) = oneshot::channel();
     let (tick_arrived, silence) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (read, write) = connection.stream.into_split();
-    let outgoing = Arc::new(Outgoing::new(write, connection.unsent));
+    let outgoing = Arc::new(Outgoing::new(write, connection.unsent, holding.charge(0)));
     let mut reader = Reader {
         socket: read,
         buffer: BytesMut::new(),
+        largest: 0,
+        unfinished: holding.charge(0),
+        holding,
         headers: Headers::new(connection.peer.flags),
         atoms: Atoms::new(),
         tick_time,
@@ -173,6 +184,8 @@ struct Outgoing {
 #[derive(Debug)]
 struct Sending {
     queue: Queue,
+    /// What is queued, as it is counted.
+    queued: Charge,
     last_written: Instant,
     written_since_tick: bool,
     /// Nothing is sent any more.
@@ -180,6 +193,11 @@ struct Sending {
 }
 
 impl Sending {
+    fn append(&mut self, frames: &mut Frames) {
+        self.queue.append(frames);
+        self.queued.set(self.queue.bytes());
+    }
+
     fn wrote(&mut self, bytes: usize) {
         self.last_written = Instant::now();
         self.written_since_tick = true;
@@ -188,10 +206,10 @@ impl Sending {
 }
 
 impl Outgoing {
-    fn new(socket: OwnedWriteHalf, unsent: Bytes) -> Self {
-        let mut queue = Queue::default();
-        queue.append(&mut unsent.into());
-        let state = Sending { queue, last_written: Instant::now(), written_since_tick: false, ended: false };
+    fn new(socket: OwnedWriteHalf, unsent: Bytes, queued: Charge) -> Self {
+        let (queue, last_written) = (Queue::default(), Instant::now());
+        let mut state = Sending { queue, queued, last_written, written_since_tick: false, ended: false };
+        state.append(&mut unsent.into());
         Self { socket, state: state.into(), more: Notify::new() }
     }
 
@@ -202,7 +220,7 @@ impl Outgoing {
 
     /// Sends this before anything else that the task would, since nothing waits.
     fn push(&self, frames: Bytes) {
-        self.lock().queue.append(&mut frames.into());
+        self.lock().append(&mut frames.into());
     }
 
     /// Writes of what waits as much as the socket takes.
@@ -217,8 +235,13 @@ impl Outgoing {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     let mut state = self.lock();
-                    state.queue.written(written);
                     state.wrote(written);
+                    // The owner may have given up what waited.
+                    if !state.ended {
+                        state.queue.written(written);
+                        let left = state.queue.bytes();
+                        state.queued.set(left);
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
@@ -236,6 +259,7 @@ impl Outgoing {
         let mut state = self.lock();
         state.ended = true;
         state.queue = Queue::default();
+        state.queued.set(0);
         self.shutdown(Shutdown::Both);
     }
 }
@@ -243,6 +267,11 @@ impl Outgoing {
 struct Reader {
     socket: OwnedReadHalf,
     buffer: BytesMut,
+    /// How much the buffer has held since its memory was new.
+    largest: usize,
+    /// Frames and fragments that have begun, as they are counted.
+    unfinished: Charge,
+    holding: Arc<Holding>,
     /// `None`: frames are pass-through.
     headers: Option<Headers>,
     atoms: Atoms,
@@ -258,6 +287,7 @@ impl Reader {
         // It is set anew when it has run out, and not each time that something comes.
         let mut patience = pin!(sleep(self.tick_time / 2));
         loop {
+            self.holding.wait_for_room().await;
             let ahead = framing::missing(&self.buffer).clamp(limits::READ_CHUNK, limits::READ_AHEAD);
             self.buffer.reserve(ahead);
             let read = tokio::select! {
@@ -281,6 +311,7 @@ impl Reader {
                 Ok(0) => return CloseReason::ClosedByPeer,
                 Ok(n) => {
                     metrics::LINK_RECEIVED_BYTES.add_size(n);
+                    self.largest = self.largest.max(self.buffer.len());
                     (last_read, probed) = (Instant::now(), false);
                 }
             }
@@ -288,21 +319,36 @@ impl Reader {
                 let mut batch = Vec::new();
                 let more = self.decode(&mut batch);
                 metrics::LINK_RECEIVED_MESSAGES.add_size(batch.len());
-                if !batch.is_empty() && inbox.send(wrap(LinkEvent::Messages(batch))).await.is_err() {
-                    return CloseReason::ByUs;
+                if !batch.is_empty() {
+                    let charge = self.holding.charge(batch.iter().map(control::size).sum());
+                    if inbox.send(wrap(LinkEvent::Messages(batch, charge))).await.is_err() {
+                        return CloseReason::ByUs;
+                    }
                 }
                 match more {
-                    Ok(true) => {}
+                    Ok(true) => self.holding.wait_for_room().await,
                     Ok(false) => break,
                     Err(reason) => return reason,
                 }
             }
+            self.count();
+        }
+    }
+
+    /// Counts what has begun, and gives memory back that only a large frame needed.
+    fn count(&mut self) {
+        self.unfinished.set(self.buffer.len() + self.headers.as_ref().map_or(0, Headers::held));
+        if self.largest > limits::READ_AHEAD && framing::missing(&self.buffer) < limits::READ_AHEAD {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.largest = self.buffer.len();
         }
     }
 
     /// Reads and drops what comes until the peer closes its end too: a socket that is closed with bytes unread is reset,
     /// and the peer would lose what it has not read yet.
     async fn until_closed(&mut self) -> io::Result<()> {
+        (self.buffer, self.headers) = (BytesMut::new(), None);
+        self.count();
         loop {
             self.buffer.clear();
             self.buffer.reserve(limits::READ_CHUNK);
@@ -314,15 +360,18 @@ impl Reader {
 
     /// Tells whether there may be more.
     fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<bool, CloseReason> {
+        let mut bytes = 0;
         while let Some(frame) = framing::next(&mut self.buffer)? {
             match frame {
                 Frame::Tick => self.tick_arrived.notify_one(),
                 Frame::Message(frame) => {
-                    batch.extend(control::decode(&frame, self.headers.as_mut(), &mut self.atoms)?);
+                    let decoded = control::decode(&frame, self.headers.as_mut(), &mut self.atoms)?;
+                    bytes += decoded.as_ref().map_or(0, control::size);
+                    batch.extend(decoded);
                 }
             }
             // What is answered must be sent before more is asked: or the answers would pile up unseen.
-            if batch.len() >= limits::MESSAGES {
+            if batch.len() >= limits::MESSAGES || bytes >= limits::READ_AHEAD {
                 return Ok(true);
             }
         }

@@ -6,6 +6,7 @@
 //! This room knows nothing of processes, groups or plugins, and decides nothing about peers: whom to dial and which
 //! of two connections wins is the node's business.
 
+pub mod budget;
 pub mod challenges;
 pub mod control;
 pub mod flags;

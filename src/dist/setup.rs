@@ -5,6 +5,7 @@
 //! Spec: `dist_util.erl`.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +30,14 @@ pub struct Connection {
     /// The last packet of the handshake, where it is ours to send. It goes out with [`link::start`](super::link::start): a peer that has the connection
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
     pub(super) unsent: Bytes,
+}
+
+impl Connection {
+    /// Returns the address of the other end; none if the connection has ended.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|address| address.ip())
+    }
 }
 
 /// Why there is no connection.

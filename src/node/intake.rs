@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
+use crate::dist::budget::Charge;
 use crate::dist::control::Control;
 use crate::dist::link::{CloseReason, LinkEvent};
 use crate::etf::Atoms;
@@ -27,18 +28,27 @@ pub enum Arrival {
     Closed(CloseReason),
 }
 
-/// Lets the connection send the next batch when it is dropped.
-pub type Permit = OwnedSemaphorePermit;
+/// Lets the connection send the next batch when it is dropped, and counts until then what the batch takes in memory.
+#[derive(Debug)]
+pub struct Permit {
+    _window: OwnedSemaphorePermit,
+    _held: Option<Arc<Charge>>,
+}
 
 /// Passes on what a connection receives until it ends.
 pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<Event>) {
     let window = Arc::new(Semaphore::new(limits::LINK_BATCHES));
     let all = u32::try_from(limits::LINK_BATCHES).unwrap_or(u32::MAX);
     while let Some(event) = received.recv().await {
-        for arrival in arrivals(event).await {
+        let (arrivals, held) = match event {
+            LinkEvent::Closed(reason) => (vec![Arrival::Closed(reason)], None),
+            LinkEvent::Messages(batch, charge) => (arrivals(batch).await, Some(Arc::new(charge))),
+        };
+        for arrival in arrivals {
             // All that came before the end is handled first.
             let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
-            let Ok(permit) = window.clone().acquire_many_owned(permits).await else { return };
+            let Ok(window) = window.clone().acquire_many_owned(permits).await else { return };
+            let permit = Permit { _window: window, _held: held.clone() };
             if inbox.send(Event::Link(link, arrival, permit)).await.is_err() {
                 return;
             }
@@ -50,11 +60,7 @@ fn is_large((_, payload): &(Control, Option<Bytes>)) -> bool {
     payload.as_ref().is_some_and(|payload| payload.len() > limits::CALL_ARGUMENTS)
 }
 
-async fn arrivals(event: LinkEvent) -> Vec<Arrival> {
-    let batch = match event {
-        LinkEvent::Closed(reason) => return vec![Arrival::Closed(reason)],
-        LinkEvent::Messages(batch) => batch,
-    };
+async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
     if !batch.iter().any(is_large) {
         return vec![Arrival::Messages(batch)];
     }
@@ -90,6 +96,7 @@ mod tests {
     use tokio::sync::mpsc::error::TryRecvError;
 
     use super::*;
+    use crate::dist::budget::Budget;
     use crate::etf::{Atom, Pid, Raw, Term};
     use crate::node::services::gen_server::Message;
 
@@ -99,6 +106,11 @@ mod tests {
         (Control::SendName { from, to: Atom::literal("pg") }, Some(term.bytes().clone()))
     }
 
+    fn batch(bytes: usize) -> LinkEvent {
+        let charge = Budget::new(usize::MAX).holding().charge(bytes);
+        LinkEvent::Messages(vec![message(bytes)], charge)
+    }
+
     #[tokio::test]
     async fn a_connection_waits_until_what_it_has_sent_is_handled() {
         let (link, received) = mpsc::channel(1);
@@ -106,9 +118,9 @@ mod tests {
         let running = tokio::spawn(run(LinkId(1), received, inbox));
         let sending = tokio::spawn(async move {
             for _ in 0..limits::LINK_BATCHES {
-                link.send(LinkEvent::Messages(vec![message(1)])).await.unwrap();
+                link.send(batch(1)).await.unwrap();
             }
-            link.send(LinkEvent::Messages(vec![message(2)])).await.unwrap();
+            link.send(batch(2)).await.unwrap();
             link.send(LinkEvent::Closed(CloseReason::ClosedByPeer)).await.unwrap();
         });
         let mut unhandled = Vec::new();
@@ -137,7 +149,7 @@ mod tests {
     async fn large_messages_are_read_and_keep_their_place() {
         let large = limits::CALL_ARGUMENTS;
         let batch = vec![message(1), message(2), message(large), message(large), message(3)];
-        let kinds = arrivals(LinkEvent::Messages(batch)).await.into_iter().map(|arrival| match arrival {
+        let kinds = arrivals(batch).await.into_iter().map(|arrival| match arrival {
             Arrival::Messages(batch) => batch.len(),
             Arrival::Large(read) => match *read {
                 (_, Content::Message(Message::Info(message))) if message.bytes().len() > large => 100,

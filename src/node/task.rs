@@ -4,6 +4,7 @@
 //! to, are taken; then it is handed on, and a connection that can't take it is closed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep_until;
 use tracing::debug;
 
+use crate::dist::budget::{self, Budget, Holding};
 use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
@@ -21,6 +23,7 @@ use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, AtomTooLong, Raw};
+use crate::fair::Source;
 use crate::log::limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
@@ -50,6 +53,8 @@ pub struct Settings {
     pub functions: Box<dyn Functions>,
     /// A peer from which nothing comes for this long is gone.
     pub tick_time: Duration,
+    /// Bytes that all peers together may make us hold.
+    pub peer_memory: usize,
 }
 
 /// Starts the node, which takes connections from `listener`. The task ends after [`Handle::stop`].
@@ -79,6 +84,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         dials: Arc::new(Semaphore::new(limits::DIALS)),
         dials_here: Arc::new(Semaphore::new(limits::DIALS)),
         tick_time: settings.tick_time,
+        budget: Budget::new(settings.peer_memory),
         inbox: inbox.clone(),
         links: BTreeMap::new(),
         open: 0,
@@ -112,6 +118,9 @@ struct Link {
     flags: Flags,
     /// Whose process the peer is, where that is on this host.
     owner: Option<u32>,
+    /// Whom the memory that it holds is counted for.
+    source: Source,
+    holding: Arc<Holding>,
     /// What has gathered to be sent.
     frames: Frames,
     /// Of batches that the machine has not handled to their end.
@@ -147,6 +156,8 @@ struct Task {
     /// The same, of this host: what is here need not wait for what is far.
     dials_here: Arc<Semaphore>,
     tick_time: Duration,
+    /// The memory that all connections share.
+    budget: Arc<Budget>,
     inbox: mpsc::Sender<Event>,
     links: BTreeMap<LinkId, Link>,
     /// Connections whose tasks have not ended yet.
@@ -184,6 +195,7 @@ struct Gathered {
 impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut batch = Vec::new();
+        let budget = self.budget.clone();
         loop {
             let shown_at = self.pace.due().filter(|_| self.is_stale);
             let deadline = self.machine.next_deadline().into_iter().chain(shown_at).min();
@@ -210,6 +222,10 @@ impl Task {
                         events.recv_many(&mut batch, limits::NODE_BATCH).await;
                     }
                 },
+                () = budget.exceeded() => {
+                    self.now = now();
+                    self.keep_to_budget();
+                }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.now = now();
                     self.handle(Input::Tick);
@@ -231,7 +247,21 @@ impl Task {
         self.now = now();
         for event in events.drain(..) {
             self.take(event);
+            self.keep_to_budget();
             self.send_if_much();
+        }
+    }
+
+    /// Closes connections, the largest first, until those that are left hold no more than the budget.
+    fn keep_to_budget(&mut self) {
+        while self.budget.is_exceeded() {
+            let holds = |(id, link): (&LinkId, &Link)| (*id, link.source, link.holding.bytes());
+            let connections: Vec<_> = self.links.iter().map(holds).collect();
+            let Some((id, reason)) = budget::largest(self.budget.limit(), &connections) else { return };
+            let Some(link) = self.links.remove(&id) else { return };
+            limited!(limit::NODES, warn, peer = %link.peer, "node down: {reason}");
+            link.sender.abort();
+            self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
         }
     }
 
@@ -369,11 +399,14 @@ impl Task {
             control::encode(&monitor, None, peer.flags, &mut probe);
         }
         let (received_sender, received) = mpsc::channel(1);
-        let sender = link::start(connection, self.tick_time, probe.into(), received_sender, |event| event);
+        let address = connection.peer_address().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let (source, holding) = (Source::new(address, owner), self.budget.holding());
+        let (probe, held) = (probe.into(), holding.clone());
+        let sender = link::start(connection, self.tick_time, probe, held, received_sender, |event| event);
         tokio::spawn(intake::run(id, received, self.inbox.clone()));
         self.open += 1;
         let (frames, permits) = (Frames::default(), Vec::new());
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, frames, permits };
+        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, source, holding, frames, permits };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);

@@ -76,6 +76,7 @@ impl Node {
             watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),
             tick_time: Duration::from_secs(60),
+            peer_memory: hecate_daemon::limits::PEER_BYTES,
         };
         let (handle, _) = task::start(listener, settings).unwrap();
         Self { handle, name, _registration: registration }

@@ -43,6 +43,7 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
         functions: Box::new(Nothing),
         tick_time: Duration::from_secs(60),
+        peer_memory: crate::limits::PEER_BYTES,
     };
     let (handle, _) = task::start(listener, settings).unwrap();
     let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };

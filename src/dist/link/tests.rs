@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::dist::budget;
 use crate::dist::flags;
 use crate::dist::handshake::{Established, Origin, Status};
 use crate::dist::header::HeaderError;
@@ -17,7 +18,7 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
     let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
-    let sender = start(connection, tick_time, PROBE, inbox, |event| event);
+    let sender = start(connection, tick_time, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
     (sender, events, there)
 }
 
@@ -52,7 +53,7 @@ async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
         _ = &mut dialling => panic!("its peer can use it, and nobody here knows of it"),
     };
     let (inbox, _events) = mpsc::channel(8);
-    let _sender = start(accepted, LONG, PROBE, inbox, |event| event);
+    let _sender = start(accepted, LONG, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
     assert_eq!(&*dialling.await.unwrap().peer.name, "b@h");
 }
 
@@ -65,7 +66,7 @@ async fn frames_go_both_ways_and_closing_flushes() {
     control::encode(&send, Some(&Iovec::encode(&Term::atom("hello"))), flags::ours(false), &mut frame);
     there.write_all(&frame).await.unwrap();
     match events.recv().await {
-        Some(LinkEvent::Messages(batch)) => assert_eq!(batch[0].0, send),
+        Some(LinkEvent::Messages(batch, _)) => assert_eq!(batch[0].0, send),
         other => panic!("{other:?}"),
     }
     sender.send(&mut Bytes::from(frame.clone()).into()).unwrap();
@@ -126,7 +127,7 @@ async fn a_flood_is_handed_on_in_pieces() {
     let mut left = limits::MESSAGES + 10;
     while left > 0 {
         match events.recv().await {
-            Some(LinkEvent::Messages(batch)) => {
+            Some(LinkEvent::Messages(batch, _)) => {
                 assert!(batch.len() <= limits::MESSAGES);
                 left -= batch.len();
             }

@@ -1,0 +1,234 @@
+//! One bound on the memory that all peers together make us hold: frames that have begun, messages in fragments, decoded
+//! messages that wait for the node, and what is queued for peers that do not read.
+//!
+//! Each connection has a [`Holding`], and each thing that it holds a [`Charge`], which gives its bytes back when it is
+//! dropped. Counting is one atomic addition a change. While the budget is exceeded, connections that hold much read no
+//! further, and the owner of the connections closes the one that [`largest`] names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::fair::Source;
+use crate::limits;
+
+/// A connection was closed since it held the most while the budget was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "memory for peers is exhausted: all of them hold more than {} MiB, and this connection, with {} MiB, is the largest \
+     of {host}, which holds the most (peer_memory, HECATE_PEER_MEMORY)", mebibytes(*.limit), mebibytes(*.held)
+)]
+pub struct Exhausted {
+    /// The budget in bytes.
+    pub limit: usize,
+    /// What the connection held, in bytes.
+    pub held: usize,
+    /// The host or user that held the most.
+    pub host: Source,
+}
+
+fn mebibytes(bytes: usize) -> usize {
+    bytes >> 20
+}
+
+/// The budget of a node.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    /// Notified when it is exceeded.
+    exceeded: Notify,
+    /// Notified when it no longer is.
+    room: Notify,
+}
+
+impl Budget {
+    /// Creates a budget of so many bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0), exceeded: Notify::new(), room: Notify::new() })
+    }
+
+    /// Returns its size in bytes.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether more is held than it allows.
+    #[must_use]
+    pub fn is_exceeded(&self) -> bool {
+        self.used.load(Ordering::SeqCst) > self.limit
+    }
+
+    /// Waits until it is exceeded. For one caller.
+    pub async fn exceeded(&self) {
+        self.exceeded.notified().await;
+    }
+
+    /// Creates the holding of a new connection, which is empty.
+    #[must_use]
+    pub fn holding(self: &Arc<Self>) -> Arc<Holding> {
+        Arc::new(Holding { budget: self.clone(), bytes: AtomicUsize::new(0) })
+    }
+
+    async fn wait_for_room(&self) {
+        loop {
+            let room = self.room.notified();
+            if !self.is_exceeded() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        if self.used.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes) > self.limit {
+            self.exceeded.notify_one();
+        }
+    }
+
+    fn subtract(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::SeqCst);
+        if before <= self.limit {
+            return;
+        }
+        if before - bytes <= self.limit {
+            self.room.notify_waiters();
+        } else {
+            self.exceeded.notify_one();
+        }
+    }
+}
+
+/// What one connection holds.
+#[derive(Debug)]
+pub struct Holding {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+impl Holding {
+    /// Returns the bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Begins to count one thing that the connection holds, of so many bytes.
+    #[must_use]
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        let mut charge = Charge { holding: self.clone(), bytes: 0 };
+        charge.set(bytes);
+        charge
+    }
+
+    /// Waits until the budget is no longer exceeded, if this connection holds much. One that holds little is never delayed.
+    pub async fn wait_for_room(&self) {
+        if self.bytes() > limits::HELD_FREELY {
+            self.budget.wait_for_room().await;
+        }
+    }
+}
+
+/// A thing that a connection holds.
+#[derive(Debug)]
+pub struct Charge {
+    holding: Arc<Holding>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// It has so many bytes now.
+    pub fn set(&mut self, bytes: usize) {
+        let Holding { budget, bytes: held } = &*self.holding;
+        if bytes > self.bytes {
+            held.fetch_add(bytes - self.bytes, Ordering::SeqCst);
+            budget.add(bytes - self.bytes);
+        } else if bytes < self.bytes {
+            held.fetch_sub(self.bytes - bytes, Ordering::SeqCst);
+            budget.subtract(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Returns the connection to close: the largest one of the host that holds the most. None if together they hold no more
+/// than `limit`.
+pub fn largest<K: Copy + Ord>(limit: usize, connections: &[(K, Source, usize)]) -> Option<(K, Exhausted)> {
+    let mut hosts: HashMap<Source, usize> = HashMap::new();
+    for (_, source, bytes) in connections {
+        *hosts.entry(*source).or_default() += bytes;
+    }
+    if hosts.values().sum::<usize>() <= limit {
+        return None;
+    }
+    let (host, _) = hosts.into_iter().max_by_key(|(source, bytes)| (*bytes, *source))?;
+    let of_host = connections.iter().filter(|(_, source, _)| *source == host);
+    let (connection, _, held) = of_host.max_by_key(|(connection, _, bytes)| (*bytes, *connection))?;
+    Some((*connection, Exhausted { limit, held: *held, host }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_connection_of_the_largest_host_is_closed() {
+        let (one, two) = (Source::User(1), Source::User(2));
+        // One host has the largest connection, the other holds more in all.
+        let connections = [(1, one, 50), (2, two, 30), (3, two, 31), (4, Source::User(3), 1)];
+        let (closed, reason) = largest(111, &connections).expect("it is exceeded");
+        assert_eq!((closed, reason), (3, Exhausted { limit: 111, held: 31, host: two }));
+        assert_eq!(largest(112, &connections), None, "it is exactly as much");
+        assert_eq!(largest::<u8>(0, &[]), None);
+    }
+
+    #[test]
+    fn the_reason_says_what_was_exceeded_by_whom_and_what_to_set() {
+        let reason = Exhausted { limit: 256 << 20, held: 60 << 20, host: Source::User(7) }.to_string();
+        for words in ["256 MiB", "60 MiB", "uid 7", "HECATE_PEER_MEMORY"] {
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_no_longer_counted() {
+        let budget = Budget::new(10);
+        let (one, two) = (budget.holding(), budget.holding());
+        let mut charge = one.charge(6);
+        let other = two.charge(5);
+        assert!(budget.is_exceeded());
+        charge.set(5);
+        assert!(!budget.is_exceeded());
+        charge.set(7);
+        let again = one.charge(1);
+        assert_eq!((one.bytes(), two.bytes()), (8, 5));
+        drop((charge, again, other));
+        assert_eq!((one.bytes(), two.bytes(), budget.used.load(Ordering::SeqCst)), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_holds_much_waits_and_one_that_holds_little_does_not() {
+        let budget = Budget::new(limits::HELD_FREELY);
+        let (much, little) = (budget.holding(), budget.holding());
+        let (_most, mut rest) = (much.charge(limits::HELD_FREELY), much.charge(1));
+        budget.exceeded().await;
+        let _few = little.charge(0);
+        little.wait_for_room().await;
+        let waiting = tokio::time::timeout(Duration::from_secs(3600), much.wait_for_room()).await;
+        assert!(waiting.is_err(), "it waits");
+        let (waited, ()) = tokio::join!(much.wait_for_room(), async { rest.set(0) });
+        assert_eq!((waited, budget.is_exceeded()), ((), false));
+    }
+}

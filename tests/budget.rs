@@ -1,0 +1,157 @@
+//! The memory that all peers together make the daemon hold: within one budget, whatever they send.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use hecate_daemon::dist::flags;
+use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
+use hecate_daemon::limits;
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::{Host, PATIENCE, wait_for, wait_within};
+
+const MIB: usize = 1024 * 1024;
+
+/// What the daemon may have beyond the budget: itself, what arrives while a connection is closed, and what the allocator
+/// has not given back yet.
+const MARGIN: usize = 160 * MIB;
+
+/// Why a connection is closed.
+const REASON: &str = "memory for peers is exhausted";
+
+/// A hidden node that has proved the cookie, and now writes what it likes.
+fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
+    let local = Identity { flags: flags::ours(true), ..host::node::identity(host, short, 7) };
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (status, name) = handshake::dial(&local, host.node("hecate").as_str().into());
+    send_packet(&mut stream, &name);
+    let Ok(StatusReceived::Proceed(challenge)) = status.receive(&receive_packet(&mut stream)) else {
+        panic!("{short} may not connect");
+    };
+    let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
+    send_packet(&mut stream, &reply);
+    ack.receive(&receive_packet(&mut stream), &local).unwrap();
+    // A peer that is closed while it writes is no fault of its own.
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn send_packet(stream: &mut TcpStream, packet: &[u8]) {
+    stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet].concat()).unwrap();
+}
+
+fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut packet = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut packet).unwrap();
+    packet
+}
+
+/// The daemon, and a real node that is connected to it.
+fn world(host: &Host) -> (Daemon, Epmd, host::erl::Erl) {
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let mut honest = host.erl("honest");
+    assert_eq!(honest.eval(&format!("net_adm:ping('{us}')")), "pong");
+    honest.eval(&format!("monitor_node('{us}', true)"));
+    (daemon, epmd, honest)
+}
+
+fn stays_connected(host: &Host, honest: &mut host::erl::Erl) {
+    assert_eq!(honest.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
+    assert_eq!(honest.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+}
+
+fn returns(daemon: &Daemon, before: usize) {
+    let mut now = 0;
+    wait_within(Duration::from_secs(90), "its memory is given back", || {
+        now = daemon.memory();
+        (now < before + 40 * MIB).then_some(())
+    });
+    eprintln!("{} MiB before, {} MiB at most, {} MiB after", before / MIB, daemon.peak_memory() / MIB, now / MIB);
+}
+
+/// Writes from a thread of its own each, and keeps the connections open.
+fn all_write(streams: Vec<TcpStream>, write: fn(&mut TcpStream) -> std::io::Result<()>) -> Vec<TcpStream> {
+    let writing: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| {
+            std::thread::spawn(move || {
+                // It fails where the connection was closed.
+                let _ = write(&mut stream);
+                stream
+            })
+        })
+        .collect();
+    writing.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn unfinished_frames_of_many_peers_stay_within_the_budget() {
+    let host = Host::new();
+    let (daemon, epmd, mut honest) = world(&host);
+    let (before, port) = (daemon.memory(), epmd.port_of("hecate"));
+    let (peers, size) = (12, 60 * MIB);
+    let hostile = (0..peers).map(|number| connect(&host, port, &format!("hostile{number}"))).collect();
+    let streams = all_write(hostile, |stream| {
+        stream.write_all(&u32::try_from(60 * MIB).unwrap().to_be_bytes())?;
+        for _ in 0..59 {
+            stream.write_all(&vec![7; MIB])?;
+        }
+        Ok(())
+    });
+    let fit = limits::PEER_BYTES / size;
+    wait_for("the others are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= peers - fit - 1);
+    assert!(daemon.peak_memory() < limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
+    stays_connected(&host, &mut honest);
+    drop(streams);
+    returns(&daemon, before);
+}
+
+#[test]
+fn fragments_of_several_peers_stay_within_the_budget() {
+    let host = Host::new();
+    let (daemon, epmd, mut honest) = world(&host);
+    let port = epmd.port_of("hecate");
+    let hostile = (0..4).map(|number| connect(&host, port, &format!("hostile{number}"))).collect();
+    let streams = all_write(hostile, |stream| {
+        for sequence in 0..250_u64 {
+            let size = u32::try_from(MIB).unwrap();
+            // The first of a hundred fragments, of which no other comes.
+            let head =
+                [&size.to_be_bytes()[..], &[131, 69], &sequence.to_be_bytes(), &100_u64.to_be_bytes(), &[0]].concat();
+            stream.write_all(&head)?;
+            stream.write_all(&vec![7; MIB - (head.len() - 4)])?;
+        }
+        Ok(())
+    });
+    wait_for("the largest are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= 3);
+    assert!(daemon.peak_memory() < limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
+    stays_connected(&host, &mut honest);
+    drop(streams);
+}
+
+#[test]
+fn memory_returns_after_large_messages() {
+    let host = Host::new();
+    let (daemon, _epmd, mut honest) = world(&host);
+    let (us, before) = (host.node("hecate"), daemon.memory());
+    let send = format!(
+        "put(big, binary:copy(<<7>>, 30 bsl 20)), [{{hecate_plugins, '{us}'}} ! get(big) || _ <- [1, 2, 3, 4, 5]], ok"
+    );
+    assert_eq!(honest.eval(&send), "ok");
+    let echoed = format!(
+        "try erpc:call('{us}', m, f, [get(big)]) catch error:{{exception, undef, [{{m, f, [Back], []}}]}} -> Back =:= get(big) end"
+    );
+    assert_eq!(honest.eval(&echoed), "true");
+    returns(&daemon, before);
+    stays_connected(&host, &mut honest);
+}
