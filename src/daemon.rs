@@ -22,13 +22,13 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, BindError, DaemonStatus, Phase, Problem, Severity};
+use crate::api::{self, BindError, DaemonStatus, EpmdOwner, Phase, Problem, Severity};
 use crate::cluster::finder;
 use crate::cluster::join::WantedName;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{ClusterView, EpmdState, NodeStates, REFUSALS};
-use crate::config::Config;
+use crate::config::{Config, accounts};
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
 use crate::name::PluginName;
 use crate::registry::{self, Status};
@@ -366,9 +366,23 @@ impl Daemon<'_> {
                 problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
+        // Six digits are the last resort; the uid alone is what a second user of a host has.
+        if let [_, _, ..] = *cluster.names_taken {
+            let detail = format!(
+                "other processes of this host have the node names {}, so this node is {}: peers that look for `hecate` do not \
+                 find it. `hecate-daemon doctor` lists who listens there; HECATE_NODE_NAME sets a name",
+                cluster.names_taken.join(", "),
+                cluster.node.as_deref().unwrap_or_default()
+            );
+            problems.push(Problem { code: "node_name_fallback", detail, severity: Severity::Notice });
+        }
         problems.extend(not_connected(&cluster.plugin_nodes, registry));
         self.status.send_modify(|status| {
             status.node_name.clone_from(&cluster.node);
+            if !status.epmd_owners.iter().map(|owner| owner.uid).eq(cluster.epmd_owners.iter().copied()) {
+                let owner = |uid: &u32| EpmdOwner { uid: *uid, user: accounts::user_name(*uid) };
+                status.epmd_owners = cluster.epmd_owners.iter().map(owner).collect();
+            }
             status.problems = problems;
         });
     }

@@ -255,6 +255,45 @@ fn a_default_name_that_is_taken_gives_way() {
 }
 
 #[test]
+fn who_registers_the_default_names_does_not_keep_the_daemon_out() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let uid = rustix::process::getuid().as_raw();
+    let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = stranger.local_addr().unwrap().port();
+    let with_uid = format!("hecate_{uid}");
+    let _taken = ["hecate", &with_uid].map(|name| epmd.register(name, port));
+    let is_fallback = |node: &str| {
+        let short = node.strip_suffix(&format!("@{}", host.name)).unwrap();
+        let digits = short.strip_prefix(&format!("{with_uid}_")).expect(node);
+        digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let daemon = host.daemon(&[]);
+    let node = daemon.ready();
+    assert!(is_fallback(&node), "{node}");
+    let told = health(&host);
+    assert_eq!(
+        (problems(&told), &told["status"], &told["ready"]),
+        (vec!["node_name_fallback"], &json!("healthy"), &json!(true))
+    );
+    let detail = told["problems"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains(&node) && detail.contains(&format!("hecate, {with_uid}")), "{detail}");
+    assert_eq!(told["epmd_owners"][0]["uid"], json!(uid));
+    let mut erl = host.erl("visitor");
+    assert_eq!(erl.eval(&format!("net_adm:ping('{node}')")), "pong");
+
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    let daemon = host.daemon(&[]);
+    assert_eq!(daemon.ready(), node, "it is the same at each start");
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    // The stranger has read it in EPMD, and registers it too.
+    let _too = epmd.register(node.split('@').next().unwrap(), port);
+    let daemon = host.daemon(&[]);
+    let another = daemon.ready();
+    assert!(is_fallback(&another) && another != node, "{another}");
+}
+
+#[test]
 fn an_explicit_name_that_is_taken_is_waited_for() {
     let host = Host::new();
     let _epmd = host.epmd();

@@ -264,6 +264,11 @@ fn health(context: &Context, listing: &Listing) -> Answer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_name: status.node_name,
         uptime_seconds: context.started.elapsed().as_secs(),
+        epmd_owners: status
+            .epmd_owners
+            .into_iter()
+            .map(|owner| wire::EpmdOwner { uid: owner.uid, user: owner.user })
+            .collect(),
         identity: "not_initialized".to_owned(),
         plugins: BTreeMap::new(),
         problems: status

@@ -21,4 +21,4 @@ pub mod wire;
 pub use handlers::Context;
 pub use server::{Limits, serve};
 pub use socket::{BindError, Listener, SocketFile, bind};
-pub use status::{DaemonStatus, Phase, Problem, Severity};
+pub use status::{DaemonStatus, EpmdOwner, Phase, Problem, Severity};

@@ -8,8 +8,19 @@ pub struct DaemonStatus {
     pub phase: Phase,
     /// Our node's full name, once it has one.
     pub node_name: Option<String>,
+    /// The users who own this host's EPMD; none if the kernel does not say.
+    pub epmd_owners: Vec<EpmdOwner>,
     /// What is wrong at this moment.
     pub problems: Vec<Problem>,
+}
+
+/// A user who owns this host's EPMD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpmdOwner {
+    /// The user.
+    pub uid: u32,
+    /// The user's name, if the system's accounts have it.
+    pub user: Option<String>,
 }
 
 /// The life of the daemon. The same words stand in `run/daemon.state`.
@@ -75,7 +86,7 @@ mod tests {
         let problem = |severity| Problem { code: "x", detail: String::new(), severity };
         let word = |phase, judged, problems: &[Severity]| {
             let problems = problems.iter().copied().map(problem).collect();
-            let status = DaemonStatus { phase, node_name: None, problems };
+            let status = DaemonStatus { phase, problems, ..DaemonStatus::default() };
             (status.health(judged), status.blocker().is_some())
         };
         assert_eq!(word(Phase::Starting, true, &[]), ("starting", false));

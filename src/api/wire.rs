@@ -202,12 +202,24 @@ pub struct Health {
     pub node_name: Option<String>,
     /// How long we have been up.
     pub uptime_seconds: u64,
+    /// The users who own this host's EPMD; none if the kernel does not say.
+    #[serde(default)]
+    pub epmd_owners: Vec<EpmdOwner>,
     /// `not_initialized`: this daemon keeps no identity.
     pub identity: String,
     /// Each plugin with `ok` or why it is stopped.
     pub plugins: BTreeMap<String, String>,
     /// What is wrong.
     pub problems: Vec<HealthProblem>,
+}
+
+/// A user who owns this host's EPMD.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpmdOwner {
+    /// The user.
+    pub uid: u32,
+    /// The user's name, if the system's accounts have it.
+    pub user: Option<String>,
 }
 
 /// One thing that is wrong.

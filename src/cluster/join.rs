@@ -3,21 +3,25 @@
 //! The EPMD that answers is used; where none does, the system's is started; where there is none to start, we serve one
 //! ourselves. When the one in use vanishes the same is done again, so that whoever finds the port free serves next.
 //!
-//! A default name that is taken gives way: after a pause for a predecessor on its way out, the name with our uid is taken,
-//! so that a second user of the host needs no configuration. A name that was asked for never does.
+//! A default name that is taken gives way: after a pause for a predecessor on its way out, the name with our uid is used,
+//! so that a second user of the host needs no configuration. Any user of the host can register both names, so if the second
+//! is taken too, six digits are appended, which cannot be foreseen. A name that was asked for never gives way.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use crate::cluster::view::EpmdState;
 use crate::epmd::client::{self as epmd, Registration};
 use crate::epmd::server::{self, Server};
+use crate::layout::Layout;
 use crate::limits;
-use crate::node::listeners::user_of_end;
+use crate::node::listeners::{owners, user_of_end};
 
 /// How we want to be called.
 #[derive(Debug, Clone)]
@@ -28,6 +32,17 @@ pub struct WantedName {
     pub host: String,
     /// Whether it was asked for: then it is this one or none.
     pub explicit: bool,
+}
+
+/// We are registered.
+#[derive(Debug)]
+pub struct Joined {
+    /// Our full name.
+    pub name: String,
+    /// What it is registered by.
+    pub registration: Registration,
+    /// The names that we wanted rather, and that are taken.
+    pub taken: Vec<String>,
 }
 
 /// The EPMD of this host, and what we register there.
@@ -42,6 +57,8 @@ pub struct Epmd {
     addresses: Vec<IpAddr>,
     /// Ours, if we serve it.
     server: Option<Arc<Server>>,
+    /// The users who own the sockets that took the last question; none if the kernel does not say.
+    owners: Vec<u32>,
 }
 
 impl Epmd {
@@ -61,7 +78,7 @@ impl Epmd {
             addresses.push(node.ip());
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
-        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None })
+        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None, owners: Vec::new() })
     }
 
     /// How we stand with it while we are registered.
@@ -72,6 +89,12 @@ impl Epmd {
         } else {
             EpmdState::Registered
         }
+    }
+
+    /// The users whose EPMD answers; none if the kernel does not say.
+    #[must_use]
+    pub fn owners(&self) -> &[u32] {
+        &self.owners
     }
 
     /// Where it answers.
@@ -97,6 +120,10 @@ impl Epmd {
         if !is_unreachable(&result) {
             self.started = false;
         }
+        let address = self.address;
+        let owners: BTreeSet<u32> =
+            spawn_blocking(move || owners(address)).await.unwrap_or_default().into_iter().collect();
+        self.owners = owners.into_iter().collect();
         match result {
             Ok(registration) => Ok(registration),
             Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken { name: short_name.to_owned() }),
@@ -144,30 +171,40 @@ impl Epmd {
         *result = self.ask(short_name).await;
     }
 
-    /// Registers us for the first time, however long it takes. What stands in the way is told to `report`. Returns the
-    /// name that we have, and what it is registered by.
-    pub async fn join(&mut self, wanted: &WantedName, mut report: impl FnMut(EpmdState)) -> (String, Registration) {
-        let mut taken_since = None;
-        let with_uid = format!("{}_{}", wanted.short, rustix::process::getuid().as_raw());
+    /// Registers us for the first time, however long it takes. What is in the way goes to `report`, with the users who own the
+    /// EPMD that answers.
+    pub async fn join(
+        &mut self,
+        wanted: &WantedName,
+        layout: &Arc<Layout>,
+        mut report: impl FnMut(EpmdState, &[u32]),
+    ) -> Joined {
+        let (mut short, mut taken, mut taken_since) = (wanted.short.clone(), Vec::new(), None);
         let mut told = EpmdState::Unknown;
         loop {
-            let give_way =
-                !wanted.explicit && taken_since.is_some_and(|since: Instant| since.elapsed() >= limits::NAME_PATIENCE);
-            let name = if give_way { &with_uid } else { &wanted.short };
-            let state = match self.register(name).await {
-                Ok(registration) => return (format!("{name}@{}", wanted.host), registration),
+            let state = match self.register(&short).await {
+                Ok(registration) => {
+                    return Joined { name: format!("{short}@{}", wanted.host), registration, taken };
+                }
                 Err(state) => state,
             };
-            if matches!(state, EpmdState::NameTaken { .. }) {
-                taken_since.get_or_insert_with(Instant::now);
-            }
-            let pause = match &state {
-                EpmdState::NameTaken { .. } if !wanted.explicit && !give_way => Duration::from_millis(250),
-                EpmdState::NameTaken { .. } => limits::NAME_RETRY,
-                _ => limits::EPMD_RETRY,
-            };
+            let is_taken = matches!(state, EpmdState::NameTaken { .. });
             // A predecessor on its way out is no problem to speak of yet.
-            let quiet = matches!(state, EpmdState::NameTaken { .. }) && !wanted.explicit && !give_way;
+            let mut quiet = is_taken && !wanted.explicit;
+            if quiet && taken_since.get_or_insert_with(Instant::now).elapsed() >= limits::NAME_PATIENCE {
+                if let Some(next) = next_name(wanted, &short, layout).await {
+                    taken.push(std::mem::replace(&mut short, next));
+                    taken_since = None;
+                    continue;
+                }
+                // The next could not be saved, and is asked for again after the same patience.
+                (quiet, taken_since) = (false, None);
+            }
+            let pause = match is_taken {
+                true if quiet => Duration::from_millis(250),
+                true => limits::NAME_RETRY,
+                false => limits::EPMD_RETRY,
+            };
             if !quiet && state != told {
                 match &state {
                     EpmdState::Unavailable { reason } => warn!("not in the cluster: {reason}"),
@@ -178,13 +215,53 @@ impl Epmd {
                     EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
                 }
                 told = state.clone();
-                report(state);
+                report(state, &self.owners);
             }
             tokio::time::sleep(pause).await;
         }
     }
 }
 
+/// The name to try after the default name `short` turned out to be taken; none if its digits could not be saved.
+async fn next_name(wanted: &WantedName, short: &str, layout: &Arc<Layout>) -> Option<String> {
+    let with_uid = format!("{}_{}", wanted.short, rustix::process::getuid().as_raw());
+    if short == wanted.short {
+        return Some(with_uid);
+    }
+    // Digits that are taken too were read in EPMD by someone who wants to keep us out.
+    let digits = short.strip_prefix(&with_uid).and_then(|rest| rest.strip_prefix('_')).map(str::to_owned);
+    let layout = layout.clone();
+    let next = spawn_blocking(move || layout.node_digits(digits.as_deref())).await.ok()?;
+    next.inspect_err(|error| warn!("no other name for our node: {error}"))
+        .ok()
+        .map(|digits| format!("{with_uid}_{digits}"))
+}
+
+/// Whether a short name is one that the daemon of a user has by default.
+pub(super) fn is_default_name(short: &str, wanted: &str, uid: u32) -> bool {
+    let rest = short.strip_prefix(wanted).map(|rest| rest.strip_prefix(&format!("_{uid}")).unwrap_or(rest));
+    rest.is_some_and(|rest| {
+        let digits = rest.strip_prefix('_').unwrap_or_default();
+        rest.is_empty() || (rest.len() == 7 && digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
 fn is_unreachable(result: &Result<Registration, epmd::Error>) -> bool {
     matches!(result, Err(epmd::Error::Unreachable(..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_names_of_a_user() {
+        for name in ["hecate", "hecate_1000", "hecate_1000_123456"] {
+            assert!(is_default_name(name, "hecate", 1000), "{name}");
+        }
+        for name in ["hecate_1001", "hecate_10001", "hecate_1000_12345", "hecate_1000_12345x", "hecate_1000123456", "x"]
+        {
+            assert!(!is_default_name(name, "hecate", 1000), "{name}");
+        }
+    }
 }

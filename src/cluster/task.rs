@@ -19,7 +19,7 @@ use crate::cluster::changes::Changes;
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::facts::Facts;
 use crate::cluster::finder::{self, Finder};
-use crate::cluster::join::{Epmd, WantedName};
+use crate::cluster::join::{Epmd, Joined, WantedName, is_default_name};
 use crate::cluster::listener;
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
@@ -158,23 +158,28 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
     // Without a cluster the stored plugins are judged by their sockets alone, and need not wait.
     let (tell, mut told) = watch::channel(false);
-    let report = move |epmd| {
+    let report = move |epmd, owners: &[u32]| {
         tell.send_replace(true);
-        publish.send_modify(|view| Arc::make_mut(view).epmd = epmd);
+        publish.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.epmd = epmd;
+            view.epmd_owners = owners.to_vec();
+        });
     };
-    let joining = start.epmd.join(&start.settings.name, report);
+    let joining = start.epmd.join(&start.settings.name, &start.layout, report);
     let settled = async {
         if told.wait_for(|told| *told).await.is_ok() {
             registry.membership(Membership::Settled).await;
         }
         std::future::pending::<()>().await
     };
-    let (name, registration) = tokio::select! {
+    let joined = tokio::select! {
         joined = joining => joined,
         () = settled => return,
         _ = &mut stopped => return,
     };
-    match Cluster::new(start, &name, registration) {
+    let name = joined.name.clone();
+    match Cluster::new(start, joined) {
         Ok(mut cluster) => {
             show_node.send_replace(Some(cluster.node.clone()));
             // Stopping waits for nothing, also not for a registry that has stalled.
@@ -200,6 +205,8 @@ struct Cluster {
     publish: watch::Sender<Arc<ClusterView>>,
     epmd: Epmd,
     registration: Option<Registration>,
+    /// The names that we wanted rather.
+    names_taken: Vec<String>,
     epmd_state: EpmdState,
     /// When to register again, after EPMD was lost.
     register_at: Option<Instant>,
@@ -225,7 +232,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(start: Start, name: &str, registration: Registration) -> Result<Self, AtomTooLong> {
+    fn new(start: Start, joined: Joined) -> Result<Self, AtomTooLong> {
+        let Joined { name, registration, taken } = joined;
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
         let epmd_state = epmd.state();
@@ -279,6 +287,7 @@ impl Cluster {
             publish,
             epmd,
             registration: Some(registration),
+            names_taken: taken,
             epmd_state,
             register_at: None,
             proxies: BTreeMap::new(),
@@ -490,12 +499,11 @@ impl Cluster {
     /// Whether a user of this host has a hecate-daemon of the usual name. Asked for before anything is made of a node of theirs:
     /// pg may show their daemon only later.
     async fn has_daemon(&self, uid: u32) -> bool {
-        for name in [NODE.to_owned(), format!("{NODE}_{uid}")] {
-            if let Ok(Some(port)) = epmd::client::port(self.epmd.address(), &name).await {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                if spawn_blocking(move || owners(address)).await.is_ok_and(|owners| owners.contains(&uid)) {
-                    return true;
-                }
+        let names = epmd::client::names(self.epmd.address()).await.unwrap_or_default();
+        for (_, port) in names.into_iter().filter(|(name, _)| is_default_name(name, NODE, uid)) {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if spawn_blocking(move || owners(address)).await.is_ok_and(|owners| owners.contains(&uid)) {
+                return true;
             }
         }
         false
@@ -560,6 +568,8 @@ impl Cluster {
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.epmd_state.clone(),
+            epmd_owners: self.epmd.owners().to_vec(),
+            names_taken: self.names_taken.clone(),
             peers,
             plugin_nodes,
             cookie_hash: self.settings.cookie.hash(),

@@ -20,6 +20,10 @@ pub struct ClusterView {
     pub hosts: Arc<Vec<HostView>>,
     /// How we stand with EPMD.
     pub epmd: EpmdState,
+    /// The users who own the EPMD that answers; none if the kernel does not say.
+    pub epmd_owners: Vec<u32>,
+    /// The names that our node was to have rather, and that other nodes of this host have.
+    pub names_taken: Vec<String>,
     /// The nodes that we know of, in name order.
     pub peers: Vec<PeerView>,
     /// Whether the nodes of plugins are connected.

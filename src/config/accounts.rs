@@ -30,6 +30,20 @@ pub fn home_of(uid: u32) -> io::Result<Option<String>> {
     Ok(home_in(uid, &read(Path::new("/etc/passwd"))?))
 }
 
+/// The name of a user; none if the file does not have it.
+#[must_use]
+pub fn user_name(uid: u32) -> Option<String> {
+    name_in(uid, &read(Path::new("/etc/passwd")).ok()?)
+}
+
+fn name_in(uid: u32, passwd: &str) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
 fn gid_in(name: &str, group: &str) -> Option<u32> {
     group.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -51,6 +65,13 @@ fn home_in(uid: u32, passwd: &str) -> Option<String> {
 #[allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_users_are_found_by_their_numbers() {
+        let file = "root:x:0:0::/root:/bin/sh\nbroken\n:x:7:7::/:\nalice:x:1000:1000::/home/alice:\n";
+        assert_eq!(name_in(1000, file).as_deref(), Some("alice"));
+        assert_eq!((name_in(7, file), name_in(1001, file)), (None, None));
+    }
 
     #[test]
     fn groups_are_found_by_their_name() {

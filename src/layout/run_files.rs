@@ -25,6 +25,7 @@ use crate::name::PluginName;
 
 const PID: &str = "daemon.pid";
 const STATE: &str = "daemon.state";
+const DIGITS: &str = "node.digits";
 
 /// What `daemon.state` says of us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,18 +219,8 @@ impl RunLock {
         Ok(())
     }
 
-    /// Writes a file whole or not at all. Nobody else writes here while we hold the lock.
     fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
-        let new = format!(".{name}.new");
-        let hold = self.locked();
-        let dir = &hold.run;
-        let written = remove(dir, &new).and_then(|()| {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-            let fd = open_at(dir.as_fd(), Path::new(&new), flags, Mode::from_raw_mode(0o644))?;
-            std::fs::File::from(fd).write_all(text.as_bytes())?;
-            Ok(fs::renameat(dir, new.as_str(), dir, name)?)
-        });
-        written.map_err(|source| self.io("write", name, source))
+        write(&self.locked().run, name, text).map_err(|source| self.io("write", name, source))
     }
 
     fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RunError {
@@ -342,9 +333,46 @@ impl Layout {
 }
 
 /// The pid in `daemon.pid`, if there is a plain file that holds one.
+impl Layout {
+    /// Six digits that tell our node's name from every other, for where all simpler names are taken. They are random once, and
+    /// then the same at each start; `other_than` are digits that turned out to be taken too, and are replaced.
+    ///
+    /// # Errors
+    /// They could not be saved, or the system has no random numbers.
+    pub fn node_digits(&self, other_than: Option<&str>) -> Result<String, RunError> {
+        let dir = self.own_run()?;
+        let valid = |digits: &String| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(digits) = read(&dir, DIGITS).filter(valid)
+            && Some(digits.as_str()) != other_than
+        {
+            return Ok(digits);
+        }
+        let io = |source| RunError::Io { doing: "write", path: self.home().own().run().join(DIGITS), source };
+        let random = getrandom::u32().map_err(|error| io(io::Error::other(error)))?;
+        let digits = format!("{:06}", random % 1_000_000);
+        write(&dir, DIGITS, &digits).map_err(io)?;
+        Ok(digits)
+    }
+}
+
+/// Writes a file whole or not at all. No other process writes here while we hold the lock.
+fn write(dir: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
+    let new = format!(".{name}.new");
+    remove(dir, &new)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let fd = open_at(dir.as_fd(), Path::new(&new), flags, Mode::from_raw_mode(0o644))?;
+    std::fs::File::from(fd).write_all(text.as_bytes())?;
+    Ok(fs::renameat(dir, new.as_str(), dir, name)?)
+}
+
 fn read_pid(dir: &OwnedFd) -> Option<i32> {
+    read(dir, PID)?.trim_end().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// A small file; none if it is anything else.
+fn read(dir: &OwnedFd, name: &str) -> Option<String> {
     // A fifo in its place must not make us wait.
-    let fd = open_at(dir.as_fd(), Path::new(PID), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
+    let fd = open_at(dir.as_fd(), Path::new(name), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
     let stat = fs::fstat(&fd).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
@@ -353,10 +381,7 @@ fn read_pid(dir: &OwnedFd) -> Option<i32> {
     // One byte more, so that what is too long is not taken for its beginning.
     let most = u64::try_from(limits::RUN_FILE + 1).unwrap_or(u64::MAX);
     std::fs::File::from(fd).take(most).read_to_string(&mut text).ok()?;
-    if text.len() > limits::RUN_FILE {
-        return None;
-    }
-    text.trim_end().parse().ok().filter(|pid| *pid > 0)
+    (text.len() <= limits::RUN_FILE).then_some(text)
 }
 
 fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
@@ -411,6 +436,30 @@ mod tests {
         let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
         (child, Process::living(pid).expect("it lives"))
+    }
+
+    #[test]
+    fn the_digits_of_the_node_stay_the_same_until_they_are_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = crate::layout::Home::new(directory.path().join("home")).unwrap();
+        let layout = Layout::open(home, crate::layout::Modes::default()).unwrap();
+        layout.ensure_own().unwrap();
+        let digits = layout.node_digits(None).unwrap();
+        assert!(digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
+        assert_eq!(layout.node_digits(None).unwrap(), digits);
+        assert_eq!(layout.node_digits(Some("x")).unwrap(), digits, "others are taken");
+        let mut replaced = layout.node_digits(Some(&digits)).unwrap();
+        while replaced == digits {
+            replaced = layout.node_digits(Some(&digits)).unwrap();
+        }
+        assert_eq!(layout.node_digits(None).unwrap(), replaced);
+        let file = layout.home().own().run().join("node.digits");
+        for odd in ["", "12345", "1234567", "12a456", "../../"] {
+            std::fs::write(&file, odd).unwrap();
+            let digits = layout.node_digits(None).unwrap();
+            assert_ne!(digits, odd);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), digits);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Report, Running};
+use crate::config::accounts;
 use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::epmd::client as epmd;
 use crate::limits;
@@ -60,8 +61,15 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
     match epmd::names(address).await {
         Ok(names) => {
             let uids: BTreeSet<u32> = owners(address).into_iter().collect();
-            let uids: Vec<String> = uids.iter().map(|uid| format!("uid {uid}")).collect();
-            let whose = if uids.is_empty() { String::new() } else { format!(" ({})", uids.join(", ")) };
+            let user = |uid: &u32| match accounts::user_name(*uid) {
+                Some(name) => format!("uid {uid}, {name}"),
+                None => format!("uid {uid}"),
+            };
+            let uids: Vec<String> = uids.iter().map(user).collect();
+            let whose = match uids.is_empty() {
+                true => " (the kernel does not say who owns it)".to_owned(),
+                false => format!(" (owned by {})", uids.join(" and ")),
+            };
             let (valid, odd): (Vec<_>, Vec<_>) =
                 names.iter().partition(|(name, _)| NodeName::new(name, "host").is_ok());
             let mut known: Vec<String> = valid.iter().map(|(name, port)| format!("{name} at {port}")).collect();
