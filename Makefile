@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -45,6 +45,11 @@ ct: deps
 # Ten times the kills of `make test`; each run makes other choices, and says how to make the same again.
 crash: deps
 	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
+
+# All attacks of tests/siege at once for ten minutes, beside a well-behaved client: prints what it lost, and how long its calls took.
+SIEGE_SECONDS := 600
+siege: deps
+	HECATE_SIEGE=$(SIEGE_SECONDS) nice -n 19 cargo test --release --test siege -- --ignored --nocapture
 
 # A thousand nodes as pure machines: about a quarter of an hour, and 3 GiB of memory.
 simulate:

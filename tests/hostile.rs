@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "hostile/connection.rs"]
+mod connection;
 #[path = "hostile/headers.rs"]
 mod headers;
 mod host;
@@ -14,17 +16,17 @@ mod terms;
 #[path = "hostile/wire.rs"]
 mod wire;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
 
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
+use connection::{Hostile, read, receive_packet, tcp};
+use hecate_daemon::dist::flags;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::Erl;
 use host::{Host, PATIENCE};
 use serde_json::json;
-use wire::{atom, int, pid, plain_header, reference, tuple, with};
+use wire::{atom, int, tuple, with};
 
 /// What becomes of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -50,122 +52,6 @@ struct Row {
 
 fn row(name: impl Into<String>, expect: Expect, bytes: impl Fn(&Hostile) -> Vec<u8> + 'static) -> Row {
     Row { name: name.into(), expect, bytes: Box::new(bytes) }
-}
-
-/// A hidden node that has proved the cookie.
-struct Hostile {
-    me: String,
-    us: String,
-    creation: u32,
-    /// Whether frames have distribution headers, both ways.
-    headers: bool,
-    stream: TcpStream,
-}
-
-impl Hostile {
-    fn connect(host: &Host, port: u16, short: &str, headers: bool) -> Self {
-        let without = if headers { 0 } else { flags::HEADERS.bits() };
-        let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
-        let local = Identity { flags, ..host::node::identity(host, short, 7) };
-        let us = host.node("hecate");
-        let mut stream = tcp(port);
-        let (status, name) = handshake::dial(&local, us.as_str().into());
-        send_packet(&mut stream, &name);
-        let Ok(StatusReceived::Proceed(challenge)) = status.receive(&receive_packet(&mut stream)) else {
-            panic!("{short} may not connect");
-        };
-        let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
-        send_packet(&mut stream, &reply);
-        let peer = ack.receive(&receive_packet(&mut stream), &local).unwrap();
-        Self { me: local.name.to_string(), us, creation: peer.creation, headers, stream }
-    }
-
-    /// A process of its own.
-    fn pid(&self) -> Vec<u8> {
-        pid(&self.me, 1, 7)
-    }
-
-    /// A reference of its own.
-    fn reference(&self, number: u32) -> Vec<u8> {
-        reference(&self.me, &[number, 0, 0], 7)
-    }
-
-    /// A process of the daemon, if it has one of this number.
-    fn ours(&self, number: u32) -> Vec<u8> {
-        pid(&self.us, number, self.creation)
-    }
-
-    /// The first process of the daemon.
-    fn net_kernel(&self) -> Vec<u8> {
-        self.ours(1)
-    }
-
-    /// The next frame (from its control message on) that is no tick, nor what the daemon asks every node of its own accord: it spawns what answers, or monitors
-    /// `net_kernel` and calls it. None at the end of the connection.
-    fn frame(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let mut length = [0; 4];
-            read(&mut self.stream, &mut length)?;
-            let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
-            read(&mut self.stream, &mut frame)?;
-            let before: &[u8] = if self.headers { &[131, 68, 0] } else { &[112, 131] };
-            let Some(control) = frame.strip_prefix(before) else {
-                assert!(frame.is_empty(), "{frame:?}");
-                continue;
-            };
-            // SPAWN_REQUEST; MONITOR_P, REG_SEND and DEMONITOR_P. No answer is one of these.
-            if !matches!(control.get(2..4), Some([97, 29 | 19 | 6 | 20])) {
-                return Some(control.to_vec());
-            }
-        }
-    }
-
-    /// What has come before the answer to a ping; none if the connection ended.
-    fn until_pong(&mut self) -> Option<Vec<Vec<u8>>> {
-        let tag = self.reference(0xBAD);
-        let from = tuple(&[self.pid(), tag.clone()]);
-        let is_auth = tuple(&[atom("is_auth"), atom(&self.me)]);
-        let ping = tuple(&[atom("$gen_call"), from, is_auth]);
-        let control = [int(6), self.pid(), atom(""), atom("net_kernel")];
-        let ping = if self.headers { plain_header(&control, ping) } else { with(&control, ping) };
-        let _ = self.stream.write_all(&ping);
-        let pong = tuple(&[tag, atom("yes")]);
-        let mut before = Vec::new();
-        loop {
-            let frame = self.frame()?;
-            if frame.ends_with(&pong) {
-                return Some(before);
-            }
-            before.push(frame);
-        }
-    }
-}
-
-fn tcp(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// None at the end of the connection, which may be a rude one: we may have said more than was read.
-fn read(stream: &mut TcpStream, bytes: &mut [u8]) -> Option<()> {
-    match stream.read_exact(bytes) {
-        Ok(()) => Some(()),
-        Err(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => None,
-        Err(e) => panic!("neither an answer nor an end: {e}"),
-    }
-}
-
-fn send_packet(stream: &mut TcpStream, packet: &[u8]) {
-    stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet].concat()).unwrap();
-}
-
-fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
-    let mut length = [0; 2];
-    read(stream, &mut length).expect("a length");
-    let mut packet = vec![0; u16::from_be_bytes(length).into()];
-    read(stream, &mut packet).expect("a packet");
-    packet
 }
 
 /// The daemon with a plugin, and a real node that is connected to it.

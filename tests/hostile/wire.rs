@@ -1,5 +1,7 @@
 //! Frames and terms, written by hand: nothing here keeps anybody from writing what is wrong.
 
+#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
+
 pub type Term = Vec<u8>;
 
 pub fn atom(text: impl AsRef<[u8]>) -> Term {

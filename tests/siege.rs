@@ -1,0 +1,188 @@
+//! Attacks on the built daemon, while a well-behaved client registers, lists and pings.
+//!
+//! Each attack alone runs with `make test`, until the client has had a number of calls answered. All of them at once run with
+//! `make siege`, for `HECATE_SIEGE` seconds (600 by default): that prints how many of the client's calls were lost and
+//! how long they took. A call is lost if it was not answered as an undisturbed daemon answers it, or if what it stored is
+//! not there after a `kill -9` at the end.
+//!
+//! Attacks are not meant to succeed or fail by themselves: what counts is the client, the log, and the memory.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+#[path = "siege/attacks.rs"]
+mod attacks;
+#[path = "siege/client.rs"]
+mod client;
+#[path = "hostile/connection.rs"]
+mod connection;
+mod host;
+#[path = "hostile/wire.rs"]
+mod wire;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use attacks::Attack;
+use client::Client;
+use host::daemon::Daemon;
+use host::{Host, epmd, wait_within};
+
+/// Rounds of calls of the client through which one attack alone lasts.
+const ROUNDS: usize = 60;
+
+/// Answered calls of the client through which an attack holds what it has opened.
+const HELD: u64 = 45;
+
+/// What the daemon may have in memory at once, whatever attacks it: the budget for peers, and as much for all else.
+const MEMORY: usize = 512 * 1024 * 1024;
+
+/// The 99th percentile of the client's calls that `make siege` is to reach.
+const GOAL: Duration = Duration::from_millis(250);
+
+/// The daemon, and what the attacks know of it.
+struct World {
+    host: Host,
+    /// The daemon's name as a node.
+    node: String,
+    /// Its distribution port.
+    port: u16,
+    /// Calls of the client that were answered.
+    answered: AtomicU64,
+    over: AtomicBool,
+}
+
+impl World {
+    /// Starts the daemon, which serves EPMD too.
+    fn start() -> (Self, Daemon) {
+        let host = Host::new();
+        let daemon = host.daemon(&[("HECATE_LOG", "info,hecate_daemon::cluster=debug,hecate_daemon::node=debug")]);
+        let node = daemon.ready();
+        let port = *epmd::names(host.epmd_port).get("hecate").expect("the daemon is registered");
+        (Self { host, node, port, answered: AtomicU64::new(0), over: AtomicBool::new(false) }, daemon)
+    }
+
+    /// Whether the attacks go on.
+    fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client has had some more calls answered.
+    fn hold(&self) {
+        let until = self.answered.load(Ordering::Relaxed) + HELD;
+        wait_within(10 * host::PATIENCE, "the client has its calls answered", || {
+            (!self.goes_on() || self.answered.load(Ordering::Relaxed) >= until).then_some(())
+        });
+    }
+
+    /// Runs these attacks beside the client, for as long as it is `wanted`.
+    fn attack(&self, attacks: &[Attack], client: &mut Client, mut wanted: impl FnMut(&Client) -> bool) {
+        thread::scope(|scope| {
+            let over = Over(&self.over);
+            for (_, attack) in attacks {
+                scope.spawn(|| attack(self));
+            }
+            while wanted(client) {
+                self.answered.fetch_add(client.round(&self.host), Ordering::Relaxed);
+            }
+            drop(over);
+        });
+    }
+}
+
+/// Ends the attacks, also when the client panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs the attacks, then looks at everything that they may have harmed.
+fn withstand(attacks: &[Attack], wanted: impl FnMut(&Client) -> bool) -> Client {
+    let (world, mut daemon) = World::start();
+    let mut client = Client::new(&world);
+    world.attack(attacks, &mut client, wanted);
+    assert!(daemon.runs(), "the daemon has ended");
+    let names: Vec<&str> = attacks.iter().map(|(name, _)| *name).collect();
+    println!("{}: {}; peak memory {} MiB", names.join(", "), client.report(), daemon.peak_memory() >> 20);
+    assert!(daemon.peak_memory() < MEMORY, "{} MiB of memory at once", daemon.peak_memory() >> 20);
+    assert_eq!(daemon.log_lines(&["ERROR"]), Vec::<String>::new());
+    let log = daemon.log();
+    let writing: Vec<&str> = log.lines().filter(|line| line.contains(attacks::writes_on_a_terminal)).collect();
+    assert_eq!(writing, Vec::<&str>::new(), "control characters in the log");
+    daemon.kill();
+    let again = world.host.daemon(&[]);
+    again.ready();
+    client.check_what_is_stored(&world.host);
+    assert_eq!(client.lost, Vec::<String>::new(), "lost calls");
+    client
+}
+
+/// One attack, through a number of calls.
+fn alone(name: &str) {
+    let attack = attacks::all().into_iter().find(|(known, _)| *known == name).expect("an attack of this name");
+    let mut rounds = 0..ROUNDS;
+    withstand(&[attack], |_| rounds.next().is_some());
+}
+
+#[test]
+fn idle_and_unread_connections_keep_no_client_waiting() {
+    alone("idle connections");
+}
+
+#[test]
+fn streams_that_are_not_read_keep_no_client_waiting() {
+    alone("unread streams");
+}
+
+#[test]
+fn silent_handshakes_keep_no_client_waiting() {
+    alone("silent handshakes");
+}
+
+#[test]
+fn leaves_of_many_processes_from_many_groups_cost_what_they_are_long() {
+    alone("products");
+}
+
+#[test]
+fn unfinished_frames_of_many_peers_share_one_budget() {
+    alone("unfinished frames");
+}
+
+#[test]
+fn unfinished_fragments_of_many_peers_share_one_budget() {
+    alone("unfinished fragments");
+}
+
+#[test]
+fn groups_of_unregistered_names_make_few_directories() {
+    alone("announced names");
+}
+
+#[test]
+fn large_arguments_of_calls_cost_little() {
+    alone("large calls");
+}
+
+#[test]
+fn hostile_names_in_epmd_reach_no_terminal() {
+    alone("hostile names");
+}
+
+#[test]
+fn unfinished_requests_to_epmd_keep_no_node_waiting() {
+    alone("unfinished epmd requests");
+}
+
+/// Ends after `HECATE_SIEGE` seconds, 600 by default.
+#[test]
+#[ignore = "takes ten minutes: make siege"]
+fn all_attacks_at_once_lose_no_call() {
+    let seconds = std::env::var("HECATE_SIEGE").map_or(600, |seconds| seconds.parse().expect("seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let client = withstand(&attacks::all(), |_| Instant::now() < end);
+    println!("goal of the 99th percentile, {GOAL:?}: {}", if client.p99() < GOAL { "reached" } else { "missed" });
+}

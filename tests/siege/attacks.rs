@@ -1,0 +1,272 @@
+//! What hostile neighbours do. Each attack goes on until the client has had all of its calls answered; what it opens, it
+//! holds for some of them.
+//!
+//! Attacks on the socket come from processes of their own, so that the daemon can tell them from the client.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+use crate::World;
+use crate::connection::Hostile;
+use crate::host::daemon::Daemon;
+use crate::host::epmd;
+use crate::host::erl::{Erl, Start};
+use crate::wire::{Term, atom, frame, int, list, nil, pid, tuple, with};
+
+/// A name, and what is done until [`World::goes_on`] says no.
+pub type Attack = (&'static str, fn(&World));
+
+pub fn all() -> Vec<Attack> {
+    vec![
+        ("idle connections", idle_connections),
+        ("unread streams", unread_streams),
+        ("silent handshakes", silent_handshakes),
+        ("products", products),
+        ("unfinished frames", unfinished_frames),
+        ("unfinished fragments", unfinished_fragments),
+        ("announced names", announced_names),
+        ("large calls", large_calls),
+        ("hostile names", hostile_names),
+        ("unfinished epmd requests", unfinished_epmd_requests),
+    ]
+}
+
+// ---- The socket -----------------------------------------------------------------------------------
+
+/// A process that may have many files open.
+fn opener(world: &World) -> Erl {
+    let through = &["prlimit", "--nofile=8192:8192"];
+    Erl::start(&world.host, Start { through, ..Start::default() })
+}
+
+/// Opens connections to the socket, writes the same on each, and reads nothing. Some may find no room.
+fn open(erl: &mut Erl, world: &World, count: usize, request: &str) {
+    let socket = world.host.socket();
+    let opened = erl.eval(&format!(
+        "Open = fun(_) ->
+             case gen_tcp:connect({{local, \"{}\"}}, 0, [binary, {{active, false}}, {{send_timeout, 1000}}], 1000) of
+                 {{ok, Socket}} -> gen_tcp:send(Socket, \"{}\"), [Socket];
+                 {{error, _}} -> []
+             end
+         end,
+         Sockets = lists:flatmap(Open, lists:seq(1, {count})),
+         put(sockets, Sockets ++ case get(sockets) of undefined -> []; Before -> Before end),
+         length(Sockets)",
+        socket.display(),
+        request.replace('\r', "\\r").replace('\n', "\\n"),
+    ));
+    assert_ne!(opened, "0", "connections that find no room at all attack nobody");
+}
+
+fn close(erl: &mut Erl) {
+    erl.eval("[gen_tcp:close(Socket) || Socket <- erase(sockets)], ok");
+}
+
+fn idle_connections(world: &World) {
+    let mut openers = [opener(world), opener(world)];
+    let list = "GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n";
+    let body = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    while world.goes_on() {
+        for erl in &mut openers {
+            open(erl, world, 300, "");
+            open(erl, world, 300, "GET /api/plu");
+            open(erl, world, 200, body);
+            open(erl, world, 200, &list.repeat(50));
+        }
+        world.hold();
+        openers.iter_mut().for_each(close);
+    }
+}
+
+fn unread_streams(world: &World) {
+    let mut erl = opener(world);
+    while world.goes_on() {
+        open(&mut erl, world, 200, "GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n");
+        world.hold();
+        close(&mut erl);
+    }
+}
+
+// ---- The distribution port ------------------------------------------------------------------------
+
+/// A connection from another address of this host. None if it was refused.
+fn from_elsewhere(last: u8, port: u16) -> Option<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0)).expect("an address of this host");
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).ok()?;
+    Some(socket.into())
+}
+
+/// Far more than there is room for, each time while an honest handshake is under way.
+fn silent_handshakes(world: &World) {
+    let mut honest = 0;
+    while world.goes_on() {
+        let name = format!("honest{honest}");
+        let mut silent = Vec::new();
+        let flood = || silent.extend((0..200).filter_map(|_| from_elsewhere(2, world.port)));
+        let connected = Hostile::connect_slowly(&world.host, world.port, &name, false, flood);
+        assert!(connected.is_some(), "{name} could not connect");
+        honest += 1;
+    }
+}
+
+/// A hidden node whose scope the daemon's scope knows.
+fn member(world: &World, short: &str) -> Option<Hostile> {
+    let mut node = Hostile::try_connect(&world.host, world.port, short, false)?;
+    let discover = tuple(&[atom("discover"), node.pid()]);
+    let sync = tuple(&[atom("$gen_cast"), tuple(&[atom("sync"), node.pid(), nil()])]);
+    node.stream.write_all(&[to_pg(&node, discover), to_pg(&node, sync)].concat()).ok()?;
+    Some(node)
+}
+
+/// A message to the daemon's scope.
+fn to_pg(node: &Hostile, message: Term) -> Vec<u8> {
+    with(&[int(6), node.pid(), atom(""), atom("pg")], message)
+}
+
+fn pids(node: &Hostile, count: u32) -> Term {
+    let pids: Vec<Term> = (0..count).map(|id| pid(&node.me, id + 10, 7)).collect();
+    list(count, &pids, nil())
+}
+
+/// `{leave, Scope, Pids, Groups}` of many processes and many groups; and one group that many join and leave.
+fn products(world: &World) {
+    while world.goes_on() {
+        if let Some(mut node) = member(world, "products") {
+            let groups: Vec<Term> = (0..30_000).map(int).collect();
+            let groups = list(30_000, &groups, nil());
+            let leave = tuple(&[atom("leave"), node.pid(), pids(&node, 30_000), groups]);
+            let join = tuple(&[atom("join"), node.pid(), atom("many"), pids(&node, 100_000)]);
+            let one = list(1, &[atom("many")], nil());
+            let leave_all = tuple(&[atom("leave"), node.pid(), pids(&node, 100_000), one]);
+            for message in [leave, join, leave_all] {
+                let _ = node.stream.write_all(&to_pg(&node, message));
+            }
+            node.until_pong();
+        }
+        world.hold();
+    }
+}
+
+/// Frames of 60 MB, each but for its last bytes.
+fn unfinished_frames(world: &World) {
+    let length = 60_000_000_u32;
+    let part = vec![131; 1_000_000];
+    while world.goes_on() {
+        let mut nodes: Vec<Hostile> = (0..12)
+            .filter_map(|i| Hostile::try_connect(&world.host, world.port, &format!("frames{i}"), false))
+            .collect();
+        for node in &mut nodes {
+            let _ = node.stream.write_all(&[&length.to_be_bytes()[..], &[112]].concat());
+            for _ in 0..59 {
+                let _ = node.stream.write_all(&part);
+            }
+        }
+        world.hold();
+    }
+}
+
+/// Messages of many fragments, of which the last one never comes.
+fn unfinished_fragments(world: &World) {
+    let part = vec![131; 1_000_000];
+    let fragment = |tag: u8, sequence: u64, number: u64, part: &[u8]| {
+        frame(&[&[131, tag], &sequence.to_be_bytes()[..], &number.to_be_bytes(), part].concat())
+    };
+    while world.goes_on() {
+        let mut nodes: Vec<Hostile> =
+            (0..4).filter_map(|i| Hostile::try_connect(&world.host, world.port, &format!("pieces{i}"), true)).collect();
+        for node in &mut nodes {
+            for sequence in 1..=4 {
+                let _ = node.stream.write_all(&fragment(69, sequence, 61, &[0]));
+                for number in (2..=60).rev() {
+                    let _ = node.stream.write_all(&fragment(70, sequence, number, &part));
+                }
+            }
+        }
+        world.hold();
+    }
+}
+
+/// Groups of plugins that nobody has registered.
+fn announced_names(world: &World) {
+    let mut erl = world.host.erl("announcer");
+    erl.eval(&format!("{{ok, _}} = pg:start_link(), net_adm:ping('{}')", world.node));
+    let mut first = 0;
+    while world.goes_on() {
+        erl.eval(&format!(
+            "[ok = pg:join({{hecate_plugin, iolist_to_binary([\"hecate-x\", integer_to_list(N), $d])}}, self()) \
+              || N <- lists:seq({first}, {})], ok",
+            first + 499
+        ));
+        first += 500;
+        world.hold();
+        let namespaces = std::fs::read_dir(world.host.home().join(".hecate")).expect("home").count();
+        assert!(namespaces < 300, "{namespaces} directories below home");
+    }
+}
+
+/// Calls whose arguments are far larger than any that the daemon knows.
+fn large_calls(world: &World) {
+    let mut erl = world.host.erl("caller");
+    let us = &world.node;
+    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.eval("put(large, [{N, <<\"x\">>} || N <- lists:seq(1, 200000)])");
+    while world.goes_on() {
+        let call = format!(
+            "element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{register, maps:from_list(get(large))}}))"
+        );
+        assert_eq!(erl.eval(&call), "error");
+        let call =
+            format!("try erpc:call('{us}', m, f, [get(large)]) catch error:{{exception, undef, _}} -> undef end");
+        assert_eq!(erl.eval(&call), "undef");
+    }
+}
+
+// ---- EPMD -----------------------------------------------------------------------------------------
+
+/// Names that would write on a terminal.
+fn hostile_names(world: &World) {
+    let names: [&[u8]; 4] =
+        [b"hecate_\x1b[2J", "hecate_\u{202e}x".as_bytes(), "hecate_\u{9b}x".as_bytes(), "hecate_\u{2028}x".as_bytes()];
+    while world.goes_on() {
+        let registered: Vec<TcpStream> = names.iter().map(|name| registered(world, name)).collect();
+        world.hold();
+        for arguments in [&["cluster"][..], &["cluster", "--json"]] {
+            let shown = Daemon::command(&world.host, &[]).args(arguments).output().expect("the program runs");
+            let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+            assert!(!shown.contains(writes_on_a_terminal), "{arguments:?} shows {shown:?}");
+        }
+        drop(registered);
+    }
+}
+
+/// Control characters but for the end of a line, bidirectional and zero-width characters, and separators of lines.
+pub fn writes_on_a_terminal(c: char) -> bool {
+    let invisible =
+        |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    (c.is_control() && c != '\n') || invisible(c)
+}
+
+fn registered(world: &World, name: &[u8]) -> TcpStream {
+    let mut stream = epmd::connect(world.host.epmd_port).expect("EPMD answers");
+    epmd::send(&mut stream, &epmd::alive(name, world.port)).expect("EPMD reads");
+    let _ = stream.read(&mut [0; 16]);
+    stream
+}
+
+/// Far more than there is room for, each time before an honest request.
+fn unfinished_epmd_requests(world: &World) {
+    while world.goes_on() {
+        let mut honest = epmd::connect(world.host.epmd_port).expect("EPMD listens");
+        let mut unfinished: Vec<TcpStream> = (0..200).filter_map(|_| from_elsewhere(3, world.host.epmd_port)).collect();
+        for stream in &mut unfinished {
+            let _ = stream.write_all(&[0, 9, b'x']);
+        }
+        epmd::send(&mut honest, b"n").expect("EPMD reads");
+        let mut names = Vec::new();
+        let _ = honest.read_to_end(&mut names);
+        assert!(String::from_utf8_lossy(&names).contains("name hecate at port"), "EPMD answers {names:?}");
+    }
+}
