@@ -228,7 +228,7 @@ async fn health_is_what_its_clients_read() {
     let expected = json!({
         "status": "healthy", "ready": true, "service": "hecate", "version": env!("CARGO_PKG_VERSION"),
         "node_name": "hecate@beam00", "uptime_seconds": null, "identity": "not_initialized",
-        "plugins": {"hecate-traderd": "ok"}, "problems": []
+        "plugins": {"hecate-traderd": "ok"}, "epmd_owners": [], "problems": []
     });
     assert_eq!(health, expected);
 }

@@ -151,7 +151,7 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
             },
         }
     }
-    drop(listener);
+    listener.close();
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);

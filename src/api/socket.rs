@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -87,6 +87,14 @@ impl Listener {
                     self.listener = newer;
                 }
             }
+        }
+    }
+
+    /// Refuses all further connections, though [`SocketFile`] keeps the descriptor.
+    pub fn close(self) {
+        for listener in [&self.listener, &*self.newer.borrow()] {
+            // Fails only for one that is closed already.
+            let _ = rustix::net::shutdown(listener, Shutdown::Both);
         }
     }
 }
