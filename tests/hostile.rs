@@ -213,7 +213,7 @@ fn handshakes() -> Vec<Handshake> {
     let low = u32::try_from(flags & 0xFFFF_FFFF).unwrap();
     let nameless = flags | 1 << 33;
     let right = |short: &str| name(flags, short.len() + 2, format!("{short}@h").as_bytes());
-    let bad_name = "not of the form name@host";
+    let bad_name = "the peer's name is not valid";
     vec![
         ("nothing", vec![vec![]], "malformed name"),
         ("one byte", vec![b"N".to_vec()], "malformed name"),
@@ -303,9 +303,13 @@ fn answers() -> Vec<Handshake> {
             "malformed challenge",
         ),
         ("challenge_of_5", vec![ok(), [&b"n\0\x05"[..], &[0xFF; 8], b"a@h"].concat()], "malformed challenge"),
-        ("challenge_without_name", vec![ok(), challenge(b"")], "not of the form name@host"),
-        ("challenge_of_300", vec![ok(), challenge(&[&b"a@"[..], &[b'h'; 298]].concat())], "not of the form name@host"),
-        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "not of the form name@host"),
+        ("challenge_without_name", vec![ok(), challenge(b"")], "the peer's name is not valid"),
+        (
+            "challenge_of_300",
+            vec![ok(), challenge(&[&b"a@"[..], &[b'h'; 298]].concat())],
+            "the peer's name is not valid",
+        ),
+        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "the peer's name is not valid"),
         ("challenge_of_another", vec![ok(), challenge(b"another@elsewhere")], "calls itself another@elsewhere"),
     ]
 }

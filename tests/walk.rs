@@ -139,7 +139,7 @@ fn found_without_being_told(host: &Host) -> Erl {
     let base = base.display();
     let expected = format!(
         r#"#{{name => <<"hecate-traderd">>, version => <<"0.1.0">>, description => <<"Trading daemon for Hecate">>,
-             status => running, node => node(), host => <<"{}">>, base_dir => <<"{base}">>,
+             status => running, node => node(), node_state => connected, host => <<"{}">>, base_dir => <<"{base}">>,
              socket => <<"{base}/sockets/api.sock">>,
              paths => #{{sqlite => <<"{base}/sqlite">>, reckon_db => <<"{base}/reckon-db">>,
                          sockets => <<"{base}/sockets">>, run => <<"{base}/run">>,
