@@ -63,19 +63,25 @@ fn short(at: usize) -> String {
     format!("hecate_{at}")
 }
 
-/// The plugins that a daemon lists, without the state of their nodes, which it shows on its own host only.
+/// The plugins that a daemon lists.
 fn own(host: &Host) -> Value {
-    let mut plugins = host.ask("GET", "/api/plugins").body;
+    without_node_states(host.ask("GET", "/api/plugins").body)
+}
+
+fn view(host: &Host) -> Value {
+    let mut view = host.ask("GET", "/api/cluster/plugins").body;
+    view["plugins"] = without_node_states(view["plugins"].take());
+    view
+}
+
+/// A daemon knows the states of nodes for the plugins of its own host only.
+fn without_node_states(mut plugins: Value) -> Value {
     for plugin in plugins.as_array_mut().unwrap() {
         let plugin = plugin.as_object_mut().unwrap();
         plugin.remove("node_state");
         plugin.remove("node_failure");
     }
     plugins
-}
-
-fn view(host: &Host) -> Value {
-    host.ask("GET", "/api/cluster/plugins").body
 }
 
 /// What a view says of a daemon, and its plugins as they would stand in its own list.
