@@ -67,7 +67,8 @@ pub enum Error {
     Join(#[from] JoinError),
 }
 
-/// Serves until SIGTERM or SIGINT. A second one ends at once. The cluster's side runs on the runtime `node`, all else on this one.
+/// Serves until SIGTERM or SIGINT. A second one ends at once. The cluster's tasks run on the
+/// runtime `node`, all others on this one.
 ///
 /// # Errors
 /// See [`Error`].
@@ -228,8 +229,8 @@ fn found_at_start(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result
     found
 }
 
-/// The plugins whose nodes are not connected though they run, or though their nodes are there: one problem for each kind of
-/// failure.
+/// Returns one problem per failure code for the nodes of plugins that are not connected. A stopped
+/// plugin counts only if its node refuses us.
 fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> {
     let is_running = |plugin| registry.plugins.get(plugin).is_some_and(|plugin| plugin.status == Status::Running);
     let mut failures: BTreeMap<&str, Vec<(&PluginName, &str)>> = BTreeMap::new();
@@ -366,11 +367,11 @@ impl Daemon<'_> {
                 problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
-        // Six digits are the last resort; the uid alone is what a second user of a host has.
+        // Only six digits are a problem; the uid alone is normal for a second user of a host.
         if let [_, _, ..] = *cluster.names_taken {
             let detail = format!(
-                "other processes of this host have the node names {}, so this node is {}: peers that look for `hecate` do not \
-                 find it. `hecate-daemon doctor` lists who listens there; HECATE_NODE_NAME sets a name",
+                "other processes of this host use the node names {}, so this node is {}: peers that look for `hecate` do not \
+                 find it; run `hecate-daemon doctor` to see which, or set HECATE_NODE_NAME",
                 cluster.names_taken.join(", "),
                 cluster.node.as_deref().unwrap_or_default()
             );
@@ -389,7 +390,7 @@ impl Daemon<'_> {
 
     /// Ready: one line for whoever started us, and the state for whoever looks later.
     fn announce(&self) {
-        // Where `run/` vanished, it is written again with it.
+        // If `run/` vanished, the file is written again with the directory.
         if let Err(e) = self.lock.write_state(RunState::Running) {
             warn!("{e}");
         }

@@ -1,13 +1,14 @@
-//! Text that others wrote, such as names from EPMD and from peers, shown without its power over a terminal: it cannot move the
-//! cursor, reorder or hide what is read, or begin a line. Pure.
+//! Escapes text that others wrote, such as names from EPMD and from peers, so that it cannot drive
+//! a terminal: move the cursor, reorder or hide text, or begin a line. Pure.
 //!
-//! The characters are those of the Unicode Character Database: general category Cc, `Bidi_Control`, the zero-width and invisible
-//! format characters, and the two separators that begin a line.
+//! The characters are those of the Unicode Character Database: general category Cc, `Bidi_Control`,
+//! the zero-width and invisible format characters, and the two separators that begin a line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character is a control, bidirectional or line-separator character, which no text of a plugin may have.
+/// Returns whether a character is a control, bidirectional or line-separator character, which no
+/// text of a plugin may have.
 #[must_use]
 pub fn is_forbidden(c: char) -> bool {
     c.is_control()
@@ -15,8 +16,8 @@ pub fn is_forbidden(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character is never shown as it is: a forbidden one, or one without a width. The latter have their place in words of
-/// some languages, so that they are stored, and only shown by their number.
+/// Returns whether a character is shown as an escape: a forbidden one, or one without a width. Some
+/// languages need the latter in words, so they may be stored.
 #[must_use]
 pub fn is_escaped(c: char) -> bool {
     is_forbidden(c)
@@ -24,19 +25,19 @@ pub fn is_escaped(c: char) -> bool {
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Shows each such character as Rust and Erlang write it in a string: `\n`, `\u{1b}`. For people.
+/// Escapes each such character as in a Rust string: `\n`, `\u{1b}`. For people.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     replaced(text, is_escaped, escape)
 }
 
-/// [`text`] of several lines, whose ends stay.
+/// Escapes as [`text`] does, but keeps line ends.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_escaped(c), escape)
 }
 
-/// [`lines`] in colours: sequences that set the colour and weight of what follows (`ESC [ … m`) stay too.
+/// Escapes as [`lines`] does, but also keeps sequences that set colour and weight (`ESC [ … m`).
 #[must_use]
 pub fn coloured(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -57,8 +58,9 @@ pub fn coloured(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Writes each such character within JSON as `\u001b`, which means the same. The ends of lines stay: in JSON they are outside of
-/// strings. A character outside of the basic plane becomes a pair of surrogates (RFC 8259, section 7).
+/// Escapes each such character within JSON as `\u001b`, which has the same meaning. Line ends are
+/// kept: in JSON they are outside of strings. A character outside of the basic plane becomes a pair
+/// of surrogates (RFC 8259, section 7).
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     replaced(
@@ -84,7 +86,7 @@ fn escape(shown: &mut String, c: char) {
 }
 
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, replace: impl Fn(&mut String, char)) -> Cow<'_, str> {
-    // Most texts have none, and printable ASCII is seen by its bytes.
+    // Fast path: most texts are printable ASCII.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(&is_replaced) {
         return Cow::Borrowed(text);
     }
@@ -101,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// Any text, with more of what matters than chance would put in it.
+    /// Any text, with many characters that must be escaped.
     fn any_text() -> impl Strategy<Value = String> {
         let odd = prop::sample::select(vec![
             '\n',
@@ -129,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_has_power_over_a_terminal(given in any_text()) {
+        fn no_escaped_text_can_drive_a_terminal(given in any_text()) {
             prop_assert!(!text(&given).contains(is_escaped));
             prop_assert!(!lines(&given).contains(|c| c != '\n' && is_escaped(c)));
             prop_assert!(!json(&given).contains(|c| c != '\n' && is_escaped(c)));
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_width_is_stored_and_not_shown() {
+    fn characters_without_width_may_be_stored_and_are_escaped() {
         for c in ['\u{200c}', '\u{200d}', '\u{feff}'] {
             assert!(!is_forbidden(c) && is_escaped(c), "{c:?}");
         }

@@ -1,12 +1,13 @@
-//! Slots that everybody who reaches a port shares fairly: when all are in use, the source that holds the most loses one.
+//! Slots of a port, shared fairly by its clients: when all are in use, the source that holds the
+//! most loses one.
 //!
-//! A source is what one party has only one of: an IPv4 address, an IPv6 network of 64 bits, which is what a single host is
-//! given, or, for a connection from this host, the user who made it. Pure.
+//! A source identifies one party: by an IPv4 address, by an IPv6 network of 64 bits, the size that
+//! a single host gets, or, for a connection from this host, by its user. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
 
-// Addresses are plain values, unlike the sockets of `std`.
+// Only addresses are used here, no sockets.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The party that a connection is counted for.
@@ -21,7 +22,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns the source of a connection from `remote`, which `user` of this host made, where that is known.
+    /// Returns the source of a connection from `remote`; `user` is its owner if it is on this host
+    /// and known.
     #[must_use]
     pub fn new(remote: IpAddr, user: Option<u32>) -> Self {
         match (user, remote.to_canonical()) {
@@ -49,7 +51,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A bounded number of slots, in the order in which they were taken.
+/// A bounded number of slots, oldest first.
 #[derive(Debug)]
 pub struct Slots<T> {
     limit: usize,
@@ -69,9 +71,9 @@ impl<T> Slots<T> {
         Self { limit, taken: Vec::new() }
     }
 
-    /// Adds `holder`. If no slot is free, the source that holds the most, the newcomer counted, loses its oldest slot that
-    /// has not `progressed`, or its oldest one if all have; the holder that lost it is returned. Of sources that hold
-    /// equally many, the one with the oldest such slot loses it.
+    /// Adds `holder`. If no slot is free, the source that holds the most, counting the new one,
+    /// loses a slot: its oldest that has not `progressed`, else its oldest. Among equal sources,
+    /// the one with the oldest such slot loses it. Returns the holder of that slot.
     pub fn insert(&mut self, source: Source, holder: T, progressed: impl Fn(&T) -> bool) -> Option<T> {
         let evicted = (self.taken.len() >= self.limit).then(|| self.evict(source, progressed)).flatten();
         self.taken.push(Slot { source, holder });

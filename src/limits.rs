@@ -83,25 +83,29 @@ pub const READ_AHEAD: usize = 1024 * 1024;
 /// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
 pub const READ_CHUNK: usize = 64 * 1024;
 
-/// Challenges of ended handshakes that are still recognized as our own, beside all outstanding ones. An honest peer's random
-/// challenge equals one of them once in 4 million handshakes, which costs a retry. Crossed by
+/// Challenges of ended handshakes that are still recognized as our own, besides all outstanding
+/// ones. A random challenge of an honest peer equals one of them once in 4 million handshakes, and
+/// costs a retry. Crossed by
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Bytes that all peers together make us hold, unless configured: more closes the largest connection of the host that holds
-/// the most. Crossed by `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
+/// Default limit of the memory for all peers in bytes: more closes the largest connection of the
+/// host that holds the most. Crossed by `tests/budget.rs`,
+/// `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with atoms in their places, and an
-/// answer that is as large. Crossed by `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
+/// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
+/// expanded atoms, and an answer of the same size. Crossed by
+/// `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
 pub const PEER_BYTES_LEAST: u64 = 200;
 
-/// Bytes that a connection may hold and still read on while the budget is exceeded. Crossed by
+/// Bytes that a connection may hold and still read while the budget is exceeded. Crossed by
 /// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
 pub const HELD_FREELY: usize = READ_AHEAD;
 
-/// Handshakes that may be unfinished at once; of more, the address that has the most loses its oldest.
-/// Crossed by `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
+/// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
+/// oldest. Crossed by
+/// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
 pub const HANDSHAKES: usize = 256;
 
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
@@ -118,21 +122,22 @@ pub const MESSAGES: usize = 256;
 /// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
-/// What the node's task does for one peer before it looks at the others, in bytes of messages; to look up a process of a group
-/// costs as much as 32 bytes. Crossed by `node::machine::tests::backlog::a_large_sync_delays_a_ping_by_one_step`.
+/// Work of the node's task for one peer before the others have their turn, in bytes of messages.
+/// Looking up a process of a group costs as much as 32 bytes. Crossed by
+/// `node::machine::tests::backlog::a_large_sync_delays_a_ping_by_one_step`.
 pub const NODE_TURN: usize = 256 * 1024;
 
 /// Batches of messages of one connection that the node's task has not handled. Crossed by
-/// `node::intake::tests::a_connection_waits_until_what_it_has_sent_is_handled`.
+/// `node::intake::tests::a_connection_waits_until_its_messages_are_handled`.
 pub const LINK_BATCHES: usize = 4;
 
-/// Bytes of a request, or of a function's arguments, that are decoded. A call with more is answered `{error, {too_large, _}}`
-/// or `undef`; a message of such a size is read outside of the node's task. Crossed by
-/// `node::machine::tests::served::large_arguments_are_not_decoded`.
+/// Bytes of a request, or of a function's arguments, that are decoded. A call with more is answered
+/// `{error, {too_large, _}}` or `undef`; a larger message is read outside of the node's task.
+/// Crossed by `node::machine::tests::served::large_arguments_are_not_decoded`.
 pub const CALL_ARGUMENTS: usize = 64 * 1024;
 
-/// How long a view may take to make without being made more seldom. Crossed by
-/// `node::pace::tests::what_takes_long_is_done_seldom`.
+/// Time to make a view, beyond which views are made less often. Crossed by
+/// `node::pace::tests::slow_work_is_done_less_often`.
 pub const VIEW_TIME: Duration = Duration::from_millis(1);
 
 /// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
@@ -153,11 +158,12 @@ pub const KNOWN_NODES: usize = 4096;
 /// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
-/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
+/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding
+/// count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
 
-/// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept. Crossed by
-/// `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
+/// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
+/// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;
 
 /// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
@@ -185,8 +191,9 @@ pub const DIALS: usize = 32;
 /// Time to resolve a host. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
-/// Hosts that are being resolved at once, each by a thread that nothing can hurry: a part of [`NODE_BLOCKING_THREADS`], which
-/// the registry does not use. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// Hosts that are being resolved at once, each by a thread that nothing can hurry: a part of
+/// [`NODE_BLOCKING_THREADS`], which the registry does not use. Crossed by
+/// `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
@@ -293,17 +300,18 @@ pub const EPMD_ANSWER: u64 = 1024 * 1024;
 /// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
 pub const EPMD_REQUEST: usize = 1024;
 
-/// Connections to the EPMD that we serve whose request is not finished; of more, the user or address that has the most
-/// loses its oldest. Crossed by `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
+/// Connections to our EPMD whose request is not finished. Beyond that, the user or address that has
+/// the most loses its oldest. Crossed by
+/// `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
 pub const EPMD_UNFINISHED: usize = 64;
 
-/// Names that are registered with the EPMD that we serve, each of which keeps a connection. One user has at most half of
-/// them, and never more than are free. Crossed by
+/// Names that may be registered with our EPMD, each of which keeps a connection open. One user has
+/// at most half of them, and never more than are free. Crossed by
 /// `epmd::protocol::tests::names_are_bounded_and_no_user_keeps_them_from_others`.
 pub const EPMD_NODES: usize = 1024;
 
-/// Silence after which the kernel checks whether the connection of a registered name still exists, how often it asks, and
-/// how many questions may go unanswered. Crossed by
+/// Keepalive of the connection of a registered name: the silence before the first probe, the
+/// interval of probes, and how many may go unanswered. Crossed by
 /// `epmd::server::tests::the_kernel_checks_connections_that_keep_a_name`.
 pub const EPMD_KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`EPMD_KEEPALIVE`]. Crossed by the same.
@@ -364,12 +372,12 @@ pub const STALE_SOCKET_LOOKS: u32 = 8;
 /// `layout::contents::tests::what_is_listed_is_bounded`.
 pub const CONTENTS: usize = 256;
 
-/// How many directories a purge holds open, each in the one before. What lies deeper is moved up first. Crossed by
+/// Nested directories that a purge holds open. Deeper ones are moved up first. Crossed by
 /// `layout::purge::tests::data_of_any_depth_is_removed`.
 pub const PURGE_DEPTH: usize = 128;
 
-/// Entries of a directory that are read before they are removed, and how many of one directory are tried in vain. Crossed by
-/// `layout::purge::tests::a_directory_with_much_in_it_is_emptied_page_by_page`.
+/// Entries of a directory that are read before they are removed, and failed removals per directory.
+/// Crossed by `layout::purge::tests::a_directory_with_much_in_it_is_emptied_page_by_page`.
 pub const PURGE_PAGE: usize = 1024;
 
 /// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
@@ -378,8 +386,9 @@ pub const PLUGINS: usize = 16 * 1024;
 /// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;
 
-/// Unregistered plugins whose directories are made because a node announced them, from one start to the next: nodes may announce any
-/// number of names. Crossed by `registry::state::tests::node::directories_of_unregistered_plugins_are_bounded`.
+/// Unregistered plugins per daemon start whose directories are made because a node announced them:
+/// nodes may announce any number of names. Crossed by
+/// `registry::state::tests::node::directories_of_unregistered_plugins_are_bounded`.
 pub const UNREGISTERED: usize = 64;
 
 /// Most pairs of plugin and announcing node. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
@@ -422,12 +431,13 @@ pub const CLEAN_UPS: usize = 64;
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
-/// Largest row that is recovered from a damaged database, in bytes: more than the texts of a plugin can come to. Crossed by
+/// Largest row that is recovered from a damaged database, in bytes: larger than any row of a
+/// plugin. Crossed by
 /// `store::salvage::tests::a_row_of_any_length_is_followed_through_its_pages_up_to_the_limit`.
 pub const SALVAGED_ROW: usize = 64 * 1024;
 
-/// Largest revision that is read or written: the largest integer that every reader of JSON keeps exact. Crossed by
-/// `store::tests::a_revision_that_has_no_successor_is_damage`.
+/// Largest revision that is read or written: the largest integer that every JSON parser represents
+/// exactly. Crossed by `store::tests::a_revision_that_has_no_successor_is_damage`.
 pub const REVISION: u64 = (1 << 53) - 1;
 
 /// Most stored events read at once. Crossed by `store::tests::events_are_read_in_pages`.
@@ -462,19 +472,21 @@ pub const HTTP_HEADERS: usize = 100;
 /// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
-/// Most connections at a time that are served: for one more, the one that has been idle longest is closed. Crossed by
-/// `tests/api_crowds.rs`, `the_connection_that_was_idle_longest_gives_way`.
+/// Most connections served at a time: for one more, the one that has been idle longest is closed.
+/// Crossed by `tests/api_crowds.rs`, `the_connection_that_was_idle_longest_is_closed`.
 pub const HTTP_CONNECTIONS: usize = 256;
 
-/// Most of them of one process. Crossed by `tests/api_crowds.rs`, `thousands_of_connections_of_one_process_delay_nobody`.
+/// Most served connections of one process. Crossed by `tests/api_crowds.rs`,
+/// `thousands_of_connections_of_one_process_delay_no_other_client`.
 pub const HTTP_SHARE: usize = 128;
 
-/// Most of them of all processes of one user that the kernel does not show, since they are in other pid namespaces. Crossed by
-/// `api::places::tests::a_process_at_its_share_evicts_only_its_own`.
+/// Most served connections of all processes of one user in pid namespaces that the kernel does not
+/// show. Crossed by `api::places::tests::a_process_at_its_share_evicts_only_its_own`.
 pub const HTTP_USER_SHARE: usize = 192;
 
-/// Most connections beyond these, which may ask for probes alone; for one more, the oldest is closed. Crossed by
-/// `api::places::tests::limited_connections_are_few_and_the_oldest_gives_way`.
+/// Most connections beyond these, which may call only the probes; for one more, the oldest is
+/// closed. Crossed by
+/// `api::places::tests::limited_connections_are_bounded_and_the_oldest_is_closed`.
 pub const HTTP_LIMITED: usize = 256;
 
 /// Largest request head on such a connection in bytes. Crossed by `tests/api_crowds.rs`,
@@ -485,12 +497,12 @@ pub const HTTP_LIMITED_HEAD: usize = 8 * 1024;
 /// `beyond_the_limit_only_probes_are_answered`.
 pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
 
-/// Evicted connections that may still be open before another is accepted. Crossed by `tests/api_crowds.rs`,
-/// `thousands_of_connections_of_one_process_delay_nobody`.
+/// Evicted connections that may still be open before another is accepted. Crossed by
+/// `tests/api_crowds.rs`, `thousands_of_connections_of_one_process_delay_no_other_client`.
 pub const HTTP_CLOSING: usize = 64;
 
-/// Most connections at a time of users who are refused; likewise. Crossed by
-/// `api::server::tests::strangers_are_refused_and_few`.
+/// Most connections at a time of users who are refused; for one more, the oldest is closed.
+/// Crossed by `api::server::tests::strangers_are_refused_and_few`.
 pub const HTTP_STRANGERS: usize = 16;
 
 /// How long a client may take nothing of an answer. Crossed by
@@ -508,11 +520,12 @@ pub const HTTP_READY: Duration = Duration::from_secs(5);
 /// `a_hundred_follow_at_once_and_too_many_are_refused`.
 pub const HTTP_STREAMS: usize = 128;
 
-/// Snapshots of all plugins, at different revisions, that are kept for streams which have not read them. Crossed by
-/// `api::listing::tests::few_snapshots_are_kept_for_slow_readers`.
+/// Snapshots of all plugins, at different revisions, that are kept for streams that have not read
+/// them. Crossed by `api::listing::tests::few_snapshots_are_kept_for_slow_readers`.
 pub const HTTP_SNAPSHOTS: usize = 4;
 
-/// Most of them of one process. Crossed by `tests/api_events.rs`, `one_process_may_not_have_all_streams`.
+/// Most event streams of one process. Crossed by `tests/api_events.rs`,
+/// `one_process_may_not_have_all_streams`.
 pub const HTTP_STREAM_SHARE: usize = 112;
 
 /// How often a stream of events shows that it is alive, as hecate-web expects. Crossed by `tests/api_events.rs`,
@@ -619,20 +632,20 @@ pub const LOG_DIALS: u64 = 10;
 /// `runtimes::tests::workers_are_two_at_least_and_bounded`.
 pub const WORKER_THREADS: usize = 8;
 
-/// Threads that wait for the disk, for the registry and the API: some for each of [`CLEAN_UPS`], and as many more. Crossed by
-/// `runtimes::tests::blocking_threads_are_bounded`.
+/// Blocking threads of the registry and the API: one for each of [`CLEAN_UPS`], and as many more.
+/// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const API_BLOCKING_THREADS: usize = 128;
 
-/// Threads that wait for the system, for the node: [`RESOLVERS`], and half as many for the owners of connections. Crossed by
-/// `runtimes::tests::blocking_threads_are_bounded`.
+/// Blocking threads of the node: [`RESOLVERS`], and half as many to find the owners of connections.
+/// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const NODE_BLOCKING_THREADS: usize = 96;
 
-/// How often the daemon looks whether its own files are still there, besides before each answer to a change. Crossed by
+/// How often the daemon checks its own files, besides before each answer to a change. Crossed by
 /// `tests/vanish.rs`, `a_socket_that_is_removed_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
 
-/// How long a daemon whose home was lost goes on answering, so that clients see why, before it ends. Crossed by
-/// `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.
+/// How long a daemon whose home was lost still answers before it ends, so that clients see why.
+/// Crossed by `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.
 pub const HOME_LOST: Duration = Duration::from_secs(2);
 
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
@@ -646,6 +659,7 @@ pub const NOTIFY_END: Duration = Duration::from_millis(50);
 /// which we don't call. Crossed by `daemon::tests::more_open_files_than_we_need_are_not_asked_for`.
 pub const OPEN_FILES: u64 = 65_536;
 
-/// Most names in one problem of `/health` or one finding of `doctor`; of more only the number is shown. Crossed by
+/// Most names in one problem of `/health` or one finding of `doctor`; beyond that, only the number
+/// is shown. Crossed by
 /// `daemon::tests::plugins_whose_nodes_fail_alike_are_one_problem` and `cli::doctor::nodes::tests::one_cause_is_one_finding`.
 pub const NAMED_AT_ONCE: usize = 5;

@@ -164,9 +164,9 @@ impl fmt::Display for NamePattern {
     }
 }
 
-/// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part before the `@` of
-/// `[A-Za-z0-9_-]`, the host part of those, `.` and `:`, and without a hyphen in front: a program that is given it must not take
-/// it for an option.
+/// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part
+/// before the `@` of `[A-Za-z0-9_-]`, the host part of those, `.` and `:`, without a leading
+/// hyphen, so that no program parses it as an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName {
     full: Arc<str>,
@@ -176,8 +176,8 @@ pub struct NodeName {
 /// The text is not the full name of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a node is named `name@host`, the name of letters, digits, `_` and `-`, the host of those, `.` and `:` but \
-     not `-` in front, at most {max} bytes in all",
+    "a node name is `name@host`: the name has letters, digits, `_` and `-`; the host may also have `.` and `:` but \
+     not begin with `-`; at most {max} bytes in all",
     max = limits::NODE_NAME
 )]
 pub struct NodeNameError;

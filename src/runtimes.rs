@@ -1,5 +1,5 @@
-//! The threads of the process: one runtime for HTTP, health and the registry, and another for the node. However busy peers
-//! keep the node, they occupy none of the threads that answer the API.
+//! The threads of the process: one runtime for HTTP, health and the registry, and another for the
+//! node. A busy node never occupies the threads that answer the API.
 
 use std::io;
 use std::num::NonZero;
@@ -31,7 +31,7 @@ impl Runtimes {
     /// Runs the daemon to its end on the API's runtime. `daemon` gets the handle of the node's.
     pub fn run<F: Future>(self, daemon: impl FnOnce(Handle) -> F) -> F::Output {
         let ended = self.api.block_on(daemon(self.node.handle().clone()));
-        // Blocking calls, such as to a resolver that waits for its server, are not waited for.
+        // Does not wait for blocking calls, such as a resolver that waits for its server.
         self.node.shutdown_background();
         self.api.shutdown_background();
         ended
@@ -47,7 +47,8 @@ fn runtime(name: &str, blocking_threads: usize) -> io::Result<Runtime> {
         .build()
 }
 
-/// Worker threads of a runtime, on so many processors. At least two, so that one long step delays no other.
+/// Returns the number of worker threads of a runtime. At least two, so that one long step does not
+/// delay the others.
 fn workers(processors: usize) -> usize {
     processors.clamp(2, limits::WORKER_THREADS)
 }
@@ -80,7 +81,7 @@ mod tests {
             for _ in 0..blocking {
                 begun.recv().unwrap();
             }
-            // All threads are taken. The last work begins once another has ended, in a thread that is there already.
+            // All threads are in use. The last task reuses the thread of one that has ended.
             assert_eq!(begun.try_recv(), Err(mpsc::TryRecvError::Empty));
             held.remove(0);
             begun.recv().unwrap();

@@ -1,13 +1,16 @@
-//! Times as text and as stored numbers. Every function accepts every [`SystemTime`] and every number: a clock that is
-//! wrong, a row that was edited by hand and a peer's report must never cause a panic.
+//! Times as text and as stored numbers. Every function accepts every [`SystemTime`] and every
+//! number: a clock that is wrong, a row that was edited by hand and a peer's report must never
+//! cause a panic.
 //!
-//! [`humantime`] panics on a time before 1970 or after 9999, so only this file calls its formatters.
+//! [`humantime`] panics on a time before 1970 or after 9999, so only this file calls its
+//! formatters.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits;
 
-/// Formats a time as RFC 3339 in UTC, to the millisecond. A time before 1970 or after 9999 is shown as the nearer end.
+/// Formats a time as RFC 3339 in UTC, to the millisecond. A time before 1970 or after 9999 is shown
+/// as the nearer end.
 #[must_use]
 pub fn millis(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(writable(time)).to_string()
@@ -25,7 +28,8 @@ pub fn from_nanoseconds(stored: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(u64::try_from(stored).unwrap_or(0))
 }
 
-/// Returns the number of nanoseconds since 1970, or `None` if the time is before 1970 or after 2262.
+/// Returns the number of nanoseconds since 1970, or `None` if the time is before 1970 or after
+/// 2262.
 #[must_use]
 pub fn nanoseconds(time: SystemTime) -> Option<i64> {
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
@@ -78,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn what_cannot_be_stored_has_no_number_until_it_is_clamped(time in any_time()) {
+        fn a_time_that_cannot_be_stored_has_no_number_until_it_is_clamped(time in any_time()) {
             let is_storable = storable(time) == time;
             prop_assert_eq!(nanoseconds(time).is_some(), is_storable);
             prop_assert!(nanoseconds(storable(time)).is_some());

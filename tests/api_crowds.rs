@@ -1,5 +1,5 @@
-//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread delay nobody else, and beyond
-//! the limit probes are still answered.
+//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread do not
+//! delay other clients, and beyond the limit probes are still answered.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -26,10 +26,10 @@ const LIST: &str = "GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
 
-// ---- Which connection gives way ---------------------------------------------------------------
+// ---- Which connection is closed ---------------------------------------------------------------
 
 #[tokio::test]
-async fn the_connection_that_was_idle_longest_gives_way() {
+async fn the_connection_that_was_idle_longest_is_closed() {
     let world = World::start(Limits { connections: 2, share: 2, head_time: HOUR, ..Limits::default() }).await;
     let mut clients = Vec::new();
     for _ in 0..2 {
@@ -49,7 +49,7 @@ async fn the_connection_that_was_idle_longest_gives_way() {
 }
 
 #[tokio::test]
-async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_gives_way() {
+async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_closed() {
     let limits =
         Limits { connections: 1, share: 1, body_time: HOUR, stall: HOUR, head_time: HOUR, ..Limits::default() };
     let world = World::start(limits).await;
@@ -60,7 +60,7 @@ async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_gives_w
 
     let mut unread = Client::new(&world).await;
     let many = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
-    // It is stuck once the socket takes no more.
+    // It is stuck once the socket's buffer is full.
     while unread.0.get_ref().try_write(many.as_bytes()).is_ok() {
         tokio::task::yield_now().await;
     }
@@ -75,7 +75,8 @@ async fn beyond_the_limit_only_probes_are_answered() {
     let limits = Limits { connections: 1, share: 1, ready: HOUR, call: HOUR, head_time: HOUR, ..Limits::default() };
     let world = World::starting(limits).await;
     let mut waiting = Client::new(&world).await;
-    // The second call is under way once the first is answered, and waits until the daemon is up.
+    // The second call is being handled once the first is answered, and waits until the daemon is
+    // up.
     waiting.send(&format!("{LIVE}{LIST}")).await;
     assert_eq!(waiting.answer(true).await.status, 200);
     for (path, status) in [("/livez", 200), ("/health", 200), ("/readyz", 503)] {
@@ -102,7 +103,7 @@ async fn beyond_the_limit_only_probes_are_answered() {
 }
 
 #[tokio::test]
-async fn a_stream_of_events_never_gives_way() {
+async fn a_stream_of_events_is_never_closed_for_another() {
     let world = World::start(Limits { connections: 1, share: 1, ..Limits::default() }).await;
     let mut stream = Client::new(&world).await;
     stream.send("GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -119,7 +120,8 @@ async fn a_stream_of_events_never_gives_way() {
 /// Where [`crowd`] connects to, and how often.
 const CROWD: &str = "HECATE_TEST_CROWD";
 
-/// The body of another process: opens connections, says so, and keeps them until its standard input ends.
+/// Runs in another process: opens connections, reports it, and keeps them until its standard input
+/// ends.
 #[test]
 #[ignore = "a part of other tests"]
 fn crowd() {
@@ -132,7 +134,7 @@ fn crowd() {
     drop(connections);
 }
 
-/// A connection from which nothing comes any more: idle, in the middle of a head or of a body, or with unread answers.
+/// Opens a connection that is idle, in the middle of a head or of a body, or with unread answers.
 fn useless(socket: &str, number: usize) -> UnixStream {
     let mut connection = UnixStream::connect(socket).expect("listening");
     connection.set_nonblocking(true).unwrap();
@@ -147,7 +149,7 @@ fn useless(socket: &str, number: usize) -> UnixStream {
     connection
 }
 
-/// As many as the system allows.
+/// Raises the limit of open files as far as the system allows.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -175,7 +177,7 @@ fn evictions(host: &Host) -> u64 {
     line.parse().expect("a number")
 }
 
-fn nobody_is_delayed_by(processes: usize, connections: usize) {
+fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -220,7 +222,7 @@ fn streams_that_are_not_read_share_a_few_snapshots() {
             let mut begun = [0; b"HTTP/1.1 200".len()];
             stream.read_exact(&mut begun).unwrap();
             assert_eq!(begun, *b"HTTP/1.1 200");
-            // The next shows another state.
+            // The next snapshot has another state.
             let body = json!({"name": "hecate-x0d", "version": number.to_string()});
             assert_eq!(host.register(&body).status, 201);
             stream
@@ -235,11 +237,11 @@ fn streams_that_are_not_read_share_a_few_snapshots() {
 }
 
 #[test]
-fn thousands_of_connections_of_one_process_delay_nobody() {
-    nobody_is_delayed_by(1, 5_000);
+fn thousands_of_connections_of_one_process_delay_no_other_client() {
+    no_other_client_is_delayed_by(1, 5_000);
 }
 
 #[test]
-fn thousands_of_connections_of_many_processes_delay_nobody() {
-    nobody_is_delayed_by(10, 5_000);
+fn thousands_of_connections_of_many_processes_delay_no_other_client() {
+    no_other_client_is_delayed_by(10, 5_000);
 }

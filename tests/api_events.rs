@@ -170,7 +170,7 @@ async fn nodes_come_and_go_without_an_id() {
 }
 
 #[tokio::test]
-async fn the_states_of_plugins_nodes_are_told_as_they_change() {
+async fn the_states_of_plugins_nodes_are_sent_as_they_change() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd", "node": "t@h"})).await;
     let show = |state: NodeState| {

@@ -255,7 +255,7 @@ fn a_default_name_that_is_taken_gives_way() {
 }
 
 #[test]
-fn who_registers_the_default_names_does_not_keep_the_daemon_out() {
+fn a_user_who_registers_the_default_names_does_not_keep_the_daemon_out() {
     let host = Host::new();
     let epmd = host.epmd();
     let uid = rustix::process::getuid().as_raw();
@@ -286,7 +286,7 @@ fn who_registers_the_default_names_does_not_keep_the_daemon_out() {
     let daemon = host.daemon(&[]);
     assert_eq!(daemon.ready(), node, "it is the same at each start");
     assert_eq!(daemon.terminate().0.code(), Some(0));
-    // The stranger has read it in EPMD, and registers it too.
+    // The attacker has read it in EPMD, and registers it too.
     let _too = epmd.register(node.split('@').next().unwrap(), port);
     let daemon = host.daemon(&[]);
     let another = daemon.ready();

@@ -1,4 +1,4 @@
-//! The memory that all peers together make the daemon hold: within one budget, whatever they send.
+//! The memory for all peers stays within one budget, whatever they send.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -17,14 +17,14 @@ use host::{Host, PATIENCE, wait_for, wait_within};
 
 const MIB: usize = 1024 * 1024;
 
-/// What the daemon may have beyond the budget: itself, what arrives while a connection is closed, and what the allocator
-/// has not given back yet.
+/// Memory beyond the budget: the daemon itself, data that arrives while a connection is being
+/// closed, and memory that the allocator has not returned yet.
 const MARGIN: usize = 160 * MIB;
 
 /// Why a connection is closed.
 const REASON: &str = "memory for peers is exhausted";
 
-/// A hidden node that has proved the cookie, and now writes what it likes.
+/// Connects a hidden node that has proved the cookie, and may now write anything.
 fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
     let local = Identity { flags: flags::ours(true), ..host::node::identity(host, short, 7) };
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -37,7 +37,7 @@ fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
     let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
     send_packet(&mut stream, &reply);
     ack.receive(&receive_packet(&mut stream), &local).unwrap();
-    // A peer that is closed while it writes is no fault of its own.
+    // The daemon may close the connection while the peer writes.
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
 }
@@ -79,13 +79,13 @@ fn returns(daemon: &Daemon, before: usize) {
     eprintln!("{} MiB before, {} MiB at most, {} MiB after", before / MIB, daemon.peak_memory() / MIB, now / MIB);
 }
 
-/// Writes from a thread of its own each, and keeps the connections open.
+/// Writes to each from a separate thread, and keeps the connections open.
 fn all_write(streams: Vec<TcpStream>, write: fn(&mut TcpStream) -> std::io::Result<()>) -> Vec<TcpStream> {
     let writing: Vec<_> = streams
         .into_iter()
         .map(|mut stream| {
             std::thread::spawn(move || {
-                // It fails where the connection was closed.
+                // Fails if the connection was closed.
                 let _ = write(&mut stream);
                 stream
             })
@@ -125,7 +125,7 @@ fn fragments_of_several_peers_stay_within_the_budget() {
     let streams = all_write(hostile, |stream| {
         for sequence in 0..250_u64 {
             let size = u32::try_from(MIB).unwrap();
-            // The first of a hundred fragments, of which no other comes.
+            // The first of a hundred fragments; the others never arrive.
             let head =
                 [&size.to_be_bytes()[..], &[131, 69], &sequence.to_be_bytes(), &100_u64.to_be_bytes(), &[0]].concat();
             stream.write_all(&head)?;

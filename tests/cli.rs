@@ -187,7 +187,8 @@ async fn events_are_followed() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// As `hecate-daemon events --json | head -1` is. Nothing happens to a plugin or a node that a write could notice it by.
+/// Like `hecate-daemon events --json | head -1`. No event occurs, so no write can notice the closed
+/// reader.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_ends_with_the_reader_of_its_output_though_no_event_comes() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -220,7 +221,7 @@ async fn a_follower_ends_with_the_reader_of_its_output_though_no_event_comes() {
     }
 }
 
-/// A follower whose daemon is gone waits for it, and ends with its reader all the same.
+/// A follower whose daemon is gone waits for it, but still ends with its reader.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_waits_for_its_daemon_ends_with_the_reader_of_its_output() {
     let world = World::start(Limits::default()).await;
@@ -232,7 +233,7 @@ async fn a_follower_that_waits_for_its_daemon_ends_with_the_reader_of_its_output
     let mut complaints = BufReader::new(follower.stderr.take().expect("a pipe")).lines();
     tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable").expect("a line");
     world.stop.cancel();
-    // The longer the wait before the next try, the later an end that only a try notices.
+    // A long wait before the next attempt shows that the end does not depend on an attempt.
     for _ in 0..3 {
         let line = tokio::time::timeout(PATIENCE, complaints.next_line()).await.expect("in time").expect("readable");
         assert!(line.expect("a line").contains("trying again in"));

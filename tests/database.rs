@@ -40,7 +40,8 @@ fn names(host: &Host) -> Vec<String> {
     list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The daemon serves, is not healthy, and says where the database is, how much was recovered and what to do.
+/// Checks that the daemon serves, is unhealthy, and reports where the database is, how much was
+/// recovered and what to do.
 fn hold_unhealthy(host: &Host, aside: &Path, recovered: bool) {
     let health = host.ask("GET", "/health").body;
     assert_eq!(health["status"], "unhealthy", "{health}");
@@ -196,7 +197,7 @@ fn stored_events(host: &Host, wanted: usize) -> Vec<Value> {
     data.take(wanted).collect()
 }
 
-/// What a command that ends by itself prints.
+/// Returns the output of a command that ends by itself.
 fn printed(host: &Host, arguments: &[&str]) -> String {
     let output = Daemon::command(host, &[]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -223,7 +224,7 @@ fn times_that_were_edited_by_hand_are_shown_as_the_nearest_time() {
         sql(&path, &format!("UPDATE plugins SET since = {stored}, registered_at = {stored}"));
         sql(&path, &format!("UPDATE events SET at = {stored}, since = {stored}, registered_at = {stored}"));
 
-        // Nothing changes the status, and with it `since`, while this is asked.
+        // Nothing changes the status, and with it `since`, meanwhile.
         let daemon = host.daemon(&[]);
         daemon.ready();
         let list = host.ask("GET", "/api/plugins");
@@ -237,7 +238,7 @@ fn times_that_were_edited_by_hand_are_shown_as_the_nearest_time() {
         assert!(printed(&host, &["plugin", "hecate-traderd"]).contains(&shown[..19]), "{stored}");
         assert!(printed(&host, &["cluster"]).contains("hecate-traderd"), "{stored}");
         assert!(first_of_events(&host).to_string().contains("hecate-traderd"), "{stored}");
-        // And it is stored again: what was read can be written.
+        // It can also be stored again.
         assert_eq!(host.register(&json!({"name": "hecate-traderd", "version": "2"})).status, 201, "{stored}");
         assert_eq!(set_aside(&host), Vec::<PathBuf>::new(), "{stored}");
         assert!(!daemon.log().contains("panicked"), "{stored}: {}", daemon.log());

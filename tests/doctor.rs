@@ -107,12 +107,12 @@ fn a_running_daemon_is_found_well() {
 }
 
 #[test]
-fn files_that_vanished_under_a_daemon_are_told() {
+fn files_that_vanished_under_a_daemon_are_reported() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
     let pid = daemon.id().to_string();
-    // So that it makes nothing again.
+    // Stopped, so that it makes no file again.
     daemon.stop();
     fs::remove_file(host.socket()).unwrap();
     let found = Found::of(&host, &[]);
@@ -322,7 +322,7 @@ fn names_and_peers() {
     found.says("peers", "fail", &["long@host.example", "short and long names do not mix"]);
 }
 
-/// All cookies but the daemon's are wrong in the same way: that is one thing to repair.
+/// All nodes have the same wrong cookie, which is one cause.
 #[test]
 fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     let host = Host::new();
@@ -353,7 +353,7 @@ fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     assert_eq!(found.about("plugins").len(), 1, "{:#}", found.report);
     assert!(!found.report.to_string().contains("plugin_node_not_connected"), "{:#}", found.report);
 
-    // The cookie that this command is told is another than the daemon's: that explains them all.
+    // This command has another cookie than the daemon, which explains all failures.
     let found = Found::of(&host, &[("HECATE_COOKIE", "another")]);
     found.says("cookie", "fail", &["HECATE_COOKIE", &hash, "restart"]);
     assert!(!found.report.to_string().contains("cookie_mismatch"), "{:#}", found.report);

@@ -1,5 +1,5 @@
-//! Names and texts that others wrote cannot drive the terminal of whoever reads the log, the commands or the API: odd names are
-//! neither dialled nor shown, and odd texts are shown by the numbers of their characters.
+//! Names and texts that others wrote cannot drive a terminal through the log, the commands or the
+//! API: invalid names are neither dialled nor shown, and control characters are escaped.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -19,7 +19,7 @@ fn is_harmless(text: &str) {
     assert!(!text.contains(|c| c != '\n' && escape::is_escaped(c)), "{text:?}");
 }
 
-/// What a command prints.
+/// Returns the output of a command.
 fn printed(host: &Host, arguments: &[&str]) -> String {
     let output = Daemon::command(host, &[("HECATE_LISTEN", "127.0.0.1")]).args(arguments).output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -38,7 +38,8 @@ fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
     let _valid = epmd.register("hecate_valid", valid.local_addr().unwrap().port());
     let daemon = host.daemon(&[]);
     daemon.ready();
-    // All names are found by one answer of EPMD: at the second attempt to the one, the others would have been dialled.
+    // All names are found by one answer of EPMD: at the second attempt to the one, the others would
+    // have been dialled.
     for _ in 0..2 {
         drop(valid.accept().unwrap());
     }

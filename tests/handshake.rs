@@ -343,7 +343,7 @@ fn short_and_long_names_never_mix() {
 
 // ---- Peers that send our own challenges back ----------------------------------------------------------
 
-/// A peer without the cookie, which answers our challenge by having us answer it.
+/// A peer without the cookie, which tries to have us answer our own challenge.
 struct Thief {
     name: String,
     listener: tokio::net::TcpListener,
@@ -358,7 +358,7 @@ impl Thief {
         Self { name: host.node(short), listener, _registered: registered }
     }
 
-    /// The next attempt of the daemon to connect, to which only the challenge is still to be sent.
+    /// Accepts the daemon's next attempt to connect, up to the challenge.
     async fn is_dialled(&self) -> TcpStream {
         let (mut stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("it is dialled").unwrap();
         assert_eq!(receive(&mut stream).await.unwrap()[0], b'N');
@@ -366,7 +366,7 @@ impl Thief {
         stream
     }
 
-    /// The packet with its name, and the challenge if it is the one who is dialled.
+    /// Returns the packet with its name, and with the challenge if it was dialled.
     fn name_packet(&self, challenge: Option<u32>) -> Vec<u8> {
         let challenge = challenge.map(u32::to_be_bytes);
         let challenge = challenge.as_ref().map_or(&[][..], |bytes| &bytes[..]);
@@ -381,7 +381,7 @@ async fn send(stream: &mut TcpStream, packet: &[u8]) {
     stream.write_all(&[&length[..], packet].concat()).await.unwrap();
 }
 
-/// The next packet of a handshake; none if the daemon closes the connection.
+/// Returns the next packet of a handshake; none if the daemon closes the connection.
 async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let read = async {
         let mut packet = vec![0; usize::from(stream.read_u16().await.ok()?)];
@@ -405,10 +405,11 @@ async fn challenged(thief: &Thief, port: u16) -> (TcpStream, u32) {
     (stream, challenge)
 }
 
-/// Answers a challenge with the daemon's own answer to it, if the daemon gave one, over both connections.
+/// Answers a challenge with the daemon's own answer to it, if there is one, over both connections.
 async fn use_the_answer(dialled: &mut TcpStream, back: &mut TcpStream) {
     if let Some(answer) = receive(dialled).await {
-        // r, the daemon's challenge, its answer to ours. Returned as it is, it proves and challenges in turn.
+        // r, the daemon's challenge, its answer to ours. Returned as it is, it proves and
+        // challenges in turn.
         send(back, &answer).await;
         if let Some(acknowledged) = receive(back).await {
             send(dialled, &acknowledged).await;
@@ -418,7 +419,7 @@ async fn use_the_answer(dialled: &mut TcpStream, back: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_challenge_of_ours_is_not_answered_to_whom_we_dial() {
+async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     let host = Host::new();
     let (daemon, epmd, port) = daemon(&host);
     let thief = Thief::start(&host, &epmd, "hecate_thief").await;
@@ -426,8 +427,8 @@ async fn a_challenge_of_ours_is_not_answered_to_whom_we_dial() {
     let (mut back, challenge) = challenged(&thief, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     use_the_answer(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "a challenge of our own"]);
-    // Its other connection has ended meanwhile, and the challenge is ours all the same.
+    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
+    // Its other connection has ended meanwhile, but the challenge is still ours.
     drop(back);
     let mut dialled = thief.is_dialled().await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
@@ -455,11 +456,11 @@ async fn a_challenge_for_one_node_that_we_dial_is_not_answered_to_another() {
         daemon.logs(&["node up", &first.name]);
         panic!("the daemon let in who only returned its own answer");
     }
-    daemon.logs(&["WARN", &second.name, "a challenge of our own"]);
+    daemon.logs(&["WARN", &second.name, "our own challenge back"]);
 }
 
 #[tokio::test]
-async fn a_challenge_of_ours_is_not_answered_after_alive() {
+async fn our_own_challenge_is_not_answered_after_alive() {
     let host = Host::new();
     let (daemon, epmd, port) = daemon(&host);
     let thief = Thief::start(&host, &epmd, "hecate_thief").await;
@@ -470,7 +471,7 @@ async fn a_challenge_of_ours_is_not_answered_after_alive() {
     let (mut back, challenge) = challenged(&thief, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     use_the_answer(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "a challenge of our own"]);
+    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -483,7 +484,7 @@ async fn a_diagnosis_does_not_answer_a_challenge_of_our_node() {
     let path = format!("/api/cluster/peers/{}/diagnosis", thief.name);
     let (socket, asked) = (host.socket(), tokio::task::spawn_blocking);
     let diagnosis = asked(move || host::http::ask(&socket, "GET", &path, None).unwrap());
-    // It says first who it is, and is asked for its proof after that.
+    // It sends its name first, and its proof is requested after that.
     let mut sounded = thief.is_dialled().await;
     send(&mut sounded, &thief.name_packet(Some(1))).await;
     let mut trial = thief.is_dialled().await;

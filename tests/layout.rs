@@ -224,7 +224,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
     let join = r#"[pg:join({hecate_plugin, <<"hecate-x", (integer_to_binary(N))/binary, "d">>}, self())"#;
     assert_eq!(node.eval(&format!("length({join} || N <- lists:seq(1, 500)])")), "500");
     daemon.logs(&["WARN", "too many plugins are announced and not registered"]);
-    // What comes later is heard later: then all of the others were.
+    // Messages are handled in order, so all earlier ones were handled.
     assert_eq!(node.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
     assert_eq!(host.register(&trader()).status, 201);
     wait_for("its node is found", || host.plugin(TRADER)["node"] == json!(host.node("hecate_other")));
@@ -233,7 +233,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
         entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("hecate-x")).count()
     };
     wait_for("the directories are made", || made() >= 64);
-    // Those of all others would be made before the end.
+    // The others would be made before the end.
     assert_eq!(daemon.terminate().0.code(), Some(0));
     assert_eq!(made(), 64);
 }

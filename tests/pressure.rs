@@ -133,7 +133,7 @@ fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
 }
 
-/// CPU time of the daemon's threads whose name begins so, in ticks of the system's clock.
+/// Returns the CPU time of the daemon's threads whose name begins with `name`, in clock ticks.
 fn cpu_time(daemon: &Daemon, name: &str) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
     let time = |stat: &str| {
@@ -159,7 +159,7 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
     let us = daemon.ready();
     let mut flooding = host.erl("flooding");
     assert_eq!(flooding.eval(&format!("net_adm:ping('{us}')")), "pong");
-    // Legal requests, each of which has to be read as a whole, for as long as the test lasts.
+    // Legal requests that must be read as a whole, as long as the test runs.
     let flood = format!(
         "List = lists:seq(1, 20000), [spawn(fun() -> (fun Loop() -> {{hecate_plugins, '{us}'}} ! {{'$gen_cast', List}}, Loop() \
           end)() end) || _ <- [1, 2, 3, 4]], started"
@@ -224,7 +224,7 @@ impl ScopeOf {
     }
 }
 
-/// How many members of peers the daemon counts.
+/// Returns the number of peers' members that the daemon counts.
 fn peer_members(host: &Host) -> f64 {
     let metrics = host::http::text(&host.socket(), "/metrics").expect("an answer");
     let lines =
@@ -232,7 +232,8 @@ fn peer_members(host: &Host) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Many processes that leave many groups, and many that leave one large group which is named again and again.
+/// Many processes that leave many groups, and many that leave one large group which is named again
+/// and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leave_costs_no_more_than_its_bytes() {
     let host = Host::new();

@@ -326,7 +326,7 @@ fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let (before, mut most) = (open(), 0);
     drop(listeners);
-    // A deadline for each, and none for all of them together: a busy host takes long.
+    // A deadline for each, not for all together: a busy host is slow.
     for plugin in &names {
         wait_for(&format!("what {plugin} left is cleared away"), || {
             most = most.max(open());
@@ -444,7 +444,8 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
 }
 
-/// What a plain `rebar3 release` makes: a node with a cookie of its own, whose plugin registers, answers and seems well.
+/// As a plain `rebar3 release` makes it: a node with another cookie, whose plugin registers,
+/// answers and seems healthy.
 #[test]
 fn a_node_with_another_cookie_is_shown_as_not_connected() {
     let host = Host::new();
@@ -494,7 +495,7 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
     let nodeless = nodeless.replace("maps:get(node_failure, Info)", "maps:is_key(node_state, Info)");
     assert_eq!(visitor.eval(&nodeless), "{false}");
 
-    // And with the right one all of that is over.
+    // With the right cookie, all of that ends.
     stranger.kill();
     let _plugin = Erl::start(&host, start());
     wait_for("it is connected", || state(&host.plugin(TRADER)) == (json!("connected"), Value::Null));

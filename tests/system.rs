@@ -629,7 +629,7 @@ fn a_purge_stops_at_what_is_mounted_in_a_namespace() {
     let outside = host.home().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("kept"), "kept").unwrap();
-    // What lies beside it is removed all the same.
+    // Its siblings are still removed.
     std::fs::write(host.namespace("hecate-traderd").join("run/gone"), "").unwrap();
     let mut mounted = Mounted::new(&outside, &host.namespace("hecate-traderd").join("sqlite"));
     let refused = host.ask("DELETE", "/api/plugins/hecate-traderd/data");

@@ -1,5 +1,6 @@
-//! The daemon's own files are removed or replaced while it runs: by the real daemon, as whoever runs it sees it. What is
-//! acknowledged is there after a restart, what cannot be saved is refused, and nothing of another's is touched.
+//! The daemon's own files are removed or replaced while the real daemon runs. Acknowledged
+//! registrations survive a restart, others are refused, and the files of other processes are not
+//! touched.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -62,7 +63,8 @@ impl Scene {
         assert_eq!(self.host.ask("GET", "/readyz").status, 200);
     }
 
-    /// Kills the daemon; the next one knows what was acknowledged, and has found nothing damaged.
+    /// Kills the daemon, and checks that the next one has every acknowledged registration and no
+    /// damage.
     fn survives(self) {
         let Self { host, daemon, acknowledged } = self;
         daemon.kill();
@@ -174,7 +176,7 @@ fn a_namespace_that_is_removed_is_made_again_with_all_that_was_in_it() {
     scene.survives();
 }
 
-/// A connection that is open before home is lost; it asks several times.
+/// A connection that is open before home is lost, for several requests.
 struct Client(UnixStream);
 
 impl Client {
@@ -230,7 +232,7 @@ fn a_home_that_is_replaced_ends_the_daemon_and_nothing_in_it_is_touched() {
     let mut client = Client::new(&scene.host);
     let (home, moved) = (scene.host.home().join(".hecate"), scene.host.home().join("moved"));
     fs::rename(&home, &moved).unwrap();
-    // A second daemon is as free to start there as on any other home.
+    // A second daemon may start there as on any other home.
     let second = scene.host.daemon(&[]);
     second.ready();
     let socket = id(&scene.host.socket());

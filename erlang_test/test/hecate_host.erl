@@ -16,7 +16,8 @@ start(Config) ->
     {Epmd, EpmdPort} = start_epmd(5),
     small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}).
 
-%% Another program may take the port that was free: then this EPMD ends, and the next has another port.
+%% Another program may bind the free port first. Then this EPMD ends, and the next one gets another
+%% port.
 start_epmd(Tries) ->
     Port = free_port(),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", integer_to_list(Port)]}, exit_status]),
@@ -89,7 +90,8 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
 %% that it runs, which may be of another release than ours.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
-%% One that is called `undefined' has no name. `as' of the host is what a shell says before the program, if not `exec'.
+%% One that is called `undefined' has no name. `as' of the host is the shell text before the
+%% program, by default `exec'.
 start_node(Host, Name, Args) ->
     Options = #{connection => standard_io,
                 exec => surviving(maps:get(as, Host, "exec "), erl()),

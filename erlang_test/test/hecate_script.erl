@@ -1,9 +1,10 @@
-%% A server at the path of the daemon's socket that sends whatever a test has it send, and hecate_plugin in this node beside it.
+%% A scripted server at the path of the daemon's socket, and hecate_plugin in the same node.
 -module(hecate_script).
 
 -export([serve/2, asked/1, whole/3, registered/1, start_plugin/1, stop_plugin/0]).
 
-%% A server that plays a script for each connection and closes it then: bytes, `wait' (until the other closes), `{pause, Ms}'.
+%% Plays one script per connection, then closes the connection. A script has bytes,
+%% `wait' (until the other closes), `{pause, Ms}'.
 serve(Path, Scripts) ->
     _ = file:delete(Path),
     {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, Path}}, binary, {active, false}]),
@@ -38,11 +39,12 @@ play(Socket, Script) ->
      end || Step <- Script],
     gen_tcp:close(Socket).
 
-%% A whole answer.
+%% Returns a complete response.
 whole(Status, Header, Body) ->
     ["HTTP/1.1 ", integer_to_list(Status), " X\r\n", Header, "Content-Length: ", integer_to_list(iolist_size(Body)), "\r\n\r\n", Body].
 
-%% The body of the answer to a registration of `hecate-xd', whose directories are all that of the socket.
+%% The body of the answer to a registration of `hecate-xd', whose directories are all that of the
+%% socket.
 registered(Path) ->
     Here = list_to_binary(filename:dirname(Path)),
     hecate_plugin_json:encode(#{name => <<"hecate-xd">>, base_dir => Here,

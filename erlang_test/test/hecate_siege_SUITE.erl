@@ -1,5 +1,5 @@
-%% Attacks on a plugin: clients of its socket that keep others out, other users of its host, and a daemon that answers what is not
-%% this plugin's.
+%% Attacks on a plugin: clients of its socket that block others, other users of its host, and a
+%% daemon that sends answers for another plugin.
 -module(hecate_siege_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -11,7 +11,7 @@
          the_socket_is_closed_to_others_before_it_has_its_mode/1, a_socket_that_denies_the_connection_is_not_replaced/1,
          a_registration_for_another_plugin_or_place_is_refused/1]).
 
-%% More than the server holds, of each kind.
+%% More connections of each kind than the server holds.
 -define(MANY, 300).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -39,7 +39,8 @@ clients_that_do_nothing_block_no_other(Config) ->
                               {<<"GET / HTTP/1.1\r\nX: y\r\n">>, fun is_open/1},
                               {<<"GET /large HTTP/1.1\r\n\r\n">>, fun is_sent_whole/1}]].
 
-%% Whether a request was answered while the last connections were open, as each is for 5 s: so it waited for none of them.
+%% Returns whether a request was answered while the last connections were still open, as each is for
+%% 5 s.
 answered_beside(Path, Request, IsOpen) ->
     Idle = [open(Path, Request) || _ <- lists:seq(1, ?MANY)],
     ?assertEqual({200, <<"here">>}, ask(Path, <<"/">>)),
@@ -75,7 +76,7 @@ the_socket_follows_the_directory_of_sockets(Config) ->
     Directory = filename:dirname(Path),
     ?assertEqual(8#600, mode(Path)),
     ok = file:change_mode(Directory, 8#2770),
-    %% Only root, or a member, can give anything to a group: for others it is the one that it has.
+    %% Only root or a member can assign a file to a group; other users keep its current group.
     {ok, #file_info{gid = Own}} = file:read_file_info(Directory),
     Group = case file:change_group(Directory, 61000) of ok -> 61000; {error, eperm} -> Own end,
     ok = file:change_mode(Directory, 8#2770),
@@ -88,11 +89,12 @@ the_socket_follows_the_directory_of_sockets(Config) ->
     Read = hecate_host:path(Host, "hecate-traderd/sockets/read.sock"),
     hecate_host:eventually(fun() -> is_there(Read) end),
     ?assertEqual(8#600, mode(Read)),
-    %% Nothing is left of how they were made.
+    %% No temporary files remain.
     {ok, Files} = file:list_dir(Directory),
     ?assertEqual(["api.sock", "read.sock", "shared.sock"], lists:sort(Files)).
 
-%% Without a umask the system gives a new socket the mode 0777: until it is changed, another user could connect.
+%% Without a umask the system gives a new socket the mode 0777: until it is changed, another user
+%% could connect.
 the_socket_is_closed_to_others_before_it_has_its_mode(Config) ->
     {Host, Plugin, Path} = plugin(Config, "umask 0; "),
     Directory = filename:dirname(Path),
@@ -106,7 +108,7 @@ the_socket_is_closed_to_others_before_it_has_its_mode(Config) ->
     Watcher ! stop,
     receive {seen, Seen} -> ?assertEqual([], Seen) end.
 
-%% What lies there is never a socket with another mode; only a directory that is closed to others holds such a socket.
+%% A socket with another mode is only ever in a directory that is closed to others.
 watch(Directory, Test, Seen) ->
     {ok, Files} = file:list_dir(Directory),
     Open = [{File, Mode} || File <- Files,
@@ -142,7 +144,7 @@ denied(Config) ->
     {ok, _} = call(Plugin, application, ensure_all_started, [hecate_plugin]),
     {ok, _} = call(Plugin, hecate_plugin, await, [20000]),
     {_, Server} = serve(Plugin, "api.sock"),
-    %% It answers once it has tried.
+    %% It answers once it has tried to bind.
     _ = call(Plugin, sys, get_state, [Server]),
     ?assertMatch({ok, #file_info{inode = Inode}}, file:read_link_info(Path)),
     ok = file:delete(Path),
@@ -169,7 +171,8 @@ a_registration_for_another_plugin_or_place_is_refused(Config) ->
 
 host(Config) -> proplists:get_value(host, Config).
 
-%% A plugin with a server at its api.sock, beside the daemon: the host, the plugin's node, and the path of the socket.
+%% A plugin with a server at its api.sock, beside the daemon: the host, the plugin's node, and the
+%% path of the socket.
 plugin(Config) -> plugin(Config, "").
 
 plugin(Config, Before) ->
@@ -199,8 +202,8 @@ ask(Path, Target) ->
         {error, Reason} -> Reason
     end.
 
-%% A connection over which that much of a request is sent, and nothing is read. A full backlog, which may show only in that there
-%% is no peer, is waited for.
+%% Opens a connection, sends this part of a request and reads nothing. Waits while the backlog is
+%% full, which may show only as a missing peer.
 open(Path, Request) ->
     {ok, Socket} = gen_tcp:connect({local, Path}, 0, [binary, {active, false}]),
     case inet:peername(Socket) of
@@ -214,7 +217,7 @@ open(Path, Request) ->
 
 is_open(Socket) -> gen_tcp:recv(Socket, 0, 0) =:= {error, timeout}.
 
-%% More than the system holds for a client that does not read: the server was still sending.
+%% More than the system buffers for a client that does not read: the server was still sending.
 is_sent_whole(Socket) -> is_sent_whole(Socket, 524288).
 
 is_sent_whole(_, Left) when Left =< 0 -> true;

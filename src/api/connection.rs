@@ -1,6 +1,7 @@
-//! One connection: who is calling, its place among the others, and the conversation until one side closes.
+//! One connection: its caller, its place among the others, and its requests until one side closes.
 //!
-//! Who is served, limited or evicted is decided in `places`; what a request means, in `server` and `handlers`.
+//! `places` decides which connection is served, limited or evicted; `server` and `handlers` handle
+//! the requests.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::log::limit::{self, limited};
 use crate::metrics;
 use crate::registry::Registrant;
 
-/// Who is calling, as the kernel says.
+/// The process at the other end, as the kernel reports it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub registrant: Registrant,
@@ -27,7 +28,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The caller at the other end, if the kernel shows it.
+    /// Returns the caller at the other end of a connection.
     pub(super) fn of(stream: &UnixStream, allowed_uids: &[u32]) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
@@ -41,13 +42,13 @@ impl Caller {
         })
     }
 
-    /// Whose share the connection counts towards.
+    /// Returns the owner whose share the connection counts towards.
     pub(super) fn owner(&self) -> Owner {
         self.registrant.pid.map_or(Owner::User(self.registrant.uid), Owner::Process)
     }
 }
 
-/// Our own user, root, and those who were named.
+/// Returns whether a user may call: our own user, root, and the `allowed` ones.
 fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
     uid == own || uid == 0 || allowed.contains(&uid)
 }
@@ -61,7 +62,7 @@ impl Connections {
         Self(Arc::new(Mutex::new(Places::new(capacity))))
     }
 
-    /// Takes a connection in, and closes another one for it if there are too many.
+    /// Adds a connection, and closes another one if there are too many.
     pub(super) fn admit(&self, owner: Owner) -> Place {
         let closed = CancellationToken::new();
         let Admitted { id, limited, evicted } = self.lock().admit(owner, closed.clone());
@@ -69,7 +70,8 @@ impl Connections {
         Place { connections: self.clone(), id, limited, closed }
     }
 
-    /// Closes the connection that can best be spared. Returns whether there was one.
+    /// Closes the oldest limited connection, else the one that has been idle longest. Returns
+    /// whether there was one.
     pub(super) fn spare(&self) -> bool {
         let spared = self.lock().spare();
         let is_one = spared.is_some();
@@ -78,7 +80,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Places<CancellationToken>> {
-        // No operation on it panics halfway.
+        // No operation panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,8 +105,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// A request has come, or the rest of it. Returns whether it may ask for anything, or only for probes. Never returns once
-    /// the connection is to close, so that no request begins that could not be answered.
+    /// A request has arrived, or the rest of it. Returns whether it may call every endpoint, or
+    /// only the probes. Never returns once the connection is to close, so that no request begins
+    /// that could not be answered.
     pub(super) async fn works(&self) -> bool {
         let turn = self.connections.lock().works(self.id);
         match turn {
@@ -117,7 +120,7 @@ impl Place {
         }
     }
 
-    /// The next step is the client's.
+    /// The daemon waits for the client.
     pub(super) fn waits(&self) {
         self.connections.lock().waits(self.id);
     }
@@ -156,7 +159,7 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
         .header_read_timeout(head_time)
         .max_buf_size(head)
         .keep_alive(!is_limited)
-        // Shell clients close their half once they have asked.
+        // Shell clients close their half after the request.
         .half_close(true);
     let stream = TokioIo::new(Stall::new(stream, stall));
     let mut connection = std::pin::pin!(http.serve_connection(stream, service));

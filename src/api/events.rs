@@ -53,8 +53,8 @@ impl Streams {
     pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<Answer, Problem> {
         place.streams().map_err(|refused| {
             let detail = match refused {
-                NoStream::Full => "too many event streams are open: come back later",
-                NoStream::Share => "your process has too many event streams open: close those that you do not need",
+                NoStream::Full => "too many event streams are open: retry later",
+                NoStream::Share => "your process has too many event streams open: close unused ones and retry",
             };
             Problem::unavailable("too_many_streams", detail, LATER)
         })?;
@@ -113,7 +113,7 @@ struct Stream {
     shown: Option<u64>,
     /// The nodes that it was last told of.
     nodes: Nodes,
-    /// The states of plugins' nodes that it was last told of.
+    /// The last states of plugins' nodes that it was sent.
     plugin_nodes: NodeStates,
     _counted: metrics::One,
 }
@@ -151,12 +151,12 @@ impl Stream {
         self.snapshot(&view).await
     }
 
-    /// Sends a snapshot, whose bytes all streams share, and follows on from it.
+    /// Sends a snapshot, whose bytes all streams share, and continues after it.
     async fn snapshot(&mut self, view: &Arc<View>) -> Result<Follower, Ended> {
         let Snapshot { bytes, revision, nodes } =
             self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
         if self.shown == Some(revision) {
-            // It is too old to lead on from: the client comes back once others have read on.
+            // Too old to continue from: the client reconnects when slower streams have read on.
             return Err(Ended);
         }
         self.shown = Some(revision);

@@ -116,7 +116,8 @@ pub(super) async fn call(
     }
 }
 
-/// Refuses a request without `Host`, which HTTP/1.0 alone may omit, and one with several (RFC 9112, section 3.2).
+/// Refuses a request without `Host`, which only HTTP/1.0 may omit, and one with several (RFC 9112,
+/// section 3.2).
 fn expect_host(head: &Parts) -> Result<(), Problem> {
     let (code, detail) = match head.headers.get_all(HOST).iter().count() {
         0 if head.version < Version::HTTP_11 => return Ok(()),
@@ -280,9 +281,9 @@ fn health(context: &Context, listing: &Listing) -> Answer {
     written(StatusCode::OK, with_plugins(&wire::encode(&health), listing.health(&view)))
 }
 
-/// `/health` with these plugins, whose bytes are shared, in place of none.
+/// Returns `/health` with these plugins, whose bytes are shared, in place of the empty object.
 fn with_plugins(health: &Bytes, plugins: Bytes) -> Whole {
-    /// Stands once only, since a quote within a string is escaped.
+    /// Occurs only once, since a quote within a string is escaped.
     const NONE: &[u8] = b"\"plugins\":{}";
     let Some(at) = health.windows(NONE.len()).position(|window| window == NONE) else {
         return health.clone().into();
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plugins_of_health_take_their_place() {
+    fn the_plugins_of_health_are_inserted_without_a_copy() {
         let health = Bytes::from_static(br#"{"a":"\"plugins\":{}","plugins":{},"problems":[]}"#);
         let plugins = Bytes::from_static(br#"{"x":"ok"}"#);
         let whole = with_plugins(&health, plugins.clone());

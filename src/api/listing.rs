@@ -1,6 +1,6 @@
-//! The plugins as clients see them, encoded: the list of `GET /api/plugins`, the `plugins` of `/health` and the snapshot of
-//! `/api/events`. Each is made once for each view of the registry and state of the plugins' nodes, and its bytes are shared by all
-//! who ask for it.
+//! The plugins as clients see them, encoded: the list of `GET /api/plugins`, the `plugins` of
+//! `/health` and the snapshot of `/api/events`. Each is encoded once per view of the registry and
+//! state of the plugins' nodes, and all requests share its bytes.
 //!
 //! Keeps the last one only. A view is replaced as a whole, so that one which is the same is not merely equal.
 
@@ -25,7 +25,7 @@ pub(super) struct List {
     pub tag: HeaderValue,
 }
 
-/// The encodings, each as it was asked for last. Cheap to clone.
+/// The latest encodings. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listing(Arc<Encodings>);
 
@@ -36,7 +36,7 @@ struct Encodings {
     snapshots: Mutex<VecDeque<(Arc<View>, Snapshot)>>,
 }
 
-/// The event that shows all plugins to a client that follows, as it is sent.
+/// The encoded event that shows all plugins to a follower.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub bytes: Bytes,
@@ -47,7 +47,7 @@ pub(super) struct Snapshot {
 }
 
 impl Listing {
-    /// The list of these plugins.
+    /// Returns the list of these plugins.
     pub(super) fn of(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> List {
         self.0.list.of(view, nodes, |view| {
             let entry =
@@ -57,7 +57,7 @@ impl Listing {
         })
     }
 
-    /// The `plugins` of `/health`: `ok`, or why a plugin is stopped.
+    /// Returns the `plugins` of `/health`: `ok`, or why a plugin is stopped.
     pub(super) fn health(&self, view: &Arc<View>) -> Bytes {
         // The nodes do not matter here.
         self.0.health.of(view, &NodeStates::default(), |view| {
@@ -71,15 +71,16 @@ impl Listing {
         })
     }
 
-    /// A snapshot of this view; or, where clients are still reading [`limits::HTTP_SNAPSHOTS`] others, the latest of those, so
-    /// that what slow readers keep in memory is bounded. The events after its revision lead on to this view.
+    /// Returns a snapshot of this view. If clients are still reading [`limits::HTTP_SNAPSHOTS`]
+    /// others, returns the latest of those, which bounds the memory for slow readers. The events
+    /// after its revision lead to this view.
     pub(super) fn snapshot(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> Snapshot {
         let mut kept = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |kept: &(Arc<View>, Snapshot)| Arc::ptr_eq(&kept.0, view) && kept.1.nodes == *nodes;
         if let Some((_, latest)) = kept.front().filter(|kept| is_it(kept)) {
             return latest.clone();
         }
-        // Those that nobody reads any more.
+        // Drops snapshots that no client is reading.
         kept.retain(|(_, snapshot)| !snapshot.bytes.is_unique());
         match kept.front() {
             Some((_, latest)) if kept.len() >= limits::HTTP_SNAPSHOTS => latest.clone(),
@@ -94,7 +95,7 @@ impl Listing {
     }
 }
 
-/// What was made last, and what it was made of.
+/// The latest encoding, with its inputs.
 #[derive(Debug)]
 struct Latest<T>(Mutex<Option<(Arc<View>, NodeStates, T)>>);
 
@@ -105,9 +106,10 @@ impl<T> Default for Latest<T> {
 }
 
 impl<T: Clone> Latest<T> {
-    /// What is made of this view and these states of nodes. Of several who ask at once one makes it, and the others wait for it.
+    /// Returns the encoding of this view and these node states. Concurrent callers wait for one
+    /// encoding.
     fn of(&self, view: &Arc<View>, nodes: &NodeStates, make: impl FnOnce(&View) -> T) -> T {
-        // It is replaced as a whole, so that a panic leaves nothing half made.
+        // The value is replaced as a whole, so a panic cannot leave it half updated.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
             Some((made_of, with, made)) if Arc::ptr_eq(made_of, view) && with == nodes => made.clone(),
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_who_ask_at_once_one_makes_it() {
+    fn concurrent_requests_share_one_encoding() {
         let (latest, one) = (Latest::default(), view("hecate-oned"));
         let made = std::sync::atomic::AtomicU32::new(0);
         let make = |_: &View| made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

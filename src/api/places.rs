@@ -1,13 +1,14 @@
 //! Which connections the API serves, and which one it closes for another: pure, without a clock.
 //!
-//! A connection that waits for its client (for a head, for a body, or for an answer to be read) may be evicted at any time,
-//! the one that has waited longest first. One that waits for the daemon is never evicted, and neither is a stream of
-//! events. Where a newcomer finds no place and nothing may be evicted it is limited: it may ask for probes alone, unless
-//! a place is free by the time that its head has come. Each operation costs O(log n) of the connections.
+//! A connection that waits for its client (for a head, for a body, or for an answer to be read) may
+//! be evicted at any time, the one that has waited longest first. One that waits for the daemon is
+//! never evicted, and neither is a stream of events. If no place is free and no connection may be
+//! evicted, a new connection is limited: it may call only the probes, unless a place is free when
+//! its request head arrives. Each operation costs O(log n) in the number of connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who holds a connection: the process, or the user where the kernel does not show the process.
+/// The owner of a connection: the process, or the user if the kernel does not show the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
     Process(i32),
@@ -19,19 +20,19 @@ pub(super) enum Owner {
 pub(super) struct Capacity {
     /// Connections that are served.
     pub places: usize,
-    /// Those of one process.
+    /// Served connections of one process.
     pub share: usize,
-    /// Those of all processes of one user that the kernel does not show.
+    /// Served connections of all processes of one user that the kernel does not show.
     pub user_share: usize,
     /// Limited connections.
     pub limited: usize,
     /// Streams of events.
     pub streams: usize,
-    /// Those of one owner.
+    /// Streams of one owner.
     pub stream_share: usize,
 }
 
-/// A newcomer's number, and the connection that has to be closed for it.
+/// A new connection's number, and the connection to close for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admitted<T> {
     pub id: u64,
@@ -39,10 +40,10 @@ pub(super) struct Admitted<T> {
     pub evicted: Option<T>,
 }
 
-/// What a request may ask for.
+/// The endpoints that a request may call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
-    /// Anything; this connection has to be closed for it.
+    /// All endpoints; `evicted` must be closed for it.
     Serve { evicted: Option<T> },
     /// Probes.
     Probes,
@@ -50,12 +51,12 @@ pub(super) enum Turn<T> {
     Evicted,
 }
 
-/// No stream may begin.
+/// Why a stream may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoStream {
-    /// There are as many as there may be.
+    /// The limit of streams is reached.
     Full,
-    /// The owner has its share.
+    /// The owner's share is reached.
     Share,
 }
 
@@ -71,7 +72,7 @@ pub(super) struct Places<T> {
     limited: BTreeSet<u64>,
     held: usize,
     streams: usize,
-    /// Orders what happens.
+    /// Counts changes, to order them.
     last: u64,
 }
 
@@ -84,15 +85,15 @@ struct Connection<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// For its client, since then.
+    /// Waits for its client, since that moment.
     Waits(u64),
-    /// The daemon works for it.
+    /// The daemon is handling its request.
     Works,
     Streams,
     Limited,
 }
 
-/// What one owner has.
+/// The connections of one owner.
 #[derive(Debug, Default)]
 struct Held {
     places: usize,
@@ -116,7 +117,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// Takes a connection in, which waits for its client from now on.
+    /// Adds a connection, which waits for its client from now on.
     pub(super) fn admit(&mut self, owner: Owner, close: T) -> Admitted<T> {
         let id = self.next();
         let room = self.make_room(owner);
@@ -141,7 +142,7 @@ impl<T> Places<T> {
         Admitted { id, limited: state == State::Limited, evicted }
     }
 
-    /// A request has come: the daemon works for it until [`Self::waits`].
+    /// A request has arrived: the daemon handles it until [`Self::waits`].
     pub(super) fn works(&mut self, id: u64) -> Turn<T> {
         let Some(connection) = self.connections.get(&id) else { return Turn::Evicted };
         let owner = connection.owner;
@@ -168,7 +169,8 @@ impl<T> Places<T> {
         }
     }
 
-    /// The daemon waits for the client: for the next head, for a body, or for its answer to be read.
+    /// The daemon waits for the client: for the next head, for a body, or for its answer to be
+    /// read.
     pub(super) fn waits(&mut self, id: u64) {
         let Some(Connection { owner, state: State::Works, .. }) = self.connections.get(&id) else { return };
         let (owner, since) = (*owner, self.next());
@@ -177,7 +179,7 @@ impl<T> Places<T> {
         self.set(id, State::Waits(since));
     }
 
-    /// The connection that is being worked for becomes a stream of events, whose place is free again.
+    /// The connection becomes a stream of events, and its place is free again.
     ///
     /// # Errors
     /// See [`NoStream`].
@@ -231,13 +233,14 @@ impl<T> Places<T> {
         Some(close)
     }
 
-    /// Gives up the connection that can best be spared, where the system has no room for another.
+    /// Removes the oldest limited connection, else the one that has waited longest, because the
+    /// system has no room for another.
     pub(super) fn spare(&mut self) -> Option<T> {
         let id = self.limited.first().or_else(|| self.waiting.values().next()).copied()?;
         self.leave(id)
     }
 
-    /// Makes room for one more of this owner, at the cost of the connection that is returned.
+    /// Makes room for one more connection of this owner. The returned connection must be closed.
     fn make_room(&mut self, owner: Owner) -> Result<Option<T>, NoRoom> {
         let share = match owner {
             Owner::Process(_) => self.capacity.share,
@@ -293,7 +296,7 @@ mod tests {
     fn the_connection_that_has_waited_longest_is_evicted() {
         let mut places = places();
         let ids = [(ONE, "a"), (ONE, "b"), (TWO, "c"), (TWO, "d")].map(|(owner, name)| places.admit(owner, name).id);
-        // The first has asked since, and waits again.
+        // The first has sent a request since, and waits again.
         assert_eq!(places.works(ids[0]), SERVE);
         places.waits(ids[0]);
         assert_eq!(places.admit(Owner::Process(3), "e").evicted, Some("b"));
@@ -327,7 +330,7 @@ mod tests {
         let newcomer = places.admit(Owner::Process(3), "e");
         assert_eq!(newcomer, Admitted { id: 5, limited: true, evicted: None });
         assert_eq!(places.works(newcomer.id), Turn::Probes);
-        // One that is waited for, such as for its body, may be evicted again.
+        // One that waits for its client again, such as for a body, may be evicted.
         places.waits(2);
         assert_eq!(places.works(newcomer.id), Turn::Serve { evicted: Some("b") });
         assert_eq!(places.works(2), Turn::Evicted);
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn limited_connections_are_few_and_the_oldest_gives_way() {
+    fn limited_connections_are_bounded_and_the_oldest_is_closed() {
         let mut places = places();
         for name in ["a", "b", "c"] {
             let id = places.admit(ONE, name).id;
@@ -409,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_spared_is_given_up_and_nothing_else() {
+    fn only_connections_that_may_be_evicted_are_spared() {
         let mut places = places();
         let ids = ["a", "b", "c"].map(|name| places.admit(ONE, name).id);
         places.works(ids[0]);

@@ -1,4 +1,4 @@
-//! Accepts connections, and turns each request into an answer, whatever the request is.
+//! Accepts connections, and answers every request, however malformed.
 //!
 //! HTTP/1.1 (RFC 9112) is hyper's; what is bounded around it is in [`Limits`]. What hyper itself refuses (a head that is
 //! no HTTP, too long or with too many fields) it answers with a bare 400 or 431; every other refusal is a
@@ -32,19 +32,21 @@ use crate::registry::Registrant;
 /// The bounds of the server. The default is what `limits.rs` says; tests cross smaller ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at a time that are served: for one more, the one that has been idle longest is closed.
+    /// Connections at a time that are served: for one more, the one that has been idle longest is
+    /// closed.
     pub connections: usize,
-    /// Those of one process.
+    /// Connections of one process.
     pub share: usize,
-    /// Those of all processes of one user that the kernel does not show.
+    /// Connections of all processes of one user that the kernel does not show.
     pub user_share: usize,
-    /// Connections beyond these, which may ask for probes alone; for one more, the oldest is closed.
+    /// Connections beyond these, which may call only the probes; for one more, the oldest is
+    /// closed.
     pub limited: usize,
     /// Bytes of a request's head on a limited connection.
     pub limited_head: usize,
-    /// Time for it.
+    /// Time for such a head.
     pub limited_time: Duration,
-    /// Connections at a time of users who are refused; likewise.
+    /// Connections at a time of users who are refused; for one more, the oldest is closed.
     pub strangers: usize,
     /// Bytes of a request's head.
     pub head: usize,
@@ -62,7 +64,7 @@ pub struct Limits {
     pub ready: Duration,
     /// Streams of events at a time; more are refused.
     pub streams: usize,
-    /// Those of one process, or of one user whose processes the kernel does not show.
+    /// Streams of one process, or of one user whose processes the kernel does not show.
     pub stream_share: usize,
     /// How often a stream shows that it is alive.
     pub heartbeat: Duration,
@@ -99,7 +101,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What users who may call can have.
+    /// Returns the limits for users who may call.
     fn capacity(&self) -> Capacity {
         Capacity {
             places: self.connections,
@@ -111,13 +113,14 @@ impl Limits {
         }
     }
 
-    /// What users who may not call can have, until they have been refused.
+    /// Returns the limits for users who may not call, until they have been refused.
     fn strangers(&self) -> Capacity {
         let (places, share) = (self.strangers, self.strangers.div_ceil(2));
         Capacity { places, share, user_share: share, limited: 1, streams: 0, stream_share: 0 }
     }
 
-    /// Open connections, at most, so that descriptors are left for all else. Those that are being closed count too.
+    /// Returns the most connections that may be open, which leaves descriptors for the rest of the
+    /// daemon. Closing ones count too.
     fn open(&self) -> usize {
         self.connections + self.streams + self.limited + self.strangers + limits::HTTP_CLOSING
     }
@@ -131,7 +134,7 @@ pub(super) struct Server {
     pub streams: Streams,
     pub stop: CancellationToken,
     callers: Connections,
-    /// Of users who may not call, so that they take no place of those who may.
+    /// Connections of users who may not call, counted apart so that they displace no others.
     strangers: Connections,
 }
 
@@ -144,7 +147,7 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
         tokio::select! {
             () = server.stop.cancelled() => {}
             Some(ended) = connections.join_next() => log_panic(ended),
-            // Where so many are open, some of them have been evicted and are closing.
+            // At this number, some have been evicted and are closing.
             accepted = listener.accept(), if connections.len() < open => match accepted {
                 Ok((stream, _)) => take(&server, stream, &mut connections),
                 Err(error) => refused(&server, &error, &mut connections).await,
@@ -162,7 +165,7 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
     }
 }
 
-/// Gives a new connection its place and its task.
+/// Admits a new connection and spawns its task.
 fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>) {
     let caller = match Caller::of(&stream, &server.context.allowed_uids) {
         Ok(caller) => caller,
@@ -177,13 +180,14 @@ fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>)
     connections.spawn(converse(Arc::clone(server), caller, place, stream));
 }
 
-/// The system has no room for another connection: gives one up for it, or waits where there is none to give up.
+/// The system has no room for another connection: closes one for it, or waits if none can be
+/// closed.
 async fn refused(server: &Server, error: &std::io::Error, connections: &mut JoinSet<()>) {
     limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
     if server.strangers.spare() || server.callers.spare() {
         connections.join_next().await.map(log_panic).unwrap_or_default();
     } else {
-        // What is wrong will be wrong in a moment too.
+        // An immediate retry would fail in the same way.
         let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
     }
 }
@@ -244,12 +248,12 @@ pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, reque
     response
 }
 
-/// A limited connection is for probes.
+/// Refuses every route but the probes, for a limited connection.
 fn only_probes(route: Route) -> Result<Route, Problem> {
     match route {
         Route::Health | Route::Live | Route::Ready => Ok(route),
         _ => {
-            let detail = "too many connections are open: close those that you do not need, and ask again; until then \
+            let detail = "too many connections are open: close unused ones and retry; until then \
                           only /livez, /readyz and /health answer";
             Err(Problem::unavailable("too_many_connections", detail, Duration::from_secs(1)))
         }
@@ -361,7 +365,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
         assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
-        // One at a time here: a silent one gives way, and takes no place of those who may call.
+        // One at a time here: a silent one is closed, and displaces no permitted caller.
         let (mut silent, theirs) = UnixStream::pair().expect("a pair");
         let place = server.strangers.admit(stranger.owner());
         let conversation = tokio::spawn(converse(Arc::clone(&server), stranger, place, theirs));
@@ -372,7 +376,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_left_for_all_else() {
-        // The usual soft limit, where the hard one is no higher.
+        // 1024 is the usual soft limit.
         assert!(Limits::default().open() <= 1024 - 256);
     }
 }

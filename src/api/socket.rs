@@ -64,7 +64,8 @@ pub struct SocketFile {
     listeners: watch::Sender<Arc<UnixListener>>,
 }
 
-/// Accepts the connections of the socket that is in place, which may be replaced by another in between.
+/// Accepts the connections of the socket that is in place, which may be replaced by another in
+/// between.
 #[derive(Debug)]
 pub struct Listener {
     listener: Arc<UnixListener>,
@@ -75,7 +76,7 @@ impl Listener {
     /// Accepts the next connection.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn accept(&mut self) -> io::Result<(UnixStream, SocketAddr)> {
         loop {
             tokio::select! {
@@ -110,7 +111,7 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(Listener, Soc
     Ok((Listener { listener, newer }, SocketFile { path: path.to_owned(), mode, group, inode, listeners }))
 }
 
-/// Binds a draft and gives it its name by `name`.
+/// Binds a draft and moves it to its path by `name`.
 fn bind_by(
     path: &Path,
     mode: u32,
@@ -195,13 +196,14 @@ fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
 }
 
 impl SocketFile {
-    /// Where it is.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Compares what is at the path with our socket, which stays open, so that its inode number is not reused.
+    /// Compares what is at the path with our socket, which stays open, so that its inode number is
+    /// not reused.
     #[must_use]
     pub fn look(&self) -> Sight {
         match fs::symlink_metadata(&self.path) {
@@ -214,8 +216,8 @@ impl SocketFile {
         }
     }
 
-    /// Binds a new socket where ours is missing. What is at the path by then is not replaced. Connections that were accepted
-    /// go on. Must be called within a tokio runtime.
+    /// Binds a new socket if ours is missing. Never replaces a file that is at the path by then.
+    /// Accepted connections are not affected. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`BindError`]; nothing is left behind then.
@@ -229,7 +231,7 @@ impl SocketFile {
 
 fn name_without_replacing(draft: &Path, path: &Path) -> io::Result<()> {
     match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // Not every file system can do that.
+        // Not every file system supports that.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             fs::hard_link(draft, path)?;
             fs::remove_file(draft)

@@ -8,7 +8,7 @@ pub struct DaemonStatus {
     pub phase: Phase,
     /// Our node's full name, once it has one.
     pub node_name: Option<String>,
-    /// The users who own this host's EPMD; none if the kernel does not say.
+    /// The users who own this host's EPMD; empty if unknown.
     pub epmd_owners: Vec<EpmdOwner>,
     /// What is wrong at this moment.
     pub problems: Vec<Problem>,

@@ -1,5 +1,5 @@
-//! A body that is there as a whole, in parts that may be shared with other bodies. Its length is known, so that its answer
-//! carries `Content-Length`.
+//! A complete body, in parts that other bodies may share. Its length is known, so that its response
+//! has `Content-Length`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// The parts that are not taken yet.
+/// The parts that are not sent yet.
 #[derive(Debug, Default)]
 pub(super) struct Whole(VecDeque<Bytes>);
 

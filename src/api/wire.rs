@@ -33,8 +33,8 @@ use crate::name::PluginName;
 use crate::registry::{self, Given, Registration, Status};
 use crate::timestamp;
 
-/// JSON on one line, in which no character can drive the terminal of whoever reads it there. Every type here can be written as
-/// JSON, so that nothing is lost by the empty default.
+/// Encodes JSON on one line, in which no character can drive a terminal. Every type here can be
+/// written as JSON, so the empty default never occurs.
 pub fn encode(value: &impl Serialize) -> Bytes {
     let text = serde_json::to_string(value).unwrap_or_default();
     match escape::json(&text) {
@@ -149,11 +149,12 @@ pub struct PluginEntry {
     pub since: String,
     /// Why it has its status.
     pub reason: String,
-    /// `connected`, `not_connected`, or `unknown` until the first attempt to connect to its node has ended. Absent if it has no
-    /// node.
+    /// `connected`, `not_connected`, or `unknown` until the first attempt to connect to its node
+    /// has ended. Absent if it has no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_state: Option<String>,
-    /// Why its node is not connected, as a code. Absent for a node that left: then `reason` says why.
+    /// Why its node is not connected, as a code. Absent for a node that left: then `reason` says
+    /// why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_failure: Option<String>,
 }
@@ -202,7 +203,7 @@ pub struct Health {
     pub node_name: Option<String>,
     /// How long we have been up.
     pub uptime_seconds: u64,
-    /// The users who own this host's EPMD; none if the kernel does not say.
+    /// The users who own this host's EPMD; empty if unknown.
     #[serde(default)]
     pub epmd_owners: Vec<EpmdOwner>,
     /// `not_initialized`: this daemon keeps no identity.
@@ -288,7 +289,7 @@ impl Registered {
 }
 
 impl Purgeable {
-    /// The data in this namespace.
+    /// Describes the data in this namespace.
     #[must_use]
     pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
         Self { name: name.to_string(), base_dir: namespace.base().display().to_string() }
@@ -343,7 +344,7 @@ impl PluginEntry {
         }
     }
 
-    /// The same with what is known of its node.
+    /// Adds the state of the plugin's node.
     #[must_use]
     pub fn with_node(mut self, nodes: &NodeStates) -> Self {
         let state = self.node.as_deref().map(|node| nodes.of(node));

@@ -159,17 +159,18 @@ impl Printed {
     }
 }
 
-/// Prints for people: in colours on a terminal, unless `NO_COLOR` is set. Nothing else in the text has power over the terminal.
+/// Prints for people: in colours on a terminal, unless `NO_COLOR` is set. All other control
+/// characters are escaped.
 pub(super) fn show(text: &str) -> Printed {
     put(anstream::stdout(), &escape::coloured(text))
 }
 
-/// Prints JSON for programs. On a terminal it is harmless too.
+/// Prints JSON for programs, which cannot drive a terminal either.
 pub(super) fn write(json: &str) -> Printed {
     put(io::stdout(), &escape::json(json))
 }
 
-/// Prints a script of ours, byte for byte.
+/// Prints a generated script, byte for byte.
 pub(super) fn script(text: &str) -> Printed {
     put(io::stdout(), text)
 }

@@ -1,5 +1,6 @@
-//! `purge NAME`: removes the data of a plugin that is deregistered and stopped, and reports how much that was. It asks first;
-//! without a terminal to ask on it needs `--yes`. Before it asks, the daemon confirms that the purge is allowed.
+//! `purge NAME`: removes the data of a plugin that is deregistered and stopped, and reports how
+//! much it removed. It asks first, or needs `--yes` without a terminal. Before it asks, the daemon
+//! confirms that the purge is allowed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -29,7 +30,7 @@ impl Purge {
         if !self.yes {
             if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
                 complain(
-                    "purge asks before it removes data, and there is no terminal to ask on: add --yes to remove it without a question",
+                    "purge asks before it removes data, but there is no terminal to ask on: add --yes to skip the question",
                 );
                 return Exit::Usage;
             }

@@ -72,7 +72,7 @@ pub struct Finder {
     asking_names: bool,
     /// EPMD's last answer.
     names: Vec<(String, u16)>,
-    /// The nodes of plugins that should have been in it.
+    /// The nodes of plugins that were missing from it.
     missing: BTreeSet<Arc<str>>,
     touched: Vec<Arc<str>>,
 }
@@ -167,17 +167,18 @@ impl Finder {
         self.names.clear();
     }
 
-    /// What is known of our attempts to connect to a node, and whether EPMD should know it and does not.
+    /// Returns the last attempt to connect to a node, and whether EPMD lacks a name that it should
+    /// have.
     pub fn known(&self, name: &str) -> (Option<&Attempt>, bool) {
         (self.attempts.of(name), self.missing.contains(name))
     }
 
-    /// The nodes of which [`Self::known`] may return something else than when this was asked last.
+    /// Returns the nodes whose [`Self::known`] may have changed since the last call.
     pub fn take_touched(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.touched)
     }
 
-    /// EPMD has answered: whether the nodes of plugins are among its names.
+    /// Compares EPMD's answer with the nodes of plugins.
     fn compare(&mut self, names: &[(String, u16)]) {
         if names.is_empty() || self.names != names {
             let missing = self.epmd.missing(names);
@@ -414,7 +415,8 @@ impl Finder {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
                 Outcome::Refused
             }
-            // An attack; or, once in millions, a coincidence, after which the next attempt connects.
+            // An attack or, once in millions of handshakes, a coincidence: then the next attempt
+            // connects.
             code @ "challenge_reflected" => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
                 Outcome::Failed

@@ -3,9 +3,10 @@
 //! The EPMD that answers is used; where none does, the system's is started; where there is none to start, we serve one
 //! ourselves. When the one in use vanishes the same is done again, so that whoever finds the port free serves next.
 //!
-//! A default name that is taken gives way: after a pause for a predecessor on its way out, the name with our uid is used,
-//! so that a second user of the host needs no configuration. Any user of the host can register both names, so if the second
-//! is taken too, six digits are appended, which cannot be foreseen. A name that was asked for never gives way.
+//! If the default name is taken, we wait for a predecessor that is stopping and then append our
+//! uid, so that a second user of the host needs no configuration. Any user of the host can register
+//! both names, so if the second is taken too, we append six digits, which cannot be predicted. A
+//! configured name is never replaced.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,9 +40,9 @@ pub struct WantedName {
 pub struct Joined {
     /// Our full name.
     pub name: String,
-    /// What it is registered by.
+    /// Its registration with EPMD.
     pub registration: Registration,
-    /// The names that we wanted rather, and that are taken.
+    /// The preferred names, which are taken.
     pub taken: Vec<String>,
 }
 
@@ -57,7 +58,7 @@ pub struct Epmd {
     addresses: Vec<IpAddr>,
     /// Ours, if we serve it.
     server: Option<Arc<Server>>,
-    /// The users who own the sockets that took the last question; none if the kernel does not say.
+    /// The users who own the sockets that accepted the last request; empty if unknown.
     owners: Vec<u32>,
 }
 
@@ -91,7 +92,7 @@ impl Epmd {
         }
     }
 
-    /// The users whose EPMD answers; none if the kernel does not say.
+    /// Returns the users who own the EPMD that answers; empty if unknown.
     #[must_use]
     pub fn owners(&self) -> &[u32] {
         &self.owners
@@ -171,8 +172,8 @@ impl Epmd {
         *result = self.ask(short_name).await;
     }
 
-    /// Registers us for the first time, however long it takes. What is in the way goes to `report`, with the users who own the
-    /// EPMD that answers.
+    /// Registers us for the first time, however long it takes. Failures go to `report`, with the
+    /// users who own the EPMD.
     pub async fn join(
         &mut self,
         wanted: &WantedName,
@@ -189,7 +190,7 @@ impl Epmd {
                 Err(state) => state,
             };
             let is_taken = matches!(state, EpmdState::NameTaken { .. });
-            // A predecessor on its way out is no problem to speak of yet.
+            // A predecessor may still be stopping: not a problem yet.
             let mut quiet = is_taken && !wanted.explicit;
             if quiet && taken_since.get_or_insert_with(Instant::now).elapsed() >= limits::NAME_PATIENCE {
                 if let Some(next) = next_name(wanted, &short, layout).await {
@@ -197,7 +198,7 @@ impl Epmd {
                     taken_since = None;
                     continue;
                 }
-                // The next could not be saved, and is asked for again after the same patience.
+                // The next name could not be saved; it is tried again after the same wait.
                 (quiet, taken_since) = (false, None);
             }
             let pause = match is_taken {
@@ -222,22 +223,23 @@ impl Epmd {
     }
 }
 
-/// The name to try after the default name `short` turned out to be taken; none if its digits could not be saved.
+/// Returns the name to try after the default name `short` is taken; none if its digits could not be
+/// saved.
 async fn next_name(wanted: &WantedName, short: &str, layout: &Arc<Layout>) -> Option<String> {
     let with_uid = format!("{}_{}", wanted.short, rustix::process::getuid().as_raw());
     if short == wanted.short {
         return Some(with_uid);
     }
-    // Digits that are taken too were read in EPMD by someone who wants to keep us out.
+    // If these digits are taken too, an attacker has read them in EPMD.
     let digits = short.strip_prefix(&with_uid).and_then(|rest| rest.strip_prefix('_')).map(str::to_owned);
     let layout = layout.clone();
     let next = spawn_blocking(move || layout.node_digits(digits.as_deref())).await.ok()?;
-    next.inspect_err(|error| warn!("no other name for our node: {error}"))
+    next.inspect_err(|error| warn!("cannot choose another name for our node: {error}"))
         .ok()
         .map(|digits| format!("{with_uid}_{digits}"))
 }
 
-/// Whether a short name is one that the daemon of a user has by default.
+/// Returns whether a short name is a default name of this user's daemon.
 pub(super) fn is_default_name(short: &str, wanted: &str, uid: u32) -> bool {
     let rest = short.strip_prefix(wanted).map(|rest| rest.strip_prefix(&format!("_{uid}")).unwrap_or(rest));
     rest.is_some_and(|rest| {

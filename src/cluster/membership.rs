@@ -28,7 +28,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// Nothing so far, for a daemon of this user, which hears announcements from nodes of the `allowed` ones.
+    /// Creates the state of a daemon of this user, which accepts announcements from nodes of
+    /// `allowed` users.
     #[must_use]
     pub fn new(uid: u32, allowed: BTreeSet<u32>) -> Self {
         Self { uid, allowed, neighbours: BTreeSet::new(), up: BTreeMap::new(), announced: BTreeSet::new() }
@@ -99,7 +100,8 @@ impl Told {
             .iter()
             // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
             .filter(|(_, node)| is_here(node) && !view.grouped.contains(node))
-            // Any node can give itself a name of this host: the owner of its connection cannot be made up.
+            // Any node can choose a name of this host, but cannot forge the owner of its
+            // connection.
             .filter(|(_, node)| {
                 let owner = view.peers.get(node).and_then(|peer| peer.owner);
                 owner.is_some_and(|owner| self.allowed.contains(&owner))
@@ -234,7 +236,7 @@ mod tests {
         let mut told = Told::new(US, BTreeSet::from([US, 1001]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-traderd", "b@h"), ("hecate-traderd", "c@h")];
         let mut view = view(&[("a@h", 1, true), ("b@h", 2, true), ("c@h", 3, true)], &announced);
-        // The first calls itself by a name of this host and connects from another, or its owner is unknown.
+        // The first uses a name of this host but connects from another, or its owner is unknown.
         for (name, owner) in [("a@h", None), ("b@h", Some(1001)), ("c@h", Some(1002))] {
             view.peers.get_mut(name).unwrap().owner = owner;
         }

@@ -1,5 +1,5 @@
-//! Whether the nodes of plugins are connected, and if not, why: kept up to date one node at a time, for the API and for
-//! Erlang callers. Pure.
+//! Whether the nodes of plugins are connected, and if not, why: updated one node at a time, for the
+//! API and for Erlang callers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::node::view::{Peer, PeerState};
 /// What is known of one node.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Evidence<'a> {
-    /// The node as our own sees it, if the two have met.
+    /// The node as our own sees it, if they have ever been connected.
     pub peer: Option<&'a Peer>,
     /// Our attempts to connect to it.
     pub attempt: Option<&'a Attempt>,
-    /// Whether it should be in this host's EPMD, and was not there when EPMD answered last.
+    /// Whether it was missing from the last answer of this host's EPMD.
     pub is_missing: bool,
 }
 
@@ -24,7 +24,7 @@ pub struct Evidence<'a> {
 #[derive(Debug, Default)]
 pub struct PluginNodes {
     plugins: BTreeMap<Arc<str>, BTreeSet<PluginName>>,
-    /// Those whose state may have changed.
+    /// Nodes whose state may have changed.
     touched: BTreeSet<Arc<str>>,
     states: NodeStates,
 }
@@ -47,14 +47,14 @@ impl PluginNodes {
         self.touched.insert(node);
     }
 
-    /// Something happened to a node, which need not be the node of a plugin.
+    /// Marks a node as possibly changed; it need not be the node of a plugin.
     pub fn touch(&mut self, node: Arc<str>) {
         if self.plugins.contains_key(&node) {
             self.touched.insert(node);
         }
     }
 
-    /// Looks again at the nodes whose state may have changed, and at no others. Returns the states of all.
+    /// Updates only the nodes whose state may have changed. Returns the states of all.
     pub fn update<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
         for node in std::mem::take(&mut self.touched) {
             let plugins = self.plugins.get(&node);
@@ -76,7 +76,8 @@ fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
     };
     let failure = attempt.and_then(|attempt| attempt.last_failure.as_ref());
     match (lost_at, failure) {
-        // That a node that left cannot be reached says nothing new; that it came back and refuses does.
+        // A node that left is expected to be unreachable; one that came back and refuses is a new
+        // failure.
         (Some(lost_at), Some(failure)) if failure.at >= lost_at && REFUSALS.contains(&failure.code) => {
             NodeState::NotConnected(Some(failure.code))
         }
@@ -124,7 +125,7 @@ mod tests {
             (None, Some(&failed), false, mismatch),
             (Some(&up), Some(&failed), true, NodeState::Connected),
             (Some(&down), Some(&trying), false, NodeState::NotConnected(None)),
-            // It failed before the connection that was lost.
+            // The failure precedes the connection that was lost.
             (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
             (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), false, mismatch),
             (Some(&down), Some(&attempt(Some(("tcp_refused", later)))), true, NodeState::NotConnected(None)),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_changed_is_looked_at() {
+    fn only_changed_nodes_are_examined() {
         let mut nodes = PluginNodes::default();
         let failed = attempt(Some(("cookie_mismatch", NOW)));
         let looks = RefCell::new(Vec::new());

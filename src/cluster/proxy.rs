@@ -27,7 +27,8 @@ pub struct Registered {
 
 impl Registered {
     /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status` and
-    /// `node` as atoms. Only a plugin that has a node has the key `node_state`, and only with a failure `node_failure`.
+    /// `node` as atoms. Only a plugin that has a node has the key `node_state`, and only with a
+    /// failure `node_failure`.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
         map(self.facts(plugin).into_iter().chain(self.node_state(plugin)))
@@ -56,7 +57,7 @@ impl Registered {
         map(self.facts(&event.plugin).into_iter().chain(node).chain(state(&event.plugin)).chain(own))
     }
 
-    /// Whether the plugin's node is connected to ours, and why not.
+    /// Returns whether the plugin's node is connected to ours, and why not.
     fn node_state(&self, plugin: &Plugin) -> impl Iterator<Item = (&'static str, Term)> {
         let state = plugin.node.as_deref().map(|node| self.cluster.borrow().plugin_nodes.of(node));
         let failure = state.and_then(NodeState::failure).map(|code| ("node_failure", Term::atom(code)));

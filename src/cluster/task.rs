@@ -59,7 +59,7 @@ pub struct Settings {
     pub name: WantedName,
     /// The cluster's secret.
     pub cookie: Cookie,
-    /// What peers have been challenged with, in all handshakes with this cookie.
+    /// The challenges issued in all handshakes with this cookie.
     pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
@@ -75,7 +75,7 @@ pub struct Settings {
     pub scopes: Vec<String>,
     /// Silence after which a peer counts as gone.
     pub tick_time: Duration,
-    /// Bytes that all peers together may make us hold.
+    /// Limit of the memory for all peers, in bytes.
     pub peer_memory: usize,
     /// What is looked for, and what is done with it.
     pub finding: finder::Settings,
@@ -205,7 +205,7 @@ struct Cluster {
     publish: watch::Sender<Arc<ClusterView>>,
     epmd: Epmd,
     registration: Option<Registration>,
-    /// The names that we wanted rather.
+    /// The preferred names, which are taken.
     names_taken: Vec<String>,
     epmd_state: EpmdState,
     /// When to register again, after EPMD was lost.
@@ -214,7 +214,7 @@ struct Cluster {
     proxies: BTreeMap<PluginName, (u64, ProcessId)>,
     /// The node of each plugin that has one.
     nodes: BTreeMap<PluginName, Arc<str>>,
-    /// Whether those are connected.
+    /// Whether the nodes of plugins are connected.
     plugin_nodes: PluginNodes,
     /// The plugins of which `proxies` and `nodes` may be behind.
     changes: Changes,
@@ -417,7 +417,7 @@ impl Cluster {
     fn look_for_nodes(&mut self, view: &registry::View, changed: &BTreeSet<PluginName>) {
         let mut differ = false;
         for name in changed {
-            // One that was stored by an older version need not have a valid name.
+            // A plugin stored by an older version may have an invalid node name.
             let node = view.plugins.get(name).and_then(|plugin| plugin.node.as_deref());
             let node = node.filter(|node| NodeName::parse(node).is_ok());
             if self.nodes.get(name).map(|node| &**node) == node {
@@ -486,7 +486,7 @@ impl Cluster {
             }
         }
         if !news.is_empty() {
-            // A plugin that has just stopped is not shown with a node that is connected.
+            // So that a plugin that has just stopped is not shown with a connected node.
             self.publish();
         }
         for news in news {

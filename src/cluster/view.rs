@@ -20,9 +20,9 @@ pub struct ClusterView {
     pub hosts: Arc<Vec<HostView>>,
     /// How we stand with EPMD.
     pub epmd: EpmdState,
-    /// The users who own the EPMD that answers; none if the kernel does not say.
+    /// The users who own the EPMD that answers; empty if unknown.
     pub epmd_owners: Vec<u32>,
-    /// The names that our node was to have rather, and that other nodes of this host have.
+    /// The preferred names of our node, which other nodes of this host have.
     pub names_taken: Vec<String>,
     /// The nodes that we know of, in name order.
     pub peers: Vec<PeerView>,
@@ -155,7 +155,7 @@ pub enum PeerState {
     Disconnected,
 }
 
-/// The failures of a node that is there and refuses: nothing but a change on one of the two sides ends them.
+/// The failures of a node that runs and refuses us, until the configuration of one side changes.
 pub const REFUSALS: [&str; 6] =
     ["cookie_mismatch", "flags_missing", "foreign_owner", "name_mismatch", "not_allowed", "shortname_longname_mix"];
 
@@ -165,14 +165,15 @@ pub enum NodeState {
     /// The first attempt to connect has not ended.
     #[default]
     Unknown,
-    /// It is.
+    /// It is connected.
     Connected,
-    /// It is not, with the code of the failure. A node that left has none, unless it came back and refuses.
+    /// It is not connected, with the code of the failure. A node that left has none, unless it came
+    /// back and refuses.
     NotConnected(Option<&'static str>),
 }
 
 impl NodeState {
-    /// The word for it, the same in JSON and as an atom.
+    /// Returns the name of the state, the same in JSON and as an atom.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -182,7 +183,7 @@ impl NodeState {
         }
     }
 
-    /// The code of the failure, if one is known.
+    /// Returns the code of the failure, if one is known.
     #[must_use]
     pub fn failure(self) -> Option<&'static str> {
         match self {
@@ -197,17 +198,18 @@ impl NodeState {
 pub struct PluginNode {
     /// Whether it is connected.
     pub state: NodeState,
-    /// The plugins that have it, in name order.
+    /// Its plugins, in name order.
     pub plugins: Arc<[PluginName]>,
 }
 
-/// The nodes of plugins by their names. Persistent: a copy costs nothing, and two copies are compared by a number.
+/// The nodes of plugins by name. Persistent: a copy is cheap, and comparing two copies compares a
+/// counter.
 #[derive(Debug, Clone, Default)]
 pub struct NodeStates {
     /// How often it has changed.
     changes: u64,
     nodes: RedBlackTreeMapSync<Arc<str>, PluginNode>,
-    /// Those of `nodes` that are not connected.
+    /// The nodes that are not connected.
     not_connected: RedBlackTreeMapSync<Arc<str>, PluginNode>,
 }
 
@@ -221,7 +223,7 @@ impl PartialEq for NodeStates {
 impl Eq for NodeStates {}
 
 impl NodeStates {
-    /// Sets what is known of a node; none if it is not the node of a plugin.
+    /// Sets the state of a node, or removes it if it is no longer the node of a plugin.
     pub fn set(&mut self, node: Arc<str>, seen: Option<PluginNode>) {
         if self.nodes.get(&node) == seen.as_ref() {
             return;
@@ -243,12 +245,13 @@ impl NodeStates {
         self.nodes.get(node).map(|seen| seen.state).unwrap_or_default()
     }
 
-    /// The nodes that are not connected, in name order, each with the code of the failure and its plugins.
+    /// Returns the nodes that are not connected, in name order, each with its failure code and
+    /// plugins.
     pub fn not_connected(&self) -> impl Iterator<Item = (&str, Option<&'static str>, &[PluginName])> {
         self.not_connected.iter().map(|(node, seen)| (&**node, seen.state.failure(), &*seen.plugins))
     }
 
-    /// The nodes whose state differs from that in `before`, in name order.
+    /// Returns the nodes whose state differs from that in `before`, in name order.
     #[must_use]
     pub fn changed_since(&self, before: &Self) -> Vec<(&str, NodeState)> {
         if self == before {

@@ -30,7 +30,7 @@ pub fn home_of(uid: u32) -> io::Result<Option<String>> {
     Ok(home_in(uid, &read(Path::new("/etc/passwd"))?))
 }
 
-/// The name of a user; none if the file does not have it.
+/// Returns the name of a user; none if the file does not have it.
 #[must_use]
 pub fn user_name(uid: u32) -> Option<String> {
     name_in(uid, &read(Path::new("/etc/passwd")).ok()?)

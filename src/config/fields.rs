@@ -240,7 +240,7 @@ impl Places<'_> {
         self.minute(&settings::NET_TICKTIME, 4)
     }
 
-    /// Memory for all peers, in bytes.
+    /// Returns the limit of the memory for all peers, in bytes.
     pub(super) fn peer_memory(&self) -> Result<usize, Error> {
         let given = self.read(&settings::PEER_MEMORY, |given| given.number(limits::PEER_BYTES_LEAST, 1024 * 1024))?;
         Ok(given.and_then(|mebibytes| usize::try_from(mebibytes << 20).ok()).unwrap_or(limits::PEER_BYTES))

@@ -71,7 +71,7 @@ pub struct Config {
     pub introduce_peers: bool,
     /// Silence after which a peer counts as gone.
     pub net_ticktime: Duration,
-    /// Bytes that all peers together may make us hold.
+    /// Limit of the memory for all peers, in bytes.
     pub peer_memory: usize,
     /// How long a registration holds without a sign of life.
     pub registration_grace: Duration,

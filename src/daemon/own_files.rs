@@ -1,8 +1,10 @@
-//! Watches our own files while the daemon runs: home, our namespace, the lock, the run files, the socket and the database.
+//! Watches our own files while the daemon runs: home, our namespace, the lock, the run files, the
+//! socket and the database.
 //!
-//! What vanished inside an existing home is made again. A home that is gone or was replaced ends the process, so that a
-//! supervisor decides; so does a second daemon that has taken the lock. `layout::decide` decides, the registry looks after
-//! its database, and nothing here waits for a disk in an asynchronous task.
+//! Files that vanished inside an existing home are made again. The process ends, so that a
+//! supervisor can act, if home is gone or was replaced, or if a second daemon has taken the lock.
+//! `layout::decide` decides, the registry checks its database, and no asynchronous task blocks on
+//! the disk.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +19,19 @@ use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sight, Si
 use crate::limits;
 use crate::registry;
 
-/// What the last look showed.
+/// The result of the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// What is wrong at this moment.
+    /// The current problem.
     pub problem: Option<Problem>,
-    /// Why the process is to end now.
+    /// Why the process must end now.
     pub ended: Option<String>,
 }
 
 /// The socket's file, until it is removed at the end.
 pub(super) type SharedSocket = Arc<Mutex<Option<SocketFile>>>;
 
-/// Removes the socket's file, if it is ours, and for good.
+/// Removes the socket's file, if it is ours. The watch does not bind it again.
 pub(super) fn remove(socket: &SharedSocket) {
     drop(locked(socket).take());
 }
@@ -38,21 +40,21 @@ fn locked(socket: &SharedSocket) -> MutexGuard<'_, Option<SocketFile>> {
     socket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All that is looked at, but for the database.
+/// All files that are watched, except the database.
 struct OwnFiles {
     layout: Arc<Layout>,
     lock: Arc<RunLock>,
     socket: SharedSocket,
 }
 
-/// What one look led to.
+/// The outcome of one check.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Serve(Option<Problem>),
     End(Problem),
 }
 
-/// Begins to watch. The watch ends with the receiver.
+/// Starts the watch, which ends with the receiver.
 pub(super) fn watch(
     layout: Arc<Layout>,
     lock: Arc<RunLock>,
@@ -77,7 +79,7 @@ fn ticks() -> tokio::time::Interval {
     ticks
 }
 
-/// Returns once the process is to end.
+/// Returns when the process must end.
 async fn watch_places(files: Arc<OwnFiles>, reports: &watch::Sender<Report>) {
     let mut ticks = ticks();
     let mut seen = Sights::INTACT;
@@ -95,7 +97,7 @@ async fn watch_places(files: Arc<OwnFiles>, reports: &watch::Sender<Report>) {
         };
         show(reports, problem.clone());
         if let Some(problem) = problem.filter(|_| ends) {
-            // So that whoever is connected can still see why.
+            // So that connected clients can still see why.
             sleep(limits::HOME_LOST).await;
             reports.send_modify(|report| report.ended = Some(problem.detail));
             return;
@@ -108,7 +110,7 @@ async fn watch_database(registry: registry::Handle) {
     loop {
         ticks.tick().await;
         if registry.check_files().await.is_err() {
-            // It is stopping, and does that itself at its end.
+            // It is stopping, and checks the files itself at its end.
             return std::future::pending().await;
         }
     }
@@ -126,7 +128,7 @@ fn show(reports: &watch::Sender<Report>, problem: Option<Problem>) {
 }
 
 impl OwnFiles {
-    /// Looks at everything, and makes again what vanished. Blocks.
+    /// Checks all files, and makes again those that vanished. Blocks.
     fn check(&self, before: Sights) -> (Outcome, Sights) {
         let now = self.look();
         (self.act(decide(before, now)), now)
@@ -138,7 +140,7 @@ impl OwnFiles {
             Decision::Continue { repairs, foreign_socket } => {
                 let mut problem = foreign_socket.then(|| self.foreign_socket());
                 for repair in repairs {
-                    // Home may have been replaced a moment ago, and what took its place is not ours to change.
+                    // Home may just have been replaced, and the new directory must not be changed.
                     if let Err(loss) = self.layout.check_home() {
                         return Outcome::End(self.lost(loss));
                     }
@@ -210,8 +212,8 @@ impl OwnFiles {
         let socket = locked(&self.socket);
         let path = socket.as_ref().map_or(Path::new(""), SocketFile::path);
         let detail = format!(
-            "something else is at {}, where our socket was: clients do not reach this daemon; stop the process that put it \
-             there and remove it, and the daemon binds its socket again",
+            "another file is at {}, where our socket was: clients cannot reach this daemon; stop the process that put it \
+             there and remove the file, then the daemon binds its socket again",
             path.display()
         );
         blocker("socket_foreign", detail)

@@ -1,9 +1,10 @@
-//! One bound on the memory that all peers together make us hold: frames that have begun, messages in fragments, decoded
-//! messages that wait for the node, and what is queued for peers that do not read.
+//! One limit on the memory for all peers together: unfinished frames, messages in fragments,
+//! decoded messages that wait for the node, and messages queued for peers that do not read.
 //!
-//! Each connection has a [`Holding`], and each thing that it holds a [`Charge`], which gives its bytes back when it is
-//! dropped. Counting is one atomic addition a change. While the budget is exceeded, connections that hold much read no
-//! further, and the owner of the connections closes the one that [`largest`] names.
+//! Each connection has a [`Holding`], and each buffer that it holds has a [`Charge`], which returns
+//! its bytes when it is dropped. Each change costs one atomic addition. While the budget is
+//! exceeded, connections that hold much stop reading, and their owner closes the one that
+//! [`largest`] returns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use crate::fair::Source;
 use crate::limits;
 
-/// A connection was closed since it held the most while the budget was exceeded.
+/// A connection was closed because it held the most while the budget was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "memory for peers is exhausted: all of them hold more than {} MiB, and this connection, with {} MiB, is the largest \
@@ -40,12 +41,12 @@ pub struct Budget {
     used: AtomicUsize,
     /// Notified when it is exceeded.
     exceeded: Notify,
-    /// Notified when it no longer is.
+    /// Notified when it is no longer exceeded.
     room: Notify,
 }
 
 impl Budget {
-    /// Creates a budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, used: AtomicUsize::new(0), exceeded: Notify::new(), room: Notify::new() })
@@ -57,18 +58,18 @@ impl Budget {
         self.limit
     }
 
-    /// Whether more is held than it allows.
+    /// Returns whether connections hold more than the limit.
     #[must_use]
     pub fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::SeqCst) > self.limit
     }
 
-    /// Waits until it is exceeded. For one caller.
+    /// Waits until the budget is exceeded. Only one caller may wait.
     pub async fn exceeded(&self) {
         self.exceeded.notified().await;
     }
 
-    /// Creates the holding of a new connection, which is empty.
+    /// Creates the empty holding of a new connection.
     #[must_use]
     pub fn holding(self: &Arc<Self>) -> Arc<Holding> {
         Arc::new(Holding { budget: self.clone(), bytes: AtomicUsize::new(0) })
@@ -103,7 +104,7 @@ impl Budget {
     }
 }
 
-/// What one connection holds.
+/// The memory that one connection holds.
 #[derive(Debug)]
 pub struct Holding {
     budget: Arc<Budget>,
@@ -117,7 +118,7 @@ impl Holding {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// Begins to count one thing that the connection holds, of so many bytes.
+    /// Starts to count one buffer of the connection, of `bytes` bytes.
     #[must_use]
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         let mut charge = Charge { holding: self.clone(), bytes: 0 };
@@ -125,7 +126,8 @@ impl Holding {
         charge
     }
 
-    /// Waits until the budget is no longer exceeded, if this connection holds much. One that holds little is never delayed.
+    /// Waits until the budget is no longer exceeded, if this connection holds much. One that holds
+    /// little is never delayed.
     pub async fn wait_for_room(&self) {
         if self.bytes() > limits::HELD_FREELY {
             self.budget.wait_for_room().await;
@@ -133,7 +135,7 @@ impl Holding {
     }
 }
 
-/// A thing that a connection holds.
+/// The counted memory of one buffer.
 #[derive(Debug)]
 pub struct Charge {
     holding: Arc<Holding>,
@@ -141,7 +143,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// It has so many bytes now.
+    /// Sets the current size in bytes.
     pub fn set(&mut self, bytes: usize) {
         let Holding { budget, bytes: held } = &*self.holding;
         if bytes > self.bytes {
@@ -161,8 +163,8 @@ impl Drop for Charge {
     }
 }
 
-/// Returns the connection to close: the largest one of the host that holds the most. None if together they hold no more
-/// than `limit`.
+/// Returns the connection to close: the largest one of the host that holds the most. None if
+/// together they hold no more than `limit`.
 pub fn largest<K: Copy + Ord>(limit: usize, connections: &[(K, Source, usize)]) -> Option<(K, Exhausted)> {
     let mut hosts: HashMap<Source, usize> = HashMap::new();
     for (_, source, bytes) in connections {
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_no_longer_counted() {
+    fn a_dropped_charge_is_no_longer_counted() {
         let budget = Budget::new(10);
         let (one, two) = (budget.holding(), budget.holding());
         let mut charge = one.charge(6);

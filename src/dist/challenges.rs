@@ -1,17 +1,18 @@
-//! The challenges that this process has issued, so that it never answers one of them. Pure.
+//! The challenges that this process has issued, which it must never answer. Pure.
 //!
-//! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a peer without the cookie could
-//! send our own challenge back over another connection, and return our answer as its own: a reflection. All handshakes of one
-//! cookie share one [`Challenges`], the diagnosis's among them.
+//! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a
+//! peer without the cookie could send our own challenge back over another connection, and return
+//! our answer as its own: a reflection attack. All handshakes with one cookie share one
+//! [`Challenges`], including those of diagnoses.
 //!
-//! Relaying a challenge to another process that knows the cookie is outside of what one process can notice.
+//! One process cannot detect that a challenge is relayed to another process with the cookie.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits;
 
-/// The challenges of all handshakes that are under way, and of those that ended last. Clones share them.
+/// The challenges of all unfinished handshakes, and of those that ended last. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Challenges(Arc<Mutex<Known>>);
 
@@ -24,14 +25,16 @@ struct Known {
 }
 
 impl Challenges {
-    /// Records a challenge, which must be random, before it is sent. It is outstanding until the guard is dropped.
+    /// Records a challenge, which must be random, before it is sent. It is outstanding until the
+    /// guard is dropped.
     #[must_use]
     pub fn issue(&self, challenge: u32) -> Issued {
         self.lock().outstanding.push(challenge);
         Issued { challenge, challenges: self.clone() }
     }
 
-    /// Whether a challenge is one that we issued: it is outstanding, or among the last [`limits::CHALLENGES_ENDED`].
+    /// Returns whether we issued a challenge: it is outstanding, or among the last
+    /// [`limits::CHALLENGES_ENDED`].
     #[must_use]
     pub fn is_ours(&self, challenge: u32) -> bool {
         let known = self.lock();

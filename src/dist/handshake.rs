@@ -30,7 +30,8 @@ pub struct Identity {
     pub flags: Flags,
     /// The cluster's secret.
     pub cookie: Cookie,
-    /// What we have challenged peers with, to answer none of it. Shared by all identities with this cookie.
+    /// The challenges that we issued and must not answer. Shared by all identities with this
+    /// cookie.
     pub challenges: Challenges,
 }
 
@@ -82,8 +83,8 @@ pub enum HandshakeError {
     /// The peer proved a cookie other than ours.
     #[error("the peer has another cookie")]
     CookieMismatch,
-    /// The peer challenges us with a challenge that we issued ourselves, to have us prove the cookie in its place.
-    #[error("the peer sent back a challenge of our own, to learn our answer to it")]
+    /// The peer sent our own challenge back, to obtain our proof of the cookie.
+    #[error("the peer sent our own challenge back to us")]
     Reflected,
     /// The peer still believed in an older connection, and one of us chose to keep it.
     #[error("an older connection to this node is still alive")]
@@ -133,7 +134,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`), which must fit the name that it is given.
+/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`), which must fit the name
+/// that it is given.
 fn host_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
     let longest = given_name(u64::MAX);
@@ -145,8 +147,8 @@ fn given_name(random: u64) -> String {
     format!("d{random:016x}")
 }
 
-/// The name of a node, in the characters that `erl` allows for `-sname` and `-name` (`create_name/2` in `net_kernel.erl`): it is
-/// logged, shown and told to others.
+/// The name of a node, in the characters that `erl` allows for `-sname` and `-name`
+/// (`create_name/2` in `net_kernel.erl`): it is logged, shown and sent to peers.
 fn node_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
     let name = str::from_utf8(bytes).ok().and_then(|name| NodeName::parse(name).ok());
     name.map(|name| name.as_str().into()).ok_or(HandshakeError::BadName)
@@ -253,8 +255,8 @@ impl AwaitChallenge {
     /// `our_challenge`, which must be random, and recorded in [`Identity::challenges`].
     ///
     /// # Errors
-    /// The peer is not the node that was dialled, lacks mandatory flags, or sent a challenge of our own, or the packet is
-    /// malformed. Nothing that proves the cookie has been sent by then.
+    /// The peer is not the node that was dialled, lacks mandatory flags, or sent our own challenge
+    /// back, or the packet is malformed. Nothing that proves the cookie has been sent by then.
     pub fn receive(
         self,
         packet: &[u8],
@@ -421,8 +423,8 @@ impl Named {
         }
     }
 
-    /// Returns the packet that challenges the peer with `our_challenge`, which must be random, and recorded in
-    /// [`Identity::challenges`].
+    /// Returns the packet that challenges the peer with `our_challenge`, which must be random, and
+    /// recorded in [`Identity::challenges`].
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
         // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
@@ -454,8 +456,8 @@ impl AwaitReply {
     /// Takes the peer's reply, or the complement that precedes it.
     ///
     /// # Errors
-    /// The proof is wrong, flags are missing, the challenge is one of our own, or the packet is malformed. We have proved
-    /// nothing by then.
+    /// The proof is wrong, flags are missing, the challenge is one of our own, or the packet is
+    /// malformed. We have proved nothing by then.
     pub fn receive(mut self, packet: &[u8], local: &Identity) -> Result<ReplyReceived, HandshakeError> {
         let mut fields = Fields(packet);
         if self.complement {
@@ -484,7 +486,8 @@ impl AwaitReply {
     }
 }
 
-/// Refuses a challenge that we issued ourselves: our answer to it would be the proof that we wait for.
+/// Refuses a challenge that we issued ourselves: our answer would be the proof that we expect from
+/// the peer.
 fn refuse_reflection(local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
     if local.challenges.is_ours(challenge) { Err(HandshakeError::Reflected) } else { Ok(()) }
 }

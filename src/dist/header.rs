@@ -142,7 +142,7 @@ impl Headers {
         self.atoms.clear();
         let terms = self.buffer.split().freeze();
         if terms.len() > limits::EXPANDED {
-            // Its room goes with the message.
+            // The message keeps this memory.
             self.buffer = BytesMut::new();
         }
         Ok(terms)

@@ -62,8 +62,8 @@ impl From<io::Error> for CloseReason {
 /// What a connection tells its owner.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Control messages in the order of their arrival, each with its undecoded payload; and what they take in memory, which
-    /// counts until it is dropped.
+    /// Control messages in the order of their arrival, each with its undecoded payload; and their
+    /// size in memory, which counts until it is dropped.
     Messages(Vec<(Control, Option<Bytes>)>, Charge),
     /// The connection has ended; nothing follows.
     Closed(CloseReason),
@@ -116,14 +116,15 @@ impl LinkSender {
         Ok(())
     }
 
-    /// Closes the connection at once, without what is queued.
+    /// Closes the connection at once, and drops its queue.
     pub fn abort(self) {
         self.outgoing.end();
     }
 }
 
-/// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own type by `wrap`; the
-/// bound of `inbox` is what holds a peer back that sends faster than we work. What it holds in memory counts as `holding`.
+/// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own
+/// type by `wrap`; the bound of `inbox` is what holds a peer back that sends faster than we work.
+/// Its memory is counted in `holding`.
 ///
 /// A peer from which nothing comes for `tick_time` is gone. Halfway there it is sent `probe`, whole frames which any node
 /// answers at once: one whose own tick time is longer than ours ticks too seldom for us, and must not be taken for dead.
@@ -184,7 +185,7 @@ struct Outgoing {
 #[derive(Debug)]
 struct Sending {
     queue: Queue,
-    /// What is queued, as it is counted.
+    /// The counted size of the queue.
     queued: Charge,
     last_written: Instant,
     written_since_tick: bool,
@@ -236,7 +237,7 @@ impl Outgoing {
                 Ok(written) => {
                     let mut state = self.lock();
                     state.wrote(written);
-                    // The owner may have given up what waited.
+                    // The owner may have dropped the queue.
                     if !state.ended {
                         state.queue.written(written);
                         let left = state.queue.bytes();
@@ -267,9 +268,9 @@ impl Outgoing {
 struct Reader {
     socket: OwnedReadHalf,
     buffer: BytesMut,
-    /// How much the buffer has held since its memory was new.
+    /// The largest content of the buffer since it was allocated.
     largest: usize,
-    /// Frames and fragments that have begun, as they are counted.
+    /// The counted size of unfinished frames and fragments.
     unfinished: Charge,
     holding: Arc<Holding>,
     /// `None`: frames are pass-through.
@@ -335,7 +336,7 @@ impl Reader {
         }
     }
 
-    /// Counts what has begun, and gives memory back that only a large frame needed.
+    /// Counts unfinished frames and fragments, and frees memory that only a large frame needed.
     fn count(&mut self) {
         self.unfinished.set(self.buffer.len() + self.headers.as_ref().map_or(0, Headers::held));
         if self.largest > limits::READ_AHEAD && framing::missing(&self.buffer) < limits::READ_AHEAD {

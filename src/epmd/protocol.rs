@@ -183,8 +183,9 @@ impl Table {
         Answer { bytes, then: Then::Keep }
     }
 
-    /// Whether a source may register one more name: no source holds more than are free. So one user alone has half of
-    /// them, two have a third each, and there is always room for another user.
+    /// Returns whether a source may register one more name. No source may hold more names than are
+    /// free: one user alone can have half of them, two a third each, and another user always finds
+    /// a free one.
     fn has_room_for(&self, source: Source) -> bool {
         let held = self.nodes.values().filter(|node| node.source == source).count();
         held < limits::EPMD_NODES.saturating_sub(self.nodes.len())

@@ -1,8 +1,9 @@
 //! An EPMD of our own, for hosts that have none.
 //!
-//! Its state is that of one task, which answers one request after the other; each connection has a task that reads the
-//! request and writes the answer. An unfinished connection costs little and ends soon, and the users of this host, and other
-//! hosts, share the slots for them fairly, as they do the names: see [`fair`](crate::fair).
+//! Its state is that of one task, which answers one request after the other; each connection has a
+//! task that reads the request and writes the answer. An unfinished connection costs little and
+//! ends soon. The users of this host and other hosts share its slots, and the names, fairly: see
+//! [`fair`](crate::fair).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,8 @@ use super::protocol::{Answer, Request, Table, Then};
 use crate::fair::{Slots, Source};
 use crate::limits;
 
-/// Returns the user whose socket the first address is, which is connected to the second; none if the kernel does not know.
+/// Returns the user who owns the socket with the first address, connected to the second; none if
+/// unknown.
 pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// A running EPMD. It ends when this is dropped, and its connections with it, so that nodes know that they have to
@@ -47,8 +49,8 @@ enum Event {
     Gone(u64),
 }
 
-/// Serves at `port` of these addresses, and of loopback in any case, as the real one does. Without addresses it is all of
-/// this host's. `user_of` tells whose the connections from this host are.
+/// Serves at `port` of these addresses, and of loopback in any case, as the real one does. Without
+/// addresses it is all of this host's. `user_of` returns the owners of connections from this host.
 ///
 /// # Errors
 /// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
@@ -153,7 +155,7 @@ async fn accept(listener: TcpListener, accepted: mpsc::Sender<TcpStream>) {
     }
 }
 
-/// Whom a connection is counted for. One that is gone already is nobody's, and ends by itself.
+/// Returns the source that a connection is counted for.
 fn source(stream: &TcpStream, user_of: UserOf) -> Source {
     match (stream.peer_addr(), stream.local_addr()) {
         (Ok(theirs), Ok(ours)) => Source::new(theirs.ip(), user_of(theirs, ours)),
@@ -175,8 +177,8 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
         Ok::<_, io::Error>(then == Then::Keep)
     };
     if let Ok(Ok(true)) = timeout(limits::EPMD_TIME, exchange).await {
-        // A registered node sends nothing more: whatever ends the reading is its end. Where its network is gone, nothing
-        // would; then the kernel does.
+        // A registered node sends nothing more, so the read ends with the connection. If its
+        // network is gone, the keepalive ends it.
         let _ = keep_alive(&stream);
         let mut byte = [0];
         while matches!(stream.read(&mut byte).await, Ok(1..)) {}

@@ -40,7 +40,7 @@ impl PartialOrd for Atom {
 impl Ord for Atom {
     fn cmp(&self, other: &Self) -> Ordering {
         work::count(1);
-        // Those of one table are one allocation, and the pids of a peer name one node.
+        // Equal atoms of one table share an allocation, such as the node in the pids of a peer.
         if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }

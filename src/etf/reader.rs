@@ -41,7 +41,7 @@ pub struct Reader<'a> {
     pub(super) nodes: usize,
     /// Whether a map with more than one key has been walked over.
     pub(super) keys_to_compare: bool,
-    /// Whether the message is one term that was checked before, so that the keys of its maps are known to differ.
+    /// Whether the message was checked before, so that the keys of its maps are known to differ.
     checked: bool,
     pub(super) atoms: &'a mut Atoms,
 }
@@ -86,14 +86,15 @@ impl<'a> Reader<'a> {
         Self { message, at: 0, element: None, nodes, keys_to_compare, checked, atoms }
     }
 
-    /// Reads a term that is checked already, from its beginning or from what [`Reader::position`] returned. The keys of
-    /// the maps in it are not compared again.
+    /// Reads a checked term from its beginning or from a [`Reader::position`], without comparing
+    /// map keys again.
     #[must_use]
     pub fn resume(term: &'a Raw, at: usize, atoms: &'a mut Atoms) -> Self {
         Self { at, checked: true, ..Self::new(term.bytes(), atoms) }
     }
 
-    /// The number of bytes read so far, for [`Reader::resume`]. Within a string there is no such place.
+    /// Returns the number of bytes read so far, for [`Reader::resume`]. Not available within a
+    /// string.
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The table of atoms that it was given.
+    /// Returns the table of atoms of this reader.
     pub fn atoms(&mut self) -> &mut Atoms {
         self.atoms
     }

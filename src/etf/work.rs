@@ -1,7 +1,8 @@
-//! Counts operations in tests: what a message costs must grow no faster than `n log n` in its bytes.
+//! Counts operations in tests: the cost of a message must grow no faster than `n log n` in its
+//! bytes.
 //!
-//! Reads of a message, comparisons, hashes and copies of atoms (each pid and each reference has one), and comparisons of
-//! map keys are counted. Outside of tests nothing is.
+//! Counts reads of a message, comparisons, hashes and copies of atoms (each pid and each reference
+//! has one), and comparisons of map keys. Without tests it counts nothing.
 
 #[cfg(test)]
 thread_local! {
@@ -18,7 +19,7 @@ pub(crate) fn count(operations: u64) {
 #[cfg(not(test))]
 pub(crate) fn count(_operations: u64) {}
 
-/// How many operations `run` takes.
+/// Returns the number of operations of `run`.
 #[cfg(test)]
 pub(crate) fn of(run: impl FnOnce()) -> u64 {
     let before = COUNT.get();
@@ -26,8 +27,8 @@ pub(crate) fn of(run: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// Runs a message of n, 2n and 4n elements, and asserts that the cost grows by at most 2.6 with each doubling: by about 2.2, as
-/// `n log n` does, and the rehashing of tables, which happens at random. Where it grows as `n * n`, it is 4.
+/// Runs a message of n, 2n and 4n elements, and asserts that the cost grows by at most 2.6 with
+/// each doubling. `n log n` grows by about 2.2, tables rehash at random, and `n * n` grows by 4.
 #[cfg(test)]
 pub(crate) fn assert_n_log_n(what: &str, n: usize, mut cost: impl FnMut(usize) -> u64) {
     let costs = [n, 2 * n, 4 * n].map(&mut cost);

@@ -130,7 +130,7 @@ pub struct Layout {
     root: OwnedFd,
     root_inode: Inode,
     modes: Modes,
-    /// Set once, when another directory, or none, was seen at the path of home.
+    /// Set once home is found missing or replaced.
     lost: OnceLock<Loss>,
 }
 
@@ -157,12 +157,12 @@ impl Layout {
         Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new() })
     }
 
-    /// Which directory home is.
+    /// Returns the inode of home.
     pub(super) fn root_inode(&self) -> Inode {
         self.root_inode
     }
 
-    /// How home was lost, once it was.
+    /// How home was lost, if it was.
     pub(super) fn lost(&self) -> &OnceLock<Loss> {
         &self.lost
     }

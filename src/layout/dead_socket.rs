@@ -40,7 +40,8 @@ impl Layout {
     }
 }
 
-/// Says how the owner of a socket can let us connect to it. `why` is the answer where the file cannot be examined.
+/// Explains how the owner of a socket can let us connect to it. Returns `why` if the file cannot be
+/// examined.
 fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> String {
     match (file.map(fs::fstat), fs::fstat(dir)) {
         (Some(Ok(socket)), Ok(dir)) => {
@@ -50,7 +51,8 @@ fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> Str
     }
 }
 
-/// What makes a socket connectable, which needs write permission, for the group of its directory.
+/// Returns what gives the group of its directory the write permission that connecting to a socket
+/// needs.
 fn permit(path: &Path, socket: &fs::Stat, dir: &fs::Stat) -> String {
     let path = path.display();
     let is_open = socket.st_mode & 0o020 != 0;

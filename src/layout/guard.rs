@@ -1,7 +1,8 @@
-//! Looks whether home and our own namespace are still the ones that were opened, and makes again what vanished inside.
+//! Checks whether home and our own namespace are still the ones that were opened, and makes
+//! vanished directories again.
 //!
-//! The descriptor of home stays open, so its inode number is not reused, and nothing is ever written into a directory
-//! that took its path.
+//! The descriptor of home stays open, so its inode number is not reused, and nothing is ever
+//! written into a directory that replaced it.
 
 use std::fs::Metadata;
 use std::io;
@@ -19,7 +20,7 @@ impl From<&Metadata> for Inode {
     }
 }
 
-/// Compares what was looked up at a path with what was there before.
+/// Compares the file that is at a path with the one that was there before.
 pub(super) fn compare(is_ours: impl FnOnce(Inode) -> bool, looked: io::Result<Metadata>) -> Sight {
     match looked {
         Ok(found) if is_ours(Inode::from(&found)) => Sight::Ours,
@@ -36,8 +37,8 @@ impl Layout {
         compare(|found| found == self.root_inode(), std::fs::metadata(self.home().root()))
     }
 
-    /// Whether home is still there. Once it was lost, it stays lost for this process, though it may come back: what was
-    /// refused in between must not be acknowledged later.
+    /// Checks that home is still there. Once lost, home stays lost for this process, even if it
+    /// comes back: a request that was refused must not be acknowledged later.
     ///
     /// # Errors
     /// How it was lost.
@@ -53,7 +54,7 @@ impl Layout {
         Err(*self.lost().get_or_init(|| loss))
     }
 
-    /// The directories of our own namespace that are missing.
+    /// Returns the directories of our own namespace that are missing.
     #[must_use]
     pub fn missing_own(&self) -> Vec<PathBuf> {
         let base = self.home().own().base().to_owned();
@@ -63,8 +64,8 @@ impl Layout {
         all
     }
 
-    /// Makes the directories of our own namespace that are missing, and logs which. Home itself must be there: see
-    /// [`Self::check_home`].
+    /// Makes the directories of our own namespace that are missing, and logs which. Home itself
+    /// must be there: see [`Self::check_home`].
     ///
     /// # Errors
     /// See [`LayoutError`].

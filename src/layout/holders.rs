@@ -1,7 +1,8 @@
-//! Which processes serve a home, and whether the files that they have open are the ones at its paths: for `doctor`, which asks
-//! from outside, and in whose way no daemon has to answer.
+//! Finds the processes that serve a home, and whether the files that they have open are the ones at
+//! its paths. For `doctor`, which must work even if the daemon does not answer.
 //!
-//! A daemon has `run/` open as long as it lives, and proc(5) shows what a process of the same user has open, removed files too.
+//! A daemon keeps `run/` open while it runs, and proc(5) shows the open files of a process of the
+//! same user, including removed ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,13 +21,13 @@ const DATABASE: [&str; 3] = ["sqlite/plugins.db", "sqlite/plugins.db-wal", "sqli
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
-    /// Whether it has got so far as to open the registry's database.
+    /// Whether it has opened the registry's database yet.
     pub has_database: bool,
     open: BTreeSet<Inode>,
 }
 
 impl Holder {
-    /// Compares what is at a path with what this process has open.
+    /// Compares the file at a path with those that this process has open.
     #[must_use]
     pub fn look(&self, path: &Path) -> Sight {
         compare(|found| self.open.contains(&found), fs::metadata(path))
@@ -34,11 +35,11 @@ impl Holder {
 }
 
 impl Home {
-    /// The other processes that have our own `run/` open, as far as this user may see that.
+    /// Returns the other processes that have our own `run/` open, as far as this user may see them.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         let run = self.own().run();
-        // What proc(5) shows has no links in it.
+        // The paths in proc(5) have no symbolic links.
         let resolved = self.root().canonicalize().map(|root| root.join(self.own_name()).join("run"));
         let runs = [Some(run), resolved.ok()].map(|path| path.unwrap_or_default());
         let own = i32::try_from(std::process::id()).ok();
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_process_has_open_is_compared_with_the_paths() {
+    fn open_files_of_a_process_are_compared_with_the_paths() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = Home::new(dir.path().join("home")).expect("absolute");
         let layout = Layout::open(home.clone(), Modes::default()).expect("opened");

@@ -1,13 +1,13 @@
-//! Whether home, our own namespace, the lock and the socket are still the ones that we started with, and what to do if not.
-//! Pure: told what the paths show.
+//! Decides what to do if home, our own namespace, the lock or the socket vanished or was replaced.
+//! Pure: the caller looks at the paths.
 //!
-//! Inside an existing home, what vanished is made again. A home that is gone or was replaced is never made again: where it
-//! went, and whether it comes back, only a person or a supervisor can know. What another process put in our place is
-//! reported and left alone.
+//! Inside an existing home, vanished files are made again. A home that is gone or was replaced is
+//! never made again, because only a person or a supervisor knows whether it comes back. Files that
+//! another process put at our paths are reported and left alone.
 
 use std::path::Path;
 
-/// What a path shows, compared with what was there before.
+/// The file at a path, compared with the one that was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
     /// The same file or directory.
@@ -20,12 +20,13 @@ pub enum Sight {
     Unclear,
 }
 
-/// What all paths show.
+/// The sights of all paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sights {
     /// Home.
     pub home: Sight,
-    /// The directories of our own namespace; never [`Sight::Foreign`], for another one serves as well.
+    /// The directories of our own namespace; never [`Sight::Foreign`], because any directory will
+    /// do.
     pub directories: Sight,
     /// The directories that are locked.
     pub lock: Sight,
@@ -58,7 +59,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// What to tell about a home that was lost.
+    /// Describes the loss, and what to do.
     #[must_use]
     pub fn explain(self, home: &Path) -> String {
         format!(
@@ -69,7 +70,7 @@ impl Loss {
     }
 }
 
-/// One repair. They are done in this order.
+/// One repair. Repairs are done in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// Make the directories of our own namespace that are missing.
@@ -85,19 +86,19 @@ pub enum Repair {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Go on, after these repairs.
+    /// Continue after these repairs.
     Continue {
-        /// None if nothing vanished.
+        /// Empty if nothing vanished.
         repairs: Vec<Repair>,
-        /// Whether another process has our socket's path.
+        /// Whether another process's file is at our socket's path.
         foreign_socket: bool,
     },
     /// End the process.
     End(Loss),
 }
 
-/// Decides what to do about what the paths show now, and showed in the look before. What is missing for the first time is left
-/// for one look: an `rm -rf` of everything may be under way, which would fail on what is made again.
+/// Decides what to do, from this check of the paths and the one before. A file is made again only
+/// if it is missing in both: an `rm -rf` of everything may be running, and would fail on new files.
 #[must_use]
 pub fn decide(before: Sights, now: Sights) -> Decision {
     let steady = |before, now| if before == Sight::Ours && now == Sight::Missing { Sight::Ours } else { now };
@@ -111,7 +112,7 @@ pub fn decide(before: Sights, now: Sights) -> Decision {
     match sights.home {
         Sight::Missing => return Decision::End(Loss::Gone),
         Sight::Foreign => return Decision::End(Loss::Replaced),
-        // It may come back as it was, and nothing below it can be judged until then.
+        // Home may come back, and nothing below it can be judged until then.
         Sight::Unclear => return Decision::Continue { repairs: Vec::new(), foreign_socket: false },
         Sight::Ours => {}
     }
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_is_gone_or_replaced_ends_us_and_nothing_is_repaired() {
+    fn a_home_that_is_gone_or_replaced_ends_the_daemon_without_repairs() {
         let all = |home| Sights {
             home,
             directories: Sight::Missing,
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vanished_in_an_existing_home_is_made_again() {
+    fn vanished_files_in_an_existing_home_are_made_again() {
         let directories = Sights { directories: Sight::Missing, ..Sights::INTACT };
         assert_eq!(repairs(directories), [Repair::Directories, Repair::Lock, Repair::RunFiles]);
         let all = [Repair::Directories, Repair::Lock, Repair::RunFiles, Repair::Socket];
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_for_the_first_time_is_left_for_one_look() {
+    fn a_file_is_made_again_only_if_two_looks_miss_it() {
         let now = Sights {
             directories: Sight::Missing,
             lock: Sight::Missing,

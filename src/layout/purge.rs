@@ -52,10 +52,10 @@ impl SetAside {
     }
 }
 
-/// A part of what was set aside is left.
+/// Some entries that were set aside could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{left} of its entries are left in {aside}, the first because: {first}. Fix that, then restart the daemon, or remove {aside} \
+    "{left} of the entries in {aside} could not be removed; first error: {first}. Fix it and restart the daemon, or remove {aside} \
      yourself", aside = aside.display()
 )]
 pub struct Incomplete {
@@ -109,10 +109,11 @@ impl Layout {
         renamed.map_err(|errno| self.explain_below("rename", Path::new(from), errno))
     }
 
-    /// Removes everything that was set aside. What cannot be removed does not keep the rest.
+    /// Removes everything that was set aside. Entries that cannot be removed do not prevent the
+    /// rest.
     ///
     /// # Errors
-    /// A part of it is left. A later call tries again.
+    /// Some entries are left. A later call tries again.
     pub fn remove_aside(&self, aside: &SetAside) -> Result<Removed, Incomplete> {
         let name = aside.name();
         let top = self.home().root().join(&name);
@@ -148,9 +149,9 @@ impl Layout {
 /// A removal under way.
 struct Removal {
     removed: Removed,
-    /// How many entries could not be removed, apart from the directories that hold them.
+    /// Number of entries that could not be removed, without their parent directories.
     left: u64,
-    /// Why the first of them could not.
+    /// The first error.
     first: Option<LayoutError>,
     /// The directory that is being emptied, for errors.
     path: PathBuf,
@@ -177,11 +178,12 @@ impl Removal {
         }
     }
 
-    /// Empties a directory that lies `depth` directories below home, and counts what stays. `top` is what was set aside.
+    /// Empties a directory that lies `depth` directories below home, and counts the entries that
+    /// stay. `top` is the directory that was set aside.
     fn empty(&mut self, top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize) {
         let mut stuck = BTreeSet::new();
-        // A directory that is changed while it is read may hide some of its entries: so it is read until nothing is left but
-        // what cannot be removed.
+        // A directory that changes while it is read may hide entries, so it is read until only
+        // entries remain that cannot be removed.
         while stuck.len() < limits::PURGE_PAGE {
             let page = match entries(dir, limits::PURGE_PAGE, |name, _| !stuck.contains(name)) {
                 Ok(page) => page,
@@ -228,8 +230,8 @@ impl Removal {
         }
     }
 
-    /// Moves a directory that lies too deep up into `top`, where it is found and emptied later. So any depth is removed with
-    /// [`limits::PURGE_DEPTH`] open directories.
+    /// Moves a directory that lies too deep up into `top`, where it is found and emptied later. So
+    /// any depth is removed with [`limits::PURGE_DEPTH`] open directories.
     fn move_up(&mut self, top: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &OsStr) {
         loop {
             let new = format!(".deep-{}", self.next);
@@ -252,7 +254,7 @@ impl Removal {
                 let source = io::Error::other("something is mounted there: unmount it first");
                 LayoutError::Io { doing: "remove", path: self.path.join(path), source }
             }
-            // It is this directory that cannot be read, not the one that holds it.
+            // This directory cannot be read, not its parent.
             Errno::ACCESS => match open_at(parent, path, OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()) {
                 Ok(closed) => explain("read", closed.as_fd(), &self.path.join(path), Path::new(""), errno),
                 Err(errno) => explain("open", parent, &self.path, path, errno),
@@ -273,7 +275,7 @@ impl Removal {
                     self.removed.bytes += u64::try_from(stat.st_size).unwrap_or(0);
                 }
             }
-            // Somebody else has removed it.
+            // Another process has removed it.
             Err(Errno::NOENT) => {}
             Err(errno) => self.fail(explain("remove", dir, &self.path, Path::new(name), errno)),
         }
@@ -377,7 +379,7 @@ mod tests {
         assert_eq!((removed.directories, removed.files), (6, u64::try_from(many).expect("small")));
     }
 
-    /// Makes `levels` directories, each in the one before. No single path reaches the last of many.
+    /// Makes `levels` nested directories, which may be too deep for a single path.
     fn nest(within: &Path, levels: usize) {
         let mut dir = fs::open(within, OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()).expect("opened");
         for _ in 0..levels {
@@ -392,7 +394,7 @@ mod tests {
         for levels in [limits::PURGE_DEPTH - 3, limits::PURGE_DEPTH, limits::PURGE_DEPTH * 4] {
             let scene = Scene::new();
             nest(&scene.base().join("sqlite"), levels);
-            // A name that a directory would be moved up to is taken.
+            // A name that a directory would be moved to is taken.
             std::fs::write(scene.base().join(".deep-0"), "").expect("written");
             let removed = scene.layout.remove_aside(&scene.aside()).expect("removed");
             let made = u64::try_from(6 + levels).expect("small");
@@ -401,8 +403,8 @@ mod tests {
         }
     }
 
-    /// Runs something as a user that is not root, to whom everything below `home` belongs but `locked`.
-    fn as_a_user_who_may_not_write<T: Send>(home: &Path, locked: &Path, work: impl FnOnce() -> T + Send) -> T {
+    /// Runs `work` as a user other than root who owns everything below `home` except `locked`.
+    fn as_an_unprivileged_user<T: Send>(home: &Path, locked: &Path, work: impl FnOnce() -> T + Send) -> T {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         fn give(path: &Path, uid: u32) {
             chown(path, Some(uid), None).expect("given");
@@ -422,7 +424,7 @@ mod tests {
             let work = move || {
                 if root {
                     let nobody = rustix::process::Uid::from_raw(NOBODY);
-                    // Of this thread alone, which ends.
+                    // Only for this thread, which ends.
                     rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may");
                 }
                 work()
@@ -434,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_removed_is_named_and_the_rest_is_removed() {
+    fn entries_that_cannot_be_removed_are_named_and_the_rest_is_removed() {
         let scene = Scene::new();
         let sqlite = scene.base().join("sqlite");
         std::fs::create_dir_all(sqlite.join("locked/inner")).expect("made");
@@ -442,11 +444,11 @@ mod tests {
         let aside = scene.aside();
         let place = scene.layout.home().root().join(aside.name());
         let (sqlite, locked) = (place.join("sqlite"), place.join("sqlite/locked"));
-        let refused = as_a_user_who_may_not_write(scene.layout.home().root(), &locked, || {
+        let refused = as_an_unprivileged_user(scene.layout.home().root(), &locked, || {
             scene.layout.remove_aside(&aside).expect_err("locked")
         });
         let told = refused.to_string();
-        assert!(told.starts_with(&format!("1 of its entries are left in {}, ", place.display())), "{told}");
+        assert!(told.starts_with(&format!("1 of the entries in {} could not be removed; ", place.display())), "{told}");
         assert!(told.contains(&format!("permission denied for {}/inner: we are uid", locked.display())), "{told}");
         assert!(told.contains("belongs to uid") && told.contains("restart the daemon"), "{told}");
         assert!(locked.join("inner").is_dir() && !sqlite.join("file").exists() && !place.join("run").exists());

@@ -1,10 +1,10 @@
 //! The files in `run/`: the lock that makes us the only daemon of a home, `daemon.pid` and `daemon.state`, and what a
 //! dead plugin leaves of them.
 //!
-//! The lock is `flock(2)` on our namespace and on `run/` in it: a second daemon is refused even if one of them was removed
-//! and made again. The files are as the ecosystem has them: a decimal pid,
-//! or one word, without a newline; finding them where nobody holds the lock means a crash. Never removes a plugin's
-//! files unless the process that they name is known to be gone.
+//! The lock is `flock(2)` on our namespace and on its `run/`: a second daemon is refused even if
+//! one of them was made again. The files are as the ecosystem has them: a decimal pid, or one word,
+//! without a newline; finding them where nobody holds the lock means a crash. Never removes a
+//! plugin's files unless the process that they name is known to be gone.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -82,7 +82,7 @@ fn holder(pid: Option<i32>) -> String {
 #[derive(Debug)]
 pub struct RunLock {
     path: PathBuf,
-    /// Locked also while a file is written, so that two writers do not meet.
+    /// Also locked while a file is written, so that two writers do not interfere.
     hold: Mutex<Hold>,
 }
 
@@ -91,7 +91,7 @@ pub struct RunLock {
 struct Hold {
     base: Arc<OwnedFd>,
     run: Arc<OwnedFd>,
-    /// What was last written.
+    /// The content that was last written.
     state: Option<RunState>,
 }
 
@@ -129,7 +129,7 @@ impl RunLock {
         sights.into_iter().find(|sight| *sight != Sight::Ours).unwrap_or(Sight::Ours)
     }
 
-    /// Locks the directories that are at the paths now, where they are others than those that are locked.
+    /// Locks the directories that are at the paths now, if they are not the ones that are locked.
     ///
     /// # Errors
     /// [`RunError::Held`] if another daemon has locked them: it serves this home now.
@@ -143,7 +143,7 @@ impl RunLock {
         Ok(())
     }
 
-    /// The one of two descriptors to hold from now on: the one that is held, if the other is of the same directory.
+    /// Returns the descriptor to hold from now on: the held one, if both are of the same directory.
     fn renewed(&self, held: &Arc<OwnedFd>, found: Arc<OwnedFd>, run: &OwnedFd) -> Result<Arc<OwnedFd>, RunError> {
         let id = |fd: &OwnedFd| fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
         match (id(held), id(&found)) {
@@ -155,7 +155,7 @@ impl RunLock {
         }
     }
 
-    /// Whether both files are there.
+    /// Returns whether both files exist.
     #[must_use]
     pub fn has_files(&self) -> bool {
         let Hold { run, state, .. } = self.hold();
@@ -211,7 +211,7 @@ impl RunLock {
     /// A file that is there could not be removed.
     pub fn remove_files(&self) -> Result<(), RunError> {
         let mut hold = self.locked();
-        // They are not written again.
+        // So that they are not written again.
         hold.state = None;
         for name in [STATE, PID] {
             remove(&hold.run, name).map_err(|source| self.io("remove", name, source))?;
@@ -228,7 +228,7 @@ impl RunLock {
     }
 }
 
-/// Locks one directory. Of one that is held, `run` may say by whom.
+/// Locks one directory. If another process holds it, the files in `run` may name that process.
 fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant) -> Result<(), RunError> {
     loop {
         match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
@@ -334,8 +334,9 @@ impl Layout {
 
 /// The pid in `daemon.pid`, if there is a plain file that holds one.
 impl Layout {
-    /// Six digits that tell our node's name from every other, for where all simpler names are taken. They are random once, and
-    /// then the same at each start; `other_than` are digits that turned out to be taken too, and are replaced.
+    /// Returns six digits for our node's name, for when all simpler names are taken. They are
+    /// random, and the same at each start, unless they equal `other_than`, which are taken too:
+    /// then they are replaced.
     ///
     /// # Errors
     /// They could not be saved, or the system has no random numbers.
@@ -369,7 +370,7 @@ fn read_pid(dir: &OwnedFd) -> Option<i32> {
     read(dir, PID)?.trim_end().parse().ok().filter(|pid| *pid > 0)
 }
 
-/// A small file; none if it is anything else.
+/// Reads a small regular file; none if it is anything else.
 fn read(dir: &OwnedFd, name: &str) -> Option<String> {
     // A fifo in its place must not make us wait.
     let fd = open_at(dir.as_fd(), Path::new(name), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
@@ -510,7 +511,7 @@ mod tests {
         assert!(lock.has_files());
         assert_eq!(scene.own(STATE).expect("there"), "running");
 
-        // All of it is removed, and another is faster.
+        // Everything is removed, and another daemon is faster.
         std::fs::remove_dir_all(own.base()).expect("removed");
         scene.layout.ensure_own().expect("made");
         let second = RunLock::take(&scene.layout).expect("free");

@@ -30,7 +30,7 @@ pub enum Look {
     Absent,
     /// What is there is no socket.
     NotASocket,
-    /// We may not connect to it, with the reason: its plugin may well be alive.
+    /// We may not connect to it, with the reason: its plugin may be running.
     Denied(String),
     /// It could not be found out, with the reason.
     Unclear(String),

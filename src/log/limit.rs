@@ -16,7 +16,7 @@ pub static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
 pub static ACCEPTS: Limit = Limit::new("connections that could not be taken", 1);
 /// Who was refused on the socket.
 pub static STRANGERS: Limit = Limit::new("connections to the API of users who may not call", 1);
-/// Connections to the API that gave way to others.
+/// Connections to the API that were closed for others.
 pub static EVICTIONS: Limit = Limit::new("connections to the API that were closed for others", 1);
 /// Nodes that come and go. They have proved the cookie, and each is worth a line.
 pub static NODES: Limit = Limit::new("nodes that came or went", limits::LOG_NODES);

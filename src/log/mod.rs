@@ -89,8 +89,8 @@ fn prefix(level: Level) -> &'static str {
     }
 }
 
-/// A field of a line as text, as `tracing_subscriber` has it by itself; but its value, which peers and clients may have written, has
-/// no power over a terminal.
+/// Formats a field as `tracing_subscriber` does, but escapes its value, which peers and clients may
+/// have written.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = escape::text(&value);
@@ -102,11 +102,11 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt:
     }
 }
 
-/// An event in one line, whatever is in it.
+/// Formats every event as one line.
 struct Line<F> {
     form: F,
     journal: bool,
-    /// Takes the power from what is left of it in the line.
+    /// Escapes the finished line.
     escape: fn(&str) -> Cow<'_, str>,
 }
 
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// What is written of an event in which others wrote a message and two fields.
+    /// Returns the log line of an event with a message and two fields that others wrote.
     fn written(format: Format, colours: bool, text: &str) -> String {
         let log = Sink::default();
         let writer = log.clone();
@@ -160,7 +160,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn no_field_has_power_over_the_terminal_that_the_log_is_read_on(text in "(\\PC|\\pC|[\u{1b}\u{9b}\u{202e}\n\\[m;2J]){0,20}") {
+        fn no_field_of_the_log_can_drive_a_terminal(text in "(\\PC|\\pC|[\u{1b}\u{9b}\u{202e}\n\\[m;2J]){0,20}") {
             for format in [Format::Text, Format::Json] {
                 let line = written(format, false, &text);
                 let line = line.strip_suffix('\n').unwrap();

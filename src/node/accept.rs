@@ -1,8 +1,9 @@
 //! The distribution port: accepts connections and shakes hands, a bounded number at once.
 //!
-//! A handshake can be started without the cookie, so an unfinished one must cost little, and a flood of them must not
-//! displace others. [`limits::HANDSHAKES`] may be under way, and the sources of connections share them fairly: see
-//! [`fair`](crate::fair). A peer that has sent its name outlives silent ones of the same source.
+//! A handshake can be started without the cookie, so an unfinished one must cost little, and a
+//! flood must not displace others. At most [`limits::HANDSHAKES`] are unfinished, and the sources
+//! of connections share them fairly: see [`fair`](crate::fair). A peer that has sent its name
+//! outlives silent ones of the same source.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ use crate::log::limit::{self, limited};
 use crate::node::event::Event;
 use crate::node::listeners::owner_of_end;
 
-/// Returns the user whose socket the first address is, which is connected to the second; none if the kernel does not know.
+/// Returns the user who owns the socket with the first address, connected to the second; none if
+/// unknown.
 pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
-/// A handshake that is under way, in a task of its own.
+/// An unfinished handshake, which runs in a separate task.
 struct Handshake {
     task: JoinHandle<()>,
     source: Source,
@@ -32,7 +34,8 @@ struct Handshake {
     named: Arc<AtomicBool>,
 }
 
-/// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do questions about names.
+/// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do
+/// questions about names.
 pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<Event>) {
     let mut unfinished = Slots::new(limits::HANDSHAKES);
     loop {
@@ -139,7 +142,7 @@ mod tests {
         Identity { name: name.into(), creation: 1, flags, cookie, challenges: Challenges::default() }
     }
 
-    /// An acceptor that knows no users, and lets every node in.
+    /// Starts an acceptor that knows no users and accepts every node.
     async fn started() -> (SocketAddr, [AbortHandle; 2]) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -177,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
         let (address, tasks) = started().await;
-        // The oldest of all is from elsewhere, and stays.
+        // The oldest of all is from another address, and stays.
         let other = connect(2, address).await;
         let mut silent = Vec::new();
         for _ in 0..limits::HANDSHAKES {
@@ -195,7 +198,7 @@ mod tests {
         packet
     }
 
-    /// Says who it is, and reads the status, which comes only after the name was read.
+    /// Sends the name and reads the status, which arrives only after the name was read.
     async fn say_name(stream: &mut TcpStream, name: &str) {
         let (awaited, name) = handshake::dial(&identity(name), "a@h".into());
         let length = u16::try_from(name.len()).unwrap().to_be_bytes();

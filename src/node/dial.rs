@@ -37,7 +37,7 @@ pub struct Dialling {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// Its name is not valid.
-    #[error("{0:?} is not the name of a node: {NodeNameError}")]
+    #[error("{0:?} is not a valid node name: {NodeNameError}")]
     BadName(Arc<str>),
     /// One of the two names is short and the other long. A node of Erlang would take such a connection, and never make one, neither
     /// to us nor to our peers: it would be in no mesh.
@@ -142,7 +142,7 @@ impl Dialling {
         one == other || (self.is_here(one) && self.is_here(other) && short(one) == short(other))
     }
 
-    /// All full names that a node has: of one of this host, one for each name of the host.
+    /// Returns all full names of a node; a node of this host has one per name of the host.
     #[must_use]
     pub fn all_names(&self, name: &str) -> BTreeSet<String> {
         let short = name.split('@').next().unwrap_or_default();

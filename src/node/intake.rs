@@ -1,7 +1,8 @@
-//! Between a connection and the node's task: reads large messages outside of that task, and lets a connection send no more
-//! until what it has sent is handled.
+//! Between a connection and the node's task: reads large messages outside of that task, and pauses
+//! a connection until its earlier messages are handled.
 //!
-//! So one peer's large messages delay nobody else, and what waits of each is bounded. Order is kept.
+//! So one peer's large messages do not delay other peers, and each peer's queue is bounded. Order
+//! is kept.
 
 use std::sync::Arc;
 
@@ -17,18 +18,19 @@ use crate::limits;
 use crate::node::event::Event;
 use crate::node::machine::{self, Content, LinkId};
 
-/// What has come over a connection.
+/// Input from a connection.
 #[derive(Debug)]
 pub enum Arrival {
     /// Small messages, in order.
     Messages(Vec<(Control, Option<Bytes>)>),
-    /// A large message, which is read.
+    /// A large message, decoded.
     Large(Box<(Control, Content)>),
     /// The connection has ended; nothing follows.
     Closed(CloseReason),
 }
 
-/// Lets the connection send the next batch when it is dropped, and counts until then what the batch takes in memory.
+/// Admits the connection's next batch when it is dropped, and counts the memory of this one until
+/// then.
 #[derive(Debug)]
 pub struct Permit {
     _window: OwnedSemaphorePermit,
@@ -45,7 +47,7 @@ pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: m
             LinkEvent::Messages(batch, charge) => (arrivals(batch).await, Some(Arc::new(charge))),
         };
         for arrival in arrivals {
-            // All that came before the end is handled first.
+            // All earlier messages are handled before the end.
             let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
             let Ok(window) = window.clone().acquire_many_owned(permits).await else { return };
             let permit = Permit { _window: window, _held: held.clone() };
@@ -81,7 +83,7 @@ async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
         });
         match reading.await {
             Ok(arrival) => arrivals.push(arrival),
-            // It panics in no case, and where it is aborted the process ends.
+            // It never panics, and is only aborted when the process ends.
             Err(e) => std::panic::resume_unwind(Box::new(e)),
         }
     }
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_waits_until_what_it_has_sent_is_handled() {
+    async fn a_connection_waits_until_its_messages_are_handled() {
         let (link, received) = mpsc::channel(1);
         let (inbox, mut events) = mpsc::channel(100);
         let running = tokio::spawn(run(LinkId(1), received, inbox));

@@ -31,13 +31,14 @@ pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     sock_diag::owner(theirs, ours).or_else(|| ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of))
 }
 
-/// The same, by one question to the kernel, which takes some microseconds: for each connection that comes in.
+/// The same by one query to the kernel, which is fast enough for each incoming connection.
 #[must_use]
 pub fn user_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     is_here(theirs, ours).then(|| sock_diag::owner(theirs, ours)).flatten()
 }
 
-/// Whether the other end is on this host. On another host it is in no table here.
+/// Returns whether the other end is on this host. The kernel's tables have only sockets of this
+/// host.
 fn is_here(theirs: SocketAddr, ours: SocketAddr) -> bool {
     let theirs = theirs.ip().to_canonical();
     theirs.is_loopback() || theirs == ours.ip().to_canonical()

@@ -73,7 +73,7 @@ pub enum Input {
     },
     /// Control messages of one connection, in order, each with its payload.
     Messages(LinkId, Vec<(Control, Option<Bytes>)>),
-    /// A control message of a connection, whose payload was read by [`read`], as it was large.
+    /// A control message of a connection, whose large payload was decoded by [`read`].
     Read(LinkId, Box<(Control, Content)>),
     /// Connect to this node, unless that is done or under way.
     Connect(Arc<str>),
@@ -154,14 +154,14 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Monitors that processes of it have, each with the process of ours that is watched.
+    /// Monitors that the peer's processes have, each with our process that is monitored.
     monitors: HashMap<Reference, Pid>,
-    /// Links between processes of ours and of it.
+    /// Links between our processes and the peer's.
     tied: HashSet<(Pid, Pid)>,
 }
 
 impl Link {
-    /// How many monitors and links processes of it have towards ours.
+    /// Returns the number of monitors and links between the peer's processes and ours.
     fn ties(&self) -> usize {
         self.monitors.len() + self.tied.len()
     }
@@ -190,10 +190,10 @@ pub struct Machine {
     dialling: HashSet<Arc<str>>,
     /// What each connected peer's name server knows.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
-    /// How many there are in `known`.
+    /// Total number of names in `known`.
     known_size: usize,
     calls: Calls,
-    /// What has come and is not handled yet.
+    /// Messages that are not handled yet.
     backlogs: Backlogs,
     /// Calls of peers that wait for our answers.
     served: HashMap<CallId, Served>,

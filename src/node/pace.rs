@@ -1,29 +1,29 @@
-//! How often what takes long is done: at most a tenth of the time goes into it. Pure.
+//! Limits slow work to a tenth of the time. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// When something that takes time may be done again.
+/// When slow work may be done again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
     due: Option<Instant>,
 }
 
 impl Pace {
-    /// Whether it may be done.
+    /// Returns whether the work may be done now.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.is_none_or(|due| due <= now)
     }
 
-    /// When it may be done.
+    /// Returns when the work may be done again.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// It was done, and took this long until `now`.
+    /// Records that the work ended at `now` after `time`.
     pub fn took(&mut self, now: Instant, time: Duration) {
         self.due = (time > limits::VIEW_TIME).then(|| now + time * 9);
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_long_is_done_seldom() {
+    fn slow_work_is_done_less_often() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         assert!(pace.is_due(now));
         pace.took(now, limits::VIEW_TIME);

@@ -186,7 +186,7 @@ impl Processes {
     /// A process that has ended: its last words are for its watchers and links.
     pub fn end(&mut self, pid: &Pid) -> Option<Process> {
         let process = self.alive.remove(pid)?;
-        // Another process may have taken the name.
+        // Another process may have registered the name.
         if let Some(name) = process.name.as_ref().filter(|name| self.names.get(*name) == Some(pid)) {
             self.names.remove(name);
         }

@@ -53,7 +53,7 @@ pub struct Settings {
     pub functions: Box<dyn Functions>,
     /// A peer from which nothing comes for this long is gone.
     pub tick_time: Duration,
-    /// Bytes that all peers together may make us hold.
+    /// Limit of the memory for all peers, in bytes.
     pub peer_memory: usize,
 }
 
@@ -118,12 +118,12 @@ struct Link {
     flags: Flags,
     /// Whose process the peer is, where that is on this host.
     owner: Option<u32>,
-    /// Whom the memory that it holds is counted for.
+    /// The source that its memory is counted for.
     source: Source,
     holding: Arc<Holding>,
     /// What has gathered to be sent.
     frames: Frames,
-    /// Of batches that the machine has not handled to their end.
+    /// The permits of batches that are not fully handled.
     permits: Vec<Permit>,
 }
 
@@ -156,7 +156,7 @@ struct Task {
     /// The same, of this host: what is here need not wait for what is far.
     dials_here: Arc<Semaphore>,
     tick_time: Duration,
-    /// The memory that all connections share.
+    /// The memory budget of all connections.
     budget: Arc<Budget>,
     inbox: mpsc::Sender<Event>,
     links: BTreeMap<LinkId, Link>,
@@ -252,7 +252,7 @@ impl Task {
         }
     }
 
-    /// Closes connections, the largest first, until those that are left hold no more than the budget.
+    /// Closes connections, the largest first, until the others are within the budget.
     fn keep_to_budget(&mut self) {
         while self.budget.is_exceeded() {
             let holds = |(id, link): (&LinkId, &Link)| (*id, link.source, link.holding.bytes());
@@ -340,9 +340,9 @@ impl Task {
         self.handle(input);
     }
 
-    /// One message after the other: what they are answered may be far larger than they are, and is sent, where the
-    /// bound of the connection's queue holds, before much of it gathers.
-    /// Where they cost much, the others have their turn before the rest.
+    /// One message after the other: what they are answered may be far larger than they are, and is
+    /// sent, where the bound of the connection's queue holds, before much of it gathers. If they
+    /// cost much, other connections have their turn before the rest.
     fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>, permit: Permit) {
         let (mut batch, mut cost) = (batch.into_iter(), 0);
         while cost < limits::NODE_TURN
@@ -358,16 +358,16 @@ impl Task {
         self.keep(id, permit);
     }
 
-    /// Keeps a connection from sending more while much of what it has sent is not handled.
+    /// Pauses a connection while it has unhandled messages.
     fn keep(&mut self, id: LinkId, permit: Permit) {
-        if self.machine.is_behind(id)
+        if self.machine.has_waiting(id)
             && let Some(link) = self.links.get_mut(&id)
         {
             link.permits.push(permit);
         }
     }
 
-    /// Does a bounded part of what waits.
+    /// Handles a bounded part of the waiting messages.
     fn step(&mut self) {
         let mut cost = 0;
         self.now = now();
@@ -378,7 +378,7 @@ impl Task {
             let Some((id, spent)) = step else { break };
             cost += spent;
             self.send_if_much();
-            if !self.machine.is_behind(id)
+            if !self.machine.has_waiting(id)
                 && let Some(link) = self.links.get_mut(&id)
             {
                 link.permits.clear();
@@ -504,7 +504,7 @@ impl Task {
     /// Shows what has changed, and then answers: whoever is told something finds it in the view.
     fn show(&mut self) {
         self.is_stale |= self.machine.take_changed();
-        // A large view would take all the time if small messages could have it made again and again.
+        // A large view, made again after each small message, would use all the time.
         if self.is_stale && (self.pace.is_due(self.now.instant) || self.stopping.is_some()) {
             let begun = Instant::now();
             self.view.send_replace(Arc::new(self.seen()));

@@ -48,7 +48,7 @@ impl Batch {
         facts: Vec<Input>,
         requests: Vec<Request>,
     ) -> (Self, Result<Vec<Event>, CommitError>) {
-        // Before directories are made for anybody.
+        // Before directories are made.
         let prepared = prepare(&self.layout);
         for request in facts.into_iter().map(Request::Fact).chain(requests) {
             match prepared {
@@ -65,7 +65,8 @@ impl Batch {
         (self, stored)
     }
 
-    /// Nothing can be stored now: facts are kept, and the others get the refusal of the batch.
+    /// Nothing can be stored now: facts are kept, and all other requests are refused with the
+    /// batch.
     fn put_off(&mut self, request: Request) {
         match request {
             Request::Fact(fact) => self.facts.push(fact),
@@ -112,12 +113,12 @@ pub(super) fn to_store(effect: &Effect) -> Option<Event> {
     }
 }
 
-/// Whether home is there, so that anything can be stored.
+/// Checks that home is there, so that events can be stored.
 pub(super) fn prepare(layout: &Layout) -> Result<(), CommitError> {
     layout.check_home().map_err(|loss| CommitError::Vanished(loss.explain(layout.home().root()).into()))
 }
 
-/// Makes sure that what was committed is in the files that the next start will open.
+/// Ensures that the committed events are in the files that the next start will open.
 pub(super) fn settle(layout: &Layout, store: &mut Store) -> Result<(), CommitError> {
     prepare(layout)?;
     store.settle()?;

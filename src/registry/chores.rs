@@ -47,7 +47,7 @@ pub(super) async fn remove_dead_socket(layout: &Arc<Layout>, name: &PluginName) 
 /// Sets the namespace of a plugin aside, to be removed, unless its socket shows that it lives.
 pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Result<SetAside, Refusal> {
     match check_data(layout, name)? {
-        // A dead one has been removed before.
+        // A dead socket has been removed before.
         Socket::Refuses => {
             Err(Refusal::StillRunning { name: name.clone(), sign: "its socket was bound just now".to_owned() })
         }
@@ -55,13 +55,13 @@ pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Re
     }
 }
 
-/// What a socket of which nothing shows that its plugin lives looks like.
+/// The socket of a plugin that shows no sign of life.
 pub(super) enum Socket {
     None,
     Refuses,
 }
 
-/// Checks that a plugin has data, and that its socket does not show that it lives.
+/// Checks that a plugin has data, and that its socket shows no sign of life.
 pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<Socket, Refusal> {
     if !layout.has_namespace(name)? {
         let path = layout.home().namespace(name).base().to_owned();

@@ -44,7 +44,7 @@ pub(super) struct Life {
     pub(super) left: Option<String>,
     /// What kept us from telling whether its socket answers, at the last look.
     pub(super) unclear: Option<String>,
-    /// Why we may not connect to its socket, if the last look showed that.
+    /// Why we may not connect to its socket, if the last check found that.
     pub(super) denied: Option<String>,
     pub(super) next_look: Instant,
     pub(super) looking: bool,

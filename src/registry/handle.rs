@@ -24,7 +24,7 @@ pub enum Refusal {
         /// The name asked for.
         name: PluginName,
     },
-    /// The node that was given is the daemon's own.
+    /// The registered node is the daemon's own.
     #[error(
         "`node`: {node} is the node of this hecate-daemon: leave `node` out, or set it to the node that the plugin runs as"
     )]
@@ -75,7 +75,7 @@ pub enum Refusal {
         /// Where its namespace would be.
         path: PathBuf,
     },
-    /// Its data was set aside, and a part of it could not be removed from there.
+    /// Its data was set aside, and some of it could not be removed.
     #[error("the data of `{name}` is no longer in its place, but not all of it could be removed: {0}", name = .1)]
     PurgeIncomplete(Incomplete, PluginName),
     /// The plugin could not bind its socket.
@@ -242,8 +242,8 @@ impl Handle {
         self.ask(|reply| Command::Pulse { reply }).await
     }
 
-    /// Compares the files of the database with those that were opened, and puts back what vanished. What keeps it from that is
-    /// in [`View::unsaved`].
+    /// Compares the files of the database with those that were opened, and restores vanished ones.
+    /// A failure is in [`View::unsaved`].
     ///
     /// # Errors
     /// [`Refusal::Stopping`]: it has ended.

@@ -132,7 +132,7 @@ pub struct Registrant {
 pub enum Membership {
     /// This daemon's own node has joined the cluster.
     OwnNode {
-        /// Its full name, by each name of this host: no plugin runs there.
+        /// Its full names, one per name of this host: no plugin runs there.
         names: BTreeSet<String>,
     },
     /// A node connected.

@@ -59,8 +59,8 @@ impl Nodes {
         true
     }
 
-    /// Whether an unregistered plugin that is announced may have directories. It counts until it is registered: a node that
-    /// announces ever other names makes no more of them.
+    /// Returns whether an announced plugin that is not registered may have directories. It counts
+    /// until it is registered, even if the announcement is withdrawn.
     pub(super) fn has_room_for(&mut self, plugin: &PluginName) -> bool {
         let has_room = self.unregistered.len() < limits::UNREGISTERED || self.unregistered.contains(plugin);
         if has_room {

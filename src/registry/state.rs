@@ -46,7 +46,8 @@ struct Judging {
     looking: bool,
 }
 
-/// Begins the reason of a plugin whose status is unknown. It is stored with the plugin, so it is recognized after a restart.
+/// Prefix of the reason of a plugin whose status is unknown. It is stored, and recognized after a
+/// restart.
 const UNKNOWN: &str = "status unknown: ";
 
 impl State {
@@ -303,7 +304,7 @@ impl State {
                 }
                 Look::Denied(why) => {
                     self.entries.change(name, |Entry { life, .. }| life.denied = Some(why.clone()));
-                    // Right after a start or a registration its node may still be on its way, and will decide.
+                    // Right after a start or a registration, its node may still connect and decide.
                     if !was_open && life.grace.is_none() {
                         self.doubt(now, name, why, out);
                     }
@@ -418,13 +419,13 @@ impl State {
         out.push(Effect::CleanUp { name: name.clone(), process });
     }
 
-    /// Keeps the status, since a socket that we may not connect to shows neither life nor death, and says so.
+    /// Keeps the status and changes the reason: a socket that we may not connect to proves nothing.
     fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<Effect>) {
         self.reword(now, name, format!("{UNKNOWN}{why}"), out);
     }
 
-    /// Makes an event of it if the status or the node differs. While they don't, the first reason stands, unless it was
-    /// that the status is unknown.
+    /// Creates an event if the status or the node differs. Otherwise the first reason is kept,
+    /// unless it was an unknown status.
     fn change(
         &mut self,
         now: Now,

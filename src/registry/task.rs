@@ -56,7 +56,7 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
     (handle, tokio::spawn(task.run(opened.store)))
 }
 
-/// The clock may be wrong: its time is one that can be stored, so that a wrong clock stops no registration.
+/// Returns a time that can be stored, even if the clock is wrong, so that registrations still work.
 fn now() -> Now {
     Now { instant: Instant::now(), time: timestamp::storable(SystemTime::now()) }
 }
@@ -76,9 +76,9 @@ struct Task {
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
     facts: Vec<Input>,
     retry_at: Option<Instant>,
-    /// Whether the files of the database vanished and could not be put back.
+    /// Whether the files of the database vanished and could not be restored.
     is_lost: bool,
-    /// Whether they were not all there in the last look.
+    /// Whether a file was missing in the last check.
     suspects: bool,
 }
 
@@ -115,16 +115,16 @@ impl Task {
         let layout = Arc::clone(&self.layout);
         let (store, settled) = lend(store, move |store| {
             if prepare(&layout).is_err() {
-                // What was saved is where home went.
+                // The saved data moved with home.
                 return Ok(());
             }
-            // There is no other chance.
+            // This is the last chance to restore the files.
             let _ = layout.restore_own();
             settle(&layout, store)
         })
         .await;
         if let Err(error) = settled {
-            tracing::error!(%error, "the next start will not find all that was saved");
+            tracing::error!(%error, "the next start will miss committed changes");
         }
         // Closing writes the log back into the database.
         blocking(move || drop(store)).await;
@@ -206,12 +206,12 @@ impl Task {
         store
     }
 
-    /// Puts the files of the database back if they vanished; what keeps us from that is shown until it is done.
+    /// Restores vanished files of the database. A failure is shown until they are restored.
     async fn check_files(&mut self, store: Store) -> Store {
         let (layout, suspects) = (Arc::clone(&self.layout), self.suspects);
         let (store, (is_intact, settled)) = lend(store, move |store| {
             let is_intact = store.is_intact();
-            // What is missing for the first time is left for one look: see `layout::decide`.
+            // A file that is missing for the first time is only noted: see `layout::decide`.
             let settled = if is_intact || suspects { settle(&layout, store) } else { Ok(()) };
             (is_intact, settled)
         })
@@ -233,7 +233,7 @@ impl Task {
         store
     }
 
-    /// Whether nothing but its socket may show that a plugin lives whose data is to go.
+    /// Checks whether a plugin may be purged, as far as the registry knows without its socket.
     async fn admit_purge(&self, store: Store, name: &PluginName) -> (Store, Result<(), Refusal>) {
         let (layout, plugin) = (Arc::clone(&self.layout), name.clone());
         let (store, last_node) = lend(store, move |store| {
@@ -244,7 +244,7 @@ impl Task {
         (store, last_node.and_then(|node| self.state.admit_purge(name, node)))
     }
 
-    /// Answers whether [`Self::purge`] would be done now.
+    /// Answers whether [`Self::purge`] would succeed now.
     async fn check_purge(&self, store: Store, name: PluginName, reply: Reply<()>) -> Store {
         let (store, admitted) = self.admit_purge(store, &name).await;
         let layout = Arc::clone(&self.layout);

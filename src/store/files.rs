@@ -1,18 +1,19 @@
-//! Which files the database consists of, and whether they are still the ones that were opened.
+//! The files of the database, and whether they are still the ones that were opened.
 //!
-//! A removed file stays readable and writable for a process that has it open, so a commit into it succeeds and is lost at
-//! the next start. Device and inode of the paths show that: an open inode number is not reused.
+//! A removed file stays readable and writable for a process that has it open, so a commit into it
+//! succeeds and is lost at the next start. The device and inode at the path show that: the number
+//! of an open inode is not reused.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The names of the files that SQLite keeps beside the database, after the name of the database.
+/// The suffixes of the files that SQLite keeps next to the database.
 pub(super) const WAL: &str = "-wal";
 pub(super) const SHM: &str = "-shm";
 
-/// One file, as the system tells it apart from all others that exist.
+/// The device and inode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -25,7 +26,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// The files of an open database. A file that did not exist when they were noted counts as ours when it appears.
+/// The files of an open database. A file that did not exist when they were noted counts as ours
+/// when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files {
     database: Option<FileId>,
@@ -33,23 +35,23 @@ pub(super) struct Files {
     shm: Option<FileId>,
 }
 
-/// What is at the path of one file.
+/// The file at one path, compared with the one that was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sight {
     /// The file that was opened.
     Ours,
-    /// Nothing, or a file without content where an empty one means nothing.
+    /// Nothing, or an empty file where empty equals missing.
     Missing,
     /// Another file.
     Foreign,
 }
 
-/// What the paths of all files show.
+/// The state of all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// All files are the ones that were opened.
     Intact,
-    /// The database is ours, and a file beside it is gone.
+    /// The database is ours, and a file next to it is gone.
     SideMissing,
     /// The database is gone.
     Missing,
@@ -76,12 +78,12 @@ impl Files {
         let wal = look(&beside(database, WAL))?;
         let is_empty = wal.as_ref().is_some_and(|wal| wal.len() == 0);
         let wal = match sight(&mut self.wal, wal.as_ref()) {
-            // Another process makes an empty one when it opens the database.
+            // Another process creates an empty one when it opens the database.
             Sight::Foreign if is_empty => Sight::Missing,
             sight => sight,
         };
         let shm = match sight(&mut self.shm, look(&beside(database, SHM))?.as_ref()) {
-            // An index that SQLite builds again.
+            // SQLite rebuilds this index.
             Sight::Foreign => Sight::Missing,
             sight => sight,
         };
@@ -89,7 +91,7 @@ impl Files {
     }
 }
 
-/// Decides what the paths of the three files mean together.
+/// Decides the state from the sights of all three paths.
 fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     match (database, wal, shm) {
         (Sight::Foreign, ..) => State::Foreign(""),
@@ -121,7 +123,7 @@ fn look(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// The path of a file that SQLite keeps beside the database.
+/// Returns the path of a file that SQLite keeps next to the database.
 pub(super) fn beside(database: &Path, tail: &str) -> PathBuf {
     PathBuf::from(format!("{}{tail}", database.display()))
 }
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_three_paths_mean() {
+    fn the_three_paths_are_judged_together() {
         use Sight::{Foreign, Missing, Ours};
         assert_eq!(judge(Ours, Ours, Ours), State::Intact);
         for (wal, shm) in [(Missing, Ours), (Ours, Missing), (Missing, Missing)] {

@@ -1,9 +1,9 @@
 //! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision, and the `plugins`
 //! table projected from it in the same transaction.
 //!
-//! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned is durable (WAL with
-//! `synchronous=FULL`). Never deletes a database that it cannot read: that is set aside under a dated name, and what is readable in it
-//! is recovered (`salvage`).
+//! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned
+//! is durable (WAL with `synchronous=FULL`). Never deletes a database that it cannot read, but sets
+//! it aside under a dated name and recovers its readable rows (`salvage`).
 
 mod files;
 mod repair;
@@ -45,13 +45,13 @@ pub struct Store {
     path: Arc<Path>,
     /// The files as they were opened.
     files: Files,
-    /// What was committed.
+    /// The committed state.
     contents: Contents,
-    /// Whether the connection has the file at our path, as far as we know.
+    /// Whether the connection has the file at our path open.
     is_attached: bool,
     /// Whether the database may hold more than was committed.
     is_unsure: bool,
-    /// Where a copy was put when another file took our place.
+    /// Where a copy was kept when another file replaced the database.
     kept: Option<PathBuf>,
 }
 
@@ -64,8 +64,8 @@ pub struct Opened {
     pub revision: u64,
     /// The registered plugins, as they were last.
     pub plugins: Plugins,
-    /// Where a damaged database was put, at this start or an earlier one. A part of what was registered in it may be unknown
-    /// to this one, and the daemon is not healthy until somebody has looked and moved it away.
+    /// Where a damaged database was put, at this start or an earlier one. Some of its plugins may
+    /// be missing from the new one, and the daemon is unhealthy until the file is moved away.
     pub set_aside: Option<PathBuf>,
     /// What was recovered from it, unless that could not be stored.
     pub salvaged: Option<Salvaged>,
@@ -111,7 +111,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
     /// SQLite refused.
-    #[error("the registry could not be saved in {path}: {source}; see that its disk has room, may be written and is sound, and try again",
+    #[error("the registry could not be saved in {path}: {source}; check that its disk is writable, sound and not full, and try again",
         path = path.display())]
     Sqlite {
         /// The file.
@@ -119,7 +119,7 @@ pub enum CommitError {
         /// What SQLite said.
         source: Arc<rusqlite::Error>,
     },
-    /// The files are gone, or others have their place.
+    /// The files vanished or were replaced.
     #[error("the registry could not be saved: {0}")]
     Vanished(Arc<str>),
 }
@@ -154,7 +154,7 @@ impl Store {
                 let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
                     database = %path.display(), set_aside = %aside.display(), error = %why,
-                    "the registry's database is damaged: it is set aside, and what is readable in it is recovered"
+                    "the registry's database is damaged: setting it aside and recovering its readable rows"
                 );
                 Self::open_file(&path)
             }
@@ -198,7 +198,8 @@ impl Store {
     /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
     /// when it returns. Of the log only the last [`limits::EVENTS_KEPT`] events stay.
     ///
-    /// The files are compared with those that were opened before and after, and are put back if they vanished.
+    /// The files are compared with those that were opened before and after, and are put back if
+    /// they vanished.
     ///
     /// # Errors
     /// Nothing was stored.
@@ -212,7 +213,7 @@ impl Store {
             return Ok(());
         }
         self.settle().inspect_err(|_| {
-            // It is refused, and the database that is still open has it.
+            // The commit is refused, but the open database has it.
             self.contents = before;
             self.is_unsure = true;
         })
@@ -254,8 +255,8 @@ impl Store {
 }
 
 impl Opened {
-    /// Recovers what is readable in the database that was set aside, unless that was done at an earlier start. A crash between
-    /// the two leaves an empty database, for which it is done now.
+    /// Recovers the readable rows of the database that was set aside, unless an earlier start did.
+    /// After a crash between the two, the new database is empty, and recovery is done now.
     fn recover(&mut self, now: SystemTime) -> Result<(), Trouble> {
         let Some(aside) = &self.set_aside else { return Ok(()) };
         let connection = &mut self.store.connection;
@@ -269,8 +270,8 @@ impl Opened {
                 let Salvaged { plugins, events } = salvaged;
                 tracing::error!(
                     set_aside = %aside.display(), plugins, events,
-                    "recovered what is readable in the damaged database; other plugins and events may be missing, and plugins that \
-                     are running must register again"
+                    "recovered the readable rows of the damaged database; plugins and events may be missing, and missing plugins \
+                     must register again"
                 );
                 self.salvaged = Some(salvaged);
                 (self.revision, self.plugins) = row::load(connection)?;
@@ -278,7 +279,7 @@ impl Opened {
             }
             Err(error) => tracing::error!(
                 set_aside = %aside.display(), %error,
-                "what is readable in the damaged database could not be stored; the registry begins empty"
+                "could not store the rows of the damaged database; the registry starts empty"
             ),
         }
         Ok(())
@@ -299,7 +300,8 @@ enum Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            // `Unknown` is SQLite's plain error: a table or a column is missing, or the header asks for a format that there is not.
+            // `Unknown` is SQLite's plain error: a table or a column is missing, or the header
+            // names an unknown format.
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
                 Self::Damaged(error.to_string())
             }
@@ -348,11 +350,11 @@ fn check_readable(path: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// SQLite opens a database of a later file format to be read only, which is no format that we write.
+/// SQLite opens a database of a later file format read-only. We never write such a format.
 fn check_write_version(file: &File) -> Result<(), Trouble> {
     let mut header = [0; 19];
     match file.read_exact_at(&mut header, 0) {
-        // Too short for a header: SQLite judges.
+        // Too short for a header: SQLite decides.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
         Err(error) => Err(Trouble::Io(error)),
         Ok(()) if header.starts_with(b"SQLite format 3\0") && header[18] > 2 => {

@@ -1,8 +1,9 @@
-//! Puts a database back whose files vanished while it was open.
+//! Restores a database whose files vanished while it was open.
 //!
-//! The connection still has the removed file, so its content is copied into a new one (`VACUUM INTO`), compared with what
-//! was committed, and linked to the name of the database. Where the copy fails, the new file is written from memory. No
-//! existing file is overwritten: one that has our name is reported, and nothing is committed until it is moved away.
+//! The connection still has the removed file, so its content is copied into a new one
+//! (`VACUUM INTO`), compared with the committed state, and linked to the name of the database. If
+//! the copy fails, the new file is written from memory. An existing file at our path is never
+//! overwritten but reported, and nothing is committed until it is moved away.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use super::{CommitError, FILE, Store, Trouble, row, schema};
 use crate::registry::{Event, EventKind, Plugins};
 use crate::timestamp;
 
-/// Everything that was committed, but for the log of events.
+/// The committed state, without the log of events.
 #[derive(Debug, Clone)]
 pub(super) struct Contents {
     pub plugins: Plugins,
@@ -34,13 +35,13 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// What a database holds.
+    /// Reads the contents of a database.
     pub(super) fn of(connection: &Connection, revision: u64, plugins: Plugins) -> Self {
         let last = revision.checked_sub(1).and_then(|before| row::events_after(connection, before).ok().flatten());
         Self { plugins, revision, last: last.and_then(|events| events.into_iter().last()) }
     }
 
-    /// What these events make of it.
+    /// Returns the contents after these events.
     pub(super) fn after(&self, events: &[Event]) -> Self {
         let mut next = self.clone();
         for event in events {
@@ -61,7 +62,7 @@ impl Contents {
     }
 }
 
-/// Why a database was not put back.
+/// Why a database was not restored.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -85,10 +86,11 @@ impl From<Trouble> for Failure {
 }
 
 impl Store {
-    /// Compares the files with those that were opened, and puts back what is missing.
+    /// Compares the files with those that were opened, and restores missing ones.
     ///
     /// # Errors
-    /// What was committed is not in the files, and could not be put there. The open database still holds it.
+    /// The committed state is not in the files and could not be written there. The open database
+    /// still has it.
     pub fn settle(&mut self) -> Result<(), CommitError> {
         let path = Arc::clone(&self.path);
         let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be looked at: {error}")))?;
@@ -98,14 +100,14 @@ impl Store {
             State::Intact => self.attach(),
             State::SideMissing => self.write_back(),
             State::Missing => self.rewrite(),
-            State::Foreign(tail) => return Err(self.keep_out_of(&beside(&path, tail))),
+            State::Foreign(tail) => return Err(self.report_foreign(&beside(&path, tail))),
         };
         settled.map_err(|error| self.vanished(format!("is gone and could not be written again: {error}")))?;
         self.is_unsure = false;
         Ok(())
     }
 
-    /// Whether all files are there and are the ones that were opened.
+    /// Returns whether all files are there and are the ones that were opened.
     pub fn is_intact(&mut self) -> bool {
         matches!(self.files.look(&Arc::clone(&self.path)), Ok(State::Intact))
     }
@@ -141,7 +143,7 @@ impl Store {
             remove(&beside(&self.path, tail))?;
         }
         place(&draft, &self.path)?;
-        // From here on the file at the path is ours, and what the connection has is not that file.
+        // From here on, the file at the path is ours, but the connection has another file open.
         self.files = Files::note(&self.path)?;
         self.is_attached = false;
         sync_directory(&self.path)?;
@@ -157,25 +159,25 @@ impl Store {
         Ok(())
     }
 
-    /// Another file has a name of ours. What was committed is kept beside it, once.
-    fn keep_out_of(&mut self, foreign: &Path) -> CommitError {
+    /// Another file is at one of our paths. Keeps a copy of the committed state next to it, once.
+    fn report_foreign(&mut self, foreign: &Path) -> CommitError {
         if self.kept.is_none() {
             match self.keep() {
                 Ok(kept) => {
                     tracing::error!(
                         foreign = %foreign.display(), kept = %kept.display(),
-                        "another file has replaced one of the registry's database: it is left as it is, and nothing is \
-                         saved until it is moved away; what was saved before is in the kept file"
+                        "another file replaced a file of the registry's database: it is left as it is, and nothing is \
+                         saved until it is moved away; the committed state is in the kept file"
                     );
                     self.kept = Some(kept);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the registry could not be kept beside the file that replaced it")
+                    tracing::error!(%error, "could not keep a copy of the registry next to the file that replaced it")
                 }
             }
         }
         let text = format!(
-            "{} was replaced by another file while the daemon used it: move that file away, and the daemon writes its own \
+            "{} was replaced by another file while the daemon used it: move that file away, then the daemon writes its own \
              again, or restart the daemon to use that file",
             foreign.display()
         );
@@ -191,7 +193,7 @@ impl Store {
         Ok(kept)
     }
 
-    /// Writes everything that was committed into a new file beside the database, durably.
+    /// Writes the committed state durably into a new file next to the database.
     fn write_draft(&mut self) -> Result<(PathBuf, Source), Failure> {
         let draft = self.path.with_file_name(format!(".{FILE}.new"));
         if self.is_attached {
@@ -222,7 +224,7 @@ impl Store {
         Ok(File::open(draft)?.sync_all()?)
     }
 
-    /// Closes the connection. SQLite writes nothing back then, and removes nothing by its name.
+    /// Closes the connection without letting SQLite write back or remove files by name.
     fn detach(&mut self) -> Result<(), Failure> {
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.is_attached = false;
@@ -230,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the file at our path, and makes sure that it holds what was committed.
+    /// Opens the file at our path, and ensures that it has the committed state.
     fn attach(&mut self) -> Result<(), Failure> {
         let mut opened = Self::open_file(&self.path)?;
         reconcile(&mut opened.store.connection, &self.contents)?;
@@ -243,7 +245,7 @@ impl Store {
     }
 }
 
-/// What a database was written from.
+/// The source that a database was written from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Copy,
@@ -259,7 +261,7 @@ impl Source {
     }
 }
 
-/// Makes a database hold what was committed. Returns whether it held something else.
+/// Writes the committed state into a database. Returns whether it differed.
 fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, Failure> {
     let (revision, plugins) = row::load(connection)?;
     if revision == contents.revision && plugins == contents.plugins {
@@ -281,7 +283,8 @@ fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, F
     Ok(true)
 }
 
-/// An empty file for our own user only, which SQLite would make by the umask. A draft of an earlier attempt is replaced.
+/// Creates an empty file that only our own user may access; SQLite would use the umask. Replaces
+/// the draft of an earlier attempt.
 fn make_draft(draft: &Path) -> io::Result<()> {
     for tail in ["", "-journal", WAL, SHM] {
         remove(&beside(draft, tail))?;
@@ -300,10 +303,10 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a draft its final name, unless that is taken.
+/// Moves a draft to its final name, unless a file exists there.
 fn place(draft: &Path, path: &Path) -> io::Result<()> {
     match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // Not every file system can do that.
+        // Not every file system supports that.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             std::fs::hard_link(draft, path)?;
             remove(draft)

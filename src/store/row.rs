@@ -28,7 +28,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
     Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
 }
 
-/// The revision of the last event, or the one at which the log goes on after a salvage.
+/// Returns the revision of the last event, or the one after which the log continues.
 fn last_revision(connection: &Connection) -> rusqlite::Result<u64> {
     let mut query = connection.prepare_cached(
         "SELECT max(ifnull((SELECT max(revision) FROM events), 0), ifnull((SELECT max(revision) FROM salvaged), 0))",
@@ -87,7 +87,8 @@ pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Re
     Ok(())
 }
 
-/// Forgets all events but the last [`limits::EVENTS_KEPT`]. A salvage has left out as many revisions, which are not counted.
+/// Deletes all events but the last [`limits::EVENTS_KEPT`]. The revisions that a salvage skipped
+/// are not counted.
 pub(super) fn forget_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let kept = limits::EVENTS_KEPT;
     let oldest = integer(last.saturating_sub(kept))?;
@@ -105,7 +106,7 @@ pub(super) fn forget_after(connection: &Connection, revision: u64) -> rusqlite::
     Ok(())
 }
 
-/// Has the log go on after a revision of which there is no event.
+/// Makes the log continue after a revision without an event.
 pub(super) fn go_on_after(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let replace = "REPLACE INTO salvaged (file, revision, plugins, events) VALUES ('', ?1, 0, 0)";
     connection.execute(replace, [revision(last)?])?;
@@ -131,7 +132,8 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
     let most = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
     let page: Vec<Event> =
         query.query_map(params![integer(revision)?, most], event)?.collect::<rusqlite::Result<_>>()?;
-    // Old events are forgotten, and a salvage may have found only some: nothing may be left out between two.
+    // Old events are deleted, and a salvage may recover only some, but no gap is allowed between
+    // two.
     let is_whole = (revision + 1..).zip(&page).all(|(expected, event)| event.revision == expected);
     let goes_on = page.len() >= limits::EVENTS_PAGE || page.last().is_some_and(|last| last.revision == newest);
     Ok((is_whole && goes_on).then_some(page))
@@ -208,7 +210,7 @@ pub(super) fn integer(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// A time of a row that was edited by hand is clamped: it must not cost the whole registry.
+/// The time of an edited row is clamped, so that it cannot make the registry unreadable.
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
     Ok(timestamp::from_nanoseconds(row.get(column)?))
 }

@@ -1,8 +1,9 @@
 //! Recovers plugins and events from a database that was set aside because of damage.
 //!
-//! Takes every row that [`pages`] finds and checks it as if it came from outside. The plugins are then made consistent with
-//! the events. Events may be missing, also the last ones, so the log goes on at a revision that the old one cannot have
-//! reached: a client that knows an event of the old log never takes a new one for it.
+//! Checks every row that [`pages`] finds as if it came from outside, and then makes the plugins
+//! consistent with the events. Events may be missing, even the last ones. So the log continues at a
+//! revision that the old one cannot have reached, and no client mistakes a new event for an old
+//! one.
 
 mod pages;
 #[cfg(test)]
@@ -31,13 +32,15 @@ pub struct Salvaged {
     pub events: u64,
 }
 
-/// Returns what was recovered from the file that was set aside under this name, if that has been tried.
+/// Returns what was recovered from the file that was set aside under this name, if that has been
+/// tried.
 pub(super) fn report(connection: &Connection, file: &str) -> rusqlite::Result<Option<Salvaged>> {
     let read = |row: &rusqlite::Row<'_>| Ok(Salvaged { plugins: row::number(row, 0)?, events: row::number(row, 1)? });
     connection.query_row("SELECT plugins, events FROM salvaged WHERE file = ?1", [file], read).optional()
 }
 
-/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of it is stored, or nothing.
+/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of
+/// it is stored, or nothing.
 pub(super) fn recover(connection: &mut Connection, aside: &Path, now: SystemTime) -> rusqlite::Result<Salvaged> {
     let Found { events, plugins, revision } = Found::new(pages::rows(aside), now);
     let salvaged = Salvaged { plugins: plugins.len() as u64, events: events.len() as u64 };
@@ -57,7 +60,7 @@ pub(super) fn recover(connection: &mut Connection, aside: &Path, now: SystemTime
     Ok(salvaged)
 }
 
-/// What can be believed of the rows that were found.
+/// The valid rows that were found.
 #[derive(Debug, Default)]
 struct Found {
     /// The newest events.
@@ -93,7 +96,7 @@ impl Found {
         found
     }
 
-    /// Keeps a row of the plugins. A page that is in use no more may still have an older one.
+    /// Keeps a row of the plugins. An unused page may still have an older one.
     fn stored(&mut self, plugin: Plugin) {
         let newness = |plugin: &Plugin| (plugin.incarnation, plugin.since.max(plugin.registered_at));
         match self.plugins.get(&plugin.name) {
@@ -102,13 +105,13 @@ impl Found {
         }
     }
 
-    /// Makes the plugins what the events say, where the row of a plugin is lost or is older than its last event.
+    /// Applies the events to plugins whose row is lost or older than their last event.
     fn project(&mut self) {
         let of_plugins = self.events.values().filter(|event| event.kind != EventKind::DataPurged);
         let last: BTreeMap<&PluginName, &Event> = of_plugins.map(|event| (&event.plugin.name, event)).collect();
         for (name, event) in last {
             let stored = self.plugins.get(name);
-            // A row that is newer than the event: the events since are lost.
+            // The row is newer than the event: later events are lost.
             let is_newer = stored.is_some_and(|plugin| {
                 plugin.incarnation > event.revision || plugin.since.max(plugin.registered_at) > event.at
             });
@@ -125,9 +128,10 @@ impl Found {
         }
     }
 
-    /// A revision that the log cannot have reached. It keeps [`limits::EVENTS_KEPT`] events, so the last one is at most that
-    /// much newer than any that is left. If none is left, the seconds since 1970 are taken: to reach that number, a log would
-    /// need an event every second since then.
+    /// Returns a revision that the log cannot have reached. The log keeps [`limits::EVENTS_KEPT`]
+    /// events, so its last revision is at most that much higher than any recovered one. Without
+    /// recovered events, returns the seconds since 1970, which no log reaches with less than one
+    /// event per second.
     fn next(&self, now: SystemTime) -> u64 {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let known = match self.events.last_key_value() {

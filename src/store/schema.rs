@@ -9,8 +9,9 @@ use super::Trouble;
 /// Version 1: times are nanoseconds since the Unix epoch. `events` carries the plugin as it was, so that a reader who
 /// comes back needs nothing else. `salvage` reads the columns of both tables by their place.
 ///
-/// Version 2: which damaged database was set aside under which name, what was recovered from it, and the revision at which
-/// the log goes on. The empty name is for a database that was written again from memory.
+/// Version 2: the names of damaged databases that were set aside, what was recovered from each, and
+/// the revision at which the log continues. The empty name is for a database that was rewritten
+/// from memory.
 const MIGRATIONS: [&str; 2] = [
     "
     CREATE TABLE plugins (

@@ -48,7 +48,7 @@ pub struct NodeStateEvent {
 }
 
 impl StoredEvent {
-    /// An event of a plugin with this namespace. One that is gone has no node any more.
+    /// Describes an event of a plugin with this namespace. A deregistered plugin has no node.
     #[must_use]
     pub fn new(event: &registry::Event, namespace: &Namespace, nodes: &NodeStates) -> Self {
         let plugin = PluginEntry::new(&event.plugin, namespace);
@@ -69,7 +69,7 @@ impl Snapshot {
 }
 
 impl NodeStateEvent {
-    /// The node of this name has this state now.
+    /// Describes the new state of a node.
     #[must_use]
     pub fn new(node: &str, state: NodeState) -> Self {
         Self {

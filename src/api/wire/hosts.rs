@@ -107,7 +107,7 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         node: plugin.node.clone(),
         since: time(plugin.since),
         reason: plugin.reason.clone(),
-        // Its own daemon alone can tell.
+        // Only its own daemon knows.
         node_state: None,
         node_failure: None,
     }

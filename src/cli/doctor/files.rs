@@ -1,4 +1,5 @@
-//! What `doctor` finds about the files of a daemon that runs: whether those that it has open are the ones at their paths.
+//! `doctor`'s check of a running daemon's files: whether those that it has open are the ones at
+//! their paths.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ pub(super) async fn examine(locations: &Locations, report: &mut Report) {
         let before = report.findings.len();
         one(&holder, locations, report).await;
         if report.findings.len() == before {
-            report.ok("files", format!("process {} has all files open that are at its paths", holder.pid));
+            report.ok("files", format!("process {} has the files at its paths open", holder.pid));
         }
     }
 }
@@ -24,8 +25,8 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
     match holder.look(home) {
         Sight::Missing | Sight::Foreign => {
             let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
-            let advice = "the daemon ends; put its home back, or remove what took its place, then start it again";
-            // Nothing below is of that daemon.
+            let advice = "the daemon exits; put its home back, or remove what replaced it, then start the daemon again";
+            // The paths below home belong to something else now.
             return report.fail("files", detail, advice);
         }
         Sight::Ours | Sight::Unclear => {}
@@ -42,11 +43,15 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
         match holder.look(&path) {
             Sight::Missing => {
                 let detail = format!("the {what} {shown}, which process {pid} uses, was removed");
-                report.fail("files", detail, "wait 5 s, in which the daemon makes it again; else its log says why not");
+                report.fail("files", detail, "wait 5 s for the daemon to make it again; if it does not, see its log");
             }
             Sight::Foreign => {
                 let detail = format!("another file is at {shown}, where process {pid} had its {what}");
-                report.fail("files", detail, "move that file away, and the daemon makes its own again, or restart it");
+                report.fail(
+                    "files",
+                    detail,
+                    "move that file away, then the daemon makes its own again, or restart the daemon",
+                );
             }
             Sight::Ours | Sight::Unclear => {}
         }
@@ -58,15 +63,18 @@ async fn socket(holder: &Holder, socket: &Path, report: &mut Report) {
     let (pid, shown) = (holder.pid, socket.display());
     if !socket.exists() {
         let detail = format!("process {pid} serves this home, and there is no socket at {shown}");
-        let advice =
-            "wait 5 s, in which the daemon binds it again; else its log says why not, or it serves another path";
+        let advice = "wait 5 s for the daemon to bind it again; if it does not, see its log, or it serves another path";
         return report.fail("files", detail, advice);
     }
     let answers = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
-    // 0 is what the kernel says for a process of a pid namespace that we cannot see.
+    // The kernel returns 0 for a process in a pid namespace that we cannot see.
     let listener = answers.ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
     if let Some(other) = listener.filter(|other| *other != pid) {
         let detail = format!("process {other} answers at {shown}, while process {pid} serves this home");
-        report.fail("files", detail, "stop the other and remove its socket, and the daemon binds its own again");
+        report.fail(
+            "files",
+            detail,
+            "stop the other process and remove its socket, then the daemon binds its own again",
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `doctor`: what is in a daemon's way on this host, looked at from outside, whether one runs or not. Each finding says what
 //! to do, and a verdict ends them. It changes nothing.
 //!
-//! `place` looks at files and the socket, `files` at what a running daemon has open, `network` at EPMD, names, ports and peers; what a running daemon says of itself
-//! comes on top.
+//! `place` looks at files and the socket, `files` at what a running daemon has open, `network` at
+//! EPMD, names, ports and peers; what a running daemon says of itself comes on top.
 
 use clap::Args;
 use hyper::Method;
@@ -188,7 +188,7 @@ fn settings(places: &Places<'_>, report: &mut Report) {
     }
 }
 
-/// Problems of `/health` that other checks judge themselves.
+/// Problems of `/health` that other checks report themselves.
 const JUDGED: [&str; 2] = ["epmd_unavailable", "plugin_node_not_connected"];
 
 /// What the daemon behind the socket says.
@@ -218,7 +218,7 @@ struct Running {
     health: Health,
     /// Why it is not ready, if it is not.
     ready: Option<String>,
-    /// Its plugins and nodes, if it knows them yet.
+    /// The daemon's plugins and nodes, if it knows them yet.
     seen: Option<Seen>,
 }
 
@@ -238,7 +238,7 @@ impl Running {
     }
 }
 
-/// None if the daemon cannot say now, as one that stops cannot, or is of another version.
+/// Asks the daemon for its plugins and peers. None if it is stopping, or has another version.
 async fn seen(socket: &std::path::Path) -> Result<Option<Seen>, Silence> {
     let (plugins, cluster) = (get(socket, "/api/plugins").await?, get(socket, "/api/cluster").await?);
     let plugins = serde_json::from_slice(&plugins.body).ok();

@@ -67,7 +67,7 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
             };
             let uids: Vec<String> = uids.iter().map(user).collect();
             let whose = match uids.is_empty() {
-                true => " (the kernel does not say who owns it)".to_owned(),
+                true => " (owner unknown)".to_owned(),
                 false => format!(" (owned by {})", uids.join(" and ")),
             };
             let (valid, odd): (Vec<_>, Vec<_>) =

@@ -1,5 +1,5 @@
-//! What `doctor` finds in the plugins and peers of a daemon that runs: plugins that are stopped, and nodes that are not connected.
-//! Nodes that fail alike are one finding, and a cause that has been reported is not reported again.
+//! `doctor`'s check of a running daemon's plugins and peers: stopped plugins, and nodes that are
+//! not connected. Nodes with the same failure are one finding, and a cause is reported only once.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use super::{Level, Report};
 use crate::api::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
 use crate::limits;
 
-/// What the daemon says of its plugins and of the nodes that it knows.
+/// The daemon's own report of its plugins and peers.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub plugins: Vec<PluginEntry>,
     pub cluster: Cluster,
 }
 
-/// Nodes that fail alike.
+/// Nodes with the same failure.
 #[derive(Debug, Default)]
 struct Apart<'a> {
-    /// The nodes, each with the plugin that has it, if one has.
+    /// The nodes, each with its plugin, if it has one.
     nodes: BTreeMap<&'a str, Option<&'a str>>,
 }
 
-/// Looks at all of it, last: what explains a failure is among the findings by then.
+/// Examines plugins and nodes. Must run last, when the findings that explain a failure exist.
 pub(super) fn examine(seen: &Seen, report: &mut Report) {
     stopped(&seen.plugins, report);
     let mut failures = failures(seen);
@@ -59,7 +59,7 @@ fn stopped(plugins: &[PluginEntry], report: &mut Report) {
     );
 }
 
-/// By their codes.
+/// Returns the failures by code.
 fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
     let mut failures: BTreeMap<&str, Apart<'_>> = BTreeMap::new();
     for peer in &seen.cluster.peers {
@@ -70,7 +70,7 @@ fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
     for plugin in &seen.plugins {
         if let (Some(node), Some("not_connected")) = (plugin.node.as_deref(), plugin.node_state.as_deref()) {
             let code = plugin.node_failure.as_deref().unwrap_or("connection_lost");
-            // The node of a plugin that is stopped need not be there.
+            // The node of a stopped plugin need not exist.
             if plugin.status != "running" && !REFUSALS.contains(&code) {
                 continue;
             }
@@ -80,7 +80,7 @@ fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
     failures
 }
 
-/// The code by which a peer refuses us, if it does, and has since the last connection.
+/// Returns the code with which a peer has refused us since the last connection.
 fn refusal(peer: &Peer) -> Option<&str> {
     let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != "connected")?;
     // Both are RFC 3339 in UTC, to the millisecond.
@@ -99,11 +99,11 @@ impl Apart<'_> {
             count => format!("{count} nodes are not connected ({code}): {}", shown(&nodes)),
         };
         let first = self.nodes.keys().next().copied().unwrap_or_default();
-        let mut advice = format!("`hecate-daemon diagnose {first}` says what to do");
+        let mut advice = format!("run `hecate-daemon diagnose {first}`");
         if code == "cookie_mismatch" {
             advice = format!(
                 "start them with the daemon's cookie, whose hash is {cookie_hash} (a release made by `rebar3 release` has \
-                 a cookie of its own in vm.args); {advice}"
+                 another cookie in vm.args); {advice}"
             );
         }
         if self.nodes.values().any(Option::is_some) && REFUSALS.contains(&code) {
@@ -114,7 +114,7 @@ impl Apart<'_> {
     }
 }
 
-/// The first of them, and how many more there are.
+/// Lists the first few, and how many more there are.
 fn shown(all: &[String]) -> String {
     let first = all.get(..limits::NAMED_AT_ONCE).unwrap_or(all);
     match all.len() - first.len() {

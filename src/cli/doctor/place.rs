@@ -43,8 +43,9 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
     }
 }
 
-/// Where the cookie is. That it can be read, and is nobody else's, has been seen as the settings were read. `hash` is that of the
-/// running daemon's cookie, if one runs: a file that has vanished or changed since its start explains much.
+/// Reports the place of the cookie. Reading the settings has already checked that it is readable
+/// and private. `hash` is that of the running daemon's cookie, if one runs: the file may have
+/// vanished or changed since.
 pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Report) {
     let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.cookie_there()) else {
         return;
@@ -69,14 +70,14 @@ pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Repor
     }
 }
 
-/// The running daemon has another cookie than a node that starts now.
+/// Reports that the running daemon has another cookie than a node that starts now.
 fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut Report) {
     let now = now.unwrap_or_default();
     match place {
         CookiePlace::ToBeMade(path) => {
             let path = path.display();
-            let detail = format!("{path} is gone, and the running daemon still has its cookie (hash {hash})");
-            let advice = "put the file back, or restart the daemon and then all nodes, which share a new one";
+            let detail = format!("{path} is gone, but the running daemon still uses its cookie (hash {hash})");
+            let advice = "put the file back, or restart the daemon and then all nodes to use a new cookie";
             report.fail("cookie", detail, advice);
         }
         CookiePlace::File(path) => {
@@ -89,7 +90,7 @@ fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut
             report.fail(
                 "cookie",
                 detail,
-                "restart the daemon with this setting, or ask with the daemon's own settings",
+                "restart the daemon with this setting, or run this command with the daemon's settings",
             );
         }
     }

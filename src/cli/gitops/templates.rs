@@ -433,7 +433,7 @@ mod tests {
         let sets: Vec<_> = rendered.filter(|(path, _)| path.ends_with("daemonset.yaml")).collect();
         assert_eq!(sets.len(), 3);
         for (path, text) in sets {
-            // Kubernetes allows only one of the two to be more than none.
+            // Kubernetes allows only one of the two to be above zero.
             assert!(text.contains("    rollingUpdate:\n      maxSurge: 0\n      maxUnavailable: 100%\n"), "{path}");
         }
     }

@@ -83,8 +83,8 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
              ends with its net_ticktime, or at once by erlang:disconnect_node('{us}') there"
         ),
         SetupError::Handshake(HandshakeError::Reflected) => format!(
-            "do not trust what listens there: a program without the cookie does this to be let in as {node}. Find out who runs it, \
-             and if you do not know it, keep it from this network"
+            "do not trust the program that listens there: it may try to connect as {node} without the cookie. Find out who runs it, \
+             and block it if you do not know it"
         ),
         SetupError::Handshake(HandshakeError::Simultaneous) => {
             "it is connecting to us at this moment: ask again in a second".to_owned()

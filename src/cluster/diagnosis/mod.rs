@@ -44,7 +44,7 @@ pub struct Settings {
     pub dialling: Dialling,
     /// The cluster's secret.
     pub cookie: Cookie,
-    /// What peers have been challenged with, shared with our node.
+    /// The challenges that we have issued, shared with our node.
     pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
@@ -69,12 +69,12 @@ pub struct Diagnostician {
     /// One trial at a time: all have the same name.
     trial: Arc<Semaphore>,
     time: Duration,
-    /// Diagnoses run where the node runs, whoever asks for them.
+    /// Diagnoses always run on the node's runtime.
     runtime: runtime::Handle,
 }
 
 impl Diagnostician {
-    /// One for our node, once there is one. Its diagnoses run on the current runtime.
+    /// Creates the diagnosis for our node. Diagnoses run on the current runtime.
     ///
     /// # Panics
     /// There is no current runtime.
@@ -95,7 +95,8 @@ impl Diagnostician {
         }
     }
 
-    /// Looks at all that stands between us and a node. What takes too long is told as such. Ends when it is dropped.
+    /// Looks at all that stands between us and a node. A step that takes too long is reported as
+    /// such. Ends when it is dropped.
     ///
     /// # Errors
     /// [`Busy`].
@@ -113,7 +114,7 @@ impl Diagnostician {
         match work.join_next().await {
             Some(Ok(report)) => Ok(report),
             Some(Err(error)) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-            // The runtime ends, and the process with it.
+            // The runtime is shutting down.
             _ => pending().await,
         }
     }

@@ -34,7 +34,7 @@ impl Epmd {
     #[must_use]
     pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(Arc<str>, u16)> {
         let ours = registered.into_iter().filter_map(|(short, port)| {
-            // EPMD takes any text for a name, from anybody on the host.
+            // EPMD accepts any text as a name, from any user of the host.
             let name = Arc::from(NodeName::new(&short, &self.host).ok()?.as_str());
             let matches = self.patterns.iter().any(|pattern| pattern.matches(&short));
             (matches || self.plugins.contains(&name)).then_some((name, port))
@@ -42,7 +42,7 @@ impl Epmd {
         ours.filter(|(name, _)| *name != self.us).collect()
     }
 
-    /// The nodes of plugins that have our host part and are not registered with this host's EPMD.
+    /// Returns the nodes of plugins that have our host part and are missing from this host's EPMD.
     #[must_use]
     pub fn missing(&self, registered: &[(String, u16)]) -> BTreeSet<Arc<str>> {
         let registered: BTreeSet<&str> = registered.iter().map(|(short, _)| short.as_str()).collect();

@@ -51,7 +51,7 @@ pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
     let mut nodes = BTreeSet::new();
     while r.more(&mut elements)? {
         let atom = r.atom()?;
-        // What is no name of a node is neither shown nor dialled.
+        // An invalid node name is neither shown nor dialled.
         if nodes.len() < limits::KNOWN_NODES
             && let Ok(name) = NodeName::parse(atom.as_str())
         {

@@ -81,7 +81,7 @@ async fn a_silent_peer_ends_the_handshake_in_time() {
 #[tokio::test]
 async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_proof() {
     let local = identity("b@h", "c");
-    // We dial somebody else at the same time, who has this challenge from us.
+    // We dial another node at the same time, which has this challenge from us.
     let outstanding = local.challenges.issue(4711);
     let (mut here, there) = sockets().await;
     let relay = identity("a@h", "c");

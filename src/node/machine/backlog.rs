@@ -1,12 +1,12 @@
-//! What connections have sent and is not handled yet, because a message before it takes more than one step. Pure.
+//! Messages that wait because an earlier one of the same connection needs more than one step. Pure.
 //!
-//! Each connection's messages are handled in their order. Between two steps of one connection the others have theirs.
+//! Each connection's messages are handled in order, and connections take turns step by step.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// What a message costs besides its bytes.
+/// Cost of a message besides its bytes.
 const MESSAGE: usize = 64;
 
 /// A message that waits.
@@ -15,19 +15,19 @@ pub(super) enum Waiting {
     Read(Control, Content),
 }
 
-/// What waits of one connection.
+/// The waiting messages of one connection.
 #[derive(Default)]
 struct Backlog {
-    /// The scope that is applying a message of it.
+    /// The scope that is applying one of its messages.
     scope: Option<Atom>,
     waiting: VecDeque<Waiting>,
 }
 
-/// What waits of all connections.
+/// The waiting messages of all connections.
 #[derive(Default)]
 pub(super) struct Backlogs {
     links: HashMap<LinkId, Backlog>,
-    /// Whose turn is next. One whose connection has ended is skipped.
+    /// The order of turns. Connections that have ended are skipped.
     turns: VecDeque<LinkId>,
 }
 
@@ -39,22 +39,22 @@ impl Backlogs {
         })
     }
 
-    /// Forgets what waits of a connection.
+    /// Drops the waiting messages of a connection.
     pub(super) fn remove(&mut self, link: LinkId) {
         self.links.remove(&link);
     }
 }
 
 impl Machine {
-    /// Whether anything waits for [`Self::step`].
+    /// Returns whether any message waits for [`Self::step`].
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         !self.backlogs.links.is_empty()
     }
 
-    /// Whether messages of this connection wait for [`Self::step`].
+    /// Returns whether messages of this connection wait for [`Self::step`].
     #[must_use]
-    pub fn is_behind(&self, link: LinkId) -> bool {
+    pub fn has_waiting(&self, link: LinkId) -> bool {
         self.backlogs.links.contains_key(&link)
     }
 
@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    /// Handles the next message of a connection, or lets it wait for those before it.
+    /// Handles the next message of a connection, or queues it after earlier ones.
     pub(super) fn arrived(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) {
         // A message of the same batch may have closed the link.
         if !self.links.contains_key(&link) {
@@ -88,13 +88,14 @@ impl Machine {
         }
     }
 
-    /// A scope has more to do for a connection, whose next messages wait for that.
+    /// Makes a connection's next messages wait for a scope that needs more steps.
     pub(super) fn wait_for(&mut self, link: LinkId, scope: Atom) {
         self.backlogs.of(link).scope = Some(scope);
     }
 
-    /// Does one step for the connection whose turn it is: applies a part of its message, or handles the next. Returns the
-    /// connection and what the step cost, in bytes of messages; none if nothing waits.
+    /// Does one step for the next connection: applies a part of its message, or handles the next
+    /// one. Returns the connection and the cost of the step in bytes of messages; none if nothing
+    /// waits.
     pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(LinkId, usize)> {
         let (link, scope, next) = loop {
             let link = self.backlogs.turns.pop_front()?;

@@ -12,11 +12,11 @@ pub(super) struct PendingCall {
     pub(super) link: LinkId,
     pub(super) token: Token,
     pub(super) deadline: Instant,
-    /// The process that is called and monitored; none where a function is.
+    /// The process that is called and monitored; none for a function call.
     pub(super) asked: Option<Atom>,
 }
 
-/// The calls, also in the order of their deadlines.
+/// The calls, also ordered by deadline.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     pending: HashMap<Reference, PendingCall>,
@@ -47,7 +47,7 @@ impl Calls {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes the calls whose time is over.
+    /// Removes and returns the calls whose deadline has passed.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(Reference, PendingCall)> {
         let mut expired = Vec::new();
         while let Some((_, reference)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).cloned() {
@@ -56,7 +56,7 @@ impl Calls {
         expired
     }
 
-    /// Takes the calls to the node at the other end of a connection.
+    /// Removes and returns the calls over a connection.
     pub(super) fn over(&mut self, link: LinkId) -> Vec<PendingCall> {
         let lost = self.pending.iter().filter(|(_, call)| call.link == link);
         let lost: Vec<Reference> = lost.map(|(reference, _)| reference.clone()).collect();

@@ -1,7 +1,7 @@
-//! What the payload of a control message says. Pure.
+//! The decoded payload of a control message. Pure.
 //!
-//! A large payload takes time to read. It can be read by anybody before the machine is told of it, by
-//! [`Input::Read`](super::Input::Read).
+//! A large payload takes time to decode, so it can be decoded elsewhere and passed to the machine
+//! by [`Input::Read`](super::Input::Read).
 
 use bytes::Bytes;
 
@@ -10,25 +10,25 @@ use crate::etf::{Atoms, DecodeError, Raw, Reader};
 use crate::limits;
 use crate::node::services::gen_server::{self, From, Message};
 
-/// What a payload says.
+/// A decoded payload.
 #[derive(Debug)]
 pub enum Content {
     /// A message to a process.
     Message(Message),
     /// The arguments of a function.
     Arguments(Raw),
-    /// It can't be read, or is more than we read.
+    /// Invalid, or too large.
     Unreadable {
         /// Why.
         error: DecodeError,
-        /// The process that waits for an answer, if that can be told.
+        /// The process that waits for an answer, if known.
         from: Option<From>,
-        /// Whether it is larger than what a call may be.
+        /// Whether it is larger than a call may be.
         is_large: bool,
     },
 }
 
-/// Reads the payload of a control message.
+/// Decodes the payload of a control message.
 #[must_use]
 pub fn read(control: &Control, payload: Bytes, atoms: &mut Atoms) -> Content {
     match (whole_term(&payload, atoms), control) {
@@ -41,7 +41,7 @@ pub fn read(control: &Control, payload: Bytes, atoms: &mut Atoms) -> Content {
     }
 }
 
-/// The term that a payload consists of.
+/// Decodes a payload that is exactly one term.
 fn whole_term(payload: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
     let mut r = Reader::new(payload, atoms);
     let message = r.raw()?;

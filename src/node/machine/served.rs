@@ -67,7 +67,7 @@ impl Machine {
         };
         let job = match (job, rpc::ties(&options, &mut self.atoms)) {
             (Some(job), Some(ties)) => Ok((job, ties)),
-            // The request could be read, its arguments or options could not: the caller is still answered.
+            // The arguments or options are invalid, but the caller is known and still answered.
             (None, _) => Err("notsup"),
             (_, None) => Err("badopt"),
         };
@@ -112,7 +112,7 @@ impl Machine {
                 if confirm || !exists {
                     out.push(send(from, rpc::passed_on(pid, &name, exists)));
                 }
-                // Not to itself: each of many messages, one in the other, would be read as often as it is passed on.
+                // Not to itself: nested messages would be read once per level.
                 if name == rpc::NAME {
                     return;
                 }
@@ -144,7 +144,7 @@ impl Machine {
 
     /// None if the answer comes later.
     fn call_function(&mut self, applied: &Applied, caller: &Caller) -> Option<Outcome> {
-        // No function of ours takes so much.
+        // None of our functions has such large arguments.
         if applied.is_large() {
             return Some(Outcome::Error("undef"));
         }

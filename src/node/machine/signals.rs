@@ -63,7 +63,7 @@ impl Machine {
                 let (watcher, pid) = (Watcher { pid: from, watched: to }, process.pid.clone());
                 process.watchers.insert((id, reference.clone()), watcher);
                 let before = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
-                // A reference is of one monitor: what it was before is over.
+                // A reference identifies one monitor, so the earlier one ends.
                 if let Some(process) =
                     before.filter(|before| *before != pid).and_then(|pid| self.processes.get(&Proc::Pid(pid)))
                 {
@@ -78,7 +78,8 @@ impl Machine {
         }
     }
 
-    /// "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be another process's by now.
+    /// "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be
+    /// another process's by now.
     fn demonitor(&mut self, id: LinkId, reference: Reference) {
         let watched = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
         if let Some(process) = watched.and_then(|pid| self.processes.get(&Proc::Pid(pid))) {
@@ -116,15 +117,16 @@ impl Machine {
             self.close(now, id, format!("the peer sent a message that is no term: {error}"), out);
             return;
         }
-        // Legal in Erlang, but more than we read: only this message is lost, and a process that waits is answered.
-        tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "a message is dropped: {error}");
+        // Legal in Erlang, but over our limits: only this message is lost, and a waiting process is
+        // answered.
+        tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "dropped a message: {error}");
         let Some(process) = self.processes.get(to) else { return };
         if let Some(from) = from {
             let answer = if is_large { gen_server::too_large() } else { gen_server::refusal() };
             let (control, message) = gen_server::reply(&from, &process.pid, &answer);
             out.push(Effect::Signal(id, control, Some(message.into())));
         } else if matches!(process.role, Role::Scope(_)) && error == DecodeError::TooManyNodes {
-            // Its groups would stay unknown: as with too many members, that is a peer which we can't take.
+            // Its groups would stay unknown, so the peer is refused, as with too many members.
             let most = limits::TERM_NODES;
             self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
         }
@@ -173,7 +175,7 @@ impl Machine {
 
     fn told(&mut self, id: LinkId, to: &Proc, message: &Raw) {
         let (Some(link), Some(process)) = (self.links.get(&id), self.processes.get(to)) else { return };
-        // No event is so large.
+        // Events are never this large.
         if message.bytes().len() > limits::CALL_ARGUMENTS {
             return;
         }

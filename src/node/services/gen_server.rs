@@ -137,10 +137,10 @@ pub fn refusal() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))
 }
 
-/// The answer to a request that is larger than what is decoded: `{error, {too_large, Detail}}`.
+/// Returns the answer to a request that is too large to decode: `{error, {too_large, Detail}}`.
 #[must_use]
 pub fn too_large() -> Raw {
-    let detail = format!("the request has more than {} bytes: send less", limits::CALL_ARGUMENTS);
+    let detail = format!("the request exceeds the {}-byte limit", limits::CALL_ARGUMENTS);
     let why = Term::tuple([Term::atom("too_large"), Term::binary(detail)]);
     Raw::encode(&Term::tuple([Term::atom("error"), why]))
 }

@@ -36,9 +36,9 @@ pub type Key = Bytes;
 pub struct Scope {
     /// Our process registered under the scope's name.
     pid: Pid,
-    /// What processes of ours joined: the group as it is sent, and its members in their order, never none.
+    /// The groups of our processes: the encoded group, and its members in order, never empty.
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
-    /// The groups that each process of ours is in.
+    /// The groups of each of our processes.
     joined: HashMap<Pid, Vec<Key>>,
     /// How many members there are in `local`.
     size: usize,
@@ -161,9 +161,9 @@ impl Scope {
         }
     }
 
-    /// Begins to apply a message to our scope, and applies a small one at once; for the rest of a large one see
-    /// [`Self::step`]. What isn't of the protocol is dropped: unlike OTP's, our scope doesn't end on it. Returns whether
-    /// watched groups changed.
+    /// Starts to apply a message to our scope. A small one is applied at once; see [`Self::step`]
+    /// for the rest of a large one. Messages outside the protocol are dropped, while OTP's scope
+    /// would exit. Returns whether watched groups changed.
     ///
     /// # Errors
     /// [`TooManyMembers`]: the link should be closed.
@@ -193,8 +193,8 @@ impl Scope {
         Ok(self.step(link, atoms)?.changed || replaced)
     }
 
-    /// Whether a message from this connection is being applied. The next one may be given to [`Self::message`] when it
-    /// is not.
+    /// Returns whether a message from this connection is being applied. [`Self::message`] accepts
+    /// the next one only when it is not.
     #[must_use]
     pub fn is_working(&self, link: LinkId) -> bool {
         self.remotes.get(&link).is_some_and(Remote::is_working)

@@ -113,7 +113,7 @@ impl Applied {
         Ok(Self { module: element()?, function: element()?, args: element()? })
     }
 
-    /// Whether there is more of it than is decoded.
+    /// Returns whether it is too large to decode.
     #[must_use]
     pub fn is_large(&self) -> bool {
         self.args.bytes().len() > limits::CALL_ARGUMENTS
@@ -205,8 +205,8 @@ impl Job {
     }
 }
 
-/// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`, `{monitor, Options}`. None if
-/// they are no list, or too large.
+/// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`,
+/// `{monitor, Options}`. None if they are not a list, or too large.
 #[must_use]
 pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
     if options.bytes().len() > limits::CALL_ARGUMENTS {

@@ -1,5 +1,5 @@
-//! Each file of the database is removed, or replaced, between two commits: the next one is durable or refused, and what
-//! was committed before is in the file that a later start opens.
+//! Each file of the database is removed, or replaced, between two commits: the next one is durable
+//! or refused, and earlier commits are in the file that a later start opens.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -40,7 +40,7 @@ impl Scene {
         self.store().commit(&[registered(revision, name)])
     }
 
-    /// What a process that is killed now leaves to the next start: all files as they are, copied.
+    /// Opens copies of all files as they are now, as after a kill.
     fn after_a_crash(&self) -> Opened {
         let copy = tempfile::tempdir().expect("temporary directory");
         for tail in ["", WAL] {

@@ -1,8 +1,10 @@
-//! Reads the rows that are left in a damaged SQLite file: every page by itself, with no need for the pages that lead to it.
+//! Reads the readable rows of a damaged SQLite file, page by page, without the pages that lead to
+//! them.
 //!
-//! SQLite's own recovery does the same, but it is a C extension that the bundled build does not have. This reader only reads, and
-//! every byte that it reads may be wrong. Follows <https://sqlite.org/fileformat2.html>, whose sections are named below. Pages
-//! of the write-ahead log that were committed come before those of the file.
+//! SQLite's own recovery does the same, but it is a C extension that the bundled build does not
+//! have. This reader never writes, and trusts no byte. Follows
+//! <https://sqlite.org/fileformat2.html>, whose sections are named below. Pages of the write-ahead
+//! log that were committed come before those of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,14 +19,14 @@ use crate::limits;
 /// A row that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Row {
-    /// Of a table with row ids.
+    /// A row of a table with row ids.
     Table {
         /// Its row id.
         id: i64,
         /// Its columns; that of the row id is null.
         values: Vec<Value>,
     },
-    /// Of an index, or of a table without row ids.
+    /// A row of an index, or of a table without row ids.
     Index {
         /// Its columns.
         values: Vec<Value>,
@@ -34,10 +36,10 @@ pub(super) enum Row {
 /// The beginning of every database (section 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER: usize = 100;
-/// What SQLite uses where nothing else is asked for, and so what this database has.
+/// SQLite's default, which this database uses.
 const PAGE_SIZE: usize = 4096;
 
-/// Reads all rows of a database and of the log beside it. A file that is missing or cannot be read has none.
+/// Reads all rows of a database and of the log beside it. A missing or unreadable file has no rows.
 pub(super) fn rows(database: &Path) -> Vec<Row> {
     let log = database.with_file_name(format!("{}-wal", database.file_name().unwrap_or_default().to_string_lossy()));
     let (file, log) = (File::open(database).ok(), File::open(log).ok());
@@ -52,14 +54,14 @@ pub(super) fn rows(database: &Path) -> Vec<Row> {
         let overlay = overlay.and_then(|(log, header)| header.committed(log).ok()).unwrap_or_default();
         Pages { file: file.as_ref(), log: log.as_ref(), overlay, size }.rows()
     });
-    // Of a wrong size, next to nothing is a page.
+    // With a wrong size, almost no page is valid.
     found.max_by_key(Vec::len).unwrap_or_default()
 }
 
 struct Pages<'a> {
     file: Option<&'a File>,
     log: Option<&'a File>,
-    /// Where in the log the newest committed content of a page is.
+    /// The offset in the log of the newest committed content of each page.
     overlay: BTreeMap<u32, u64>,
     size: usize,
 }
@@ -79,7 +81,7 @@ impl Pages<'_> {
         rows
     }
 
-    /// A page, filled up with zeros where the file ends early.
+    /// Returns a page, padded with zeros if the file ends early.
     fn page(&self, number: u32) -> Option<Vec<u8>> {
         let page = match (self.overlay.get(&number), self.log) {
             (Some(at), Some(log)) => read(log, *at, self.size),
@@ -90,8 +92,8 @@ impl Pages<'_> {
         Some(page)
     }
 
-    /// The pages that hold nothing any more, but still have the bytes of what they held (section 1.5). None if their list is
-    /// damaged: it must not hide pages that are in use.
+    /// Returns the free pages, which still have their old content (section 1.5). Empty if the list
+    /// is damaged, so that it cannot hide pages in use.
     fn free(&self, last: u32) -> BTreeSet<u32> {
         let mut free = BTreeSet::new();
         let Some(first) = self.page(1).filter(|page| page.starts_with(MAGIC)) else { return free };
@@ -107,7 +109,7 @@ impl Pages<'_> {
         if is_whole { free } else { BTreeSet::new() }
     }
 
-    /// The rows of one page (section 1.6), if it is one that has rows.
+    /// Adds the rows of one page (section 1.6), if it has rows.
     fn rows_of(&self, number: u32, page: &[u8], rows: &mut Vec<Row>) {
         let at = if number == 1 { HEADER } else { 0 };
         let (is_table, head, child) = match page.get(at) {
@@ -132,7 +134,7 @@ impl Pages<'_> {
         Some(if is_table { Row::Table { id, values } } else { Row::Index { values } })
     }
 
-    /// The whole payload of a cell: what is in its page, and what is in a chain of others.
+    /// Returns the whole payload of a cell, from its page and a chain of others.
     fn payload(&self, cell: &[u8], length: usize, is_table: bool) -> Option<Vec<u8>> {
         let usable = self.size;
         let most = if is_table { usable - 35 } else { (usable - 12) * 64 / 255 - 23 };
@@ -144,7 +146,7 @@ impl Pages<'_> {
         let local = if fitting <= most { fitting } else { least };
         let mut payload = cell.get(..local)?.to_vec();
         let mut next = u32_at(cell, local)?;
-        // Each page of the chain adds something, so a chain that leads back to itself ends too.
+        // Each page of the chain adds bytes, so a cyclic chain ends too.
         while payload.len() < length {
             let page = self.page(next)?;
             let wanted = (length - payload.len()).min(usable - 4);
@@ -155,7 +157,7 @@ impl Pages<'_> {
     }
 }
 
-/// The values of a record (section 2.1).
+/// Returns the values of a record (section 2.1).
 fn record(payload: &[u8]) -> Option<Vec<Value>> {
     let (head, mut types) = varint(payload)?;
     let head = usize::try_from(head).ok()?;
@@ -189,13 +191,13 @@ fn record(payload: &[u8]) -> Option<Vec<Value>> {
     Some(values)
 }
 
-/// A big-endian integer with a sign.
+/// Returns a signed big-endian integer.
 fn integer(bytes: &[u8]) -> i64 {
     let sign = if bytes.first().is_some_and(|first| first & 0x80 != 0) { -1 } else { 0 };
     bytes.iter().fold(sign, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// An integer of 1 to 9 bytes, and what comes after it.
+/// Returns an integer of 1 to 9 bytes, and the bytes after it.
 fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut number: u64 = 0;
     for (at, byte) in bytes.iter().take(9).enumerate() {
@@ -215,7 +217,7 @@ fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
 struct Log {
     page_size: usize,
     salts: [u8; 8],
-    /// Whether the words that are added up are big-endian.
+    /// Whether the words of the checksum are big-endian.
     big: bool,
     sums: (u32, u32),
 }
@@ -238,7 +240,8 @@ impl Log {
         Ok(whole())
     }
 
-    /// Where the newest content of each page is, up to the last commit that is whole (section 4.3).
+    /// Returns the offset of the newest content of each page, up to the last complete commit
+    /// (section 4.3).
     fn committed(&self, log: &File) -> io::Result<BTreeMap<u32, u64>> {
         let (mut committed, mut pending) = (BTreeMap::new(), BTreeMap::new());
         let (mut sums, mut at) = (self.sums, 32);
@@ -266,7 +269,7 @@ impl Log {
     }
 }
 
-/// The checksum of section 4.2, over a multiple of eight bytes.
+/// Returns the checksum of section 4.2 over a multiple of eight bytes.
 fn checksum(big: bool, sums: (u32, u32), bytes: &[u8]) -> (u32, u32) {
     bytes.as_chunks::<8>().0.iter().fold(sums, |(first, second), [a, b, c, d, e, f, g, h]| {
         let word = if big { u32::from_be_bytes } else { u32::from_le_bytes };
@@ -275,7 +278,7 @@ fn checksum(big: bool, sums: (u32, u32), bytes: &[u8]) -> (u32, u32) {
     })
 }
 
-/// At most `length` bytes from a place: fewer where the file ends.
+/// Reads at most `length` bytes at an offset: fewer if the file ends.
 fn read(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut done = 0;

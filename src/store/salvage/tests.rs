@@ -38,14 +38,15 @@ fn open(dir: &Path) -> Opened {
     Store::open(dir, at(1_000_000)).expect("a damaged database never stops a start")
 }
 
-/// What was stored before the damage.
+/// The state that was stored before the damage.
 struct Stored {
     dir: tempfile::TempDir,
     events: Vec<Event>,
     plugins: BTreeMap<PluginName, Arc<Plugin>>,
 }
 
-/// A database of many pages: plugins with short and long descriptions, of which every fifth was deregistered.
+/// Creates a database of many pages: plugins with short and long descriptions, every fifth
+/// deregistered.
 fn stored(count: u64) -> Stored {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut store = open(dir.path()).store;
@@ -76,7 +77,7 @@ impl Stored {
         std::fs::read(self.file()).expect("read")
     }
 
-    /// Opens it after a change, and holds what is always true.
+    /// Opens it after a change, and checks the invariants.
     fn open_damaged(&self, bytes: &[u8]) -> Opened {
         std::fs::write(self.file(), bytes).expect("written");
         let opened = open(self.dir.path());
@@ -93,7 +94,7 @@ impl Stored {
         opened
     }
 
-    /// Holds that each event that came back is as it was.
+    /// Checks that each recovered event is unchanged.
     fn compare(&self, opened: &Opened) {
         let known: BTreeMap<u64, &Event> = self.events.iter().map(|event| (event.revision, event)).collect();
         for (revision, event) in Found::new(pages::rows(&opened.store.path), at(0)).events {
@@ -129,7 +130,7 @@ fn the_committed_part_of_the_log_is_read_and_nothing_after_it() {
     let mut store = open(stored.dir.path()).store;
     let newest = event(stored.events.len() as u64 + 1, EventKind::Registered, "newest-d", None);
     store.commit(std::slice::from_ref(&newest)).expect("stored");
-    // What a kill leaves: the log is not written back. A torn commit comes last.
+    // As after a kill: the log is not written back, and a torn commit is last.
     let crashed = tempfile::tempdir().expect("temporary directory");
     let log = std::fs::read(stored.dir.path().join("plugins.db-wal")).expect("read");
     let torn = [&log[..], &log[32..32 + 24 + PAGE / 2]].concat();
@@ -164,7 +165,7 @@ fn each_damaged_page_costs_only_what_is_in_it() {
     }
 }
 
-/// Removes what a damage has left, so that the next one is the only one.
+/// Removes the files of one damage before the next.
 fn clear(stored: &Stored) {
     for entry in std::fs::read_dir(stored.dir.path()).expect("read") {
         std::fs::remove_file(entry.expect("an entry").path()).expect("removed");
@@ -201,7 +202,7 @@ fn a_missing_table_a_cut_file_and_a_broken_header_are_survived() {
     }
 }
 
-/// But for `user_version`, which tells of which release a database is: it is believed.
+/// Except `user_version`, the version of the schema, which is trusted.
 #[test]
 fn no_byte_of_the_header_stops_a_start() {
     let stored = stored(20);
@@ -227,7 +228,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     let last = stored.events.len() as u64;
     assert_eq!(opened.revision, last + limits::EVENTS_KEPT);
     let after = |opened: &Opened, revision| opened.store.events_after(revision).expect("read").map(|page| page.len());
-    // Whatever a client knows of the old log, it is sent the whole view.
+    // A client of the old log always gets a snapshot.
     for known in 0..=last + 1 {
         assert_eq!(after(&opened, known), None, "{known}");
     }
@@ -238,7 +239,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     assert_eq!(count(&opened), last + 1, "what was recovered is kept");
     let name = PluginName::parse("p3-d").expect("valid");
     assert_eq!(opened.store.last_node(&name).expect("read").as_deref(), Some("hecate_traderd@host"));
-    // In time it is forgotten, as in any log.
+    // Old events are deleted, as in any log.
     let many: Vec<_> = (next + 1..next + limits::EVENTS_KEPT)
         .map(|revision| event(revision, EventKind::Registered, "new-d", None))
         .collect();
@@ -257,7 +258,7 @@ fn a_salvage_that_a_crash_has_cut_off_is_done_at_the_next_start() {
 }
 
 #[test]
-fn nothing_readable_begins_a_log_that_no_client_knows() {
+fn an_unreadable_database_begins_a_log_that_no_client_knows() {
     let stored = stored(5);
     let opened = stored.open_damaged(&[0x5a; 3 * PAGE]);
     assert_eq!(opened.salvaged, Some(Salvaged { plugins: 0, events: 0 }));
@@ -319,13 +320,14 @@ fn a_row_of_any_length_is_followed_through_its_pages_up_to_the_limit() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Many places at once, of any length and content.
+    /// Damages many places at once, with any length and content.
     #[test]
     fn no_damage_stops_a_start(damages in prop::collection::vec((any::<prop::sample::Index>(), 1..9000_usize, any::<u8>(), any::<bool>()), 1..6), cut in any::<prop::sample::Index>(), cuts in prop::bool::weighted(0.3)) {
         let stored = stored(40);
         let mut bytes = stored.bytes();
         for (place, length, byte, is_noise) in damages {
-            // What tells whose the database is, and of which release, is believed: such a database is refused, not salvaged.
+            // The application id and the schema version are trusted: such a database is refused,
+            // not salvaged.
             let from = place.index(bytes.len()).max(100);
             let to = (from + length).min(bytes.len());
             for (at, changed) in bytes[from..to].iter_mut().enumerate() {
@@ -340,7 +342,7 @@ proptest! {
 
     /// Bytes that were never a database, and single bits of a header.
     #[test]
-    fn no_bytes_at_all_are_beyond_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..20_000), begins in any::<bool>()) {
+    fn the_reader_survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..20_000), begins in any::<bool>()) {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (path, log) = (dir.path().join(FILE), dir.path().join("plugins.db-wal"));
         let mut file = bytes.clone();

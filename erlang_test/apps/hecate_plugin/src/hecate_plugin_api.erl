@@ -1,15 +1,16 @@
 %% @doc The plugin's own `api.sock': a small HTTP server for its frontend, hecate-web and probes.
 %%
-%% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while a server listens,
-%% because some probes check nothing else: it is bound in a private directory, gets its group and mode there, is renamed to
-%% its place, and is removed at the end. A socket that still answers is never replaced, nor one that denies the connection.
-%% Group and mode follow the directory `sockets/': its group and 0660 if that group may write there, as in a home that
-%% several users share, else 0600.
+%% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while
+%% a server listens, because some probes check nothing else. It is bound in a private directory,
+%% gets its group and mode there, is renamed into place, and is removed at the end. The server never
+%% replaces a socket that still answers or that denies the connection. Group and mode follow the
+%% directory `sockets/': its group and 0660 if that group may write there, as in a home that several
+%% users share, else 0600.
 %%
-%% It answers one GET or HEAD per connection. It closes a connection whose client needs longer than 5 s for its request or
-%% for reading the answer, or sends a line longer than 8 KiB, and one whose request takes the plugin longer than 10 s. At
-%% 256 connections it closes the one that has waited longest for its client, so clients that are idle, or do not read,
-%% never block others.
+%% It answers one GET or HEAD per connection. It closes a connection if the client needs longer than
+%% 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if the plugin
+%% needs longer than 10 s to answer. At 256 connections it closes the one that has waited longest
+%% for its client, so clients that are idle, or do not read, never block others.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -19,13 +20,13 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([handler/0, answer/0]).
 
-%% Connections at the same time, with the one that is accepted next.
+%% Most connections at a time, including the one that is accepted next.
 -define(CONNECTIONS, 256).
-%% While the plugin is finding answers for so many of them, others wait in the backlog. The rest wait for their clients.
+%% Most connections that the plugin is answering at a time. Meanwhile, new ones wait in the backlog.
 -define(ANSWERING, 128).
-%% Clients that the system holds for us meanwhile: a non-blocking `connect' fails beyond that.
+%% Connections that the system queues meanwhile. Beyond that, a non-blocking `connect' fails.
 -define(BACKLOG, 1024).
-%% For the client to send its request, and to read the answer.
+%% Time for the client to send its request, and to read the answer.
 -define(TIMEOUT, 5000).
 %% For the plugin to find an answer.
 -define(PATIENCE, 10000).
@@ -45,9 +46,10 @@
 
 -record(state, {name :: file:name_all(), handler :: handler(), path :: binary() | undefined,
                 inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined,
-                %% Accepts the next connection and then serves it. None while there is no room.
+                %% Accepts the next connection and then serves it; `undefined' at the limit.
                 acceptor :: pid() | undefined,
-                %% Serve one connection each: since when they have waited for their client, or that the plugin is answering.
+                %% Each process serves one connection, which waits for its client or for the
+                %% plugin's answer.
                 connections = #{} :: #{pid() => {waiting, Since :: integer()} | answering}}).
 
 %% @doc Of a server at `sockets/Name', which begins once the plugin is registered.
@@ -112,7 +114,7 @@ bind(Path) ->
             {error, eaddrinuse};
         %% Its backlog is full: it lives.
         {error, eagain} -> {error, eaddrinuse};
-        %% It may live: nothing shows that it does not.
+        %% Its plugin may still be running.
         {error, Reason} when Reason =:= eacces; Reason =:= eperm -> {error, {denied, Reason}};
         {error, _} -> bind_privately(Path)
     end.
@@ -132,7 +134,8 @@ bind_privately(Path) ->
     _ = file:del_dir_r(Directory),
     Bound.
 
-%% Each socket's own, since several are bound at the same moment, and short: the path in it fits wherever that of `api.sock' does.
+%% One per socket, since several may be bound at the same moment. The name is short, so that the
+%% path fits if that of `api.sock' does.
 temporary(Name) -> [$. | integer_to_list(erlang:phash2(Name, 36 * 36 * 36), 36)].
 
 bind_at(New, Path) ->
@@ -157,7 +160,8 @@ publish(New, Path) ->
         Error -> Error
     end.
 
-%% The daemon, hecate-web and the frontend connect as members of the group that the namespace is shared with.
+%% The daemon, hecate-web and the frontend connect as members of the group that the namespace is
+%% shared with.
 permit(New, Path) ->
     case file:read_file_info(filename:dirname(Path)) of
         {ok, #file_info{mode = Mode, gid = Group}} when Mode band 8#020 =/= 0 ->
@@ -275,7 +279,7 @@ reply(Socket, Method, {Status, Type, Body}) ->
     Allow = case Status of 405 -> <<"Allow: GET, HEAD\r\n">>; _ -> <<>> end,
     Head = [<<"HTTP/1.1 ">>, integer_to_binary(Status), <<" \r\nContent-Type: ">>, Type, <<"\r\nContent-Length: ">>, Length,
             <<"\r\nConnection: close\r\n">>, Allow, <<"\r\n">>],
-    %% A client that reads a little now and then would keep `send' and `close' waiting.
+    %% A client that reads slowly could block `send' and `close'.
     within(?TIMEOUT, fun() ->
                              _ = gen_tcp:send(Socket, case Method of 'HEAD' -> Head; _ -> [Head, Body] end),
                              gen_tcp:close(Socket)

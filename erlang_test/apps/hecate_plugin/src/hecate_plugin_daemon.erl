@@ -26,7 +26,8 @@
 
 -type failure() :: {refused, problem()} | {unreachable, hecate_plugin_http:reason()} | {bad_answer, Status :: integer()}
                  | {bad_registration, {name, binary()} | {path, binary()}}.
-%% `bad_registration' quotes what this plugin cannot use: the name of another plugin, or a path that is relative or contains NUL.
+%% `bad_registration' quotes what this plugin cannot use: the name of another plugin, or a path that
+%% is relative or contains NUL.
 
 %% @doc Registers a plugin, or registers it again. What is `undefined' clears what the daemon has stored; `Node' is left out if
 %% this is no distributed node.
@@ -84,7 +85,8 @@ registration(Status, {ok, #{<<"name">> := Name, <<"base_dir">> := Base, <<"paths
     end;
 registration(Status, _) -> {error, {bad_answer, Status}}.
 
-%% Whatever listens at the path of the daemon's socket may answer anything. The paths are where this plugin will write.
+%% Another process may listen at the daemon's socket path and answer anything, and this plugin
+%% writes to the paths in the answer.
 checked(Name, {ok, #{name := Name, base_dir := Base, paths := Paths}} = Registration) ->
     case [Path || Path <- [Base | maps:values(Paths)], not is_usable(Path)] of
         [] -> Registration;

@@ -15,7 +15,7 @@
 -define(LONGEST_LINE, 1024).
 %% Most lines of a trailer, and most interim answers.
 -define(MANY, 64).
-%% Between two tries to connect to a socket whose backlog is full.
+%% Pause between two attempts to connect to a socket whose backlog is full.
 -define(BACKLOG_PAUSE, 10).
 
 -type response() :: #{status := 200..999, headers := [{Name :: binary(), Value :: binary()}], body := binary()}.
@@ -96,8 +96,8 @@ connect(Path, Timeout) ->
     Options = [binary, {active, false}, {send_timeout, Timeout}, {send_timeout_close, true}],
     #connection{socket = connect_until(Deadline, Path, Options), deadline = Deadline}.
 
-%% Waits while the backlog is full, as a blocking `connect(2)' does. The driver takes that error for a connection under way, so it
-%% may show only in that there is no peer.
+%% Waits while the backlog is full, as a blocking `connect(2)' does. The driver treats that error as
+%% a connection in progress, so it may show only as a missing peer.
 connect_until(Deadline, Path, Options) ->
     Left = max(0, Deadline - erlang:monotonic_time(millisecond)),
     Connected = case gen_tcp:connect({local, Path}, 0, Options, Left) of

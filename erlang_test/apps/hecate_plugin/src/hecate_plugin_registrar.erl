@@ -317,7 +317,7 @@ tell_why({failed, {refused, #{status := Status, code := Code, detail := Detail}}
 tell_why({failed, {unreachable, Reason}}, Data) ->
     log(warning, "waits for hecate-daemon at ~ts: ~p", [hecate_plugin_config:socket(), Reason], Data);
 tell_why({failed, {bad_registration, {What, Value}}}, Data) ->
-    log(warning, "refuses the registration answered at ~ts, because its ~p is ~0tp; check that hecate-daemon listens there",
+    log(warning, "refused the registration answered at ~ts, because its ~p is ~0tp; check that hecate-daemon listens there",
         [hecate_plugin_config:socket(), What, Value], Data);
 tell_why({lost, Reason}, Data) ->
     log(warning, "has lost hecate-daemon (~p) and registers again", [Reason], Data);

@@ -1,4 +1,5 @@
-//! Messages that take more than one step: others are heard between two steps, and order is kept.
+//! Messages that need more than one step: other connections are handled between steps, and order is
+//! kept.
 
 use super::*;
 
@@ -15,7 +16,7 @@ fn to_pg() -> Control {
     Control::SendName { from: foreign("p@h", 1), to: Atom::literal("pg") }
 }
 
-/// A pg sync of so many members in a group.
+/// A pg sync of `members` members in one group.
 fn sync(group: &'static str, members: u32) -> Term {
     let members = (0..members).map(|id| Term::Pid(foreign("p@h", id))).collect();
     let groups = Term::List(vec![Term::tuple([Term::atom(group), Term::List(members)])]);
@@ -59,7 +60,7 @@ impl Alone {
 #[test]
 fn a_large_sync_delays_a_ping_by_one_step() {
     let mut alone = up();
-    // As it comes from the task that reads large messages.
+    // As the task that reads large messages sends it.
     let members_sent = 250_000_u32;
     let control = to_pg();
     let content = read(&control, Raw::encode(&sync("g", members_sent)).bytes().clone(), &mut Atoms::new());
@@ -75,12 +76,12 @@ fn a_large_sync_delays_a_ping_by_one_step() {
     }
     assert_eq!(members(&alone, "g"), usize::try_from(members_sent).unwrap());
     assert!(steps > 20, "{steps} steps");
-    // What is counted of a whole sync is some 60 operations for each member.
+    // A whole sync costs about 60 counted operations per member.
     assert!(most < 1_000_000, "{most} operations in one step");
 }
 
 #[test]
-fn later_messages_of_a_link_wait_behind_a_large_one_and_keep_their_order() {
+fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
     let mut alone = up();
     let leave = Term::tuple([
         Term::atom("leave"),
@@ -92,7 +93,7 @@ fn later_messages_of_a_link_wait_behind_a_large_one_and_keep_their_order() {
     let batch = [sync("g", 50_000), join("late"), leave, join("later")];
     alone.run(Input::Messages(LinkId(1), batch.iter().map(|term| (to_pg(), payload(term))).collect()));
     alone.tell(1, to_pg(), Some(&join("latest")));
-    assert!(alone.machine.is_behind(LinkId(1)) && !alone.machine.is_behind(LinkId(2)));
+    assert!(alone.machine.has_waiting(LinkId(1)) && !alone.machine.has_waiting(LinkId(2)));
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [0; 4]);
     assert!(alone.steps() > 4);
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [50_000, 0, 1, 1]);
@@ -110,7 +111,7 @@ fn links_take_turns() {
 }
 
 #[test]
-fn what_waits_is_dropped_with_its_link_or_scope() {
+fn waiting_messages_are_dropped_with_their_link_or_scope() {
     let mut alone = up();
     alone.tell(1, to_pg(), Some(&sync("g", 50_000)));
     alone.tell(1, to_pg(), Some(&join("late")));

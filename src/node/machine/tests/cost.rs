@@ -1,4 +1,4 @@
-//! What each kind of message costs: no more than `n log n` in its bytes, however much the node holds.
+//! The cost of each kind of message: at most `n log n` in its bytes, however much the node holds.
 
 use super::*;
 use crate::etf::{Map, work};
@@ -24,7 +24,7 @@ fn ints(n: usize) -> Vec<Term> {
 }
 
 fn map(n: usize) -> Term {
-    // In an order that has to be sorted.
+    // In an order that must be sorted.
     let pairs = (0..n).map(|i| (Term::Int(i64::try_from(i * 7919 % n.next_power_of_two()).unwrap()), Term::Int(1)));
     Term::Map(Map::new(pairs.collect()).unwrap())
 }
@@ -42,7 +42,7 @@ fn send(to: Proc, message: &Term) -> (Control, Option<Bytes>) {
     (control, Some(Raw::encode(message).bytes().clone()))
 }
 
-/// The operations that these messages cost, until nothing of them waits.
+/// Returns the operations that these messages cost until none of them waits.
 fn cost(alone: &mut Alone, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
     work::of(|| {
         let (mut out, now) = (Vec::new(), alone.now);
@@ -118,7 +118,7 @@ fn one_message_costs_n_log_n() {
     }
 }
 
-/// So many small messages, to a node with so many processes, each with monitors and links.
+/// `n` small messages, to a node with `n` processes, each with monitors and links.
 #[test]
 fn small_messages_do_not_pay_for_what_the_node_holds() {
     let crowded = |n: usize| {

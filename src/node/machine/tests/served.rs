@@ -169,7 +169,7 @@ fn large_arguments_are_not_decoded() {
         let Term::Tuple(why) = &refused[1] else { panic!("{refused:?}") };
         assert_eq!((&refused[0], &why[0]), (&Term::atom("error"), &Term::atom("too_large")), "{label}");
     }
-    // A tag is echoed, however large.
+    // A tag of any size is echoed.
     let from = tuple(&[Term::Pid(them()), very_large.clone()]);
     let message = tuple(&[Term::atom("$gen_call"), from, Term::Int(1)]);
     let out = alone.tell(1, Control::Send { from: None, to: pid }, Some(&message));

@@ -1,7 +1,7 @@
 //! The members of one peer's groups.
 //!
-//! A process may be in a group several times. Every operation takes `log n` time, and none moves what is there, so that a
-//! large message can be applied in small steps.
+//! A process may be in a group several times. Every operation takes `log n` time, so that a large
+//! message can be applied in small steps.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -12,7 +12,7 @@ use super::{Key, TooManyMembers};
 use crate::etf::{Atom, Pid};
 use crate::limits;
 
-/// Names a group for as long as it has members.
+/// Identifies a group while it has members.
 type GroupId = u64;
 
 /// Groups and their members.
@@ -24,25 +24,25 @@ pub(super) struct Members {
     /// The watched groups: the binary of each `{Tag, Binary}`, none for the one with a name.
     watched: BTreeMap<Key, Option<Bytes>>,
     last_id: GroupId,
-    /// How many members there are, over all groups.
+    /// Number of members, over all groups.
     size: usize,
-    /// What they take: a member counts as one, and the key of a group as much again for each 64 bytes.
+    /// Total weight: each member counts as one, and so do each 64 bytes of a group's key.
     weight: usize,
 }
 
 #[derive(Debug)]
 struct Group {
     id: GroupId,
-    /// How many processes are in it, each counted once.
+    /// Number of processes in it, each counted once.
     processes: usize,
 }
 
 /// See [`Members::among`].
 pub(super) struct Among {
-    /// Each with how often it is among those that were asked for.
+    /// Each with how often it was asked for.
     pub(super) pids: Vec<(Pid, usize)>,
     pub(super) looked_at: usize,
-    /// The last one that was looked at, unless there are no more.
+    /// The last one that was examined; none at the end.
     pub(super) last: Option<Pid>,
 }
 
@@ -55,40 +55,41 @@ impl Members {
         &self.watched
     }
 
-    /// How many groups have members.
+    /// Returns the number of groups with members.
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// How many members there are, over all groups.
+    /// Returns the number of members, over all groups.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether a group has members.
+    /// Returns whether a group has members.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.groups.contains_key(key)
     }
 
-    /// The members of a group; one that joined twice is there twice.
+    /// Returns the members of a group; a process that joined twice occurs twice.
     pub(super) fn of(&self, key: &Key) -> impl Iterator<Item = &Pid> {
         let id = self.groups.get(key).map(|group| group.id);
         let each = id.map(|id| self.after(id, None)).into_iter().flatten();
         each.flat_map(|(pid, times)| std::iter::repeat_n(pid, times))
     }
 
-    /// The processes of a group in their order, from the one after `last` on.
+    /// Returns the processes of a group in order, starting after `last`.
     fn after(&self, id: GroupId, last: Option<&Pid>) -> impl Iterator<Item = (&Pid, usize)> {
         let from = match last {
             Some(last) => Excluded((id, last.clone())),
-            // The least of all pids.
+            // The smallest pid.
             None => Included((id, Pid { node: Atom::literal(""), id: 0, serial: 0, creation: 0 })),
         };
         let range = self.pids.range((from, Unbounded)).take_while(move |((group, _), _)| *group == id);
         range.map(|((_, pid), times)| (pid, *times))
     }
 
-    /// Processes join a group. `shown` is what is shown of it if it is watched. Returns whether a watched group came.
+    /// Adds processes to a group. `shown` is its entry if it is watched. Returns whether a watched
+    /// group appeared.
     ///
     /// # Errors
     /// [`TooManyMembers`].
@@ -128,8 +129,8 @@ impl Members {
         Ok(came)
     }
 
-    /// Processes leave a group, each as often as it says: one that joined more often is still a member
-    /// (`leave_remote/3` in `pg.erl`). Returns whether a watched group went.
+    /// Removes processes from a group, each a number of times: one that joined more often is still
+    /// a member (`leave_remote/3` in `pg.erl`). Returns whether a watched group disappeared.
     pub(super) fn leave(&mut self, key: &Key, pids: impl IntoIterator<Item = (Pid, usize)>) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
         let mut left = 0;
@@ -155,8 +156,8 @@ impl Members {
         self.watched.remove(key).is_some()
     }
 
-    /// Processes of a group that are among `pids`, in their order, after `last`. The fewer of the two are looked at, and at most
-    /// `most` of them.
+    /// Returns the processes of a group that are among `pids`, in order, after `last`. Examines the
+    /// smaller of the two, at most `most` entries.
     pub(super) fn among(&self, key: &Key, pids: &BTreeMap<Pid, usize>, last: Option<&Pid>, most: usize) -> Among {
         let mut found = Among { pids: Vec::new(), looked_at: 0, last: None };
         let Some(group) = self.groups.get(key) else { return found };
@@ -176,7 +177,7 @@ impl Members {
         found
     }
 
-    /// Drops at most `most` of what is left. Returns whether nothing is.
+    /// Drops at most `most` of the entries. Returns whether it is empty.
     pub(super) fn discard(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let (pid, group) = (self.pids.pop_first(), self.groups.pop_first());

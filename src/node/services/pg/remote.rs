@@ -15,7 +15,7 @@ pub(super) struct Remote {
     /// In which we speak to it.
     pub(super) version: Version,
     pub(super) members: Members,
-    /// The message of it that is being applied. The next one is read when this one is done.
+    /// The message that is being applied. The next one is read when it is done.
     work: Option<Work>,
 }
 
@@ -39,12 +39,12 @@ impl Remote {
         !self.members.watched().is_empty()
     }
 
-    /// Begins to apply a message, by [`Self::step`].
+    /// Starts to apply a message by [`Self::step`].
     pub(super) fn begin(&mut self, work: Work) {
         self.work = Some(work);
     }
 
-    /// Whether a message is being applied.
+    /// Returns whether a message is being applied.
     pub(super) fn is_working(&self) -> bool {
         self.work.is_some()
     }
@@ -59,7 +59,7 @@ impl Remote {
         Ok(step)
     }
 
-    /// The members of a group; one that joined twice is there twice.
+    /// Returns the members of a group; a process that joined twice occurs twice.
     pub(super) fn members(&self, key: &Key) -> impl Iterator<Item = &Pid> {
         self.members.of(key)
     }

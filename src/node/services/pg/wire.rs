@@ -112,12 +112,12 @@ pub(super) enum Incoming {
     Discover(Pid, Version),
     /// All that it has.
     Sync(Pid, Work),
-    /// What has changed since: who joined and who left groups.
+    /// A change: processes that joined and left groups.
     Update(Pid, Work),
 }
 
 impl Incoming {
-    /// Reads the beginning of a message, of either version; none if it is of neither.
+    /// Reads the beginning of a message of either version; none if it has neither form.
     pub(super) fn read(message: Message, atoms: &mut Atoms) -> Option<Self> {
         match message {
             Message::Cast(request) => cast(request, atoms).ok(),

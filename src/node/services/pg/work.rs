@@ -1,8 +1,9 @@
-//! A message of a peer's scope that is applied in steps of bounded size, while other peers are heard.
+//! Applies a message of a peer's scope in steps of bounded size, so that other peers are handled in
+//! between.
 //!
-//! It is read from its bytes as it is applied: what is copied of it are the processes and groups of a `leave`, and those
-//! who join where others leave first. Where a message turns out to be malformed, the rest of it is dropped; of one with
-//! all that the peer has, everything.
+//! The message is decoded as it is applied. Only the processes and groups of a `leave` are copied,
+//! and processes that join after others leave. If a message is malformed, the rest of it is
+//! dropped; a malformed full state is dropped as a whole.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -14,19 +15,19 @@ use super::{Key, TooManyMembers, Watched};
 use crate::etf::{Atoms, DecodeError, Kind, ListHeader, Pid, Raw, Reader};
 use crate::limits;
 
-/// What one step has done.
+/// The result of one step.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// What it cost, in bytes of a message.
+    /// Its cost in bytes of a message.
     pub cost: usize,
     /// Whether watched groups changed.
     pub changed: bool,
 }
 
-/// Processes that are handled between two looks at the cost.
+/// Processes that are handled between two checks of the cost.
 const CHUNK: usize = 128;
 
-/// The cost of looking up a process: about the bytes that it has in a message.
+/// The cost of looking up a process: about its size in a message, in bytes.
 const LOOK_UP: usize = 32;
 
 /// A message that is being applied.
@@ -36,7 +37,7 @@ pub(super) struct Work {
     /// Where it is read next.
     at: usize,
     stage: Stage,
-    /// Of a message with all that the peer has, what was read so far. It replaces what was known at the end.
+    /// The part of a full state that was read so far. It replaces the known state at the end.
     all: Option<Members>,
 }
 
@@ -48,7 +49,7 @@ enum Stage {
     LeavePids(ListHeader, BTreeMap<Pid, usize>),
     LeaveGroups(ListHeader, Leave),
     Leave(Leave),
-    /// What was known before is dropped.
+    /// The previous state is being dropped.
     Discard(Members),
     Done,
 }
@@ -56,11 +57,11 @@ enum Stage {
 /// How the groups of a message follow each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Groups {
-    /// `Group, PidOrPids`, if it is still to come.
+    /// `Group, PidOrPids`, if not read yet.
     One(bool),
     /// `[{Group, [Pid]}]`
     List(ListHeader),
-    /// `#{Group => [Pid]}`, of so many pairs.
+    /// `#{Group => [Pid]}`, with the number of pairs.
     Map(u32),
     /// `[{Group, Joined, Left}]`
     Changes(ListHeader),
@@ -70,7 +71,7 @@ pub(super) enum Groups {
 #[derive(Debug)]
 struct Group {
     key: Key,
-    /// What is shown of it if it is watched.
+    /// Its entry if it is watched.
     shown: Option<Option<Bytes>>,
     pids: Pids,
     phase: Phase,
@@ -78,11 +79,11 @@ struct Group {
 
 #[derive(Debug)]
 enum Phase {
-    /// Those that are read join.
+    /// The processes that are read join.
     Join,
     /// They join once the others have left.
     Hold(Vec<Pid>),
-    /// They leave, and then these join.
+    /// The processes that are read leave, and then these join.
     Leave(Vec<Pid>),
     Held(vec::IntoIter<Pid>),
 }
@@ -94,12 +95,13 @@ enum Pids {
     One(Option<Pid>),
 }
 
-/// Processes that leave groups, each with how often it is in the message. The groups have members.
+/// Processes that leave groups, each with how often it occurs in the message. The groups have
+/// members.
 #[derive(Debug)]
 struct Leave {
     pids: BTreeMap<Pid, usize>,
     groups: BTreeMap<Key, usize>,
-    /// The last process that was looked at in the first group.
+    /// The last process that was examined in the first group.
     last: Option<Pid>,
 }
 
@@ -121,7 +123,7 @@ impl From<TooManyMembers> for Wrong {
 }
 
 impl Work {
-    /// Replaces what is known by these groups, which are all that the peer has.
+    /// Replaces the known groups by these, the full state of the peer.
     pub(super) fn all(message: Raw, at: usize, groups: Groups) -> Self {
         Self { message, at, stage: Stage::Groups(groups), all: Some(Members::default()) }
     }
@@ -145,7 +147,7 @@ impl Work {
         Ok(Self { message, at, stage, all: None })
     }
 
-    /// Whether nothing is left to do.
+    /// Returns whether the message is applied.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)
     }
@@ -164,7 +166,7 @@ impl Work {
         while step.cost < limits::NODE_TURN && !self.is_done() {
             let stage = std::mem::replace(&mut self.stage, Stage::Done);
             let mut r = Reader::resume(&self.message, self.at, atoms);
-            // What gathers aside is not shown yet.
+            // The new state is not visible yet.
             let (aside, changed) = (self.all.is_some(), step.changed);
             let target = self.all.as_mut().unwrap_or(members);
             match stage.next(&mut r, target, watched, &mut step) {
@@ -175,7 +177,7 @@ impl Work {
             if aside {
                 step.changed = changed;
             }
-            // Nothing is so short that it costs nothing.
+            // Every step costs something.
             step.cost += 1 + r.position() - self.at;
             self.at = r.position();
             if self.is_done()
@@ -315,8 +317,8 @@ impl Leave {
         Self { pids, groups: BTreeMap::new(), last: None }
     }
 
-    /// Handles the next processes of the first group. Of the two, its members and those that leave, the fewer are looked
-    /// at: over all groups no more than the peer has joined.
+    /// Handles the next processes of the first group. Examines its members or the leaving
+    /// processes, whichever are fewer: over all groups, at most as many as the peer has joined.
     fn next(mut self, members: &mut Members, step: &mut Step) -> Stage {
         let Some(group) = self.groups.first_entry() else { return Stage::Done };
         let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
@@ -339,7 +341,7 @@ impl Pids {
     }
 }
 
-/// Reads the next processes of a list, none at its end.
+/// Reads the next processes of a list; empty at its end.
 fn chunk(r: &mut Reader<'_>, list: &mut ListHeader) -> Result<Vec<Pid>, DecodeError> {
     let mut pids = Vec::new();
     while pids.len() < CHUNK && r.more(list)? {
@@ -348,12 +350,13 @@ fn chunk(r: &mut Reader<'_>, list: &mut ListHeader) -> Result<Vec<Pid>, DecodeEr
     Ok(pids)
 }
 
-/// The key of a group; none if it is larger than a group may be.
+/// Returns the key of a group; none if it exceeds the limit.
 fn key(group: &Raw, r: &mut Reader<'_>) -> Option<Key> {
     (group.bytes().len() <= limits::PG_GROUP).then(|| group.canonical(r.atoms()).ok()).flatten()
 }
 
-/// The binary in `{Tag, Binary}`, in memory of its own; none for the watched group with a name. An error for any other.
+/// Returns a copy of the binary in `{Tag, Binary}`; none for the watched group with a name. Fails
+/// for any other group.
 fn shown(group: &Raw, watched: &Watched, r: &mut Reader<'_>) -> Result<Option<Bytes>, DecodeError> {
     if Reader::resume(group, 0, r.atoms()).expect_atom(watched.group.as_str()).is_ok() {
         return Ok(None);

@@ -199,7 +199,7 @@ fn an_announcement_makes_the_directories_of_anybody() {
 fn directories_of_unregistered_plugins_are_bounded() {
     let mut world = World::new();
     world.up("x@host");
-    // Ever other names, each withdrawn before the next.
+    // New names, each withdrawn before the next.
     for number in 0..limits::UNREGISTERED {
         let plugin = format!("hecate-x{number}d");
         world.announce(&plugin, "x@host").withdraw(&plugin, "x@host");
@@ -209,13 +209,13 @@ fn directories_of_unregistered_plugins_are_bounded() {
     assert_eq!(world.effects(), Vec::<String>::new(), "no directories");
     world.announce("hecate-x0d", "x@host");
     assert_eq!(world.effects(), ["layout hecate-x0d"], "those that were made are kept up");
-    // It is registered all the same, and what was announced counts.
+    // It can still be registered, and the announcement counts.
     world.register(trader()).expect("taken");
     assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
     world.effects();
     world.announce("hecate-traderd", "x@host");
     assert_eq!(world.effects(), ["layout hecate-traderd"]);
-    // One that is registered makes room for another.
+    // A registered plugin no longer counts.
     world.announce("hecate-otherd", "x@host");
     assert_eq!(world.effects(), Vec::<String>::new());
     let registered = Registration { name: name("hecate-x0d"), ..trader() };

@@ -82,7 +82,7 @@ fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_deci
 }
 
 #[test]
-fn an_unknown_status_of_before_the_restart_is_unknown_no_more_once_the_node_is_connected() {
+fn an_unknown_status_from_before_a_restart_ends_once_the_node_is_connected() {
     let mut plugin = stored(Status::Running, Some(NODE), false);
     plugin.reason = "status unknown: why".into();
     let mut world = World::with(9, &[plugin]);

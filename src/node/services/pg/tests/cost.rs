@@ -1,9 +1,9 @@
-//! What the messages of a peer's scope cost, and their bounds.
+//! The cost of messages of a peer's scope, and their limits.
 
 use super::*;
 use crate::etf::{Map, work};
 
-/// The atom, binary, tuple or number of this number.
+/// Returns an atom, binary, tuple or number made of a number.
 fn group(number: usize) -> Term {
     Term::tuple([Term::atom("hecate_plugin"), Term::binary(number.to_string())])
 }
@@ -23,7 +23,7 @@ fn local_data(groups: Vec<(Term, Term)>) -> Term {
     Term::tuple([Term::atom("$gen_cast"), Term::tuple(local_data)])
 }
 
-/// The operations of a message, to a scope that has heard others before.
+/// Returns the operations of a message to a scope that has applied others before.
 fn cost(before: &[Term], message: &Term) -> u64 {
     let mut bench = Bench::new();
     bench.hear(&discover());
@@ -145,7 +145,7 @@ fn too_many_members_are_refused() {
 fn members_that_come_and_go_are_never_too_many() {
     let mut bench = Bench::new();
     bench.hear(&discover());
-    // A group whose key weighs 512 times what a member does.
+    // A group whose key weighs as much as 512 members.
     let group = Term::binary([7; 32 * 1024]);
     for _ in 0..limits::PG_MEMBERS / 256 {
         for change in [(vec![pid(5)], vec![]), (vec![pid(6)], vec![pid(5)]), (vec![], vec![pid(6)])] {
