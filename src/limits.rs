@@ -136,6 +136,11 @@ pub const LINK_BATCHES: usize = 4;
 /// Crossed by `node::machine::tests::served::large_arguments_are_not_decoded`.
 pub const CALL_ARGUMENTS: usize = 64 * 1024;
 
+/// Large messages that are read at once, of all connections; the others wait in order. Reading one
+/// may briefly use as much memory as [`TERM_NODES`] says, which the memory budget does not count.
+/// Crossed by `node::intake::tests::few_large_messages_are_read_at_once_and_the_others_wait`.
+pub const LARGE_READERS: usize = 2;
+
 /// Time to make a view, beyond which views are made less often. Crossed by
 /// `node::pace::tests::slow_work_is_done_less_often`.
 pub const VIEW_TIME: Duration = Duration::from_millis(1);
@@ -165,6 +170,15 @@ pub const PG_MEMBERS: usize = 1_000_000;
 /// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
 /// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;
+
+/// Plugins that the scope of one peer may announce, as many as one host may have; further ones are
+/// not shown. Crossed by `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
+pub const PG_ANNOUNCED: usize = PLUGINS;
+
+/// Announcements of all peers in one scope that are shown: each change goes through all of them,
+/// and the registry keeps only [`ANNOUNCEMENTS`]. Crossed by
+/// `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
+pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PLUGINS;
 
 /// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
 /// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.
@@ -636,8 +650,8 @@ pub const WORKER_THREADS: usize = 8;
 /// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const API_BLOCKING_THREADS: usize = 128;
 
-/// Blocking threads of the node: [`RESOLVERS`], and half as many to find the owners of connections.
-/// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
+/// Blocking threads of the node: [`RESOLVERS`], [`LARGE_READERS`], and the rest to find the owners
+/// of connections. Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const NODE_BLOCKING_THREADS: usize = 96;
 
 /// How often the daemon checks its own files, besides before each answer to a change. Crossed by

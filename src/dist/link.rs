@@ -321,6 +321,8 @@ impl Reader {
                 let more = self.decode(&mut batch);
                 metrics::LINK_RECEIVED_MESSAGES.add_size(batch.len());
                 if !batch.is_empty() {
+                    // What the batch has taken from there counts once.
+                    self.unfinished.set(self.begun());
                     let charge = self.holding.charge(batch.iter().map(control::size).sum());
                     if inbox.send(wrap(LinkEvent::Messages(batch, charge))).await.is_err() {
                         return CloseReason::ByUs;
@@ -336,9 +338,14 @@ impl Reader {
         }
     }
 
+    /// How many bytes of frames and fragments have begun.
+    fn begun(&self) -> usize {
+        self.buffer.len() + self.headers.as_ref().map_or(0, Headers::held)
+    }
+
     /// Counts unfinished frames and fragments, and frees memory that only a large frame needed.
     fn count(&mut self) {
-        self.unfinished.set(self.buffer.len() + self.headers.as_ref().map_or(0, Headers::held));
+        self.unfinished.set(self.begun());
         if self.largest > limits::READ_AHEAD && framing::missing(&self.buffer) < limits::READ_AHEAD {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.largest = self.buffer.len();

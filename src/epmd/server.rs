@@ -45,7 +45,7 @@ impl Server {
 
 /// What a connection tells the task that owns the names.
 enum Event {
-    Asked { connection: u64, source: Source, request: Request, answer: oneshot::Sender<Answer> },
+    Asked(Asked),
     Gone(u64),
 }
 
@@ -88,6 +88,32 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(limits::EPMD_UNFINISHED.try_into().unwrap_or(u32::MAX))
 }
 
+struct Asked {
+    connection: u64,
+    source: Source,
+    request: Request,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Asked {
+    /// Answers it, and returns what follows. Ignores a connection that was evicted since it asked: it
+    /// would keep a name for ever, as its end is never reported.
+    fn answer(self, table: &mut Table, unfinished: &mut Slots<Unfinished>) -> Option<Then> {
+        let Self { connection, source, request, answer } = self;
+        if !unfinished.iter().any(|other| other.connection == connection) {
+            return None;
+        }
+        let answered = table.answer(connection, source, request);
+        let then = answered.then;
+        if answer.send(answered).is_err() {
+            table.gone(connection);
+        } else if then == Then::Keep {
+            unfinished.retain(|other| other.connection != connection);
+        }
+        Some(then)
+    }
+}
+
 /// A connection whose request is not answered yet.
 struct Unfinished {
     connection: u64,
@@ -117,15 +143,8 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
                 }
             }
             Some(event) = inbox.recv() => match event {
-                Event::Asked { connection, source, request, answer } => {
-                    let answered = table.answer(connection, source, request);
-                    let then = answered.then;
-                    if answer.send(answered).is_err() {
-                        table.gone(connection);
-                    } else if then == Then::Keep {
-                        unfinished.retain(|other| other.connection != connection);
-                    }
-                    if then == Then::End {
+                Event::Asked(asked) => {
+                    if asked.answer(&mut table, &mut unfinished) == Some(Then::End) {
                         break;
                     }
                 }
@@ -170,7 +189,7 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let (answer, answered) = oneshot::channel();
-        let asked = events.send(Event::Asked { connection: id, source, request, answer }).await;
+        let asked = events.send(Event::Asked(Asked { connection: id, source, request, answer })).await;
         asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
         let Answer { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
         stream.write_all(&bytes).await?;

@@ -45,7 +45,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
                 let user = stream.local_addr().ok().and_then(|ours| user_of(from, ours));
                 let source = Source::new(from.ip(), user);
                 let named = Arc::new(AtomicBool::new(false));
-                let task = tokio::spawn(shake(stream, from, local.clone(), named.clone(), inbox.clone()));
+                let task = tokio::spawn(shake(stream, from, user, local.clone(), named.clone(), inbox.clone()));
                 let handshake = Handshake { task, source, named };
                 let evicted = unfinished.insert(source, handshake, |other| other.named.load(Ordering::Relaxed));
                 if let Some(evicted) = evicted {
@@ -74,6 +74,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
 async fn shake(
     stream: TcpStream,
     from: SocketAddr,
+    user: Option<u32>,
     local: Arc<Identity>,
     named: Arc<AtomicBool>,
     inbox: mpsc::Sender<Event>,
@@ -91,14 +92,15 @@ async fn shake(
     match setup::accept(stream, &local, decide).await {
         Ok(connection) => {
             // The peer hears that it is connected only after this.
-            let owner = owner(ours, from).await;
+            let owner = if user.is_some() { user } else { owner(ours, from).await };
             let _ = inbox.send(Event::Connected(connection, owner)).await;
         }
         Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
     }
 }
 
-/// Whose process is at the other end of a connection, where that is on this host.
+/// Returns the owner of the other end of a connection, if that is on this host. Slower than [`UserOf`],
+/// but also works where the kernel cannot be asked directly.
 async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
     let ours = ours?;
     tokio::task::spawn_blocking(move || owner_of_end(theirs, ours)).await.ok().flatten()

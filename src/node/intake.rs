@@ -18,6 +18,9 @@ use crate::limits;
 use crate::node::event::Event;
 use crate::node::machine::{self, Content, LinkId};
 
+/// Bounds the reading of large messages: each may use far more memory than it has bytes.
+static READERS: Semaphore = Semaphore::const_new(limits::LARGE_READERS);
+
 /// Input from a connection.
 #[derive(Debug)]
 pub enum Arrival {
@@ -76,8 +79,11 @@ async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
             arrivals.push(Arrival::Messages(std::mem::take(&mut small)));
         }
         let (control, payload) = message;
+        // The semaphore is never closed. The thread holds the permit, even if nobody waits for it.
+        let permit = READERS.acquire().await;
         // The atoms of a large message are not worth keeping.
         let reading = spawn_blocking(move || {
+            let _permit = permit;
             let content = machine::read(&control, payload.unwrap_or_default(), &mut Atoms::new());
             Arrival::Large(Box::new((control, content)))
         });
@@ -160,5 +166,19 @@ mod tests {
             Arrival::Closed(_) => 0,
         });
         assert_eq!(kinds.collect::<Vec<_>>(), [2, 100, 100, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_large_messages_are_read_at_once_and_the_others_wait() {
+        let all = u32::try_from(limits::LARGE_READERS).unwrap();
+        let reading = READERS.acquire_many(all).await.unwrap();
+        let mut next = std::pin::pin!(arrivals(vec![message(limits::CALL_ARGUMENTS)]));
+        // The clock stands still while a thread reads.
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, &mut next).await.is_err(), "it waits");
+        let small = arrivals(vec![message(1)]).await;
+        assert!(matches!(small[..], [Arrival::Messages(_)]), "a small one does not wait");
+        drop(reading);
+        assert!(matches!(next.await[..], [Arrival::Large(_)]));
     }
 }

@@ -10,7 +10,7 @@ use crate::dist::handshake::{Established, Origin, Status};
 use crate::dist::header::HeaderError;
 use crate::dist::setup::tests::{identity, sockets};
 use crate::dist::setup::{accept, dial};
-use crate::etf::{Atom, Iovec, Pid, Term};
+use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
@@ -133,6 +133,33 @@ async fn a_flood_is_handed_on_in_pieces() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_the_owner_counts_once() {
+    let (here, mut there) = sockets().await;
+    let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
+    let holding = budget::Budget::new(usize::MAX).holding();
+    let (inbox, events) = mpsc::channel(1);
+    let _sender = start(connection, LONG, PROBE, holding.clone(), inbox, |event| event);
+    let from = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
+    let mut sizes = 0;
+    for bytes in [1, 4 * limits::READ_AHEAD] {
+        let payload = Raw::encode(&Term::binary(vec![7; bytes]));
+        let (mut frame, control) = (Vec::new(), Control::SendName { from: from.clone(), to: Atom::literal("x") });
+        control::encode(&control, Some(&payload.clone().into()), flags::ours(false), &mut frame);
+        there.write_all(&frame).await.unwrap();
+        sizes += control::size(&(control, Some(payload.bytes().clone())));
+        // The first one fills the inbox, and the second one waits for room in it.
+        let counted = async {
+            while events.len() < 1 || holding.bytes() != sizes {
+                tokio::task::yield_now().await;
+            }
+        };
+        let counted = timeout(Duration::from_secs(20), counted).await;
+        assert!(counted.is_ok(), "{} bytes are counted, not {sizes}", holding.bytes());
     }
 }
 

@@ -84,6 +84,27 @@ async fn connect(last: u8, to: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
+async fn who_gave_way_after_it_asked_registers_nothing() {
+    let mut table = Table::new(4369, 0);
+    let mut unfinished = Slots::new(limits::EPMD_UNFINISHED);
+    let source = Source::User(1);
+    // A node named `n`, at port 1.
+    let request = || Request::read(b"x\0\x01M\0\0\x06\0\x05\0\x01n\0\0").expect("it is one");
+    let ask = |connection, table: &mut Table, unfinished: &mut Slots<Unfinished>| {
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { connection, source, request: request(), answer };
+        (asked.answer(table, unfinished), answered)
+    };
+    let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
+    assert!(unfinished.insert(source, Unfinished { connection: 2, task: task() }, |_| false).is_none());
+    let (then, mut answered) = ask(1, &mut table, &mut unfinished);
+    assert!(then.is_none() && answered.try_recv().is_err(), "it has no slot");
+    let (then, mut answered) = ask(2, &mut table, &mut unfinished);
+    assert!(then == Some(Then::Keep) && answered.try_recv().is_ok(), "the name is free");
+    assert_eq!(unfinished.iter().count(), 0);
+}
+
+#[tokio::test]
 async fn a_flood_from_one_address_costs_no_other_its_request() {
     let (_server, address) = started();
     let mut honest = connect(2, address).await;

@@ -257,13 +257,15 @@ impl Scope {
         before.is_some_and(|before| before.has_watched())
     }
 
-    /// The second elements of the groups `{WatchedTag, Binary}` that processes of peers joined, each with their node.
+    /// Returns the binaries of the groups `{WatchedTag, Binary}` that processes of peers joined, each
+    /// with their node: at most [`limits::PG_ANNOUNCED_BY_ALL`], of the peers with the fewest first.
     #[must_use]
     pub fn announced(&self) -> BTreeSet<(Bytes, Atom)> {
-        let each = |remote: &Remote| -> Vec<(Bytes, Atom)> {
-            remote.announced().map(|name| (name.clone(), remote.pid.node.clone())).collect()
-        };
-        self.remotes.values().flat_map(each).collect()
+        let mut remotes: Vec<_> = self.remotes.iter().collect();
+        remotes.sort_unstable_by_key(|(link, remote)| (remote.announced().len(), **link));
+        let each = remotes.iter().flat_map(|(_, remote)| remote.announced().map(|name| (name, &remote.pid.node)));
+        let each = each.take(limits::PG_ANNOUNCED_BY_ALL);
+        each.map(|(name, node)| (name.clone(), node.clone())).collect()
     }
 
     /// The nodes of peers with a process in the watched group.

@@ -21,13 +21,44 @@ pub(super) struct Members {
     groups: BTreeMap<Key, Group>,
     /// How often each process is in a group.
     pids: BTreeMap<(GroupId, Pid), usize>,
-    /// The watched groups: the binary of each `{Tag, Binary}`, none for the one with a name.
-    watched: BTreeMap<Key, Option<Bytes>>,
+    shown: Shown,
     last_id: GroupId,
     /// Number of members, over all groups.
     size: usize,
     /// Total weight: each member counts as one, and so do each 64 bytes of a group's key.
     weight: usize,
+}
+
+/// The watched groups that have members.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The binary of each `{Tag, Binary}`, of at most [`limits::PG_ANNOUNCED`]. A group beyond the
+    /// bound is shown only if it appears again when there is room.
+    pub(super) names: BTreeMap<Key, Bytes>,
+    /// The one with a name.
+    pub(super) named: Option<Key>,
+}
+
+impl Shown {
+    /// Returns whether it is shown.
+    fn insert(&mut self, key: &Key, name: Option<&Bytes>) -> bool {
+        match name {
+            None => self.named = Some(key.clone()),
+            Some(_) if self.names.len() >= limits::PG_ANNOUNCED => return false,
+            Some(name) => drop(self.names.insert(key.clone(), name.clone())),
+        }
+        true
+    }
+
+    /// Returns whether it was shown.
+    fn remove(&mut self, key: &Key) -> bool {
+        self.names.remove(key).is_some() || self.named.take_if(|named| named == key).is_some()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.named.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -51,8 +82,8 @@ fn weight(key: &Key) -> usize {
 }
 
 impl Members {
-    pub(super) fn watched(&self) -> &BTreeMap<Key, Option<Bytes>> {
-        &self.watched
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// Returns the number of groups with members.
@@ -88,7 +119,7 @@ impl Members {
         range.map(|((_, pid), times)| (pid, *times))
     }
 
-    /// Adds processes to a group. `shown` is its entry if it is watched. Returns whether a watched
+    /// Adds processes to a group. `shown` is its entry if it is watched. Returns whether a shown
     /// group appeared.
     ///
     /// # Errors
@@ -110,8 +141,7 @@ impl Members {
                 self.weight += weight(key);
                 self.last_id += 1;
                 if let Some(shown) = shown {
-                    self.watched.insert(key.clone(), shown.clone());
-                    came = true;
+                    came = self.shown.insert(key, shown.as_ref());
                 }
                 self.groups.entry(key.clone()).or_insert(Group { id: self.last_id, processes: 0 })
             }
@@ -130,7 +160,7 @@ impl Members {
     }
 
     /// Removes processes from a group, each a number of times: one that joined more often is still
-    /// a member (`leave_remote/3` in `pg.erl`). Returns whether a watched group disappeared.
+    /// a member (`leave_remote/3` in `pg.erl`). Returns whether a shown group disappeared.
     pub(super) fn leave(&mut self, key: &Key, pids: impl IntoIterator<Item = (Pid, usize)>) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
         let mut left = 0;
@@ -153,7 +183,7 @@ impl Members {
         }
         self.groups.remove(key);
         self.weight -= weight(key);
-        self.watched.remove(key).is_some()
+        self.shown.remove(key)
     }
 
     /// Returns the processes of a group that are among `pids`, in order, after `last`. Examines the
@@ -181,7 +211,7 @@ impl Members {
     pub(super) fn discard(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let (pid, group) = (self.pids.pop_first(), self.groups.pop_first());
-            if pid.is_none() && group.is_none() && self.watched.pop_first().is_none() {
+            if pid.is_none() && group.is_none() && self.shown.names.pop_first().is_none() {
                 return true;
             }
         }

@@ -25,18 +25,18 @@ impl Remote {
     }
 
     /// The binaries of the watched groups that have members.
-    pub(super) fn announced(&self) -> impl Iterator<Item = &Bytes> {
-        self.members.watched().values().flatten()
+    pub(super) fn announced(&self) -> impl ExactSizeIterator<Item = &Bytes> {
+        self.members.shown().names.values()
     }
 
     /// Whether the watched group with a name has members.
     pub(super) fn is_grouped(&self) -> bool {
-        self.members.watched().values().any(Option::is_none)
+        self.members.shown().named.is_some()
     }
 
     /// Whether any watched group has members.
     pub(super) fn has_watched(&self) -> bool {
-        !self.members.watched().is_empty()
+        !self.members.shown().is_empty()
     }
 
     /// Starts to apply a message by [`Self::step`].

@@ -184,7 +184,7 @@ impl Work {
                 && let Some(mut all) = self.all.take()
             {
                 std::mem::swap(members, &mut all);
-                step.changed |= members.watched() != all.watched();
+                step.changed |= members.shown() != all.shown();
                 self.stage = Stage::Discard(all);
             }
         }

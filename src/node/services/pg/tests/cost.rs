@@ -165,3 +165,52 @@ fn a_group_that_is_too_large_is_not_kept() {
     bench.hear(&update(vec![change(&too_large), change(&fits), change(&group(0))]));
     assert_eq!([&too_large, &fits, &group(0)].map(|group| bench.members(group)), [0, 1, 1]);
 }
+
+#[test]
+fn a_peer_announces_only_so_many() {
+    let mut bench = Bench::new();
+    let all = |groups: std::ops::Range<usize>| sync(groups.map(|number| (group(number), vec![pid(5)])).collect());
+    assert!(bench.hear(&all(0..limits::PG_ANNOUNCED)).0);
+    let one_more = limits::PG_ANNOUNCED;
+    assert!(!bench.hear(&join(group(one_more), pid(5))).0, "it is not shown");
+    assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
+    assert_eq!(bench.members(&group(one_more)), 1, "it is kept all the same");
+    assert!(!bench.hear(&leave(pid(5), vec![group(one_more)])).0, "it was not shown");
+    let daemons = Term::atom("hecate_daemons");
+    assert!(bench.hear(&join(daemons, pid(5))).0, "the group with a name is shown in any case");
+    assert!(bench.hear(&leave(pid(5), vec![group(0)])).0);
+    assert!(bench.hear(&join(group(one_more), pid(5))).0, "there is room for it now");
+    assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
+    assert!(bench.hear(&all(0..0)).0);
+    assert!(bench.scope.announced().is_empty() && bench.scope.grouped().is_empty());
+}
+
+#[test]
+fn peers_that_announce_the_most_hide_no_others() {
+    let mut bench = Bench::new();
+    let node = |link: u64| Atom::new(&format!("n{link}@h")).unwrap();
+    let mut announce = |link: u64, names: usize| {
+        let from = Pid { node: node(link), id: 1, serial: 0, creation: 1 };
+        let member = Term::List(vec![Term::Pid(Pid { id: 2, ..from.clone() })]);
+        let groups = (0..names).map(|number| Term::tuple([group(number), member.clone()])).collect();
+        let sync = Term::tuple([Term::atom("sync"), Term::Pid(from), Term::List(groups)]);
+        let message = Raw::encode(&Term::tuple([Term::atom("$gen_cast"), sync]));
+        let (mut atoms, mut out) = (Atoms::new(), Signals::new());
+        let mut new_reference = || Reference { node: Atom::literal("us@h"), creation: 1, ids: [9, 0, 0].into() };
+        let message = gen_server::parse(message, &mut atoms);
+        let link = LinkId(link);
+        bench.scope.message(link, &node(link.0), message, &mut new_reference, &mut atoms, &mut out).unwrap();
+        while bench.scope.is_working(link) {
+            bench.scope.step(link, &mut atoms).unwrap();
+        }
+    };
+    let peers = [limits::PG_ANNOUNCED, 3, limits::PG_ANNOUNCED, 10, limits::PG_ANNOUNCED];
+    for (link, names) in (0..).zip(peers) {
+        announce(link, names);
+    }
+    let announced = bench.scope.announced();
+    assert_eq!(announced.len(), limits::PG_ANNOUNCED_BY_ALL);
+    let of = |link| announced.iter().filter(|(_, of)| *of == node(link)).count();
+    let left = limits::PG_ANNOUNCED_BY_ALL - limits::PG_ANNOUNCED - 13;
+    assert_eq!([0, 1, 2, 3, 4].map(of), [limits::PG_ANNOUNCED, 3, left, 10, 0]);
+}
