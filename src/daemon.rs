@@ -78,7 +78,6 @@ pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     let home = config.locations.home.clone();
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
-    let lock = Arc::new(lock);
     let summaries = tokio::spawn(async {
         let mut windows = interval(limits::LOG_WINDOW);
         loop {
@@ -190,7 +189,7 @@ fn open_files(most: Option<u64>) -> u64 {
 }
 
 /// Our own directories, and the right to be the only one who serves them.
-fn lock_home(home: Home, modes: Modes) -> Result<(Layout, RunLock), Error> {
+fn lock_home(home: Home, modes: Modes) -> Result<(Layout, Arc<RunLock>), Error> {
     let layout = Layout::open(home, modes)?;
     layout.ensure_own()?;
     let lock = RunLock::take(&layout)?;

@@ -442,6 +442,10 @@ pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// `tests/status.rs`, `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
 pub const CLEAN_UPS: usize = 64;
 
+/// Longest delay before a failed copy of the database is written again. Crossed by
+/// `store::backoff::tests::the_delay_doubles_up_to_its_limit`.
+pub const COPY_RETRY: Duration = Duration::from_secs(30);
+
 /// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::error;
 
@@ -63,14 +63,24 @@ pub(super) fn watch(
 ) -> watch::Receiver<Report> {
     let (reports, report) = watch::channel(Report::default());
     let files = Arc::new(OwnFiles { layout, lock, socket });
-    tokio::spawn(async move {
-        tokio::select! {
-            () = reports.closed() => {}
-            () = watch_places(files, &reports) => reports.closed().await,
-            () = watch_database(registry) => {}
-        }
-    });
+    let check = move |before| files.check(before);
+    tokio::spawn(watch_all(Arc::new(check), watch_database(registry), reports));
     report
+}
+
+/// A look at all places, compared with the one before.
+type Check = dyn Fn(Sights) -> (Outcome, Sights) + Send + Sync;
+
+/// Ends with the receiver, or after a panic: then the receiver sees that the sender is gone.
+async fn watch_all(check: Arc<Check>, database: impl Future<Output = ()>, reports: watch::Sender<Report>) {
+    tokio::select! {
+        () = reports.closed() => {}
+        ended = watch_places(check, &reports) => if ended.is_ok() {
+            // The report is not read yet.
+            reports.closed().await;
+        },
+        () = database => {}
+    }
 }
 
 fn ticks() -> tokio::time::Interval {
@@ -79,17 +89,14 @@ fn ticks() -> tokio::time::Interval {
     ticks
 }
 
-/// Returns when the process must end.
-async fn watch_places(files: Arc<OwnFiles>, reports: &watch::Sender<Report>) {
+/// Returns when the process must end, or an error if a check has panicked.
+async fn watch_places(check: Arc<Check>, reports: &watch::Sender<Report>) -> Result<(), JoinError> {
     let mut ticks = ticks();
     let mut seen = Sights::INTACT;
     loop {
         ticks.tick().await;
-        let (files, before) = (Arc::clone(&files), seen);
-        let Ok((outcome, now)) = spawn_blocking(move || files.check(before)).await else {
-            // It has panicked, or the runtime ends.
-            return;
-        };
+        let (check, before) = (Arc::clone(&check), seen);
+        let (outcome, now) = spawn_blocking(move || check(before)).await?;
         seen = now;
         let (problem, ends) = match outcome {
             Outcome::Serve(problem) => (problem, false),
@@ -100,7 +107,7 @@ async fn watch_places(files: Arc<OwnFiles>, reports: &watch::Sender<Report>) {
             // So that connected clients can still see why.
             sleep(limits::HOME_LOST).await;
             reports.send_modify(|report| report.ended = Some(problem.detail));
-            return;
+            return Ok(());
         }
     }
 }
@@ -231,4 +238,30 @@ enum Failure {
     Run(#[from] RunError),
     #[error(transparent)]
     Socket(#[from] BindError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_panics_ends_the_watch() {
+        let (reports, mut report) = watch::channel(Report::default());
+        let check: Arc<Check> = Arc::new(|_| panic!("as a fault of ours would"));
+        tokio::spawn(watch_all(check, pending(), reports));
+        tokio::time::timeout(limits::OWN_FILES * 20, report.changed()).await.expect("it ends").expect_err("no report");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_home_is_reported_until_the_daemon_has_ended() {
+        let (reports, mut report) = watch::channel(Report::default());
+        let check: Arc<Check> = Arc::new(|before| (Outcome::End(blocker("home_lost", "gone".to_owned())), before));
+        let watching = tokio::spawn(watch_all(check, pending(), reports));
+        report.wait_for(|report| report.ended.is_some()).await.expect("it is reported");
+        assert!(!watching.is_finished());
+        drop(report);
+        watching.await.expect("no panic");
+    }
 }

@@ -9,13 +9,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::Arc;
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::own_files::Loss;
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
+use super::run_files::RunLock;
 use super::stale_socket::Inode;
 use crate::name::PluginName;
 
@@ -132,6 +134,8 @@ pub struct Layout {
     modes: Modes,
     /// Set once home is found missing or replaced.
     lost: OnceLock<Loss>,
+    /// Our lock, while it lives.
+    lock: Mutex<Weak<RunLock>>,
 }
 
 impl Layout {
@@ -154,7 +158,7 @@ impl Layout {
         };
         let stat = fs::fstat(&fd).map_err(|errno| io_error("look at", root, errno.into()))?;
         let root_inode = Inode { device: stat.st_dev, number: stat.st_ino };
-        Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new() })
+        Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new(), lock: Mutex::default() })
     }
 
     /// Returns the inode of home.
@@ -165,6 +169,16 @@ impl Layout {
     /// How home was lost, if it was.
     pub(super) fn lost(&self) -> &OnceLock<Loss> {
         &self.lost
+    }
+
+    /// Our lock; none if it was never taken, or is released.
+    pub(super) fn lock(&self) -> Option<Arc<RunLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    /// Remembers our lock.
+    pub(super) fn locked_by(&self, lock: &Arc<RunLock>) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lock);
     }
 
     /// The paths.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use super::create::{Layout, LayoutError};
 use super::own_files::{Loss, Sight};
 use super::paths::SUBDIRECTORIES;
+use super::run_files::RunError;
 use super::stale_socket::Inode;
 
 impl From<&Metadata> for Inode {
@@ -79,6 +80,29 @@ impl Layout {
             tracing::error!(directory = %path.display(), "the directory was removed while the daemon used it: made it again");
         }
         Ok(())
+    }
+
+    /// Whether our namespace is still the one that we have locked. A layout without a lock has no daemon to exclude.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let sight = self.lock().map_or(Sight::Ours, |lock| lock.look_at_base(self));
+        matches!(sight, Sight::Ours | Sight::Unclear)
+    }
+
+    /// Makes the directories of our own namespace that are missing, and locks them.
+    ///
+    /// # Errors
+    /// [`RunError::Held`] if another daemon serves the namespace: then nothing in it is changed.
+    pub fn reclaim_own(&self) -> Result<(), RunError> {
+        if let Err(held @ RunError::Held { .. }) = self.renew_lock() {
+            return Err(held);
+        }
+        self.restore_own()?;
+        self.renew_lock()
+    }
+
+    fn renew_lock(&self) -> Result<(), RunError> {
+        self.lock().map_or(Ok(()), |lock| lock.renew(self))
     }
 }
 

@@ -101,14 +101,16 @@ impl RunLock {
     ///
     /// # Errors
     /// [`RunError::Held`] if another daemon has it.
-    pub fn take(layout: &Layout) -> Result<Self, RunError> {
+    pub fn take(layout: &Layout) -> Result<Arc<Self>, RunError> {
         let (base, run) = (layout.own_base()?, layout.own_run()?);
         let path = layout.home().own().run();
         let patience = Instant::now() + limits::LOCK_PATIENCE;
         lock(&base, &run, &path, patience)?;
         lock(&run, &run, &path, patience)?;
         let hold = Hold { base: Arc::new(base), run: Arc::new(run), state: None };
-        Ok(Self { path, hold: Mutex::new(hold) })
+        let taken = Arc::new(Self { path, hold: Mutex::new(hold) });
+        layout.locked_by(&taken);
+        Ok(taken)
     }
 
     /// Compares the locked directories with those at their paths.
@@ -116,17 +118,13 @@ impl RunLock {
     pub fn look(&self, layout: &Layout) -> Sight {
         let hold = self.hold();
         let own = layout.home().own();
-        let sights =
-            [(&hold.base, own.base().to_owned()), (&hold.run, own.run())].map(|(held, path)| {
-                match fs::fstat(held.as_fd()) {
-                    Ok(stat) => {
-                        let ours = Inode { device: stat.st_dev, number: stat.st_ino };
-                        compare(|found| found == ours, std::fs::symlink_metadata(path))
-                    }
-                    Err(_) => Sight::Unclear,
-                }
-            });
+        let sights = [look_at(&hold.base, own.base()), look_at(&hold.run, &own.run())];
         sights.into_iter().find(|sight| *sight != Sight::Ours).unwrap_or(Sight::Ours)
+    }
+
+    /// Compares only our namespace: while it is the locked one, no second daemon starts.
+    pub(super) fn look_at_base(&self, layout: &Layout) -> Sight {
+        look_at(&self.hold().base, layout.home().own().base())
     }
 
     /// Locks the directories that are at the paths now, if they are not the ones that are locked.
@@ -225,6 +223,17 @@ impl RunLock {
 
     fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RunError {
         RunError::Io { doing, path: self.path.join(name), source }
+    }
+}
+
+/// Compares a locked directory with the one at its path.
+fn look_at(held: &OwnedFd, path: &Path) -> Sight {
+    match fs::fstat(held) {
+        Ok(stat) => {
+            let ours = Inode { device: stat.st_dev, number: stat.st_ino };
+            compare(|found| found == ours, std::fs::symlink_metadata(path))
+        }
+        Err(_) => Sight::Unclear,
     }
 }
 

@@ -113,9 +113,18 @@ pub(super) fn to_store(effect: &Effect) -> Option<Event> {
     }
 }
 
-/// Checks that home is there, so that events can be stored.
+/// Checks that home is there and our namespace is still locked, so that events can be stored.
 pub(super) fn prepare(layout: &Layout) -> Result<(), CommitError> {
-    layout.check_home().map_err(|loss| CommitError::Vanished(loss.explain(layout.home().root()).into()))
+    layout.check_home().map_err(|loss| CommitError::Vanished(loss.explain(layout.home().root()).into()))?;
+    if layout.is_locked() {
+        return Ok(());
+    }
+    let text = format!(
+        "the directory {} was removed or replaced while the daemon used it; nothing is saved until the daemon has locked the \
+         new one",
+        layout.home().own().base().display()
+    );
+    Err(CommitError::Vanished(text.into()))
 }
 
 /// Ensures that the committed events are in the files that the next start will open.

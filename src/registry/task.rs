@@ -23,7 +23,7 @@ use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, Handle, Refusal, Reply};
 use super::state::State;
 use super::{Event, EventKind, Plugin, View};
-use crate::layout::{Layout, Process, Removed};
+use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::name::PluginName;
@@ -114,12 +114,16 @@ impl Task {
         self.work.shutdown().await;
         let layout = Arc::clone(&self.layout);
         let (store, settled) = lend(store, move |store| {
-            if prepare(&layout).is_err() {
+            if layout.check_home().is_err() {
                 // The saved data moved with home.
                 return Ok(());
             }
+            if let Err(held @ RunError::Held { .. }) = layout.reclaim_own() {
+                tracing::warn!(error = %held, "the registry's files belong to another daemon now and are left alone");
+                return Ok(());
+            }
             // This is the last chance to restore the files.
-            let _ = layout.restore_own();
+            store.retry_at_once();
             settle(&layout, store)
         })
         .await;

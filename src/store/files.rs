@@ -91,6 +91,23 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Removes the noted files beside the database. Files of other processes stay.
+    ///
+    /// # Errors
+    /// A file cannot be looked at or removed.
+    pub(super) fn remove_beside(&self, database: &Path) -> io::Result<()> {
+        for (noted, tail) in [(self.wal, WAL), (self.shm, SHM)] {
+            let path = beside(database, tail);
+            let found = look(&path)?.as_ref().map(FileId::from);
+            if found.is_some() && found == noted {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Decides the state from the sights of all three paths.
 fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     match (database, wal, shm) {

@@ -5,6 +5,7 @@
 //! is durable (WAL with `synchronous=FULL`). Never deletes a database that it cannot read, but sets
 //! it aside under a dated name and recovers its readable rows (`salvage`).
 
+mod backoff;
 mod files;
 mod repair;
 mod row;
@@ -25,7 +26,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 pub use salvage::Salvaged;
 
-use self::files::Files;
+use self::backoff::Backoff;
+use self::files::{Files, State};
 use self::repair::Contents;
 use crate::limits;
 use crate::name::PluginName;
@@ -37,6 +39,9 @@ const FILE: &str = "plugins.db";
 
 /// How the names begin of what was set aside.
 const ASIDE: &str = "plugins.db.damaged-";
+
+/// How the names end until what is readable in it is recovered.
+const RECOVERING: &str = ".recovering";
 
 /// The database, open.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct Store {
     is_unsure: bool,
     /// Where a copy was kept when another file replaced the database.
     kept: Option<PathBuf>,
+    /// Delays the next copy after a failed one.
+    backoff: Backoff,
 }
 
 /// What opening found.
@@ -153,7 +160,7 @@ impl Store {
             Err(Trouble::Damaged(why)) => {
                 let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
-                    database = %path.display(), set_aside = %aside.display(), error = %why,
+                    database = %path.display(), set_aside = %recovered_name(&aside).display(), error = %why,
                     "the registry's database is damaged: setting it aside and recovering its readable rows"
                 );
                 Self::open_file(&path)
@@ -161,8 +168,7 @@ impl Store {
             opened => opened,
         }
         .map_err(|trouble| trouble.explain(&path))?;
-        opened.set_aside = last_set_aside(&dir).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        opened.recover(now).map_err(|trouble| trouble.explain(&path))?;
+        opened.recover(&dir, now).map_err(|trouble| trouble.explain(&path))?;
         Ok(opened)
     }
 
@@ -191,7 +197,16 @@ impl Store {
         let files = Files::note(path).map_err(Trouble::Io)?;
         let contents = Contents::of(&connection, revision, plugins.clone());
         let path = path.into();
-        let store = Self { connection, path, files, contents, is_attached: true, is_unsure: false, kept: None };
+        let store = Self {
+            connection,
+            path,
+            files,
+            contents,
+            is_attached: true,
+            is_unsure: false,
+            kept: None,
+            backoff: Backoff::default(),
+        };
         Ok(Opened { store, revision, plugins, set_aside: None, salvaged: None })
     }
 
@@ -254,18 +269,45 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        let path = Arc::clone(&self.path);
+        if matches!(self.files.look(&path), Ok(State::Intact | State::SideMissing)) {
+            return;
+        }
+        // Closing would remove the files beside the database by their names, which another daemon may use now.
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    }
+}
+
 impl Opened {
-    /// Recovers the readable rows of the database that was set aside, unless an earlier start did.
-    /// After a crash between the two, the new database is empty, and recovery is done now.
-    fn recover(&mut self, now: SystemTime) -> Result<(), Trouble> {
-        let Some(aside) = &self.set_aside else { return Ok(()) };
-        let connection = &mut self.store.connection;
-        let file = aside.file_name().unwrap_or_default().to_string_lossy();
-        self.salvaged = salvage::report(connection, &file)?;
-        if self.salvaged.is_some() || self.revision > 0 {
+    /// Recovers what is readable in a database that this start set aside, or an earlier one that a crash cut off: its name shows
+    /// that it is not recovered yet. A database that was set aside before is only reported, because the user may have removed
+    /// the new one to start with an empty registry.
+    fn recover(&mut self, dir: &Path, now: SystemTime) -> Result<(), Trouble> {
+        self.set_aside = last_set_aside(dir).map_err(Trouble::Io)?;
+        let Some(found) = self.set_aside.clone() else { return Ok(()) };
+        let aside = recovered_name(&found);
+        let file = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.salvaged = salvage::report(&self.store.connection, &file)?;
+        if aside == found {
             return Ok(());
         }
-        match salvage::recover(connection, aside, now) {
+        if self.salvaged.is_none() && self.revision == 0 {
+            self.salvage(&found, &file, now)?;
+            if self.salvaged.is_none() {
+                // The next start tries again.
+                return Ok(());
+            }
+        }
+        rename_all(&found, &aside).map_err(Trouble::Io)?;
+        self.set_aside = Some(aside);
+        Ok(())
+    }
+
+    fn salvage(&mut self, aside: &Path, file: &str, now: SystemTime) -> Result<(), Trouble> {
+        let connection = &mut self.store.connection;
+        match salvage::recover(connection, aside, file, now) {
             Ok(salvaged) => {
                 let Salvaged { plugins, events } = salvaged;
                 tracing::error!(
@@ -383,19 +425,31 @@ fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     Ok(last)
 }
 
-/// Renames a database and what belongs to it to a dated name, so that `sqlite3` still opens it there.
+/// Renames a database and what belongs to it to a dated name that is marked as not recovered yet, so that `sqlite3` still opens it there.
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     let date = timestamp::seconds(now);
     let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));
     // Several in one second are legal, and none may replace another.
-    let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());
-    let aside = aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    for tail in ["-wal", "-shm", ""] {
-        let with_tail = |path: &Path| PathBuf::from(format!("{}{tail}", path.display()));
-        match std::fs::rename(with_tail(path), with_tail(&aside)) {
+    let recovering = |name: &Path| files::beside(name, RECOVERING);
+    let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists() && !recovering(name).exists());
+    let aside = recovering(&aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?);
+    rename_all(path, &aside)?;
+    Ok(aside)
+}
+
+/// The name of a database that was set aside, once what is readable in it is recovered.
+fn recovered_name(aside: &Path) -> PathBuf {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    aside.with_file_name(name.strip_suffix(RECOVERING).unwrap_or(&name))
+}
+
+/// Renames a database and the files beside it, the database last.
+fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
+    for tail in [files::WAL, files::SHM, ""] {
+        match std::fs::rename(files::beside(from, tail), files::beside(to, tail)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !tail.is_empty() => {}
             renamed => renamed?,
         }
     }
-    Ok(aside)
+    Ok(())
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use super::files::{Files, SHM, State, WAL, beside};
 use super::{CommitError, FILE, Store, Trouble, row, schema};
+use crate::limits;
 use crate::registry::{Event, EventKind, Plugins};
 use crate::timestamp;
 
@@ -71,6 +72,10 @@ enum Failure {
     Sqlite(#[from] rusqlite::Error),
     #[error("another process is using it")]
     Busy,
+    #[error("its files changed while the copy was written")]
+    Changed,
+    #[error("the last attempt failed; the next one follows within {} s", limits::COPY_RETRY.as_secs())]
+    Delayed,
     #[error("{0}")]
     Unusable(String),
 }
@@ -107,6 +112,11 @@ impl Store {
         Ok(())
     }
 
+    /// Makes the next [`Self::settle`] write a copy at once, also after attempts that failed.
+    pub fn retry_at_once(&mut self) {
+        self.backoff.reset();
+    }
+
     /// Returns whether all files are there and are the ones that were opened.
     pub fn is_intact(&mut self) -> bool {
         matches!(self.files.look(&Arc::clone(&self.path)), Ok(State::Intact))
@@ -138,11 +148,11 @@ impl Store {
     /// The database is gone: writes it again, under another name first.
     fn rewrite(&mut self) -> Result<(), Failure> {
         let (draft, source) = self.write_draft()?;
-        // They belong to the database that is gone, and would be applied to the new one.
-        for tail in [WAL, SHM] {
-            remove(&beside(&self.path, tail))?;
+        let placed = self.place_draft(&draft);
+        if placed.is_err() {
+            remove(&draft)?;
         }
-        place(&draft, &self.path)?;
+        placed?;
         // From here on, the file at the path is ours, but the connection has another file open.
         self.files = Files::note(&self.path)?;
         self.is_attached = false;
@@ -159,6 +169,17 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a draft the name of the database, if the name is still free.
+    fn place_draft(&mut self, draft: &Path) -> Result<(), Failure> {
+        // Another process may have put its files there while the draft was written.
+        if self.files.look(&self.path)? != State::Missing {
+            return Err(Failure::Changed);
+        }
+        // They belong to the database that is gone, and would be applied to the new one.
+        self.files.remove_beside(&self.path)?;
+        Ok(place(draft, &self.path)?)
+    }
+
     /// Another file is at one of our paths. Keeps a copy of the committed state next to it, once.
     fn report_foreign(&mut self, foreign: &Path) -> CommitError {
         if self.kept.is_none() {
@@ -171,8 +192,11 @@ impl Store {
                     );
                     self.kept = Some(kept);
                 }
+                Err(Failure::Delayed) => {}
                 Err(error) => {
-                    tracing::error!(%error, "could not keep a copy of the registry next to the file that replaced it")
+                    if self.backoff.is_new("keep", &error.to_string()) {
+                        tracing::error!(%error, "could not keep a copy of the registry next to the file that replaced it");
+                    }
                 }
             }
         }
@@ -193,26 +217,51 @@ impl Store {
         Ok(kept)
     }
 
-    /// Writes the committed state durably into a new file next to the database.
+    /// Writes the committed state durably into a new file next to the database. A failed attempt delays the next.
     fn write_draft(&mut self) -> Result<(PathBuf, Source), Failure> {
+        if !self.backoff.is_due(Instant::now()) {
+            return Err(Failure::Delayed);
+        }
         let draft = self.path.with_file_name(format!(".{FILE}.new"));
-        if self.is_attached {
-            match self.copy_to(&draft) {
-                Ok(()) => return Ok((draft, Source::Copy)),
-                Err(error) => tracing::error!(%error, "the removed database cannot be copied: writing it from memory"),
+        // Fails without a copy where the directory is gone, which costs nothing and is not delayed.
+        make_draft(&draft)?;
+        match self.fill_draft(&draft) {
+            Ok(source) => {
+                self.backoff.reset();
+                Ok((draft, source))
+            }
+            Err(error) => {
+                self.backoff.failed(Instant::now());
+                // It may take the last space of the disk.
+                for tail in ["", "-journal", WAL, SHM] {
+                    remove(&beside(&draft, tail))?;
+                }
+                Err(error)
             }
         }
-        make_draft(&draft)?;
-        let mut connection = Connection::open(&draft)?;
+    }
+
+    fn fill_draft(&mut self, draft: &Path) -> Result<Source, Failure> {
+        if self.is_attached {
+            match self.copy_to(draft) {
+                Ok(()) => return Ok(Source::Copy),
+                Err(error) => {
+                    if self.backoff.is_new("copy", &error.to_string()) {
+                        tracing::error!(%error, "the removed database cannot be copied: writing it from memory");
+                    }
+                }
+            }
+        }
+        make_draft(draft)?;
+        let mut connection = Connection::open(draft)?;
         schema::migrate(&mut connection)?;
         reconcile(&mut connection, &self.contents)?;
         close(connection)?;
-        File::open(&draft)?.sync_all()?;
-        Ok((draft, Source::Memory))
+        File::open(draft)?.sync_all()?;
+        Ok(Source::Memory)
     }
 
     fn copy_to(&self, draft: &Path) -> Result<(), Failure> {
-        make_draft(draft)?;
         let name = draft.to_str().ok_or_else(|| Failure::Unusable("its path is not text".to_owned()))?;
         self.connection.execute("VACUUM INTO ?1", [name])?;
         let mut connection = Connection::open(draft)?;
@@ -238,7 +287,7 @@ impl Store {
         reconcile(&mut opened.store.connection, &self.contents)?;
         // The old one is closed last: by then its file is not the one at the path.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.connection = opened.store.connection;
+        std::mem::swap(&mut self.connection, &mut opened.store.connection);
         self.files = opened.store.files;
         self.is_attached = true;
         Ok(())

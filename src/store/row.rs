@@ -87,14 +87,17 @@ pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Re
     Ok(())
 }
 
-/// Deletes all events but the last [`limits::EVENTS_KEPT`]. The revisions that a salvage skipped
-/// are not counted.
+/// Forgets all events but the last [`limits::EVENTS_KEPT`]. Revisions that a salvage has left out are not counted.
 pub(super) fn forget_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let kept = limits::EVENTS_KEPT;
     let oldest = integer(last.saturating_sub(kept))?;
     connection
         .prepare_cached(
-            "DELETE FROM events WHERE revision <= ?1 - iif(EXISTS (SELECT 1 FROM salvaged WHERE revision > ?1), ?2, 0)",
+            "DELETE FROM events WHERE revision <= iif(
+                 EXISTS (SELECT 1 FROM salvaged WHERE revision > ?1),
+                 ifnull((SELECT revision FROM events ORDER BY revision DESC LIMIT 1 OFFSET ?2), 0),
+                 ?1
+             )",
         )?
         .execute(params![oldest, integer(kept)?])?;
     Ok(())

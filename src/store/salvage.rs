@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use super::row;
 use crate::limits;
 use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Field, Given, Plugin, Request};
+use crate::registry::{Event, EventKind, Field, Given, Plugin, Registration, Request};
 use crate::timestamp;
 
 /// How much was recovered from a damaged database.
@@ -39,9 +39,14 @@ pub(super) fn report(connection: &Connection, file: &str) -> rusqlite::Result<Op
     connection.query_row("SELECT plugins, events FROM salvaged WHERE file = ?1", [file], read).optional()
 }
 
-/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of
-/// it is stored, or nothing.
-pub(super) fn recover(connection: &mut Connection, aside: &Path, now: SystemTime) -> rusqlite::Result<Salvaged> {
+/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of it is stored, or nothing.
+/// `file` is the name for the report.
+pub(super) fn recover(
+    connection: &mut Connection,
+    aside: &Path,
+    file: &str,
+    now: SystemTime,
+) -> rusqlite::Result<Salvaged> {
     let Found { events, plugins, revision } = Found::new(pages::rows(aside), now);
     let salvaged = Salvaged { plugins: plugins.len() as u64, events: events.len() as u64 };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -51,7 +56,6 @@ pub(super) fn recover(connection: &mut Connection, aside: &Path, now: SystemTime
     for plugin in plugins.values() {
         row::put(&transaction, plugin)?;
     }
-    let file = aside.file_name().unwrap_or_default().to_string_lossy();
     transaction.execute(
         "INSERT INTO salvaged (file, revision, plugins, events) VALUES (?1, ?2, ?3, ?4)",
         params![file, row::revision(revision)?, row::integer(salvaged.plugins)?, row::integer(salvaged.events)?],
@@ -128,24 +132,26 @@ impl Found {
         }
     }
 
-    /// Returns a revision that the log cannot have reached. The log keeps [`limits::EVENTS_KEPT`]
-    /// events, so its last revision is at most that much higher than any recovered one. Without
-    /// recovered events, returns the seconds since 1970, which no log reaches with less than one
-    /// event per second.
+    /// A revision that the log has not reached. The events that are left may all be from before an earlier salvage, and tell
+    /// nothing of the revisions after it. So the seconds since 1970 are a lower bound: a log exceeds them only with more than
+    /// one event per second. Twice [`limits::EVENTS_KEPT`] is added, because a log without an earlier salvage is at most that
+    /// number ahead of an event that is left, and a log with one at most twice that number, should the clock be wrong.
     fn next(&self, now: SystemTime) -> u64 {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let known = match self.events.last_key_value() {
-            Some((last, _)) => *last,
-            None => self.plugins.values().map(|plugin| plugin.incarnation).max().unwrap_or(0).max(seconds),
-        };
-        known.saturating_add(limits::EVENTS_KEPT).min(limits::REVISION - limits::EVENTS_KEPT)
+        let event = self.events.last_key_value().map_or(0, |(last, _)| *last);
+        let incarnation = self.plugins.values().map(|plugin| plugin.incarnation).max().unwrap_or(0);
+        let known = event.max(incarnation).max(seconds).min(REVISION);
+        known.saturating_add(2 * limits::EVENTS_KEPT)
     }
 }
+
+/// The largest revision that is believed. A log goes on after it for some time.
+const REVISION: u64 = limits::REVISION - 3 * limits::EVENTS_KEPT;
 
 /// A row of `events` in version 1 of the schema.
 fn event(id: i64, values: &[Value]) -> Option<Event> {
     let [Value::Null, Value::Integer(at), Value::Text(kind), of_plugin @ ..] = values else { return None };
-    let revision = u64::try_from(id).ok().filter(|revision| *revision <= limits::REVISION - 2 * limits::EVENTS_KEPT)?;
+    let revision = u64::try_from(id).ok().filter(|revision| *revision <= REVISION)?;
     Some(Event {
         revision,
         at: timestamp::from_nanoseconds(*at),
@@ -171,36 +177,39 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
     else {
         return None;
     };
-    let request = Request {
-        name: Given::Text(name.clone()),
-        version: given(version),
-        description: given(description),
-        node: given(node),
-    };
-    let request = request.check().ok()?;
-    let set = |field| match field {
-        Field::Set(text) => Some(text),
-        Field::Absent | Field::Clear => None,
-    };
+    let named = || Request { name: Given::Text(name.clone()), ..Request::default() };
+    let (version, description, node) = (given(version)?, given(description)?, given(node)?);
+    let node = checked(Request { node, ..named() }, |checked| checked.node);
     Some(Plugin {
-        name: request.name,
-        version: set(request.version),
-        description: set(request.description),
-        node: set(request.node),
-        node_given: *node_given != 0,
+        name: named().check().ok()?.name,
+        version: checked(Request { version, ..named() }, |checked| checked.version),
+        description: checked(Request { description, ..named() }, |checked| checked.description),
+        node_given: *node_given != 0 && node.is_some(),
+        node,
         status: row::status(status)?,
         since: timestamp::from_nanoseconds(*since),
         reason: Some(reason).filter(|reason| is_text(reason)).cloned()?,
         registered_at: timestamp::from_nanoseconds(*registered_at),
-        incarnation: u64::try_from(*incarnation).unwrap_or(0).min(limits::REVISION - 2 * limits::EVENTS_KEPT),
+        incarnation: u64::try_from(*incarnation).unwrap_or(0).min(REVISION),
     })
 }
 
-fn given(value: &Value) -> Given {
+/// Returns one field of a request; none if it is invalid: an earlier release may have accepted it.
+fn checked(request: Request, field: impl FnOnce(Registration) -> Field) -> Option<String> {
+    match request.check().map(field) {
+        Ok(Field::Set(text)) => Some(text),
+        Ok(Field::Absent | Field::Clear) | Err(_) => None,
+    }
+}
+
+/// No release accepted other types or control characters: a row that has them is damaged.
+fn given(value: &Value) -> Option<Given> {
     match value {
-        Value::Null => Given::Null,
-        Value::Text(text) => Given::Text(text.clone()),
-        _ => Given::NoText,
+        Value::Null => Some(Given::Null),
+        Value::Text(text) if !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') => {
+            Some(Given::Text(text.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tokio::time::timeout;
 
 use super::*;
-use crate::layout::{Home, Modes};
+use crate::layout::{Home, Modes, RunLock};
 use crate::registry::{EventKind, Field, Membership, Next, Registrant, Registration, Status};
 
 /// How long anything may take before a test gives up.
@@ -492,4 +492,37 @@ async fn a_start_settles_what_a_crash_has_left_of_purges() {
     })
     .await;
     assert!(world.path("hecate-twod", "sqlite").is_dir(), "the other one never happened");
+}
+
+#[tokio::test]
+async fn a_namespace_that_another_daemon_has_locked_is_left_alone() {
+    let world = World::new();
+    let _lock = RunLock::take(&world.layout).expect("free");
+    world.register("hecate-oned").await.expect("stored");
+    let own = world.layout.home().own();
+    std::fs::remove_dir_all(own.base()).expect("removed");
+    let home = Home::new(world.dir.path().to_owned()).expect("absolute");
+    let second = Layout::open(home, Modes::default()).expect("opened");
+    second.ensure_own().expect("made");
+    let _second_lock = RunLock::take(&second).expect("free");
+    let refused = world.register("hecate-twod").await.expect_err("another daemon serves the home");
+    assert!(refused.to_string().contains("locked the new one"), "{refused}");
+    // Twice, because the first look only notes what is missing.
+    world.handle.check_files().await.expect("it lives");
+    world.handle.check_files().await.expect("it lives");
+    std::fs::remove_dir(own.sqlite()).expect("it is empty");
+    let _dir = world.stop().await;
+    assert!(!own.sqlite().exists(), "nothing is made in the namespace of another daemon");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_removed_before_the_end_is_made_again_with_its_database() {
+    let world = World::new();
+    let _lock = RunLock::take(&world.layout).expect("free");
+    world.register("hecate-oned").await.expect("stored");
+    let own = world.layout.home().own();
+    std::fs::remove_dir_all(own.base()).expect("removed");
+    let _dir = world.stop().await;
+    let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
+    assert_eq!(opened.plugins.size(), 1);
 }

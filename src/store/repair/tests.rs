@@ -167,3 +167,55 @@ fn a_log_that_goes_on_without_an_event_keeps_its_revision_when_it_is_written_fro
     assert_eq!(row::load(&connection).expect("read").0, 12_345);
     assert!(!reconcile(&mut connection, &contents).expect("compared"), "it holds all of it");
 }
+
+#[test]
+fn files_that_another_process_put_there_while_the_draft_was_written_are_left_alone() {
+    for tail in ["", WAL] {
+        let mut scene = Scene::new();
+        scene.remove(&["", WAL, SHM]);
+        let (draft, _) = scene.store().write_draft().expect("written");
+        std::fs::write(scene.path(tail), "another's").expect("written");
+        let refused = scene.store().place_draft(&draft).expect_err("the files changed");
+        assert!(matches!(refused, Failure::Changed), "{refused}");
+        assert_eq!(std::fs::read_to_string(scene.path(tail)).expect("there"), "another's");
+    }
+}
+
+#[test]
+fn only_our_own_files_beside_the_database_are_removed() {
+    let mut scene = Scene::new();
+    scene.remove(&[""]);
+    std::fs::rename(scene.path(WAL), scene.path(".moved")).expect("moved");
+    std::fs::write(scene.path(WAL), "another's").expect("written");
+    let path = Arc::clone(&scene.store().path);
+    scene.store().files.remove_beside(&path).expect("removed");
+    assert_eq!(std::fs::read_to_string(scene.path(WAL)).expect("there"), "another's");
+    assert!(!scene.path(SHM).exists());
+}
+
+#[test]
+fn a_failed_copy_delays_the_next_one_until_it_is_forced() {
+    let mut scene = Scene::new();
+    scene.remove(&["", WAL, SHM]);
+    // As after many failures: due in half a minute.
+    (0..10).for_each(|_| scene.store().backoff.failed(Instant::now()));
+    let refused = scene.commit(3, "hecate-threed").expect_err("it is delayed");
+    assert!(refused.to_string().contains("the last attempt failed"), "{refused}");
+    scene.store().retry_at_once();
+    scene.commit(3, "hecate-threed").expect("stored");
+    scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+}
+
+#[test]
+fn closing_a_database_that_was_replaced_leaves_the_log_of_the_other() {
+    let mut scene = Scene::new();
+    let moved = tempfile::tempdir().expect("temporary directory");
+    for tail in ["", WAL, SHM] {
+        std::fs::rename(scene.path(tail), moved.path().join(format!("{FILE}{tail}"))).expect("moved");
+    }
+    let mut other = Store::open(scene.dir.path(), UNIX_EPOCH).expect("opens").store;
+    other.commit(&[registered(1, "hecate-otherd")]).expect("stored");
+    scene.store = None;
+    assert!(other.is_intact(), "none of its files is removed");
+    scene.holds(&["hecate-otherd"], 1);
+}

@@ -226,7 +226,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     bytes[..16].fill(0);
     let mut opened = stored.open_damaged(&bytes);
     let last = stored.events.len() as u64;
-    assert_eq!(opened.revision, last + limits::EVENTS_KEPT);
+    assert_eq!(opened.revision, 1_701_000_000 + 2 * limits::EVENTS_KEPT, "after the seconds since 1970");
     let after = |opened: &Opened, revision| opened.store.events_after(revision).expect("read").map(|page| page.len());
     // A client of the old log always gets a snapshot.
     for known in 0..=last + 1 {
@@ -252,9 +252,66 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
 fn a_salvage_that_a_crash_has_cut_off_is_done_at_the_next_start() {
     let stored = stored(20);
     let aside = stored.dir.path().join("plugins.db.damaged-2026-01-01T00:00:00Z-1");
-    std::fs::rename(stored.file(), &aside).expect("renamed");
+    let recovering = stored.dir.path().join("plugins.db.damaged-2026-01-01T00:00:00Z-1.recovering");
+    std::fs::rename(stored.file(), &recovering).expect("renamed");
     let opened = open(stored.dir.path());
-    assert_eq!((opened.set_aside, opened.plugins.size()), (Some(aside), stored.plugins.len()));
+    assert_eq!((opened.set_aside.as_ref(), opened.plugins.size()), (Some(&aside), stored.plugins.len()));
+    assert!(opened.salvaged.is_some() && aside.exists() && !recovering.exists());
+    drop(opened);
+    // The crash came after the recovery.
+    std::fs::rename(&aside, &recovering).expect("renamed");
+    let opened = open(stored.dir.path());
+    assert_eq!((opened.set_aside.as_ref(), opened.plugins.size()), (Some(&aside), stored.plugins.len()));
+    assert!(opened.salvaged.is_some() && aside.exists() && !recovering.exists());
+}
+
+#[test]
+fn plugins_of_a_database_that_was_set_aside_earlier_stay_away_when_the_new_one_is_deleted() {
+    let stored = stored(20);
+    let mut bytes = stored.bytes();
+    bytes[..16].fill(0);
+    let opened = stored.open_damaged(&bytes);
+    assert_eq!(opened.plugins.size(), stored.plugins.len());
+    let aside = opened.set_aside.clone();
+    drop(opened);
+    std::fs::remove_file(stored.file()).expect("removed");
+    let opened = open(stored.dir.path());
+    assert_eq!((opened.revision, opened.plugins.size(), &opened.set_aside), (0, 0, &aside));
+    assert_eq!(opened.salvaged, None);
+}
+
+#[test]
+fn a_second_salvage_goes_on_after_the_first_though_only_older_events_are_left() {
+    let stored = stored(20);
+    let mut bytes = stored.bytes();
+    bytes[..16].fill(0);
+    let mut opened = stored.open_damaged(&bytes);
+    let first = opened.revision;
+    let new: Vec<_> = (1..=50).map(|number| event(first + number, EventKind::Registered, "new-d", None)).collect();
+    opened.store.commit(&new).expect("stored");
+    assert_eq!(count(&opened), (stored.events.len() + new.len()) as u64);
+    let connection = &opened.store.connection;
+    connection
+        .execute_batch(&format!("DELETE FROM events WHERE revision > {first}; DELETE FROM salvaged"))
+        .expect("lost");
+    connection.execute_batch("DELETE FROM plugins WHERE name = 'new-d'; VACUUM").expect("lost");
+    drop(opened);
+    let found = Found::new(pages::rows(&stored.file()), at(1_000_100));
+    assert_eq!(found.events.len(), stored.events.len());
+    assert!(found.revision > first + 50, "{} after {first}", found.revision);
+}
+
+#[test]
+fn a_plugin_with_a_field_that_an_earlier_release_accepted_keeps_everything_else() {
+    let stored = stored(1);
+    let name = PluginName::parse("p1-d").expect("valid");
+    let change =
+        "UPDATE plugins SET version = '1' || char(8238), description = 'kept', node = 'nowhere', incarnation = -1;
+                  DELETE FROM events";
+    Connection::open(stored.file()).expect("opens").execute_batch(change).expect("changed");
+    let opened = open(stored.dir.path());
+    let plugin = opened.plugins.get(&name).expect("it is kept");
+    assert_eq!((&plugin.version, plugin.description.as_deref(), &plugin.node), (&None, Some("kept"), &None));
 }
 
 #[test]
@@ -271,7 +328,7 @@ fn a_row_that_no_daemon_could_have_written_is_left_out_or_clamped() {
         ("UPDATE plugins SET name = '../../etc'; DELETE FROM events", false),
         ("UPDATE plugins SET status = 'perhaps'; DELETE FROM events", false),
         ("UPDATE plugins SET reason = char(27); UPDATE plugins SET incarnation = -1; DELETE FROM events", false),
-        ("UPDATE plugins SET node = 'nowhere', incarnation = -1; DELETE FROM events", false),
+        ("UPDATE plugins SET node = 'nowhere', incarnation = -1; DELETE FROM events", true),
         ("UPDATE plugins SET incarnation = -1; DELETE FROM events", true),
         ("UPDATE plugins SET incarnation = -1, since = -1; UPDATE events SET kind = 'odd', revision = -revision", true),
         ("UPDATE plugins SET name = '../../etc'", true),
