@@ -325,8 +325,11 @@ impl Daemon<'_> {
             }
             self.refresh(&cluster.borrow_and_update().clone(), &plugins);
             // The line names the node: so it waits until there is one, or it is clear why there is none.
-            let joined = self.status.borrow().node_name.is_some() || !self.status.borrow().problems.is_empty();
-            let ready = joined && plugins.ready && self.status.borrow().blocker().is_none();
+            let ready = {
+                let status = self.status.borrow();
+                let joined = status.node_name.is_some() || !status.problems.is_empty();
+                joined && plugins.ready && status.blocker().is_none()
+            };
             if ready && !std::mem::replace(&mut announced, true) {
                 self.announce();
             }

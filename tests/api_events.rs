@@ -282,6 +282,23 @@ async fn streams_end_in_good_order_when_we_stop() {
     in_time(world.server).await.expect("nobody keeps it");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_begin_while_the_cluster_changes() {
+    let world = World::start(Limits::default()).await;
+    let stop = world.stop.clone();
+    let cluster = world.cluster.clone();
+    let changing = std::thread::spawn(move || {
+        while !stop.is_cancelled() {
+            cluster.send_modify(|view| *view = Arc::new(ClusterView::default()));
+        }
+    });
+    for _ in 0..1_000 {
+        in_time(Follower::begin(&world, None)).await;
+    }
+    world.stop.cancel();
+    changing.join().expect("no panic");
+}
+
 #[tokio::test]
 async fn head_begins_no_stream() {
     let world = World::start(Limits::default()).await;

@@ -60,13 +60,14 @@ impl Streams {
         })?;
         let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
         let (sender, body) = Channel::new(1);
+        let cluster = context.cluster();
         let stream = Stream {
             sender,
             context: context.clone(),
             listing: self.listing.clone(),
             shown: None,
-            nodes: nodes(&context.cluster.borrow()),
-            plugin_nodes: context.plugin_nodes(),
+            nodes: nodes(&cluster),
+            plugin_nodes: cluster.plugin_nodes.clone(),
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
         };
         let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());

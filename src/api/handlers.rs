@@ -51,9 +51,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether the nodes of plugins are connected.
+    /// Returns the cluster as it is now. A borrow that is held while another one is taken can wait for ever for the task
+    /// that publishes the next view: nothing else borrows it here.
+    pub(super) fn cluster(&self) -> Arc<ClusterView> {
+        Arc::clone(&self.cluster.borrow())
+    }
+
+    /// Returns whether the nodes of plugins are connected.
     pub(super) fn plugin_nodes(&self) -> NodeStates {
-        self.cluster.borrow().plugin_nodes.clone()
+        self.cluster().plugin_nodes.clone()
     }
 }
 
@@ -317,12 +323,12 @@ fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
 }
 
 fn cluster(context: &Context) -> Answer {
-    let view = Arc::clone(&context.cluster.borrow());
+    let view = context.cluster();
     json(StatusCode::OK, &wire::Cluster::new(&view, &context.registry.view()))
 }
 
 fn cluster_plugins(context: &Context) -> Answer {
-    let view = Arc::clone(&context.cluster.borrow());
+    let view = context.cluster();
     json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
 }
 
@@ -336,7 +342,7 @@ async fn diagnosis(context: &Context, node: &str) -> Result<Answer, Problem> {
 }
 
 fn measured(context: &Context) -> Result<Answer, Problem> {
-    let cluster = Arc::clone(&context.cluster.borrow());
+    let cluster = context.cluster();
     let text = metrics::page(&context.registry.view(), &cluster).map_err(|error| {
         let detail = format!("the metrics could not be written, which is our fault: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
