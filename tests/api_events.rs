@@ -284,7 +284,7 @@ async fn streams_end_in_good_order_when_we_stop() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_begin_while_the_cluster_changes() {
-    let world = World::start(Limits::default()).await;
+    let world = World::start(Limits { stream_share: limits::HTTP_STREAMS, ..Limits::default() }).await;
     let stop = world.stop.clone();
     let cluster = world.cluster.clone();
     let changing = std::thread::spawn(move || {
@@ -292,8 +292,9 @@ async fn streams_begin_while_the_cluster_changes() {
             cluster.send_modify(|view| *view = Arc::new(ClusterView::default()));
         }
     });
-    for _ in 0..1_000 {
-        in_time(Follower::begin(&world, None)).await;
+    let mut followers = Vec::new();
+    for _ in 0..limits::HTTP_STREAMS {
+        followers.push(in_time(Follower::begin(&world, None)).await);
     }
     world.stop.cancel();
     changing.join().expect("no panic");

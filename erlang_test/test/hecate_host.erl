@@ -254,11 +254,14 @@ answers(Port) ->
         {error, _} -> false
     end.
 
+%% Outside of the range of outgoing connections, whose ports change hands all the time: even a look
+%% whether EPMD answers may get EPMD's own port for its end, and connect to itself.
 free_port() ->
-    {ok, Listener} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Listener),
-    ok = gen_tcp:close(Listener),
-    Port.
+    Port = 10000 + rand:uniform(20000),
+    case gen_tcp:listen(Port, []) of
+        {ok, Listener} -> ok = gen_tcp:close(Listener), Port;
+        {error, _} -> free_port()
+    end.
 
 os_pid(Port) ->
     case erlang:port_info(Port, os_pid) of

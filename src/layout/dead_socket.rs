@@ -40,14 +40,14 @@ impl Layout {
     }
 }
 
-/// Explains how the owner of a socket can let us connect to it. Returns `why` if the file cannot be
+/// Explains how the owner of a socket can let us connect to it. Repeats `why` if the file cannot be
 /// examined.
 fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> String {
     match (file.map(fs::fstat), fs::fstat(dir)) {
         (Some(Ok(socket)), Ok(dir)) => {
             format!("cannot connect to {}: permission denied; {}", path.display(), permit(path, &socket, &dir))
         }
-        _ => why,
+        _ => format!("{}: {why}", path.display()),
     }
 }
 

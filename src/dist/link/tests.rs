@@ -154,7 +154,7 @@ async fn a_message_that_waits_for_the_owner_counts_once() {
         sizes += control::size(&(control, Some(payload.bytes().clone())));
         // The first one fills the inbox, and the second one waits for room in it.
         let counted = async {
-            while events.len() < 1 || holding.bytes() != sizes {
+            while events.is_empty() || holding.bytes() != sizes {
                 tokio::task::yield_now().await;
             }
         };
