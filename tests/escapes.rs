@@ -110,14 +110,14 @@ fn the_nodes_that_no_plugin_can_run_as_are_refused() {
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
     let us = daemon.ready();
-    for (node, code) in [
-        (us.as_str(), "node_is_daemon"),
-        ("hecate@localhost", "node_is_daemon"),
-        ("x@-oProxyCommand", "node_malformed"),
-        ("x@h\u{202e}", "field_bad_character"),
+    for (node, status, code) in [
+        (us.as_str(), 409, "node_is_daemon"),
+        ("hecate@localhost", 409, "node_is_daemon"),
+        ("x@-oProxyCommand", 422, "node_malformed"),
+        ("x@h\u{202e}", 422, "field_bad_character"),
     ] {
         let refused = host.register(&json!({"name": "hecate-traderd", "node": node}));
-        assert_eq!((refused.status, &refused.body["code"]), (422, &json!(code)), "{node}");
+        assert_eq!((refused.status, &refused.body["code"]), (status, &json!(code)), "{node}");
     }
     let mut erl = host.erl("hecate_traderd");
     let register = format!(

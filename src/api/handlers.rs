@@ -208,10 +208,11 @@ fn refused(refusal: Refusal) -> Problem {
     let status = match &refusal {
         Refusal::NotFound { .. } | Refusal::NoData { .. } => StatusCode::NOT_FOUND,
         Refusal::NodeConflict { .. }
+        | Refusal::OwnNode { .. }
         | Refusal::Registered { .. }
         | Refusal::StillRunning { .. }
         | Refusal::MayRun { .. } => StatusCode::CONFLICT,
-        Refusal::OwnNode { .. } | Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Layout(_) | Refusal::PurgeIncomplete(..) => StatusCode::INTERNAL_SERVER_ERROR,
         // A full disk may be emptied, and a stopping daemon comes back.
