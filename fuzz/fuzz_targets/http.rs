@@ -85,7 +85,7 @@ fn find(method: &Method, path: &str) {
         assert_eq!(route(&Method::GET, path), route(&Method::HEAD, path));
     }
     let name = match &found {
-        Route::Plugin(name) | Route::Deregister(name) | Route::Purge(name) => name.as_str(),
+        Route::Plugin(name) | Route::Deregister(name) | Route::CheckPurge(name) | Route::Purge(name) => name.as_str(),
         _ => "",
     };
     assert_eq!(name.is_empty(), !pattern.contains("{name}"));
