@@ -317,7 +317,7 @@ mod tests {
         let user = Owner::User(1000);
         assert_eq!(places.admit(user, "u").evicted, Some("other"));
         assert_eq!(places.admit(user, "v").evicted, Some("b"));
-        assert_eq!(places.admit(user, "w").evicted, Some("u"), "a user has a share of its own");
+        assert_eq!(places.admit(user, "w").evicted, Some("u"), "a user has a separate share");
     }
 
     #[test]

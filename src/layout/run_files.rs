@@ -3,7 +3,7 @@
 //!
 //! The lock is `flock(2)` on our namespace and on its `run/`: a second daemon is refused even if
 //! one of them was made again. The files are as the ecosystem has them: a decimal pid, or one word,
-//! without a newline; finding them where nobody holds the lock means a crash. Never removes a
+//! without a newline; finding them while the lock is free means a crash. Never removes a
 //! plugin's files unless the process that they name is known to be gone.
 
 use std::fmt;
