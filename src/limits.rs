@@ -167,6 +167,12 @@ pub const TIES: usize = 100_000;
 /// count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
 
+/// Failed look-ups of members for each process and each group that a `leave` names. More closes the
+/// connection. A scope of OTP names several processes or several groups, never both, and so fails
+/// at most once for each. Crossed by
+/// `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
+pub const PG_STRANGERS: usize = 16;
+
 /// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
 /// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;

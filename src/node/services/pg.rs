@@ -61,10 +61,16 @@ pub struct Watched {
 /// What a scope wants done: signals to send, each over a link.
 pub type Signals = Vec<(LinkId, Control, Option<Raw>)>;
 
-/// A peer told us of more than [`limits::PG_MEMBERS`] members.
+/// A peer's scope exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer's pg scope has more than {max} members", max = limits::PG_MEMBERS)]
-pub struct TooManyMembers;
+pub enum Excess {
+    /// See [`limits::PG_MEMBERS`].
+    #[error("the peer's pg scope has more than {max} members", max = limits::PG_MEMBERS)]
+    Members,
+    /// See [`limits::PG_STRANGERS`].
+    #[error("the peer's pg scope sent a leave of many processes from many groups, most of which are not members")]
+    Strangers,
+}
 
 impl Scope {
     /// A scope whose process is `pid`.
@@ -166,7 +172,7 @@ impl Scope {
     /// would exit. Returns whether watched groups changed.
     ///
     /// # Errors
-    /// [`TooManyMembers`]: the link should be closed.
+    /// [`Excess`]: the link should be closed.
     pub fn message(
         &mut self,
         link: LinkId,
@@ -175,7 +181,7 @@ impl Scope {
         new_reference: &mut impl FnMut() -> Reference,
         atoms: &mut Atoms,
         out: &mut Signals,
-    ) -> Result<bool, TooManyMembers> {
+    ) -> Result<bool, Excess> {
         // Only a scope of that very peer may speak for it.
         let Some(incoming) = Incoming::read(message, atoms).filter(|incoming| incoming.from().node == *peer) else {
             return Ok(false);
@@ -203,8 +209,8 @@ impl Scope {
     /// Applies the next part of the message from this connection.
     ///
     /// # Errors
-    /// [`TooManyMembers`]: the link should be closed.
-    pub fn step(&mut self, link: LinkId, atoms: &mut Atoms) -> Result<Step, TooManyMembers> {
+    /// [`Excess`]: the link should be closed.
+    pub fn step(&mut self, link: LinkId, atoms: &mut Atoms) -> Result<Step, Excess> {
         self.touched = true;
         match self.remotes.get_mut(&link) {
             Some(remote) => remote.step(&self.watched, atoms),

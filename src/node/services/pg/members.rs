@@ -8,7 +8,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::Bytes;
 
-use super::{Key, TooManyMembers};
+use super::{Excess, Key};
 use crate::etf::{Atom, Pid};
 use crate::limits;
 
@@ -123,13 +123,13 @@ impl Members {
     /// group appeared.
     ///
     /// # Errors
-    /// [`TooManyMembers`].
+    /// [`Excess::Members`].
     pub(super) fn join(
         &mut self,
         key: &Key,
         shown: Option<&Option<Bytes>>,
         pids: impl IntoIterator<Item = Pid>,
-    ) -> Result<bool, TooManyMembers> {
+    ) -> Result<bool, Excess> {
         let mut pids = pids.into_iter().peekable();
         if pids.peek().is_none() {
             return Ok(false);
@@ -153,7 +153,7 @@ impl Members {
             self.size += 1;
             self.weight += 1;
             if self.weight > limits::PG_MEMBERS {
-                return Err(TooManyMembers);
+                return Err(Excess::Members);
             }
         }
         Ok(came)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::members::Members;
 use super::wire::Version;
 use super::work::{Step, Work};
-use super::{Key, TooManyMembers, Watched};
+use super::{Excess, Key, Watched};
 use crate::etf::{Atoms, Pid, Reference};
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Remote {
     }
 
     /// Applies the next part of a message.
-    pub(super) fn step(&mut self, watched: &Watched, atoms: &mut Atoms) -> Result<Step, TooManyMembers> {
+    pub(super) fn step(&mut self, watched: &Watched, atoms: &mut Atoms) -> Result<Step, Excess> {
         let Some(work) = &mut self.work else { return Ok(Step::default()) };
         let step = work.step(&mut self.members, watched, atoms)?;
         if work.is_done() {

@@ -63,7 +63,7 @@ impl Bench {
     }
 
     /// Applies the whole message.
-    fn hear_raw(&mut self, message: Raw) -> Result<(bool, Signals), TooManyMembers> {
+    fn hear_raw(&mut self, message: Raw) -> Result<(bool, Signals), Excess> {
         let mut out = Signals::new();
         let references = &mut self.references;
         let mut new_reference = || {

@@ -11,7 +11,7 @@ use std::vec;
 use bytes::Bytes;
 
 use super::members::Members;
-use super::{Key, TooManyMembers, Watched};
+use super::{Excess, Key, Watched};
 use crate::etf::{Atoms, DecodeError, Kind, ListHeader, Pid, Raw, Reader};
 use crate::limits;
 
@@ -103,11 +103,13 @@ struct Leave {
     groups: BTreeMap<Key, usize>,
     /// The last process that was examined in the first group.
     last: Option<Pid>,
+    /// How many processes and groups that are not members of each other may still be examined.
+    strangers: usize,
 }
 
 enum Wrong {
     Decode,
-    TooMany,
+    Excess(Excess),
 }
 
 impl From<DecodeError> for Wrong {
@@ -116,9 +118,9 @@ impl From<DecodeError> for Wrong {
     }
 }
 
-impl From<TooManyMembers> for Wrong {
-    fn from(_: TooManyMembers) -> Self {
-        Self::TooMany
+impl From<Excess> for Wrong {
+    fn from(excess: Excess) -> Self {
+        Self::Excess(excess)
     }
 }
 
@@ -155,13 +157,8 @@ impl Work {
     /// Does a part of the work that costs about [`limits::NODE_TURN`].
     ///
     /// # Errors
-    /// [`TooManyMembers`].
-    pub(super) fn step(
-        &mut self,
-        members: &mut Members,
-        watched: &Watched,
-        atoms: &mut Atoms,
-    ) -> Result<Step, TooManyMembers> {
+    /// [`Excess`].
+    pub(super) fn step(&mut self, members: &mut Members, watched: &Watched, atoms: &mut Atoms) -> Result<Step, Excess> {
         let mut step = Step::default();
         while step.cost < limits::NODE_TURN && !self.is_done() {
             let stage = std::mem::replace(&mut self.stage, Stage::Done);
@@ -172,7 +169,7 @@ impl Work {
             match stage.next(&mut r, target, watched, &mut step) {
                 Ok(stage) => self.stage = stage,
                 Err(Wrong::Decode) => self.all = None,
-                Err(Wrong::TooMany) => return Err(TooManyMembers),
+                Err(Wrong::Excess(excess)) => return Err(excess),
             }
             if aside {
                 step.changed = changed;
@@ -219,12 +216,13 @@ impl Stage {
                     return Ok(Self::Leave(leave));
                 }
                 let group = r.raw()?;
+                leave.strangers += limits::PG_STRANGERS;
                 if let Some(key) = key(&group, r).filter(|key| members.has(key)) {
                     *leave.groups.entry(key).or_default() += 1;
                 }
                 Ok(Self::LeaveGroups(list, leave))
             }
-            Self::Leave(leave) => Ok(leave.next(members, step)),
+            Self::Leave(leave) => Ok(leave.next(members, step)?),
             Self::Discard(mut known) => {
                 step.cost += CHUNK * LOOK_UP;
                 Ok(if known.discard(CHUNK) { Self::Done } else { Self::Discard(known) })
@@ -314,15 +312,22 @@ impl Group {
 
 impl Leave {
     fn of(pids: BTreeMap<Pid, usize>) -> Self {
-        Self { pids, groups: BTreeMap::new(), last: None }
+        let strangers = pids.len() * limits::PG_STRANGERS;
+        Self { pids, groups: BTreeMap::new(), last: None, strangers }
     }
 
     /// Handles the next processes of the first group. Examines its members or the leaving
     /// processes, whichever are fewer: over all groups, at most as many as the peer has joined.
-    fn next(mut self, members: &mut Members, step: &mut Step) -> Stage {
-        let Some(group) = self.groups.first_entry() else { return Stage::Done };
+    ///
+    /// # Errors
+    /// [`Excess::Strangers`].
+    fn next(mut self, members: &mut Members, step: &mut Step) -> Result<Stage, Excess> {
+        let Some(group) = self.groups.first_entry() else { return Ok(Stage::Done) };
         let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
         step.cost += (1 + found.looked_at) * LOOK_UP;
+        // A join has paid for each member that is found, and nothing for the others.
+        let strangers = found.looked_at - found.pids.len();
+        self.strangers = self.strangers.checked_sub(strangers).ok_or(Excess::Strangers)?;
         let often = *group.get();
         let leaving = found.pids.into_iter().map(|(pid, times)| (pid, times.saturating_mul(often)));
         step.changed |= members.leave(group.key(), leaving);
@@ -330,7 +335,7 @@ impl Leave {
         if self.last.is_none() {
             group.remove();
         }
-        Stage::Leave(self)
+        Ok(Stage::Leave(self))
     }
 }
 

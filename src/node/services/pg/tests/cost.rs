@@ -92,6 +92,36 @@ fn a_leave_of_many_from_many_groups_removes_each_as_often_as_it_says() {
     assert_eq!(bench.scope.census().peer_groups, 2);
 }
 
+/// Returns a scope that knows `n` groups with `n` members each.
+fn crowded(n: usize) -> Bench {
+    let mut bench = Bench::new();
+    bench.hear(&sync((0..n).map(|i| (group(i), pids(n))).collect()));
+    bench
+}
+
+/// A `leave` of `n` processes that are not in any group.
+fn leave_of_strangers(n: usize, groups: Vec<Term>) -> Raw {
+    Raw::encode(&leave(Term::List(pids(2 * n).split_off(n)), groups))
+}
+
+#[test]
+fn a_leave_of_strangers_from_many_groups_is_refused() {
+    let many_of_many = |n| leave_of_strangers(n, (0..n).map(group).collect());
+    let n = 100;
+    let (mut bench, message) = (crowded(n), many_of_many(n));
+    let operations = work::of(|| assert_eq!(bench.hear_raw(message), Err(Excess::Strangers)));
+    let pairs = u64::try_from(n * n).unwrap();
+    assert!(operations < 2 * pairs, "{operations} operations for {pairs} pairs");
+    let few = limits::PG_STRANGERS;
+    let mut bench = crowded(few);
+    assert!(bench.hear_raw(many_of_many(few)).is_ok());
+    // The two forms that a scope of OTP sends.
+    let mut bench = crowded(n);
+    assert!(bench.hear_raw(leave_of_strangers(n, vec![group(0)])).is_ok());
+    bench.hear(&leave(pid(4711), (0..n).map(group).collect()));
+    assert_eq!(bench.scope.census().peer_members, n * n);
+}
+
 #[test]
 fn an_update_lets_processes_leave_before_others_join() {
     let mut bench = Bench::new();
@@ -138,7 +168,7 @@ fn too_many_members_are_refused() {
     let many = Raw::encode(&join(group(0), Term::List(vec![pid(5); limits::PG_MEMBERS / 2])));
     assert!(bench.hear_raw(many.clone()).is_ok());
     assert!(bench.hear_raw(many).is_ok());
-    assert_eq!(bench.hear_raw(Raw::encode(&join(group(0), pid(6)))), Err(TooManyMembers));
+    assert_eq!(bench.hear_raw(Raw::encode(&join(group(0), pid(6)))), Err(Excess::Members));
 }
 
 #[test]
