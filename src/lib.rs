@@ -25,6 +25,7 @@ pub mod node;
 pub mod cookie;
 pub mod escape;
 pub mod fair;
+pub mod files;
 pub mod limits;
 pub mod log;
 pub mod metrics;

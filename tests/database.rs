@@ -59,11 +59,12 @@ fn hold_unhealthy(host: &Host, aside: &Path, recovered: bool) {
 type Damage = fn(&Path);
 
 /// Each with whether the plugin is recovered.
-const DAMAGES: [(&str, Damage, bool); 7] = [
+const DAMAGES: [(&str, Damage, bool); 8] = [
     ("garbage", |path| std::fs::write(path, [0x5a; 8192]).unwrap(), false),
     ("a wrong beginning", |path| overwrite(path, 0, 100), true),
     ("a wrong page", |path| overwrite(path, 4096, 4096), true),
     ("cut short", |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap(), false),
+    ("cut to nothing", |path| drop(std::fs::File::create(path).unwrap()), false),
     ("a name that nobody may have", |path| sql(path, "UPDATE plugins SET name = '../../etc'"), true),
     ("a status that there is not", |path| sql(path, "UPDATE plugins SET status = 'perhaps'"), true),
     (

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log", "runtimes"]),
     ("runtimes", &["limits"]),
-    ("daemon", &["api", "cluster", "config", "layout", "limits", "log", "name", "registry", "store", "systemd"]),
+    (
+        "daemon",
+        &["api", "cluster", "config", "files", "layout", "limits", "log", "name", "registry", "store", "systemd"],
+    ),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
     (
         "cli",
@@ -21,6 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "api::problem",
             "epmd::client",
             "escape",
+            "files",
             "layout",
             "limits",
             "name",
@@ -37,6 +41,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "cluster::diagnosis",
             "cluster::view",
             "escape",
+            "files",
             "layout",
             "name",
             "limits",
@@ -73,10 +78,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("dist", &["etf", "cookie", "fair", "limits", "metrics", "name"]),
     ("epmd", &["fair", "limits"]),
     ("fair", &[]),
+    ("files", &[]),
     ("etf", &["limits"]),
     // The store and the registry share one vocabulary: what a plugin and an event are.
-    ("store", &["registry", "name", "limits", "timestamp"]),
-    ("layout", &["name", "limits"]),
+    ("store", &["registry", "files", "name", "limits", "timestamp"]),
+    ("layout", &["files", "name", "limits"]),
     ("name", &["limits"]),
     ("cookie", &["limits"]),
     ("timestamp", &["limits"]),

@@ -12,14 +12,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::layout::{Inode, Sight};
+use crate::files::{self, Inode, Sight};
 use crate::limits;
 
 /// Why the socket could not be bound.
@@ -206,14 +204,7 @@ impl SocketFile {
     /// not reused.
     #[must_use]
     pub fn look(&self) -> Sight {
-        match fs::symlink_metadata(&self.path) {
-            Ok(metadata) if Inode::from(&metadata) == self.inode => Sight::Ours,
-            Ok(_) => Sight::Foreign,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Sight::Missing
-            }
-            Err(_) => Sight::Unclear,
-        }
+        Sight::at(&self.path, self.inode)
     }
 
     /// Binds a new socket if ours is missing. Never replaces a file that is at the path by then.
@@ -222,21 +213,10 @@ impl SocketFile {
     /// # Errors
     /// [`BindError`]; nothing is left behind then.
     pub fn rebind(&mut self) -> Result<(), BindError> {
-        let (listener, inode) = bind_by(&self.path, self.mode, self.group, name_without_replacing)?;
+        let (listener, inode) = bind_by(&self.path, self.mode, self.group, files::place)?;
         self.inode = inode;
         self.listeners.send_replace(Arc::new(listener));
         Ok(())
-    }
-}
-
-fn name_without_replacing(draft: &Path, path: &Path) -> io::Result<()> {
-    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // Not every file system supports that.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            fs::hard_link(draft, path)?;
-            fs::remove_file(draft)
-        }
-        renamed => Ok(renamed?),
     }
 }
 
@@ -357,7 +337,6 @@ mod tests {
         let _other = std::os::unix::net::UnixListener::bind(&path).expect("bound");
         assert_eq!(file.look(), Sight::Foreign);
         file.rebind().expect_err("it answers");
-        name_without_replacing(&home.path().join("draft"), &path).expect_err("it is there");
         drop(file);
         assert_eq!(entries(home.path()), ["api.sock"], "the other's");
     }

@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::error;
 
 use crate::api::{BindError, Problem, Severity, SocketFile};
-use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sight, Sights, decide};
+use crate::files::Sight;
+use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sights, decide};
 use crate::limits;
 use crate::registry;
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::own_files::Loss;
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
 use super::run_files::RunLock;
-use super::stale_socket::Inode;
+use crate::files::Inode;
 use crate::name::PluginName;
 
 /// What new directories get.
@@ -156,7 +156,7 @@ impl Layout {
             (opened, ..) => opened.map_err(|errno| io_error("open", root, errno.into()))?,
         };
         let stat = fs::fstat(&fd).map_err(|errno| io_error("look at", root, errno.into()))?;
-        let root_inode = Inode { device: stat.st_dev, number: stat.st_ino };
+        let root_inode = Inode::from(&stat);
         Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new(), lock: Mutex::default() })
     }
 

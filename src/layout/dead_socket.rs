@@ -16,7 +16,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::create::{Layout, LayoutError, advice, open_at};
 use super::paths::API_SOCK;
-use super::stale_socket::{Effect, Inode, Input, Look, Removal, Verdict};
+use super::stale_socket::{Effect, Input, Look, Removal, Verdict};
+use crate::files::Inode;
 use crate::name::PluginName;
 
 /// Where a socket waits for its last look. Not `*.sock`: nobody takes it for one.
@@ -185,7 +186,7 @@ fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::AGAIN) => Ok(Look::Alive),
-        Err(Errno::CONNREFUSED) => Ok(Look::Refuses(Inode { device: stat.st_dev, number: stat.st_ino })),
+        Err(Errno::CONNREFUSED) => Ok(Look::Refuses(Inode::from(&stat))),
         Err(errno) => Err(errno),
     }
 }

@@ -4,38 +4,20 @@
 //! The descriptor of home stays open, so its inode number is not reused, and nothing is ever
 //! written into a directory that replaced it.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::create::{Layout, LayoutError};
-use super::own_files::{Loss, Sight};
+use super::own_files::Loss;
 use super::paths::SUBDIRECTORIES;
 use super::run_files::RunError;
-use super::stale_socket::Inode;
-
-impl From<&Metadata> for Inode {
-    fn from(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), number: metadata.ino() }
-    }
-}
-
-/// Compares the file that is at a path with the one that was there before.
-pub(super) fn compare(is_ours: impl FnOnce(Inode) -> bool, looked: io::Result<Metadata>) -> Sight {
-    match looked {
-        Ok(found) if is_ours(Inode::from(&found)) => Sight::Ours,
-        Ok(_) => Sight::Foreign,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Sight::Missing,
-        Err(_) => Sight::Unclear,
-    }
-}
+use crate::files::{Sight, found};
 
 impl Layout {
     /// Compares the path of home with the directory that was opened.
     #[must_use]
     pub fn look_at_home(&self) -> Sight {
-        compare(|found| found == self.root_inode(), std::fs::metadata(self.home().root()))
+        Sight::of(|home| home == self.root_inode(), found(std::fs::metadata(self.home().root())))
     }
 
     /// Checks that home is still there. Once lost, home stays lost for this process, even if it

@@ -8,10 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::guard::compare;
-use super::own_files::Sight;
 use super::paths::Home;
-use super::stale_socket::Inode;
+use crate::files::{Inode, Sight, found};
 
 /// The files of the registry's database.
 const DATABASE: [&str; 3] = ["sqlite/plugins.db", "sqlite/plugins.db-wal", "sqlite/plugins.db-shm"];
@@ -30,7 +28,7 @@ impl Holder {
     /// Compares the file at a path with those that this process has open.
     #[must_use]
     pub fn look(&self, path: &Path) -> Sight {
-        compare(|found| self.open.contains(&found), fs::metadata(path))
+        Sight::of(|inode| self.open.contains(&inode), found(fs::metadata(path)))
     }
 }
 

@@ -7,18 +7,7 @@
 
 use std::path::Path;
 
-/// The file at a path, compared with the one that was there before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
-    /// The same file or directory.
-    Ours,
-    /// Nothing.
-    Missing,
-    /// Another file or directory.
-    Foreign,
-    /// It cannot be looked at.
-    Unclear,
-}
+use crate::files::Sight;
 
 /// The sights of all paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

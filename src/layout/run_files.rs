@@ -17,9 +17,7 @@ use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::create::{Layout, LayoutError, advice, open_at};
-use super::guard::compare;
-use super::own_files::Sight;
-use super::stale_socket::Inode;
+use crate::files::{Inode, Sight};
 use crate::limits;
 use crate::name::PluginName;
 
@@ -229,10 +227,7 @@ impl RunLock {
 /// Compares a locked directory with the one at its path.
 fn look_at(held: &OwnedFd, path: &Path) -> Sight {
     match fs::fstat(held) {
-        Ok(stat) => {
-            let ours = Inode { device: stat.st_dev, number: stat.st_ino };
-            compare(|found| found == ours, std::fs::symlink_metadata(path))
-        }
+        Ok(stat) => Sight::at(path, Inode::from(&stat)),
         Err(_) => Sight::Unclear,
     }
 }

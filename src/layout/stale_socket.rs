@@ -7,17 +7,8 @@
 
 use std::time::Instant;
 
+use crate::files::Inode;
 use crate::limits;
-
-/// Which file it is: device and inode number. Whoever looks keeps the file open until the next look, so that the number
-/// is not given to another in between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Inode {
-    /// Device.
-    pub device: u64,
-    /// Number on the device.
-    pub number: u64,
-}
 
 /// What trying to connect to a socket showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,44 +6,23 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::files::{Inode, Sight, beside, look};
 
 /// The suffixes of the files that SQLite keeps next to the database.
 pub(super) const WAL: &str = "-wal";
 pub(super) const SHM: &str = "-shm";
-
-/// The device and inode of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl From<&Metadata> for FileId {
-    fn from(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-}
+/// Only for a moment, when a new database is switched to the write-ahead log.
+pub(super) const JOURNAL: &str = "-journal";
 
 /// The files of an open database. A file that did not exist when they were noted counts as ours
 /// when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files {
-    database: Option<FileId>,
-    wal: Option<FileId>,
-    shm: Option<FileId>,
-}
-
-/// The file at one path, compared with the one that was noted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sight {
-    /// The file that was opened.
-    Ours,
-    /// Nothing, or an empty file where empty equals missing.
-    Missing,
-    /// Another file.
-    Foreign,
+    database: Option<Inode>,
+    wal: Option<Inode>,
+    shm: Option<Inode>,
 }
 
 /// The state of all files.
@@ -65,7 +44,7 @@ impl Files {
     /// # Errors
     /// A path cannot be looked at.
     pub(super) fn note(database: &Path) -> io::Result<Self> {
-        let id = |path: &Path| Ok::<_, io::Error>(look(path)?.as_ref().map(FileId::from));
+        let id = |path: &Path| Ok::<_, io::Error>(look(path)?.as_ref().map(Inode::from));
         Ok(Self { database: id(database)?, wal: id(&beside(database, WAL))?, shm: id(&beside(database, SHM))? })
     }
 
@@ -74,15 +53,15 @@ impl Files {
     /// # Errors
     /// A path cannot be looked at.
     pub(super) fn look(&mut self, database: &Path) -> io::Result<State> {
-        let here = sight(&mut self.database, look(database)?.as_ref());
+        let here = sight(&mut self.database, look(database)?);
         let wal = look(&beside(database, WAL))?;
         let is_empty = wal.as_ref().is_some_and(|wal| wal.len() == 0);
-        let wal = match sight(&mut self.wal, wal.as_ref()) {
+        let wal = match sight(&mut self.wal, wal) {
             // Another process creates an empty one when it opens the database.
             Sight::Foreign if is_empty => Sight::Missing,
             sight => sight,
         };
-        let shm = match sight(&mut self.shm, look(&beside(database, SHM))?.as_ref()) {
+        let shm = match sight(&mut self.shm, look(&beside(database, SHM))?) {
             // SQLite rebuilds this index.
             Sight::Foreign => Sight::Missing,
             sight => sight,
@@ -99,7 +78,7 @@ impl Files {
     pub(super) fn remove_beside(&self, database: &Path) -> io::Result<()> {
         for (noted, tail) in [(self.wal, WAL), (self.shm, SHM)] {
             let path = beside(database, tail);
-            let found = look(&path)?.as_ref().map(FileId::from);
+            let found = look(&path)?.as_ref().map(Inode::from);
             if found.is_some() && found == noted {
                 std::fs::remove_file(&path)?;
             }
@@ -111,38 +90,22 @@ impl Files {
 /// Decides the state from the sights of all three paths.
 fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     match (database, wal, shm) {
-        (Sight::Foreign, ..) => State::Foreign(""),
+        (Sight::Foreign | Sight::Unclear, ..) => State::Foreign(""),
         // Its content would be applied to a database that it does not belong to.
-        (_, Sight::Foreign, _) => State::Foreign(WAL),
+        (_, Sight::Foreign | Sight::Unclear, _) => State::Foreign(WAL),
         (Sight::Missing, ..) => State::Missing,
         (Sight::Ours, Sight::Ours, Sight::Ours) => State::Intact,
         (Sight::Ours, ..) => State::SideMissing,
     }
 }
 
-fn sight(noted: &mut Option<FileId>, found: Option<&Metadata>) -> Sight {
-    match (*noted, found.map(FileId::from)) {
-        (None, found) => {
-            *noted = found;
-            Sight::Ours
-        }
-        (Some(_), None) => Sight::Missing,
-        (Some(noted), Some(found)) if noted == found => Sight::Ours,
-        (Some(_), Some(_)) => Sight::Foreign,
-    }
-}
-
-fn look(path: &Path) -> io::Result<Option<Metadata>> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Returns the path of a file that SQLite keeps next to the database.
-pub(super) fn beside(database: &Path, tail: &str) -> PathBuf {
-    PathBuf::from(format!("{}{tail}", database.display()))
+/// Never unclear: a path that cannot be looked at is an error before.
+fn sight(noted: &mut Option<Inode>, found: Option<Metadata>) -> Sight {
+    let Some(ours) = *noted else {
+        *noted = found.as_ref().map(Inode::from);
+        return Sight::Ours;
+    };
+    Sight::of(|found| found == ours, Ok(found))
 }
 
 #[cfg(test)]

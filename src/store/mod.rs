@@ -14,9 +14,9 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,8 +27,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 pub use salvage::Salvaged;
 
 use self::backoff::Backoff;
-use self::files::{Files, State};
+use self::files::{Files, JOURNAL, SHM, State, WAL};
 use self::repair::Contents;
+use crate::files::{beside, look};
 use crate::limits;
 use crate::name::PluginName;
 use crate::registry::{Event, EventKind, Plugins};
@@ -174,10 +175,11 @@ impl Store {
 
     fn open_file(path: &Path) -> Result<Opened, Trouble> {
         refuse_links(path)?;
-        // SQLite would make it by the umask; for the files beside it, it takes the mode of this one.
-        match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_readable(path)?,
-            made => drop(made.map_err(Trouble::Io)?),
+        if look(path).map_err(Trouble::Io)?.is_some() {
+            check_readable(path)?;
+        } else {
+            check_no_log(path)?;
+            repair::create(path)?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -370,21 +372,33 @@ impl Trouble {
 
 /// SQLite itself would follow a link to what it keeps beside the database.
 fn refuse_links(path: &Path) -> Result<(), Trouble> {
-    for tail in ["", "-wal", "-shm", "-journal"] {
-        let place = PathBuf::from(format!("{}{tail}", path.display()));
-        match std::fs::symlink_metadata(&place) {
-            Ok(metadata) if metadata.is_symlink() => return Err(Trouble::SymbolicLink(place)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Trouble::Io(error)),
-            _ => {}
+    for tail in ["", WAL, SHM, JOURNAL] {
+        let place = beside(path, tail);
+        if look(&place).map_err(Trouble::Io)?.is_some_and(|found| found.is_symlink()) {
+            return Err(Trouble::SymbolicLink(place));
         }
     }
     Ok(())
 }
 
-/// Whether there is a file at all, and one that we may read.
+/// Refuses a log whose database is missing: SQLite would apply it to a new one.
+fn check_no_log(path: &Path) -> Result<(), Trouble> {
+    for tail in [WAL, JOURNAL] {
+        if look(&beside(path, tail)).map_err(Trouble::Io)?.is_some_and(|log| log.len() > 0) {
+            return Err(Trouble::Damaged(format!("the file is missing, but {FILE}{tail} is not")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the file is one that we may read, and not empty: see [`repair::create`].
 fn check_readable(path: &Path) -> Result<(), Trouble> {
-    if !std::fs::symlink_metadata(path).map_err(Trouble::Io)?.is_file() {
+    let metadata = std::fs::symlink_metadata(path).map_err(Trouble::Io)?;
+    if !metadata.is_file() {
         return Err(Trouble::Damaged("it is no file".to_owned()));
+    }
+    if metadata.len() == 0 {
+        return Err(Trouble::Damaged("the file is empty".to_owned()));
     }
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Trouble::Damaged(error.to_string())),
@@ -418,7 +432,7 @@ fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.starts_with(ASIDE) {
             // What lies beside a database stands for it.
-            let database = name.trim_end_matches("-wal").trim_end_matches("-shm");
+            let database = [WAL, SHM, JOURNAL].iter().fold(&*name, |name, tail| name.trim_end_matches(tail));
             last = last.max(Some(dir.join(database)));
         }
     }
@@ -430,7 +444,7 @@ fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     let date = timestamp::seconds(now);
     let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));
     // Several in one second are legal, and none may replace another.
-    let recovering = |name: &Path| files::beside(name, RECOVERING);
+    let recovering = |name: &Path| beside(name, RECOVERING);
     let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists() && !recovering(name).exists());
     let aside = recovering(&aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?);
     rename_all(path, &aside)?;
@@ -443,11 +457,11 @@ fn recovered_name(aside: &Path) -> PathBuf {
     aside.with_file_name(name.strip_suffix(RECOVERING).unwrap_or(&name))
 }
 
-/// Renames a database and the files beside it, the database last.
+/// Renames a database and the files beside it, the database last. Any of them may be missing.
 fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
-    for tail in [files::WAL, files::SHM, ""] {
-        match std::fs::rename(files::beside(from, tail), files::beside(to, tail)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !tail.is_empty() => {}
+    for tail in [WAL, SHM, JOURNAL, ""] {
+        match std::fs::rename(beside(from, tail), beside(to, tail)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
     }

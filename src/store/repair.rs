@@ -1,4 +1,4 @@
-//! Restores a database whose files vanished while it was open.
+//! Writes databases: a new one at the first start, and one whose files vanished while it was open.
 //!
 //! The connection still has the removed file, so its content is copied into a new one
 //! (`VACUUM INTO`), compared with the committed state, and linked to the name of the database. If
@@ -17,11 +17,10 @@ use std::time::{Instant, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
-use super::files::{Files, SHM, State, WAL, beside};
+use super::files::{Files, JOURNAL, SHM, State, WAL};
 use super::{CommitError, FILE, Store, Trouble, row, schema};
+use crate::files::{beside, place, remove};
 use crate::limits;
 use crate::registry::{Event, EventKind, Plugins};
 use crate::timestamp;
@@ -222,7 +221,7 @@ impl Store {
         if !self.backoff.is_due(Instant::now()) {
             return Err(Failure::Delayed);
         }
-        let draft = self.path.with_file_name(format!(".{FILE}.new"));
+        let draft = draft_name(&self.path);
         // Fails without a copy where the directory is gone, which costs nothing and is not delayed.
         make_draft(&draft)?;
         match self.fill_draft(&draft) {
@@ -233,7 +232,7 @@ impl Store {
             Err(error) => {
                 self.backoff.failed(Instant::now());
                 // It may take the last space of the disk.
-                for tail in ["", "-journal", WAL, SHM] {
+                for tail in ["", JOURNAL, WAL, SHM] {
                     remove(&beside(&draft, tail))?;
                 }
                 Err(error)
@@ -252,12 +251,7 @@ impl Store {
                 }
             }
         }
-        make_draft(draft)?;
-        let mut connection = Connection::open(draft)?;
-        schema::migrate(&mut connection)?;
-        reconcile(&mut connection, &self.contents)?;
-        close(connection)?;
-        File::open(draft)?.sync_all()?;
+        write_new(draft, |connection| reconcile(connection, &self.contents).map(drop))?;
         Ok(Source::Memory)
     }
 
@@ -332,10 +326,43 @@ fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, F
     Ok(true)
 }
 
+/// Creates a database without plugins. Until it is complete, it has another name: so a start that
+/// is cut off leaves no empty file, which would look like a damaged database.
+pub(super) fn create(path: &Path) -> Result<(), Trouble> {
+    let draft = draft_name(path);
+    write_new(&draft, |_| Ok::<_, Trouble>(()))?;
+    place(&draft, path).and_then(|()| sync_directory(path)).map_err(Trouble::Io)
+}
+
+/// Writes a new database durably.
+fn write_new<E>(draft: &Path, fill: impl FnOnce(&mut Connection) -> Result<(), E>) -> Result<(), E>
+where
+    E: From<Trouble>,
+{
+    let write = || {
+        make_draft(draft).map_err(Trouble::Io)?;
+        let mut connection = Connection::open(draft)?;
+        // Only a complete draft is used.
+        connection.pragma_update(None, "synchronous", "off")?;
+        schema::migrate(&mut connection)?;
+        Ok::<_, Trouble>(connection)
+    };
+    let mut connection = write()?;
+    fill(&mut connection)?;
+    close(connection).map_err(Trouble::from)?;
+    File::open(draft).and_then(|file| file.sync_all()).map_err(Trouble::Io)?;
+    Ok(())
+}
+
+/// The name of a new database until it is complete.
+fn draft_name(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{FILE}.new"))
+}
+
 /// Creates an empty file that only our own user may access; SQLite would use the umask. Replaces
 /// the draft of an earlier attempt.
 fn make_draft(draft: &Path) -> io::Result<()> {
-    for tail in ["", "-journal", WAL, SHM] {
+    for tail in ["", JOURNAL, WAL, SHM] {
         remove(&beside(draft, tail))?;
     }
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(draft).map(drop)
@@ -343,25 +370,6 @@ fn make_draft(draft: &Path) -> io::Result<()> {
 
 fn close(connection: Connection) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Moves a draft to its final name, unless a file exists there.
-fn place(draft: &Path, path: &Path) -> io::Result<()> {
-    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // Not every file system supports that.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            std::fs::hard_link(draft, path)?;
-            remove(draft)
-        }
-        renamed => Ok(renamed?),
-    }
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

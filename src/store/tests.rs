@@ -1,3 +1,4 @@
+use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -347,4 +348,49 @@ fn events_are_read_in_pages() {
     assert_eq!(after(last), Some(0));
     assert_eq!(after(last + 1), None);
     assert_eq!(after(u64::MAX), None);
+}
+
+#[test]
+fn an_empty_database_is_damaged_and_a_log_without_a_database_is_recovered() {
+    let log = "plugins.db-wal";
+    for (files, recovered) in [(&[FILE] as &[&str], 0), (&[log], 1), (&[FILE, log], 1)] {
+        let (used, crashed) = (dir(), self::dir());
+        let mut opened = open(used.path());
+        opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+        std::fs::copy(used.path().join(log), crashed.path().join(log)).expect("copied");
+        for file in [FILE, log] {
+            match files.contains(&file) {
+                true if file == FILE => drop(File::create(crashed.path().join(file)).expect("made")),
+                true => {}
+                false => crate::files::remove(&crashed.path().join(file)).expect("removed"),
+            }
+        }
+        let opened = open(crashed.path());
+        assert!(opened.set_aside.is_some(), "{files:?}");
+        assert_eq!(opened.salvaged, Some(Salvaged { plugins: recovered, events: recovered }), "{files:?}");
+        assert_eq!(opened.plugins.size() as u64, recovered, "{files:?}");
+        let aside = opened.set_aside.clone();
+        drop(opened);
+        let again = open(crashed.path());
+        assert_eq!((again.plugins.size() as u64, again.set_aside), (recovered, aside), "{files:?}");
+    }
+}
+
+#[test]
+fn a_first_start_that_is_cut_off_leaves_nothing_that_looks_damaged() {
+    let dir = dir();
+    let draft = dir.path().join(".plugins.db.new");
+    // A directory cannot be removed as a file: the first step of writing the database fails.
+    std::fs::create_dir(&draft).expect("made");
+    Store::open(dir.path(), at(0)).expect_err("it cannot be written");
+    assert!(!dir.path().join(FILE).exists(), "an empty file would be reported at the next start");
+    std::fs::remove_dir(&draft).expect("there");
+    for (file, content) in [(".plugins.db.new", "half of it"), ("plugins.db-wal", ""), ("plugins.db-shm", "old")] {
+        std::fs::write(dir.path().join(file), content).expect("written");
+    }
+    let mut opened = open(dir.path());
+    assert_eq!((opened.set_aside.clone(), draft.exists()), (None, false));
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+    drop(opened);
+    assert_eq!(open(dir.path()).plugins.size(), 1);
 }

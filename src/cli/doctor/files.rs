@@ -1,13 +1,14 @@
 //! `doctor`'s check of a running daemon's files: whether those that it has open are the ones at
 //! their paths.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::net::UnixStream;
 
 use super::Report;
 use crate::config::Locations;
-use crate::layout::{Holder, Sight};
+use crate::files::{self, Sight};
+use crate::layout::Holder;
 
 /// Compares the files of each daemon that serves this home with what is at their paths.
 pub(super) async fn examine(locations: &Locations, report: &mut Report) {
@@ -37,7 +38,7 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
     }
     let own = locations.home.own();
     let database = own.sqlite().join("plugins.db");
-    let log = PathBuf::from(format!("{}-wal", database.display()));
+    let log = files::beside(&database, "-wal");
     for (what, path) in [("directory", own.run()), ("database", database), ("write-ahead log", log)] {
         let (pid, shown) = (holder.pid, path.display());
         match holder.look(&path) {

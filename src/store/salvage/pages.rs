@@ -14,7 +14,9 @@ use std::path::Path;
 
 use rusqlite::types::Value;
 
+use crate::files::beside;
 use crate::limits;
+use crate::store::files::WAL;
 
 /// A row that was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +43,7 @@ const PAGE_SIZE: usize = 4096;
 
 /// Reads all rows of a database and of the log beside it. A missing or unreadable file has no rows.
 pub(super) fn rows(database: &Path) -> Vec<Row> {
-    let log = database.with_file_name(format!("{}-wal", database.file_name().unwrap_or_default().to_string_lossy()));
-    let (file, log) = (File::open(database).ok(), File::open(log).ok());
+    let (file, log) = (File::open(database).ok(), File::open(beside(database, WAL)).ok());
     let header = file.as_ref().and_then(|file| read(file, 0, HEADER).ok()).unwrap_or_default();
     let log_header = log.as_ref().and_then(|log| Log::read(log).ok().flatten());
     let mut sizes = BTreeSet::from([PAGE_SIZE]);

@@ -8,7 +8,7 @@ mod start;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::layout::Inode;
+use crate::files::Inode;
 use crate::registry::effect::Effect as E;
 
 const NODE: &str = "hecate_traderd@host";
