@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -27,7 +27,7 @@ use crate::cluster::finder;
 use crate::cluster::join::WantedName;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
-use crate::cluster::view::{ClusterView, EpmdState, NodeStates, REFUSALS};
+use crate::cluster::view::{self, ClusterView, EpmdState, NodeStates, REFUSALS};
 use crate::config::{Config, accounts};
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
 use crate::name::PluginName;
@@ -115,10 +115,11 @@ async fn start(
     let found = found_at_start(opened.set_aside.as_deref().map(|path| (path, opened.salvaged)), siblings);
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
-    let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened);
+    let socket = own_files::Socket::default();
+    let (registry, registry_task) = registry::start(registry_config, layout.clone(), opened, socket.check());
     let (listener, socket_file) = api::bind(&config.locations.socket, config.socket_mode, config.group)?;
-    let socket_file = Arc::new(Mutex::new(Some(socket_file)));
-    let own_files = own_files::watch(layout.clone(), lock.clone(), socket_file.clone(), registry.clone());
+    socket.set(Some(socket_file));
+    let own_files = own_files::watch(layout.clone(), lock.clone(), socket.clone(), registry.clone());
     let (cluster, cluster_view) =
         node.spawn(cluster::start(cluster_settings(&config), layout, registry.clone())).await??;
 
@@ -168,7 +169,7 @@ async fn start(
         () = signals.received() => warn!("a second signal: ending at once"),
     }
     manager.end().await;
-    own_files::remove(&socket_file);
+    socket.set(None);
     result
 }
 
@@ -252,6 +253,10 @@ fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> 
         Some(Problem { code: "plugin_node_not_connected", detail, severity: Severity::Notice })
     };
     failures.into_iter().filter_map(problem).collect()
+}
+
+fn with_user_name(view::EpmdOwner { uid, pid, program }: view::EpmdOwner) -> EpmdOwner {
+    EpmdOwner { uid, user: accounts::user_name(uid), pid, program }
 }
 
 fn counted(count: u64, what: &str) -> String {
@@ -382,9 +387,12 @@ impl Daemon<'_> {
         problems.extend(not_connected(&cluster.plugin_nodes, registry));
         self.status.send_modify(|status| {
             status.node_name.clone_from(&cluster.node);
-            if !status.epmd_owners.iter().map(|owner| owner.uid).eq(cluster.epmd_owners.iter().copied()) {
-                let owner = |uid: &u32| EpmdOwner { uid: *uid, user: accounts::user_name(*uid) };
-                status.epmd_owners = cluster.epmd_owners.iter().map(owner).collect();
+            let is_shown = |(shown, owner): (&EpmdOwner, &view::EpmdOwner)| {
+                (shown.uid, shown.pid, &shown.program) == (owner.uid, owner.pid, &owner.program)
+            };
+            let owners = &cluster.epmd_owners;
+            if status.epmd_owners.len() != owners.len() || !status.epmd_owners.iter().zip(&**owners).all(is_shown) {
+                status.epmd_owners = owners.iter().cloned().map(with_user_name).collect();
             }
             status.problems = problems;
         });

@@ -252,6 +252,10 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `node::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
 pub const LISTENERS: usize = 1024;
 
+/// Open files of processes that are looked at to find which process serves EPMD. Crossed by
+/// `node::socket_holder::tests::no_more_files_are_looked_at_than_allowed`.
+pub const SOCKET_HOLDERS: usize = 65_536;
+
 /// Nodes that are found by one answer of DNS. Crossed by
 /// `cluster::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
 pub const DNS_ADDRESSES: usize = 1024;
@@ -667,6 +671,10 @@ pub const NODE_BLOCKING_THREADS: usize = 96;
 /// How often the daemon checks its own files, besides before each answer to a change. Crossed by
 /// `tests/vanish.rs`, `a_socket_that_is_removed_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
+
+/// How soon the check that confirms a loss follows the one that found it. Not at once, because an
+/// `rm -rf` may still be running. Crossed by `daemon::own_files::tests::a_loss_is_confirmed_soon`.
+pub const OWN_FILES_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a daemon whose home was lost still answers before it ends, so that clients see why.
 /// Crossed by `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.

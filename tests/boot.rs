@@ -278,7 +278,9 @@ fn a_user_who_registers_the_default_names_does_not_keep_the_daemon_out() {
     );
     let detail = told["problems"][0]["detail"].as_str().unwrap();
     assert!(detail.contains(&node) && detail.contains(&format!("hecate, {with_uid}")), "{detail}");
-    assert_eq!(told["epmd_owners"][0]["uid"], json!(uid));
+    let owner = &told["epmd_owners"][0];
+    assert_eq!((&owner["uid"], &owner["program"]), (&json!(uid), &json!("epmd")), "{owner}");
+    assert_eq!(owner["pid"], json!(epmd.pid()), "{owner}");
     let mut erl = host.erl("visitor");
     assert_eq!(erl.eval(&format!("net_adm:ping('{node}')")), "pong");
 

@@ -9,21 +9,18 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
-use bytes::Bytes;
-use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::{self, LinkEvent};
+use hecate_daemon::dist::link::LinkEvent;
 use hecate_daemon::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
-use host::node::{address, identity};
+use host::node::{address, identity, start_link};
 use host::{Host, PATIENCE, wait_for, wait_within};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 /// The daemon with its EPMD.
 fn world() -> (Host, Epmd, Daemon) {
@@ -458,11 +455,7 @@ async fn a_connection_may_end_while_the_node_is_asked() {
     let silent = identity(&host, "silent", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let connection = setup::dial(stream, &silent, host.node("hecate").into(), async || true).await.unwrap();
-    let (inbox, mut events) = mpsc::channel(8);
-    let sender =
-        link::start(connection, PATIENCE, Bytes::new(), Budget::new(limits::PEER_BYTES).holding(), inbox, |event| {
-            event
-        });
+    let (sender, mut events) = start_link(connection, 8);
     let diagnosing = tokio::task::spawn_blocking(move || {
         wait_for("it is connected", || host.peer(&silent.name).as_deref() == Some("connected"));
         diagnosis(&host, &silent.name)

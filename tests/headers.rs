@@ -7,17 +7,15 @@ mod host;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::Control;
 use hecate_daemon::dist::flags::{self, Flags};
 use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::{self, LinkEvent, LinkSender};
+use hecate_daemon::dist::link::{LinkEvent, LinkSender};
 use hecate_daemon::dist::setup::{self, Connection};
 use hecate_daemon::etf::{Atoms, Reader, Term};
-use hecate_daemon::limits;
 use host::epmd::Epmd;
 use host::erl::Erl;
-use host::node::{address, eval, eval_until, identity};
+use host::node::{address, eval, eval_until, identity, start_link};
 use host::{Host, PATIENCE};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -42,15 +40,7 @@ struct Messages {
 
 impl Messages {
     fn of(connection: Connection) -> Self {
-        let (inbox, events) = mpsc::channel(64);
-        let sender = link::start(
-            connection,
-            PATIENCE,
-            Bytes::new(),
-            Budget::new(limits::PEER_BYTES).holding(),
-            inbox,
-            |event| event,
-        );
+        let (sender, events) = start_link(connection, 64);
         Self { events, come: VecDeque::new(), _sender: sender }
     }
 

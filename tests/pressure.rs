@@ -5,7 +5,6 @@
 mod host;
 
 use bytes::Bytes;
-use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::control::{self, Control};
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::{link, setup};
@@ -13,7 +12,7 @@ use hecate_daemon::etf::{Atom, Iovec, Pid, Term};
 use hecate_daemon::limits;
 use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::daemon::Daemon;
-use host::node::{Node, address, eval, identity};
+use host::node::{Node, address, eval, identity, start_link};
 use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -86,11 +85,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let local = identity(&host, "greedy", 7);
     let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
-    let (inbox, _never_read) = mpsc::channel(1);
-    let sender =
-        link::start(connection, PATIENCE, Bytes::new(), Budget::new(limits::PEER_BYTES).holding(), inbox, |event| {
-            event
-        });
+    let (sender, _never_read) = start_link(connection, 1);
     let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
     let from = Term::tuple([Term::Pid(pid.clone()), Term::atom("tag")]);
     let ask = Iovec::encode(&Term::tuple([Term::atom("$gen_call"), from, Term::atom("list")]));
@@ -188,15 +183,7 @@ impl ScopeOf {
         let stream = TcpStream::connect(address(port)).await.unwrap();
         let local = identity(host, short, 7);
         let connection = setup::dial(stream, &local, us.into(), async || true).await.unwrap();
-        let (inbox, received) = mpsc::channel(64);
-        let sender = link::start(
-            connection,
-            PATIENCE,
-            Bytes::new(),
-            Budget::new(limits::PEER_BYTES).holding(),
-            inbox,
-            |event| event,
-        );
+        let (sender, received) = start_link(connection, 64);
         let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
         let scope = Self { sender, pid, _never_read: received };
         scope.send(&Term::tuple([Term::atom("discover"), Term::Pid(scope.pid.clone())]));

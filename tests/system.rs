@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::erl::{Erl, Start};
 use host::{Host, PATIENCE, database, program, wait_for};
@@ -231,6 +232,36 @@ fn a_storm_of_strangers_is_a_line_of_the_log_and_a_sum() {
     let more = |line: &String| line.split(" more within").next()?.rsplit(' ').next()?.parse::<usize>().ok();
     let more: usize = sums.iter().map(|line| more(line).expect("a number")).sum();
     assert_eq!(lines.len() + more, 200, "{log}");
+}
+
+#[test]
+fn one_users_names_leave_room_for_those_of_others() {
+    let host = shared_host();
+    // It serves the EPMD itself.
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let user = |uid| Erl::start(&host, Start { uid: Some(uid), ..Start::default() });
+    let (mut greedy, mut other) = (user(STRANGER), user(FRIEND));
+    let register = format!(
+        r"
+        Register = fun(Name) ->
+            {{ok, Socket}} = gen_tcp:connect({{127,0,0,1}}, {}, [binary, {{active, false}}]),
+            Request = <<$x, 9:16, 77, 0, 6:16, 5:16, (byte_size(Name)):16, Name/binary, 0:16>>,
+            ok = gen_tcp:send(Socket, <<(byte_size(Request)):16, Request/binary>>),
+            {{ok, <<_, Result>>}} = gen_tcp:recv(Socket, 2, 20000),
+            Result =:= 0
+        end, ",
+        host.epmd_port
+    );
+    let until_refused = "Fill = fun Fill(N) ->
+            case Register(<<\"greedy\", (integer_to_binary(N))/binary>>) of true -> Fill(N + 1); false -> N end
+        end, Fill(0)";
+    let kept: usize = greedy.eval(&format!("{register}{until_refused}")).parse().unwrap();
+    assert!((limits::EPMD_NODES / 4..=limits::EPMD_NODES / 2).contains(&kept), "{kept}");
+    assert_eq!(other.eval(&format!("{register}Register(<<\"other\">>)")), "true");
+    assert_eq!(greedy.eval(&format!("{register}Register(<<\"more\">>)")), "false");
+    let names = host::epmd::names(host.epmd_port);
+    assert!(names.contains_key("hecate") && names.contains_key("other"), "{names:?}");
 }
 
 // ---- Two users, two homes ---------------------------------------------------------------------

@@ -113,6 +113,22 @@ fn a_database_that_was_removed_is_written_again_without_a_registration() {
 }
 
 #[test]
+fn a_database_that_is_removed_while_no_daemon_runs_is_recovered_from_its_log() {
+    let Scene { host, daemon, acknowledged } = Scene::new();
+    let database = host.namespace("hecate-daemon").join("sqlite/plugins.db");
+    daemon.kill();
+    fs::remove_file(&database).unwrap();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    daemon.logs(&["ERROR", "plugins.db-wal", "recovering its readable rows"]);
+    let list = host.ask("GET", "/api/plugins").body;
+    assert_eq!(list[0]["name"], json!(acknowledged[0]));
+    let problems = host.ask("GET", "/health").body["problems"].clone();
+    assert_eq!(problems[0]["code"], "registry_set_aside", "{problems}");
+    assert!(problems[0]["detail"].as_str().unwrap().contains("1 plugin and "), "{problems}");
+}
+
+#[test]
 fn a_database_that_another_file_replaced_refuses_registrations_and_is_left_alone() {
     let mut scene = Scene::new();
     let database = scene.own("sqlite/plugins.db");

@@ -22,7 +22,7 @@ use super::metrics;
 use super::problem::Problem;
 use super::route::Route;
 use super::server::{Server, read_body};
-use super::status::{DaemonStatus, Phase};
+use super::status::{DaemonStatus, EpmdOwner, Phase};
 use super::whole::Whole;
 use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
@@ -275,7 +275,7 @@ fn health(context: &Context, listing: &Listing) -> Answer {
         epmd_owners: status
             .epmd_owners
             .into_iter()
-            .map(|owner| wire::EpmdOwner { uid: owner.uid, user: owner.user })
+            .map(|EpmdOwner { uid, user, pid, program }| wire::EpmdOwner { uid, user, pid, program })
             .collect(),
         identity: "not_initialized".to_owned(),
         plugins: BTreeMap::new(),

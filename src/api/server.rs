@@ -333,7 +333,7 @@ mod tests {
         let layout = Layout::open(home.clone(), Modes::default()).expect("made");
         let sqlite = layout.ensure_own().expect("made").sqlite();
         let opened = Store::open(&sqlite, std::time::SystemTime::now()).expect("opened");
-        let (registry, _task) = registry::start(registry::Config::default(), Arc::new(layout), opened);
+        let (registry, _task) = registry::start(registry::Config::default(), Arc::new(layout), opened, Arc::new(|| ()));
         let context = Context {
             registry,
             home,

@@ -221,6 +221,12 @@ pub struct EpmdOwner {
     pub uid: u32,
     /// The user's name, if the system's accounts have it.
     pub user: Option<String>,
+    /// The process that serves, if the kernel shows it to the daemon.
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// The name of its program, escaped.
+    #[serde(default)]
+    pub program: Option<String>,
 }
 
 /// One thing that is wrong.

@@ -8,7 +8,6 @@
 //! both names, so if the second is taken too, we append six digits, which cannot be predicted. A
 //! configured name is never replaced.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +16,13 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
-use crate::cluster::view::EpmdState;
+use crate::cluster::view::{EpmdOwner, EpmdState};
 use crate::epmd::client::{self as epmd, Registration};
 use crate::epmd::server::{self, Server};
 use crate::layout::Layout;
 use crate::limits;
-use crate::node::listeners::{owners, user_of_end};
+use crate::node::listeners::{owning_processes, user_of_end};
+use crate::node::socket_holder::Holder;
 
 /// How we want to be called.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub struct Epmd {
     /// Ours, if we serve it.
     server: Option<Arc<Server>>,
     /// The users who own the sockets that accepted the last request; empty if unknown.
-    owners: Vec<u32>,
+    owners: Arc<[EpmdOwner]>,
 }
 
 impl Epmd {
@@ -79,7 +79,7 @@ impl Epmd {
             addresses.push(node.ip());
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
-        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None, owners: Vec::new() })
+        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None, owners: Arc::default() })
     }
 
     /// How we stand with it while we are registered.
@@ -94,7 +94,7 @@ impl Epmd {
 
     /// Returns the users who own the EPMD that answers; empty if unknown.
     #[must_use]
-    pub fn owners(&self) -> &[u32] {
+    pub fn owners(&self) -> &Arc<[EpmdOwner]> {
         &self.owners
     }
 
@@ -122,9 +122,8 @@ impl Epmd {
             self.started = false;
         }
         let address = self.address;
-        let owners: BTreeSet<u32> =
-            spawn_blocking(move || owners(address)).await.unwrap_or_default().into_iter().collect();
-        self.owners = owners.into_iter().collect();
+        let owners = spawn_blocking(move || owning_processes(address)).await.unwrap_or_default();
+        self.owners = owners.into_iter().map(owner).collect();
         match result {
             Ok(registration) => Ok(registration),
             Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken { name: short_name.to_owned() }),
@@ -178,7 +177,7 @@ impl Epmd {
         &mut self,
         wanted: &WantedName,
         layout: &Arc<Layout>,
-        mut report: impl FnMut(EpmdState, &[u32]),
+        mut report: impl FnMut(EpmdState, &Arc<[EpmdOwner]>),
     ) -> Joined {
         let (mut short, mut taken, mut taken_since) = (wanted.short.clone(), Vec::new(), None);
         let mut told = EpmdState::Unknown;
@@ -221,6 +220,11 @@ impl Epmd {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+fn owner((uid, holder): (u32, Option<Holder>)) -> EpmdOwner {
+    let (pid, program) = holder.map(|holder| (holder.pid, holder.program)).unzip();
+    EpmdOwner { uid, pid, program }
 }
 
 /// Returns the name to try after the default name `short` is taken; none if its digits could not be

@@ -30,7 +30,7 @@ use crate::cluster::proxy::{Proxy, Registered};
 use crate::cluster::running::Running;
 use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::strategies::NODE;
-use crate::cluster::view::{ClusterView, EpmdState, HostView, ScopeView};
+use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::challenges::Challenges;
 use crate::dist::flags;
@@ -158,12 +158,12 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
     // Without a cluster the stored plugins are judged by their sockets alone, and need not wait.
     let (tell, mut told) = watch::channel(false);
-    let report = move |epmd, owners: &[u32]| {
+    let report = move |epmd, owners: &Arc<[EpmdOwner]>| {
         tell.send_replace(true);
         publish.send_modify(|view| {
             let view = Arc::make_mut(view);
             view.epmd = epmd;
-            view.epmd_owners = owners.to_vec();
+            view.epmd_owners = Arc::clone(owners);
         });
     };
     let joining = start.epmd.join(&start.settings.name, &start.layout, report);
@@ -568,7 +568,7 @@ impl Cluster {
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.epmd_state.clone(),
-            epmd_owners: self.epmd.owners().to_vec(),
+            epmd_owners: Arc::clone(self.epmd.owners()),
             names_taken: self.names_taken.clone(),
             peers,
             plugin_nodes,

@@ -21,7 +21,7 @@ pub struct ClusterView {
     /// How we stand with EPMD.
     pub epmd: EpmdState,
     /// The users who own the EPMD that answers; empty if unknown.
-    pub epmd_owners: Vec<u32>,
+    pub epmd_owners: Arc<[EpmdOwner]>,
     /// The preferred names of our node, which other nodes of this host have.
     pub names_taken: Vec<String>,
     /// The nodes that we know of, in name order.
@@ -32,6 +32,17 @@ pub struct ClusterView {
     pub scopes: Vec<ScopeView>,
     /// The hash of the cookie, base64 of its MD5 as RabbitMQ prints it: two nodes that show the same have the same.
     pub cookie_hash: String,
+}
+
+/// A user who owns this host's EPMD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpmdOwner {
+    /// The user.
+    pub uid: u32,
+    /// The process that serves, if the kernel shows it to us.
+    pub pid: Option<i32>,
+    /// The name of its program, escaped.
+    pub program: Option<String>,
 }
 
 /// How we stand with this host's EPMD.

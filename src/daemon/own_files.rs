@@ -8,17 +8,18 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tracing::error;
 
 use crate::api::{BindError, Problem, Severity, SocketFile};
 use crate::files::Sight;
 use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sights, decide};
 use crate::limits;
-use crate::registry;
+use crate::registry::{self, FileCheck};
 
 /// The result of the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,23 +30,46 @@ pub(super) struct Report {
     pub ended: Option<String>,
 }
 
-/// The socket's file, until it is removed at the end.
-pub(super) type SharedSocket = Arc<Mutex<Option<SocketFile>>>;
-
-/// Removes the socket's file, if it is ours. The watch does not bind it again.
-pub(super) fn remove(socket: &SharedSocket) {
-    drop(locked(socket).take());
+/// The API's socket, which the watch and the registry compare with its path. None before it is
+/// bound.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Socket {
+    file: Arc<Mutex<Option<SocketFile>>>,
+    /// Wakes the watch.
+    suspicion: Arc<Notify>,
 }
 
-fn locked(socket: &SharedSocket) -> MutexGuard<'_, Option<SocketFile>> {
-    socket.lock().unwrap_or_else(PoisonError::into_inner)
+impl Socket {
+    /// Replaces the socket. Its file is removed, if it is ours, and the watch does not bind it again.
+    pub(super) fn set(&self, file: Option<SocketFile>) {
+        *self.file() = file;
+    }
+
+    /// Returns a check for the registry, which wakes the watch if the socket is not the one that
+    /// was bound.
+    pub(super) fn check(&self) -> registry::SocketCheck {
+        let socket = self.clone();
+        Arc::new(move || {
+            if socket.look() != Sight::Ours {
+                socket.suspicion.notify_one();
+            }
+        })
+    }
+
+    fn look(&self) -> Sight {
+        self.file().as_ref().map_or(Sight::Ours, SocketFile::look)
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<SocketFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// All files that are watched, except the database.
 struct OwnFiles {
     layout: Arc<Layout>,
     lock: Arc<RunLock>,
-    socket: SharedSocket,
+    socket: Socket,
 }
 
 /// The outcome of one check.
@@ -59,13 +83,14 @@ enum Outcome {
 pub(super) fn watch(
     layout: Arc<Layout>,
     lock: Arc<RunLock>,
-    socket: SharedSocket,
+    socket: Socket,
     registry: registry::Handle,
 ) -> watch::Receiver<Report> {
     let (reports, report) = watch::channel(Report::default());
+    let suspicion = Arc::clone(&socket.suspicion);
     let files = Arc::new(OwnFiles { layout, lock, socket });
     let check = move |before| files.check(before);
-    tokio::spawn(watch_all(Arc::new(check), watch_database(registry), reports));
+    tokio::spawn(watch_all(Arc::new(check), suspicion, watch_database(registry), reports));
     report
 }
 
@@ -73,10 +98,15 @@ pub(super) fn watch(
 type Check = dyn Fn(Sights) -> (Outcome, Sights) + Send + Sync;
 
 /// Ends with the receiver, or after a panic: then the receiver sees that the sender is gone.
-async fn watch_all(check: Arc<Check>, database: impl Future<Output = ()>, reports: watch::Sender<Report>) {
+async fn watch_all(
+    check: Arc<Check>,
+    suspicion: Arc<Notify>,
+    database: impl Future<Output = ()>,
+    reports: watch::Sender<Report>,
+) {
     tokio::select! {
         () = reports.closed() => {}
-        ended = watch_places(check, &reports) => if ended.is_ok() {
+        ended = watch_places(check, &suspicion, &reports) => if ended.is_ok() {
             // The report is not read yet.
             reports.closed().await;
         },
@@ -84,18 +114,15 @@ async fn watch_all(check: Arc<Check>, database: impl Future<Output = ()>, report
     }
 }
 
-fn ticks() -> tokio::time::Interval {
-    let mut ticks = interval(limits::OWN_FILES);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// The pause after a check. A loss that has just been found is confirmed, or repaired, soon.
+fn pause(is_new_loss: bool) -> Duration {
+    if is_new_loss { limits::OWN_FILES_AGAIN } else { limits::OWN_FILES }
 }
 
 /// Returns when the process must end, or an error if a check has panicked.
-async fn watch_places(check: Arc<Check>, reports: &watch::Sender<Report>) -> Result<(), JoinError> {
-    let mut ticks = ticks();
+async fn watch_places(check: Arc<Check>, suspicion: &Notify, reports: &watch::Sender<Report>) -> Result<(), JoinError> {
     let mut seen = Sights::INTACT;
     loop {
-        ticks.tick().await;
         let (check, before) = (Arc::clone(&check), seen);
         let (outcome, now) = spawn_blocking(move || check(before)).await?;
         seen = now;
@@ -110,17 +137,23 @@ async fn watch_places(check: Arc<Check>, reports: &watch::Sender<Report>) -> Res
             reports.send_modify(|report| report.ended = Some(problem.detail));
             return Ok(());
         }
+        let is_new_loss = now != before && now != Sights::INTACT;
+        tokio::select! {
+            () = sleep(pause(is_new_loss)) => {}
+            () = suspicion.notified(), if !is_new_loss => {}
+        }
     }
 }
 
 async fn watch_database(registry: registry::Handle) {
-    let mut ticks = ticks();
+    let mut before = FileCheck::Intact;
     loop {
-        ticks.tick().await;
-        if registry.check_files().await.is_err() {
+        let Ok(found) = registry.check_files().await else {
             // It is stopping, and checks the files itself at its end.
             return std::future::pending().await;
-        }
+        };
+        sleep(pause(found != before && found != FileCheck::Intact)).await;
+        before = found;
     }
 }
 
@@ -186,7 +219,7 @@ impl OwnFiles {
             directories: missing_if(!self.layout.missing_own().is_empty()),
             lock: self.lock.look(&self.layout),
             run_files: missing_if(!self.lock.has_files()),
-            socket: locked(&self.socket).as_ref().map_or(Sight::Ours, SocketFile::look),
+            socket: self.socket.look(),
         }
     }
 
@@ -202,7 +235,7 @@ impl OwnFiles {
                 error!("daemon.pid and daemon.state were removed while the daemon used them: wrote them again");
             }
             Repair::Socket => {
-                if let Some(socket) = locked(&self.socket).as_mut() {
+                if let Some(socket) = self.socket.file().as_mut() {
                     socket.rebind()?;
                     let path = socket.path().display();
                     error!(socket = %path, "the socket was removed while the daemon used it: bound it again");
@@ -217,7 +250,7 @@ impl OwnFiles {
     }
 
     fn foreign_socket(&self) -> Problem {
-        let socket = locked(&self.socket);
+        let socket = self.socket.file();
         let path = socket.as_ref().map_or(Path::new(""), SocketFile::path);
         let detail = format!(
             "another file is at {}, where our socket was: clients cannot reach this daemon; stop the process that put it \
@@ -245,13 +278,15 @@ enum Failure {
 mod tests {
     use std::future::pending;
 
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test]
     async fn a_check_that_panics_ends_the_watch() {
         let (reports, mut report) = watch::channel(Report::default());
         let check: Arc<Check> = Arc::new(|_| panic!("as a fault of ours would"));
-        tokio::spawn(watch_all(check, pending(), reports));
+        tokio::spawn(watch_all(check, Arc::default(), pending(), reports));
         tokio::time::timeout(limits::OWN_FILES * 20, report.changed()).await.expect("it ends").expect_err("no report");
     }
 
@@ -259,10 +294,80 @@ mod tests {
     async fn a_lost_home_is_reported_until_the_daemon_has_ended() {
         let (reports, mut report) = watch::channel(Report::default());
         let check: Arc<Check> = Arc::new(|before| (Outcome::End(blocker("home_lost", "gone".to_owned())), before));
-        let watching = tokio::spawn(watch_all(check, pending(), reports));
+        let watching = tokio::spawn(watch_all(check, Arc::default(), pending(), reports));
         report.wait_for(|report| report.ended.is_some()).await.expect("it is reported");
         assert!(!watching.is_finished());
         drop(report);
         watching.await.expect("no panic");
+    }
+
+    /// Returns the pauses between checks that find these sights, one after the other.
+    async fn pauses(sights: &[Sights], suspicion: &Notify) -> Vec<Duration> {
+        let (times, mut checked) = tokio::sync::mpsc::unbounded_channel();
+        let all = Mutex::new(sights.to_vec().into_iter());
+        let check: Arc<Check> = Arc::new(move |_| {
+            times.send(Instant::now()).expect("it is awaited");
+            let now = all.lock().expect("no panic").next().expect("one more");
+            (Outcome::Serve(None), now)
+        });
+        let (reports, _report) = watch::channel(Report::default());
+        let mut all = Vec::new();
+        tokio::select! {
+            _ = watch_places(check, suspicion, &reports) => {}
+            () = async {
+                while all.len() < sights.len() {
+                    all.extend(checked.recv().await);
+                }
+            } => {}
+        }
+        all.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_confirmed_soon() {
+        let missing = Sights { socket: Sight::Missing, ..Sights::INTACT };
+        let more = Sights { run_files: Sight::Missing, ..missing };
+        let sights = [Sights::INTACT, missing, missing, more, Sights::INTACT, Sights::INTACT];
+        let (soon, later) = (limits::OWN_FILES_AGAIN, limits::OWN_FILES);
+        let within = |pause: &Duration| if *pause < later { soon } else { later };
+        let pauses = pauses(&sights, &Notify::new()).await;
+        assert_eq!(pauses.iter().map(within).collect::<Vec<_>>(), [later, soon, later, soon, later]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspicion_hastens_the_next_check_and_not_the_one_that_confirms() {
+        let missing = Sights { socket: Sight::Missing, ..Sights::INTACT };
+        let suspicion = Notify::new();
+        suspicion.notify_one();
+        let pauses = pauses(&[Sights::INTACT, missing, missing], &suspicion).await;
+        assert!(pauses[0] < limits::OWN_FILES_AGAIN && pauses[1] >= limits::OWN_FILES_AGAIN, "{pauses:?}");
+        assert!(pauses[1] < limits::OWN_FILES, "{pauses:?}");
+        suspicion.notify_one();
+        let pauses = self::pauses(&[missing, missing], &suspicion).await;
+        assert!(pauses[0] >= limits::OWN_FILES_AGAIN, "an `rm -rf` may still be running: {pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_check_of_the_registry_wakes_the_watch_if_the_socket_is_not_ours() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let socket = Socket::default();
+        let check = socket.check();
+        let is_woken = async || tokio::time::timeout(limits::OWN_FILES, socket.suspicion.notified()).await.is_ok();
+        check();
+        assert!(!is_woken().await, "it is not bound yet");
+        let (_listener, file) = crate::api::bind(&path, 0o600, None).expect("bound");
+        socket.set(Some(file));
+        check();
+        assert!(!is_woken().await, "it is ours");
+        std::fs::remove_file(&path).expect("there");
+        check();
+        assert!(is_woken().await);
+        std::fs::write(&path, "another's").expect("written");
+        check();
+        assert!(is_woken().await);
+        socket.set(None);
+        check();
+        assert!(!is_woken().await, "the daemon ends");
     }
 }

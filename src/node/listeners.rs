@@ -1,20 +1,35 @@
 //! Whose sockets take connections at an address of this host, and whose is the other end of one, as the system's own tables
 //! tell. It reads, and decides nothing.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::node::sock_diag;
+use crate::node::sock_diag::{self, Listening};
+use crate::node::socket_holder::{Holder, holders};
 
 /// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
 /// moment.
 #[must_use]
 pub fn owners(address: SocketAddr) -> Vec<u32> {
+    sockets(address).into_iter().map(|socket| socket.uid).collect()
+}
+
+/// Returns the users whose sockets accept connections to an address of this host, each with the
+/// process that has the socket open, if the kernel shows it. Blocks for a moment.
+#[must_use]
+pub fn owning_processes(address: SocketAddr) -> BTreeSet<(u32, Option<Holder>)> {
+    let sockets = sockets(address);
+    let holders = holders(&sockets.iter().map(|socket| socket.inode).collect());
+    sockets.into_iter().map(|socket| (socket.uid, holders.get(&socket.inode).cloned())).collect()
+}
+
+fn sockets(address: SocketAddr) -> Vec<Listening> {
     // Not every kernel can be asked so; the tables have each.
     if let Some(listeners) = sock_diag::listeners(address.port()) {
         let takes_it = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
-        return listeners.into_iter().filter(|(ip, _)| takes_it(*ip)).map(|(_, uid)| uid).collect();
+        return listeners.into_iter().filter(|(ip, _)| takes_it(*ip)).map(|(_, socket)| socket).collect();
     }
     let of = |path| File::open(path).map(|table| listeners(BufReader::new(table), address)).unwrap_or_default();
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
@@ -57,24 +72,25 @@ fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32>
     })
 }
 
-/// The owners of all sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
-/// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid.
+/// All sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
+/// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid,
+/// the tenth the inode.
 ///
 /// Those that listen come first (`listening_get_first` before `established_get_first` in `net/ipv4/tcp_ipv4.c`): the rest, which
 /// may be long, is not read.
-fn listeners(table: impl BufRead, address: SocketAddr) -> Vec<u32> {
+fn listeners(table: impl BufRead, address: SocketAddr) -> Vec<Listening> {
     let ours = column(address.ip());
-    let owner = |line: String| {
+    let socket = |line: String| {
         let mut columns = line.split_ascii_whitespace();
         let (local, port) = columns.nth(1)?.rsplit_once(':')?;
         let state = columns.nth(1)?;
-        let uid = columns.nth(3)?;
+        let (uid, inode) = (columns.nth(3)?, columns.nth(1)?);
         let takes_it = ours.iter().any(|ours| ours == local) || local.bytes().all(|digit| digit == b'0');
         let listens = state == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
-        (takes_it && listens).then(|| uid.parse().ok())?
+        (takes_it && listens).then_some(Listening { uid: uid.parse().ok()?, inode: inode.parse().ok()? })
     };
     let listens = |line: &String| line.split_ascii_whitespace().nth(3).is_none_or(|state| state == "0A");
-    table.lines().map_while(Result::ok).skip(1).take_while(listens).filter_map(owner).collect()
+    table.lines().map_while(Result::ok).skip(1).take_while(listens).filter_map(socket).collect()
 }
 
 /// An address as `/proc/net/tcp` and `tcp6` write it: words of 32 bits in the machine's own order.
@@ -125,12 +141,23 @@ mod tests {
     }
 
     #[test]
+    fn the_process_of_a_listening_socket_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let owners = owning_processes(listener.local_addr().unwrap());
+        let [(uid, Some(holder))] = &owners.iter().cloned().collect::<Vec<_>>()[..] else { panic!("{owners:?}") };
+        assert_eq!(*uid, rustix::process::getuid().as_raw());
+        assert_eq!(u32::try_from(holder.pid), Ok(std::process::id()));
+        assert!(!holder.program.is_empty());
+    }
+
+    #[test]
     #[cfg(target_endian = "little")]
     fn only_sockets_that_listen_at_the_address_count() {
-        let owners = |port| listeners(TABLE.as_bytes(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        assert_eq!(owners(0x1111), [1000], "another's at another address is in nobody's way");
-        assert_eq!(owners(0x2222), [0], "all addresses");
-        assert_eq!(owners(0x3333), [9], "as IPv6");
-        assert_eq!(owners(0x9999), Vec::<u32>::new());
+        let sockets = |port| listeners(TABLE.as_bytes(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let socket = |uid, inode| [Listening { uid, inode }];
+        assert_eq!(sockets(0x1111), socket(1000, 4242), "another's at another address is in nobody's way");
+        assert_eq!(sockets(0x2222), socket(0, 4243), "all addresses");
+        assert_eq!(sockets(0x3333), socket(9, 4246), "as IPv6");
+        assert_eq!(sockets(0x9999), []);
     }
 }

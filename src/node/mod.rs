@@ -22,5 +22,6 @@ pub mod process;
 pub mod resolve;
 pub mod services;
 pub mod sock_diag;
+pub mod socket_holder;
 pub mod task;
 pub mod view;

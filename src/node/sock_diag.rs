@@ -22,6 +22,8 @@ const PORTS: usize = HEADER + 4;
 const SOURCE: usize = PORTS + 4;
 /// Where `idiag_uid` is: behind four bytes, `struct inet_diag_sockid` (48 bytes) and three words.
 const UID: usize = HEADER + 4 + 48 + 12;
+/// Where `idiag_inode` is: after `idiag_uid`.
+const INODE: usize = UID + 4;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -39,9 +41,19 @@ pub fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     answer(received(&kernel, &mut buffer)?, local, remote)
 }
 
-/// The addresses at which sockets take connections to this port, each with the user whose it is; none if the kernel doesn't say.
+/// A socket that accepts connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listening {
+    /// The user who owns it.
+    pub uid: u32,
+    /// Its inode number, as proc(5) shows it.
+    pub inode: u32,
+}
+
+/// Returns the sockets that accept connections to this port, each with its address; none if the
+/// kernel does not tell.
 #[must_use]
-pub fn listeners(port: u16) -> Option<Vec<(IpAddr, u32)>> {
+pub fn listeners(port: u16) -> Option<Vec<(IpAddr, Listening)>> {
     let mut listeners = Vec::new();
     for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let (local, remote) = (SocketAddr::new(any, port), SocketAddr::new(any, 0));
@@ -101,7 +113,7 @@ fn answer(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> Option<u32> {
 
 /// Adds what one part of the answer lists of sockets at this port, and tells whether it is the last; none if it isn't an answer, or
 /// too many are.
-fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, u32)>) -> Option<bool> {
+fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, Listening)>) -> Option<bool> {
     const NLMSG_DONE: u16 = 3;
     while !part.is_empty() {
         let length = usize::try_from(u32::from_ne_bytes(part.get(..4)?.try_into().ok()?)).ok()?;
@@ -118,15 +130,16 @@ fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, u32)>) -> Opt
 }
 
 /// The socket that a message is about, if it is at this port, which an old kernel need not have looked at.
-fn listener(message: &[u8], port: u16) -> Option<Option<(IpAddr, u32)>> {
+fn listener(message: &[u8], port: u16) -> Option<Option<(IpAddr, Listening)>> {
     let address: [u8; 16] = message.get(SOURCE..SOURCE + 16)?.try_into().ok()?;
     let [a, b, c, d, ..] = address;
     let address = match *message.get(HEADER)? {
         AF_INET => Ipv4Addr::from([a, b, c, d]).into(),
         _ => IpAddr::from(address),
     };
-    let uid = u32::from_ne_bytes(message.get(UID..UID + 4)?.try_into().ok()?);
-    Some((message.get(PORTS..PORTS + 2)? == port.to_be_bytes()).then_some((address, uid)))
+    let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
+    let listening = Listening { uid: word(UID)?, inode: word(INODE)? };
+    Some((message.get(PORTS..PORTS + 2)? == port.to_be_bytes()).then_some((address, listening)))
 }
 
 fn ports(local: SocketAddr, remote: SocketAddr) -> [u8; 4] {
@@ -167,7 +180,12 @@ mod tests {
             let listener = TcpListener::bind(listens).unwrap();
             let port = listener.local_addr().unwrap().port();
             let _stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(listeners(port), Some(vec![(seen.parse().unwrap(), us)]), "{listens}");
+            let found = listeners(port).unwrap();
+            let [(address, Listening { uid, inode })] = found[..] else { panic!("{listens}: {found:?}") };
+            assert_eq!((address, uid), (seen.parse().unwrap(), us), "{listens}");
+            let descriptor = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener));
+            let shown = std::fs::read_link(descriptor).unwrap();
+            assert_eq!(shown.to_str(), Some(format!("socket:[{inode}]").as_str()), "{listens}");
             drop(listener);
             assert_eq!(listeners(port), Some(vec![]));
         }
@@ -186,11 +204,12 @@ mod tests {
         socket[PORTS..PORTS + 2].copy_from_slice(&80_u16.to_be_bytes());
         socket[SOURCE..SOURCE + 4].copy_from_slice(&[127, 0, 0, 1]);
         socket[UID..UID + 4].copy_from_slice(&1000_u32.to_ne_bytes());
+        socket[INODE..INODE + 4].copy_from_slice(&4242_u32.to_ne_bytes());
         let read = |part: &[u8], port| {
             let mut listeners = Vec::new();
             listed(part, port, &mut listeners).map(|ended| (ended, listeners))
         };
-        let one = ("127.0.0.1".parse().unwrap(), 1000);
+        let one = ("127.0.0.1".parse().unwrap(), Listening { uid: 1000, inode: 4242 });
         let done = message(3, 20);
         assert_eq!(read(&[&socket[..], &socket].concat(), 80), Some((false, vec![one, one])));
         assert_eq!(read(&[&socket[..], &done].concat(), 80), Some((true, vec![one])));

@@ -24,10 +24,15 @@ pub(super) enum Request {
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
 }
 
+/// Compares the API's socket with the one that was bound, and reports a difference to its owner. A
+/// commit is not refused for it: it is in the database.
+pub type SocketCheck = Arc<dyn Fn() + Send + Sync>;
+
 /// A batch, and what came of it.
 pub(super) struct Batch {
     now: Now,
     layout: Arc<Layout>,
+    check_socket: SocketCheck,
     pub state: State,
     pub effects: Vec<Effect>,
     /// Where the answers go, each at the place of its ticket.
@@ -37,8 +42,8 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(now: Now, state: State, layout: Arc<Layout>) -> Self {
-        Self { now, layout, state, effects: Vec::new(), replies: Vec::new(), facts: Vec::new() }
+    pub(super) fn new(now: Now, state: State, layout: Arc<Layout>, check_socket: SocketCheck) -> Self {
+        Self { now, layout, check_socket, state, effects: Vec::new(), replies: Vec::new(), facts: Vec::new() }
     }
 
     /// Does all of it. Gives the events that are stored now.
@@ -61,7 +66,7 @@ impl Batch {
         }
         self.state.handle(self.now, Input::Tick, &mut self.effects);
         let events: Vec<Event> = self.effects.iter().filter_map(to_store).collect();
-        let stored = commit(&self.layout, store, &events).map(|()| events);
+        let stored = commit(&self.layout, &*self.check_socket, store, &events).map(|()| events);
         (self, stored)
     }
 
@@ -134,11 +139,18 @@ pub(super) fn settle(layout: &Layout, store: &mut Store) -> Result<(), CommitErr
     prepare(layout)
 }
 
-/// Stores events, if there are any.
-pub(super) fn commit(layout: &Layout, store: &mut Store, events: &[Event]) -> Result<(), CommitError> {
+/// Stores events, if there are any. Before it returns, all own files are compared with those that
+/// were opened.
+pub(super) fn commit(
+    layout: &Layout,
+    check_socket: &dyn Fn(),
+    store: &mut Store,
+    events: &[Event],
+) -> Result<(), CommitError> {
     if events.is_empty() {
         return Ok(());
     }
+    check_socket();
     let begun = Instant::now();
     let committed = prepare(layout).and_then(|()| store.commit(events)).and_then(|()| prepare(layout));
     metrics::STORE_COMMITS.observe(begun.elapsed());

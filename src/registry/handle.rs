@@ -134,8 +134,19 @@ pub(super) enum Command {
     Membership(Membership),
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
     Pulse { reply: Reply<()> },
-    CheckFiles { reply: Reply<()> },
+    CheckFiles { reply: Reply<FileCheck> },
     Stop,
+}
+
+/// The result of a check of the database's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileCheck {
+    /// They are the ones that were opened, or were made again.
+    Intact,
+    /// One is missing for the first time. The next check makes it again.
+    Missing,
+    /// They could not be made again.
+    Failed,
 }
 
 /// The way to the registry. Cheap to clone.
@@ -247,7 +258,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Refusal::Stopping`]: it has ended.
-    pub async fn check_files(&self) -> Result<(), Refusal> {
+    pub async fn check_files(&self) -> Result<FileCheck, Refusal> {
         self.ask(|reply| Command::CheckFiles { reply }).await
     }
 

@@ -20,9 +20,10 @@ use std::time::SystemTime;
 
 use rpds::RedBlackTreeMapSync;
 
+pub use batch::SocketCheck;
 pub use effect::Config;
 pub use follow::{Follower, Next};
-pub use handle::{Handle, Refusal};
+pub use handle::{FileCheck, Handle, Refusal};
 pub use request::{Given, Request, Wrong};
 pub use task::start;
 

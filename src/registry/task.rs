@@ -17,10 +17,10 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
-use super::batch::{Batch, Request, commit, prepare, settle, to_store};
+use super::batch::{Batch, Request, SocketCheck, commit, prepare, settle, to_store};
 use super::chores::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
-use super::handle::{Command, Handle, Refusal, Reply};
+use super::handle::{Command, FileCheck, Handle, Refusal, Reply};
 use super::state::State;
 use super::{Event, EventKind, Plugin, View};
 use crate::layout::{Layout, Process, Removed, RunError};
@@ -31,8 +31,14 @@ use crate::store::{Opened, Store};
 use crate::timestamp;
 
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
+/// `check_socket` is called before each change is answered.
 #[must_use]
-pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, JoinHandle<()>) {
+pub fn start(
+    config: Config,
+    layout: Arc<Layout>,
+    opened: Opened,
+    check_socket: SocketCheck,
+) -> (Handle, JoinHandle<()>) {
     let state = State::new(config, now(), opened.revision, opened.plugins);
     let (commands, queue) = mpsc::channel(limits::REGISTRY_QUEUE);
     let (view, current) = watch::channel(Arc::new(state.view()));
@@ -41,6 +47,7 @@ pub fn start(config: Config, layout: Arc<Layout>, opened: Opened) -> (Handle, Jo
     let task = Task {
         state,
         layout,
+        check_socket,
         queue,
         view,
         events,
@@ -64,6 +71,7 @@ fn now() -> Now {
 struct Task {
     state: State,
     layout: Arc<Layout>,
+    check_socket: SocketCheck,
     queue: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<View>>,
     events: broadcast::Sender<Event>,
@@ -175,8 +183,9 @@ impl Task {
                     let _ = reply.send(Ok(()));
                 }
                 Command::CheckFiles { reply } => {
-                    store = self.check_files(store).await;
-                    let _ = reply.send(Ok(()));
+                    let found;
+                    (store, found) = self.check_files(store).await;
+                    let _ = reply.send(Ok(found));
                 }
                 // What is queued behind it is still done, and nothing more is taken.
                 Command::Stop => self.queue.close(),
@@ -188,7 +197,7 @@ impl Task {
     /// One batch: all of it is decided, stored, shown and answered together.
     async fn decide(&mut self, store: Store, requests: Vec<Request>) -> Store {
         let now = now();
-        let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout));
+        let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout), Arc::clone(&self.check_socket));
         let facts = std::mem::take(&mut self.facts);
         let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, facts, requests)).await;
         match stored {
@@ -211,7 +220,7 @@ impl Task {
     }
 
     /// Restores vanished files of the database. A failure is shown until they are restored.
-    async fn check_files(&mut self, store: Store) -> Store {
+    async fn check_files(&mut self, store: Store) -> (Store, FileCheck) {
         let (layout, suspects) = (Arc::clone(&self.layout), self.suspects);
         let (store, (is_intact, settled)) = lend(store, move |store| {
             let is_intact = store.is_intact();
@@ -221,20 +230,22 @@ impl Task {
         })
         .await;
         self.suspects = !is_intact;
-        match settled {
+        let found = match settled {
             Err(error) => {
                 limited!(limit::DISK, error, %error, "the registry's files cannot be used");
                 self.is_lost = true;
                 self.publish(Vec::new(), Some(error.to_string()));
+                FileCheck::Failed
             }
             Ok(()) if is_intact || suspects => {
                 if std::mem::take(&mut self.is_lost) && self.retry_at.is_none() {
                     self.publish(Vec::new(), None);
                 }
+                FileCheck::Intact
             }
-            Ok(()) => {}
-        }
-        store
+            Ok(()) => FileCheck::Missing,
+        };
+        (store, found)
     }
 
     /// Checks whether a plugin may be purged, as far as the registry knows without its socket.
@@ -281,8 +292,8 @@ impl Task {
         let before = self.state.clone();
         self.state.purged(now(), name.clone(), &mut effects);
         let events: Vec<Event> = effects.iter().filter_map(to_store).collect();
-        let (layout, stored) = (Arc::clone(&self.layout), events.clone());
-        let (store, committed) = lend(store, move |store| commit(&layout, store, &stored)).await;
+        let (layout, check_socket, stored) = (Arc::clone(&self.layout), Arc::clone(&self.check_socket), events.clone());
+        let (store, committed) = lend(store, move |store| commit(&layout, &*check_socket, store, &stored)).await;
         let layout = Arc::clone(&self.layout);
         if let Err(error) = committed {
             self.state = before;

@@ -57,7 +57,7 @@ impl World {
         let layout = Arc::new(Layout::open(home.clone(), Modes::default()).expect("made"));
         let own = layout.ensure_own().expect("made");
         let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
-        let (registry, _task) = registry::start(registry::Config::default(), layout, opened);
+        let (registry, _task) = registry::start(registry::Config::default(), layout, opened, Arc::new(|| ()));
         let (status, status_seen) = watch::channel(DaemonStatus::default());
         let (cluster, cluster_seen) = watch::channel(Arc::default());
         let context = Context {

@@ -27,6 +27,10 @@ impl Epmd {
     }
 
     /// Ends it at once: it forgets every name.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn kill(mut self) {
         self.process.kill();
     }

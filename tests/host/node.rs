@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hecate_daemon::cookie::Cookie;
+use hecate_daemon::dist::budget::Budget;
 use hecate_daemon::dist::challenges::Challenges;
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::handshake::Identity;
+use hecate_daemon::dist::link::{self, LinkEvent, LinkSender};
+use hecate_daemon::dist::setup::Connection;
 use hecate_daemon::epmd::client::{self as epmd, Registration};
 use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
+use hecate_daemon::limits;
 use hecate_daemon::node::dial::Dialling;
 use hecate_daemon::node::handle::Handle;
 use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions, ProcessId};
@@ -17,10 +22,19 @@ use hecate_daemon::node::services::pg::Watched;
 use hecate_daemon::node::task::{self, Settings};
 use hecate_daemon::node::view::View;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::erl::Erl;
 use super::{Host, PATIENCE};
+
+/// Starts the task of a connection whose handshake is done. Its receiver keeps at most `events`
+/// unread; it never sends a tick.
+pub fn start_link(connection: Connection, events: usize) -> (LinkSender, mpsc::Receiver<LinkEvent>) {
+    let (inbox, received) = mpsc::channel(events);
+    let held = Budget::new(limits::PEER_BYTES).holding();
+    (link::start(connection, PATIENCE, Bytes::new(), held, inbox, |event| event), received)
+}
 
 /// No function at all.
 struct Nothing;

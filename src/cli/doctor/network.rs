@@ -1,6 +1,5 @@
 //! What `doctor` finds on the network: EPMD, our name, the distribution port, the configured peers, and what DNS names.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -13,8 +12,9 @@ use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::epmd::client as epmd;
 use crate::limits;
 use crate::name::NodeName;
-use crate::node::listeners::owners;
+use crate::node::listeners::owning_processes;
 use crate::node::resolve;
+use crate::node::socket_holder::Holder;
 
 /// Looks at all of it; what depends on a setting that is refused is left out.
 pub(super) async fn examine(places: &Places<'_>, running: Option<&Running>, report: &mut Report) {
@@ -60,15 +60,15 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match epmd::names(address).await {
         Ok(names) => {
-            let uids: BTreeSet<u32> = owners(address).into_iter().collect();
-            let user = |uid: &u32| match accounts::user_name(*uid) {
-                Some(name) => format!("uid {uid}, {name}"),
-                None => format!("uid {uid}"),
+            let owner = |(uid, holder): (u32, Option<Holder>)| {
+                let user = accounts::user_name(uid).map(|name| format!(", {name}")).unwrap_or_default();
+                let process = holder.map(|Holder { pid, program }| format!(", process {pid}, {program}"));
+                format!("uid {uid}{user}{}", process.unwrap_or_default())
             };
-            let uids: Vec<String> = uids.iter().map(user).collect();
-            let whose = match uids.is_empty() {
+            let owners: Vec<String> = owning_processes(address).into_iter().map(owner).collect();
+            let whose = match owners.is_empty() {
                 true => " (owner unknown)".to_owned(),
-                false => format!(" (owned by {})", uids.join(" and ")),
+                false => format!(" (owned by {})", owners.join(" and ")),
             };
             let (valid, odd): (Vec<_>, Vec<_>) =
                 names.iter().partition(|(name, _)| NodeName::new(name, "host").is_ok());

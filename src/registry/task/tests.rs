@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -19,6 +20,8 @@ struct World {
     layout: Arc<Layout>,
     handle: Handle,
     task: JoinHandle<()>,
+    /// Checks of the API's socket.
+    checks: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -33,8 +36,13 @@ impl World {
         let layout = Arc::new(Layout::open(home, Modes::default()).expect("opened"));
         let own = layout.ensure_own().expect("made");
         let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
-        let (handle, task) = start(Config::default(), Arc::clone(&layout), opened);
-        Self { dir, layout, handle, task }
+        let checks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&checks);
+        let check_socket = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let (handle, task) = start(Config::default(), Arc::clone(&layout), opened, check_socket);
+        Self { dir, layout, handle, task, checks }
     }
 
     async fn stop(self) -> tempfile::TempDir {
@@ -112,6 +120,20 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
     result.expect_err("refused").code()
+}
+
+#[tokio::test]
+async fn the_socket_is_compared_before_each_change_is_answered() {
+    let world = World::new();
+    for expected in 1..=2 {
+        world.register(&format!("hecate-p{expected}d")).await.expect("registered");
+        assert_eq!(world.checks.load(Ordering::Relaxed), expected);
+    }
+    world.handle.deregister(PluginName::parse("hecate-p1d").expect("valid")).await.expect("deregistered");
+    assert_eq!(world.checks.load(Ordering::Relaxed), 3);
+    world.handle.purge(PluginName::parse("hecate-p1d").expect("valid")).await.expect("purged");
+    assert_eq!(world.checks.load(Ordering::Relaxed), 4);
+    world.stop().await;
 }
 
 #[tokio::test]
