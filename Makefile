@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release test-long crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -31,11 +31,16 @@ doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 rust: deps
-	cargo test
+	tests/run.sh
+	cargo test --doc
 
 # What reads the Erlang side without running it. Dialyzer keeps what it knows of OTP below ~/.cache.
 erlang: deps
 	rebar3 do xref, dialyzer, edoc
+
+# The same faults of the disk as in `make test`, with the errors that it leaves out for the time they take.
+test-long: deps
+	cargo test --test faults -- --ignored
 
 # The suites drive the binary that `cargo test` has built; the same targets, so that nothing is compiled twice.
 ct: deps
@@ -156,7 +161,7 @@ test-otp: deps
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap python3-venv; }
 	for release in $(RELEASES); do \
 	  bin=$$(tests/releases.sh $$release); \
-	  PATH="$$bin:$$PATH" cargo test $(ERLANG_FACING:%=--test %) $$([ $$release = 28 ] || echo --test $(COMPILING)); \
+	  PATH="$$bin:$$PATH" tests/run.sh $(ERLANG_FACING:%=--test %) $$([ $$release = 28 ] || echo --test $(COMPILING)); \
 	  HECATE_ERL="$$bin/erl" $(MAKE) ct; \
 	done
 	cargo test --features system-tests --test releases

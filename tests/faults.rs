@@ -330,11 +330,13 @@ fn starts_meet_a_full_disk() {
 }
 
 #[test]
+#[ignore = "takes long: `make test-long`"]
 fn starts_meet_a_forbidden_disk() {
     starts("EACCES");
 }
 
 #[test]
+#[ignore = "takes long: `make test-long`"]
 fn starts_meet_a_read_only_disk() {
     starts("EROFS");
 }

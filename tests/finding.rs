@@ -7,7 +7,7 @@ mod host;
 use std::time::Duration;
 
 use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, wait_within};
+use host::{Host, PATIENCE, wait_for, wait_within};
 use serde_json::json;
 
 #[test]
@@ -41,7 +41,7 @@ fn a_plugins_node_is_looked_for_whatever_it_is_called() {
     let us = daemon.ready();
     host.register(&json!({"name": "hecate-rabbitd", "node": host.node("rabbit")}));
     rabbit.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
-    assert_eq!(host.peer(&host.node("rabbit")).as_deref(), Some("connected"));
+    wait_for("it is shown as connected", || host.peer(&host.node("rabbit")).as_deref() == Some("connected"));
 }
 
 #[test]
@@ -55,11 +55,11 @@ fn who_has_gone_for_good_is_not_shown_for_ever() {
     let mut nameless = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
     assert_eq!(nameless.eval(&format!("net_kernel:connect_node('{us}')")), "true");
     let given = nameless.eval("node()");
-    host::wait_for("it is found", || host.peer(&trader).as_deref() == Some("connected"));
+    wait_for("it is found", || host.peer(&trader).as_deref() == Some("connected"));
     nameless.kill();
     found.kill();
     for node in [&given, &trader] {
-        host::wait_for("it is shown as gone", || host.peer(node).as_deref() == Some("disconnected"));
+        wait_for("it is shown as gone", || host.peer(node).as_deref() == Some("disconnected"));
     }
     let mut there = host.erl(&host.node("hecate_marthad"));
     for node in [&given, &trader] {

@@ -192,7 +192,7 @@ fn a_node_that_has_no_name_gets_one_from_us() {
     let name = erl.eval("node()");
     assert!(name.starts_with('d') && name.ends_with(&format!("@{}", host.name)), "{name}");
     assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
-    assert_eq!(host.peer(&name).as_deref(), Some("connected"));
+    host::wait_for("it is shown as connected", || host.peer(&name).as_deref() == Some("connected"));
     // It is one that has groups like any other.
     erl.eval("pg:start_link()");
     assert_eq!(erl.eval(&format!("element(1, gen_server:call({{hecate_plugins, '{us}'}}, list))")), "ok");
