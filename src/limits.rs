@@ -500,9 +500,14 @@ pub const HTTP_HEADERS: usize = 100;
 /// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
-/// Most connections served at a time: for one more, the one that has been idle longest is closed.
+/// Most connections served at a time: for one more, the one that has been idle longest is closed,
+/// of the process that has most idle ones.
 /// Crossed by `tests/api_crowds.rs`, `the_connection_that_was_idle_longest_is_closed`.
 pub const HTTP_CONNECTIONS: usize = 256;
+
+/// Connections that wait to be accepted; further clients wait for their turn, or are told to retry.
+/// Crossed by `api::socket::tests::the_queue_of_unaccepted_connections_is_bounded`.
+pub const HTTP_BACKLOG: i32 = 256;
 
 /// Most served connections of one process. Crossed by `tests/api_crowds.rs`,
 /// `thousands_of_connections_of_one_process_delay_no_other_client`.
@@ -551,6 +556,10 @@ pub const HTTP_STREAMS: usize = 128;
 /// Snapshots of all plugins, at different revisions, that are kept for streams that have not read
 /// them. Crossed by `api::listing::tests::few_snapshots_are_kept_for_slow_readers`.
 pub const HTTP_SNAPSHOTS: usize = 4;
+
+/// Changes of the cluster that are kept encoded for streams that know different views. Crossed by
+/// `api::changes::tests::the_changes_for_streams_that_know_different_views_are_few`.
+pub const HTTP_CHANGES: usize = 4;
 
 /// Most event streams of one process. Crossed by `tests/api_events.rs`,
 /// `one_process_may_not_have_all_streams`.
@@ -607,6 +616,10 @@ pub const IMAGE_NAME: usize = 255;
 pub const GITOPS_FILE: u64 = 1024 * 1024;
 
 // ---- Clients of the socket ------------------------------------------------------------------
+
+/// How long a client waits for its connection while others wait to be accepted. Crossed by
+/// `cli::client::tests::a_busy_daemon_is_waited_for_and_told_from_one_that_is_not_there`.
+pub const CLIENT_CONNECT: Duration = Duration::from_secs(2);
 
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
 /// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.

@@ -1,14 +1,16 @@
-//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread do not
-//! delay other clients, and beyond the limit probes are still answered.
+//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread, or that
+//! close and reopen, do not delay other clients, and beyond the limit probes are still answered.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod common;
 mod host;
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::World;
@@ -16,6 +18,7 @@ use common::http::{Client, ask, get, in_time, post};
 use hecate_daemon::api::{Limits, Phase};
 use hecate_daemon::limits;
 use hecate_daemon::registry::Membership;
+use host::daemon::Daemon;
 use host::{Host, Process, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
@@ -54,7 +57,9 @@ async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_clos
         Limits { connections: 1, share: 1, body_time: HOUR, stall: HOUR, head_time: HOUR, ..Limits::default() };
     let world = World::start(limits).await;
     let mut slow = Client::new(&world).await;
-    slow.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{").await;
+    slow.send("POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    assert_eq!((slow.line().await, slow.line().await), ("HTTP/1.1 100 Continue".to_owned(), String::new()));
     assert_eq!(get(&world, "/api/plugins").await.status, 200);
     slow.closed().await;
 
@@ -67,6 +72,26 @@ async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_clos
     assert_eq!(get(&world, "/api/plugins").await.status, 200);
     let mut rest = Vec::new();
     let _ = in_time(tokio::io::AsyncReadExt::read_to_end(&mut unread.0, &mut rest)).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_unread_when_its_connection_is_evicted_gets_503() {
+    let world = World::start(Limits { connections: 1, share: 1, ..Limits::default() }).await;
+    // The server runs in this thread, and reads nothing in between.
+    let mut unread = UnixStream::connect(&world.socket).unwrap();
+    unread.write_all(LIST.as_bytes()).unwrap();
+    let mut newer = UnixStream::connect(&world.socket).unwrap();
+    newer.write_all(LIST.as_bytes()).unwrap();
+    let answer = in_time(tokio::task::spawn_blocking(move || {
+        let mut answers = [String::new(), String::new()];
+        unread.read_to_string(&mut answers[0]).unwrap();
+        newer.shutdown(std::net::Shutdown::Write).unwrap();
+        newer.read_to_string(&mut answers[1]).unwrap();
+        answers
+    }));
+    let [unread, newer] = answer.await.unwrap();
+    assert!(unread.starts_with("HTTP/1.1 503 ") && unread.contains("\"too_many_connections\""), "{unread:?}");
+    assert!(unread.contains("\r\nconnection: close\r\n") && newer.starts_with("HTTP/1.1 200 "), "{newer:?}");
 }
 
 #[tokio::test]
@@ -149,6 +174,37 @@ fn useless(socket: &str, number: usize) -> UnixStream {
     connection
 }
 
+/// Where [`churn`] connects to.
+const CHURN: &str = "HECATE_TEST_CHURN";
+
+/// Runs in another process: opens connections and closes them again, until its standard input ends.
+#[test]
+#[ignore = "a part of other tests"]
+fn churn() {
+    let Ok(socket) = std::env::var(CHURN) else { return };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for held in [0, 1, 16, 64] {
+            let (socket, over) = (&socket, &over);
+            scope.spawn(move || {
+                let mut open = VecDeque::new();
+                for number in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    open.push_back(useless(socket, number));
+                    if open.len() > held {
+                        open.pop_front();
+                    }
+                }
+            });
+        }
+        println!("\nopen");
+        let _ = std::io::stdin().read(&mut [0]);
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
 /// Raises the limit of open files as far as the system allows.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
@@ -158,9 +214,14 @@ fn allow_open_files() {
 /// Starts processes that hold so many connections together, and waits until all are open.
 fn crowds(host: &Host, processes: usize, connections: usize) -> Vec<Process> {
     let crowd = format!("{} {}", connections / processes, host.socket().display());
+    attackers("crowd", CROWD, &crowd, processes)
+}
+
+/// Starts processes that run a test of this file, and waits until each has begun.
+fn attackers(test: &str, variable: &str, value: &str, processes: usize) -> Vec<Process> {
     let start = |_| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "crowd", "--ignored", "--nocapture"]).env(CROWD, &crowd);
+        command.args(["--exact", test, "--ignored", "--nocapture"]).env(variable, value);
         Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()), "Build it")
     };
     let mut started: Vec<Process> = (0..processes).map(start).collect();
@@ -177,6 +238,18 @@ fn evictions(host: &Host) -> u64 {
     line.parse().expect("a number")
 }
 
+/// Calls that must succeed in each round, whatever others do. Prints how long they take.
+fn answers_four_calls(host: &Host, rounds: usize) {
+    for round in 0..rounds {
+        let begun = std::time::Instant::now();
+        assert_eq!(host.ask("GET", "/livez").status, 200);
+        assert_eq!(host.ask("GET", "/health").status, 200);
+        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        assert_eq!(host.ask("GET", "/api/plugins").status, 200);
+        println!("round {round}: four calls within {:?}", begun.elapsed());
+    }
+}
+
 fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
     let host = Host::new();
     let _epmd = host.epmd();
@@ -187,18 +260,25 @@ fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(1024), maximum: getrlimit(Resource::Nofile).maximum })
         .unwrap();
     let crowds = crowds(&host, processes, connections);
-    for round in 0..20 {
-        let begun = std::time::Instant::now();
-        assert_eq!(host.ask("GET", "/livez").status, 200);
-        assert_eq!(host.ask("GET", "/health").status, 200);
-        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
-        assert_eq!(host.ask("GET", "/api/plugins").status, 200);
-        println!("round {round}: four calls within {:?}", begun.elapsed());
-    }
+    answers_four_calls(&host, 20);
     let kept = limits::HTTP_CONNECTIONS + limits::HTTP_LIMITED;
     wait_for("the others were closed", || evictions(&host) >= u64::try_from(connections - kept).unwrap());
     assert_eq!(daemon.log_lines(&["open files"]), Vec::<String>::new());
     drop(crowds);
+}
+
+#[test]
+fn connections_that_close_and_reopen_reset_no_complete_request() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let attackers = attackers("churn", CHURN, host.socket().to_str().unwrap(), 10);
+    answers_four_calls(&host, 10);
+    let status = Daemon::command(&host, &[]).arg("status").output().unwrap();
+    assert!(status.status.success(), "a command waits for its turn: {status:?}");
+    assert!(evictions(&host) > 0, "there were too few connections");
+    drop(attackers);
 }
 
 #[test]

@@ -213,18 +213,9 @@ async fn a_hundred_follow_at_once_and_too_many_are_refused() {
             client.expect("plugin_registered_v1", Some(id)).await;
         }
     }
-    // Whoever goes makes room, as soon as that shows: when it is written to.
+    // Whoever goes makes room.
     clients.pop();
-    let begun = tokio::time::Instant::now();
-    loop {
-        register(&world, json!({"name": "hecate-lastd"})).await;
-        let mut client = Client::new(&world).await;
-        client.send("GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        if client.line().await == "HTTP/1.1 200 OK" {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "no room was made");
-    }
+    in_time(until_a_stream_begins(&world)).await;
 }
 
 #[tokio::test]
@@ -234,6 +225,29 @@ async fn one_process_may_not_have_all_streams() {
     let refused = get(&world, "/api/events").await;
     assert_eq!(refused.refusal(), (503, "too_many_streams".to_owned()));
     assert!(refused.body.contains("your process"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_place_at_once() {
+    let hour = Duration::from_secs(3600);
+    let world = World::start(Limits { streams: 1, stream_share: 1, heartbeat: hour, ..Limits::default() }).await;
+    let mut follower = Follower::begin(&world, None).await;
+    follower.expect("snapshot_v1", Some(0)).await;
+    assert_eq!(get(&world, "/api/events").await.status, 503);
+    drop(follower);
+    // Nothing is written to the stream.
+    in_time(until_a_stream_begins(&world)).await;
+}
+
+/// Tries until there is room.
+async fn until_a_stream_begins(world: &World) {
+    loop {
+        let mut client = Client::new(world).await;
+        client.send("GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        if client.line().await == "HTTP/1.1 200 OK" {
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,14 +4,18 @@
 //! the requests.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::borrowed::{Borrowed, closed_by_client};
 use super::places::{Admitted, Capacity, NoStream, Owner, Places, Turn};
 use super::server::{self, Limits, Server};
 use super::stall::Stall;
@@ -29,7 +33,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Returns the caller at the other end of a connection.
-    pub(super) fn of(stream: &UnixStream, allowed_uids: &[u32]) -> std::io::Result<Self> {
+    pub(super) fn of(stream: &UnixStream, own_uid: u32, allowed_uids: &[u32]) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
             registrant: Registrant {
@@ -38,7 +42,7 @@ impl Caller {
                 // The kernel returns 0 for a process in a pid namespace that we cannot see.
                 pid: credentials.pid().filter(|pid| *pid > 0),
             },
-            allowed: may_call(credentials.uid(), rustix::process::geteuid().as_raw(), allowed_uids),
+            allowed: may_call(credentials.uid(), own_uid, allowed_uids),
         })
     }
 
@@ -67,7 +71,7 @@ impl Connections {
         let closed = CancellationToken::new();
         let Admitted { id, limited, evicted } = self.lock().admit(owner, closed.clone());
         evict(evicted);
-        Place { connections: self.clone(), id, limited, closed }
+        Place { connections: self.clone(), id, limited, streaming: Notify::new(), closed }
     }
 
     /// Closes the oldest limited connection, else the one that has been idle longest. Returns
@@ -89,7 +93,7 @@ fn evict(evicted: Option<CancellationToken>) {
     if let Some(evicted) = evicted {
         evicted.cancel();
         metrics::HTTP_EVICTIONS.add(1);
-        limited!(limit::EVICTIONS, warn, "closed the API connection that was idle longest, to make room for another");
+        limited!(limit::EVICTIONS, warn, "closed an idle API connection, to make room for another");
     }
 }
 
@@ -100,15 +104,16 @@ pub(super) struct Place {
     id: u64,
     /// Whether it was limited at first.
     pub limited: bool,
+    /// Notified when the connection becomes a stream of events.
+    streaming: Notify,
     /// Set when the connection is to close, and when it has.
     closed: CancellationToken,
 }
 
 impl Place {
     /// A request has arrived, or the rest of it. Returns whether it may call every endpoint, or
-    /// only the probes. Never returns once the connection is to close, so that no request begins
-    /// that could not be answered.
-    pub(super) async fn works(&self) -> bool {
+    /// only the probes because the connection is limited or was evicted.
+    pub(super) fn works(&self) -> bool {
         let turn = self.connections.lock().works(self.id);
         match turn {
             Turn::Serve { evicted } => {
@@ -116,7 +121,6 @@ impl Place {
                 true
             }
             Turn::Probes => false,
-            Turn::Evicted => std::future::pending().await,
         }
     }
 
@@ -127,7 +131,9 @@ impl Place {
 
     /// The answer is a stream of events.
     pub(super) fn streams(&self) -> Result<(), NoStream> {
-        self.connections.lock().streams(self.id)
+        self.connections.lock().streams(self.id)?;
+        self.streaming.notify_one();
+        Ok(())
     }
 
     /// Set once the connection is to close.
@@ -161,12 +167,21 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
         .keep_alive(!is_limited)
         // Shell clients close their half after the request.
         .half_close(true);
-    let stream = TokioIo::new(Stall::new(stream, stall));
-    let mut connection = std::pin::pin!(http.serve_connection(stream, service));
+    let io = TokioIo::new(Stall::new(Borrowed(&stream), stall));
+    let mut connection = std::pin::pin!(http.serve_connection(io, service));
+    // Other requests are handled to their end: a client may not be interested in the response.
+    let left = async {
+        place.streaming.notified().await;
+        closed_by_client(&stream).await;
+    };
     let ended = tokio::select! {
         biased;
-        () = closed.cancelled() => return,
+        () = closed.cancelled() => {
+            // A request that has arrived already, unread among many, is answered rather than reset.
+            return poll_fn(|context| Poll::Ready(drop(connection.as_mut().poll(context)))).await;
+        }
         ended = connection.as_mut() => ended,
+        () = left => return,
         () = server.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

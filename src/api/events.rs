@@ -5,9 +5,8 @@
 //! missed. Nodes' coming and going isn't stored and has no id. Nothing gathers for a slow reader: it is read on for as its
 //! connection takes what is written, and a connection that takes nothing for a while is closed (see `stall`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Either;
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{Changes, Told};
 use super::connection::Place;
 use super::handlers::{Answer, Context};
 use super::listing::{Listing, Snapshot};
@@ -26,7 +26,7 @@ use super::places::NoStream;
 use super::problem::Problem;
 use super::whole::Whole;
 use super::wire;
-use crate::cluster::view::{ClusterView, NodeStates, PeerState};
+use crate::cluster::view::ClusterView;
 use crate::metrics;
 use crate::registry::{Event, Follower, Next, View};
 
@@ -34,6 +34,7 @@ use crate::registry::{Event, Follower, Next, View};
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     listing: Listing,
+    changes: Changes,
     heartbeat: Duration,
     stop: CancellationToken,
 }
@@ -46,7 +47,7 @@ const LATER: Duration = Duration::from_secs(3);
 impl Streams {
     /// Streams that end with `stop`.
     pub(super) fn new(listing: Listing, heartbeat: Duration, stop: CancellationToken) -> Self {
-        Self { listing, heartbeat, stop }
+        Self { listing, changes: Changes::default(), heartbeat, stop }
     }
 
     /// Begins a stream, which ends with its connection.
@@ -66,8 +67,8 @@ impl Streams {
             context: context.clone(),
             listing: self.listing.clone(),
             shown: None,
-            nodes: nodes(&cluster),
-            plugin_nodes: cluster.plugin_nodes.clone(),
+            told: self.changes.told(&cluster),
+            changes: self.changes.clone(),
             _counted: metrics::EVENT_SUBSCRIBERS.one(),
         };
         let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());
@@ -97,14 +98,6 @@ fn answer(body: super::handlers::Body) -> Answer {
     answer
 }
 
-/// The connected nodes, each with since when.
-type Nodes = BTreeMap<String, SystemTime>;
-
-fn nodes(view: &ClusterView) -> Nodes {
-    let connected = view.peers.iter().filter(|peer| peer.state == PeerState::Connected);
-    connected.map(|peer| (peer.name.clone(), peer.since)).collect()
-}
-
 /// The stream of one client.
 struct Stream {
     sender: Sender<Bytes>,
@@ -112,10 +105,9 @@ struct Stream {
     listing: Listing,
     /// The revision of the last snapshot.
     shown: Option<u64>,
-    /// The nodes that it was last told of.
-    nodes: Nodes,
-    /// The last states of plugins' nodes that it was sent.
-    plugin_nodes: NodeStates,
+    changes: Changes,
+    /// What it was last told of the cluster.
+    told: Told,
     _counted: metrics::One,
 }
 
@@ -161,7 +153,7 @@ impl Stream {
             return Err(Ended);
         }
         self.shown = Some(revision);
-        self.plugin_nodes = nodes;
+        self.told.plugin_nodes = nodes;
         self.send(bytes).await?;
         Ok(self.context.registry.follow(revision))
     }
@@ -172,23 +164,12 @@ impl Stream {
         self.event(event.kind.name(), Some(event.revision), &stored).await
     }
 
-    /// Whoever was away in between has gone and come.
     async fn cluster(&mut self, cluster: &mut watch::Receiver<Arc<ClusterView>>) -> Result<(), Ended> {
         let view = cluster.borrow_and_update().clone();
-        let (before, now) = (std::mem::take(&mut self.nodes), nodes(&view));
-        let peer = |node: &str| view.peers.iter().find(|peer| peer.name == node);
-        for node in before.keys().filter(|node| before.get(*node) != now.get(*node)) {
-            let event = wire::NodeEvent::new(node, peer(node));
-            self.event("node_down_v1", None, &event).await?;
-        }
-        for node in now.keys().filter(|node| before.get(*node) != now.get(*node)) {
-            let event = wire::NodeEvent::new(node, peer(node));
-            self.event("node_up_v1", None, &event).await?;
-        }
-        self.nodes = now;
-        let before = std::mem::replace(&mut self.plugin_nodes, view.plugin_nodes.clone());
-        for (node, state) in view.plugin_nodes.changed_since(&before) {
-            self.event("node_state_changed_v1", None, &wire::NodeStateEvent::new(node, state)).await?;
+        let (events, told) = self.changes.since(&self.told, &view);
+        self.told = told;
+        for event in events.iter() {
+            self.send(event.clone()).await?;
         }
         Ok(())
     }

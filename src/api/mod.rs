@@ -3,6 +3,8 @@
 //! A call goes `socket -> server -> route -> handlers`, and every answer is made of `wire` or `problem`. The room keeps
 //! no state of its own and decides nothing about plugins: it reads, asks, and words the answer.
 
+mod borrowed;
+mod changes;
 mod connection;
 mod events;
 mod handlers;

@@ -1,11 +1,13 @@
 //! Which connections the API serves, and which one it closes for another: pure, without a clock.
 //!
 //! A connection that waits for its client (for a head, for a body, or for an answer to be read) may
-//! be evicted at any time, the one that has waited longest first. One that waits for the daemon is
-//! never evicted, and neither is a stream of events. If no place is free and no connection may be
+//! be evicted at any time: the one that has waited longest of the owner who has most of these, so
+//! that a crowd displaces its own connections first. One that waits for the daemon is never
+//! evicted, and neither is a stream of events. If no place is free and no connection may be
 //! evicted, a new connection is limited: it may call only the probes, unless a place is free when
 //! its request head arrives. Each operation costs O(log n) in the number of connections.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The owner of a connection: the process, or the user if the kernel does not show the process.
@@ -45,10 +47,8 @@ pub(super) struct Admitted<T> {
 pub(super) enum Turn<T> {
     /// All endpoints; `evicted` must be closed for it.
     Serve { evicted: Option<T> },
-    /// Probes.
+    /// Probes: the connection is limited, or was evicted.
     Probes,
-    /// Nothing: the connection was evicted.
-    Evicted,
 }
 
 /// Why a stream may not begin.
@@ -64,12 +64,12 @@ pub(super) enum NoStream {
 #[derive(Debug)]
 pub(super) struct Places<T> {
     capacity: Capacity,
-    connections: BTreeMap<u64, Connection<T>>,
+    connections: BTreeMap<Moment, Connection<T>>,
     owners: BTreeMap<Owner, Held>,
-    /// The connections that wait for their clients, by when they began to.
-    waiting: BTreeMap<u64, u64>,
+    /// The owners of connections that wait for their clients, the first to be evicted last.
+    crowds: BTreeSet<Crowd>,
     /// The oldest first.
-    limited: BTreeSet<u64>,
+    limited: BTreeSet<Moment>,
     held: usize,
     streams: usize,
     /// Counts changes, to order them.
@@ -86,7 +86,7 @@ struct Connection<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Waits for its client, since that moment.
-    Waits(u64),
+    Waits(Moment),
     /// The daemon is handling its request.
     Works,
     Streams,
@@ -99,8 +99,41 @@ struct Held {
     places: usize,
     streams: usize,
     limited: usize,
-    /// As in [`Places::waiting`].
-    waiting: BTreeMap<u64, u64>,
+    /// The connections that wait for their client, by when they began to.
+    waiting: BTreeMap<Moment, Moment>,
+}
+
+/// How many connections of an owner wait for their clients, and since when the first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Crowd {
+    waiting: usize,
+    since: Reverse<Moment>,
+    owner: Owner,
+}
+
+impl Held {
+    fn crowd(&self, owner: Owner) -> Option<Crowd> {
+        let (since, _) = self.waiting.first_key_value()?;
+        Some(Crowd { waiting: self.waiting.len(), since: Reverse(*since), owner })
+    }
+}
+
+/// A change of [`Places`]: one at which a connection was admitted is its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moment(u64);
+
+impl Ord for Moment {
+    fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(test)]
+        tests::COMPARED.set(tests::COMPARED.get() + 1);
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Moment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl<T> Places<T> {
@@ -109,7 +142,7 @@ impl<T> Places<T> {
             capacity,
             connections: BTreeMap::new(),
             owners: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            crowds: BTreeSet::new(),
             limited: BTreeSet::new(),
             held: 0,
             streams: 0,
@@ -126,8 +159,7 @@ impl<T> Places<T> {
             Ok(evicted) => {
                 held.places += 1;
                 self.held += 1;
-                held.waiting.insert(id, id);
-                self.waiting.insert(id, id);
+                self.wait(owner, id, id);
                 (State::Waits(id), evicted)
             }
             Err(NoRoom) => {
@@ -135,23 +167,21 @@ impl<T> Places<T> {
                 let full = self.limited.len() >= self.capacity.limited;
                 let oldest = self.limited.first().copied().filter(|_| full);
                 self.limited.insert(id);
-                (State::Limited, oldest.and_then(|oldest| self.leave(oldest)))
+                (State::Limited, oldest.and_then(|oldest| self.remove(oldest)))
             }
         };
         self.connections.insert(id, Connection { owner, state, close });
-        Admitted { id, limited: state == State::Limited, evicted }
+        Admitted { id: id.0, limited: state == State::Limited, evicted }
     }
 
     /// A request has arrived: the daemon handles it until [`Self::waits`].
     pub(super) fn works(&mut self, id: u64) -> Turn<T> {
-        let Some(connection) = self.connections.get(&id) else { return Turn::Evicted };
+        let id = Moment(id);
+        let Some(connection) = self.connections.get(&id) else { return Turn::Probes };
         let owner = connection.owner;
         match connection.state {
             State::Waits(since) => {
-                self.waiting.remove(&since);
-                if let Some(held) = self.owners.get_mut(&owner) {
-                    held.waiting.remove(&since);
-                }
+                self.wait_no_more(owner, since);
                 self.set(id, State::Works);
                 Turn::Serve { evicted: None }
             }
@@ -172,10 +202,10 @@ impl<T> Places<T> {
     /// The daemon waits for the client: for the next head, for a body, or for its answer to be
     /// read.
     pub(super) fn waits(&mut self, id: u64) {
+        let id = Moment(id);
         let Some(Connection { owner, state: State::Works, .. }) = self.connections.get(&id) else { return };
         let (owner, since) = (*owner, self.next());
-        self.waiting.insert(since, id);
-        self.owners.entry(owner).or_default().waiting.insert(since, id);
+        self.wait(owner, since, id);
         self.set(id, State::Waits(since));
     }
 
@@ -184,6 +214,7 @@ impl<T> Places<T> {
     /// # Errors
     /// See [`NoStream`].
     pub(super) fn streams(&mut self, id: u64) -> Result<(), NoStream> {
+        let id = Moment(id);
         let Some(Connection { owner, state, .. }) = self.connections.get(&id) else { return Err(NoStream::Full) };
         match state {
             State::Streams => return Ok(()),
@@ -207,7 +238,21 @@ impl<T> Places<T> {
 
     /// The connection has ended, or is to end: returns what closes it, if it is still here.
     pub(super) fn leave(&mut self, id: u64) -> Option<T> {
+        self.remove(Moment(id))
+    }
+
+    /// Removes the oldest limited connection, else the first to be evicted, because the system has
+    /// no room for another.
+    pub(super) fn spare(&mut self) -> Option<T> {
+        let id = self.limited.first().copied().or_else(|| self.longest_of(self.crowds.last()?.owner))?;
+        self.remove(id)
+    }
+
+    fn remove(&mut self, id: Moment) -> Option<T> {
         let Connection { owner, state, close } = self.connections.remove(&id)?;
+        if let State::Waits(since) = state {
+            self.wait_no_more(owner, since);
+        }
         let held = self.owners.entry(owner).or_default();
         match state {
             State::Waits(_) | State::Works => {
@@ -223,21 +268,10 @@ impl<T> Places<T> {
                 self.limited.remove(&id);
             }
         }
-        if let State::Waits(since) = state {
-            self.waiting.remove(&since);
-            held.waiting.remove(&since);
-        }
         if held.places + held.streams + held.limited == 0 {
             self.owners.remove(&owner);
         }
         Some(close)
-    }
-
-    /// Removes the oldest limited connection, else the one that has waited longest, because the
-    /// system has no room for another.
-    pub(super) fn spare(&mut self) -> Option<T> {
-        let id = self.limited.first().or_else(|| self.waiting.values().next()).copied()?;
-        self.leave(id)
     }
 
     /// Makes room for one more connection of this owner. The returned connection must be closed.
@@ -246,27 +280,51 @@ impl<T> Places<T> {
             Owner::Process(_) => self.capacity.share,
             Owner::User(_) => self.capacity.user_share,
         };
-        let own = self.owners.get(&owner);
-        let longest = if own.is_some_and(|held| held.places >= share) {
-            own.and_then(|held| held.waiting.values().next())
+        let longest = if self.owners.get(&owner).is_some_and(|held| held.places >= share) {
+            self.longest_of(owner)
         } else if self.held >= self.capacity.places {
-            self.waiting.values().next()
+            self.crowds.last().and_then(|crowd| self.longest_of(crowd.owner))
         } else {
             return Ok(None);
         };
-        let longest = *longest.ok_or(NoRoom)?;
-        Ok(self.leave(longest))
+        Ok(self.remove(longest.ok_or(NoRoom)?))
     }
 
-    fn set(&mut self, id: u64, state: State) {
+    /// The connection of this owner that has waited longest for its client.
+    fn longest_of(&self, owner: Owner) -> Option<Moment> {
+        self.owners.get(&owner)?.waiting.values().next().copied()
+    }
+
+    /// Notes that a connection waits for its client.
+    fn wait(&mut self, owner: Owner, since: Moment, id: Moment) {
+        self.change_waiting(owner, |waiting| waiting.insert(since, id));
+    }
+
+    /// Notes that the connection that has waited since then waits no more.
+    fn wait_no_more(&mut self, owner: Owner, since: Moment) {
+        self.change_waiting(owner, |waiting| waiting.remove(&since));
+    }
+
+    fn change_waiting<R>(&mut self, owner: Owner, change: impl FnOnce(&mut BTreeMap<Moment, Moment>) -> R) {
+        let held = self.owners.entry(owner).or_default();
+        let before = held.crowd(owner);
+        change(&mut held.waiting);
+        let after = held.crowd(owner);
+        if let Some(before) = before {
+            self.crowds.remove(&before);
+        }
+        self.crowds.extend(after);
+    }
+
+    fn set(&mut self, id: Moment, state: State) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.state = state;
         }
     }
 
-    fn next(&mut self) -> u64 {
+    fn next(&mut self) -> Moment {
         self.last += 1;
-        self.last
+        Moment(self.last)
     }
 }
 
@@ -276,6 +334,11 @@ struct NoRoom;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// Comparisons of [`Moment`]s.
+        pub(super) static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
 
     const CAPACITY: Capacity = Capacity { places: 4, share: 3, user_share: 2, limited: 2, streams: 3, stream_share: 2 };
     const ONE: Owner = Owner::Process(1);
@@ -300,10 +363,46 @@ mod tests {
         assert_eq!(places.works(ids[0]), SERVE);
         places.waits(ids[0]);
         assert_eq!(places.admit(Owner::Process(3), "e").evicted, Some("b"));
-        assert_eq!(places.works(ids[1]), Turn::Evicted, "its request is not begun");
+        assert_eq!(places.works(ids[1]), Turn::Probes, "its request is not begun");
         assert_eq!(places.admit(Owner::Process(4), "f").evicted, Some("c"));
         assert_eq!(places.admit(Owner::Process(5), "g").evicted, Some("d"));
         assert_eq!(places.admit(Owner::Process(6), "h").evicted, Some("a"));
+    }
+
+    #[test]
+    fn a_crowd_displaces_its_own_connections_first() {
+        let mut places = places();
+        let fresh = places.admit(TWO, "fresh").id;
+        for name in ["a", "b", "c"] {
+            assert_eq!(places.admit(ONE, name).evicted, None);
+        }
+        // Processes that open and close without end, which the fresh one never gives way to.
+        for (n, evicted) in (3..).zip(["a", "b", "fresh"]) {
+            assert_eq!(places.admit(Owner::Process(n), "x").evicted, Some(evicted), "{n}");
+        }
+        assert_eq!(places.works(fresh), Turn::Probes, "once no one has more than one");
+    }
+
+    #[test]
+    fn an_admission_costs_little_more_among_many() {
+        let cost = |places: usize, owners: usize| {
+            let mut crowd = Places::new(Capacity { places, share: places, ..CAPACITY });
+            let mut admit = |n: usize| {
+                let owner = Owner::Process(i32::try_from(n % owners).unwrap());
+                let id = crowd.admit(owner, ()).id;
+                crowd.works(id);
+                crowd.waits(id);
+            };
+            (0..places).for_each(&mut admit);
+            let before = COMPARED.get();
+            (0..places).for_each(&mut admit);
+            (COMPARED.get() - before) / u64::try_from(places).unwrap()
+        };
+        let few_owners = [256, 1024, 4096].map(|places| cost(places, 4));
+        let many_owners = [256, 1024, 4096].map(|places| cost(places, places / 4));
+        for costs in [few_owners, many_owners] {
+            assert!(costs[0] > 0 && costs.windows(2).all(|pair| pair[1] * 2 <= pair[0] * 3), "{costs:?}");
+        }
     }
 
     #[test]
@@ -315,8 +414,8 @@ mod tests {
         }
         assert_eq!(places.admit(ONE, "d").evicted, Some("a"), "though the other has waited longer");
         let user = Owner::User(1000);
-        assert_eq!(places.admit(user, "u").evicted, Some("other"));
-        assert_eq!(places.admit(user, "v").evicted, Some("b"));
+        assert_eq!(places.admit(user, "u").evicted, Some("b"));
+        assert_eq!(places.admit(user, "v").evicted, Some("c"));
         assert_eq!(places.admit(user, "w").evicted, Some("u"), "a user has a separate share");
     }
 
@@ -333,7 +432,7 @@ mod tests {
         // One that waits for its client again, such as for a body, may be evicted.
         places.waits(2);
         assert_eq!(places.works(newcomer.id), Turn::Serve { evicted: Some("b") });
-        assert_eq!(places.works(2), Turn::Evicted);
+        assert_eq!(places.works(2), Turn::Probes);
     }
 
     #[test]
@@ -401,12 +500,12 @@ mod tests {
                 places.waits(admitted.id);
             }
         }
-        let ids: Vec<u64> = places.connections.keys().copied().collect();
+        let ids: Vec<u64> = places.connections.keys().map(|id| id.0).collect();
         for id in ids {
             places.leave(id);
             assert_eq!(places.leave(id), None);
         }
-        assert!(places.connections.is_empty() && places.owners.is_empty() && places.waiting.is_empty());
+        assert!(places.connections.is_empty() && places.owners.is_empty() && places.crowds.is_empty());
         assert!(places.limited.is_empty());
         assert_eq!((places.held, places.streams), (0, 0));
     }

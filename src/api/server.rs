@@ -133,6 +133,8 @@ pub(super) struct Server {
     pub listing: Listing,
     pub streams: Streams,
     pub stop: CancellationToken,
+    /// Our own user.
+    uid: u32,
     callers: Connections,
     /// Connections of users who may not call, counted apart so that they displace no others.
     strangers: Connections,
@@ -167,7 +169,7 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
 
 /// Admits a new connection and spawns its task.
 fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>) {
-    let caller = match Caller::of(&stream, &server.context.allowed_uids) {
+    let caller = match Caller::of(&stream, server.uid, &server.context.allowed_uids) {
         Ok(caller) => caller,
         Err(error) => return tracing::debug!(%error, "a caller without credentials"),
     };
@@ -209,6 +211,7 @@ impl Server {
             strangers: Connections::new(limits.strangers()),
             limits,
             stop,
+            uid: rustix::process::geteuid().as_raw(),
         }
     }
 }
@@ -217,7 +220,7 @@ impl Server {
 /// writes all before it reads would otherwise find its connection broken, and never see the answer.
 pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, request: Request<Incoming>) -> Answer {
     let begun = Instant::now();
-    let may_ask_all = place.works().await;
+    let may_ask_all = place.works();
     let (head, mut body) = request.into_parts();
     let mut route = route::route(&head.method, head.uri.path());
     let pattern = route.as_ref().ok().map(Route::pattern);
@@ -234,6 +237,10 @@ pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, reque
             Problem::unavailable("call_timeout", detail, Duration::from_secs(1)).into_response()
         }
     };
+    if !may_ask_all {
+        // The connection closes, as it is limited or was evicted.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if !body.is_end_stream() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         // Who waits for `100 Continue` has not begun to send.
@@ -248,24 +255,25 @@ pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, reque
     response
 }
 
-/// Refuses every route but the probes, for a limited connection.
+/// Refuses every route but the probes, for a limited or evicted connection.
 fn only_probes(route: Route) -> Result<Route, Problem> {
     match route {
         Route::Health | Route::Live | Route::Ready => Ok(route),
-        _ => {
-            let detail = "too many connections are open: close unused ones and retry; until then \
-                          only /livez, /readyz and /health answer";
-            Err(Problem::unavailable("too_many_connections", detail, Duration::from_secs(1)))
-        }
+        _ => Err(too_many_connections()),
     }
+}
+
+fn too_many_connections() -> Problem {
+    let detail = "too many connections are open: close unused ones and retry; until then only /livez, /readyz and \
+                  /health answer";
+    Problem::unavailable("too_many_connections", detail, Duration::from_secs(1))
 }
 
 /// Reads a body to its end, within its bounds. Meanwhile the connection counts as idle.
 pub(super) async fn read_body(limits: &Limits, place: &Place, body: &mut Incoming) -> Result<Bytes, Problem> {
     place.waits();
     let read = read_to_end(limits, body).await;
-    place.works().await;
-    read
+    if place.works() { read } else { Err(too_many_connections()) }
 }
 
 async fn read_to_end(limits: &Limits, body: &mut Incoming) -> Result<Bytes, Problem> {

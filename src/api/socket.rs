@@ -131,6 +131,9 @@ fn bind_by(
         _ => {}
     }
     let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
+    // Clients wait outside a full queue in turn. One that is let in waits for all before it.
+    rustix::net::listen(&listener, limits::HTTP_BACKLOG)
+        .map_err(|error| io_error(&draft, "listen on", error.into()))?;
     let placed = place(&draft, path, mode, group, name);
     if placed.is_err() {
         // Nothing more can be done about a draft that stays; the error that matters is the first.
@@ -265,6 +268,23 @@ mod tests {
         assert!(matches!(&error, BindError::InUse(at) if *at == path), "{error}");
         UnixStream::connect(&path).expect("the first still listens");
         assert_eq!(entries(home.path()), ["api.sock"]);
+    }
+
+    #[tokio::test]
+    async fn the_queue_of_unaccepted_connections_is_bounded() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let (_listener, _file) = bind(&path, 0o600, None).expect("bound");
+        let connect = || {
+            let kind = (AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK);
+            let socket = rustix::net::socket_with(kind.0, kind.1, kind.2, None).expect("socket");
+            rustix::net::connect(&socket, &SocketAddrUnix::new(&path).expect("short")).map(|()| socket)
+        };
+        // The kernel lets in one more than the queue's length.
+        let most = usize::try_from(limits::HTTP_BACKLOG).expect("positive") + 1;
+        let queued: Vec<_> = (0..most).map(|_| connect().expect("room")).collect();
+        assert_eq!(connect().expect_err("full"), Errno::AGAIN);
+        drop(queued);
     }
 
     #[test]

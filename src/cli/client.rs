@@ -11,8 +11,11 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixStream;
 
+use super::Exit;
 use crate::limits;
 
 /// What to ask, and how to show what comes back.
@@ -47,6 +50,11 @@ pub(super) enum ClientError {
     )]
     NoDaemon { socket: PathBuf, error: io::Error },
     #[error(
+        "the daemon at {} is busy: too many clients wait for their connection; close unused ones and retry",
+        .0.display()
+    )]
+    Busy(PathBuf),
+    #[error(
         "the daemon at {} did not answer within {} s: its log says why, or ask `hecate-daemon doctor`",
         socket.display(), time.as_secs()
     )]
@@ -55,6 +63,16 @@ pub(super) enum ClientError {
     Broken { socket: PathBuf, error: hyper::Error },
     #[error("the answer of {} is larger than {max} bytes", .0.display(), max = limits::CLIENT_ANSWER)]
     TooLarge(PathBuf),
+}
+
+impl ClientError {
+    /// Returns how a command ends for which this came back.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Busy(_) => Exit::Busy,
+            _ => Exit::NoDaemon,
+        }
+    }
 }
 
 /// Asks the daemon.
@@ -89,13 +107,38 @@ pub(super) async fn stream(
 /// Sends a request over a connection of its own, and waits for the head of the answer.
 async fn begin(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
     let broken = |error| ClientError::Broken { socket: socket.to_owned(), error };
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| ClientError::NoDaemon { socket: socket.to_owned(), error })?;
+    let stream = connect(socket, limits::CLIENT_CONNECT).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the connection; what goes wrong with it the sender is told too.
     tokio::spawn(connection);
     sender.send_request(request).await.map_err(broken)
+}
+
+/// Connects, and waits for that if many others wait to be accepted.
+async fn connect(socket: &Path, time: Duration) -> Result<UnixStream, ClientError> {
+    let path = socket.to_owned();
+    // Blocking, as the kernel lets blocked clients in by turns, and refuses those that do not block.
+    let connected = tokio::task::spawn_blocking(move || connect_within(&path, time)).await;
+    match connected.unwrap_or_else(|error| Err(io::Error::other(error))).and_then(UnixStream::from_std) {
+        Ok(stream) => Ok(stream),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ClientError::Busy(socket.to_owned())),
+        Err(error) => Err(ClientError::NoDaemon { socket: socket.to_owned(), error }),
+    }
+}
+
+/// Connects within a time, else fails with `WouldBlock`.
+fn connect_within(path: &Path, time: Duration) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, Some(time))?;
+    let address = SocketAddrUnix::new(path)?;
+    while let Err(error) = net::connect(&socket, &address) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    let stream = std::os::unix::net::UnixStream::from(socket);
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 fn request(call: &Call) -> Request<Full<Bytes>> {
@@ -161,6 +204,22 @@ mod tests {
         let home = tempfile::tempdir().expect("directory");
         let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME).await.expect_err("nobody");
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_busy_daemon_is_waited_for_and_told_from_one_that_is_not_there() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        net::listen(&listener, 0).expect("listening");
+        let _queued = connect(&path, Duration::from_secs(1)).await.expect("the one that fits");
+        let error = connect(&path, Duration::from_millis(20)).await.expect_err("full");
+        assert!(matches!(error, ClientError::Busy(_)) && error.exit() == Exit::Busy, "{error}");
+
+        let waiting = std::thread::spawn(move || connect_within(&path, limits::CLIENT_CONNECT).map(drop));
+        listener.accept().expect("the first");
+        listener.accept().expect("the one that waits, without the one that gave up");
+        waiting.join().expect("no panic").expect("connected");
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ async fn whole(socket: &Path, calls: &[Call]) -> Exit {
             Ok(answer) => answer,
             Err(error) => {
                 complain(&error.to_string());
-                return Exit::NoDaemon;
+                return error.exit();
             }
         };
         match serde_json::from_slice::<Map<String, Value>>(&answer.body) {

@@ -61,7 +61,7 @@ impl Diagnose {
             Ok(answer) => answer,
             Err(error) => {
                 complain(&error.to_string());
-                return Exit::NoDaemon;
+                return error.exit();
             }
         };
         let whole = || page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body)));

@@ -42,7 +42,7 @@ pub(super) async fn run(socket: &Path, json: bool) -> Exit {
         }
         Ended::NoDaemon(error) => {
             complain(&error.to_string());
-            Exit::NoDaemon
+            error.exit()
         }
     }
 }

@@ -54,7 +54,7 @@ Examples:
   hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
   hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers.";
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers, 4 the daemon is busy.";
 
 /// The primary Hecate daemon: plugin registry on a Unix socket, and a node of a BEAM cluster
 #[derive(Debug, Parser)]
@@ -192,6 +192,8 @@ pub enum Exit {
     Usage,
     /// No daemon answers.
     NoDaemon,
+    /// The daemon has more clients than it can accept: a retry may succeed.
+    Busy,
 }
 
 impl From<Exit> for ExitCode {
@@ -201,6 +203,7 @@ impl From<Exit> for ExitCode {
             Exit::Refused => Self::from(1),
             Exit::Usage => Self::from(2),
             Exit::NoDaemon => Self::from(3),
+            Exit::Busy => Self::from(4),
         }
     }
 }
@@ -299,7 +302,7 @@ impl ClientCommand {
         };
         match ask(&socket, &call, json).await {
             // Probes know two codes only.
-            Exit::NoDaemon if probing => Exit::Refused,
+            Exit::NoDaemon | Exit::Busy if probing => Exit::Refused,
             exit => exit,
         }
     }
@@ -321,7 +324,7 @@ async fn ask(socket: &Path, call: &Call, json: bool) -> Exit {
         Ok(answer) => report(call, &answer, json),
         Err(error) => {
             complain(&error.to_string());
-            Exit::NoDaemon
+            error.exit()
         }
     }
 }

@@ -52,7 +52,7 @@ async fn confirm(socket: &Path, name: &str) -> Result<bool, Exit> {
     let check = Call::new(Method::GET, path(name), |_| Ok(String::new()));
     let answer = client::send(socket, &check, limits::CLIENT_TIME).await.map_err(|error| {
         complain(&error.to_string());
-        Exit::NoDaemon
+        error.exit()
     })?;
     if !answer.status.is_success() {
         complain(&refusal(answer.status, &answer.body));

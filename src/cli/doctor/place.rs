@@ -195,6 +195,9 @@ pub(super) async fn socket(locations: &Locations, report: &mut Report) -> Option
                 "ask as the user that the daemon runs as",
             ),
         },
+        Err(Silence::Unreached(error @ ClientError::Busy(_))) => {
+            report.fail("socket", error.to_string(), "find the processes that open connections: `ss -xp`");
+        }
         Err(Silence::Unreached(error)) => {
             report.fail("socket", error.to_string(), "stop that process, or wait if it has just been started");
         }

@@ -55,9 +55,9 @@ pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
             Err(error) => return refuse(&format!("what answers is no hecate-daemon of this version: {error}")),
         },
         Ok((false, answer)) => return refuse(&refusal(answer.status, &answer.body)),
-        Err(error @ ClientError::NoDaemon { .. }) => {
+        Err(error @ (ClientError::NoDaemon { .. } | ClientError::Busy(_))) => {
             complain(&error.to_string());
-            Exit::NoDaemon
+            error.exit()
         }
         Err(error) => return refuse(&error.to_string()),
     };

@@ -1,0 +1,127 @@
+//! A borrowed connection: HTTP reads and writes it, while someone else sees when the client closes it.
+//!
+//! Hyper itself does not see that while it sends a response, because clients may close only their
+//! sending half after a request.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
+
+/// A connection that is read and written through a reference.
+pub(super) struct Borrowed<'a>(pub &'a UnixStream);
+
+impl Borrowed<'_> {
+    /// Writes once the connection is writable.
+    fn write(&self, context: &mut Context<'_>, write: impl Fn() -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Borrowed<'_> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            match self.0.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Borrowed<'_> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(context, || self.0.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(context, || self.0.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(rustix::net::shutdown(self.0, rustix::net::Shutdown::Write)?))
+    }
+}
+
+/// Waits until the client has closed the connection. Waits forever if it closes its sending half
+/// first: the next write then fails.
+pub(super) async fn closed_by_client(stream: &UnixStream) {
+    // Ready at the end of what the client sends, even if that is unread.
+    let ended = stream.ready(Interest::PRIORITY).await;
+    if ended.is_ok() && !hung_up(stream) {
+        std::future::pending().await
+    }
+}
+
+/// Returns whether both directions are closed.
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_each_half_ends() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut ours = Borrowed(&ours);
+        theirs.write_all(b"question").await.expect("written");
+        theirs.shutdown().await.expect("open");
+        let mut read = String::new();
+        ours.read_to_string(&mut read).await.expect("read");
+        assert_eq!(read, "question");
+        let sent = vec![b'x'; 1 << 20];
+        let receive = async {
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).await.expect("read");
+            received
+        };
+        let send = async {
+            ours.write_all(&sent).await.expect("written");
+            ours.shutdown().await.expect("open");
+        };
+        let (received, ()) = tokio::join!(receive, send);
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_is_noticed_and_one_that_has_sent_all_is_kept() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        theirs.write_all(b"unread").await.expect("written");
+        let soon = Duration::from_millis(1);
+        tokio::time::timeout(soon, closed_by_client(&ours)).await.expect_err("open");
+        drop(theirs);
+        closed_by_client(&ours).await;
+
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        theirs.shutdown().await.expect("open");
+        tokio::time::timeout(soon, closed_by_client(&ours)).await.expect_err("it still reads");
+    }
+}

@@ -1,0 +1,171 @@
+//! The changes of the cluster as event streams tell them: each is found and encoded once, and all
+//! streams share its bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::events::encode;
+use super::wire;
+use crate::cluster::view::{ClusterView, NodeStates, PeerState, PeerView};
+use crate::limits;
+
+/// The connected nodes, each with since when.
+pub(super) type Nodes = BTreeMap<String, SystemTime>;
+
+/// What a stream has told its client of the cluster. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    nodes: Arc<Nodes>,
+    /// The states of plugins' nodes.
+    pub plugin_nodes: NodeStates,
+}
+
+impl Told {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.nodes, &other.nodes) && self.plugin_nodes == other.plugin_nodes
+    }
+}
+
+/// The changes that lead to the latest view. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Changes(Arc<Mutex<Latest>>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    view: Arc<ClusterView>,
+    /// What a stream has told that knows the view.
+    told: Told,
+    /// The events for streams that have told something else.
+    events: VecDeque<(Told, Arc<[Bytes]>)>,
+}
+
+impl Changes {
+    /// Returns what a stream that begins now need not tell.
+    pub(super) fn told(&self, view: &Arc<ClusterView>) -> Told {
+        self.with(view, |latest| latest.told.clone())
+    }
+
+    /// Returns the events that a stream must send for this view, and what it has told then.
+    pub(super) fn since(&self, told: &Told, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Told) {
+        self.with(view, |latest| {
+            let known = latest.events.iter().find(|(before, _)| before.is(told));
+            let events = match known {
+                Some((_, events)) => Arc::clone(events),
+                None => {
+                    let events: Arc<[Bytes]> = events(told, &latest.told, view).into();
+                    latest.events.truncate(limits::HTTP_CHANGES - 1);
+                    latest.events.push_front((told.clone(), Arc::clone(&events)));
+                    events
+                }
+            };
+            (events, latest.told.clone())
+        })
+    }
+
+    /// Concurrent callers wait for one encoding.
+    fn with<R>(&self, view: &Arc<ClusterView>, get: impl FnOnce(&mut Latest) -> R) -> R {
+        // A panic leaves no more than a change that is found again.
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&latest.view, view) {
+            *latest = Latest {
+                view: Arc::clone(view),
+                told: Told { nodes: nodes(view).into(), plugin_nodes: view.plugin_nodes.clone() },
+                events: VecDeque::new(),
+            };
+        }
+        get(&mut latest)
+    }
+}
+
+fn nodes(view: &ClusterView) -> Nodes {
+    let connected = view.peers.iter().filter(|peer| peer.state == PeerState::Connected);
+    connected.map(|peer| (peer.name.clone(), peer.since)).collect()
+}
+
+/// The events that lead from one state to that of the view. A node that was away in between has
+/// gone and come.
+fn events(before: &Told, now: &Told, view: &ClusterView) -> Vec<Bytes> {
+    let differ = |node: &&String| before.nodes.get(*node) != now.nodes.get(*node);
+    let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));
+    let come = now.nodes.keys().filter(differ).map(|node| ("node_up_v1", node));
+    let nodes = gone.chain(come).map(|(name, node)| encode(name, None, &wire::NodeEvent::new(node, peer(view, node))));
+    let states = now.plugin_nodes.changed_since(&before.plugin_nodes);
+    let states = states
+        .into_iter()
+        .map(|(node, state)| encode("node_state_changed_v1", None, &wire::NodeStateEvent::new(node, state)));
+    nodes.chain(states).collect()
+}
+
+fn peer<'a>(view: &'a ClusterView, node: &str) -> Option<&'a PeerView> {
+    let place = view.peers.binary_search_by(|peer| peer.name.as_str().cmp(node)).ok()?;
+    view.peers.get(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::cluster::view::{NodeState, PeerDetails, PluginNode};
+
+    fn view(peers: &[&str], state: NodeState) -> Arc<ClusterView> {
+        let peer = |name: &&str| PeerView {
+            name: (*name).to_owned(),
+            on_this_host: false,
+            state: PeerState::Connected,
+            since: UNIX_EPOCH,
+            reason: "it connected".to_owned(),
+            details: PeerDetails::default(),
+        };
+        let mut plugin_nodes = NodeStates::default();
+        plugin_nodes.set("oned@h".into(), Some(PluginNode { state, plugins: [].into() }));
+        Arc::new(ClusterView { peers: peers.iter().map(peer).collect(), plugin_nodes, ..ClusterView::default() })
+    }
+
+    fn names(events: &[Bytes]) -> Vec<String> {
+        let name = |event: &Bytes| {
+            let text = String::from_utf8(event.to_vec()).unwrap();
+            let node = text.split("\"node\":\"").nth(1).unwrap().split('"').next().unwrap();
+            format!("{} {node}", text.lines().next().unwrap().strip_prefix("event: ").unwrap())
+        };
+        events.iter().map(name).collect()
+    }
+
+    #[test]
+    fn all_streams_share_the_events_of_a_change() {
+        let changes = Changes::default();
+        let before = view(&["a@h", "b@h"], NodeState::Unknown);
+        let mut streams = vec![changes.told(&before); 100];
+        let mut now = view(&["b@h", "c@h"], NodeState::Unknown);
+        let states = &mut Arc::get_mut(&mut now).unwrap().plugin_nodes;
+        *states = before.plugin_nodes.clone();
+        states.set("oned@h".into(), Some(PluginNode { state: NodeState::Connected, plugins: [].into() }));
+        let mut encoded: Vec<Arc<[Bytes]>> = Vec::new();
+        for told in &mut streams {
+            let (events, next) = changes.since(told, &now);
+            assert_eq!(names(&events), ["node_down_v1 a@h", "node_up_v1 c@h", "node_state_changed_v1 oned@h"]);
+            if !encoded.iter().any(|known| Arc::ptr_eq(known, &events)) {
+                encoded.push(events);
+            }
+            *told = next;
+            assert!(changes.since(told, &now).0.is_empty());
+        }
+        assert_eq!(encoded.len(), 1);
+        assert!(streams.iter().all(|told| told.is(&changes.told(&now))), "they share what comes next, too");
+    }
+
+    #[test]
+    fn the_changes_for_streams_that_know_different_views_are_few() {
+        let changes = Changes::default();
+        let views: Vec<_> = (0..=limits::HTTP_CHANGES).map(|_| view(&["a@h"], NodeState::Unknown)).collect();
+        let streams: Vec<Told> = views.iter().map(|view| changes.told(view)).collect();
+        let now = view(&[], NodeState::Unknown);
+        for told in &streams {
+            assert_eq!(names(&changes.since(told, &now).0), ["node_down_v1 a@h"]);
+        }
+        assert_eq!(changes.0.lock().unwrap().events.len(), limits::HTTP_CHANGES);
+    }
+}
