@@ -116,8 +116,11 @@ impl LinkSender {
         Ok(())
     }
 
-    /// Closes the connection at once, and drops its queue.
+    /// Resets the connection at once, and drops its queue and everything that the peer has sent.
     pub fn abort(self) {
+        // Without the reset, a peer that is writing may wait for minutes until it notices. Fails only
+        // if the connection has ended.
+        let _ = rustix::net::sockopt::set_socket_linger(self.outgoing.socket.as_ref(), Some(Duration::ZERO));
         self.outgoing.end();
     }
 }
@@ -159,7 +162,7 @@ pub fn start<T: Send + 'static>(
             reason = writer.run() => reason,
             _ = closed => CloseReason::ByUs,
         };
-        if reason == CloseReason::ByUs {
+        if reason == CloseReason::ByUs && !writer.outgoing.has_ended() {
             let last = async {
                 writer.drain().await?;
                 reader.until_closed().await
@@ -217,6 +220,10 @@ impl Outgoing {
     fn lock(&self) -> MutexGuard<'_, Sending> {
         // Nothing that is done under the lock leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Sends this before anything else that the task would, since nothing waits.

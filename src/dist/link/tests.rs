@@ -115,6 +115,30 @@ async fn closing_waits_only_so_long_for_the_peer() {
 }
 
 #[tokio::test]
+async fn an_aborted_connection_is_reset_while_the_peer_writes() {
+    let (sender, mut events, mut there) = started(LONG).await;
+    let length = u32::try_from(limits::FRAME).unwrap();
+    there.write_all(&length.to_be_bytes()).await.unwrap();
+    let writing = async {
+        let part = vec![7; limits::READ_AHEAD];
+        loop {
+            if let Err(e) = there.write_all(&part).await {
+                return e.kind();
+            }
+        }
+    };
+    let aborting = async {
+        tokio::task::yield_now().await;
+        sender.abort();
+        closed(&mut events).await
+    };
+    let both = async { tokio::join!(writing, aborting) };
+    let (error, reason) = timeout(LONG, both).await.expect("the peer notices");
+    assert!(matches!(error, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
+    assert_eq!(reason, CloseReason::ByUs);
+}
+
+#[tokio::test]
 async fn a_flood_is_handed_on_in_pieces() {
     let (_sender, mut events, mut there) = started(LONG).await;
     let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
