@@ -178,7 +178,8 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
         biased;
         () = closed.cancelled() => {
             // A request that has arrived already, unread among many, is answered rather than reset.
-            return poll_fn(|context| Poll::Ready(drop(connection.as_mut().poll(context)))).await;
+            let _ = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await;
+            return;
         }
         ended = connection.as_mut() => ended,
         () = left => return,
