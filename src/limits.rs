@@ -347,6 +347,11 @@ pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 /// `where_there_is_none_we_serve_one_that_real_nodes_use`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
+/// How long the name of a node must be absent from this host's EPMD before the node has ended: after
+/// a restart of EPMD, nodes register again within 2 s. Crossed by
+/// `cluster::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
+pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
+
 /// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by
 /// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);

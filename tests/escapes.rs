@@ -127,3 +127,28 @@ fn the_nodes_that_no_plugin_can_run_as_are_refused() {
     assert_eq!(erl.eval(&register), "node_is_daemon");
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
 }
+
+#[test]
+fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = epmd.register("hecate_mine", other.local_addr().unwrap().port());
+    let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
+    host::wait_for("the name is taken", || {
+        host.socket().exists() && host.ask("GET", "/health").body["problems"].to_string().contains("node_name_taken")
+    });
+    for node in [host.node("hecate_mine"), "hecate_mine@localhost".to_owned()] {
+        let refused = host.register(&json!({"name": "hecate-traderd", "node": node}));
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("node_is_daemon")), "{node}");
+    }
+    // A name that the daemon gets only after its next start.
+    let node = host.node("hecate_next");
+    assert_eq!(host.register(&json!({"name": "hecate-traderd", "node": node})).status, 201);
+    daemon.kill();
+    drop(taken);
+    let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_next")]);
+    daemon.ready();
+    host::wait_for("the stored node is cleared", || host.plugin("hecate-traderd")["node"].is_null());
+    daemon.logs(&["WARN", "hecate-traderd", &node, "register it again without `node`"]);
+}

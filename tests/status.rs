@@ -225,8 +225,11 @@ fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
     let silent = host.grace_passes();
     let stopped = host.plugin_until(TRADER, "stopped");
     for stopped in [&silent, &stopped] {
-        assert_eq!(reason(stopped), "no sign of life within 1s of its registration");
+        assert!(reason(stopped).starts_with("no sign of life within 1s of its registration ("), "{stopped}");
     }
+    let found = "no sign of life within 1s of its registration (there is no socket at its path)";
+    wait_for("the dead socket is removed", || reason(&host.plugin(TRADER)) == found);
+    let stopped = host.plugin(TRADER);
     assert!(since(&stopped) > since(&registered));
     let health = host.ask("GET", "/health").body;
     assert_eq!(health["plugins"][TRADER], reason(&stopped));
@@ -365,7 +368,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
     let _daemon = host.daemon(&[]);
     wait_for("the daemon answers", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let after = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
-    let reasons = ["its socket is gone", "its socket refuses connections"];
+    let reasons = ["there is no socket at its path", "its socket refuses connections"];
     for ((before, after), expected) in before.iter().zip(&after).zip(reasons) {
         assert_eq!((&before["status"], &after["status"]), (&json!("running"), &json!("stopped")));
         assert!(since(after) > since(before), "{before} {after}");
@@ -439,7 +442,8 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     visitor.eval_until(&nodes, "true", PATIENCE);
     // Ours has shown no sign of life, whatever another daemon says of its own.
     let stopped = ours.plugin_until(TRADER, "stopped");
-    assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, "no sign of life within 1s of its registration"));
+    let silent = "no sign of life within 1s of its registration (there is no socket at its path)";
+    assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, silent));
     assert_eq!(theirs.plugin(TRADER)["status"], "running");
     visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
 }
@@ -462,7 +466,10 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
     wait_for("the failure is shown", || state(&host.plugin(TRADER)) == mismatch);
 
     let list = host.ask("GET", "/api/plugins").body;
-    assert_eq!((&list[0]["name"], &list[1]["status"], state(&list[1])), (&json!(MARTHA), &json!("running"), mismatch));
+    assert_eq!(
+        (&list[0]["name"], &list[1]["status"], state(&list[1])),
+        (&json!(MARTHA), &json!("running"), mismatch.clone())
+    );
     assert_eq!(list[0].get("node_state").or(list[0].get("node_failure")), None, "it has no node: {list}");
     let problem = || {
         let health = host.ask("GET", "/health").body;
@@ -497,7 +504,7 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
 
     // With the right cookie, all of that ends.
     stranger.kill();
-    let _plugin = Erl::start(&host, start());
+    let plugin = Erl::start(&host, start());
     wait_for("it is connected", || state(&host.plugin(TRADER)) == (json!("connected"), Value::Null));
     assert_eq!(state(&host.ask("GET", "/api/plugins").body[1]).0, "connected");
     assert_eq!(
@@ -505,6 +512,62 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
         "{connected,false}"
     );
     wait_for("no problem is left", || problem().is_none());
+
+    // A failure goes with the node that caused it, also if that was connected before.
+    plugin.kill();
+    host.plugin_until(TRADER, "stopped");
+    let stranger = Erl::start(&host, Start { cookie: Some("of-the-release"), ..start() });
+    wait_for("the failure is shown again", || state(&host.plugin(TRADER)) == mismatch);
+    stranger.kill();
+    wait_for("no failure is left", || state(&host.plugin(TRADER)) == (json!("not_connected"), Value::Null));
+}
+
+/// The name of a node in EPMD shows whose it is, even if it has never been connected.
+#[test]
+fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[GRACE]);
+    daemon.ready();
+    let node = host.node("hecate_traderd");
+    let start = |cookie| Erl::start(&host, Start { name: Some("hecate_traderd"), cookie, ..Start::default() });
+    let stranger = start(Some("of-the-release"));
+    assert_eq!(host.register(&name(TRADER)).status, 201);
+    let refused = |plugin: &Value| plugin["node"] == node && plugin["node_failure"] == "cookie_mismatch";
+    wait_for("the node is the plugin's", || refused(&host.plugin(TRADER)));
+    host.grace_passes();
+    let why = format!("its node {node} is running, but refuses to connect (cookie_mismatch)");
+    let plugin = host.plugin(TRADER);
+    assert_eq!((&plugin["status"], reason(&plugin), refused(&plugin)), (&json!("running"), &*why, true));
+    let problem = || {
+        let problems = host.ask("GET", "/health").body["problems"].to_string();
+        problems.contains("plugin_node_not_connected") && problems.contains(TRADER)
+    };
+    wait_for("it is a problem", problem);
+    let output = Daemon::command(&host, &[]).arg("plugins").output().expect("ran");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not_connected (cookie_mismatch)"), "{output:?}");
+    let mut visitor = visitor(&host);
+    let info = format!(
+        r#"[Proxy] = {MEMBERS}, #{{node := Node, node_failure := Code}} = gen_server:call(Proxy, info), {{Node, Code}}"#
+    );
+    visitor.eval_until(&info, &format!("{{{node},cookie_mismatch}}"), PATIENCE);
+
+    // So it is after a restart, from the first answer on.
+    daemon.kill();
+    let daemon = host.daemon(&[GRACE]);
+    wait_for("the daemon answers", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    let again = host.plugin(TRADER);
+    assert_eq!((&again["status"], &again["since"], reason(&again)), (&plugin["status"], &plugin["since"], &*why));
+    daemon.ready();
+
+    stranger.kill();
+    let stopped = host.plugin_until(TRADER, "stopped");
+    assert_eq!(reason(&stopped), format!("its node {node} has ended, and there is no socket at its path"));
+    assert_ne!(stopped["node_failure"], "cookie_mismatch");
+    let _plugin = start(None);
+    let running = host.plugin_until(TRADER, "running");
+    assert_eq!(reason(&running), format!("its node {node} is connected"));
+    wait_for("it is connected", || host.plugin(TRADER)["node_state"] == "connected");
 }
 
 #[test]

@@ -109,6 +109,7 @@ const PURE: &[&str] = &[
     "cluster/membership",
     "cluster/peer_views",
     "cluster/plugin_nodes",
+    "cluster/refusing",
     "cluster/said",
     "cluster/strategies/",
     "cluster/view",

@@ -70,9 +70,9 @@ impl Attempts {
         }
     }
 
-    /// Forgets all other nodes.
-    pub fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.0.retain(|name, _| wanted(name));
+    /// Forgets all other nodes, and returns them.
+    pub fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        self.0.extract_if(.., |name, _| !wanted(name)).map(|(name, _)| name).collect()
     }
 
     /// What is known of a node.
@@ -117,7 +117,8 @@ mod tests {
         assert_eq!((known.count, &known.last_failure), (0, &failure("cookie_mismatch")));
         attempts.calls_itself(NOW, "a@h", "a@localhost".into());
         assert_eq!(attempts.of("a@localhost").unwrap().introduced_by, Introduction::Epmd);
-        attempts.keep(|name| name != "a@h");
+        assert_eq!(attempts.keep(|name| name != "a@h"), ["a@h".into()]);
+        assert_eq!(attempts.keep(|name| name != "a@h"), []);
         assert_eq!(attempts.of("a@h"), None);
     }
 

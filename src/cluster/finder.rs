@@ -70,8 +70,10 @@ pub struct Finder {
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
-    /// EPMD's last answer.
-    names: Vec<(String, u16)>,
+    /// EPMD's last answer: short names and their ports.
+    names: BTreeMap<String, u16>,
+    /// Whether the nodes of plugins have changed since it was compared with them.
+    is_stale: bool,
     /// The nodes of plugins that were missing from it.
     missing: BTreeSet<Arc<str>>,
     touched: Vec<Arc<str>>,
@@ -110,7 +112,8 @@ impl Finder {
             introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
             asking_names: false,
-            names: Vec::new(),
+            names: BTreeMap::new(),
+            is_stale: true,
             missing: BTreeSet::new(),
             touched: Vec::new(),
         };
@@ -164,7 +167,7 @@ impl Finder {
     pub fn plugins(&mut self, nodes: BTreeSet<Arc<str>>) {
         self.epmd.plugins(nodes);
         // The next answer of EPMD is compared with them, even if it is the same.
-        self.names.clear();
+        self.is_stale = true;
     }
 
     /// Returns the last attempt to connect to a node, and whether EPMD lacks a name that it should
@@ -180,12 +183,27 @@ impl Finder {
 
     /// Compares EPMD's answer with the nodes of plugins.
     fn compare(&mut self, names: &[(String, u16)]) {
-        if names.is_empty() || self.names != names {
-            let missing = self.epmd.missing(names);
+        let names = names.iter().cloned().collect();
+        if std::mem::take(&mut self.is_stale) || self.names != names {
+            let missing = self.epmd.missing(&names, |node| self.dialling.is_here(node));
             self.touched.extend(missing.symmetric_difference(&self.missing).cloned());
             self.missing = missing;
-            self.names = names.to_vec();
+            self.names = names;
         }
+    }
+
+    /// Returns the port of a node of this host according to EPMD's last answer.
+    #[must_use]
+    pub fn port_of(&self, node: &str) -> Option<u16> {
+        let (short, _) = node.split_once('@').filter(|_| self.dialling.is_here(node))?;
+        self.names.get(short).copied()
+    }
+
+    /// Returns the nodes of this host that EPMD has and that failed to connect, each with its port
+    /// and the last attempt.
+    pub fn failed_here(&self) -> impl Iterator<Item = (&Arc<str>, u16, &Attempt)> {
+        let failed = self.attempts.iter().filter(|(_, attempt)| attempt.last_failure.is_some());
+        failed.filter_map(|(name, attempt)| Some((name, self.port_of(name)?, attempt)))
     }
 
     /// Asks this host's EPMD for its names, unless it still owes an answer.
@@ -310,10 +328,16 @@ impl Finder {
         self.attempts.introduced(SystemTime::now(), names.iter().cloned(), by);
     }
 
-    /// What became of the attempts to reach the nodes that are looked for, or are seen by `view`.
-    pub fn attempts(&mut self, view: &View) -> &Attempts {
+    /// Forgets what became of the attempts to reach nodes that are neither looked for nor seen by
+    /// `view`.
+    pub fn forget(&mut self, view: &View) {
         let discovery = &self.discovery;
-        self.attempts.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
+        let forgotten = self.attempts.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
+        self.touched.extend(forgotten);
+    }
+
+    /// Returns what became of the attempts to reach nodes.
+    pub fn attempts(&self) -> &Attempts {
         &self.attempts
     }
 

@@ -35,6 +35,20 @@ pub struct WantedName {
     pub explicit: bool,
 }
 
+impl WantedName {
+    /// Returns the full names that the node may get, as far as they are known before it joins: one
+    /// with digits is chosen only then.
+    pub fn candidates(&self) -> impl Iterator<Item = String> {
+        let with_uid = (!self.explicit).then(|| with_uid(self));
+        [self.short.clone()].into_iter().chain(with_uid).map(|short| format!("{short}@{}", self.host))
+    }
+}
+
+/// The name of a second user's node.
+fn with_uid(wanted: &WantedName) -> String {
+    format!("{}_{}", wanted.short, rustix::process::getuid().as_raw())
+}
+
 /// We are registered.
 #[derive(Debug)]
 pub struct Joined {
@@ -230,7 +244,7 @@ fn owner((uid, holder): (u32, Option<Holder>)) -> EpmdOwner {
 /// Returns the name to try after the default name `short` is taken; none if its digits could not be
 /// saved.
 async fn next_name(wanted: &WantedName, short: &str, layout: &Arc<Layout>) -> Option<String> {
-    let with_uid = format!("{}_{}", wanted.short, rustix::process::getuid().as_raw());
+    let with_uid = with_uid(wanted);
     if short == wanted.short {
         return Some(with_uid);
     }
@@ -259,6 +273,17 @@ fn is_unreachable(result: &Result<Registration, epmd::Error>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_default_name_may_be_replaced() {
+        let uid = rustix::process::getuid().as_raw();
+        let names = |explicit| {
+            let wanted = WantedName { short: "hecate".to_owned(), host: "h".to_owned(), explicit };
+            wanted.candidates().collect::<Vec<_>>()
+        };
+        assert_eq!(names(true), ["hecate@h"]);
+        assert_eq!(names(false), ["hecate@h".to_owned(), format!("hecate_{uid}@h")]);
+    }
 
     #[test]
     fn the_default_names_of_a_user() {

@@ -49,7 +49,19 @@ impl Told {
             peer.is_up() && !told && is_here(name)
         });
         let owners = new.filter_map(|(_, peer)| peer.owner);
-        owners.filter(|owner| *owner != self.uid && !self.neighbours.contains(owner)).collect()
+        owners.filter(|owner| self.is_stranger(*owner)).collect()
+    }
+
+    /// Whether it is not known whether this user of this host has a hecate-daemon of their own.
+    #[must_use]
+    pub fn is_stranger(&self, uid: u32) -> bool {
+        uid != self.uid && !self.is_neighbour(uid)
+    }
+
+    /// Whether this user of this host is known to have, or to have had, a hecate-daemon of their own.
+    #[must_use]
+    pub fn is_neighbour(&self, uid: u32) -> bool {
+        self.neighbours.contains(&uid)
     }
 
     /// Whether a node belongs to the home of another user of this host.

@@ -10,7 +10,7 @@
 //! a client       -> diagnosis  -> a node: why it is, or isn't, connected
 //! ```
 //!
-//! [`attempts`], [`strategies`], [`discovery`], [`introduce`], [`membership`], [`peer_views`], [`hosts`], [`said`] and
+//! [`attempts`], [`strategies`], [`discovery`], [`introduce`], [`membership`], [`refusing`], [`peer_views`], [`hosts`], [`said`] and
 //! [`diagnosis::report`] are pure. [`finder`] runs the first four, [`listener`] runs [`hosts`] and [`said`], and [`task`] the rest;
 //! what they keep can all be derived anew from the registry, the node and its peers, which own the state, but for what a lost
 //! daemon said last. Nothing here speaks the distribution protocol.
@@ -32,6 +32,7 @@ pub mod plugin_nodes;
 pub mod plugins_server;
 pub mod proxy;
 pub mod questions;
+pub mod refusing;
 pub mod running;
 pub mod said;
 pub mod shared_paths;

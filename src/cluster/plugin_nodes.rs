@@ -54,6 +54,12 @@ impl PluginNodes {
         }
     }
 
+    /// Returns whether this is the node of a plugin.
+    #[must_use]
+    pub fn contains(&self, node: &str) -> bool {
+        self.plugins.contains_key(node)
+    }
+
     /// Updates only the nodes whose state may have changed. Returns the states of all.
     pub fn update<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
         for node in std::mem::take(&mut self.touched) {
@@ -68,7 +74,9 @@ impl PluginNodes {
     }
 }
 
-fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
+/// Returns the state of one node.
+#[must_use]
+pub fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
     let lost_at = match peer {
         Some(peer) if peer.is_up() => return NodeState::Connected,
         Some(Peer { state: PeerState::Down { .. }, since, .. }) => Some(*since),
@@ -77,8 +85,8 @@ fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
     let failure = attempt.and_then(|attempt| attempt.last_failure.as_ref());
     match (lost_at, failure) {
         // A node that left is expected to be unreachable; one that came back and refuses is a new
-        // failure.
-        (Some(lost_at), Some(failure)) if failure.at >= lost_at && REFUSALS.contains(&failure.code) => {
+        // failure, until it has ended too.
+        (Some(lost_at), Some(failure)) if !is_missing && failure.at >= lost_at && REFUSALS.contains(&failure.code) => {
             NodeState::NotConnected(Some(failure.code))
         }
         (Some(_), _) => NodeState::NotConnected(None),
@@ -129,6 +137,8 @@ mod tests {
             (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
             (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), false, mismatch),
             (Some(&down), Some(&attempt(Some(("tcp_refused", later)))), true, NodeState::NotConnected(None)),
+            (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), true, NodeState::NotConnected(None)),
+            (None, Some(&failed), true, NodeState::NotConnected(Some("not_registered"))),
             (None, None, true, NodeState::NotConnected(Some("not_registered"))),
         ] {
             assert_eq!(state(Evidence { peer, attempt, is_missing }), expected, "{peer:?} {attempt:?} {is_missing}");

@@ -4,14 +4,16 @@
 //! with the view of the node at each change of that, and with the view of the registry for what its events are of, or all of it
 //! where events were missed. So a change can be late but not lost.
 
+mod refusals;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
@@ -19,7 +21,7 @@ use crate::cluster::changes::Changes;
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::facts::Facts;
 use crate::cluster::finder::{self, Finder};
-use crate::cluster::join::{Epmd, Joined, WantedName, is_default_name};
+use crate::cluster::join::{Epmd, Joined, WantedName};
 use crate::cluster::listener;
 use crate::cluster::membership::Told;
 use crate::cluster::orders::{self, Order};
@@ -27,22 +29,21 @@ use crate::cluster::peer_views;
 use crate::cluster::plugin_nodes::{Evidence, PluginNodes};
 use crate::cluster::plugins_server::{self, PluginsServer};
 use crate::cluster::proxy::{Proxy, Registered};
+use crate::cluster::refusing::Refusing;
 use crate::cluster::running::Running;
 use crate::cluster::shared_paths::SharedPaths;
-use crate::cluster::strategies::NODE;
 use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
 use crate::cookie::Cookie;
 use crate::dist::challenges::Challenges;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
-use crate::epmd::{self, client::Registration};
+use crate::epmd::client::Registration;
 use crate::etf::{Atom, AtomTooLong, Term};
 use crate::layout::Layout;
 use crate::limits;
 use crate::name::{NodeName, PluginName};
 use crate::node::dial::Dialling;
 use crate::node::handle::{Handle, Stopped};
-use crate::node::listeners::owners;
 use crate::node::process::ProcessId;
 use crate::node::services::pg::Watched;
 use crate::node::task as node_task;
@@ -116,6 +117,9 @@ pub async fn start(
     let host = settings.name.host.to_string();
     let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
+    // Before anybody can register a plugin.
+    let names = settings.name.candidates().flat_map(|name| dialling(&settings).all_names(&name)).collect();
+    registry.membership(Membership::WantedNames { names }).await;
     let (stop, stopped) = oneshot::channel();
     let (show_node, node) = watch::channel(None);
     let diagnostician = Diagnostician::new(diagnosis_settings(&settings), view.clone(), node.clone());
@@ -216,6 +220,8 @@ struct Cluster {
     nodes: BTreeMap<PluginName, Arc<str>>,
     /// Whether the nodes of plugins are connected.
     plugin_nodes: PluginNodes,
+    /// Which of them are running on this host and refuse to connect.
+    refusing: Refusing,
     /// The plugins of which `proxies` and `nodes` may be behind.
     changes: Changes,
     told: Told,
@@ -293,6 +299,7 @@ impl Cluster {
             proxies: BTreeMap::new(),
             nodes: BTreeMap::new(),
             plugin_nodes: PluginNodes::default(),
+            refusing: Refusing::default(),
             changes: Changes::new(),
             told,
             finder,
@@ -351,6 +358,7 @@ impl Cluster {
                     self.register_again();
                 }
             }
+            self.tell_refusals().await;
             if !self.settled && self.finder.settled() {
                 self.settled = true;
                 // The registry judges by what it knows then: so it hears of those nodes first.
@@ -479,7 +487,10 @@ impl Cluster {
                     self.finder.down(node.as_str());
                     self.plugin_nodes.touch(node.as_str().into());
                 }
-                Membership::OwnNode { .. }
+                Membership::WantedNames { .. }
+                | Membership::OwnNode { .. }
+                | Membership::NodeRefused { .. }
+                | Membership::NodeEnded { .. }
                 | Membership::Announced { .. }
                 | Membership::Withdrawn { .. }
                 | Membership::Settled => {}
@@ -494,19 +505,6 @@ impl Cluster {
         }
         self.finder.changed(view);
         self.facts.changed(view);
-    }
-
-    /// Whether a user of this host has a hecate-daemon of the usual name. Asked for before anything is made of a node of theirs:
-    /// pg may show their daemon only later.
-    async fn has_daemon(&self, uid: u32) -> bool {
-        let names = epmd::client::names(self.epmd.address()).await.unwrap_or_default();
-        for (_, port) in names.into_iter().filter(|(name, _)| is_default_name(name, NODE, uid)) {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if spawn_blocking(move || owners(address)).await.is_ok_and(|owners| owners.contains(&uid)) {
-                return true;
-            }
-        }
-        false
     }
 
     // ---- EPMD -------------------------------------------------------------------------------------
@@ -542,6 +540,7 @@ impl Cluster {
 
     fn publish(&mut self) {
         let node = self.node.watch().borrow().clone();
+        self.finder.forget(&node);
         for name in self.finder.take_touched() {
             self.plugin_nodes.touch(name);
         }
@@ -549,7 +548,7 @@ impl Cluster {
             let (attempt, is_missing) = self.finder.known(name);
             Evidence { peer: node.peers.get(name), attempt, is_missing }
         });
-        let attempts = self.finder.attempts(&node);
+        let attempts = self.finder.attempts();
         let is_here = |name: &str, peer: Option<&node_view::Peer>| {
             self.dialling.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
         };

@@ -36,14 +36,18 @@ pub(super) struct Entry {
 pub(super) struct Life {
     /// Stored before our start, and not yet judged.
     pub(super) open: bool,
-    /// Its node has been seen since the registration or our start, and decides.
+    /// Its node has been connected since the registration or our start, and decides.
     pub(super) governed: bool,
     /// When silence since the registration ends it. None once it has shown a sign of life.
     pub(super) grace: Option<Instant>,
-    /// Why its node left, if that is what stopped it.
+    /// How its node left, since it was connected or refused to connect last.
     pub(super) left: Option<String>,
-    /// What kept us from telling whether its socket answers, at the last look.
-    pub(super) unclear: Option<String>,
+    /// Whether its socket has answered since the registration or our start.
+    pub(super) answered: bool,
+    /// Whether silence since the registration is what stopped it.
+    pub(super) silent: bool,
+    /// What the last look found in place of a socket that answers.
+    pub(super) found: Option<String>,
     /// Why we may not connect to its socket, if the last check found that.
     pub(super) denied: Option<String>,
     pub(super) next_look: Instant,
@@ -58,7 +62,9 @@ impl Life {
             governed: false,
             grace: None,
             left: None,
-            unclear: None,
+            answered: false,
+            silent: false,
+            found: None,
             denied: None,
             next_look: now,
             looking: false,

@@ -131,6 +131,11 @@ pub struct Registrant {
 /// What the cluster tells the registry about nodes. Nodes are full names `name@host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
+    /// The names that this daemon's own node may get when it joins the cluster.
+    WantedNames {
+        /// Full names: no plugin may register one of them as its node.
+        names: BTreeSet<String>,
+    },
     /// This daemon's own node has joined the cluster.
     OwnNode {
         /// Its full names, one per name of this host: no plugin runs there.
@@ -149,6 +154,19 @@ pub enum Membership {
         node: String,
         /// Why, as a sentence for people (`connection closed by peer`, `net_tick_timeout`, …).
         reason: String,
+    },
+    /// A node of this host is running and refuses to connect: EPMD has its name, and its port
+    /// belongs to an allowed user who has no hecate-daemon of their own.
+    NodeRefused {
+        /// Its full name.
+        node: String,
+        /// The stable code of the refusal, such as `cookie_mismatch`.
+        code: &'static str,
+    },
+    /// A node that refused to connect has ended: its name left EPMD, or another process has it.
+    NodeEnded {
+        /// Its full name.
+        node: String,
     },
     /// A process of a node on this host joined the pg group of this plugin.
     Announced {

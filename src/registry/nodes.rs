@@ -15,6 +15,8 @@ use crate::name::PluginName;
 pub(super) struct Nodes {
     /// The connected ones, and whether each is on this host.
     connected: BTreeMap<String, bool>,
+    /// The nodes of this host that are running and refuse to connect.
+    refusing: BTreeSet<String>,
     /// Those with a process in the plugin's pg group, whether it is registered or not.
     announced: BTreeMap<PluginName, BTreeSet<String>>,
     /// The unregistered plugins whose directories were made for an announcement.
@@ -36,7 +38,27 @@ impl Nodes {
             limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
             return;
         }
+        self.refusing.remove(node);
         self.connected.insert(node.to_owned(), on_this_host);
+    }
+
+    /// A node of this host is running and refuses to connect. Returns whether there was room for it.
+    pub(super) fn refused(&mut self, node: &str) -> bool {
+        if self.refusing.len() >= limits::REGISTRY_NODES && !self.is_refusing(node) {
+            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes refuse to connect: this one is ignored");
+            return false;
+        }
+        self.refusing.insert(node.to_owned());
+        true
+    }
+
+    /// A node that refused to connect has ended.
+    pub(super) fn ended(&mut self, node: &str) {
+        self.refusing.remove(node);
+    }
+
+    pub(super) fn is_refusing(&self, node: &str) -> bool {
+        self.refusing.contains(node)
     }
 
     /// Tells whether it was connected. What it had announced went with it.
@@ -95,12 +117,26 @@ impl Nodes {
         self.connected.contains_key(node)
     }
 
-    /// The node of a plugin: the one that was given, else the best one connected on this host, else the last one.
+    /// The node of a plugin: the one that was given, else the best one connected on this host, else
+    /// one that is running there and refuses to connect, else the last one.
     pub(super) fn node_of(&self, plugin: &Plugin) -> Option<String> {
         if plugin.node_given {
             return plugin.node.clone();
         }
-        self.best_here(&plugin.name, plugin.node.as_ref()).or_else(|| plugin.node.clone())
+        let present = plugin.node.as_ref();
+        self.best_here(&plugin.name, present)
+            .or_else(|| self.refusing_here(&plugin.name, present))
+            .or_else(|| present.cloned())
+    }
+
+    /// The node of a plugin that is running on this host and refuses to connect: the present one,
+    /// else the one named like the plugin.
+    pub(super) fn refusing_here(&self, name: &PluginName, present: Option<&String>) -> Option<String> {
+        if let Some(present) = present.filter(|node| self.is_refusing(node)) {
+            return Some(present.clone());
+        }
+        let prefix = format!("{}@", name.node_short_name());
+        self.refusing.range(prefix.clone()..).next().filter(|node| node.starts_with(&prefix)).cloned()
     }
 
     /// The connected node on this host that is most likely a plugin's. Of two as good the present one stays.

@@ -2,9 +2,11 @@
 //! gives events to store and effects to run.
 //!
 //! Follows the contract's "Status". A plugin whose node has been seen since the registration (or our start) is
-//! *governed* by it: the node decides, and its socket only words the reason. Every other is judged by its `api.sock`.
+//! *governed* by it: the node decides, and its socket only words the reason. Every other is judged by its `api.sock`, and by
+//! its node while that is running on this host and refuses to connect: such a plugin runs.
 //! Never does anything itself, so the task may try on a copy what it then fails to store, and forget the copy.
 
+mod cluster;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,7 @@ pub struct State {
     /// How many of them run.
     running: usize,
     nodes: Arc<Nodes>,
-    /// The names of the daemon's own node.
+    /// The names that the daemon's own node has, or may get while it has not joined the cluster.
     own_node: Arc<BTreeSet<String>>,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
@@ -107,13 +109,16 @@ impl State {
         if self.entries.get(name).is_some() {
             return Err(Refusal::Registered { name: name.clone() });
         }
-        let last = last_node.filter(|node| self.nodes.is_connected(node));
-        match last.or_else(|| self.nodes.best_here(name, None)) {
-            Some(node) => {
-                Err(Refusal::StillRunning { name: name.clone(), sign: format!("its node {node} is connected") })
-            }
-            None => Ok(()),
-        }
+        let last = last_node.as_ref();
+        let connected = last.filter(|node| self.nodes.is_connected(node)).cloned();
+        let sign = if let Some(node) = connected.or_else(|| self.nodes.best_here(name, None)) {
+            format!("its node {node} is connected")
+        } else if let Some(node) = self.nodes.refusing_here(name, last) {
+            format!("its node {node} is running")
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::StillRunning { name: name.clone(), sign })
     }
 
     /// The data of a plugin that is not registered has been set aside: makes an event of it.
@@ -147,9 +152,12 @@ impl State {
                 let result = self.deregister(now, name, out);
                 out.push(Effect::Answer { ticket, result });
             }
-            Input::Membership(Membership::OwnNode { names }) => self.own_node = Arc::new(names),
+            Input::Membership(Membership::WantedNames { names }) => self.own_node = Arc::new(names),
+            Input::Membership(Membership::OwnNode { names }) => self.joined(now, names, out),
             Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, &node, on_this_host, out),
             Input::Membership(Membership::NodeDown { node, reason }) => self.node_down(now, &node, &reason, out),
+            Input::Membership(Membership::NodeRefused { node, code }) => self.node_refused(now, &node, code, out),
+            Input::Membership(Membership::NodeEnded { node }) => self.node_ended(now, &node, out),
             Input::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
             Input::Membership(Membership::Withdrawn { plugin, node }) => self.withdraw(now, &plugin, &node, out),
             Input::Membership(Membership::Settled) => self.look_at_the_rest(now, out),
@@ -191,7 +199,8 @@ impl State {
         set_status(&mut plugin, now, revision, Status::Running, "it registered".to_owned());
 
         let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.is_connected(node));
-        let grace = (!governed).then_some(now.instant + self.config.grace);
+        let lives = governed || self.is_refusing(&plugin);
+        let grace = (!lives).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
         let life = Life { governed, grace, process, ..Life::new(now.instant) };
         self.entries.insert(Entry { plugin: Arc::clone(&plugin), life });
@@ -214,82 +223,20 @@ impl State {
         Ok(plugin)
     }
 
-    // ---- The cluster ------------------------------------------------------------------------
-
-    fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<Effect>) {
-        Arc::make_mut(&mut self.nodes).up(node, on_this_host);
-        let nodes = &self.nodes;
-        let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
-        for name in self.entries.names_where(|entry| of(&entry.plugin)) {
-            self.follow_node(now, &name, out);
-            out.push(Effect::EnsureLayout(name));
-        }
-    }
-
-    fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<Effect>) {
-        if !Arc::make_mut(&mut self.nodes).down(node) {
-            return;
-        }
-        for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
-            let left = format!("its node {node} left the cluster: {reason}");
-            self.entries.change(&name, |Entry { life, .. }| {
-                life.left = Some(left.clone());
-                // Soon, for the reason says whether its socket still answers.
-                life.next_look = now.instant;
-            });
-            self.stop(now, &name, left, out);
-            self.follow_node(now, &name, out);
-        }
-        self.look_where_due(now, out);
-    }
-
-    fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
-        if !Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
-            return;
-        }
-        self.follow_node(now, &plugin, out);
-        if self.entries.get(&plugin).is_some() || Arc::make_mut(&mut self.nodes).has_room_for(&plugin) {
-            out.push(Effect::EnsureLayout(plugin));
-        }
-    }
-
-    fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<Effect>) {
-        Arc::make_mut(&mut self.nodes).withdraw(plugin, node);
-        self.follow_node(now, plugin, out);
-    }
-
-    /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
-    fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        let Some(entry) = self.entries.get(name) else { return };
-        let Some(node) = self.nodes.node_of(&entry.plugin) else {
-            return;
-        };
-        if !self.nodes.is_connected(&node) {
-            return;
-        }
-        self.entries.change(name, |Entry { life, .. }| {
-            life.open = false;
-            life.governed = true;
-            life.grace = None;
-            life.left = None;
-        });
-        let reason = format!("its node {node} is connected");
-        self.change(now, name, Status::Running, Some(node), reason, out);
-    }
-
     // ---- Sockets ----------------------------------------------------------------------------
 
     fn looked(&mut self, now: Now, name: &PluginName, look: Look, out: &mut Vec<Effect>) {
         let was_open = self.judged(name);
-        self.entries.change(name, |Entry { life, .. }| {
+        self.entries.change(name, |Entry { plugin, life }| {
             life.looking = false;
-            life.unclear = None;
             life.denied = None;
+            life.found = (look != Look::Alive).then(|| without_answer(&look, life.answered || is_unknown(plugin)));
         });
         let Some(Entry { plugin, life }) = self.entries.get(name).cloned() else {
             return;
         };
         let was_stopped = plugin.status == Status::Stopped && !was_open;
+        let found = life.found.clone().unwrap_or_default();
         if life.governed {
             if was_stopped {
                 let left = life.left.clone().unwrap_or_else(|| plugin.reason.clone());
@@ -299,22 +246,30 @@ impl State {
         } else {
             match &look {
                 Look::Alive => {
-                    self.entries.change(name, |Entry { life, .. }| life.grace = None);
+                    self.entries.change(name, |Entry { life, .. }| {
+                        life.grace = None;
+                        life.answered = true;
+                        life.silent = false;
+                        life.left = None;
+                    });
                     self.run(now, name, "its socket answers", out);
                 }
                 Look::Denied(why) => {
                     self.entries.change(name, |Entry { life, .. }| life.denied = Some(why.clone()));
                     // Right after a start or a registration, its node may still connect and decide.
-                    if !was_open && life.grace.is_none() {
+                    if !was_open && life.grace.is_none() && !self.is_refusing(&plugin) {
                         self.doubt(now, name, why, out);
                     }
                 }
-                Look::Unclear(why) if !was_open => {
-                    self.entries.change(name, |Entry { life, .. }| life.unclear = Some(why.clone()));
-                }
+                _ if was_stopped && life.silent => self.reword(now, name, self.silence(&found), out),
+                Look::Unclear(_) if !was_open => {}
                 _ if life.grace.is_some() || was_stopped && !is_unknown(&plugin) => {}
-                silent => {
-                    let reason = without_answer(silent);
+                _ if self.is_refusing(&plugin) => {}
+                _ => {
+                    let reason = match &life.left {
+                        Some(left) => format!("{left}, and {found}"),
+                        None => found,
+                    };
                     self.stop(now, name, reason, out);
                 }
             }
@@ -358,16 +313,26 @@ impl State {
     /// If there was no sign of life all the time.
     fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
         let ended = self.entries.change(name, |Entry { life, .. }| {
-            life.grace.take_if(|until| *until <= now.instant).map(|_| (life.unclear.clone(), life.denied.clone()))
+            life.grace.take_if(|until| *until <= now.instant).map(|_| {
+                life.silent = life.denied.is_none();
+                // The reason says what lies at the path of its socket now.
+                life.next_look = now.instant;
+                (life.found.clone().unwrap_or_default(), life.denied.clone())
+            })
         });
-        let Some((unclear, denied)) = ended.flatten() else { return };
-        if let Some(why) = denied {
-            return self.doubt(now, name, &why, out);
+        match ended.flatten() {
+            Some((_, Some(why))) => self.doubt(now, name, &why, out),
+            Some((found, None)) => self.stop(now, name, self.silence(&found), out),
+            None => {}
         }
+    }
+
+    /// The reason of a plugin that has shown no sign of life since its registration. `found` is what
+    /// the last look found, empty before the first.
+    fn silence(&self, found: &str) -> String {
         let grace = humantime::format_duration(self.config.grace);
-        let why = unclear.map_or_else(String::new, |why| format!(" ({why})"));
-        let reason = format!("no sign of life within {grace} of its registration{why}");
-        self.stop(now, name, reason, out);
+        let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
+        format!("no sign of life within {grace} of its registration{found}")
     }
 
     /// Every node that could come has come: the sockets judge the plugins that are still open.
@@ -517,11 +482,14 @@ fn is_unknown(plugin: &Plugin) -> bool {
     plugin.reason.starts_with(UNKNOWN)
 }
 
-fn without_answer(look: &Look) -> String {
+/// Describes what a look found in place of a socket that answers. `was_there` tells whether there has
+/// been a socket.
+fn without_answer(look: &Look, was_there: bool) -> String {
     match look {
         Look::Alive => "its socket answers".to_owned(),
         Look::Refuses(_) => "its socket refuses connections".to_owned(),
-        Look::Absent => "its socket is gone".to_owned(),
+        Look::Absent if was_there => "its socket is gone".to_owned(),
+        Look::Absent => "there is no socket at its path".to_owned(),
         Look::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
         Look::Denied(why) | Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
     }

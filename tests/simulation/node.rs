@@ -104,7 +104,10 @@ impl Finder {
                 Membership::NodeDown { node, .. } => {
                     self.discover(now, discovery::Input::Down(node.into()), wanted);
                 }
-                Membership::OwnNode { .. }
+                Membership::WantedNames { .. }
+                | Membership::OwnNode { .. }
+                | Membership::NodeRefused { .. }
+                | Membership::NodeEnded { .. }
                 | Membership::Announced { .. }
                 | Membership::Withdrawn { .. }
                 | Membership::Settled => {}

@@ -1,7 +1,7 @@
 //! Nodes of this host: the names in its EPMD that match a pattern, or that plugins registered as theirs. Others are other
 //! people's, and not drawn into our mesh. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::name::{NamePattern, NodeName};
@@ -42,12 +42,12 @@ impl Epmd {
         ours.filter(|(name, _)| *name != self.us).collect()
     }
 
-    /// Returns the nodes of plugins that have our host part and are missing from this host's EPMD.
+    /// Returns the nodes of plugins that `is_here` places on this host and that are missing from its
+    /// EPMD, which has these short names.
     #[must_use]
-    pub fn missing(&self, registered: &[(String, u16)]) -> BTreeSet<Arc<str>> {
-        let registered: BTreeSet<&str> = registered.iter().map(|(short, _)| short.as_str()).collect();
+    pub fn missing(&self, registered: &BTreeMap<String, u16>, is_here: impl Fn(&str) -> bool) -> BTreeSet<Arc<str>> {
         let is_missing = |node: &Arc<str>| {
-            node.split_once('@').is_some_and(|(short, host)| host == self.host && !registered.contains(short))
+            is_here(node) && node.split_once('@').is_some_and(|(short, _)| !registered.contains_key(short))
         };
         self.plugins.iter().filter(|node| is_missing(node)).cloned().collect()
     }
@@ -77,7 +77,8 @@ mod tests {
         assert_eq!(found(&[], &plugins), ["rabbit@h.lab 4"], "a plugin's, of this host, that is there");
         let mut epmd = Epmd::new("hecate@h.lab".into(), Vec::new());
         epmd.plugins(plugins.iter().map(|name| Arc::from(*name)).collect());
-        let missing = epmd.missing(&[("rabbit".to_owned(), 1), ("hecate".to_owned(), 2)]);
+        let registered = BTreeMap::from([("rabbit".to_owned(), 1), ("hecate".to_owned(), 2)]);
+        let missing = epmd.missing(&registered, |node| node.ends_with("@h.lab"));
         assert_eq!(missing, BTreeSet::from(["gone@h.lab".into()]), "a plugin's, of this host, that is not there");
     }
 }

@@ -1,6 +1,7 @@
 //! The registry's rules, held with a fake clock.
 
 mod node;
+mod refusing;
 mod registration;
 mod socket;
 mod start;
@@ -95,6 +96,14 @@ impl World {
 
     fn down(&mut self, node: &str) -> &mut Self {
         self.say(Input::Membership(Membership::NodeDown { node: node.into(), reason: "net_tick_timeout".into() }))
+    }
+
+    fn refused(&mut self, node: &str, code: &'static str) -> &mut Self {
+        self.say(Input::Membership(Membership::NodeRefused { node: node.into(), code }))
+    }
+
+    fn ended(&mut self, node: &str) -> &mut Self {
+        self.say(Input::Membership(Membership::NodeEnded { node: node.into() }))
     }
 
     fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {

@@ -17,6 +17,39 @@ fn no_plugin_runs_on_the_node_of_the_daemon() {
 }
 
 #[test]
+fn the_names_that_the_daemon_may_get_are_refused_until_it_has_joined() {
+    let mut world = World::new();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let wanted = names(&["hecate@host", "hecate_1000@host"]);
+    // A node found earlier: it may be another user's daemon.
+    world.register(trader_on("hecate_1000@host")).expect("taken");
+    world.say(Input::Membership(Membership::WantedNames { names: wanted }));
+    for node in ["hecate@host", "hecate_1000@host"] {
+        assert_eq!(world.register(trader_on(node)).expect_err("refused").code(), "node_is_daemon");
+    }
+    assert_eq!(world.plugin().node.as_deref(), Some("hecate_1000@host"), "what is stored is kept until then");
+    world.say(Input::Membership(Membership::OwnNode { names: names(&["hecate@host"]) }));
+    world.register(trader_on("hecate_1000@host")).expect("taken");
+}
+
+#[test]
+fn a_stored_node_that_is_the_daemons_own_is_cleared() {
+    let own = || Membership::OwnNode { names: BTreeSet::from(["hecate@host".to_owned()]) };
+    for given in [true, false] {
+        let mut world = World::with(9, &[stored(Status::Running, Some("hecate@host"), given)]);
+        world.say(Input::Membership(own()));
+        let plugin = world.plugin();
+        assert_eq!((plugin.node.as_deref(), plugin.node_given, plugin.status), (None, false, Status::Running));
+        assert_eq!(world.events(), [(10, EventKind::StatusChanged, Status::Running)]);
+        world.up(NODE);
+        assert_eq!(world.plugin().node.as_deref(), Some(NODE), "another is found in its place");
+    }
+    let mut world = World::with(9, &[stored(Status::Running, Some(NODE), true)]);
+    world.say(Input::Membership(own()));
+    assert_eq!((world.plugin().node.as_deref(), world.events()), (Some(NODE), vec![]));
+}
+
+#[test]
 fn a_registration_is_stored_and_answered() {
     let mut world = World::new();
     let plugin = world.register(Registration { version: Field::Set("1".into()), ..trader() }).expect("taken");

@@ -76,7 +76,41 @@ fn silence_after_the_registration_stops_it() {
     world.looked(Look::Unclear("not permitted".into()));
     world.pass(SECOND);
     assert_eq!(world.status(), Status::Stopped);
-    assert_eq!(world.plugin().reason, "no sign of life within 1m of its registration (not permitted)");
+    let silent = |found: &str| format!("no sign of life within 1m of its registration ({found})");
+    let why = "its socket could not be looked at: not permitted";
+    assert_eq!(world.plugin().reason, silent(why));
+    let since = world.plugin().since;
+    // The reason follows what lies at the path of its socket.
+    for (look, found) in [
+        (Look::Absent, "there is no socket at its path"),
+        (DEAD, "its socket refuses connections"),
+        (Look::NotASocket, "what lies at the path of its socket is no socket"),
+    ] {
+        world.events();
+        world.pass(limits::SOCKET_POLL).looked(look.clone());
+        assert_eq!((world.plugin().reason.clone(), world.plugin().since), (silent(found), since));
+        world.pass(limits::SOCKET_POLL).looked(look);
+        assert_eq!(world.events().len(), 1, "it says so once");
+    }
+    world.pass(limits::SOCKET_POLL).looked(Look::Alive).pass(limits::SOCKET_POLL).looked(Look::Absent);
+    assert_eq!(world.plugin().reason, "its socket is gone", "it has shown a sign of life");
+}
+
+#[test]
+fn the_end_of_the_grace_period_asks_for_a_look() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.looked(Look::Absent).pass(limits::GRACE - SECOND);
+    assert_eq!(world.looks(), 2);
+    world.looked(Look::Absent).pass(SECOND);
+    assert_eq!((world.status(), world.looks()), (Status::Stopped, 1), "before the next poll is due");
+}
+
+#[test]
+fn a_socket_that_has_never_answered_is_not_said_to_be_gone() {
+    let mut world = World::with(9, &[stored(Status::Running, None, false)]);
+    world.settled().looked(Look::Absent);
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "there is no socket at its path"));
 }
 
 #[test]

@@ -1,0 +1,195 @@
+//! Which nodes of this host are running and refuse to connect, and what the registry is told of
+//! them. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::limits;
+use crate::registry::Membership;
+
+/// A refusal of the last attempt to connect to a node of this host, after the owner of its port was
+/// checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The node's port in this host's EPMD.
+    pub port: u16,
+    /// The stable code.
+    pub code: &'static str,
+}
+
+/// What is known of a node that refused to connect and does not do so now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is connected.
+    Connected,
+    /// EPMD has its name, and the next attempt has not ended or shows nothing.
+    Registered,
+    /// EPMD lacks its name.
+    Missing,
+    /// Nothing listens on its port, or a process of a user who is not allowed does.
+    Ended,
+}
+
+/// The codes with which a running node refuses to connect. Each follows from what the node sends.
+pub const CODES: [&str; 4] = ["cookie_mismatch", "flags_missing", "name_mismatch", "not_allowed"];
+
+/// The nodes that refused to connect, as the registry was told.
+#[derive(Debug, Default)]
+pub struct Refusing(BTreeMap<Arc<str>, Known>);
+
+#[derive(Debug)]
+struct Known {
+    refusal: Refusal,
+    /// Whether it belongs to the home of another user, so that the registry is not told.
+    is_neighbours: bool,
+    missing_since: Option<Instant>,
+}
+
+impl Refusing {
+    /// Returns the nodes of `refusing` whose owners must be looked up before [`Self::news`], each
+    /// with its port.
+    #[must_use]
+    pub fn strangers(&self, refusing: &BTreeMap<Arc<str>, Refusal>) -> Vec<(Arc<str>, u16)> {
+        let is_known = |name: &Arc<str>, port: u16| self.0.get(name).is_some_and(|known| known.refusal.port == port);
+        let new = refusing.iter().filter(|(name, refusal)| !is_known(name, refusal.port));
+        new.map(|(name, refusal)| (name.clone(), refusal.port)).collect()
+    }
+
+    /// Returns what is new. `refusing` are the nodes of registered plugins that refuse to connect
+    /// now; of the [`Self::strangers`] among them, `neighbours` belong to the home of another user.
+    /// `seen` is asked for the other nodes.
+    pub fn news(
+        &mut self,
+        now: Instant,
+        refusing: &BTreeMap<Arc<str>, Refusal>,
+        neighbours: &BTreeSet<Arc<str>>,
+        seen: impl Fn(&str) -> Seen,
+    ) -> Vec<Membership> {
+        let mut news = Vec::new();
+        let ended = |name: &Arc<str>| Membership::NodeEnded { node: name.to_string() };
+        self.0.retain(|name, known| {
+            if refusing.contains_key(name) {
+                return true;
+            }
+            let has_ended = match seen(name) {
+                Seen::Connected => return false,
+                Seen::Registered => {
+                    known.missing_since = None;
+                    false
+                }
+                // An EPMD that was restarted has no names until the nodes register again.
+                Seen::Missing => now - *known.missing_since.get_or_insert(now) >= limits::EPMD_ABSENCE,
+                Seen::Ended => true,
+            };
+            if has_ended && !known.is_neighbours {
+                news.push(ended(name));
+            }
+            !has_ended
+        });
+        for (name, &refusal) in refusing {
+            let before = self.0.get(name);
+            let is_neighbours = match before {
+                Some(known) if known.refusal.port == refusal.port => known.is_neighbours,
+                _ => neighbours.contains(name),
+            };
+            let told = before.filter(|known| !known.is_neighbours).map(|known| known.refusal.code);
+            if is_neighbours {
+                news.extend(told.map(|_| ended(name)));
+            } else if told != Some(refusal.code) {
+                news.push(Membership::NodeRefused { node: name.to_string(), code: refusal.code });
+            }
+            self.0.insert(name.clone(), Known { refusal, is_neighbours, missing_since: None });
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NODE: &str = "hecate_traderd@h";
+
+    /// The nodes that refuse, with a clock.
+    struct World(Refusing, Instant);
+
+    impl World {
+        fn new() -> Self {
+            Self(Refusing::default(), Instant::now())
+        }
+
+        fn pass(&mut self, time: Duration) -> &mut Self {
+            self.1 += time;
+            self
+        }
+
+        fn refuses(&mut self, port: u16, code: &'static str, neighbours: &[&str]) -> Vec<Membership> {
+            let refusing = BTreeMap::from([(Arc::from(NODE), Refusal { port, code })]);
+            let neighbours = neighbours.iter().map(|name| Arc::from(*name)).collect();
+            self.0.news(self.1, &refusing, &neighbours, |name| unreachable!("{name}"))
+        }
+
+        fn seen(&mut self, seen: Seen) -> Vec<Membership> {
+            self.0.news(self.1, &BTreeMap::new(), &BTreeSet::new(), |_| seen)
+        }
+
+        fn strangers(&self, port: u16) -> usize {
+            let refusing = BTreeMap::from([(Arc::from(NODE), Refusal { port, code: "cookie_mismatch" })]);
+            self.0.strangers(&refusing).len()
+        }
+    }
+
+    fn refused(code: &'static str) -> Membership {
+        Membership::NodeRefused { node: NODE.to_owned(), code }
+    }
+
+    fn ended() -> Membership {
+        Membership::NodeEnded { node: NODE.to_owned() }
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_for_each_code() {
+        let mut world = World::new();
+        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), [refused("cookie_mismatch")]);
+        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), []);
+        assert_eq!(world.refuses(1, "not_allowed", &[]), [refused("not_allowed")]);
+        assert_eq!(world.refuses(2, "not_allowed", &[]), [], "it was restarted");
+        assert_eq!(world.seen(Seen::Registered), []);
+        assert_eq!(world.seen(Seen::Ended), [ended()]);
+        assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
+        assert_eq!(world.seen(Seen::Connected), [], "which says more");
+        assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
+    }
+
+    #[test]
+    fn a_name_must_be_absent_for_a_while_before_its_node_has_ended() {
+        let mut world = World::new();
+        let almost = limits::EPMD_ABSENCE - Duration::from_millis(1);
+        world.refuses(1, "cookie_mismatch", &[]);
+        for back in [Seen::Registered, Seen::Missing] {
+            assert_eq!(world.seen(Seen::Missing), []);
+            assert_eq!(world.pass(almost).seen(back), [], "EPMD was restarted");
+        }
+        world.refuses(1, "cookie_mismatch", &[]);
+        assert_eq!(world.seen(Seen::Missing), []);
+        assert_eq!(world.pass(almost).seen(Seen::Missing), []);
+        assert_eq!(world.pass(Duration::from_millis(1)).seen(Seen::Missing), [ended()]);
+        assert_eq!(world.pass(limits::EPMD_ABSENCE).seen(Seen::Missing), []);
+    }
+
+    #[test]
+    fn a_node_of_another_home_is_not_told_and_its_owner_is_looked_up_once_per_port() {
+        let mut world = World::new();
+        assert_eq!(world.strangers(1), 1);
+        assert_eq!(world.refuses(1, "cookie_mismatch", &[NODE]), []);
+        assert_eq!(world.strangers(1), 0);
+        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), [], "it still belongs there");
+        assert_eq!(world.strangers(2), 1, "another process has the name");
+        assert_eq!(world.refuses(2, "cookie_mismatch", &[]), [refused("cookie_mismatch")]);
+        assert_eq!(world.refuses(3, "cookie_mismatch", &[NODE]), [ended()]);
+        assert_eq!(world.seen(Seen::Ended), []);
+    }
+}

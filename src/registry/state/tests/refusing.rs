@@ -1,0 +1,140 @@
+//! Plugins whose node is running on this host and refuses to connect.
+
+use super::*;
+
+const REFUSED: &str = "its node hecate_traderd@host is running, but refuses to connect (cookie_mismatch)";
+
+fn refusing() -> World {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.looked(Look::Absent).refused(NODE, "cookie_mismatch");
+    world
+}
+
+#[test]
+fn a_node_that_refuses_is_known_by_its_name_and_is_a_sign_of_life() {
+    let mut world = refusing();
+    let plugin = world.plugin();
+    assert_eq!((plugin.node.as_deref(), plugin.node_given), (Some(NODE), false));
+    assert_eq!((plugin.status, plugin.reason.as_str()), (Status::Running, REFUSED));
+    world.events();
+    for look in [Look::Absent, DEAD, Look::Denied("why".into()), Look::Unclear("why".into())] {
+        world.pass(limits::GRACE).looked(look);
+    }
+    assert_eq!((world.status(), world.events()), (Status::Running, vec![]), "it runs, whatever its socket shows");
+    world.refused(NODE, "not_allowed");
+    assert!(world.plugin().reason.ends_with("(not_allowed)"));
+    assert_eq!(world.events().len(), 1);
+    world.refused(NODE, "not_allowed");
+    assert_eq!(world.events(), []);
+    world.up(NODE).down(NODE);
+    assert_eq!(world.status(), Status::Stopped, "it was connected, and left");
+}
+
+#[test]
+fn a_node_that_refuses_and_ends_leaves_the_decision_to_the_socket() {
+    let mut world = refusing();
+    world.pass(limits::SOCKET_POLL).looked(Look::Absent).effects();
+    world.ended("x@host");
+    assert_eq!(world.looks(), 0);
+    world.ended(NODE);
+    assert_eq!(world.looks(), 1, "at once");
+    world.looked(Look::Absent);
+    let plugin = world.plugin();
+    assert_eq!((plugin.status, plugin.node.as_deref()), (Status::Stopped, Some(NODE)));
+    assert_eq!(plugin.reason, format!("its node {NODE} has ended, and there is no socket at its path"));
+
+    let mut world = refusing();
+    world.ended(NODE).looked(Look::Alive);
+    assert_eq!(world.status(), Status::Running, "its socket still answers");
+    world.pass(limits::SOCKET_POLL).looked(DEAD);
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "its socket refuses connections"));
+    world.refused(NODE, "cookie_mismatch");
+    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED), "it is back");
+}
+
+#[test]
+fn a_node_that_refused_before_the_registration_counts() {
+    let mut world = World::new();
+    world.refused(NODE, "cookie_mismatch");
+    world.register(trader()).expect("taken");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+    world.looked(Look::Absent).pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Running);
+    // The same holds for a node that was given.
+    let mut world = World::new();
+    world.register(trader_on("x@host")).expect("taken");
+    world.refused(NODE, "cookie_mismatch").refused("x@host", "cookie_mismatch");
+    assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
+    world.looked(Look::Absent).pass(limits::GRACE);
+    assert_eq!(world.status(), Status::Running);
+}
+
+#[test]
+fn a_connected_node_decides_over_one_that_refuses() {
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.up("x@host").announce("hecate-traderd", "x@host").refused(NODE, "cookie_mismatch");
+    assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
+    world.down("x@host");
+    assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Stopped, Some("x@host")));
+    // One that was connected and refuses now has left: it decides once it is connected again.
+    let mut world = World::new();
+    world.register(trader()).expect("taken");
+    world.up(NODE).down(NODE).refused(NODE, "cookie_mismatch");
+    assert_eq!(world.status(), Status::Stopped);
+    world.up(NODE).refused(NODE, "cookie_mismatch");
+    assert_eq!(world.status(), Status::Running, "late news of a connected node");
+    assert_eq!(world.plugin().reason, format!("its node {NODE} is connected"));
+}
+
+#[test]
+fn the_data_of_a_plugin_is_not_purged_while_its_node_runs() {
+    for (node, last) in [(NODE, None), ("x@host", Some("x@host".to_owned()))] {
+        let mut world = World::new();
+        world.register(trader_on(node)).expect("taken");
+        world.refused(node, "cookie_mismatch").deregister("hecate-traderd").expect("there");
+        let purge = |world: &World| world.state.admit_purge(&name("hecate-traderd"), last.clone());
+        let refused = purge(&world).expect_err("it runs");
+        assert_eq!(refused.code(), "still_running");
+        assert!(refused.to_string().contains(&format!("its node {node} is running")), "{refused}");
+        world.ended(node);
+        assert!(purge(&world).is_ok(), "{node}");
+    }
+}
+
+#[test]
+fn only_the_whole_name_counts() {
+    for other in ["hecate_trader@host", "hecate_traderd2@host", "xhecate_traderd@host"] {
+        let mut world = World::new();
+        world.register(trader()).expect("taken");
+        world.refused(other, "cookie_mismatch").looked(Look::Absent).pass(limits::GRACE);
+        assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Stopped, None), "{other}");
+    }
+}
+
+#[test]
+fn a_start_judges_by_a_node_that_refuses() {
+    for (before, events) in [(Status::Running, 1), (Status::Stopped, 1)] {
+        let mut world = World::with(9, &[stored(before, Some(NODE), false)]);
+        world.refused(NODE, "cookie_mismatch");
+        assert!(world.state.view().ready);
+        assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED));
+        assert_eq!(world.events().len(), events);
+        world.settled();
+        assert_eq!(world.looks(), 0, "{before:?}");
+    }
+}
+
+#[test]
+fn nodes_that_refuse_are_bounded() {
+    let mut world = World::new();
+    for number in 0..limits::REGISTRY_NODES {
+        world.refused(&format!("n{number}@host"), "cookie_mismatch");
+    }
+    world.register(trader()).expect("taken");
+    world.refused(NODE, "cookie_mismatch");
+    assert_eq!(world.plugin().node, None);
+    world.ended("n0@host").refused(NODE, "cookie_mismatch");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
+}
