@@ -333,8 +333,9 @@ fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     let start =
         |name| Erl::start(&host, Start { name: Some(name), cookie: Some("of-the-release"), ..Start::default() });
     let _nodes = names.map(start);
-    for name in names {
-        let registered = host.register(&json!({"name": name.replace('_', "-"), "node": host.node(name)}));
+    // The node of the second is known by its name.
+    for (name, node) in [(names[0], Some(host.node(names[0]))), (names[1], None)] {
+        let registered = host.register(&json!({"name": name.replace('_', "-"), "node": node}));
         assert_eq!(registered.status, 201);
     }
     host.register(&json!({"name": "hecate-goned"}));
@@ -347,7 +348,8 @@ fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     assert_eq!(found.code, 1);
     let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().expect("a hash").to_owned();
     let (one, two) = (host.node(names[0]), host.node(names[1]));
-    found.says("nodes", "fail", &["2 nodes", "cookie_mismatch", &one, &two, &hash, &format!("diagnose {one}")]);
+    let of_two = format!("{two} of hecate-twod");
+    found.says("nodes", "fail", &["2 nodes", "cookie_mismatch", &one, &of_two, &hash, &format!("diagnose {one}")]);
     assert_eq!(found.about("nodes").len(), 1, "one cause is reported once: {:#}", found.report);
     found.says("plugins", "warn", &["hecate-goned (no sign of life", "deregister"]);
     assert_eq!(found.about("plugins").len(), 1, "{:#}", found.report);
@@ -383,6 +385,34 @@ fn a_cookie_file_that_is_not_the_running_daemons() {
     assert_eq!((found.code, found.about("cookie").len()), (1, 1));
     found.says("cookie", "fail", &[shown, "is gone", "put the file back"]);
     assert!(!path.exists(), "looking makes nothing");
+}
+
+#[test]
+fn directories_of_a_registered_plugin_that_were_removed() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let names = ["hecate-oned", "hecate-twod"];
+    for name in names {
+        assert_eq!(host.register(&json!({"name": name, "version": "1.2.3"})).status, 201);
+    }
+    assert_eq!(Found::of(&host, &[]).about("directories"), Vec::<String>::new());
+    let [one, two] = names.map(|name| host.namespace(name));
+    fs::remove_dir(one.join("run")).unwrap();
+    let found = Found::of(&host, &[]);
+    let run = one.join("run");
+    found.says("directories", "fail", &["a directory", run.to_str().unwrap(), "`hecate-daemon register hecate-oned`"]);
+    fs::remove_dir_all(&two).unwrap();
+    let found = Found::of(&host, &[]);
+    assert_eq!((found.code, found.about("directories").len()), (1, 1), "{:#}", found.report);
+    found.says("directories", "fail", &["2 registered plugins", run.to_str().unwrap(), two.to_str().unwrap()]);
+    // The command that it names repairs it, and changes nothing else.
+    for name in names {
+        assert!(Daemon::command(&host, &[]).args(["register", name]).output().unwrap().status.success());
+        assert_eq!(host.plugin(name)["version"], "1.2.3");
+    }
+    assert_eq!(Found::of(&host, &[]).about("directories"), Vec::<String>::new());
+    assert!(run.is_dir() && two.join("sqlite").is_dir());
 }
 
 #[test]

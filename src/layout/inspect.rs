@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::paths::{Home, SUBDIRECTORIES};
+use super::paths::{Home, Namespace, SUBDIRECTORIES};
 use crate::limits;
 
 /// One place and what is there.
@@ -56,6 +56,16 @@ impl Home {
     }
 }
 
+impl Namespace {
+    /// Returns the directories of this namespace that do not exist.
+    #[must_use]
+    pub fn missing(&self) -> Vec<PathBuf> {
+        let below = SUBDIRECTORIES.iter().map(|name| self.base().join(name));
+        let all = [self.base().to_owned()].into_iter().chain(below);
+        all.filter(|path| place(path, fs::symlink_metadata(path)).found == Found::Nothing).collect()
+    }
+}
+
 fn is_namespace(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::name::PluginName::parse(name).is_ok())
 }
@@ -100,6 +110,22 @@ mod tests {
         assert_eq!(found("hecate-daemon/sockets"), Some(Found::SomethingElse));
         assert_eq!(found("hecate-traderd"), Some(Found::SymbolicLink));
         assert_eq!(found("gitops"), None, "what is no namespace is not ours to judge");
+    }
+
+    #[test]
+    fn the_directories_that_a_namespace_lacks() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let home = Home::new(dir.path().to_owned()).expect("absolute");
+        let namespace = home.namespace(&crate::name::PluginName::parse("hecate-traderd").expect("valid"));
+        assert_eq!(namespace.missing().len(), 1 + SUBDIRECTORIES.len());
+        for name in SUBDIRECTORIES {
+            fs::create_dir_all(namespace.base().join(name)).expect("made");
+        }
+        assert_eq!(namespace.missing(), Vec::<PathBuf>::new());
+        fs::remove_dir(namespace.sqlite()).expect("removed");
+        assert_eq!(namespace.missing(), [namespace.sqlite()]);
+        symlink("/nowhere", namespace.sqlite()).expect("linked");
+        assert_eq!(namespace.missing(), Vec::<PathBuf>::new(), "a link is another finding");
     }
 
     #[test]

@@ -152,6 +152,9 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
         running = place::socket(&locations, report).await;
+        if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
+            place::directories(&locations.home, &seen.plugins, report);
+        }
         files::examine(&locations, report).await;
     }
     let cookie_hash = running.as_ref().and_then(|running| Some(running.seen.as_ref()?.cluster.cookie_hash.as_str()));

@@ -115,7 +115,7 @@ impl Apart<'_> {
 }
 
 /// Lists the first few, and how many more there are.
-fn shown(all: &[String]) -> String {
+pub(super) fn shown(all: &[String]) -> String {
     let first = all.get(..limits::NAMED_AT_ONCE).unwrap_or(all);
     match all.len() - first.len() {
         0 => first.join(", "),

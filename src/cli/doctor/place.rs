@@ -5,11 +5,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::nodes::shown;
 use super::{Report, Running, Silence};
+use crate::api::wire::PluginEntry;
 use crate::cli::client::ClientError;
 use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;
+use crate::name::PluginName;
 
 fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -150,6 +153,23 @@ fn one_place(Place { path, found }: &Place, report: &mut Report) {
         }
         Found::Directory { .. } => {}
     }
+}
+
+/// Reports the directories of registered plugins that are missing. A plugin of another home is
+/// ignored.
+pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Report) {
+    let lacking = plugins.iter().filter_map(|plugin| {
+        let namespace = home.namespace(&PluginName::parse(&plugin.name).ok()?);
+        let missing = namespace.missing().into_iter().next()?;
+        (namespace.api_sock() == Path::new(&plugin.socket)).then(|| (&plugin.name, missing.display().to_string()))
+    });
+    let (names, missing): (Vec<_>, Vec<_>) = lacking.unzip();
+    let Some(first) = names.first() else { return };
+    let detail = match names.len() {
+        1 => format!("a directory of a registered plugin is missing: {}", shown(&missing)),
+        count => format!("directories of {count} registered plugins are missing: {}", shown(&missing)),
+    };
+    report.fail("directories", detail, format!("run `hecate-daemon register {first}`, which makes them again"));
 }
 
 /// Whether a daemon answers, and if not, what is in its place. What it says of itself comes back.
