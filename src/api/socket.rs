@@ -283,7 +283,7 @@ mod tests {
         // The kernel lets in one more than the queue's length.
         let most = usize::try_from(limits::HTTP_BACKLOG).expect("positive") + 1;
         let queued: Vec<_> = (0..most).map(|_| connect().expect("room")).collect();
-        assert_eq!(connect().expect_err("full"), Errno::AGAIN);
+        assert_eq!(connect().expect_err("full"), rustix::io::Errno::AGAIN);
         drop(queued);
     }
 
