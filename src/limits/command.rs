@@ -1,0 +1,68 @@
+//! The bounds of configuration, of deployment, and of the clients of the socket.
+
+use std::time::Duration;
+
+// ---- Configuration --------------------------------------------------------------------------
+
+/// Largest `sys.config` in bytes. Crossed by `config::tests::an_oversized_file_is_refused`.
+pub const SYS_CONFIG: usize = 256 * 1024;
+
+/// How deep terms of `sys.config` may nest. Crossed by `config::sys_config::tests::nesting_is_bounded`.
+pub const SYS_CONFIG_DEPTH: usize = 64;
+
+/// Longest cookie in bytes: it is an atom. Crossed by `config::cookie::tests::contents`.
+pub const COOKIE: usize = 255;
+
+/// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
+pub const CONFIG_LIST: usize = 256;
+
+/// Most bytes of `/etc/group` or `/etc/passwd` that are searched. Crossed by
+/// `config::accounts::tests::a_file_is_read_only_so_far`.
+pub const ACCOUNTS: usize = 4 * 1024 * 1024;
+
+// ---- Deployment -----------------------------------------------------------------------------
+
+/// Longest name of an image in bytes, without tag and digest, as registries take it. Crossed by
+/// `cli::gitops::templates::tests::the_name_of_an_image_is_bounded`.
+pub const IMAGE_NAME: usize = 255;
+
+/// Largest file of `gitops/` that is read, in bytes. Crossed by `tests/gitops.rs`,
+/// `what_is_in_the_way_is_left_as_it_is`.
+pub const GITOPS_FILE: u64 = 1024 * 1024;
+
+// ---- Clients of the socket ------------------------------------------------------------------
+
+/// How long a client waits for its connection while others wait to be accepted. Crossed by
+/// `cli::client::tests::a_busy_daemon_is_waited_for_and_told_from_one_that_is_not_there`.
+pub const CLIENT_CONNECT: Duration = Duration::from_secs(2);
+
+/// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
+/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+pub const CLIENT_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a whole diagnosis as a client waits for it, longer than the daemon takes for one. Crossed by
+/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
+
+/// Time for a whole diagnosis without the daemon. Crossed by `tests/diagnosis.rs`,
+/// `a_node_that_says_nothing_costs_the_independent_only_its_time`.
+pub const INDEPENDENT_TIME: Duration = Duration::from_secs(15);
+
+/// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
+pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Largest event in bytes that a client reads: a snapshot of all plugins that there may be. Crossed by
+/// `cli::sse::tests::an_event_is_bounded`.
+pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
+
+/// Silence after which a client that follows events takes its connection for lost: two heartbeats, and some. Crossed by
+/// `cli::events::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
+pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
+
+/// Pause before a lost connection is made again; each later one is twice as long. Crossed by
+/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+pub const CLIENT_RETRY: Duration = Duration::from_secs(1);
+
+/// Longest pause before a lost connection is made again. Crossed by
+/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+pub const CLIENT_RETRY_LONGEST: Duration = Duration::from_secs(30);
