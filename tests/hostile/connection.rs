@@ -141,7 +141,7 @@ pub fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
     try_receive_packet(stream).expect("a packet")
 }
 
-fn try_receive_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub fn try_receive_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut length = [0; 2];
     read(stream, &mut length)?;
     let mut packet = vec![0; u16::from_be_bytes(length).into()];

@@ -3,16 +3,19 @@
 //!
 //! Attacks on the socket come from processes of their own, so that the daemon can tell them from the client.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 
+use hecate_daemon::dist::flags;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use serde_json::json;
 
 use crate::World;
-use crate::connection::Hostile;
+use crate::connection::{Hostile, receive_packet, send_packet, tcp, try_receive_packet};
 use crate::host::daemon::Daemon;
 use crate::host::erl::{Erl, Start};
-use crate::host::{epmd, wait_for};
+use crate::host::{PATIENCE, epmd, http, wait_for};
 use crate::wire::{Term, atom, frame, int, list, nil, pid, tuple, with};
 
 /// A name, and what is done until [`World::goes_on`] says no.
@@ -22,7 +25,11 @@ pub fn all() -> Vec<Attack> {
     vec![
         ("idle connections", idle_connections),
         ("unread streams", unread_streams),
+        ("refused requests", refused_requests),
+        ("followers that leave", followers_that_leave),
+        ("removed socket", removed_socket),
         ("silent handshakes", silent_handshakes),
+        ("reflected challenges", reflected_challenges),
         ("products", products),
         ("unfinished frames", unfinished_frames),
         ("unfinished fragments", unfinished_fragments),
@@ -89,6 +96,69 @@ fn unread_streams(world: &World) {
     }
 }
 
+/// Requests that each get a 4xx: registrations of nodes that no plugin can run as, and without one host.
+fn refused_requests(world: &World) {
+    let nodes = [world.node.as_str(), "x@-oProxyCommand", "a b@h", "\u{1b}[2J@h", "x@"];
+    while world.goes_on() {
+        for node in nodes.iter().cycle().take(50) {
+            let body = json!({"name": "hecate-refusedd", "node": node});
+            let answer = http::ask(&world.host.socket(), "POST", "/api/plugins/register", Some(&body));
+            // The socket may be missing for a moment.
+            let Ok(answer) = answer else { continue };
+            assert!((400..500).contains(&answer.status), "{node:?}: {answer:?}");
+        }
+        for hosts in ["", "Host: x\r\nHost: y\r\n"].iter().cycle().take(50) {
+            let request = format!("GET /api/plugins HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+            let answer = begun(world, &request);
+            assert!(answer.is_none_or(|answer| answer == "HTTP/1.1 400"), "{hosts:?}");
+        }
+        world.hold();
+    }
+}
+
+/// Sends a request, and returns the first bytes of the response; none if there is no connection.
+fn begun(world: &World, request: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(world.host.socket()).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut begun = [0; "HTTP/1.1 200".len()];
+    stream.read_exact(&mut begun).ok()?;
+    Some(String::from_utf8_lossy(&begun).into_owned())
+}
+
+/// Far more than there is room for at a time: each is to make room at once.
+fn followers_that_leave(world: &World) {
+    while world.goes_on() {
+        for _ in 0..200 {
+            let answer = begun(world, "GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert!(answer.is_none_or(|answer| ["HTTP/1.1 200", "HTTP/1.1 503"].contains(&answer.as_str())));
+        }
+        world.hold();
+    }
+}
+
+/// What the daemon logs once it has repaired its socket.
+pub const REPAIRED: &str = "bound it again";
+
+/// A registration over an open connection has the daemon look at once. Else it may take 5 s.
+fn removed_socket(world: &World) {
+    let body = json!({"name": "hecate-removerd"}).to_string();
+    let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length";
+    while world.goes_on() {
+        let socket = world.host.socket();
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+        std::fs::remove_file(&socket).expect("the daemon's own");
+        let request = format!("{head}: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).expect("the connection is still served");
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).expect("a response");
+        assert_eq!(answer, "HTTP/1.1 201 Created\r\n");
+        wait_for("the socket is there again", || UnixStream::connect(&socket).is_ok());
+        world.hold();
+    }
+}
+
 // ---- The distribution port ------------------------------------------------------------------------
 
 /// A connection from another address of this host. None if it was refused.
@@ -109,6 +179,41 @@ fn silent_handshakes(world: &World) {
         let connected = Hostile::connect_slowly(&world.host, world.port, &name, false, flood);
         assert!(connected.is_some(), "{name} could not connect");
         honest += 1;
+    }
+}
+
+/// A node without the cookie, which the daemon finds in EPMD.
+pub const THIEF: &str = "hecate_thief";
+
+/// Has the daemon dial it, connects back under the same name, and returns the daemon's own challenge.
+fn reflected_challenges(world: &World) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.set_nonblocking(true).expect("a listener");
+    let _registered = registered(world, THIEF.as_bytes(), listener.local_addr().expect("bound").port());
+    let name = world.host.node(THIEF);
+    let name_packet = |challenge: &[u8]| {
+        let length = u16::try_from(name.len()).expect("short").to_be_bytes();
+        let flags = flags::ours(false).bits().to_be_bytes();
+        [b"N", &flags[..], challenge, &7_u32.to_be_bytes(), &length, name.as_bytes()].concat()
+    };
+    while world.goes_on() {
+        let Ok((mut dialled, _)) = listener.accept() else {
+            // The daemon dials a node that it could not reach less and less often.
+            world.hold();
+            continue;
+        };
+        dialled.set_nonblocking(false).expect("a connection");
+        dialled.set_read_timeout(Some(PATIENCE)).expect("a connection");
+        let mut back = tcp(world.port);
+        send_packet(&mut back, &name_packet(&[]));
+        if try_receive_packet(&mut back).is_none_or(|status| !status.starts_with(b"sok")) {
+            continue;
+        }
+        let Some(challenge) = try_receive_packet(&mut back) else { continue };
+        send_packet(&mut dialled, b"sok");
+        let _name = receive_packet(&mut dialled);
+        send_packet(&mut dialled, &name_packet(&challenge[9..13]));
+        assert_eq!(try_receive_packet(&mut dialled), None, "the daemon proved the cookie to its own challenge");
     }
 }
 
@@ -231,7 +336,7 @@ fn hostile_names(world: &World) {
     let names: [&[u8]; 4] =
         [b"hecate_\x1b[2J", "hecate_\u{202e}x".as_bytes(), "hecate_\u{9b}x".as_bytes(), "hecate_\u{2028}x".as_bytes()];
     while world.goes_on() {
-        let registered: Vec<TcpStream> = names.iter().map(|name| registered(world, name)).collect();
+        let registered: Vec<TcpStream> = names.iter().map(|name| registered(world, name, world.port)).collect();
         world.hold();
         for arguments in [&["cluster"][..], &["cluster", "--json"]] {
             let shown = Daemon::command(&world.host, &[]).args(arguments).output().expect("the program runs");
@@ -249,9 +354,9 @@ pub fn writes_on_a_terminal(c: char) -> bool {
     (c.is_control() && c != '\n') || invisible(c)
 }
 
-fn registered(world: &World, name: &[u8]) -> TcpStream {
+fn registered(world: &World, name: &[u8], port: u16) -> TcpStream {
     let mut stream = epmd::connect(world.host.epmd_port).expect("EPMD answers");
-    epmd::send(&mut stream, &epmd::alive(name, world.port)).expect("EPMD reads");
+    epmd::send(&mut stream, &epmd::alive(name, port)).expect("EPMD reads");
     let _ = stream.read(&mut [0; 16]);
     stream
 }

@@ -1,13 +1,14 @@
 //! The well-behaved client: registers a plugin, lists them all, pings the node; and knows what it was answered.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::World;
 use crate::host::erl::Erl;
-use crate::host::{Host, http};
+use crate::host::{Host, PATIENCE, http, wait_within};
 
 /// Plugins that it registers, again and again, each time in another version.
 const PLUGINS: usize = 64;
@@ -42,8 +43,7 @@ impl Client {
         let before = self.took.len();
         let body = json!({"name": name, "version": version});
         self.call("register", || {
-            let answer = http::ask(&host.socket(), "POST", "/api/plugins/register", Some(&body));
-            let answer = answer.map_err(|e| e.to_string())?;
+            let answer = ask(host, "POST", "/api/plugins/register", Some(&body))?;
             if answer.status == 201 { Ok(()) } else { Err(format!("{answer:?}")) }
         });
         if self.took.len() > before {
@@ -105,9 +105,17 @@ impl Client {
     }
 }
 
+/// Asks, and tries again while the socket is missing because an attack has removed it.
+fn ask(host: &Host, method: &str, path: &str, body: Option<&Value>) -> Result<http::Answer, String> {
+    wait_within(PATIENCE, "the socket is there again", || match http::ask(&host.socket(), method, path, body) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        answer => Some(answer.map_err(|error| error.to_string())),
+    })
+}
+
 /// The version of each plugin in the list.
 fn listed(host: &Host) -> Result<BTreeMap<String, String>, String> {
-    let answer = http::ask(&host.socket(), "GET", "/api/plugins", None).map_err(|e| e.to_string())?;
+    let answer = ask(host, "GET", "/api/plugins", None)?;
     let plugins = answer.body.as_array().ok_or_else(|| format!("{answer:?}"))?;
     let text = |plugin: &Value, key: &str| plugin[key].as_str().unwrap_or_default().to_owned();
     Ok(plugins.iter().map(|plugin| (text(plugin, "name"), text(plugin, "version"))).collect())
