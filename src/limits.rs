@@ -46,9 +46,10 @@ pub const EXPANDED: usize = 16 * 1024;
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED: usize = 4096;
 
-/// Bytes of a peer's messages that have begun in fragments and not ended: four of the largest; likewise. Crossed by
+/// Bytes of a peer's messages that have begun in fragments and not ended: three of the largest,
+/// which fit into the smallest budget ([`PEER_BYTES_LEAST`]); likewise. Crossed by
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
-pub const FRAGMENTED_BYTES: usize = 4 * FRAME;
+pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 
 /// Largest handshake packet from a peer in bytes. Crossed by `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
@@ -94,7 +95,8 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Default limit of the memory for all peers in bytes: more closes the largest connection of the
+/// Default limit of the memory for all peers in bytes, see [`dist::budget`](crate::dist::budget):
+/// more closes the largest connection of the
 /// host that holds the most. Crossed by `tests/budget.rs`,
 /// `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;

@@ -2,18 +2,24 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "hostile/connection.rs"]
+mod connection;
 mod host;
+#[path = "hostile/wire.rs"]
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use connection::Hostile;
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::{Host, PATIENCE, wait_for, wait_within};
+use wire::{atom, int, list, nil, tuple, with};
 
 const MIB: usize = 1024 * 1024;
 
@@ -23,6 +29,10 @@ const MARGIN: usize = 160 * MIB;
 
 /// Why a connection is closed.
 const REASON: &str = "memory for peers is exhausted";
+
+/// Groups of which each peer's scope has one process, and the size of their names.
+const GROUPS: u32 = 900;
+const GROUP: usize = 60_000;
 
 /// Connects a hidden node that has proved the cookie, and may now write anything.
 fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
@@ -137,6 +147,31 @@ fn fragments_of_several_peers_stay_within_the_budget() {
     assert!(daemon.peak_memory() < limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
     stays_connected(&host, &mut honest);
     drop(streams);
+    returns(&daemon, before);
+}
+
+/// Two peers would hold more than the smallest budget, though each is within its own bounds.
+#[test]
+fn groups_of_several_peers_stay_within_the_budget() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[("HECATE_PEER_MEMORY", &limits::PEER_BYTES_LEAST.to_string())]);
+    daemon.ready();
+    let (before, port) = (daemon.memory(), epmd.port_of("hecate"));
+    let mut peers: Vec<Hostile> =
+        (0..2).map(|number| Hostile::connect(&host, port, &format!("hostile{number}"), false)).collect();
+    for node in &mut peers {
+        let name = |number: u32| [&[109, 0, 0, 0xEA, 0x60][..], &number.to_be_bytes(), &[7; GROUP - 4]].concat();
+        let groups: Vec<Vec<u8>> =
+            (0..GROUPS).map(|number| tuple(&[name(number), list(1, &[node.pid()], nil())])).collect();
+        let sync = tuple(&[atom("$gen_cast"), tuple(&[atom("sync"), node.pid(), list(GROUPS, &groups, nil())])]);
+        let to_pg = |message| with(&[int(6), node.pid(), atom(""), atom("pg")], message);
+        let frames = [to_pg(tuple(&[atom("discover"), node.pid()])), to_pg(sync)].concat();
+        // Fails if the connection was closed.
+        let _ = node.stream.write_all(&frames);
+    }
+    wait_for("the larger one is closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() == 1);
+    drop(peers);
     returns(&daemon, before);
 }
 

@@ -225,7 +225,7 @@ pub const PEER_MEMORY: Setting = Setting {
     env: &["HECATE_PEER_MEMORY"],
     key: Some("peer_memory"),
     value: "MIB",
-    help: "Memory in MiB for messages to and from all nodes; beyond it, the largest connection is closed [default: 256]",
+    help: "Memory in MiB for all peers together; beyond it, the largest connection is closed [default: 256]",
     ..PLAIN
 };
 /// How long a registration holds without a sign of life.

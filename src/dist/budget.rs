@@ -1,5 +1,22 @@
-//! One limit on the memory for all peers together: unfinished frames, messages in fragments,
-//! decoded messages that wait for the node, and messages queued for peers that do not read.
+//! One limit on the memory for all peers together. Each part of it that a peer can make grow either
+//! counts, or has a bound that holds for all peers together:
+//!
+//! | memory | counted by | bound of its own |
+//! | --- | --- | --- |
+//! | unfinished frames | [`dist::link`](super::link) | [`limits::FRAME`] per peer |
+//! | messages in fragments | `dist::fragments` | [`limits::FRAGMENTED_BYTES`] per peer |
+//! | atom caches and tables of atoms | `dist::header`, [`etf`](crate::etf) | about 20 MiB per peer |
+//! | messages that wait for the node, read or not | `node::intake` | [`limits::LINK_BATCHES`] per peer |
+//! | messages queued for a peer that does not read | [`dist::link`](super::link) | [`limits::LINK_QUEUE`] per peer |
+//! | members of groups; a message being applied | `node::services::pg` | [`limits::PG_MEMBERS`] per peer |
+//! | monitors and links | `node::machine` | [`limits::TIES`] per peer |
+//! | room for reading | no | [`limits::READ_CHUNK`] per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
+//! | large messages while they are read | no | [`limits::LARGE_READERS`] at once: see [`limits::TERM_NODES`] |
+//! | calls of peers, with their arguments | no | [`limits::SERVED`] × [`limits::CALL_ARGUMENTS`]: 64 MiB in all |
+//! | names of nodes that peers know | no | [`limits::KNOWN_NODES`] in all: 5 MiB |
+//! | signals that gather to be sent | no | [`limits::GATHERED`] in all, and one message |
+//! | the table of atoms of the node's task | no | [`limits::ATOMS`]: 17 MiB |
+//! | our calls to peers | no | [`limits::CALLS`] in all, none of their bytes |
 //!
 //! Each connection has a [`Holding`], and each buffer that it holds has a [`Charge`], which returns
 //! its bytes when it is dropped. Each change costs one atomic addition. While the budget is
@@ -202,6 +219,13 @@ mod tests {
         for words in ["256 MiB", "60 MiB", "uid 7", "HECATE_PEER_MEMORY"] {
             assert!(reason.contains(words), "{reason}");
         }
+    }
+
+    #[test]
+    fn one_peer_within_its_own_bounds_fits_into_the_smallest_budget() {
+        let least = usize::try_from(limits::PEER_BYTES_LEAST).unwrap() << 20;
+        assert!(limits::FRAGMENTED_BYTES + 2 * limits::READ_AHEAD < least);
+        assert!(2 * limits::FRAME + limits::LINK_QUEUE < least);
     }
 
     #[test]

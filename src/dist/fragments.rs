@@ -32,6 +32,9 @@ pub(super) struct Fragments {
     bytes: usize,
 }
 
+/// Memory of a message that has begun in bytes, besides its terms and atoms.
+const MESSAGE: usize = 512;
+
 #[derive(Debug)]
 struct Message {
     /// The fragment that comes next.
@@ -51,7 +54,7 @@ impl Fragments {
             return Err(HeaderError::BegunAgain(sequence));
         }
         self.come += 1;
-        let (bytes, waits_since) = (expander.size(), self.come);
+        let (bytes, waits_since) = (expander.memory(), self.come);
         self.bytes += bytes;
         self.waiting.insert(waits_since, sequence);
         self.open.insert(sequence, Message { next: fragment, expander, terms: BytesMut::new(), waits_since, bytes });
@@ -83,9 +86,9 @@ impl Fragments {
         Ok(None)
     }
 
-    /// Returns the bytes of all that have begun.
+    /// Returns the memory of all that have begun, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.open.len() * MESSAGE
     }
 
     fn end(&mut self, sequence: u64) -> Option<Bytes> {

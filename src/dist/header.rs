@@ -87,6 +87,8 @@ impl From<ExpandError> for HeaderError {
 #[derive(Debug)]
 pub struct Headers {
     cache: Vec<Option<CachedAtom>>,
+    /// Memory of the cache in bytes.
+    cached: usize,
     /// `None`: fragments were not agreed.
     fragments: Option<Fragments>,
     /// For the atoms of one header; its memory stays.
@@ -101,15 +103,16 @@ impl Headers {
     pub fn new(agreed: Flags) -> Option<Self> {
         flags::headers(agreed).then(|| Self {
             cache: Vec::new(),
+            cached: 0,
             fragments: agreed.contains(Flags::FRAGMENTS).then(Fragments::default),
             atoms: Vec::new(),
             buffer: BytesMut::new(),
         })
     }
 
-    /// Returns the bytes of messages that have begun in fragments.
+    /// Returns the memory of messages that have begun in fragments, and of the cache, in bytes.
     pub(super) fn held(&self) -> usize {
-        self.fragments.as_ref().map_or(0, Fragments::bytes)
+        self.cached + self.fragments.as_ref().map_or(0, Fragments::bytes)
     }
 
     /// Takes a frame, and gives the terms of the message that it ends: plain, and without a version. `None`: the message is not complete.
@@ -179,13 +182,16 @@ impl Headers {
         let long = flags(count) & 1 != 0;
         if self.cache.is_empty() {
             self.cache.resize(CACHE, None);
+            self.cached = CACHE * size_of::<Option<CachedAtom>>();
         }
         for at in 0..count {
             let entry = usize::from(flags(at) & 7) << 8 | usize::from(fields.u8()?);
             let cached = self.cache.get_mut(entry).ok_or(HeaderError::EmptyEntry(entry))?;
             if flags(at) & 8 != 0 {
                 let length = if long { usize::from(fields.u16()?) } else { usize::from(fields.u8()?) };
-                *cached = Some(CachedAtom::new(fields.bytes(length)?).map_err(HeaderError::NoAtom)?);
+                let atom = CachedAtom::new(fields.bytes(length)?).map_err(HeaderError::NoAtom)?;
+                self.cached += atom.size();
+                self.cached -= cached.replace(atom).map_or(0, |before| before.size());
             }
             atoms.push(cached.clone().ok_or(HeaderError::EmptyEntry(entry))?);
         }

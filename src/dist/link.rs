@@ -277,7 +277,7 @@ struct Reader {
     buffer: BytesMut,
     /// The largest content of the buffer since it was allocated.
     largest: usize,
-    /// The counted size of unfinished frames and fragments.
+    /// The counted memory of unfinished frames and fragments, and of atoms.
     unfinished: Charge,
     holding: Arc<Holding>,
     /// `None`: frames are pass-through.
@@ -345,15 +345,16 @@ impl Reader {
         }
     }
 
-    /// How many bytes of frames and fragments have begun.
+    /// Returns the memory of frames and fragments that have begun, and of atoms, in bytes.
     fn begun(&self) -> usize {
-        self.buffer.len() + self.headers.as_ref().map_or(0, Headers::held)
+        self.buffer.len() + self.atoms.bytes() + self.headers.as_ref().map_or(0, Headers::held)
     }
 
     /// Counts unfinished frames and fragments, and frees memory that only a large frame needed.
     fn count(&mut self) {
         self.unfinished.set(self.begun());
-        if self.largest > limits::READ_AHEAD && framing::missing(&self.buffer) < limits::READ_AHEAD {
+        let little = self.buffer.len() < limits::READ_CHUNK && framing::missing(&self.buffer) < limits::READ_CHUNK;
+        if self.largest > limits::READ_CHUNK && little {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.largest = self.buffer.len();
         }
@@ -362,7 +363,7 @@ impl Reader {
     /// Reads and drops what comes until the peer closes its end too: a socket that is closed with bytes unread is reset,
     /// and the peer would lose what it has not read yet.
     async fn until_closed(&mut self) -> io::Result<()> {
-        (self.buffer, self.headers) = (BytesMut::new(), None);
+        (self.buffer, self.headers, self.atoms) = (BytesMut::new(), None, Atoms::new());
         self.count();
         loop {
             self.buffer.clear();

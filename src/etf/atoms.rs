@@ -126,7 +126,14 @@ impl fmt::Display for Atom {
 /// A table of at most [`limits::ATOMS`] atoms. Once it is full, further atoms are decoded all the same, each with a copy of
 /// its text.
 #[derive(Debug, Default)]
-pub struct Atoms(HashSet<Atom>);
+pub struct Atoms {
+    table: HashSet<Atom>,
+    bytes: usize,
+}
+
+/// Memory of an atom of a table in bytes, besides its text: its entry, in a table of which less than
+/// half may be in use, and counters.
+const ENTRY: usize = 64;
 
 impl Atoms {
     /// An empty table.
@@ -135,14 +142,21 @@ impl Atoms {
         Self::default()
     }
 
+    /// Returns the memory of the table in bytes, approximately.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The atom of a text that is known to be short enough.
     pub(super) fn intern(&mut self, text: &str) -> Atom {
-        if let Some(atom) = self.0.get(text) {
+        if let Some(atom) = self.table.get(text) {
             return atom.clone();
         }
         let atom = Atom(text.into());
-        if self.0.len() < limits::ATOMS {
-            self.0.insert(atom.clone());
+        if self.table.len() < limits::ATOMS {
+            self.table.insert(atom.clone());
+            self.bytes += ENTRY + text.len();
         }
         atom
     }

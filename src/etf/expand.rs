@@ -33,10 +33,16 @@ impl CachedAtom {
         Ok(Self(encoded.into()))
     }
 
-    /// How many bytes it takes.
+    /// How many bytes it takes in a term.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.len()
+    }
+
+    /// Returns its memory in bytes, where it is stored alone.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.size()
     }
 }
 
@@ -96,10 +102,10 @@ impl Expander {
         }
     }
 
-    /// Bytes that its atoms take.
+    /// Returns the memory of its atoms in bytes.
     #[must_use]
-    pub fn size(&self) -> usize {
-        self.atoms.iter().map(CachedAtom::size).sum()
+    pub fn memory(&self) -> usize {
+        self.atoms.iter().map(CachedAtom::memory).sum()
     }
 
     /// The atoms, for which there is no more use.

@@ -12,6 +12,7 @@ mod content;
 mod own;
 mod served;
 mod signals;
+mod ties;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use backlog::{Backlogs, Waiting};
 use calls::{Calls, PendingCall};
 pub use content::{Content, read};
 use served::{ReplyTo, Served, Wanted};
+use ties::Ties;
 
 /// One connection; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,17 +156,8 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Monitors that the peer's processes have, each with our process that is monitored.
-    monitors: HashMap<Reference, Pid>,
-    /// Links between our processes and the peer's.
-    tied: HashSet<(Pid, Pid)>,
-}
-
-impl Link {
-    /// Returns the number of monitors and links between the peer's processes and ours.
-    fn ties(&self) -> usize {
-        self.monitors.len() + self.tied.len()
-    }
+    /// Monitors and links between the peer's processes and ours.
+    ties: Ties,
 }
 
 /// What the node and its peers owe each other: none of it outlives its connection.
@@ -346,8 +339,16 @@ impl Machine {
     /// How much waits to be answered or told.
     #[must_use]
     pub fn pending(&self) -> Pending {
-        let ties = self.links.values().map(Link::ties).sum();
+        let ties = self.links.values().map(|link| link.ties.len()).sum();
         Pending { calls: self.calls.len(), served: self.served.len(), ties }
+    }
+
+    /// Returns the memory of what is kept of a peer between its messages, in bytes, approximately:
+    /// the members of its groups, the part of a message that is being applied, monitors and links.
+    #[must_use]
+    pub fn kept(&self, link: LinkId) -> usize {
+        let ties = self.links.get(&link).map_or(0, |link| link.ties.bytes());
+        ties + self.scopes.values().map(|scope| scope.bytes(link)).sum::<usize>()
     }
 
     /// What others see of the node.

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep_until;
 use tracing::debug;
 
-use crate::dist::budget::{self, Budget, Holding};
+use crate::dist::budget::{self, Budget, Charge, Holding};
 use crate::dist::control::{self, Control};
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
@@ -121,6 +121,8 @@ struct Link {
     /// The source that its memory is counted for.
     source: Source,
     holding: Arc<Holding>,
+    /// The counted memory of what the machine keeps of the peer.
+    kept: Charge,
     /// What has gathered to be sent.
     frames: Frames,
     /// The permits of batches that are not fully handled.
@@ -254,6 +256,12 @@ impl Task {
 
     /// Closes connections, the largest first, until the others are within the budget.
     fn keep_to_budget(&mut self) {
+        if self.budget.is_exceeded() {
+            // A process of ours that ended has left groups and lost its monitors since.
+            for (id, link) in &mut self.links {
+                link.kept.set(self.machine.kept(*id));
+            }
+        }
         while self.budget.is_exceeded() {
             let holds = |(id, link): (&LinkId, &Link)| (*id, link.source, link.holding.bytes());
             let connections: Vec<_> = self.links.iter().map(holds).collect();
@@ -270,6 +278,7 @@ impl Task {
             Event::Link(id, Arrival::Messages(batch), permit) => return self.messages(id, batch, permit),
             Event::Link(id, Arrival::Large(message), permit) => {
                 self.handle(Input::Read(id, message));
+                self.count_kept(id);
                 return self.keep(id, permit);
             }
             Event::Link(id, Arrival::Closed(reason), _) => {
@@ -355,7 +364,15 @@ impl Task {
         if batch.len() > 0 {
             self.machine.postpone(id, batch);
         }
+        self.count_kept(id);
         self.keep(id, permit);
+    }
+
+    /// Counts what the machine keeps of a peer.
+    fn count_kept(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.kept.set(self.machine.kept(id));
+        }
     }
 
     /// Pauses a connection while it has unhandled messages.
@@ -377,6 +394,7 @@ impl Task {
             self.carry_out(effects);
             let Some((id, spent)) = step else { break };
             cost += spent;
+            self.count_kept(id);
             self.send_if_much();
             if !self.machine.has_waiting(id)
                 && let Some(link) = self.links.get_mut(&id)
@@ -405,8 +423,9 @@ impl Task {
         let sender = link::start(connection, self.tick_time, probe, held, received_sender, |event| event);
         tokio::spawn(intake::run(id, received, self.inbox.clone()));
         self.open += 1;
-        let (frames, permits) = (Frames::default(), Vec::new());
-        let link = Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, source, holding, frames, permits };
+        let (kept, frames, permits) = (holding.charge(0), Frames::default(), Vec::new());
+        let link =
+            Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, source, holding, kept, frames, permits };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);

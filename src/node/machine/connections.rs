@@ -28,8 +28,7 @@ impl Machine {
             since: now.wall,
             origin,
             flags,
-            monitors: HashMap::new(),
-            tied: HashSet::new(),
+            ties: Ties::default(),
         };
         self.links.insert(id, link);
         self.changed = true;
@@ -97,10 +96,11 @@ impl Machine {
         for scope in self.scopes.values_mut() {
             scope.node_down(id);
         }
-        for (reference, pid) in link.monitors {
+        let (monitors, links) = link.ties.into_parts();
+        for (reference, pid) in monitors {
             self.processes.get(&Proc::Pid(pid)).map(|process| process.watchers.remove(&(id, reference)));
         }
-        for (ours, theirs) in link.tied {
+        for (ours, theirs) in links {
             self.processes.get(&Proc::Pid(ours)).map(|process| process.links.remove(&(id, theirs)));
         }
         self.served.retain(|_, served| served.link != id);

@@ -50,12 +50,14 @@ impl Machine {
         }
         push(signals, out);
         for ((link, reference), Watcher { pid: to, watched }) in process.watchers.drain() {
-            self.links.get_mut(&link).map(|link| link.monitors.remove(&reference));
+            self.links.get_mut(&link).map(|link| link.ties.demonitor(reference.clone()));
             let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }
         for (link, to) in process.links.drain() {
-            self.links.get_mut(&link).map(|link| link.tied.remove(&(pid.clone(), to.clone())));
+            if let Some(link) = self.links.get_mut(&link) {
+                link.ties.unlink(pid.clone(), to.clone());
+            }
             let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
             out.push(Effect::Signal(link, control, None));
         }

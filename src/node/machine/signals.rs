@@ -20,7 +20,7 @@ impl Machine {
             Control::Link { from, to } => match self.processes.get(&Proc::Pid(to.clone())) {
                 Some(process) => {
                     process.links.insert((id, from.clone()));
-                    self.tie(now, id, |link| _ = link.tied.insert((to, from)), out);
+                    self.tie(now, id, |ties| ties.link(to, from), out);
                 }
                 None => {
                     let reason = Raw::encode(&Term::atom("noproc"));
@@ -60,16 +60,16 @@ impl Machine {
     fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
         match self.processes.get(&to) {
             Some(process) => {
-                let (watcher, pid) = (Watcher { pid: from, watched: to }, process.pid.clone());
+                let (watcher, pid) = (Watcher { pid: from.clone(), watched: to }, process.pid.clone());
                 process.watchers.insert((id, reference.clone()), watcher);
-                let before = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
+                let monitor = |ties: &mut Ties| ties.monitor(reference.clone(), &from, pid.clone());
+                let before = self.tie(now, id, monitor, out).flatten();
                 // A reference identifies one monitor, so the earlier one ends.
                 if let Some(process) =
                     before.filter(|before| *before != pid).and_then(|pid| self.processes.get(&Proc::Pid(pid)))
                 {
-                    process.watchers.remove(&(id, reference.clone()));
+                    process.watchers.remove(&(id, reference));
                 }
-                self.tie(now, id, |link| _ = link.monitors.insert(reference, pid), out);
             }
             None => {
                 let reason = Raw::encode(&Term::atom("noproc"));
@@ -81,7 +81,7 @@ impl Machine {
     /// "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be
     /// another process's by now.
     fn demonitor(&mut self, id: LinkId, reference: Reference) {
-        let watched = self.links.get_mut(&id).and_then(|link| link.monitors.remove(&reference));
+        let watched = self.links.get_mut(&id).and_then(|link| link.ties.demonitor(reference.clone()));
         if let Some(process) = watched.and_then(|pid| self.processes.get(&Proc::Pid(pid))) {
             process.watchers.remove(&(id, reference));
         }
@@ -92,17 +92,18 @@ impl Machine {
             process.links.remove(&(id, from.clone()));
         }
         if let Some(link) = self.links.get_mut(&id) {
-            link.tied.remove(&(to.clone(), from.clone()));
+            link.ties.unlink(to.clone(), from.clone());
         }
     }
 
-    fn tie(&mut self, now: Now, id: LinkId, tie: impl FnOnce(&mut Link), out: &mut Vec<Effect>) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        tie(link);
-        if link.ties() > limits::TIES {
+    fn tie<T>(&mut self, now: Now, id: LinkId, tie: impl FnOnce(&mut Ties) -> T, out: &mut Vec<Effect>) -> Option<T> {
+        let link = self.links.get_mut(&id)?;
+        let result = tie(&mut link.ties);
+        if link.ties.len() > limits::TIES {
             let reason = format!("the peer has more than {} monitors and links to us", limits::TIES);
             self.close(now, id, reason, out);
         }
+        Some(result)
     }
 
     fn message(&mut self, now: Now, id: LinkId, to: &Proc, content: Option<Content>, out: &mut Vec<Effect>) {

@@ -489,6 +489,34 @@ fn monitors_and_links_of_a_peer_are_bounded() {
 }
 
 #[test]
+fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    let monitored = alone.machine.kept(LinkId(1));
+    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    let linked = alone.machine.kept(LinkId(1));
+    assert!(0 < monitored && monitored < linked, "{monitored}, {linked}");
+    assert_eq!(alone.machine.kept(LinkId(2)), 0);
+    alone.exit(&pid);
+    assert_eq!(alone.machine.kept(LinkId(1)), 0);
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    assert_eq!(alone.machine.kept(LinkId(1)), linked);
+    alone.tell(
+        1,
+        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", 1) },
+        None,
+    );
+    assert!(alone.machine.kept(LinkId(1)) < linked);
+    alone.run(Input::LinkDown { link: LinkId(1), reason: String::new() });
+    assert_eq!(alone.machine.kept(LinkId(1)), 0);
+}
+
+#[test]
 fn the_number_of_peers_is_bounded() {
     let mut alone = Alone::new();
     for i in 0..limits::PEERS {

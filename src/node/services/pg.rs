@@ -286,6 +286,12 @@ impl Scope {
         self.remotes.contains_key(&link)
     }
 
+    /// Returns the memory of what a peer has told us, in bytes, approximately.
+    #[must_use]
+    pub fn bytes(&self, link: LinkId) -> usize {
+        self.remotes.get(&link).map_or(0, Remote::bytes)
+    }
+
     /// Whether [`Self::census`] may have changed since this was asked last.
     pub fn take_touched(&mut self) -> bool {
         std::mem::take(&mut self.touched)

@@ -12,6 +12,13 @@ use super::{Excess, Key};
 use crate::etf::{Atom, Pid};
 use crate::limits;
 
+/// Memory of a process in a tree in bytes, besides the name of its node: 48 bytes, in blocks that
+/// may be half empty.
+pub(super) const PROCESS: usize = 96;
+
+/// Memory of a group in bytes, besides its key: its entries in two trees.
+pub(super) const GROUP: usize = 256;
+
 /// Identifies a group while it has members.
 type GroupId = u64;
 
@@ -27,6 +34,8 @@ pub(super) struct Members {
     size: usize,
     /// Total weight: each member counts as one, and so do each 64 bytes of a group's key.
     weight: usize,
+    /// Memory of all entries.
+    bytes: usize,
 }
 
 /// The watched groups that have members.
@@ -77,6 +86,16 @@ pub(super) struct Among {
     pub(super) last: Option<Pid>,
 }
 
+/// Returns the memory of a process in a group in bytes.
+fn of_process(pid: &Pid) -> usize {
+    PROCESS + pid.node.as_str().len()
+}
+
+/// Returns the memory of a group in bytes. The name of one that is shown is a copy of its key's.
+fn of_group(key: &Key) -> usize {
+    GROUP + 2 * key.len()
+}
+
 fn weight(key: &Key) -> usize {
     key.len() / 64
 }
@@ -94,6 +113,11 @@ impl Members {
     /// Returns the number of members, over all groups.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Returns their memory in bytes, approximately.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns whether a group has members.
@@ -139,6 +163,7 @@ impl Members {
             Some(group) => group,
             None => {
                 self.weight += weight(key);
+                self.bytes += of_group(key);
                 self.last_id += 1;
                 if let Some(shown) = shown {
                     came = self.shown.insert(key, shown.as_ref());
@@ -147,8 +172,12 @@ impl Members {
             }
         };
         for pid in pids {
+            let bytes = of_process(&pid);
             let times = self.pids.entry((group.id, pid)).or_default();
-            group.processes += usize::from(*times == 0);
+            if *times == 0 {
+                group.processes += 1;
+                self.bytes += bytes;
+            }
             *times += 1;
             self.size += 1;
             self.weight += 1;
@@ -173,6 +202,7 @@ impl Members {
             } else {
                 left += *joined;
                 group.processes -= 1;
+                self.bytes -= of_process(&member.1);
                 self.pids.remove(&member);
             }
         }
@@ -183,6 +213,7 @@ impl Members {
         }
         self.groups.remove(key);
         self.weight -= weight(key);
+        self.bytes -= of_group(key);
         self.shown.remove(key)
     }
 
@@ -211,6 +242,8 @@ impl Members {
     pub(super) fn discard(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let (pid, group) = (self.pids.pop_first(), self.groups.pop_first());
+            self.bytes -= pid.as_ref().map_or(0, |((_, pid), _)| of_process(pid));
+            self.bytes -= group.as_ref().map_or(0, |(key, _)| of_group(key));
             if pid.is_none() && group.is_none() && self.shown.names.pop_first().is_none() {
                 return true;
             }

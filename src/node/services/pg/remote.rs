@@ -39,6 +39,11 @@ impl Remote {
         !self.members.shown().is_empty()
     }
 
+    /// Returns its memory in bytes, approximately.
+    pub(super) fn bytes(&self) -> usize {
+        self.members.bytes() + self.work.as_ref().map_or(0, Work::bytes)
+    }
+
     /// Starts to apply a message by [`Self::step`].
     pub(super) fn begin(&mut self, work: Work) {
         self.work = Some(work);

@@ -10,7 +10,7 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::members::Members;
+use super::members::{self, Members};
 use super::{Excess, Key, Watched};
 use crate::etf::{Atoms, DecodeError, Kind, ListHeader, Pid, Raw, Reader};
 use crate::limits;
@@ -149,6 +149,24 @@ impl Work {
         Ok(Self { message, at, stage, all: None })
     }
 
+    /// Returns its memory besides the message in bytes, approximately.
+    pub(super) fn bytes(&self) -> usize {
+        let leave = |pids: usize, groups: usize| {
+            // They are copies, and so are names and keys in them.
+            pids * members::PROCESS + groups * members::GROUP + self.message.bytes().len()
+        };
+        let stage = match &self.stage {
+            Stage::LeavePids(_, pids) => leave(pids.len(), 0),
+            Stage::LeaveGroups(_, Leave { pids, groups, .. }) | Stage::Leave(Leave { pids, groups, .. }) => {
+                leave(pids.len(), groups.len())
+            }
+            Stage::Group(_, group) => size_of::<Pid>() * group.held(),
+            Stage::Discard(members) => members.bytes(),
+            Stage::Groups(_) | Stage::Done => 0,
+        };
+        stage + self.all.as_ref().map_or(0, Members::bytes)
+    }
+
     /// Returns whether the message is applied.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)
@@ -233,6 +251,15 @@ impl Stage {
 }
 
 impl Group {
+    /// Returns the number of processes that are held until others have left.
+    fn held(&self) -> usize {
+        match &self.phase {
+            Phase::Join => 0,
+            Phase::Hold(held) | Phase::Leave(held) => held.len(),
+            Phase::Held(held) => held.len(),
+        }
+    }
+
     /// Reads the head of the next group.
     fn read(r: &mut Reader<'_>, mut groups: Groups, watched: &Watched) -> Result<Stage, Wrong> {
         let more = match &mut groups {

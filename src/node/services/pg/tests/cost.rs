@@ -74,6 +74,56 @@ fn every_message_costs_n_log_n_in_its_bytes() {
 }
 
 #[test]
+fn members_count_in_bytes_until_they_have_left() {
+    let mut bench = Bench::new();
+    bench.hear(&discover());
+    let mut before = bench.scope.bytes(LINK);
+    assert_eq!(before, 0);
+    // A process that joins twice has one entry.
+    for (joins, grows) in [
+        (join(group(0), Term::List(pids(1000))), true),
+        (join(group(0), Term::List(pids(1000))), false),
+        (join(group(1), pid(0)), true),
+        (join(Term::tuple([Term::atom("hecate_plugin"), Term::binary(vec![b'x'; 1000])]), pid(0)), true),
+    ] {
+        bench.hear(&joins);
+        assert_eq!(bench.scope.bytes(LINK) > before, grows, "{} after {before}", bench.scope.bytes(LINK));
+        before = bench.scope.bytes(LINK);
+    }
+    assert!(before > 1000 * size_of::<Pid>() + 1000, "{before}");
+    let all = sync(vec![(group(2), pids(1000))]);
+    bench.hear(&all);
+    let replaced = bench.scope.bytes(LINK);
+    assert!(replaced < before, "{replaced}");
+    bench.hear(&leave(Term::List(pids(1000)), vec![group(2)]));
+    assert_eq!(bench.scope.bytes(LINK), 0);
+}
+
+#[test]
+fn a_message_that_is_being_applied_counts_what_it_has_become() {
+    let many = 20 * limits::NODE_TURN / 1000;
+    for message in [
+        sync(vec![(group(0), pids(many))]),
+        leave(Term::List(pids(many)), vec![group(0)]),
+        update(vec![(group(0), pids(many), pids(1))]),
+    ] {
+        let mut bench = Bench::new();
+        bench.hear(&discover());
+        let (mut atoms, mut out) = (Atoms::new(), Signals::new());
+        let message = gen_server::parse(Raw::encode(&message), &mut atoms);
+        let peer = Atom::literal("them@h");
+        let mut new_reference = || unreachable!("the scope is known");
+        bench.scope.message(LINK, &peer, message, &mut new_reference, &mut atoms, &mut out).unwrap();
+        let mut most = 0;
+        while bench.scope.is_working(LINK) {
+            most = most.max(bench.scope.bytes(LINK));
+            bench.scope.step(LINK, &mut atoms).unwrap();
+        }
+        assert!(most > many * size_of::<Pid>() / 2, "{most}");
+    }
+}
+
+#[test]
 fn a_leave_of_many_from_many_groups_removes_each_as_often_as_it_says() {
     let mut bench = Bench::new();
     bench.hear(&discover());
