@@ -115,6 +115,13 @@ pub const HELD_FREELY: usize = READ_AHEAD;
 /// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
 pub const HANDSHAKES: usize = 256;
 
+/// Connections to the distribution port, or to our EPMD, that wait to be accepted, if the system
+/// allows as many (`net.core.somaxconn`). The kernel ignores further connections, whoever opens
+/// them, and their clients try again after 1 s or more: so a flood must not fill this queue between
+/// two turns of ours. Crossed by `node::accept::tests::a_burst_waits_to_be_accepted` and
+/// `epmd::server::tests::a_burst_waits_to_be_accepted`.
+pub const ACCEPT_QUEUE: u32 = 4096;
+
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
 pub const PEERS: usize = 4096;
 

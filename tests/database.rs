@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use hecate_daemon::files::beside;
 use host::daemon::Daemon;
 use host::database::{self, Projection};
 use host::{Host, PATIENCE, wait_for};
@@ -119,8 +120,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
         daemon.terminate();
 
         for tail in ["", "-wal", "-shm"] {
-            let beside = format!("{}{tail}", aside[0].display());
-            let _ = std::fs::rename(&beside, host.home().join(format!("looked-at{tail}")));
+            let _ = std::fs::rename(beside(&aside[0], tail), host.home().join(format!("looked-at{tail}")));
         }
         let daemon = host.daemon(&[]);
         daemon.ready();

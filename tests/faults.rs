@@ -12,6 +12,7 @@ mod host;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hecate_daemon::files::beside;
 use host::daemon::Daemon;
 use host::database::{self, Projection};
 use host::http::Answer;
@@ -35,7 +36,8 @@ fn places(host: &Host, name: &str) -> Vec<PathBuf> {
         places.push(namespace);
     }
     let database = database::path(host);
-    places.extend(["", "-wal", "-shm", "-journal"].iter().map(|tail| format!("{}{tail}", database.display()).into()));
+    places.extend(["", "-wal", "-shm", "-journal"].iter().map(|tail| beside(&database, tail)));
+    places.push(database.with_file_name(".plugins.db.new"));
     places
         .extend([".daemon.pid.new", ".daemon.state.new", "daemon.pid", "daemon.state"].map(|name| host.run_file(name)));
     places.extend([host.socket(), host.socket().with_file_name(".api.new")]);

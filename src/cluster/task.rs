@@ -42,6 +42,7 @@ use crate::etf::{Atom, AtomTooLong, Term};
 use crate::layout::Layout;
 use crate::limits;
 use crate::name::{NodeName, PluginName};
+use crate::node::accept;
 use crate::node::dial::Dialling;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::ProcessId;
@@ -109,7 +110,7 @@ pub async fn start(
 ) -> Result<(Running, watch::Receiver<Arc<ClusterView>>), StartError> {
     let address = SocketAddr::new(settings.listen, settings.dist_port.unwrap_or(0));
     let listen_error = |e| StartError::Listen(address, e);
-    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+    let listener = accept::listen(address).map_err(listen_error)?;
     let epmd = Epmd::new(settings.epmd_port, &listener, settings.hidden, settings.epmd_addresses.clone());
     let epmd = epmd.map_err(listen_error)?;
     let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();

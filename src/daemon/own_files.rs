@@ -276,6 +276,7 @@ enum Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::future::pending;
 
     use tokio::time::Instant;
@@ -304,10 +305,10 @@ mod tests {
     /// Returns the pauses between checks that find these sights, one after the other.
     async fn pauses(sights: &[Sights], suspicion: &Notify) -> Vec<Duration> {
         let (times, mut checked) = tokio::sync::mpsc::unbounded_channel();
-        let all = Mutex::new(sights.to_vec().into_iter());
+        let left: Mutex<VecDeque<Sights>> = Mutex::new(sights.iter().copied().collect());
         let check: Arc<Check> = Arc::new(move |_| {
             times.send(Instant::now()).expect("it is awaited");
-            let now = all.lock().expect("no panic").next().expect("one more");
+            let now = left.lock().expect("no panic").pop_front().expect("one more");
             (Outcome::Serve(None), now)
         });
         let (reports, _report) = watch::channel(Report::default());

@@ -85,7 +85,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
-    socket.listen(limits::EPMD_UNFINISHED.try_into().unwrap_or(u32::MAX))
+    socket.listen(limits::ACCEPT_QUEUE)
 }
 
 struct Asked {

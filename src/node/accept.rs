@@ -5,11 +5,12 @@
 //! of connections share them fairly: see [`fair`](crate::fair). A peer that has sent its name
 //! outlives silent ones of the same source.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::debug;
@@ -32,6 +33,18 @@ struct Handshake {
     source: Source,
     /// Whether the peer has sent its name.
     named: Arc<AtomicBool>,
+}
+
+/// Opens the distribution port.
+///
+/// # Errors
+/// The address cannot be used.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of an earlier daemon may not have ended yet.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::ACCEPT_QUEUE)
 }
 
 /// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do
@@ -128,9 +141,9 @@ fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
 mod tests {
     use std::collections::VecDeque;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpSocket;
     use tokio::task::AbortHandle;
     use tokio::time::timeout;
 
@@ -142,6 +155,17 @@ mod tests {
     fn identity(name: &str) -> Identity {
         let (flags, cookie) = (flags::ours(false), Cookie::parse(b"c").unwrap());
         Identity { name: name.into(), creation: 1, flags, cookie, challenges: Challenges::default() }
+    }
+
+    #[tokio::test]
+    async fn a_burst_waits_to_be_accepted() {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..256 {
+            let connected = timeout(Duration::from_secs(5), TcpStream::connect(address)).await;
+            waiting.push(connected.expect("the queue is not full").unwrap());
+        }
     }
 
     /// Starts an acceptor that knows no users and accepts every node.

@@ -342,7 +342,8 @@ where
     let write = || {
         make_draft(draft).map_err(Trouble::Io)?;
         let mut connection = Connection::open(draft)?;
-        // Only a complete draft is used.
+        // Only a complete draft is used, so it needs neither a journal nor a sync before its end.
+        connection.pragma_update(None, "journal_mode", "memory")?;
         connection.pragma_update(None, "synchronous", "off")?;
         schema::migrate(&mut connection)?;
         Ok::<_, Trouble>(connection)

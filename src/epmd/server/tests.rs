@@ -1,4 +1,5 @@
 use std::net::TcpListener as StdListener;
+use std::time::Duration;
 
 use super::*;
 use crate::epmd::client;
@@ -129,4 +130,15 @@ async fn the_kernel_checks_connections_that_keep_a_name() {
     assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), limits::EPMD_KEEPALIVE);
     assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), limits::EPMD_KEEPALIVE_EVERY);
     assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), limits::EPMD_KEEPALIVE_PROBES);
+}
+
+#[tokio::test]
+async fn a_burst_waits_to_be_accepted() {
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..256 {
+        let connected = timeout(Duration::from_secs(5), TcpStream::connect(address)).await;
+        waiting.push(connected.expect("the queue is not full").unwrap());
+    }
 }
