@@ -187,6 +187,10 @@ pub const PG_MEMBERS: usize = 1_000_000;
 /// `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
 pub const PG_STRANGERS: usize = 16;
 
+/// Processes of one peer that receive an event, in each scope: the others of its group do not.
+/// Crossed by `node::machine::tests::an_event_goes_to_a_bounded_number_of_processes_of_a_peer`.
+pub const PG_RECEIVERS: usize = 1024;
+
 /// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
 /// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;

@@ -9,6 +9,7 @@ mod backlog;
 mod calls;
 mod connections;
 mod content;
+mod leftovers;
 mod own;
 mod served;
 mod signals;
@@ -36,6 +37,7 @@ use crate::node::view::{Groups, Peer, PeerState, View};
 use backlog::{Backlogs, Waiting};
 use calls::{Calls, PendingCall};
 pub use content::{Content, read};
+use leftovers::Leftovers;
 use served::{ReplyTo, Served, Wanted};
 use ties::Ties;
 
@@ -188,6 +190,7 @@ pub struct Machine {
     calls: Calls,
     /// Messages that are not handled yet.
     backlogs: Backlogs,
+    leftovers: Leftovers,
     /// Calls of peers that wait for our answers.
     served: HashMap<CallId, Served>,
     last_served: u64,
@@ -248,6 +251,7 @@ impl Machine {
             known_size: 0,
             calls: Calls::default(),
             backlogs: Backlogs::default(),
+            leftovers: Leftovers::default(),
             served: HashMap::new(),
             last_served: 0,
             functions,

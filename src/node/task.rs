@@ -396,7 +396,7 @@ impl Task {
             cost += spent;
             self.count_kept(id);
             self.send_if_much();
-            if !self.machine.has_waiting(id)
+            if let Some(id) = id.filter(|id| !self.machine.has_waiting(*id))
                 && let Some(link) = self.links.get_mut(&id)
             {
                 link.permits.clear();

@@ -46,10 +46,10 @@ impl Backlogs {
 }
 
 impl Machine {
-    /// Returns whether any message waits for [`Self::step`].
+    /// Returns whether there is work for [`Self::step`].
     #[must_use]
     pub fn has_backlog(&self) -> bool {
-        !self.backlogs.links.is_empty()
+        !self.backlogs.links.is_empty() || self.has_leftovers()
     }
 
     /// Returns whether messages of this connection wait for [`Self::step`].
@@ -74,11 +74,17 @@ impl Machine {
         }
         match self.backlogs.links.get_mut(&link) {
             Some(backlog) => backlog.waiting.push_back(message),
-            None => self.take(now, link, message, out),
+            None => _ = self.take(now, link, message, out),
         }
     }
 
-    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) {
+    /// Handles a message. Returns its cost.
+    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) -> usize {
+        let cost = MESSAGE
+            + match &message {
+                Waiting::Unread(_, payload) => payload.as_ref().map_or(0, Bytes::len),
+                Waiting::Read(..) => limits::CALL_ARGUMENTS,
+            };
         match message {
             Waiting::Unread(control, payload) => {
                 let content = payload.map(|payload| read(&control, payload, &mut self.atoms));
@@ -86,6 +92,9 @@ impl Machine {
             }
             Waiting::Read(control, content) => self.control(now, link, control, Some(content), out),
         }
+        // Messages cannot leave more behind than they clear away.
+        self.clear(cost, out);
+        cost
     }
 
     /// Makes a connection's next messages wait for a scope that needs more steps.
@@ -93,27 +102,21 @@ impl Machine {
         self.backlogs.of(link).scope = Some(scope);
     }
 
-    /// Does one step for the next connection: applies a part of its message, or handles the next
-    /// one. Returns the connection and the cost of the step in bytes of messages; none if nothing
-    /// waits.
-    pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(LinkId, usize)> {
-        let (link, scope, next) = loop {
-            let link = self.backlogs.turns.pop_front()?;
-            if let Some(backlog) = self.backlogs.links.get_mut(&link) {
-                let next = if backlog.scope.is_none() { backlog.waiting.pop_front() } else { None };
-                break (link, backlog.scope.clone(), next);
-            }
+    /// Does one step: clears away a part of what has ended, and for the next connection applies a
+    /// part of its message, or handles the next one. Returns the connection, if any, and the cost
+    /// of the step in bytes of messages; none if nothing waits.
+    pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(Option<LinkId>, usize)> {
+        let Some((link, scope, next)) = self.next_turn() else {
+            let cost = self.clear(limits::NODE_TURN, out);
+            return (cost > 0).then_some((None, cost));
         };
         let mut cost = MESSAGE;
         if let Some(scope) = scope {
             cost += self.step_scope(now, link, &scope, out);
+            self.clear(cost, out);
         }
         if let Some(message) = next {
-            cost += match &message {
-                Waiting::Unread(_, payload) => payload.as_ref().map_or(0, Bytes::len),
-                Waiting::Read(..) => limits::CALL_ARGUMENTS,
-            };
-            self.take(now, link, message, out);
+            cost += self.take(now, link, message, out);
         }
         if let Some(backlog) = self.backlogs.links.get(&link) {
             if backlog.scope.is_some() || !backlog.waiting.is_empty() {
@@ -122,7 +125,19 @@ impl Machine {
                 self.backlogs.remove(link);
             }
         }
-        Some((link, cost))
+        Some((Some(link), cost))
+    }
+
+    /// Takes the connection whose turn it is, with the scope that applies its message, or its next
+    /// message.
+    fn next_turn(&mut self) -> Option<(LinkId, Option<Atom>, Option<Waiting>)> {
+        loop {
+            let link = self.backlogs.turns.pop_front()?;
+            if let Some(backlog) = self.backlogs.links.get_mut(&link) {
+                let next = if backlog.scope.is_none() { backlog.waiting.pop_front() } else { None };
+                return Some((link, backlog.scope.clone(), next));
+            }
+        }
     }
 
     fn step_scope(&mut self, now: Now, link: LinkId, name: &Atom, out: &mut Vec<Effect>) -> usize {

@@ -96,13 +96,6 @@ impl Machine {
         for scope in self.scopes.values_mut() {
             scope.node_down(id);
         }
-        let (monitors, links) = link.ties.into_parts();
-        for (reference, pid) in monitors {
-            self.processes.get(&Proc::Pid(pid)).map(|process| process.watchers.remove(&(id, reference)));
-        }
-        for (ours, theirs) in links {
-            self.processes.get(&Proc::Pid(ours)).map(|process| process.links.remove(&(id, theirs)));
-        }
         self.served.retain(|_, served| served.link != id);
         let lost = self.calls.over(id).into_iter();
         out.extend(lost.map(|call| Effect::Result(call.token, Err(CallError::NoConnection))));
@@ -111,7 +104,8 @@ impl Machine {
             oldest.and_then(|name| self.down.remove(&name));
         }
         let state = PeerState::Down { reason: reason.to_owned() };
-        self.down.insert(link.name, Peer { state, since: now.wall, connection: id.0, owner: None });
+        self.down.insert(link.name.clone(), Peer { state, since: now.wall, connection: id.0, owner: None });
+        self.untie(id, link, out);
         self.changed = true;
     }
 
@@ -129,6 +123,7 @@ impl Machine {
         for pid in asked.iter().chain(&services) {
             self.exit(pid, &shutdown, out);
         }
+        self.clear(usize::MAX, out);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
             self.close(now, id, "this node stops".to_owned(), out);

@@ -26,11 +26,10 @@ impl Machine {
         push(signals, out);
     }
 
-    /// Sends a message to each process of a peer that is in a group, once, in however many scopes and however often it
-    /// joined.
+    /// Sends a message once to each process of a peer that is in a group, in any scope. At most
+    /// [`limits::PG_RECEIVERS`] of each peer and scope receive it.
     pub(super) fn publish(&self, group: &pg::Key, message: Iovec, out: &mut Vec<Effect>) {
-        let mut members: Vec<(LinkId, &Pid)> =
-            self.scopes.values().flat_map(|scope| scope.remote_members(group)).collect();
+        let mut members: Vec<(LinkId, &Pid)> = self.scopes.values().flat_map(|scope| scope.receivers(group)).collect();
         members.sort_unstable();
         members.dedup();
         // Of so many the last is the message itself.
@@ -49,18 +48,7 @@ impl Machine {
             scope.process_down(pid, &mut signals);
         }
         push(signals, out);
-        for ((link, reference), Watcher { pid: to, watched }) in process.watchers.drain() {
-            self.links.get_mut(&link).map(|link| link.ties.demonitor(reference.clone()));
-            let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
-            out.push(Effect::Signal(link, control, None));
-        }
-        for (link, to) in process.links.drain() {
-            if let Some(link) = self.links.get_mut(&link) {
-                link.ties.unlink(pid.clone(), to.clone());
-            }
-            let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
-            out.push(Effect::Signal(link, control, None));
-        }
+        self.tell_end(&mut process, reason, out);
         Some(process)
     }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 mod asked;
 mod backlog;
 mod cost;
+mod leftovers;
 mod pairs;
 mod served;
 

@@ -62,12 +62,14 @@ impl Ties {
         }
     }
 
-    /// Removes a link.
-    pub(super) fn unlink(&mut self, ours: Pid, theirs: Pid) {
+    /// Removes a link. Returns whether there was one.
+    pub(super) fn unlink(&mut self, ours: Pid, theirs: Pid) -> bool {
         let bytes = link_bytes(&theirs);
-        if self.links.remove(&(ours, theirs)) {
+        let removed = self.links.remove(&(ours, theirs));
+        if removed {
             self.bytes -= bytes;
         }
+        removed
     }
 
     /// Returns the monitors, each with our process, and the links, each with our process first.

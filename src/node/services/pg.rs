@@ -9,6 +9,7 @@
 //! with version 0, which every release takes, and speak version 1 with whoever has shown by `{discover, Pid, 1}` that it
 //! knows it; what comes in may be of either.
 
+mod discard;
 mod members;
 mod remote;
 mod wire;
@@ -17,6 +18,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use discard::Discarded;
 use remote::Remote;
 use wire::{Incoming, Outgoing, Version};
 pub use work::Step;
@@ -44,6 +46,8 @@ pub struct Scope {
     size: usize,
     /// The scopes that we exchange with, one a peer: a name is registered for one process only.
     remotes: HashMap<LinkId, Remote>,
+    /// What was known of scopes that are gone, see [`Scope::free`].
+    discarded: Discarded,
     watched: Watched,
     /// See [`Scope::take_touched`].
     touched: bool,
@@ -82,6 +86,7 @@ impl Scope {
             joined: HashMap::new(),
             size: 0,
             remotes: HashMap::new(),
+            discarded: Discarded::default(),
             watched,
             touched: false,
         }
@@ -113,9 +118,10 @@ impl Scope {
         let ended = std::mem::replace(&mut self.pid, pid);
         let changed = self.remotes.values().any(|remote| remote.has_watched());
         // As for every process that ends: the peer would keep its monitors for as long as the connection lasts.
-        for (link, Remote { pid, monitor, .. }) in self.remotes.drain() {
-            let to = Proc::Pid(pid);
-            out.push((link, Control::Demonitor { from: ended.clone(), to, reference: monitor }, None));
+        for (link, remote) in self.remotes.drain() {
+            let (to, reference) = (Proc::Pid(remote.pid.clone()), remote.monitor.clone());
+            out.push((link, Control::Demonitor { from: ended.clone(), to, reference }, None));
+            remote.discard(&mut self.discarded);
         }
         self.touched = true;
         for link in published {
@@ -127,7 +133,28 @@ impl Scope {
     /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
         self.touched = true;
-        self.remotes.remove(&link).is_some_and(|remote| remote.has_watched())
+        let remote = self.remotes.remove(&link);
+        self.discard(remote)
+    }
+
+    /// Returns whether it had members of watched groups.
+    fn discard(&mut self, remote: Option<Remote>) -> bool {
+        let Some(remote) = remote else { return false };
+        let had_watched = remote.has_watched();
+        remote.discard(&mut self.discarded);
+        had_watched
+    }
+
+    /// Returns whether there is something for [`Self::free`].
+    #[must_use]
+    pub fn has_discarded(&self) -> bool {
+        !self.discarded.is_empty()
+    }
+
+    /// Frees a part of the memory of scopes that are gone, at a cost of at most `most` bytes of a
+    /// message. Returns the cost.
+    pub fn free(&mut self, most: usize) -> usize {
+        self.discarded.free(most / discard::ENTRY) * discard::ENTRY
     }
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
@@ -260,7 +287,7 @@ impl Scope {
             Control::Monitor { from: self.pid.clone(), to: Proc::Pid(pid.clone()), reference: monitor.clone() };
         out.push((link, control, None));
         let before = self.remotes.insert(link, Remote::new(pid.clone(), monitor, version));
-        before.is_some_and(|before| before.has_watched())
+        self.discard(before)
     }
 
     /// Returns the binaries of the groups `{WatchedTag, Binary}` that processes of peers joined, each
@@ -308,8 +335,18 @@ impl Scope {
         }
     }
 
-    /// The peers' members of a group, each with the connection to its node; who joined twice stands there twice.
-    pub fn remote_members(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
+    /// Returns the peers' processes in a group, at most [`limits::PG_RECEIVERS`] of each peer, each
+    /// with the connection to its node.
+    pub fn receivers(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
+        self.remotes.iter().flat_map(|(link, remote)| {
+            let processes = remote.processes(key).take(limits::PG_RECEIVERS);
+            processes.map(|pid| (*link, pid))
+        })
+    }
+
+    /// Returns the peers' members of a group; a process that joined twice occurs twice.
+    #[cfg(test)]
+    pub(crate) fn remote_members(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
         self.remotes.iter().flat_map(|(link, remote)| remote.members(key).map(|pid| (*link, pid)))
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::Bytes;
 
+use super::discard::Discarded;
 use super::{Excess, Key};
 use crate::etf::{Atom, Pid};
 use crate::limits;
@@ -126,10 +127,15 @@ impl Members {
     }
 
     /// Returns the members of a group; a process that joined twice occurs twice.
+    #[cfg(test)]
     pub(super) fn of(&self, key: &Key) -> impl Iterator<Item = &Pid> {
+        self.processes(key).flat_map(|(pid, times)| std::iter::repeat_n(pid, times))
+    }
+
+    /// Returns the processes of a group in order, each with how often it joined.
+    pub(super) fn processes(&self, key: &Key) -> impl Iterator<Item = (&Pid, usize)> {
         let id = self.groups.get(key).map(|group| group.id);
-        let each = id.map(|id| self.after(id, None)).into_iter().flatten();
-        each.flat_map(|(pid, times)| std::iter::repeat_n(pid, times))
+        id.map(|id| self.after(id, None)).into_iter().flatten()
     }
 
     /// Returns the processes of a group in order, starting after `last`.
@@ -238,16 +244,10 @@ impl Members {
         found
     }
 
-    /// Drops at most `most` of the entries. Returns whether it is empty.
-    pub(super) fn discard(&mut self, most: usize) -> bool {
-        for _ in 0..most {
-            let (pid, group) = (self.pids.pop_first(), self.groups.pop_first());
-            self.bytes -= pid.as_ref().map_or(0, |((_, pid), _)| of_process(pid));
-            self.bytes -= group.as_ref().map_or(0, |(key, _)| of_group(key));
-            if pid.is_none() && group.is_none() && self.shown.names.pop_first().is_none() {
-                return true;
-            }
-        }
-        false
+    /// Leaves all entries to be freed in steps.
+    pub(super) fn discard(self, discarded: &mut Discarded) {
+        discarded.push(self.pids);
+        discarded.push(self.groups);
+        discarded.push(self.shown.names);
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::discard::Discarded;
 use super::members::Members;
 use super::wire::Version;
 use super::work::{Step, Work};
@@ -65,7 +66,21 @@ impl Remote {
     }
 
     /// Returns the members of a group; a process that joined twice occurs twice.
+    #[cfg(test)]
     pub(super) fn members(&self, key: &Key) -> impl Iterator<Item = &Pid> {
         self.members.of(key)
+    }
+
+    /// Returns the processes of a group in order, each once.
+    pub(super) fn processes(&self, key: &Key) -> impl Iterator<Item = &Pid> {
+        self.members.processes(key).map(|(pid, _)| pid)
+    }
+
+    /// Leaves what is known of the scope to be freed in steps.
+    pub(super) fn discard(self, discarded: &mut Discarded) {
+        self.members.discard(discarded);
+        if let Some(mut work) = self.work {
+            work.discard(discarded);
+        }
     }
 }

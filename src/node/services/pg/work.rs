@@ -10,6 +10,7 @@ use std::vec;
 
 use bytes::Bytes;
 
+use super::discard::{self, Discarded};
 use super::members::{self, Members};
 use super::{Excess, Key, Watched};
 use crate::etf::{Atoms, DecodeError, Kind, ListHeader, Pid, Raw, Reader};
@@ -39,6 +40,7 @@ pub(super) struct Work {
     stage: Stage,
     /// The part of a full state that was read so far. It replaces the known state at the end.
     all: Option<Members>,
+    leave: Leave,
 }
 
 #[derive(Debug)]
@@ -46,11 +48,11 @@ enum Stage {
     /// A group follows, or the end.
     Groups(Groups),
     Group(Groups, Group),
-    LeavePids(ListHeader, BTreeMap<Pid, usize>),
-    LeaveGroups(ListHeader, Leave),
-    Leave(Leave),
-    /// The previous state is being dropped.
-    Discard(Members),
+    LeavePids(ListHeader),
+    LeaveGroups(ListHeader),
+    Leave,
+    /// What is no longer needed is being freed.
+    Discard(Discarded),
     Done,
 }
 
@@ -97,7 +99,7 @@ enum Pids {
 
 /// Processes that leave groups, each with how often it occurs in the message. The groups have
 /// members.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Leave {
     pids: BTreeMap<Pid, usize>,
     groups: BTreeMap<Key, usize>,
@@ -127,41 +129,39 @@ impl From<Excess> for Wrong {
 impl Work {
     /// Replaces the known groups by these, the full state of the peer.
     pub(super) fn all(message: Raw, at: usize, groups: Groups) -> Self {
-        Self { message, at, stage: Stage::Groups(groups), all: Some(Members::default()) }
+        Self { message, at, stage: Stage::Groups(groups), all: Some(Members::default()), leave: Leave::default() }
     }
 
     /// Changes these groups.
     pub(super) fn changes(message: Raw, at: usize, groups: Groups) -> Self {
-        Self { message, at, stage: Stage::Groups(groups), all: None }
+        Self { message, at, stage: Stage::Groups(groups), all: None, leave: Leave::default() }
     }
 
     /// Reads `PidOrPids, Groups` of a `leave`.
     pub(super) fn leave(message: Raw, at: usize, atoms: &mut Atoms) -> Result<Self, DecodeError> {
         let mut r = Reader::resume(&message, at, atoms);
+        let mut leave = Leave::default();
         let stage = match Pids::read(&mut r)? {
-            Pids::List(list) => Stage::LeavePids(list, BTreeMap::new()),
+            Pids::List(list) => Stage::LeavePids(list),
             Pids::One(pid) => {
-                let leave = Leave::of(pid.into_iter().map(|pid| (pid, 1)).collect());
-                Stage::LeaveGroups(r.list()?, leave)
+                leave.name(pid);
+                Stage::LeaveGroups(r.list()?)
             }
         };
         let at = r.position();
-        Ok(Self { message, at, stage, all: None })
+        Ok(Self { message, at, stage, all: None, leave })
     }
 
     /// Returns its memory besides the message in bytes, approximately.
     pub(super) fn bytes(&self) -> usize {
-        let leave = |pids: usize, groups: usize| {
-            // They are copies, and so are names and keys in them.
-            pids * members::PROCESS + groups * members::GROUP + self.message.bytes().len()
-        };
         let stage = match &self.stage {
-            Stage::LeavePids(_, pids) => leave(pids.len(), 0),
-            Stage::LeaveGroups(_, Leave { pids, groups, .. }) | Stage::Leave(Leave { pids, groups, .. }) => {
-                leave(pids.len(), groups.len())
+            // They are copies, and so are names and keys in them.
+            Stage::LeavePids(_) | Stage::LeaveGroups(_) | Stage::Leave => {
+                let Leave { pids, groups, .. } = &self.leave;
+                pids.len() * members::PROCESS + groups.len() * members::GROUP + self.message.bytes().len()
             }
             Stage::Group(_, group) => size_of::<Pid>() * group.held(),
-            Stage::Discard(members) => members.bytes(),
+            Stage::Discard(discarded) => discarded.len() * members::PROCESS,
             Stage::Groups(_) | Stage::Done => 0,
         };
         stage + self.all.as_ref().map_or(0, Members::bytes)
@@ -184,9 +184,10 @@ impl Work {
             // The new state is not visible yet.
             let (aside, changed) = (self.all.is_some(), step.changed);
             let target = self.all.as_mut().unwrap_or(members);
-            match stage.next(&mut r, target, watched, &mut step) {
+            let mut whole = true;
+            match stage.next(&mut r, target, &mut self.leave, watched, &mut step) {
                 Ok(stage) => self.stage = stage,
-                Err(Wrong::Decode) => self.all = None,
+                Err(Wrong::Decode) => whole = false,
                 Err(Wrong::Excess(excess)) => return Err(excess),
             }
             if aside {
@@ -195,15 +196,30 @@ impl Work {
             // Every step costs something.
             step.cost += 1 + r.position() - self.at;
             self.at = r.position();
-            if self.is_done()
-                && let Some(mut all) = self.all.take()
-            {
-                std::mem::swap(members, &mut all);
-                step.changed |= members.shown() != all.shown();
-                self.stage = Stage::Discard(all);
+            if self.is_done() {
+                if let Some(all) = self.all.as_mut().filter(|_| whole) {
+                    std::mem::swap(members, all);
+                    step.changed |= members.shown() != all.shown();
+                }
+                let mut discarded = Discarded::default();
+                self.discard(&mut discarded);
+                if !discarded.is_empty() {
+                    self.stage = Stage::Discard(discarded);
+                }
             }
         }
         Ok(step)
+    }
+
+    /// Ends, and leaves what it holds to be freed in steps.
+    pub(super) fn discard(&mut self, discarded: &mut Discarded) {
+        if let Stage::Discard(rest) = std::mem::replace(&mut self.stage, Stage::Done) {
+            discarded.append(rest);
+        }
+        if let Some(all) = self.all.take() {
+            all.discard(discarded);
+        }
+        std::mem::take(&mut self.leave).discard(discarded);
     }
 }
 
@@ -212,38 +228,37 @@ impl Stage {
         self,
         r: &mut Reader<'_>,
         members: &mut Members,
+        leave: &mut Leave,
         watched: &Watched,
         step: &mut Step,
     ) -> Result<Self, Wrong> {
         match self {
             Self::Groups(groups) => Group::read(r, groups, watched),
             Self::Group(groups, group) => group.next(r, groups, members, step),
-            Self::LeavePids(mut list, mut pids) => {
+            Self::LeavePids(mut list) => {
                 let read = chunk(r, &mut list)?;
                 step.cost += read.len() * LOOK_UP;
                 if read.is_empty() {
-                    return Ok(Self::LeaveGroups(r.list()?, Leave::of(pids)));
+                    return Ok(Self::LeaveGroups(r.list()?));
                 }
-                for pid in read {
-                    *pids.entry(pid).or_default() += 1;
-                }
-                Ok(Self::LeavePids(list, pids))
+                leave.name(read);
+                Ok(Self::LeavePids(list))
             }
-            Self::LeaveGroups(mut list, mut leave) => {
+            Self::LeaveGroups(mut list) => {
                 if !r.more(&mut list)? {
-                    return Ok(Self::Leave(leave));
+                    return Ok(Self::Leave);
                 }
                 let group = r.raw()?;
                 leave.strangers += limits::PG_STRANGERS;
                 if let Some(key) = key(&group, r).filter(|key| members.has(key)) {
                     *leave.groups.entry(key).or_default() += 1;
                 }
-                Ok(Self::LeaveGroups(list, leave))
+                Ok(Self::LeaveGroups(list))
             }
-            Self::Leave(leave) => Ok(leave.next(members, step)?),
-            Self::Discard(mut known) => {
-                step.cost += CHUNK * LOOK_UP;
-                Ok(if known.discard(CHUNK) { Self::Done } else { Self::Discard(known) })
+            Self::Leave => Ok(if leave.next(members, step)? { Self::Leave } else { Self::Done }),
+            Self::Discard(mut discarded) => {
+                step.cost += discarded.free(CHUNK) * discard::ENTRY;
+                Ok(if discarded.is_empty() { Self::Done } else { Self::Discard(discarded) })
             }
             Self::Done => Ok(Self::Done),
         }
@@ -338,18 +353,21 @@ impl Group {
 }
 
 impl Leave {
-    fn of(pids: BTreeMap<Pid, usize>) -> Self {
-        let strangers = pids.len() * limits::PG_STRANGERS;
-        Self { pids, groups: BTreeMap::new(), last: None, strangers }
+    fn name(&mut self, pids: impl IntoIterator<Item = Pid>) {
+        for pid in pids {
+            *self.pids.entry(pid).or_default() += 1;
+            self.strangers += limits::PG_STRANGERS;
+        }
     }
 
     /// Handles the next processes of the first group. Examines its members or the leaving
     /// processes, whichever are fewer: over all groups, at most as many as the peer has joined.
+    /// Returns whether there are more.
     ///
     /// # Errors
     /// [`Excess::Strangers`].
-    fn next(mut self, members: &mut Members, step: &mut Step) -> Result<Stage, Excess> {
-        let Some(group) = self.groups.first_entry() else { return Ok(Stage::Done) };
+    fn next(&mut self, members: &mut Members, step: &mut Step) -> Result<bool, Excess> {
+        let Some(group) = self.groups.first_entry() else { return Ok(false) };
         let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
         step.cost += (1 + found.looked_at) * LOOK_UP;
         // A join has paid for each member that is found, and nothing for the others.
@@ -362,7 +380,12 @@ impl Leave {
         if self.last.is_none() {
             group.remove();
         }
-        Ok(Stage::Leave(self))
+        Ok(true)
+    }
+
+    fn discard(self, discarded: &mut Discarded) {
+        discarded.push(self.pids);
+        discarded.push(self.groups);
     }
 }
 

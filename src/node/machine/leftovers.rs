@@ -1,0 +1,120 @@
+//! Monitors and links of connections and processes that have ended, and memory that is no longer
+//! needed. One peer may have left many, so they are handled in steps. Pure.
+
+use std::collections::{VecDeque, hash_map, hash_set};
+
+use super::*;
+
+/// The cost of a monitor or link, in bytes of a message: less than a peer needs to make one.
+const TIE: usize = 32;
+
+/// What has ended.
+enum Leftover {
+    /// A connection: the peer no longer watches our processes.
+    Link {
+        id: LinkId,
+        monitors: Box<dyn Iterator<Item = (Reference, Pid)> + Send>,
+        links: Box<dyn Iterator<Item = (Pid, Pid)> + Send>,
+    },
+    /// A process of ours: whoever watches it is told the reason.
+    Process {
+        pid: Pid,
+        reason: Raw,
+        watchers: hash_map::IntoIter<(LinkId, Reference), Watcher>,
+        links: hash_set::IntoIter<(LinkId, Pid)>,
+    },
+}
+
+/// What is left of connections and processes that have ended.
+#[derive(Default)]
+pub(super) struct Leftovers(VecDeque<Leftover>);
+
+impl Machine {
+    /// Returns whether there is something for [`Self::clear`].
+    pub(super) fn has_leftovers(&self) -> bool {
+        !self.leftovers.0.is_empty() || self.scopes.values().any(Scope::has_discarded)
+    }
+
+    /// Forgets the monitors and links of a connection that has ended.
+    pub(super) fn untie(&mut self, id: LinkId, link: Link, out: &mut Vec<Effect>) {
+        let (monitors, links) = link.ties.into_parts();
+        let (monitors, links) = (Box::new(monitors), Box::new(links));
+        self.begin_clearing(Leftover::Link { id, monitors, links }, out);
+    }
+
+    /// Tells whoever watches a process of ours that it has ended.
+    pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<Effect>) {
+        let watchers = std::mem::take(&mut process.watchers).into_iter();
+        let links = std::mem::take(&mut process.links).into_iter();
+        let (pid, reason) = (process.pid.clone(), reason.clone());
+        self.begin_clearing(Leftover::Process { pid, reason, watchers, links }, out);
+    }
+
+    /// A few are handled at once.
+    fn begin_clearing(&mut self, mut leftover: Leftover, out: &mut Vec<Effect>) {
+        let cost = self.clear_one(&mut leftover, limits::NODE_TURN, out);
+        if cost >= limits::NODE_TURN {
+            self.leftovers.0.push_back(leftover);
+        }
+    }
+
+    /// Clears away leftovers, at a cost of about `most` bytes of messages. Returns the cost.
+    pub(super) fn clear(&mut self, most: usize, out: &mut Vec<Effect>) -> usize {
+        let mut cost = 0;
+        while cost < most
+            && let Some(mut leftover) = self.leftovers.0.pop_front()
+        {
+            let left = most - cost;
+            let spent = self.clear_one(&mut leftover, left, out);
+            if spent >= left {
+                self.leftovers.0.push_front(leftover);
+            }
+            cost += spent;
+        }
+        for scope in self.scopes.values_mut() {
+            cost += scope.free(most.saturating_sub(cost));
+        }
+        cost
+    }
+
+    /// Handles a part of one. Returns the cost: less than `most` at the end.
+    fn clear_one(&mut self, leftover: &mut Leftover, most: usize, out: &mut Vec<Effect>) -> usize {
+        let mut cost = 0;
+        while cost < most && self.clear_next(leftover, out) {
+            cost += TIE;
+        }
+        cost
+    }
+
+    /// Handles the next monitor or link. Returns whether there was one.
+    fn clear_next(&mut self, leftover: &mut Leftover, out: &mut Vec<Effect>) -> bool {
+        match leftover {
+            Leftover::Link { id, monitors, links } => {
+                if let Some((reference, pid)) = monitors.next() {
+                    self.processes.get(&Proc::Pid(pid)).map(|process| process.watchers.remove(&(*id, reference)));
+                } else if let Some((ours, theirs)) = links.next() {
+                    self.processes.get(&Proc::Pid(ours)).map(|process| process.links.remove(&(*id, theirs)));
+                } else {
+                    return false;
+                }
+            }
+            Leftover::Process { pid, reason, watchers, links } => {
+                if let Some(((id, reference), Watcher { pid: to, watched })) = watchers.next() {
+                    // Unless the connection has ended, or the peer has ended the monitor meanwhile.
+                    if self.links.get_mut(&id).and_then(|link| link.ties.demonitor(reference.clone())).is_some() {
+                        let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
+                        out.push(Effect::Signal(id, control, None));
+                    }
+                } else if let Some((id, to)) = links.next() {
+                    if self.links.get_mut(&id).is_some_and(|link| link.ties.unlink(pid.clone(), to.clone())) {
+                        let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
+                        out.push(Effect::Signal(id, control, None));
+                    }
+                } else {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}

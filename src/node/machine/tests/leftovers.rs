@@ -1,0 +1,161 @@
+//! Connections and processes that leave much behind when they end: it is handled in steps, and
+//! other connections between steps.
+
+use super::backlog::{STEP, is_pong, ping, sync, to_pg, up};
+use super::*;
+
+/// More than one step handles.
+const MANY: u32 = 10_000;
+
+/// Returns the steps that remain, each followed by the ping of another peer.
+fn steps_beside_pings(alone: &mut Alone) -> usize {
+    let mut steps = 0;
+    while alone.machine.has_backlog() {
+        assert!(is_pong(&ping(alone)));
+        let cost = alone.step().map_or(0, |(_, cost)| cost);
+        assert!(cost <= STEP, "{cost}");
+        steps += 1;
+    }
+    steps
+}
+
+fn scope(alone: &Alone) -> &Scope {
+    &alone.machine.scopes[&Atom::literal("pg")]
+}
+
+/// A peer whose scope has many members.
+fn with_members() -> Alone {
+    let mut alone = up();
+    alone.tell(1, to_pg(), Some(&sync("g", 5 * MANY)));
+    alone.steps();
+    assert_eq!(scope(&alone).census().peer_members, usize::try_from(5 * MANY).unwrap());
+    alone
+}
+
+/// A process of ours with many monitors and links of `p@h`.
+fn with_ties() -> (Alone, Pid) {
+    let mut alone = up();
+    let pid = alone.spawn(vec![]);
+    for i in 0..MANY {
+        alone.tell(1, monitor(Proc::Pid(pid.clone()), i), None);
+        alone.tell(1, Control::Link { from: foreign("p@h", i), to: pid.clone() }, None);
+    }
+    (alone, pid)
+}
+
+fn exits(effects: &[Effect]) -> usize {
+    let is_exit = |control: &&Control| matches!(control, Control::MonitorExit { .. } | Control::Exit { .. });
+    signals(effects).into_iter().filter(is_exit).count()
+}
+
+#[test]
+fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
+    let down = |alone: &mut Alone| {
+        alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    };
+    let scope_down = |alone: &mut Alone| {
+        // Its reference is the first that our node has made for a scope.
+        let (monitored, reason) = (Proc::Pid(foreign("p@h", 1)), atom("shutdown"));
+        for id in 0..10 {
+            let reference = Reference { ids: [id, 0, 0].into(), ..reference("m@h", 0) };
+            let to = alone.machine.processes.whereis("pg").unwrap().clone();
+            let control = Control::MonitorExit { from: monitored.clone(), to, reference, reason: reason.clone() };
+            alone.tell(1, control, None);
+        }
+    };
+    let replaced = |alone: &mut Alone| {
+        let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 2))]);
+        alone.tell(1, to_pg(), Some(&discover));
+    };
+    let killed = |alone: &mut Alone| {
+        let to = alone.machine.processes.whereis("pg").unwrap().clone();
+        alone.tell(2, Control::Exit2 { from: foreign("q@h", 7), to, reason: atom("kill") }, None);
+    };
+    let ends: [(&str, &dyn Fn(&mut Alone)); 4] = [
+        ("its connection has ended", &down),
+        ("it has ended", &scope_down),
+        ("another has taken its place", &replaced),
+        ("ours has ended", &killed),
+    ];
+    for (why, end) in ends {
+        let mut alone = with_members();
+        end(&mut alone);
+        assert_eq!(scope(&alone).census().peer_members, 0, "{why}");
+        assert!(scope(&alone).has_discarded(), "{why}");
+        assert!(steps_beside_pings(&mut alone) > 2, "{why}");
+        assert!(!scope(&alone).has_discarded(), "{why}");
+    }
+}
+
+#[test]
+fn what_a_message_no_longer_needs_is_freed_in_steps() {
+    let pids: Vec<Term> = (0..5 * MANY).map(|id| Term::Pid(foreign("p@h", id))).collect();
+    let leave = |pids, groups| Term::tuple([Term::atom("leave"), Term::Pid(foreign("p@h", 1)), pids, groups]);
+    let nowhere = leave(Term::List(pids.clone()), Term::List(vec![Term::atom("x")]));
+    let malformed = leave(Term::improper(pids, Term::atom("x")), Term::List(vec![]));
+    // To read the processes of a leave takes 10 steps, the first at once.
+    let messages = [("a leave", nowhere, 9), ("a malformed leave", malformed, 9), ("a sync", sync("g", 1), 0)];
+    for (what, message, reading) in messages {
+        let mut alone = with_members();
+        alone.tell(1, to_pg(), Some(&message));
+        let steps = alone.steps();
+        assert!(steps > reading + 1, "{what}: {steps} steps");
+    }
+}
+
+#[test]
+fn many_monitors_and_links_are_told_of_an_end_in_steps() {
+    let (mut alone, pid) = with_ties();
+    let mut out = alone.exit(&pid);
+    let (first, all) = (exits(&out), usize::try_from(2 * MANY).unwrap());
+    assert!(first > 0 && first < all / 2, "{first} of {all}");
+    // Ended before it is told.
+    let told = |out: &[Effect], id| {
+        let is_it = |control: &&Control| matches!(control, Control::MonitorExit { reference: told, .. } if *told == reference("p@h", id));
+        signals(out).into_iter().any(|control| is_it(&control))
+    };
+    let untold = (0..MANY).find(|id| !told(&out, *id)).unwrap();
+    let demonitor =
+        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", untold) };
+    out.extend(alone.tell(1, demonitor, None));
+    while alone.machine.has_backlog() {
+        out.extend(ping(&mut alone));
+        alone.machine.step(alone.now, &mut out);
+    }
+    assert_eq!(exits(&out), all - 1);
+    assert!(!told(&out, untold));
+    assert_eq!(alone.machine.pending(), Pending::default());
+}
+
+#[test]
+fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
+    let (mut alone, pid) = with_ties();
+    let watched = |alone: &mut Alone| {
+        let process = alone.machine.processes.get(&Proc::Pid(pid.clone())).unwrap();
+        process.watchers.len() + process.links.len()
+    };
+    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    assert_eq!(alone.machine.pending().ties, 0);
+    assert!(watched(&mut alone) > usize::try_from(MANY).unwrap());
+    assert!(steps_beside_pings(&mut alone) > 1);
+    assert_eq!(watched(&mut alone), 0);
+}
+
+#[test]
+fn a_node_that_stops_tells_all_of_many() {
+    let (mut alone, _) = with_ties();
+    assert_eq!(exits(&alone.run(Input::Stop)), usize::try_from(2 * MANY).unwrap());
+}
+
+#[test]
+fn an_event_goes_to_a_bounded_number_of_processes_of_a_peer() {
+    let mut alone = up();
+    let members = u32::try_from(limits::PG_RECEIVERS).unwrap();
+    let publish =
+        || Input::Publish { group: Term::atom("g").canonical(), message: Raw::encode(&Term::atom("event")).into() };
+    for (joined, received) in [(members, members), (members + 1, members)] {
+        alone.tell(1, to_pg(), Some(&sync("g", joined)));
+        alone.steps();
+        assert_eq!(alone.run(publish()).len(), usize::try_from(received).unwrap());
+    }
+}
