@@ -150,6 +150,7 @@ impl Node {
     fn input(&mut self, input: Input) {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
+        while self.machine.step(self.now, &mut out).is_some() {}
         let mut atoms = Atoms::new();
         for effect in out {
             match effect {

@@ -383,11 +383,7 @@ impl Machine {
         match input {
             Input::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason, out),
-            Input::Messages(link, batch) => {
-                for (control, payload) in batch {
-                    self.arrived(now, link, Waiting::Unread(control, payload), out);
-                }
-            }
+            Input::Messages(link, batch) => self.messages(now, link, batch, out),
             Input::Read(link, message) => {
                 let (control, content) = *message;
                 self.arrived(now, link, Waiting::Read(control, content), out);

@@ -8,7 +8,6 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, yield_now};
@@ -16,7 +15,7 @@ use tokio::time::sleep_until;
 use tracing::debug;
 
 use crate::dist::budget::{self, Budget, Charge, Holding};
-use crate::dist::control::{self, Control};
+use crate::dist::control;
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
 use crate::dist::handshake::{Identity, Status};
@@ -275,7 +274,11 @@ impl Task {
 
     fn take(&mut self, event: Event) {
         let input = match event {
-            Event::Link(id, Arrival::Messages(batch), permit) => return self.messages(id, batch, permit),
+            Event::Link(id, Arrival::Messages(batch), permit) => {
+                self.handle(Input::Messages(id, batch));
+                self.count_kept(id);
+                return self.keep(id, permit);
+            }
             Event::Link(id, Arrival::Large(message), permit) => {
                 self.handle(Input::Read(id, message));
                 self.count_kept(id);
@@ -349,25 +352,6 @@ impl Task {
         self.handle(input);
     }
 
-    /// One message after the other: what they are answered may be far larger than they are, and is
-    /// sent, where the bound of the connection's queue holds, before much of it gathers. If they
-    /// cost much, other connections have their turn before the rest.
-    fn messages(&mut self, id: LinkId, batch: Vec<(Control, Option<Bytes>)>, permit: Permit) {
-        let (mut batch, mut cost) = (batch.into_iter(), 0);
-        while cost < limits::NODE_TURN
-            && let Some(message) = batch.next()
-        {
-            cost += message.1.as_ref().map_or(0, Bytes::len);
-            self.handle(Input::Messages(id, vec![message]));
-            self.send_if_much();
-        }
-        if batch.len() > 0 {
-            self.machine.postpone(id, batch);
-        }
-        self.count_kept(id);
-        self.keep(id, permit);
-    }
-
     /// Counts what the machine keeps of a peer.
     fn count_kept(&mut self, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
@@ -394,9 +378,10 @@ impl Task {
             self.carry_out(effects);
             let Some((id, spent)) = step else { break };
             cost += spent;
-            self.count_kept(id);
             self.send_if_much();
-            if let Some(id) = id.filter(|id| !self.machine.has_waiting(*id))
+            let Some(id) = id else { continue };
+            self.count_kept(id);
+            if !self.machine.has_waiting(id)
                 && let Some(link) = self.links.get_mut(&id)
             {
                 link.permits.clear();

@@ -266,6 +266,7 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH + Duration::from_micros(self.now) };
         self.nodes[at].machine.handle(now, input, &mut effects);
+        while self.nodes[at].machine.step(now, &mut effects).is_some() {}
         self.carry_out(at, &mut effects);
         self.effects = effects;
         let connect = std::mem::take(&mut *self.nodes[at].introduced.lock().expect("one thread"));

@@ -64,7 +64,9 @@ impl World {
 
     pub fn effects(&mut self, side: Side, input: Input) -> Vec<Effect> {
         let (now, mut out) = (self.now, Vec::new());
-        self.node(side).machine.handle(now, input, &mut out);
+        let machine = &mut self.node(side).machine;
+        machine.handle(now, input, &mut out);
+        while machine.step(now, &mut out).is_some() {}
         out
     }
 

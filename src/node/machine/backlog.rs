@@ -58,40 +58,69 @@ impl Machine {
         self.backlogs.links.contains_key(&link)
     }
 
+    /// Handles messages of a connection in order. If they and what they are answered cost much,
+    /// the rest is left for [`Self::step`].
+    pub(super) fn messages(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        batch: Vec<(Control, Option<Bytes>)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let (mut batch, mut cost) = (batch.into_iter(), 0);
+        while cost < limits::NODE_TURN
+            && let Some((control, payload)) = batch.next()
+        {
+            cost += self.arrived(now, link, Waiting::Unread(control, payload), out);
+        }
+        if batch.len() > 0 {
+            self.postpone(link, batch);
+        }
+    }
+
     /// Leaves messages of a connection for [`Self::step`].
-    pub fn postpone(&mut self, link: LinkId, batch: impl IntoIterator<Item = (Control, Option<Bytes>)>) {
+    pub(super) fn postpone(&mut self, link: LinkId, batch: impl IntoIterator<Item = (Control, Option<Bytes>)>) {
         if self.links.contains_key(&link) {
             let batch = batch.into_iter().map(|(control, payload)| Waiting::Unread(control, payload));
             self.backlogs.of(link).waiting.extend(batch);
         }
     }
 
-    /// Handles the next message of a connection, or queues it after earlier ones.
-    pub(super) fn arrived(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) {
+    /// Handles the next message of a connection, or queues it after earlier ones. Returns the cost.
+    pub(super) fn arrived(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) -> usize {
         // A message of the same batch may have closed the link.
         if !self.links.contains_key(&link) {
-            return;
+            return 0;
         }
         match self.backlogs.links.get_mut(&link) {
-            Some(backlog) => backlog.waiting.push_back(message),
-            None => _ = self.take(now, link, message, out),
+            Some(backlog) => {
+                backlog.waiting.push_back(message);
+                0
+            }
+            None => self.take(now, link, message, out),
         }
     }
 
-    /// Handles a message. Returns its cost.
+    /// Handles a message. Returns the cost, in bytes of the message and of what is sent for it.
     fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) -> usize {
-        let cost = MESSAGE
-            + match &message {
-                Waiting::Unread(_, payload) => payload.as_ref().map_or(0, Bytes::len),
-                Waiting::Read(..) => limits::CALL_ARGUMENTS,
-            };
-        match message {
+        let before = out.len();
+        let read = match message {
             Waiting::Unread(control, payload) => {
+                let bytes = payload.as_ref().map_or(0, Bytes::len);
                 let content = payload.map(|payload| read(&control, payload, &mut self.atoms));
                 self.control(now, link, control, content, out);
+                bytes
             }
-            Waiting::Read(control, content) => self.control(now, link, control, Some(content), out),
-        }
+            Waiting::Read(control, content) => {
+                self.control(now, link, control, Some(content), out);
+                limits::CALL_ARGUMENTS
+            }
+        };
+        let size = |effect: &Effect| match effect {
+            Effect::Signal(_, _, payload) => MESSAGE + payload.as_ref().map_or(0, Iovec::size),
+            _ => 0,
+        };
+        let cost = MESSAGE + read + out.iter().skip(before).map(size).sum::<usize>();
         // Messages cannot leave more behind than they clear away.
         self.clear(cost, out);
         cost

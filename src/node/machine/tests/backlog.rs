@@ -101,6 +101,35 @@ fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
 }
 
 #[test]
+fn short_questions_with_long_answers_delay_a_ping_by_one_step() {
+    let mut alone = up();
+    alone.spawn((0..4000).map(Term::Int).collect());
+    let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))]);
+    let discover = || (to_pg(), Some(Raw::encode(&discover).bytes().clone()));
+    let answer = alone.tell(1, to_pg(), Some(&Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))])));
+    let size = |out: &[Effect]| -> usize {
+        let sizes = out.iter().map(|effect| match effect {
+            Effect::Signal(LinkId(1), _, Some(payload)) => payload.size(),
+            _ => 0,
+        });
+        sizes.sum()
+    };
+    let most = limits::NODE_TURN + size(&answer);
+    let mut out = alone.run(Input::Messages(LinkId(1), (0..20).map(|_| discover()).collect()));
+    let mut answered = 0;
+    loop {
+        assert!(size(&out) <= most, "{} bytes in one step", size(&out));
+        answered += signals(&out).len();
+        out.clear();
+        assert!(is_pong(&ping(&mut alone)));
+        if alone.machine.step(alone.now, &mut out).is_none() {
+            break;
+        }
+    }
+    assert_eq!(answered, 20);
+}
+
+#[test]
 fn links_take_turns() {
     let mut alone = up();
     for link in [1, 2] {
