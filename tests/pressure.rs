@@ -4,11 +4,13 @@
 
 mod host;
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
-use hecate_daemon::dist::control::{self, Control};
+use hecate_daemon::dist::control::{self, Control, NewProcess, Proc};
 use hecate_daemon::dist::flags;
 use hecate_daemon::dist::{link, setup};
-use hecate_daemon::etf::{Atom, Iovec, Pid, Term};
+use hecate_daemon::etf::{Atom, Iovec, Pid, Raw, Reference, Term};
 use hecate_daemon::limits;
 use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::daemon::Daemon;
@@ -175,7 +177,7 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
 struct ScopeOf {
     sender: link::LinkSender,
     pid: Pid,
-    _never_read: mpsc::Receiver<link::LinkEvent>,
+    received: mpsc::Receiver<link::LinkEvent>,
 }
 
 impl ScopeOf {
@@ -185,7 +187,7 @@ impl ScopeOf {
         let connection = setup::dial(stream, &local, us.into(), async || true).await.unwrap();
         let (sender, received) = start_link(connection, 64);
         let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
-        let scope = Self { sender, pid, _never_read: received };
+        let scope = Self { sender, pid, received };
         scope.send(&Term::tuple([Term::atom("discover"), Term::Pid(scope.pid.clone())]));
         scope
     }
@@ -277,4 +279,144 @@ async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {
     })
     .await;
     assert!(called.is_ok(), "what was called for is not sent");
+}
+
+// ---- Measured on request --------------------------------------------------------------------------
+
+/// A node that only pings.
+struct Pinger {
+    sender: link::LinkSender,
+    received: mpsc::Receiver<link::LinkEvent>,
+    pid: Pid,
+}
+
+impl Pinger {
+    /// Returns the time until the daemon has answered.
+    async fn ping(&mut self) -> Duration {
+        let from = Term::tuple([Term::Pid(self.pid.clone()), Term::atom("tag")]);
+        let is_auth = Term::tuple([Term::atom("is_auth"), Term::atom("p@h")]);
+        let ping = Iovec::encode(&Term::tuple([Term::atom("$gen_call"), from, is_auth]));
+        let to = Control::SendName { from: self.pid.clone(), to: Atom::literal("net_kernel") };
+        let mut frame = Vec::new();
+        control::encode(&to, Some(&ping), flags::ours(false), &mut frame);
+        let begun = Instant::now();
+        self.sender.send(&mut Bytes::from(frame).into()).unwrap();
+        loop {
+            match self.received.recv().await.unwrap() {
+                link::LinkEvent::Messages(batch, _) if batch.iter().any(is_pong) => return begun.elapsed(),
+                link::LinkEvent::Messages(..) => {}
+                link::LinkEvent::Closed(reason) => panic!("{reason}"),
+            }
+        }
+    }
+}
+
+fn is_pong((_, payload): &(Control, Option<Bytes>)) -> bool {
+    payload.as_ref().is_some_and(|payload| payload.ends_with(b"yes"))
+}
+
+/// Prints how long pings of one peer take while another sends large messages of each kind.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures: cargo test --profile simulation --test pressure -- --ignored --nocapture"]
+async fn pings_beside_large_messages() {
+    const ROUNDS: usize = 5;
+    /// Processes in a message of about 10 MB.
+    const PIDS: u32 = 330_000;
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let port = epmd.port_of("hecate");
+    let ScopeOf { sender, pid, received } = ScopeOf::start(&host, port, &us, "pinger").await;
+    let mut pinger = Pinger { sender, pid, received };
+
+    let me = Term::Pid(Pid { node: Atom::new(&host.node("large")).unwrap(), id: 1, serial: 0, creation: 7 });
+    let Term::Pid(pid) = &me else { unreachable!() };
+    let frame = |control: &Control, payload: Option<&Term>| {
+        let mut frame = Vec::new();
+        control::encode(control, payload.map(Iovec::encode).as_ref(), flags::ours(false), &mut frame);
+        Bytes::from(frame)
+    };
+    let send = |name: &'static str, message: &Term| {
+        frame(&Control::SendName { from: pid.clone(), to: Atom::literal(name) }, Some(message))
+    };
+    let pids = || Term::List((0..PIDS).map(|id| Term::Pid(Pid { id, ..pid.clone() })).collect());
+    let ints = || Term::List((0..1_000_000).map(|i| Term::Int(i + 1_000_000)).collect());
+    let cast = |request: Term| Term::tuple([Term::atom("$gen_cast"), request]);
+    let call =
+        |request: Term| Term::tuple([Term::atom("$gen_call"), Term::tuple([me.clone(), Term::atom("tag")]), request]);
+    let group = |members| Term::List(vec![Term::tuple([Term::atom("g"), members])]);
+    let sync = |groups| cast(Term::tuple([Term::atom("sync"), me.clone(), groups]));
+    let reference = |id| Reference { node: pid.node.clone(), creation: 7, ids: [id, 0, 0].into() };
+    let spawn = Control::SpawnRequest {
+        request: reference(1),
+        from: pid.clone(),
+        new: Box::new(NewProcess {
+            group_leader: pid.clone(),
+            module: Atom::literal("erpc"),
+            function: Atom::literal("execute_call"),
+            arity: 4,
+            options: Raw::encode(&Term::List(vec![Term::atom("monitor")])),
+        }),
+    };
+    let arguments = Term::List(vec![Term::atom("r"), Term::atom("m"), Term::atom("f"), Term::List(vec![ints()])]);
+    let monitors: Vec<u8> = (0..u32::try_from(limits::TIES).unwrap())
+        .flat_map(|id| {
+            let to = Proc::Name(Atom::literal("rex"));
+            frame(&Control::Monitor { from: pid.clone(), to, reference: reference(id) }, None)
+        })
+        .collect();
+    let terminate = Term::tuple([
+        Term::atom("system"),
+        Term::tuple([me.clone(), Term::atom("tag")]),
+        Term::tuple([Term::atom("terminate"), Term::atom("shutdown")]),
+    ]);
+    let known = Term::List((0..1_000_000).map(Term::Int).collect());
+    let locker = Term::tuple([Term::atom("locker"), Term::atom("no_longer_a_pid"), known, me.clone()]);
+    let init = [Term::atom("init_connect"), Term::Int(1), Term::atom("n"), locker];
+    let leave = |pids, groups| send("pg", &Term::tuple([Term::atom("leave"), me.clone(), pids, groups]));
+    let join = send("pg", &Term::tuple([Term::atom("join"), me.clone(), Term::atom("g"), pids()]));
+    let groups = Term::List((0..1_000_000).map(|i| Term::Int(i + 1_000_000)).collect());
+    let kinds: Vec<(&str, Vec<Bytes>)> = vec![
+        ("nothing", vec![]),
+        ("a sync", vec![send("pg", &sync(group(pids())))]),
+        (
+            "a sync of nothing after a large one",
+            vec![send("pg", &sync(group(pids()))), send("pg", &sync(Term::List(vec![])))],
+        ),
+        ("a join and a leave", vec![join.clone(), leave(pids(), Term::List(vec![Term::atom("g")]))]),
+        ("a leave of one from many groups", vec![leave(me.clone(), groups)]),
+        ("a spawn request", vec![frame(&spawn, Some(&arguments))]),
+        ("a call of hecate_plugins", vec![send("hecate_plugins", &call(Term::tuple([Term::atom("info"), ints()])))]),
+        ("a call of rex", vec![send("rex", &call(ints()))]),
+        ("a message to nobody", vec![send("nobody", &ints())]),
+        ("an init_connect", vec![send("global_name_server", &cast(Term::tuple(init)))]),
+        ("monitors, and the end of what they watch", vec![monitors.clone().into(), send("rex", &terminate)]),
+        ("the end of a peer with members and monitors", vec![join, monitors.into()]),
+    ];
+    println!("{:50} {:>9} {:>9} {:>9} {:>9}", "beside", "pings", "p50", "p99", "longest");
+    for (kind, frames) in kinds {
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let large = ScopeOf::start(&host, port, &us, "large").await;
+            let mut large = Pinger { sender: large.sender, received: large.received, pid: large.pid };
+            let frames = frames.clone();
+            let sending = tokio::spawn(async move {
+                for frame in frames {
+                    large.sender.send(&mut frame.into()).unwrap();
+                }
+                large.ping().await;
+                drop(large);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            });
+            while !sending.is_finished() {
+                times.push(pinger.ping().await);
+            }
+            sending.await.unwrap();
+        }
+        times.sort_unstable();
+        let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+        println!("{kind:50} {:9} {:6.1} ms {:6.1} ms {:6.1} ms", times.len(), at(50), at(99), at(100));
+    }
+    assert_eq!(host.peer(&host.node("pinger")).as_deref(), Some("connected"));
 }

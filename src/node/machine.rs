@@ -34,7 +34,7 @@ use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, global_group, net_kernel, rpc};
 use crate::node::view::{Groups, Peer, PeerState, View};
-use backlog::{Backlogs, Waiting};
+use backlog::Backlogs;
 use calls::{Calls, PendingCall};
 pub use content::{Content, read};
 use leftovers::Leftovers;
@@ -77,7 +77,8 @@ pub enum Input {
     },
     /// Control messages of one connection, in order, each with its payload.
     Messages(LinkId, Vec<(Control, Option<Bytes>)>),
-    /// A control message of a connection, whose large payload was decoded by [`read`].
+    /// A control message of a connection, whose large payload was decoded by [`read`]. It is
+    /// handled by [`Machine::step`].
     Read(LinkId, Box<(Control, Content)>),
     /// Connect to this node, unless that is done or under way.
     Connect(Arc<str>),
@@ -386,7 +387,7 @@ impl Machine {
             Input::Messages(link, batch) => self.messages(now, link, batch, out),
             Input::Read(link, message) => {
                 let (control, content) = *message;
-                self.arrived(now, link, Waiting::Read(control, content), out);
+                self.postpone_read(link, control, content);
             }
             Input::Connect(name) => {
                 if !self.is_connected(&name) && self.dialling.insert(name.clone()) {

@@ -71,7 +71,7 @@ impl Machine {
         while cost < limits::NODE_TURN
             && let Some((control, payload)) = batch.next()
         {
-            cost += self.arrived(now, link, Waiting::Unread(control, payload), out);
+            cost += self.arrived(now, link, control, payload, out);
         }
         if batch.len() > 0 {
             self.postpone(link, batch);
@@ -86,12 +86,27 @@ impl Machine {
         }
     }
 
+    /// Leaves a large message of a connection for [`Self::step`].
+    pub(super) fn postpone_read(&mut self, link: LinkId, control: Control, content: Content) {
+        if self.links.contains_key(&link) {
+            self.backlogs.of(link).waiting.push_back(Waiting::Read(control, content));
+        }
+    }
+
     /// Handles the next message of a connection, or queues it after earlier ones. Returns the cost.
-    pub(super) fn arrived(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) -> usize {
+    fn arrived(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        control: Control,
+        payload: Option<Bytes>,
+        out: &mut Vec<Effect>,
+    ) -> usize {
         // A message of the same batch may have closed the link.
         if !self.links.contains_key(&link) {
             return 0;
         }
+        let message = Waiting::Unread(control, payload);
         match self.backlogs.links.get_mut(&link) {
             Some(backlog) => {
                 backlog.waiting.push_back(message);
@@ -112,8 +127,9 @@ impl Machine {
                 bytes
             }
             Waiting::Read(control, content) => {
+                let bytes = content.size().min(limits::NODE_TURN);
                 self.control(now, link, control, Some(content), out);
-                limits::CALL_ARGUMENTS
+                bytes
             }
         };
         let size = |effect: &Effect| match effect {
@@ -122,7 +138,7 @@ impl Machine {
         };
         let cost = MESSAGE + read + out.iter().skip(before).map(size).sum::<usize>();
         // Messages cannot leave more behind than they clear away.
-        self.clear(cost, out);
+        self.clear(cost.min(limits::NODE_TURN), out);
         cost
     }
 

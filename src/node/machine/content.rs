@@ -28,6 +28,19 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// Returns about how many bytes of it are looked into.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Message(
+                Message::Call(_, term) | Message::System(_, term) | Message::Cast(term) | Message::Info(term),
+            )
+            | Self::Arguments(term) => term.bytes().len(),
+            Self::Message(Message::Foreign(_)) | Self::Unreadable { .. } => 0,
+        }
+    }
+}
+
 /// Decodes the payload of a control message.
 #[must_use]
 pub fn read(control: &Control, payload: Bytes, atoms: &mut Atoms) -> Content {

@@ -64,9 +64,8 @@ fn a_large_sync_delays_a_ping_by_one_step() {
     let members_sent = 250_000_u32;
     let control = to_pg();
     let content = read(&control, Raw::encode(&sync("g", members_sent)).bytes().clone(), &mut Atoms::new());
-    let first = crate::etf::work::of(|| drop(alone.run(Input::Read(LinkId(1), Box::new((control, content))))));
-    let mut most = first;
-    let mut steps = 0;
+    alone.run(Input::Read(LinkId(1), Box::new((control, content))));
+    let (mut most, mut steps) = (0, 0);
     while alone.machine.has_backlog() {
         assert!(is_pong(&ping(&mut alone)));
         let mut cost = 0;
@@ -97,6 +96,27 @@ fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [0; 4]);
     assert!(alone.steps() > 4);
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [50_000, 0, 1, 1]);
+    assert!(!alone.machine.has_backlog());
+}
+
+#[test]
+fn large_messages_of_a_link_are_handled_one_a_turn() {
+    let mut alone = up();
+    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("net_kernel") };
+    let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
+    let large = Term::binary(vec![7; limits::NODE_TURN]);
+    let call = Raw::encode(&Term::tuple([Term::atom("$gen_call"), from, large]));
+    for _ in 0..3 {
+        let content = read(&control, call.bytes().clone(), &mut Atoms::new());
+        assert_eq!(alone.run(Input::Read(LinkId(1), Box::new((control.clone(), content)))), []);
+    }
+    for _ in 0..3 {
+        assert!(is_pong(&ping(&mut alone)));
+        let mut out = Vec::new();
+        let (_, cost) = alone.machine.step(alone.now, &mut out).unwrap();
+        assert_eq!(out.len(), 1);
+        assert!(cost >= limits::NODE_TURN, "{cost}");
+    }
     assert!(!alone.machine.has_backlog());
 }
 
