@@ -71,7 +71,8 @@ fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
         let to = alone.machine.processes.whereis("pg").unwrap().clone();
         alone.tell(2, Control::Exit2 { from: foreign("q@h", 7), to, reason: atom("kill") }, None);
     };
-    let ends: [(&str, &dyn Fn(&mut Alone)); 4] = [
+    type End<'a> = (&'a str, &'a dyn Fn(&mut Alone));
+    let ends: [End<'_>; 4] = [
         ("its connection has ended", &down),
         ("it has ended", &scope_down),
         ("another has taken its place", &replaced),
