@@ -38,7 +38,7 @@ rust: deps
 erlang: deps
 	rebar3 do xref, dialyzer, edoc
 
-# The same faults of the disk as in `make test`, with the errors that it leaves out for the time they take.
+# The tests of disk faults that `make test` leaves out because they take long.
 test-long: deps
 	cargo test --test faults -- --ignored
 

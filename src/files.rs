@@ -1,8 +1,8 @@
-//! Files of this process by device and inode: whether the file at a path is still the one that was
-//! there before, and names for files that must not replace others.
+//! Checks by device and inode whether the file at a path is still the one that was there before,
+//! and moves files without replacing others.
 //!
-//! All functions block on the disk for a moment. None follows a symbolic link in the last part of a
-//! path.
+//! Functions that access files block on the disk for a moment. None follows a symbolic link in the
+//! last part of a path.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, Stat, renameat_with};
 use rustix::io::Errno;
 
-/// The device and inode number of a file. The number of a file that is still open is not given to
-/// another file.
+/// The device and inode number of a file. The system does not reuse the number of a file that is
+/// still open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inode {
     /// Device.
@@ -67,7 +67,7 @@ impl Sight {
     }
 }
 
-/// Returns what is at a path, or none if nothing is there.
+/// Returns the metadata of the file at a path, or `None` if there is none.
 ///
 /// # Errors
 /// The path cannot be looked at.
@@ -75,10 +75,10 @@ pub fn look(path: &Path) -> io::Result<Option<Metadata>> {
     found(std::fs::symlink_metadata(path))
 }
 
-/// Turns the error for a path where nothing is into none.
+/// Turns the error for a missing file into `None`.
 ///
 /// # Errors
-/// The others.
+/// Any other error.
 pub fn found(looked: io::Result<Metadata>) -> io::Result<Option<Metadata>> {
     match looked {
         Ok(metadata) => Ok(Some(metadata)),
@@ -98,7 +98,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves a file to another name of the same directory, unless a file is there.
+/// Moves a file to another name in the same directory, unless a file has that name.
 ///
 /// # Errors
 /// A file has that name, or the system's error. The file then still has its old name.

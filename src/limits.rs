@@ -46,8 +46,8 @@ pub const EXPANDED: usize = 16 * 1024;
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED: usize = 4096;
 
-/// Bytes of a peer's messages that have begun in fragments and not ended: three of the largest,
-/// which fit into the smallest budget ([`PEER_BYTES_LEAST`]); likewise. Crossed by
+/// Bytes of a peer's unfinished messages in fragments: three of the largest, which fit into the
+/// smallest budget ([`PEER_BYTES_LEAST`]). More drops the one that has waited longest. Crossed by
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 
@@ -95,10 +95,9 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Default limit of the memory for all peers in bytes, see [`dist::budget`](crate::dist::budget):
-/// more closes the largest connection of the
-/// host that holds the most. Crossed by `tests/budget.rs`,
-/// `unfinished_frames_of_many_peers_stay_within_the_budget`.
+/// Default limit of the memory for all peers in bytes, see [`dist::budget`](crate::dist::budget).
+/// More closes the largest connection of the host that holds the most. Crossed by
+/// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
@@ -116,9 +115,9 @@ pub const HELD_FREELY: usize = READ_AHEAD;
 pub const HANDSHAKES: usize = 256;
 
 /// Connections to the distribution port, or to our EPMD, that wait to be accepted, if the system
-/// allows as many (`net.core.somaxconn`). The kernel ignores further connections, whoever opens
-/// them, and their clients try again after 1 s or more: so a flood must not fill this queue between
-/// two turns of ours. Crossed by `node::accept::tests::a_burst_waits_to_be_accepted` and
+/// allows as many (`net.core.somaxconn`). The kernel ignores further connections from all clients,
+/// and clients retry after 1 s or more. The queue is therefore long, so that a flood rarely fills
+/// it before we accept again. Crossed by `node::accept::tests::a_burst_waits_to_be_accepted` and
 /// `epmd::server::tests::a_burst_waits_to_be_accepted`.
 pub const ACCEPT_QUEUE: u32 = 4096;
 
@@ -187,7 +186,7 @@ pub const PG_MEMBERS: usize = 1_000_000;
 /// `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
 pub const PG_STRANGERS: usize = 16;
 
-/// Processes of one peer that receive an event, in each scope: the others of its group do not.
+/// Processes of one peer that receive an event, in each scope. Further members do not receive it.
 /// Crossed by `node::machine::tests::an_event_goes_to_a_bounded_number_of_processes_of_a_peer`.
 pub const PG_RECEIVERS: usize = 1024;
 
@@ -523,12 +522,12 @@ pub const HTTP_HEADERS: usize = 100;
 /// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
-/// Most connections served at a time: for one more, the one that has been idle longest is closed,
-/// of the process that has most idle ones.
-/// Crossed by `tests/api_crowds.rs`, `the_connection_that_was_idle_longest_is_closed`.
+/// Most connections served at a time. For one more, the process with the most idle connections
+/// loses the one that has been idle longest. Crossed by `tests/api_crowds.rs`,
+/// `the_connection_that_was_idle_longest_is_closed`.
 pub const HTTP_CONNECTIONS: usize = 256;
 
-/// Connections that wait to be accepted; further clients wait for their turn, or are told to retry.
+/// Connections that wait to be accepted. Further clients block in `connect`, or get `EAGAIN`.
 /// Crossed by `api::socket::tests::the_queue_of_unaccepted_connections_is_bounded`.
 pub const HTTP_BACKLOG: i32 = 256;
 

@@ -8,9 +8,9 @@ use hecate_daemon::config::{self, Config, Environment, Flags};
 use hecate_daemon::runtimes::Runtimes;
 use hecate_daemon::{daemon, log};
 
-/// Returns memory to the system after peers' large messages, with glibc and with musl; options in
-/// `.cargo/config.toml`. glibc's allocator does not: freeing one large block raises the size from
-/// which blocks are mapped alone to up to 32 MiB, and each thread's arena keeps the smaller ones.
+/// Returns memory to the system after peers' large messages, with glibc and with musl. Its options
+/// are in `.cargo/config.toml`. glibc's allocator does not: when a large block is freed, its
+/// threshold for `mmap` rises to as much as 32 MiB, and each thread's arena keeps smaller blocks.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

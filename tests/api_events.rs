@@ -213,7 +213,7 @@ async fn a_hundred_follow_at_once_and_too_many_are_refused() {
             client.expect("plugin_registered_v1", Some(id)).await;
         }
     }
-    // Whoever goes makes room.
+    // A client that leaves makes room.
     clients.pop();
     in_time(until_a_stream_begins(&world)).await;
 }

@@ -3,7 +3,8 @@
 #
 #   tests/run.sh [OPTION]...   with options of `cargo test`, for example `--test pg`; without any, all but doc tests
 #
-# Prints the output of an executable when it has ended. Exits with a code other than 0 if a test failed.
+# Prints the output of each executable when it has ended. The exit code is 0 only if all tests
+# passed.
 set -euo pipefail
 
 log=$(mktemp)

@@ -203,6 +203,6 @@ fn all_attacks_at_once_lose_no_call() {
     let end = Instant::now() + Duration::from_secs(seconds);
     let client = withstand(&attacks::all(), |_| Instant::now() < end);
     let p99 = client.p99();
-    assert!(p99 < GOAL, "goal missed: the 99th percentile is {p99:.1?}, and is to be less than {GOAL:?}");
+    assert!(p99 < GOAL, "goal missed: the 99th percentile is {p99:.1?}, and must be less than {GOAL:?}");
     println!("goal reached: no call lost, and the 99th percentile {p99:.1?} is less than {GOAL:?}");
 }

@@ -1,6 +1,7 @@
-//! A borrowed connection: HTTP reads and writes it, while someone else sees when the client closes it.
+//! A connection that HTTP reads and writes by reference, so that its owner can detect when the
+//! client closes it.
 //!
-//! Hyper itself does not see that while it sends a response, because clients may close only their
+//! Hyper does not detect that while it sends a response, because clients may close only their
 //! sending half after a request.
 
 use std::io;
@@ -65,10 +66,10 @@ impl AsyncWrite for Borrowed<'_> {
     }
 }
 
-/// Waits until the client has closed the connection. Waits forever if it closes its sending half
-/// first: the next write then fails.
+/// Waits until the client has closed the connection. Waits forever if the client closes its sending
+/// half first: once it closes the rest too, the next write fails.
 pub(super) async fn closed_by_client(stream: &UnixStream) {
-    // Ready at the end of what the client sends, even if that is unread.
+    // Becomes ready when the client's sending half is closed, even if bytes are unread.
     let ended = stream.ready(Interest::PRIORITY).await;
     if ended.is_ok() && !hung_up(stream) {
         std::future::pending().await

@@ -1,5 +1,5 @@
-//! The changes of the cluster as event streams tell them: each is found and encoded once, and all
-//! streams share its bytes.
+//! Changes of the cluster, as event streams report them. Each change is found and encoded once, and
+//! all streams share its bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use super::wire;
 use crate::cluster::view::{ClusterView, NodeStates, PeerState, PeerView};
 use crate::limits;
 
-/// The connected nodes, each with since when.
+/// The connected nodes, each with the time since when it is connected.
 pub(super) type Nodes = BTreeMap<String, SystemTime>;
 
-/// What a stream has told its client of the cluster. Cheap to clone.
+/// The state of the cluster that a stream has reported to its client. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     nodes: Arc<Nodes>,
@@ -36,19 +36,19 @@ pub(super) struct Changes(Arc<Mutex<Latest>>);
 #[derive(Debug, Default)]
 struct Latest {
     view: Arc<ClusterView>,
-    /// What a stream has told that knows the view.
+    /// The reported state of a stream that has sent all events up to the view.
     told: Told,
-    /// The events for streams that have told something else.
+    /// The events for streams that have reported another state.
     events: VecDeque<(Told, Arc<[Bytes]>)>,
 }
 
 impl Changes {
-    /// Returns what a stream that begins now need not tell.
+    /// Returns the reported state of a stream that begins with this view.
     pub(super) fn told(&self, view: &Arc<ClusterView>) -> Told {
         self.with(view, |latest| latest.told.clone())
     }
 
-    /// Returns the events that a stream must send for this view, and what it has told then.
+    /// Returns the events that a stream must send for this view, and its reported state after them.
     pub(super) fn since(&self, told: &Told, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Told) {
         self.with(view, |latest| {
             let known = latest.events.iter().find(|(before, _)| before.is(told));
@@ -65,9 +65,9 @@ impl Changes {
         })
     }
 
-    /// Concurrent callers wait for one encoding.
+    /// Calls `get` with the changes up to this view. Concurrent callers wait for one encoding.
     fn with<R>(&self, view: &Arc<ClusterView>, get: impl FnOnce(&mut Latest) -> R) -> R {
-        // A panic leaves no more than a change that is found again.
+        // After a panic, a change is at worst encoded again.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&latest.view, view) {
             *latest = Latest {
@@ -85,8 +85,8 @@ fn nodes(view: &ClusterView) -> Nodes {
     connected.map(|peer| (peer.name.clone(), peer.since)).collect()
 }
 
-/// The events that lead from one state to that of the view. A node that was away in between has
-/// gone and come.
+/// Returns the events that lead from one state to that of the view. A node that has reconnected in
+/// between goes down and up.
 fn events(before: &Told, now: &Told, view: &ClusterView) -> Vec<Bytes> {
     let differ = |node: &&String| before.nodes.get(*node) != now.nodes.get(*node);
     let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));

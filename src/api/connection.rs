@@ -111,8 +111,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// A request has arrived, or the rest of it. Returns whether it may call every endpoint, or
-    /// only the probes because the connection is limited or was evicted.
+    /// Notes that a request, or the rest of it, has arrived. Returns whether it may call every
+    /// endpoint. If not, the connection is limited or was evicted, and it may call only the probes.
     pub(super) fn works(&self) -> bool {
         let turn = self.connections.lock().works(self.id);
         match turn {
@@ -169,7 +169,7 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
         .half_close(true);
     let io = TokioIo::new(Stall::new(Borrowed(&stream), stall));
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
-    // Other requests are handled to their end: a client may not be interested in the response.
+    // Other requests are completed: a client may leave because it does not need the response.
     let left = async {
         place.streaming.notified().await;
         closed_by_client(&stream).await;
@@ -177,7 +177,7 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
     let ended = tokio::select! {
         biased;
         () = closed.cancelled() => {
-            // A request that has arrived already, unread among many, is answered rather than reset.
+            // Answers a request that has arrived but is still unread, instead of resetting it.
             let _ = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await;
             return;
         }

@@ -106,7 +106,7 @@ struct Stream {
     /// The revision of the last snapshot.
     shown: Option<u64>,
     changes: Changes,
-    /// What it was last told of the cluster.
+    /// The state of the cluster that was last reported to the client.
     told: Told,
     _counted: metrics::One,
 }

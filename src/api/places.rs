@@ -1,11 +1,12 @@
 //! Which connections the API serves, and which one it closes for another: pure, without a clock.
 //!
 //! A connection that waits for its client (for a head, for a body, or for an answer to be read) may
-//! be evicted at any time: the one that has waited longest of the owner who has most of these, so
-//! that a crowd displaces its own connections first. One that waits for the daemon is never
-//! evicted, and neither is a stream of events. If no place is free and no connection may be
-//! evicted, a new connection is limited: it may call only the probes, unless a place is free when
-//! its request head arrives. Each operation costs O(log n) in the number of connections.
+//! be evicted at any time. The owner with the most waiting connections loses the one that has
+//! waited longest, so that a crowd displaces its own connections first. A connection that waits for
+//! the daemon is never evicted, and neither is a stream of events. If no place is free and no
+//! connection may be evicted, a new connection is limited: it may call only the probes, unless a
+//! place is free when its request head arrives. Each operation costs O(log n) in the number of
+//! connections.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +67,8 @@ pub(super) struct Places<T> {
     capacity: Capacity,
     connections: BTreeMap<Moment, Connection<T>>,
     owners: BTreeMap<Owner, Held>,
-    /// The owners of connections that wait for their clients, the first to be evicted last.
+    /// The owners of connections that wait for their clients. The last one loses a connection
+    /// first.
     crowds: BTreeSet<Crowd>,
     /// The oldest first.
     limited: BTreeSet<Moment>,
@@ -103,7 +105,7 @@ struct Held {
     waiting: BTreeMap<Moment, Moment>,
 }
 
-/// How many connections of an owner wait for their clients, and since when the first of them.
+/// How many connections of an owner wait for their clients, and since when the first one waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Crowd {
     waiting: usize,
@@ -118,7 +120,7 @@ impl Held {
     }
 }
 
-/// A change of [`Places`]: one at which a connection was admitted is its number.
+/// The number of a change of [`Places`]. The change that admitted a connection identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Moment(u64);
 
@@ -241,8 +243,8 @@ impl<T> Places<T> {
         self.remove(Moment(id))
     }
 
-    /// Removes the oldest limited connection, else the first to be evicted, because the system has
-    /// no room for another.
+    /// Removes the oldest limited connection, else the one that is evicted next, because the system
+    /// has no room for another.
     pub(super) fn spare(&mut self) -> Option<T> {
         let id = self.limited.first().copied().or_else(|| self.longest_of(self.crowds.last()?.owner))?;
         self.remove(id)
@@ -290,7 +292,7 @@ impl<T> Places<T> {
         Ok(self.remove(longest.ok_or(NoRoom)?))
     }
 
-    /// The connection of this owner that has waited longest for its client.
+    /// Returns the connection of this owner that has waited longest for its client.
     fn longest_of(&self, owner: Owner) -> Option<Moment> {
         self.owners.get(&owner)?.waiting.values().next().copied()
     }
@@ -300,7 +302,7 @@ impl<T> Places<T> {
         self.change_waiting(owner, |waiting| waiting.insert(since, id));
     }
 
-    /// Notes that the connection that has waited since then waits no more.
+    /// Notes that the connection that has waited since then no longer waits.
     fn wait_no_more(&mut self, owner: Owner, since: Moment) {
         self.change_waiting(owner, |waiting| waiting.remove(&since));
     }
@@ -376,11 +378,11 @@ mod tests {
         for name in ["a", "b", "c"] {
             assert_eq!(places.admit(ONE, name).evicted, None);
         }
-        // Processes that open and close without end, which the fresh one never gives way to.
+        // Connections of new processes displace the crowd until each process has only one.
         for (n, evicted) in (3..).zip(["a", "b", "fresh"]) {
             assert_eq!(places.admit(Owner::Process(n), "x").evicted, Some(evicted), "{n}");
         }
-        assert_eq!(places.works(fresh), Turn::Probes, "once no one has more than one");
+        assert_eq!(places.works(fresh), Turn::Probes, "it is evicted once no process has more than one");
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub(super) struct Server {
     pub listing: Listing,
     pub streams: Streams,
     pub stop: CancellationToken,
-    /// Our own user.
+    /// The user that the daemon runs as.
     uid: u32,
     callers: Connections,
     /// Connections of users who may not call, counted apart so that they displace no others.
@@ -238,7 +238,7 @@ pub(super) async fn answer(server: &Server, place: &Place, caller: Caller, reque
         }
     };
     if !may_ask_all {
-        // The connection closes, as it is limited or was evicted.
+        // The connection is limited or was evicted, so it closes.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if !body.is_end_stream() {

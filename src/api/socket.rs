@@ -131,7 +131,8 @@ fn bind_by(
         _ => {}
     }
     let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
-    // Clients wait outside a full queue in turn. One that is let in waits for all before it.
+    // While the queue is full, the kernel lets blocked clients in by turns. A client in the queue
+    // waits for all before it, so the queue is short.
     rustix::net::listen(&listener, limits::HTTP_BACKLOG)
         .map_err(|error| io_error(&draft, "listen on", error.into()))?;
     let placed = place(&draft, path, mode, group, name);

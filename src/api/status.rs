@@ -21,7 +21,7 @@ pub struct EpmdOwner {
     pub uid: u32,
     /// The user's name, if the system's accounts have it.
     pub user: Option<String>,
-    /// The process that serves, if the kernel shows it to us.
+    /// The process that serves EPMD, if the kernel shows it to us.
     pub pid: Option<i32>,
     /// The name of its program, escaped.
     pub program: Option<String>,

@@ -221,7 +221,7 @@ pub struct EpmdOwner {
     pub uid: u32,
     /// The user's name, if the system's accounts have it.
     pub user: Option<String>,
-    /// The process that serves, if the kernel shows it to the daemon.
+    /// The process that serves EPMD, if the kernel shows it to the daemon.
     #[serde(default)]
     pub pid: Option<i32>,
     /// The name of its program, escaped.

@@ -50,7 +50,7 @@ pub(super) enum ClientError {
     )]
     NoDaemon { socket: PathBuf, error: io::Error },
     #[error(
-        "the daemon at {} is busy: too many clients wait for their connection; close unused ones and retry",
+        "the daemon at {} is busy: too many clients are waiting to connect; close unused connections and retry",
         .0.display()
     )]
     Busy(PathBuf),
@@ -66,7 +66,7 @@ pub(super) enum ClientError {
 }
 
 impl ClientError {
-    /// Returns how a command ends for which this came back.
+    /// Returns the exit code of a command that failed with this error.
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Busy(_) => Exit::Busy,
@@ -114,10 +114,10 @@ async fn begin(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<
     sender.send_request(request).await.map_err(broken)
 }
 
-/// Connects, and waits for that if many others wait to be accepted.
+/// Connects. Waits up to `time` while the daemon's queue of unaccepted connections is full.
 async fn connect(socket: &Path, time: Duration) -> Result<UnixStream, ClientError> {
     let path = socket.to_owned();
-    // Blocking, as the kernel lets blocked clients in by turns, and refuses those that do not block.
+    // Blocks, because the kernel lets blocked clients in by turns and refuses non-blocking ones.
     let connected = tokio::task::spawn_blocking(move || connect_within(&path, time)).await;
     match connected.unwrap_or_else(|error| Err(io::Error::other(error))).and_then(UnixStream::from_std) {
         Ok(stream) => Ok(stream),
@@ -126,7 +126,7 @@ async fn connect(socket: &Path, time: Duration) -> Result<UnixStream, ClientErro
     }
 }
 
-/// Connects within a time, else fails with `WouldBlock`.
+/// Connects, or fails with `WouldBlock` after `time`.
 fn connect_within(path: &Path, time: Duration) -> io::Result<std::os::unix::net::UnixStream> {
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, Some(time))?;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_daemon_is_waited_for_and_told_from_one_that_is_not_there() {
+    async fn a_client_waits_for_a_busy_daemon_and_reports_that_it_is_busy() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");

@@ -54,7 +54,7 @@ Examples:
   hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
   hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no daemon answers, 4 the daemon is busy.";
+Exit codes: 0 success, 1 refused, 2 usage error, 3 daemon unreachable, 4 daemon busy (retry).";
 
 /// The primary Hecate daemon: plugin registry on a Unix socket, and a node of a BEAM cluster
 #[derive(Debug, Parser)]

@@ -72,7 +72,7 @@ pub struct Finder {
     asking_names: bool,
     /// EPMD's last answer: short names and their ports.
     names: BTreeMap<String, u16>,
-    /// Whether the nodes of plugins have changed since it was compared with them.
+    /// Whether the nodes of plugins have changed since `names` was compared with them.
     is_stale: bool,
     /// The nodes of plugins that were missing from it.
     missing: BTreeSet<Arc<str>>,
@@ -328,15 +328,14 @@ impl Finder {
         self.attempts.introduced(SystemTime::now(), names.iter().cloned(), by);
     }
 
-    /// Forgets what became of the attempts to reach nodes that are neither looked for nor seen by
-    /// `view`.
+    /// Forgets the attempts to connect to nodes that are neither looked for nor seen by `view`.
     pub fn forget(&mut self, view: &View) {
         let discovery = &self.discovery;
         let forgotten = self.attempts.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
         self.touched.extend(forgotten);
     }
 
-    /// Returns what became of the attempts to reach nodes.
+    /// Returns the last attempts to connect to nodes.
     pub fn attempts(&self) -> &Attempts {
         &self.attempts
     }

@@ -36,15 +36,15 @@ pub struct WantedName {
 }
 
 impl WantedName {
-    /// Returns the full names that the node may get, as far as they are known before it joins: one
-    /// with digits is chosen only then.
+    /// Returns the full names that the node may get, except one with digits, which is chosen only
+    /// when the node joins.
     pub fn candidates(&self) -> impl Iterator<Item = String> {
         let with_uid = (!self.explicit).then(|| with_uid(self));
         [self.short.clone()].into_iter().chain(with_uid).map(|short| format!("{short}@{}", self.host))
     }
 }
 
-/// The name of a second user's node.
+/// Returns the name of the node if another user's node has the default name.
 fn with_uid(wanted: &WantedName) -> String {
     format!("{}_{}", wanted.short, rustix::process::getuid().as_raw())
 }

@@ -52,13 +52,13 @@ impl Told {
         owners.filter(|owner| self.is_stranger(*owner)).collect()
     }
 
-    /// Whether it is not known whether this user of this host has a hecate-daemon of their own.
+    /// Returns whether this is another user of this host, who is not known to have a hecate-daemon.
     #[must_use]
     pub fn is_stranger(&self, uid: u32) -> bool {
         uid != self.uid && !self.is_neighbour(uid)
     }
 
-    /// Whether this user of this host is known to have, or to have had, a hecate-daemon of their own.
+    /// Returns whether this user of this host is known to have, or to have had, a hecate-daemon.
     #[must_use]
     pub fn is_neighbour(&self, uid: u32) -> bool {
         self.neighbours.contains(&uid)

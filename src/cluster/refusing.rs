@@ -1,5 +1,5 @@
-//! Which nodes of this host are running and refuse to connect, and what the registry is told of
-//! them. Pure.
+//! Decides what to report to the registry about nodes of this host that are running but refuse to
+//! connect. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,30 +18,30 @@ pub struct Refusal {
     pub code: &'static str,
 }
 
-/// What is known of a node that refused to connect and does not do so now.
+/// The state of a node that refused to connect at an earlier attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// It is connected.
     Connected,
-    /// EPMD has its name, and the next attempt has not ended or shows nothing.
+    /// EPMD has its name, and no later attempt has shown whether it still refuses.
     Registered,
     /// EPMD lacks its name.
     Missing,
-    /// Nothing listens on its port, or a process of a user who is not allowed does.
+    /// Nothing listens on its port, or the process that does belongs to a user who is not allowed.
     Ended,
 }
 
 /// The codes with which a running node refuses to connect. Each follows from what the node sends.
 pub const CODES: [&str; 4] = ["cookie_mismatch", "flags_missing", "name_mismatch", "not_allowed"];
 
-/// The nodes that refused to connect, as the registry was told.
+/// The nodes that refused to connect, as reported to the registry.
 #[derive(Debug, Default)]
 pub struct Refusing(BTreeMap<Arc<str>, Known>);
 
 #[derive(Debug)]
 struct Known {
     refusal: Refusal,
-    /// Whether it belongs to the home of another user, so that the registry is not told.
+    /// Whether it belongs to the home of another user, and so is not reported to the registry.
     is_neighbours: bool,
     missing_since: Option<Instant>,
 }
@@ -56,9 +56,9 @@ impl Refusing {
         new.map(|(name, refusal)| (name.clone(), refusal.port)).collect()
     }
 
-    /// Returns what is new. `refusing` are the nodes of registered plugins that refuse to connect
-    /// now; of the [`Self::strangers`] among them, `neighbours` belong to the home of another user.
-    /// `seen` is asked for the other nodes.
+    /// Returns the changes since the last call. `refusing` contains the nodes of registered plugins
+    /// that refuse to connect now. `neighbours` contains those of [`Self::strangers`] that belong
+    /// to the home of another user. `seen` returns the state of a node that is not in `refusing`.
     pub fn news(
         &mut self,
         now: Instant,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_once_for_each_code() {
+    fn a_refusal_is_reported_once_for_each_code() {
         let mut world = World::new();
         assert_eq!(world.refuses(1, "cookie_mismatch", &[]), [refused("cookie_mismatch")]);
         assert_eq!(world.refuses(1, "cookie_mismatch", &[]), []);
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(world.seen(Seen::Registered), []);
         assert_eq!(world.seen(Seen::Ended), [ended()]);
         assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
-        assert_eq!(world.seen(Seen::Connected), [], "which says more");
+        assert_eq!(world.seen(Seen::Connected), [], "the registry learns that separately");
         assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
     }
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_another_home_is_not_told_and_its_owner_is_looked_up_once_per_port() {
+    fn a_node_of_another_home_is_not_reported_and_its_owner_is_looked_up_once_per_port() {
         let mut world = World::new();
         assert_eq!(world.strangers(1), 1);
         assert_eq!(world.refuses(1, "cookie_mismatch", &[NODE]), []);

@@ -118,7 +118,7 @@ pub async fn start(
     let host = settings.name.host.to_string();
     let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
-    // Before anybody can register a plugin.
+    // Must come before the first registration.
     let names = settings.name.candidates().flat_map(|name| dialling(&settings).all_names(&name)).collect();
     registry.membership(Membership::WantedNames { names }).await;
     let (stop, stopped) = oneshot::channel();
@@ -359,7 +359,7 @@ impl Cluster {
                     self.register_again();
                 }
             }
-            self.tell_refusals().await;
+            self.report_refusals().await;
             if !self.settled && self.finder.settled() {
                 self.settled = true;
                 // The registry judges by what it knows then: so it hears of those nodes first.

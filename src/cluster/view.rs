@@ -39,7 +39,7 @@ pub struct ClusterView {
 pub struct EpmdOwner {
     /// The user.
     pub uid: u32,
-    /// The process that serves, if the kernel shows it to us.
+    /// The process that serves EPMD, if the kernel shows it to us.
     pub pid: Option<i32>,
     /// The name of its program, escaped.
     pub program: Option<String>,

@@ -40,7 +40,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Replaces the socket. Its file is removed, if it is ours, and the watch does not bind it again.
+    /// Replaces the socket. The file of the old one is removed, if it is ours, and is not bound
+    /// again.
     pub(super) fn set(&self, file: Option<SocketFile>) {
         *self.file() = file;
     }
@@ -114,7 +115,7 @@ async fn watch_all(
     }
 }
 
-/// The pause after a check. A loss that has just been found is confirmed, or repaired, soon.
+/// Returns the pause after a check: short after a new loss, which the next check confirms.
 fn pause(is_new_loss: bool) -> Duration {
     if is_new_loss { limits::OWN_FILES_AGAIN } else { limits::OWN_FILES }
 }

@@ -1,7 +1,7 @@
-//! One limit on the memory for all peers together. Each part of it that a peer can make grow either
-//! counts, or has a bound that holds for all peers together:
+//! One limit on the memory for all peers together. All memory that a peer can make grow is either
+//! counted, or has a separate limit for all peers together:
 //!
-//! | memory | counted by | bound of its own |
+//! | memory | counted by | separate limit |
 //! | --- | --- | --- |
 //! | unfinished frames | [`dist::link`](super::link) | [`limits::FRAME`] per peer |
 //! | messages in fragments | `dist::fragments` | [`limits::FRAGMENTED_BYTES`] per peer |
@@ -13,10 +13,10 @@
 //! | room for reading | no | [`limits::READ_CHUNK`] per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
 //! | large messages while they are read | no | [`limits::LARGE_READERS`] at once: see [`limits::TERM_NODES`] |
 //! | calls of peers, with their arguments | no | [`limits::SERVED`] × [`limits::CALL_ARGUMENTS`]: 64 MiB in all |
-//! | names of nodes that peers know | no | [`limits::KNOWN_NODES`] in all: 5 MiB |
-//! | signals that gather to be sent | no | [`limits::GATHERED`] in all, and one message |
+//! | names of nodes that peers report | no | [`limits::KNOWN_NODES`] in all: 5 MiB |
+//! | signals gathered for sending | no | [`limits::GATHERED`] in all, plus one message |
 //! | the table of atoms of the node's task | no | [`limits::ATOMS`]: 17 MiB |
-//! | our calls to peers | no | [`limits::CALLS`] in all, none of their bytes |
+//! | our calls to peers | no | [`limits::CALLS`] in all; their bytes are not kept |
 //!
 //! Each connection has a [`Holding`], and each buffer that it holds has a [`Charge`], which returns
 //! its bytes when it is dropped. Each change costs one atomic addition. While the budget is

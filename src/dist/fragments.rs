@@ -32,7 +32,7 @@ pub(super) struct Fragments {
     bytes: usize,
 }
 
-/// Memory of a message that has begun in bytes, besides its terms and atoms.
+/// Memory of an unfinished message in bytes, without its terms and atoms.
 const MESSAGE: usize = 512;
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Fragments {
         Ok(None)
     }
 
-    /// Returns the memory of all that have begun, in bytes.
+    /// Returns the memory of all unfinished messages in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.open.len() * MESSAGE
     }

@@ -110,7 +110,7 @@ impl Headers {
         })
     }
 
-    /// Returns the memory of messages that have begun in fragments, and of the cache, in bytes.
+    /// Returns the memory of unfinished messages in fragments and of the cache, in bytes.
     pub(super) fn held(&self) -> usize {
         self.cached + self.fragments.as_ref().map_or(0, Fragments::bytes)
     }

@@ -118,7 +118,7 @@ impl LinkSender {
 
     /// Resets the connection at once, and drops its queue and everything that the peer has sent.
     pub fn abort(self) {
-        // Without the reset, a peer that is writing may wait for minutes until it notices. Fails only
+        // Without the reset, a peer that is writing may not notice for minutes. The call fails only
         // if the connection has ended.
         let _ = rustix::net::sockopt::set_socket_linger(self.outgoing.socket.as_ref(), Some(Duration::ZERO));
         self.outgoing.end();
@@ -345,7 +345,7 @@ impl Reader {
         }
     }
 
-    /// Returns the memory of frames and fragments that have begun, and of atoms, in bytes.
+    /// Returns the memory of unfinished frames and fragments, and of atoms, in bytes.
     fn begun(&self) -> usize {
         self.buffer.len() + self.atoms.bytes() + self.headers.as_ref().map_or(0, Headers::held)
     }

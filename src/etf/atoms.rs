@@ -131,8 +131,8 @@ pub struct Atoms {
     bytes: usize,
 }
 
-/// Memory of an atom of a table in bytes, besides its text: its entry, in a table of which less than
-/// half may be in use, and counters.
+/// Memory of an atom in a table in bytes, without its text: reference counts and the entry in the
+/// table, of which less than half may be in use.
 const ENTRY: usize = 64;
 
 impl Atoms {

@@ -33,13 +33,13 @@ impl CachedAtom {
         Ok(Self(encoded.into()))
     }
 
-    /// How many bytes it takes in a term.
+    /// Returns its length in a term, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns its memory in bytes, where it is stored alone.
+    /// Returns its memory in bytes when it is stored alone.
     #[must_use]
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.size()

@@ -22,7 +22,7 @@ pub const ACCOUNTS: usize = 4 * 1024 * 1024;
 
 // ---- Deployment -----------------------------------------------------------------------------
 
-/// Longest name of an image in bytes, without tag and digest, as registries take it. Crossed by
+/// Longest name of an image in bytes, without tag and digest, that registries accept. Crossed by
 /// `cli::gitops::templates::tests::the_name_of_an_image_is_bounded`.
 pub const IMAGE_NAME: usize = 255;
 
@@ -33,14 +33,14 @@ pub const GITOPS_FILE: u64 = 1024 * 1024;
 // ---- Clients of the socket ------------------------------------------------------------------
 
 /// How long a client waits for its connection while others wait to be accepted. Crossed by
-/// `cli::client::tests::a_busy_daemon_is_waited_for_and_told_from_one_that_is_not_there`.
+/// `cli::client::tests::a_client_waits_for_a_busy_daemon_and_reports_that_it_is_busy`.
 pub const CLIENT_CONNECT: Duration = Duration::from_secs(2);
 
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
 /// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
 pub const CLIENT_TIME: Duration = Duration::from_secs(10);
 
-/// Time for a whole diagnosis as a client waits for it, longer than the daemon takes for one. Crossed by
+/// Time that a client waits for a whole diagnosis, longer than the daemon needs for one. Crossed by
 /// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
 pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
 
@@ -51,18 +51,18 @@ pub const INDEPENDENT_TIME: Duration = Duration::from_secs(15);
 /// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
 pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Largest event in bytes that a client reads: a snapshot of all plugins that there may be. Crossed by
+/// Largest event in bytes that a client reads: a snapshot of the most plugins. Crossed by
 /// `cli::sse::tests::an_event_is_bounded`.
 pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
 
-/// Silence after which a client that follows events takes its connection for lost: two heartbeats, and some. Crossed by
-/// `cli::events::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
+/// Silence after which a client that follows events considers its connection lost: more than two
+/// heartbeats. Crossed by `cli::events::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
 
-/// Pause before a lost connection is made again; each later one is twice as long. Crossed by
+/// Pause before the first attempt to reconnect. Each later pause is twice as long. Crossed by
 /// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
 pub const CLIENT_RETRY: Duration = Duration::from_secs(1);
 
-/// Longest pause before a lost connection is made again. Crossed by
+/// Longest pause before an attempt to reconnect. Crossed by
 /// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
 pub const CLIENT_RETRY_LONGEST: Duration = Duration::from_secs(30);

@@ -72,9 +72,9 @@ fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32>
     })
 }
 
-/// All sockets that take connections to an address, in the format of `/proc/net/tcp` (proc(5)): the second
-/// column is `address:port` in hexadecimal, the fourth the state (0A: listening), the eighth the uid,
-/// the tenth the inode.
+/// Returns all sockets that accept connections to an address, from a table in the format of
+/// `/proc/net/tcp` (proc(5)): the second column is `address:port` in hexadecimal, the fourth the
+/// state (0A: listening), the eighth the uid, the tenth the inode.
 ///
 /// Those that listen come first (`listening_get_first` before `established_get_first` in `net/ipv4/tcp_ipv4.c`): the rest, which
 /// may be long, is not read.

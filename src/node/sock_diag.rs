@@ -50,8 +50,8 @@ pub struct Listening {
     pub inode: u32,
 }
 
-/// Returns the sockets that accept connections to this port, each with its address; none if the
-/// kernel does not tell.
+/// Returns the sockets that accept connections to this port, each with its address; `None`
+/// if the kernel cannot be asked.
 #[must_use]
 pub fn listeners(port: u16) -> Option<Vec<(IpAddr, Listening)>> {
     let mut listeners = Vec::new();

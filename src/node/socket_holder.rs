@@ -1,4 +1,4 @@
-//! Finds the processes that have sockets open, by proc(5).
+//! Finds the processes that have sockets open, as proc(5) shows them.
 //!
 //! The kernel shows the open files of a process only to its own user and to root, so nothing is
 //! found for the sockets of other users.
@@ -15,8 +15,8 @@ use crate::limits;
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
-    /// The name of its program, which the process can choose: escaped. At most 15 bytes before
-    /// that.
+    /// The name of its program, escaped because the process can choose it. At most 15 bytes before
+    /// escaping.
     pub program: String,
 }
 
@@ -31,7 +31,7 @@ fn search(proc: &Path, inodes: &BTreeSet<u32>, files: usize) -> BTreeMap<u32, Ho
     let mut found = BTreeMap::new();
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let mut pids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    // A service manager may have opened the socket for another process.
+    // Process 1 comes last: a service manager may have opened the socket for another process.
     pids.sort_unstable_by_key(|pid| (*pid == 1, *pid));
     let descriptors = pids.into_iter().flat_map(|pid| {
         let directory = proc.join(pid.to_string());

@@ -24,8 +24,8 @@ pub(super) enum Request {
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
 }
 
-/// Compares the API's socket with the one that was bound, and reports a difference to its owner. A
-/// commit is not refused for it: it is in the database.
+/// Compares the file at the socket's path with the one that was bound, and reports a difference to
+/// the owner of the socket. A difference does not make the commit fail.
 pub type SocketCheck = Arc<dyn Fn() + Send + Sync>;
 
 /// A batch, and what came of it.

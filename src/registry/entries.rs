@@ -40,13 +40,13 @@ pub(super) struct Life {
     pub(super) governed: bool,
     /// When silence since the registration ends it. None once it has shown a sign of life.
     pub(super) grace: Option<Instant>,
-    /// How its node left, since it was connected or refused to connect last.
+    /// How its node left, unless it has connected or refused to connect since.
     pub(super) left: Option<String>,
     /// Whether its socket has answered since the registration or our start.
     pub(super) answered: bool,
-    /// Whether silence since the registration is what stopped it.
+    /// Whether it was stopped because of its silence since the registration.
     pub(super) silent: bool,
-    /// What the last look found in place of a socket that answers.
+    /// What the last look found instead of a socket that answers.
     pub(super) found: Option<String>,
     /// Why we may not connect to its socket, if the last check found that.
     pub(super) denied: Option<String>,

@@ -42,7 +42,8 @@ impl Nodes {
         self.connected.insert(node.to_owned(), on_this_host);
     }
 
-    /// A node of this host is running and refuses to connect. Returns whether there was room for it.
+    /// Notes that a node of this host is running but refuses to connect. Returns `false` if too
+    /// many do.
     pub(super) fn refused(&mut self, node: &str) -> bool {
         if self.refusing.len() >= limits::REGISTRY_NODES && !self.is_refusing(node) {
             limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes refuse to connect: this one is ignored");
@@ -52,7 +53,7 @@ impl Nodes {
         true
     }
 
-    /// A node that refused to connect has ended.
+    /// Notes that a node that refused to connect has ended.
     pub(super) fn ended(&mut self, node: &str) {
         self.refusing.remove(node);
     }

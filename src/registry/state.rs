@@ -327,8 +327,8 @@ impl State {
         }
     }
 
-    /// The reason of a plugin that has shown no sign of life since its registration. `found` is what
-    /// the last look found, empty before the first.
+    /// Returns the reason for a plugin without a sign of life since its registration. `found` is
+    /// what the last look found, and empty before the first look.
     fn silence(&self, found: &str) -> String {
         let grace = humantime::format_duration(self.config.grace);
         let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
@@ -482,7 +482,7 @@ fn is_unknown(plugin: &Plugin) -> bool {
     plugin.reason.starts_with(UNKNOWN)
 }
 
-/// Describes what a look found in place of a socket that answers. `was_there` tells whether there has
+/// Describes what a look found instead of a socket that answers. `was_there` is whether there has
 /// been a socket.
 fn without_answer(look: &Look, was_there: bool) -> String {
     match look {

@@ -13,7 +13,7 @@ use crate::files::{Inode, Sight, beside, look};
 /// The suffixes of the files that SQLite keeps next to the database.
 pub(super) const WAL: &str = "-wal";
 pub(super) const SHM: &str = "-shm";
-/// Only for a moment, when a new database is switched to the write-ahead log.
+/// Exists only for a moment, while a new database is switched to the write-ahead log.
 pub(super) const JOURNAL: &str = "-journal";
 
 /// The files of an open database. A file that did not exist when they were noted counts as ours
@@ -99,7 +99,7 @@ fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     }
 }
 
-/// Never unclear: a path that cannot be looked at is an error before.
+/// Never returns [`Sight::Unclear`]: a path that cannot be looked at fails earlier.
 fn sight(noted: &mut Option<Inode>, found: Option<Metadata>) -> Sight {
     let Some(ours) = *noted else {
         *noted = found.as_ref().map(Inode::from);

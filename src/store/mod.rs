@@ -385,7 +385,7 @@ fn refuse_links(path: &Path) -> Result<(), Trouble> {
 fn check_no_log(path: &Path) -> Result<(), Trouble> {
     for tail in [WAL, JOURNAL] {
         if look(&beside(path, tail)).map_err(Trouble::Io)?.is_some_and(|log| log.len() > 0) {
-            return Err(Trouble::Damaged(format!("the file is missing, but {FILE}{tail} is not")));
+            return Err(Trouble::Damaged(format!("the file is missing, but {FILE}{tail} exists")));
         }
     }
     Ok(())

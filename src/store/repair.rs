@@ -1,9 +1,10 @@
-//! Writes databases: a new one at the first start, and one whose files vanished while it was open.
+//! Writes a new database at the first start, and restores one whose files vanished while it was
+//! open.
 //!
-//! The connection still has the removed file, so its content is copied into a new one
-//! (`VACUUM INTO`), compared with the committed state, and linked to the name of the database. If
-//! the copy fails, the new file is written from memory. An existing file at our path is never
-//! overwritten but reported, and nothing is committed until it is moved away.
+//! In the second case, the connection still has the removed file, so its content is copied into a
+//! new one (`VACUUM INTO`), compared with the committed state, and linked to the name of the
+//! database. If the copy fails, the new file is written from memory. An existing file at our path
+//! is never overwritten but reported, and nothing is committed until it is moved away.
 
 #[cfg(test)]
 mod tests;
@@ -326,15 +327,15 @@ fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, F
     Ok(true)
 }
 
-/// Creates a database without plugins. Until it is complete, it has another name: so a start that
-/// is cut off leaves no empty file, which would look like a damaged database.
+/// Creates a database without plugins. Until it is complete, it has another name, so that an
+/// interrupted start leaves no empty file, which would look like a damaged database.
 pub(super) fn create(path: &Path) -> Result<(), Trouble> {
     let draft = draft_name(path);
     write_new(&draft, |_| Ok::<_, Trouble>(()))?;
     place(&draft, path).and_then(|()| sync_directory(path)).map_err(Trouble::Io)
 }
 
-/// Writes a new database durably.
+/// Writes a new database, fills it, and syncs it to the disk.
 fn write_new<E>(draft: &Path, fill: impl FnOnce(&mut Connection) -> Result<(), E>) -> Result<(), E>
 where
     E: From<Trouble>,
@@ -355,7 +356,7 @@ where
     Ok(())
 }
 
-/// The name of a new database until it is complete.
+/// Returns the path of a new database until it is complete.
 fn draft_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{FILE}.new"))
 }

@@ -26,11 +26,11 @@ impl Epmd {
         Self { process, port }
     }
 
-    /// Ends it at once: it forgets every name.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
+    /// Ends it at once: it forgets every name.
     pub fn kill(mut self) {
         self.process.kill();
     }

@@ -96,7 +96,8 @@ fn unread_streams(world: &World) {
     }
 }
 
-/// Requests that each get a 4xx: registrations of nodes that no plugin can run as, and without one host.
+/// Requests that get a 4xx: registrations with nodes that no plugin can run as, and requests
+/// without exactly one `Host`.
 fn refused_requests(world: &World) {
     let nodes = [world.node.as_str(), "x@-oProxyCommand", "a b@h", "\u{1b}[2J@h", "x@"];
     while world.goes_on() {
@@ -126,7 +127,7 @@ fn begun(world: &World, request: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&begun).into_owned())
 }
 
-/// Far more than there is room for at a time: each is to make room at once.
+/// Many more followers than there is room for. Each makes room as soon as it leaves.
 fn followers_that_leave(world: &World) {
     while world.goes_on() {
         for _ in 0..200 {
@@ -140,7 +141,8 @@ fn followers_that_leave(world: &World) {
 /// What the daemon logs once it has repaired its socket.
 pub const REPAIRED: &str = "bound it again";
 
-/// A registration over an open connection has the daemon look at once. Else it may take 5 s.
+/// A registration over an open connection makes the daemon check its socket at once, which
+/// otherwise takes up to 1 s.
 fn removed_socket(world: &World) {
     let body = json!({"name": "hecate-removerd"}).to_string();
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length";
@@ -185,7 +187,8 @@ fn silent_handshakes(world: &World) {
 /// A node without the cookie, which the daemon finds in EPMD.
 pub const THIEF: &str = "hecate_thief";
 
-/// Has the daemon dial it, connects back under the same name, and returns the daemon's own challenge.
+/// Waits until the daemon dials it, connects back under the same name, and sends the challenge that
+/// it gets there over the first connection.
 fn reflected_challenges(world: &World) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.set_nonblocking(true).expect("a listener");

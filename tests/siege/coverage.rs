@@ -1,5 +1,5 @@
-//! Which tests hold the daemon against each attack and misuse that once succeeded. Attacks that can go on
-//! beside others and beside a well-behaved client are here too, in `attacks.rs`.
+//! Lists the tests of each attack and misuse that once succeeded. Attacks that can run beside
+//! others and beside a well-behaved client are also in `attacks.rs`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ type Held = (&'static str, &'static [(&'static str, &'static str)]);
 
 const HELD: &[Held] = &[
     (
-        "1: own files vanish, and registrations with them",
+        "own files vanish, and registrations with them",
         &[
             ("tests/vanish.rs", "a_registration_after_the_database_was_removed_is_there_after_a_restart"),
             ("tests/vanish.rs", "a_socket_that_is_removed_is_bound_again"),
@@ -20,14 +20,14 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "2: a damaged database empties the registry",
+        "a damaged database empties the registry",
         &[
             ("tests/database.rs", "damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked"),
             ("src/store/salvage/tests.rs", "each_damaged_page_costs_only_what_is_in_it"),
         ],
     ),
     (
-        "3: a purge deletes unasked, or claims what it does not do",
+        "a purge deletes unasked, or claims what it does not do",
         &[
             ("tests/cli.rs", "the_clients_of_a_running_daemon"),
             ("tests/cli.rs", "who_sits_at_a_terminal_is_asked_before_data_goes"),
@@ -36,14 +36,14 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "4: a stored time ends every listing",
+        "a stored time ends every listing",
         &[
             ("tests/database.rs", "times_that_were_edited_by_hand_are_shown_as_the_nearest_time"),
             ("src/store/tests.rs", "times_and_revisions_that_cannot_be_stored_are_refused_on_write"),
         ],
     ),
     (
-        "5: one machine blocks upgrades, and a denied socket stops a plugin",
+        "one machine blocks upgrades, and a denied socket stops a plugin",
         &[
             (
                 "src/registry/state/tests/socket.rs",
@@ -54,7 +54,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "6: a node without the cookie reflects our own challenge",
+        "a node without the cookie reflects our own challenge",
         &[
             ("tests/handshake.rs", "our_own_challenge_is_not_answered_to_a_node_that_we_dial"),
             ("tests/handshake.rs", "a_challenge_for_one_node_that_we_dial_is_not_answered_to_another"),
@@ -64,7 +64,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "7: names and texts drive a terminal",
+        "names and texts drive a terminal",
         &[
             ("tests/escapes.rs", "odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown"),
             ("tests/escapes.rs", "texts_that_an_older_version_stored_load_and_are_shown_escaped"),
@@ -72,7 +72,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "8: wrong nodes, hosts and responses are accepted",
+        "wrong nodes, hosts and responses are accepted",
         &[
             ("tests/escapes.rs", "the_nodes_that_no_plugin_can_run_as_are_refused"),
             ("tests/api_contract.rs", "a_request_has_exactly_one_host"),
@@ -81,11 +81,11 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "9: another user takes the daemon's names in EPMD",
+        "another user takes the daemon's names in EPMD",
         &[("tests/boot.rs", "a_user_who_registers_the_default_names_does_not_keep_the_daemon_out")],
     ),
     (
-        "10: a message costs more than its bytes",
+        "a message costs more than its bytes",
         &[
             ("tests/pressure.rs", "a_leave_costs_no_more_than_its_bytes"),
             ("src/cluster/said.rs", "snapshots_and_events_cost_n_log_n"),
@@ -93,7 +93,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "11: a busy node starves HTTP and other peers",
+        "a busy node starves HTTP and other peers",
         &[
             ("tests/pressure.rs", "a_busy_node_occupies_no_thread_of_the_api"),
             ("src/node/machine/tests/backlog.rs", "a_large_sync_delays_a_ping_by_one_step"),
@@ -102,7 +102,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "12: connections block other clients",
+        "connections block other clients",
         &[
             ("tests/api_crowds.rs", "thousands_of_connections_of_many_processes_delay_no_other_client"),
             ("tests/api_crowds.rs", "connections_that_close_and_reopen_reset_no_complete_request"),
@@ -112,7 +112,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "13: memory is bounded per peer only",
+        "memory is bounded per peer only",
         &[
             ("tests/budget.rs", "unfinished_frames_of_many_peers_stay_within_the_budget"),
             ("tests/budget.rs", "fragments_of_several_peers_stay_within_the_budget"),
@@ -122,14 +122,14 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "14: announced names create directories without limit",
+        "announced names create directories without limit",
         &[
             ("tests/layout.rs", "a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories"),
             ("tests/siege.rs", "groups_of_unregistered_names_make_few_directories"),
         ],
     ),
     (
-        "15: floods before authentication keep honest nodes out",
+        "floods before authentication keep honest nodes out",
         &[
             ("src/fair.rs", "a_flood_from_one_source_displaces_only_itself"),
             ("tests/siege.rs", "silent_and_reflecting_handshakes_keep_no_client_waiting"),
@@ -137,7 +137,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "16: unread streams and many plugins cost memory, time and threads",
+        "unread streams and many plugins cost memory, time and threads",
         &[
             ("tests/api_crowds.rs", "streams_that_are_not_read_share_a_few_snapshots"),
             ("src/api/listing.rs", "the_plugins_of_health_share_their_bytes"),
@@ -147,7 +147,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "17: a plugin whose node is not connected looks well",
+        "a plugin whose node is not connected looks well",
         &[
             ("tests/status.rs", "a_node_with_another_cookie_is_shown_as_not_connected"),
             ("tests/doctor.rs", "plugins_that_stopped_and_nodes_that_are_not_connected"),
@@ -155,7 +155,7 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "18: followers outlive their readers",
+        "followers outlive their readers",
         &[
             ("tests/cli.rs", "a_follower_ends_with_the_reader_of_its_output_though_no_event_comes"),
             ("tests/api_events.rs", "a_client_that_leaves_frees_its_place_at_once"),
@@ -165,14 +165,14 @@ const HELD: &[Held] = &[
 ];
 
 #[test]
-fn the_tests_that_hold_each_attack_exist() {
+fn the_tests_of_each_attack_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut missing = Vec::new();
     for (fault, tests) in HELD {
         for (file, name) in *tests {
             let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
             let is_test = |line: &str| {
-                // In Rust, and in Common Test, where a case takes its configuration.
+                // In Rust, and in Common Test, where a case has its configuration as argument.
                 line.contains(&format!("fn {name}(")) || line.starts_with(&format!("{name}(Config) ->"))
             };
             if !text.lines().any(is_test) {

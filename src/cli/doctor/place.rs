@@ -165,11 +165,17 @@ pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Rep
     });
     let (names, missing): (Vec<_>, Vec<_>) = lacking.unzip();
     let Some(first) = names.first() else { return };
-    let detail = match names.len() {
-        1 => format!("a directory of a registered plugin is missing: {}", shown(&missing)),
-        count => format!("directories of {count} registered plugins are missing: {}", shown(&missing)),
+    let (detail, advice) = match names.len() {
+        1 => (
+            format!("a directory of a registered plugin is missing: {}", shown(&missing)),
+            format!("run `hecate-daemon register {first}`, which makes it again"),
+        ),
+        count => (
+            format!("directories of {count} registered plugins are missing: {}", shown(&missing)),
+            format!("run `hecate-daemon register {first}`, and the same for each other plugin"),
+        ),
     };
-    report.fail("directories", detail, format!("run `hecate-daemon register {first}`, which makes them again"));
+    report.fail("directories", detail, advice);
 }
 
 /// Whether a daemon answers, and if not, what is in its place. What it says of itself comes back.

@@ -42,8 +42,8 @@ impl Epmd {
         ours.filter(|(name, _)| *name != self.us).collect()
     }
 
-    /// Returns the nodes of plugins that `is_here` places on this host and that are missing from its
-    /// EPMD, which has these short names.
+    /// Returns the nodes of plugins that are on this host (`is_here`) and missing from its EPMD,
+    /// which has the short names in `registered`.
     #[must_use]
     pub fn missing(&self, registered: &BTreeMap<String, u16>, is_here: impl Fn(&str) -> bool) -> BTreeSet<Arc<str>> {
         let is_missing = |node: &Arc<str>| {

@@ -1,4 +1,4 @@
-//! Tells the registry which nodes refuse to connect, and finds out to whose home a node belongs.
+//! Reports to the registry which nodes refuse to connect, and finds to whose home a node belongs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,8 +17,8 @@ use crate::node::listeners::owners;
 use crate::node::view::Peer;
 
 impl Cluster {
-    /// Tells the registry which nodes of plugins are running on this host and refuse to connect.
-    pub(super) async fn tell_refusals(&mut self) {
+    /// Reports to the registry which nodes of plugins run on this host but refuse to connect.
+    pub(super) async fn report_refusals(&mut self) {
         let node = self.node.watch().borrow().clone();
         let plugins = self.registry.view().plugins.clone();
         let is_plugins = |name: &str| {
@@ -50,8 +50,8 @@ impl Cluster {
         }
     }
 
-    /// Whether the process that listens on this port belongs to a user who has a hecate-daemon of
-    /// their own. One that listens elsewhere than on loopback counts as ours.
+    /// Returns whether the process that listens on this port belongs to another user who has a
+    /// hecate-daemon. A process that does not listen on loopback counts as ours.
     async fn is_neighbours(&mut self, port: u16) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let Ok(Some(owner)) = spawn_blocking(move || owners(address).first().copied()).await else { return false };
@@ -61,8 +61,8 @@ impl Cluster {
         self.told.is_neighbour(owner)
     }
 
-    /// Whether a user of this host has a hecate-daemon of the usual name. Asked for before anything is made of a node of theirs:
-    /// pg may show their daemon only later.
+    /// Returns whether a user of this host has a hecate-daemon with a default name. Checked before
+    /// a node of that user is reported, because `pg` may show the daemon only later.
     pub(super) async fn has_daemon(&self, uid: u32) -> bool {
         let names = epmd::client::names(self.epmd.address()).await.unwrap_or_default();
         for (_, port) in names.into_iter().filter(|(name, _)| is_default_name(name, NODE, uid)) {

@@ -58,8 +58,8 @@ impl Machine {
         self.backlogs.links.contains_key(&link)
     }
 
-    /// Handles messages of a connection in order. If they and what they are answered cost much,
-    /// the rest is left for [`Self::step`].
+    /// Handles messages of a connection in order. If they and their answers cost much, leaves the
+    /// rest for [`Self::step`].
     pub(super) fn messages(
         &mut self,
         now: Now,
@@ -137,7 +137,7 @@ impl Machine {
             _ => 0,
         };
         let cost = MESSAGE + read + out.iter().skip(before).map(size).sum::<usize>();
-        // Messages cannot leave more behind than they clear away.
+        // Leftovers do not grow without limit, because each message clears at least what it leaves.
         self.clear(cost.min(limits::NODE_TURN), out);
         cost
     }
@@ -147,9 +147,9 @@ impl Machine {
         self.backlogs.of(link).scope = Some(scope);
     }
 
-    /// Does one step: clears away a part of what has ended, and for the next connection applies a
-    /// part of its message, or handles the next one. Returns the connection, if any, and the cost
-    /// of the step in bytes of messages; none if nothing waits.
+    /// Does one step: clears a part of the leftovers, and for the next connection applies a part of
+    /// its message or handles its next message. Returns the connection, if any, and the cost of the
+    /// step in bytes of messages; `None` if nothing waits.
     pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(Option<LinkId>, usize)> {
         let Some((link, scope, next)) = self.next_turn() else {
             let cost = self.clear(limits::NODE_TURN, out);

@@ -29,7 +29,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns about how many bytes of it are looked into.
+    /// Returns approximately how many of its bytes are examined.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Message(

@@ -1,5 +1,5 @@
 //! Monitors and links of connections and processes that have ended, and memory that is no longer
-//! needed. One peer may have left many, so they are handled in steps. Pure.
+//! needed. One peer can leave many behind, so they are handled in steps. Pure.
 
 use std::collections::{VecDeque, hash_map, hash_set};
 
@@ -16,7 +16,7 @@ enum Leftover {
         monitors: Box<dyn Iterator<Item = (Reference, Pid)> + Send>,
         links: Box<dyn Iterator<Item = (Pid, Pid)> + Send>,
     },
-    /// A process of ours: whoever watches it is told the reason.
+    /// A process of ours: its monitors and links get signals with the reason.
     Process {
         pid: Pid,
         reason: Raw,
@@ -25,7 +25,7 @@ enum Leftover {
     },
 }
 
-/// What is left of connections and processes that have ended.
+/// The queue of connections and processes that have ended and are not fully cleared.
 #[derive(Default)]
 pub(super) struct Leftovers(VecDeque<Leftover>);
 
@@ -42,7 +42,7 @@ impl Machine {
         self.begin_clearing(Leftover::Link { id, monitors, links }, out);
     }
 
-    /// Tells whoever watches a process of ours that it has ended.
+    /// Signals the end of a process of ours to its monitors and links.
     pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<Effect>) {
         let watchers = std::mem::take(&mut process.watchers).into_iter();
         let links = std::mem::take(&mut process.links).into_iter();
@@ -50,7 +50,7 @@ impl Machine {
         self.begin_clearing(Leftover::Process { pid, reason, watchers, links }, out);
     }
 
-    /// A few are handled at once.
+    /// Handles a few monitors and links at once, and queues the rest.
     fn begin_clearing(&mut self, mut leftover: Leftover, out: &mut Vec<Effect>) {
         let cost = self.clear_one(&mut leftover, limits::NODE_TURN, out);
         if cost >= limits::NODE_TURN {
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// Clears away leftovers, at a cost of about `most` bytes of messages. Returns the cost.
+    /// Clears leftovers, at a cost of about `most` bytes of messages. Returns the cost.
     pub(super) fn clear(&mut self, most: usize, out: &mut Vec<Effect>) -> usize {
         let mut cost = 0;
         while cost < most
@@ -77,7 +77,8 @@ impl Machine {
         cost
     }
 
-    /// Handles a part of one. Returns the cost: less than `most` at the end.
+    /// Handles a part of a leftover. Returns the cost, which is less than `most` once all is
+    /// handled.
     fn clear_one(&mut self, leftover: &mut Leftover, most: usize, out: &mut Vec<Effect>) -> usize {
         let mut cost = 0;
         while cost < most && self.clear_next(leftover, out) {
@@ -100,7 +101,7 @@ impl Machine {
             }
             Leftover::Process { pid, reason, watchers, links } => {
                 if let Some(((id, reference), Watcher { pid: to, watched })) = watchers.next() {
-                    // Unless the connection has ended, or the peer has ended the monitor meanwhile.
+                    // Skipped if the connection, or the monitor, has ended meanwhile.
                     if self.links.get_mut(&id).and_then(|link| link.ties.demonitor(reference.clone())).is_some() {
                         let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
                         out.push(Effect::Signal(id, control, None));

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::etf::{Pid, Reference};
 
-/// Memory of a monitor or link in bytes, besides the names in it: its entries here and in the
+/// Memory of a monitor or link in bytes, without the names in it: its entries here and in the
 /// process, in tables of which less than half may be in use.
 const TIE: usize = 512;
 

@@ -1,4 +1,4 @@
-//! What news of nodes mean for plugins. Pure.
+//! Applies changes of nodes to the status of plugins. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl State {
             let left = format!("its node {node} left the cluster: {reason}");
             self.entries.change(&name, |Entry { life, .. }| {
                 life.left = Some(left.clone());
-                // Soon, for the reason says whether its socket still answers.
+                // Soon, because the reason says whether its socket still answers.
                 life.next_look = now.instant;
             });
             self.stop(now, &name, left, out);
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// The socket decides from now on.
+    /// A node that refused to connect has ended: the socket decides from now on.
     pub(super) fn node_ended(&mut self, now: Now, node: &str, out: &mut Vec<Effect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
         let had = |entry: &Entry| !entry.life.governed && entry.plugin.node.as_deref() == Some(node);
@@ -85,7 +85,7 @@ impl State {
                 warn,
                 plugin = %name,
                 node,
-                "the plugin was registered with the node of this hecate-daemon, which is ignored: register it again without `node`"
+                "ignored the plugin's `node`, which is the node of this hecate-daemon: register it again without `node`"
             );
             let changed = Plugin { node: None, node_given: false, ..Plugin::clone(plugin) };
             self.replace(now, changed, out);

@@ -105,12 +105,12 @@ fn what_a_message_no_longer_needs_is_freed_in_steps() {
 }
 
 #[test]
-fn many_monitors_and_links_are_told_of_an_end_in_steps() {
+fn an_end_is_signalled_to_many_monitors_and_links_in_steps() {
     let (mut alone, pid) = with_ties();
     let mut out = alone.exit(&pid);
     let (first, all) = (exits(&out), usize::try_from(2 * MANY).unwrap());
     assert!(first > 0 && first < all / 2, "{first} of {all}");
-    // Ended before it is told.
+    // A monitor that ends before its signal is sent.
     let told = |out: &[Effect], id| {
         let is_it = |control: &&Control| matches!(control, Control::MonitorExit { reference: told, .. } if *told == reference("p@h", id));
         signals(out).into_iter().any(|control| is_it(&control))
@@ -143,7 +143,7 @@ fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
 }
 
 #[test]
-fn a_node_that_stops_tells_all_of_many() {
+fn a_node_that_stops_signals_all_of_many_monitors_and_links() {
     let (mut alone, _) = with_ties();
     assert_eq!(exits(&alone.run(Input::Stop)), usize::try_from(2 * MANY).unwrap());
 }

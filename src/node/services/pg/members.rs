@@ -13,11 +13,11 @@ use super::{Excess, Key};
 use crate::etf::{Atom, Pid};
 use crate::limits;
 
-/// Memory of a process in a tree in bytes, besides the name of its node: 48 bytes, in blocks that
+/// Memory of a process in a tree in bytes, without the name of its node: 48 bytes, in blocks that
 /// may be half empty.
 pub(super) const PROCESS: usize = 96;
 
-/// Memory of a group in bytes, besides its key: its entries in two trees.
+/// Memory of a group in bytes, without its key: its entries in two trees.
 pub(super) const GROUP: usize = 256;
 
 /// Identifies a group while it has members.
@@ -35,7 +35,7 @@ pub(super) struct Members {
     size: usize,
     /// Total weight: each member counts as one, and so do each 64 bytes of a group's key.
     weight: usize,
-    /// Memory of all entries.
+    /// Memory of all entries in bytes.
     bytes: usize,
 }
 
@@ -92,7 +92,7 @@ fn of_process(pid: &Pid) -> usize {
     PROCESS + pid.node.as_str().len()
 }
 
-/// Returns the memory of a group in bytes. The name of one that is shown is a copy of its key's.
+/// Returns the memory of a group in bytes, for a key and a copy of the name in it.
 fn of_group(key: &Key) -> usize {
     GROUP + 2 * key.len()
 }

@@ -105,7 +105,7 @@ struct Leave {
     groups: BTreeMap<Key, usize>,
     /// The last process that was examined in the first group.
     last: Option<Pid>,
-    /// How many processes and groups that are not members of each other may still be examined.
+    /// How many more pairs of a process and a group that it is not in may be examined.
     strangers: usize,
 }
 
@@ -152,10 +152,10 @@ impl Work {
         Ok(Self { message, at, stage, all: None, leave })
     }
 
-    /// Returns its memory besides the message in bytes, approximately.
+    /// Returns its memory in bytes without the message, approximately.
     pub(super) fn bytes(&self) -> usize {
         let stage = match &self.stage {
-            // They are copies, and so are names and keys in them.
+            // Processes and groups are copies, with the names and keys in them.
             Stage::LeavePids(_) | Stage::LeaveGroups(_) | Stage::Leave => {
                 let Leave { pids, groups, .. } = &self.leave;
                 pids.len() * members::PROCESS + groups.len() * members::GROUP + self.message.bytes().len()
@@ -370,7 +370,7 @@ impl Leave {
         let Some(group) = self.groups.first_entry() else { return Ok(false) };
         let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
         step.cost += (1 + found.looked_at) * LOOK_UP;
-        // A join has paid for each member that is found, and nothing for the others.
+        // Joins have paid for the members that are found. Other processes count as strangers.
         let strangers = found.looked_at - found.pids.len();
         self.strangers = self.strangers.checked_sub(strangers).ok_or(Excess::Strangers)?;
         let often = *group.get();

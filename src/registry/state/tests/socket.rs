@@ -107,7 +107,7 @@ fn the_end_of_the_grace_period_asks_for_a_look() {
 }
 
 #[test]
-fn a_socket_that_has_never_answered_is_not_said_to_be_gone() {
+fn a_socket_that_has_never_answered_is_not_reported_as_gone() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
     world.settled().looked(Look::Absent);
     assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "there is no socket at its path"));
