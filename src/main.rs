@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use hecate_daemon::cli::{Action, Cli, Exit};
 use hecate_daemon::config::{self, Config, Environment, Flags};
 use hecate_daemon::runtimes::Runtimes;
@@ -15,9 +14,9 @@ use hecate_daemon::{daemon, log};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let exit = match Cli::parse().act() {
-        Action::Ended(exit) => exit,
-        Action::Serve(flags) => match configure(&flags) {
+    let exit = match Cli::of_process().map(Cli::act) {
+        Err(exit) | Ok(Action::Ended(exit)) => exit,
+        Ok(Action::Serve(flags)) => match configure(&flags) {
             Some(config) => serve(config),
             None => Exit::Usage,
         },

@@ -152,3 +152,15 @@ fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
     host::wait_for("the stored node is cleared", || host.plugin("hecate-traderd")["node"].is_null());
     daemon.logs(&["WARN", "hecate-traderd", &node, "register it again without `node`"]);
 }
+
+#[test]
+fn an_argument_that_is_refused_is_shown_escaped() {
+    let host = Host::new();
+    for arguments in [["diagnose", "hecate\u{1b}[2J\u{9b}\u{202e}@vm"], ["plugin", "--\u{1b}[2J"], ["\u{202e}", "x"]] {
+        let output = Daemon::command(&host, &[]).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(shown.contains(r"\u{") && !shown.is_empty(), "{shown}");
+        is_harmless(&shown);
+    }
+}

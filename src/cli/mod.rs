@@ -3,6 +3,7 @@
 //! No command here opens the registry or the cluster: each asks the socket, over the one `client`. Serving itself is
 //! `daemon`'s. `gitops` alone changes something by itself: the repository, and directories of home.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -218,6 +219,26 @@ pub enum Action {
 }
 
 impl Cli {
+    /// Parses the process's arguments. Prints the help or the version if they ask for it.
+    ///
+    /// # Errors
+    /// The exit code, after the help or a usage error has been printed.
+    pub fn of_process() -> Result<Self, Exit> {
+        Self::try_parse().map_err(|error| {
+            // An error quotes arguments, which may come from elsewhere.
+            let text = error.render().ansi().to_string();
+            let text = crate::escape::coloured(&text);
+            // There is nobody to report a failure of the output to.
+            if error.use_stderr() {
+                let _ = write!(anstream::stderr(), "{text}");
+                Exit::Usage
+            } else {
+                let _ = write!(anstream::stdout(), "{text}");
+                Exit::Done
+            }
+        })
+    }
+
     /// Runs a client to its end, or says that it is serving that was asked for.
     #[must_use]
     pub fn act(self) -> Action {

@@ -57,20 +57,20 @@ impl Request {
             Given::Text(name) => name,
         };
         let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
-        let node = field("node", self.node, limits::NODE_NAME, &[])?;
+        let node = field("node", self.node, limits::NODE_NAME)?;
         if let Field::Set(node) = &node {
             NodeName::parse(node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?;
         }
         Ok(Registration {
             name,
-            version: field("version", self.version, limits::PLUGIN_VERSION, &[])?,
-            description: field("description", self.description, limits::PLUGIN_DESCRIPTION, &['\n', '\t'])?,
+            version: field("version", self.version, limits::PLUGIN_VERSION)?,
+            description: field("description", self.description, limits::PLUGIN_DESCRIPTION)?,
             node,
         })
     }
 }
 
-fn field(key: &str, given: Given, most: usize, allowed: &[char]) -> Result<Field, Wrong> {
+fn field(key: &str, given: Given, most: usize) -> Result<Field, Wrong> {
     let text = match given {
         Given::Absent => return Ok(Field::Absent),
         Given::Null => return Ok(Field::Clear),
@@ -81,7 +81,7 @@ fn field(key: &str, given: Given, most: usize, allowed: &[char]) -> Result<Field
     if length > most {
         return Err(wrong("field_too_long", format!("`{key}` has {length} characters, at most {most} are allowed")));
     }
-    if let Some(bad) = text.chars().find(|c| is_forbidden(*c) && !allowed.contains(c)) {
+    if let Some(bad) = text.chars().find(|c| is_forbidden(*c)) {
         let detail = format!(
             "`{key}` has the character U+{:04X}: leave out control, bidirectional and line-separator characters",
             u32::from(bad)
