@@ -203,6 +203,19 @@ fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
 }
 
 #[test]
+fn a_closed_terminal_ends_it_in_good_order() {
+    let host = Host::new();
+    let mut daemon = host.daemon(&[]);
+    daemon.ready();
+    let pid = rustix::process::Pid::from_raw(daemon.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    assert_eq!(daemon.ended(), Some(0));
+    for left in [host.run_file("daemon.pid"), host.run_file("daemon.state"), host.socket()] {
+        assert!(!left.exists(), "{} is left", left.display());
+    }
+}
+
+#[test]
 fn as_many_files_may_be_open_as_the_system_lets_us() {
     let host = Host::new();
     let limited = r#"ulimit -Sn 1024 && ulimit -Hn 2048 && exec "$0""#;

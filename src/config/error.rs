@@ -91,8 +91,8 @@ pub enum Error {
     HomeNoDirectory(PathBuf),
     /// `HOME` belongs to somebody else, or is read-only.
     #[error(
-        "{path:?} (from HOME) is not ours to write ({error}): it belongs to uid {owner}, and we are uid {uid}; set HOME or \
-         HECATE_HOME"
+        "{path:?} (from HOME) is not ours to write ({error}): it belongs to uid {owner}, and we are uid {uid}; {}",
+        advice(error, owner == uid)
     )]
     HomeNotOurs {
         /// The directory.
@@ -107,4 +107,12 @@ pub enum Error {
     /// The host's name cannot be in a node's name.
     #[error("the host is called {0:?}, which cannot stand in a node's name: set HECATE_HOSTNAME")]
     Hostname(String),
+}
+
+/// Returns what to do about a home that cannot be written.
+fn advice(error: &io::Error, is_ours: bool) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if is_ours => "run `chmod u+rwx` on it, or set HECATE_HOME",
+        _ => "set HOME or HECATE_HOME",
+    }
 }
