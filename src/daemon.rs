@@ -358,7 +358,8 @@ impl Daemon<'_> {
         problems.extend(self.own_files.borrow().problem.clone());
         if let Some(why) = &registry.unsaved {
             let detail = format!("what happens to plugins is not shown until it can be saved: {why}");
-            problems.push(Problem { code: "store_failed", detail, severity: Severity::Unhealthy });
+            let severity = if registry.is_lost { Severity::NotReady } else { Severity::Unhealthy };
+            problems.push(Problem { code: "store_failed", detail, severity });
         }
         match &cluster.epmd {
             EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}

@@ -79,6 +79,8 @@ pub struct View {
     pub running: usize,
     /// Why this may lag behind what happened: the last change could not be saved, and is tried again.
     pub unsaved: Option<String>,
+    /// Whether nothing can be saved, because the database vanished or was replaced.
+    pub is_lost: bool,
 }
 
 /// A field of a registration request: re-registration keeps what is absent and clears what is `null`.

@@ -76,6 +76,7 @@ impl State {
             plugins: self.plugins.clone(),
             running: self.running,
             unsaved: None,
+            is_lost: false,
         }
     }
 

@@ -27,7 +27,7 @@ use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
 use crate::log::limit::{self, limited};
 use crate::name::PluginName;
-use crate::store::{Opened, Store};
+use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
@@ -57,7 +57,7 @@ pub fn start(
         exits: BTreeMap::new(),
         facts: Vec::new(),
         retry_at: None,
-        is_lost: false,
+        lost: None,
         suspects: false,
     };
     (handle, tokio::spawn(task.run(opened.store)))
@@ -84,8 +84,9 @@ struct Task {
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
     facts: Vec<Input>,
     retry_at: Option<Instant>,
-    /// Whether the files of the database vanished and could not be restored.
-    is_lost: bool,
+    /// Why the files of the database, which vanished or were replaced, could not be restored. Only
+    /// a later success clears it.
+    lost: Option<String>,
     /// Whether a file was missing in the last check.
     suspects: bool,
 }
@@ -204,11 +205,15 @@ impl Task {
             Ok(events) => {
                 self.retry_at = None;
                 self.state = batch.state;
+                if !events.is_empty() {
+                    self.lost = None;
+                }
                 self.publish(events, None);
                 self.perform(batch.effects, batch.replies);
             }
             Err(error) => {
                 self.facts = batch.facts;
+                self.note_loss(&error);
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
                 self.publish(Vec::new(), Some(error.to_string()));
                 for reply in batch.replies {
@@ -233,12 +238,12 @@ impl Task {
         let found = match settled {
             Err(error) => {
                 limited!(limit::DISK, error, %error, "the registry's files cannot be used");
-                self.is_lost = true;
+                self.note_loss(&error);
                 self.publish(Vec::new(), Some(error.to_string()));
                 FileCheck::Failed
             }
             Ok(()) if is_intact || suspects => {
-                if std::mem::take(&mut self.is_lost) && self.retry_at.is_none() {
+                if self.lost.take().is_some() && self.retry_at.is_none() {
                     self.publish(Vec::new(), None);
                 }
                 FileCheck::Intact
@@ -246,6 +251,12 @@ impl Task {
             Ok(()) => FileCheck::Missing,
         };
         (store, found)
+    }
+
+    fn note_loss(&mut self, error: &CommitError) {
+        if matches!(error, CommitError::Vanished(_)) {
+            self.lost = Some(error.to_string());
+        }
     }
 
     /// Checks whether a plugin may be purged, as far as the registry knows without its socket.
@@ -297,10 +308,12 @@ impl Task {
         let layout = Arc::clone(&self.layout);
         if let Err(error) = committed {
             self.state = before;
+            self.note_loss(&error);
             let put_back = blocking(move || layout.put_namespace_back(&aside)).await;
             let _ = reply.send(Err(put_back.map_or_else(Refusal::from, |()| error.into())));
             return store;
         }
+        self.lost = None;
         self.publish(events, None);
         self.work.spawn_blocking(move || {
             let removed = layout.remove_aside(&aside);
@@ -313,11 +326,16 @@ impl Task {
         store
     }
 
-    /// Shows the new view, then tells the events that made it.
+    /// Shows the new view, then sends the events that made it. While the files are lost, the view
+    /// shows why, also if nothing was left to save.
     fn publish(&mut self, events: Vec<Event>, unsaved: Option<String>) {
-        let view = View { unsaved, ..self.state.view() };
+        let view =
+            View { unsaved: unsaved.or_else(|| self.lost.clone()), is_lost: self.lost.is_some(), ..self.state.view() };
         self.view.send_if_modified(|shown| {
-            let is_new = shown.revision != view.revision || shown.ready != view.ready || shown.unsaved != view.unsaved;
+            let is_new = shown.revision != view.revision
+                || shown.ready != view.ready
+                || shown.unsaved != view.unsaved
+                || shown.is_lost != view.is_lost;
             if is_new {
                 *shown = Arc::new(view);
             }

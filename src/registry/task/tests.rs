@@ -517,6 +517,46 @@ async fn a_start_settles_what_a_crash_has_left_of_purges() {
 }
 
 #[tokio::test]
+async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("stored");
+    let database = world.path("hecate-daemon", "sqlite/plugins.db");
+    let replace = || {
+        std::fs::rename(&database, database.with_file_name("ours")).expect("moved");
+        std::fs::write(&database, "another's").expect("written");
+    };
+    replace();
+    // The first check only notes that a file is missing.
+    assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Missing);
+    for _ in 0..3 {
+        assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Failed);
+        // Its turn begins after the turn of the check has ended.
+        world.handle.answers().await.expect("it lives");
+        let view = world.handle.view();
+        assert!(view.unsaved.is_some() && view.is_lost);
+    }
+    std::fs::rename(database.with_file_name("ours"), &database).expect("moved back");
+    assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Intact);
+    let view = world.handle.view();
+    assert!(view.unsaved.is_none() && !view.is_lost);
+
+    // A refused registration shows it too, and a stored one ends it.
+    replace();
+    assert_eq!(code(world.register("hecate-twod").await), "store_failed");
+    // Only facts would be tried again.
+    tokio::time::pause();
+    tokio::time::advance(2 * limits::COMMIT_RETRY).await;
+    world.handle.answers().await.expect("it lives");
+    world.handle.answers().await.expect("it lives");
+    tokio::time::resume();
+    assert!(world.handle.view().unsaved.is_some());
+    std::fs::rename(database.with_file_name("ours"), &database).expect("moved back");
+    world.register("hecate-twod").await.expect("stored");
+    assert_eq!(world.handle.view().unsaved, None);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_namespace_that_another_daemon_has_locked_is_left_alone() {
     let world = World::new();
     let _lock = RunLock::take(&world.layout).expect("free");
