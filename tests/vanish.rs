@@ -63,18 +63,40 @@ impl Scene {
         assert_eq!(self.host.ask("GET", "/readyz").status, 200);
     }
 
+    /// Checks that the daemon reports the replaced file until a condition holds that needs several
+    /// checks of its own files, without a request that changes anything.
+    fn stays_lost(&self, database: &Path) {
+        let is_reported =
+            || self.problem("store_failed").is_some_and(|detail| detail.contains(database.to_str().unwrap()));
+        wait_for("it is reported", is_reported);
+        for _ in 0..2 {
+            let pid = self.host.run_file("daemon.pid");
+            fs::remove_file(&pid).unwrap();
+            wait_for("the run files are back", || {
+                assert!(is_reported(), "it is still replaced");
+                assert_eq!(self.host.ask("GET", "/readyz").status, 503);
+                pid.exists()
+            });
+        }
+    }
+
     /// Kills the daemon, and checks that the next one has every acknowledged registration and no
     /// damage.
     fn survives(self) {
         let Self { host, daemon, acknowledged } = self;
         daemon.kill();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
-        let list = host.ask("GET", "/api/plugins").body;
-        let names: Vec<&str> = list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
-        assert_eq!(names, acknowledged);
-        assert_eq!(host.ask("GET", "/health").body["problems"], json!([]));
+        starts_with(&host, &acknowledged);
     }
+}
+
+/// Starts a daemon, and checks that it has these plugins and no damage.
+fn starts_with(host: &Host, plugins: &[String]) {
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let list = host.ask("GET", "/api/plugins").body;
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
+    assert_eq!(names, plugins);
+    assert_eq!(host.ask("GET", "/health").body["problems"], json!([]));
 }
 
 /// `rm -rf`, until nothing is left: the daemon may make something again in between.
@@ -136,14 +158,55 @@ fn a_database_that_another_file_replaced_refuses_registrations_and_is_left_alone
     fs::write(&database, "another's").unwrap();
     let refused = scene.host.register(&json!({"name": "hecate-secondd"}));
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("store_failed")), "{refused:?}");
-    wait_for("it is reported", || {
-        scene.problem("store_failed").is_some_and(|detail| detail.contains(database.to_str().unwrap()))
-    });
+    scene.stays_lost(&database);
     assert_eq!(fs::read_to_string(&database).unwrap(), "another's");
     fs::remove_file(&database).unwrap();
     scene.register("hecate-thirdd");
     scene.is_well();
     scene.survives();
+}
+
+#[test]
+fn a_database_that_another_file_replaced_is_reported_without_a_registration() {
+    let scene = Scene::new();
+    let database = scene.own("sqlite/plugins.db");
+    fs::rename(&database, scene.own("sqlite/moved")).unwrap();
+    fs::write(&database, "another's").unwrap();
+    scene.stays_lost(&database);
+    fs::rename(scene.own("sqlite/moved"), &database).unwrap();
+    scene.is_well();
+    scene.survives();
+}
+
+#[test]
+fn a_backup_that_is_restored_over_the_database_is_used_by_the_next_start() {
+    let restored: Vec<String> = (1..=8).map(|number| format!("hecate-old{number}d")).collect();
+    let former = Host::new();
+    let daemon = former.daemon(&[]);
+    daemon.ready();
+    for name in &restored {
+        assert_eq!(former.register(&json!({"name": name})).status, 201);
+    }
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    let backup = former.namespace("hecate-daemon").join("sqlite/plugins.db");
+
+    for is_killed in [true, false] {
+        let scene = Scene::new();
+        let copy = scene.own("sqlite/backup");
+        fs::copy(&backup, &copy).unwrap();
+        fs::rename(&copy, scene.own("sqlite/plugins.db")).unwrap();
+        if is_killed {
+            wait_for("it is reported", || scene.problem("store_failed").is_some());
+        }
+        let Scene { host, daemon, .. } = scene;
+        if is_killed {
+            daemon.kill();
+        } else {
+            // Usually before the next check, so that the shutdown finds it.
+            assert_eq!(daemon.terminate().0.code(), Some(0));
+        }
+        starts_with(&host, &restored);
+    }
 }
 
 #[test]

@@ -71,19 +71,22 @@ impl Files {
 }
 
 impl Files {
-    /// Removes the noted files beside the database. Files of other processes stay.
+    /// Removes the noted files beside the database. Files of other processes stay. Returns whether
+    /// a file was removed.
     ///
     /// # Errors
     /// A file cannot be looked at or removed.
-    pub(super) fn remove_beside(&self, database: &Path) -> io::Result<()> {
+    pub(super) fn remove_beside(&self, database: &Path) -> io::Result<bool> {
+        let mut is_removed = false;
         for (noted, tail) in [(self.wal, WAL), (self.shm, SHM)] {
             let path = beside(database, tail);
             let found = look(&path)?.as_ref().map(Inode::from);
             if found.is_some() && found == noted {
                 std::fs::remove_file(&path)?;
+                is_removed = true;
             }
         }
-        Ok(())
+        Ok(is_removed)
     }
 }
 

@@ -57,8 +57,8 @@ pub struct Store {
     is_attached: bool,
     /// Whether the database may hold more than was committed.
     is_unsure: bool,
-    /// Where a copy was kept when another file replaced the database.
-    kept: Option<PathBuf>,
+    /// Whether a copy was kept since another file replaced one of our files.
+    is_kept: bool,
     /// Delays the next copy after a failed one.
     backoff: Backoff,
 }
@@ -206,7 +206,7 @@ impl Store {
             contents,
             is_attached: true,
             is_unsure: false,
-            kept: None,
+            is_kept: false,
             backoff: Backoff::default(),
         };
         Ok(Opened { store, revision, plugins, set_aside: None, salvaged: None })

@@ -100,15 +100,16 @@ impl Store {
         let path = Arc::clone(&self.path);
         let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be looked at: {error}")))?;
         let settled = match state {
-            State::Intact if self.is_attached && !self.is_unsure => return Ok(()),
+            State::Intact if self.is_attached && !self.is_unsure => Ok(()),
             State::Intact if self.is_attached => reconcile(&mut self.connection, &self.contents).map(drop),
             State::Intact => self.attach(),
             State::SideMissing => self.write_back(),
             State::Missing => self.rewrite(),
-            State::Foreign(tail) => return Err(self.report_foreign(&beside(&path, tail))),
+            State::Foreign(tail) => return Err(self.report_foreign(tail)),
         };
         settled.map_err(|error| self.vanished(format!("is gone and could not be written again: {error}")))?;
         self.is_unsure = false;
+        self.is_kept = false;
         Ok(())
     }
 
@@ -180,9 +181,11 @@ impl Store {
         Ok(place(draft, &self.path)?)
     }
 
-    /// Another file is at one of our paths. Keeps a copy of the committed state next to it, once.
-    fn report_foreign(&mut self, foreign: &Path) -> CommitError {
-        if self.kept.is_none() {
+    /// Another file is at one of our paths. Keeps a copy of the committed state next to it, once
+    /// for each replacement.
+    fn report_foreign(&mut self, tail: &str) -> CommitError {
+        let foreign = beside(&self.path, tail);
+        if !self.is_kept {
             match self.keep() {
                 Ok(kept) => {
                     tracing::error!(
@@ -190,7 +193,7 @@ impl Store {
                         "another file replaced a file of the registry's database: it is left as it is, and nothing is \
                          saved until it is moved away; the committed state is in the kept file"
                     );
-                    self.kept = Some(kept);
+                    self.is_kept = true;
                 }
                 Err(Failure::Delayed) => {}
                 Err(error) => {
@@ -200,18 +203,41 @@ impl Store {
                 }
             }
         }
-        let text = format!(
+        let mut text = format!(
             "{} was replaced by another file while the daemon used it: move that file away, then the daemon writes its own \
-             again, or restart the daemon to use that file",
+             again",
             foreign.display()
         );
+        if tail.is_empty() && self.is_kept {
+            match self.leave_to_foreign() {
+                Ok(()) => text += ", or restart the daemon to use that file",
+                Err(error) => {
+                    if self.backoff.is_new("leave", &error.to_string()) {
+                        tracing::error!(%error, "could not remove our log next to the file that replaced the database");
+                    }
+                }
+            }
+        }
         CommitError::Vanished(text.into())
+    }
+
+    /// Removes our log next to the file that replaced the database: the next start would apply it
+    /// to that file. The open database still has it, and a copy of its content is kept.
+    fn leave_to_foreign(&self) -> io::Result<()> {
+        // Without the open database, its inode numbers may be in use for other files.
+        if self.is_attached && self.files.remove_beside(&self.path)? {
+            sync_directory(&self.path)?;
+        }
+        Ok(())
     }
 
     fn keep(&mut self) -> Result<PathBuf, Failure> {
         let (draft, _) = self.write_draft()?;
         let date = timestamp::seconds(SystemTime::now());
-        let kept = self.path.with_file_name(format!("{FILE}.kept-{date}"));
+        // Several in one second are possible, and none may replace another.
+        let named = |number: u32| self.path.with_file_name(format!("{FILE}.kept-{date}-{number}"));
+        let kept = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());
+        let kept = kept.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
         place(&draft, &kept)?;
         sync_directory(&kept)?;
         Ok(kept)

@@ -48,11 +48,15 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
             }
             Sight::Foreign => {
                 let detail = format!("another file is at {shown}, where process {pid} had its {what}");
-                report.fail(
-                    "files",
-                    detail,
-                    "move that file away, then the daemon makes its own again, or restart the daemon",
-                );
+                let advice = match what {
+                    "write-ahead log" => "move that file away, then the daemon makes its own again",
+                    _ => "move that file away, then the daemon makes its own again, or restart the daemon",
+                };
+                report.fail("files", detail, advice);
+                if what == "database" {
+                    // The daemon removed its log, so that the log is not applied to the other database.
+                    break;
+                }
             }
             Sight::Ours | Sight::Unclear => {}
         }

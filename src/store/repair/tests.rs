@@ -53,6 +53,27 @@ impl Scene {
         opened
     }
 
+    /// Returns the number of plugins in each kept copy, in ascending order.
+    fn kept(&self) -> Vec<usize> {
+        let entries = std::fs::read_dir(self.dir.path()).expect("readable");
+        let kept = entries
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.to_string_lossy().contains(".kept-"));
+        let mut sizes: Vec<usize> =
+            kept.map(|path| row::load(&Connection::open(path).expect("opens")).expect("readable").1.size()).collect();
+        sizes.sort_unstable();
+        sizes
+    }
+
+    /// Moves a database with one plugin, which another daemon closed, over ours.
+    fn restore_backup(&self, plugin: &str) {
+        let backup = tempfile::tempdir().expect("temporary directory");
+        let mut other = Store::open(backup.path(), UNIX_EPOCH).expect("opens").store;
+        other.commit(&[registered(1, plugin)]).expect("stored");
+        drop(other);
+        std::fs::rename(backup.path().join(FILE), self.path("")).expect("moved");
+    }
+
     fn holds(&self, names: &[&str], first_event: u64) {
         let opened = self.after_a_crash();
         let stored: Vec<&str> = opened.plugins.keys().map(PluginName::as_str).collect();
@@ -120,18 +141,63 @@ fn a_file_that_took_our_place_is_left_alone_and_nothing_is_acknowledged() {
             assert!(refused.to_string().contains(scene.path(tail).to_str().expect("text")), "{refused}");
         }
         assert_eq!(std::fs::read_to_string(scene.path(tail)).expect("there"), "another's");
-        let kept: Vec<PathBuf> = std::fs::read_dir(scene.dir.path())
-            .expect("readable")
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| path.to_string_lossy().contains(".kept-"))
-            .collect();
-        assert_eq!(kept.len(), 1, "what was committed is kept, once: {kept:?}");
-        let connection = Connection::open(&kept[0]).expect("opens");
-        assert_eq!(row::load(&connection).expect("readable").1.size(), 2);
+        assert_eq!(scene.kept(), [2], "the committed state is kept, once");
 
         std::fs::remove_file(scene.path(tail)).expect("moved away");
         scene.commit(3, "hecate-threed").expect("stored");
         scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+    }
+}
+
+#[test]
+fn a_database_that_was_moved_over_ours_is_opened_unchanged() {
+    let mut scene = Scene::new();
+    scene.restore_backup("hecate-oldd");
+    scene.commit(3, "hecate-threed").expect_err("it would be lost");
+    // After a kill, and after a clean end.
+    scene.holds(&["hecate-oldd"], 1);
+    scene.store = None;
+    scene.holds(&["hecate-oldd"], 1);
+    assert_eq!(scene.kept(), [2]);
+}
+
+#[test]
+fn our_log_stays_until_the_committed_state_is_kept() {
+    let mut scene = Scene::new();
+    scene.restore_backup("hecate-oldd");
+    scene.store().backoff.failed(Instant::now());
+    scene.store().settle().expect_err("it was replaced");
+    assert!(scene.kept().is_empty() && scene.path(WAL).exists());
+    scene.store().retry_at_once();
+    scene.store().settle().expect_err("it was replaced");
+    assert_eq!(scene.kept(), [2]);
+    assert!(!scene.path(WAL).exists() && !scene.path(SHM).exists());
+}
+
+#[test]
+fn our_database_that_is_moved_back_is_used_again() {
+    let mut scene = Scene::new();
+    std::fs::rename(scene.path(""), scene.path(".ours")).expect("moved");
+    scene.restore_backup("hecate-oldd");
+    scene.store().settle().expect_err("it was replaced");
+    std::fs::rename(scene.path(".ours"), scene.path("")).expect("moved back");
+    scene.commit(3, "hecate-threed").expect("stored");
+    scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
+}
+
+#[test]
+fn each_replacement_keeps_the_state_that_was_committed_before_it() {
+    for tail in ["", WAL] {
+        let mut scene = Scene::new();
+        for (revision, name) in [(3, "hecate-threed"), (4, "hecate-fourd")] {
+            // Kept open under another name, so that it comes back as the same file.
+            std::fs::rename(scene.path(tail), scene.path(".ours")).expect("moved");
+            std::fs::write(scene.path(tail), "another's").expect("written");
+            scene.store().settle().expect_err("it was replaced");
+            std::fs::rename(scene.path(".ours"), scene.path(tail)).expect("moved back");
+            scene.commit(revision, name).expect("stored");
+        }
+        assert_eq!(scene.kept(), [2, 3], "{tail:?}");
     }
 }
 
