@@ -5,6 +5,7 @@
 
 mod host;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,6 +15,7 @@ use std::path::Path;
 use host::Host;
 use host::daemon::Daemon;
 use host::erl::{Erl, Start};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
 /// What the doctor found.
@@ -46,6 +48,14 @@ impl Found {
             format!("{}: {}; {}", text("level"), text("detail"), text("advice"))
         };
         findings.iter().filter(|finding| finding["check"] == check).map(line).collect()
+    }
+
+    /// Returns the checks that failed or warn, except of `HOME`, which is not the account's in
+    /// these tests.
+    fn problems(&self) -> BTreeSet<&str> {
+        let findings = self.report["findings"].as_array().unwrap();
+        let problems = findings.iter().filter(|finding| finding["level"] != "ok" && finding["check"] != "HOME");
+        problems.map(|finding| finding["check"].as_str().unwrap()).collect()
     }
 
     #[track_caller]
@@ -109,34 +119,70 @@ fn a_running_daemon_is_found_well() {
 #[test]
 fn files_that_vanished_under_a_daemon_are_reported() {
     let host = Host::new();
+    let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
     daemon.ready();
     let pid = daemon.id().to_string();
     // Stopped, so that it makes no file again.
     daemon.stop();
-    fs::remove_file(host.socket()).unwrap();
-    let found = Found::of(&host, &[]);
-    found.says("files", "fail", &[&pid, "no socket", host.socket().to_str().unwrap()]);
-    assert_eq!((found.code, found.about("files").len()), (1, 1), "{:#}", found.report);
+    let only_files = |words: &[&str]| {
+        let found = Found::of(&host, &[]);
+        found.says("files", "fail", words);
+        assert_eq!(found.problems(), BTreeSet::from(["files"]), "{:#}", found.report);
+        assert_eq!(found.code, 1);
+        found
+    };
+    let socket = host.socket();
+    let shown = socket.to_str().unwrap();
+    fs::remove_file(&socket).unwrap();
+    let found = only_files(&[&pid, "no socket", shown, "HECATE_SOCKET_PATH"]);
+    assert_eq!(found.about("files").len(), 1, "{:#}", found.report);
 
-    let other = UnixListener::bind(host.socket()).unwrap();
+    // A socket on which nothing has listened, and a file.
+    let dead = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    net::bind(&dead, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+    only_files(&[&pid, shown, "is not the socket of process", "remove the file"]);
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "another's").unwrap();
+    only_files(&[&pid, shown, "is not the socket of process", "remove the file"]);
+    fs::remove_file(&socket).unwrap();
+
+    let other = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || other.incoming().for_each(drop));
     let other = std::process::id().to_string();
-    Found::of(&host, &[]).says("files", "fail", &[&other, "answers at", &format!("process {pid} serves this home")]);
-    fs::remove_file(host.socket()).unwrap();
+    only_files(&[&other, "answers at", &format!("process {pid} serves this home")]);
+    fs::remove_file(&socket).unwrap();
 
     let database = host::database::path(&host);
     fs::rename(&database, host.home().join("moved")).unwrap();
-    Found::of(&host, &[]).says("files", "fail", &["database", database.to_str().unwrap(), "was removed"]);
+    only_files(&["database", database.to_str().unwrap(), "was removed"]);
     fs::write(&database, "another's").unwrap();
-    Found::of(&host, &[]).says("files", "fail", &["another file is at", database.to_str().unwrap()]);
+    only_files(&["another file is at", database.to_str().unwrap()]);
     fs::remove_file(database.with_file_name("plugins.db-wal")).unwrap();
-    Found::of(&host, &[]).says("files", "fail", &["write-ahead log", "was removed"]);
+    only_files(&["write-ahead log", "was removed"]);
 
     fs::remove_dir_all(host.home().join(".hecate")).unwrap();
-    Found::of(&host, &[]).says("files", "fail", &[&pid, "home that is gone"]);
+    only_files(&[&pid, "home that is gone"]);
     fs::create_dir(host.home().join(".hecate")).unwrap();
-    Found::of(&host, &[]).says("files", "fail", &[&pid, "home that is gone"]);
+    only_files(&[&pid, "home that is gone"]);
+}
+
+/// The daemon itself reports `store_failed` after a request that it refused.
+#[test]
+fn a_foreign_database_is_reported_once() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let database = host::database::path(&host);
+    fs::rename(&database, host.home().join("moved")).unwrap();
+    fs::write(&database, "another's").unwrap();
+    assert_eq!(host.register(&json!({"name": "hecate-oned"})).body["code"], "store_failed");
+    host::wait_for("the daemon reports it", || {
+        host.ask("GET", "/health").body["problems"].to_string().contains("store_failed")
+    });
+    let found = Found::of(&host, &[]);
+    found.says("files", "fail", &["another file is at", database.to_str().unwrap()]);
+    assert_eq!((found.problems(), found.code), (BTreeSet::from(["files"]), 1), "{:#}", found.report);
 }
 
 #[test]
@@ -162,7 +208,7 @@ fn a_daemon_behind_another_socket_is_told() {
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 1);
     let pid = fs::read_to_string(host.run_file("daemon.pid")).unwrap();
-    found.says("lock", "fail", &[&format!("process {pid} holds"), "HECATE_SOCKET_PATH"]);
+    found.says("files", "fail", &[&format!("process {pid} serves this home"), "HECATE_SOCKET_PATH"]);
 }
 
 #[test]

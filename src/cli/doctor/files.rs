@@ -1,6 +1,7 @@
 //! `doctor`'s check of a running daemon's files: whether those that it has open are the ones at
 //! their paths.
 
+use std::io;
 use std::path::Path;
 
 use tokio::net::UnixStream;
@@ -10,31 +11,47 @@ use crate::config::Locations;
 use crate::files::{self, Sight};
 use crate::layout::Holder;
 
-/// Compares the files of each daemon that serves this home with what is at their paths.
-pub(super) async fn examine(locations: &Locations, report: &mut Report) {
+/// A running daemon that serves this home.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Serving {
+    pub pid: i32,
+    /// Whether a finding says why clients cannot reach it at the socket.
+    pub is_cut_off: bool,
+}
+
+/// Compares the files of each daemon that serves this home with what is at their paths. Returns the
+/// daemon, preferably one that clients cannot reach.
+pub(super) async fn examine(locations: &Locations, report: &mut Report) -> Option<Serving> {
+    let mut serving: Option<Serving> = None;
     for holder in locations.home.holders() {
         let before = report.findings.len();
-        one(&holder, locations, report).await;
+        let is_cut_off = one(&holder, locations, report).await;
         if report.findings.len() == before {
             report.ok("files", format!("process {} has the files at its paths open", holder.pid));
         }
+        if is_cut_off || serving.is_none() {
+            serving = Some(Serving { pid: holder.pid, is_cut_off });
+        }
     }
+    serving
 }
 
-async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
+/// Returns whether a finding says why clients cannot reach the daemon.
+async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> bool {
     let home = locations.home.root();
     match holder.look(home) {
         Sight::Missing | Sight::Foreign => {
             let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
             let advice = "the daemon exits; put its home back, or remove what replaced it, then start the daemon again";
             // The paths below home belong to something else now.
-            return report.fail("files", detail, advice);
+            report.fail("files", detail, advice);
+            return true;
         }
         Sight::Ours | Sight::Unclear => {}
     }
     if !holder.has_database {
         // It is starting.
-        return;
+        return false;
     }
     let own = locations.home.own();
     let database = own.sqlite().join("plugins.db");
@@ -61,25 +78,39 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) {
             Sight::Ours | Sight::Unclear => {}
         }
     }
-    socket(holder, &locations.socket, report).await;
+    socket(holder, &locations.socket, report).await
 }
 
-async fn socket(holder: &Holder, socket: &Path, report: &mut Report) {
+/// Checks that the daemon's socket is at its path. `/proc` does not show the inode of the file that
+/// an open socket was bound to, so this connects, and compares the pid of the process that listens.
+async fn socket(holder: &Holder, socket: &Path, report: &mut Report) -> bool {
     let (pid, shown) = (holder.pid, socket.display());
     if !socket.exists() {
         let detail = format!("process {pid} serves this home, and there is no socket at {shown}");
-        let advice = "wait 5 s for the daemon to bind it again; if it does not, see its log, or it serves another path";
-        return report.fail("files", detail, advice);
+        let advice = "wait 5 s for the daemon to bind it again; if it does not, see its log, or set HECATE_SOCKET_PATH \
+                      if it serves another path";
+        report.fail("files", detail, advice);
+        return true;
     }
-    let answers = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
-    // The kernel returns 0 for a process in a pid namespace that we cannot see.
-    let listener = answers.ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
-    if let Some(other) = listener.filter(|other| *other != pid) {
-        let detail = format!("process {other} answers at {shown}, while process {pid} serves this home");
-        report.fail(
-            "files",
-            detail,
-            "stop the other process and remove its socket, then the daemon binds its own again",
-        );
+    let connected = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
+    match connected.map(|credentials| credentials.pid()) {
+        // The kernel returns 0 for a process in a pid namespace that we cannot see.
+        Ok(Some(other)) if other > 0 && other != pid => {
+            let detail = format!("process {other} answers at {shown}, while process {pid} serves this home");
+            report.fail(
+                "files",
+                detail,
+                "stop the other process and remove its socket, then the daemon binds its own again",
+            );
+            true
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let detail = format!("what is at {shown} is not the socket of process {pid}, which serves this home");
+            let advice = "remove the file, then the daemon binds its socket again, or set HECATE_SOCKET_PATH if it \
+                          serves another path";
+            report.fail("files", detail, advice);
+            true
+        }
+        _ => false,
     }
 }

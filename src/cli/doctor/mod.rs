@@ -85,6 +85,10 @@ impl Report {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
+    fn has_problem(&self, check: &str) -> bool {
+        self.findings.iter().any(|finding| finding.check == check && finding.level != Level::Ok)
+    }
+
     fn is_well(&self) -> bool {
         self.count(Level::Fail) == 0
     }
@@ -148,21 +152,21 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     settings(places, report);
     place::home_variable(environment, report);
     // What is wrong with a setting has been told; what depends on it can't be looked at.
-    let mut running = None;
+    let (mut serving, mut running) = (None, None);
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
-        running = place::socket(&locations, report).await;
+        serving = files::examine(&locations, report).await;
+        running = place::socket(&locations, serving, report).await;
         if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
             place::directories(&locations.home, &seen.plugins, report);
         }
-        files::examine(&locations, report).await;
     }
     let cookie_hash = running.as_ref().and_then(|running| Some(running.seen.as_ref()?.cluster.cookie_hash.as_str()));
     place::cookie(places, cookie_hash, report);
     if let Some(running) = &running {
         daemon(running, report);
     }
-    network::examine(places, running.as_ref(), report).await;
+    network::examine(places, serving.is_some(), running.as_ref(), report).await;
     if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
         nodes::examine(seen, report);
     }
@@ -194,11 +198,16 @@ fn settings(places: &Places<'_>, report: &mut Report) {
 /// Problems of `/health` that other checks report themselves.
 const JUDGED: [&str; 2] = ["epmd_unavailable", "plugin_node_not_connected"];
 
+/// Problems of `/health` that follow from files that the check `files` reports.
+const OF_FILES: [&str; 4] = ["home_lost", "own_files_lost", "socket_foreign", "store_failed"];
+
 /// What the daemon behind the socket says.
 fn daemon(running: &Running, report: &mut Report) {
     let Running { health, ready, .. } = running;
     let level = if health.status == "healthy" && health.ready { Level::Warn } else { Level::Fail };
-    for problem in health.problems.iter().filter(|problem| !JUDGED.contains(&problem.code.as_str())) {
+    let are_files_reported = report.has_problem("files");
+    let is_reported = |code: &str| JUDGED.contains(&code) || (are_files_reported && OF_FILES.contains(&code));
+    for problem in health.problems.iter().filter(|problem| !is_reported(&problem.code)) {
         report.tell(level, "daemon", format!("{}: {}", problem.code, problem.detail));
     }
     match ready {

@@ -16,8 +16,11 @@ use crate::node::listeners::owning_processes;
 use crate::node::resolve;
 use crate::node::socket_holder::Holder;
 
-/// Looks at all of it; what depends on a setting that is refused is left out.
-pub(super) async fn examine(places: &Places<'_>, running: Option<&Running>, report: &mut Report) {
+/// Looks at all of it; what depends on a setting that is refused is left out. `is_serving` is
+/// whether a daemon runs, even if it does not answer; then only its own answers show whether it has
+/// its name and port.
+pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Option<&Running>, report: &mut Report) {
+    let is_silent = is_serving && running.is_none();
     let node = places.node().ok();
     if let Some((node, _)) = &node {
         host(node, report).await;
@@ -25,12 +28,16 @@ pub(super) async fn examine(places: &Places<'_>, running: Option<&Running>, repo
     let epmd_port = places.epmd_port().ok();
     let mut names = None;
     if let Some(port) = epmd_port {
-        names = epmd_of_this_host(port, running.is_some(), report).await;
+        names = epmd_of_this_host(port, is_serving || running.is_some(), report).await;
     }
-    if let Some((node, explicit)) = &node {
+    if let Some((node, explicit)) = &node
+        && !is_silent
+    {
         our_name(node, *explicit, names.as_deref(), running, report);
     }
-    if let (Ok(listen), Ok(port)) = (places.listen(), places.dist_port()) {
+    if let (Ok(listen), Ok(port)) = (places.listen(), places.dist_port())
+        && !is_silent
+    {
         distribution(listen, port, names.as_deref(), running, report).await;
     }
     if let (Ok(found), Some((node, _)), Some(port)) = (places.peers(), &node, epmd_port) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Level, Report};
+use super::Report;
 use crate::api::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
 use crate::limits;
 
@@ -25,8 +25,7 @@ struct Apart<'a> {
 pub(super) fn examine(seen: &Seen, report: &mut Report) {
     stopped(&seen.plugins, report);
     let mut failures = failures(seen);
-    let has = |check: &str| report.findings.iter().any(|finding| finding.check == check && finding.level != Level::Ok);
-    let (epmd, cookie) = (has("epmd"), has("cookie"));
+    let (epmd, cookie) = (report.has_problem("epmd"), report.has_problem("cookie"));
     let explained = |code: &str| match code {
         "cookie_mismatch" => cookie,
         "epmd_unreachable" | "not_registered" => epmd,
@@ -125,6 +124,7 @@ pub(super) fn shown(all: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Level;
     use super::*;
     use crate::api::wire::Epmd;
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::files::Serving;
 use super::nodes::shown;
 use super::{Report, Running, Silence};
 use crate::api::wire::PluginEntry;
@@ -178,8 +179,12 @@ pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Rep
     report.fail("directories", detail, advice);
 }
 
-/// Whether a daemon answers, and if not, what is in its place. What it says of itself comes back.
-pub(super) async fn socket(locations: &Locations, report: &mut Report) -> Option<Running> {
+/// Checks that a daemon answers, and returns what it says. If it does not, reports why, unless the
+/// check of the files has.
+pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, report: &mut Report) -> Option<Running> {
+    if serving.is_some_and(|serving| serving.is_cut_off) {
+        return None;
+    }
     let socket = &locations.socket;
     let shown = socket.display();
     let bytes = socket.as_os_str().len();
@@ -203,15 +208,23 @@ pub(super) async fn socket(locations: &Locations, report: &mut Report) -> Option
         Err(Silence::Refuses(why)) => {
             report.fail("socket", format!("what answers at {shown} says: {why}"), "ask as the user that it runs as")
         }
-        Err(Silence::Unreached(ClientError::NoDaemon { error, .. })) => match error.kind() {
-            io::ErrorKind::NotFound => {
+        Err(Silence::Unreached(ClientError::NoDaemon { error, .. })) => match (error.kind(), serving) {
+            (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, Some(Serving { pid, .. })) => {
+                let detail = format!("process {pid} serves this home, and does not answer at {shown} yet");
+                report.warn(
+                    "socket",
+                    detail,
+                    "run this again in a few seconds; if it still does not answer, see its log",
+                );
+            }
+            (io::ErrorKind::NotFound, None) => {
                 report.warn(
                     "socket",
                     format!("no daemon runs: nothing is at {shown}"),
                     "start one with `hecate-daemon`",
                 );
             }
-            io::ErrorKind::ConnectionRefused => {
+            (io::ErrorKind::ConnectionRefused, None) => {
                 let detail = format!("{shown} is dead: whoever bound it has ended without removing it");
                 report.warn("socket", detail, "start `hecate-daemon`, which replaces it");
             }
@@ -228,12 +241,14 @@ pub(super) async fn socket(locations: &Locations, report: &mut Report) -> Option
             report.fail("socket", error.to_string(), "stop that process, or wait if it has just been started");
         }
     }
-    lock(&locations.home, report);
+    if serving.is_none() {
+        lock(&locations.home, report);
+    }
     None
 }
 
-/// Where nobody answers: whether somebody holds the home all the same, or has crashed. The lock is tried for a moment, which
-/// is why nobody does it while a daemon answers.
+/// Reports whether a process that `/proc` does not show holds the home, or whether one has crashed.
+/// This takes the lock for a moment, so it must not be called while a daemon runs.
 fn lock(home: &Home, report: &mut Report) {
     if !home.own().run().exists() {
         return;
