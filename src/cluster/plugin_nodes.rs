@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::attempts::Attempt;
-use crate::cluster::view::{NodeState, NodeStates, PluginNode, REFUSALS};
+use crate::cluster::view::{NodeState, NodeStates, PluginNode};
 use crate::name::PluginName;
 use crate::node::view::{Peer, PeerState};
 
@@ -84,9 +84,9 @@ pub fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState 
     };
     let failure = attempt.and_then(|attempt| attempt.last_failure.as_ref());
     match (lost_at, failure) {
-        // A node that left is expected to be unreachable; one that came back and refuses is a new
-        // failure, until it has ended too.
-        (Some(lost_at), Some(failure)) if !is_missing && failure.at >= lost_at && REFUSALS.contains(&failure.code) => {
+        // A node that left EPMD is expected to be unreachable; any other failure since the connection
+        // was lost is a new one.
+        (Some(lost_at), Some(failure)) if !is_missing && failure.at >= lost_at && failure.code != "not_registered" => {
             NodeState::NotConnected(Some(failure.code))
         }
         (Some(_), _) => NodeState::NotConnected(None),
@@ -136,6 +136,15 @@ mod tests {
             // The failure precedes the connection that was lost.
             (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
             (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), false, mismatch),
+            (
+                Some(&down),
+                Some(&attempt(Some(("tcp_timeout", later)))),
+                false,
+                NodeState::NotConnected(Some("tcp_timeout")),
+            ),
+            (Some(&down), Some(&attempt(Some(("tcp_timeout", NOW)))), false, NodeState::NotConnected(None)),
+            // EPMD's answer at that attempt was that the node has left.
+            (Some(&down), Some(&attempt(Some(("not_registered", later)))), false, NodeState::NotConnected(None)),
             (Some(&down), Some(&attempt(Some(("tcp_refused", later)))), true, NodeState::NotConnected(None)),
             (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), true, NodeState::NotConnected(None)),
             (None, Some(&failed), true, NodeState::NotConnected(Some("not_registered"))),
