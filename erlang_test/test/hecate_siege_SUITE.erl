@@ -7,18 +7,22 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([clients_that_do_nothing_block_no_other/1, the_connection_that_waits_longest_is_closed_first/1,
-         a_request_that_the_plugin_answers_is_never_closed_for_others/1, the_socket_follows_the_directory_of_sockets/1,
+         a_request_that_the_plugin_answers_is_never_closed_for_others/1,
+         requests_beyond_the_limit_are_refused_at_once/1, the_socket_follows_the_directory_of_sockets/1,
          the_socket_is_closed_to_others_before_it_has_its_mode/1, a_socket_that_denies_the_connection_is_not_replaced/1,
          a_registration_for_another_plugin_or_place_is_refused/1]).
 
 %% More connections of each kind than the server holds.
 -define(MANY, 300).
+%% Most requests that a plugin answers at a time.
+-define(ANSWERING, 128).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [clients_that_do_nothing_block_no_other, the_connection_that_waits_longest_is_closed_first,
-     a_request_that_the_plugin_answers_is_never_closed_for_others, the_socket_follows_the_directory_of_sockets,
+     a_request_that_the_plugin_answers_is_never_closed_for_others, requests_beyond_the_limit_are_refused_at_once,
+     the_socket_follows_the_directory_of_sockets,
      the_socket_is_closed_to_others_before_it_has_its_mode, a_socket_that_denies_the_connection_is_not_replaced,
      a_registration_for_another_plugin_or_place_is_refused].
 
@@ -68,6 +72,24 @@ a_request_that_the_plugin_answers_is_never_closed_for_others(Config) ->
     ?assertEqual({error, closed}, gen_tcp:recv(hd(Idle), 0, 20000)),
     call(Plugin, erlang, send, [Holding, go]),
     ?assertMatch({ok, <<"HTTP/1.1 200 ", _/binary>>}, gen_tcp:recv(Held, 0, 20000)).
+
+requests_beyond_the_limit_are_refused_at_once(Config) ->
+    {_, Plugin, Path} = plugin(Config),
+    Gate = hecate_host:eval(Plugin, "fun() -> Gate = spawn(fun() -> receive never -> ok end end), register(gate, Gate), Gate end.", []),
+    Slow = hecate_host:eventually(fun() -> refused_beside_slow(Path) end),
+    call(Plugin, erlang, exit, [Gate, kill]),
+    [?assertMatch({ok, <<"HTTP/1.1 200 ", _/binary>>}, gen_tcp:recv(Socket, 0, 20000)) || Socket <- Slow],
+    hecate_host:eventually(fun() -> ask(Path, <<"/">>) =:= {200, <<"here">>} end).
+
+%% Returns the slow requests, if they waited for the plugin until others were refused.
+refused_beside_slow(Path) ->
+    Slow = [open(Path, <<"GET /gated HTTP/1.1\r\n\r\n">>) || _ <- lists:seq(1, ?ANSWERING)],
+    hecate_host:eventually(fun() -> status(ask(Path, <<"/">>)) =:= 503 end),
+    %% Clients that send no request, or do not read their refusal, delay no others.
+    Idle = [open(Path, Request) || Request <- [<<>>, <<"GET / HTTP/1.1\r\n\r\n">>], _ <- lists:seq(1, ?MANY)],
+    Refused = [status(ask(Path, Target)) || Target <- [<<"/">>, <<"/gated">>]],
+    [gen_tcp:close(Socket) || Socket <- Idle],
+    lists:all(fun is_open/1, Slow) andalso begin ?assertEqual([503, 503], Refused), Slow end.
 
 %% ---- Other users ---------------------------------------------------------------------------------
 
@@ -189,6 +211,8 @@ serve(Node, Name) ->
                      "fun(Name) -> Self = self(), "
                      "  Answer = fun(<<\"/\">>) -> {200, <<\"text/plain\">>, <<\"here\">>}; "
                      "              (<<\"/large\">>) -> {200, <<\"text/plain\">>, binary:copy(<<0>>, 524288)}; "
+                     "              (<<\"/gated\">>) -> Gate = monitor(process, gate), "
+                     "                receive {'DOWN', Gate, process, _, _} -> {200, <<\"text/plain\">>, <<\"open\">>} end; "
                      "              (<<\"/held\">>) -> register(held, self()), receive go -> {200, <<\"text/plain\">>, <<\"held\">>} end end, "
                      "  Keeper = spawn(fun() -> Self ! {server, hecate_plugin_api:start_link(Name, Answer)}, receive never -> ok end end), "
                      "  receive {server, {ok, Server}} -> {Keeper, Server} end end.",
@@ -201,6 +225,9 @@ ask(Path, Target) ->
         {ok, #{status := Status, body := Body}} -> {Status, Body};
         {error, Reason} -> Reason
     end.
+
+status({Status, _}) -> Status;
+status(Reason) -> Reason.
 
 %% Opens a connection, sends this part of a request and reads nothing. Waits while the backlog is
 %% full, which may show only as a missing peer.

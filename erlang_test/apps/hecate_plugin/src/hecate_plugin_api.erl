@@ -10,7 +10,8 @@
 %% It answers one GET or HEAD per connection. It closes a connection if the client needs longer than
 %% 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if the plugin
 %% needs longer than 10 s to answer. At 256 connections it closes the one that has waited longest
-%% for its client, so clients that are idle, or do not read, never block others.
+%% for its client, so clients that are idle, or do not read, never block others. While the plugin is
+%% answering 128 requests, it answers others with 503 at once.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -22,9 +23,11 @@
 
 %% Most connections at a time, including the one that is accepted next.
 -define(CONNECTIONS, 256).
-%% Most connections that the plugin is answering at a time. Meanwhile, new ones wait in the backlog.
+%% Most requests that the plugin is answering at a time; others are refused. Fewer than
+%% `CONNECTIONS', so that a connection that waits for its client can always be closed for a new one.
 -define(ANSWERING, 128).
-%% Connections that the system queues meanwhile. Beyond that, a non-blocking `connect' fails.
+%% Connections that the system queues until they are accepted. Beyond that, a non-blocking `connect'
+%% fails.
 -define(BACKLOG, 1024).
 %% Time for the client to send its request, and to read the answer.
 -define(TIMEOUT, 5000).
@@ -46,7 +49,7 @@
 
 -record(state, {name :: file:name_all(), handler :: handler(), path :: binary() | undefined,
                 inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined,
-                %% Accepts the next connection and then serves it; `undefined' at the limit.
+                %% Accepts the next connection and then serves it.
                 acceptor :: pid() | undefined,
                 %% Each process serves one connection, which waits for its client or for the
                 %% plugin's answer.
@@ -89,15 +92,22 @@ handle_info(bind, State) -> {noreply, State, {continue, {bind, again}}};
 handle_info({'EXIT', Listener, Reason}, #state{listener = Listener} = State) -> {stop, Reason, State};
 handle_info({accepted, Pid}, #state{acceptor = Pid} = State) ->
     {noreply, accept_next(waits(Pid, State#state{acceptor = undefined}))};
-handle_info({answering, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
-    {noreply, State#state{connections = Connections#{Pid := answering}}};
+handle_info({received, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
+    case map_size(Connections) - length(waiting(Connections)) of
+        Answering when Answering < ?ANSWERING ->
+            Pid ! answer,
+            {noreply, State#state{connections = Connections#{Pid := answering}}};
+        _ ->
+            Pid ! refuse,
+            {noreply, State}
+    end;
 handle_info({sending, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
-    {noreply, accept_next(waits(Pid, State))};
+    {noreply, waits(Pid, State)};
 %% New code of this module can end an acceptor, too.
 handle_info({'EXIT', Pid, _}, #state{acceptor = Pid} = State) ->
     {noreply, accept_next(State#state{acceptor = undefined})};
 handle_info({'EXIT', Pid, _}, #state{connections = Connections} = State) when is_pid(Pid) ->
-    {noreply, accept_next(State#state{connections = maps:remove(Pid, Connections)})};
+    {noreply, State#state{connections = maps:remove(Pid, Connections)}};
 handle_info(_, State) -> {noreply, State}.
 
 terminate(_, #state{listener = undefined}) -> ok;
@@ -195,25 +205,17 @@ waits(Pid, #state{connections = Connections} = State) ->
     State#state{connections = Connections#{Pid => {waiting, erlang:monotonic_time()}}}.
 
 accept_next(#state{acceptor = undefined, connections = Connections, listener = Listener, handler = Handler} = State) ->
-    case make_room(Connections) of
-        full -> State;
-        Left ->
-            Server = self(),
-            State#state{acceptor = spawn_link(fun() -> accept(Server, Listener, Handler) end), connections = Left}
-    end;
-accept_next(State) -> State.
+    Server = self(),
+    State#state{acceptor = spawn_link(fun() -> accept(Server, Listener, Handler) end), connections = make_room(Connections)}.
 
 %% Closes the connection that has waited longest for its client, if there is no room.
+make_room(Connections) when map_size(Connections) < ?CONNECTIONS -> Connections;
 make_room(Connections) ->
-    Waiting = lists:sort([{Since, Pid} || {Pid, {waiting, Since}} <- maps:to_list(Connections)]),
-    case {map_size(Connections), map_size(Connections) - length(Waiting)} of
-        {_, Answering} when Answering >= ?ANSWERING -> full;
-        {Size, _} when Size < ?CONNECTIONS -> Connections;
-        _ ->
-            [{_, Longest} | _] = Waiting,
-            exit(Longest, kill),
-            maps:remove(Longest, Connections)
-    end.
+    {_, Longest} = lists:min(waiting(Connections)),
+    exit(Longest, kill),
+    maps:remove(Longest, Connections).
+
+waiting(Connections) -> [{Since, Pid} || {Pid, {waiting, Since}} <- maps:to_list(Connections)].
 
 %% ---- A connection --------------------------------------------------------------------------------
 
@@ -235,15 +237,22 @@ serve(Server, Socket, Handler) ->
     case receive_line(Socket, Deadline) of
         {ok, {http_request, Method, {abs_path, Target}, _}} ->
             case read_headers(Socket, Deadline, ?LINES) of
-                ok ->
-                    Server ! {answering, self()},
-                    Answer = handled(Method, Target, Handler),
-                    Server ! {sending, self()},
-                    reply(Socket, Method, Answer);
+                ok -> reply(Socket, Method, admitted(Server, fun() -> handled(Method, Target, Handler) end));
                 error -> reply(Socket, Method, refusal(400, <<"the request can't be read">>))
             end;
         {ok, _} -> reply(Socket, 'GET', refusal(400, <<"the request can't be read">>));
         {error, _} -> ok
+    end.
+
+%% Asks the server whether the plugin may answer one more request.
+admitted(Server, Work) ->
+    Server ! {received, self()},
+    receive
+        answer ->
+            Answer = Work(),
+            Server ! {sending, self()},
+            Answer;
+        refuse -> refusal(503, <<"the plugin is answering too many other requests: try again later">>)
     end.
 
 receive_line(Socket, Deadline) -> gen_tcp:recv(Socket, 0, max(0, Deadline - erlang:monotonic_time(millisecond))).
