@@ -159,6 +159,13 @@ fn files_that_vanished_under_a_daemon_are_reported() {
     fs::write(&database, "another's").unwrap();
     only_files(&["another file is at", database.to_str().unwrap()]);
     fs::remove_file(database.with_file_name("plugins.db-wal")).unwrap();
+    let found = only_files(&["another file is at", database.to_str().unwrap()]);
+    assert!(
+        !found.report.to_string().contains("write-ahead log"),
+        "it follows from the other file: {:#}",
+        found.report
+    );
+    fs::rename(host.home().join("moved"), &database).unwrap();
     only_files(&["write-ahead log", "was removed"]);
 
     fs::remove_dir_all(host.home().join(".hecate")).unwrap();
