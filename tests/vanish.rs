@@ -245,6 +245,25 @@ fn the_lock_and_the_run_files_come_back_and_no_second_daemon_starts() {
 }
 
 #[test]
+fn a_directory_that_was_moved_and_linked_is_reported() {
+    let scene = Scene::new();
+    for name in ["sqlite", "sockets"] {
+        let (path, moved) = (scene.own(name), scene.own("moved"));
+        fs::rename(&path, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        wait_for("it is reported", || {
+            scene.problem("own_files_lost").is_some_and(|detail| detail.contains(path.to_str().unwrap()))
+        });
+        assert_eq!(scene.host.ask("GET", "/readyz").status, 503);
+        assert!(path.is_symlink(), "it is left alone");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&moved, &path).unwrap();
+        scene.is_well();
+    }
+    scene.survives();
+}
+
+#[test]
 fn a_namespace_that_is_removed_is_made_again_with_all_that_was_in_it() {
     let mut scene = Scene::new();
     remove_all(&scene.own(""));

@@ -197,7 +197,7 @@ impl OwnFiles {
                         }
                         Err(failure) => {
                             let detail =
-                                format!("a file of the daemon vanished and could not be made again: {failure}");
+                                format!("a file of the daemon vanished, and could not be made again: {failure}");
                             problem = Some(blocker("own_files_lost", detail));
                             break;
                         }
@@ -233,7 +233,7 @@ impl OwnFiles {
             }
             Repair::RunFiles => {
                 self.lock.rewrite()?;
-                error!("daemon.pid and daemon.state were removed while the daemon used them: wrote them again");
+                error!("files in run/ were removed while the daemon used them: wrote them again");
             }
             Repair::Socket => {
                 if let Some(socket) = self.socket.file().as_mut() {

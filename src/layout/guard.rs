@@ -37,13 +37,17 @@ impl Layout {
         Err(*self.lost().get_or_init(|| loss))
     }
 
-    /// Returns the directories of our own namespace that are missing.
+    /// Returns the directories of our own namespace that are missing, or are something else, such as
+    /// a symbolic link to a directory.
     #[must_use]
     pub fn missing_own(&self) -> Vec<PathBuf> {
         let base = self.home().own().base().to_owned();
         let below = SUBDIRECTORIES.iter().map(|name| base.join(name));
         let mut all: Vec<PathBuf> = std::iter::once(base.clone()).chain(below).collect();
-        all.retain(|path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
+        all.retain(|path| match std::fs::symlink_metadata(path) {
+            Ok(metadata) => !metadata.is_dir(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        });
         all
     }
 
@@ -119,6 +123,13 @@ mod tests {
         assert_eq!(layout.missing_own(), [own.sockets()]);
         std::fs::remove_dir_all(own.base()).expect("removed");
         assert_eq!(layout.missing_own().len(), 6);
+        layout.restore_own().expect("made again");
+        std::fs::rename(own.sqlite(), own.base().join("moved")).expect("moved");
+        std::os::unix::fs::symlink("moved", own.sqlite()).expect("linked");
+        assert_eq!(layout.missing_own(), [own.sqlite()], "no link is followed");
+        let refused = layout.restore_own().expect_err("it is left alone");
+        assert!(matches!(&refused, LayoutError::SymbolicLink(path) if *path == own.sqlite()), "{refused}");
+        std::fs::remove_file(own.sqlite()).expect("removed");
         layout.restore_own().expect("made again");
         assert_eq!(layout.missing_own(), Vec::<PathBuf>::new());
         std::fs::remove_dir_all(&root).expect("removed");

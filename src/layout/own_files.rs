@@ -15,7 +15,7 @@ pub struct Sights {
     /// Home.
     pub home: Sight,
     /// The directories of our own namespace; never [`Sight::Foreign`], because any directory will
-    /// do.
+    /// do. A symbolic link is not one, and counts as missing.
     pub directories: Sight,
     /// The directories that are locked.
     pub lock: Sight,

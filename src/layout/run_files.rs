@@ -91,6 +91,8 @@ struct Hold {
     run: Arc<OwnedFd>,
     /// The content that was last written.
     state: Option<RunState>,
+    /// The digits of our node's name that were last read or written, if there are any.
+    digits: Option<String>,
 }
 
 impl RunLock {
@@ -105,7 +107,9 @@ impl RunLock {
         let patience = Instant::now() + limits::LOCK_PATIENCE;
         lock(&base, &run, &path, patience)?;
         lock(&run, &run, &path, patience)?;
-        let hold = Hold { base: Arc::new(base), run: Arc::new(run), state: None };
+        // Even if this start does not need them, a later one may.
+        let digits = read_digits(&run);
+        let hold = Hold { base: Arc::new(base), run: Arc::new(run), state: None, digits };
         let taken = Arc::new(Self { path, hold: Mutex::new(hold) });
         layout.locked_by(&taken);
         Ok(taken)
@@ -134,8 +138,8 @@ impl RunLock {
         let (base, run) = (layout.own_base()?, Arc::new(layout.own_run()?));
         let base = self.renewed(&held.base, Arc::new(base), &run)?;
         let run = self.renewed(&held.run, Arc::clone(&run), &run)?;
-        let state = held.state;
-        *self.locked() = Hold { base, run, state };
+        let mut hold = self.locked();
+        (hold.base, hold.run) = (base, run);
         Ok(())
     }
 
@@ -151,23 +155,32 @@ impl RunLock {
         }
     }
 
-    /// Returns whether both files exist.
+    /// Returns whether all files that were written exist.
     #[must_use]
     pub fn has_files(&self) -> bool {
-        let Hold { run, state, .. } = self.hold();
+        let Hold { run, state, digits, .. } = self.hold();
         let is_there = |name: &str| !matches!(fs::statat(&run, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
-        state.is_none() || (is_there(PID) && is_there(STATE))
+        state.is_none() || (is_there(PID) && is_there(STATE) && (digits.is_none() || is_there(DIGITS)))
     }
 
-    /// Writes both files again, as they were written last.
+    /// Writes all files again, as they were written last.
     ///
     /// # Errors
     /// A file could not be written.
     pub fn rewrite(&self) -> Result<(), RunError> {
-        match self.hold().state {
-            Some(state) => self.write_pid().and_then(|()| self.write_state(state)),
-            None => Ok(()),
+        let Hold { state, digits, .. } = self.hold();
+        let Some(state) = state else { return Ok(()) };
+        if let Some(digits) = digits {
+            self.write(DIGITS, &digits)?;
         }
+        self.write_pid()?;
+        self.write_state(state)
+    }
+
+    /// Writes the digits of our node's name.
+    fn write_digits(&self, digits: &str) -> Result<(), RunError> {
+        self.locked().digits = Some(digits.to_owned());
+        self.write(DIGITS, digits)
     }
 
     fn hold(&self) -> Hold {
@@ -336,7 +349,6 @@ impl Layout {
     }
 }
 
-/// The pid in `daemon.pid`, if there is a plain file that holds one.
 impl Layout {
     /// Returns six digits for our node's name, for when all simpler names are taken. They are
     /// random, and the same at each start, unless they equal `other_than`, which are taken too:
@@ -346,8 +358,7 @@ impl Layout {
     /// They could not be saved, or the system has no random numbers.
     pub fn node_digits(&self, other_than: Option<&str>) -> Result<String, RunError> {
         let dir = self.own_run()?;
-        let valid = |digits: &String| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if let Some(digits) = read(&dir, DIGITS).filter(valid)
+        if let Some(digits) = read_digits(&dir)
             && Some(digits.as_str()) != other_than
         {
             return Ok(digits);
@@ -355,7 +366,10 @@ impl Layout {
         let io = |source| RunError::Io { doing: "write", path: self.home().own().run().join(DIGITS), source };
         let random = getrandom::u32().map_err(|error| io(io::Error::other(error)))?;
         let digits = format!("{:06}", random % 1_000_000);
-        write(&dir, DIGITS, &digits).map_err(io)?;
+        match self.lock() {
+            Some(lock) => lock.write_digits(&digits)?,
+            None => write(&dir, DIGITS, &digits).map_err(io)?,
+        }
         Ok(digits)
     }
 }
@@ -370,6 +384,11 @@ fn write(dir: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
     Ok(fs::renameat(dir, new.as_str(), dir, name)?)
 }
 
+fn read_digits(dir: &OwnedFd) -> Option<String> {
+    read(dir, DIGITS).filter(|digits| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Returns the pid in `daemon.pid`, if there is a regular file that has one.
 fn read_pid(dir: &OwnedFd) -> Option<i32> {
     read(dir, PID)?.trim_end().parse().ok().filter(|pid| *pid > 0)
 }
@@ -541,6 +560,35 @@ mod tests {
         lock.remove_files().expect("nothing to do");
         let left = std::fs::read_dir(scene.layout.home().own().run()).expect("a directory").count();
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn all_files_come_back_after_run_was_removed() {
+        let scene = Scene::new();
+        let lock = RunLock::take(&scene.layout).expect("free");
+        let mut digits = scene.layout.node_digits(None).expect("written");
+        lock.write_pid().expect("written");
+        lock.write_state(RunState::Running).expect("written");
+        for _ in 0..2 {
+            assert!(lock.has_files());
+            std::fs::remove_file(scene.layout.home().own().run().join(DIGITS)).expect("there");
+            assert!(!lock.has_files());
+            lock.rewrite().expect("written");
+            std::fs::remove_dir_all(scene.layout.home().own().run()).expect("removed");
+            scene.layout.ensure_own().expect("made again");
+            lock.renew(&scene.layout).expect("free");
+            lock.rewrite().expect("written");
+            assert_eq!(scene.layout.node_digits(None).expect("there"), digits);
+            assert_eq!(scene.own(STATE).expect("there"), "running");
+            // The name is taken.
+            digits = scene.layout.node_digits(Some(&digits)).expect("written");
+        }
+        drop(lock);
+        let lock = RunLock::take(&scene.layout).expect("free");
+        lock.write_state(RunState::Starting).expect("written");
+        std::fs::remove_file(scene.layout.home().own().run().join(DIGITS)).expect("there");
+        lock.rewrite().expect("written");
+        assert_eq!(scene.own(DIGITS).expect("there"), digits, "also of an earlier start");
     }
 
     #[test]

@@ -15,6 +15,8 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_database_that_another_file_replaced_is_reported_without_a_registration"),
             ("src/store/repair/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
             ("src/registry/task/tests.rs", "a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away"),
+            ("tests/vanish.rs", "a_directory_that_was_moved_and_linked_is_reported"),
+            ("src/layout/run_files.rs", "all_files_come_back_after_run_was_removed"),
             ("tests/vanish.rs", "a_socket_that_is_removed_is_bound_again"),
             ("tests/vanish.rs", "a_foreign_socket_at_our_path_is_reported_and_left_alone"),
             ("tests/vanish.rs", "a_home_that_is_removed_ends_the_daemon_and_is_not_made_again"),
