@@ -85,7 +85,7 @@ async fn every_operation_answers_as_the_document_says() {
     };
 
     let bodies = [
-        json!({"name": "hecate-traderd", "version": "0.1.0", "description": "two\nlines", "node": "hecate_traderd@h"}),
+        json!({"name": "hecate-traderd", "version": "0.1.0", "description": "two words", "node": "hecate_traderd@h"}),
         json!({"name": "hecate-traderd", "version": null, "unknown": 1}),
         json!({"name": "hecate-traderw"}),
         json!({"name": "Hecate-traderd"}),

@@ -323,8 +323,12 @@ fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
     let mut listeners = Vec::new();
     for plugin in &names {
         assert_eq!(host.register(&name(plugin)).status, 201);
-        listeners.push(UnixListener::bind(host.api_sock(plugin)).unwrap());
+        let listener = UnixListener::bind(host.api_sock(plugin)).unwrap();
+        listener.set_nonblocking(true).unwrap();
         assert_eq!(host.register(&name(plugin)).status, 201);
+        // Without a sign of life, its registration would be one for a minute.
+        wait_for(&format!("{plugin} is seen alive"), || listener.accept().is_ok());
+        listeners.push(listener);
     }
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let (before, mut most) = (open(), 0);
