@@ -44,13 +44,14 @@ clients_that_do_nothing_block_no_other(Config) ->
                               {<<"GET /large HTTP/1.1\r\n\r\n">>, fun is_sent_whole/1}]].
 
 %% Returns whether a request was answered while the last connections were still open, as each is for
-%% 5 s.
+%% 5 s. On a busy host it may be refused, while the plugin finds the answers that are not read.
 answered_beside(Path, Request, IsOpen) ->
     Idle = [open(Path, Request) || _ <- lists:seq(1, ?MANY)],
-    ?assertEqual({200, <<"here">>}, ask(Path, <<"/">>)),
+    Answer = ask(Path, <<"/">>),
     Open = lists:all(IsOpen, lists:nthtail(?MANY - 100, Idle)),
     [gen_tcp:close(Socket) || Socket <- Idle],
-    Open.
+    ?assert(lists:member(status(Answer), [200, 503]), Answer),
+    Open andalso Answer =:= {200, <<"here">>}.
 
 the_connection_that_waits_longest_is_closed_first(Config) ->
     {_, _, Path} = plugin(Config),
