@@ -228,7 +228,7 @@ impl Cli {
             // An error quotes arguments, which may come from elsewhere.
             let text = error.render().ansi().to_string();
             let text = crate::escape::coloured(&text);
-            // There is nobody to report a failure of the output to.
+            // If this fails, no output is left to report it on.
             if error.use_stderr() {
                 let _ = write!(anstream::stderr(), "{text}");
                 Exit::Usage

@@ -155,7 +155,7 @@ mod tests {
     fn only_sockets_that_listen_at_the_address_count() {
         let sockets = |port| listeners(TABLE.as_bytes(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let socket = |uid, inode| [Listening { uid, inode }];
-        assert_eq!(sockets(0x1111), socket(1000, 4242), "another's at another address is in nobody's way");
+        assert_eq!(sockets(0x1111), socket(1000, 4242), "only this address counts");
         assert_eq!(sockets(0x2222), socket(0, 4243), "all addresses");
         assert_eq!(sockets(0x3333), socket(9, 4246), "as IPv6");
         assert_eq!(sockets(0x9999), []);

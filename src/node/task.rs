@@ -256,7 +256,7 @@ impl Task {
     /// Closes connections, the largest first, until the others are within the budget.
     fn keep_to_budget(&mut self) {
         if self.budget.is_exceeded() {
-            // Counted again, because monitors of processes of ours that ended meanwhile are gone.
+            // Counted again, because monitors of local processes that ended meanwhile are gone.
             for (id, link) in &mut self.links {
                 link.kept.set(self.machine.kept(*id));
             }

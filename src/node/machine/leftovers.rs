@@ -16,7 +16,7 @@ enum Leftover {
         monitors: Box<dyn Iterator<Item = (Reference, Pid)> + Send>,
         links: Box<dyn Iterator<Item = (Pid, Pid)> + Send>,
     },
-    /// A process of ours: its monitors and links get signals with the reason.
+    /// A local process that ended: its monitors and links get signals with the reason.
     Process {
         pid: Pid,
         reason: Raw,
@@ -42,7 +42,7 @@ impl Machine {
         self.begin_clearing(Leftover::Link { id, monitors, links }, out);
     }
 
-    /// Signals the end of a process of ours to its monitors and links.
+    /// Signals the end of a local process to its monitors and links.
     pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<Effect>) {
         let watchers = std::mem::take(&mut process.watchers).into_iter();
         let links = std::mem::take(&mut process.links).into_iter();

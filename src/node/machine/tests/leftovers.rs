@@ -32,7 +32,7 @@ fn with_members() -> Alone {
     alone
 }
 
-/// A process of ours with many monitors and links of `p@h`.
+/// Starts a local process with many monitors and links of `p@h`.
 fn with_ties() -> (Alone, Pid) {
     let mut alone = up();
     let pid = alone.spawn(vec![]);

@@ -51,7 +51,7 @@ enum Stage {
     LeavePids(ListHeader),
     LeaveGroups(ListHeader),
     Leave,
-    /// What is no longer needed is being freed.
+    /// Frees what the message no longer needs, in steps.
     Discard(Discarded),
     Done,
 }
