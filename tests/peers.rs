@@ -15,9 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-/// Shakes hands with the node at `port` by the handshake of erl_dist.
-async fn shake(port: u16, version: u16, cookie: &str) -> Option<PeerNode> {
-    let local = LocalNode::new("peer@localhost".parse().unwrap(), Creation::random());
+/// Shakes hands with the node at `port` as `name`, by the handshake of erl_dist.
+async fn shake(name: &str, port: u16, version: u16, cookie: &str) -> Option<PeerNode> {
+    let local = LocalNode::new(name.parse().unwrap(), Creation::random());
     shake_as(local, port, version, cookie).await.map(|(_, peer)| peer)
 }
 
@@ -37,11 +37,13 @@ async fn another_implementation_shakes_hands_in_both_versions() {
     let ours = daemon.ready();
     let port = epmd.port_of("hecate");
     for version in [6, LOWEST_DISTRIBUTION_PROTOCOL_VERSION] {
-        let peer = shake(port, version, &host.cookie).await.expect("the cookie is right");
+        // Another name each time: a peer of the same name could still be connected.
+        let name = format!("version_{version}@localhost");
+        let peer = shake(&name, port, version, &host.cookie).await.expect("the cookie is right");
         assert_eq!(peer.name.to_string(), ours, "version {version}");
-        host::wait_for("it is gone again", || host.peer("peer@localhost").as_deref() == Some("disconnected"));
+        host::wait_for("it is gone again", || host.peer(&name).as_deref() == Some("disconnected"));
     }
-    assert!(shake(port, 6, "another").await.is_none(), "the cookie is wrong");
+    assert!(shake("stranger@localhost", port, 6, "another").await.is_none(), "the cookie is wrong");
 }
 
 #[tokio::test]
