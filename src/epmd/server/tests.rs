@@ -14,7 +14,8 @@ fn started() -> (Server, SocketAddr) {
 #[tokio::test]
 async fn loopback_is_served_wherever_else_it_is_to_be() {
     let at = |last| Ipv4Addr::new(127, 0, 0, last);
-    let port = StdListener::bind((at(1), 0)).unwrap().local_addr().unwrap().port();
+    // A port that is free at every address: other tests use ports of single ones.
+    let port = StdListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
     let _server = start(&[at(2).into()], port, |_, _| None).expect("the port is free");
     for last in [1, 2] {
         assert_eq!(client::names(SocketAddr::from((at(last), port))).await.unwrap(), []);
