@@ -55,13 +55,13 @@ fn live(seed: u64, (hosts, per_host): Size) -> Outcome {
     tell(&world, "one half was cut from the other", healed);
     world.picture();
 
-    // One host by itself, some apart, and the rest; no longer than the silence takes to be noticed by all.
+    // One host by itself, some apart, and the rest; long enough that all notice the silence.
     world.cut(|host| match host {
         1 => 1,
         host if host % 5 == 0 => 2,
         _ => 0,
     });
-    world.run(60 * SECOND);
+    world.run(90 * SECOND);
     world.heal();
     let healed = world.settle(HEALED);
     tell(&world, "three parts were cut from each other", healed);

@@ -36,7 +36,8 @@ enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Addresses(io::Result<Vec<IpAddr>>),
     Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
-    Nodes(Arc<str>, Result<Result<Raw, CallError>, Stopped>),
+    /// With the number of the question.
+    Nodes(Arc<str>, u64, Result<Result<Raw, CallError>, Stopped>),
     /// Something that has no answer has been done.
     Told,
 }
@@ -50,7 +51,7 @@ pub struct Settings {
     pub dns: Option<String>,
     /// Which names in this host's EPMD are connected to.
     pub epmd_names: Vec<NamePattern>,
-    /// Whether peers that are apart are asked to connect to each other.
+    /// Whether peers are introduced to each other.
     pub introduce: bool,
 }
 
@@ -62,8 +63,6 @@ pub struct Finder {
     epmd: Epmd,
     learned: Learned,
     dns: Option<Resolving>,
-    /// The published peers, each with the number of its connection.
-    published: BTreeMap<Arc<str>, u64>,
     discovery: Discovery,
     /// What is shown of what `discovery` does.
     attempts: Attempts,
@@ -106,7 +105,6 @@ impl Finder {
             epmd: Epmd::new(name.clone(), settings.epmd_names.clone()),
             learned: Learned::new(name.clone()),
             dns,
-            published: BTreeMap::new(),
             discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
             attempts: Attempts::default(),
             introducer: Introducer::new(name.clone()),
@@ -151,16 +149,13 @@ impl Finder {
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
         self.discover(discovery::Input::Absent(absent));
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        let published: BTreeMap<Arc<str>, u64> =
-            published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
-        // A peer that was away in between is a new one.
-        let stayed = published.iter().filter(|(name, connection)| self.published.get(*name) == Some(connection));
-        let stayed: BTreeSet<Arc<str>> = stayed.map(|(name, _)| name.clone()).collect();
-        for published in [stayed, published.keys().cloned().collect()] {
-            let daemons = published.intersection(&view.grouped).cloned().collect();
-            self.introduce(introduce::Input::Peers { published, daemons });
-        }
-        self.published = published;
+        let connected = |(name, peer): (&Arc<str>, &Peer)| {
+            let in_global = view.in_global.contains(name);
+            (name.clone(), introduce::Connected { connection: peer.connection, in_global })
+        };
+        let published: BTreeMap<_, _> = published.map(connected).collect();
+        let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
+        self.introduce(introduce::Input::Peers { published, daemons });
     }
 
     /// These are the nodes that plugins registered, which are looked for whatever they are called.
@@ -271,14 +266,14 @@ impl Finder {
                 self.discover(discovery::Input::Dialled { name, outcome });
             }
             Done::Told => {}
-            Done::Nodes(of, result) => {
+            Done::Nodes(of, asked, result) => {
                 if let Ok(Ok(answer)) = result
                     && let Ok(nodes) = learned::nodes(&answer)
                 {
                     let others = self.learned.connected(&nodes);
                     self.introduced(&others, &Introduction::Peer(of.to_string()));
                     self.discover(discovery::Input::Learned(others));
-                    self.introduce(introduce::Input::Nodes { of, nodes });
+                    self.introduce(introduce::Input::Nodes { of, asked, nodes });
                 }
             }
         }
@@ -381,9 +376,9 @@ impl Finder {
         for effect in effects {
             let node = self.node.clone();
             match effect {
-                introduce::Effect::AskNodes(of) => {
+                introduce::Effect::AskNodes { of, asked } => {
                     let nodes = Function { module: "erlang", function: "nodes", args: Vec::new() };
-                    self.work.spawn(async move { Done::Nodes(of.clone(), node.call(of, nodes).await) });
+                    self.work.spawn(async move { Done::Nodes(of.clone(), asked, node.call(of, nodes).await) });
                 }
                 introduce::Effect::Connect { on, to } => {
                     let Ok(to) = Atom::new(&to) else { continue };

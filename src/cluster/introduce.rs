@@ -1,19 +1,23 @@
-//! Introducing our peers to each other, so that they mesh as they would around an Erlang node.
+//! Introduces our peers to each other, so that they mesh as they would around an Erlang node.
 //!
 //! `global` meshes the nodes that it knows, but it can't know us (see [`crate::node::services::global`]), and pg is not
-//! transitive. So whenever two published peers of ours are found apart, one of them is asked to connect to the other.
-//! Hidden peers never are.
+//! transitive. So when two published peers arrive that are not connected to each other, one of them is asked to connect
+//! to the other, until it does. Hidden peers are never introduced.
 //!
-//! The hecate-daemons of a cluster share this work, without a word: each node is looked after by the last daemon before it,
+//! The administrator's decisions have precedence. Only nodes whose `global` has greeted ours are introduced: a node with
+//! `connect_all false`, or in a global group without us, sends no greeting, and connecting it to an ordinary node makes
+//! `global:sync/0` hang on both. And a pair is introduced once for each connection of the two to us: if the two come apart
+//! later, somebody wanted that.
+//!
+//! The hecate-daemons of a cluster share this work without messages: each node is looked after by the last daemon before it,
 //! in the order of hosts and names, in which the first comes after the last. On a host with a daemon that is the host's own.
-//! A daemon is only ever asked whom it knows: it connects to whomever it hears of by itself. Pure.
+//! A daemon is never asked to connect: it connects to every node that it hears of. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often each peer that we look after is asked for the nodes that it is connected to: a cut between two of them, which
-/// nobody tells us of, is found within this time.
+/// How often each peer that we look after is asked for the nodes that it is connected to.
 const ROUND: Duration = Duration::from_secs(5);
 /// Where there are many peers, a round takes this long for each.
 const EACH: Duration = Duration::from_millis(10);
@@ -22,87 +26,111 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two introductions of a pair: perhaps there is no way between the two.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What it is told.
+/// An input of [`Introducer::handle`].
 #[derive(Debug)]
 pub enum Input {
-    /// Who is connected now.
+    /// The peers that are connected now.
     Peers {
         /// The published peers.
-        published: BTreeSet<Arc<str>>,
+        published: BTreeMap<Arc<str>, Connected>,
         /// Those of them that are hecate-daemons.
         daemons: BTreeSet<Arc<str>>,
     },
-    /// The answer of a peer to `nodes()`.
+    /// The answer of a peer to [`Effect::AskNodes`].
     Nodes {
-        /// Which peer.
+        /// The peer.
         of: Arc<str>,
-        /// Its answer.
+        /// The number that the question had.
+        asked: u64,
+        /// The nodes that it is connected to.
         nodes: BTreeSet<Arc<str>>,
     },
     /// Nothing but the passing of time.
     Tick,
 }
 
-/// What it wants done.
+/// A published peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connected {
+    /// Differs for each connection of the peer.
+    pub connection: u64,
+    /// Whether the peer's `global` has greeted ours on this connection.
+    pub in_global: bool,
+}
+
+/// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask this peer for its `nodes()`.
-    AskNodes(Arc<str>),
+    AskNodes {
+        /// The peer.
+        of: Arc<str>,
+        /// A number, which [`Input::Nodes`] repeats.
+        asked: u64,
+    },
     /// Ask `on` to connect to `to`.
     Connect {
-        /// Who is asked.
+        /// The peer that is asked.
         on: Arc<str>,
-        /// To whom it should connect.
+        /// The peer that it should connect to.
         to: Arc<str>,
     },
 }
 
-/// The peers, and who was introduced to whom.
+/// A published peer.
+#[derive(Debug)]
+struct Peer {
+    connection: u64,
+    introducible: bool,
+    /// Which arrival this was. A peer arrives when it connects, and when it becomes introducible.
+    arrived: u64,
+    /// The latest arrival when the question was asked that the peer answered last; 0 before the first answer.
+    answered: u64,
+}
+
+/// The peers, and the pairs that are being introduced.
 #[derive(Debug)]
 pub struct Introducer {
     us: Arc<str>,
-    peers: BTreeSet<Arc<str>>,
+    peers: BTreeMap<Arc<str>, Peer>,
     daemons: BTreeSet<Arc<str>>,
-    /// Pairs in name order that were found apart: when they may be introduced again, and how often they were.
+    /// The number of arrivals so far.
+    arrivals: u64,
+    /// Pairs in name order that have not been seen together since they were introduced first: when they may be introduced
+    /// again, and how often they were.
     apart: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
     next_round: Option<Instant>,
     rounds: usize,
 }
 
 impl Introducer {
-    /// One for the node of this full name.
+    /// Returns one without peers for the node of this full name.
     #[must_use]
     pub fn new(us: Arc<str>) -> Self {
-        let (peers, daemons) = (BTreeSet::new(), BTreeSet::new());
-        Self { us, peers, daemons, apart: BTreeMap::new(), next_round: None, rounds: 0 }
+        Self {
+            us,
+            peers: BTreeMap::new(),
+            daemons: BTreeSet::new(),
+            arrivals: 0,
+            apart: BTreeMap::new(),
+            next_round: None,
+            rounds: 0,
+        }
     }
 
     /// Takes an input; what is to be done is added to `out`.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Peers { published, daemons } => {
-                self.daemons = daemons;
-                let new = published.difference(&self.peers).filter(|peer| self.looks_after(peer));
-                out.extend(new.cloned().map(Effect::AskNodes));
-                self.apart.retain(|(a, b), _| published.contains(a) && published.contains(b));
-                self.peers = published;
-                // A single peer is asked as well: it may know nodes that we don't.
-                if self.peers.is_empty() {
-                    self.next_round = None;
-                } else {
-                    let round = self.round();
-                    self.next_round.get_or_insert(now + round);
-                }
-            }
-            Input::Nodes { of, nodes } => self.nodes(now, &of, &nodes, out),
+            Input::Peers { published, daemons } => self.changed(now, published, daemons, out),
+            Input::Nodes { of, asked, nodes } => self.nodes(now, &of, asked, &nodes, out),
             Input::Tick => {
                 if self.next_round.is_some_and(|at| at <= now) {
                     self.next_round = Some(now + self.round());
                     self.rounds = self.rounds.wrapping_add(1);
                     // Now and then all: whoever should look after one may be cut off from it.
                     let all = self.rounds.is_multiple_of(self.daemons.len() + 1);
-                    let asked = self.peers.iter().filter(|peer| all || self.looks_after(peer));
-                    out.extend(asked.cloned().map(Effect::AskNodes));
+                    let asked = self.peers.keys().filter(|peer| all || self.looks_after(peer));
+                    out.extend(asked.map(|of| Effect::AskNodes { of: of.clone(), asked: self.arrivals }));
                 }
             }
         }
@@ -114,33 +142,72 @@ impl Introducer {
         self.next_round
     }
 
-    fn nodes(&mut self, now: Instant, of: &Arc<str>, nodes: &BTreeSet<Arc<str>>, out: &mut Vec<Effect>) {
-        if !self.peers.contains(of) {
-            return;
+    fn changed(
+        &mut self,
+        now: Instant,
+        published: BTreeMap<Arc<str>, Connected>,
+        daemons: BTreeSet<Arc<str>>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.daemons = daemons;
+        let (mut before, arrivals) = (std::mem::take(&mut self.peers), self.arrivals);
+        for (name, Connected { connection, in_global }) in published {
+            let introducible = in_global || self.daemons.contains(&name);
+            let peer = match before.remove(&name).filter(|peer| peer.connection == connection) {
+                Some(peer) if peer.introducible || !introducible => peer,
+                _ => {
+                    self.arrivals += 1;
+                    Peer { connection, introducible, arrived: self.arrivals, answered: 0 }
+                }
+            };
+            self.peers.insert(name, peer);
         }
-        for other in self.peers.iter().filter(|other| *other != of) {
-            let pair = if of < other { (of.clone(), other.clone()) } else { (other.clone(), of.clone()) };
-            if nodes.contains(other) {
+        let stays = |name: &Arc<str>| self.peers.get(name).is_some_and(|peer| peer.arrived <= arrivals);
+        self.apart.retain(|(a, b), _| stays(a) && stays(b));
+        let asked = self.peers.iter().filter(|(name, peer)| peer.arrived > arrivals && self.looks_after(name));
+        out.extend(asked.map(|(of, _)| Effect::AskNodes { of: of.clone(), asked: self.arrivals }));
+        // A single peer is asked as well: it may know nodes that we don't.
+        if self.peers.is_empty() {
+            self.next_round = None;
+        } else {
+            let round = self.round();
+            self.next_round.get_or_insert(now + round);
+        }
+    }
+
+    fn nodes(&mut self, now: Instant, of: &Arc<str>, asked: u64, nodes: &BTreeSet<Arc<str>>, out: &mut Vec<Effect>) {
+        // An answer says nothing about connections that are younger than its question.
+        let Some(peer) = self.peers.get(of).filter(|peer| peer.introducible && peer.arrived <= asked) else { return };
+        let others =
+            self.peers.iter().filter(|(name, other)| *name != of && other.introducible && other.arrived <= asked);
+        for (name, other) in others {
+            let pair = if of < name { (of.clone(), name.clone()) } else { (name.clone(), of.clone()) };
+            if nodes.contains(name) {
                 self.apart.remove(&pair);
                 continue;
             }
             let times = match self.apart.get(&pair) {
                 Some((next, _)) if now < *next => continue,
                 Some((_, times)) => *times,
+                // One of them has answered since both arrived: they were seen together, or introduced and then seen together.
+                None if peer.answered >= other.arrived || other.answered >= peer.arrived => continue,
                 None => 0,
             };
             // Who is asked changes each time: perhaps only one of the two can reach the other, or can be asked at all.
-            let (on, to) = match (self.daemons.contains(of), self.daemons.contains(other)) {
+            let (on, to) = match (self.daemons.contains(of), self.daemons.contains(name)) {
                 (true, true) => continue,
-                (true, false) => (other, of),
-                (false, true) => (of, other),
-                (false, false) if times % 2 == 0 => (of, other),
-                (false, false) => (other, of),
+                (true, false) => (name, of),
+                (false, true) => (of, name),
+                (false, false) if times % 2 == 0 => (of, name),
+                (false, false) => (name, of),
             };
             let pause = FIRST_PAUSE.saturating_mul(1 << times.min(10)).min(LONGEST_PAUSE);
             self.apart.insert(pair, (now + pause, times.saturating_add(1)));
             self.next_round = self.next_round.map(|at| at.min(now + pause));
             out.push(Effect::Connect { on: on.clone(), to: to.clone() });
+        }
+        if let Some(peer) = self.peers.get_mut(of) {
+            peer.answered = peer.answered.max(asked);
         }
     }
 
@@ -166,110 +233,222 @@ fn place(node: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
+    /// A bench with the introducer, the present connection of each peer, and what was asked last.
+    struct Bench {
+        introducer: Introducer,
+        now: Instant,
+        published: BTreeMap<Arc<str>, Connected>,
+        connections: u64,
+        asked: u64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let introducer = Introducer::new("us@h".into());
+            Self { introducer, now: Instant::now(), published: BTreeMap::new(), connections: 0, asked: 0 }
+        }
+
+        /// One with these peers, all asked and all introduced.
+        fn meshed(peers: &[&str]) -> Self {
+            let mut bench = Self::new();
+            bench.connect(peers);
+            for of in peers {
+                assert_eq!(bench.answer(of, peers), []);
+            }
+            bench
+        }
+
+        fn run(&mut self, input: Input) -> Vec<Effect> {
+            let mut out = Vec::new();
+            self.introducer.handle(self.now, input, &mut out);
+            let asked = |effect: &Effect| match effect {
+                Effect::AskNodes { asked, .. } => Some(*asked),
+                Effect::Connect { .. } => None,
+            };
+            self.asked = out.iter().filter_map(asked).next_back().unwrap_or(self.asked);
+            out
+        }
+
+        fn look(&mut self) -> Vec<String> {
+            let (published, daemons) = (self.published.clone(), BTreeSet::new());
+            let asks = self.run(Input::Peers { published, daemons });
+            asks.into_iter().map(asks_whom).collect()
+        }
+
+        /// These peers connect, again if they were connected; their `global` has greeted ours. Returns which are asked.
+        fn connect(&mut self, peers: &[&str]) -> Vec<String> {
+            self.connect_as(peers, true)
+        }
+
+        fn connect_as(&mut self, peers: &[&str], in_global: bool) -> Vec<String> {
+            for peer in peers {
+                self.connections += 1;
+                self.published.insert(Arc::from(*peer), Connected { connection: self.connections, in_global });
+            }
+            self.look()
+        }
+
+        /// A peer answers the last question.
+        fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<Effect> {
+            self.answer_to(self.asked, of, nodes)
+        }
+
+        fn answer_to(&mut self, asked: u64, of: &str, nodes: &[&str]) -> Vec<Effect> {
+            self.run(Input::Nodes { of: of.into(), asked, nodes: names(nodes) })
+        }
+
+        fn pass(&mut self, time: Duration) -> Vec<String> {
+            self.now += time;
+            self.run(Input::Tick).into_iter().map(asks_whom).collect()
+        }
+    }
+
     fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
         names.iter().map(|name| Arc::from(*name)).collect()
     }
 
-    fn peers(published: &[&str]) -> Input {
-        with_daemons(published, &[])
+    fn asks_whom(effect: Effect) -> String {
+        match effect {
+            Effect::AskNodes { of, .. } => of.to_string(),
+            other @ Effect::Connect { .. } => panic!("{other:?}"),
+        }
     }
 
     fn with_daemons(published: &[&str], daemons: &[&str]) -> Input {
-        Input::Peers { published: names(published), daemons: names(daemons) }
-    }
-
-    fn ask(peer: &str) -> Effect {
-        Effect::AskNodes(peer.into())
-    }
-
-    fn nodes(of: &str, nodes: &[&str]) -> Input {
-        Input::Nodes { of: of.into(), nodes: names(nodes) }
+        let connected = Connected { connection: 1, in_global: true };
+        let published = published.iter().map(|name| (Arc::from(*name), connected)).collect();
+        Input::Peers { published, daemons: names(daemons) }
     }
 
     fn connect(on: &str, to: &str) -> Effect {
         Effect::Connect { on: on.into(), to: to.into() }
     }
 
-    fn run(introducer: &mut Introducer, now: Instant, input: Input) -> Vec<Effect> {
-        let mut out = Vec::new();
-        introducer.handle(now, input, &mut out);
-        out
-    }
-
     #[test]
     fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
-        let (mut introducer, now) = (Introducer::new("us@h".into()), Instant::now());
-        assert_eq!(run(&mut introducer, now, peers(&["a"])), [Effect::AskNodes("a".into())]);
-        assert_eq!(run(&mut introducer, now, nodes("a", &["us"])), []);
-        let grown = peers(&["a", "b", "c"]);
-        assert_eq!(run(&mut introducer, now, grown), [Effect::AskNodes("b".into()), Effect::AskNodes("c".into())]);
-        assert_eq!(run(&mut introducer, now, nodes("b", &["us", "c"])), [connect("b", "a")]);
-        assert_eq!(run(&mut introducer, now, nodes("c", &["us", "a", "b"])), []);
+        let mut bench = Bench::new();
+        assert_eq!(bench.connect(&["a"]), ["a"]);
+        assert_eq!(bench.answer("a", &["us"]), []);
+        assert_eq!(bench.connect(&["b", "c"]), ["b", "c"]);
+        assert_eq!(bench.answer("b", &["us", "c"]), [connect("b", "a")]);
+        assert_eq!(bench.answer("c", &["us", "a", "b"]), []);
     }
 
     #[test]
     fn one_of_two_is_asked_and_the_other_next_time_soon_and_then_less_often() {
-        let (mut introducer, mut now) = (Introducer::new("us@h".into()), Instant::now());
-        run(&mut introducer, now, peers(&["a", "b"]));
-        assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connect("a", "b")]);
-        assert_eq!(run(&mut introducer, now, nodes("b", &[])), [], "the pair was introduced just now");
+        let mut bench = Bench::new();
+        bench.connect(&["a", "b"]);
+        assert_eq!(bench.answer("a", &[]), [connect("a", "b")]);
+        assert_eq!(bench.answer("b", &[]), [], "the pair was introduced just now");
         for (seconds, connected) in [(1, connect("b", "a")), (2, connect("a", "b")), (4, connect("b", "a"))] {
-            assert_eq!(introducer.next_deadline(), Some(now + Duration::from_secs(seconds)));
-            now += Duration::from_secs(seconds);
-            assert_eq!(run(&mut introducer, now, Input::Tick).len(), 2, "both are asked again");
-            assert_eq!(run(&mut introducer, now, nodes("a", &[])), [connected]);
+            assert_eq!(bench.introducer.next_deadline(), Some(bench.now + Duration::from_secs(seconds)));
+            assert_eq!(bench.pass(Duration::from_secs(seconds)).len(), 2, "both are asked again");
+            assert_eq!(bench.answer("a", &[]), [connected]);
         }
         for _ in 0..20 {
-            now += LONGEST_PAUSE;
-            assert_eq!(run(&mut introducer, now, nodes("a", &[])).len(), 1, "never more seldom than that");
+            bench.pass(LONGEST_PAUSE);
+            assert_eq!(bench.answer("a", &[]).len(), 1, "never more seldom than that");
         }
-        // Together at last; when they are cut again, it is as if they never were.
-        assert_eq!(run(&mut introducer, now, nodes("a", &["b"])), []);
-        assert_eq!(run(&mut introducer, now, nodes("b", &[])), [connect("b", "a")]);
+        assert_eq!(bench.answer("a", &["b"]), []);
+        assert!(bench.introducer.apart.is_empty());
+    }
+
+    #[test]
+    fn a_pair_that_comes_apart_is_introduced_again_only_after_one_of_them_has_connected_again() {
+        let mut bench = Bench::meshed(&["a", "b", "c"]);
+        for _ in 0..20 {
+            bench.pass(ROUND);
+            assert_eq!(bench.answer("a", &[]), []);
+            assert_eq!(bench.answer("b", &["c"]), []);
+        }
+        // One that connects again between two looks is new.
+        assert_eq!(bench.connect(&["b"]), ["b"]);
+        assert_eq!(bench.answer("b", &["c"]), [connect("b", "a")]);
+        assert_eq!(bench.answer("a", &[]), [], "neither the pair of a and c, nor a and b so soon");
+        assert_eq!(bench.answer("c", &["b"]), []);
+        // The same holds for a pair that was together by an introduction of ours.
+        bench.pass(LONGEST_PAUSE);
+        assert_eq!(bench.answer("b", &["a", "c"]), []);
+        bench.pass(LONGEST_PAUSE);
+        assert_eq!(bench.answer("b", &["c"]), []);
+        assert_eq!(bench.answer("a", &[]), []);
+    }
+
+    #[test]
+    fn a_pair_that_never_came_together_is_introduced_from_the_beginning_when_one_arrives_again() {
+        let mut bench = Bench::new();
+        bench.connect(&["a", "b"]);
+        assert_eq!(bench.answer("a", &[]), [connect("a", "b")]);
+        bench.connect(&["b"]);
+        assert_eq!(bench.answer("b", &[]), [connect("b", "a")]);
+        assert_eq!(bench.introducer.next_deadline(), Some(bench.now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_node_whose_global_has_not_greeted_ours_is_introduced_when_it_does() {
+        let mut bench = Bench::meshed(&["a", "b"]);
+        assert_eq!(bench.connect_as(&["lone"], false), ["lone"], "it may know nodes that we don't");
+        for _ in 0..3 {
+            assert_eq!(bench.answer("lone", &[]), []);
+            assert_eq!(bench.answer("a", &["b"]), []);
+            assert_eq!(bench.pass(ROUND).len(), 3);
+        }
+        bench.published.get_mut("lone").unwrap().in_global = true;
+        assert_eq!(bench.look(), ["lone"]);
+        assert_eq!(bench.look(), [""; 0], "once");
+        assert_eq!(bench.answer("lone", &["a"]), [connect("lone", "b")]);
+        // On its next connection the greeting of the last one does not count.
+        bench.connect_as(&["lone"], false);
+        assert_eq!(bench.answer("lone", &[]), []);
+    }
+
+    #[test]
+    fn an_answer_to_a_question_of_before_an_arrival_says_nothing_of_it() {
+        let mut bench = Bench::meshed(&["a", "b"]);
+        let (_, early) = (bench.pass(ROUND), bench.asked);
+        bench.connect(&["b"]);
+        assert_eq!(bench.answer_to(early, "a", &["b"]), [], "this was the connection of before");
+        assert_eq!(bench.answer_to(early, "b", &["a"]), []);
+        assert_eq!(bench.answer("b", &[]), [connect("b", "a")]);
+        assert_eq!(bench.answer_to(early, "a", &["b"]), []);
+        assert_eq!(bench.introducer.apart.len(), 1, "not together yet");
     }
 
     #[test]
     fn a_round_takes_longer_with_many_peers() {
-        let (mut introducer, now) = (Introducer::new("us@h".into()), Instant::now());
-        let many: BTreeSet<Arc<str>> = (0..1000).map(|i| Arc::from(format!("n{i}"))).collect();
-        run(&mut introducer, now, Input::Peers { published: many, daemons: BTreeSet::new() });
-        assert_eq!(introducer.next_deadline(), Some(now + 1000 * EACH));
+        let mut bench = Bench::new();
+        let many: Vec<String> = (0..1000).map(|i| format!("n{i}")).collect();
+        bench.connect(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(bench.introducer.next_deadline(), Some(bench.now + 1000 * EACH));
     }
 
     #[test]
-    fn whoever_has_gone_is_not_introduced() {
-        let (mut introducer, now) = (Introducer::new("us@h".into()), Instant::now());
-        run(&mut introducer, now, peers(&["a", "b"]));
-        run(&mut introducer, now, peers(&["a"]));
-        assert_eq!(run(&mut introducer, now, nodes("a", &[])), []);
-        assert_eq!(run(&mut introducer, now, nodes("b", &[])), []);
-        run(&mut introducer, now, peers(&[]));
-        assert_eq!(introducer.next_deadline(), None);
+    fn a_peer_that_has_gone_is_not_introduced() {
+        let mut bench = Bench::new();
+        bench.connect(&["a", "b"]);
+        bench.published.remove("b");
+        bench.look();
+        assert_eq!(bench.answer("a", &[]), []);
+        assert_eq!(bench.answer("b", &[]), []);
+        bench.published.clear();
+        bench.look();
+        assert_eq!(bench.introducer.next_deadline(), None);
     }
 
     #[test]
     fn each_node_is_looked_after_by_the_last_daemon_before_it() {
-        let now = Instant::now();
         let daemons = ["hecate@a", "hecate@b", "hecate@d"];
         let all =
             ["hecate@a", "hecate@b", "hecate@d", "hecate_1@a", "hecate_1@b", "hecate_1@c", "hecate_0@d", "a@a", "z@d"];
         let mut asked = Vec::new();
         for us in daemons {
             let others = |from: &[&'static str]| from.iter().copied().filter(|name| *name != us).collect::<Vec<_>>();
-            let mut introducer = Introducer::new(us.into());
-            let out = run(&mut introducer, now, with_daemons(&others(&all), &others(&daemons)));
-            let asks = |out: Vec<Effect>| -> Vec<String> {
-                let name = |effect| match effect {
-                    Effect::AskNodes(name) => name.to_string(),
-                    other @ Effect::Connect { .. } => panic!("{other:?}"),
-                };
-                out.into_iter().map(name).collect()
-            };
+            let mut bench = Bench { introducer: Introducer::new(us.into()), ..Bench::new() };
+            let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
+            let asks = |out: Vec<Effect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
             let first = asks(out);
             // In one round of as many as there are daemons all are asked, in the others the same as at first.
-            let rounds = (1..=daemons.len())
-                .map(|n| asks(run(&mut introducer, now + ROUND * u32::try_from(n).unwrap(), Input::Tick)));
-            let rounds: Vec<_> = rounds.collect();
+            let rounds: Vec<_> = (0..daemons.len()).map(|_| bench.pass(ROUND)).collect();
             assert_eq!(rounds.iter().filter(|round| **round == first).count(), daemons.len() - 1);
             assert_eq!(rounds.iter().map(Vec::len).max(), Some(all.len() - 1));
             asked.push(first);
@@ -283,15 +462,21 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_is_not_asked_to_connect_to_anybody() {
-        let (mut introducer, mut now) = (Introducer::new("us@h".into()), Instant::now());
-        let out = run(&mut introducer, now, with_daemons(&["a@i", "hecate@i", "hecate@j"], &["hecate@i", "hecate@j"]));
-        assert_eq!(out, [ask("a@i"), ask("hecate@i")]);
+    fn a_daemon_is_introduced_but_not_asked_to_connect() {
+        let mut bench = Bench::new();
+        let mut peers = with_daemons(&["a@i", "hecate@i", "hecate@j"], &["hecate@i", "hecate@j"]);
+        // The `global` of a daemon never greets ours.
+        let Input::Peers { published, .. } = &mut peers else { unreachable!() };
+        for (_, peer) in published.iter_mut().filter(|(name, _)| name.starts_with("hecate")) {
+            peer.in_global = false;
+        }
+        let out: Vec<String> = bench.run(peers).into_iter().map(asks_whom).collect();
+        assert_eq!(out, ["a@i", "hecate@i"]);
         for _ in 0..2 {
-            assert_eq!(run(&mut introducer, now, nodes("hecate@i", &["us@h"])), [connect("a@i", "hecate@i")]);
-            now += LONGEST_PAUSE;
-            assert_eq!(run(&mut introducer, now, nodes("a@i", &["us@h", "hecate@j"])), [connect("a@i", "hecate@i")]);
-            now += LONGEST_PAUSE;
+            assert_eq!(bench.answer("hecate@i", &["us@h"]), [connect("a@i", "hecate@i")]);
+            bench.pass(LONGEST_PAUSE);
+            assert_eq!(bench.answer("a@i", &["us@h", "hecate@j"]), [connect("a@i", "hecate@i")]);
+            bench.pass(LONGEST_PAUSE);
         }
     }
 }

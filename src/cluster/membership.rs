@@ -158,6 +158,7 @@ mod tests {
             announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
             grouped: BTreeSet::new(),
             known: BTreeSet::new(),
+            in_global: BTreeSet::new(),
         }
     }
 

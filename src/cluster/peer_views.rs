@@ -92,6 +92,7 @@ mod tests {
             announced: [].into(),
             grouped: [].into(),
             known: [].into(),
+            in_global: [].into(),
         };
         let mut attempts = Attempts::default();
         attempts.introduced(

@@ -67,7 +67,7 @@ pub struct Config {
     pub epmd_addresses: Vec<IpAddr>,
     /// Whether our node is hidden.
     pub hidden: bool,
-    /// Whether we ask peers that are apart to connect to each other.
+    /// Whether we ask new peers to connect to each other.
     pub introduce_peers: bool,
     /// Silence after which a peer counts as gone.
     pub net_ticktime: Duration,

@@ -200,13 +200,14 @@ pub const DIST_PORT: Setting = Setting {
     help: "Distribution port [default: chosen by the system]",
     ..PLAIN
 };
-/// Whether we introduce our peers to each other.
+/// Whether we introduce our peers to each other: those that mesh by `global` themselves, see
+/// [`crate::cluster::introduce`].
 pub const INTRODUCE_PEERS: Setting = Setting {
     flag: Some("introduce-peers"),
     env: &["HECATE_INTRODUCE_PEERS"],
     key: Some("introduce_peers"),
     value: "BOOL",
-    help: "Ask peers that are apart to connect to each other [default: true]",
+    help: "Ask new peers to connect to each other [default: true]",
     switch: true,
     ..PLAIN
 };

@@ -184,7 +184,7 @@ pub struct Machine {
     by_name: HashMap<Arc<str>, LinkId>,
     down: BTreeMap<Arc<str>, Peer>,
     dialling: HashSet<Arc<str>>,
-    /// What each connected peer's name server knows.
+    /// What the name server of each peer knows that has sent `init_connect` on the present connection.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
     /// Total number of names in `known`.
     known_size: usize,
@@ -376,6 +376,7 @@ impl Machine {
             announced,
             grouped,
             known: self.known.values().flatten().cloned().collect(),
+            in_global: self.known.keys().filter_map(|id| self.links.get(id)).map(|link| link.name.clone()).collect(),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct View {
     pub grouped: BTreeSet<Arc<str>>,
     /// Nodes that connected peers know.
     pub known: BTreeSet<Arc<str>>,
+    /// Connected peers whose `global` has greeted ours on the present connection.
+    pub in_global: BTreeSet<Arc<str>>,
 }
 
 /// What groups there are, by the name of their scope.

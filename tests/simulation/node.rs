@@ -61,7 +61,6 @@ pub struct Finder {
     discovery: Discovery,
     introducer: Introducer,
     told: Told,
-    published: BTreeMap<Arc<str>, u64>,
     learned: Learned,
 }
 
@@ -80,7 +79,6 @@ impl Finder {
             discovery: Discovery::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
             told: Told::new(0, BTreeSet::from([0])),
-            published: BTreeMap::new(),
             learned: Learned::new(name),
         }
     }
@@ -118,21 +116,17 @@ impl Finder {
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
         self.discover(now, discovery::Input::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        let published: BTreeMap<Arc<str>, u64> =
-            published.map(|(name, peer)| (name.clone(), peer.connection)).collect();
-        let stayed = published.iter().filter(|(name, connection)| self.published.get(*name) == Some(connection));
-        let stayed: BTreeSet<Arc<str>> = stayed.map(|(name, _)| name.clone()).collect();
-        for published in [stayed, published.keys().cloned().collect()] {
-            let daemons = published.intersection(&view.grouped).cloned().collect();
-            self.introduce(now, introduce::Input::Peers { published, daemons }, wanted);
-        }
-        self.published = published;
+        // All nodes here are ordinary ones, whose `global` greets ours.
+        let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, in_global: true };
+        let published: BTreeMap<_, _> = published.map(|(name, peer)| (name.clone(), connected(peer))).collect();
+        let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
+        self.introduce(now, introduce::Input::Peers { published, daemons }, wanted);
     }
 
-    pub fn nodes(&mut self, now: Instant, of: &Arc<str>, answer: &Raw, wanted: &mut Wanted) {
+    pub fn nodes(&mut self, now: Instant, (of, asked): &(Arc<str>, u64), answer: &Raw, wanted: &mut Wanted) {
         let nodes = learned::nodes(answer).expect("a list of nodes");
         self.discover(now, discovery::Input::Learned(self.learned.connected(&nodes)), wanted);
-        self.introduce(now, introduce::Input::Nodes { of: of.clone(), nodes }, wanted);
+        self.introduce(now, introduce::Input::Nodes { of: of.clone(), asked: *asked, nodes }, wanted);
     }
 
     pub fn time_passed(&mut self, now: Instant, wanted: &mut Wanted) {
@@ -158,8 +152,8 @@ pub struct Node {
     pub machine: Machine,
     pub finder: Finder,
     pub introduced: Introduced,
-    /// Whose `nodes()` were asked for.
-    pub calling: BTreeMap<Token, Arc<str>>,
+    /// Whose `nodes()` were asked for, with the number of the question.
+    pub calling: BTreeMap<Token, (Arc<str>, u64)>,
     /// Whom the finder waits for.
     pub connecting: BTreeSet<Arc<str>>,
     /// A look at the machine's view is due.

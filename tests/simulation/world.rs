@@ -299,10 +299,10 @@ impl World {
         }
         for effect in wanted.introduce {
             match effect {
-                introduce::Effect::AskNodes(of) => {
+                introduce::Effect::AskNodes { of, asked } => {
                     self.counts.asked += 1;
                     let token = self.counts.asked;
-                    self.nodes[at].calling.insert(token, of.clone());
+                    self.nodes[at].calling.insert(token, (of.clone(), asked));
                     self.input(at, Input::Call { node: of, function: ask_nodes(), token: Some(token) });
                 }
                 introduce::Effect::Connect { on, to } => {
@@ -347,9 +347,9 @@ impl World {
         }
         results.sort_by_key(|(token, _)| *token);
         for (token, result) in results {
-            let of = self.nodes[at].calling.remove(&token).expect("asked once");
+            let question = self.nodes[at].calling.remove(&token).expect("asked once");
             if let Ok(nodes) = result {
-                self.find(at, |finder, now, wanted| finder.nodes(now, &of, &nodes, wanted));
+                self.find(at, |finder, now, wanted| finder.nodes(now, &question, &nodes, wanted));
             }
         }
     }
@@ -510,12 +510,14 @@ impl World {
         self.sides.fill(0);
     }
 
-    /// So many of 1,000 connections break: half of them in a moment, half in silence.
+    /// So many of 1,000 connections to a daemon break: half of them in a moment, half in silence. (Two plugins' nodes
+    /// that come apart while the daemons keep both are not introduced again.)
     pub fn break_some(&mut self, of_1000: u64, round: u64) {
         for link in 0..self.connections.len() {
             let connection = &self.connections[link];
             let stands = connection.stage == Stage::Made && connection.closed == [false; 2];
-            if stands && self.draw(1000, link, 100 + round) < of_1000 {
+            let to_daemon = connection.ends.iter().any(|end| self.is_daemon(*end));
+            if stands && to_daemon && self.draw(1000, link, 100 + round) < of_1000 {
                 let within = if self.draw(2, link, 200 + round) == 0 { 100_000 } else { TICK_TIME };
                 self.lose(link, within);
             }
