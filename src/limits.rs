@@ -337,14 +337,35 @@ pub const EPMD_TIME: Duration = Duration::from_secs(2);
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;
 
-/// Longest request to the EPMD that we serve, in bytes: a name, and what is said of its node. Crossed by
-/// `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
-pub const EPMD_REQUEST: usize = 1024;
+/// Longest request to the EPMD that we serve, in bytes, as `INBUF_SIZE` of the real one allows.
+/// Crossed by `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
+pub const EPMD_REQUEST: usize = 3057;
 
-/// Connections to our EPMD whose request is not finished. Beyond that, the user or address that has
-/// the most loses its oldest. Crossed by
-/// `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
+/// Longest time between two bytes of a request to the EPMD that we serve. The real one allows 60 s.
+/// Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
+pub const EPMD_SILENCE: Duration = Duration::from_secs(5);
+
+/// Time for a whole request to the EPMD that we serve: enough for the longest name at two bytes per
+/// second. Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
+pub const EPMD_REQUEST_TIME: Duration = Duration::from_secs(600);
+
+/// Connections to our EPMD whose request is not finished, each of which holds up to
+/// [`EPMD_REQUEST`] bytes. Beyond that, the user or address that has the most loses its oldest.
+/// Crossed by `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
 pub const EPMD_UNFINISHED: usize = 64;
+
+/// Longest name that may be registered with our EPMD, in characters of UTF-8, as with the real one.
+/// Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
+pub const EPMD_NAME: usize = 255;
+
+/// Most extra data that a node may register with our EPMD, in bytes, as with the real one.
+/// Crossed by `epmd::protocol::tests::extra_data_has_at_most_1020_bytes_and_is_returned`.
+pub const EPMD_EXTRA: usize = 1020;
+
+/// Bytes of all names and extra data that are registered with our EPMD. It bounds an answer that
+/// lists them. One user has at most half of them, and never more than are free. Crossed by
+/// `epmd::protocol::tests::long_names_are_bounded_and_leave_room_for_other_users`.
+pub const EPMD_NODES_BYTES: usize = 256 * 1024;
 
 /// Names that may be registered with our EPMD, each of which keeps a connection open. One user has
 /// at most half of them, and never more than are free. Crossed by

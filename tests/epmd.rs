@@ -191,3 +191,76 @@ fn ours_answers_byte_for_byte_as_the_real_one_does() {
     assert_eq!(dump(our_host.epmd_port), dump(real_host.epmd_port));
     assert_eq!(epmd::names(our_host.epmd_port), epmd::names(real_host.epmd_port));
 }
+
+/// The request of a node whose extra data is said to have `said` bytes.
+fn with_extra(name: &[u8], extra: &[u8], said: usize) -> Vec<u8> {
+    let mut request = alive(name, 4711);
+    request.truncate(request.len() - 2);
+    request.extend(u16::try_from(said).unwrap().to_be_bytes());
+    request.extend(extra);
+    request
+}
+
+#[test]
+fn ours_accepts_and_closes_on_what_the_real_one_does() {
+    let (real_host, our_host) = (Host::new(), Host::new());
+    let _real = real_host.epmd();
+    let daemon = our_host.daemon(&[]);
+    daemon.ready();
+    let result = |port: u16, request: &[u8]| {
+        let mut stream = connect(port).unwrap();
+        send(&mut stream, request).unwrap();
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).ok().map(|()| answer)
+    };
+    let (long, longer) = ("\u{1f600}".repeat(254), "\u{1f600}".repeat(256));
+    let accepted = [alive(long.as_bytes(), 4711), with_extra(b"a", &[0xff; 1020], 1020)];
+    let refused = [alive(longer.as_bytes(), 4711), with_extra(b"b", &[0xff; 1021], 1021)];
+    let closed = [
+        alive(b"", 4711),
+        alive(b"a\0b", 4711),
+        with_extra(b"c", b"de", 3),
+        alive(b"c", 4711)[..12].to_vec(),
+        b"z".to_vec(),
+        b"z\0".to_vec(),
+        b"za\0b".to_vec(),
+        b"z\xff".to_vec(),
+        format!("z{longer}").into_bytes(),
+        vec![b'z'; 3058],
+    ];
+    let cases = [(&accepted[..], Some([b'v', 0])), (&refused[..], Some([b'v', 1])), (&closed[..], None)];
+    for (requests, expected) in cases {
+        for request in requests {
+            for port in [real_host.epmd_port, our_host.epmd_port] {
+                assert_eq!(result(port, request), expected, "{:?} to {port}", String::from_utf8_lossy(request));
+            }
+        }
+    }
+    // The answer contains the name and the extra data, which ends with a zero byte here.
+    let mut held = Vec::new();
+    for port in [real_host.epmd_port, our_host.epmd_port] {
+        let mut node = connect(port).unwrap();
+        send(&mut node, &with_extra(long.as_bytes(), b"extra\0", 6)).unwrap();
+        node.read_exact(&mut [0; 6]).unwrap();
+        let mut stream = connect(port).unwrap();
+        send(&mut stream, format!("z{long}\0").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        held.push((node, answer));
+    }
+    assert!(held[0].1.ends_with(b"\0\x06extra\0"), "{:?}", held[0].1);
+    assert_eq!(held[0].1, held[1].1);
+}
+
+#[test]
+fn the_longest_name_is_listed_by_the_real_program() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let name = "\u{1f600}".repeat(255);
+    let mut node = connect(host.epmd_port).unwrap();
+    send(&mut node, &alive(name.as_bytes(), 4711)).unwrap();
+    node.read_exact(&mut [0; 6]).unwrap();
+    assert_eq!(names(host.epmd_port).get(&name), Some(&4711));
+    assert!(program(host.epmd_port, "-names").contains(&format!("name {name} at port 4711")));
+}

@@ -36,6 +36,20 @@ pub struct Entry {
     extra: Vec<u8>,
 }
 
+impl Entry {
+    /// Returns whether a node may register itself so. The name must fit into a line of an answer; the
+    /// real EPMD accepts line ends too, and such an answer can be read in more than one way.
+    fn is_acceptable(&self) -> bool {
+        let name = text(&self.name).is_some_and(|name| !name.contains(char::is_control));
+        name && self.extra.len() <= limits::EPMD_EXTRA
+    }
+
+    /// Returns the number of bytes that vary in size.
+    fn bytes(&self) -> usize {
+        self.name.len() + self.extra.len()
+    }
+}
+
 /// Takes fields off the front; none if there are too few bytes.
 struct Fields<'a>(&'a [u8]);
 
@@ -60,7 +74,8 @@ impl<'a> Fields<'a> {
 }
 
 impl Request {
-    /// Reads a request; none if it is none.
+    /// Reads a request. Returns none for one that is not answered: it is malformed, or its name is
+    /// empty or contains a zero byte.
     #[must_use]
     pub fn read(request: &[u8]) -> Option<Self> {
         let (kind, rest) = request.split_first()?;
@@ -69,12 +84,15 @@ impl Request {
             b'x' => {
                 let (port, kind) = (fields.u16()?, fields.take()?);
                 let (highest, lowest) = (fields.u16()?, fields.u16()?);
-                let name = fields.counted()?.to_vec();
-                // Older nodes may leave this out.
-                let extra = fields.counted().unwrap_or_default().to_vec();
+                let (name, extra) = (fields.counted()?, fields.counted()?);
+                let (name, extra) = (named(name)?.to_vec(), extra.to_vec());
                 Some(Self::Alive(Entry { name, port, kind, highest, lowest, extra }))
             }
-            b'z' => Some(Self::Port(rest.to_vec())),
+            b'z' => {
+                // Older clients end the name with a zero byte.
+                let name = named(rest.strip_suffix(b"\0").unwrap_or(rest))?;
+                text(name).map(|name| Self::Port(name.as_bytes().to_vec()))
+            }
             b'n' => Some(Self::Names),
             b'd' => Some(Self::Dump),
             b'k' => Some(Self::Kill),
@@ -90,11 +108,14 @@ impl Request {
     }
 }
 
-/// Whether a name is UTF-8, of at most [`limits::NODE_NAME`] bytes, and can stand in a line of its own. (The real one takes
-/// line ends too, and its answer can then be read in more than one way.)
-fn is_name(bytes: &[u8]) -> bool {
-    let fits = !bytes.is_empty() && bytes.len() <= limits::NODE_NAME;
-    fits && str::from_utf8(bytes).is_ok_and(|name| !name.contains(char::is_control))
+/// Returns the bytes of a name unless there are none, or one of them is zero.
+fn named(bytes: &[u8]) -> Option<&[u8]> {
+    (!bytes.is_empty() && !bytes.contains(&0)).then_some(bytes)
+}
+
+/// Returns the name if it is UTF-8 of at most [`limits::EPMD_NAME`] characters.
+fn text(bytes: &[u8]) -> Option<&str> {
+    str::from_utf8(bytes).ok().filter(|name| name.chars().count() <= limits::EPMD_NAME)
 }
 
 /// What is to be done about a request.
@@ -167,8 +188,7 @@ impl Table {
     /// `ALIVE2_X_RESP` for nodes of version 6, `ALIVE2_RESP` for others.
     fn alive(&mut self, connection: u64, source: Source, entry: Entry) -> Answer {
         let newer = entry.highest >= 6;
-        let taken = self.nodes.contains_key(&entry.name);
-        if taken || !is_name(&entry.name) || !self.has_room_for(source) {
+        if !entry.is_acceptable() || self.nodes.contains_key(&entry.name) || !self.has_room_for(source, &entry) {
             let refused: &[u8] = if newer { &[b'v', 1, 0, 0, 0, 99] } else { &[b'y', 1, 0, 99] };
             return Answer { bytes: refused.to_vec(), then: Then::Close };
         }
@@ -184,11 +204,21 @@ impl Table {
     }
 
     /// Returns whether a source may register one more name. No source may hold more names than are
-    /// free: one user alone can have half of them, two a third each, and another user always finds
-    /// a free one.
-    fn has_room_for(&self, source: Source) -> bool {
-        let held = self.nodes.values().filter(|node| node.source == source).count();
-        held < limits::EPMD_NODES.saturating_sub(self.nodes.len())
+    /// free, nor more bytes: one user alone can have half of them, two a third each, and another
+    /// user always finds room for a name.
+    fn has_room_for(&self, source: Source, entry: &Entry) -> bool {
+        let (mut names, mut bytes) = (0, 0);
+        let (mut own_names, mut own_bytes) = (0, entry.bytes());
+        for node in self.nodes.values() {
+            names += 1;
+            bytes += node.entry.bytes();
+            if node.source == source {
+                own_names += 1;
+                own_bytes += node.entry.bytes();
+            }
+        }
+        own_names < limits::EPMD_NODES.saturating_sub(names)
+            && own_bytes <= limits::EPMD_NODES_BYTES.saturating_sub(bytes)
     }
 
     /// Our port, then a line for each node.
@@ -308,15 +338,75 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_none() {
-        for request in [&b""[..], b"y", b"x\x12\x34M\0\0\x06\0\x05\0\x02a"] {
+    fn a_malformed_request_is_not_answered() {
+        let without_extra = b"x\x12\x34M\0\0\x06\0\x05\0\x01a";
+        let truncated_extra = b"x\x12\x34M\0\0\x06\0\x05\0\x01a\0\x02b";
+        for request in [&b""[..], b"y", b"x\x12\x34M\0\0\x06\0\x05\0\x02a", without_extra, truncated_extra] {
             assert_eq!(Request::read(request), None, "{request:?}");
         }
+        for name in [&b""[..], b"a\0", b"a\0b"] {
+            assert_eq!(Request::read(&alive(name, 6)), None, "{name:?}");
+        }
+        let too_long = "\u{1f600}".repeat(limits::EPMD_NAME + 1);
+        for name in [&b""[..], b"\0", b"a\0b", b"\xff", too_long.as_bytes()] {
+            assert_eq!(Request::read(&[b"z", name].concat()), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_at_most_255_characters() {
         let mut table = Table::new(4369, 1);
-        for name in [&b""[..], b"\xff", b"a\nname b at port 7", &vec![b'a'; limits::NODE_NAME + 1]] {
+        for name in [&b"\xff"[..], b"a\nname b at port 7", "\u{1f600}".repeat(limits::EPMD_NAME + 1).as_bytes()] {
             assert_eq!(ask(&mut table, 1, &alive(name, 6)).bytes, [b'v', 1, 0, 0, 0, 99], "{name:?}");
         }
-        assert_eq!(ask(&mut table, 1, b"z").bytes, b"w\x01");
+        for character in ["a", "\u{e9}", "\u{1f600}"] {
+            let name = character.repeat(limits::EPMD_NAME);
+            assert_eq!(ask(&mut table, 1, &alive(name.as_bytes(), 6)).then, Then::Keep, "{name}");
+            for end in ["", "\0"] {
+                let answer = ask(&mut table, 2, &["z", &name, end].concat().into_bytes()).bytes;
+                assert_eq!(answer.get(..4), Some(&b"w\0\x12\x34"[..]), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn extra_data_has_at_most_1020_bytes_and_is_returned() {
+        let mut table = Table::new(4369, 1);
+        let with_extra = |name: &[u8], length: usize| {
+            let mut request = alive(name, 6);
+            request.truncate(request.len() - 2);
+            request.extend(u16::try_from(length).unwrap().to_be_bytes());
+            request.extend(vec![0xff; length]);
+            request
+        };
+        let accepted = ask(&mut table, 1, &with_extra(b"a", limits::EPMD_EXTRA));
+        assert_eq!(accepted.then, Then::Keep);
+        assert!(ask(&mut table, 2, b"za").bytes.ends_with(&[0xff; limits::EPMD_EXTRA]));
+        let refused = ask(&mut table, 3, &with_extra(b"b", limits::EPMD_EXTRA + 1));
+        assert_eq!(refused, Answer { bytes: vec![b'v', 1, 0, 0, 0, 99], then: Then::Close });
+    }
+
+    #[test]
+    fn long_names_are_bounded_and_leave_room_for_other_users() {
+        let mut table = Table::new(4369, 1);
+        let mut connection = 0;
+        let mut fill = |table: &mut Table, uid: u32| {
+            let mut held = 0;
+            loop {
+                connection += 1;
+                let name = format!("{:\u{1f600}<1$}", connection, limits::EPMD_NAME);
+                if ask_as(table, uid, connection, &alive(name.as_bytes(), 6)).then == Then::Close {
+                    return held;
+                }
+                held += name.len();
+            }
+        };
+        let held: Vec<usize> = (0..3).map(|uid| fill(&mut table, uid)).collect();
+        assert!(held[0] <= limits::EPMD_NODES_BYTES / 2 && held[2] > 0, "{held:?}");
+        assert!(held.iter().sum::<usize>() < limits::EPMD_NODES_BYTES);
+        assert_eq!(ask_as(&mut table, 9, 0, &alive(b"honest", 6)).then, Then::Keep);
+        let listed = ask(&mut table, 0, b"n").bytes.len();
+        assert!(listed < limits::EPMD_NODES_BYTES + limits::EPMD_NODES * 21, "{listed}");
     }
 
     proptest! {

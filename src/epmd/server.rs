@@ -1,15 +1,15 @@
 //! An EPMD of our own, for hosts that have none.
 //!
 //! Its state is that of one task, which answers one request after the other; each connection has a
-//! task that reads the request and writes the answer. An unfinished connection costs little and
-//! ends soon. The users of this host and other hosts share its slots, and the names, fairly: see
-//! [`fair`](crate::fair).
+//! task that reads the request and writes the answer. A request may arrive slowly: an unfinished one
+//! costs a slot and a few kilobytes, and its time is bounded. The users of this host and other hosts
+//! share its slots, and the names, fairly: see [`fair`](crate::fair).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -55,21 +55,20 @@ enum Event {
 /// # Errors
 /// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
 pub fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Server> {
-    let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-    let with_loopback: Vec<IpAddr>;
-    let (first, others) = if addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified) {
-        let [first, others @ ..] = everywhere;
-        with_loopback = others.to_vec();
-        (first, with_loopback)
+    let everywhere = addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified);
+    let (first, second) = if everywhere {
+        (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)
     } else {
-        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        with_loopback = addresses.iter().copied().filter(|address| *address != loopback).collect();
-        (loopback, with_loopback)
+        (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)
     };
+    let (first, second) = (IpAddr::from(first), IpAddr::from(second));
+    let others = addresses.iter().copied().filter(|address| !everywhere && *address != first && *address != second);
     let mut listeners = vec![listen(SocketAddr::new(first, port))?];
-    for address in others {
+    for address in std::iter::once(second).chain(others) {
         match listen(SocketAddr::new(address, port)) {
             Ok(listener) => listeners.push(listener),
+            // Nothing is missing on a host without IPv6.
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
             Err(e) => warn!(%address, port, "our EPMD does not serve there: {e}"),
         }
     }
@@ -130,7 +129,7 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
     }
     let mut unfinished = Slots::new(limits::EPMD_UNFINISHED);
     let mut last = 0;
-    loop {
+    let ended_by = loop {
         tokio::select! {
             Some(stream) = streams.recv() => {
                 last += 1;
@@ -144,18 +143,19 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
             }
             Some(event) = inbox.recv() => match event {
                 Event::Asked(asked) => {
+                    let connection = asked.connection;
                     if asked.answer(&mut table, &mut unfinished) == Some(Then::End) {
-                        break;
+                        break connection;
                     }
                 }
                 Event::Gone(connection) => table.gone(connection),
             },
             Some(_) = tasks.join_next() => {}
         }
-    }
-    // Whoever asked for the end is told, in the time of one exchange.
+    };
+    // The client that asked for the end receives its answer; unfinished requests end with us.
     drop(streams);
-    while unfinished.iter().any(|other| !other.task.is_finished()) {
+    while unfinished.iter().any(|other| other.connection == ended_by && !other.task.is_finished()) {
         tasks.join_next().await;
     }
 }
@@ -184,7 +184,7 @@ fn source(stream: &TcpStream, user_of: UserOf) -> Source {
 
 async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc::Sender<Event>) {
     let exchange = async {
-        let request = read(&mut stream).await?;
+        let request = request_within_limits(&mut stream).await?;
         if request.is_local_only() && !is_local(&stream)? {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -192,15 +192,14 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
         let asked = events.send(Event::Asked(Asked { connection: id, source, request, answer })).await;
         asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
         let Answer { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        stream.write_all(&bytes).await?;
+        timeout(limits::EPMD_TIME, stream.write_all(&bytes)).await??;
         Ok::<_, io::Error>(then == Then::Keep)
     };
-    if let Ok(Ok(true)) = timeout(limits::EPMD_TIME, exchange).await {
+    if let Ok(true) = exchange.await {
         // A registered node sends nothing more, so the read ends with the connection. If its
         // network is gone, the keepalive ends it.
         let _ = keep_alive(&stream);
-        let mut byte = [0];
-        while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+        let _ = stream.read_u8().await;
     }
     let _ = events.send(Event::Gone(id)).await;
 }
@@ -213,14 +212,33 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, limits::EPMD_KEEPALIVE_PROBES)
 }
 
-async fn read(stream: &mut TcpStream) -> io::Result<Request> {
-    let length = usize::from(stream.read_u16().await?);
+async fn request_within_limits(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Request> {
+    timeout(limits::EPMD_REQUEST_TIME, read(stream)).await?
+}
+
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Request> {
+    let mut length = [0; 2];
+    fill(stream, &mut length).await?;
+    let length = usize::from(u16::from_be_bytes(length));
     if length > limits::EPMD_REQUEST {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut request = vec![0; length];
-    stream.read_exact(&mut request).await?;
+    fill(stream, &mut request).await?;
     Request::read(&request).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// Reads until `buffer` is full, and waits [`limits::EPMD_SILENCE`] at most for each part.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<()> {
+    let mut left = buffer;
+    while !left.is_empty() {
+        let read = timeout(limits::EPMD_SILENCE, stream.read(left)).await??;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.get_mut(read..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Whether the other end is on this host: on loopback, or at the very address that it reached.

@@ -16,9 +16,13 @@ async fn loopback_is_served_wherever_else_it_is_to_be() {
     let at = |last| Ipv4Addr::new(127, 0, 0, last);
     // A port that is free at every address: other tests use ports of single ones.
     let port = StdListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
+    let has_ipv6 = StdListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok();
     let _server = start(&[at(2).into()], port, |_, _| None).expect("the port is free");
     for last in [1, 2] {
         assert_eq!(client::names(SocketAddr::from((at(last), port))).await.unwrap(), []);
+    }
+    if has_ipv6 {
+        assert_eq!(client::names(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await.unwrap(), []);
     }
     assert!(TcpStream::connect((at(3), port)).await.is_err(), "nowhere else");
 }
@@ -60,6 +64,65 @@ async fn it_ends_when_it_is_asked_to_and_knows_nobody() {
     })
     .await
     .expect("it ends");
+}
+
+#[tokio::test]
+async fn an_unfinished_request_does_not_delay_the_end() {
+    let (server, address) = started();
+    let _slow = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(address, b"k").await, b"OK");
+    timeout(limits::EPMD_SILENCE / 2, async {
+        while server.serves() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it ends");
+}
+
+/// Sends the bytes of a request with a pause before each, and returns what was read of it.
+async fn slowly(request: &[u8], pause: Duration) -> io::Result<Request> {
+    let (mut client, mut server) = tokio::io::duplex(limits::EPMD_REQUEST);
+    let length = u16::try_from(request.len()).unwrap().to_be_bytes();
+    let bytes = [&length, request].concat();
+    tokio::spawn(async move {
+        for byte in bytes {
+            tokio::time::sleep(pause).await;
+            if client.write_u8(byte).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    request_within_limits(&mut server).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_be_slow_but_must_not_stop() {
+    let longest = [b"z".to_vec(), "\u{1f600}".repeat(limits::EPMD_NAME).into_bytes()].concat();
+    let read = slowly(&longest, Duration::from_millis(500)).await;
+    assert_eq!(read.unwrap(), Request::read(&longest).unwrap());
+    assert!(slowly(b"zfoo", limits::EPMD_SILENCE - Duration::from_millis(1)).await.is_ok());
+    let silent = slowly(b"zfoo", limits::EPMD_SILENCE + Duration::from_millis(1)).await;
+    assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let begun = tokio::time::Instant::now();
+    let endless = slowly(&longest, Duration::from_secs(1)).await;
+    assert_eq!(endless.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(begun.elapsed(), limits::EPMD_REQUEST_TIME);
+}
+
+#[tokio::test]
+async fn a_registered_node_that_sends_more_loses_its_name() {
+    let (_server, address) = started();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"\0\x0ex\0\x01M\0\0\x06\0\x05\0\x01n\0\0").await.unwrap();
+    stream.read_exact(&mut [0; 6]).await.expect("it is registered");
+    stream.write_all(b"x").await.unwrap();
+    let end = stream.read(&mut [0]).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    while client::port(address, "n").await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
