@@ -109,6 +109,11 @@ pub const PEER_BYTES_LEAST: u64 = 200;
 /// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
 pub const HELD_FREELY: usize = READ_AHEAD;
 
+/// Names that were given to nameless peers and can be given again, 1.5 MiB at most. Of more, the one
+/// that was returned first is forgotten. Crossed by
+/// `dist::given_names::tests::names_to_be_given_again_are_bounded`.
+pub const GIVEN_NAMES: usize = 4096;
+
 /// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
 /// oldest. Crossed by
 /// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.

@@ -201,6 +201,44 @@ fn a_node_that_has_no_name_gets_one_from_us() {
     assert_ne!(another.eval("node()"), name);
 }
 
+/// A nameless node connects to `peer` several times. Returns how many names it had, and whether each
+/// creation follows the one before.
+fn reconnect(erl: &mut Erl, peer: &str, times: usize) -> String {
+    erl.eval(&format!(
+        "Nameless = fun Wait() -> case node() of nonode@nohost -> ok; _ -> erlang:yield(), Wait() end end,
+        Had = [begin
+                   true = net_kernel:connect_node('{peer}'),
+                   Name = {{node(), erlang:system_info(creation)}},
+                   true = erlang:disconnect_node('{peer}'),
+                   ok = Nameless(),
+                   Name
+               end || _ <- lists:seq(1, {times})],
+        [{{_, First}} | _] = Had,
+        {{length(lists:usort([N || {{N, _}} <- Had])), [C - First || {{_, C}} <- Had] =:= lists:seq(0, {times} - 1)}}"
+    ))
+}
+
+#[test]
+fn a_nameless_node_that_reconnects_gets_the_same_name() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let _real = host.erl("real");
+    let mut erl = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
+    let one_name = "{1,true}";
+    assert_eq!(reconnect(&mut erl, &host.node("real"), 5), one_name, "between OTP nodes");
+    assert_eq!(reconnect(&mut erl, &us, 50), one_name);
+    let peers = host.ask("GET", "/api/cluster").body["peers"].as_array().expect("a list").clone();
+    let given: Vec<_> = peers.iter().filter(|peer| peer["name"].as_str().is_some_and(|n| n.starts_with('d'))).collect();
+    assert_eq!(given.len(), 1, "{peers:?}");
+    // A second node that is connected at the same time has another.
+    assert_eq!(erl.eval(&format!("net_kernel:connect_node('{us}')")), "true");
+    let mut another = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
+    assert_eq!(another.eval(&format!("net_kernel:connect_node('{us}')")), "true");
+    assert_ne!(another.eval("node()"), erl.eval("node()"));
+}
+
 // ---- With whom there is no connection -----------------------------------------------------------------
 
 /// The daemon with its EPMD, and its distribution port.

@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 
 use super::challenges::Challenges;
 use super::flags::{self, Flags};
+use super::given_names::{self, Given};
 use crate::cookie::Cookie;
 use crate::name::{NodeName, NodeNameError};
 
@@ -138,13 +139,8 @@ impl<'a> Fields<'a> {
 /// that it is given.
 fn host_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
-    let longest = given_name(u64::MAX);
+    let longest = given_names::short_name(u64::MAX);
     NodeName::new(&longest, host).map(|_| host.into()).map_err(|_| HandshakeError::BadName)
-}
-
-/// A short name that we give, of 64 random bits.
-fn given_name(random: u64) -> String {
-    format!("d{random:016x}")
 }
 
 /// The name of a node, in the characters that `erl` allows for `-sname` and `-name`
@@ -368,11 +364,10 @@ impl Named {
         self.nameless
     }
 
-    /// Gives a nameless peer a name on its host, made of these random bits, and a creation, which must be more than 3.
-    pub fn give_name(&mut self, random: u64, creation: u32) {
-        let host = self.peer.name.split_once('@').map_or(&*self.peer.name, |(_, host)| host);
-        self.peer.name = format!("{}@{host}", given_name(random)).into();
-        self.peer.creation = creation;
+    /// Gives a nameless peer a name on its host.
+    pub fn give_name(&mut self, given: &Given) {
+        self.peer.name = given.name().clone();
+        self.peer.creation = given.creation();
     }
 
     /// The packet that tells a peer the name that it was given, in place of [`Status::Ok`]

@@ -13,6 +13,7 @@ pub mod flags;
 mod fragments;
 pub mod frames;
 pub mod framing;
+pub mod given_names;
 pub mod handshake;
 pub mod header;
 pub mod link;

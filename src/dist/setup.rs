@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::challenges::Issued;
+use super::given_names::{Given, GivenNames, Random};
 use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
@@ -30,6 +31,8 @@ pub struct Connection {
     /// The last packet of the handshake, where it is ours to send. It goes out with [`link::start`](super::link::start): a peer that has the connection
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
     pub(super) unsent: Bytes,
+    /// The name that the peer was given by us. Its owner drops it with the connection.
+    pub given: Option<Given>,
 }
 
 impl Connection {
@@ -136,7 +139,7 @@ pub async fn dial(
         Ok(awaited.receive(&ack, local)?)
     };
     let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, origin, stream, unsent: Bytes::new() })
+    Ok(Connection { peer, origin, stream, unsent: Bytes::new(), given: None })
 }
 
 /// Shakes hands over `stream` with the node `dialled`, but only until it has said who it is and what it can do: nothing is
@@ -162,16 +165,18 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str
     timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
 }
 
-/// Shakes hands with whoever dialled us. `decide` is asked for the status once the peer has given its name.
+/// Shakes hands with a peer that dialled us. `decide` is asked for the status once the peer has given
+/// its name, or has been given one of `names`.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn accept(
+pub async fn accept<Decision: Future<Output = Status>>(
     mut stream: TcpStream,
     local: &Identity,
-    decide: impl AsyncFnOnce(&Arc<str>) -> Status,
+    names: GivenNames,
+    decide: impl Fn(Arc<str>) -> Decision,
 ) -> Result<Connection, Rejected> {
-    let (mut origin, mut claimed) = (Origin::Accepted, None);
+    let (mut origin, mut claimed, mut given) = (Origin::Accepted, None, None);
     let shake = async {
         stream.set_nodelay(true)?;
         let mut named = handshake::receive_name(&receive(&mut stream).await?)?;
@@ -180,17 +185,15 @@ pub async fn accept(
             send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
             return Err(e.into());
         }
-        if named.is_nameless() {
-            let creation = getrandom::u32().map_err(SetupError::Random)?;
-            named.give_name(getrandom::u64().map_err(SetupError::Random)?, creation | 4);
-        }
-        let status = decide(named.name()).await;
-        match status {
-            Status::Ok if named.is_nameless() => send(&mut stream, &named.name_packet()).await?,
-            // No node has this name by chance.
-            _ if named.is_nameless() => return Err(HandshakeError::NotAllowed.into()),
-            status => send(&mut stream, Named::status_packet(status)).await?,
-        }
+        let status = if named.is_nameless() {
+            given = Some(give_name(&mut named, &names, &decide).await?);
+            send(&mut stream, &named.name_packet()).await?;
+            Status::Ok
+        } else {
+            let status = decide(named.name().clone()).await;
+            send(&mut stream, Named::status_packet(status)).await?;
+            status
+        };
         match status {
             Status::Ok | Status::OkSimultaneous => {}
             Status::Alive => {
@@ -211,9 +214,34 @@ pub async fn accept(
         }
     };
     match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
-        Ok((peer, unsent)) => Ok(Connection { peer, origin, stream, unsent: unsent.into() }),
+        Ok((peer, unsent)) => {
+            given.iter_mut().for_each(Given::remember);
+            Ok(Connection { peer, origin, stream, unsent: unsent.into(), given })
+        }
         Err(error) => Err(Rejected { claimed, error }),
     }
+}
+
+/// Gives a nameless peer a name with which it may connect: one from before, or a new one where
+/// another node has that (`ensure_node_name/2` in OTP's `net_kernel.erl`).
+async fn give_name<Decision: Future<Output = Status>>(
+    named: &mut Named,
+    names: &GivenNames,
+    decide: impl Fn(Arc<str>) -> Decision,
+) -> Result<Given, SetupError> {
+    let host = named.name().clone();
+    let random = Random {
+        name: getrandom::u64().map_err(SetupError::Random)?,
+        creation: getrandom::u32().map_err(SetupError::Random)?,
+    };
+    let mut given = names.give(&host, random);
+    let mut status = decide(given.name().clone()).await;
+    if status != Status::Ok {
+        given = names.give_new(&host, random);
+        status = decide(given.name().clone()).await;
+    }
+    named.give_name(&given);
+    if status == Status::Ok { Ok(given) } else { Err(HandshakeError::NotAllowed.into()) }
 }
 
 #[cfg(test)]

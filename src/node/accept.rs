@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use crate::dist::given_names::GivenNames;
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::setup::{self, Rejected, SetupError};
 use crate::fair::{Slots, Source};
@@ -51,6 +52,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// questions about names.
 pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<Event>) {
     let mut unfinished = Slots::new(limits::HANDSHAKES);
+    let names = GivenNames::default();
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
@@ -58,7 +60,8 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
                 let user = stream.local_addr().ok().and_then(|ours| user_of(from, ours));
                 let source = Source::new(from.ip(), user);
                 let named = Arc::new(AtomicBool::new(false));
-                let task = tokio::spawn(shake(stream, from, user, local.clone(), named.clone(), inbox.clone()));
+                let answering = Answering { local: local.clone(), names: names.clone(), inbox: inbox.clone() };
+                let task = tokio::spawn(shake(stream, from, user, named.clone(), answering));
                 let handshake = Handshake { task, source, named };
                 let evicted = unfinished.insert(source, handshake, |other| other.named.load(Ordering::Relaxed));
                 if let Some(evicted) = evicted {
@@ -84,25 +87,28 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
     }
 }
 
-async fn shake(
-    stream: TcpStream,
-    from: SocketAddr,
-    user: Option<u32>,
+/// What every handshake needs.
+struct Answering {
     local: Arc<Identity>,
-    named: Arc<AtomicBool>,
+    names: GivenNames,
     inbox: mpsc::Sender<Event>,
-) {
-    let decide = async |name: &Arc<str>| {
+}
+
+async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Arc<AtomicBool>, with: Answering) {
+    let Answering { local, names, inbox } = with;
+    let decide = |name| {
         named.store(true, Ordering::Relaxed);
         let (answer, status) = oneshot::channel();
-        let asked = inbox.send(Event::Accepting { name: name.clone(), answer }).await;
-        match asked {
-            Ok(()) => status.await.unwrap_or(Status::NotAllowed),
-            Err(_) => Status::NotAllowed,
+        let asked = inbox.send(Event::Accepting { name, answer });
+        async {
+            match asked.await {
+                Ok(()) => status.await.unwrap_or(Status::NotAllowed),
+                Err(_) => Status::NotAllowed,
+            }
         }
     };
     let ours = stream.local_addr().ok();
-    match setup::accept(stream, &local, decide).await {
+    match setup::accept(stream, &local, names, decide).await {
         Ok(connection) => {
             // The peer hears that it is connected only after this.
             let owner = if user.is_some() { user } else { owner(ours, from).await };

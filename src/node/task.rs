@@ -18,6 +18,7 @@ use crate::dist::budget::{self, Budget, Charge, Holding};
 use crate::dist::control;
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
+use crate::dist::given_names::Given;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
@@ -126,6 +127,8 @@ struct Link {
     frames: Frames,
     /// The permits of batches that are not fully handled.
     permits: Vec<Permit>,
+    /// The name that the peer was given by us. It is free once the connection is gone from here.
+    _given: Option<Given>,
 }
 
 /// Where it is told how an attempt to connect has ended.
@@ -389,7 +392,7 @@ impl Task {
         }
     }
 
-    fn connected(&mut self, connection: Connection, owner: Option<u32>) {
+    fn connected(&mut self, mut connection: Connection, owner: Option<u32>) {
         if self.stopping.is_some() {
             return;
         }
@@ -404,13 +407,14 @@ impl Task {
         let (received_sender, received) = mpsc::channel(1);
         let address = connection.peer_address().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let (source, holding) = (Source::new(address, owner), self.budget.holding());
+        let given = connection.given.take();
         let (probe, held) = (probe.into(), holding.clone());
         let sender = link::start(connection, self.tick_time, probe, held, received_sender, |event| event);
         tokio::spawn(intake::run(id, received, self.inbox.clone()));
         self.open += 1;
         let (kept, frames, permits) = (holding.charge(0), Frames::default(), Vec::new());
-        let link =
-            Link { sender, peer: peer.name.clone(), flags: peer.flags, owner, source, holding, kept, frames, permits };
+        let (peer_name, flags, _given) = (peer.name.clone(), peer.flags, given);
+        let link = Link { sender, peer: peer_name, flags, owner, source, holding, kept, frames, permits, _given };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);

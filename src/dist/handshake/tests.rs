@@ -1,4 +1,5 @@
 use super::*;
+use crate::dist::given_names::{GivenNames, Random};
 use crate::limits;
 
 fn identity(name: &str, cookie: &str) -> Identity {
@@ -52,7 +53,7 @@ fn nothing_is_agreed_on_that_we_did_not_offer() {
     let generous = Identity { name: "h".into(), ..generous };
     let (status, name) = dial(&generous, "a@h".into());
     let mut named = receive_name(&name).unwrap();
-    named.give_name(1, 9);
+    named.give_name(&GivenNames::default().give("h", Random { name: 1, creation: 9 }));
     let (reply, packet) = named.challenge(&a, 1);
     let (_, packet) = proceed(status.receive(b"sok").unwrap()).receive(&packet, &generous, 2).unwrap();
     let ReplyReceived::Done(theirs, _) = reply.receive(&packet, &a).expect("same cookie") else {
@@ -181,7 +182,7 @@ fn a_peer_without_a_name_is_given_one() {
     let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("its.host", "c") };
     let mut named = receive_name(&name_message(&nameless, nameless.flags, None)).unwrap();
     assert!(named.is_nameless());
-    named.give_name(0x1f, 77);
+    named.give_name(&GivenNames::default().give(named.name(), Random { name: 0x1f, creation: 77 }));
     assert_eq!(&**named.name(), "d000000000000001f@its.host");
     assert_eq!(named.name_packet(), [b"snamed:\0\x1a", named.name().as_bytes(), &[0, 0, 0, 77]].concat());
     let (_, challenge) = named.challenge(&identity("m@h", "c"), 1);

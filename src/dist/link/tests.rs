@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::dist::budget;
 use crate::dist::flags;
+use crate::dist::given_names::GivenNames;
 use crate::dist::handshake::{Established, Origin, Status};
 use crate::dist::header::HeaderError;
 use crate::dist::setup::tests::{identity, sockets};
@@ -17,7 +18,7 @@ async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>,
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new(), given: None };
     let sender = start(connection, tick_time, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
     (sender, events, there)
 }
@@ -39,7 +40,7 @@ async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
     let (here, there) = sockets().await;
     let (dialler, acceptor) = (identity("a@h", "c"), identity("b@h", "c"));
     let mut dialling = pin!(dial(here, &dialler, acceptor.name.clone(), async || true));
-    let accepting = accept(there, &acceptor, async |_: &Arc<str>| Status::Ok);
+    let accepting = accept(there, &acceptor, GivenNames::default(), |_| async { Status::Ok });
     let accepted = async {
         let accepted = accepting.await.map_err(|rejected| rejected.error).unwrap();
         // Time enough for whatever was sent to arrive.
@@ -164,7 +165,7 @@ async fn a_flood_is_handed_on_in_pieces() {
 async fn a_message_that_waits_for_the_owner_counts_once() {
     let (here, mut there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
-    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new() };
+    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new(), given: None };
     let holding = budget::Budget::new(usize::MAX).holding();
     let (inbox, events) = mpsc::channel(1);
     let _sender = start(connection, LONG, PROBE, holding.clone(), inbox, |event| event);

@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::cookie::Cookie;
 use crate::dist::challenges::Challenges;
-use crate::dist::flags;
+use crate::dist::flags::{self, Flags};
 
 pub fn identity(name: &str, cookie: &str) -> Identity {
     let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
@@ -26,8 +26,9 @@ async fn shake(
     let (here, there) = sockets().await;
     let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
     let accepting = async {
-        let mut accepted =
-            accept(there, acceptor, async |_: &Arc<str>| status).await.map_err(|rejected| rejected.error)?;
+        let mut accepted = accept(there, acceptor, GivenNames::default(), |_| async move { status })
+            .await
+            .map_err(|rejected| rejected.error)?;
         accepted.stream.write_all(&accepted.unsent).await?;
         Ok(accepted)
     };
@@ -66,7 +67,8 @@ async fn a_large_handshake_packet_is_refused_unread() {
     let length = u16::try_from(limits::HANDSHAKE_PACKET + 1).unwrap();
     here.write_all(&length.to_be_bytes()).await.unwrap();
     let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
+    let result =
+        accept(there, &local, GivenNames::default(), |_| async { Status::Ok }).await.map_err(|rejected| rejected.error);
     assert!(matches!(result, Err(SetupError::PacketTooLarge(n)) if n == usize::from(length)));
 }
 
@@ -74,7 +76,8 @@ async fn a_large_handshake_packet_is_refused_unread() {
 async fn a_silent_peer_ends_the_handshake_in_time() {
     let (_here, there) = sockets().await;
     let local = identity("b@h", "c");
-    let result = accept(there, &local, async |_: &Arc<str>| Status::Ok).await.map_err(|rejected| rejected.error);
+    let result =
+        accept(there, &local, GivenNames::default(), |_| async { Status::Ok }).await.map_err(|rejected| rejected.error);
     assert!(matches!(result, Err(SetupError::TimedOut)));
 }
 
@@ -95,7 +98,42 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
         send(&mut here, &[&b"r"[..], &outstanding.challenge().to_be_bytes(), &proof].concat()).await.unwrap();
         receive(&mut here).await
     };
-    let (answer, accepted) = tokio::join!(dialling, accept(there, &local, async |_: &Arc<str>| Status::Ok));
+    let (answer, accepted) =
+        tokio::join!(dialling, accept(there, &local, GivenNames::default(), |_| async { Status::Ok }));
     assert!(matches!(accepted.unwrap_err().error, SetupError::Handshake(HandshakeError::Reflected)));
     assert!(answer.is_err(), "nothing was proved: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
+    let names = GivenNames::default();
+    let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("h", "c") };
+    // Returns the connection of a nameless peer while another node has the name `taken`.
+    let connected = async |taken: Arc<str>| {
+        let (mut here, there) = sockets().await;
+        let dialling = async {
+            let (_, name) = handshake::dial(&nameless, "b@h".into());
+            send(&mut here, &name).await.unwrap();
+            let status = receive(&mut here).await.unwrap();
+            assert!(status.starts_with(b"snamed:"), "{status:?}");
+            let theirs = &receive(&mut here).await.unwrap()[9..13];
+            let digest = nameless.cookie.digest(u32::from_be_bytes(theirs.try_into().unwrap()));
+            send(&mut here, &[&b"r\0\0\0\x01"[..], &digest].concat()).await.unwrap();
+        };
+        let local = identity("b@h", "c");
+        let decide = |name: Arc<str>| {
+            let status = if name == taken { Status::Alive } else { Status::Ok };
+            async move { status }
+        };
+        let (_, accepted) = tokio::join!(dialling, accept(there, &local, names.clone(), decide));
+        accepted.expect("it proves the cookie")
+    };
+    let name = |connection: &Connection| connection.peer.name.clone();
+    let first = name(&connected("".into()).await);
+    let again = connected("".into()).await;
+    assert_eq!(name(&again), first);
+    let other = name(&connected("".into()).await);
+    assert_ne!(other, first, "that is in use");
+    drop(again);
+    assert_ne!(name(&connected(first.clone()).await), first);
 }

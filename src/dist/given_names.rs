@@ -1,0 +1,176 @@
+//! The names of peers that have none (`erl -sname undefined`) and are given one. Pure.
+//!
+//! Such a peer loses its name with its last connection, and asks again when it reconnects. It is then
+//! given the name that was returned last by its host, with the next creation, as by
+//! `generate_node_name/2` and `delete_connection/3` in OTP's `net_kernel.erl`: so a peer that
+//! reconnects is known by one name.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limits;
+
+/// The names that can be given again. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct GivenNames(Arc<Mutex<VecDeque<Free>>>);
+
+/// A name that no peer has now.
+#[derive(Debug)]
+struct Free {
+    name: Arc<str>,
+    creation: u32,
+}
+
+/// Random numbers of which a new name is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Random {
+    /// For the name.
+    pub name: u64,
+    /// For the creation.
+    pub creation: u32,
+}
+
+impl GivenNames {
+    /// Returns the name that was returned last by a peer on `host`, or else a new one. No other peer
+    /// gets it until the guard is dropped.
+    #[must_use]
+    pub fn give(&self, host: &str, random: Random) -> Given {
+        let mut free = self.lock();
+        let place = free.iter().rposition(|free| free.name.split_once('@').is_some_and(|(_, on)| on == host));
+        match place.and_then(|place| free.remove(place)) {
+            Some(Free { name, creation }) => Given { name, creation, is_remembered: true, names: self.clone() },
+            None => self.give_new(host, random),
+        }
+    }
+
+    /// Returns a new name on `host`.
+    #[must_use]
+    pub fn give_new(&self, host: &str, random: Random) -> Given {
+        let name = format!("{}@{host}", short_name(random.name)).into();
+        Given { name, creation: valid(random.creation), is_remembered: false, names: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Free>> {
+        // No code panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the short name that is made of 64 random bits.
+pub(super) fn short_name(random: u64) -> String {
+    format!("d{random:016x}")
+}
+
+/// Returns a creation that is not one of the small ones, which older releases used
+/// (`wrap_creation/1`).
+fn valid(creation: u32) -> u32 {
+    if creation < 4 { creation + 4 } else { creation }
+}
+
+/// A name that one peer has. Dropping it makes the name free.
+#[derive(Debug)]
+pub struct Given {
+    name: Arc<str>,
+    creation: u32,
+    is_remembered: bool,
+    names: GivenNames,
+}
+
+impl Given {
+    /// Returns the full name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Returns the creation.
+    #[must_use]
+    pub fn creation(&self) -> u32 {
+        self.creation
+    }
+
+    /// Remembers the name once the peer has proved the cookie. A new name of a peer that has not is
+    /// forgotten, so that a stranger cannot displace others.
+    pub fn remember(&mut self) {
+        self.is_remembered = true;
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.is_remembered {
+            return;
+        }
+        let mut free = self.names.lock();
+        if free.len() >= limits::GIVEN_NAMES {
+            free.pop_front();
+        }
+        free.push_back(Free { name: self.name.clone(), creation: valid(self.creation.wrapping_add(1)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(number: u32) -> Random {
+        Random { name: number.into(), creation: number }
+    }
+
+    fn remembered(names: &GivenNames, host: &str, number: u32) -> Given {
+        let mut given = names.give(host, random(number));
+        given.remember();
+        given
+    }
+
+    #[test]
+    fn a_name_is_given_again_with_the_next_creation() {
+        let names = GivenNames::default();
+        let first = remembered(&names, "h", u32::MAX).name().clone();
+        assert_eq!(&*first, "d00000000ffffffff@h");
+        for creation in [4, 5, 6] {
+            let again = names.give("h", random(0));
+            assert_eq!((again.name(), again.creation()), (&first, creation));
+        }
+        assert_ne!(names.give("g", random(1)).name(), &first, "another host");
+    }
+
+    #[test]
+    fn a_name_that_a_peer_has_is_not_given_to_another() {
+        let names = GivenNames::default();
+        let one = remembered(&names, "h", 1);
+        let two = remembered(&names, "h", 2);
+        assert_ne!(one.name(), two.name());
+        assert_eq!((one.creation(), two.creation()), (5, 6));
+        let (first, second) = (one.name().clone(), two.name().clone());
+        drop((one, two));
+        assert_eq!(names.give("h", random(3)).name(), &second, "the one that was returned last");
+        let again = names.give_new("h", random(3));
+        assert!(*again.name() != first && *again.name() != second);
+    }
+
+    #[test]
+    fn a_peer_that_proved_nothing_leaves_no_name() {
+        let names = GivenNames::default();
+        let known = remembered(&names, "h", 1).name().clone();
+        for number in 2..10 {
+            let _held = names.give("h", random(0));
+            drop(names.give("h", random(number)));
+        }
+        assert_eq!(names.give("h", random(10)).name(), &known);
+        let _held = names.give("h", random(0));
+        assert_eq!(&**names.give("h", random(11)).name(), "d000000000000000b@h");
+    }
+
+    #[test]
+    fn names_to_be_given_again_are_bounded() {
+        let names = GivenNames::default();
+        for number in 0..=u32::try_from(limits::GIVEN_NAMES).unwrap() {
+            drop(remembered(&names, &format!("h{number}"), number));
+        }
+        let is_known =
+            |number: u32| names.give(&format!("h{number}"), random(u32::MAX)).name().starts_with("d00000000f");
+        assert!(is_known(0), "the oldest is forgotten");
+        assert!(!is_known(1) && !is_known(u32::try_from(limits::GIVEN_NAMES).unwrap()));
+    }
+}
