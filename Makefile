@@ -123,9 +123,14 @@ static:
 	rustup target add $(STATIC_TARGET)
 	TARGET_CC=musl-gcc cargo build --release --locked --target $(STATIC_TARGET)
 
-# A crate that builds from what is committed alone.
+# Packages of both crates, built from what is committed. `publish = false` is left out of the copy:
+# with it, cargo cannot build one package against the other.
 package:
-	cargo package --locked
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT; \
+	git archive HEAD | tar -x -C "$$copy"; \
+	sed -i '/^publish = false$$/d' "$$copy/Cargo.toml" "$$copy/src/beam/Cargo.toml"; \
+	cargo package --workspace --locked --manifest-path "$$copy/Cargo.toml" \
+	  --target-dir "$${CARGO_TARGET_DIR:-$(CURDIR)/target}"
 
 # Licences, sources, bans and yanked crates, by deploy/deny.toml. Advisories come from a repository of their own, which not every
 # machine reaches: where it can't be had, that is said, and nothing else hides it.

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::sync::Arc;
 
-use hecate_daemon::etf::{Atom, Term};
+use beam::etf::{Atom, Term};
 use tokio::runtime::Runtime;
 
 use host::Host;

@@ -79,15 +79,15 @@ pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     let modes = Modes { dir: config.dir_mode, group: config.group };
     let (layout, lock) = spawn_blocking(move || lock_home(home, modes)).await??;
     let summaries = tokio::spawn(async {
-        let mut windows = interval(limits::LOG_WINDOW);
+        let mut windows = interval(beam::limits::LOG_WINDOW);
         loop {
             windows.tick().await;
-            log::limit::tell();
+            log::limit::end_windows();
         }
     });
     let result = start(config, node, layout, &lock, &mut signals).await;
     summaries.abort();
-    log::limit::tell();
+    log::limit::end_windows();
     // Last, and after a failure too: finding them means a crash.
     lock.remove_files()?;
     info!("stopped");

@@ -13,18 +13,8 @@ pub mod registry;
 pub mod store;
 
 pub mod cluster;
-#[warn(clippy::indexing_slicing)]
-pub mod dist;
-#[warn(clippy::indexing_slicing)]
-pub mod epmd;
-#[warn(clippy::indexing_slicing)]
-pub mod etf;
-#[warn(clippy::indexing_slicing)]
-pub mod node;
 
-pub mod cookie;
 pub mod escape;
-pub mod fair;
 pub mod files;
 pub mod limits;
 pub mod log;

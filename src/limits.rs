@@ -1,5 +1,5 @@
 //! Every bound of the daemon: what it bounds, its unit, and the test that crosses it. Those of the
-//! commands are in `limits/command.rs`.
+//! commands are in `limits/command.rs`, those of the node in [`beam::limits`].
 
 mod command;
 
@@ -7,240 +7,16 @@ use std::time::Duration;
 
 pub use command::*;
 
-// ---- Terms and frames from peers ------------------------------------------------------------
+// ---- The node and its peers -----------------------------------------------------------------
 
-/// How deep a term may nest, in lists, tuples, maps and funs; the tail of a list that is a list again counts as a
-/// level. Recursion over terms is bounded by it. Crossed by `etf::tests::bounds::nesting_is_bounded`.
-pub const TERM_DEPTH: usize = 512;
-
-/// How many elements one reader turns into terms: each key, value, list tail and character of a string is one, a fun
-/// counts as four. A message that reaches it takes at most 120 MiB in memory (56 bytes an element, and 32 for each
-/// atom that isn't interned, of which an external fun has two) besides the message and
-/// the texts in it. A message that has more is not looked into at all, so that it bounds what a pg sync may hold too: the
-/// elements of all groups, and their members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
-pub const TERM_NODES: usize = 1 << 20;
-
-/// How many atoms one table interns, 17 MiB at the very worst (an atom has at most 1,020 bytes). Crossed by
-/// `etf::tests::bounds::a_full_table_still_decodes`.
-pub const ATOMS: usize = 16 * 1024;
-
-/// Longest atom in characters, as in every OTP release. Crossed by `etf::tests::bounds::atoms_have_at_most_255_characters`.
-pub const ATOM_CHARACTERS: usize = 255;
-
-/// Most words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later. Crossed by
-/// `etf::tests::bounds::references_have_one_to_five_words`.
-pub const REFERENCE_WORDS: usize = 5;
-
-// ---- Distribution ---------------------------------------------------------------------------
-
-/// Largest frame from a peer in bytes, and its largest message in fragments: one of 64 MiB and what surrounds it. Crossed by
-/// `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives` and
-/// `dist::header::tests::a_message_is_bounded`.
-pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
-
-/// Room made for messages whose atoms are put in their places, in bytes; a larger message has its own. Crossed by
-/// `dist::header::tests::a_message_is_bounded`.
-pub const EXPANDED: usize = 16 * 1024;
-
-/// Messages from one peer that have begun in fragments and not ended; of more, the one that has waited longest is given up. Crossed by
-/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
-pub const FRAGMENTED: usize = 4096;
-
-/// Bytes of a peer's unfinished messages in fragments: three of the largest, which fit into the
-/// smallest budget ([`PEER_BYTES_LEAST`]). More drops the one that has waited longest. Crossed by
-/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
-pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
-
-/// Largest handshake packet from a peer in bytes. Crossed by `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
-pub const HANDSHAKE_PACKET: usize = 1024;
-
-/// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests::names_are_bounded_and_of_the_right_form` and
-/// `name::tests::node_names_have_two_parts`.
-pub const NODE_NAME: usize = 255;
-
-/// Time for a whole handshake, as `net_setuptime` of an Erlang node. Crossed by
-/// `dist::setup::tests::a_silent_peer_ends_the_handshake_in_time`.
-pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
-
-/// Bytes that may wait for one peer before its connection is given up: it holds one message of the largest size.
-/// Crossed by `dist::link::tests::a_peer_that_reads_nothing_fills_a_bounded_queue`.
-pub const LINK_QUEUE: usize = FRAME;
-
-/// Time to write what is queued when we close a connection, and for the peer to close its end.
-/// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
-pub const LINK_FLUSH: Duration = Duration::from_millis(300);
-
-/// Bytes that are sent at once, if the socket takes them, and not by the connection's own task. Crossed by
-/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
-pub const SENT_AT_ONCE: usize = 64 * 1024;
-
-/// Bytes of a binary, or of a term that came from elsewhere, that isn't copied to be sent. Crossed by
-/// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
-pub const SENT_UNCOPIED: usize = 32 * 1024;
-
-/// Parts of what is queued for a connection that one write is given. Crossed by
-/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
-pub const PARTS_WRITTEN: usize = 64;
-
-/// Bytes of a message that has begun for which room is made before they have come. Crossed by `tests/pressure.rs`,
-/// `messages_of_64_mib_go_both_ways`.
-pub const READ_AHEAD: usize = 1024 * 1024;
-
-/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
-pub const READ_CHUNK: usize = 64 * 1024;
-
-/// Challenges of ended handshakes that are still recognized as our own, besides all outstanding
-/// ones. A random challenge of an honest peer equals one of them once in 4 million handshakes, and
-/// costs a retry. Crossed by
-/// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
-pub const CHALLENGES_ENDED: usize = 1024;
-
-/// Default limit of the memory for all peers in bytes, see [`dist::budget`](crate::dist::budget).
+/// Default limit of the memory for all peers in bytes, see [`beam::dist::budget`].
 /// More closes the largest connection of the host that holds the most. Crossed by
 /// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
-/// expanded atoms, and an answer of the same size. Crossed by
-/// `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
-pub const PEER_BYTES_LEAST: u64 = 200;
-
-/// Bytes that a connection may hold and still read while the budget is exceeded. Crossed by
-/// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
-pub const HELD_FREELY: usize = READ_AHEAD;
-
-/// Names that were given to nameless peers and can be given again, 1.5 MiB at most. Of more, the one
-/// that was returned first is forgotten. Crossed by
-/// `dist::given_names::tests::names_to_be_given_again_are_bounded`.
-pub const GIVEN_NAMES: usize = 4096;
-
-/// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
-/// oldest. Crossed by
-/// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
-pub const HANDSHAKES: usize = 256;
-
-/// Connections to the distribution port, or to our EPMD, that wait to be accepted, if the system
-/// allows as many (`net.core.somaxconn`). The kernel ignores further connections from all clients,
-/// and clients retry after 1 s or more. The queue is therefore long, so that a flood rarely fills
-/// it before we accept again. Crossed by `node::accept::tests::a_burst_waits_to_be_accepted` and
-/// `epmd::server::tests::a_burst_waits_to_be_accepted`.
-pub const ACCEPT_QUEUE: u32 = 4096;
-
-/// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
-pub const PEERS: usize = 4096;
-
-/// Batches of messages that wait for the node's task. Crossed by `tests/pressure.rs`,
-/// `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_INBOX: usize = 256;
-
-/// Messages that a connection hands on at once. Crossed by `dist::link::tests::a_flood_is_handed_on_in_pieces`.
-pub const MESSAGES: usize = 256;
-
-/// Events that the node's task takes, and signals that it lets gather, before it sends them. Crossed by
-/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_BATCH: usize = 1024;
-
-/// Work of the node's task for one peer before the others have their turn, in bytes of messages.
-/// Looking up a process of a group costs as much as 32 bytes. Crossed by
-/// `node::machine::tests::backlog::a_large_sync_delays_a_ping_by_one_step`.
-pub const NODE_TURN: usize = 256 * 1024;
-
-/// Batches of messages of one connection that the node's task has not handled. Crossed by
-/// `node::intake::tests::a_connection_waits_until_its_messages_are_handled`.
-pub const LINK_BATCHES: usize = 4;
-
-/// Bytes of a request, or of a function's arguments, that are decoded. A call with more is answered
-/// `{error, {too_large, _}}` or `undef`; a larger message is read outside of the node's task.
-/// Crossed by `node::machine::tests::served::large_arguments_are_not_decoded`.
-pub const CALL_ARGUMENTS: usize = 64 * 1024;
-
-/// Large messages that are read at once, of all connections; the others wait in order. Reading one
-/// may briefly use as much memory as [`TERM_NODES`] says, which the memory budget does not count.
-/// Crossed by `node::intake::tests::few_large_messages_are_read_at_once_and_the_others_wait`.
-pub const LARGE_READERS: usize = 2;
-
-/// Time to make a view, beyond which views are made less often. Crossed by
-/// `node::pace::tests::slow_work_is_done_less_often`.
-pub const VIEW_TIME: Duration = Duration::from_millis(1);
-
-/// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
-/// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.
-pub const NODE_GATHERS: Duration = Duration::from_millis(1);
-
-/// Signals so many that it is worth while to look whether more are coming before they are sent. Crossed by
-/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_MANY: u64 = 64;
-
-/// Bytes of frames, to whomever, that gather before they are handed on. Crossed by `tests/pressure.rs`,
-/// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
-pub const GATHERED: usize = 1024 * 1024;
-
-/// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
-pub const KNOWN_NODES: usize = 4096;
-
-/// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
-pub const TIES: usize = 100_000;
-
-/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding
-/// count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
-pub const PG_MEMBERS: usize = 1_000_000;
-
-/// Failed look-ups of members for each process and each group that a `leave` names. More closes the
-/// connection. A scope of OTP names several processes or several groups, never both, and so fails
-/// at most once for each. Crossed by
-/// `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
-pub const PG_STRANGERS: usize = 16;
-
-/// Processes of one peer that receive an event, in each scope. Further members do not receive it.
-/// Crossed by `node::machine::tests::an_event_goes_to_a_bounded_number_of_processes_of_a_peer`.
-pub const PG_RECEIVERS: usize = 1024;
-
-/// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
-/// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
-pub const PG_GROUP: usize = 64 * 1024;
-
-/// Plugins that the scope of one peer may announce, as many as one host may have; further ones are
-/// not shown. Crossed by `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
-pub const PG_ANNOUNCED: usize = PLUGINS;
-
-/// Announcements of all peers in one scope that are shown: each change goes through all of them,
-/// and the registry keeps only [`ANNOUNCEMENTS`]. Crossed by
-/// `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
-pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PLUGINS;
-
-/// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
-/// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.
-pub const PG_POLL: Duration = Duration::from_secs(2);
-
-/// Calls to peers that may wait for their results. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
-pub const CALLS: usize = 1024;
-
-/// Time for the result of a call to a peer. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
-pub const CALL_TIME: Duration = Duration::from_secs(5);
-
-/// Calls of peers that may wait for our answers; more are refused at once. Crossed by
-/// `node::machine::tests::served::calls_that_wait_are_bounded`.
-pub const SERVED: usize = 1024;
-
 /// Orders of peers that wait to be carried out; more are refused at once. Crossed by
 /// `cluster::plugins_server::tests::a_full_queue_is_told`.
 pub const ORDERS: usize = 256;
-
-/// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.
-/// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
-pub const DIALS: usize = 32;
-
-/// Time to resolve a host. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
-pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
-
-/// Hosts that are being resolved at once, each by a thread that nothing can hurry: a part of
-/// [`NODE_BLOCKING_THREADS`], which the registry does not use. Crossed by
-/// `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
-pub const RESOLVERS: usize = 64;
-
-/// Time to connect to an address of a host. Crossed by
-/// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
-pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// How often the round trip to a connected peer is taken. Crossed by
 /// `cluster::facts::tests::the_round_trip_is_taken_again`.
@@ -261,22 +37,7 @@ pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
 /// `cluster::diagnosis::tests::a_diagnosis_that_takes_too_long_tells_what_it_has`.
 pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
 
-/// Addresses of one host that are tried. Crossed by `node::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
-pub const ADDRESSES: usize = 4;
-
-/// Pause after the distribution port could not take a connection. Crossed by `tests/log.rs`,
-/// `without_descriptors_the_distribution_port_waits`.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 // ---- Finding peers --------------------------------------------------------------------------
-
-/// Sockets that listen at one port of this host, of which the kernel tells; where there are more, its tables are read. Crossed by
-/// `node::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
-pub const LISTENERS: usize = 1024;
-
-/// Open files of processes that are looked at to find which process serves EPMD. Crossed by
-/// `node::socket_holder::tests::no_more_files_are_looked_at_than_allowed`.
-pub const SOCKET_HOLDERS: usize = 65_536;
 
 /// Nodes that are found by one answer of DNS. Crossed by
 /// `cluster::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
@@ -335,57 +96,6 @@ pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 
 // ---- EPMD -----------------------------------------------------------------------------------
 
-/// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.
-pub const EPMD_TIME: Duration = Duration::from_secs(2);
-
-/// Most bytes read of an EPMD's answer: some 10,000 names. Crossed by
-/// `epmd::client::tests::an_endless_answer_is_cut`.
-pub const EPMD_ANSWER: u64 = 1024 * 1024;
-
-/// Longest request to the EPMD that we serve, in bytes, as `INBUF_SIZE` of the real one allows.
-/// Crossed by `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
-pub const EPMD_REQUEST: usize = 3057;
-
-/// Longest time between two bytes of a request to the EPMD that we serve. The real one allows 60 s.
-/// Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
-pub const EPMD_SILENCE: Duration = Duration::from_secs(5);
-
-/// Time for a whole request to the EPMD that we serve: enough for the longest name at two bytes per
-/// second. Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
-pub const EPMD_REQUEST_TIME: Duration = Duration::from_secs(600);
-
-/// Connections to our EPMD whose request is not finished, each of which holds up to
-/// [`EPMD_REQUEST`] bytes. Beyond that, the user or address that has the most loses its oldest.
-/// Crossed by `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
-pub const EPMD_UNFINISHED: usize = 64;
-
-/// Longest name that may be registered with our EPMD, in characters of UTF-8, as with the real one.
-/// Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
-pub const EPMD_NAME: usize = 255;
-
-/// Most extra data that a node may register with our EPMD, in bytes, as with the real one.
-/// Crossed by `epmd::protocol::tests::extra_data_has_at_most_1020_bytes_and_is_returned`.
-pub const EPMD_EXTRA: usize = 1020;
-
-/// Bytes of all names and extra data that are registered with our EPMD. It bounds an answer that
-/// lists them. One user has at most half of them, and never more than are free. Crossed by
-/// `epmd::protocol::tests::long_names_are_bounded_and_leave_room_for_other_users`.
-pub const EPMD_NODES_BYTES: usize = 256 * 1024;
-
-/// Names that may be registered with our EPMD, each of which keeps a connection open. One user has
-/// at most half of them, and never more than are free. Crossed by
-/// `epmd::protocol::tests::names_are_bounded_and_no_user_keeps_them_from_others`.
-pub const EPMD_NODES: usize = 1024;
-
-/// Keepalive of the connection of a registered name: the silence before the first probe, the
-/// interval of probes, and how many may go unanswered. Crossed by
-/// `epmd::server::tests::the_kernel_checks_connections_that_keep_a_name`.
-pub const EPMD_KEEPALIVE: Duration = Duration::from_secs(30);
-/// See [`EPMD_KEEPALIVE`]. Crossed by the same.
-pub const EPMD_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// See [`EPMD_KEEPALIVE`]. Crossed by the same.
-pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
-
 /// How often this host's EPMD is asked for its names. Crossed by `tests/epmd.rs`,
 /// `where_there_is_none_we_serve_one_that_real_nodes_use`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
@@ -412,10 +122,6 @@ pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before a name that is taken is asked for again. Crossed by `tests/boot.rs`,
 /// `an_explicit_name_that_is_taken_is_waited_for`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
-
-/// Time in which an EPMD should have noticed that we gave a name back. Crossed by
-/// `epmd::client::tests::an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for`.
-pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
 
 // ---- Registry, store and layout -------------------------------------------------------------
 
@@ -637,13 +343,6 @@ pub const PLUGIN_DESCRIPTION: usize = 4096;
 
 // ---- Daemon ---------------------------------------------------------------------------------
 
-/// How long lines that outsiders can bring about are counted, before it is told how many were left out. Crossed by
-/// `tests/log.rs`, `a_storm_on_the_distribution_port_is_a_line_and_a_sum`.
-pub const LOG_WINDOW: Duration = Duration::from_secs(10);
-
-/// Lines of nodes that came or went, in each window. Crossed by `log::limit::tests::what_happens_now_and_then_is_written_each_time`.
-pub const LOG_NODES: u64 = 100;
-
 /// Lines of what happens to plugins, in each window. Crossed by `tests/log.rs`,
 /// `what_happens_to_plugins_is_told_and_does_not_fill_the_log`.
 pub const LOG_PLUGINS: u64 = 100;
@@ -660,7 +359,7 @@ pub const WORKER_THREADS: usize = 8;
 /// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const API_BLOCKING_THREADS: usize = 128;
 
-/// Blocking threads of the node: [`RESOLVERS`], [`LARGE_READERS`], and the rest to find the owners
+/// Blocking threads of the node: [`beam::limits::RESOLVERS`], [`beam::limits::LARGE_READERS`], and the rest to find the owners
 /// of connections. Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const NODE_BLOCKING_THREADS: usize = 96;
 

@@ -5,21 +5,11 @@
 //! Knows neither who counts, nor what a number is called outside, nor in which format it is told: that is
 //! `api::metrics`'.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Bytes read from connections to peers, ticks included, handshakes not.
-pub static LINK_RECEIVED_BYTES: Counter = Counter::new();
-/// Bytes written to connections to peers, ticks included, handshakes not, but for the packet that ends one.
-pub static LINK_SENT_BYTES: Counter = Counter::new();
-/// Messages that came from peers and could be read.
-pub static LINK_RECEIVED_MESSAGES: Counter = Counter::new();
-/// Messages that were queued for peers.
-pub static LINK_SENT_MESSAGES: Counter = Counter::new();
-/// Connections to nodes that had been connected before.
-pub static LINK_RECONNECTS: Counter = Counter::new();
-/// Peers that were given up as nothing came from them for the whole tick time.
-pub static LINK_TICK_TIMEOUTS: Counter = Counter::new();
+use beam::stats::Counter;
+
 /// Commits of the registry to its store, failed ones too.
 pub static STORE_COMMITS: Histogram = Histogram::new();
 /// Connections to the API that were closed to make room for others.
@@ -43,34 +33,6 @@ pub const BOUNDS: [Duration; 12] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
 ];
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Adds to it.
-    pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Adds a length or a number of things to it.
-    pub fn add_size(&self, more: usize) {
-        self.add(u64::try_from(more).unwrap_or(u64::MAX));
-    }
-
-    /// What it has come to.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How many there are of something now.
 #[derive(Debug, Default)]

@@ -8,13 +8,14 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
+use beam::limited;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 
 /// Who is told. One who doesn't listen holds up nobody: of what he has not taken, the last is kept.
 #[derive(Debug)]

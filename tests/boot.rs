@@ -389,10 +389,10 @@ fn idle_connections_keep_nobody_from_connecting() {
     daemon.ready();
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let idle: Vec<TcpStream> = (0..=limits::HANDSHAKES).map(|_| connect()).collect();
+    let idle: Vec<TcpStream> = (0..=beam::limits::HANDSHAKES).map(|_| connect()).collect();
     let start = Instant::now();
     connects(&host, "visitor");
-    assert!(start.elapsed() < limits::HANDSHAKE_TIME, "before their time was over");
+    assert!(start.elapsed() < beam::limits::HANDSHAKE_TIME, "before their time was over");
     drop(idle);
 }
 

@@ -12,9 +12,9 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use beam::dist::flags;
+use beam::dist::handshake::{self, Identity, StatusReceived};
 use connection::Hostile;
-use hecate_daemon::dist::flags;
-use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
@@ -155,7 +155,7 @@ fn fragments_of_several_peers_stay_within_the_budget() {
 fn groups_of_several_peers_stay_within_the_budget() {
     let host = Host::new();
     let epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_PEER_MEMORY", &limits::PEER_BYTES_LEAST.to_string())]);
+    let daemon = host.daemon(&[("HECATE_PEER_MEMORY", &beam::limits::PEER_BYTES_LEAST.to_string())]);
     daemon.ready();
     let (before, port) = (daemon.memory(), epmd.port_of("hecate"));
     let mut peers: Vec<Hostile> =

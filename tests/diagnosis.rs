@@ -9,11 +9,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
-use hecate_daemon::dist::control::Control;
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::LinkEvent;
-use hecate_daemon::dist::setup;
+use beam::dist::control::Control;
+use beam::dist::flags::{self, Flags};
+use beam::dist::handshake::Identity;
+use beam::dist::link::LinkEvent;
+use beam::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;

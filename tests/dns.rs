@@ -155,7 +155,7 @@ fn a_name_that_does_not_resolve_keeps_nobody_else_waiting() {
     // Dialled so many at once, each of which takes its time, they keep the daemon busy for a while.
     let far: Vec<String> = (0..250).map(|i| format!("far{i}.lab")).collect();
     let mut node = place.network.inside(|| Erl::start(&place.host, Start::default()));
-    let more = [("HECATE_CLUSTER_PEERS", far.join(",")), ("HECATE_LOG", "info,hecate_daemon::node=debug".to_owned())];
+    let more = [("HECATE_CLUSTER_PEERS", far.join(",")), ("HECATE_LOG", "info,beam::node=debug".to_owned())];
     let daemon = place.daemon(&place.v4, &more.each_ref().map(|(name, value)| (*name, value.as_str())));
     node.eval(&format!(
         "{{ok, _}} = net_kernel:start(['hecate_traderd@{}', longnames]), erlang:set_cookie(node(), '{}')",

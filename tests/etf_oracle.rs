@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use beam::etf::{Atom, Atoms, DecodeError, Float, Fun, Map, Pid, Port, Reader, Reference, ReferenceIds, Term};
 use bytes::Bytes;
-use hecate_daemon::etf::{Atom, Atoms, DecodeError, Float, Fun, Map, Pid, Port, Reader, Reference, ReferenceIds, Term};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-#[path = "../src/etf/tests/generate.rs"]
+#[path = "../src/beam/etf/tests/generate.rs"]
 mod generate;
 
 /// How many terms each test tries.

@@ -9,12 +9,11 @@ use std::io::{ErrorKind, Read};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hecate_daemon::cookie::Cookie;
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::setup::{self, SetupError};
-use hecate_daemon::limits;
-use hecate_daemon::node::services::rpc::{CallError, Function};
+use beam::cookie::Cookie;
+use beam::dist::flags::{self, Flags};
+use beam::dist::handshake::Identity;
+use beam::dist::setup::{self, SetupError};
+use beam::node::services::rpc::{CallError, Function};
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
 use host::node::{Node, address, eval, identity};
@@ -102,13 +101,13 @@ async fn attempts_to_connect_wait_for_each_other() {
     // Another host, whose EPMD takes a question and never answers.
     let silent = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
     let mut attempts = Vec::new();
-    for i in 0..=limits::DIALS {
+    for i in 0..=beam::limits::DIALS {
         let handle = node.handle.clone();
         attempts.push(tokio::spawn(async move { handle.connect(format!("n{i}@127.0.0.2").into()).await }));
     }
     let over = tokio::task::spawn_blocking(move || {
         let accept = || silent.accept().unwrap().0;
-        let first: Vec<_> = (0..limits::DIALS).map(|_| accept()).collect();
+        let first: Vec<_> = (0..beam::limits::DIALS).map(|_| accept()).collect();
         let _another = accept();
         first.iter().filter(|stream| is_over(stream)).count()
     });

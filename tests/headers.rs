@@ -6,13 +6,13 @@ mod host;
 
 use std::collections::VecDeque;
 
+use beam::dist::control::Control;
+use beam::dist::flags::{self, Flags};
+use beam::dist::handshake::Identity;
+use beam::dist::link::{LinkEvent, LinkSender};
+use beam::dist::setup::{self, Connection};
+use beam::etf::{Atoms, Reader, Term};
 use bytes::Bytes;
-use hecate_daemon::dist::control::Control;
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::link::{LinkEvent, LinkSender};
-use hecate_daemon::dist::setup::{self, Connection};
-use hecate_daemon::etf::{Atoms, Reader, Term};
 use host::epmd::Epmd;
 use host::erl::Erl;
 use host::node::{address, eval, eval_until, identity, start_link};

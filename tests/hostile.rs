@@ -19,8 +19,8 @@ mod wire;
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
 
+use beam::dist::flags;
 use connection::{Hostile, read, receive_packet, tcp};
-use hecate_daemon::dist::flags;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::Erl;
@@ -71,7 +71,7 @@ impl World {
     fn new() -> Self {
         let host = Host::new();
         let epmd = host.epmd();
-        let daemon = host.daemon(&[("HECATE_LOG", "info,hecate_daemon::node=debug")]);
+        let daemon = host.daemon(&[("HECATE_LOG", "info,beam::node=debug")]);
         daemon.ready();
         let port = epmd.port_of("hecate");
         assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);

@@ -14,9 +14,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hecate_daemon::cookie::Cookie;
-use hecate_daemon::dist::handshake::Identity;
-use hecate_daemon::dist::setup;
+use beam::cookie::Cookie;
+use beam::dist::handshake::Identity;
+use beam::dist::setup;
 use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::node::{address, identity};
@@ -220,17 +220,17 @@ fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
 
 // ---- Without descriptors --------------------------------------------------------------------------
 
-/// What one window of [`limits::LOG_WINDOW`] counts as connections that could not be taken, while the daemon may open nothing
+/// What one window of [`beam::limits::LOG_WINDOW`] counts as connections that could not be accepted, while the daemon may open nothing
 /// and somebody waits at the door of `connect`. Then it may again.
 fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u64 {
     let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     let may_open = |limit: Rlimit| rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();
     let before = may_open(Rlimit { current: Some(0), maximum: rustix::process::getrlimit(Resource::Nofile).maximum });
     let _waiting = connect();
-    let told = wait_within(3 * limits::LOG_WINDOW, "a whole window is told", || {
+    let told = wait_within(3 * beam::limits::LOG_WINDOW, "a whole window is told", || {
         let log = daemon.log();
         // The first may have begun before.
-        let mut sums = log.lines().filter(|line| line.contains("connections that could not be taken"));
+        let mut sums = log.lines().filter(|line| line.contains("connections that could not be accepted"));
         sums.nth(1).map(str::to_owned)
     });
     may_open(before);
@@ -241,7 +241,7 @@ fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u6
 
 /// As many tries as there are pauses in a window, give or take one.
 fn tries(pause: Duration) -> std::ops::RangeInclusive<u64> {
-    let pauses = u64::try_from(limits::LOG_WINDOW.as_millis() / pause.as_millis()).unwrap();
+    let pauses = u64::try_from(beam::limits::LOG_WINDOW.as_millis() / pause.as_millis()).unwrap();
     1..=pauses + 1
 }
 
@@ -254,7 +254,7 @@ fn without_descriptors_the_distribution_port_waits() {
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let sum = not_taken(&daemon, "the distribution port can't take a connection", connect);
-    assert!(tries(limits::ACCEPT_PAUSE).contains(&sum), "{sum} tries");
+    assert!(tries(beam::limits::ACCEPT_PAUSE).contains(&sum), "{sum} tries");
     assert_eq!(host.erl("late").eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
 }
 

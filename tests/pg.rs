@@ -5,9 +5,8 @@
 
 mod host;
 
+use beam::etf::{Atoms, Term};
 use bytes::Bytes;
-use hecate_daemon::etf::{Atoms, Term};
-use hecate_daemon::limits;
 use host::Host;
 use host::epmd::Epmd;
 use host::erl::Erl;
@@ -414,7 +413,7 @@ async fn a_hidden_node_takes_part_unseen() {
     world.eval(0, "unlink(get(scope)), gen_server:stop(pg), {ok, Scope} = pg:start_link(), put(scope, Scope)");
     world.us.announced(&[]).await;
     world.joins(0, "p", &[Y]);
-    assert!(limits::PG_POLL < host::PATIENCE);
+    assert!(beam::limits::PG_POLL < host::PATIENCE);
     world.us.announced(&[("y", "a")]).await;
     world.until(0, &members(X), "[\"m\"]");
     world.scopes_live();
@@ -428,10 +427,10 @@ async fn what_is_published_arrives_whole() {
                  pg:join(judged, Judge), put(judge, Judge)";
     world.eval(0, judge);
     let binary = |byte, size| Term::binary(vec![byte; size]);
-    let (tail, large) = (limits::SENT_UNCOPIED, 3 * limits::SENT_UNCOPIED);
+    let (tail, large) = (beam::limits::SENT_UNCOPIED, 3 * beam::limits::SENT_UNCOPIED);
     let message = Term::tuple([
         Term::atom("a"),
-        binary(7, limits::SENT_UNCOPIED),
+        binary(7, beam::limits::SENT_UNCOPIED),
         Term::atom("b"),
         binary(8, large),
         Term::improper(vec![Term::atom("c"), binary(9, 5)], binary(1, tail)),

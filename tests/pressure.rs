@@ -6,13 +6,13 @@ mod host;
 
 use std::time::{Duration, Instant};
 
+use beam::dist::control::{self, Control, NewProcess, Proc};
+use beam::dist::flags;
+use beam::dist::{link, setup};
+use beam::etf::{Atom, Iovec, Pid, Raw, Reference, Term};
+use beam::node::services::rpc::{CallError, Function};
 use bytes::Bytes;
-use hecate_daemon::dist::control::{self, Control, NewProcess, Proc};
-use hecate_daemon::dist::flags;
-use hecate_daemon::dist::{link, setup};
-use hecate_daemon::etf::{Atom, Iovec, Pid, Raw, Reference, Term};
 use hecate_daemon::limits;
-use hecate_daemon::node::services::rpc::{CallError, Function};
 use host::daemon::Daemon;
 use host::node::{Node, address, eval, identity, start_link};
 use host::{Host, PATIENCE, wait_for};
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 /// What the daemon may have in memory at once: a queue that is full, a frame that is being read, and as much again for
 /// itself and what the allocator keeps.
-const MEMORY: usize = 4 * limits::LINK_QUEUE;
+const MEMORY: usize = 4 * beam::limits::LINK_QUEUE;
 
 #[test]
 fn messages_of_64_mib_go_both_ways() {
@@ -59,7 +59,7 @@ fn a_message_beyond_the_limit_ends_its_own_connection_only() {
     other.eval(&format!("monitor_node('{us}', true)"));
     let call = format!(
         "try gen_server:call({{hecate_plugins, '{us}'}}, binary:copy(<<7>>, {}), infinity) catch exit:{{Why, _}} -> Why end",
-        limits::FRAME
+        beam::limits::FRAME
     );
     assert_eq!(large.eval(&call), format!("{{nodedown,{us}}}"));
     daemon.logs(&["node down", "more than the", &host.node("large")]);
@@ -360,7 +360,7 @@ async fn pings_beside_large_messages() {
         }),
     };
     let arguments = Term::List(vec![Term::atom("r"), Term::atom("m"), Term::atom("f"), Term::List(vec![ints()])]);
-    let monitors: Vec<u8> = (0..u32::try_from(limits::TIES).unwrap())
+    let monitors: Vec<u8> = (0..u32::try_from(beam::limits::TIES).unwrap())
         .flat_map(|id| {
             let to = Proc::Name(Atom::literal("rex"));
             frame(&Control::Monitor { from: pid.clone(), to, reference: reference(id) }, None)

@@ -59,7 +59,7 @@ impl World {
     /// Starts the daemon, which serves EPMD too.
     fn start() -> (Self, Daemon) {
         let host = Host::new();
-        let daemon = host.daemon(&[("HECATE_LOG", "info,hecate_daemon::cluster=debug,hecate_daemon::node=debug")]);
+        let daemon = host.daemon(&[("HECATE_LOG", "info,hecate_daemon::cluster=debug,beam::node=debug")]);
         let node = daemon.ready();
         let port = *epmd::names(host.epmd_port).get("hecate").expect("the daemon is registered");
         (Self { host, node, port, answered: AtomicU64::new(0), over: AtomicBool::new(false) }, daemon)

@@ -12,7 +12,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::erl::{Erl, Start};
 use host::{Host, PATIENCE, database, program, wait_for};
@@ -257,7 +256,7 @@ fn one_users_names_leave_room_for_those_of_others() {
             case Register(<<\"greedy\", (integer_to_binary(N))/binary>>) of true -> Fill(N + 1); false -> N end
         end, Fill(0)";
     let kept: usize = greedy.eval(&format!("{register}{until_refused}")).parse().unwrap();
-    assert!((limits::EPMD_NODES / 4..=limits::EPMD_NODES / 2).contains(&kept), "{kept}");
+    assert!((beam::limits::EPMD_NODES / 4..=beam::limits::EPMD_NODES / 2).contains(&kept), "{kept}");
     assert_eq!(other.eval(&format!("{register}Register(<<\"other\">>)")), "true");
     assert_eq!(greedy.eval(&format!("{register}Register(<<\"more\">>)")), "false");
     let names = host::epmd::names(host.epmd_port);

@@ -12,8 +12,8 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
-use hecate_daemon::node::process::{Answer, Behaviour, Caller};
+use beam::etf::{Atom, Atoms, Raw, Term};
+use beam::node::process::{Answer, Behaviour, Caller};
 use host::daemon::Daemon;
 use host::node::Node;
 use host::{Host, PATIENCE, wait_for};

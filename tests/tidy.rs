@@ -22,19 +22,19 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "config",
             "api::wire",
             "api::problem",
-            "epmd::client",
+            "beam::epmd::client",
             "escape",
             "files",
             "layout",
             "limits",
             "name",
-            "node::listeners",
-            "node::resolve",
-            "node::socket_holder",
+            "beam::node::listeners",
+            "beam::node::resolve",
+            "beam::node::socket_holder",
             "timestamp",
         ],
     ),
-    ("config", &["cookie", "layout", "limits", "log", "name"]),
+    ("config", &["beam::cookie", "layout", "limits", "log", "name"]),
     (
         "api",
         &[
@@ -47,6 +47,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "name",
             "limits",
             "metrics",
+            "beam::fair",
+            "beam::stats",
             "log::limit",
             "timestamp",
         ],
@@ -59,40 +61,70 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "cluster",
         &[
             "registry",
+            "escape",
             "layout",
-            "node",
-            "dist::challenges",
-            "dist::flags",
-            "dist::handshake",
+            "beam::node",
+            "beam::dist::challenges",
+            "beam::dist::flags",
+            "beam::dist::handshake",
             // A diagnosis shakes hands on its own.
-            "dist::setup",
-            "epmd",
-            "etf",
+            "beam::dist::setup",
+            "beam::epmd",
+            "beam::etf",
             "name",
-            "cookie",
+            "beam::cookie",
             "limits",
             "log::limit",
         ],
     ),
-    ("node/services", &["node::machine", "node::services::gen_server", "node::view", "dist::control", "etf", "limits"]),
-    ("node", &["dist", "epmd", "escape", "etf", "fair", "limits", "metrics", "log::limit", "name"]),
-    ("dist", &["etf", "cookie", "fair", "limits", "metrics", "name"]),
-    ("epmd", &["fair", "limits"]),
-    ("fair", &[]),
+    (
+        "beam/node/services",
+        &[
+            "beam::node::machine",
+            "beam::node::services::gen_server",
+            "beam::node::view",
+            "beam::dist::control",
+            "beam::etf",
+            "beam::limits",
+        ],
+    ),
+    (
+        "beam/node",
+        &[
+            "beam::dist",
+            "beam::epmd",
+            "beam::etf",
+            "beam::fair",
+            "beam::limits",
+            "beam::stats",
+            "beam::log_limit",
+            "beam::name",
+        ],
+    ),
+    ("beam/dist", &["beam::etf", "beam::cookie", "beam::fair", "beam::limits", "beam::stats", "beam::name"]),
+    ("beam/epmd", &["beam::fair", "beam::limits"]),
+    ("beam/fair", &[]),
     ("files", &[]),
-    ("etf", &["limits"]),
+    ("beam/etf", &["beam::limits"]),
     // The store and the registry share one vocabulary: what a plugin and an event are.
     ("store", &["registry", "files", "name", "limits", "timestamp"]),
     ("layout", &["files", "name", "limits"]),
     ("name", &["limits"]),
-    ("cookie", &["limits"]),
+    ("beam/cookie", &["beam::limits"]),
     ("timestamp", &["limits"]),
     ("limits", &[]),
     ("systemd", &["limits", "log"]),
     ("escape", &[]),
     ("log", &["escape", "limits"]),
-    ("metrics", &[]),
+    ("metrics", &["beam::stats"]),
+    ("beam/limits", &[]),
+    ("beam/log_limit", &["beam::limits"]),
+    ("beam/name", &["beam::limits"]),
+    ("beam/stats", &[]),
 ];
+
+/// What every module of the daemon may name of the node's crate.
+const OF_BEAM: &[&str] = &["beam::limits", "beam::limited", "beam::log_limit", "beam::name"];
 
 /// Files that decide, and therefore may not know what time it is, nor reach the world.
 const PURE: &[&str] = &[
@@ -113,28 +145,30 @@ const PURE: &[&str] = &[
     "cluster/said",
     "cluster/strategies/",
     "cluster/view",
-    "cookie",
-    "dist/challenges",
-    "dist/control",
-    "dist/flags",
-    "dist/fragments",
-    "dist/frames",
-    "dist/framing",
-    "dist/handshake",
-    "dist/header",
-    "epmd/protocol",
+    "beam/cookie",
+    "beam/dist/challenges",
+    "beam/dist/control",
+    "beam/dist/flags",
+    "beam/dist/fragments",
+    "beam/dist/frames",
+    "beam/dist/framing",
+    "beam/dist/handshake",
+    "beam/dist/header",
+    "beam/epmd/protocol",
     "escape",
-    "fair",
-    "etf/",
+    "beam/fair",
+    "beam/etf/",
     "layout/own_files",
     "layout/paths",
     "layout/stale_socket",
     "log/limit",
+    "beam/log_limit",
+    "beam/name",
     "name",
-    "node/machine",
-    "node/process",
-    "node/services/",
-    "node/view",
+    "beam/node/machine",
+    "beam/node/process",
+    "beam/node/services/",
+    "beam/node/view",
     "registry/entries",
     "registry/nodes",
     "registry/request",
@@ -195,20 +229,24 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
 
-/// The paths after `crate::`, without what `{…}` holds, which is written out one by one.
-fn crate_paths(text: &str) -> BTreeSet<String> {
+/// The paths of this file's own crate and of the node's, as the tables have them: `beam::…` for
+/// those of the node. What `{…}` holds is written out one by one.
+fn crate_paths(file: &str, text: &str) -> BTreeSet<String> {
     let code: String = code_lines(text).collect::<Vec<_>>().join(" ");
+    let own = if file.starts_with("beam/") { "beam::" } else { "" };
     let mut paths = BTreeSet::new();
-    for after in code.split("crate::").skip(1) {
-        let path: String = after.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
-        let rest = &after[path.len()..];
-        match rest.strip_prefix('{') {
-            Some(list) => {
-                let list = list.split('}').next().unwrap_or_default();
-                paths.extend(list.split(',').map(|item| format!("{path}{}", item.trim())));
-            }
-            None => {
-                paths.insert(path);
+    for (root, prefix) in [("crate::", own), ("beam::", "beam::")] {
+        for after in code.split(root).skip(1) {
+            let path: String = after.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            let rest = &after[path.len()..];
+            match rest.strip_prefix('{') {
+                Some(list) => {
+                    let list = list.split('}').next().unwrap_or_default();
+                    paths.extend(list.split(',').map(|item| format!("{prefix}{path}{}", item.trim())));
+                }
+                None => {
+                    paths.insert(format!("{prefix}{path}"));
+                }
             }
         }
     }
@@ -221,14 +259,16 @@ fn is_below(path: &str, room: &str, separator: &str) -> bool {
 
 #[test]
 fn each_room_knows_only_whom_it_may() {
-    for (file, text) in sources().iter().filter(|(file, _)| file != "lib") {
+    for (file, text) in sources().iter().filter(|(file, _)| !matches!(file.as_str(), "lib" | "beam/lib")) {
         let (room, known) = MAY_KNOW
             .iter()
             .find(|(room, _)| is_below(file, room, "/"))
             .unwrap_or_else(|| panic!("{file} belongs to no room: add it to MAY_KNOW"));
         let own = room.replace('/', "::");
-        for path in crate_paths(text) {
-            let allowed = is_below(&path, &own, "::") || known.iter().any(|other| is_below(&path, other, "::"));
+        for path in crate_paths(file, text) {
+            let of_beam = if file.starts_with("beam/") { &[] } else { OF_BEAM };
+            let mut known = known.iter().chain(of_beam);
+            let allowed = is_below(&path, &own, "::") || known.any(|other| is_below(&path, other, "::"));
             assert!(allowed, "{file} names crate::{path}, which {room} may not know");
         }
     }
@@ -236,9 +276,10 @@ fn each_room_knows_only_whom_it_may() {
 
 #[test]
 fn services_do_not_know_each_other() {
-    for (file, text) in sources().iter().filter(|(file, _)| file.starts_with("node/services/")) {
-        for path in crate_paths(text) {
-            let another = path.strip_prefix("node::services::").is_some_and(|other| !other.starts_with("gen_server"));
+    for (file, text) in sources().iter().filter(|(file, _)| file.starts_with("beam/node/services/")) {
+        for path in crate_paths(file, text) {
+            let another =
+                path.strip_prefix("beam::node::services::").is_some_and(|other| !other.starts_with("gen_server"));
             assert!(!another, "{file} names crate::{path}");
         }
     }
@@ -289,7 +330,7 @@ fn files_stay_one_room() {
 fn every_bound_is_crossed_by_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| fs::read_to_string(root.join(file)).expect(file);
-    let limits = read("src/limits.rs") + &read("src/limits/command.rs");
+    let limits = read("src/beam/limits.rs") + &read("src/limits.rs") + &read("src/limits/command.rs");
     let mut tests = String::new();
     for dir in ["src", "tests"] {
         let mut stack = vec![root.join(dir)];

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use beam::dist::control::{self, Control};
+use beam::dist::flags::{self, Flags};
+use beam::dist::handshake::{self, Identity, StatusReceived};
+use beam::etf::{Atom, Atoms, Iovec, Pid, Term};
 use bytes::Bytes;
-use hecate_daemon::dist::control::{self, Control};
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
-use hecate_daemon::etf::{Atom, Atoms, Iovec, Pid, Term};
 
 use crate::host::epmd::{Epmd, connect};
 use crate::host::erl::{Erl, Start};

@@ -6,16 +6,16 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::dist::control::{self, Control, ControlError, Decoded};
+use beam::dist::flags::{self, ALTACT_SIG, Flags, HEADERS};
+use beam::dist::framing::{self, Frame};
+use beam::dist::handshake::{Established, Origin};
+use beam::dist::header::Headers;
+use beam::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
+use beam::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
+use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
+use beam::node::services::pg::Watched;
 use bytes::{Bytes, BytesMut};
-use hecate_daemon::dist::control::{self, Control, ControlError, Decoded};
-use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags, HEADERS};
-use hecate_daemon::dist::framing::{self, Frame};
-use hecate_daemon::dist::handshake::{Established, Origin};
-use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
-use hecate_daemon::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
-use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
-use hecate_daemon::node::services::pg::Watched;
 use libfuzzer_sys::fuzz_target;
 
 const OURS: LinkId = LinkId(1);

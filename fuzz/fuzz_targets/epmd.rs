@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use beam::epmd::protocol::{self, Request, Table, Then};
+use beam::fair::Source;
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
-use hecate_daemon::epmd::protocol::{self, Request, Table, Then};
-use hecate_daemon::fair::Source;
-use hecate_daemon::limits;
 use libfuzzer_sys::fuzz_target;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
@@ -93,6 +92,6 @@ fn served(mut requests: &[u8]) {
             (Request::Kill, then) => assert_eq!(then == Then::End, nodes.is_empty()),
             (Request::Dump | Request::Stop, then) => assert_eq!(then, Then::Close),
         }
-        assert!(nodes.len() <= limits::EPMD_NODES);
+        assert!(nodes.len() <= beam::limits::EPMD_NODES);
     }
 }

@@ -4,15 +4,14 @@
 //! The input: what is read (see [`fuzz_target!`]), how many cuts there are and where, then the bytes of the wire.
 #![no_main]
 
-use bytes::BytesMut;
-use hecate_daemon::cookie::Cookie;
-use hecate_daemon::dist::challenges::Challenges;
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::framing::{self, Frame, FrameTooLarge};
-use hecate_daemon::dist::handshake::{
+use beam::cookie::Cookie;
+use beam::dist::challenges::Challenges;
+use beam::dist::flags::{self, Flags};
+use beam::dist::framing::{self, Frame, FrameTooLarge};
+use beam::dist::handshake::{
     self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived,
 };
-use hecate_daemon::limits;
+use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -49,7 +48,7 @@ fn packets(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
         let (length, rest) = wire.split_first_chunk()?;
         let (packet, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         wire = rest;
-        (packet.len() <= limits::HANDSHAKE_PACKET).then_some(packet)
+        (packet.len() <= beam::limits::HANDSHAKE_PACKET).then_some(packet)
     })
 }
 
@@ -76,7 +75,7 @@ fn proved(packet: &[u8]) -> Vec<u8> {
 
 fn check(peer: &Established, offered: Flags) {
     let (short, host) = peer.name.split_once('@').expect("name@host");
-    assert!(!short.is_empty() && !host.is_empty() && !host.contains('@') && peer.name.len() <= limits::NODE_NAME);
+    assert!(!short.is_empty() && !host.is_empty() && !host.contains('@') && peer.name.len() <= beam::limits::NODE_NAME);
     assert!(offered.contains(peer.flags), "nothing that we did not offer");
     assert!(peer.flags.contains(Flags::HANDSHAKE_23 | Flags::BIG_CREATION));
 }
@@ -94,7 +93,7 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
         if named.is_nameless() {
             offered |= Flags::NAME_ME;
             named.give_name(u64::from(how), 4);
-            assert!(named.name_packet().len() <= limits::HANDSHAKE_PACKET);
+            assert!(named.name_packet().len() <= beam::limits::HANDSHAKE_PACKET);
         }
         let status = [Status::Ok, Status::OkSimultaneous, Status::Alive][usize::from(how) % 3];
         assert!(Named::status_packet(status).starts_with(b"s"));

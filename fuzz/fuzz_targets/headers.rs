@@ -4,12 +4,12 @@
 //! The input: a byte that says how it is cut, then the frames of one connection, each with its length of four bytes before it.
 #![no_main]
 
+use beam::dist::control;
+use beam::dist::flags;
+use beam::dist::framing::{self, Frame};
+use beam::dist::header::{HeaderError, Headers};
+use beam::etf::Atoms;
 use bytes::{Bytes, BytesMut};
-use hecate_daemon::dist::control;
-use hecate_daemon::dist::flags;
-use hecate_daemon::dist::framing::{self, Frame};
-use hecate_daemon::dist::header::{HeaderError, Headers};
-use hecate_daemon::etf::Atoms;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -44,7 +44,7 @@ fn register(body: &[u8]) {
     for (field, most) in [
         (&registration.version, limits::PLUGIN_VERSION),
         (&registration.description, limits::PLUGIN_DESCRIPTION),
-        (&registration.node, limits::NODE_NAME),
+        (&registration.node, beam::limits::NODE_NAME),
     ] {
         assert!(!matches!(field, Field::Set(text) if text.chars().count() > most || text.contains('\0')));
     }

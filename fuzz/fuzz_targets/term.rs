@@ -5,8 +5,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use beam::etf::{Atoms, DecodeError, Raw, Reader, Term};
 use bytes::Bytes;
-use hecate_daemon::etf::{Atoms, DecodeError, Raw, Reader, Term};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

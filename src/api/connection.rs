@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
+use beam::limited;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +20,7 @@ use super::borrowed::{Borrowed, closed_by_client};
 use super::places::{Admitted, Capacity, NoStream, Owner, Places, Turn};
 use super::server::{self, Limits, Server};
 use super::stall::Stall;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::metrics;
 use crate::registry::Registrant;
 

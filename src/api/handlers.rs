@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::name::NodeName;
 use bytes::Bytes;
 use http_body_util::Either;
 use http_body_util::channel::Channel;
@@ -28,7 +29,7 @@ use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
 use crate::cluster::view::{ClusterView, NodeStates};
 use crate::layout::Home;
-use crate::name::{NodeName, PluginName};
+use crate::name::PluginName;
 use crate::registry::{Handle, Refusal, View};
 
 /// What the API needs of the rest of the daemon.

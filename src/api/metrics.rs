@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use beam::stats::{self, Counter};
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{self, Bucket, LabelPair, Metric, MetricFamily, MetricType};
@@ -16,7 +17,7 @@ use prometheus::{Encoder as _, TextEncoder};
 
 use super::route::PATTERNS;
 use crate::cluster::view::{ClusterView, PeerState, ScopeView};
-use crate::metrics::{self, BOUNDS, Counter, Histogram};
+use crate::metrics::{self, BOUNDS, Histogram};
 use crate::registry;
 
 /// What the text is.
@@ -159,32 +160,32 @@ fn links(cluster: &ClusterView) -> Vec<MetricFamily> {
         counter(
             "hecate_link_reconnects_total",
             "Connections to nodes that had been connected before.",
-            &metrics::LINK_RECONNECTS,
+            &stats::LINK_RECONNECTS,
         ),
         counter(
             "hecate_link_tick_timeouts_total",
             "Nodes given up as nothing, not even a tick, came from them for the whole tick time.",
-            &metrics::LINK_TICK_TIMEOUTS,
+            &stats::LINK_TICK_TIMEOUTS,
         ),
         counter(
             "hecate_link_received_messages_total",
             "Messages from nodes, control messages included, ticks not.",
-            &metrics::LINK_RECEIVED_MESSAGES,
+            &stats::LINK_RECEIVED_MESSAGES,
         ),
         counter(
             "hecate_link_sent_messages_total",
             "Messages to nodes, control messages included, ticks not.",
-            &metrics::LINK_SENT_MESSAGES,
+            &stats::LINK_SENT_MESSAGES,
         ),
         counter(
             "hecate_link_received_bytes_total",
             "Bytes from nodes, ticks included, handshakes not.",
-            &metrics::LINK_RECEIVED_BYTES,
+            &stats::LINK_RECEIVED_BYTES,
         ),
         counter(
             "hecate_link_sent_bytes_total",
             "Bytes to nodes, ticks included, handshakes not.",
-            &metrics::LINK_SENT_BYTES,
+            &stats::LINK_SENT_BYTES,
         ),
     ]
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::limited;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -26,7 +27,7 @@ use super::problem::Problem;
 use super::route::{self, Route};
 use super::socket::Listener;
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::registry::Registrant;
 
 /// The bounds of the server. The default is what `limits.rs` says; tests cross smaller ones.
@@ -185,7 +186,7 @@ fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>)
 /// The system has no room for another connection: closes one for it, or waits if none can be
 /// closed.
 async fn refused(server: &Server, error: &std::io::Error, connections: &mut JoinSet<()>) {
-    limited!(limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
+    limited!(beam::log_limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
     if server.strangers.spare() || server.callers.spare() {
         connections.join_next().await.map(log_panic).unwrap_or_default();
     } else {
@@ -308,14 +309,15 @@ async fn read_to_end(limits: &Limits, body: &mut Incoming) -> Result<Bytes, Prob
 
 #[cfg(test)]
 mod tests {
+    use beam::cookie::Cookie;
+    use beam::node::dial::Dialling;
+
     use super::*;
     use std::collections::BTreeSet;
 
     use crate::api::DaemonStatus;
     use crate::cluster::diagnosis::{self, Diagnostician};
-    use crate::cookie::Cookie;
     use crate::layout::{Home, Layout, Modes};
-    use crate::node::dial::Dialling;
     use crate::registry;
     use crate::store::Store;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

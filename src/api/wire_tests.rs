@@ -115,7 +115,7 @@ fn a_wrong_field_is_told_by_its_code() {
         (r#"{"name": "hecate-traderd", "node": "x@-oProxyCommand"}"#.to_owned(), "node_malformed"),
         (long("version", limits::PLUGIN_VERSION + 1), "field_too_long"),
         (long("description", limits::PLUGIN_DESCRIPTION + 1), "field_too_long"),
-        (long("node", limits::NODE_NAME + 1), "field_too_long"),
+        (long("node", beam::limits::NODE_NAME + 1), "field_too_long"),
     ];
     for (body, code) in table {
         assert_eq!(refusal(&body), (422, code), "{}", body.get(..60).unwrap_or(&body));

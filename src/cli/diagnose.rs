@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use beam::name::NodeName;
 use clap::Args;
 use hyper::Method;
 
@@ -11,7 +12,6 @@ use super::page::{self, Cell, complain, fields, table};
 use super::{Common, Exit, independent, refusal};
 use crate::api::wire::{Diagnosis, OwnView, Stage};
 use crate::limits;
-use crate::name::NodeName;
 
 /// What `diagnose` takes.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) struct Diagnose {
     pub(super) common: Common,
 }
 
-fn node(text: &str) -> Result<NodeName, crate::name::NodeNameError> {
+fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
     NodeName::parse(text)
 }
 

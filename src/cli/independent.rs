@@ -6,6 +6,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use beam::epmd::client as epmd;
+use beam::name::NodeName;
+use beam::node::listeners::owners;
 use erl_dist::term::{Atom, List, Term};
 use erl_rpc::{CallError, RpcClient, RpcClientHandle};
 use tokio::net::{TcpStream, lookup_host};
@@ -14,10 +17,7 @@ use tokio::time::timeout;
 use super::Exit;
 use crate::api::wire::{OwnScope, OwnView};
 use crate::config::{self, Environment, Flags, Places};
-use crate::epmd::client as epmd;
 use crate::limits;
-use crate::name::NodeName;
-use crate::node::listeners::owners;
 
 /// Why nothing was told.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     let mut last = Error::NotRegistered(node.host().to_owned(), node.name().to_owned());
     let mut port = None;
     // The crate connects to whichever of them it likes: so each must be one that it may.
-    for address in found.take(limits::ADDRESSES) {
+    for address in found.take(beam::limits::ADDRESSES) {
         match epmd::port(address, node.name()).await {
             Ok(Some(found)) => {
                 check_owner(SocketAddr::new(address.ip(), found), &allowed).await?;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cluster::view::{DialFailure, Introduction};
-use crate::limits;
 
 /// What is known of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +31,7 @@ impl Attempts {
     /// Somebody names these nodes. Who did so first counts.
     pub fn introduced(&mut self, now: SystemTime, names: impl IntoIterator<Item = Arc<str>>, by: &Introduction) {
         for name in names {
-            if !self.0.contains_key(&name) && self.0.len() < limits::KNOWN_NODES {
+            if !self.0.contains_key(&name) && self.0.len() < beam::limits::KNOWN_NODES {
                 let introduced_by = by.clone();
                 let attempt = Attempt { introduced_by, since: now, count: 0, last_failure: None, under_way: None };
                 self.0.insert(name, attempt);
@@ -126,7 +125,7 @@ mod tests {
     fn no_more_nodes_are_kept_in_mind_than_are_dialled() {
         let mut attempts = Attempts::default();
         let names = |n: usize| (0..n).map(|i| Arc::from(format!("n{i}@h")));
-        attempts.introduced(NOW, names(limits::KNOWN_NODES + 1), &Introduction::Epmd);
-        assert_eq!(attempts.iter().count(), limits::KNOWN_NODES);
+        attempts.introduced(NOW, names(beam::limits::KNOWN_NODES + 1), &Introduction::Epmd);
+        assert_eq!(attempts.iter().count(), beam::limits::KNOWN_NODES);
     }
 }

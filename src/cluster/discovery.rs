@@ -1,7 +1,7 @@
 //! Whom to dial, and when: every node that one of [`super::strategies`] names, until none does any more.
 //!
 //! Pure. It trusts nobody: whether the name may be dialled at all is checked where the connection is made
-//! ([`crate::node::dial`]).
+//! ([`beam::node::dial`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -247,7 +247,7 @@ impl Discovery {
     }
 
     fn insert(&mut self, name: Arc<str>, named_by: NamedBy, state: State) {
-        if self.targets.len() < limits::KNOWN_NODES {
+        if self.targets.len() < beam::limits::KNOWN_NODES {
             self.targets.insert(name, Target { named_by, state, failures: 0 });
         }
     }
@@ -344,7 +344,7 @@ impl Discovery {
                 self.targets.remove(name);
                 // A node that went back to its first name has none any more: two that point at each other would have us
                 // dial for ever.
-                if self.aliases.remove(&other).is_none() && self.aliases.len() < limits::KNOWN_NODES {
+                if self.aliases.remove(&other).is_none() && self.aliases.len() < beam::limits::KNOWN_NODES {
                     self.aliases.insert(name.clone(), other.clone());
                 }
                 match self.targets.get_mut(&other) {

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::node::handle::Handle;
+use beam::node::view::View;
 use tokio::task::JoinSet;
 
 use crate::cluster::questions::{self, Unanswered};
 use crate::limits;
-use crate::node::handle::Handle;
-use crate::node::view::View;
 
 /// What a peer has told of itself; what it hasn't is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Facts {
     }
 }
 
-/// Asks for what is not known yet, and for what changes. One thing after the other: [`limits::CALLS`] is for all peers.
+/// Asks for what is not known yet, and for what changes. One thing after the other: [`beam::limits::CALLS`] is for all peers.
 async fn ask(node: Handle, name: Arc<str>, connection: u64, mut known: Known) -> (Arc<str>, u64, Known) {
     let told = &mut known.told;
     if !known.release {
@@ -129,19 +129,19 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::SystemTime;
 
+    use beam::cookie::Cookie;
+    use beam::dist::challenges::Challenges;
+    use beam::dist::flags::{self, Flags};
+    use beam::dist::handshake::Identity;
+    use beam::etf::{Atom, Term};
+    use beam::node::dial::Dialling;
+    use beam::node::process::{Answer, BadArg, Caller, Functions};
+    use beam::node::services::pg::Watched;
+    use beam::node::task;
+    use beam::node::view::{self, PeerState};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::cookie::Cookie;
-    use crate::dist::challenges::Challenges;
-    use crate::dist::flags::{self, Flags};
-    use crate::dist::handshake::Identity;
-    use crate::etf::{Atom, Term};
-    use crate::node::dial::Dialling;
-    use crate::node::process::{Answer, BadArg, Caller, Functions};
-    use crate::node::services::pg::Watched;
-    use crate::node::task;
-    use crate::node::view::{self, PeerState};
 
     struct Nothing;
 

@@ -9,6 +9,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use beam::epmd::client as epmd;
+use beam::etf::{Atom, Raw, Term};
+use beam::limited;
+use beam::node::dial::{DialError, Dialling};
+use beam::node::handle::{Handle, Stopped};
+use beam::node::resolve;
+use beam::node::services::rpc::{CallError, Function};
+use beam::node::view::{Peer, View};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -20,16 +28,9 @@ use crate::cluster::strategies::epmd::Epmd;
 use crate::cluster::strategies::learned::{self, Learned};
 use crate::cluster::strategies::peers;
 use crate::cluster::view::{DialFailure, Introduction};
-use crate::epmd::client as epmd;
-use crate::etf::{Atom, Raw, Term};
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::name::NamePattern;
-use crate::node::dial::{DialError, Dialling};
-use crate::node::handle::{Handle, Stopped};
-use crate::node::resolve;
-use crate::node::services::rpc::{CallError, Function};
-use crate::node::view::{Peer, View};
 
 /// Something that was asked has been answered.
 enum Done {
@@ -469,8 +470,9 @@ fn is_ours(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use beam::dist::handshake::HandshakeError;
+
     use super::*;
-    use crate::dist::handshake::HandshakeError;
 
     #[test]
     fn of_two_attempts_that_meet_none_has_failed() {

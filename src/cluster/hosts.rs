@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::node::machine::Now;
+
 use crate::cluster::said::{Change, Event, Snapshot};
 use crate::cluster::view::{HostState, HostView, PluginView, PluginViews};
 use crate::limits;
-use crate::node::machine::Now;
 
 /// What happened.
 #[derive(Debug)]

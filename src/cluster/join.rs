@@ -12,17 +12,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::epmd::client::{self as epmd, Registration};
+use beam::epmd::server::{self, Server};
+use beam::node::listeners::{owning_processes, user_of_end};
+use beam::node::socket_holder::Holder;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use crate::cluster::view::{EpmdOwner, EpmdState};
-use crate::epmd::client::{self as epmd, Registration};
-use crate::epmd::server::{self, Server};
+use crate::escape;
 use crate::layout::Layout;
 use crate::limits;
-use crate::node::listeners::{owning_processes, user_of_end};
-use crate::node::socket_holder::Holder;
 
 /// How we want to be called.
 #[derive(Debug, Clone)]
@@ -237,7 +238,7 @@ impl Epmd {
 }
 
 fn owner((uid, holder): (u32, Option<Holder>)) -> EpmdOwner {
-    let (pid, program) = holder.map(|holder| (holder.pid, holder.program)).unzip();
+    let (pid, program) = holder.map(|holder| (holder.pid, escape::text(&holder.program).into_owned())).unzip();
     EpmdOwner { uid, pid, program }
 }
 

@@ -6,6 +6,12 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use beam::etf::{Atom, Atoms, Raw, Term};
+use beam::node::handle::{Handle, Stopped};
+use beam::node::machine::Now;
+use beam::node::process::{Answer, Behaviour, Caller, Source};
+use beam::node::services::gen_server;
+use beam::node::view::{Peer, View};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -15,13 +21,7 @@ use crate::cluster::hosts::{Effect, Hosts, Input};
 use crate::cluster::plugins_server;
 use crate::cluster::said::{self, Snapshot};
 use crate::cluster::view::HostView;
-use crate::etf::{Atom, Atoms, Raw, Term};
 use crate::limits;
-use crate::node::handle::{Handle, Stopped};
-use crate::node::machine::Now;
-use crate::node::process::{Answer, Behaviour, Caller, Source};
-use crate::node::services::gen_server;
-use crate::node::view::{Peer, View};
 use crate::registry::EventKind;
 
 /// Our member of the groups of events. It passes on what daemons tell.

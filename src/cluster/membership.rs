@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use beam::node::view::{Peer, PeerState, View};
+
 use crate::name::PluginName;
-use crate::node::view::{Peer, PeerState, View};
 use crate::registry::Membership;
 
 /// What the registry has been told so far.
@@ -135,10 +136,10 @@ impl Told {
 mod tests {
     use std::time::SystemTime;
 
+    use beam::dist::flags;
     use bytes::Bytes;
 
     use super::*;
-    use crate::dist::flags;
 
     const US: u32 = 1000;
 

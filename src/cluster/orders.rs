@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use beam::etf::Term;
+use beam::limited;
+use beam::node::handle::{Handle, Stopped};
+use beam::node::process::CallId;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::cluster::proxy::Registered;
-use crate::etf::Term;
 use crate::layout::Layout;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::name::PluginName;
-use crate::node::handle::{Handle, Stopped};
-use crate::node::process::CallId;
 use crate::registry::{self, Plugin, Refusal, Registration};
 
 /// One of them, with the call that it answers.

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use beam::dist::flags;
+use beam::node::view as node_view;
+
 use crate::cluster::attempts::Attempts;
 use crate::cluster::facts::Told;
 use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
-use crate::dist::flags;
-use crate::node::view as node_view;
 
 /// All of them, in name order. `told` gives what a connected peer has told of itself.
 pub fn seen<'a>(
@@ -74,9 +75,10 @@ pub fn seen<'a>(
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use beam::node::view::{Peer, View};
+
     use super::*;
     use crate::cluster::view::{DialFailure, Introduction};
-    use crate::node::view::{Peer, View};
 
     #[test]
     fn each_node_stands_there_once_with_all_that_is_known_of_it() {

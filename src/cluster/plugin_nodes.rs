@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use beam::node::view::{Peer, PeerState};
+
 use crate::cluster::attempts::Attempt;
 use crate::cluster::view::{NodeState, NodeStates, PluginNode};
 use crate::name::PluginName;
-use crate::node::view::{Peer, PeerState};
 
 /// What is known of one node.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,9 +102,10 @@ mod tests {
     use std::cell::RefCell;
     use std::time::{Duration, SystemTime};
 
+    use beam::dist::flags;
+
     use super::*;
     use crate::cluster::view::{DialFailure, Introduction};
-    use crate::dist::flags;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 

@@ -1,14 +1,14 @@
 //! The process registered as `hecate_plugins`, by which Erlang nodes ask what is registered on this host, and register and
 //! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
 
+use beam::etf::{Atoms, Raw, Term};
+use beam::node::dial::Dialling;
+use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 
 use crate::cluster::orders::{Order, error, ok, too_much};
 use crate::cluster::proxy::Registered;
-use crate::etf::{Atoms, Raw, Term};
 use crate::name::PluginName;
-use crate::node::dial::Dialling;
-use crate::node::process::{Answer, Behaviour, Caller};
 use crate::registry::{Field, Given, Refusal, Request};
 
 /// The registered name.
@@ -163,13 +163,13 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
+    use beam::etf::{Atom, Map, work};
+    use beam::node::process::CallId;
     use tokio::sync::watch;
 
     use super::*;
-    use crate::etf::{Atom, Map, work};
     use crate::layout::Home;
     use crate::limits;
-    use crate::node::process::CallId;
     use crate::registry::{Registration, View};
 
     fn server() -> (PluginsServer, mpsc::Receiver<Order>) {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use beam::etf::{Atom, Atoms, Map, Raw, Term};
+use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::watch;
 
 use crate::cluster::view::{ClusterView, NodeState};
-use crate::etf::{Atom, Atoms, Map, Raw, Term};
 use crate::layout::Home;
 use crate::name::PluginName;
-use crate::node::process::{Answer, Behaviour, Caller};
 use crate::registry::{Event, EventKind, Plugin, Status, View};
 
 /// What Erlang nodes see of a plugin is made from this.

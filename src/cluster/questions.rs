@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::dist::flags::Flags;
+use beam::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
+use beam::node::handle::{Handle, Stopped};
+use beam::node::services::rpc::{CallError, Function};
+use beam::node::view::PeerState;
+
 use crate::cluster::strategies::learned;
-use crate::dist::flags::Flags;
-use crate::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
 use crate::limits;
-use crate::node::handle::{Handle, Stopped};
-use crate::node::services::rpc::{CallError, Function};
-use crate::node::view::PeerState;
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

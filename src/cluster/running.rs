@@ -1,10 +1,10 @@
 //! The cluster's running task as `daemon` holds it: to stop it, to see that it lives, and to have diagnoses made.
 
+use beam::node::handle::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::cluster::diagnosis::Diagnostician;
-use crate::node::handle::Handle;
 
 /// The running task.
 #[derive(Debug)]

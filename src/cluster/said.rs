@@ -5,9 +5,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use beam::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
+
 use crate::cluster::plugins_server::given;
 use crate::cluster::view::{PluginStatus, PluginView};
-use crate::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
 use crate::limits;
 use crate::registry::{EventKind, Field, Given, Request};
 
@@ -136,11 +137,11 @@ fn time(since: &Term) -> Option<SystemTime> {
 mod tests {
     use std::sync::Arc;
 
+    use beam::etf::work;
     use tokio::sync::watch;
 
     use super::*;
     use crate::cluster::proxy::{Registered, map};
-    use crate::etf::work;
     use crate::layout::Home;
     use crate::name::PluginName;
     use crate::registry::{self, Plugin, Status};

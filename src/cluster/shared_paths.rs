@@ -1,12 +1,12 @@
 //! The functions of the module `shared_paths`, by which Erlang programs ask where this daemon keeps what: the only ones
 //! that can be called on our node, but for `erlang:nodes/0`. Paths are of our own namespace, as the convention has them.
 
+use beam::etf::{Atom, Term};
+use beam::node::process::{Answer, BadArg, Caller, Functions};
 use tokio::sync::mpsc;
 
 use crate::cluster::orders::{Order, too_much};
-use crate::etf::{Atom, Term};
 use crate::layout::Namespace;
-use crate::node::process::{Answer, BadArg, Caller, Functions};
 
 /// The module.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::cookie::{Cookie, CookieTextError};
-use crate::limits;
+use beam::cookie::{Cookie, CookieTextError};
 
 /// The name of the file, in the home directory or in `erlang/` of the configuration directory.
 const FILE: &str = ".erlang.cookie";
@@ -102,7 +101,7 @@ fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
         return Err(CookieFileError::OpenToOthers { path, mode });
     }
     // Room for line ends behind the longest cookie, and one byte more to see that it is too long.
-    let most = u64::try_from(limits::COOKIE).unwrap_or(u64::MAX).saturating_mul(2);
+    let most = u64::try_from(beam::limits::COOKIE).unwrap_or(u64::MAX).saturating_mul(2);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(most).read_to_end(&mut bytes))
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn contents() {
-        let longest = "x".repeat(limits::COOKIE);
+        let longest = "x".repeat(beam::limits::COOKIE);
         for (bytes, cookie) in [
             (&b"monster"[..], "monster"),
             (b"monster\n", "monster"),

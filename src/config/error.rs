@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use beam::cookie::CookieTextError;
+
 use super::cookie::CookieFileError;
 use super::sys_config::SyntaxError;
 use super::value::Source;
-use crate::cookie::CookieTextError;
 use crate::layout::HomeError;
 use crate::limits;
 

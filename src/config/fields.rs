@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use beam::cookie::Cookie;
+use beam::name::NodeName;
 use tracing_subscriber::filter::Targets;
 
 use super::accounts;
@@ -16,11 +18,10 @@ use super::cookie::{self, CookieFileError};
 use super::settings::{self, Places, Setting};
 use super::value::{self, Given};
 use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
-use crate::cookie::Cookie;
 use crate::layout::Home;
 use crate::limits;
 use crate::log::Format;
-use crate::name::{NamePattern, NodeName};
+use crate::name::NamePattern;
 
 /// What nodes that belong to Hecate are called.
 const OUR_NAMES: &str = "hecate*";
@@ -242,7 +243,8 @@ impl Places<'_> {
 
     /// Returns the limit of the memory for all peers, in bytes.
     pub(super) fn peer_memory(&self) -> Result<usize, Error> {
-        let given = self.read(&settings::PEER_MEMORY, |given| given.number(limits::PEER_BYTES_LEAST, 1024 * 1024))?;
+        let given =
+            self.read(&settings::PEER_MEMORY, |given| given.number(beam::limits::PEER_BYTES_LEAST, 1024 * 1024))?;
         Ok(given.and_then(|mebibytes| usize::try_from(mebibytes << 20).ok()).unwrap_or(limits::PEER_BYTES))
     }
 

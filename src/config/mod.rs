@@ -26,11 +26,13 @@ pub use settings::{Environment, Flags, Places};
 pub use sys_config::SyntaxError;
 pub use value::Source;
 
-use crate::cookie::Cookie;
+use beam::cookie::Cookie;
+use beam::name::NodeName;
+
 use crate::layout::Home;
 use crate::limits;
 use crate::log::Format;
-use crate::name::{NamePattern, NodeName};
+use crate::name::NamePattern;
 use settings::SETTINGS;
 use sys_config::SysConfig;
 use value::Given;

@@ -306,9 +306,9 @@ fn an_oversized_file_is_refused() {
 fn the_memory_for_peers_has_room_for_the_largest_message() {
     assert_eq!(Host::new().load().peer_memory, limits::PEER_BYTES);
     let given = |mebibytes: u64| Host::new().env("HECATE_PEER_MEMORY", &mebibytes.to_string());
-    let least = given(limits::PEER_BYTES_LEAST).load().peer_memory;
-    assert!(least > 3 * limits::FRAME, "a message, its copy and an answer");
-    let refusal = given(limits::PEER_BYTES_LEAST - 1).refusal();
+    let least = given(beam::limits::PEER_BYTES_LEAST).load().peer_memory;
+    assert!(least > 3 * beam::limits::FRAME, "a message, its copy and an answer");
+    let refusal = given(beam::limits::PEER_BYTES_LEAST - 1).refusal();
     assert!(refusal.contains("a whole number from 200 to"), "{refusal}");
 }
 

@@ -10,9 +10,6 @@ pub const SYS_CONFIG: usize = 256 * 1024;
 /// How deep terms of `sys.config` may nest. Crossed by `config::sys_config::tests::nesting_is_bounded`.
 pub const SYS_CONFIG_DEPTH: usize = 64;
 
-/// Longest cookie in bytes: it is an atom. Crossed by `config::cookie::tests::contents`.
-pub const COOKIE: usize = 255;
-
 /// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
 pub const CONFIG_LIST: usize = 256;
 

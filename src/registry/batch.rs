@@ -7,12 +7,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use beam::limited;
+
 use super::effect::{Effect, Input, Now};
 use super::handle::{Refusal, Reply};
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration};
 use crate::layout::{Layout, Owner, Process};
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::metrics;
 use crate::name::PluginName;
 use crate::store::{CommitError, Store};

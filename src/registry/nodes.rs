@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use beam::limited;
+
 use super::Plugin;
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::name::PluginName;
 
 /// What the cluster shows of nodes.

@@ -1,9 +1,11 @@
 //! A request to register a plugin, whatever language it was made in: which values its fields may have. Pure.
 
+use beam::name::NodeName;
+
 use super::{Field, Registration};
 use crate::escape::is_forbidden;
 use crate::limits;
-use crate::name::{NodeName, PluginName};
+use crate::name::PluginName;
 
 /// The value of a field as it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl Request {
             Given::Text(name) => name,
         };
         let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
-        let node = field("node", self.node, limits::NODE_NAME)?;
+        let node = field("node", self.node, beam::limits::NODE_NAME)?;
         if let Field::Set(node) = &node {
             NodeName::parse(node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?;
         }

@@ -13,6 +13,7 @@ use std::panic;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use beam::limited;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
@@ -25,7 +26,7 @@ use super::state::State;
 use super::{Event, EventKind, Plugin, View};
 use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::name::PluginName;
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;

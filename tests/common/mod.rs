@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::cookie::Cookie;
+use beam::dist::challenges::Challenges;
+use beam::node::dial::Dialling;
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
-use hecate_daemon::cookie::Cookie;
-use hecate_daemon::dist::challenges::Challenges;
 use hecate_daemon::layout::{Home, Layout, Modes};
-use hecate_daemon::node::dial::Dialling;
 use hecate_daemon::registry::{self, Handle, Membership};
 use hecate_daemon::store::Store;
 use tokio::sync::watch;

@@ -5,8 +5,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
-use hecate_daemon::dist::flags::{self, Flags};
-use hecate_daemon::dist::handshake::{self, Identity, StatusReceived};
+use beam::dist::flags::{self, Flags};
+use beam::dist::handshake::{self, Identity, StatusReceived};
 
 use crate::host::{self, Host, PATIENCE};
 use crate::wire::{atom, int, pid, plain_header, reference, tuple, with};

@@ -1,9 +1,10 @@
 //! Distribution headers and fragments that are wrong, over connections that have agreed on both.
 
+use beam::limits::FRAGMENTED;
+
 use super::wire::{Term, atom, frame, int, list, nil, plain_header, tuple, with};
 use super::{Expect, Hostile, Row, row};
 use Expect::{Answered, Closed, HungUp, Ignored};
-use hecate_daemon::limits::FRAGMENTED;
 
 const ENDS_EARLY: Expect = Closed("ends before its distribution header does");
 const NOT_BEGUN: Expect = Closed("which has not begun, or waited longest");

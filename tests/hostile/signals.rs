@@ -16,9 +16,7 @@ fn frames() -> Vec<Row> {
     vec![
         row("a frame of 4 GiB less a byte", announced, |_| vec![0xFF; 4]),
         row("a frame of 2 GiB", announced, |_| vec![0x80, 0, 0, 0]),
-        row("a frame of one byte too many", announced, |_| {
-            words(&[u32::try_from(hecate_daemon::limits::FRAME + 1).unwrap()])
-        }),
+        row("a frame of one byte too many", announced, |_| words(&[u32::try_from(beam::limits::FRAME + 1).unwrap()])),
         row("half a length", HungUp, |_| vec![0, 0]),
         row("a frame that is longer than what comes", HungUp, |_| [words(&[100]), vec![112, 131]].concat()),
         row("ten thousand ticks", Ignored, |_| vec![0; 40_000]),

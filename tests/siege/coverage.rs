@@ -102,8 +102,8 @@ const HELD: &[Held] = &[
         "a busy node starves HTTP and other peers",
         &[
             ("tests/pressure.rs", "a_busy_node_occupies_no_thread_of_the_api"),
-            ("src/node/machine/tests/backlog.rs", "a_large_sync_delays_a_ping_by_one_step"),
-            ("src/node/machine/tests/served.rs", "large_arguments_are_not_decoded"),
+            ("src/beam/node/machine/tests/backlog.rs", "a_large_sync_delays_a_ping_by_one_step"),
+            ("src/beam/node/machine/tests/served.rs", "large_arguments_are_not_decoded"),
             ("tests/siege.rs", "large_arguments_of_calls_cost_little"),
         ],
     ),
@@ -137,7 +137,7 @@ const HELD: &[Held] = &[
     (
         "floods before authentication keep honest nodes out",
         &[
-            ("src/fair.rs", "a_flood_from_one_source_displaces_only_itself"),
+            ("src/beam/fair.rs", "a_flood_from_one_source_displaces_only_itself"),
             ("tests/siege.rs", "silent_and_reflecting_handshakes_keep_no_client_waiting"),
             ("tests/siege.rs", "unfinished_requests_to_epmd_keep_no_node_waiting"),
         ],

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use beam::etf::{Atom, Atoms, Raw, Term};
+use beam::node::machine::{Input, Machine, Parts, Token};
+use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
+use beam::node::services::pg::Watched;
+use beam::node::services::rpc::Function;
+use beam::node::view::{Peer, View};
 use hecate_daemon::cluster::discovery::{self, Asked, Discovery, Outcome};
 use hecate_daemon::cluster::introduce::{self, Introducer};
 use hecate_daemon::cluster::membership::Told;
 use hecate_daemon::cluster::strategies::learned::{self, Learned};
-use hecate_daemon::etf::{Atom, Atoms, Raw, Term};
-use hecate_daemon::node::machine::{Input, Machine, Parts, Token};
-use hecate_daemon::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
-use hecate_daemon::node::services::pg::Watched;
-use hecate_daemon::node::services::rpc::Function;
-use hecate_daemon::node::view::{Peer, View};
 use hecate_daemon::registry::Membership;
 
 /// What a node is.

@@ -8,16 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::dist::control::{self, Control};
+use beam::dist::flags;
+use beam::dist::framing::{self, Frame};
+use beam::dist::handshake::{Established, Origin, Status};
+use beam::dist::header::Headers;
+use beam::etf::{Atoms, Iovec, Pid, Term};
+use beam::node::machine::{Effect, Input, LinkId, Now};
+use beam::node::view::{Census, Peer};
 use bytes::BytesMut;
 use hecate_daemon::cluster::{discovery, introduce};
-use hecate_daemon::dist::control::{self, Control};
-use hecate_daemon::dist::flags;
-use hecate_daemon::dist::framing::{self, Frame};
-use hecate_daemon::dist::handshake::{Established, Origin, Status};
-use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atoms, Iovec, Pid, Term};
-use hecate_daemon::node::machine::{Effect, Input, LinkId, Now};
-use hecate_daemon::node::view::{Census, Peer};
 
 use super::node::{Kind, Node, Wanted, ask_nodes, connect_node, member};
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use beam::dist::control::{Control, Proc};
+use beam::etf::{Iovec, Pid, Term};
+use beam::node::machine::{Effect, Input, LinkId, Pending};
 use bytes::Bytes;
-use hecate_daemon::dist::control::{Control, Proc};
-use hecate_daemon::etf::{Iovec, Pid, Term};
-use hecate_daemon::node::machine::{Effect, Input, LinkId, Pending};
 
 use crate::Side;
 use crate::network::TieState;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use beam::dist::control::Proc;
+use beam::dist::handshake::Status;
+use beam::etf::{Atoms, Pid, Reference};
 use bytes::BytesMut;
-use hecate_daemon::dist::control::Proc;
-use hecate_daemon::dist::handshake::Status;
-use hecate_daemon::etf::{Atoms, Pid, Reference};
 
 use crate::Side;
 

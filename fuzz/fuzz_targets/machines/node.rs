@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hecate_daemon::dist::control::Control;
-use hecate_daemon::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
-use hecate_daemon::node::machine::{LinkId, Machine, Parts, Token};
-use hecate_daemon::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
-use hecate_daemon::node::services::pg::Watched;
-use hecate_daemon::node::services::rpc::Function;
+use beam::dist::control::Control;
+use beam::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
+use beam::node::machine::{LinkId, Machine, Parts, Token};
+use beam::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
+use beam::node::services::pg::Watched;
+use beam::node::services::rpc::Function;
 
 use crate::Side;
 

@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use hecate_daemon::dist::control::{self, Control, NewProcess, Proc};
-use hecate_daemon::dist::flags::{self, ALTACT_SIG, Flags};
-use hecate_daemon::dist::framing::{self, Frame};
-use hecate_daemon::dist::handshake::{Established, Origin, Status};
-use hecate_daemon::dist::header::Headers;
-use hecate_daemon::etf::{Atom, Iovec, Pid, Raw, Term};
-use hecate_daemon::limits;
-use hecate_daemon::node::machine::{Effect, Input, LinkId, Now, Token};
-use hecate_daemon::node::process::CallId;
-use hecate_daemon::node::services::rpc::CallError;
+use beam::dist::control::{self, Control, NewProcess, Proc};
+use beam::dist::flags::{self, ALTACT_SIG, Flags};
+use beam::dist::framing::{self, Frame};
+use beam::dist::handshake::{Established, Origin, Status};
+use beam::dist::header::Headers;
+use beam::etf::{Atom, Iovec, Pid, Raw, Term};
+use beam::node::machine::{Effect, Input, LinkId, Now, Token};
+use beam::node::process::CallId;
+use beam::node::services::rpc::CallError;
 
 use crate::network::{Connection, Next, Stage, Tie, TieState};
 use crate::node::{FUNCTIONS, GROUPS, NAMES, Node, SCOPES, foreign_pid, foreign_reference, function, group};
@@ -408,7 +407,7 @@ impl World {
         // Longer than any deadline, and twice, since what comes late may be waited for again.
         for _ in 0..3 {
             self.quiet();
-            self.wait(limits::CALL_TIME.max(limits::PG_POLL));
+            self.wait(beam::limits::CALL_TIME.max(beam::limits::PG_POLL));
         }
         assert!(self.possible().is_empty(), "they are never at rest");
     }

@@ -2,6 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use beam::epmd::client as epmd;
+use beam::name::NodeName;
+use beam::node::listeners::owning_processes;
+use beam::node::resolve;
+use beam::node::socket_holder::Holder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -9,12 +14,7 @@ use tokio::time::timeout;
 use super::{Report, Running};
 use crate::config::accounts;
 use crate::config::{DEFAULT_NODE as NODE, Places};
-use crate::epmd::client as epmd;
-use crate::limits;
-use crate::name::NodeName;
-use crate::node::listeners::owning_processes;
-use crate::node::resolve;
-use crate::node::socket_holder::Holder;
+use crate::escape;
 
 /// Looks at all of it; what depends on a setting that is refused is left out. `is_serving` is
 /// whether a daemon runs, even if it does not answer; then only its own answers show whether it has
@@ -69,7 +69,8 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
         Ok(names) => {
             let owner = |(uid, holder): (u32, Option<Holder>)| {
                 let user = accounts::user_name(uid).map(|name| format!(", {name}")).unwrap_or_default();
-                let process = holder.map(|Holder { pid, program }| format!(", process {pid}, {program}"));
+                let process =
+                    holder.map(|Holder { pid, program }| format!(", process {pid}, {}", escape::text(&program)));
                 format!("uid {uid}{user}{}", process.unwrap_or_default())
             };
             let owners: Vec<String> = owning_processes(address).into_iter().map(owner).collect();
@@ -217,7 +218,7 @@ async fn dns(name: &str, report: &mut Report) {
     match resolve::addresses(name).await {
         Ok(found) => {
             let nodes: Vec<String> =
-                found.iter().take(limits::ADDRESSES).map(|address| format!("{NODE}@{address}")).collect();
+                found.iter().take(beam::limits::ADDRESSES).map(|address| format!("{NODE}@{address}")).collect();
             let more = if found.len() > nodes.len() { ", ..." } else { "" };
             report.ok("dns", format!("{name} stands for {}: {}{more}", found.len(), nodes.join(", ")));
         }
@@ -232,7 +233,7 @@ async fn dns(name: &str, report: &mut Report) {
 async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
     let found = resolve::addresses(peer.host()).await.map_err(|error| format!("its host does not resolve: {error}"))?;
     let mut last = "its host has no address".to_owned();
-    for ip in found.into_iter().take(limits::ADDRESSES) {
+    for ip in found.into_iter().take(beam::limits::ADDRESSES) {
         let address = SocketAddr::new(ip, epmd_port);
         last = match epmd::port(address, peer.name()).await {
             Ok(Some(port)) => {
@@ -250,7 +251,7 @@ async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
 }
 
 async fn connect(address: SocketAddr) -> Result<(), String> {
-    match timeout(limits::CONNECT_TIME, TcpStream::connect(address)).await {
+    match timeout(beam::limits::CONNECT_TIME, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),

@@ -1,10 +1,11 @@
 //! What to do about each failure. Pure: a failure in, a sentence out.
 
+use beam::dist::handshake::HandshakeError;
+use beam::dist::setup::SetupError;
+use beam::name::NodeName;
+use beam::node::dial::{DialError, are_mixed};
+
 use super::report::Failure;
-use crate::dist::handshake::HandshakeError;
-use crate::dist::setup::SetupError;
-use crate::name::NodeName;
-use crate::node::dial::{DialError, are_mixed};
 
 /// What advice depends on, beside the failure.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +187,7 @@ mod tests {
             ),
             (DialError::HostUnresolved("there".to_owned(), io()), "host_unresolved", Stage::Resolve, "/etc/hosts"),
             (
-                DialError::Epmd(crate::epmd::client::Error::TimedOut(address)),
+                DialError::Epmd(beam::epmd::client::Error::TimedOut(address)),
                 "epmd_unreachable",
                 Stage::Epmd,
                 "ERL_EPMD_PORT",

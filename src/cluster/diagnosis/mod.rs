@@ -16,6 +16,15 @@ use std::panic;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::cookie::Cookie;
+use beam::dist::challenges::Challenges;
+use beam::dist::flags;
+use beam::dist::handshake::{HandshakeError, Identity};
+use beam::dist::setup::SetupError;
+use beam::etf::Atom;
+use beam::name::NodeName;
+use beam::node::dial::{DialError, Dialling, are_mixed};
+use beam::node::handle::Handle;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -24,16 +33,7 @@ use tokio::time::timeout;
 use crate::cluster::discovery;
 use crate::cluster::questions::{self, Unanswered};
 use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
-use crate::cookie::Cookie;
-use crate::dist::challenges::Challenges;
-use crate::dist::flags;
-use crate::dist::handshake::{HandshakeError, Identity};
-use crate::dist::setup::SetupError;
-use crate::etf::Atom;
 use crate::limits;
-use crate::name::NodeName;
-use crate::node::dial::{DialError, Dialling, are_mixed};
-use crate::node::handle::Handle;
 use advice::About;
 use report::{OwnView, Report, Stage};
 
@@ -268,7 +268,7 @@ impl Diagnostician {
                 report.findings.clear();
                 return false;
             }
-            let detail = format!("it has not answered a ping within {} s", limits::CALL_TIME.as_secs());
+            let detail = format!("it has not answered a ping within {} s", beam::limits::CALL_TIME.as_secs());
             report.failed(Stage::Ticks, detail, advice::tick_timeout(node, self.settings.tick_time));
             return true;
         }
@@ -312,8 +312,8 @@ fn peer(view: &ClusterView, node: &NodeName) -> Option<(PeerState, PeerDetails)>
     Some((peer.state, peer.details.clone()))
 }
 
-fn is_in(view: &crate::node::view::View, node: &NodeName) -> bool {
-    view.peers.get(node.as_str()).is_some_and(crate::node::view::Peer::is_up)
+fn is_in(view: &beam::node::view::View, node: &NodeName) -> bool {
+    view.peers.get(node.as_str()).is_some_and(beam::node::view::Peer::is_up)
 }
 
 fn is_up(handle: &Handle, node: &NodeName) -> bool {

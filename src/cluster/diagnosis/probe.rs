@@ -6,17 +6,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use beam::dist::flags;
+use beam::dist::handshake::{HandshakeError, Identity};
+use beam::dist::setup::{self, SetupError};
+use beam::epmd::client as epmd;
+use beam::name::NodeName;
+use beam::node::dial::{DialError, Dialling, Reached};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::report::{Report, Stage};
-use crate::dist::flags;
-use crate::dist::handshake::{HandshakeError, Identity};
-use crate::dist::setup::{self, SetupError};
-use crate::epmd::client as epmd;
-use crate::name::NodeName;
-use crate::node::dial::{DialError, Dialling, Reached};
 
 /// How far one address of the node's host has led.
 struct Way {

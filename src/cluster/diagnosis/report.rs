@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::dist::handshake::HandshakeError;
-use crate::dist::setup::SetupError;
-use crate::node::dial::DialError;
+use beam::dist::handshake::HandshakeError;
+use beam::dist::setup::SetupError;
+use beam::node::dial::DialError;
 
 /// What stands between two nodes, in the order in which one meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

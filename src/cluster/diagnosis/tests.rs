@@ -1,15 +1,15 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use beam::etf::Term;
+use beam::node::process::{Answer, BadArg, Caller, Functions};
+use beam::node::services::pg::Watched;
+use beam::node::task;
 use tokio::net::TcpListener;
 
 use super::report::Outcome;
 use super::*;
 use crate::cluster::view::{DialFailure, Introduction, PeerView};
-use crate::etf::Term;
-use crate::node::process::{Answer, BadArg, Caller, Functions};
-use crate::node::services::pg::Watched;
-use crate::node::task;
 
 struct Nothing;
 

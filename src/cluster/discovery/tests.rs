@@ -338,9 +338,9 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
 #[test]
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
-    let names = (0..limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
+    let names = (0..beam::limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
     let at_once = bench.run(Input::Learned(names)).len();
-    assert_eq!(at_once + bench.after(FIRST_WAIT).len(), limits::KNOWN_NODES);
+    assert_eq!(at_once + bench.after(FIRST_WAIT).len(), beam::limits::KNOWN_NODES);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::name::{NamePattern, NodeName};
+use beam::name::NodeName;
+
+use crate::name::NamePattern;
 
 /// What is looked for in this host's EPMD.
 #[derive(Debug)]

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::etf::{Atoms, DecodeError, Raw, Reader};
-use crate::limits;
-use crate::name::NodeName;
+use beam::etf::{Atoms, DecodeError, Raw, Reader};
+use beam::name::NodeName;
 
 /// What was learned.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl Learned {
     }
 }
 
-/// The answer of a peer to `nodes()`: a list of atoms, of which at most [`limits::KNOWN_NODES`] are taken.
+/// The answer of a peer to `nodes()`: a list of atoms, of which at most [`beam::limits::KNOWN_NODES`] are taken.
 ///
 /// # Errors
 /// It is no such list.
@@ -52,7 +51,7 @@ pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
     while r.more(&mut elements)? {
         let atom = r.atom()?;
         // An invalid node name is neither shown nor dialled.
-        if nodes.len() < limits::KNOWN_NODES
+        if nodes.len() < beam::limits::KNOWN_NODES
             && let Ok(name) = NodeName::parse(atom.as_str())
         {
             nodes.insert(Arc::from(name.as_str()));
@@ -63,8 +62,9 @@ pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use beam::etf::Term;
+
     use super::*;
-    use crate::etf::Term;
 
     fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
         names.iter().map(|name| Arc::from(*name)).collect()
@@ -83,12 +83,12 @@ mod tests {
     #[test]
     fn an_answer_is_a_list_of_names_and_bounded() {
         let list = |names: Vec<Term>| Raw::encode(&Term::List(names));
-        let odd = Term::Atom(crate::etf::Atom::new("c@h\u{1b}[2J").unwrap());
+        let odd = Term::Atom(beam::etf::Atom::new("c@h\u{1b}[2J").unwrap());
         assert_eq!(nodes(&list(vec![Term::atom("a@h"), odd, Term::atom("b@h")])).unwrap(), names(&["a@h", "b@h"]));
         assert!(nodes(&list(vec![Term::Int(1)])).is_err());
         assert!(nodes(&Raw::encode(&Term::atom("nodedown"))).is_err());
         let many =
-            (0..limits::KNOWN_NODES + 10).map(|i| Term::Atom(crate::etf::Atom::new(&format!("n{i}@h")).unwrap()));
-        assert_eq!(nodes(&list(many.collect())).unwrap().len(), limits::KNOWN_NODES);
+            (0..beam::limits::KNOWN_NODES + 10).map(|i| Term::Atom(beam::etf::Atom::new(&format!("n{i}@h")).unwrap()));
+        assert_eq!(nodes(&list(many.collect())).unwrap().len(), beam::limits::KNOWN_NODES);
     }
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use beam::epmd;
+use beam::node::listeners::owners;
+use beam::node::view::Peer;
 use tokio::task::spawn_blocking;
 
 use super::Cluster;
@@ -11,10 +14,7 @@ use crate::cluster::join::is_default_name;
 use crate::cluster::plugin_nodes::{self, Evidence};
 use crate::cluster::refusing::{self, Refusal, Seen};
 use crate::cluster::strategies::NODE;
-use crate::epmd;
 use crate::name::PluginName;
-use crate::node::listeners::owners;
-use crate::node::view::Peer;
 
 impl Cluster {
     /// Reports to the registry which nodes of plugins run on this host but refuse to connect.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use beam::limited;
+
 use super::State;
-use crate::log::limit::{self, limited};
+use crate::log::limit;
 use crate::name::PluginName;
 use crate::registry::effect::{Effect, Now};
 use crate::registry::entries::Entry;

@@ -36,7 +36,7 @@ use crate::limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "memory for peers is exhausted: all of them hold more than {} MiB, and this connection, with {} MiB, is the largest \
-     of {host}, which holds the most (peer_memory, HECATE_PEER_MEMORY)", mebibytes(*.limit), mebibytes(*.held)
+     of {host}, which holds the most (setting `peer_memory`)", mebibytes(*.limit), mebibytes(*.held)
 )]
 pub struct Exhausted {
     /// The budget in bytes.
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_reason_says_what_was_exceeded_by_whom_and_what_to_set() {
         let reason = Exhausted { limit: 256 << 20, held: 60 << 20, host: Source::User(7) }.to_string();
-        for words in ["256 MiB", "60 MiB", "uid 7", "HECATE_PEER_MEMORY"] {
+        for words in ["256 MiB", "60 MiB", "uid 7", "peer_memory"] {
             assert!(reason.contains(words), "{reason}");
         }
     }

@@ -20,7 +20,7 @@ use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::setup::{self, Rejected, SetupError};
 use crate::fair::{Slots, Source};
 use crate::limits;
-use crate::log::limit::{self, limited};
+use crate::log_limit::{self, limited};
 use crate::node::event::Event;
 use crate::node::listeners::owner_of_end;
 
@@ -67,7 +67,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
                 if let Some(evicted) = evicted {
                     evicted.task.abort();
                     limited!(
-                        limit::CROWDS,
+                        log_limit::CROWDS,
                         warn,
                         "{} handshakes are unfinished: closed one of {}, which has the most",
                         limits::HANDSHAKES,
@@ -77,7 +77,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
             }
             // Out of file descriptors, or the peer was gone at once: neither ends the listener.
             Err(e) => {
-                limited!(limit::ACCEPTS, warn, "the distribution port can't take a connection: {e}");
+                limited!(log_limit::ACCEPTS, warn, "the distribution port can't take a connection: {e}");
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -133,11 +133,11 @@ fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
         SetupError::Handshake(
             HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_) | HandshakeError::Reflected,
         ) => {
-            limited!(limit::HANDSHAKES, warn, "{from}, which calls itself {claimed}, was not let in: {error}");
+            limited!(log_limit::HANDSHAKES, warn, "{from}, which calls itself {claimed}, was not let in: {error}");
         }
         SetupError::Handshake(HandshakeError::Malformed(_) | HandshakeError::BadName)
         | SetupError::PacketTooLarge(_) => {
-            limited!(limit::HANDSHAKES, warn, "{from} does not speak as a node does, and was not let in: {error}");
+            limited!(log_limit::HANDSHAKES, warn, "{from} does not speak as a node does, and was not let in: {error}");
         }
         _ => debug!(%from, claimed, "a handshake was not completed: {error}"),
     }

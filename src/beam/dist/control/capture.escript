@@ -4,7 +4,7 @@
 %% with our flags. Both ends are in this one Erlang VM: the real node is the VM itself, and a process of it connects to
 %% the VM's distribution port as the node `fake@localhost`, so that it sees each frame. Its pids are made by hand.
 %%
-%%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/dist/control/capture.escript; kill $!
+%%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/beam/dist/control/capture.escript; kill $!
 -mode(compile).
 
 %% As dist::flags::ours(false), but for PUBLISHED, which keeps `global` silent, and for headers: bits of dist.h.

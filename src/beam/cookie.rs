@@ -51,7 +51,7 @@ impl Cookie {
     }
 
     /// The secret itself, for the one command that has a library prove it; and for tests.
-    pub(crate) fn secret(&self) -> &str {
+    pub fn secret(&self) -> &str {
         &self.0
     }
 

@@ -4,7 +4,7 @@
 //! a map by [`Reader::map`] and then key, value, key, value; a list by [`Reader::list`] and [`Reader::more`]:
 //!
 //! ```
-//! # use hecate_daemon::etf::{Atoms, DecodeError, Pid, Reader, Term};
+//! # use beam::etf::{Atoms, DecodeError, Pid, Reader, Term};
 //! # fn members(message: &bytes::Bytes) -> Result<Vec<Pid>, DecodeError> {
 //! # let mut atoms = Atoms::new();
 //! let mut reader = Reader::with_version(message, &mut atoms)?;

@@ -23,7 +23,7 @@ use super::framing::{self, Frame, FrameTooLarge};
 use super::header::Headers;
 use super::setup::Connection;
 use crate::etf::Atoms;
-use crate::{limits, metrics};
+use crate::{limits, stats};
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -205,7 +205,7 @@ impl Sending {
     fn wrote(&mut self, bytes: usize) {
         self.last_written = Instant::now();
         self.written_since_tick = true;
-        metrics::LINK_SENT_BYTES.add_size(bytes);
+        stats::LINK_SENT_BYTES.add_size(bytes);
     }
 }
 
@@ -318,7 +318,7 @@ impl Reader {
                 Err(e) => return e.into(),
                 Ok(0) => return CloseReason::ClosedByPeer,
                 Ok(n) => {
-                    metrics::LINK_RECEIVED_BYTES.add_size(n);
+                    stats::LINK_RECEIVED_BYTES.add_size(n);
                     self.largest = self.largest.max(self.buffer.len());
                     (last_read, probed) = (Instant::now(), false);
                 }
@@ -326,7 +326,7 @@ impl Reader {
             loop {
                 let mut batch = Vec::new();
                 let more = self.decode(&mut batch);
-                metrics::LINK_RECEIVED_MESSAGES.add_size(batch.len());
+                stats::LINK_RECEIVED_MESSAGES.add_size(batch.len());
                 if !batch.is_empty() {
                     // What the batch has taken from there counts once.
                     self.unfinished.set(self.begun());

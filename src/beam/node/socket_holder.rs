@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use crate::escape;
 use crate::limits;
 
 /// A process that has a socket open.
@@ -15,8 +14,7 @@ use crate::limits;
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
-    /// The name of its program, escaped because the process can choose it. At most 15 bytes before
-    /// escaping.
+    /// The name of its program, at most 15 bytes. The process can choose it: escape it to show it.
     pub program: String,
 }
 
@@ -62,7 +60,7 @@ fn socket(descriptor: &Path) -> Option<u32> {
 fn program(process: &Path) -> Option<String> {
     let name = fs::read(process.join("comm")).ok()?;
     let name = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
-    Some(escape::text(&name).into_owned())
+    Some(name)
 }
 
 #[cfg(test)]
@@ -100,7 +98,7 @@ mod tests {
     fn the_name_of_a_program_cannot_drive_a_terminal() {
         let proc = tempfile::tempdir().unwrap();
         process(proc.path(), 9, "e\u{1b}[2J\nd\u{202e}", &["socket:[42]"]);
-        assert_eq!(found(proc.path(), &[42], 100), [(42, 9, "e\\u{1b}[2J\\nd\\u{202e}".to_owned())]);
+        assert_eq!(found(proc.path(), &[42], 100), [(42, 9, "e\u{1b}[2J\nd\u{202e}".to_owned())]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod reader;
 mod tag;
 mod term;
 mod walk;
-pub(crate) mod work;
+pub mod work;
 mod writer;
 
 #[cfg(test)]

@@ -235,9 +235,8 @@ impl Dialling {
             Ok(Err(e)) => return Err(DialError::Refused(address, e)),
             Err(_) => return Err(DialError::TcpTimedOut(address)),
         };
-        // "a name found in this host's EPMD is dialled only if the socket that listens on its port belongs to our uid, to
-        // root, or to HECATE_ALLOWED_UIDS". Asked again after connecting, so that it is about this connection, and whenever the
-        // other end is on this host, however its name was spelt.
+        // The owner is looked up again after connecting, because only this answer is about this
+        // connection, and whenever the other end is on this host, whatever the host was called.
         let owner = match here || is_to_here(&stream) {
             true => Some(self.check_owner(stream.peer_addr().unwrap_or(address)).await?),
             false => None,
@@ -310,12 +309,12 @@ mod tests {
             allowed_uids: BTreeSet::new(),
         };
         for (one, other, expected) in [
-            ("hecate@a", "hecate@a", true),
-            ("hecate@b", "hecate@b", true),
-            ("hecate@a", "hecate@localhost", true),
-            ("hecate@a", "trader@localhost", false),
-            ("hecate@a", "hecate@b", false),
-            ("hecate@b", "hecate@localhost", false),
+            ("us@a", "us@a", true),
+            ("us@b", "us@b", true),
+            ("us@a", "us@localhost", true),
+            ("us@a", "trader@localhost", false),
+            ("us@a", "us@b", false),
+            ("us@b", "us@localhost", false),
         ] {
             assert_eq!(dialling.are_one(one, other), expected, "{one} {other}");
         }

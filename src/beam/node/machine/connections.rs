@@ -60,11 +60,12 @@ impl Machine {
         }
     }
 
-    /// What any node answers at once without a process of its own: a monitor of a name that isn't registered.
+    /// Returns a request that every node answers at once without a process: a monitor of a name that
+    /// is not registered.
     pub fn probe(&mut self) -> Control {
         let reference = self.processes.new_reference();
         let from = self.processes.whereis(net_kernel::NAME).cloned().unwrap_or_else(|| self.processes.new_pid());
-        Control::Monitor { from, to: Proc::Name(Atom::literal("hecate_sign_of_life")), reference }
+        Control::Monitor { from, to: Proc::Name(Atom::literal("$no_process")), reference }
     }
 
     pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {

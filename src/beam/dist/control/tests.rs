@@ -50,7 +50,7 @@ fn a_peer_is_sent_only_the_signals_that_it_knows() {
 // ---- What a real node sends ---------------------------------------------------------------------
 
 /// Frames of an OTP 25 node, without their lengths. Made by
-/// `ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/dist/control/capture.escript`.
+/// `ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/beam/dist/control/capture.escript`.
 #[rustfmt::skip]
 const GOLDEN: &[(&str, &str)] = &[
     ("LINK", "70836803610158770e7265616c406c6f63616c686f737400000009000000006b0419f958770e66616b65406c6f63616c686f737400000001000000000000004d"),

@@ -24,7 +24,7 @@ use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, AtomTooLong, Raw};
 use crate::fair::Source;
-use crate::log::limit::{self, limited};
+use crate::log_limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::event::Event;
@@ -37,7 +37,7 @@ use crate::node::process::{Functions, ProcessId};
 use crate::node::services::pg::Watched;
 use crate::node::services::rpc::CallError;
 use crate::node::view::{Groups, View};
-use crate::{limits, metrics};
+use crate::{limits, stats};
 
 /// What a node is started with.
 pub struct Settings {
@@ -269,7 +269,7 @@ impl Task {
             let connections: Vec<_> = self.links.iter().map(holds).collect();
             let Some((id, reason)) = budget::largest(self.budget.limit(), &connections) else { return };
             let Some(link) = self.links.remove(&id) else { return };
-            limited!(limit::NODES, warn, peer = %link.peer, "node down: {reason}");
+            limited!(log_limit::NODES, warn, peer = %link.peer, "node down: {reason}");
             link.sender.abort();
             self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
         }
@@ -290,10 +290,10 @@ impl Task {
             Event::Link(id, Arrival::Closed(reason), _) => {
                 self.open -= 1;
                 if matches!(reason, CloseReason::TickTimeout(_)) {
-                    metrics::LINK_TICK_TIMEOUTS.add(1);
+                    stats::LINK_TICK_TIMEOUTS.add(1);
                 }
                 if let Some(link) = self.links.remove(&id) {
-                    limited!(limit::NODES, info, peer = %link.peer, "node down: {reason}");
+                    limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
                 Input::LinkDown { link: id, reason: reason.to_string() }
             }
@@ -422,8 +422,8 @@ impl Task {
         self.handle(Input::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
-            limited!(limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
-            metrics::LINK_RECONNECTS.add(u64::from(again));
+            limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
+            stats::LINK_RECONNECTS.add(u64::from(again));
         }
     }
 
@@ -463,7 +463,7 @@ impl Task {
                     // What a queue that is full leaves unsent goes with the connection.
                     if let Some(mut link) = self.links.remove(&id) {
                         let _ = link.sender.send(&mut link.frames);
-                        limited!(limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
+                        limited!(log_limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
                     }
                 }
                 Effect::Dial(name) => self.dial(name),
@@ -492,7 +492,7 @@ impl Task {
     /// Hands what has gathered to the connections. One whose queue is full ends, which may be worth telling others.
     fn send(&mut self) {
         loop {
-            metrics::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
+            stats::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
             let waiting = self.links.iter_mut().filter(|(_, link)| !link.frames.is_empty());
             let full: Vec<(LinkId, QueueFull)> =
                 waiting.filter_map(|(id, link)| Some((*id, link.sender.send(&mut link.frames).err()?))).collect();
@@ -501,7 +501,7 @@ impl Task {
             }
             for (id, reason) in full {
                 if let Some(link) = self.links.remove(&id) {
-                    limited!(limit::NODES, info, peer = %link.peer, "node down: {reason}");
+                    limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
                 self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
             }

@@ -213,7 +213,7 @@ impl Machine {
     /// A system message: always answered, see [`sys`].
     fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<Effect>) {
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
-        let name = Term::Atom(process.name.clone().unwrap_or_else(|| Atom::literal("hecate_proxy")));
+        let name = process.name.clone().map_or_else(|| Term::Pid(pid.clone()), Term::Atom);
         let state = match &process.role {
             Role::Behaviour(behaviour) => behaviour.state(),
             Role::NetKernel | Role::Rex | Role::GlobalGroup | Role::Scope(_) => name.clone(),
