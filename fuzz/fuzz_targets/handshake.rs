@@ -8,6 +8,7 @@ use beam::cookie::Cookie;
 use beam::dist::challenges::Challenges;
 use beam::dist::flags::{self, Flags};
 use beam::dist::framing::{self, Frame, FrameTooLarge};
+use beam::dist::given_names::{GivenNames, Random};
 use beam::dist::handshake::{
     self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived,
 };
@@ -92,7 +93,9 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
         let mut offered = local().flags;
         if named.is_nameless() {
             offered |= Flags::NAME_ME;
-            named.give_name(u64::from(how), 4);
+            // A nameless peer sends its host in place of a name.
+            let given = GivenNames::default().give(&named.name().clone(), Random { name: u64::from(how), creation: 4 });
+            named.give_name(&given);
             assert!(named.name_packet().len() <= beam::limits::HANDSHAKE_PACKET);
         }
         let status = [Status::Ok, Status::OkSimultaneous, Status::Alive][usize::from(how) % 3];
