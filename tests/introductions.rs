@@ -47,8 +47,8 @@ impl Cluster {
     /// Waits until the daemon has asked each of these nodes for its `nodes()` twice, so that it has read at least one answer
     /// to a question that it asked after this call began.
     fn looks_again(&self, erls: &mut [&mut Erl]) {
-        for erl in erls {
-            let asked: usize = erl.eval(ASKED).parse().unwrap();
+        let asked: Vec<usize> = erls.iter_mut().map(|erl| erl.eval(ASKED).parse().unwrap()).collect();
+        for (erl, asked) in erls.iter_mut().zip(asked) {
             erl.eval_until(&format!("({ASKED}) >= {}", asked + 2), "true", ROUNDS);
         }
     }
@@ -111,6 +111,30 @@ fn nodes_of_global_groups_are_connected_to_us_and_to_their_groups() {
     cluster.still_sees(&mut ordinary, &["hecate"]);
     let mut all: Vec<&mut Erl> = erls.iter_mut().chain([&mut ordinary]).collect();
     syncs(&mut all);
+}
+
+/// As `global:disconnect/0` closes the connection to us as well, we dial the node again, but introduce it to none.
+#[test]
+fn a_node_that_global_has_disconnected_stays_so() {
+    let cluster = Cluster::new();
+    let mut erls = ["hecate_a", "hecate_b", "hecate_c"].map(|name| cluster.erl(name, &[]));
+    let [a, b, c] = &mut erls;
+    cluster.sees(a, &["hecate", "hecate_b", "hecate_c"]);
+    cluster.sees(b, &["hecate", "hecate_a", "hecate_c"]);
+    cluster.looks_again(&mut [a, b, c]);
+    a.eval("global:disconnect()");
+    assert_eq!(a.eval("nodes()"), "[]");
+    cluster.sees(a, &["hecate"]);
+    cluster.looks_again(&mut [a, b, c]);
+    cluster.still_sees(a, &["hecate"]);
+    cluster.still_sees(b, &["hecate", "hecate_c"]);
+    syncs(&mut [a, b, c]);
+    // Until it comes back to us by itself.
+    let us = cluster.host.node("hecate");
+    a.eval(&format!("erlang:disconnect_node('{us}')"));
+    a.eval_until(&format!("net_adm:ping('{us}')"), "pong", PATIENCE);
+    cluster.sees(a, &["hecate", "hecate_b", "hecate_c"]);
+    syncs(&mut [a, b, c]);
 }
 
 #[test]

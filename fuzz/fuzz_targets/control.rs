@@ -175,7 +175,7 @@ impl Node {
 
     fn end(mut self) {
         let _ = (self.machine.view(), self.machine.groups());
-        self.input(Input::LinkDown { link: OURS, reason: "it ended".to_owned() });
+        self.input(Input::LinkDown { link: OURS, reason: "it ended".to_owned(), by_peer: false });
         assert!(!self.machine.holds(OURS) && self.machine.holds(ANOTHERS));
         assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
     }

@@ -16,6 +16,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Pause after a node has closed its connection in order and lives on, which its administrator may have wanted; doubled
+/// each time that it does so again.
+const LEFT_PAUSE: Duration = Duration::from_secs(10);
+/// Longest such pause. A connection that has stood for this long begins with the first one again.
+const LONGEST_LEFT_PAUSE: Duration = Duration::from_secs(60);
 /// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most."
 pub const REST: Duration = Duration::from_secs(300);
 /// A name that only peers know is given up after this many failures in a row.
@@ -59,6 +64,8 @@ struct Target {
     named_by: NamedBy,
     state: State,
     failures: u32,
+    /// How often in a row the node has closed its connection in order.
+    times_left: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +73,8 @@ enum State {
     /// To be dialled at this time.
     Due(Instant),
     Dialling,
-    Connected,
+    /// Since this time.
+    Connected(Instant),
 }
 
 /// How an attempt to connect ended.
@@ -103,9 +111,15 @@ pub enum Input {
         published: bool,
     },
     /// A node is no longer connected.
-    Down(Arc<str>),
-    /// All nodes that our node remembers though they are not connected.
-    Absent(Vec<Arc<str>>),
+    Down {
+        /// Which.
+        name: Arc<str>,
+        /// Whether the node itself closed the connection in order.
+        left: bool,
+    },
+    /// All nodes that our node remembers though they are not connected, each with whether the node itself closed the
+    /// connection in order.
+    Absent(Vec<(Arc<str>, bool)>),
     /// An attempt has ended.
     Dialled {
         /// Whom.
@@ -172,23 +186,23 @@ impl Discovery {
                 self.unasked.remove(&asked);
             }
             Input::Up { name, published } => match self.targets.get_mut(&name) {
-                Some(target) => (target.state, target.failures) = (State::Connected, 0),
+                Some(target) => (target.state, target.failures) = (State::Connected(now), 0),
                 None if published => {
                     let named_by = NamedBy { peers: true, ..NamedBy::default() };
-                    self.insert(name, named_by, State::Connected);
+                    self.insert(name, named_by, State::Connected(now));
                 }
                 // A hidden node connects when it wants to, and one that had its name from us comes under another.
                 None => {}
             },
-            Input::Down(name) => self.down(now, &name),
+            Input::Down { name, left } => self.down(now, &name, left),
             Input::Absent(names) => {
                 // One that came and went between two looks at the view was told of by nobody.
-                for name in &names {
-                    self.down(now, name);
+                for (name, left) in &names {
+                    self.down(now, name, *left);
                 }
                 let before = std::mem::take(&mut self.absent);
                 let at = |name: &Arc<str>| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
-                self.absent = names.into_iter().map(|name| (name.clone(), at(&name))).collect();
+                self.absent = names.into_iter().map(|(name, _)| (name.clone(), at(&name))).collect();
             }
             Input::Dialled { name, outcome } => self.dialled(now, &name, outcome),
             Input::Tick => {}
@@ -206,7 +220,7 @@ impl Discovery {
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {
             State::Due(at) => Some(at),
-            State::Dialling | State::Connected => None,
+            State::Dialling | State::Connected(_) => None,
         };
         self.targets.values().filter_map(due).chain(self.absent.values().copied()).min()
     }
@@ -224,7 +238,7 @@ impl Discovery {
     /// Whether everything that could be found at the start has been tried once.
     #[must_use]
     pub fn settled(&self) -> bool {
-        let tried = |target: &Target| target.failures > 0 || target.state == State::Connected;
+        let tried = |target: &Target| target.failures > 0 || matches!(target.state, State::Connected(_));
         self.unasked.is_empty() && self.targets.values().all(tried)
     }
 
@@ -248,7 +262,7 @@ impl Discovery {
 
     fn insert(&mut self, name: Arc<str>, named_by: NamedBy, state: State) {
         if self.targets.len() < beam::limits::KNOWN_NODES {
-            self.targets.insert(name, Target { named_by, state, failures: 0 });
+            self.targets.insert(name, Target { named_by, state, failures: 0, times_left: 0 });
         }
     }
 
@@ -289,7 +303,7 @@ impl Discovery {
             let Some(target) = self.targets.get_mut(&name) else { continue };
             // Registered anew: another life of the name, which deserves an attempt at once.
             if target.named_by.epmd.replace(port) != Some(port) && matches!(target.state, State::Due(_)) {
-                (target.state, target.failures) = (State::Due(now), 0);
+                (target.state, target.failures, target.times_left) = (State::Due(now), 0, 0);
             }
         }
     }
@@ -311,12 +325,19 @@ impl Discovery {
         named.into_iter().for_each(|name| self.add(now, name, |by| by.dns = true));
     }
 
-    fn down(&mut self, now: Instant, name: &str) {
-        if let Some(target) = self.targets.get_mut(name)
-            && target.state == State::Connected
-        {
-            target.state = State::Due(now + self.spread.pause(FIRST_PAUSE));
-        }
+    fn down(&mut self, now: Instant, name: &str, left: bool) {
+        let Some(target) = self.targets.get_mut(name) else { return };
+        let State::Connected(since) = target.state else { return };
+        let is_first = !left || now.saturating_duration_since(since) >= LONGEST_LEFT_PAUSE;
+        let before = if is_first { 0 } else { target.times_left };
+        target.times_left = before.saturating_add(u32::from(left));
+        let pause = match left {
+            true => {
+                LEFT_PAUSE.saturating_mul(1 << before.min(10)).min(LONGEST_LEFT_PAUSE) + self.spread.part(FIRST_WAIT)
+            }
+            false => self.spread.pause(FIRST_PAUSE),
+        };
+        target.state = State::Due(now + pause);
     }
 
     fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome) {
@@ -330,7 +351,7 @@ impl Discovery {
         target.failures += 1;
         let given_up = target.named_by.nobody() || (target.named_by.peers_at_most() && target.failures >= PATIENCE);
         match outcome {
-            Outcome::Connected => (target.state, target.failures) = (State::Connected, 0),
+            Outcome::Connected => (target.state, target.failures) = (State::Connected(now), 0),
             Outcome::Failed | Outcome::Refused if given_up => {
                 self.targets.remove(name);
             }

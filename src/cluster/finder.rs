@@ -139,20 +139,22 @@ impl Finder {
     }
 
     /// A node is no longer connected.
-    pub fn down(&mut self, name: &str) {
-        self.discover(discovery::Input::Down(name.into()));
+    pub fn down(&mut self, name: &str, view: &View) {
+        let left = view.peers.get(name).is_some_and(Peer::has_left);
+        self.discover(discovery::Input::Down { name: name.into(), left });
     }
 
     /// What the node sees has changed.
     pub fn changed(&mut self, view: &View) {
         let learned = self.learned.known(&view.known);
         self.discover(discovery::Input::Learned(learned));
-        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
+        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
+        let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.discover(discovery::Input::Absent(absent));
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let connected = |(name, peer): (&Arc<str>, &Peer)| {
-            let in_global = view.in_global.contains(name);
-            (name.clone(), introduce::Connected { connection: peer.connection, in_global })
+            let introducible = view.introducible.contains(name);
+            (name.clone(), introduce::Connected { connection: peer.connection, introducible })
         };
         let published: BTreeMap<_, _> = published.map(connected).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();

@@ -6,8 +6,9 @@
 //!
 //! The administrator's decisions have precedence. Only nodes whose `global` has greeted ours are introduced: a node with
 //! `connect_all false`, or in a global group without us, sends no greeting, and connecting it to an ordinary node makes
-//! `global:sync/0` hang on both. And a pair is introduced once for each connection of the two to us: if the two come apart
-//! later, somebody wanted that.
+//! `global:sync/0` hang on both. Nor is a node introduced that has closed its connection to us in order, as
+//! `global:disconnect/0` does, and that we have dialled since: it is introduced when it dials us, or in its next life. And a
+//! pair is introduced once for each connection of the two to us: if the two come apart later, somebody wanted that.
 //!
 //! The hecate-daemons of a cluster share this work without messages: each node is looked after by the last daemon before it,
 //! in the order of hosts and names, in which the first comes after the last. On a host with a daemon that is the host's own.
@@ -54,8 +55,8 @@ pub enum Input {
 pub struct Connected {
     /// Differs for each connection of the peer.
     pub connection: u64,
-    /// Whether the peer's `global` has greeted ours on this connection.
-    pub in_global: bool,
+    /// Whether it may be introduced to others, see [`beam::node::view::View::introducible`]. A daemon always may.
+    pub introducible: bool,
 }
 
 /// What is to be done.
@@ -151,8 +152,8 @@ impl Introducer {
     ) {
         self.daemons = daemons;
         let (mut before, arrivals) = (std::mem::take(&mut self.peers), self.arrivals);
-        for (name, Connected { connection, in_global }) in published {
-            let introducible = in_global || self.daemons.contains(&name);
+        for (name, Connected { connection, introducible }) in published {
+            let introducible = introducible || self.daemons.contains(&name);
             let peer = match before.remove(&name).filter(|peer| peer.connection == connection) {
                 Some(peer) if peer.introducible || !introducible => peer,
                 _ => {
@@ -280,10 +281,10 @@ mod tests {
             self.connect_as(peers, true)
         }
 
-        fn connect_as(&mut self, peers: &[&str], in_global: bool) -> Vec<String> {
+        fn connect_as(&mut self, peers: &[&str], introducible: bool) -> Vec<String> {
             for peer in peers {
                 self.connections += 1;
-                self.published.insert(Arc::from(*peer), Connected { connection: self.connections, in_global });
+                self.published.insert(Arc::from(*peer), Connected { connection: self.connections, introducible });
             }
             self.look()
         }
@@ -315,7 +316,7 @@ mod tests {
     }
 
     fn with_daemons(published: &[&str], daemons: &[&str]) -> Input {
-        let connected = Connected { connection: 1, in_global: true };
+        let connected = Connected { connection: 1, introducible: true };
         let published = published.iter().map(|name| (Arc::from(*name), connected)).collect();
         Input::Peers { published, daemons: names(daemons) }
     }
@@ -393,7 +394,7 @@ mod tests {
             assert_eq!(bench.answer("a", &["b"]), []);
             assert_eq!(bench.pass(ROUND).len(), 3);
         }
-        bench.published.get_mut("lone").unwrap().in_global = true;
+        bench.published.get_mut("lone").unwrap().introducible = true;
         assert_eq!(bench.look(), ["lone"]);
         assert_eq!(bench.look(), [""; 0], "once");
         assert_eq!(bench.answer("lone", &["a"]), [connect("lone", "b")]);
@@ -468,7 +469,7 @@ mod tests {
         // The `global` of a daemon never greets ours.
         let Input::Peers { published, .. } = &mut peers else { unreachable!() };
         for (_, peer) in published.iter_mut().filter(|(name, _)| name.starts_with("hecate")) {
-            peer.in_global = false;
+            peer.introducible = false;
         }
         let out: Vec<String> = bench.run(peers).into_iter().map(asks_whom).collect();
         assert_eq!(out, ["a@i", "hecate@i"]);

@@ -101,7 +101,7 @@ impl Told {
                     self.up.insert(name.clone(), now);
                     news.push(Membership::NodeUp { node: name.to_string(), on_this_host: now.1 });
                 }
-                PeerState::Down { reason } => {
+                PeerState::Down { reason, .. } => {
                     if self.up.remove(name).is_some() {
                         news.push(Membership::NodeDown { node: name.to_string(), reason: reason.clone() });
                     }
@@ -148,7 +148,7 @@ mod tests {
             let state = if up {
                 PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }
             } else {
-                PeerState::Down { reason: "gone".to_owned() }
+                PeerState::Down { reason: "gone".to_owned(), left: None }
             };
             (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: Some(US) })
         };
@@ -159,7 +159,7 @@ mod tests {
             announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
             grouped: BTreeSet::new(),
             known: BTreeSet::new(),
-            in_global: BTreeSet::new(),
+            introducible: BTreeSet::new(),
         }
     }
 

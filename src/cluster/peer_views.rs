@@ -55,7 +55,9 @@ pub fn seen<'a>(
             };
             view(name, PeerState::Connected, peer.since, "the handshake is done".to_owned(), Some(link))
         }
-        node_view::PeerState::Down { reason } => view(name, PeerState::Disconnected, peer.since, reason.clone(), None),
+        node_view::PeerState::Down { reason, .. } => {
+            view(name, PeerState::Disconnected, peer.since, reason.clone(), None)
+        }
     });
     let unmet = attempts.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, attempt)| {
         let reason = match &attempt.last_failure {
@@ -85,7 +87,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH;
         let later = now + Duration::from_secs(1);
         let up = node_view::PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
-        let down = node_view::PeerState::Down { reason: "it left".to_owned() };
+        let down = node_view::PeerState::Down { reason: "it left".to_owned(), left: None };
         let peer = |state| Peer { state, since: now, connection: 1, owner: None };
         let node = View {
             name: "us@h".into(),
@@ -94,7 +96,7 @@ mod tests {
             announced: [].into(),
             grouped: [].into(),
             known: [].into(),
-            in_global: [].into(),
+            introducible: [].into(),
         };
         let mut attempts = Attempts::default();
         attempts.introduced(

@@ -127,7 +127,7 @@ mod tests {
         let later = NOW + Duration::from_secs(1);
         let (trying, failed) = (attempt(None), attempt(Some(("cookie_mismatch", NOW))));
         let up = peer(PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }, NOW);
-        let down = peer(PeerState::Down { reason: "it left".to_owned() }, later);
+        let down = peer(PeerState::Down { reason: "it left".to_owned(), left: None }, later);
         let mismatch = NodeState::NotConnected(Some("cookie_mismatch"));
         for (peer, attempt, is_missing, expected) in [
             (None, None, false, NodeState::Unknown),

@@ -486,7 +486,7 @@ impl Cluster {
                     self.plugin_nodes.touch(node.as_str().into());
                 }
                 Membership::NodeDown { node, .. } => {
-                    self.finder.down(node.as_str());
+                    self.finder.down(node.as_str(), view);
                     self.plugin_nodes.touch(node.as_str().into());
                 }
                 Membership::WantedNames { .. }

@@ -100,7 +100,8 @@ impl Finder {
                     self.discover(now, discovery::Input::Up { name: node.into(), published }, wanted);
                 }
                 Membership::NodeDown { node, .. } => {
-                    self.discover(now, discovery::Input::Down(node.into()), wanted);
+                    let left = view.peers.get(node.as_str()).is_some_and(Peer::has_left);
+                    self.discover(now, discovery::Input::Down { name: node.into(), left }, wanted);
                 }
                 Membership::WantedNames { .. }
                 | Membership::OwnNode { .. }
@@ -113,11 +114,12 @@ impl Finder {
         }
         let learned = self.learned.known(&view.known);
         self.discover(now, discovery::Input::Learned(learned), wanted);
-        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up()).map(|(name, _)| name.clone()).collect();
+        let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
+        let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.discover(now, discovery::Input::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         // All nodes here are ordinary ones, whose `global` greets ours.
-        let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, in_global: true };
+        let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, introducible: true };
         let published: BTreeMap<_, _> = published.map(|(name, peer)| (name.clone(), connected(peer))).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
         self.introduce(now, introduce::Input::Peers { published, daemons }, wanted);

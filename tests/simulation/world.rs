@@ -474,9 +474,10 @@ impl World {
         if !self.connections[link].has[end] || self.connections[link].closed[end] {
             return;
         }
+        let by_peer = !self.connections[link].lost;
         self.closes(link, end);
         let at = self.connections[link].ends[end];
-        self.input(at, Input::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned() });
+        self.input(at, Input::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned(), by_peer });
     }
 
     /// Nothing more arrives; each end notices that by itself, after some time.

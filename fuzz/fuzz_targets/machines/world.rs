@@ -139,7 +139,7 @@ impl World {
 
     fn down(&mut self, at: usize, side: Side) {
         self.connections[at].close(side);
-        self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "it ended".to_owned() });
+        self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "it ended".to_owned(), by_peer: false });
     }
 
     fn handshake(&mut self, at: usize) {

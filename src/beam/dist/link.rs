@@ -28,9 +28,12 @@ use crate::{limits, stats};
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
-    /// The peer closed it: its node ended or disconnected from us.
+    /// The peer closed it in order: its node ended or disconnected from us.
     #[error("connection closed by the peer")]
     ClosedByPeer,
+    /// The peer's host reset it: something of ours was unread there, or the peer had given it up before.
+    #[error("connection closed by the peer (reset)")]
+    Reset,
     /// Nothing came for the whole tick time (`net_tick_timeout`).
     #[error("no sign of life from the peer for {0:?} (net_tick_timeout)")]
     TickTimeout(Duration),
@@ -51,9 +54,7 @@ pub enum CloseReason {
 impl From<io::Error> for CloseReason {
     fn from(e: io::Error) -> Self {
         match e.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-                Self::ClosedByPeer
-            }
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
             kind => Self::Io(kind),
         }
     }

@@ -74,6 +74,8 @@ pub enum Input {
         link: LinkId,
         /// Why, as a sentence for people.
         reason: String,
+        /// Whether the peer closed it in order.
+        by_peer: bool,
     },
     /// Control messages of one connection, in order, each with its payload.
     Messages(LinkId, Vec<(Control, Option<Bytes>)>),
@@ -159,6 +161,8 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
+    /// Whether the same incarnation had closed the connection before in order, and then we dialled.
+    had_left: bool,
     /// Monitors and links between the peer's processes and ours.
     ties: Ties,
 }
@@ -364,6 +368,7 @@ impl Machine {
             let state = PeerState::Up { creation, published, flags, dialled: origin != Origin::Accepted };
             (link.name.clone(), Peer { state, since: link.since, connection: id.0, owner: None })
         };
+        let introducible = |link: &Link| (!link.had_left).then(|| link.name.clone());
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
@@ -376,7 +381,7 @@ impl Machine {
             announced,
             grouped,
             known: self.known.values().flatten().cloned().collect(),
-            in_global: self.known.keys().filter_map(|id| self.links.get(id)).map(|link| link.name.clone()).collect(),
+            introducible: self.known.keys().filter_map(|id| self.links.get(id)).filter_map(introducible).collect(),
         }
     }
 
@@ -384,7 +389,7 @@ impl Machine {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
-            Input::LinkDown { link, reason } => self.link_down(now, link, &reason, out),
+            Input::LinkDown { link, reason, by_peer } => self.link_down(now, link, &reason, by_peer, out),
             Input::Messages(link, batch) => self.messages(now, link, batch, out),
             Input::Read(link, message) => {
                 let (control, content) = *message;

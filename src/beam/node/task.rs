@@ -271,7 +271,7 @@ impl Task {
             let Some(link) = self.links.remove(&id) else { return };
             limited!(log_limit::NODES, warn, peer = %link.peer, "node down: {reason}");
             link.sender.abort();
-            self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
+            self.handle(Input::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
         }
     }
 
@@ -295,7 +295,8 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
-                Input::LinkDown { link: id, reason: reason.to_string() }
+                let by_peer = reason == CloseReason::ClosedByPeer;
+                Input::LinkDown { link: id, reason: reason.to_string(), by_peer }
             }
             Event::Accepting { name, answer } => {
                 let status =
@@ -503,7 +504,7 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
-                self.handle(Input::LinkDown { link: id, reason: reason.to_string() });
+                self.handle(Input::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
             }
         }
         self.show();

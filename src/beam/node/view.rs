@@ -23,8 +23,9 @@ pub struct View {
     pub grouped: BTreeSet<Arc<str>>,
     /// Nodes that connected peers know.
     pub known: BTreeSet<Arc<str>>,
-    /// Connected peers whose `global` has greeted ours on the present connection.
-    pub in_global: BTreeSet<Arc<str>>,
+    /// Connected peers that may be introduced to others: their `global` has greeted ours on the present connection, which
+    /// isn't one that we made after they had closed one in order.
+    pub introducible: BTreeSet<Arc<str>>,
 }
 
 /// What groups there are, by the name of their scope.
@@ -74,6 +75,8 @@ pub enum PeerState {
     Down {
         /// Why, as a sentence for people.
         reason: String,
+        /// The node's incarnation if the node itself closed the connection in order: it has ended, or wants no connection.
+        left: Option<u32>,
     },
 }
 
@@ -82,6 +85,12 @@ impl Peer {
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, PeerState::Up { .. })
+    }
+
+    /// Whether the node itself closed its last connection in order.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        matches!(self.state, PeerState::Down { left: Some(_), .. })
     }
 
     /// Whether it is connected, and it was the peer that dialled.

@@ -74,8 +74,56 @@ fn a_lost_connection_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down("a@h".into()));
+    bench.run(Input::Down { name: "a@h".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
+}
+
+#[test]
+fn a_node_that_closes_its_connection_and_lives_on_is_dialled_seldom() {
+    let mut bench = Bench::new();
+    bench.epmd(&[("a@h", 1)]);
+    let mut pauses = Vec::new();
+    let close = |bench: &mut Bench| {
+        bench.ended("a@h", Outcome::Connected);
+        bench.run(Input::Down { name: "a@h".into(), left: true });
+        // Nor does the same news from the view begin another pause.
+        bench.run(Input::Absent(vec![("a@h".into(), true)]));
+        bench.epmd(&[("a@h", 1)]);
+    };
+    for seconds in [10, 20, 40, 60, 60] {
+        close(&mut bench);
+        let begun = bench.now;
+        assert_eq!(bench.after(Duration::from_secs(seconds) - MOMENT), Vec::<String>::new());
+        assert_eq!(bench.after(FIRST_WAIT + MOMENT), ["a@h"], "{seconds} s");
+        pauses.push(bench.now - begun);
+    }
+    assert!(pauses.is_sorted());
+    // An attempt that fails is followed by others as any is.
+    bench.ended("a@h", Outcome::Failed);
+    assert_eq!(bench.after(FIRST_PAUSE * 2), ["a@h"]);
+    // After a connection that was lost, or stood for long, the first pause is the shortest again.
+    bench.ended("a@h", Outcome::Connected);
+    bench.run(Input::Down { name: "a@h".into(), left: false });
+    assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
+    close(&mut bench);
+    assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"]);
+    bench.ended("a@h", Outcome::Connected);
+    bench.after(LONGEST_LEFT_PAUSE);
+    close(&mut bench);
+    assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"]);
+}
+
+#[test]
+fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
+    let mut bench = Bench::new();
+    bench.epmd(&[("a@h", 1)]);
+    bench.ended("a@h", Outcome::Connected);
+    bench.run(Input::Absent(vec![("a@h".into(), true)]));
+    assert_eq!(bench.after(FIRST_PAUSE), Vec::<String>::new());
+    assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
+    bench.ended("a@h", Outcome::Connected);
+    bench.run(Input::Down { name: "a@h".into(), left: true });
+    assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "of which this is the first time");
 }
 
 #[test]
@@ -83,7 +131,7 @@ fn a_connection_that_nobody_saw_end_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Absent(vec!["a@h".into()]));
+    bench.run(Input::Absent(vec![("a@h".into(), false)]));
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -92,7 +140,7 @@ fn a_name_that_has_left_epmd_is_dialled_no_more() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down("a@h".into()));
+    bench.run(Input::Down { name: "a@h".into(), left: false });
     bench.epmd(&[]);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
@@ -117,7 +165,7 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
     assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".into())), ["a@localhost"]);
     bench.ended("a@localhost", Outcome::Connected);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(Input::Down("a@localhost".into()));
+    bench.run(Input::Down { name: "a@localhost".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@localhost"]);
 }
 
@@ -127,7 +175,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::CallsItself("a@localhost".into()));
     bench.ended("a@localhost", Outcome::Connected);
-    bench.run(Input::Down("a@localhost".into()));
+    bench.run(Input::Down { name: "a@localhost".into(), left: false });
     bench.after(FIRST_PAUSE);
     assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".into())), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
@@ -209,7 +257,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     // Who is connected stays so, and is not dialled again once it is not.
     bench.dns(&[]);
-    bench.run(Input::Down("hecate@10.0.0.2".into()));
+    bench.run(Input::Down { name: "hecate@10.0.0.2".into(), left: false });
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     bench.dns(&["hecate@10.0.0.1"]);
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1"]);
@@ -252,7 +300,8 @@ fn a_node_with_two_addresses_is_dialled_by_the_one_in_its_name() {
 fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
     let mut bench = Bench::new();
     let absent = |bench: &mut Bench| {
-        bench.run(Input::Absent(vec!["d1f@h".into(), "hecate_traderd@h".into(), "hecate@far".into()]));
+        let absent = ["d1f@h", "hecate_traderd@h", "hecate@far"];
+        bench.run(Input::Absent(absent.map(|name| (name.into(), false)).into()));
     };
     bench.run(Input::Configured(vec!["hecate@far".into()]));
     bench.epmd(&[("hecate_traderd@h", 1)]);
@@ -305,7 +354,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
     let down = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
         bench.ended("a@h", Outcome::Connected);
-        bench.run(Input::Down("a@h".into()));
+        bench.run(Input::Down { name: "a@h".into(), left: false });
     };
     let failed = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
@@ -352,7 +401,7 @@ fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() 
     assert_eq!(bench.epmd(&[("hecate_hidden@h", 1)]), ["hecate_hidden@h"]);
     bench.ended("hecate_hidden@h", Outcome::Connected);
     for name in ["seen@h", "hidden@h", "hecate_hidden@h"] {
-        bench.run(Input::Down(name.into()));
+        bench.run(Input::Down { name: name.into(), left: false });
     }
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate_hidden@h", "seen@h"]);
 }

@@ -206,6 +206,13 @@ async fn the_other_end_closing_breaking_the_protocol_or_the_bound_ends_it() {
     drop(there);
     assert_eq!(closed(&mut events).await, CloseReason::ClosedByPeer);
 
+    // With something unread, closing resets the connection.
+    let (sender, mut events, there) = started(LONG).await;
+    sender.send(&mut Bytes::from_static(b"unread").into()).unwrap();
+    assert_eq!(there.peek(&mut [0]).await.unwrap(), 1);
+    drop(there);
+    assert_eq!(closed(&mut events).await, CloseReason::Reset);
+
     let (_sender, mut events, mut there) = started(LONG).await;
     there.write_all(&[0, 0, 0, 1, 112]).await.unwrap();
     let no_header = HeaderError::NoHeader(vec![112]);

@@ -15,9 +15,13 @@ impl Machine {
                 return;
             }
             out.push(Effect::Close(old, "replaced by a newer connection".to_owned()));
-            self.link_down(now, old, "replaced by a newer connection of the node", out);
+            self.link_down(now, old, "replaced by a newer connection of the node", false, out);
         }
-        self.down.remove(&peer.name);
+        let left = match self.down.remove(&peer.name).map(|before| before.state) {
+            Some(PeerState::Down { left, .. }) => left,
+            Some(PeerState::Up { .. }) | None => None,
+        };
+        let had_left = origin == Origin::Dialled && left == Some(peer.creation);
         let (name, published, flags) = (peer.name, peer.published, peer.flags);
         self.by_name.insert(name.clone(), id);
         let link = Link {
@@ -28,6 +32,7 @@ impl Machine {
             since: now.wall,
             origin,
             flags,
+            had_left,
             ties: Ties::default(),
         };
         self.links.insert(id, link);
@@ -89,7 +94,7 @@ impl Machine {
         push(signals, out);
     }
 
-    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, out: &mut Vec<Effect>) {
+    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, by_peer: bool, out: &mut Vec<Effect>) {
         let Some(link) = self.links.remove(&id) else { return };
         self.by_name.remove(&link.name);
         self.backlogs.remove(id);
@@ -104,14 +109,14 @@ impl Machine {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.down.remove(&name));
         }
-        let state = PeerState::Down { reason: reason.to_owned() };
+        let state = PeerState::Down { reason: reason.to_owned(), left: by_peer.then_some(link.creation) };
         self.down.insert(link.name.clone(), Peer { state, since: now.wall, connection: id.0, owner: None });
         self.untie(id, link, out);
         self.changed = true;
     }
 
     pub(super) fn close(&mut self, now: Now, id: LinkId, reason: String, out: &mut Vec<Effect>) {
-        self.link_down(now, id, &reason, out);
+        self.link_down(now, id, &reason, false, out);
         out.push(Effect::Close(id, reason));
     }
 

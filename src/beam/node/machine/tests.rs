@@ -12,6 +12,7 @@ mod cost;
 mod leftovers;
 mod pairs;
 mod served;
+mod sessions;
 
 use super::*;
 use crate::dist::control;
@@ -180,7 +181,7 @@ fn a_newer_connection_of_a_name_replaces_the_older() {
     alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
     assert!(closes(&alone.up(2, "p@h"), 1));
     assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "late".to_owned() });
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "late".to_owned(), by_peer: false });
     assert_eq!(out, [], "the end of the replaced one is no news");
     assert!(alone.machine.view().peers["p@h"].is_up());
     let out = alone.exit(&pid);
@@ -223,7 +224,7 @@ fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
     assert!(matches!(out.as_slice(), [Effect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
     assert_eq!(discovers(&alone.run(Input::Tick)), 0, "not before its time");
     for link in [1, 2] {
-        alone.run(Input::LinkDown { link: LinkId(link), reason: "gone".to_owned() });
+        alone.run(Input::LinkDown { link: LinkId(link), reason: "gone".to_owned(), by_peer: false });
     }
     alone.now.instant += limits::PG_POLL;
     assert_eq!(alone.run(Input::Tick), []);
@@ -413,11 +414,11 @@ fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
     for i in 0..=limits::KNOWN_NODES {
         let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
         alone.up(link, &name);
-        alone.run(Input::LinkDown { link: LinkId(link), reason: reason() });
+        alone.run(Input::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
     }
     // One more in the same breath must not hide that the one before has gone.
     alone.up(u64::MAX, "z@h");
-    alone.run(Input::LinkDown { link: LinkId(u64::MAX), reason: reason() });
+    alone.run(Input::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
     let peers = alone.machine.view().peers;
     assert_eq!(peers.len(), limits::KNOWN_NODES);
     let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
@@ -429,7 +430,7 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "d1f@h");
-    alone.run(Input::LinkDown { link: LinkId(2), reason: "gone".to_owned() });
+    alone.run(Input::LinkDown { link: LinkId(2), reason: "gone".to_owned(), by_peer: false });
     let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
     alone.machine.take_changed();
@@ -438,41 +439,6 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     assert!(alone.machine.take_changed() && !alone.machine.has_met("d1f@h"));
     alone.run(Input::Forget(vec!["d1f@h".into()]));
     assert!(!alone.machine.take_changed());
-}
-
-#[test]
-fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
-    let init = |known: Term| {
-        let version = Term::tuple([Term::Int(8), Term::Int(1)]);
-        let locker = Term::tuple([Term::atom("locker"), Term::atom("no_longer_a_pid"), known, Term::atom("pid")]);
-        let request = Term::tuple([Term::atom("init_connect"), version, Term::atom("p@h"), locker]);
-        Term::tuple([Term::atom("$gen_cast"), request])
-    };
-    let to = || Control::SendName { from: foreign("p@h", 7), to: Atom::literal("global_name_server") };
-    let known = |alone: &Alone| alone.machine.view().known.iter().map(ToString::to_string).collect::<Vec<_>>();
-
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let pending = Term::tuple([Term::atom("pending"), Term::atom("c@h")]);
-    let map = crate::etf::Map::new(vec![
-        (Term::atom("a@h"), Term::Int(8)),
-        (pending, Term::Int(8)),
-        (Term::atom("m@h"), Term::Int(8)),
-    ]);
-    let out = alone.tell(1, to(), Some(&init(Term::Map(map.unwrap()))));
-    assert_eq!(known(&alone), ["a@h"], "neither ourselves nor who is pending");
-    assert_eq!(signals(&out).len(), 1, "the session is greeted again");
-    alone.tell(1, to(), Some(&init(Term::List(vec![Term::atom("b@h")]))));
-    assert_eq!(known(&alone), ["b@h"], "what it says last");
-    alone.up(2, "q@h");
-    alone.tell(2, to(), Some(&init(Term::List(vec![Term::atom("c@h")]))));
-    assert_eq!(known(&alone), ["b@h", "c@h"]);
-
-    let many = (0..limits::KNOWN_NODES + 5).map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap())).collect();
-    alone.tell(1, to(), Some(&init(Term::List(many))));
-    assert_eq!(known(&alone).len(), limits::KNOWN_NODES, "of all peers together");
-    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
-    assert_eq!(known(&alone), ["c@h"], "it knows nothing any more");
 }
 
 #[test]
@@ -515,7 +481,7 @@ fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
         None,
     );
     assert!(alone.machine.kept(LinkId(1)) < linked);
-    alone.run(Input::LinkDown { link: LinkId(1), reason: String::new() });
+    alone.run(Input::LinkDown { link: LinkId(1), reason: String::new(), by_peer: false });
     assert_eq!(alone.machine.kept(LinkId(1)), 0);
 }
 
@@ -569,7 +535,7 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     assert_eq!(alone.run(Input::Tick), [Effect::Result(5, Err(CallError::TimedOut))]);
 
     begin(&mut alone, 6);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     assert_eq!(out, [Effect::Result(6, Err(CallError::NoConnection))]);
     assert_eq!(alone.machine.next_deadline(), None);
 
@@ -662,8 +628,8 @@ impl Net {
         while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
             self.deliver(to, there, frame);
         }
-        self.input(node, Input::LinkDown { link, reason: "cut".to_owned() });
-        self.input(to, Input::LinkDown { link: there, reason: "cut".to_owned() });
+        self.input(node, Input::LinkDown { link, reason: "cut".to_owned(), by_peer: false });
+        self.input(to, Input::LinkDown { link: there, reason: "cut".to_owned(), by_peer: false });
     }
 
     fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {

@@ -70,7 +70,7 @@ fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
     assert_eq!(out.last(), Some(&Effect::Result(2, Err(CallError::TimedOut))));
 
     begin(&mut alone, 3);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned() });
+    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     assert_eq!(out, [Effect::Result(3, Err(CallError::NoConnection))]);
 
     alone.up(2, "p@h");

@@ -110,7 +110,7 @@ impl Pair {
         if let Some(side) = end {
             self.attempts[at].fin[side] = false;
             self.attempts[at].closed[side] = true;
-            self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned() });
+            self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned(), by_peer: false });
             return true;
         }
         let dialler = self.attempts[at].dialler;
@@ -155,7 +155,7 @@ impl Pair {
         attempt.lost = true;
         attempt.closed[side] = true;
         attempt.fin = [false; 2];
-        self.input(side, Input::LinkDown { link: LinkId(held), reason: "lost".to_owned() });
+        self.input(side, Input::LinkDown { link: LinkId(held), reason: "lost".to_owned(), by_peer: false });
     }
 
     fn settle(&mut self) {
@@ -169,7 +169,7 @@ impl Pair {
             if let Some(held) = self.held(side)
                 && self.attempts[usize::try_from(held).unwrap()].closed[1 - side]
             {
-                self.input(side, Input::LinkDown { link: LinkId(held), reason: "no tick".to_owned() });
+                self.input(side, Input::LinkDown { link: LinkId(held), reason: "no tick".to_owned(), by_peer: false });
             }
         }
     }
