@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, BindError, DaemonStatus, EpmdOwner, Phase, Problem, Severity};
-use crate::cluster::finder;
 use crate::cluster::join::WantedName;
+use crate::cluster::peers::finder;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{self, ClusterView, EpmdState, NodeStates, REFUSALS};

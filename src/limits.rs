@@ -15,15 +15,15 @@ pub use command::*;
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Orders of peers that wait to be carried out; more are refused at once. Crossed by
-/// `cluster::plugins_server::tests::a_full_queue_is_told`.
+/// `cluster::plugins::server::tests::a_full_queue_is_told`.
 pub const ORDERS: usize = 256;
 
 /// How often the round trip to a connected peer is taken. Crossed by
-/// `cluster::facts::tests::the_round_trip_is_taken_again`.
+/// `cluster::peers::facts::tests::the_round_trip_is_taken_again`.
 pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest name of a release of OTP in characters. Crossed by
-/// `cluster::questions::tests::what_a_node_answers_is_read_and_what_it_might_is_refused`.
+/// `cluster::peers::questions::tests::what_a_node_answers_is_read_and_what_it_might_is_refused`.
 pub const OTP_RELEASE: usize = 16;
 
 /// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `diagnoses_at_once_are_bounded`.
@@ -40,7 +40,7 @@ pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
 // ---- Finding peers --------------------------------------------------------------------------
 
 /// Nodes that are found by one answer of DNS. Crossed by
-/// `cluster::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
+/// `cluster::peers::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
 pub const DNS_ADDRESSES: usize = 1024;
 
 /// How often DNS is asked for more daemons, or up to a quarter later. Crossed by `tests/dns.rs`,
@@ -48,50 +48,50 @@ pub const DNS_ADDRESSES: usize = 1024;
 pub const DNS_POLL: Duration = Duration::from_secs(4);
 
 /// How long what DNS said last is believed while it doesn't answer. Crossed by
-/// `cluster::strategies::dns::tests::what_was_found_is_believed_through_a_failure_and_not_for_ever`.
+/// `cluster::peers::strategies::dns::tests::what_was_found_is_believed_through_a_failure_and_not_for_ever`.
 pub const DNS_MEMORY: Duration = Duration::from_secs(300);
 
 /// How long a node that has gone, and that nobody names any more, is shown all the same. Crossed by
-/// `cluster::discovery::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
+/// `cluster::peers::discovery::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
 pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- Other hosts ------------------------------------------------------------------------------
 
 /// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was lost first gives way. Crossed by
-/// `cluster::hosts::tests::hosts_are_bounded_and_who_was_lost_first_gives_way`.
+/// `cluster::hosts::tracker::tests::hosts_are_bounded_and_who_was_lost_first_gives_way`.
 pub const HOSTS: usize = 1024;
 
 /// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`] besides its texts; more is left
-/// out, and counted. A client reads twice as much at once. Crossed by `cluster::hosts::tests::what_hosts_say_is_bounded_in_all`.
+/// out, and counted. A client reads twice as much at once. Crossed by `cluster::hosts::tracker::tests::what_hosts_say_is_bounded_in_all`.
 pub const HOSTS_SAID: usize = 8 * 1024 * 1024;
 /// See [`HOSTS_SAID`]. Crossed by the same.
 pub const HOST_PLUGIN: usize = 256;
 
 /// Shortest time between two questions to one host, and first pause after one that was not answered; each later one is twice as long.
-/// Crossed by `cluster::hosts::tests::who_does_not_answer_is_asked_less_and_less`.
+/// Crossed by `cluster::hosts::tracker::tests::who_does_not_answer_is_asked_less_and_less`.
 pub const HOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause after a question that was not answered. Crossed by
-/// `cluster::hosts::tests::who_does_not_answer_is_asked_less_and_less`.
+/// `cluster::hosts::tracker::tests::who_does_not_answer_is_asked_less_and_less`.
 pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
 /// Time after which a host is asked though it told of nothing: what it could not tell is missing for no longer. Crossed by
-/// `cluster::hosts::tests::a_silent_host_is_asked_now_and_then`.
+/// `cluster::hosts::tracker::tests::a_silent_host_is_asked_now_and_then`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
-/// How long a lost host is shown. Crossed by `cluster::hosts::tests::who_stays_lost_is_forgotten`.
+/// How long a lost host is shown. Crossed by `cluster::hosts::tracker::tests::who_stays_lost_is_forgotten`.
 pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Events of other hosts that wait to be looked at; what is lost beyond is asked for. Crossed by
-/// `cluster::listener::tests::events_that_find_no_room_are_missed_and_that_is_told`.
+/// `cluster::hosts::listener::tests::events_that_find_no_room_are_missed_and_that_is_told`.
 pub const HOST_EVENTS: usize = 1024;
 
 /// Longest reason that is taken of another host's plugin, in bytes. Crossed by
-/// `cluster::said::tests::texts_and_times_are_bounded`.
+/// `cluster::hosts::said::tests::texts_and_times_are_bounded`.
 pub const PLUGIN_REASON: usize = 2048;
 
 /// What lies between 1970 and the first time that RFC 3339 can't write. Crossed by
-/// `cluster::said::tests::texts_and_times_are_bounded`.
+/// `cluster::hosts::said::tests::texts_and_times_are_bounded`.
 pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 
 // ---- EPMD -----------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
 /// How long the name of a node must be absent from this host's EPMD before the node has ended: after
 /// a restart of EPMD, nodes register again within 2 s. Crossed by
-/// `cluster::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
+/// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
 /// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by

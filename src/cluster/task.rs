@@ -31,21 +31,21 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
-use crate::cluster::changes::Changes;
 use crate::cluster::diagnosis::{self, Diagnostician};
-use crate::cluster::facts::Facts;
-use crate::cluster::finder::{self, Finder};
+use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
-use crate::cluster::listener;
-use crate::cluster::membership::Told;
-use crate::cluster::orders::{self, Order};
-use crate::cluster::peer_views;
-use crate::cluster::plugin_nodes::{Evidence, PluginNodes};
-use crate::cluster::plugins_server::{self, PluginsServer};
-use crate::cluster::proxy::{Proxy, Registered};
-use crate::cluster::refusing::Refusing;
+use crate::cluster::peers::facts::Facts;
+use crate::cluster::peers::finder::{self, Finder};
+use crate::cluster::peers::views;
+use crate::cluster::plugins::changes::Changes;
+use crate::cluster::plugins::membership::Told;
+use crate::cluster::plugins::nodes::{Evidence, PluginNodes};
+use crate::cluster::plugins::orders::{self, Order};
+use crate::cluster::plugins::proxy::{Proxy, Registered};
+use crate::cluster::plugins::refusing::Refusing;
+use crate::cluster::plugins::server::{self, PluginsServer};
+use crate::cluster::plugins::shared_paths::SharedPaths;
 use crate::cluster::running::Running;
-use crate::cluster::shared_paths::SharedPaths;
 use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
 use crate::layout::Layout;
 use crate::limits;
@@ -259,7 +259,7 @@ impl Cluster {
             identity,
             dialling: dialling.clone(),
             scopes,
-            watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(plugins_server::GROUP) },
+            watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(server::GROUP) },
             functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
             tick_time: settings.tick_time,
             peer_memory: settings.peer_memory,
@@ -316,8 +316,8 @@ impl Cluster {
 
     async fn serve(&mut self) -> Result<(), Stopped> {
         let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialling.clone()));
-        let name = Some(Atom::literal(plugins_server::NAME));
-        self.node.spawn(name, server, vec![Term::atom(plugins_server::GROUP)]).await?;
+        let name = Some(Atom::literal(server::NAME));
+        self.node.spawn(name, server, vec![Term::atom(server::GROUP)]).await?;
         self.registry.membership(Membership::OwnNode { names: self.dialling.all_names(&self.name) }).await;
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
@@ -554,7 +554,7 @@ impl Cluster {
         let is_here = |name: &str, peer: Option<&node_view::Peer>| {
             self.dialling.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
         };
-        let peers = peer_views::seen(&node, attempts, |name| self.facts.of(name), is_here);
+        let peers = views::seen(&node, attempts, |name| self.facts.of(name), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
             own_groups: census.own_groups,

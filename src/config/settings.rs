@@ -201,7 +201,7 @@ pub const DIST_PORT: Setting = Setting {
     ..PLAIN
 };
 /// Whether we introduce our peers to each other: those that mesh by `global` themselves, see
-/// [`crate::cluster::introduce`].
+/// [`crate::cluster::peers::introduce`].
 pub const INTRODUCE_PEERS: Setting = Setting {
     flag: Some("introduce-peers"),
     env: &["HECATE_INTRODUCE_PEERS"],

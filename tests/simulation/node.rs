@@ -1,5 +1,5 @@
 //! One node: the machine, and in a hecate-daemon what decides whom it dials and whom it introduces, joined as
-//! `cluster::finder` and `cluster::task` join them.
+//! `cluster::peers::finder` and `cluster::task` join them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::pg::Watched;
 use beam::node::services::rpc::Function;
 use beam::node::view::{Peer, View};
-use hecate_daemon::cluster::discovery::{self, Asked, Discovery, Outcome};
-use hecate_daemon::cluster::introduce::{self, Introducer};
-use hecate_daemon::cluster::membership::Told;
-use hecate_daemon::cluster::strategies::learned::{self, Learned};
+use hecate_daemon::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
+use hecate_daemon::cluster::peers::introduce::{self, Introducer};
+use hecate_daemon::cluster::peers::strategies::learned::{self, Learned};
+use hecate_daemon::cluster::plugins::membership::Told;
 use hecate_daemon::registry::Membership;
 
 /// What a node is.

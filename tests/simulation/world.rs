@@ -17,7 +17,7 @@ use beam::etf::{Atoms, Iovec, Pid, Term};
 use beam::node::machine::{Effect, Input, LinkId, Now};
 use beam::node::view::{Census, Peer};
 use bytes::BytesMut;
-use hecate_daemon::cluster::{discovery, introduce};
+use hecate_daemon::cluster::peers::{discovery, introduce};
 
 use super::node::{Kind, Node, Wanted, ask_nodes, connect_node, member};
 

@@ -30,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::cluster::discovery;
-use crate::cluster::questions::{self, Unanswered};
+use crate::cluster::peers::discovery;
+use crate::cluster::peers::questions::{self, Unanswered};
 use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
 use crate::limits;
 use advice::About;

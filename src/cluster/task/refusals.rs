@@ -11,9 +11,9 @@ use tokio::task::spawn_blocking;
 
 use super::Cluster;
 use crate::cluster::join::is_default_name;
-use crate::cluster::plugin_nodes::{self, Evidence};
-use crate::cluster::refusing::{self, Refusal, Seen};
-use crate::cluster::strategies::NODE;
+use crate::cluster::peers::strategies::NODE;
+use crate::cluster::plugins::nodes::{self, Evidence};
+use crate::cluster::plugins::refusing::{self, Refusal, Seen};
 use crate::name::PluginName;
 
 impl Cluster {
@@ -28,7 +28,7 @@ impl Cluster {
         let failed = self.finder.failed_here().filter(|(name, ..)| is_plugins(name));
         let refusing = failed.filter_map(|(name, port, attempt)| {
             let peer = node.peers.get(name);
-            let state = plugin_nodes::state(Evidence { peer, attempt: Some(attempt), is_missing: false });
+            let state = nodes::state(Evidence { peer, attempt: Some(attempt), is_missing: false });
             let code = state.failure().filter(|code| refusing::CODES.contains(code))?;
             Some((name.clone(), Refusal { port, code }))
         });

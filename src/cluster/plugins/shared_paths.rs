@@ -5,7 +5,7 @@ use beam::etf::{Atom, Term};
 use beam::node::process::{Answer, BadArg, Caller, Functions};
 use tokio::sync::mpsc;
 
-use crate::cluster::orders::{Order, too_much};
+use crate::cluster::plugins::orders::{Order, too_much};
 use crate::layout::Namespace;
 
 /// The module.

@@ -10,7 +10,8 @@ use beam::node::process::CallId;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::cluster::proxy::Registered;
+use crate::cluster::plugins::proxy::Registered;
+use crate::cluster::terms::{error, ok};
 use crate::layout::Layout;
 use crate::log::limit;
 use crate::name::PluginName;
@@ -63,16 +64,6 @@ pub async fn run(
         node.answer(call, answer).await?;
     }
     Ok(())
-}
-
-/// `{ok, Value}`
-pub(super) fn ok(value: Term) -> Term {
-    Term::tuple([Term::atom("ok"), value])
-}
-
-/// `{error, {Code, Detail}}`
-pub(super) fn error(code: &'static str, detail: &str) -> Term {
-    Term::tuple([Term::atom("error"), Term::tuple([Term::atom(code), Term::binary(detail)])])
 }
 
 /// What a call gets for its answer while the queue of orders is full.

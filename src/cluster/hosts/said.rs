@@ -1,5 +1,5 @@
 //! What other hecate-daemons say of their plugins, read and held to the bounds of our own registry: `snapshot` and the events
-//! of [`proxy`](crate::cluster::proxy), from whoever may have sent them.
+//! of [`proxy`](crate::cluster::plugins::proxy), from whoever may have sent them.
 //!
 //! Pure. What isn't of that form is none: a name that no plugin can have, a text that is longer than ours may be.
 
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use beam::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
 
-use crate::cluster::plugins_server::given;
+use crate::cluster::terms;
 use crate::cluster::view::{PluginStatus, PluginView};
 use crate::limits;
 use crate::registry::{EventKind, Field, Given, Request};
@@ -93,7 +93,7 @@ pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
 /// One plugin: `info`, with `since` and `reason`.
 fn plugin(info: &Term) -> Option<PluginView> {
     let Term::Map(map) = info else { return None };
-    let value = |key| map.get_atom(key).map_or(Given::Absent, given);
+    let value = |key| map.get_atom(key).map_or(Given::Absent, terms::text);
     let request = Request {
         name: value("name"),
         version: value("version"),
@@ -122,7 +122,7 @@ fn plugin(info: &Term) -> Option<PluginView> {
 }
 
 fn text(map: &Map, key: &str, most: usize) -> Option<String> {
-    let Given::Text(text) = given(map.get_atom(key)?) else { return None };
+    let Given::Text(text) = terms::text(map.get_atom(key)?) else { return None };
     (text.len() <= most && !text.contains(char::is_control)).then_some(text)
 }
 
@@ -141,7 +141,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::cluster::proxy::{Registered, map};
+    use crate::cluster::plugins::proxy::Registered;
+    use crate::cluster::terms::map;
     use crate::layout::Home;
     use crate::name::PluginName;
     use crate::registry::{self, Plugin, Status};

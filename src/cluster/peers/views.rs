@@ -7,8 +7,8 @@ use std::sync::Arc;
 use beam::dist::flags;
 use beam::node::view as node_view;
 
-use crate::cluster::attempts::Attempts;
-use crate::cluster::facts::Told;
+use crate::cluster::peers::attempts::Attempts;
+use crate::cluster::peers::facts::Told;
 use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
 
 /// All of them, in name order. `told` gives what a connected peer has told of itself.

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::debug;
 
-use crate::cluster::hosts::{Effect, Hosts, Input};
-use crate::cluster::plugins_server;
-use crate::cluster::said::{self, Snapshot};
+use crate::cluster::hosts::said::{self, Snapshot};
+use crate::cluster::hosts::tracker::{Effect, Hosts, Input};
+use crate::cluster::plugins::server;
 use crate::cluster::view::HostView;
 use crate::limits;
 use crate::registry::EventKind;
@@ -121,7 +121,7 @@ impl Listener {
 }
 
 async fn ask(node: &Handle, daemon: &Arc<str>) -> Option<Snapshot> {
-    let server = Atom::literal(plugins_server::NAME);
+    let server = Atom::literal(server::NAME);
     match node.gen_call(daemon.clone(), server, Term::atom("snapshot")).await.ok()? {
         Ok(answer) => match said::snapshot(&answer, &mut Atoms::new()) {
             Ok(snapshot) => Some(snapshot),
@@ -148,7 +148,7 @@ mod tests {
         let mut ear = Ear { events, missed };
         let from = Source { node: Atom::literal("hecate@h"), connection: 7 };
         let purged = |revision| {
-            let map = crate::cluster::proxy::map([("revision", Term::Int(revision))]);
+            let map = crate::cluster::terms::map([("revision", Term::Int(revision))]);
             Raw::encode(&Term::tuple([Term::atom("plugin_data_purged_v1"), map]))
         };
         for revision in 1..=i64::try_from(limits::HOST_EVENTS).unwrap() {

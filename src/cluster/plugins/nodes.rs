@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use beam::node::view::{Peer, PeerState};
 
-use crate::cluster::attempts::Attempt;
+use crate::cluster::peers::attempts::Attempt;
 use crate::cluster::view::{NodeState, NodeStates, PluginNode};
 use crate::name::PluginName;
 

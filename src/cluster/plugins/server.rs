@@ -6,8 +6,9 @@ use beam::node::dial::Dialling;
 use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 
-use crate::cluster::orders::{Order, error, ok, too_much};
-use crate::cluster::proxy::Registered;
+use crate::cluster::plugins::orders::{Order, too_much};
+use crate::cluster::plugins::proxy::Registered;
+use crate::cluster::terms::{error, ok, text};
 use crate::name::PluginName;
 use crate::registry::{Field, Given, Refusal, Request};
 
@@ -65,7 +66,7 @@ impl PluginsServer {
             let example = "{register, Map} takes a map, such as #{name => <<\"hecate-traderd\">>}";
             return Answer::Now(error("not_an_object", example));
         };
-        let given = |key| map.get_atom(key).map_or(Given::Absent, given);
+        let given = |key| map.get_atom(key).map_or(Given::Absent, text);
         let request = Request {
             name: given("name"),
             version: given("version"),
@@ -131,31 +132,12 @@ impl Behaviour for PluginsServer {
 }
 
 fn name_of(term: &Term) -> Result<PluginName, Term> {
-    match given(term) {
+    match text(term) {
         Given::Text(name) => PluginName::parse(&name).map_err(|e| error(e.code(), &e.to_string())),
         Given::Absent | Given::Null | Given::NoText => {
             Err(error("field_type", "a name is a binary, a string or an atom"))
         }
     }
-}
-
-/// Text as Erlang programs write it: a binary, a list of characters, or an atom, except `undefined` and `null`, which are
-/// none.
-pub(super) fn given(term: &Term) -> Given {
-    let text = match term {
-        Term::Atom(atom) if matches!(atom.as_str(), "undefined" | "null") => return Given::Null,
-        Term::Atom(atom) => Some(atom.as_str().to_owned()),
-        Term::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok(),
-        Term::List(characters) => characters
-            .iter()
-            .map(|c| match c {
-                Term::Int(c) => u32::try_from(*c).ok().and_then(char::from_u32),
-                _ => None,
-            })
-            .collect(),
-        _ => None,
-    };
-    text.map_or(Given::NoText, Given::Text)
 }
 
 #[cfg(test)]

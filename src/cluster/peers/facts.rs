@@ -11,7 +11,7 @@ use beam::node::handle::Handle;
 use beam::node::view::View;
 use tokio::task::JoinSet;
 
-use crate::cluster::questions::{self, Unanswered};
+use crate::cluster::peers::questions::{self, Unanswered};
 use crate::limits;
 
 /// What a peer has told of itself; what it hasn't is none.

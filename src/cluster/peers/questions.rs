@@ -14,7 +14,7 @@ use beam::node::handle::{Handle, Stopped};
 use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::PeerState;
 
-use crate::cluster::strategies::learned;
+use crate::cluster::peers::strategies::learned;
 use crate::limits;
 
 /// Why a question has no answer.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use beam::node::machine::Now;
 
-use crate::cluster::said::{Change, Event, Snapshot};
+use crate::cluster::hosts::said::{Change, Event, Snapshot};
 use crate::cluster::view::{HostState, HostView, PluginView, PluginViews};
 use crate::limits;
 

@@ -1,12 +1,12 @@
 //! The process that stands for one running plugin in pg: answers `info`, forwards nothing.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use beam::etf::{Atom, Atoms, Map, Raw, Term};
+use beam::etf::{Atom, Atoms, Raw, Term};
 use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::watch;
 
+use crate::cluster::terms::{integer, map, milliseconds, undefined};
 use crate::cluster::view::{ClusterView, NodeState};
 use crate::layout::Home;
 use crate::name::PluginName;
@@ -96,25 +96,6 @@ impl Registered {
 
 fn state(plugin: &Plugin) -> [(&'static str, Term); 2] {
     [("since", milliseconds(plugin.since)), ("reason", Term::binary(&plugin.reason))]
-}
-
-fn milliseconds(time: SystemTime) -> Term {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    integer(u64::try_from(since).unwrap_or(u64::MAX))
-}
-
-fn integer(number: u64) -> Term {
-    Term::Int(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-fn undefined() -> Term {
-    Term::atom("undefined")
-}
-
-/// A map whose keys are these atoms, which all differ.
-pub(super) fn map(pairs: impl IntoIterator<Item = (&'static str, Term)>) -> Term {
-    let pairs = pairs.into_iter().map(|(key, value)| (Term::atom(key), value)).collect();
-    Term::Map(Map::new(pairs).unwrap_or_default())
 }
 
 /// The proxy of one plugin.
