@@ -6,14 +6,14 @@ SHELL := bash
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
-PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc rebar3 elixir git curl \
+PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
   strace systemd util-linux
 
 test: deps fmt clippy doc rust erlang ct
 
 deps:
 	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
-	if [ -n "$$missing" ] || ! erl -noshell -eval '[{module, _} = code:load_file(M) || M <- [ct, xref, edoc]], halt().' >/dev/null 2>&1; then \
+	if [ -n "$$missing" ] || ! erl -noshell -eval '[{module, _} = code:load_file(M) || M <- [ct, xref, edoc, ssl]], halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
 	  elif sudo -n true 2>/dev/null; then sudo -n sh -c "$$install"; \

@@ -58,6 +58,9 @@ pub enum SetupError {
     /// A packet larger than [`limits::HANDSHAKE_PACKET`].
     #[error("the peer sent a handshake packet of {0} bytes")]
     PacketTooLarge(usize),
+    /// The peer answered our first packet with a TLS alert, as a node with `-proto_dist inet_tls` does.
+    #[error("the peer expects TLS")]
+    TlsExpected,
     /// It took longer than [`limits::HANDSHAKE_TIME`].
     #[error("the handshake was not finished in time")]
     TimedOut,
@@ -95,6 +98,25 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     Ok(packet)
 }
 
+/// Receives the answer to our first packet, which may be a TLS alert: content type 21, a version 3.x, a length of 2, a level and
+/// a description (RFC 5246, section 7.2).
+async fn receive_first(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
+    match receive(stream).await {
+        Err(SetupError::PacketTooLarge(length)) if length == TLS_ALERT => {
+            let mut alert = [0; 5];
+            stream.read_exact(&mut alert).await?;
+            Err(match alert {
+                [0..=4, 0, 2, 1 | 2, _] => SetupError::TlsExpected,
+                _ => SetupError::PacketTooLarge(length),
+            })
+        }
+        answer => answer,
+    }
+}
+
+/// The first two bytes of a TLS alert, read as the length of a packet.
+const TLS_ALERT: usize = 0x1503;
+
 /// A new challenge, which is outstanding until the value is dropped.
 fn challenge(local: &Identity) -> Result<Issued, SetupError> {
     Ok(local.challenges.issue(getrandom::u32().map_err(SetupError::Random)?))
@@ -116,7 +138,7 @@ pub async fn dial(
         stream.set_nodelay(true)?;
         let (status, packet) = handshake::dial(local, dialled);
         send(&mut stream, &packet).await?;
-        let awaited = match status.receive(&receive(&mut stream).await?)? {
+        let awaited = match status.receive(&receive_first(&mut stream).await?)? {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(awaited) => {
                 let go_on = go_on().await;
@@ -151,7 +173,7 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str
     let sound = async {
         let (status, packet) = handshake::dial(local, dialled);
         send(&mut stream, &packet).await?;
-        let awaited = match status.receive(&receive(&mut stream).await?)? {
+        let awaited = match status.receive(&receive_first(&mut stream).await?)? {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(_) => {
                 send(&mut stream, alive_reply(false)).await?;

@@ -105,6 +105,7 @@ impl DialError {
             Self::Setup(SetupError::Handshake(HandshakeError::Reflected)) => "challenge_reflected",
             Self::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive)) => "already_alive",
             Self::Setup(SetupError::Handshake(HandshakeError::Simultaneous)) => "simultaneous",
+            Self::Setup(SetupError::TlsExpected) => "tls_expected",
             Self::Setup(_) => "handshake_failed",
         }
     }

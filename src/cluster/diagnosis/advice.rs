@@ -94,11 +94,13 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
             "something takes the connection and says nothing: is the node stopped or overloaded, or its port another program's?"
                 .to_owned()
         }
+        SetupError::TlsExpected => format!(
+            "this daemon doesn't support TLS: start {node} without -proto_dist inet_tls, and protect the distribution by a VPN; or leave \
+             it out of the names that HECATE_EPMD_NAMES and HECATE_CLUSTER_PEERS match"
+        ),
         SetupError::Random(_) => "this host has no random numbers: mend that first".to_owned(),
         SetupError::Handshake(_) | SetupError::Io(_) | SetupError::PacketTooLarge(_) => {
-            "what listens there does not speak the distribution protocol: is it a node at all, or one with TLS \
-             (-proto_dist inet_tls), which we don't speak?"
-                .to_owned()
+            "what listens there does not speak the distribution protocol: is it a node at all?".to_owned()
         }
     }
 }
@@ -211,7 +213,8 @@ mod tests {
             (handshake(HandshakeError::Reflected), "challenge_reflected", Stage::Cookie, "do not trust"),
             (DialError::Setup(SetupError::ProofRefused), "cookie_mismatch", Stage::Cookie, "HASH"),
             (DialError::Setup(SetupError::TimedOut), "handshake_failed", Stage::Handshake, "stopped"),
-            (handshake(HandshakeError::Malformed("status")), "handshake_failed", Stage::Handshake, "TLS"),
+            (DialError::Setup(SetupError::TlsExpected), "tls_expected", Stage::Handshake, "inet_tls"),
+            (handshake(HandshakeError::Malformed("status")), "handshake_failed", Stage::Handshake, "a node at all"),
         ];
         for (error, code, stage, words) in table {
             let failure = of(&error, &about);

@@ -432,7 +432,7 @@ impl Finder {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: give it, or us by HECATE_HOSTNAME, a name of the other kind");
                 Outcome::Refused
             }
-            code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed") => {
+            code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed" | "tls_expected") => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
                 Outcome::Refused
             }

@@ -32,7 +32,7 @@ pub enum Seen {
 }
 
 /// The codes with which a running node refuses to connect. Each follows from what the node sends.
-pub const CODES: [&str; 4] = ["cookie_mismatch", "flags_missing", "name_mismatch", "not_allowed"];
+pub const CODES: [&str; 5] = ["cookie_mismatch", "flags_missing", "name_mismatch", "not_allowed", "tls_expected"];
 
 /// The nodes that refused to connect, as reported to the registry.
 #[derive(Debug, Default)]

@@ -61,6 +61,37 @@ async fn a_refused_peer_is_told() {
     assert!(matches!(ours, Err(SetupError::Handshake(HandshakeError::Simultaneous))));
 }
 
+/// The alert of OTP 25 and 27: fatal, unexpected_message.
+#[tokio::test]
+async fn a_tls_alert_is_told_from_another_packet_that_is_too_large() {
+    let alert = |rest: &[u8]| [&[0x15, 3][..], rest].concat();
+    let table = [
+        (alert(&[3, 0, 2, 2, 10]), "the peer expects TLS"),
+        (alert(&[4, 0, 2, 1, 70]), "the peer expects TLS"),
+        (alert(&[3, 0, 3, 2, 10]), "the peer sent a handshake packet of 5379 bytes"),
+        (alert(&[3, 0, 2, 3, 10]), "the peer sent a handshake packet of 5379 bytes"),
+        (alert(&[9, 0, 2, 2, 10]), "the peer sent a handshake packet of 5379 bytes"),
+        (vec![0x16, 3, 3, 0, 2], "the peer sent a handshake packet of 5635 bytes"),
+    ];
+    for (answer, error) in table {
+        for sounding in [false, true] {
+            let (here, mut there) = sockets().await;
+            there.write_all(&answer).await.unwrap();
+            there.shutdown().await.unwrap();
+            let us = identity("a@h", "c");
+            let result = match sounding {
+                true => sound_out(here, &us, "b@h".into()).await,
+                false => dial(here, &us, "b@h".into(), async || true).await.map(|_| ()),
+            };
+            assert_eq!(result.unwrap_err().to_string(), error, "{answer:?}");
+        }
+    }
+    let (here, mut there) = sockets().await;
+    there.write_all(&alert(&[3, 0])).await.unwrap();
+    there.shutdown().await.unwrap();
+    assert!(matches!(dial(here, &identity("a@h", "c"), "b@h".into(), async || true).await, Err(SetupError::Io(_))));
+}
+
 #[tokio::test]
 async fn a_large_handshake_packet_is_refused_unread() {
     let (mut here, there) = sockets().await;
