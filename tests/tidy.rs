@@ -79,6 +79,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "beam/node/services",
         &[
             "beam::node::machine",
+            "beam::node::process",
             "beam::node::services::gen_server",
             "beam::node::view",
             "beam::dist::control",

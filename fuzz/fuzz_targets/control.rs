@@ -14,6 +14,7 @@ use beam::dist::header::Headers;
 use beam::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
 use beam::node::machine::{Effect, Input, LinkId, Machine, Now, Parts};
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
+use beam::node::services::functions::Program;
 use beam::node::services::pg::Watched;
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
@@ -135,6 +136,8 @@ impl Node {
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },
             functions: Box::new(Module),
             tick_time: Duration::from_secs(60),
+            memory: || None,
+            program: Program { name: "fuzz", version: "0" },
             hidden: false,
         });
         let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };

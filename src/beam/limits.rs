@@ -208,6 +208,14 @@ pub const CALL_TIME: Duration = Duration::from_secs(5);
 /// `node::machine::tests::served::calls_that_wait_are_bounded`.
 pub const SERVED: usize = 1024;
 
+/// Links, or monitors, of one process that `erlang:process_info` shows. Crossed by
+/// `node::machine::tests::tools::only_so_many_links_and_monitors_are_shown`.
+pub const PROCESS_TIES: usize = 1024;
+
+/// Items that one `erlang:process_info/2` may ask for. OTP knows fewer. Crossed by
+/// `node::machine::tests::tools::a_process_is_asked_for_so_many_items`.
+pub const PROCESS_ITEMS: usize = 64;
+
 /// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.
 /// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;

@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
+use crate::cluster::PROGRAM;
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
@@ -261,6 +262,7 @@ impl Cluster {
             scopes,
             watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(server::GROUP) },
             functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
+            program: PROGRAM,
             tick_time: settings.tick_time,
             peer_memory: settings.peer_memory,
         };

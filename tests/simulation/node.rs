@@ -173,6 +173,8 @@ impl Node {
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("hecate_daemons") },
             functions: Box::new(Erlang(functions)),
             tick_time: Duration::from_secs(60),
+            memory: || None,
+            program: hecate_daemon::cluster::PROGRAM,
             hidden: false,
         });
         Self {

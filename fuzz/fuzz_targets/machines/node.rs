@@ -9,6 +9,7 @@ use beam::dist::control::Control;
 use beam::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
 use beam::node::machine::{LinkId, Machine, Parts, Token};
 use beam::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
+use beam::node::services::functions::Program;
 use beam::node::services::pg::Watched;
 use beam::node::services::rpc::Function;
 
@@ -99,6 +100,8 @@ impl Node {
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },
             functions: Box::new(Module(waiting.clone())),
             tick_time: Duration::from_secs(60),
+            memory: || None,
+            program: Program { name: "fuzz", version: "0" },
             hidden,
         });
         Self {

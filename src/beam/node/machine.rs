@@ -29,6 +29,7 @@ use crate::limits;
 use crate::node::process::{
     Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
 };
+use crate::node::services::functions::Program;
 use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
@@ -201,6 +202,8 @@ pub struct Machine {
     last_served: u64,
     functions: Box<dyn Functions>,
     tick_time: Duration,
+    memory: fn() -> Option<u64>,
+    program: Program,
     hidden: bool,
     /// When to look for scopes again, as a hidden node.
     next_poll: Option<Instant>,
@@ -222,6 +225,10 @@ pub struct Parts {
     pub functions: Box<dyn Functions>,
     /// What peers are told of our `net_ticktime`.
     pub tick_time: Duration,
+    /// Returns the resident memory of the process that we are for the operating system, in bytes.
+    pub memory: fn() -> Option<u64>,
+    /// The program, as tools are told.
+    pub program: Program,
     /// Whether we are a hidden node, of which no peer's scope is told.
     pub hidden: bool,
 }
@@ -230,7 +237,7 @@ impl Machine {
     /// A node with its services running and a process for each scope.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { name, creation, scopes, watched, functions, tick_time, hidden } = parts;
+        let Parts { name, creation, scopes, watched, functions, tick_time, memory, program, hidden } = parts;
         let mut processes = Processes::new(name.clone(), creation);
         let services =
             [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex), (global_group::NAME, Role::GlobalGroup)];
@@ -261,6 +268,8 @@ impl Machine {
             last_served: 0,
             functions,
             tick_time,
+            memory,
+            program,
             hidden,
             next_poll: None,
             atoms: Atoms::new(),

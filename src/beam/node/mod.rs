@@ -2,7 +2,7 @@
 //! of another.
 //!
 //! ```text
-//! accept, dial -> dist::setup -> task -> machine -> services::{gen_server, pg, global, global_group, net_kernel, rpc}
+//! accept, dial -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, global, global_group, net_kernel, rpc}
 //! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod handle;
 pub mod intake;
 pub mod listeners;
 pub mod machine;
+pub mod memory;
 pub mod pace;
 pub mod process;
 pub mod resolve;

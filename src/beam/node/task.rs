@@ -32,8 +32,10 @@ use crate::node::handle::Handle;
 use crate::node::intake::{self, Arrival, Permit};
 use crate::node::listeners::user_of_end;
 use crate::node::machine::{Effect, Input, LinkId, Machine, Now, Parts, Token};
+use crate::node::memory;
 use crate::node::pace::Pace;
 use crate::node::process::{Functions, ProcessId};
+use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
 use crate::node::services::rpc::CallError;
 use crate::node::view::{Groups, View};
@@ -51,6 +53,8 @@ pub struct Settings {
     pub watched: Watched,
     /// What peers can call.
     pub functions: Box<dyn Functions>,
+    /// The program, as tools are told.
+    pub program: Program,
     /// A peer from which nothing comes for this long is gone.
     pub tick_time: Duration,
     /// Limit of the memory for all peers, in bytes.
@@ -70,6 +74,8 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         watched: settings.watched,
         functions: settings.functions,
         tick_time: settings.tick_time,
+        memory: memory::resident,
+        program: settings.program,
         hidden: !settings.identity.flags.contains(Flags::PUBLISHED),
     });
     let (inbox, events) = mpsc::channel(limits::NODE_INBOX);

@@ -14,6 +14,7 @@ use beam::node::handle::{Handle, Stopped};
 use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::PeerState;
 
+use crate::cluster::PROGRAM;
 use crate::cluster::peers::strategies::learned;
 use crate::limits;
 
@@ -33,13 +34,18 @@ pub enum Unanswered {
 /// What was answered, if anything was.
 pub type Answered<T> = Result<T, Unanswered>;
 
-/// The release of OTP that a node runs on, such as `25`.
+/// The release of OTP that a node runs on, such as `25`. A hecate-daemon runs on none, though it tells tools the oldest
+/// release whose protocol it speaks.
 ///
 /// # Errors
 /// See [`Unanswered`].
 pub async fn otp_release(node: &Handle, peer: &Arc<str>) -> Answered<String> {
+    let machine = ask(node, peer, "erlang", "system_info", vec![Term::atom("machine")]).await?;
+    if short_text(&machine).is_ok_and(|machine| machine == PROGRAM.name) {
+        return Err(Unanswered::Unable);
+    }
     let answer = ask(node, peer, "erlang", "system_info", vec![Term::atom("otp_release")]).await?;
-    release(&answer).map_err(|_| Unanswered::Unable)
+    short_text(&answer).map_err(|_| Unanswered::Unable)
 }
 
 /// The `net_ticktime` of a node.
@@ -118,8 +124,8 @@ fn answered(result: Result<Result<Raw, CallError>, Stopped>) -> Answered<Raw> {
     }
 }
 
-/// The characters of a short string.
-fn release(answer: &Raw) -> Result<String, DecodeError> {
+/// The characters of a short string, such as a release.
+fn short_text(answer: &Raw) -> Result<String, DecodeError> {
     let Term::List(characters) = answer.term(&mut Atoms::new())? else { return Err(DecodeError::OtherArity) };
     let character = |term: Term| match term {
         Term::Int(code) => u8::try_from(code).ok().filter(u8::is_ascii_graphic).map(char::from),
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_a_node_answers_is_read_and_what_it_might_is_refused() {
-        let text = |text: &str| release(&Raw::encode(&Term::string(text))).ok();
+        let text = |text: &str| short_text(&Raw::encode(&Term::string(text))).ok();
         assert_eq!(text("25").as_deref(), Some("25"));
         assert_eq!(text("\u{1b}[2J"), None, "a terminal is not driven by it");
         assert_eq!(text(&"9".repeat(limits::OTP_RELEASE + 1)), None);

@@ -3,6 +3,7 @@
 //! Every call is answered: at once, or when [`Input::Answer`] comes; it is forgotten when its connection ends.
 
 use super::*;
+use crate::node::services::functions::{self, Known, Refused};
 use crate::node::services::rpc::{Applied, Job, Outcome, Rex, RexCaller};
 
 /// A spawn request without its arguments.
@@ -65,7 +66,9 @@ impl Machine {
             Some(Content::Arguments(args)) => Job::read((&module, &function, arity), &args, &mut self.atoms).ok(),
             _ => None,
         };
+        let is_refused = functions::is_never_spawned(&module, &function);
         let job = match (job, rpc::ties(&options, &mut self.atoms)) {
+            (Some(_), Some(_)) if is_refused => Err("undef"),
             (Some(job), Some(ties)) => Ok((job, ties)),
             // The arguments or options are invalid, but the caller is known and still answered.
             (None, _) => Err("notsup"),
@@ -151,12 +154,21 @@ impl Machine {
         let Some((module, function, args)) = applied.resolve(&mut self.atoms) else {
             return Some(Outcome::NotTried("badarg"));
         };
-        // What every node tells its peers: by this they find each other, and who is apart.
-        if let ("erlang", "nodes", []) = (module.as_str(), function.as_str(), args.as_slice()) {
-            let mut nodes: Vec<&Link> = self.links.values().filter(|link| link.published).collect();
-            nodes.sort_unstable_by_key(|link| &link.name);
-            let nodes = nodes.into_iter().map(|link| Term::Atom(link.atom.clone())).collect();
-            return Some(Outcome::Return(Term::List(nodes)));
+        let published = || self.links.values().filter(|link| link.published).map(|link| link.atom.clone()).collect();
+        let known = Known {
+            nodes: &published,
+            processes: &self.processes,
+            program: self.program,
+            tick_time: self.tick_time,
+            memory: self.memory,
+        };
+        if let Some(answer) = known.call(&module, &function, &args) {
+            return Some(match answer {
+                Ok(value) => Outcome::Return(value),
+                Err(Refused::BadArg) => Outcome::Error("badarg"),
+                Err(Refused::Unknown) => Outcome::Error("notsup"),
+                Err(Refused::NotTried) => Outcome::NotTried("notsup"),
+            });
         }
         match self.functions.call(&module, &function, &args, caller) {
             None => Some(Outcome::Error("undef")),

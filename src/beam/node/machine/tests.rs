@@ -13,6 +13,7 @@ mod leftovers;
 mod pairs;
 mod served;
 mod sessions;
+mod tools;
 
 use super::*;
 use crate::dist::control;
@@ -49,6 +50,9 @@ impl Functions for OneModule {
     }
 }
 
+const MEMORY: u64 = 512;
+const PROGRAM: Program = Program { name: "tested", version: "1.2" };
+
 fn machine(name: &str) -> Machine {
     Machine::new(Parts {
         name: Atom::new(name).unwrap(),
@@ -57,6 +61,8 @@ fn machine(name: &str) -> Machine {
         watched: Watched { tag: Atom::literal("plugin"), group: Atom::literal("group") },
         functions: Box::new(OneModule),
         tick_time: Duration::from_secs(60),
+        memory: || Some(MEMORY),
+        program: PROGRAM,
         hidden: false,
     })
 }

@@ -1,0 +1,198 @@
+//! What the tools of Erlang/OTP ask of every node: `functions` over `rex`.
+
+use super::*;
+
+const PEER: &str = "p@h";
+
+fn up() -> Alone {
+    let mut alone = Alone::new();
+    alone.up(1, PEER);
+    alone
+}
+
+fn list(terms: &[Term]) -> Term {
+    Term::List(terms.to_vec())
+}
+
+/// What `rpc:call(Us, Module, Function, Args)` returns, or the error in its `badrpc`.
+fn call(alone: &mut Alone, (module, function): (&'static str, &'static str), args: &[Term]) -> Term {
+    let call = [Term::atom("call"), Term::atom(module), Term::atom(function), list(args), Term::atom("user")];
+    let from = Term::tuple([Term::Pid(foreign(PEER, 7)), Term::Reference(reference(PEER, 1))]);
+    let request = Term::tuple([Term::atom("$gen_call"), from, Term::tuple(call)]);
+    let control = Control::SendName { from: foreign(PEER, 7), to: Atom::literal("rex") };
+    let Term::Tuple(answer) = message(&alone.tell(1, control, Some(&request))) else { panic!("no answer") };
+    match &answer[1] {
+        Term::Tuple(badrpc) if badrpc[0] == Term::atom("badrpc") => match &badrpc[1] {
+            Term::Tuple(exit) => match &exit[1] {
+                Term::Tuple(error) => error[0].clone(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        },
+        value => value.clone(),
+    }
+}
+
+fn erlang(alone: &mut Alone, function: &'static str, args: &[Term]) -> Term {
+    call(alone, ("erlang", function), args)
+}
+
+fn badarg() -> Term {
+    Term::atom("badarg")
+}
+
+fn named(alone: &mut Alone, name: &'static str) -> Term {
+    erlang(alone, "whereis", &[Term::atom(name)])
+}
+
+#[test]
+fn the_processes_and_their_names_are_told() {
+    let mut alone = up();
+    let names = ["global_group", "net_kernel", "pg", "rex"].map(Term::atom);
+    assert_eq!(erlang(&mut alone, "registered", &[]), list(&names));
+    let proxy = Term::Pid(alone.spawn(vec![]));
+    let Term::List(processes) = erlang(&mut alone, "processes", &[]) else { panic!("no list") };
+    assert_eq!(processes.len(), names.len() + 1);
+    assert!(processes.contains(&proxy), "{processes:?}");
+    let count = erlang(&mut alone, "system_info", &[Term::atom("process_count")]);
+    assert_eq!(count, Term::Int(5));
+    assert!(processes.contains(&named(&mut alone, "rex")));
+    assert_eq!(named(&mut alone, "shell"), Term::atom("undefined"));
+    assert_eq!(erlang(&mut alone, "whereis", &[Term::Int(1)]), badarg());
+    assert_eq!(erlang(&mut alone, "node", &[]), Term::atom("m@h"));
+}
+
+#[test]
+fn only_our_own_processes_are_described_and_those_that_ended_are_undefined() {
+    let mut alone = up();
+    let proxy = alone.spawn(vec![]);
+    let info = |alone: &mut Alone, items: &[Term]| {
+        let args = [&[Term::Pid(proxy.clone())], items].concat();
+        erlang(alone, "process_info", &args)
+    };
+    let alive = |alone: &mut Alone, pid: Term| erlang(alone, "is_process_alive", &[pid]);
+    let Term::List(all) = info(&mut alone, &[]) else { panic!("no list") };
+    assert_eq!(all.len(), 16, "it has no registered name: {all:?}");
+    let rex = named(&mut alone, "rex");
+    let Term::List(all) = erlang(&mut alone, "process_info", std::slice::from_ref(&rex)) else { panic!("no list") };
+    assert_eq!(all[0], Term::tuple([Term::atom("registered_name"), Term::atom("rex")]));
+    assert_eq!(all.len(), 17);
+    let name = Term::atom("registered_name");
+    let pair = |key: &Term, value: Term| Term::tuple([key.clone(), value]);
+    assert_eq!(info(&mut alone, std::slice::from_ref(&name)), list(&[]));
+    let status = Term::atom("status");
+    let both = list(&[pair(&status, Term::atom("waiting")), pair(&name, list(&[]))]);
+    assert_eq!(info(&mut alone, &[list(&[status.clone(), name.clone()])]), both);
+    let label = Term::tuple([Term::atom("dictionary"), Term::atom("$process_label")]);
+    assert_eq!(info(&mut alone, std::slice::from_ref(&label)), pair(&label, Term::atom("undefined")));
+    for unknown in
+        [Term::atom("nonsense"), Term::Int(1), list(&[Term::atom("nonsense")]), Term::tuple([status.clone()])]
+    {
+        assert_eq!(info(&mut alone, std::slice::from_ref(&unknown)), badarg(), "{unknown:?}");
+    }
+    for other in [Term::Pid(foreign(PEER, 7)), Term::atom("rex")] {
+        assert_eq!(erlang(&mut alone, "process_info", std::slice::from_ref(&other)), badarg(), "{other:?}");
+        assert_eq!(alive(&mut alone, other), badarg());
+    }
+    assert_eq!(alive(&mut alone, Term::Pid(proxy.clone())), Term::atom("true"));
+    alone.exit(&proxy);
+    assert_eq!(alive(&mut alone, Term::Pid(proxy.clone())), Term::atom("false"));
+    for items in [&[][..], std::slice::from_ref(&status), &[list(std::slice::from_ref(&status))]] {
+        assert_eq!(info(&mut alone, items), Term::atom("undefined"));
+    }
+}
+
+#[test]
+fn only_so_many_links_and_monitors_are_shown() {
+    let mut alone = up();
+    let rex = alone.machine.processes.whereis("rex").unwrap().clone();
+    let shown = |alone: &mut Alone, item: &'static str| {
+        let answer = erlang(alone, "process_info", &[Term::Pid(rex.clone()), Term::atom(item)]);
+        match answer {
+            Term::Tuple(pair) => match &pair[1] {
+                Term::List(pids) => pids.len(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    let most = u32::try_from(limits::PROCESS_TIES).unwrap();
+    for tie in 1..=most + 1 {
+        alone.tell(1, Control::Link { from: foreign(PEER, tie), to: rex.clone() }, None);
+        alone.tell(1, monitor(Proc::Pid(rex.clone()), tie), None);
+        if tie == 2 {
+            assert_eq!((shown(&mut alone, "links"), shown(&mut alone, "monitored_by")), (2, 2));
+        }
+    }
+    let most = limits::PROCESS_TIES;
+    assert_eq!((shown(&mut alone, "links"), shown(&mut alone, "monitored_by")), (most, most));
+}
+
+#[test]
+fn a_process_is_asked_for_so_many_items() {
+    let mut alone = up();
+    let rex = named(&mut alone, "rex");
+    let mut ask = |items: usize| {
+        erlang(&mut alone, "process_info", &[rex.clone(), Term::List(vec![Term::atom("status"); items])])
+    };
+    assert!(matches!(ask(limits::PROCESS_ITEMS), Term::List(items) if items.len() == limits::PROCESS_ITEMS));
+    assert_eq!(ask(limits::PROCESS_ITEMS + 1), badarg());
+}
+
+#[test]
+fn the_system_is_described_and_what_is_not_known_is_refused() {
+    let mut alone = up();
+    let system = |alone: &mut Alone, item: &'static str| erlang(alone, "system_info", &[Term::atom(item)]);
+    assert_eq!(system(&mut alone, "otp_release"), Term::string("25"));
+    assert_eq!(system(&mut alone, "machine"), Term::string("tested"));
+    assert_eq!(system(&mut alone, "system_version"), Term::string("tested 1.2, which runs no Erlang code\n"));
+    assert_eq!(system(&mut alone, "port_count"), Term::Int(0));
+    assert_eq!(system(&mut alone, "scheduler_bindings"), badarg());
+    assert_eq!(erlang(&mut alone, "system_info", &[Term::Int(1)]), badarg());
+    let Term::List(memory) = erlang(&mut alone, "memory", &[]) else { panic!("no list") };
+    let total = Term::Int(i64::try_from(MEMORY).unwrap());
+    assert_eq!(memory[0], Term::tuple([Term::atom("total"), total]));
+    alone.machine.memory = || None;
+    assert_eq!(erlang(&mut alone, "memory", &[]), Term::atom("notsup"));
+    let tick_time = call(&mut alone, ("net_kernel", "get_net_ticktime"), &[]);
+    assert_eq!(tick_time, Term::Int(60));
+}
+
+#[test]
+fn no_code_is_here_and_no_application() {
+    let mut alone = up();
+    let code = |alone: &mut Alone, module: Term| call(alone, ("code", "ensure_loaded"), &[module]);
+    assert_eq!(code(&mut alone, Term::atom("shell")), Term::tuple([Term::atom("error"), Term::atom("nofile")]));
+    assert_eq!(code(&mut alone, Term::Int(1)), badarg());
+    assert_eq!(call(&mut alone, ("observer_backend", "vsn"), &[]), Term::atom("notsup"));
+    let shell = call(&mut alone, ("shell", "start"), &[]);
+    assert_eq!(shell, Term::tuple([Term::atom("shutdown"), Term::atom("nofile")]));
+    let env = [Term::atom("stdlib"), Term::atom("shell_slogan"), Term::string("none")];
+    assert_eq!(call(&mut alone, ("application", "get_env"), &env), Term::string("none"));
+    assert_eq!(call(&mut alone, ("application", "get_env"), &env[..2]), Term::atom("undefined"));
+    assert_eq!(call(&mut alone, ("application", "which_applications"), &[]), list(&[]));
+    for (module, function) in [("shell", "start_interactive"), ("erlang", "get_cookie")] {
+        assert_eq!(call(&mut alone, (module, function), &[]), Term::atom("undef"), "{module}:{function}");
+    }
+}
+
+#[test]
+fn the_relay_of_dbg_is_refused_before_it_is_a_process() {
+    let mut alone = up();
+    for arity in [2, 3] {
+        let args = Term::List(vec![Term::atom("dbg"); usize::from(arity)]);
+        let new = NewProcess {
+            group_leader: foreign(PEER, 7),
+            module: Atom::literal("dbg"),
+            function: Atom::literal("do_relay"),
+            arity,
+            options: Raw::encode(&list(&[Term::atom("link")])),
+        };
+        let request = Control::SpawnRequest { request: reference(PEER, 3), from: foreign(PEER, 7), new: new.into() };
+        let out = alone.tell(1, request, Some(&args));
+        let [Effect::Signal(_, Control::SpawnReply { flags: 0, result: Err(why), .. }, None)] = out.as_slice() else {
+            panic!("{out:?}");
+        };
+        assert_eq!(*why, "undef");
+    }
+}

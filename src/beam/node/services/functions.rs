@@ -1,0 +1,246 @@
+//! The functions that the node answers about itself, as the tools of Erlang/OTP call them on every node of `nodes()`: one
+//! table for `erpc`, `rpc`, `spawn` and `rex`. Pure.
+//!
+//! An answer is true of this node, or says that there is no such thing here; it never runs code. It takes time in
+//! proportion to its own size, which what the machine holds bounds. Every other function is undefined, unless
+//! [`Functions`](crate::node::process::Functions) has it. `docs/tools.md` has the same table.
+//! Results are those of the modules `erlang`, `code`, `application` and `net_kernel` (ERTS and kernel reference manuals).
+
+use std::time::Duration;
+
+use crate::etf::{Atom, Pid, Term};
+use crate::limits;
+use crate::node::process::{BadArg, Process, Processes};
+
+/// The oldest release of OTP whose protocol we speak, as `erlang:system_info(otp_release)` tells it.
+const OTP_RELEASE: &str = "25";
+
+/// The program that the node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, as `erlang:system_info(machine)` tells it. That of Erlang/OTP is `BEAM`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// What the node knows of itself.
+pub struct Known<'a> {
+    /// Returns the connected nodes that are not hidden, in any order.
+    pub nodes: &'a dyn Fn() -> Vec<Atom>,
+    /// Its processes.
+    pub processes: &'a Processes,
+    /// The program.
+    pub program: Program,
+    /// Its `net_ticktime`.
+    pub tick_time: Duration,
+    /// Returns the resident memory of the operating system's process, in bytes.
+    pub memory: fn() -> Option<u64>,
+}
+
+/// Why a function that exists has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It does not accept these arguments.
+    BadArg,
+    /// The answer is not known.
+    Unknown,
+    /// It cannot be tried here.
+    NotTried,
+}
+
+impl From<BadArg> for Refused {
+    fn from(_: BadArg) -> Self {
+        Self::BadArg
+    }
+}
+
+impl Known<'_> {
+    /// Calls `Module:Function(Args)`; none if there is no such function.
+    #[must_use]
+    pub fn call(&self, module: &Atom, function: &Atom, args: &[Term]) -> Option<Result<Term, Refused>> {
+        Some(match (module.as_str(), function.as_str(), args) {
+            ("erlang", "node", []) => Ok(Term::Atom(self.processes.node().clone())),
+            // By this, daemons find each other's peers.
+            ("erlang", "nodes", []) => Ok(sorted((self.nodes)())),
+            ("erlang", "registered", []) => Ok(sorted(self.processes.names().cloned().collect())),
+            ("erlang", "processes", []) => Ok(self.pids()),
+            ("erlang", "whereis", [name]) => self.whereis(name),
+            ("erlang", "is_process_alive", [pid]) => self.local(pid).map(|process| boolean(process.is_some())),
+            ("erlang", "process_info", [pid]) => self.local(pid).map(|process| or_undefined(process.map(summary))),
+            ("erlang", "process_info", [pid, items]) => self.process_info(pid, items),
+            ("erlang", "system_info", [item]) => self.system_info(item),
+            ("erlang", "memory", []) => self.memory(),
+            ("net_kernel", "get_net_ticktime", []) => Ok(integer(self.tick_time.as_secs())),
+            // There is no code here: a remote shell is refused by this.
+            ("code", "ensure_loaded", [Term::Atom(_)]) => Ok(pair("error", Term::atom("nofile"))),
+            ("code", "ensure_loaded", [_]) => Err(Refused::BadArg),
+            // No pid, so that no shell starts. As the reason of an exit, it is not reported as a crash.
+            ("shell", "start", []) => Ok(pair("shutdown", Term::atom("nofile"))),
+            // Its callers handle a node that refuses a call, and crash if the function is undefined.
+            ("observer_backend", _, _) => Err(Refused::NotTried),
+            ("application", "which_applications", []) => Ok(Term::List(Vec::new())),
+            ("application", "get_env", [_, _]) => Ok(Term::atom("undefined")),
+            ("application", "get_env", [_, _, default]) => Ok(default.clone()),
+            _ => return None,
+        })
+    }
+
+    fn pids(&self) -> Term {
+        let mut pids = self.processes.pids();
+        pids.sort_unstable();
+        Term::List(pids.into_iter().map(Term::Pid).collect())
+    }
+
+    fn whereis(&self, name: &Term) -> Result<Term, Refused> {
+        let Term::Atom(name) = name else { return Err(Refused::BadArg) };
+        Ok(or_undefined(self.processes.whereis(name.as_str()).cloned().map(Term::Pid)))
+    }
+
+    /// Returns the process, none if it has ended, an error for everything that is not a pid of this node.
+    fn local(&self, pid: &Term) -> Result<Option<&Process>, Refused> {
+        match pid {
+            Term::Pid(pid) if pid.node == *self.processes.node() => Ok(self.processes.find(pid)),
+            _ => Err(Refused::BadArg),
+        }
+    }
+
+    fn process_info(&self, pid: &Term, items: &Term) -> Result<Term, Refused> {
+        let process = self.local(pid)?;
+        let of = |item: &Term| match process {
+            Some(process) => Ok(Term::tuple([item.clone(), value(process, item)?])),
+            None => Ok(Term::atom("undefined")),
+        };
+        match (items, process) {
+            (Term::List(_), None) => Ok(Term::atom("undefined")),
+            (Term::List(items), Some(_)) if items.len() <= limits::PROCESS_ITEMS => {
+                Ok(Term::List(items.iter().map(of).collect::<Result<_, Refused>>()?))
+            }
+            // A single `registered_name` of a process without one is not a pair.
+            (item, Some(process)) if *item == Term::atom("registered_name") && process.name.is_none() => {
+                Ok(Term::List(Vec::new()))
+            }
+            (item, _) => of(item),
+        }
+    }
+
+    fn system_info(&self, item: &Term) -> Result<Term, Refused> {
+        let Term::Atom(item) = item else { return Err(Refused::BadArg) };
+        Ok(match item.as_str() {
+            "otp_release" => Term::string(OTP_RELEASE),
+            "machine" => Term::string(self.program.name),
+            "system_version" => {
+                let Program { name, version } = self.program;
+                Term::string(&format!("{name} {version}, which runs no Erlang code\n"))
+            }
+            "process_count" => integer(u64::try_from(self.processes.count()).unwrap_or(u64::MAX)),
+            "port_count" | "ets_count" => Term::Int(0),
+            "wordsize" => integer(u64::from(usize::BITS / 8)),
+            _ => return Err(Refused::BadArg),
+        })
+    }
+
+    /// The memory of a node that runs no code is all of the system's.
+    fn memory(&self) -> Result<Term, Refused> {
+        let total = integer((self.memory)().ok_or(Refused::Unknown)?);
+        let none = ["processes", "processes_used", "atom", "atom_used", "binary", "code", "ets"];
+        let mut kinds = vec![pair("total", total.clone()), pair("system", total)];
+        kinds.extend(none.map(|kind| pair(kind, Term::Int(0))));
+        Ok(Term::List(kinds))
+    }
+}
+
+/// What `process_info/1` returns.
+fn summary(process: &Process) -> Term {
+    const ITEMS: [&str; 16] = [
+        "current_function",
+        "initial_call",
+        "status",
+        "message_queue_len",
+        "links",
+        "dictionary",
+        "trap_exit",
+        "error_handler",
+        "priority",
+        "group_leader",
+        "total_heap_size",
+        "heap_size",
+        "stack_size",
+        "reductions",
+        "garbage_collection",
+        "suspending",
+    ];
+    let name = process.name.as_ref().map(|name| pair("registered_name", Term::Atom(name.clone())));
+    let item = |item| Some(pair(item, value(process, &Term::atom(item)).ok()?));
+    Term::List(name.into_iter().chain(ITEMS.into_iter().filter_map(item)).collect())
+}
+
+/// One item of `process_info/2`: our processes have no code, no heap and no mailbox.
+fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
+    let item = match item {
+        Term::Atom(item) => item.as_str(),
+        Term::Tuple(of) => match of.as_slice() {
+            [dictionary, _] if *dictionary == Term::atom("dictionary") => return Ok(Term::atom("undefined")),
+            _ => return Err(Refused::BadArg),
+        },
+        _ => return Err(Refused::BadArg),
+    };
+    let pids = |pids: &mut dyn Iterator<Item = &Pid>| {
+        Term::List(pids.take(limits::PROCESS_TIES).cloned().map(Term::Pid).collect())
+    };
+    Ok(match item {
+        "registered_name" => process.name.clone().map_or(Term::List(Vec::new()), Term::Atom),
+        "initial_call" => match &process.name {
+            Some(name) => Term::tuple([Term::Atom(name.clone()), Term::atom("init"), Term::Int(1)]),
+            None => Term::tuple([Term::atom("gen_server"), Term::atom("init_it"), Term::Int(6)]),
+        },
+        "status" => Term::atom("waiting"),
+        "priority" => Term::atom("normal"),
+        "trap_exit" => Term::atom("true"),
+        "last_calls" => Term::atom("false"),
+        // It declines what is written to it, as any of our processes does.
+        "group_leader" => Term::Pid(process.pid.clone()),
+        "links" => pids(&mut process.links.iter().map(|(_, pid)| pid)),
+        "monitored_by" => pids(&mut process.watchers.values().map(|watcher| &watcher.pid)),
+        "current_function" | "error_handler" | "label" | "parent" => Term::atom("undefined"),
+        "messages"
+        | "dictionary"
+        | "monitors"
+        | "suspending"
+        | "binary"
+        | "current_stacktrace"
+        | "garbage_collection"
+        | "sequential_trace_token" => Term::List(Vec::new()),
+        "message_queue_len" | "heap_size" | "total_heap_size" | "stack_size" | "memory" | "reductions"
+        | "catchlevel" | "trace" => Term::Int(0),
+        _ => return Err(Refused::BadArg),
+    })
+}
+
+/// Whether a spawned process of this function has to be refused at once. `dbg` waits for a message from its process
+/// and does not notice its end; it does notice that there is no process.
+#[must_use]
+pub fn is_never_spawned(module: &Atom, function: &Atom) -> bool {
+    (module.as_str(), function.as_str()) == ("dbg", "do_relay")
+}
+
+fn sorted(mut atoms: Vec<Atom>) -> Term {
+    atoms.sort_unstable();
+    Term::List(atoms.into_iter().map(Term::Atom).collect())
+}
+
+fn pair(key: &'static str, value: Term) -> Term {
+    Term::tuple([Term::atom(key), value])
+}
+
+fn or_undefined(term: Option<Term>) -> Term {
+    term.unwrap_or_else(|| Term::atom("undefined"))
+}
+
+fn boolean(value: bool) -> Term {
+    Term::atom(if value { "true" } else { "false" })
+}
+
+fn integer(number: u64) -> Term {
+    Term::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}

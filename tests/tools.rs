@@ -1,0 +1,264 @@
+//! Tools of Erlang/OTP that are aimed at our node, or at all of `nodes()`: remote shells, `c`, `rpc`, `dbg`, `etop`. Each gets
+//! a true answer or a refusal at once, and none hangs or breaks its caller.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod host;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use host::daemon::Daemon;
+use host::epmd::Epmd;
+use host::erl::Erl;
+use host::{Host, Process, wait_for};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// A host with a daemon, and a node that is connected to it unless the daemon hides.
+struct World {
+    host: Host,
+    erl: Erl,
+    us: String,
+    release: u32,
+    _daemon: Daemon,
+    _epmd: Epmd,
+}
+
+impl World {
+    fn new(environment: &[(&str, &str)]) -> Self {
+        let host = Host::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(environment);
+        daemon.ready();
+        let mut erl = host.erl("caller");
+        let us = host.node("hecate");
+        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        let release = erl.eval("list_to_integer(erlang:system_info(otp_release))").parse().unwrap();
+        Self { host, erl, us, release, _daemon: daemon, _epmd: epmd }
+    }
+
+    /// In the expressions, `Us` is our node.
+    fn eval(&mut self, expression: &str) -> String {
+        self.erl.eval(&format!("Us = '{}', {expression}", self.us))
+    }
+
+    /// What an expression prints, by a group leader that answers `y` to every question.
+    fn printed(&mut self, expression: &str) -> String {
+        let leader = "Loop = fun Loop(Printed) -> receive \
+             {io_request, From, Tag, {put_chars, _, M, F, A}} -> \
+                 From ! {io_reply, Tag, ok}, Loop([apply(M, F, A) | Printed]); \
+             {io_request, From, Tag, {put_chars, _, Text}} -> From ! {io_reply, Tag, ok}, Loop([Text | Printed]); \
+             {io_request, From, Tag, {get_line, _, _}} -> From ! {io_reply, Tag, \"y\\n\"}, Loop(Printed); \
+             {io_request, From, Tag, _} -> From ! {io_reply, Tag, {error, enotsup}}, Loop(Printed); \
+             {printed, From} -> From ! {printed, unicode:characters_to_binary(lists:reverse(Printed))} end end, \
+             Leader = spawn(fun() -> Loop([]) end), Before = group_leader(), group_leader(Leader, self())";
+        let collect = "group_leader(Before, self()), Leader ! {printed, self()}, receive {printed, Text} -> Text end";
+        self.eval(&format!("{leader}, Result = (catch {expression}), {collect}, {{Result, Text}}"))
+    }
+
+    fn has(&mut self, module: &str) -> bool {
+        self.eval(&format!("code:which({module})")) != "non_existing"
+    }
+}
+
+/// A node with a shell on a terminal.
+struct Terminal {
+    process: Process,
+    keys: File,
+    screen: Arc<Mutex<String>>,
+    read: usize,
+}
+
+impl Terminal {
+    fn start(host: &Host, name: &str, args: &[&str]) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+        let theirs = || Stdio::from(File::options().read(true).write(true).open(&path).unwrap());
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", "erl", "-start_epmd", "false", "+S", "1", "-sname", name, "-setcookie", &host.cookie])
+            .args(args)
+            .env("HOME", host.home())
+            .env("TERM", "xterm")
+            .env("ERL_EPMD_PORT", host.epmd_port.to_string())
+            .env("ERL_CRASH_DUMP_SECONDS", "0")
+            .stdin(theirs())
+            .stdout(theirs())
+            .stderr(theirs());
+        let process = Process::start(&mut command, "Install util-linux and Erlang/OTP");
+        let keys = File::from(ours);
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (mut output, shown) = (keys.try_clone().unwrap(), screen.clone());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut bytes) {
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
+        });
+        Self { process, keys, screen, read: 0 }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types Enter until the terminal shows this: keys that come while the menu ends may be lost.
+    fn enters_until(&mut self, text: &str) {
+        let mut looks = 0;
+        wait_for(&format!("the terminal shows {text:?}"), || {
+            if looks % 100 == 0 {
+                self.types("\r");
+            }
+            looks += 1;
+            self.screen.lock().unwrap()[self.read..].contains(text)
+        });
+        self.shows(text);
+    }
+
+    /// Types Ctrl-G, and Enter for a terminal that sends whole lines, as that of the tests' OTP 28 does.
+    fn opens_the_job_menu(&mut self) {
+        self.types("\x07\r");
+        self.shows("--> ");
+    }
+
+    /// Waits until the terminal shows this, after what it had to show before.
+    fn shows(&mut self, text: &str) {
+        let mut found = None;
+        wait_for(&format!("the terminal shows {text:?}"), || {
+            found = self.screen.lock().unwrap()[self.read..].find(text);
+            found.is_some()
+        });
+        self.read += found.unwrap() + text.len();
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- terminal ----\n{}\n----", self.screen.lock().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_remote_shell_ends_with_a_message() {
+    let world = World::new(&[]);
+    let mut terminal = Terminal::start(&world.host, "admin", &["-remsh", &world.us]);
+    if world.release >= 26 {
+        terminal.shows("Could not load");
+        assert_eq!(terminal.process.ended("erl ends").code(), Some(1));
+    } else {
+        // That release has no other answer to a failed start, and offers a local shell.
+        terminal.shows("*** ERROR: Shell process terminated! (^G to start new job) ***");
+        terminal.opens_the_job_menu();
+        terminal.types("s\r");
+        terminal.shows("--> ");
+        terminal.types("c\r");
+        terminal.shows("1> ");
+    }
+    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "nothing has crashed");
+}
+
+#[test]
+fn the_job_menu_returns_and_the_local_shell_lives() {
+    let world = World::new(&[]);
+    let mut terminal = Terminal::start(&world.host, "admin", &[]);
+    terminal.shows("1> ");
+    terminal.types("Kept = 40 + 1.\r");
+    terminal.shows("2> ");
+    terminal.opens_the_job_menu();
+    terminal.types(&format!("r '{}'\r", world.us));
+    terminal.shows("--> ");
+    terminal.types("c\r");
+    terminal.shows("Shell process terminated!");
+    terminal.opens_the_job_menu();
+    terminal.types("c 1\r");
+    terminal.enters_until("2> ");
+    terminal.types("Kept + 1.\r");
+    terminal.shows("42");
+    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "nothing has crashed");
+}
+
+#[test]
+fn lists_of_all_processes_and_names_include_ours() {
+    let mut world = World::new(&[]);
+    for (list, names) in [
+        ("c:ni()", ["net_kernel:init/1", "hecate_plugins"]),
+        ("c:nregs()", ["** Registered procs on node hecate@", "rex"]),
+    ] {
+        let printed = world.printed(list);
+        assert!(printed.starts_with("{ok,"), "{list}: {printed}");
+        for name in names {
+            assert!(printed.contains(name), "{list}: {printed}");
+        }
+    }
+    let same =
+        "lists:sort(erpc:call(Us, erlang, registered, [])) =:= [global_group, hecate_plugins, net_kernel, pg, rex]";
+    assert_eq!(world.eval(same), "true");
+    let each = "lists:all(fun(Name) -> lists:member(erpc:call(Us, erlang, whereis, [Name]), \
+                erpc:call(Us, erlang, processes, [])) end, erpc:call(Us, erlang, registered, []))";
+    assert_eq!(world.eval(each), "true");
+}
+
+#[test]
+fn calls_of_all_nodes_have_no_bad_node_and_no_failure_for_what_a_node_is() {
+    let mut world = World::new(&[]);
+    for (module, function, args) in [
+        ("erlang", "node", "[]"),
+        ("erlang", "memory", "[]"),
+        ("erlang", "registered", "[]"),
+        ("erlang", "processes", "[]"),
+        ("erlang", "system_info", "[process_count]"),
+        ("erlang", "system_info", "[otp_release]"),
+        ("net_kernel", "get_net_ticktime", "[]"),
+        ("application", "which_applications", "[]"),
+        ("code", "ensure_loaded", "[lists]"),
+    ] {
+        let multicall = format!(
+            "{{[A, B], []}} = rpc:multicall({module}, {function}, {args}), [badrpc || {{badrpc, _}} <- [A, B]]"
+        );
+        assert_eq!(world.eval(&multicall), "[]", "{module}:{function}");
+    }
+    assert_eq!(world.eval("proplists:get_value(total, erpc:call(Us, erlang, memory, [])) > 1000000"), "true");
+    assert_eq!(world.eval("erpc:call(Us, net_kernel, get_net_ticktime, [])"), "60");
+    let unknown = "try erpc:call(Us, erlang, system_info, [nonsense]) catch error:{exception, Why, _} -> Why end";
+    assert_eq!(world.eval(unknown), "badarg");
+}
+
+#[test]
+fn tools_that_need_code_here_are_refused_at_once_and_go_on() {
+    let mut world = World::new(&[]);
+    // As `dbg:n/1` does: it would wait for a message from the process.
+    let relay = "try spawn_link(Us, dbg, do_relay, [self(), self()]) catch error:Why -> Why end";
+    assert_eq!(world.eval(relay), "undef");
+    // As `etop`, `ttb` and `observer` do.
+    assert_eq!(world.eval("rpc:call(Us, observer_backend, vsn, [])"), "{badrpc,notsup}");
+    if world.has("dbg") {
+        let tracer = "{ok, _} = dbg:tracer(process, {fun(_, State) -> State end, none}), {error, _} = dbg:n(Us)";
+        assert!(world.eval(tracer).starts_with("{error,{undef,"));
+        assert!(world.eval("{ok, Matched} = dbg:p(self(), call), Matched").starts_with("[{matched,"));
+        let stopped = if world.release >= 27 { "dbg:stop()" } else { "dbg:stop_clear()" };
+        assert_eq!(world.eval(stopped), "ok");
+    }
+    if world.has("etop") {
+        let etop = "try etop:start([{node, Us}, {output, text}]) catch exit:Why -> Why end";
+        assert_eq!(world.eval(etop), "\"Faulty version of runtime_tools on remote node\"");
+    }
+    assert_eq!(world.eval("global:sync()"), "ok");
+}
+
+#[test]
+fn work_spread_over_all_nodes_needs_us_hidden() {
+    let work = "{How, _} = try {gave, rpc:pmap({lists, reverse}, [], [[a], [b], [c]])} \
+                catch Class:Why -> {Class, Why} end, How";
+    let mut world = World::new(&[]);
+    assert_eq!(world.eval(work), "exit", "at once");
+    let mut world = World::new(&[("HECATE_HIDDEN", "true")]);
+    assert_eq!(world.eval("nodes()"), "[]");
+    assert_eq!(world.eval(work), "gave");
+    assert_eq!(world.eval("rpc:parallel_eval([{lists, max, [[1, 2]]}, {lists, max, [[3]]}])"), "[2,3]");
+}
