@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use beam::cookie::Cookie;
 use beam::dist::flags::{self, Flags};
-use beam::dist::handshake::Identity;
+use beam::dist::handshake::{self, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::node::services::rpc::{CallError, Function};
 use host::epmd::Epmd;
@@ -19,7 +19,7 @@ use host::erl::{Erl, Start};
 use host::node::{Node, address, eval, identity};
 use host::{Host, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 // ---- Crossing attempts ----------------------------------------------------------------------------
@@ -89,6 +89,68 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
         a.handle.stop().await;
         b.handle.stop().await;
     }
+}
+
+/// A peer `mm` is dialled by `aa`, dials it too, and is told that its own attempt goes on. The other
+/// attempt is then closed before either handshake is complete.
+async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
+    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
+    assert!(receive(&mut dialled).await.unwrap().starts_with(b"N"));
+    let mut own = TcpStream::connect(address(port)).await.unwrap();
+    let (_, name) = handshake::dial(&identity(host, "mm", 7), host.node("aa").into());
+    send(&mut own, &name).await;
+    assert_eq!(receive(&mut own).await.unwrap(), b"sok_simultaneous");
+    is_closed_early(&mut dialled).await;
+    assert!(receive(&mut own).await.unwrap().starts_with(b"N"), "the peer's own attempt goes on");
+}
+
+/// An attempt that goes on lasts as long as a handshake may.
+async fn is_closed_early(attempt: &mut TcpStream) {
+    let end = timeout(beam::limits::HANDSHAKE_TIME / 2, attempt.read_to_end(&mut Vec::new())).await;
+    assert!(end.is_ok(), "it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let _mm = epmd.register("mm", listener.local_addr().unwrap().port());
+    let mut erl = host.erl("aa");
+    erl.eval(&format!("spawn(fun() -> net_kernel:connect_node('{}') end)", host.node("mm")));
+    crosses(&host, &listener, epmd.port_of("aa")).await;
+    erl.kill();
+    host::wait_for("its name is free", || !epmd.names().contains_key("aa"));
+    let node = Node::start(&host, "aa").await;
+    let (handle, them) = (node.handle.clone(), host.node("mm"));
+    let dialling = tokio::spawn(async move { handle.connect(them.into()).await });
+    crosses(&host, &listener, epmd.port_of("aa")).await;
+    let error = dialling.await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.code(), "simultaneous");
+    node.handle.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let _mm = epmd.register("mm", listener.local_addr().unwrap().port());
+    let node = Node::start(&host, "aa").await;
+    let (handle, them) = (node.handle.clone(), host.node("mm"));
+    let dialling = tokio::spawn(async move { handle.connect(them.into()).await });
+    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
+    receive(&mut dialled).await.unwrap();
+    // Whatever the peer has answered.
+    send(&mut dialled, b"salive").await;
+    assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
+    let own = TcpStream::connect(address(epmd.port_of("aa"))).await.unwrap();
+    let local = identity(&host, "mm", 7);
+    let _own = setup::dial(own, &local, node.name.as_str().into(), async || true).await.unwrap();
+    is_closed_early(&mut dialled).await;
+    assert!(dialling.await.unwrap().unwrap().is_err());
+    node.sees(&host.node("mm"), true).await;
+    node.handle.stop().await;
 }
 
 // ---- Many attempts --------------------------------------------------------------------------------
@@ -460,8 +522,10 @@ async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     let host = Host::new();
     let (daemon, epmd, port) = daemon(&host);
     let thief = Thief::start(&host, &epmd, "hecate_thief").await;
+    let accomplice = Thief::start(&host, &epmd, "accomplice").await;
     let mut dialled = thief.is_dialled().await;
-    let (mut back, challenge) = challenged(&thief, port).await;
+    // Under another name: the daemon ends an attempt to connect to a node that dials it.
+    let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     use_the_answer(&mut dialled, &mut back).await;
     daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
@@ -501,11 +565,12 @@ async fn our_own_challenge_is_not_answered_after_alive() {
     let host = Host::new();
     let (daemon, epmd, port) = daemon(&host);
     let thief = Thief::start(&host, &epmd, "hecate_thief").await;
+    let accomplice = Thief::start(&host, &epmd, "accomplice").await;
     let (mut dialled, _) = timeout(PATIENCE, thief.listener.accept()).await.expect("it is dialled").unwrap();
     receive(&mut dialled).await.unwrap();
     send(&mut dialled, b"salive").await;
     assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
-    let (mut back, challenge) = challenged(&thief, port).await;
+    let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     use_the_answer(&mut dialled, &mut back).await;
     daemon.logs(&["WARN", &thief.name, "our own challenge back"]);

@@ -4,11 +4,21 @@
 
 mod host;
 
+use beam::dist::control::{Control, Proc};
+use beam::dist::flags::{self, Flags};
+use beam::dist::frames::Frames;
+use beam::dist::handshake::Identity;
+use beam::dist::link::LinkEvent;
+use beam::dist::setup;
+use beam::etf::{Atom, Pid, Raw, Reference, ReferenceIds, Term};
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::erl::Erl;
+use host::node::{address, identity, start_link};
 use host::{Host, PATIENCE};
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 struct World {
     host: Host,
@@ -184,4 +194,50 @@ fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
         assert_eq!(world.eval(priority), "answered");
         assert_eq!(world.eval("erlang:exit(Proxy(), shutdown, [priority]), Barrier(), net_adm:ping(Us)"), "pong");
     }
+}
+
+/// The wire of a peer that has no flag for monitors, and monitors nevertheless.
+#[tokio::test]
+async fn a_monitor_of_a_peer_without_the_flag_for_it_is_answered() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let without = flags::ours(false).bits() & !(Flags::DIST_MONITOR | Flags::DIST_MONITOR_NAME).bits();
+    let local = Identity { flags: Flags::from_bits_truncate(without), ..identity(&host, "peer", 7) };
+    let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
+    let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
+    let agreed = connection.peer.flags;
+    let (link, mut events) = start_link(connection, 64);
+    let from = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
+    for (number, name) in [(1, "nobody"), (2, "hecate_plugins")] {
+        let reference = reference(&from, number);
+        let mut frames = Frames::default();
+        frames.push(
+            &Control::Monitor { from: from.clone(), to: Proc::Name(Atom::literal(name)), reference },
+            None,
+            agreed,
+        );
+        link.send(&mut frames).unwrap();
+    }
+    let mut end = async || loop {
+        match timeout(PATIENCE, events.recv()).await.expect("it is answered") {
+            Some(LinkEvent::Messages(messages, _)) => {
+                for (control, _) in messages {
+                    if let Control::MonitorExit { reference, reason, .. } = control {
+                        return (reference, reason);
+                    }
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(end().await, (reference(&from, 1), Raw::encode(&Term::atom("noproc"))));
+    let _ = daemon.terminate();
+    assert_eq!(end().await, (reference(&from, 2), Raw::encode(&Term::atom("shutdown"))));
+}
+
+fn reference(from: &Pid, number: u32) -> Reference {
+    let ids = ReferenceIds::new(&[number, 0, 0]).unwrap();
+    Reference { node: from.node.clone(), creation: from.creation, ids }
 }

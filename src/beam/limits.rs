@@ -216,6 +216,10 @@ pub const PROCESS_TIES: usize = 1024;
 /// `node::machine::tests::tools::a_process_is_asked_for_so_many_items`.
 pub const PROCESS_ITEMS: usize = 64;
 
+/// How often in a row an attempt to connect ends because the peer dials us, without a connection.
+/// Crossed by `node::giving_way::tests::an_attempt_gives_way_only_so_often_without_a_connection`.
+pub const GIVEN_WAY: u32 = 3;
+
 /// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.
 /// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;

@@ -87,6 +87,7 @@ const FIELDS: &[(i32, usize)] = &[
     (3, 4),
     (4, 3),
     (6, 4),
+    (7, 3),
     (8, 4),
     (12, 4),
     (13, 5),
@@ -201,7 +202,12 @@ fn ties() -> Vec<Row> {
     let noproc = Answered(28, "noproc");
     vec![
         row("NODE_LINK", Ignored, |_| alone(&[int(5)])),
-        row("GROUP_LEADER of anything", Ignored, |_| alone(&[int(7), int(1), atom("x")])),
+        row("GROUP_LEADER", Ignored, |h| alone(&[int(7), h.pid(), h.net_kernel()])),
+        row("GROUP_LEADER of a process elsewhere", Ignored, |_| {
+            alone(&[int(7), pid("elsewhere@host", 1, 1), pid("elsewhere@host", 2, 1)])
+        }),
+        row("GROUP_LEADER that is a number", MALFORMED, |h| alone(&[int(7), int(1), h.net_kernel()])),
+        row("GROUP_LEADER of a name", MALFORMED, |h| alone(&[int(7), h.pid(), atom("rex")])),
         row("UNLINK of what never was linked", Ignored, |h| alone(&[int(4), h.pid(), h.net_kernel()])),
         row("UNLINK_ID of what never was linked", Answered(36, ""), |h| {
             alone(&[int(35), int(1), h.pid(), h.net_kernel()])

@@ -159,10 +159,12 @@ pub enum Control {
 impl Control {
     /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: `ei`, which
     /// offers one of the two flags of monitors, and jinterface, which offers none, give up a connection over a monitor.
+    /// The end of a monitor is sent whatever the flags: a peer that has sent a monitor waits for it. (erts accepts the
+    /// monitor of such a peer too, and never tells it: `erts_dsig_send_m_exit` in `dist.c`.)
     #[must_use]
     pub fn is_known_with(&self, flags: Flags) -> bool {
         match self {
-            Self::Monitor { .. } | Self::Demonitor { .. } | Self::MonitorExit { .. } => {
+            Self::Monitor { .. } | Self::Demonitor { .. } => {
                 flags.contains(Flags::DIST_MONITOR | Flags::DIST_MONITOR_NAME)
             }
             Self::SpawnRequest { .. } | Self::SpawnReply { .. } => flags.contains(Flags::SPAWN),
@@ -250,8 +252,14 @@ fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, Con
     let arity = r.tuple()?;
     let operation = r.integer()?;
     let signal = Signal::of(operation, arity)?;
-    if matches!(operation, 5 | 7) {
-        return Ok(None);
+    match operation {
+        5 => return Ok(None),
+        7 => {
+            // The new group leader, and whose it is.
+            let _ = (r.pid()?, r.pid()?);
+            return Ok(None);
+        }
+        _ => {}
     }
     let control = signal.read(&mut r)?;
     let rest = r.remaining();

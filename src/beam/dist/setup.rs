@@ -7,6 +7,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -128,9 +129,23 @@ fn challenge(local: &Identity) -> Result<Issued, SetupError> {
 /// # Errors
 /// See [`SetupError`].
 pub async fn dial(
+    stream: TcpStream,
+    local: &Identity,
+    dialled: Arc<str>,
+    go_on: impl AsyncFnOnce() -> bool,
+) -> Result<Connection, SetupError> {
+    dial_noting(stream, local, dialled, &AtomicBool::new(false), go_on).await
+}
+
+/// As [`dial`], and stores in `answered` that the peer has agreed to shake hands.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn dial_noting(
     mut stream: TcpStream,
     local: &Identity,
     dialled: Arc<str>,
+    answered: &AtomicBool,
     go_on: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
     let mut origin = Origin::Dialled;
@@ -138,7 +153,9 @@ pub async fn dial(
         stream.set_nodelay(true)?;
         let (status, packet) = handshake::dial(local, dialled);
         send(&mut stream, &packet).await?;
-        let awaited = match status.receive(&receive_first(&mut stream).await?)? {
+        let status = status.receive(&receive_first(&mut stream).await?)?;
+        answered.store(true, Ordering::Relaxed);
+        let awaited = match status {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(awaited) => {
                 let go_on = go_on().await;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -151,8 +152,8 @@ impl Dialling {
         here.chain([name.to_owned()]).collect()
     }
 
-    /// Connects to the node `name` and shakes hands with it. `go_on` is asked as [`setup::dial`] says. Tells whose process it is too,
-    /// if it is on this host.
+    /// Connects to the node `name` and shakes hands with it. `answered` and `go_on` are those of [`setup::dial_noting`]. Tells whose
+    /// process it is too, if it is on this host.
     ///
     /// # Errors
     /// See [`DialError`]; where the host has several addresses, of the last that was tried.
@@ -160,6 +161,7 @@ impl Dialling {
         &self,
         name: Arc<str>,
         local: &Identity,
+        answered: &AtomicBool,
         go_on: impl AsyncFnOnce() -> bool,
     ) -> Result<(Connection, Option<u32>), DialError> {
         let Ok(node) = NodeName::parse(&name) else {
@@ -169,7 +171,7 @@ impl Dialling {
             return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
         }
         let (stream, owner) = self.find(node.name(), node.host()).await?;
-        Ok((setup::dial(stream, local, name.clone(), go_on).await?, owner))
+        Ok((setup::dial_noting(stream, local, name.clone(), answered, go_on).await?, owner))
     }
 
     async fn find(&self, short_name: &str, host: &str) -> Result<Reached, DialError> {

@@ -13,6 +13,7 @@
 pub mod accept;
 pub mod dial;
 pub mod event;
+pub mod giving_way;
 pub mod handle;
 pub mod intake;
 pub mod listeners;

@@ -19,15 +19,16 @@ use crate::dist::control;
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
 use crate::dist::given_names::Given;
-use crate::dist::handshake::{Identity, Status};
+use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
-use crate::dist::setup::Connection;
+use crate::dist::setup::{Connection, SetupError};
 use crate::etf::{Atom, AtomTooLong, Raw};
 use crate::fair::Source;
 use crate::log_limit::{self, limited};
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialling};
 use crate::node::event::Event;
+use crate::node::giving_way::{GivingWay, Told};
 use crate::node::handle::Handle;
 use crate::node::intake::{self, Arrival, Permit};
 use crate::node::listeners::user_of_end;
@@ -89,6 +90,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         dialling: Arc::new(settings.dialling),
         dials: Arc::new(Semaphore::new(limits::DIALS)),
         dials_here: Arc::new(Semaphore::new(limits::DIALS)),
+        giving_way: GivingWay::default(),
         tick_time: settings.tick_time,
         budget: Budget::new(settings.peer_memory),
         inbox: inbox.clone(),
@@ -165,6 +167,7 @@ struct Task {
     dials: Arc<Semaphore>,
     /// The same, of this host: what is here need not wait for what is far.
     dials_here: Arc<Semaphore>,
+    giving_way: GivingWay,
     tick_time: Duration,
     /// The memory budget of all connections.
     budget: Arc<Budget>,
@@ -307,6 +310,9 @@ impl Task {
             Event::Accepting { name, answer } => {
                 let status =
                     if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
+                if status == Status::OkSimultaneous {
+                    self.giving_way.give_way(&name);
+                }
                 let _ = answer.send(status);
                 return;
             }
@@ -429,12 +435,14 @@ impl Task {
         self.handle(Input::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
+            self.giving_way.connected(&name, *self.local.name < *name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
             stats::LINK_RECONNECTS.add(u64::from(again));
         }
     }
 
     fn dialled(&mut self, name: Arc<str>, result: Result<(Connection, Option<u32>), DialError>) {
+        self.giving_way.ended(&name);
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
         match result {
@@ -543,17 +551,24 @@ impl Task {
         view
     }
 
-    fn dial(&self, name: Arc<str>) {
+    fn dial(&mut self, name: Arc<str>) {
+        let Told { end, answered } = self.giving_way.begin(name.clone());
         let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
         let dials = if dialling.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
         tokio::spawn(async move {
-            // Never closed, so there is always a permit in the end.
-            let _permit = dials.acquire_owned().await;
             let go_on = async || {
                 let (answer, answered) = oneshot::channel();
                 inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)
             };
-            let result = dialling.dial(name.clone(), &local, go_on).await;
+            let attempt = async {
+                // Never closed, so there is always a permit in the end.
+                let _permit = dials.acquire_owned().await;
+                dialling.dial(name.clone(), &local, &answered, go_on).await
+            };
+            let result = tokio::select! {
+                result = attempt => result,
+                Ok(()) = end => Err(SetupError::Handshake(HandshakeError::Simultaneous).into()),
+            };
             let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
         });
     }

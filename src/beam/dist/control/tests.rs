@@ -45,6 +45,9 @@ fn a_peer_is_sent_only_the_signals_that_it_knows() {
         assert!(!monitor.is_known_with(flags) && send.is_known_with(flags), "{bits:#x}");
     }
     assert!(flag_sets().iter().all(|flags| monitor.is_known_with(*flags)));
+    let reason = Raw::encode(&Term::atom("noproc"));
+    let ended = Control::MonitorExit { from: Proc::Pid(fake(2)), to: fake(1), reference: fakes_reference(3), reason };
+    assert!(ended.is_known_with(Flags::from_bits_truncate(0)), "only a peer that sends monitors gets it");
 }
 
 // ---- What a real node sends ---------------------------------------------------------------------
@@ -290,6 +293,8 @@ fn fields_of_other_types_are_refused() {
     malformed(&[&op(22), &pid, &reference], Some(&int));
     malformed(&[&op(6), &pid, &name, &pid], Some(&int));
     malformed(&[&op(33), &pid, &pid], Some(&int));
+    malformed(&[&op(7), &int, &pid], None);
+    malformed(&[&op(7), &pid, &name], None);
     malformed(&[&op(19), &pid, &int, &reference], None);
     malformed(&[&op(19), &pid, &name, &pid], None);
     malformed(&[&op(35), &name, &pid, &pid], None);

@@ -1,0 +1,142 @@
+//! Attempts to connect that give way to one of the peer itself: of two that cross, the one that the
+//! greater name dialled goes on (`accept_pending` in OTP's `net_kernel.erl`).
+//!
+//! A name proves nothing yet, so a stranger could end each attempt by pretending to be the peer. An
+//! attempt that the peer has answered therefore ends only when the peer's own is connected. (A peer
+//! whose own attempt goes on answers `nok`.) An earlier one ends at once, but only
+//! [`limits::GIVEN_WAY`] times in a row without a connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::oneshot;
+
+use crate::limits;
+
+/// The attempts that are under way.
+#[derive(Debug, Default)]
+pub struct GivingWay {
+    attempts: HashMap<Arc<str>, Attempt>,
+    /// How often attempts to connect to a node gave way since the last connection.
+    in_vain: HashMap<Arc<str>, u32>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    end: oneshot::Sender<()>,
+    answered: Arc<AtomicBool>,
+}
+
+/// What an attempt is told, and tells.
+#[derive(Debug)]
+pub struct Told {
+    /// It ends when something arrives.
+    pub end: oneshot::Receiver<()>,
+    /// It stores here that the peer has answered.
+    pub answered: Arc<AtomicBool>,
+}
+
+impl GivingWay {
+    /// Records an attempt to connect to `name`.
+    pub fn begin(&mut self, name: Arc<str>) -> Told {
+        let (sender, end) = oneshot::channel();
+        let answered = Arc::new(AtomicBool::new(false));
+        self.attempts.insert(name, Attempt { end: sender, answered: answered.clone() });
+        Told { end, answered }
+    }
+
+    /// Ends the attempt to connect to `name`, because a peer of that name dials us.
+    pub fn give_way(&mut self, name: &Arc<str>) {
+        if self.attempts.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
+            return;
+        }
+        if self.in_vain.len() >= limits::KNOWN_NODES {
+            self.in_vain.clear();
+        }
+        let times = self.in_vain.entry(name.clone()).or_default();
+        if *times < limits::GIVEN_WAY {
+            *times += 1;
+            self.end(name);
+        }
+    }
+
+    fn end(&mut self, name: &str) {
+        if let Some(attempt) = self.attempts.remove(name) {
+            // It may have ended meanwhile.
+            let _ = attempt.end.send(());
+        }
+    }
+
+    /// Records that the attempt to connect to `name` has ended.
+    pub fn ended(&mut self, name: &str) {
+        self.attempts.remove(name);
+    }
+
+    /// Records a connection to `name`. If the peer's attempts `go_on` where two cross, ours ends.
+    pub fn connected(&mut self, name: &str, go_on: bool) {
+        self.in_vain.remove(name);
+        if go_on {
+            self.end(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gives_way(giving_way: &mut GivingWay, name: &str) -> bool {
+        let mut told = giving_way.begin(name.into());
+        giving_way.give_way(&name.into());
+        let is_told = told.end.try_recv().is_ok();
+        giving_way.ended(name);
+        is_told
+    }
+
+    #[test]
+    fn an_attempt_gives_way_only_so_often_without_a_connection() {
+        let mut giving_way = GivingWay::default();
+        for _ in 0..2 {
+            for _ in 0..limits::GIVEN_WAY {
+                assert!(gives_way(&mut giving_way, "a@h"));
+            }
+            assert!(!gives_way(&mut giving_way, "a@h"));
+            assert!(gives_way(&mut giving_way, "b@h"), "another node");
+            giving_way.connected("a@h", false);
+            giving_way.connected("b@h", false);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_has_ended_is_not_told() {
+        let mut giving_way = GivingWay::default();
+        let mut told = giving_way.begin("a@h".into());
+        giving_way.ended("a@h");
+        giving_way.give_way(&"a@h".into());
+        assert!(told.end.try_recv().is_err());
+        assert!(giving_way.attempts.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_is_answered_gives_way_to_a_connection_only() {
+        for go_on in [true, false] {
+            let mut giving_way = GivingWay::default();
+            let mut told = giving_way.begin("a@h".into());
+            told.answered.store(true, Ordering::Relaxed);
+            giving_way.give_way(&"a@h".into());
+            assert!(told.end.try_recv().is_err());
+            giving_way.connected("a@h", go_on);
+            assert_eq!(told.end.try_recv().is_ok(), go_on);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut giving_way = GivingWay::default();
+        for number in 0..=limits::KNOWN_NODES {
+            assert!(gives_way(&mut giving_way, &format!("n{number}@h")));
+            assert!(giving_way.in_vain.len() <= limits::KNOWN_NODES);
+        }
+    }
+}
