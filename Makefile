@@ -2,7 +2,7 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-otp test-deploy static package deny sbom release test-long crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-suites test-suites-quick test-otp test-deploy static package deny sbom release test-long crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
 
 # What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
@@ -75,7 +75,7 @@ SIZES := 10 25 50 100
 scale: deps
 	cargo bench --bench scale -- $(SIZES)
 
-test-system: test-users test-openapi test-others test-deploy package deny test-otp fuzz-smoke
+test-system: test-users test-openapi test-others test-suites-quick test-deploy package deny test-otp fuzz-smoke
 
 test-users: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
@@ -171,6 +171,26 @@ test-otp: deps
 	  HECATE_ERL="$$bin/erl" $(MAKE) ct; \
 	done
 	cargo test --features system-tests --test releases
+
+# Suites of OTP 25 and 27 with the daemon and without it, by case: about half an hour. Writes docs/suites.md.
+# The test sources come from Debian's source packages: see tests/suites/run.sh.
+test-suites: suites-deps
+	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh
+
+# Three suites of OTP 25 alone, in about 2 minutes.
+test-suites-quick: suites-deps
+	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh quick
+
+SUITES := erlang-dev erlang-common-test erlang-eunit erlang-runtime-tools debootstrap gcc iproute2 libc6-dev xz-utils
+.PHONY: suites-deps
+suites-deps: deps
+	@[ "$$(id -u)" = 0 ] || { echo "make test-suites makes hosts: run it as root" >&2; exit 1; }
+	@missing=; for program in cc debootstrap ip xz; do command -v $$program >/dev/null || missing=1; done; \
+	[ -e /usr/include/ei.h ] || missing=1; \
+	if [ -n "$$missing" ]; then \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SUITES); \
+	fi
+	cargo build --all-targets
 
 # Each target of fuzz/ for so many seconds, beginning with its committed corpus. What else it comes upon is kept in
 # fuzz/target/corpus, and an input that makes it fail in fuzz/artifacts.

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Stands in for `epmd` in a run of epmd_SUITE: the daemon serves as EPMD. It refuses to be ended by
+# a client, so the next start of an EPMD ends it.
+set -eu
+
+case " $* " in *" -names "*) exec epmd "$@" ;; esac
+pid=$HECATE_SUITES_RUN/epmd.pid
+if [ -e "$pid" ]; then
+  kill -KILL "$(cat "$pid")" 2>/dev/null || true
+  while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.01; done
+fi
+port=4369
+while [ $# -gt 0 ]; do
+  [ "$1" != -port ] || port=$2
+  shift
+done
+echo $$ >"$pid"
+mkdir -p "$HECATE_SUITES_RUN/no-programs"
+export ERL_EPMD_PORT="$port" HECATE_HOME="$HECATE_SUITES_RUN/epmd" HECATE_EPMD_NAMES=none
+export PATH="$HECATE_SUITES_RUN/no-programs"
+exec "$HECATE_SUITES_DAEMON" >>"$HECATE_SUITES_RUN/epmd.log" 2>&1

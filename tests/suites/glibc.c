@@ -1,0 +1,20 @@
+/* Debian 13's libei.a calls these functions of a newer glibc than Debian 12's. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+long __isoc23_strtol(const char *text, char **end, int base)
+{
+    return strtol(text, end, base);
+}
+
+int __isoc23_sscanf(const char *text, const char *format, ...)
+{
+    va_list arguments;
+    int converted;
+
+    va_start(arguments, format);
+    converted = vsscanf(text, format, arguments);
+    va_end(arguments);
+    return converted;
+}
