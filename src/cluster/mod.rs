@@ -23,8 +23,3 @@ pub mod running;
 pub mod task;
 pub mod terms;
 pub mod view;
-
-use beam::node::services::functions::Program;
-
-/// What our node tells tools of Erlang that it is.
-pub const PROGRAM: Program = Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };

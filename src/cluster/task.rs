@@ -31,12 +31,12 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
-use crate::cluster::PROGRAM;
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
 use crate::cluster::peers::facts::Facts;
 use crate::cluster::peers::finder::{self, Finder};
+use crate::cluster::peers::questions::PROGRAM;
 use crate::cluster::peers::views;
 use crate::cluster::plugins::changes::Changes;
 use crate::cluster::plugins::membership::Told;

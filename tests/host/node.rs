@@ -89,7 +89,7 @@ impl Node {
             scopes: scopes.iter().map(|scope| Atom::literal(scope)).collect(),
             watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),
-            program: hecate_daemon::cluster::PROGRAM,
+            program: hecate_daemon::cluster::peers::questions::PROGRAM,
             tick_time: Duration::from_secs(60),
             peer_memory: hecate_daemon::limits::PEER_BYTES,
         };

@@ -174,7 +174,7 @@ impl Node {
             functions: Box::new(Erlang(functions)),
             tick_time: Duration::from_secs(60),
             memory: || None,
-            program: hecate_daemon::cluster::PROGRAM,
+            program: hecate_daemon::cluster::peers::questions::PROGRAM,
             hidden: false,
         });
         Self {

@@ -42,7 +42,7 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         scopes: vec![],
         watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
         functions: Box::new(Nothing),
-        program: crate::cluster::PROGRAM,
+        program: crate::cluster::peers::questions::PROGRAM,
         tick_time: Duration::from_secs(60),
         peer_memory: crate::limits::PEER_BYTES,
     };

@@ -171,7 +171,7 @@ mod tests {
             scopes: vec![],
             watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),
-            program: crate::cluster::PROGRAM,
+            program: crate::cluster::peers::questions::PROGRAM,
             tick_time: Duration::from_secs(60),
             peer_memory: limits::PEER_BYTES,
         };

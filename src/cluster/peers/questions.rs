@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 use beam::dist::flags::Flags;
 use beam::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
 use beam::node::handle::{Handle, Stopped};
+use beam::node::services::functions::Program;
 use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::PeerState;
 
-use crate::cluster::PROGRAM;
 use crate::cluster::peers::strategies::learned;
 use crate::limits;
+
+/// What our node tells tools of Erlang that it is.
+pub const PROGRAM: Program = Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
