@@ -160,7 +160,7 @@ release:
 RELEASES := trixie 28 sid
 # This one has a module compiled by the release that runs it.
 COMPILING := etf_oracle
-ERLANG_FACING := boot cluster diagnosis epmd handshake headers hostile layout mesh peers pg pressure rpc signals status ticks tools walk
+ERLANG_FACING := boot cluster diagnosis epmd handshake headers hostile introductions layout mesh peers pg pressure rpc signals status ticks tools walk
 test-otp: deps
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	{ command -v debootstrap && python3 -c 'import ensurepip'; } >/dev/null 2>&1 || \

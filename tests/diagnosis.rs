@@ -231,39 +231,6 @@ fn a_node_that_lacks_flags_gets_no_proof() {
     assert_eq!(ancient.join().unwrap(), 0, "no proof of the cookie");
 }
 
-/// It writes each attempt into its log: so it rests, as after a wrong cookie.
-#[test]
-fn a_node_that_expects_tls() {
-    let (host, _epmd, daemon) = world();
-    let (pem, options) = (host.home().join("tls.pem"), host.home().join("tls.conf"));
-    let make = format!(
-        "#{{cert := Cert, key := Key}} = public_key:pkix_test_root_cert(\"root\", [{{key, {{namedCurve, secp256r1}}}}]), \
-         Entries = [{{'Certificate', Cert, not_encrypted}}, public_key:pem_entry_encode('ECPrivateKey', Key)], \
-         file:write_file({pem:?}, public_key:pem_encode(Entries))"
-    );
-    assert_eq!(Erl::start(&host, Start::default()).eval(&make), "ok");
-    std::fs::write(&options, format!("[{{server, [{{certfile, {pem:?}}}]}}].")).unwrap();
-    let args = ["-proto_dist", "inet_tls", "-ssl_dist_optfile", options.to_str().unwrap()];
-    let start = |name| Start { name: Some(name), args: &args, ..Start::default() };
-    // The first one is not looked for; the second one is found and dialled, and rests then.
-    let _visitor = Erl::start(&host, start("visitor"));
-    fails(&diagnosis(&host, &host.node("visitor")), "handshake", "tls_expected", &["inet_tls", "HECATE_EPMD_NAMES"]);
-
-    let trader = Erl::start(&host, start("hecate_traderd"));
-    let node = host.node("hecate_traderd");
-    daemon.logs(&["WARN", &node, "the peer expects TLS; tried again when it is started anew, or in 5 minutes"]);
-    let peer = wait_within(PATIENCE, "it is shown", || details(&host, &node).filter(|peer| peer["attempts"] == 1));
-    assert_eq!((&peer["state"], &peer["last_failure"]["code"]), (&json!("disconnected"), &json!("tls_expected")));
-    // Another that comes later is dialled, and this one is not.
-    let _later = host.erl("hecate_marthad");
-    wait_for("the later one is connected", || host.peer(&host.node("hecate_marthad")).as_deref() == Some("connected"));
-    assert_eq!(details(&host, &node).unwrap()["attempts"], 1);
-    // In its next life without TLS it is connected at once.
-    trader.kill();
-    let _plain = host.erl("hecate_traderd");
-    wait_for("it is connected", || host.peer(&node).as_deref() == Some("connected"));
-}
-
 #[test]
 fn a_node_with_another_cookie() {
     let (host, _epmd, daemon) = world();

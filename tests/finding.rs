@@ -44,6 +44,48 @@ fn a_plugins_node_is_looked_for_whatever_it_is_called() {
     wait_for("it is shown as connected", || host.peer(&host.node("rabbit")).as_deref() == Some("connected"));
 }
 
+/// It writes each attempt into its log: so it rests, as after a wrong cookie.
+#[test]
+fn a_node_that_expects_tls() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let (pem, options) = (host.home().join("tls.pem"), host.home().join("tls.conf"));
+    let make = format!(
+        "#{{cert := Cert, key := Key}} = public_key:pkix_test_root_cert(\"root\", [{{key, {{namedCurve, secp256r1}}}}]), \
+         Entries = [{{'Certificate', Cert, not_encrypted}}, public_key:pem_entry_encode('ECPrivateKey', Key)], \
+         file:write_file({pem:?}, public_key:pem_encode(Entries))"
+    );
+    assert_eq!(Erl::start(&host, Start::default()).eval(&make), "ok");
+    std::fs::write(&options, format!("[{{server, [{{certfile, {pem:?}}}]}}].")).unwrap();
+    let args = ["-proto_dist", "inet_tls", "-ssl_dist_optfile", options.to_str().unwrap()];
+    let start = |name| Start { name: Some(name), args: &args, ..Start::default() };
+    // The first one is not looked for; the second one is found and dialled, and rests then.
+    let _visitor = Erl::start(&host, start("visitor"));
+    let diagnosis = host.ask("GET", &format!("/api/cluster/peers/{}/diagnosis", host.node("visitor"))).body;
+    assert_eq!(diagnosis["code"], "tls_expected", "{diagnosis:#}");
+    assert!(diagnosis["verdict"].as_str().unwrap().contains("inet_tls"), "{diagnosis:#}");
+
+    let trader = Erl::start(&host, start("hecate_traderd"));
+    let node = host.node("hecate_traderd");
+    daemon.logs(&["WARN", &node, "the peer expects TLS; tried again when it is started anew, or in 5 minutes"]);
+    let details = || {
+        let peers = host.ask("GET", "/api/cluster").body["peers"].as_array().expect("peers").clone();
+        peers.into_iter().find(|peer| peer["name"] == *node)
+    };
+    let peer = wait_within(PATIENCE, "it is shown", || details().filter(|peer| peer["attempts"] == 1));
+    assert_eq!((&peer["state"], &peer["last_failure"]["code"]), (&json!("disconnected"), &json!("tls_expected")));
+    // Another that comes later is dialled, and this one is not.
+    let _later = host.erl("hecate_marthad");
+    wait_for("the later one is connected", || host.peer(&host.node("hecate_marthad")).as_deref() == Some("connected"));
+    assert_eq!(details().unwrap()["attempts"], 1);
+    // In its next life without TLS it is connected at once.
+    trader.kill();
+    let _plain = host.erl("hecate_traderd");
+    wait_for("it is connected", || host.peer(&node).as_deref() == Some("connected"));
+}
+
 #[test]
 fn who_has_gone_for_good_is_not_shown_for_ever() {
     let host = Host::new();
