@@ -138,7 +138,7 @@ impl Stream {
     /// A client that tells what it knows gets what came since; any other first gets the whole.
     async fn begin(&mut self, known: Option<u64>) -> Result<Follower, Ended> {
         if let Some(revision) = known {
-            return Ok(self.context.registry.follow(revision));
+            return Ok(Follower::new(self.context.registry.clone(), revision));
         }
         let view = self.context.registry.view();
         self.snapshot(&view).await
@@ -155,7 +155,7 @@ impl Stream {
         self.shown = Some(revision);
         self.told.plugin_nodes = nodes;
         self.send(bytes).await?;
-        Ok(self.context.registry.follow(revision))
+        Ok(Follower::new(self.context.registry.clone(), revision))
     }
 
     async fn stored(&mut self, event: &Event) -> Result<(), Ended> {

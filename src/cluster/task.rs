@@ -284,7 +284,7 @@ impl Cluster {
             None
         });
         // What happened while we were in no cluster is nobody's news.
-        let events = registry.follow(registry.view().revision);
+        let events = Follower::new(registry.clone(), registry.view().revision);
         let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), &settings.finding);
         Ok(Self {
             settings,
@@ -403,7 +403,7 @@ impl Cluster {
                 Err(Refusal::Stopping) => break,
                 Err(e) => {
                     warn!("events are not told to the cluster: {e}");
-                    self.events = self.registry.follow(revision);
+                    self.events = Follower::new(self.registry.clone(), revision);
                     self.changes.missed();
                     break;
                 }

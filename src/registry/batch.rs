@@ -10,7 +10,8 @@ use std::time::Instant;
 use beam::limited;
 
 use super::effect::{Effect, Input, Now};
-use super::handle::{Refusal, Reply};
+use super::handle::Reply;
+use super::refusal::Refusal;
 use super::state::State;
 use super::{Event, Plugin, Registrant, Registration};
 use crate::layout::{Layout, Owner, Process};

@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep_until;
 
-use super::handle::Refusal;
+use super::refusal::Refusal;
 use crate::layout::{DeadSocket, Layout, LayoutError, Look, Process, Progress, SetAside, Verdict};
 use crate::name::PluginName;
 

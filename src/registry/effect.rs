@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::handle::Refusal;
+use super::refusal::Refusal;
 use super::{Event, Membership, Plugin, Registration};
 use crate::layout::{Look, Process};
 use crate::limits;

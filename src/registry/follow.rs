@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::handle::{Handle, Refusal};
+use super::handle::Handle;
+use super::refusal::Refusal;
 use super::{Event, View};
 use crate::limits;
 
@@ -35,7 +36,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(registry: Handle, after: u64) -> Self {
+    /// Follows the stored events after a revision, each once and in order.
+    #[must_use]
+    pub fn new(registry: Handle, after: u64) -> Self {
         // Subscribed before the store is read: between the two nothing is lost.
         let live = registry.events();
         Self { registry, live, told: after, page: VecDeque::new(), behind: true }

@@ -1,125 +1,14 @@
 //! How everybody else asks the registry: a queue of bounded length to its task, and its current view.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::chores::{blocking, remove_dead_socket};
-use super::follow::Follower;
+use super::refusal::Refusal;
 use super::{Event, Membership, Plugin, Registrant, Registration, View};
-use crate::layout::{Contents, Incomplete, Layout, LayoutError, Removed, SocketPathTooLong};
-use crate::limits;
+use crate::layout::{Contents, Layout, Removed};
 use crate::name::PluginName;
-use crate::store::{CommitError, ReadError};
-use crate::timestamp;
-
-/// Why the registry did not do what it was asked. Nothing has changed then; the message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// No such plugin.
-    #[error("no plugin `{name}` is registered: `GET /api/plugins` lists those that are")]
-    NotFound {
-        /// The name asked for.
-        name: PluginName,
-    },
-    /// The registered node is the daemon's own.
-    #[error(
-        "`node`: {node} is the node of this hecate-daemon: leave `node` out, or set it to the node that the plugin runs as"
-    )]
-    OwnNode {
-        /// The node.
-        node: String,
-    },
-    /// Another node is connected under that name.
-    #[error(
-        "`{name}` is held by the connected node {holder} since {since}: stop that node first, or register under \
-         another name", since = timestamp::seconds(*since)
-    )]
-    NodeConflict {
-        /// The plugin.
-        name: PluginName,
-        /// The node that holds it.
-        holder: String,
-        /// Since when the plugin runs there.
-        since: SystemTime,
-    },
-    /// Its data is not to be purged: it is still registered.
-    #[error("`{name}` is registered: deregister it first, then its data can be removed")]
-    Registered {
-        /// The plugin.
-        name: PluginName,
-    },
-    /// Its data is not to be purged: it lives.
-    #[error("`{name}` still runs ({sign}): stop it first, then its data can be removed")]
-    StillRunning {
-        /// The plugin.
-        name: PluginName,
-        /// What shows that it lives.
-        sign: String,
-    },
-    /// Its data is not to be purged: perhaps it lives.
-    #[error("whether `{name}` still runs can't be told: {why}; then ask again")]
-    MayRun {
-        /// The plugin.
-        name: PluginName,
-        /// Why, and what to do.
-        why: String,
-    },
-    /// There is nothing to purge.
-    #[error("`{name}` has no data: there is no directory {path}", path = path.display())]
-    NoData {
-        /// The plugin.
-        name: PluginName,
-        /// Where its namespace would be.
-        path: PathBuf,
-    },
-    /// Its data was set aside, and some of it could not be removed.
-    #[error("the data of `{name}` is no longer in its place, but not all of it could be removed: {0}", name = .1)]
-    PurgeIncomplete(Incomplete, PluginName),
-    /// The plugin could not bind its socket.
-    #[error(transparent)]
-    SocketPathTooLong(#[from] SocketPathTooLong),
-    /// There are [`limits::PLUGINS`] already.
-    #[error("{max} plugins are registered, and that is the most: deregister one first", max = limits::PLUGINS)]
-    Full,
-    /// The plugin's directories could not be made.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The change could not be saved.
-    #[error(transparent)]
-    Store(#[from] CommitError),
-    /// The stored events could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// We are on the way out.
-    #[error("this hecate-daemon is stopping: try again when it is back")]
-    Stopping,
-}
-
-impl Refusal {
-    /// The stable code of the refusal, for clients to branch on.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound { .. } => "not_found",
-            Self::OwnNode { .. } => "node_is_daemon",
-            Self::NodeConflict { .. } => "node_conflict",
-            Self::Registered { .. } => "registered",
-            Self::StillRunning { .. } => "still_running",
-            Self::MayRun { .. } => "may_be_running",
-            Self::NoData { .. } => "no_data",
-            Self::PurgeIncomplete(..) => "purge_incomplete",
-            Self::SocketPathTooLong(_) => "socket_path_too_long",
-            Self::Full => "too_many_plugins",
-            Self::Layout(_) => "layout_failed",
-            Self::Store(_) => "store_failed",
-            Self::Read(_) => "events_unreadable",
-            Self::Stopping => "stopping",
-        }
-    }
-}
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -215,7 +104,7 @@ impl Handle {
         let _ = self.commands.send(Command::Membership(membership)).await;
     }
 
-    /// The stored events after a revision, at most [`limits::EVENTS_PAGE`]: ask again after the last of them until there
+    /// The stored events after a revision, at most [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE): ask again after the last of them until there
     /// is none. `None` if they are no longer (or not yet) known, and only the whole view helps.
     pub(super) async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
         self.ask(|reply| Command::EventsAfter { revision, reply }).await
@@ -233,13 +122,7 @@ impl Handle {
         self.view.clone()
     }
 
-    /// Follows the stored events after a revision, each once and in order.
-    #[must_use]
-    pub fn follow(&self, after: u64) -> Follower {
-        Follower::new(self.clone(), after)
-    }
-
-    /// The stored events from now on. A reader who lags behind by more than [`limits::EVENTS_BEHIND`] is told that it
+    /// The stored events from now on. A reader who lags behind by more than [`EVENTS_BEHIND`](crate::limits::EVENTS_BEHIND) is told that it
     /// missed some.
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.resubscribe()

@@ -10,6 +10,7 @@ mod entries;
 mod follow;
 mod handle;
 mod nodes;
+mod refusal;
 mod request;
 mod state;
 mod task;
@@ -23,7 +24,8 @@ use rpds::RedBlackTreeMapSync;
 pub use batch::SocketCheck;
 pub use effect::Config;
 pub use follow::{Follower, Next};
-pub use handle::{FileCheck, Handle, Refusal};
+pub use handle::{FileCheck, Handle};
+pub use refusal::Refusal;
 pub use request::{Given, Request, Wrong};
 pub use task::start;
 

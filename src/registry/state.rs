@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use super::effect::{Config, Effect, Input, Now};
 use super::entries::{Entries, Entry, Life};
-use super::handle::Refusal;
 use super::nodes::Nodes;
+use super::refusal::Refusal;
 use super::{Event, EventKind, Field, Membership, Plugin, Plugins, Registration, Status, View};
 use crate::layout::{Look, Process};
 use crate::limits;

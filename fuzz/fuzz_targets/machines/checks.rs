@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use beam::dist::control::{Control, Proc};
 use beam::etf::{Iovec, Pid, Term};
-use beam::node::machine::{Effect, Input, LinkId, Pending};
+use beam::node::link_id::LinkId;
+use beam::node::machine::{Effect, Input, Pending};
 use bytes::Bytes;
 
 use crate::Side;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use beam::dist::control::Control;
 use beam::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
-use beam::node::machine::{LinkId, Machine, Parts, Token};
+use beam::node::link_id::LinkId;
+use beam::node::machine::{Machine, Parts, Token};
 use beam::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
 use beam::node::services::functions::Program;
 use beam::node::services::pg::Watched;

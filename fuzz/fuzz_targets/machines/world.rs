@@ -8,7 +8,9 @@ use beam::dist::framing::{self, Frame};
 use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
 use beam::etf::{Atom, Iovec, Pid, Raw, Term};
-use beam::node::machine::{Effect, Input, LinkId, Now, Token};
+use beam::node::link_id::LinkId;
+use beam::node::machine::{Effect, Input, Token};
+use beam::node::now::Now;
 use beam::node::process::CallId;
 use beam::node::services::rpc::CallError;
 

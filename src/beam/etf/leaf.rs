@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::reader::unexpected;
-use super::{DecodeError, Float, Kind, Reader, ReferenceIds, atoms, tag, term};
+use super::cursor::{Reader, unexpected};
+use super::{DecodeError, Float, Kind, Pid, ReferenceIds, atoms, tag, term};
 use crate::limits;
 
 /// A term without terms inside, where it lies in the message.
@@ -35,6 +35,10 @@ pub(super) type PortParts<'a> = (Cow<'a, str>, u64, u32);
 pub(super) type ReferenceParts<'a> = (Cow<'a, str>, u32, ReferenceIds);
 
 impl<'a> Reader<'a> {
+    pub(super) fn pid_of(&mut self, (node, id, serial, creation): PidParts<'_>) -> Pid {
+        Pid { node: self.atoms.intern(&node), id, serial, creation }
+    }
+
     /// Reads a term without terms inside, of any kind. Those with terms inside are refused: the walk enters them.
     pub(super) fn leaf(&mut self) -> Result<Leaf<'a>, DecodeError> {
         match self.peek()? {

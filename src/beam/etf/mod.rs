@@ -22,6 +22,7 @@
 //! is understood by OTP 23 to 29.
 
 mod atoms;
+mod cursor;
 mod error;
 mod expand;
 mod iovec;
@@ -38,10 +39,10 @@ mod writer;
 mod tests;
 
 pub use atoms::{Atom, AtomTooLong, Atoms};
+pub use cursor::{ListHeader, Reader};
 pub use error::{DecodeError, Kind};
 pub use expand::{CachedAtom, ExpandError, Expander};
 pub use iovec::Iovec;
 pub use raw::Raw;
-pub use reader::{ListHeader, Reader};
 pub use term::{BigInt, BitString, DuplicateKey, Float, Fun, Map, Pid, Port, Reference, ReferenceIds, Term};
 pub use writer::Writer;

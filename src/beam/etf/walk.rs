@@ -8,9 +8,9 @@
 
 use std::borrow::Cow;
 
+use super::cursor::{ListForm, Reader, unexpected};
 use super::leaf::{Leaf, PidParts};
-use super::reader::{ListForm, unexpected};
-use super::{DecodeError, Fun, Kind, Map, Port, Reader, Reference, Term, tag};
+use super::{DecodeError, Fun, Kind, Map, Port, Reference, Term, tag};
 use crate::limits;
 
 /// What becomes of a term that is walked over.

@@ -3,17 +3,46 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::dist::budget::Charge;
+use crate::dist::control::Control;
 use crate::dist::handshake::Status;
+use crate::dist::link::CloseReason;
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, Iovec, Raw, Term};
 use crate::node::dial::DialError;
-use crate::node::intake::{Arrival, Permit};
-use crate::node::machine::LinkId;
+use crate::node::link_id::LinkId;
+use crate::node::machine::Content;
 use crate::node::process::{Behaviour, CallId, ProcessId};
 use crate::node::services::pg;
 use crate::node::services::rpc::{CallError, Function};
+
+/// Input from a connection.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Small messages, in order.
+    Messages(Vec<(Control, Option<Bytes>)>),
+    /// A large message, decoded.
+    Large(Box<(Control, Content)>),
+    /// The connection has ended; nothing follows.
+    Closed(CloseReason),
+}
+
+/// Admits the connection's next batch when it is dropped, and counts the memory of this one until
+/// then.
+#[derive(Debug)]
+pub struct Permit {
+    _window: OwnedSemaphorePermit,
+    _held: Option<Arc<Charge>>,
+}
+
+impl Permit {
+    pub(super) fn new(window: OwnedSemaphorePermit, held: Option<Arc<Charge>>) -> Self {
+        Self { _window: window, _held: held }
+    }
+}
 
 /// What the node's task is told.
 pub enum Event {

@@ -7,38 +7,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
-use crate::dist::budget::Charge;
 use crate::dist::control::Control;
-use crate::dist::link::{CloseReason, LinkEvent};
+use crate::dist::link::LinkEvent;
 use crate::etf::Atoms;
 use crate::limits;
-use crate::node::event::Event;
-use crate::node::machine::{self, Content, LinkId};
+use crate::node::event::{Arrival, Event, Permit};
+use crate::node::link_id::LinkId;
+use crate::node::machine;
 
 /// Bounds the reading of large messages: each may use far more memory than it has bytes.
 static READERS: Semaphore = Semaphore::const_new(limits::LARGE_READERS);
-
-/// Input from a connection.
-#[derive(Debug)]
-pub enum Arrival {
-    /// Small messages, in order.
-    Messages(Vec<(Control, Option<Bytes>)>),
-    /// A large message, decoded.
-    Large(Box<(Control, Content)>),
-    /// The connection has ended; nothing follows.
-    Closed(CloseReason),
-}
-
-/// Admits the connection's next batch when it is dropped, and counts the memory of this one until
-/// then.
-#[derive(Debug)]
-pub struct Permit {
-    _window: OwnedSemaphorePermit,
-    _held: Option<Arc<Charge>>,
-}
 
 /// Passes on what a connection receives until it ends.
 pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<Event>) {
@@ -53,7 +34,7 @@ pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: m
             // All earlier messages are handled before the end.
             let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
             let Ok(window) = window.clone().acquire_many_owned(permits).await else { return };
-            let permit = Permit { _window: window, _held: held.clone() };
+            let permit = Permit::new(window, held.clone());
             if inbox.send(Event::Link(link, arrival, permit)).await.is_err() {
                 return;
             }
@@ -105,7 +86,9 @@ mod tests {
 
     use super::*;
     use crate::dist::budget::Budget;
+    use crate::dist::link::CloseReason;
     use crate::etf::{Atom, Pid, Raw, Term};
+    use crate::node::machine::Content;
     use crate::node::services::gen_server::Message;
 
     fn message(bytes: usize) -> (Control, Option<Bytes>) {

@@ -26,6 +26,8 @@ use crate::dist::flags::Flags;
 use crate::dist::handshake::{Established, Origin, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Iovec, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
+use crate::node::link_id::LinkId;
+use crate::node::now::Now;
 use crate::node::process::{
     Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
 };
@@ -41,19 +43,6 @@ pub use content::{Content, read};
 use leftovers::Leftovers;
 use served::{ReplyTo, Served, Wanted};
 use ties::Ties;
-
-/// One connection; never used again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u64);
-
-/// The time, as both clocks tell it.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For deadlines.
-    pub instant: Instant,
-    /// For people.
-    pub wall: SystemTime,
-}
 
 /// Names the answer to a call, for whoever asked.
 pub type Token = u64;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::dist::control::Proc;
 use crate::etf::{Atom, Atoms, Pid, Raw, Reference, Term};
-use crate::node::machine::LinkId;
+use crate::node::link_id::LinkId;
 
 /// Names a process to our own side, through all its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
 use beam::node::handle::{Handle, Stopped};
-use beam::node::machine::Now;
+use beam::node::now::Now;
 use beam::node::process::{Answer, Behaviour, Caller, Source};
 use beam::node::services::gen_server;
 use beam::node::view::{Peer, View};

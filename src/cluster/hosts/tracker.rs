@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use beam::node::machine::Now;
+use beam::node::now::Now;
 
 use crate::cluster::hosts::said::{Change, Event, Snapshot};
 use crate::cluster::view::{HostState, HostView, PluginView, PluginViews};

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes, RunLock};
+use crate::registry::Follower;
 use crate::registry::{EventKind, Field, Membership, Next, Registrant, Registration, Status};
 
 /// How long anything may take before a test gives up.
@@ -343,7 +344,7 @@ async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
     let world = World::new();
     world.register("hecate-oned").await.expect("taken");
     let (commands, mut queue) = mpsc::channel(1);
-    let mut follower = Handle { commands, ..world.handle.clone() }.follow(0);
+    let mut follower = Follower::new(Handle { commands, ..world.handle.clone() }, 0);
     let answer = async {
         let Some(Command::EventsAfter { revision: 0, reply }) = queue.recv().await else { panic!("not asked") };
         reply.send(world.handle.events_after(0).await).expect("waited for");
@@ -359,7 +360,7 @@ async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
 #[tokio::test]
 async fn a_follower_that_falls_behind_misses_nothing() {
     let world = World::new();
-    let (mut slow, mut live) = (world.handle.follow(0), world.handle.events());
+    let (mut slow, mut live) = (Follower::new(world.handle.clone(), 0), world.handle.events());
     let told = |next| match next {
         Ok(Next::Event(event)) => event.revision,
         other => panic!("no event: {other:?}"),
@@ -385,7 +386,7 @@ async fn a_follower_that_falls_behind_misses_nothing() {
     registered.expect("taken");
     assert_eq!((told(next), slow.told()), (revision + 1, revision + 1));
     // A revision that never was, as after another database was begun: what holds now, and then on from there.
-    let mut lost = world.handle.follow(revision + 100);
+    let mut lost = Follower::new(world.handle.clone(), revision + 100);
     assert_eq!(lost.next().await.expect("read"), Next::Missed(world.handle.view()));
     world.register("hecate-nextd").await.expect("taken");
     assert_eq!(told(lost.next().await), revision + 2);
@@ -434,7 +435,7 @@ async fn only_the_data_of_who_is_gone_is_purged() {
     assert!(data.exists());
 
     let revision = world.handle.view().revision;
-    let mut follower = world.handle.follow(revision);
+    let mut follower = Follower::new(world.handle.clone(), revision);
     let removed = purge().await.expect("gone");
     assert_eq!(removed, Removed { directories: 6, files: 1, bytes: 5 });
     assert!(!world.path("hecate-oned", "").exists());

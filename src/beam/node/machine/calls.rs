@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::etf::{Atom, Reference};
-use crate::node::machine::{LinkId, Token};
+use crate::node::link_id::LinkId;
+use crate::node::machine::Token;
 
 /// A call that waits for its result.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ pub use work::Step;
 use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, Pid, Raw, Reference};
 use crate::limits;
-use crate::node::machine::LinkId;
+use crate::node::link_id::LinkId;
 use crate::node::services::gen_server::Message;
 use crate::node::view::Census;
 
