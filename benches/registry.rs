@@ -22,8 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hecate_daemon::layout::{Home, Layout, Modes};
-use hecate_daemon::name::PluginName;
-use hecate_daemon::registry::{Event, EventKind, Plugin, Status};
+use hecate_daemon::plugin::{Event, EventKind, Plugin, PluginName, Status};
 use hecate_daemon::store::Store;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

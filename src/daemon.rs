@@ -30,8 +30,8 @@ use crate::cluster::task::{self as cluster, StartError};
 use crate::cluster::view::{self, ClusterView, EpmdState, NodeStates, REFUSALS};
 use crate::config::{Config, accounts};
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
-use crate::name::PluginName;
-use crate::registry::{self, Status};
+use crate::plugin::{PluginName, Status};
+use crate::registry;
 use crate::store::{OpenError, Salvaged, Store};
 use crate::{limits, log, systemd};
 
@@ -474,7 +474,7 @@ mod tests {
     fn plugins_whose_nodes_fail_alike_are_one_problem() {
         let plugin = |index: usize, status| {
             let name = PluginName::parse(&format!("a-{index}d")).unwrap();
-            let plugin = registry::Plugin {
+            let plugin = crate::plugin::Plugin {
                 name: name.clone(),
                 version: None,
                 description: None,

@@ -19,6 +19,6 @@ pub mod files;
 pub mod limits;
 pub mod log;
 pub mod metrics;
-pub mod name;
+pub mod plugin;
 pub mod systemd;
 pub mod timestamp;

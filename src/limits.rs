@@ -125,7 +125,7 @@ pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
 // ---- Registry, store and layout -------------------------------------------------------------
 
-/// Longest plugin name in bytes. Crossed by `name::tests::each_refusal_has_its_code`.
+/// Longest plugin name in bytes. Crossed by `plugin::name::tests::each_refusal_has_its_code`.
 pub const PLUGIN_NAME: usize = 63;
 
 /// Longest path of a Unix socket in bytes: `sun_path` less its closing NUL. Crossed by

@@ -12,7 +12,7 @@ use common::{PATIENCE, World};
 use hecate_daemon::api::Limits;
 use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};
 use hecate_daemon::limits;
-use hecate_daemon::name::PluginName;
+use hecate_daemon::plugin::PluginName;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 

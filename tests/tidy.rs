@@ -13,7 +13,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("runtimes", &["limits"]),
     (
         "daemon",
-        &["api", "cluster", "config", "files", "layout", "limits", "log", "name", "registry", "store", "systemd"],
+        &["api", "cluster", "config", "files", "layout", "limits", "log", "plugin", "registry", "store", "systemd"],
     ),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
     (
@@ -27,14 +27,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "files",
             "layout",
             "limits",
-            "name",
+            "plugin",
             "beam::node::listeners",
             "beam::node::resolve",
             "beam::node::socket_holder",
             "timestamp",
         ],
     ),
-    ("config", &["beam::cookie", "layout", "limits", "log", "name"]),
+    ("config", &["beam::cookie", "layout", "limits", "log", "plugin"]),
     (
         "api",
         &[
@@ -44,7 +44,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "escape",
             "files",
             "layout",
-            "name",
+            "plugin",
             "limits",
             "metrics",
             "beam::fair",
@@ -55,10 +55,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
     // a line; the two know nobody.
-    ("registry", &["store", "escape", "layout", "name", "limits", "metrics", "log::limit", "timestamp"]),
-    ("cluster/view", &["name"]),
-    ("cluster/terms", &["registry"]),
-    ("cluster/peers", &["cluster::view", "limits", "log::limit", "name"]),
+    ("registry", &["store", "escape", "layout", "plugin", "limits", "metrics", "log::limit", "timestamp"]),
+    ("cluster/view", &["plugin"]),
+    ("cluster/terms", &["plugin"]),
+    ("cluster/peers", &["cluster::view", "limits", "log::limit", "plugin"]),
     (
         "cluster/plugins",
         &[
@@ -68,16 +68,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "layout",
             "limits",
             "log::limit",
-            "name",
+            "plugin",
             "registry",
         ],
     ),
-    ("cluster/hosts", &["cluster::plugins::server", "cluster::terms", "cluster::view", "limits", "registry"]),
+    ("cluster/hosts", &["cluster::plugins::server", "cluster::terms", "cluster::view", "limits", "plugin"]),
     ("cluster/diagnosis", &["cluster::peers", "cluster::view", "limits"]),
-    ("cluster", &["escape", "layout", "limits", "log::limit", "name", "registry"]),
+    ("cluster", &["escape", "layout", "limits", "log::limit", "plugin", "registry"]),
     (
         "beam/node/services",
         &[
+            "beam::node::link_id",
             "beam::node::machine",
             "beam::node::process",
             "beam::node::services::gen_server",
@@ -105,10 +106,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("beam/fair", &[]),
     ("files", &[]),
     ("beam/etf", &["beam::limits"]),
-    // The store and the registry share one vocabulary: what a plugin and an event are.
-    ("store", &["registry", "files", "name", "limits", "timestamp"]),
-    ("layout", &["files", "name", "limits"]),
-    ("name", &["limits"]),
+    ("store", &["files", "plugin", "limits", "timestamp"]),
+    ("layout", &["files", "plugin", "limits"]),
+    ("plugin", &["escape", "limits"]),
     ("beam/cookie", &["beam::limits"]),
     ("timestamp", &["limits"]),
     ("limits", &[]),
@@ -167,14 +167,13 @@ const PURE: &[&str] = &[
     "log/limit",
     "beam/log_limit",
     "beam/name",
-    "name",
+    "plugin/",
     "beam/node/machine",
     "beam/node/process",
     "beam/node/services/",
     "beam/node/view",
     "registry/entries",
     "registry/nodes",
-    "registry/request",
     "registry/state",
     "timestamp",
 ];

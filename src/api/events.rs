@@ -28,7 +28,8 @@ use super::whole::Whole;
 use super::wire;
 use crate::cluster::view::ClusterView;
 use crate::metrics;
-use crate::registry::{Event, Follower, Next, View};
+use crate::plugin::Event;
+use crate::registry::{Follower, Next, View};
 
 /// What all streams share.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ use super::wire;
 use crate::cluster::diagnosis::Diagnostician;
 use crate::cluster::view::{ClusterView, NodeStates};
 use crate::layout::Home;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 use crate::registry::{Handle, Refusal, View};
 
 /// What the API needs of the rest of the daemon.

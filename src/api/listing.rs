@@ -15,7 +15,8 @@ use super::wire;
 use crate::cluster::view::NodeStates;
 use crate::layout::Home;
 use crate::limits;
-use crate::registry::{Plugin, Status, View};
+use crate::plugin::{Plugin, Status};
+use crate::registry::View;
 
 /// The list, encoded.
 #[derive(Debug, Clone)]
@@ -137,8 +138,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
-    use crate::name::PluginName;
-    use crate::registry::Status;
+    use crate::plugin::{PluginName, Status};
 
     fn view(name: &str) -> Arc<View> {
         let name = PluginName::parse(name).expect("valid");

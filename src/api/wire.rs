@@ -29,8 +29,8 @@ pub use crate::cluster::view::REFUSALS;
 use crate::cluster::view::{ClusterView, EpmdState, NodeState, NodeStates, PeerState, PeerView, ScopeView};
 use crate::escape;
 use crate::layout::{self, Home, Namespace};
-use crate::name::PluginName;
-use crate::registry::{self, Given, Registration, Status};
+use crate::plugin::{FieldValue, Plugin, PluginName, Registration, RegistrationRequest, Status};
+use crate::registry;
 use crate::timestamp;
 
 /// Encodes JSON on one line, in which no character can drive a terminal. Every type here can be
@@ -332,7 +332,7 @@ impl Paths {
 impl PluginEntry {
     /// The list's entry for a plugin.
     #[must_use]
-    pub fn new(plugin: &registry::Plugin, namespace: &Namespace) -> Self {
+    pub fn new(plugin: &Plugin, namespace: &Namespace) -> Self {
         Self {
             name: plugin.name.to_string(),
             version: plugin.version.clone(),
@@ -363,12 +363,7 @@ impl PluginEntry {
 impl PluginDetail {
     /// All that is known of a plugin.
     #[must_use]
-    pub fn new(
-        plugin: &registry::Plugin,
-        namespace: &Namespace,
-        nodes: &NodeStates,
-        contents: layout::Contents,
-    ) -> Self {
+    pub fn new(plugin: &Plugin, namespace: &Namespace, nodes: &NodeStates, contents: layout::Contents) -> Self {
         let connector = |connector: layout::Connector| Connector {
             id: connector.id,
             socket: connector.socket.display().to_string(),
@@ -420,7 +415,7 @@ impl Cluster {
 /// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
 fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
     let short = peer.name.split('@').next().unwrap_or_default();
-    let is_plugins = |plugin: &registry::Plugin| plugin.node.as_deref() == Some(&peer.name);
+    let is_plugins = |plugin: &Plugin| plugin.node.as_deref() == Some(&peer.name);
     peer.state == PeerState::Connected
         && peer.on_this_host
         && PluginName::parse(&short.replace('_', "-")).is_ok_and(|name| name.as_str().starts_with("hecate-"))
@@ -455,12 +450,12 @@ pub fn registration(body: &[u8]) -> Result<Registration, problem::Problem> {
         return Err(problem::Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
     }
     let given = |value: Option<Value>| match value {
-        None => Given::Absent,
-        Some(Value::Null) => Given::Null,
-        Some(Value::String(text)) => Given::Text(text),
-        Some(_) => Given::NoText,
+        None => FieldValue::Absent,
+        Some(Value::Null) => FieldValue::Null,
+        Some(Value::String(text)) => FieldValue::Text(text),
+        Some(_) => FieldValue::NotText,
     };
-    let request = registry::Request {
+    let request = RegistrationRequest {
         name: given(request.name),
         version: given(request.version),
         description: given(request.description),

@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::view::{DialFailure, Introduction, LinkView, PeerDetails, PluginNode};
 use crate::layout::Home;
 use crate::limits;
-use crate::registry::Field;
+use crate::plugin::Field;
 
 fn refusal(body: &str) -> (u16, &'static str) {
     let problem = registration(body.as_bytes()).expect_err(body);
@@ -22,8 +22,8 @@ fn namespace() -> Namespace {
     home.namespace(&name("hecate-traderd"))
 }
 
-fn plugin() -> registry::Plugin {
-    registry::Plugin {
+fn plugin() -> Plugin {
+    Plugin {
         name: name("hecate-traderd"),
         version: Some("0.1.0".to_owned()),
         description: None,
@@ -154,7 +154,7 @@ fn nodes() -> NodeStates {
 fn an_entry_begins_with_the_convention_s_four_keys() {
     let unknown = PluginEntry::new(&plugin(), &namespace()).with_node(&NodeStates::default());
     assert_eq!((unknown.node_state.as_deref(), unknown.node_failure), (Some("unknown"), None));
-    let nodeless = registry::Plugin { node: None, ..plugin() };
+    let nodeless = Plugin { node: None, ..plugin() };
     let nodeless = PluginEntry::new(&nodeless, &namespace()).with_node(&NodeStates::default());
     assert_eq!((nodeless.node_state, nodeless.node_failure), (None, None));
     let entry = encode(&PluginEntry::new(&plugin(), &namespace()).with_node(&nodes()));

@@ -50,8 +50,8 @@ use crate::cluster::running::Running;
 use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
 use crate::layout::Layout;
 use crate::limits;
-use crate::name::PluginName;
-use crate::registry::{self, Follower, Membership, Next, Plugin, Refusal, Status};
+use crate::plugin::{Plugin, PluginName, Status};
+use crate::registry::{self, Follower, Membership, Next, Refusal};
 
 /// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
 const PLUGIN_TAG: &str = "hecate_plugin";

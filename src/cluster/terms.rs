@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use beam::etf::{Map, Term};
 
-use crate::registry::Given;
+use crate::plugin::FieldValue;
 
 /// Returns `{ok, Value}`.
 pub(super) fn ok(value: Term) -> Term {
@@ -19,9 +19,9 @@ pub(super) fn error(code: &'static str, detail: &str) -> Term {
 
 /// Reads text as Erlang programs write it: a binary, a list of characters, or an atom other than
 /// `undefined` and `null`.
-pub(super) fn text(term: &Term) -> Given {
+pub(super) fn text(term: &Term) -> FieldValue {
     let text = match term {
-        Term::Atom(atom) if matches!(atom.as_str(), "undefined" | "null") => return Given::Null,
+        Term::Atom(atom) if matches!(atom.as_str(), "undefined" | "null") => return FieldValue::Null,
         Term::Atom(atom) => Some(atom.as_str().to_owned()),
         Term::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok(),
         Term::List(characters) => characters
@@ -33,7 +33,7 @@ pub(super) fn text(term: &Term) -> Given {
             .collect(),
         _ => None,
     };
-    text.map_or(Given::NoText, Given::Text)
+    text.map_or(FieldValue::NotText, FieldValue::Text)
 }
 
 /// Returns a time as milliseconds since 1970.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
 
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

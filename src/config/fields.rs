@@ -21,7 +21,7 @@ use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
 use crate::layout::Home;
 use crate::limits;
 use crate::log::Format;
-use crate::name::NamePattern;
+use beam::name::NamePattern;
 
 /// What nodes that belong to Hecate are called.
 const OUR_NAMES: &str = "hecate*";

@@ -32,7 +32,7 @@ use beam::name::NodeName;
 use crate::layout::Home;
 use crate::limits;
 use crate::log::Format;
-use crate::name::NamePattern;
+use beam::name::NamePattern;
 use settings::SETTINGS;
 use sys_config::SysConfig;
 use value::Given;

@@ -14,7 +14,7 @@ use super::entries::entries;
 use super::paths::{CONNECTORS, SUBDIRECTORIES};
 use super::stale_socket::Look;
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// What was found in a namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::own_files::Loss;
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
 use super::run_files::RunLock;
 use crate::files::Inode;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// What new directories get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

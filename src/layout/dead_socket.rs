@@ -18,7 +18,7 @@ use super::create::{Layout, LayoutError, advice, open_at};
 use super::paths::API_SOCK;
 use super::stale_socket::{Effect, Input, Look, Removal, Verdict};
 use crate::files::Inode;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// Where a socket waits for its last look. Not `*.sock`: nobody takes it for one.
 const ASIDE: &str = ".api.sock.dead";

@@ -67,7 +67,7 @@ impl Namespace {
 }
 
 fn is_namespace(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::name::PluginName::parse(name).is_ok())
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::plugin::PluginName::parse(name).is_ok())
 }
 
 fn place(path: &Path, looked: io::Result<Metadata>) -> Place {
@@ -116,7 +116,7 @@ mod tests {
     fn the_directories_that_a_namespace_lacks() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = Home::new(dir.path().to_owned()).expect("absolute");
-        let namespace = home.namespace(&crate::name::PluginName::parse("hecate-traderd").expect("valid"));
+        let namespace = home.namespace(&crate::plugin::PluginName::parse("hecate-traderd").expect("valid"));
         assert_eq!(namespace.missing().len(), 1 + SUBDIRECTORIES.len());
         for name in SUBDIRECTORIES {
             fs::create_dir_all(namespace.base().join(name)).expect("made");

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
-use crate::name::{PRIMARY, PluginName};
+use crate::plugin::{PRIMARY, PluginName};
 
 /// The subdirectories of every namespace.
 pub(super) const SUBDIRECTORIES: [&str; 5] = [SQLITE, RECKON_DB, SOCKETS, RUN, CONNECTORS];

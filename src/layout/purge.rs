@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::create::{Layout, LayoutError, explain, open_at};
 use super::entries::entries;
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

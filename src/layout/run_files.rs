@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::create::{Layout, LayoutError, advice, open_at};
 use crate::files::{Inode, Sight};
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 const PID: &str = "daemon.pid";
 const STATE: &str = "daemon.state";

@@ -9,15 +9,15 @@ use std::time::Instant;
 
 use beam::limited;
 
+use super::Registrant;
 use super::effect::{Effect, Input, Now};
 use super::handle::Reply;
 use super::refusal::Refusal;
 use super::state::State;
-use super::{Event, Plugin, Registrant, Registration};
 use crate::layout::{Layout, Owner, Process};
 use crate::log::limit;
 use crate::metrics;
-use crate::name::PluginName;
+use crate::plugin::{Event, Plugin, PluginName, Registration};
 use crate::store::{CommitError, Store};
 
 /// What was queued and changes something, in the order of its arrival.

@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 
 use super::refusal::Refusal;
 use crate::layout::{DeadSocket, Layout, LayoutError, Look, Process, Progress, SetAside, Verdict};
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

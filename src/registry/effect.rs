@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Membership;
 use super::refusal::Refusal;
-use super::{Event, Membership, Plugin, Registration};
 use crate::layout::{Look, Process};
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::{Event, Plugin, PluginName, Registration};
 
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]

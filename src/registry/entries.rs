@@ -9,10 +9,9 @@ use std::time::Instant;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::effect::{Effect, Now};
-use super::{Plugin, Status};
 use crate::layout::Process;
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::{Plugin, PluginName, Status};
 
 /// All of them.
 #[derive(Debug, Clone, Default)]

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
+use super::View;
 use super::handle::Handle;
 use super::refusal::Refusal;
-use super::{Event, View};
 use crate::limits;
+use crate::plugin::Event;
 
 /// What a follower is told next.
 #[derive(Debug, Clone, PartialEq, Eq)]

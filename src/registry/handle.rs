@@ -6,9 +6,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::chores::{blocking, remove_dead_socket};
 use super::refusal::Refusal;
-use super::{Event, Membership, Plugin, Registrant, Registration, View};
+use super::{Membership, Registrant, View};
 use crate::layout::{Contents, Layout, Removed};
-use crate::name::PluginName;
+use crate::plugin::{Event, Plugin, PluginName, Registration};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use beam::limited;
 
-use super::Plugin;
 use crate::limits;
 use crate::log::limit;
-use crate::name::PluginName;
+use crate::plugin::{Plugin, PluginName};
 
 /// What the cluster shows of nodes.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::layout::{Incomplete, LayoutError, SocketPathTooLong};
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 use crate::store::{CommitError, ReadError};
 use crate::timestamp;
 

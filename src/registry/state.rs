@@ -18,10 +18,10 @@ use super::effect::{Config, Effect, Input, Now};
 use super::entries::{Entries, Entry, Life};
 use super::nodes::Nodes;
 use super::refusal::Refusal;
-use super::{Event, EventKind, Field, Membership, Plugin, Plugins, Registration, Status, View};
+use super::{Membership, View};
 use crate::layout::{Look, Process};
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::{Event, EventKind, Field, Plugin, PluginName, Plugins, Registration, Status};
 
 /// The registry's whole knowledge. What is large in it is persistent or shared, so that a copy of it costs nothing.
 #[derive(Debug, Clone)]

@@ -18,17 +18,17 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
+use super::View;
 use super::batch::{Batch, Request, SocketCheck, commit, prepare, settle, to_store};
 use super::chores::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
 use super::effect::{Config, Effect, Input, Now};
 use super::handle::{Command, FileCheck, Handle, Reply};
 use super::refusal::Refusal;
 use super::state::State;
-use super::{Event, EventKind, Plugin, View};
 use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
 use crate::log::limit;
-use crate::name::PluginName;
+use crate::plugin::{Event, EventKind, Plugin, PluginName};
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 

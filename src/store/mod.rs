@@ -31,8 +31,7 @@ use self::files::{Files, JOURNAL, SHM, State, WAL};
 use self::repair::Contents;
 use crate::files::{beside, look};
 use crate::limits;
-use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Plugins};
+use crate::plugin::{Event, EventKind, PluginName, Plugins};
 use crate::timestamp;
 
 /// The file in the directory that [`Store::open`] is given.

@@ -23,7 +23,7 @@ use super::files::{Files, JOURNAL, SHM, State, WAL};
 use super::{CommitError, FILE, Store, Trouble, row, schema};
 use crate::files::{beside, place, remove};
 use crate::limits;
-use crate::registry::{Event, EventKind, Plugins};
+use crate::plugin::{Event, EventKind, Plugins};
 use crate::timestamp;
 
 /// The committed state, without the log of events.

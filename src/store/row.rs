@@ -10,8 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::limits;
-use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Plugin, Plugins, Status};
+use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Status};
 use crate::timestamp;
 
 /// The last revision, and the plugins.

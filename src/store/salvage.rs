@@ -19,8 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::row;
 use crate::limits;
-use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Field, Given, Plugin, Registration, Request};
+use crate::plugin::{Event, EventKind, Field, FieldValue, Plugin, PluginName, Registration, RegistrationRequest};
 use crate::timestamp;
 
 /// How much was recovered from a damaged database.
@@ -177,13 +176,13 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
     else {
         return None;
     };
-    let named = || Request { name: Given::Text(name.clone()), ..Request::default() };
+    let named = || RegistrationRequest { name: FieldValue::Text(name.clone()), ..RegistrationRequest::default() };
     let (version, description, node) = (given(version)?, given(description)?, given(node)?);
-    let node = checked(Request { node, ..named() }, |checked| checked.node);
+    let node = checked(RegistrationRequest { node, ..named() }, |checked| checked.node);
     Some(Plugin {
         name: named().check().ok()?.name,
-        version: checked(Request { version, ..named() }, |checked| checked.version),
-        description: checked(Request { description, ..named() }, |checked| checked.description),
+        version: checked(RegistrationRequest { version, ..named() }, |checked| checked.version),
+        description: checked(RegistrationRequest { description, ..named() }, |checked| checked.description),
         node_given: *node_given != 0 && node.is_some(),
         node,
         status: row::status(status)?,
@@ -195,7 +194,7 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
 }
 
 /// Returns one field of a request; none if it is invalid: an earlier release may have accepted it.
-fn checked(request: Request, field: impl FnOnce(Registration) -> Field) -> Option<String> {
+fn checked(request: RegistrationRequest, field: impl FnOnce(Registration) -> Field) -> Option<String> {
     match request.check().map(field) {
         Ok(Field::Set(text)) => Some(text),
         Ok(Field::Absent | Field::Clear) | Err(_) => None,
@@ -203,11 +202,11 @@ fn checked(request: Request, field: impl FnOnce(Registration) -> Field) -> Optio
 }
 
 /// No release accepted other types or control characters: a row that has them is damaged.
-fn given(value: &Value) -> Option<Given> {
+fn given(value: &Value) -> Option<FieldValue> {
     match value {
-        Value::Null => Some(Given::Null),
+        Value::Null => Some(FieldValue::Null),
         Value::Text(text) if !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') => {
-            Some(Given::Text(text.clone()))
+            Some(FieldValue::Text(text.clone()))
         }
         _ => None,
     }

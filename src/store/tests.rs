@@ -3,8 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::name::PluginName;
-use crate::registry::{Plugin, Status};
+use crate::plugin::{Plugin, PluginName, Status};
 
 /// A time with a fraction that SQLite must not lose.
 fn at(seconds: u64) -> SystemTime {

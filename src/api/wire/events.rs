@@ -1,7 +1,9 @@
 //! What `/api/events` tells.
 
+use crate::plugin::{Event, Plugin};
+
 use super::{Deserialize, Home, Namespace, NodeState, NodeStates, PeerView, PluginEntry, Serialize, registry, time};
-use crate::registry::EventKind;
+use crate::plugin::EventKind;
 
 /// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +52,7 @@ pub struct NodeStateEvent {
 impl StoredEvent {
     /// Describes an event of a plugin with this namespace. A deregistered plugin has no node.
     #[must_use]
-    pub fn new(event: &registry::Event, namespace: &Namespace, nodes: &NodeStates) -> Self {
+    pub fn new(event: &Event, namespace: &Namespace, nodes: &NodeStates) -> Self {
         let plugin = PluginEntry::new(&event.plugin, namespace);
         let plugin = if event.kind == EventKind::Deregistered { plugin } else { plugin.with_node(nodes) };
         Self { revision: event.revision, at: time(event.at), plugin }
@@ -62,8 +64,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(view: &registry::View, home: &Home, nodes: &NodeStates) -> Self {
         let plugins = view.plugins.values();
-        let entry =
-            |plugin: &registry::Plugin| PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(nodes);
+        let entry = |plugin: &Plugin| PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(nodes);
         Self { revision: view.revision, plugins: plugins.map(|plugin| entry(plugin)).collect() }
     }
 }

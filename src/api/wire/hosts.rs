@@ -1,5 +1,7 @@
 //! What `/api/cluster/plugins` tells: the plugins of every hecate-daemon, our own among them.
 
+use crate::plugin::Plugin;
+
 use super::{ClusterView, Deserialize, Home, PluginEntry, Serialize, registry, time};
 use crate::cluster::view::{HostState, HostView, PluginStatus, PluginView};
 
@@ -55,7 +57,7 @@ impl ClusterPlugins {
             plugins: registry.plugins.size(),
             left_out: 0,
         };
-        let own = |plugin: &registry::Plugin| ClusterPlugin {
+        let own = |plugin: &Plugin| ClusterPlugin {
             entry: PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(&view.plugin_nodes),
             host: view.host.clone(),
             daemon: view.node.clone(),

@@ -13,7 +13,7 @@ use crate::cli::client::ClientError;
 use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -18,7 +18,7 @@ use super::page::{self, Cell, complain, fields, table};
 use super::{Common, Exit};
 use crate::config::{Environment, Flags, Locations, Places};
 use crate::layout::{Home, Layout, LayoutError, Modes, Owner};
-use crate::name::{NameError, PluginName};
+use crate::plugin::{NameError, PluginName};
 use repository::{Repository, RepositoryError};
 use templates::{Image, Plugin, Values};
 

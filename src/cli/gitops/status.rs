@@ -12,7 +12,7 @@ use crate::cli::page::{self, Cell, complain, fields, table};
 use crate::cli::{Exit, plugins, refusal};
 use crate::config::Locations;
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// One plugin, as far as it is known here or there.
 #[derive(Debug, Default, Serialize)]
@@ -83,7 +83,7 @@ fn look(repository: &Repository) -> Result<Deployed, RepositoryError> {
         let (name, image) = (name.to_string(), image(name.as_str())?);
         rows.insert(name.clone(), Row { name, deployed: true, image, frontend_image, ..Row::default() });
     }
-    let image = image(crate::name::PRIMARY)?;
+    let image = image(crate::plugin::PRIMARY)?;
     Ok(Deployed { head: repository.head()?, changes: repository.changes()?, image, rows })
 }
 

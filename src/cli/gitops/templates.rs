@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::limits;
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// A file of the repository.
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,7 @@ use crate::cluster::hosts::tracker::{Effect, Hosts, Input};
 use crate::cluster::plugins::server;
 use crate::cluster::view::HostView;
 use crate::limits;
-use crate::registry::EventKind;
+use crate::plugin::EventKind;
 
 /// Our member of the groups of events. It passes on what daemons tell.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use beam::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
 use crate::cluster::terms;
 use crate::cluster::view::{PluginStatus, PluginView};
 use crate::limits;
-use crate::registry::{EventKind, Field, Given, Request};
+use crate::plugin::{EventKind, Field, FieldValue, RegistrationRequest};
 
 /// All that a daemon has registered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
 /// One plugin: `info`, with `since` and `reason`.
 fn plugin(info: &Term) -> Option<PluginView> {
     let Term::Map(map) = info else { return None };
-    let value = |key| map.get_atom(key).map_or(Given::Absent, terms::text);
-    let request = Request {
+    let value = |key| map.get_atom(key).map_or(FieldValue::Absent, terms::text);
+    let request = RegistrationRequest {
         name: value("name"),
         version: value("version"),
         description: value("description"),
@@ -122,7 +122,7 @@ fn plugin(info: &Term) -> Option<PluginView> {
 }
 
 fn text(map: &Map, key: &str, most: usize) -> Option<String> {
-    let Given::Text(text) = terms::text(map.get_atom(key)?) else { return None };
+    let FieldValue::Text(text) = terms::text(map.get_atom(key)?) else { return None };
     (text.len() <= most && !text.contains(char::is_control)).then_some(text)
 }
 
@@ -144,8 +144,8 @@ mod tests {
     use crate::cluster::plugins::proxy::Registered;
     use crate::cluster::terms::map;
     use crate::layout::Home;
-    use crate::name::PluginName;
-    use crate::registry::{self, Plugin, Status};
+    use crate::plugin::{Plugin, PluginName, Status};
+    use crate::registry;
 
     fn plugin(name: &str) -> Plugin {
         Plugin {
@@ -204,7 +204,7 @@ mod tests {
             (EventKind::DataPurged, Change::Nothing),
         ] {
             let plugin = Arc::new(plugin("a-bd"));
-            let told = registry::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
+            let told = crate::plugin::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
             let message = Term::tuple([Term::atom(kind.name()), registered().event(&told)]);
             assert_eq!(event(&Raw::encode(&message), &mut Atoms::new()), Some(Event { revision: 9, change }));
         }

@@ -30,7 +30,7 @@ use crate::cluster::peers::strategies::peers;
 use crate::cluster::view::{DialFailure, Introduction};
 use crate::limits;
 use crate::log::limit;
-use crate::name::NamePattern;
+use beam::name::NamePattern;
 
 /// Something that was asked has been answered.
 enum Done {

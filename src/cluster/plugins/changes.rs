@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 use crate::registry::View;
 
 /// What has changed in the registry since it was looked at.
@@ -62,7 +62,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::registry::{Plugin, Status};
+    use crate::plugin::{Plugin, Status};
 
     fn name(text: &str) -> PluginName {
         PluginName::parse(text).expect("valid")

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use beam::node::view::{Peer, PeerState, View};
 
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 use crate::registry::Membership;
 
 /// What the registry has been told so far.

@@ -8,7 +8,7 @@ use beam::node::view::{Peer, PeerState};
 
 use crate::cluster::peers::attempts::Attempt;
 use crate::cluster::view::{NodeState, NodeStates, PluginNode};
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 /// What is known of one node.
 #[derive(Debug, Clone, Copy, Default)]

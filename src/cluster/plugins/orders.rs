@@ -14,8 +14,8 @@ use crate::cluster::plugins::proxy::Registered;
 use crate::cluster::terms::{error, ok};
 use crate::layout::Layout;
 use crate::log::limit;
-use crate::name::PluginName;
-use crate::registry::{self, Plugin, Refusal, Registration};
+use crate::plugin::{Plugin, PluginName, Registration};
+use crate::registry::{self, Refusal};
 
 /// One of them, with the call that it answers.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use crate::cluster::terms::{integer, map, milliseconds, undefined};
 use crate::cluster::view::{ClusterView, NodeState};
 use crate::layout::Home;
-use crate::name::PluginName;
-use crate::registry::{Event, EventKind, Plugin, Status, View};
+use crate::plugin::{Event, EventKind, Plugin, PluginName, Status};
+use crate::registry::View;
 
 /// What Erlang nodes see of a plugin is made from this.
 #[derive(Debug, Clone)]

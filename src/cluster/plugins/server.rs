@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use crate::cluster::plugins::orders::{Order, too_much};
 use crate::cluster::plugins::proxy::Registered;
 use crate::cluster::terms::{error, ok, text};
-use crate::name::PluginName;
-use crate::registry::{Field, Given, Refusal, Request};
+use crate::plugin::{Field, FieldValue, PluginName, RegistrationRequest};
+use crate::registry::Refusal;
 
 /// The registered name.
 pub const NAME: &str = "hecate_plugins";
@@ -66,8 +66,8 @@ impl PluginsServer {
             let example = "{register, Map} takes a map, such as #{name => <<\"hecate-traderd\">>}";
             return Answer::Now(error("not_an_object", example));
         };
-        let given = |key| map.get_atom(key).map_or(Given::Absent, text);
-        let request = Request {
+        let given = |key| map.get_atom(key).map_or(FieldValue::Absent, text);
+        let request = RegistrationRequest {
             name: given("name"),
             version: given("version"),
             description: given("description"),
@@ -133,8 +133,8 @@ impl Behaviour for PluginsServer {
 
 fn name_of(term: &Term) -> Result<PluginName, Term> {
     match text(term) {
-        Given::Text(name) => PluginName::parse(&name).map_err(|e| error(e.code(), &e.to_string())),
-        Given::Absent | Given::Null | Given::NoText => {
+        FieldValue::Text(name) => PluginName::parse(&name).map_err(|e| error(e.code(), &e.to_string())),
+        FieldValue::Absent | FieldValue::Null | FieldValue::NotText => {
             Err(error("field_type", "a name is a binary, a string or an atom"))
         }
     }
@@ -152,7 +152,8 @@ mod tests {
     use super::*;
     use crate::layout::Home;
     use crate::limits;
-    use crate::registry::{Registration, View};
+    use crate::plugin::Registration;
+    use crate::registry::View;
 
     fn server() -> (PluginsServer, mpsc::Receiver<Order>) {
         let (_, view) = watch::channel(Arc::new(View::default()));

@@ -14,7 +14,7 @@ use crate::cluster::join::is_default_name;
 use crate::cluster::peers::strategies::NODE;
 use crate::cluster::plugins::nodes::{self, Evidence};
 use crate::cluster::plugins::refusing::{self, Refusal, Seen};
-use crate::name::PluginName;
+use crate::plugin::PluginName;
 
 impl Cluster {
     /// Reports to the registry which nodes of plugins run on this host but refuse to connect.

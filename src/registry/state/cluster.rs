@@ -7,10 +7,9 @@ use beam::limited;
 
 use super::State;
 use crate::log::limit;
-use crate::name::PluginName;
+use crate::plugin::{Plugin, PluginName, Status};
 use crate::registry::effect::{Effect, Now};
 use crate::registry::entries::Entry;
-use crate::registry::{Plugin, Status};
 
 impl State {
     pub(super) fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<Effect>) {

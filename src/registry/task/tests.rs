@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes, RunLock};
-use crate::registry::Follower;
-use crate::registry::{EventKind, Field, Membership, Next, Registrant, Registration, Status};
+use crate::plugin::{EventKind, Field, Registration, Status};
+use crate::registry::{Follower, Membership, Next, Registrant};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);

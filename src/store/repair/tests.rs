@@ -4,8 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::name::PluginName;
-use crate::registry::{Plugin, Status};
+use crate::plugin::{Plugin, PluginName, Status};
 use crate::store::Opened;
 
 struct Scene {

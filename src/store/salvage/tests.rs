@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{FILE, Opened, Store};
 use super::*;
-use crate::registry::Status;
+use crate::plugin::Status;
 
 const PAGE: usize = 4096;
 

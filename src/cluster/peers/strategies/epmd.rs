@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use beam::name::NodeName;
 
-use crate::name::NamePattern;
+use beam::name::NamePattern;
 
 /// What is looked for in this host's EPMD.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Names of plugins, parsed once, and patterns of node names.
+//! Names of plugins, parsed once.
 //!
 //! The rules are the convention's ("lowercase, hyphenated", "daemons end in `d`, frontends end in
 //! `w`"), so that a name can be used as a directory, in a URL and, with `_` for `-`, as the short
@@ -125,67 +125,9 @@ impl fmt::Display for PluginName {
     }
 }
 
-/// What the short names of nodes may look like: letters, digits, `_` and `-`, and `*` for any number of any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePattern(Box<str>);
-
-impl NamePattern {
-    /// Parses a pattern; none if it could match no name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let valid = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*'));
-        (valid && !text.is_empty() && text.len() <= beam::limits::NODE_NAME).then(|| Self(text.into()))
-    }
-
-    /// Whether a short name is one of these. Takes the time of both lengths multiplied, and no more.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
-            return false;
-        };
-        let Some(last) = parts.next_back() else {
-            return rest.is_empty();
-        };
-        for part in parts {
-            match rest.split_once(part) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
-    }
-}
-
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_of_names() {
-        let matches = |pattern: &str, name: &str| NamePattern::parse(pattern).expect("valid").matches(name);
-        for (pattern, yes, no) in [
-            ("hecate*", &["hecate", "hecate_1", "hecates"][..], &["hecat", "my_hecate", ""][..]),
-            ("hecate", &["hecate"], &["hecate_1", "hecat"]),
-            ("*", &["", "a"], &[]),
-            ("hecate_*d", &["hecate_traderd", "hecate_d"], &["hecate_trader", "hecated"]),
-            ("a*b*b", &["abb", "a_b_b", "abbbb"], &["ab", "abc", "bb"]),
-            ("a*a", &["aa", "aba"], &["a"]),
-            ("**", &["", "a"], &[]),
-        ] {
-            assert!(yes.iter().all(|name| matches(pattern, name)), "{pattern} {yes:?}");
-            assert!(!no.iter().any(|name| matches(pattern, name)), "{pattern} {no:?}");
-        }
-        for bad in ["", "a@b", "a b", "a?", "a.b", &"a".repeat(beam::limits::NODE_NAME + 1)] {
-            assert_eq!(NamePattern::parse(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn both_families_of_the_ecosystem_pass() {

@@ -2,14 +2,49 @@
 
 use beam::name::NodeName;
 
-use super::{Field, Registration};
+use super::PluginName;
 use crate::escape::is_forbidden;
 use crate::limits;
-use crate::name::PluginName;
+
+/// A field of a registration request: re-registration keeps what is absent and clears what is `null`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Field {
+    /// The key was absent: the stored value stays.
+    #[default]
+    Absent,
+    /// The key was `null`: the stored value goes.
+    Clear,
+    /// The key had this value.
+    Set(String),
+}
+
+impl Field {
+    /// Makes a stored value what the request wants.
+    pub fn apply(self, value: &mut Option<String>) {
+        match self {
+            Self::Absent => {}
+            Self::Clear => *value = None,
+            Self::Set(new) => *value = Some(new),
+        }
+    }
+}
+
+/// A request to register a plugin, valid in form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The plugin to register.
+    pub name: PluginName,
+    /// New version.
+    pub version: Field,
+    /// New description.
+    pub description: Field,
+    /// New node, a full name `name@host`.
+    pub node: Field,
+}
 
 /// The value of a field as it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Given {
+pub enum FieldValue {
     /// It was not.
     #[default]
     Absent,
@@ -18,45 +53,45 @@ pub enum Given {
     /// A text.
     Text(String),
     /// Something else.
-    NoText,
+    NotText,
 }
 
 /// The fields of a request; what else it had is ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct RegistrationRequest {
     /// Name of the plugin.
-    pub name: Given,
+    pub name: FieldValue,
     /// Its version.
-    pub version: Given,
+    pub version: FieldValue,
     /// Its description.
-    pub description: Given,
+    pub description: FieldValue,
     /// Full name of its node.
-    pub node: Given,
+    pub node: FieldValue,
 }
 
 /// A field that can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
-pub struct Wrong {
+pub struct InvalidField {
     /// Stable, for clients to branch on.
     pub code: &'static str,
     /// What is wrong and what to do.
     pub detail: String,
 }
 
-impl Request {
+impl RegistrationRequest {
     /// The request, if each of its fields is valid.
     ///
     /// # Errors
     /// The first that isn't.
-    pub fn check(self) -> Result<Registration, Wrong> {
+    pub fn check(self) -> Result<Registration, InvalidField> {
         let name = match self.name {
-            Given::Absent => {
+            FieldValue::Absent => {
                 return Err(wrong("name_missing", "`name` is missing: it is the name of the plugin daemon"));
             }
-            Given::Null => return Err(wrong("field_type", "`name` must be a string, not null")),
-            Given::NoText => return Err(no_text("name")),
-            Given::Text(name) => name,
+            FieldValue::Null => return Err(wrong("field_type", "`name` must be a string, not null")),
+            FieldValue::NotText => return Err(no_text("name")),
+            FieldValue::Text(name) => name,
         };
         let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
         let node = field("node", self.node, beam::limits::NODE_NAME)?;
@@ -72,12 +107,12 @@ impl Request {
     }
 }
 
-fn field(key: &str, given: Given, most: usize) -> Result<Field, Wrong> {
+fn field(key: &str, given: FieldValue, most: usize) -> Result<Field, InvalidField> {
     let text = match given {
-        Given::Absent => return Ok(Field::Absent),
-        Given::Null => return Ok(Field::Clear),
-        Given::NoText => return Err(no_text(key)),
-        Given::Text(text) => text,
+        FieldValue::Absent => return Ok(Field::Absent),
+        FieldValue::Null => return Ok(Field::Clear),
+        FieldValue::NotText => return Err(no_text(key)),
+        FieldValue::Text(text) => text,
     };
     let length = text.chars().count();
     if length > most {
@@ -93,10 +128,10 @@ fn field(key: &str, given: Given, most: usize) -> Result<Field, Wrong> {
     Ok(Field::Set(text))
 }
 
-fn no_text(key: &str) -> Wrong {
+fn no_text(key: &str) -> InvalidField {
     wrong("field_type", format!("`{key}` must be a string"))
 }
 
-fn wrong(code: &'static str, detail: impl Into<String>) -> Wrong {
-    Wrong { code, detail: detail.into() }
+fn wrong(code: &'static str, detail: impl Into<String>) -> InvalidField {
+    InvalidField { code, detail: detail.into() }
 }
