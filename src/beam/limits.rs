@@ -1,4 +1,6 @@
-//! Every bound of the node: what it bounds, its unit, and the test that crosses it.
+//! Every bound of the node: what it bounds, its unit, and the test that crosses it. Constants that
+//! only trade speed for memory or latency are private to the module that uses them, under the
+//! heading "Tuning constants".
 
 use std::time::Duration;
 
@@ -75,13 +77,6 @@ pub const SENT_UNCOPIED: usize = 32 * 1024;
 /// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
 pub const PARTS_WRITTEN: usize = 64;
 
-/// Bytes of a message that has begun for which room is made before they have come. Crossed by `tests/pressure.rs`,
-/// `messages_of_64_mib_go_both_ways`.
-pub const READ_AHEAD: usize = 1024 * 1024;
-
-/// Room made for one read from a connection, in bytes. Crossed by `tests/pressure.rs`, `messages_of_64_mib_go_both_ways`.
-pub const READ_CHUNK: usize = 64 * 1024;
-
 /// Challenges of ended handshakes that are still recognized as our own, besides all outstanding
 /// ones. A random challenge of an honest peer equals one of them once in 4 million handshakes, and
 /// costs a retry. Crossed by
@@ -95,7 +90,7 @@ pub const PEER_BYTES_LEAST: u64 = 200;
 
 /// Bytes that a connection may hold and still read while the budget is exceeded. Crossed by
 /// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
-pub const HELD_FREELY: usize = READ_AHEAD;
+pub const HELD_FREELY: usize = 1024 * 1024;
 
 /// Names that were given to nameless peers and can be given again, 1.5 MiB at most. Of more, the one
 /// that was returned first is forgotten. Crossed by
@@ -150,14 +145,6 @@ pub const LARGE_READERS: usize = 2;
 /// Time to make a view, beyond which views are made less often. Crossed by
 /// `node::pace::tests::slow_work_is_done_less_often`.
 pub const VIEW_TIME: Duration = Duration::from_millis(1);
-
-/// How long the node's task looks whether more is coming before it sends what has gathered. Crossed by
-/// `tests/pressure.rs`, `who_asks_again_and_again_does_not_keep_others_from_being_heard`.
-pub const NODE_GATHERS: Duration = Duration::from_millis(1);
-
-/// Signals so many that it is worth while to look whether more are coming before they are sent. Crossed by
-/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
-pub const NODE_MANY: u64 = 64;
 
 /// Bytes of frames, to whomever, that gather before they are handed on. Crossed by `tests/pressure.rs`,
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.

@@ -10,7 +10,7 @@
 //! | messages queued for a peer that does not read | [`dist::link`](super::link) | [`limits::LINK_QUEUE`] per peer |
 //! | members of groups; a message being applied | `node::services::pg` | [`limits::PG_MEMBERS`] per peer |
 //! | monitors and links | `node::machine` | [`limits::TIES`] per peer |
-//! | room for reading | no | [`limits::READ_CHUNK`] per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
+//! | room for reading | no | 64 KiB per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
 //! | large messages while they are read | no | [`limits::LARGE_READERS`] at once: see [`limits::TERM_NODES`] |
 //! | calls of peers, with their arguments | no | [`limits::SERVED`] × [`limits::CALL_ARGUMENTS`]: 64 MiB in all |
 //! | names of nodes that peers report | no | [`limits::KNOWN_NODES`] in all: 5 MiB |
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn one_peer_within_its_own_bounds_fits_into_the_smallest_budget() {
         let least = usize::try_from(limits::PEER_BYTES_LEAST).unwrap() << 20;
-        assert!(limits::FRAGMENTED_BYTES + 2 * limits::READ_AHEAD < least);
+        assert!(limits::FRAGMENTED_BYTES + 2 * limits::HELD_FREELY < least);
         assert!(2 * limits::FRAME + limits::LINK_QUEUE < least);
     }
 

@@ -25,6 +25,18 @@ use super::setup::Connection;
 use crate::etf::Atoms;
 use crate::{limits, stats};
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Buffer space for one read from the socket, in bytes. More means fewer system calls in a flood;
+/// less means less memory for each idle connection.
+const READ_CHUNK: usize = 64 * 1024;
+
+/// Buffer space that is reserved for the rest of an unfinished frame, and the size at which a batch
+/// of messages goes to the node, in bytes. More means fewer reallocations and batches for large
+/// messages; less means less memory for a frame that never arrives. At most what a connection may
+/// hold while the budget is exceeded.
+const READ_AHEAD: usize = limits::HELD_FREELY;
+
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
@@ -297,7 +309,7 @@ impl Reader {
         let mut patience = pin!(sleep(self.tick_time / 2));
         loop {
             self.holding.wait_for_room().await;
-            let ahead = framing::missing(&self.buffer).clamp(limits::READ_CHUNK, limits::READ_AHEAD);
+            let ahead = framing::missing(&self.buffer).clamp(READ_CHUNK, READ_AHEAD);
             self.buffer.reserve(ahead);
             let read = tokio::select! {
                 biased;
@@ -354,8 +366,8 @@ impl Reader {
     /// Counts unfinished frames and fragments, and frees memory that only a large frame needed.
     fn count(&mut self) {
         self.unfinished.set(self.begun());
-        let little = self.buffer.len() < limits::READ_CHUNK && framing::missing(&self.buffer) < limits::READ_CHUNK;
-        if self.largest > limits::READ_CHUNK && little {
+        let little = self.buffer.len() < READ_CHUNK && framing::missing(&self.buffer) < READ_CHUNK;
+        if self.largest > READ_CHUNK && little {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.largest = self.buffer.len();
         }
@@ -368,7 +380,7 @@ impl Reader {
         self.count();
         loop {
             self.buffer.clear();
-            self.buffer.reserve(limits::READ_CHUNK);
+            self.buffer.reserve(READ_CHUNK);
             if self.socket.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(());
             }
@@ -388,7 +400,7 @@ impl Reader {
                 }
             }
             // What is answered must be sent before more is asked: or the answers would pile up unseen.
-            if batch.len() >= limits::MESSAGES || bytes >= limits::READ_AHEAD {
+            if batch.len() >= limits::MESSAGES || bytes >= READ_AHEAD {
                 return Ok(true);
             }
         }

@@ -44,6 +44,16 @@ use crate::node::services::rpc::CallError;
 use crate::node::view::{Groups, View};
 use crate::{limits, stats};
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Signals in one batch of events from which the task looks for more events before it sends. Fewer
+/// means larger writes; more means that small batches go out sooner.
+const MANY_SIGNALS: u64 = 64;
+
+/// How long the task looks for more events before it sends. More means larger writes; less means
+/// lower latency under load. [`limits::GATHERED`] bounds the bytes.
+const GATHERING_TIME: Duration = Duration::from_millis(1);
+
 /// What a node is started with.
 pub struct Settings {
     /// Who we are.
@@ -225,8 +235,8 @@ impl Task {
                         self.take_all(&mut batch);
                         // Who sends much, or was answered, is about to want more: it goes out in the same write, which a peer
                         // takes far more easily than many small ones.
-                        let more = !self.answers.is_empty() || self.signals - before >= limits::NODE_MANY;
-                        if !more || begun.elapsed() >= limits::NODE_GATHERS {
+                        let more = !self.answers.is_empty() || self.signals - before >= MANY_SIGNALS;
+                        if !more || begun.elapsed() >= GATHERING_TIME {
                             break;
                         }
                         self.show();

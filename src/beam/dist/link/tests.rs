@@ -121,7 +121,7 @@ async fn an_aborted_connection_is_reset_while_the_peer_writes() {
     let length = u32::try_from(limits::FRAME).unwrap();
     there.write_all(&length.to_be_bytes()).await.unwrap();
     let writing = async {
-        let part = vec![7; limits::READ_AHEAD];
+        let part = vec![7; READ_AHEAD];
         loop {
             if let Err(e) = there.write_all(&part).await {
                 return e.kind();
@@ -171,7 +171,7 @@ async fn a_message_that_waits_for_the_owner_counts_once() {
     let _sender = start(connection, LONG, PROBE, holding.clone(), inbox, |event| event);
     let from = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
     let (mut sizes, mut atoms) = (0, Atoms::new());
-    for bytes in [1, 4 * limits::READ_AHEAD] {
+    for bytes in [1, 4 * READ_AHEAD] {
         let payload = Raw::encode(&Term::binary(vec![7; bytes]));
         let (mut frame, control) = (Vec::new(), Control::SendName { from: from.clone(), to: Atom::literal("x") });
         control::encode(&control, Some(&payload.clone().into()), flags::ours(false), &mut frame);
