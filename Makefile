@@ -1,17 +1,33 @@
-# `make test` needs no root, unless something has to be installed first; `make test-system` needs it.
+# For developers: builds, tests and packages the daemon. `make help` lists the targets. `make test`
+# needs root only to install missing packages; `make test-system` always needs root.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test simulate bench scale test-system test-users test-openapi test-others test-suites test-suites-quick test-otp test-deploy static package deny sbom release test-long crash siege fuzz fuzz-smoke fuzz-deps deps fmt clippy doc rust erlang ct
+.PHONY: test check help fmt clippy doc rust erlang ct deps test-long crash siege simulate bench scale test-system test-users \
+  test-openapi test-others test-suites test-suites-quick suites-deps test-otp test-deploy fuzz-smoke fuzz fuzz-deps static package deny sbom release
 
-# What Debian calls the programs that the tests run, and what Erlang they need beside erl itself.
+# The programs that the tests run, and the Debian packages that contain them.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
 PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
   strace systemd util-linux
 
-test: deps fmt clippy doc rust erlang ct
+test: deps fmt clippy doc rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
 
-deps:
+# Short enough to run after every change: it builds no integration test, and leaves out the unit
+# tests that take most of the time.
+SLOW_UNIT_TESTS := ::properties:: ::cost:: ::leftovers:: ::salvage:: the_number_of_elements_is_bounded \
+  both_sides_keep_the_same_connection monitors_and_links_of_a_peer_are_bounded many_registrations_share_commits \
+  aside_names_run_out plugins_are_bounded
+check: fmt ## Check formatting and lints, and run the quick unit tests
+	cargo clippy --all-features -- -D warnings
+	cargo test --lib -- $(SLOW_UNIT_TESTS:%=--skip %)
+
+# Reads the text after `##` of each target, in the order of this file.
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r target text; do printf '%-18s %s\n' "$$target" "$$text"; done
+
+deps: ## Install the programs that `make test` needs, with apt
 	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ] || ! erl -noshell -eval '[{module, _} = code:load_file(M) || M <- [ct, xref, edoc, ssl]], halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
@@ -20,81 +36,81 @@ deps:
 	  else echo "The tests need $(PROGRAMS). As root, run: $$install" >&2; exit 1; fi; \
 	fi
 
-fmt:
+fmt: ## Check the formatting of the Rust sources
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 
-clippy:
+clippy: ## Run Clippy on all Rust targets; a warning is an error
 	cargo clippy --all-targets --all-features -- -D warnings
 
-doc:
+doc: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-rust: deps
+rust: deps ## Run all Rust tests that need no root
 	tests/run.sh
 	cargo test --doc
 
-# What reads the Erlang side without running it. Dialyzer keeps what it knows of OTP below ~/.cache.
-erlang: deps
+# Dialyzer caches its analysis of OTP below ~/.cache.
+erlang: deps ## Check the Erlang sources with xref, Dialyzer and EDoc
 	rebar3 do xref, dialyzer, edoc
 
-# The tests of disk faults that `make test` leaves out because they take long.
-test-long: deps
+test-long: deps ## Run the slow tests of disk faults that `make test` leaves out
 	cargo test --test faults -- --ignored
 
-# The suites drive the binary that `cargo test` has built; the same targets, so that nothing is compiled twice.
-ct: deps
+# The suites run the binary of `cargo test`. The same targets are built, so that cargo compiles nothing twice.
+ct: deps ## Run the Common Test suites in erlang_test/
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
 
-# Ten times the kills of `make test`; each run makes other choices, and says how to make the same again.
-crash: deps
+# Each run makes random choices, and prints the setting that repeats them.
+crash: deps ## Kill the daemon 2,000 times under load, ten times as often as `make test`
 	HECATE_CRASHES=2000 cargo test --test crash -- --nocapture
 
-# All attacks of tests/siege at once for ten minutes, beside a well-behaved client: prints what it lost, and how long its calls took.
+# Runs all attacks of tests/siege and prints the losses and response times of a well-behaved client.
 # Fails if a call is lost or the 99th percentile is 250 ms or more.
 SIEGE_SECONDS := 600
-siege: deps
+siege: deps ## Run all attacks at once for 10 minutes beside a well-behaved client
 	HECATE_SIEGE=$(SIEGE_SECONDS) nice -n 19 cargo test --release --test siege -- --ignored --nocapture
 
-# A thousand nodes as pure machines: about a quarter of an hour, and 3 GiB of memory.
-simulate:
+# Takes about 15 minutes and 3 GiB of memory.
+simulate: ## Simulate a cluster of 1,000 nodes without sockets
 	cargo test --profile simulation --test simulation -- --ignored --nocapture
 
-# Against what the work costs at least, in one run: see benches/README.md.
-# The C node that is measured needs erlang-dev, which `deps` does not look for where there is an `erl`.
-bench: deps
+# See benches/README.md. The C node that is measured needs erlang-dev, which `deps` installs only where there is no `erl`.
+bench: deps ## Run the benchmarks
 	@[ -e /usr/include/ei.h ] || { \
 	  [ "$$(id -u)" = 0 ] || { echo "make bench needs erlang-dev: install it, or run it as root" >&2; exit 1; }; \
 	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends erlang-dev gcc libc6-dev; \
 	}
 	cargo bench --bench '*'
 
-# So many daemons in one cluster on this machine, one size after the other: 100 take some 2 GiB and a minute.
+# A cluster of 100 daemons takes about 2 GiB of memory and 1 minute.
 SIZES := 10 25 50 100
-scale: deps
+scale: deps ## Measure clusters of up to 100 daemons on this machine
 	cargo bench --bench scale -- $(SIZES)
 
-test-system: test-users test-openapi test-others test-suites-quick test-deploy package deny test-otp fuzz-smoke
+# Checks no advisories, because the machine need not reach their database: `make deny` does.
+test-system: ADVISORIES := skip
+test-system: test-users test-openapi test-others test-suites-quick test-deploy package deny test-otp fuzz-smoke ## Run the tests that need root (installs missing packages)
 
-test-users: deps
+test-users: deps ## Run the tests that act as several users and hosts (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-users acts as several users and hosts: run it as root" >&2; exit 1; }
 	@command -v ip >/dev/null || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iproute2; }
 	cargo test --features system-tests --test system --test namespaces --test dns --test hosts
 
-# Schemathesis (from PyPI, in a place of its own) against the served openapi.json.
+# Schemathesis comes from PyPI and is installed in a separate virtual environment.
 SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5
-test-openapi:
+test-openapi: ## Test the API against openapi.json with Schemathesis
 	@[ -x $(SCHEMATHESIS)/bin/schemathesis ] || { \
 	  python3 -c 'import ensurepip' 2>/dev/null || \
 	    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; }; \
 	  python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/pip install --quiet schemathesis==4.32.5; }
 	SCHEMATHESIS=$(SCHEMATHESIS)/bin/schemathesis cargo test --features system-tests --test schemathesis
 
-# Nodes in Elixir, C and Java, by Debian's libraries for them.
+# The C and Java nodes use Debian's ei and jinterface.
 OTHERS := elixir erlang-dev erlang-jinterface gcc libc6-dev default-jdk-headless
-test-others: deps
+test-others: deps ## Test with nodes in Elixir, C and Java
 	@missing=; for program in elixir cc javac; do command -v $$program >/dev/null || missing=1; done; \
 	for file in /usr/include/ei.h /usr/share/java/OtpErlang.jar; do [ -e $$file ] || missing=1; done; \
 	if [ -n "$$missing" ]; then \
@@ -103,9 +119,9 @@ test-others: deps
 	fi
 	cargo test --features system-tests --test others
 
-# What deploy/ and `gitops` say, by kubectl, kubernetes-validate, Quadlet's generator and systemd; and the image's binary in pods.
+# Checks the manifests with kubectl, kubernetes-validate, Quadlet's generator and systemd, and runs the static binary in pods.
 DEPLOY := binutils busybox iproute2 libcap2-bin python3-venv
-test-deploy: deps static
+test-deploy: deps static ## Test deploy/, `gitops` and the static binary (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-deploy makes pods: run it as root" >&2; exit 1; }
 	@missing=; for program in readelf busybox ip capsh; do command -v $$program >/dev/null || missing=1; done; \
 	python3 -c 'import ensurepip' 2>/dev/null || missing=1; \
@@ -114,54 +130,56 @@ test-deploy: deps static
 	fi
 	HECATE_DEPLOY_TOOLS=$$(tests/deploy/tools.sh) HECATE_STATIC_BINARY=$(STATIC) cargo test --features system-tests --test deploy
 
-# The binary of the image: linked with all that it needs, by musl.
+# The binary of the container image.
 STATIC_TARGET := $(shell uname -m)-unknown-linux-musl
 STATIC := $${CARGO_TARGET_DIR:-$(CURDIR)/target}/$(STATIC_TARGET)/release/hecate-daemon
-static:
+static: ## Build the statically linked release binary with musl
 	@command -v musl-gcc >/dev/null || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends musl-tools; }
 	rustup target add $(STATIC_TARGET)
 	TARGET_CC=musl-gcc cargo build --release --locked --target $(STATIC_TARGET)
 
-# Packages of both crates, built from what is committed. `publish = false` is left out of the copy:
-# with it, cargo cannot build one package against the other.
-package:
+# Builds from the committed files. `publish = false` is removed from the copy: with it, cargo cannot
+# build one package against the other.
+package: ## Build the packages of both crates as crates.io would receive them
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT; \
 	git archive HEAD | tar -x -C "$$copy"; \
 	sed -i '/^publish = false$$/d' "$$copy/Cargo.toml" "$$copy/src/beam/Cargo.toml"; \
 	cargo package --workspace --locked --manifest-path "$$copy/Cargo.toml" \
 	  --target-dir "$${CARGO_TARGET_DIR:-$(CURDIR)/target}"
 
-# Licences, sources, bans and yanked crates, by deploy/deny.toml. Advisories come from a repository of their own, which not every
-# machine reaches: where it can't be had, that is said, and nothing else hides it.
+# Applies deploy/deny.toml. The advisory database is a Git repository on GitHub: where it cannot be
+# fetched, the target fails. `make deny ADVISORIES=skip` leaves out advisories and yanked crates.
 CARGO_DENY := 0.20.2
 DENY := cargo deny --locked --config deploy/deny.toml
-deny:
+ADVISORIES := check
+deny: ## Check licences, sources, bans and advisories of the dependencies
 	@cargo deny --version 2>/dev/null | grep -qF " $(CARGO_DENY)" || cargo install --locked cargo-deny@$(CARGO_DENY)
 	$(DENY) check --hide-inclusion-graph bans licenses sources
-	if $(DENY) fetch db; then $(DENY) check advisories; else echo "deny: the database of advisories can't be reached: not checked"; fi
+	@if [ "$(ADVISORIES)" = skip ]; then \
+	  echo "deny: advisories and yanked crates were not checked (ADVISORIES=skip)"; \
+	elif $(DENY) fetch db; then $(DENY) check advisories; \
+	else echo "deny: cannot fetch the advisory database; to leave it out: make deny ADVISORIES=skip" >&2; exit 1; fi
 
-# The bill of materials of the image, in CycloneDX: target/hecate-daemon.cdx.json.
+# Writes target/hecate-daemon.cdx.json.
 CARGO_CYCLONEDX := 0.5.9
-sbom:
+sbom: ## Write the bill of materials of the image (CycloneDX)
 	@cargo cyclonedx --version 2>/dev/null | grep -qF " $(CARGO_CYCLONEDX)" || cargo install --locked cargo-cyclonedx@$(CARGO_CYCLONEDX)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(STATIC_TARGET) --override-filename hecate-daemon.cdx
 	mv hecate-daemon.cdx.json $${CARGO_TARGET_DIR:-$(CURDIR)/target}/
 
-# All that a release is made of, out of what is committed.
-release:
+release: ## Check and build everything that a release contains, from the committed files
 	@[ -z "$$(git status --porcelain)" ] || { echo "make release: commit first" >&2; exit 1; }
-	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); grep -qF "## [$$version] - " deploy/CHANGELOG.md || \
-	  { echo "make release: deploy/CHANGELOG.md has no $$version" >&2; exit 1; }
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); grep -qF "## [$$version] - " CHANGELOG.md || \
+	  { echo "make release: CHANGELOG.md has no section for $$version" >&2; exit 1; }
 	$(MAKE) package deny sbom static
 
-# Whatever meets a real Erlang node, against the releases of two more suites of Debian, OTP 28 from PyPI, and clusters of several at
-# once. The release that is installed is that of `make test`.
+# OTP 27 and 29 come from Debian, OTP 28 from PyPI. `make test` covers the installed release.
 RELEASES := trixie 28 sid
-# This one has a module compiled by the release that runs it.
+# Needs a compiler, which the OTP 28 of PyPI lacks.
 COMPILING := etf_oracle
 ERLANG_FACING := boot cluster diagnosis epmd handshake headers hostile introductions layout mesh peers pg pressure rpc signals status ticks tools walk
-test-otp: deps
+test-otp: deps ## Run the tests that use real Erlang nodes with OTP 27, 28 and 29 (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	{ command -v debootstrap && python3 -c 'import ensurepip'; } >/dev/null 2>&1 || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap python3-venv; }
@@ -172,18 +190,15 @@ test-otp: deps
 	done
 	cargo test --features system-tests --test releases
 
-# Suites of OTP 25 and 27 with the daemon and without it, by case: about half an hour. Writes docs/suites.md.
-# The test sources come from Debian's source packages: see tests/suites/run.sh.
-test-suites: suites-deps
+# Takes about 30 minutes. The sources of the suites come from Debian's source packages: see tests/suites/run.sh.
+test-suites: suites-deps ## Run suites of OTP 25 and 27 with and without the daemon, and write docs/suites.md (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh
 
-# Three suites of OTP 25 alone, in about 2 minutes.
-test-suites-quick: suites-deps
+test-suites-quick: suites-deps ## Run three suites of OTP 25, in about 2 minutes (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh quick
 
 SUITES := erlang-dev erlang-common-test erlang-eunit erlang-runtime-tools debootstrap gcc iproute2 libc6-dev xz-utils
-.PHONY: suites-deps
-suites-deps: deps
+suites-deps: deps ## Install the packages that the suites of OTP need, and build the daemon (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-suites makes hosts: run it as root" >&2; exit 1; }
 	@missing=; for program in cc debootstrap ip xz; do command -v $$program >/dev/null || missing=1; done; \
 	[ -e /usr/include/ei.h ] || missing=1; \
@@ -192,13 +207,13 @@ suites-deps: deps
 	fi
 	cargo build --all-targets
 
-# Each target of fuzz/ for so many seconds, beginning with its committed corpus. What else it comes upon is kept in
-# fuzz/target/corpus, and an input that makes it fail in fuzz/artifacts.
-# There is no unsafe code to be watched by a sanitizer, and without one neither is a nightly toolchain needed.
+# Each target starts from its committed corpus. New inputs are kept in fuzz/target/corpus, and inputs
+# that fail in fuzz/artifacts. The crates have no unsafe code, so no sanitizer and no nightly
+# toolchain is needed.
 CARGO_FUZZ := 0.13.2
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS := 600
-fuzz: fuzz-deps
+fuzz: fuzz-deps ## Fuzz each target for 10 minutes (FUZZ_SECONDS)
 	cargo fuzz build --sanitizer none
 	for target in $(FUZZ_TARGETS); do \
 	  dictionary=fuzz/dictionaries/$$target.dict; \
@@ -209,10 +224,10 @@ fuzz: fuzz-deps
 	    $$([ ! -e $$dictionary ] || echo -dict=$$dictionary); \
 	done
 
-fuzz-smoke:
+fuzz-smoke: ## Fuzz each target for 12 seconds
 	$(MAKE) fuzz FUZZ_SECONDS=12
 
-fuzz-deps:
+fuzz-deps: ## Install cargo-fuzz and a C++ compiler
 	@cargo fuzz --version 2>/dev/null | grep -qF " $(CARGO_FUZZ)" || cargo install --locked cargo-fuzz@$(CARGO_FUZZ)
 	@command -v c++ >/dev/null || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++; }

@@ -444,7 +444,7 @@ fn group(given: &Given) -> Result<u32, Error> {
 }
 
 fn log_filter(given: &Given) -> Result<String, Error> {
-    let allowed = "a filter such as warn or info,hecate_daemon::node=debug";
+    let allowed = "a filter such as warn or info,beam=debug";
     let text = given.text(allowed)?;
     text.parse::<Targets>().map_err(|_| given.refuse(allowed))?;
     Ok(text.to_owned())

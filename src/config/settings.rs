@@ -244,7 +244,7 @@ pub const LOG: Setting = Setting {
     env: &["HECATE_LOG"],
     key: Some("log"),
     value: "FILTER",
-    help: "What is logged, such as warn or info,hecate_daemon::node=debug [default: info]",
+    help: "What is logged, such as warn or info,beam=debug [default: info]",
     ..PLAIN
 };
 
