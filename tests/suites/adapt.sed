@@ -7,7 +7,7 @@ s/\btest_server:start_node(/hecate_suites:start_node(/g
 /include_lib("common_test\/include\/ct.hrl")/a -include("hecate_suites.hrl").
 # All nodes but the bystander: a case names the nodes that it started.
 s/\(^\|[^a-zA-Z0-9_:]\)nodes()/\1hecate_suites:others()/g
-s/\(^\|[^a-zA-Z0-9_:]\)nodes(connected)/\1hecate_suites:others(connected)/g
+/^nodes2(/,/^    ok\.$/! s/\(^\|[^a-zA-Z0-9_:]\)nodes(connected)/\1hecate_suites:others(connected)/g
 s/\berlang:nodes()/hecate_suites:others()/g
 s/\berlang, *nodes, *\[\]/hecate_suites, others, []/g
 s/\bRPC([A-Za-z0-9]*, global, disconnect, \[\])/hecate_suites:without(&)/g

@@ -1,0 +1,14 @@
+#!/bin/sh
+# An OTP node that connects to each node in EPMD, as the bystander does. To see what a case makes of
+# such a node:
+#
+#   HECATE_DAEMON_BIN=tests/suites/otp_bystander.sh tests/suites/run.sh SUITE
+exec erl -noinput -sname hecate -eval '
+  Connect = fun Connect() ->
+    {ok, Names} = erl_epmd:names("localhost"),
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    [net_kernel:connect_node(list_to_atom(Name ++ "@" ++ Host)) || {Name, _} <- Names, Name =/= "hecate"],
+    timer:sleep(500),
+    Connect()
+  end,
+  Connect().'
