@@ -9,7 +9,7 @@ s/\btest_server:start_node(/hecate_suites:start_node(/g
 s/\(^\|[^a-zA-Z0-9_:]\)nodes()/\1hecate_suites:others()/g
 /^nodes2(/,/^    ok\.$/! s/\(^\|[^a-zA-Z0-9_:]\)nodes(connected)/\1hecate_suites:others(connected)/g
 s/\berlang:nodes()/hecate_suites:others()/g
-s/\berlang, *nodes, *\[\]/hecate_suites, others, []/g
+s/\berlang, *nodes, *\[\(connected\|\)\]/hecate_suites, others, [\1]/g
 s/\bRPC([A-Za-z0-9]*, global, disconnect, \[\])/hecate_suites:without(&)/g
 s/\brpc:call([A-Za-z0-9]*, global_group, own_nodes, \[\])/hecate_suites:without(&)/g
 s/\bglobal:disconnect()/hecate_suites:without(&)/g

@@ -18,13 +18,14 @@
 -define(SETTLE, 1500).
 -define(GLANCE, 20).
 
-%% Runs one suite, all of it or one case: SUITE, RESULTS, then GROUP (`none` without one) and CASE.
+%% Runs one suite, all of it or a part: SUITE, RESULTS, then GROUP (`none` without one) and CASE. A
+%% case of a group runs with the others of the group, which may run at the same time.
 run([Suite, Results]) ->
     run(Suite, Results, []);
 run([Suite, Results, none, Case]) ->
     run(Suite, Results, [{testcase, Case}]);
-run([Suite, Results, Group, Case]) ->
-    run(Suite, Results, [{group, [[Group]]}, {testcase, Case}]).
+run([Suite, Results, Group, _]) ->
+    run(Suite, Results, [{group, [[Group]]}]).
 
 run(Suite, Results, Cases) ->
     Dir = filename:dirname(code:which(?MODULE)),
