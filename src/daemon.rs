@@ -27,12 +27,13 @@ use crate::cluster::join::WantedName;
 use crate::cluster::peers::finder;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};
-use crate::cluster::view::{self, ClusterView, EpmdState, NodeStates, REFUSALS};
+use crate::cluster::view::{self, ClusterView, EpmdState, NodeStates};
 use crate::config::{Config, accounts};
 use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunState, SiblingError};
 use crate::plugin::{PluginName, Status};
 use crate::registry;
 use crate::store::{OpenError, Salvaged, Store};
+use crate::wire::REFUSALS;
 use crate::{limits, log, systemd};
 
 /// Why the daemon did not start, or ended by itself.

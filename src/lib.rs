@@ -22,3 +22,4 @@ pub mod metrics;
 pub mod plugin;
 pub mod systemd;
 pub mod timestamp;
+pub mod wire;

@@ -334,11 +334,11 @@ pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest version of a plugin in characters. Crossed by
-/// `api::wire::tests::a_wrong_field_is_told_by_its_code`.
+/// `api::registration::tests::a_wrong_field_is_told_by_its_code`.
 pub const PLUGIN_VERSION: usize = 128;
 
 /// Longest description of a plugin in characters. Crossed by
-/// `api::wire::tests::a_wrong_field_is_told_by_its_code`.
+/// `api::registration::tests::a_wrong_field_is_told_by_its_code`.
 pub const PLUGIN_DESCRIPTION: usize = 4096;
 
 // ---- Daemon ---------------------------------------------------------------------------------

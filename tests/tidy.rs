@@ -3,10 +3,15 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
+#[path = "tidy/imports.rs"]
+mod imports;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use imports::{Imports, Source};
 
 /// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
 const MAY_KNOW: &[(&str, &[&str])] = &[
@@ -14,14 +19,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("runtimes", &["limits"]),
     (
         "daemon",
-        &["api", "cluster", "config", "files", "layout", "limits", "log", "plugin", "registry", "store", "systemd"],
+        &[
+            "api", "cluster", "config", "files", "layout", "limits", "log", "plugin", "registry", "store", "systemd",
+            "wire",
+        ],
     ),
     // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
     (
         "cli",
         &[
             "config",
-            "api::wire",
             "api::problem",
             "beam::epmd::client",
             "escape",
@@ -33,8 +40,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "beam::node::resolve",
             "beam::node::socket_holder",
             "timestamp",
+            "wire",
         ],
     ),
+    ("wire", &["escape"]),
     ("config", &["beam::cookie", "layout", "limits", "log", "plugin"]),
     (
         "api",
@@ -51,7 +60,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "beam::fair",
             "beam::stats",
             "log::limit",
+            "plugin",
             "timestamp",
+            "wire",
         ],
     ),
     // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
@@ -232,28 +243,14 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
 
-/// The paths of this file's own crate and of the node's, as the tables have them: `beam::…` for
-/// those of the node. What `{…}` holds is written out one by one.
-fn crate_paths(file: &str, text: &str) -> BTreeSet<String> {
-    let code: String = code_lines(text).collect::<Vec<_>>().join(" ");
-    let own = if file.starts_with("beam/") { "beam::" } else { "" };
-    let mut paths = BTreeSet::new();
-    for (root, prefix) in [("crate::", own), ("beam::", "beam::")] {
-        for after in code.split(root).skip(1) {
-            let path: String = after.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
-            let rest = &after[path.len()..];
-            match rest.strip_prefix('{') {
-                Some(list) => {
-                    let list = list.split('}').next().unwrap_or_default();
-                    paths.extend(list.split(',').map(|item| format!("{prefix}{path}{}", item.trim())));
-                }
-                None => {
-                    paths.insert(format!("{prefix}{path}"));
-                }
-            }
-        }
-    }
-    paths
+/// What the sources import.
+fn imports() -> Imports {
+    let sources = sources().into_iter().map(|(name, text)| {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let is_face = name.ends_with("lib") || src.join(&name).join("mod.rs").exists();
+        Source { name, text, is_face }
+    });
+    Imports::of(&sources.collect::<Vec<_>>())
 }
 
 fn is_below(path: &str, room: &str, separator: &str) -> bool {
@@ -262,20 +259,21 @@ fn is_below(path: &str, room: &str, separator: &str) -> bool {
 
 #[test]
 fn each_room_knows_only_whom_it_may() {
-    for (file, text) in sources().iter().filter(|(file, _)| !matches!(file.as_str(), "lib" | "beam/lib")) {
+    let imports = imports();
+    for (file, paths) in imports.paths.iter().filter(|(file, _)| !matches!(file.as_str(), "lib" | "beam/lib")) {
         let (room, known) = MAY_KNOW
             .iter()
             .find(|(room, _)| is_below(file, room, "/"))
             .unwrap_or_else(|| panic!("{file} belongs to no room: add it to MAY_KNOW"));
         let own = room.replace('/', "::");
-        for path in crate_paths(file, text) {
+        for path in paths {
             let of_beam: &[&str] = match () {
                 () if file.starts_with("beam/") => &[],
                 () if USERS_OF_BEAM.iter().any(|user| is_below(file, user, "/")) => &["beam"],
                 () => OF_BEAM,
             };
             let mut known = known.iter().chain(of_beam);
-            let allowed = is_below(&path, &own, "::") || known.any(|other| is_below(&path, other, "::"));
+            let allowed = is_below(path, &own, "::") || known.any(|other| is_below(path, other, "::"));
             assert!(allowed, "{file} names crate::{path}, which {room} may not know");
         }
     }
@@ -283,10 +281,12 @@ fn each_room_knows_only_whom_it_may() {
 
 #[test]
 fn services_do_not_know_each_other() {
-    for (file, text) in sources().iter().filter(|(file, _)| file.starts_with("beam/node/services/")) {
-        for path in crate_paths(file, text) {
-            let another =
-                path.strip_prefix("beam::node::services::").is_some_and(|other| !other.starts_with("gen_server"));
+    for (file, paths) in imports().paths.iter().filter(|(file, _)| file.starts_with("beam/node/services/")) {
+        let own = file.split('/').nth(3).unwrap_or_default();
+        for path in paths {
+            let another = path
+                .strip_prefix("beam::node::services::")
+                .is_some_and(|other| !other.starts_with("gen_server") && !is_below(other, own, "::"));
             assert!(!another, "{file} names crate::{path}");
         }
     }

@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use hecate_daemon::api::problem::Problem;
+use hecate_daemon::api::registration;
 use hecate_daemon::api::route::{PATTERNS, Route, route};
-use hecate_daemon::api::wire;
 use hecate_daemon::limits;
 use hecate_daemon::plugin::{Field, PluginName, Registration};
 use hyper::Method;
@@ -35,7 +35,7 @@ fn refused(problem: &Problem, statuses: &[u16]) {
 // ---- Bodies -------------------------------------------------------------------------------------
 
 fn register(body: &[u8]) {
-    let registration = match wire::registration(body) {
+    let registration = match registration::read(body) {
         Ok(registration) => registration,
         Err(problem) => return refused(&problem, &[400, 422]),
     };
@@ -49,7 +49,7 @@ fn register(body: &[u8]) {
     }
     // Written anew it is the same, and so it was what any other reader of JSON makes of the body.
     let again = written(&registration);
-    assert_eq!(wire::registration(again.to_string().as_bytes()), Ok(registration));
+    assert_eq!(registration::read(again.to_string().as_bytes()), Ok(registration));
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         for key in ["name", "version", "description", "node"] {
             assert_eq!(value.get(key), again.get(key), "{key}");

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::events::encode;
-use super::wire;
+use super::sse::encode;
 use crate::cluster::view::{ClusterView, NodeStates, PeerState, PeerView};
 use crate::limits;
+use crate::wire;
 
 /// The connected nodes, each with the time since when it is connected.
 pub(super) type Nodes = BTreeMap<String, SystemTime>;

@@ -1,7 +1,6 @@
 //! One connection: its caller, its place among the others, and its requests until one side closes.
 //!
-//! `places` decides which connection is served, limited or evicted; `server` and `handlers` handle
-//! the requests.
+//! `places` decides which connection is served, limited or evicted.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -9,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use beam::limited;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,9 +17,10 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::Answer;
 use super::borrowed::{Borrowed, closed_by_client};
+use super::bounds::Limits;
 use super::places::{Admitted, Capacity, NoStream, Owner, Places, Turn};
-use super::server::{self, Limits, Server};
 use super::stall::Stall;
 use crate::log::limit;
 use crate::metrics;
@@ -150,16 +152,22 @@ impl Drop for Place {
     }
 }
 
-/// Answers a caller's requests until one side closes, or another connection needs the place.
-pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, stream: UnixStream) {
-    let Limits { head, head_time, limited_head, limited_time, stall, .. } = server.limits;
+/// Responds to the requests of a connection with `respond`, until one side closes, or another connection needs the place.
+pub(super) async fn converse<Responding: Future<Output = Answer>>(
+    limits: Limits,
+    stop: CancellationToken,
+    place: Place,
+    stream: UnixStream,
+    respond: impl Fn(Arc<Place>, Request<Incoming>) -> Responding,
+) {
+    let Limits { head, head_time, limited_head, limited_time, stall, .. } = limits;
     let (head, head_time) = if place.limited { (limited_head, limited_time) } else { (head, head_time) };
     let is_limited = place.limited;
     let place = Arc::new(place);
     let closed = place.closed().clone();
     let service = service_fn(|request| {
-        let (server, place) = (Arc::clone(&server), Arc::clone(&place));
-        async move { Ok::<_, Infallible>(server::answer(&server, &place, caller, request).await) }
+        let responding = respond(Arc::clone(&place), request);
+        async move { Ok::<_, Infallible>(responding.await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -184,13 +192,13 @@ pub(super) async fn converse(server: Arc<Server>, caller: Caller, place: Place, 
         }
         ended = connection.as_mut() => ended,
         () = left => return,
-        () = server.stop.cancelled() => {
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(uid = caller.registrant.uid, %error, "a connection ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

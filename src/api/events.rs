@@ -18,18 +18,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{Answer, Body};
 use super::changes::{Changes, Told};
 use super::connection::Place;
-use super::handlers::{Answer, Context};
+use super::context::Context;
 use super::listing::{Listing, Snapshot};
 use super::places::NoStream;
 use super::problem::Problem;
+use super::sse::encode;
 use super::whole::Whole;
-use super::wire;
 use crate::cluster::view::ClusterView;
 use crate::metrics;
 use crate::plugin::Event;
 use crate::registry::{Follower, Next, View};
+use crate::wire;
 
 /// What all streams share.
 #[derive(Debug, Clone)]
@@ -90,7 +92,7 @@ impl Streams {
     }
 }
 
-fn answer(body: super::handlers::Body) -> Answer {
+fn answer(body: Body) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = StatusCode::OK;
     let headers = answer.headers_mut();
@@ -182,13 +184,4 @@ impl Stream {
     async fn send(&mut self, bytes: Bytes) -> Result<(), Ended> {
         self.sender.send_data(bytes).await.map_err(|_| Ended)
     }
-}
-
-/// An event as it is sent.
-pub(super) fn encode(name: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    let data = wire::encode(data);
-    // JSON has no newline outside of its strings, and in them it is written `\n`.
-    let head = format!("event: {name}\n{id}data: ");
-    [head.as_bytes(), &data, b"\n\n"].concat().into()
 }

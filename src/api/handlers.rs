@@ -3,73 +3,32 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use beam::name::NodeName;
 use bytes::Bytes;
 use http_body_util::Either;
-use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Version};
-use serde::Serialize;
-use tokio::sync::watch;
 
+use super::answer::{Answer, json, written};
+use super::body::read_body;
+use super::bounds::Limits;
 use super::connection::{Caller, Place};
+use super::context::Context;
 use super::events::Streams;
 use super::listing::{List, Listing};
 use super::metrics;
 use super::problem::Problem;
+use super::registration;
 use super::route::Route;
-use super::server::{Server, read_body};
 use super::status::{DaemonStatus, EpmdOwner, Phase};
 use super::whole::Whole;
-use super::wire;
-use crate::cluster::diagnosis::Diagnostician;
-use crate::cluster::view::{ClusterView, NodeStates};
-use crate::layout::Home;
 use crate::plugin::PluginName;
-use crate::registry::{Handle, Refusal, View};
-
-/// What the API needs of the rest of the daemon.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The way to the registry.
-    pub registry: Handle,
-    /// Where plugins have their namespaces.
-    pub home: Home,
-    /// How the daemon as a whole is doing.
-    pub status: watch::Receiver<DaemonStatus>,
-    /// The cluster as our node sees it.
-    pub cluster: watch::Receiver<Arc<ClusterView>>,
-    /// What tells why a node is, or isn't, connected.
-    pub diagnostician: Diagnostician,
-    /// Users who may call, besides our own and root.
-    pub allowed_uids: Vec<u32>,
-    /// When the daemon started.
-    pub started: Instant,
-}
-
-impl Context {
-    /// Returns the cluster as it is now. A borrow that is held while another one is taken can wait for ever for the task
-    /// that publishes the next view: nothing else borrows it here.
-    pub(super) fn cluster(&self) -> Arc<ClusterView> {
-        Arc::clone(&self.cluster.borrow())
-    }
-
-    /// Returns whether the nodes of plugins are connected.
-    pub(super) fn plugin_nodes(&self) -> NodeStates {
-        self.cluster().plugin_nodes.clone()
-    }
-}
-
-/// What a call gives.
-pub(super) type Answer = Response<Body>;
-
-/// The body of an answer: whole, so that it carries `Content-Length`, since there are clients that understand nothing else; or
-/// a stream of events.
-pub(super) type Body = Either<Whole, Channel<Bytes>>;
+use crate::registry::{Refusal, View};
+use crate::wire;
 
 /// What all calls are, as the tests hold them to it.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
@@ -77,9 +36,17 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 /// When to ask again, where it is the daemon that is not ready.
 const SOON: Duration = Duration::from_secs(1);
 
+/// What all calls share.
+pub(super) struct Calls {
+    pub context: Context,
+    pub limits: Limits,
+    pub listing: Listing,
+    pub streams: Streams,
+}
+
 /// Does what a request asks.
 pub(super) async fn call(
-    Server { context, limits, listing, streams, .. }: &Server,
+    Calls { context, limits, listing, streams }: &Calls,
     place: &Place,
     caller: Caller,
     route: Result<Route, Problem>,
@@ -138,7 +105,7 @@ fn expect_host(head: &Parts) -> Result<(), Problem> {
 // ---- Plugins --------------------------------------------------------------------------------
 
 async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answer, Problem> {
-    let registration = wire::registration(body)?;
+    let registration = registration::read(body)?;
     let plugin = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
     let name = &plugin.name;
     let mut answer = json(StatusCode::CREATED, &wire::Registered::new(name, &context.home.namespace(name)));
@@ -352,18 +319,6 @@ fn measured(context: &Context) -> Result<Answer, Problem> {
     let mut answer = Response::new(Either::Left(Bytes::from(text).into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     Ok(answer)
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    written(status, wire::encode(body))
-}
-
-/// An answer whose JSON is written already.
-fn written(status: StatusCode, body: impl Into<Whole>) -> Answer {
-    let mut answer = Response::new(Either::Left(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use super::wire;
 use crate::cluster::view::NodeStates;
 use crate::layout::Home;
 use crate::limits;
 use crate::plugin::{Plugin, Status};
 use crate::registry::View;
+use crate::wire;
 
 /// The list, encoded.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl Listing {
             Some((_, latest)) if kept.len() >= limits::HTTP_SNAPSHOTS => latest.clone(),
             _ => {
                 let shown = wire::Snapshot::new(view, home, nodes);
-                let bytes = super::events::encode("snapshot_v1", Some(view.revision), &shown);
+                let bytes = super::sse::encode("snapshot_v1", Some(view.revision), &shown);
                 let snapshot = Snapshot { bytes, revision: view.revision, nodes: nodes.clone() };
                 kept.push_front((Arc::clone(view), snapshot.clone()));
                 snapshot

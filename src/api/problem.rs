@@ -8,8 +8,8 @@ use http_body_util::Either;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::handlers::Answer;
-use super::wire;
+use super::answer::Answer;
+use crate::wire;
 
 /// Media type of RFC 9457.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -64,6 +64,13 @@ impl Problem {
         }
         response
     }
+}
+
+/// Returns the refusal for a connection that is limited or was evicted.
+pub(super) fn too_many_connections() -> Problem {
+    let detail = "too many connections are open: close unused ones and retry; until then only /livez, /readyz and \
+                  /health answer";
+    Problem::unavailable("too_many_connections", detail, Duration::from_secs(1))
 }
 
 #[cfg(test)]

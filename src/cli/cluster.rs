@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::client::{self, Call};
 use super::page::{self, Cell, complain, fields, table};
 use super::{Exit, ask, peers, plugins, report};
-use crate::api::wire::Cluster;
 use crate::limits;
+use crate::wire::Cluster;
 
 /// Two answers of the API: one below the other, or, for scripts, as one object with the keys of both.
 pub(super) async fn run(socket: &Path, json: bool) -> Exit {

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::client::{Call, encode};
-use crate::api::wire::Done;
+use crate::wire::Done;
 
 pub(super) fn call(name: &str) -> Call {
     Call::new(Method::DELETE, format!("/api/plugins/{}", encode(name)), show)

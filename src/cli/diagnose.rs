@@ -10,8 +10,8 @@ use hyper::Method;
 use super::client::{self, Call, encode};
 use super::page::{self, Cell, complain, fields, table};
 use super::{Common, Exit, independent, refusal};
-use crate::api::wire::{Diagnosis, OwnView, Stage};
 use crate::limits;
+use crate::wire::{Diagnosis, OwnView, Stage};
 
 /// What `diagnose` takes.
 #[derive(Debug, Args)]

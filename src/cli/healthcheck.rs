@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::client::Call;
 use super::page::plain;
-use crate::api::wire::Health;
+use crate::wire::Health;
 
 pub(super) fn call() -> Call {
     Call::new(Method::GET, "/health", show)

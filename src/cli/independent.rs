@@ -15,9 +15,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Exit;
-use crate::api::wire::{OwnScope, OwnView};
 use crate::config::{self, Environment, Flags, Places};
 use crate::limits;
+use crate::wire::{OwnScope, OwnView};
 
 /// Why nothing was told.
 #[derive(Debug, thiserror::Error)]

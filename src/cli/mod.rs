@@ -33,9 +33,9 @@ mod register;
 mod sse;
 mod status;
 
-use crate::api::wire;
 use crate::config::{self, Environment, Flags};
 use crate::limits;
+use crate::wire;
 use client::{Answer, Call};
 use flags::{ClientFlags, ServeFlags};
 use page::complain;

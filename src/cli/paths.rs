@@ -4,7 +4,7 @@ use hyper::Method;
 
 use super::client::{Call, encode};
 use super::page::{Cell, fields, table};
-use crate::api::wire::{Paths, PluginDetail};
+use crate::wire::{Paths, PluginDetail};
 
 pub(super) fn call(name: &str) -> Call {
     Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)

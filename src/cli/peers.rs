@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::page::{self, Cell, table};
-use crate::api::wire::Peer;
+use crate::wire::Peer;
 
 const HEADS: [&str; 10] =
     ["PEER", "STATE", "SINCE", "INTRODUCED BY", "OTP", "TICKTIME", "ROUND TRIP", "ATTEMPTS", "LAST FAILURE", "REASON"];

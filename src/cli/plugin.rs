@@ -7,7 +7,7 @@ use hyper::Method;
 use super::client::{Call, encode};
 use super::page::{self, Cell, fields, table};
 use super::plugins::node_state;
-use crate::api::wire::PluginDetail;
+use crate::wire::PluginDetail;
 
 pub(super) fn call(name: &str) -> Call {
     Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::Common;
 use super::client::Call;
 use super::page::{self, Cell, table};
-use crate::api::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
+use crate::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
 
 #[derive(Debug, Args)]
 pub(super) struct Plugins {

@@ -11,8 +11,8 @@ use hyper::Method;
 use super::client::{Call, encode};
 use super::page::{complain, plain};
 use super::{Exit, Named, ask, client, refusal};
-use crate::api::wire::{Purgeable, Purged};
 use crate::limits;
+use crate::wire::{Purgeable, Purged};
 
 /// The arguments of `purge`.
 #[derive(Debug, Args)]

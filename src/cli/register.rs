@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::client::Call;
 use super::{Common, paths};
-use crate::api::wire::Registered;
+use crate::wire::Registered;
 
 /// What `register` takes.
 #[derive(Debug, Args)]

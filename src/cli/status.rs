@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::client::Call;
 use super::page::{Cell, fields, rough, table};
-use crate::api::wire::Health;
+use crate::wire::Health;
 
 pub(super) fn call() -> Call {
     Call::new(Method::GET, "/health", show)

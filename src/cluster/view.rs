@@ -166,17 +166,6 @@ pub enum PeerState {
     Disconnected,
 }
 
-/// The failures of a node that runs and refuses us, until the configuration of one side changes.
-pub const REFUSALS: [&str; 7] = [
-    "cookie_mismatch",
-    "flags_missing",
-    "foreign_owner",
-    "name_mismatch",
-    "not_allowed",
-    "shortname_longname_mix",
-    "tls_expected",
-];
-
 /// Whether the node of a plugin is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NodeState {

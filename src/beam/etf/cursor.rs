@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Atoms, DecodeError, Kind, Raw, tag, work};
+use super::{Atoms, DecodeError, Kind, tag, work};
 use crate::limits;
 
 /// Reads one message from its beginning to its end.
@@ -60,13 +60,6 @@ impl<'a> Reader<'a> {
     pub fn new(message: &'a Bytes, atoms: &'a mut Atoms) -> Self {
         let (nodes, keys_to_compare, checked) = (limits::TERM_NODES, false, false);
         Self { message, at: 0, element: None, nodes, keys_to_compare, checked, atoms }
-    }
-
-    /// Reads a checked term from its beginning or from a [`Reader::position`], without comparing
-    /// map keys again.
-    #[must_use]
-    pub fn resume(term: &'a Raw, at: usize, atoms: &'a mut Atoms) -> Self {
-        Self { at, checked: true, ..Self::new(term.bytes(), atoms) }
     }
 
     /// Returns the number of bytes read so far, for [`Reader::resume`]. Not available within a

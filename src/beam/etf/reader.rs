@@ -27,10 +27,17 @@ use bytes::Bytes;
 use super::cursor::{ListForm, ListHeader, Reader, unexpected};
 use super::leaf::Leaf;
 use super::walk::Checked;
-use super::{Atom, DecodeError, Kind, Pid, Port, Raw, Reference, Term, tag};
+use super::{Atom, Atoms, DecodeError, Kind, Pid, Port, Raw, Reference, Term, tag};
 use crate::limits;
 
 impl<'a> Reader<'a> {
+    /// Reads a checked term from its beginning or from a [`Reader::position`], without comparing
+    /// map keys again.
+    #[must_use]
+    pub fn resume(term: &'a Raw, at: usize, atoms: &'a mut Atoms) -> Self {
+        Self { at, checked: true, ..Self::new(term.bytes(), atoms) }
+    }
+
     /// Enters a tuple and returns its arity; that many terms follow.
     ///
     /// # Errors

@@ -19,9 +19,9 @@ use super::client::{self, Answer, Call};
 use super::flags::ServeFlags;
 use super::page::{self, Cell, table};
 use super::{Exit, refusal};
-use crate::api::wire::Health;
 use crate::config::{Environment, Places};
 use crate::limits;
+use crate::wire::Health;
 
 /// What `doctor` takes: what the daemon would be told.
 #[derive(Debug, Args)]

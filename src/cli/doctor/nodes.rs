@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::Report;
-use crate::api::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
 use crate::limits;
+use crate::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
 
 /// The daemon's own report of its plugins and peers.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ pub(super) fn shown(all: &[String]) -> String {
 mod tests {
     use super::super::Level;
     use super::*;
-    use crate::api::wire::Epmd;
+    use crate::wire::Epmd;
 
     fn plugin(name: &str, state: Option<(&str, Option<&str>)>, status: &str) -> PluginEntry {
         PluginEntry {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::files::Serving;
 use super::nodes::shown;
 use super::{Report, Running, Silence};
-use crate::api::wire::PluginEntry;
 use crate::cli::client::ClientError;
 use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;
 use crate::plugin::PluginName;
+use crate::wire::PluginEntry;
 
 fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::repository::{Repository, RepositoryError};
 use super::templates;
-use crate::api::wire::PluginEntry;
 use crate::cli::client::{self, ClientError};
 use crate::cli::page::{self, Cell, complain, fields, table};
 use crate::cli::{Exit, plugins, refusal};
 use crate::config::Locations;
 use crate::limits;
 use crate::plugin::PluginName;
+use crate::wire::PluginEntry;
 
 /// One plugin, as far as it is known here or there.
 #[derive(Debug, Default, Serialize)]

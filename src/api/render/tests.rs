@@ -2,16 +2,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::*;
-use crate::cluster::view::{DialFailure, Introduction, LinkView, PeerDetails, PluginNode};
-use crate::layout::Home;
-use crate::limits;
-use crate::plugin::Field;
-
-fn refusal(body: &str) -> (u16, &'static str) {
-    let problem = registration(body.as_bytes()).expect_err(body);
-    (problem.status.as_u16(), problem.code)
-}
+use crate::cluster::view::*;
+use crate::layout::{self, Home, Namespace};
+use crate::plugin::{Plugin, PluginName, Status};
+use crate::registry;
+use crate::wire::{Cluster, Done, PluginDetail, PluginEntry, Registered, encode};
 
 fn name(text: &str) -> PluginName {
     PluginName::parse(text).expect("valid")
@@ -36,96 +31,6 @@ fn plugin() -> Plugin {
         incarnation: 1,
     }
 }
-
-// ---- The registration -----------------------------------------------------------------------
-
-#[test]
-fn the_convention_s_own_request() {
-    let body = br#"{
-      "name": "hecate-traderd",
-      "version": "0.1.0",
-      "description": "Trading daemon for Hecate"
-    }"#;
-    let expected = Registration {
-        name: name("hecate-traderd"),
-        version: Field::Set("0.1.0".to_owned()),
-        description: Field::Set("Trading daemon for Hecate".to_owned()),
-        node: Field::Absent,
-    };
-    assert_eq!(registration(body), Ok(expected));
-}
-
-#[test]
-fn absent_null_and_set_are_three_things() {
-    let body = br#"{"name": "hecate-traderd", "version": null, "node": "a@b"}"#;
-    let registration = registration(body).expect("valid");
-    assert_eq!(registration.version, Field::Clear);
-    assert_eq!(registration.description, Field::Absent);
-    assert_eq!(registration.node, Field::Set("a@b".to_owned()));
-}
-
-#[test]
-fn unknown_keys_are_ignored_whatever_they_hold() {
-    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    for more in [r#""icon": {"a": [1]}"#, r#""icon": 1, "icon": 2"#, &format!("\"icon\": {deep}")] {
-        let body = format!(r#"{{"name": "hecate-traderd", {more}}}"#);
-        assert!(registration(body.as_bytes()).is_ok(), "{}", body.get(..60).unwrap_or(&body));
-    }
-}
-
-#[test]
-fn what_is_no_object_is_a_bad_request() {
-    for body in ["", " ", "{", "{\"name\": }", "name=hecate-traderd", "{} {}", "{\"name\": \"\\ud800\"}", "\u{feff}{}"]
-    {
-        assert_eq!(refusal(body), (400, "not_json"), "{body:?}");
-    }
-    for body in ["[]", "null", "1", "\"hecate-traderd\"", "[\"hecate-traderd\", null, null, null]"] {
-        assert_eq!(refusal(body), (400, "not_an_object"), "{body:?}");
-    }
-    assert_eq!(registration(b"{\"name\": \"hecate-\xff-d\"}").map_err(|problem| problem.code), Err("not_json"));
-    let twice = r#"{"name": "hecate-traderd", "name": "hecate-marthad"}"#;
-    assert_eq!(refusal(twice), (400, "key_twice"));
-    let deep = format!("{{\"version\": {}", "[".repeat(20_000));
-    assert_eq!(refusal(&deep).0, 400, "and no stack is used up by it");
-}
-
-#[test]
-fn a_wrong_field_is_told_by_its_code() {
-    let long = |key: &str, length: usize| format!(r#"{{"name": "hecate-traderd", "{key}": "{}"}}"#, "x".repeat(length));
-    let table = [
-        ("{}".to_owned(), "name_missing"),
-        (r#"{"name": null}"#.to_owned(), "field_type"),
-        (r#"{"name": 1}"#.to_owned(), "field_type"),
-        (r#"{"name": "hecate-traderw"}"#.to_owned(), "name_is_frontend"),
-        (r#"{"name": "hecate-daemon"}"#.to_owned(), "name_reserved"),
-        (r#"{"name": "../x-d"}"#.to_owned(), "name_bad_character"),
-        (r#"{"name": "hecate-traderd", "version": 1}"#.to_owned(), "field_type"),
-        (r#"{"name": "hecate-traderd", "description": ["x"]}"#.to_owned(), "field_type"),
-        (r#"{"name": "hecate-traderd", "node": {}}"#.to_owned(), "field_type"),
-        (r#"{"name": "hecate-traderd", "node": ""}"#.to_owned(), "node_malformed"),
-        (r#"{"name": "hecate-traderd", "node": "hecate_traderd"}"#.to_owned(), "node_malformed"),
-        (r#"{"name": "hecate-traderd", "version": "1\u0000"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "version": "1\n2"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "description": "\u001b[2J"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "description": "two\nlines"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "description": "\u009b2J"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "description": "a\u202eb"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "version": "1\u2028"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "version": "1\u2066"}"#.to_owned(), "field_bad_character"),
-        (r#"{"name": "hecate-traderd", "node": "x@-oProxyCommand"}"#.to_owned(), "node_malformed"),
-        (long("version", limits::PLUGIN_VERSION + 1), "field_too_long"),
-        (long("description", limits::PLUGIN_DESCRIPTION + 1), "field_too_long"),
-        (long("node", beam::limits::NODE_NAME + 1), "field_too_long"),
-    ];
-    for (body, code) in table {
-        assert_eq!(refusal(&body), (422, code), "{}", body.get(..60).unwrap_or(&body));
-    }
-    for (key, length) in [("version", limits::PLUGIN_VERSION), ("description", limits::PLUGIN_DESCRIPTION)] {
-        assert!(registration(long(key, length).as_bytes()).is_ok(), "{key} as long as allowed");
-    }
-}
-
-// ---- Answers --------------------------------------------------------------------------------
 
 #[test]
 fn a_registration_is_answered_with_exactly_the_convention_s_body() {

@@ -1,8 +1,6 @@
 //! What `/api/cluster/peers/{node}/diagnosis` tells.
 
-use super::peer::milliseconds;
-use super::{Deserialize, Serialize};
-use crate::cluster::diagnosis::report::{self, Outcome, Report};
+use serde::{Deserialize, Serialize};
 
 /// Why a node is, or isn't, connected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,51 +60,4 @@ pub struct OwnScope {
     pub name: String,
     /// Whether one of that name runs there.
     pub runs: Option<bool>,
-}
-
-impl Diagnosis {
-    /// What was found, in words.
-    #[must_use]
-    pub fn new(report: &Report) -> Self {
-        Self {
-            node: report.node.clone(),
-            our_node: report.our_node.clone(),
-            connected: report.connected,
-            code: report.first_failure().map(|(_, failure)| failure.code.to_owned()),
-            verdict: report.verdict(),
-            cookie_hash: report.cookie_hash.clone(),
-            stages: report.findings.iter().map(Stage::new).collect(),
-            peer: report.own_view.as_ref().map(OwnView::new),
-        }
-    }
-}
-
-impl Stage {
-    fn new(finding: &report::Finding) -> Self {
-        let (outcome, failure) = match &finding.outcome {
-            Outcome::Passed => ("passed", None),
-            Outcome::Failed(failure) => ("failed", Some(failure)),
-            Outcome::Skipped => ("skipped", None),
-        };
-        Self {
-            stage: finding.stage.name().to_owned(),
-            outcome: outcome.to_owned(),
-            detail: finding.detail.clone(),
-            code: failure.map(|failure| failure.code.to_owned()),
-            advice: failure.map(|failure| failure.advice.clone()),
-        }
-    }
-}
-
-impl OwnView {
-    fn new(view: &report::OwnView) -> Self {
-        let scope = |(name, runs): &(String, Option<bool>)| OwnScope { name: name.clone(), runs: *runs };
-        Self {
-            otp_release: view.otp_release.clone(),
-            net_ticktime: view.tick_time.map(|time| time.as_secs()),
-            round_trip_ms: view.round_trip.map(milliseconds),
-            nodes: view.nodes.clone(),
-            scopes: view.scopes.iter().map(scope).collect(),
-        }
-    }
 }

@@ -1,0 +1,31 @@
+//! The type of every response, and responses of JSON.
+
+use bytes::Bytes;
+use http_body_util::Either;
+use http_body_util::channel::Channel;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::whole::Whole;
+use crate::wire;
+
+/// The response to a call.
+pub(super) type Answer = Response<Body>;
+
+/// The body of a response: whole, with `Content-Length`, because some clients understand nothing
+/// else; or a stream of events.
+pub(super) type Body = Either<Whole, Channel<Bytes>>;
+
+/// Returns a response with this JSON.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    written(status, wire::encode(body))
+}
+
+/// Returns a response whose JSON is encoded already.
+pub(super) fn written(status: StatusCode, body: impl Into<Whole>) -> Answer {
+    let mut answer = Response::new(Either::Left(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

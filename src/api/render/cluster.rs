@@ -1,0 +1,89 @@
+//! The JSON of the cluster's nodes.
+
+use super::{milliseconds, time};
+use crate::cluster::view::{ClusterView, DialFailure, EpmdState, Introduction, PeerState, PeerView, ScopeView};
+use crate::plugin::{Plugin, PluginName};
+use crate::registry;
+use crate::wire::{Cluster, Epmd, LastFailure, Peer, Scope};
+
+impl Cluster {
+    /// The cluster as our node sees it.
+    #[must_use]
+    pub fn new(view: &ClusterView, registry: &registry::View) -> Self {
+        let (state, reason) = match &view.epmd {
+            EpmdState::Unknown => ("unknown", None),
+            EpmdState::Registered => ("registered", None),
+            EpmdState::Served => ("served", None),
+            EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
+            EpmdState::NameTaken { name } => {
+                ("name_taken", Some(format!("{name} is held by another node of this host")))
+            }
+        };
+        let scope = |scope: &ScopeView| Scope {
+            name: scope.name.clone(),
+            own_groups: scope.own_groups,
+            own_members: scope.own_members,
+            peer_groups: scope.peer_groups,
+            peer_members: scope.peer_members,
+        };
+        let unregistered = view.peers.iter().filter(|peer| is_unregistered(peer, registry));
+        Self {
+            node: view.node.clone(),
+            epmd: Epmd { state: state.to_owned(), reason },
+            peers: view.peers.iter().map(Peer::new).collect(),
+            scopes: view.scopes.iter().map(scope).collect(),
+            unregistered: unregistered.map(|peer| peer.name.clone()).collect(),
+            cookie_hash: view.cookie_hash.clone(),
+        }
+    }
+}
+
+/// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
+fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
+    let short = peer.name.split('@').next().unwrap_or_default();
+    let is_plugins = |plugin: &Plugin| plugin.node.as_deref() == Some(&peer.name);
+    peer.state == PeerState::Connected
+        && peer.on_this_host
+        && PluginName::parse(&short.replace('_', "-")).is_ok_and(|name| name.as_str().starts_with("hecate-"))
+        && !registry.plugins.values().any(|plugin| is_plugins(plugin))
+}
+
+impl Peer {
+    /// One node, as our own sees it.
+    #[must_use]
+    pub fn new(peer: &PeerView) -> Self {
+        let details = &peer.details;
+        let link = details.link.as_ref();
+        Self {
+            name: peer.name.clone(),
+            state: match peer.state {
+                PeerState::Connected => "connected".to_owned(),
+                PeerState::Connecting => "connecting".to_owned(),
+                PeerState::Disconnected => "disconnected".to_owned(),
+            },
+            since: time(peer.since),
+            reason: peer.reason.clone(),
+            introduced_by: details.introduced_by.as_ref().map(|by| match by {
+                Introduction::Epmd => "epmd".to_owned(),
+                Introduction::Configuration => "configuration".to_owned(),
+                Introduction::Dns => "dns".to_owned(),
+                Introduction::Peers => "peers".to_owned(),
+                Introduction::Itself => "itself".to_owned(),
+                Introduction::Peer(name) => name.clone(),
+            }),
+            attempts: details.attempts,
+            last_failure: details.last_failure.as_ref().map(LastFailure::new),
+            hidden: link.map(|link| !link.published),
+            flags: link.map(|link| link.flags.iter().map(|flag| (*flag).to_owned()).collect()),
+            otp_release: link.and_then(|link| link.otp_release.clone()),
+            net_ticktime: link.and_then(|link| link.tick_time).map(|time| time.as_secs()),
+            round_trip_ms: link.and_then(|link| link.round_trip).map(milliseconds),
+        }
+    }
+}
+
+impl LastFailure {
+    fn new(failure: &DialFailure) -> Self {
+        Self { code: failure.code.to_owned(), detail: failure.detail.clone(), at: time(failure.at) }
+    }
+}

@@ -1,0 +1,52 @@
+//! The JSON of a diagnosis.
+
+use super::milliseconds;
+use crate::cluster::diagnosis::report::{self, Outcome, Report};
+use crate::wire::{Diagnosis, OwnScope, OwnView, Stage};
+
+impl Diagnosis {
+    /// What was found, in words.
+    #[must_use]
+    pub fn new(report: &Report) -> Self {
+        Self {
+            node: report.node.clone(),
+            our_node: report.our_node.clone(),
+            connected: report.connected,
+            code: report.first_failure().map(|(_, failure)| failure.code.to_owned()),
+            verdict: report.verdict(),
+            cookie_hash: report.cookie_hash.clone(),
+            stages: report.findings.iter().map(Stage::new).collect(),
+            peer: report.own_view.as_ref().map(OwnView::new),
+        }
+    }
+}
+
+impl Stage {
+    fn new(finding: &report::Finding) -> Self {
+        let (outcome, failure) = match &finding.outcome {
+            Outcome::Passed => ("passed", None),
+            Outcome::Failed(failure) => ("failed", Some(failure)),
+            Outcome::Skipped => ("skipped", None),
+        };
+        Self {
+            stage: finding.stage.name().to_owned(),
+            outcome: outcome.to_owned(),
+            detail: finding.detail.clone(),
+            code: failure.map(|failure| failure.code.to_owned()),
+            advice: failure.map(|failure| failure.advice.clone()),
+        }
+    }
+}
+
+impl OwnView {
+    fn new(view: &report::OwnView) -> Self {
+        let scope = |(name, runs): &(String, Option<bool>)| OwnScope { name: name.clone(), runs: *runs };
+        Self {
+            otp_release: view.otp_release.clone(),
+            net_ticktime: view.tick_time.map(|time| time.as_secs()),
+            round_trip_ms: view.round_trip.map(milliseconds),
+            nodes: view.nodes.clone(),
+            scopes: view.scopes.iter().map(scope).collect(),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Makes the JSON types of [`wire`](crate::wire) of what the registry, the layout and the cluster know.
+
+mod cluster;
+mod diagnosis;
+mod events;
+mod hosts;
+mod plugins;
+
+use std::time::{Duration, SystemTime};
+
+use crate::timestamp;
+
+/// Returns a time in UTC as RFC 3339, to the millisecond.
+fn time(time: SystemTime) -> String {
+    timestamp::millis(time)
+}
+
+/// Returns milliseconds, to the microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    // Not even an hour has so many that one would be lost.
+    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The JSON of this host's plugins.
+
+use super::time;
+use crate::cluster::view::{NodeState, NodeStates};
+use crate::layout::{self, Namespace};
+use crate::plugin::{Plugin, PluginName, Status};
+use crate::wire::{Connector, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed};
+
+impl Registered {
+    /// The convention's answer.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
+        Self { name: name.to_string(), base_dir: namespace.base().display().to_string(), paths: Paths::new(namespace) }
+    }
+}
+
+impl Purgeable {
+    /// Describes the data in this namespace.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
+        Self { name: name.to_string(), base_dir: namespace.base().display().to_string() }
+    }
+}
+
+impl Purged {
+    /// What was removed of this namespace.
+    #[must_use]
+    pub fn new(name: &PluginName, namespace: &Namespace, removed: layout::Removed) -> Self {
+        let layout::Removed { directories, files, bytes } = removed;
+        Self {
+            ok: true,
+            name: name.to_string(),
+            base_dir: namespace.base().display().to_string(),
+            removed: Removed { directories, files, bytes },
+        }
+    }
+}
+
+impl Paths {
+    fn new(namespace: &Namespace) -> Self {
+        // Home is known to be UTF-8, so that `display` loses nothing.
+        Self {
+            sqlite: namespace.sqlite().display().to_string(),
+            reckon_db: namespace.reckon_db().display().to_string(),
+            sockets: namespace.sockets().display().to_string(),
+            run: namespace.run().display().to_string(),
+            connectors: namespace.connectors().display().to_string(),
+        }
+    }
+}
+
+impl PluginEntry {
+    /// The list's entry for a plugin.
+    #[must_use]
+    pub fn new(plugin: &Plugin, namespace: &Namespace) -> Self {
+        Self {
+            name: plugin.name.to_string(),
+            version: plugin.version.clone(),
+            socket: namespace.api_sock().display().to_string(),
+            status: match plugin.status {
+                Status::Running => "running".to_owned(),
+                Status::Stopped => "stopped".to_owned(),
+            },
+            description: plugin.description.clone(),
+            node: plugin.node.clone(),
+            since: time(plugin.since),
+            reason: plugin.reason.clone(),
+            node_state: None,
+            node_failure: None,
+        }
+    }
+
+    /// Adds the state of the plugin's node.
+    #[must_use]
+    pub fn with_node(mut self, nodes: &NodeStates) -> Self {
+        let state = self.node.as_deref().map(|node| nodes.of(node));
+        self.node_state = state.map(|state| state.name().to_owned());
+        self.node_failure = state.and_then(NodeState::failure).map(str::to_owned);
+        self
+    }
+}
+
+impl PluginDetail {
+    /// All that is known of a plugin.
+    #[must_use]
+    pub fn new(plugin: &Plugin, namespace: &Namespace, nodes: &NodeStates, contents: layout::Contents) -> Self {
+        let connector = |connector: layout::Connector| Connector {
+            id: connector.id,
+            socket: connector.socket.display().to_string(),
+            answers: connector.answers,
+        };
+        Self {
+            connectors: contents.connectors.into_iter().map(connector).collect(),
+            extra_directories: contents.extra_directories,
+            entry: PluginEntry::new(plugin, namespace).with_node(nodes),
+            registered_at: time(plugin.registered_at),
+            base_dir: namespace.base().display().to_string(),
+            paths: Paths::new(namespace),
+        }
+    }
+}
