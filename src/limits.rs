@@ -5,14 +5,10 @@ mod command;
 
 use std::time::Duration;
 
+pub use beam::limits::{EPMD_RETRY, PEER_BYTES};
 pub use command::*;
 
 // ---- The node and its peers -----------------------------------------------------------------
-
-/// Default limit of the memory for all peers in bytes, see [`beam::dist::budget`].
-/// More closes the largest connection of the host that holds the most. Crossed by
-/// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
-pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Orders of peers that wait to be carried out; more are refused at once. Crossed by
 /// `cluster::plugins::server::tests::a_full_queue_is_told`.
@@ -104,10 +100,6 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 /// a restart of EPMD, nodes register again within 2 s. Crossed by
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
-
-/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by
-/// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
-pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
 /// How often, and with which pause, an EPMD that was just started is tried. Crossed by `tests/boot.rs`,
 /// `the_systems_epmd_is_started_where_none_answers`.

@@ -13,6 +13,7 @@ use beam::cookie::Cookie;
 use beam::dist::flags::{self, Flags};
 use beam::dist::handshake::{self, Identity};
 use beam::dist::setup::{self, SetupError};
+use beam::etf::Atom;
 use beam::node::services::rpc::{CallError, Function};
 use host::epmd::Epmd;
 use host::erl::{Erl, Start};
@@ -75,7 +76,7 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
         // way may have been up for a moment, and a call then found none.
         let answered = async |from: &Node, to: &Node| loop {
             from.sees(&to.name, true).await;
-            let function = Function { module: "m", function: "f", args: vec![] };
+            let function = Function { module: Atom::literal("m"), function: Atom::literal("f"), args: vec![] };
             match from.handle.call(to.name.as_str().into(), function).await.unwrap().unwrap_err() {
                 CallError::NoConnection => {}
                 other => break other,

@@ -269,7 +269,7 @@ async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {
     };
     let calling = async {
         for _ in 0..10 {
-            let function = Function { module: "no", function: "function", args: vec![] };
+            let function = Function { module: Atom::literal("no"), function: Atom::literal("function"), args: vec![] };
             let answer = busy.handle.call(other.name.as_str().into(), function).await.unwrap();
             assert_eq!(answer, Err(CallError::Failed));
         }

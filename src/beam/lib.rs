@@ -1,5 +1,88 @@
-//! A BEAM node for Rust programs: it joins a cluster of Erlang nodes over the distribution
-//! protocol.
+//! A BEAM node for Rust programs: it joins a cluster of Erlang, Elixir or Gleam nodes over the
+//! distribution protocol, calls their processes and functions, and offers its own.
+//!
+//! # Quick start
+//!
+//! A program starts a node with [`Node::builder`] and keeps its handle, [`Node`]. This one runs two
+//! nodes; the second could as well be one that `erl -sname caller -setcookie secret` started.
+//!
+//! ```
+//! use beam::{Answer, BadArg, Caller, GenServer, Node, Term};
+//!
+//! /// A process that answers each call with the request.
+//! struct Echo;
+//!
+//! impl GenServer for Echo {
+//!     fn handle_call(&mut self, request: Term, _from: &Caller) -> Answer {
+//!         Answer::Now(request)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let epmd = 28_000 + u16::try_from(std::process::id() % 2_000)?;
+//! let builder = Node::builder("echo@localhost", "secret").function("echo", "size", 1, |args| match args {
+//!     [Term::Binary(bytes)] => i64::try_from(bytes.len()).map(Term::Int).map_err(|_| BadArg),
+//!     _ => Err(BadArg),
+//! });
+//! # let builder = builder.epmd_port(epmd);
+//! let node = builder.start().await?;
+//! node.process(Echo).name("echo").group(Term::atom("echoes")).spawn().await?;
+//!
+//! // In Erlang: gen_server:call({echo, 'echo@localhost'}, hello).
+//! let builder = Node::builder("caller@localhost", "secret");
+//! # let builder = builder.epmd_port(epmd);
+//! let caller = builder.start().await?;
+//! caller.connect("echo@localhost").await?;
+//! assert_eq!(caller.call("echo@localhost", "echo", Term::atom("hello")).await?, Term::atom("hello"));
+//! // In Erlang: erpc:call('echo@localhost', echo, size, [<<"hello">>]).
+//! assert_eq!(caller.erpc("echo@localhost", "echo", "size", [Term::binary("hello")]).await?, Term::Int(5));
+//!
+//! node.stop().await;
+//! caller.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server` and `erpc`.
+//!
+//! # What it speaks
+//!
+//! It connects to nodes of OTP 25 to 29. The tests run it against OTP 25, 27, 28 and 29.
+//!
+//! | service | from Erlang | from Rust |
+//! | --- | --- | --- |
+//! | EPMD | `net_adm:names/0` shows the node | registered by [`Builder::start`], which serves an EPMD where none answers |
+//! | `net_kernel` | `net_adm:ping/1`, `nodes/0`, `monitor_nodes/1` | [`Node::connect`], [`Node::nodes`], [`Node::watch`] |
+//! | `gen_server` | `call`, `cast`, messages with `!` | [`GenServer`], [`Node::call`] |
+//! | `sys` | `get_state/1`, `get_status/1`, `terminate/2` | [`GenServer::state`] |
+//! | `erpc`, `rpc`, `spawn` | calls of offered functions, and of the few of OTP that tools such as `observer` need | [`Builder::function`], [`Builder::functions`], [`Node::erpc`] |
+//! | `pg`, versions 0 and 1 | members and monitors of groups | [`Spawn::group`], [`Node::publish`] |
+//! | monitors and links | to processes of this node | |
+//! | `global` | the greeting of each node, so that none waits for it | |
+//!
+//! # What it leaves out on purpose
+//!
+//! - It runs no code that a peer names. Only functions that the program offers, and those of
+//!   [`node::services::functions`], can be called. All others are undefined.
+//! - It is no global name server, and takes no part in `global` locks.
+//! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
+//! - It has no TLS. The cookie authenticates both nodes, but nothing is encrypted, so use a network
+//!   that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`] sets another
+//!   address.
+//! - It doesn't start nodes, load code, or take part in `dist_ac`, `mnesia` or `inet` boot protocols.
+//!
+//! # Limits
+//!
+//! Everything that arrives from outside is bounded: the depth and size of terms, members of groups,
+//! monitors and links, calls that wait, unfinished handshakes, and the memory for all peers together.
+//! [`limits`] lists every bound. A peer that exceeds one loses a request or its connection, and no
+//! other peer is affected. [`cookie::Cookie`] is never printed, and on this host the node
+//! authenticates only to ports of its own user, root, and those of [`Builder::allow_user`].
+//!
+//! # Modules
+//!
+//! The types above are all that a program needs. The modules below are what they are built on.
 //!
 //! | module | what it owns |
 //! | --- | --- |
@@ -13,6 +96,10 @@
 //! | [`name`], [`cookie`] | node names, parsed once; the cookie, which is never printed |
 //! | [`stats`] | counters of traffic |
 
+#![deny(missing_docs)]
+
+#[warn(clippy::indexing_slicing)]
+mod api;
 #[warn(clippy::indexing_slicing)]
 pub mod dist;
 #[warn(clippy::indexing_slicing)]
@@ -28,3 +115,9 @@ pub mod limits;
 pub mod log_limit;
 pub mod name;
 pub mod stats;
+
+pub use api::{Builder, ConnectError, GenServer, Node, RequestError, Spawn, StartError};
+pub use etf::{Atom, Map, Pid, Reference, Term};
+pub use node::handle::Stopped;
+pub use node::process::{Answer, BadArg, CallId, Caller, Functions, ProcessId, Source};
+pub use node::services::rpc::CallError;

@@ -83,6 +83,11 @@ pub const PARTS_WRITTEN: usize = 64;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
+/// Default limit of the memory for all peers in bytes, see [`crate::dist::budget`].
+/// More closes the largest connection of the host that holds the most. Crossed by
+/// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
+pub const PEER_BYTES: usize = 256 * 1024 * 1024;
+
 /// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
 /// expanded atoms, and an answer of the same size. Crossed by
 /// `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
@@ -244,6 +249,10 @@ pub const SOCKET_HOLDERS: usize = 65_536;
 
 /// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.
 pub const EPMD_TIME: Duration = Duration::from_secs(2);
+
+/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by
+/// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
+pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
 /// Most bytes read of an EPMD's answer: some 10,000 names. Crossed by
 /// `epmd::client::tests::an_endless_answer_is_cut`.

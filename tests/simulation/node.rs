@@ -198,11 +198,11 @@ pub fn member(groups: Vec<Term>) -> Input {
 
 /// `erlang:nodes()`
 pub fn ask_nodes() -> Function {
-    Function { module: "erlang", function: "nodes", args: Vec::new() }
+    Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: Vec::new() }
 }
 
 /// `net_kernel:connect_node(To)`
 pub fn connect_node(to: &str) -> Function {
     let to = Term::Atom(Atom::new(to).expect("a name"));
-    Function { module: "net_kernel", function: "connect_node", args: vec![to] }
+    Function { module: Atom::literal("net_kernel"), function: Atom::literal("connect_node"), args: vec![to] }
 }

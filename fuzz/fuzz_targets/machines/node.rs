@@ -74,7 +74,7 @@ pub const FUNCTIONS: [&str; 4] = ["now", "bad", "later", "none"];
 
 pub fn function(what: u8) -> Function {
     let function = FUNCTIONS[usize::from(what) % FUNCTIONS.len()];
-    Function { module: "m", function, args: vec![Term::Int(i64::from(what))] }
+    Function { module: Atom::literal("m"), function: Atom::literal(function), args: vec![Term::Int(i64::from(what))] }
 }
 
 pub struct Node {

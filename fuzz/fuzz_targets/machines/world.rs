@@ -328,7 +328,7 @@ impl World {
                 let options = Raw::encode(&Term::List(asked.map(|(_, option)| Term::atom(option)).collect()));
                 let (group_leader, called) = (from.clone(), function(what));
                 let request = foreign_reference(side, from.creation, self.number());
-                let (module, function) = (Atom::literal(called.module), Atom::literal(called.function));
+                let (module, function) = (called.module, called.function);
                 let new = NewProcess { group_leader, module, function, arity: 1, options };
                 let control = Control::SpawnRequest { request, from, new: new.into() };
                 self.send(side, link, &control, Some(&Iovec::encode(&Term::List(called.args))));

@@ -60,6 +60,9 @@ pub trait Behaviour: Send {
     /// at once.
     fn message(&mut self, _message: &Raw, _from: &Source, _atoms: &mut Atoms) {}
 
+    /// Handles a `gen_server:cast`, and ignores it by default. Runs in the node's task: it must return at once.
+    fn cast(&mut self, _request: &Raw, _from: &Source, _atoms: &mut Atoms) {}
+
     /// What `sys:get_state/1` shows.
     fn state(&self) -> Term;
 }

@@ -380,14 +380,21 @@ impl Finder {
             let node = self.node.clone();
             match effect {
                 introduce::Effect::AskNodes { of, asked } => {
-                    let nodes = Function { module: "erlang", function: "nodes", args: Vec::new() };
+                    let nodes = Function {
+                        module: Atom::literal("erlang"),
+                        function: Atom::literal("nodes"),
+                        args: Vec::new(),
+                    };
                     self.work.spawn(async move { Done::Nodes(of.clone(), asked, node.call(of, nodes).await) });
                 }
                 introduce::Effect::Connect { on, to } => {
                     let Ok(to) = Atom::new(&to) else { continue };
                     debug!(%on, %to, "introducing");
-                    let connect =
-                        Function { module: "net_kernel", function: "connect_node", args: vec![Term::Atom(to)] };
+                    let connect = Function {
+                        module: Atom::literal("net_kernel"),
+                        function: Atom::literal("connect_node"),
+                        args: vec![Term::Atom(to)],
+                    };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
                         Done::Told

@@ -101,7 +101,10 @@ async fn ask(
     args: Vec<Term>,
 ) -> Answered<Raw> {
     hears(node, peer)?;
-    answered(node.call(peer.clone(), Function { module, function, args }).await)
+    answered(
+        node.call(peer.clone(), Function { module: Atom::literal(module), function: Atom::literal(function), args })
+            .await,
+    )
 }
 
 async fn ask_net_kernel(node: &Handle, peer: &Arc<str>, request: Term) -> Answered<Raw> {

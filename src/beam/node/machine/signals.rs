@@ -3,6 +3,9 @@
 use super::*;
 use crate::node::services::{global_group, sys};
 
+/// A callback of a process for what no caller waits for.
+type Callback = fn(&mut dyn Behaviour, &Raw, &Source, &mut Atoms);
+
 impl Machine {
     pub(super) fn control(
         &mut self,
@@ -167,22 +170,27 @@ impl Machine {
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
             // It is `net_kernel` in whose name we call.
             (Role::NetKernel, Message::Info(message)) => self.called(id, &message, out),
-            (Role::Behaviour(_), Message::Info(message)) => self.told(id, to, &message),
-            (Role::NetKernel | Role::Behaviour(_), Message::Cast(_))
+            (Role::Behaviour(_), Message::Info(message)) => {
+                self.tell(id, to, &message, |process, message, from, atoms| process.message(message, from, atoms));
+            }
+            (Role::Behaviour(_), Message::Cast(request)) => {
+                self.tell(id, to, &request, |process, request, from, atoms| process.cast(request, from, atoms));
+            }
+            (Role::NetKernel, Message::Cast(_))
             | (Role::GlobalGroup, Message::Info(_))
             | (_, Message::System(..) | Message::Foreign(_)) => {}
         }
     }
 
-    fn told(&mut self, id: LinkId, to: &Proc, message: &Raw) {
+    fn tell(&mut self, id: LinkId, to: &Proc, message: &Raw, callback: Callback) {
         let (Some(link), Some(process)) = (self.links.get(&id), self.processes.get(to)) else { return };
-        // Events are never this large.
+        // No message that a process of ours expects is this large.
         if message.bytes().len() > limits::CALL_ARGUMENTS {
             return;
         }
         let from = Source { node: link.atom.clone(), connection: id.0 };
         if let Role::Behaviour(behaviour) = &mut process.role {
-            behaviour.message(message, &from, &mut self.atoms);
+            callback(&mut **behaviour, message, &from, &mut self.atoms);
         }
     }
 

@@ -400,7 +400,7 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
-    let nodes = Function { module: "erlang", function: "nodes", args: vec![] };
+    let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(1) });
     let [Effect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
     let refused = || Control::SpawnReply {
@@ -503,7 +503,7 @@ fn the_number_of_peers_is_bounded() {
 
 #[test]
 fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
-    let nodes = || Function { module: "erlang", function: "nodes", args: vec![] };
+    let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let call = |token| Input::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
     let mut alone = Alone::new();
     assert_eq!(alone.run(call(1)), [Effect::Result(1, Err(CallError::NoConnection))]);

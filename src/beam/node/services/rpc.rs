@@ -19,9 +19,9 @@ pub const NAME: &str = "rex";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
     /// Module.
-    pub module: &'static str,
+    pub module: Atom,
     /// Its name.
-    pub function: &'static str,
+    pub function: Atom,
     /// Arguments.
     pub args: Vec<Term>,
 }
@@ -52,29 +52,29 @@ pub enum CallError {
 /// The signal that calls `function` on a peer by `erpc:execute_call/4`, with a monitor whose end carries the result.
 #[must_use]
 pub fn call(request: &Reference, from: &Pid, function: &Function) -> (Control, Raw) {
-    let (module, name) = (Term::atom(function.module), Term::atom(function.function));
+    let (module, name) = (Term::Atom(function.module.clone()), Term::Atom(function.function.clone()));
     let args = Raw::build(|w| {
         w.list(4).reference(request).term(&module).term(&name);
         w.term(&Term::List(function.args.clone()));
         w.nil();
     });
-    (spawn(request, from, ("erpc", "execute_call", 4), &["monitor"]), args)
+    (spawn(request, from, (Atom::literal("erpc"), Atom::literal("execute_call"), 4), &["monitor"]), args)
 }
 
 /// The signal that runs `function` on a peer; its result is of no interest.
 #[must_use]
 pub fn cast(request: &Reference, from: &Pid, function: &Function) -> (Control, Raw) {
     let arity = u8::try_from(function.args.len()).unwrap_or(u8::MAX);
-    let control = spawn(request, from, (function.module, function.function, arity), &[]);
+    let control = spawn(request, from, (function.module.clone(), function.function.clone(), arity), &[]);
     (control, Raw::encode(&Term::List(function.args.clone())))
 }
 
-fn spawn(request: &Reference, from: &Pid, mfa: (&'static str, &'static str, u8), options: &[&'static str]) -> Control {
+fn spawn(request: &Reference, from: &Pid, mfa: (Atom, Atom, u8), options: &[&'static str]) -> Control {
     let (module, function, arity) = mfa;
     let new = NewProcess {
         group_leader: from.clone(),
-        module: Atom::literal(module),
-        function: Atom::literal(function),
+        module,
+        function,
         arity,
         options: Raw::encode(&Term::List(options.iter().map(|o| Term::atom(o)).collect())),
     };

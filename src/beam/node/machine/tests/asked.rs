@@ -47,7 +47,7 @@ fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
     assert_eq!(alone.machine.next_deadline(), None);
 
     // What runs a function is no process that answers.
-    let nodes = Function { module: "erlang", function: "nodes", args: vec![] };
+    let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(3) });
     let [Effect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(alone.tell(1, send(&from), Some(&answer(request, "x"))), []);

@@ -1,0 +1,239 @@
+//! Starts a node.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::epmd::Epmd;
+use super::functions::Table;
+use super::handle::Node;
+use crate::cookie::{Cookie, CookieTextError};
+use crate::dist::challenges::Challenges;
+use crate::dist::flags;
+use crate::dist::handshake::Identity;
+use crate::epmd::client;
+use crate::etf::{Atom, AtomTooLong, Term};
+use crate::limits;
+use crate::name::{NodeName, NodeNameError};
+use crate::node::accept;
+use crate::node::dial::Dialling;
+use crate::node::process::{BadArg, Functions};
+use crate::node::services::functions::Program;
+use crate::node::services::pg::Watched;
+use crate::node::task::{self, Settings};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node name is invalid.
+    #[error("{0:?} is not a valid node name: {1}")]
+    Name(String, NodeNameError),
+    /// The cookie is invalid.
+    #[error(transparent)]
+    Cookie(#[from] CookieTextError),
+    /// A scope, module or function name is too long for an atom.
+    #[error("{0:?} is too long for an atom")]
+    Atom(String),
+    /// The distribution port cannot be opened.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// EPMD did not register the name.
+    #[error(transparent)]
+    Epmd(#[from] client::Error),
+}
+
+/// Settings of a node, and how to start it.
+///
+/// A new builder makes a visible node with the scope `pg` that listens on loopback, at a port that
+/// the system chooses.
+#[must_use = "a node starts with `start`"]
+pub struct Builder {
+    name: String,
+    cookie: String,
+    hidden: bool,
+    scopes: Vec<String>,
+    address: SocketAddr,
+    epmd_port: u16,
+    serve_epmd: bool,
+    tick_time: Duration,
+    users: BTreeSet<u32>,
+    program: Program,
+    functions: Table,
+    /// The first name that is too long.
+    too_long: Option<String>,
+}
+
+impl Builder {
+    /// Describes a node with the full name `name@host` and the cookie of its cluster.
+    pub fn new(name: impl Into<String>, cookie: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            cookie: cookie.into(),
+            hidden: false,
+            scopes: vec!["pg".to_owned()],
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            epmd_port: 4369,
+            serve_epmd: true,
+            tick_time: Duration::from_secs(60),
+            users: BTreeSet::from([rustix::process::getuid().as_raw(), 0]),
+            program: Program { name: "beam-node", version: env!("CARGO_PKG_VERSION") },
+            functions: Table::default(),
+            too_long: None,
+        }
+    }
+
+    /// Makes the node a hidden one: it is not in `nodes()` of its peers, and its peers do not
+    /// connect to each other because of it. Its scopes look for those of visible peers every 2 s.
+    pub fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// Sets the scopes of process groups, in place of `pg`.
+    pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        self.scopes = scopes.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// Listens on this address instead of loopback. Nodes of other hosts can connect only if it is
+    /// one that they reach; the unspecified address is all of this host's.
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.address.set_ip(address);
+        self
+    }
+
+    /// Listens at this port; 0 lets the system choose.
+    pub fn port(mut self, port: u16) -> Self {
+        self.address.set_port(port);
+        self
+    }
+
+    /// Sets the port of EPMD, on this host and on the hosts of peers; 4369 by default.
+    pub fn epmd_port(mut self, port: u16) -> Self {
+        self.epmd_port = port;
+        self
+    }
+
+    /// Sets whether the node serves EPMD itself where none answers, for as long as it runs; true by
+    /// default.
+    pub fn serve_epmd(mut self, serve: bool) -> Self {
+        self.serve_epmd = serve;
+        self
+    }
+
+    /// Sets the silence after which a peer counts as gone, as `net_ticktime` of Erlang's kernel; 60 s
+    /// by default.
+    pub fn tick_time(mut self, time: Duration) -> Self {
+        self.tick_time = time;
+        self
+    }
+
+    /// Also connects to nodes of this host that belong to this user. The own user and root are
+    /// always allowed. On other hosts the cookie alone decides.
+    pub fn allow_user(mut self, uid: u32) -> Self {
+        self.users.insert(uid);
+        self
+    }
+
+    /// Sets the name and version of the program that `erlang:system_info/1` returns.
+    pub fn program(mut self, name: &'static str, version: &'static str) -> Self {
+        self.program = Program { name, version };
+        self
+    }
+
+    /// Offers a function that peers call by `erpc`, `rpc` or `spawn`. It runs in the node's task, so
+    /// it must return at once; see [`Builder::functions`] for those that take longer.
+    pub fn function(
+        mut self,
+        module: &str,
+        name: &str,
+        arity: usize,
+        body: impl FnMut(&[Term]) -> Result<Term, BadArg> + Send + 'static,
+    ) -> Self {
+        if let (Some(module), Some(name)) = (self.atom(module), self.atom(name)) {
+            self.functions.functions.insert((module, name, arity), Box::new(body));
+        }
+        self
+    }
+
+    /// Answers the calls of all functions that were not added by [`Builder::function`]. Such calls
+    /// may be answered later.
+    pub fn functions(mut self, functions: impl Functions + 'static) -> Self {
+        self.functions.others = Some(Box::new(functions));
+        self
+    }
+
+    fn atom(&mut self, text: &str) -> Option<Atom> {
+        let atom = Atom::new(text).ok();
+        if atom.is_none() {
+            self.too_long.get_or_insert_with(|| text.to_owned());
+        }
+        atom
+    }
+
+    /// Starts the node: opens its port, registers its name with EPMD and accepts connections. The
+    /// node runs until [`Node::stop`], also after the last handle was dropped.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(mut self) -> Result<Node, StartError> {
+        let name = NodeName::parse(&self.name).map_err(|e| StartError::Name(self.name.clone(), e))?;
+        let cookie = Cookie::parse(self.cookie.as_bytes())?;
+        let scopes = std::mem::take(&mut self.scopes);
+        let scopes = scopes.iter().filter_map(|scope| self.atom(scope)).collect();
+        if let Some(name) = self.too_long {
+            return Err(StartError::Atom(name));
+        }
+        let listen = |e| StartError::Listen(self.address, e);
+        let listener = accept::listen(self.address).map_err(listen)?;
+        let port = listener.local_addr().map_err(listen)?.port();
+        let mut epmd = Epmd {
+            short_name: name.name().to_owned(),
+            port,
+            hidden: self.hidden,
+            epmd_port: self.epmd_port,
+            serve_on: self.serve_epmd.then(|| self.address.ip()),
+            server: None,
+        };
+        let registration = epmd.register().await?;
+        let settings = Settings {
+            identity: Identity {
+                name: name.as_str().into(),
+                creation: registration.creation,
+                flags: flags::ours(self.hidden),
+                cookie,
+                challenges: Challenges::default(),
+            },
+            dialling: Dialling {
+                epmd_port: self.epmd_port,
+                default_port: None,
+                this_host: this_host(name.host()),
+                allowed_uids: self.users,
+            },
+            scopes,
+            watched: Watched { tag: Atom::literal(""), group: Atom::literal("") },
+            functions: Box::new(self.functions),
+            program: self.program,
+            tick_time: self.tick_time,
+            peer_memory: limits::PEER_BYTES,
+        };
+        let long = |AtomTooLong| StartError::Atom(name.as_str().to_owned());
+        let (handle, _task) = task::start(listener, settings).map_err(long)?;
+        let (registered, free) = watch::channel(());
+        tokio::spawn(epmd.keep(registration, handle.watch(), registered));
+        Ok(Node::new(handle, port, free))
+    }
+}
+
+/// The names by which this host is called, with the host part of the node's name.
+fn this_host(host: &str) -> BTreeSet<String> {
+    let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let names = [host, &system, "localhost"];
+    // A numeric address has no short form.
+    let is_name = |name: &&str| name.parse::<IpAddr>().is_err();
+    let short = names.into_iter().filter(is_name).filter_map(|name| name.split('.').next());
+    names.into_iter().chain(short).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,202 @@
+//! The handle of a running node.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::builder::Builder;
+use super::server::{Adapter, GenServer};
+use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Raw, Term};
+use crate::node::dial::DialError;
+use crate::node::handle::{Handle, Stopped};
+use crate::node::process::{Behaviour, CallId, ProcessId};
+use crate::node::services::rpc::{CallError, Function};
+use crate::node::view::View;
+
+/// Why a node is not connected.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// Our node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The other node was not reached, or refused.
+    #[error(transparent)]
+    Dial(Arc<DialError>),
+}
+
+/// Why a request to a peer has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Our node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// A name is too long for an atom.
+    #[error(transparent)]
+    Atom(#[from] AtomTooLong),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The result exceeds the limits of a term.
+    #[error("the result cannot be decoded: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+/// A running node. Clones are cheap and are handles to the same node.
+#[derive(Clone)]
+pub struct Node {
+    handle: Handle,
+    port: u16,
+    /// Closed when EPMD has freed the name of a node that stopped.
+    free: watch::Receiver<()>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name()).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub(super) fn new(handle: Handle, port: u16, free: watch::Receiver<()>) -> Self {
+        Self { handle, port, free }
+    }
+
+    /// Describes a node with the full name `name@host` and the cookie of its cluster, see [`Builder`].
+    pub fn builder(name: impl Into<String>, cookie: impl Into<String>) -> Builder {
+        Builder::new(name, cookie)
+    }
+
+    /// Returns the full name.
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
+        self.handle.watch().borrow().name.clone()
+    }
+
+    /// Returns the distribution port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connects to a node. Does nothing if it is connected.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, node: &str) -> Result<(), ConnectError> {
+        self.handle.connect(node.into()).await?.map_err(ConnectError::Dial)
+    }
+
+    /// Returns the connected nodes in name order, hidden ones included, as `nodes(connected)` does.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<str>> {
+        let view = self.handle.watch();
+        let view = view.borrow();
+        view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Follows the node and its peers: holds the newest state, and wakes the receiver at each change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.handle.watch()
+    }
+
+    /// Describes a new process, which [`Spawn::spawn`] starts.
+    pub fn process(&self, server: impl GenServer + 'static) -> Spawn<'_> {
+        Spawn { node: self, behaviour: Box::new(Adapter(server)), name: Ok(None), groups: Vec::new() }
+    }
+
+    /// Ends a process: its peers' monitors and links get this reason.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn exit(&self, process: ProcessId, reason: &'static str) -> Result<(), Stopped> {
+        self.handle.exit(process, reason).await
+    }
+
+    /// Answers a call for which a callback returned [`Answer::Later`](crate::Answer::Later).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn reply(&self, call: CallId, value: Term) -> Result<(), Stopped> {
+        self.handle.answer(call, value).await
+    }
+
+    /// Calls the process that is registered as `name` on a connected node, as `gen_server:call/2`
+    /// does, and waits at most [`limits::CALL_TIME`](crate::limits::CALL_TIME).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn call(&self, node: &str, name: &str, request: Term) -> Result<Term, RequestError> {
+        let name = Atom::new(name)?;
+        decode(&self.handle.gen_call(node.into(), name, request).await??)
+    }
+
+    /// Calls `module:function(Args)` on a connected node, as `erpc:call/4` does, and waits at most
+    /// [`limits::CALL_TIME`](crate::limits::CALL_TIME).
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`CallError::Failed`] if the function raised an exception.
+    pub async fn erpc(
+        &self,
+        node: &str,
+        module: &str,
+        function: &str,
+        args: impl Into<Vec<Term>>,
+    ) -> Result<Term, RequestError> {
+        let function = Function { module: Atom::new(module)?, function: Atom::new(function)?, args: args.into() };
+        decode(&self.handle.call(node.into(), function).await??)
+    }
+
+    /// Sends a message to every process of a peer that is in this group of any scope, once to each.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn publish(&self, group: &Term, message: &Term) -> Result<(), Stopped> {
+        self.handle.publish(group, message).await
+    }
+
+    /// Leaves the cluster: ends all processes, closes all connections after what was sent on them, and
+    /// frees the name. Returns when that is done.
+    pub async fn stop(&self) {
+        self.handle.stop().await;
+        let mut free = self.free.clone();
+        while free.changed().await.is_ok() {}
+    }
+}
+
+fn decode(result: &Raw) -> Result<Term, RequestError> {
+    Ok(result.term(&mut Atoms::new())?)
+}
+
+/// A process that is not started yet.
+#[must_use = "a process starts with `spawn`"]
+pub struct Spawn<'a> {
+    node: &'a Node,
+    behaviour: Box<dyn Behaviour>,
+    name: Result<Option<Atom>, AtomTooLong>,
+    groups: Vec<Term>,
+}
+
+impl Spawn<'_> {
+    /// Registers the process under this name, which another process of our node loses.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Atom::new(name).map(Some);
+        self
+    }
+
+    /// Joins this process group, in every scope of our node.
+    pub fn group(mut self, group: Term) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    /// Starts the process. It runs until [`Node::exit`]. One that a peer kills or stops starts again
+    /// with the same state, name and groups, and a new pid, as under a supervisor.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopped`] and [`RequestError::Atom`].
+    pub async fn spawn(self) -> Result<ProcessId, RequestError> {
+        Ok(self.node.handle.spawn(self.name?, self.behaviour, self.groups).await?)
+    }
+}

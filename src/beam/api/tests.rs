@@ -1,0 +1,132 @@
+//! Nodes of this crate with each other. `tests/examples.rs` of the workspace has real Erlang nodes.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::*;
+use crate::epmd::client;
+use crate::etf::Term;
+use crate::node::dial::DialError;
+use crate::node::process::{Answer, BadArg, Caller, Source};
+use crate::node::services::rpc::CallError;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A port for an EPMD. It is outside the range that the system chooses from, so that the EPMD can
+/// come back to it.
+fn epmd_port() -> u16 {
+    let first = 30_000 + u16::try_from(std::process::id() % 1000).unwrap();
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    static TAKEN: std::sync::Mutex<u16> = std::sync::Mutex::new(0);
+    let mut taken = TAKEN.lock().unwrap();
+    let port = (first + *taken..32_768).find(is_free).expect("a free port");
+    *taken = port - first + 1;
+    port
+}
+
+fn node(name: &str, epmd: u16) -> Builder {
+    Builder::new(format!("{name}@localhost"), "secret").epmd_port(epmd)
+}
+
+/// Answers calls with its count, which casts raise, and passes other messages on.
+struct Counter(i64, mpsc::UnboundedSender<Term>);
+
+impl GenServer for Counter {
+    fn handle_call(&mut self, request: Term, from: &Caller) -> Answer {
+        assert_eq!((request, from.node.as_str()), (Term::atom("count"), "caller@localhost"));
+        Answer::Now(Term::Int(self.0))
+    }
+
+    fn handle_cast(&mut self, request: Term, _: &Source) {
+        if let Term::Int(by) = request {
+            self.0 += by;
+        }
+    }
+
+    fn handle_info(&mut self, message: Term, _: &Source) {
+        self.1.send(message).unwrap();
+    }
+}
+
+async fn pair() -> (Node, Node, mpsc::UnboundedReceiver<Term>) {
+    let epmd = epmd_port();
+    let add = |args: &[Term]| match args {
+        [Term::Int(a), Term::Int(b)] => a.checked_add(*b).map(Term::Int).ok_or(BadArg),
+        _ => Err(BadArg),
+    };
+    let called = node("called", epmd).function("calc", "add", 2, add).start().await.unwrap();
+    let caller = node("caller", epmd).start().await.unwrap();
+    let (sender, messages) = mpsc::unbounded_channel();
+    called.process(Counter(7, sender)).name("counter").group(Term::atom("counters")).spawn().await.unwrap();
+    caller.connect("called@localhost").await.unwrap();
+    (called, caller, messages)
+}
+
+#[tokio::test]
+async fn calls_and_functions_have_results_or_typed_errors() {
+    let (_called, caller, _messages) = pair().await;
+    assert_eq!(caller.nodes(), [Arc::from("called@localhost")]);
+    let call = async |name| caller.call("called@localhost", name, Term::atom("count")).await;
+    assert_eq!(call("counter").await, Ok(Term::Int(7)));
+    assert_eq!(call("nobody").await, Err(RequestError::Call(CallError::NoProcess)));
+    let absent = caller.call("absent@localhost", "counter", Term::atom("count")).await;
+    assert_eq!(absent, Err(RequestError::Call(CallError::NoConnection)));
+    let add = async |args: Vec<Term>| caller.erpc("called@localhost", "calc", "add", args).await;
+    assert_eq!(add(vec![Term::Int(2), Term::Int(3)]).await, Ok(Term::Int(5)));
+    for bad in [vec![Term::Int(i64::MAX), Term::Int(1)], vec![Term::Int(1)]] {
+        assert_eq!(add(bad).await, Err(RequestError::Call(CallError::Failed)));
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_start_with_what_no_cluster_accepts() {
+    let epmd = epmd_port();
+    let failed = async |builder: Builder| builder.start().await.expect_err("it does not start");
+    assert!(matches!(failed(Builder::new("no host", "secret")).await, StartError::Name(..)));
+    assert!(matches!(failed(Builder::new("a@localhost", "")).await, StartError::Cookie(_)));
+    let long = "x".repeat(256);
+    assert!(matches!(failed(node("a", epmd).scopes([long.as_str()])).await, StartError::Atom(name) if name == long));
+    let nothing = |_: &[Term]| Err(BadArg);
+    assert!(matches!(failed(node("a", epmd).function(&long, "f", 0, nothing)).await, StartError::Atom(_)));
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert!(matches!(failed(node("a", epmd).port(port)).await, StartError::Listen(..)));
+    let unserved = failed(node("a", epmd).serve_epmd(false)).await;
+    assert!(matches!(unserved, StartError::Epmd(client::Error::Unreachable(..))), "{unserved}");
+    let _first = node("a", epmd).start().await.unwrap();
+    assert!(matches!(failed(node("a", epmd)).await, StartError::Epmd(client::Error::NameTaken(_))));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_frees_its_name_and_ends_its_handles() {
+    let epmd = epmd_port();
+    let other = node("other", epmd).start().await.unwrap();
+    let first = node("a", epmd).start().await.unwrap();
+    let absent = other.connect("absent@localhost").await;
+    assert!(matches!(absent, Err(ConnectError::Dial(e)) if matches!(*e, DialError::NotRegistered)));
+    first.stop().await;
+    assert!(matches!(first.connect("other@localhost").await, Err(ConnectError::Stopped(_))));
+    let second = node("a", epmd).start().await.unwrap();
+    assert_eq!(&*second.name(), "a@localhost");
+    other.connect("a@localhost").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_registers_again_when_epmd_ends() {
+    let epmd = epmd_port();
+    let server = node("server", epmd).start().await.unwrap();
+    let other = node("other", epmd).start().await.unwrap();
+    // Its EPMD ends with it. Another node serves the next one.
+    server.stop().await;
+    let registered = async {
+        let address = (Ipv4Addr::LOCALHOST, epmd).into();
+        while client::port(address, "other").await.ok().flatten() != Some(other.port()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, registered).await.expect("it is registered");
+}
