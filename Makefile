@@ -190,7 +190,8 @@ test-otp: deps ## Run the tests that use real Erlang nodes with OTP 27, 28 and 2
 	done
 	cargo test --features system-tests --test releases
 
-# Takes about 30 minutes. The sources of the suites come from Debian's source packages: see tests/suites/run.sh.
+# Takes about 30 minutes. The sources of the suites come from Debian's source packages: see
+# tests/suites/run.sh.
 test-suites: suites-deps ## Run suites of OTP 25 and 27 with and without the daemon, and write docs/suites.md (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh
 
@@ -199,7 +200,7 @@ test-suites-quick: suites-deps ## Run three suites of OTP 25, in about 2 minutes
 
 SUITES := erlang-dev erlang-common-test erlang-eunit erlang-runtime-tools debootstrap gcc iproute2 libc6-dev xz-utils
 suites-deps: deps ## Install the packages that the suites of OTP need, and build the daemon (root)
-	@[ "$$(id -u)" = 0 ] || { echo "make test-suites makes hosts: run it as root" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "make test-suites creates hosts: run it as root" >&2; exit 1; }
 	@missing=; for program in cc debootstrap ip xz; do command -v $$program >/dev/null || missing=1; done; \
 	[ -e /usr/include/ei.h ] || missing=1; \
 	if [ -n "$$missing" ]; then \

@@ -57,8 +57,9 @@ pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 /// `cluster::hosts::tracker::tests::hosts_are_bounded_and_who_was_lost_first_gives_way`.
 pub const HOSTS: usize = 1024;
 
-/// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`] besides its texts; more is left
-/// out, and counted. A client reads twice as much at once. Crossed by `cluster::hosts::tracker::tests::what_hosts_say_is_bounded_in_all`.
+/// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`]
+/// besides its texts; more is left out, and counted. A client reads twice as much at once.
+/// Crossed by `cluster::hosts::tracker::tests::what_hosts_say_is_bounded_in_all`.
 pub const HOSTS_SAID: usize = 8 * 1024 * 1024;
 /// See [`HOSTS_SAID`]. Crossed by the same.
 pub const HOST_PLUGIN: usize = 256;
@@ -75,7 +76,8 @@ pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 /// `cluster::hosts::tracker::tests::a_silent_host_is_asked_now_and_then`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
-/// How long a lost host is shown. Crossed by `cluster::hosts::tracker::tests::who_stays_lost_is_forgotten`.
+/// How long a lost host is shown. Crossed by
+/// `cluster::hosts::tracker::tests::who_stays_lost_is_forgotten`.
 pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Events of other hosts that wait to be looked at; what is lost beyond is asked for. Crossed by
@@ -96,8 +98,8 @@ pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 /// `where_there_is_none_we_serve_one_that_real_nodes_use`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
-/// How long the name of a node must be absent from this host's EPMD before the node has ended: after
-/// a restart of EPMD, nodes register again within 2 s. Crossed by
+/// How long the name of a node must be absent from this host's EPMD before the node has ended:
+/// after a restart of EPMD, nodes register again within 2 s. Crossed by
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
@@ -351,8 +353,9 @@ pub const WORKER_THREADS: usize = 8;
 /// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
 pub const API_BLOCKING_THREADS: usize = 128;
 
-/// Blocking threads of the node: [`beam::limits::RESOLVERS`], [`beam::limits::LARGE_READERS`], and the rest to find the owners
-/// of connections. Crossed by `runtimes::tests::blocking_threads_are_bounded`.
+/// Blocking threads of the node: [`beam::limits::RESOLVERS`], [`beam::limits::LARGE_READERS`], and
+/// the rest to find the owners of connections. Crossed by
+/// `runtimes::tests::blocking_threads_are_bounded`.
 pub const NODE_BLOCKING_THREADS: usize = 96;
 
 /// How often the daemon checks its own files, besides before each answer to a change. Crossed by

@@ -192,7 +192,7 @@ fn ours_answers_byte_for_byte_as_the_real_one_does() {
     assert_eq!(epmd::names(our_host.epmd_port), epmd::names(real_host.epmd_port));
 }
 
-/// The request of a node whose extra data is said to have `said` bytes.
+/// Returns the request of a node whose extra data claims to have `said` bytes.
 fn with_extra(name: &[u8], extra: &[u8], said: usize) -> Vec<u8> {
     let mut request = alive(name, 4711);
     request.truncate(request.len() - 2);
@@ -202,7 +202,7 @@ fn with_extra(name: &[u8], extra: &[u8], said: usize) -> Vec<u8> {
 }
 
 #[test]
-fn ours_accepts_and_closes_on_what_the_real_one_does() {
+fn the_built_in_epmd_accepts_and_closes_like_the_real_one() {
     let (real_host, our_host) = (Host::new(), Host::new());
     let _real = real_host.epmd();
     let daemon = our_host.daemon(&[]);

@@ -44,7 +44,7 @@ fn a_plugins_node_is_looked_for_whatever_it_is_called() {
     wait_for("it is shown as connected", || host.peer(&host.node("rabbit")).as_deref() == Some("connected"));
 }
 
-/// It writes each attempt into its log: so it rests, as after a wrong cookie.
+/// Such a node logs each attempt, so the daemon waits as long as after a wrong cookie.
 #[test]
 fn a_node_that_expects_tls() {
     let host = Host::new();
@@ -61,7 +61,7 @@ fn a_node_that_expects_tls() {
     std::fs::write(&options, format!("[{{server, [{{certfile, {pem:?}}}]}}].")).unwrap();
     let args = ["-proto_dist", "inet_tls", "-ssl_dist_optfile", options.to_str().unwrap()];
     let start = |name| Start { name: Some(name), args: &args, ..Start::default() };
-    // The first one is not looked for; the second one is found and dialled, and rests then.
+    // The daemon does not look for the first one. It finds and dials the second one, then waits.
     let _visitor = Erl::start(&host, start("visitor"));
     let diagnosis = host.ask("GET", &format!("/api/cluster/peers/{}/diagnosis", host.node("visitor"))).body;
     assert_eq!(diagnosis["code"], "tls_expected", "{diagnosis:#}");
@@ -76,11 +76,11 @@ fn a_node_that_expects_tls() {
     };
     let peer = wait_within(PATIENCE, "it is shown", || details().filter(|peer| peer["attempts"] == 1));
     assert_eq!((&peer["state"], &peer["last_failure"]["code"]), (&json!("disconnected"), &json!("tls_expected")));
-    // Another that comes later is dialled, and this one is not.
+    // The daemon dials another node that starts later, and not this one.
     let _later = host.erl("hecate_marthad");
     wait_for("the later one is connected", || host.peer(&host.node("hecate_marthad")).as_deref() == Some("connected"));
     assert_eq!(details().unwrap()["attempts"], 1);
-    // In its next life without TLS it is connected at once.
+    // After its restart without TLS, it is connected at once.
     trader.kill();
     let _plain = host.erl("hecate_traderd");
     wait_for("it is connected", || host.peer(&node).as_deref() == Some("connected"));

@@ -92,8 +92,8 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
     }
 }
 
-/// A peer `mm` is dialled by `aa`, dials it too, and is told that its own attempt goes on. The other
-/// attempt is then closed before either handshake is complete.
+/// Lets the attempts of `aa` and a peer `mm` cross: `mm` dials `aa` too, and the answer says that
+/// its own attempt continues. Checks that the other one closes before either handshake is complete.
 async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
     let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
     assert!(receive(&mut dialled).await.unwrap().starts_with(b"N"));
@@ -105,7 +105,7 @@ async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
     assert!(receive(&mut own).await.unwrap().starts_with(b"N"), "the peer's own attempt goes on");
 }
 
-/// An attempt that goes on lasts as long as a handshake may.
+/// Checks that the attempt ends long before the time limit of a handshake.
 async fn is_closed_early(attempt: &mut TcpStream) {
     let end = timeout(beam::limits::HANDSHAKE_TIME / 2, attempt.read_to_end(&mut Vec::new())).await;
     assert!(end.is_ok(), "it goes on");
@@ -142,7 +142,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
     let dialling = tokio::spawn(async move { handle.connect(them.into()).await });
     let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
     receive(&mut dialled).await.unwrap();
-    // Whatever the peer has answered.
+    // The answer of the peer makes no difference.
     send(&mut dialled, b"salive").await;
     assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
     let own = TcpStream::connect(address(epmd.port_of("aa"))).await.unwrap();
@@ -263,8 +263,8 @@ fn a_node_that_has_no_name_gets_one_from_us() {
     assert_ne!(another.eval("node()"), name);
 }
 
-/// A nameless node connects to `peer` several times. Returns how many names it had, and whether each
-/// creation follows the one before.
+/// Connects a nameless node to `peer` several times. Returns how many names it had, and whether
+/// each creation follows the one before.
 fn reconnect(erl: &mut Erl, peer: &str, times: usize) -> String {
     erl.eval(&format!(
         "Nameless = fun Wait() -> case node() of nonode@nohost -> ok; _ -> erlang:yield(), Wait() end end,
@@ -525,7 +525,7 @@ async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     let thief = Thief::start(&host, &epmd, "hecate_thief").await;
     let accomplice = Thief::start(&host, &epmd, "accomplice").await;
     let mut dialled = thief.is_dialled().await;
-    // Under another name: the daemon ends an attempt to connect to a node that dials it.
+    // It uses another name, because the daemon ends an attempt to connect to a node that dials it.
     let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     use_the_answer(&mut dialled, &mut back).await;

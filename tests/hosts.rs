@@ -225,7 +225,8 @@ fn a_cut_link_a_one_way_cut_and_a_new_epmd_leave_no_trace() {
     let port = place.host.epmd_port;
     let names = || place.network.inside(|| epmd::names(port));
     wait_within(NOTICED, "both are registered again", || (names().len() == 2).then_some(()));
-    // The node leaves all others, and comes back to its daemon. Its daemon introduces it, and the others' dial it.
+    // The node disconnects from all others, and dials its daemon. Its daemon introduces it, and the
+    // others' daemons dial it.
     place.erl.eval("global:disconnect()");
     place.erl.eval_until(&format!("net_adm:ping('{}')", place.host.node("hecate")), "pong", NOTICED);
     lab.whole("an EPMD was another");

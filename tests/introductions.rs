@@ -1,5 +1,6 @@
-//! Whom the daemon introduces to whom: nodes that mesh by `global` themselves, once, and no other. Real nodes that are
-//! connected to some nodes only by their administrator's will stay so, and `global:sync/0` returns on all.
+//! The daemon introduces only nodes that mesh by `global` themselves, and each pair once. Real
+//! nodes that their administrator connected to some nodes only stay as they are, and
+//! `global:sync/0` returns on all.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -30,7 +31,7 @@ impl Cluster {
         Self { host, _daemon: daemon, _epmd: epmd }
     }
 
-    /// A node that counts how often the daemon asks for its `nodes()`.
+    /// Starts a node that counts how many times the daemon asks for its `nodes()`.
     fn erl(&self, name: &str, args: &[&str]) -> Erl {
         let mut erl = Erl::start(&self.host, Start { name: Some(name), args, ..Start::default() });
         let count = "fun Count(N) -> receive \
@@ -44,8 +45,8 @@ impl Cluster {
         erl
     }
 
-    /// Waits until the daemon has asked each of these nodes for its `nodes()` twice, so that it has read at least one answer
-    /// to a question that it asked after this call began.
+    /// Waits until the daemon has asked each of these nodes for its `nodes()` twice, so that it has
+    /// read at least one answer to a question that it asked after this call began.
     fn looks_again(&self, erls: &mut [&mut Erl]) {
         let asked: Vec<usize> = erls.iter_mut().map(|erl| erl.eval(ASKED).parse().unwrap()).collect();
         for (erl, asked) in erls.iter_mut().zip(asked) {
@@ -63,7 +64,7 @@ impl Cluster {
         erl.eval_until(&format!("lists:sort(nodes()) =:= lists:sort({})", self.others(names)), "true", PATIENCE);
     }
 
-    /// The visible nodes that a node sees are these now.
+    /// Checks that the visible nodes that a node sees are these now.
     fn still_sees(&self, erl: &mut Erl, names: &[&str]) {
         assert_eq!(erl.eval(&format!("lists:sort(nodes()) -- {}", self.others(names))), "[]", "of {names:?}");
         self.sees(erl, names);
@@ -79,7 +80,7 @@ fn syncs(erls: &mut [&mut Erl]) {
 }
 
 #[test]
-fn a_node_that_does_not_connect_to_all_is_connected_to_us_only() {
+fn a_node_without_connect_all_is_connected_to_us_only() {
     let cluster = Cluster::new();
     let mut lone = cluster.erl("hecate_lone", &["-connect_all", "false"]);
     cluster.sees(&mut lone, &["hecate"]);
@@ -104,7 +105,7 @@ fn nodes_of_global_groups_are_connected_to_us_and_to_their_groups() {
     let mut all: Vec<&mut Erl> = erls.iter_mut().chain([&mut ordinary]).collect();
     cluster.looks_again(&mut all);
     for (at, erl) in erls.iter_mut().enumerate() {
-        // Whether the nodes of a group connect by themselves is theirs to decide.
+        // The nodes of a group decide themselves whether they connect.
         let allowed = ["hecate", names[at ^ 1]];
         assert_eq!(erl.eval(&format!("nodes() -- {}", cluster.others(&allowed))), "[]", "of {}", names[at]);
     }
@@ -113,7 +114,8 @@ fn nodes_of_global_groups_are_connected_to_us_and_to_their_groups() {
     syncs(&mut all);
 }
 
-/// As `global:disconnect/0` closes the connection to us as well, we dial the node again, but introduce it to none.
+/// `global:disconnect/0` closes the connection to us as well. We dial the node again, but do not
+/// introduce it.
 #[test]
 fn a_node_that_global_has_disconnected_stays_so() {
     let cluster = Cluster::new();
@@ -129,7 +131,7 @@ fn a_node_that_global_has_disconnected_stays_so() {
     cluster.still_sees(a, &["hecate"]);
     cluster.still_sees(b, &["hecate", "hecate_c"]);
     syncs(&mut [a, b, c]);
-    // Until it comes back to us by itself.
+    // It stays so until it dials us.
     let us = cluster.host.node("hecate");
     a.eval(&format!("erlang:disconnect_node('{us}')"));
     a.eval_until(&format!("net_adm:ping('{us}')"), "pong", PATIENCE);
@@ -138,7 +140,7 @@ fn a_node_that_global_has_disconnected_stays_so() {
 }
 
 #[test]
-fn a_pair_that_comes_apart_is_introduced_again_when_one_of_them_comes_back_to_us() {
+fn a_pair_that_disconnects_is_introduced_again_when_one_of_them_dials_us() {
     let cluster = Cluster::new();
     let mut erls = ["hecate_a", "hecate_b"].map(|name| cluster.erl(name, &[]));
     let [a, b] = &mut erls;

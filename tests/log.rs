@@ -220,8 +220,9 @@ fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
 
 // ---- Without descriptors --------------------------------------------------------------------------
 
-/// What one window of [`beam::limits::LOG_WINDOW`] counts as connections that could not be accepted, while the daemon may open nothing
-/// and somebody waits at the door of `connect`. Then it may again.
+/// Returns how many connections could not be accepted in one window of
+/// [`beam::limits::LOG_WINDOW`], while the daemon may not open files and the connection of
+/// `connect` waits to be accepted. Then restores the daemon's limit.
 fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u64 {
     let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     let may_open = |limit: Rlimit| rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();

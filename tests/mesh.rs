@@ -1,5 +1,6 @@
-//! `global` and the mesh of our peers through partitions: nothing of Erlang's hangs because of us, no node is told to drop
-//! another because of us, and after a cut that a link to us did not outlast either, all see each other again.
+//! `global` and the mesh of our peers through partitions. No Erlang process hangs because of us,
+//! and no node disconnects from another because of us. After a partition that also cut a link to
+//! us, all nodes see each other again.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -91,8 +92,9 @@ impl Mesh {
         self.erls[b].eval_until(&format!("lists:member('{name_a}', nodes())"), "false", PATIENCE);
     }
 
-    /// The pairs accept each other's cookies again. All of them lose their links to us and come back, as after a cut that
-    /// was between us as well: without that we would leave them apart.
+    /// Lets the pairs accept each other's cookies again. All of them lose their links to us and
+    /// reconnect, as after a partition that also cut them from us. Without that, we would not
+    /// introduce them again.
     fn heal(&mut self, pairs: &[(usize, usize)]) {
         let (us, cookie) = (self.host.node("hecate"), self.host.cookie.clone());
         for (at, other) in pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]) {

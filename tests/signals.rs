@@ -196,7 +196,7 @@ fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
     }
 }
 
-/// The wire of a peer that has no flag for monitors, and monitors nevertheless.
+/// The peer sends monitors although it lacks the flag for them.
 #[tokio::test]
 async fn a_monitor_of_a_peer_without_the_flag_for_it_is_answered() {
     let host = Host::new();

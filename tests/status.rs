@@ -328,8 +328,9 @@ fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
         assert_eq!(host.register(&name(plugin)).status, 201);
         listeners.push(listener);
     }
-    // A plugin that was never seen alive would stay registered for a minute. A registration looks at
-    // the socket too, so only a connection after all of them is a probe for sure.
+    // A plugin that was never seen alive would stay registered for 1 minute. A registration
+    // connects to the socket too, so only a connection after all registrations is certainly a
+    // probe.
     for listener in &listeners {
         while listener.accept().is_ok() {}
     }

@@ -149,10 +149,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("beam/stats", &[]),
 ];
 
-/// What every module of the daemon may name of the node's crate.
+/// The modules of the node's crate that every module of the daemon may name.
 const OF_BEAM: &[&str] = &["beam::limits", "beam::limited", "beam::log_limit", "beam::name"];
 
-/// Modules that may name everything of the node's crate.
+/// The modules that may name every module of the node's crate.
 const USERS_OF_BEAM: &[&str] = &["cluster"];
 
 /// Files that decide, and therefore may not know what time it is, nor reach the world.
@@ -258,7 +258,7 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
 
-/// What the sources import.
+/// Returns the imports of all sources.
 fn imports() -> Imports {
     let sources = sources().into_iter().map(|(name, text)| {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

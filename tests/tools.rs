@@ -1,5 +1,5 @@
-//! Tools of Erlang/OTP that are aimed at our node, or at all of `nodes()`: remote shells, `c`, `rpc`, `dbg`, `etop`. Each gets
-//! a true answer or a refusal at once, and none hangs or breaks its caller.
+//! Tools of Erlang/OTP on our node, or on all of `nodes()`: remote shells, `c`, `rpc`, `dbg`,
+//! `etop`. Each gets a correct answer or a refusal at once, and none hangs or breaks its caller.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -39,12 +39,12 @@ impl World {
         Self { host, erl, us, release, _daemon: daemon, _epmd: epmd }
     }
 
-    /// In the expressions, `Us` is our node.
+    /// Evaluates an expression in which `Us` is our node.
     fn eval(&mut self, expression: &str) -> String {
         self.erl.eval(&format!("Us = '{}', {expression}", self.us))
     }
 
-    /// What an expression prints, by a group leader that answers `y` to every question.
+    /// Returns the output of an expression, with a group leader that answers `y` to every question.
     fn printed(&mut self, expression: &str) -> String {
         let leader = "Loop = fun Loop(Printed) -> receive \
              {io_request, From, Tag, {put_chars, _, M, F, A}} -> \
@@ -63,7 +63,7 @@ impl World {
     }
 }
 
-/// A node with a shell on a terminal.
+/// An Erlang node whose shell runs on a terminal.
 struct Terminal {
     process: Process,
     keys: File,
@@ -106,7 +106,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Types Enter until the terminal shows this: keys that come while the menu ends may be lost.
+    /// Types Enter until the terminal shows `text`, because keys may be lost while the menu ends.
     fn enters_until(&mut self, text: &str) {
         let mut looks = 0;
         wait_for(&format!("the terminal shows {text:?}"), || {
@@ -119,13 +119,13 @@ impl Terminal {
         self.shows(text);
     }
 
-    /// Types Ctrl-G, and Enter for a terminal that sends whole lines, as that of the tests' OTP 28 does.
+    /// Types Ctrl-G, and Enter for a terminal that sends whole lines, as with the tests' OTP 28.
     fn opens_the_job_menu(&mut self) {
         self.types("\x07\r");
         self.shows("--> ");
     }
 
-    /// Waits until the terminal shows this, after what it had to show before.
+    /// Waits until the terminal shows `text` after the texts of the former calls.
     fn shows(&mut self, text: &str) {
         let mut found = None;
         wait_for(&format!("the terminal shows {text:?}"), || {
@@ -152,7 +152,7 @@ fn a_remote_shell_ends_with_a_message() {
         terminal.shows("Could not load");
         assert_eq!(terminal.process.ended("erl ends").code(), Some(1));
     } else {
-        // That release has no other answer to a failed start, and offers a local shell.
+        // That release prints nothing else for a failed start, and offers a local shell.
         terminal.shows("*** ERROR: Shell process terminated! (^G to start new job) ***");
         terminal.opens_the_job_menu();
         terminal.types("s\r");
@@ -164,7 +164,7 @@ fn a_remote_shell_ends_with_a_message() {
 }
 
 #[test]
-fn the_job_menu_returns_and_the_local_shell_lives() {
+fn the_job_menu_returns_and_the_local_shell_keeps_running() {
     let world = World::new(&[]);
     let mut terminal = Terminal::start(&world.host, "admin", &[]);
     terminal.shows("1> ");
@@ -205,7 +205,7 @@ fn lists_of_all_processes_and_names_include_ours() {
 }
 
 #[test]
-fn calls_of_all_nodes_have_no_bad_node_and_no_failure_for_what_a_node_is() {
+fn calls_that_describe_a_node_succeed_on_all_nodes() {
     let mut world = World::new(&[]);
     for (module, function, args) in [
         ("erlang", "node", "[]"),
@@ -230,7 +230,7 @@ fn calls_of_all_nodes_have_no_bad_node_and_no_failure_for_what_a_node_is() {
 }
 
 #[test]
-fn tools_that_need_code_here_are_refused_at_once_and_go_on() {
+fn tools_that_need_code_on_our_node_are_refused_at_once_and_continue() {
     let mut world = World::new(&[]);
     // As `dbg:n/1` does: it would wait for a message from the process.
     let relay = "try spawn_link(Us, dbg, do_relay, [self(), self()]) catch error:Why -> Why end";
@@ -252,7 +252,7 @@ fn tools_that_need_code_here_are_refused_at_once_and_go_on() {
 }
 
 #[test]
-fn work_spread_over_all_nodes_needs_us_hidden() {
+fn work_for_all_nodes_fails_unless_our_node_is_hidden() {
     let work = "{How, _} = try {gave, rpc:pmap({lists, reverse}, [], [[a], [b], [c]])} \
                 catch Class:Why -> {Class, Why} end, How";
     let mut world = World::new(&[]);

@@ -92,7 +92,7 @@
 //! | [`etf`] | the external term format, within bounds |
 //! | [`fair`] | slots of a port, shared fairly among the addresses and users that connect to it |
 //! | [`limits`] | every bound, with its unit and the test that crosses it |
-//! | [`log_limit`] | limits on log lines that outsiders can cause |
+//! | [`log_limit`] | limits on log lines that outsiders can trigger |
 //! | [`name`], [`cookie`] | node names, parsed once; the cookie, which is never printed |
 //! | [`stats`] | counters of traffic |
 

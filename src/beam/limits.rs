@@ -97,9 +97,9 @@ pub const PEER_BYTES_LEAST: u64 = 200;
 /// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
 pub const HELD_FREELY: usize = 1024 * 1024;
 
-/// Names that were given to nameless peers and can be given again, 1.5 MiB at most. Of more, the one
-/// that was returned first is forgotten. Crossed by
-/// `dist::given_names::tests::names_to_be_given_again_are_bounded`.
+/// Released names of nameless peers that are remembered, 1.5 MiB at most. Beyond that, the one that
+/// was released first is forgotten. Crossed by
+/// `dist::given_names::tests::released_names_are_bounded`.
 pub const GIVEN_NAMES: usize = 4096;
 
 /// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
@@ -179,11 +179,12 @@ pub const PG_RECEIVERS: usize = 1024;
 /// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;
 
-/// Announcements of one peer in one scope; further ones are not shown. Crossed by `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
+/// Announcements of one peer in one scope; further ones are not shown. Crossed by
+/// `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
 pub const PG_ANNOUNCED: usize = 16 * 1024;
 
-/// Announcements of all peers in one scope that are shown: each change goes through all of them. Crossed by
-/// `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
+/// Announcements of all peers in one scope that are shown: each change goes through all of them.
+/// Crossed by `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
 /// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
@@ -201,14 +202,14 @@ pub const CALL_TIME: Duration = Duration::from_secs(5);
 pub const SERVED: usize = 1024;
 
 /// Links, or monitors, of one process that `erlang:process_info` shows. Crossed by
-/// `node::machine::tests::tools::only_so_many_links_and_monitors_are_shown`.
+/// `node::machine::tests::tools::shown_links_and_monitors_are_bounded`.
 pub const PROCESS_TIES: usize = 1024;
 
-/// Items that one `erlang:process_info/2` may ask for. OTP knows fewer. Crossed by
-/// `node::machine::tests::tools::a_process_is_asked_for_so_many_items`.
+/// Items that one `erlang:process_info/2` may request. OTP has fewer. Crossed by
+/// `node::machine::tests::tools::requested_items_are_bounded`.
 pub const PROCESS_ITEMS: usize = 64;
 
-/// How often in a row an attempt to connect ends because the peer dials us, without a connection.
+/// How many attempts in a row to connect end because the peer dials us, without a connection.
 /// Crossed by `node::giving_way::tests::an_attempt_gives_way_only_so_often_without_a_connection`.
 pub const GIVEN_WAY: u32 = 3;
 

@@ -1,8 +1,8 @@
-//! Limits on log lines that outsiders can cause: a few lines in each window, and a count of the
+//! Limits on log lines that outsiders can trigger: a few lines in each window, and a count of the
 //! others at its end.
 //!
 //! Each kind of line has a [`Limit`], one atomic number: a storm costs an addition per line and no
-//! memory. Pure: the program that runs the node ends the windows, with [`end_windows`].
+//! memory. Pure: the program that runs the node ends the windows with [`end_windows`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -38,7 +38,7 @@ impl Counter {
         self.add(u64::try_from(more).unwrap_or(u64::MAX));
     }
 
-    /// Returns the present value.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -10,9 +10,9 @@
 //! a client       -> diagnosis  -> a node: why it is, or isn't, connected
 //! ```
 //!
-//! [`task`] runs it all. It keeps only what can be derived again from the registry, the node and its
-//! peers, which own the state, except what a lost daemon reported last. Nothing here speaks the
-//! distribution protocol.
+//! [`task`] runs these modules. The registry, the node and its peers own the state. `task` keeps
+//! only values that it can derive from them again, except for the last report of a lost daemon. No
+//! module here speaks the distribution protocol.
 
 pub mod diagnosis;
 pub mod hosts;

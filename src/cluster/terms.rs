@@ -1,5 +1,5 @@
-//! The Erlang terms that requests and answers about plugins are made of: written for callers and
-//! followers, and read from what other daemons send. Pure.
+//! The Erlang terms in requests and answers about plugins. Writes them for callers and followers,
+//! and reads them from the messages of other daemons. Pure.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ pub(super) fn text(term: &Term) -> FieldValue {
     text.map_or(FieldValue::NotText, FieldValue::Text)
 }
 
-/// Returns a time as milliseconds since 1970.
+/// Returns a time as milliseconds since the Unix epoch.
 pub(super) fn milliseconds(time: SystemTime) -> Term {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     integer(u64::try_from(since).unwrap_or(u64::MAX))
@@ -52,7 +52,7 @@ pub(super) fn undefined() -> Term {
     Term::atom("undefined")
 }
 
-/// Returns a map with these atoms as keys, which all differ.
+/// Returns a map with these atoms as keys. The keys must differ from each other.
 pub(super) fn map(pairs: impl IntoIterator<Item = (&'static str, Term)>) -> Term {
     let pairs = pairs.into_iter().map(|(key, value)| (Term::atom(key), value)).collect();
     Term::Map(Map::new(pairs).unwrap_or_default())

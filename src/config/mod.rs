@@ -69,7 +69,7 @@ pub struct Config {
     pub epmd_addresses: Vec<IpAddr>,
     /// Whether our node is hidden.
     pub hidden: bool,
-    /// Whether we ask new peers to connect to each other.
+    /// Whether to ask new peers to connect to each other.
     pub introduce_peers: bool,
     /// Silence after which a peer counts as gone.
     pub net_ticktime: Duration,

@@ -200,8 +200,7 @@ pub const DIST_PORT: Setting = Setting {
     help: "Distribution port [default: chosen by the system]",
     ..PLAIN
 };
-/// Whether we introduce our peers to each other: those that mesh by `global` themselves, see
-/// [`crate::cluster::peers::introduce`].
+/// Whether to introduce our peers to each other, see [`crate::cluster::peers::introduce`].
 pub const INTRODUCE_PEERS: Setting = Setting {
     flag: Some("introduce-peers"),
     env: &["HECATE_INTRODUCE_PEERS"],

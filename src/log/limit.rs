@@ -1,5 +1,5 @@
-//! The kinds of log lines that outsiders can cause outside of the node, each with its limit;
-//! those of the node are in [`beam::log_limit`].
+//! The kinds of log lines that outsiders can trigger in the daemon, each with its limit. The node's
+//! are in [`beam::log_limit`].
 
 use beam::log_limit::Limit;
 

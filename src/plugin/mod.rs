@@ -1,5 +1,6 @@
-//! What a plugin is to every other module: its name, its record, a request to register it, and the
-//! events of its life. A leaf: it knows no registry, store, node or HTTP.
+//! The terms that every other module uses for a plugin: its name, its record, a request to register
+//! it, and its events. A leaf module: it depends neither on the registry, the store or the node,
+//! nor on HTTP.
 
 mod event;
 mod name;

@@ -104,8 +104,10 @@ impl Handle {
         let _ = self.commands.send(Command::Membership(membership)).await;
     }
 
-    /// The stored events after a revision, at most [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE): ask again after the last of them until there
-    /// is none. `None` if they are no longer (or not yet) known, and only the whole view helps.
+    /// Returns the stored events after a revision, at most
+    /// [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE): ask again after the last of them until none is
+    /// left. Returns `None` if they are no longer (or not yet) known; then only the whole view
+    /// helps.
     pub(super) async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
         self.ask(|reply| Command::EventsAfter { revision, reply }).await
     }
@@ -122,8 +124,9 @@ impl Handle {
         self.view.clone()
     }
 
-    /// The stored events from now on. A reader who lags behind by more than [`EVENTS_BEHIND`](crate::limits::EVENTS_BEHIND) is told that it
-    /// missed some.
+    /// Returns the stored events from now on. A reader that lags by more than
+    /// [`EVENTS_BEHIND`](crate::limits::EVENTS_BEHIND) events gets an error for those that it
+    /// missed.
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.resubscribe()
     }

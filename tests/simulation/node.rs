@@ -118,7 +118,7 @@ impl Finder {
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.discover(now, discovery::Input::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        // All nodes here are ordinary ones, whose `global` greets ours.
+        // All nodes of the simulation are ordinary ones, whose `global` greets ours.
         let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, introducible: true };
         let published: BTreeMap<_, _> = published.map(|(name, peer)| (name.clone(), connected(peer))).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();

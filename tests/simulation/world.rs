@@ -513,8 +513,9 @@ impl World {
         self.sides.fill(0);
     }
 
-    /// So many of 1,000 connections to a daemon break: half of them in a moment, half in silence. (Two plugins' nodes
-    /// that come apart while the daemons keep both are not introduced again.)
+    /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently. (The
+    /// daemons do not introduce two plugins' nodes again that disconnect while both stay connected
+    /// to the daemons.)
     pub fn break_some(&mut self, of_1000: u64, round: u64) {
         for link in 0..self.connections.len() {
             let connection = &self.connections[link];

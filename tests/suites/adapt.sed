@@ -1,4 +1,4 @@
-# Makes a suite of OTP ask our driver where it starts nodes and where it looks at all nodes.
+# Makes a suite of OTP call our driver when it starts nodes and when it lists all nodes.
 # The driver stands in for the hook that OTP's own build system installs.
 s/ts_install_cth/hecate_suites/g
 # Nodes that a case starts.
@@ -16,9 +16,9 @@ s/\bglobal:disconnect()/hecate_suites:without(&)/g
 # The node that a C program connects to.
 s/\bei_connect(P, node())/ei_connect(P, hecate_suites:remote())/g
 s/^\( *\)node(),$/\1hecate_suites:remote(),/
-# The EPMD under test. erl puts the directory of its own in front of PATH.
+# The EPMD under test. erl puts its own directory in front of PATH.
 s/\bos:find_executable(epmd)/hecate_suites:epmd()/
-# Between the cases of EPMD's suite: no pauses of a second, and no retries where nothing listens.
+# Between the cases of EPMD's suite, there are no pauses of 1 s, and no retries on a closed port.
 /^cleanup() ->/,/^$/ {
   s/?MEDIUM_PAUSE/100/
   s/\bconnect()/connect("localhost", ?PORT, passive, 0, 1)/
@@ -28,7 +28,7 @@ s/^do_get_names(Socket) ->/do_get_names(Socket) ->\
     hecate_suites:without_daemon(do_get_all_names(Socket)).\
 \
 do_get_all_names(Socket) ->/
-# A check that runs code on a node of the case, which a daemon does not.
+# A check that runs code on a node of the case, which a daemon cannot run.
 s/^verify_nc(Node) ->/verify_nc(Node) ->\
     hecate_suites:is_daemon(Node) orelse verify_nc_by_code(Node).\
 \

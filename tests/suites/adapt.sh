@@ -3,8 +3,8 @@
 #
 #   tests/suites/adapt.sh SOURCES BIN TARGET
 #
-# SOURCES is what sources.sh printed, BIN a directory with the release's `erl`. TARGET, below /tmp,
-# gets the suites in `suites/` and libraries for ERL_LIBS in `lib/`.
+# SOURCES is the directory that sources.sh prints, BIN one with the release's `erl`. TARGET, below
+# /tmp, gets the suites in `suites/` and libraries for ERL_LIBS in `lib/`.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -36,7 +36,7 @@ make() {
   erl "$1" '[] = [F || F <- filelib:wildcard("*.erl"), error =:= compile:file(F, [report_errors, debug_info])]'
 }
 
-# What the Makefiles of erl_interface's tests do, which need OTP's build system.
+# Does the work of the Makefiles of erl_interface's tests, which need OTP's build system.
 include=$packages/usr/include library=$packages/usr/lib/libei.a
 if [ ! -e "$library" ]; then include=/usr/include library=/usr/lib/libei.a; fi
 compile() { cc -w -D_REENTRANT -I"$include" -I"$suites/all_SUITE_data" -o "$@" "$here/glibc.c" "$library" -lpthread; }

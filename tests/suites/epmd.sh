@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for `epmd` in a run of epmd_SUITE: the daemon serves as EPMD. It refuses to be ended by
-# a client, so the next start of an EPMD ends it.
+# Replaces `epmd` in a run of epmd_SUITE: the daemon serves as EPMD. It refuses the KILL of a
+# client, so the next start of an EPMD ends it.
 set -eu
 
 case " $* " in *" -names "*) exec epmd "$@" ;; esac

@@ -1,4 +1,4 @@
-/* Debian 13's libei.a calls these functions of a newer glibc than Debian 12's. */
+/* Debian 13's libei.a calls these functions, which Debian 12's glibc lacks. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

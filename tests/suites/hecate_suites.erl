@@ -12,9 +12,10 @@
 -export([start_peer/3, start_node/3, others/0, others/1, without/1, remote/0, is_daemon/1, epmd/0, without_daemon/1]).
 -export([id/1, init/2, pre_init_per_testcase/4]).
 
-%% How long a case waits for the bystander; it connects to new names in EPMD within 0.5 s.
+%% How long a case waits for the bystander, which connects to new names in EPMD within 0.5 s.
 -define(BYSTANDER_WAIT, 2000).
-%% Then the bystander has this time to introduce the node to others, which it does within 1 s.
+%% How long a case then waits for the bystander to introduce the node to others, which takes up to
+%% 1 s.
 -define(SETTLE, 1500).
 -define(GLANCE, 20).
 
@@ -65,7 +66,7 @@ without(Nodes) ->
         _ -> Nodes
     end.
 
-%% The node that a C program is to connect to: in the role of peer, a daemon.
+%% Returns the node that a C program connects to; in the role of peer, a daemon.
 remote() ->
     case mode() of
         "peer" ->
@@ -89,7 +90,7 @@ without_daemon({ok, Names}) ->
 without_daemon(Other) ->
     Other.
 
-%% Starts a node as test_server does.
+%% Starts a node like test_server.
 start_peer(Opts, Module, Case) ->
     case mode() =:= "peer" andalso is_first() of
         true ->
@@ -103,7 +104,7 @@ start_peer(Opts, Module, Case) ->
             Started
     end.
 
-%% The cases of pg's suite have scopes of their names.
+%% The cases of pg's suite use scopes with the names of the cases.
 scopes(Module) ->
     ["pg" | [atom_to_list(Function) || {Function, 1} <- Module:module_info(exports), Module =:= pg_SUITE]].
 
@@ -115,16 +116,17 @@ start_node(Name, How, Opts) ->
     end,
     Started.
 
-%% Whether this start of a node is that of a daemon: the case's first, from its own process.
+%% Whether to start a daemon: for the first node of the case, from the case's own process.
 is_first() ->
     undefined =:= put({?MODULE, started}, true).
 
-%% Waits until the bystander has done to a new node what it does to any.
+%% Waits until the bystander has connected to a new node and introduced it.
 settle(Node) ->
     await_bystander(Node),
     mode() =:= "bystander" andalso timer:sleep(?SETTLE).
 
-%% Waits until the bystander is connected to the node. A case that keeps it away goes on after a while.
+%% Waits until the bystander is connected to the node, and continues after BYSTANDER_WAIT, because a
+%% case may refuse the bystander.
 await_bystander(Node) ->
     case mode() of
         "bystander" -> await_bystander(Node, ?BYSTANDER_WAIT div ?GLANCE);

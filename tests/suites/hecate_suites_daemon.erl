@@ -1,4 +1,4 @@
-%% A hecate-daemon in the place of a node that a case starts. It answers what `peer` asks of the
+%% A hecate-daemon instead of a node that a case starts. It answers the requests of `peer` to the
 %% process of such a node.
 -module(hecate_suites_daemon).
 -behaviour(gen_server).
@@ -33,7 +33,7 @@ init({Opts, Scopes}) ->
     Name = atom_or_text(maps:get(name, Opts)),
     [_, Host] = string:split(atom_to_list(node()), "@"),
     Args = maps:get(args, Opts, []),
-    %% Short, since the path of a socket is.
+    %% The path of a socket must be short.
     Home = filename:join(os:getenv("HECATE_SUITES_RUN"), integer_to_list(erlang:unique_integer([positive]))),
     Env = [{"HECATE_HOME", Home}, {"HECATE_NODE_NAME", Name}, {"HECATE_EPMD_NAMES", "none"},
            {"HECATE_PG_SCOPES", lists:flatten(lists:join(",", Scopes))},

@@ -1,13 +1,14 @@
 #!/usr/bin/env escript
 %% Compares and shows the results of run.sh, which are in RESULTS/RELEASE/MODE/SUITE.tsv:
 %%
-%%   report.escript differences RESULTS HERE   cases that do not pass with the daemon, except
-%%                                             those that are known, or skipped alone
+%%   report.escript differences RESULTS HERE   prints the cases that do not pass with the daemon,
+%%                                             except known ones, and those that are skipped alone
 %%   report.escript table RESULTS HERE FILE    writes all results to FILE
-%%   report.escript verdict RESULTS HERE       exits 1 if a difference shows in all reruns, or if in
-%%                                             a run no case passed
+%%   report.escript verdict RESULTS HERE       exits 1 if a difference shows in all reruns, or if a
+%%                                             run has no passed case
 %%
-%% HERE is the directory with known.cases and suites.md.in. `differences` separates by spaces.
+%% HERE is the directory with known.cases and suites.md.in. `differences` prints fields separated by
+%% spaces.
 -mode(compile).
 
 -define(MODES, ["alone", "bystander", "peer"]).
@@ -69,7 +70,7 @@ known(Here) ->
                        [Mode, Suite, Group, Case | Words] <- [string:lexemes(Line, " ")],
                        Reason <- [lists:join(" ", Words)]]).
 
-%% A case that failed alone may have been unlucky: the reruns decide.
+%% A case that failed alone may be unstable: the reruns decide.
 differences(Results) ->
     [[Release, Mode, Suite, Group, Case]
      || {[Release, "alone", Suite, Group, Case], {Alone, _}} <- lists:sort(maps:to_list(Results)),
@@ -99,7 +100,7 @@ heading(First, Columns) ->
 row(Cells) ->
     ["| ", lists:join(" | ", Cells), " |\n"].
 
-%% Passed cases of those that ran.
+%% Returns the number of passed cases and of those that ran.
 summary(Columns, Suites, Results) ->
     ["\n## Passed of run, by suite\n\n", heading("suite", Columns),
      [row([name(Suite) | [count(Suite, Column, Results) || Column <- Columns]]) || Suite <- Suites]].

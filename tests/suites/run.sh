@@ -5,16 +5,17 @@
 #   tests/suites/run.sh quick        three suites of OTP 25; writes nothing
 #   tests/suites/run.sh SUITE...     these suites, such as `pg`, of OTP 25 and 27; writes nothing
 #
-# Fails if a case that passes alone differs with the daemon in 3 of 3 reruns and alone in none of
-# 3, unless known.cases has it. Needs root, an installed OTP 25, cc, debootstrap and iproute2.
-# HECATE_SUITES_KEEP=1 keeps the logs of all runs. HECATE_SUITES_JOBS is the number of runs at a time.
+# Fails if a case that passes alone differs with the daemon in 3 of 3 reruns and alone in none of 3,
+# unless known.cases lists it. Needs root, an installed OTP 25, cc, debootstrap and iproute2.
+# HECATE_SUITES_KEEP=1 keeps the logs of all runs. HECATE_SUITES_JOBS is the number of parallel
+# runs.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 suites="ei_connect ei_accept ei_tmo pg erpc rpc monitor global_group epmd distribution global"
 as_peer=$(sed -n 's/^\([a-z_]*\)_SUITE .*/\1/p' "$here/peer.cases" | sort -u)
 releases="25 27" jobs=${HECATE_SUITES_JOBS:-$((2 * $(nproc)))}
-# Longer than the longest suite takes: 70 minutes.
+# Timeout of a run, longer than the longest suite: 70 minutes.
 longest=7200
 case ${1:-} in
   '') ;;
@@ -23,7 +24,7 @@ case ${1:-} in
 esac
 
 declare -A codename=([25]=bookworm [27]=trixie) tree=([25]=/) bin=()
-# What the suites use beside the installed packages, and the unpacked ones.
+# The packages that the suites use in addition to the installed and the unpacked ones.
 declare -A packages=(
   [25]=erlang-os-mon
   [27]="erlang-common-test erlang-crypto erlang-dev erlang-eunit erlang-os-mon erlang-runtime-tools erlang-tools"
@@ -79,8 +80,8 @@ for suite in $(printf '%s\n' $suites | tac); do
   done
 done | xargs -P "$jobs" -L 1 bash -c 'one "$@"' one
 
-# RELEASE MODE SUITE GROUP CASE: prints how many of 3 runs did not pass. The first that contradicts
-# a difference, because it passes in a role or fails alone, is the last.
+# RELEASE MODE SUITE GROUP CASE: prints how many of 3 runs did not pass. Stops after the first run
+# that contradicts a difference, because it passes in a role or fails alone.
 reruns() {
   local release=$1 mode=$2 suite=$3 group=$4 case=$5 count=0 rerun
   rerun=$(mktemp "$WORK/rerun.XXXXXX")

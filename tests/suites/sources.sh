@@ -1,11 +1,11 @@
 #!/bin/sh
-# Obtains what the suites of an OTP release need from Debian, once, below the user's cache:
+# Downloads the files that the suites of an OTP release need from Debian, once, to the user's cache:
 #
 #   tests/suites/sources.sh CODENAME [PACKAGE]...
 #
-# Prints a directory. It has the test sources of CODENAME's source package `erlang` in `otp/`, and
-# the files of each binary package in `packages/`. apt verifies all of them by CODENAME's signed
-# index, with lists and settings of its own: those of this machine do not change.
+# Prints a directory. It contains the test sources of CODENAME's source package `erlang` in `otp/`,
+# and the files of each binary package in `packages/`. apt verifies all of them by CODENAME's signed
+# index, with separate lists and settings: those of this machine do not change.
 set -eu
 
 codename=$1
@@ -44,7 +44,7 @@ END
 export APT_CONFIG="$root/apt/conf"
 # Without this, apt-get only warns about an index that it cannot fetch.
 apt-get update --error-on=any >"$root/log" 2>&1 || fail "no index from $from"
-# The test sources are all in the upstream archive, which Debian's patches leave alone.
+# The test sources are all in the upstream archive, which Debian's patches do not change.
 (cd "$root/download" && apt-get source --download-only --tar-only "erlang/$codename" >>"$root/log" 2>&1) ||
   fail "no source package from $from"
 mkdir "$root/otp"

@@ -17,7 +17,7 @@ chmod 400 "$HOME/.erlang.cookie"
 cd "$run"
 epmd -daemon
 if [ "$mode" = bystander ]; then
-  # It leaves alone the nodes in C: each of them waits for a single connection, that of the case.
+  # It does not connect to nodes in C: each of them waits for a single connection, that of the case.
   case $suite in
     ei_*) names=test_server ;;
     erpc_*) names='test_server,*-call*,*-cast*,*-send*,*-multi*' ;;

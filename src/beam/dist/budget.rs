@@ -10,7 +10,7 @@
 //! | messages queued for a peer that does not read | [`dist::link`](super::link) | [`limits::LINK_QUEUE`] per peer |
 //! | members of groups; a message being applied | `node::services::pg` | [`limits::PG_MEMBERS`] per peer |
 //! | monitors and links | `node::machine` | [`limits::TIES`] per peer |
-//! | room for reading | no | 64 KiB per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
+//! | read buffers | no | 64 KiB per peer: 256 MiB for [`limits::PEERS`], mostly untouched |
 //! | large messages while they are read | no | [`limits::LARGE_READERS`] at once: see [`limits::TERM_NODES`] |
 //! | calls of peers, with their arguments | no | [`limits::SERVED`] × [`limits::CALL_ARGUMENTS`]: 64 MiB in all |
 //! | names of nodes that peers report | no | [`limits::KNOWN_NODES`] in all: 5 MiB |

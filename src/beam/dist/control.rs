@@ -159,8 +159,10 @@ pub enum Control {
 impl Control {
     /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: `ei`, which
     /// offers one of the two flags of monitors, and jinterface, which offers none, give up a connection over a monitor.
-    /// The end of a monitor is sent whatever the flags: a peer that has sent a monitor waits for it. (erts accepts the
-    /// monitor of such a peer too, and never tells it: `erts_dsig_send_m_exit` in `dist.c`.)
+    ///
+    /// The end of a monitor is sent regardless of the flags, because a peer that has sent a monitor
+    /// waits for it. (erts accepts the monitor of such a peer too, but never sends its end:
+    /// `erts_dsig_send_m_exit` in `dist.c`.)
     #[must_use]
     pub fn is_known_with(&self, flags: Flags) -> bool {
         match self {
@@ -255,7 +257,7 @@ fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, Con
     match operation {
         5 => return Ok(None),
         7 => {
-            // The new group leader, and whose it is.
+            // The new group leader, and the process that gets it.
             let _ = (r.pid()?, r.pid()?);
             return Ok(None);
         }

@@ -1,9 +1,9 @@
-//! The names of peers that have none (`erl -sname undefined`) and are given one. Pure.
+//! Names for peers without one (`erl -sname undefined`). Pure.
 //!
-//! Such a peer loses its name with its last connection, and asks again when it reconnects. It is then
-//! given the name that was returned last by its host, with the next creation, as by
-//! `generate_node_name/2` and `delete_connection/3` in OTP's `net_kernel.erl`: so a peer that
-//! reconnects is known by one name.
+//! Such a peer loses its name with its last connection, and asks for one again when it reconnects.
+//! It then gets the name that a peer on its host released last, with the next creation, as in
+//! `generate_node_name/2` and `delete_connection/3` of OTP's `net_kernel.erl`. So a peer that
+//! reconnects keeps its name.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,25 +14,25 @@ use crate::limits;
 #[derive(Debug, Clone, Default)]
 pub struct GivenNames(Arc<Mutex<VecDeque<Free>>>);
 
-/// A name that no peer has now.
+/// A name that no peer has at present.
 #[derive(Debug)]
 struct Free {
     name: Arc<str>,
     creation: u32,
 }
 
-/// Random numbers of which a new name is made.
+/// Random numbers for a new name.
 #[derive(Debug, Clone, Copy)]
 pub struct Random {
-    /// For the name.
+    /// Becomes the short name.
     pub name: u64,
-    /// For the creation.
+    /// Becomes the creation.
     pub creation: u32,
 }
 
 impl GivenNames {
-    /// Returns the name that was returned last by a peer on `host`, or else a new one. No other peer
-    /// gets it until the guard is dropped.
+    /// Returns the name that a peer on `host` released last, or else a new one. No other peer gets
+    /// it until the guard is dropped.
     #[must_use]
     pub fn give(&self, host: &str, random: Random) -> Given {
         let mut free = self.lock();
@@ -56,18 +56,18 @@ impl GivenNames {
     }
 }
 
-/// Returns the short name that is made of 64 random bits.
+/// Returns a short name that contains 64 random bits.
 pub(super) fn short_name(random: u64) -> String {
     format!("d{random:016x}")
 }
 
-/// Returns a creation that is not one of the small ones, which older releases used
+/// Returns a creation of at least 4, because older releases used the smaller ones
 /// (`wrap_creation/1`).
 fn valid(creation: u32) -> u32 {
     if creation < 4 { creation + 4 } else { creation }
 }
 
-/// A name that one peer has. Dropping it makes the name free.
+/// A name that one peer has. Dropping it releases the name.
 #[derive(Debug)]
 pub struct Given {
     name: Arc<str>,
@@ -83,14 +83,14 @@ impl Given {
         &self.name
     }
 
-    /// Returns the creation.
+    /// Returns the creation that goes with the name.
     #[must_use]
     pub fn creation(&self) -> u32 {
         self.creation
     }
 
-    /// Remembers the name once the peer has proved the cookie. A new name of a peer that has not is
-    /// forgotten, so that a stranger cannot displace others.
+    /// Keeps the name after its release, because the peer has proved the cookie. Without this call,
+    /// a released name is forgotten, so that a stranger cannot displace others.
     pub fn remember(&mut self) {
         self.is_remembered = true;
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn names_to_be_given_again_are_bounded() {
+    fn released_names_are_bounded() {
         let names = GivenNames::default();
         for number in 0..=u32::try_from(limits::GIVEN_NAMES).unwrap() {
             drop(remembered(&names, &format!("h{number}"), number));

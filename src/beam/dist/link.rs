@@ -43,7 +43,8 @@ pub enum CloseReason {
     /// The peer closed it in order: its node ended or disconnected from us.
     #[error("connection closed by the peer")]
     ClosedByPeer,
-    /// The peer's host reset it: something of ours was unread there, or the peer had given it up before.
+    /// The peer's host reset it: bytes that we sent were unread there, or the peer had closed it
+    /// before.
     #[error("connection closed by the peer (reset)")]
     Reset,
     /// Nothing came for the whole tick time (`net_tick_timeout`).

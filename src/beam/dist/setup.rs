@@ -32,7 +32,7 @@ pub struct Connection {
     /// The last packet of the handshake, where it is ours to send. It goes out with [`link::start`](super::link::start): a peer that has the connection
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
     pub(super) unsent: Bytes,
-    /// The name that the peer was given by us. Its owner drops it with the connection.
+    /// The name that we gave the peer, if it had none. The owner drops it with the connection.
     pub given: Option<Given>,
 }
 
@@ -59,7 +59,8 @@ pub enum SetupError {
     /// A packet larger than [`limits::HANDSHAKE_PACKET`].
     #[error("the peer sent a handshake packet of {0} bytes")]
     PacketTooLarge(usize),
-    /// The peer answered our first packet with a TLS alert, as a node with `-proto_dist inet_tls` does.
+    /// The peer answered our first packet with a TLS alert, as a node with `-proto_dist inet_tls`
+    /// does.
     #[error("the peer expects TLS")]
     TlsExpected,
     /// It took longer than [`limits::HANDSHAKE_TIME`].
@@ -99,8 +100,8 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     Ok(packet)
 }
 
-/// Receives the answer to our first packet, which may be a TLS alert: content type 21, a version 3.x, a length of 2, a level and
-/// a description (RFC 5246, section 7.2).
+/// Receives the answer to our first packet, which may be a TLS alert: content type 21, a version
+/// 3.x, a length of 2, a level and a description (RFC 5246, section 7.2).
 async fn receive_first(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     match receive(stream).await {
         Err(SetupError::PacketTooLarge(length)) if length == TLS_ALERT => {
@@ -137,7 +138,7 @@ pub async fn dial(
     dial_noting(stream, local, dialled, &AtomicBool::new(false), go_on).await
 }
 
-/// As [`dial`], and stores in `answered` that the peer has agreed to shake hands.
+/// Does the same as [`dial`], and sets `answered` when the peer agrees to a handshake.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -204,8 +205,8 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str
     timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
 }
 
-/// Shakes hands with a peer that dialled us. `decide` is asked for the status once the peer has given
-/// its name, or has been given one of `names`.
+/// Shakes hands with a peer that dialled us. `decide` returns the status for the name that the peer
+/// sent, or for the one of `names` that it got.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -261,8 +262,8 @@ pub async fn accept<Decision: Future<Output = Status>>(
     }
 }
 
-/// Gives a nameless peer a name with which it may connect: one from before, or a new one where
-/// another node has that (`ensure_node_name/2` in OTP's `net_kernel.erl`).
+/// Gives a nameless peer a name with which it may connect: a former one, or a new one if another
+/// node uses the former one (`ensure_node_name/2` in OTP's `net_kernel.erl`).
 async fn give_name<Decision: Future<Output = Status>>(
     named: &mut Named,
     names: &GivenNames,

@@ -37,8 +37,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Returns whether a node may register itself so. The name must fit into a line of an answer; the
-    /// real EPMD accepts line ends too, and such an answer can be read in more than one way.
+    /// Returns whether a node may register with this entry. The name must fit into a line of an
+    /// answer. The real EPMD accepts line ends too, which makes such an answer ambiguous.
     fn is_acceptable(&self) -> bool {
         let name = text(&self.name).is_some_and(|name| !name.contains(char::is_control));
         name && self.extra.len() <= limits::EPMD_EXTRA
@@ -74,8 +74,8 @@ impl<'a> Fields<'a> {
 }
 
 impl Request {
-    /// Reads a request. Returns none for one that is not answered: it is malformed, or its name is
-    /// empty or contains a zero byte.
+    /// Reads a request. Returns none if it gets no answer: it is malformed, or its name is empty or
+    /// contains a zero byte.
     #[must_use]
     pub fn read(request: &[u8]) -> Option<Self> {
         let (kind, rest) = request.split_first()?;
@@ -108,7 +108,7 @@ impl Request {
     }
 }
 
-/// Returns the bytes of a name unless there are none, or one of them is zero.
+/// Returns the bytes of a name; none if it is empty or contains a zero byte.
 fn named(bytes: &[u8]) -> Option<&[u8]> {
     (!bytes.is_empty() && !bytes.contains(&0)).then_some(bytes)
 }
@@ -204,8 +204,8 @@ impl Table {
     }
 
     /// Returns whether a source may register one more name. No source may hold more names than are
-    /// free, nor more bytes: one user alone can have half of them, two a third each, and another
-    /// user always finds room for a name.
+    /// free, nor more bytes: one user alone can have half of them, two a third each, and there is
+    /// always space for a name of another user.
     fn has_room_for(&self, source: Source, entry: &Entry) -> bool {
         let (mut names, mut bytes) = (0, 0);
         let (mut own_names, mut own_bytes) = (0, entry.bytes());

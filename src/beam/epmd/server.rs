@@ -1,9 +1,9 @@
 //! An EPMD of our own, for hosts that have none.
 //!
 //! Its state is that of one task, which answers one request after the other; each connection has a
-//! task that reads the request and writes the answer. A request may arrive slowly: an unfinished one
-//! costs a slot and a few kilobytes, and its time is bounded. The users of this host and other hosts
-//! share its slots, and the names, fairly: see [`fair`](crate::fair).
+//! task that reads the request and writes the answer. A request may arrive slowly: an unfinished
+//! one occupies a slot and a few KiB, and its time is bounded. The users of this host and other
+//! hosts share its slots, and the names, fairly: see [`fair`](crate::fair).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,7 +67,7 @@ pub fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Ser
     for address in std::iter::once(second).chain(others) {
         match listen(SocketAddr::new(address, port)) {
             Ok(listener) => listeners.push(listener),
-            // Nothing is missing on a host without IPv6.
+            // A host without IPv6 needs no such listener.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
             Err(e) => warn!(%address, port, "our EPMD does not serve there: {e}"),
         }
@@ -153,7 +153,8 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
             Some(_) = tasks.join_next() => {}
         }
     };
-    // The client that asked for the end receives its answer; unfinished requests end with us.
+    // The client that requested the end receives its answer. Unfinished requests end with the
+    // server.
     drop(streams);
     while unfinished.iter().any(|other| other.connection == ended_by && !other.task.is_finished()) {
         tasks.join_next().await;

@@ -2,8 +2,8 @@
 //! bytes.
 //!
 //! Counts reads of a message, comparisons, hashes and copies of atoms (each pid and each reference
-//! has one), and comparisons of map keys. Counts nothing unless this crate is tested, or the feature
-//! `work-counts` is on, with which programs test what they do with messages.
+//! has one), and comparisons of map keys. It counts only in tests of this crate, or with the
+//! feature `work-counts`, with which programs test what they do with messages.
 
 #[cfg(any(test, feature = "work-counts"))]
 thread_local! {

@@ -87,7 +87,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
     }
 }
 
-/// What every handshake needs.
+/// The parts that every handshake shares.
 struct Answering {
     local: Arc<Identity>,
     names: GivenNames,

@@ -152,8 +152,8 @@ impl Dialling {
         here.chain([name.to_owned()]).collect()
     }
 
-    /// Connects to the node `name` and shakes hands with it. `answered` and `go_on` are those of [`setup::dial_noting`]. Tells whose
-    /// process it is too, if it is on this host.
+    /// Connects to the node `name` and shakes hands with it. `answered` and `go_on` are those of
+    /// [`setup::dial_noting`]. Returns the owner of its process too, if it is on this host.
     ///
     /// # Errors
     /// See [`DialError`]; where the host has several addresses, of the last that was tried.
@@ -238,8 +238,8 @@ impl Dialling {
             Ok(Err(e)) => return Err(DialError::Refused(address, e)),
             Err(_) => return Err(DialError::TcpTimedOut(address)),
         };
-        // The owner is looked up again after connecting, because only this answer is about this
-        // connection, and whenever the other end is on this host, whatever the host was called.
+        // Looks up the owner again after connecting, because only this answer is about this
+        // connection. It does so for any name of the host, if the other end is on this host.
         let owner = match here || is_to_here(&stream) {
             true => Some(self.check_owner(stream.peer_addr().unwrap_or(address)).await?),
             false => None,

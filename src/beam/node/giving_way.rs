@@ -1,9 +1,9 @@
-//! Attempts to connect that give way to one of the peer itself: of two that cross, the one that the
-//! greater name dialled goes on (`accept_pending` in OTP's `net_kernel.erl`).
+//! Attempts to connect that give way to an attempt of the peer. Of two attempts that cross, the one
+//! that the greater name dialled continues (`accept_pending` in OTP's `net_kernel.erl`).
 //!
-//! A name proves nothing yet, so a stranger could end each attempt by pretending to be the peer. An
-//! attempt that the peer has answered therefore ends only when the peer's own is connected. (A peer
-//! whose own attempt goes on answers `nok`.) An earlier one ends at once, but only
+//! A name proves nothing yet, so a stranger could end each attempt by pretending to be the peer.
+//! Therefore an attempt that the peer has answered ends only when the peer's own is connected. (A
+//! peer whose own attempt continues answers `nok`.) An unanswered attempt ends at once, but only
 //! [`limits::GIVEN_WAY`] times in a row without a connection.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub struct GivingWay {
     attempts: HashMap<Arc<str>, Attempt>,
-    /// How often attempts to connect to a node gave way since the last connection.
+    /// How many attempts to connect to a node gave way since the last connection.
     in_vain: HashMap<Arc<str>, u32>,
 }
 
@@ -28,12 +28,12 @@ struct Attempt {
     answered: Arc<AtomicBool>,
 }
 
-/// What an attempt is told, and tells.
+/// The channels of an attempt.
 #[derive(Debug)]
 pub struct Told {
-    /// It ends when something arrives.
+    /// The attempt ends when a message arrives.
     pub end: oneshot::Receiver<()>,
-    /// It stores here that the peer has answered.
+    /// The attempt stores here that the peer has answered.
     pub answered: Arc<AtomicBool>,
 }
 
@@ -73,7 +73,7 @@ impl GivingWay {
         self.attempts.remove(name);
     }
 
-    /// Records a connection to `name`. If the peer's attempts `go_on` where two cross, ours ends.
+    /// Records a connection to `name`. If the peer's attempts `go_on` when two cross, ours ends.
     pub fn connected(&mut self, name: &str, go_on: bool) {
         self.in_vain.remove(name);
         if go_on {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_has_ended_is_not_told() {
+    fn an_ended_attempt_gets_no_message() {
         let mut giving_way = GivingWay::default();
         let mut told = giving_way.begin("a@h".into());
         giving_way.ended("a@h");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_names_are_bounded() {
         let mut giving_way = GivingWay::default();
         for number in 0..=limits::KNOWN_NODES {
             assert!(gives_way(&mut giving_way, &format!("n{number}@h")));

@@ -64,7 +64,7 @@ pub enum Input {
         link: LinkId,
         /// Why, as a sentence for people.
         reason: String,
-        /// Whether the peer closed it in order.
+        /// Whether the peer closed the connection in order.
         by_peer: bool,
     },
     /// Control messages of one connection, in order, each with its payload.
@@ -151,7 +151,7 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Whether the same incarnation had closed the connection before in order, and then we dialled.
+    /// Whether the same incarnation closed its former connection in order, and we dialled this one.
     had_left: bool,
     /// Monitors and links between the peer's processes and ours.
     ties: Ties,
@@ -178,7 +178,8 @@ pub struct Machine {
     by_name: HashMap<Arc<str>, LinkId>,
     down: BTreeMap<Arc<str>, Peer>,
     dialling: HashSet<Arc<str>>,
-    /// What the name server of each peer knows that has sent `init_connect` on the present connection.
+    /// For each peer that has sent `init_connect` on the present connection, the nodes that its
+    /// name server knows.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
     /// Total number of names in `known`.
     known_size: usize,
@@ -214,9 +215,9 @@ pub struct Parts {
     pub functions: Box<dyn Functions>,
     /// What peers are told of our `net_ticktime`.
     pub tick_time: Duration,
-    /// Returns the resident memory of the process that we are for the operating system, in bytes.
+    /// Returns the resident memory of this operating system process, in bytes.
     pub memory: fn() -> Option<u64>,
-    /// The program, as tools are told.
+    /// The program that runs the node, as tools show it.
     pub program: Program,
     /// Whether we are a hidden node, of which no peer's scope is told.
     pub hidden: bool,

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 /// The present time by both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For deadlines.
+    /// The monotonic time, for deadlines.
     pub instant: Instant,
-    /// To be shown.
+    /// The time of day, for the view.
     pub wall: SystemTime,
 }

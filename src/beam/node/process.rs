@@ -67,8 +67,8 @@ pub trait Behaviour: Send {
     fn state(&self) -> Term;
 }
 
-/// The functions that peers can call by `erpc`, `rpc` and `spawn`, besides those that the node answers about itself
-/// ([`functions`](crate::node::services::functions)); there are no others on our node.
+/// The functions that peers can call by `erpc`, `rpc` and `spawn`, besides those that the node
+/// answers about itself ([`functions`](crate::node::services::functions)). The node has no others.
 pub trait Functions: Send {
     /// Calls `Module:Function(Args)`: none if there is no such function of so many arguments, an error if it doesn't take
     /// these (`badarg`). Runs in the node's task: it must return at once.
@@ -218,30 +218,30 @@ impl Processes {
         self.names.get(name)
     }
 
-    /// All registered names, in any order.
+    /// Returns all registered names, in any order.
     pub fn names(&self) -> impl Iterator<Item = &Atom> {
         self.names.keys()
     }
 
-    /// The node.
+    /// Returns the name of the node.
     #[must_use]
     pub fn node(&self) -> &Atom {
         &self.node
     }
 
-    /// The pids of all processes, in any order.
+    /// Returns the pids of all processes, in any order.
     #[must_use]
     pub fn pids(&self) -> Vec<Pid> {
         self.alive.keys().cloned().collect()
     }
 
-    /// The number of processes.
+    /// Returns the number of processes.
     #[must_use]
     pub fn count(&self) -> usize {
         self.alive.len()
     }
 
-    /// The process with this pid, if it lives.
+    /// Returns the process with this pid, if it is alive.
     #[must_use]
     pub fn find(&self, pid: &Pid) -> Option<&Process> {
         self.alive.get(pid)

@@ -14,7 +14,8 @@ use crate::limits;
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
-    /// The name of its program, at most 15 bytes. The process can choose it: escape it to show it.
+    /// The name of its program, at most 15 bytes. The process can choose it, so escape it for
+    /// display.
     pub program: String,
 }
 

@@ -66,7 +66,7 @@ pub struct Settings {
     pub watched: Watched,
     /// What peers can call.
     pub functions: Box<dyn Functions>,
-    /// The program, as tools are told.
+    /// The program that runs the node, as tools show it.
     pub program: Program,
     /// A peer from which nothing comes for this long is gone.
     pub tick_time: Duration,
@@ -147,7 +147,7 @@ struct Link {
     frames: Frames,
     /// The permits of batches that are not fully handled.
     permits: Vec<Permit>,
-    /// The name that the peer was given by us. It is free once the connection is gone from here.
+    /// The name that we gave the peer, if it had none. It is released with this value.
     _given: Option<Given>,
 }
 

@@ -23,8 +23,8 @@ pub struct View {
     pub grouped: BTreeSet<Arc<str>>,
     /// Nodes that connected peers know.
     pub known: BTreeSet<Arc<str>>,
-    /// Connected peers that may be introduced to others: their `global` has greeted ours on the present connection, which
-    /// isn't one that we made after they had closed one in order.
+    /// Connected peers that may be introduced to others. Their `global` has greeted ours on the
+    /// present connection, and we did not dial it after they closed the one before in order.
     pub introducible: BTreeSet<Arc<str>>,
 }
 
@@ -75,7 +75,8 @@ pub enum PeerState {
     Down {
         /// Why, as a sentence for people.
         reason: String,
-        /// The node's incarnation if the node itself closed the connection in order: it has ended, or wants no connection.
+        /// The node's incarnation if the node closed the connection in order, because it ended or
+        /// wants no connection.
         left: Option<u32>,
     },
 }
@@ -87,7 +88,7 @@ impl Peer {
         matches!(self.state, PeerState::Up { .. })
     }
 
-    /// Whether the node itself closed its last connection in order.
+    /// Returns whether the node itself closed its last connection in order.
     #[must_use]
     pub fn has_left(&self) -> bool {
         matches!(self.state, PeerState::Down { left: Some(_), .. })

@@ -95,12 +95,12 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
                 .to_owned()
         }
         SetupError::TlsExpected => format!(
-            "this daemon doesn't support TLS: start {node} without -proto_dist inet_tls, and protect the distribution by a VPN; or leave \
-             it out of the names that HECATE_EPMD_NAMES and HECATE_CLUSTER_PEERS match"
+            "this daemon doesn't support TLS: start {node} without -proto_dist inet_tls, and protect the distribution with a VPN; or \
+             exclude it from the names that HECATE_EPMD_NAMES and HECATE_CLUSTER_PEERS match"
         ),
         SetupError::Random(_) => "this host has no random numbers: mend that first".to_owned(),
         SetupError::Handshake(_) | SetupError::Io(_) | SetupError::PacketTooLarge(_) => {
-            "what listens there does not speak the distribution protocol: is it a node at all?".to_owned()
+            "the program at this port does not speak the distribution protocol: is it a node at all?".to_owned()
         }
     }
 }

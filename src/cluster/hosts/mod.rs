@@ -1,7 +1,7 @@
 //! The plugins of other hosts, as their hecate-daemons report them.
 //!
-//! [`tracker`] decides whom to ask and what changed, and [`said`] reads what was reported: both pure.
-//! [`listener`] carries out what the tracker decides.
+//! [`tracker`] decides which daemon to ask, and finds the changes. [`said`] reads the reports. Both
+//! are pure. [`listener`] executes the tracker's decisions.
 
 pub mod listener;
 pub mod said;

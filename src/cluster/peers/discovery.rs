@@ -16,10 +16,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Pause after a node has closed its connection in order and lives on, which its administrator may have wanted; doubled
-/// each time that it does so again.
+/// Pause after a node has closed its connection in order and still runs, because its administrator
+/// may have wanted that. Each further such close doubles it.
 const LEFT_PAUSE: Duration = Duration::from_secs(10);
-/// Longest such pause. A connection that has stood for this long begins with the first one again.
+/// Longest such pause. After a connection that lasted this long, the next pause is the first one
+/// again.
 const LONGEST_LEFT_PAUSE: Duration = Duration::from_secs(60);
 /// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most."
 pub const REST: Duration = Duration::from_secs(300);
@@ -64,7 +65,7 @@ struct Target {
     named_by: NamedBy,
     state: State,
     failures: u32,
-    /// How often in a row the node has closed its connection in order.
+    /// How many times in a row the node has closed its connection in order.
     times_left: u32,
 }
 
@@ -73,7 +74,7 @@ enum State {
     /// To be dialled at this time.
     Due(Instant),
     Dialling,
-    /// Since this time.
+    /// Connected since this time.
     Connected(Instant),
 }
 
@@ -112,13 +113,13 @@ pub enum Input {
     },
     /// A node is no longer connected.
     Down {
-        /// Which.
+        /// The name of the node.
         name: Arc<str>,
         /// Whether the node itself closed the connection in order.
         left: bool,
     },
-    /// All nodes that our node remembers though they are not connected, each with whether the node itself closed the
-    /// connection in order.
+    /// All nodes that our node remembers although they are not connected. The flag is true if the
+    /// node itself closed the connection in order.
     Absent(Vec<(Arc<str>, bool)>),
     /// An attempt has ended.
     Dialled {

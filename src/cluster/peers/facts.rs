@@ -107,7 +107,8 @@ impl Facts {
     }
 }
 
-/// Asks for what is not known yet, and for what changes. One thing after the other: [`beam::limits::CALLS`] is for all peers.
+/// Asks for the facts that are unknown or may change, one after the other, because
+/// [`beam::limits::CALLS`] is for all peers.
 async fn ask(node: Handle, name: Arc<str>, connection: u64, mut known: Known) -> (Arc<str>, u64, Known) {
     let told = &mut known.told;
     if !known.release {

@@ -37,7 +37,7 @@ enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Addresses(io::Result<Vec<IpAddr>>),
     Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
-    /// With the number of the question.
+    /// The answer of a peer to the question with this number.
     Nodes(Arc<str>, u64, Result<Result<Raw, CallError>, Stopped>),
     /// Something that has no answer has been done.
     Told,
@@ -52,7 +52,7 @@ pub struct Settings {
     pub dns: Option<String>,
     /// Which names in this host's EPMD are connected to.
     pub epmd_names: Vec<NamePattern>,
-    /// Whether peers are introduced to each other.
+    /// Whether to introduce peers to each other.
     pub introduce: bool,
 }
 

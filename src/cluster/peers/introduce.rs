@@ -1,18 +1,24 @@
 //! Introduces our peers to each other, so that they mesh as they would around an Erlang node.
 //!
-//! `global` meshes the nodes that it knows, but it can't know us (see [`beam::node::services::global`]), and pg is not
-//! transitive. So when two published peers arrive that are not connected to each other, one of them is asked to connect
-//! to the other, until it does. Hidden peers are never introduced.
+//! `global` meshes the nodes that it knows, but it can't know us (see
+//! [`beam::node::services::global`]), and pg is not transitive. So when two published peers arrive
+//! that are not connected to each other, we ask one of them to connect to the other, until it does.
+//! Hidden peers are never introduced.
 //!
-//! The administrator's decisions have precedence. Only nodes whose `global` has greeted ours are introduced: a node with
-//! `connect_all false`, or in a global group without us, sends no greeting, and connecting it to an ordinary node makes
-//! `global:sync/0` hang on both. Nor is a node introduced that has closed its connection to us in order, as
-//! `global:disconnect/0` does, and that we have dialled since: it is introduced when it dials us, or in its next life. And a
-//! pair is introduced once for each connection of the two to us: if the two come apart later, somebody wanted that.
+//! The administrator's decisions have precedence:
+//! - We introduce only nodes whose `global` has greeted ours. A node with `connect_all false`, or
+//!   in a global group without us, sends no greeting. A connection from it to an ordinary node
+//!   would make `global:sync/0` hang on both.
+//! - We do not introduce a node that has closed its connection to us in order, as
+//!   `global:disconnect/0` does, and that we have dialled since. We introduce it again when it
+//!   dials us, or after its restart.
+//! - We introduce a pair once for each connection of the two to us. If the two disconnect later, we
+//!   assume that the administrator wanted that.
 //!
-//! The hecate-daemons of a cluster share this work without messages: each node is looked after by the last daemon before it,
-//! in the order of hosts and names, in which the first comes after the last. On a host with a daemon that is the host's own.
-//! A daemon is never asked to connect: it connects to every node that it hears of. Pure.
+//! The hecate-daemons of a cluster share this work without messages. In the order of hosts and
+//! names, the last daemon before a node looks after it; the first name follows the last. On a host
+//! with a daemon, that is the host's own daemon. We never ask a daemon to connect, because it
+//! connects to every node that it learns of. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,7 +47,7 @@ pub enum Input {
     Nodes {
         /// The peer.
         of: Arc<str>,
-        /// The number that the question had.
+        /// The number of the question.
         asked: u64,
         /// The nodes that it is connected to.
         nodes: BTreeSet<Arc<str>>,
@@ -53,9 +59,10 @@ pub enum Input {
 /// A published peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connected {
-    /// Differs for each connection of the peer.
+    /// A number that differs for each connection of the peer.
     pub connection: u64,
-    /// Whether it may be introduced to others, see [`beam::node::view::View::introducible`]. A daemon always may.
+    /// Whether to introduce it to others, see [`beam::node::view::View::introducible`]; always true
+    /// for a daemon.
     pub introducible: bool,
 }
 
@@ -83,9 +90,11 @@ pub enum Effect {
 struct Peer {
     connection: u64,
     introducible: bool,
-    /// Which arrival this was. A peer arrives when it connects, and when it becomes introducible.
+    /// The number of its last arrival. A peer arrives when it connects, and when it becomes
+    /// introducible.
     arrived: u64,
-    /// The latest arrival when the question was asked that the peer answered last; 0 before the first answer.
+    /// The number of arrivals at the time of the last question that the peer answered; 0 before its
+    /// first answer.
     answered: u64,
 }
 
@@ -97,15 +106,15 @@ pub struct Introducer {
     daemons: BTreeSet<Arc<str>>,
     /// The number of arrivals so far.
     arrivals: u64,
-    /// Pairs in name order that have not been seen together since they were introduced first: when they may be introduced
-    /// again, and how often they were.
+    /// Pairs in name order that have not been seen connected since their first introduction, with
+    /// the time of the next introduction and the number of introductions so far.
     apart: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
     next_round: Option<Instant>,
     rounds: usize,
 }
 
 impl Introducer {
-    /// Returns one without peers for the node of this full name.
+    /// Returns an introducer without peers, for the node with this full name.
     #[must_use]
     pub fn new(us: Arc<str>) -> Self {
         Self {
@@ -190,7 +199,7 @@ impl Introducer {
             let times = match self.apart.get(&pair) {
                 Some((next, _)) if now < *next => continue,
                 Some((_, times)) => *times,
-                // One of them has answered since both arrived: they were seen together, or introduced and then seen together.
+                // One of them has answered since both arrived, so the two have been seen connected.
                 None if peer.answered >= other.arrived || other.answered >= peer.arrived => continue,
                 None => 0,
             };
@@ -249,7 +258,7 @@ mod tests {
             Self { introducer, now: Instant::now(), published: BTreeMap::new(), connections: 0, asked: 0 }
         }
 
-        /// One with these peers, all asked and all introduced.
+        /// Returns a bench with these peers, all asked and all introduced.
         fn meshed(peers: &[&str]) -> Self {
             let mut bench = Self::new();
             bench.connect(peers);
@@ -276,7 +285,8 @@ mod tests {
             asks.into_iter().map(asks_whom).collect()
         }
 
-        /// These peers connect, again if they were connected; their `global` has greeted ours. Returns which are asked.
+        /// Connects these peers, or reconnects them; their `global` has greeted ours. Returns the
+        /// peers that are asked.
         fn connect(&mut self, peers: &[&str]) -> Vec<String> {
             self.connect_as(peers, true)
         }
@@ -289,7 +299,7 @@ mod tests {
             self.look()
         }
 
-        /// A peer answers the last question.
+        /// Answers the last question for a peer.
         fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<Effect> {
             self.answer_to(self.asked, of, nodes)
         }
@@ -348,26 +358,26 @@ mod tests {
         }
         for _ in 0..20 {
             bench.pass(LONGEST_PAUSE);
-            assert_eq!(bench.answer("a", &[]).len(), 1, "never more seldom than that");
+            assert_eq!(bench.answer("a", &[]).len(), 1, "the pause grows no further");
         }
         assert_eq!(bench.answer("a", &["b"]), []);
         assert!(bench.introducer.apart.is_empty());
     }
 
     #[test]
-    fn a_pair_that_comes_apart_is_introduced_again_only_after_one_of_them_has_connected_again() {
+    fn a_pair_that_disconnects_is_introduced_again_only_after_one_of_them_reconnects() {
         let mut bench = Bench::meshed(&["a", "b", "c"]);
         for _ in 0..20 {
             bench.pass(ROUND);
             assert_eq!(bench.answer("a", &[]), []);
             assert_eq!(bench.answer("b", &["c"]), []);
         }
-        // One that connects again between two looks is new.
+        // A peer that reconnects between two looks is new.
         assert_eq!(bench.connect(&["b"]), ["b"]);
         assert_eq!(bench.answer("b", &["c"]), [connect("b", "a")]);
         assert_eq!(bench.answer("a", &[]), [], "neither the pair of a and c, nor a and b so soon");
         assert_eq!(bench.answer("c", &["b"]), []);
-        // The same holds for a pair that was together by an introduction of ours.
+        // The same holds for a pair that we introduced.
         bench.pass(LONGEST_PAUSE);
         assert_eq!(bench.answer("b", &["a", "c"]), []);
         bench.pass(LONGEST_PAUSE);
@@ -376,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_never_came_together_is_introduced_from_the_beginning_when_one_arrives_again() {
+    fn a_pair_that_never_connected_is_introduced_from_the_beginning_when_one_arrives_again() {
         let mut bench = Bench::new();
         bench.connect(&["a", "b"]);
         assert_eq!(bench.answer("a", &[]), [connect("a", "b")]);
@@ -398,17 +408,17 @@ mod tests {
         assert_eq!(bench.look(), ["lone"]);
         assert_eq!(bench.look(), [""; 0], "once");
         assert_eq!(bench.answer("lone", &["a"]), [connect("lone", "b")]);
-        // On its next connection the greeting of the last one does not count.
+        // On its next connection, the former greeting does not count.
         bench.connect_as(&["lone"], false);
         assert_eq!(bench.answer("lone", &[]), []);
     }
 
     #[test]
-    fn an_answer_to_a_question_of_before_an_arrival_says_nothing_of_it() {
+    fn an_answer_to_a_question_from_before_an_arrival_is_ignored() {
         let mut bench = Bench::meshed(&["a", "b"]);
         let (_, early) = (bench.pass(ROUND), bench.asked);
         bench.connect(&["b"]);
-        assert_eq!(bench.answer_to(early, "a", &["b"]), [], "this was the connection of before");
+        assert_eq!(bench.answer_to(early, "a", &["b"]), [], "this was the former connection");
         assert_eq!(bench.answer_to(early, "b", &["a"]), []);
         assert_eq!(bench.answer("b", &[]), [connect("b", "a")]);
         assert_eq!(bench.answer_to(early, "a", &["b"]), []);
@@ -424,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_has_gone_is_not_introduced() {
+    fn a_disconnected_peer_is_not_introduced() {
         let mut bench = Bench::new();
         bench.connect(&["a", "b"]);
         bench.published.remove("b");

@@ -1,10 +1,9 @@
-//! The nodes of the cluster: which are found, dialled and introduced to each other, and what is
-//! known of each.
+//! The nodes of the cluster: finds, dials and introduces them, and describes each.
 //!
-//! [`strategies`] name nodes, [`discovery`] decides when each is dialled, [`introduce`] which are
-//! introduced, and [`attempts`] remembers how the attempts went: all pure. [`finder`] runs them.
-//! [`questions`] asks a connected node about itself, [`facts`] keeps the answers, and [`views`] puts
-//! together what is shown of each node.
+//! [`strategies`] name nodes, [`discovery`] decides when to dial each, [`introduce`] decides which
+//! pairs to introduce, and [`attempts`] remembers the results of the attempts. All four are pure,
+//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`facts`] keeps the
+//! answers, and [`views`] builds the description of each node.
 
 pub mod attempts;
 pub mod discovery;

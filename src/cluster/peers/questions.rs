@@ -18,7 +18,7 @@ use beam::node::view::PeerState;
 use crate::cluster::peers::strategies::learned;
 use crate::limits;
 
-/// What our node tells tools of Erlang that it is.
+/// The program that runs our node, as Erlang's tools show it.
 pub const PROGRAM: Program = Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
 /// Why a question has no answer.
@@ -37,8 +37,8 @@ pub enum Unanswered {
 /// What was answered, if anything was.
 pub type Answered<T> = Result<T, Unanswered>;
 
-/// The release of OTP that a node runs on, such as `25`. A hecate-daemon runs on none, though it tells tools the oldest
-/// release whose protocol it speaks.
+/// Returns the release of OTP that a node runs on, such as `25`. A hecate-daemon runs on none, but
+/// it reports to tools the oldest release whose protocol it speaks.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -130,7 +130,7 @@ fn answered(result: Result<Result<Raw, CallError>, Stopped>) -> Answered<Raw> {
     }
 }
 
-/// The characters of a short string, such as a release.
+/// Returns the text of a short string, such as a release.
 fn short_text(answer: &Raw) -> Result<String, DecodeError> {
     let Term::List(characters) = answer.term(&mut Atoms::new())? else { return Err(DecodeError::OtherArity) };
     let character = |term: Term| match term {

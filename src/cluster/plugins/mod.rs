@@ -1,8 +1,8 @@
-//! The plugins of this host in the cluster: their proxies in process groups, their status from the
-//! nodes that come and go, and the calls of Erlang nodes.
+//! The plugins of this host in the cluster: their proxies in process groups, their status according
+//! to the connected nodes, and the calls of Erlang nodes.
 //!
-//! [`membership`], [`nodes`] and [`refusing`] are pure. [`server`] and [`shared_paths`] answer calls
-//! at once, or leave them to [`orders`].
+//! [`membership`], [`nodes`] and [`refusing`] are pure. [`server`] and [`shared_paths`] answer
+//! calls at once, or pass them to [`orders`].
 
 pub mod changes;
 pub mod membership;

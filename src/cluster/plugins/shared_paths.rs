@@ -1,6 +1,6 @@
 //! The functions of the module `shared_paths`, by which Erlang programs ask where this daemon keeps what: the only ones
-//! that can be called on our node, but for those by which the node describes itself (`node::services::functions`). Paths
-//! are of our own namespace, as the convention has them.
+//! that peers can call on our node, apart from those that describe the node
+//! (`node::services::functions`). Paths are of our own namespace, as the convention requires.
 
 use beam::etf::{Atom, Term};
 use beam::node::process::{Answer, BadArg, Caller, Functions};

@@ -61,9 +61,9 @@ async fn a_refused_peer_is_told() {
     assert!(matches!(ours, Err(SetupError::Handshake(HandshakeError::Simultaneous))));
 }
 
-/// The alert of OTP 25 and 27: fatal, unexpected_message.
+/// OTP 25 and 27 send this alert: fatal, unexpected_message.
 #[tokio::test]
-async fn a_tls_alert_is_told_from_another_packet_that_is_too_large() {
+async fn a_tls_alert_is_distinguished_from_another_packet_that_is_too_large() {
     let alert = |rest: &[u8]| [&[0x15, 3][..], rest].concat();
     let table = [
         (alert(&[3, 0, 2, 2, 10]), "the peer expects TLS"),
@@ -164,7 +164,7 @@ async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
     let again = connected("".into()).await;
     assert_eq!(name(&again), first);
     let other = name(&connected("".into()).await);
-    assert_ne!(other, first, "that is in use");
+    assert_ne!(other, first, "the former name is in use");
     drop(again);
     assert_ne!(name(&connected(first.clone()).await), first);
 }

@@ -14,7 +14,7 @@ fn started() -> (Server, SocketAddr) {
 #[tokio::test]
 async fn loopback_is_served_wherever_else_it_is_to_be() {
     let at = |last| Ipv4Addr::new(127, 0, 0, last);
-    // A port that is free at every address: other tests use ports of single ones.
+    // This port must be free at every address, because other tests use ports of single addresses.
     let port = StdListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
     let has_ipv6 = StdListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok();
     let _server = start(&[at(2).into()], port, |_, _| None).expect("the port is free");

@@ -65,8 +65,8 @@ impl Machine {
         }
     }
 
-    /// Returns a request that every node answers at once without a process: a monitor of a name that
-    /// is not registered.
+    /// Returns a request that every node answers at once without a process: a monitor of an
+    /// unregistered name.
     pub fn probe(&mut self) -> Control {
         let reference = self.processes.new_reference();
         let from = self.processes.whereis(net_kernel::NAME).cloned().unwrap_or_else(|| self.processes.new_pid());

@@ -1,10 +1,11 @@
-//! The functions that the node answers about itself, as the tools of Erlang/OTP call them on every node of `nodes()`: one
-//! table for `erpc`, `rpc`, `spawn` and `rex`. Pure.
+//! The functions that the node answers about itself, as the tools of Erlang/OTP call them on every
+//! node of `nodes()`: one table for `erpc`, `rpc`, `spawn` and `rex`. Pure.
 //!
-//! An answer is true of this node, or says that there is no such thing here; it never runs code. It takes time in
-//! proportion to its own size, which what the machine holds bounds. Every other function is undefined, unless
-//! [`Functions`](crate::node::process::Functions) has it. `docs/tools.md` has the same table.
-//! Results are those of the modules `erlang`, `code`, `application` and `net_kernel` (ERTS and kernel reference manuals).
+//! An answer describes this node, or says that it lacks the subject; it never runs code. It takes
+//! time in proportion to its own size, which the state of the machine bounds. Every other function
+//! is undefined, unless [`Functions`](crate::node::process::Functions) has it. `docs/tools.md` has
+//! the same table. The results are those of the modules `erlang`, `code`, `application` and
+//! `net_kernel` (ERTS and kernel reference manuals).
 
 use std::time::Duration;
 
@@ -12,19 +13,20 @@ use crate::etf::{Atom, Pid, Term};
 use crate::limits;
 use crate::node::process::{BadArg, Process, Processes};
 
-/// The oldest release of OTP whose protocol we speak, as `erlang:system_info(otp_release)` tells it.
+/// The oldest release of OTP whose protocol we speak, as `erlang:system_info(otp_release)` returns
+/// it.
 const OTP_RELEASE: &str = "25";
 
-/// The program that the node is.
+/// The program that runs the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
-    /// Its name, as `erlang:system_info(machine)` tells it. That of Erlang/OTP is `BEAM`.
+    /// Its name, as `erlang:system_info(machine)` returns it; Erlang/OTP returns `BEAM`.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
 }
 
-/// What the node knows of itself.
+/// The facts about the node that its answers are made from.
 pub struct Known<'a> {
     /// Returns the connected nodes that are not hidden, in any order.
     pub nodes: &'a dyn Fn() -> Vec<Atom>,
@@ -45,7 +47,7 @@ pub enum Refused {
     BadArg,
     /// The answer is not known.
     Unknown,
-    /// It cannot be tried here.
+    /// The node does not try it.
     NotTried,
 }
 
@@ -56,12 +58,12 @@ impl From<BadArg> for Refused {
 }
 
 impl Known<'_> {
-    /// Calls `Module:Function(Args)`; none if there is no such function.
+    /// Calls `Module:Function(Args)`. Returns none if there is no such function.
     #[must_use]
     pub fn call(&self, module: &Atom, function: &Atom, args: &[Term]) -> Option<Result<Term, Refused>> {
         Some(match (module.as_str(), function.as_str(), args) {
             ("erlang", "node", []) => Ok(Term::Atom(self.processes.node().clone())),
-            // By this, daemons find each other's peers.
+            // Daemons find each other's peers with this call.
             ("erlang", "nodes", []) => Ok(sorted((self.nodes)())),
             ("erlang", "registered", []) => Ok(sorted(self.processes.names().cloned().collect())),
             ("erlang", "processes", []) => Ok(self.pids()),
@@ -72,12 +74,12 @@ impl Known<'_> {
             ("erlang", "system_info", [item]) => self.system_info(item),
             ("erlang", "memory", []) => self.memory(),
             ("net_kernel", "get_net_ticktime", []) => Ok(integer(self.tick_time.as_secs())),
-            // There is no code here: a remote shell is refused by this.
+            // The node has no code. This answer ends a remote shell.
             ("code", "ensure_loaded", [Term::Atom(_)]) => Ok(pair("error", Term::atom("nofile"))),
             ("code", "ensure_loaded", [_]) => Err(Refused::BadArg),
-            // No pid, so that no shell starts. As the reason of an exit, it is not reported as a crash.
+            // Without a pid, no shell starts. This exit reason is not reported as a crash.
             ("shell", "start", []) => Ok(pair("shutdown", Term::atom("nofile"))),
-            // Its callers handle a node that refuses a call, and crash if the function is undefined.
+            // Its callers handle a refused call, and crash if the function is undefined.
             ("observer_backend", _, _) => Err(Refused::NotTried),
             ("application", "which_applications", []) => Ok(Term::List(Vec::new())),
             ("application", "get_env", [_, _]) => Ok(Term::atom("undefined")),
@@ -97,7 +99,7 @@ impl Known<'_> {
         Ok(or_undefined(self.processes.whereis(name.as_str()).cloned().map(Term::Pid)))
     }
 
-    /// Returns the process, none if it has ended, an error for everything that is not a pid of this node.
+    /// Returns the process, none if it has ended, or an error if the term is not a pid of this node.
     fn local(&self, pid: &Term) -> Result<Option<&Process>, Refused> {
         match pid {
             Term::Pid(pid) if pid.node == *self.processes.node() => Ok(self.processes.find(pid)),
@@ -116,7 +118,7 @@ impl Known<'_> {
             (Term::List(items), Some(_)) if items.len() <= limits::PROCESS_ITEMS => {
                 Ok(Term::List(items.iter().map(of).collect::<Result<_, Refused>>()?))
             }
-            // A single `registered_name` of a process without one is not a pair.
+            // For a process without a name, a single `registered_name` returns `[]`, not a pair.
             (item, Some(process)) if *item == Term::atom("registered_name") && process.name.is_none() => {
                 Ok(Term::List(Vec::new()))
             }
@@ -140,7 +142,7 @@ impl Known<'_> {
         })
     }
 
-    /// The memory of a node that runs no code is all of the system's.
+    /// Without code, all memory of the node counts as `system`.
     fn memory(&self) -> Result<Term, Refused> {
         let total = integer((self.memory)().ok_or(Refused::Unknown)?);
         let none = ["processes", "processes_used", "atom", "atom_used", "binary", "code", "ets"];
@@ -150,7 +152,7 @@ impl Known<'_> {
     }
 }
 
-/// What `process_info/1` returns.
+/// Returns the result of `process_info/1`.
 fn summary(process: &Process) -> Term {
     const ITEMS: [&str; 16] = [
         "current_function",
@@ -175,7 +177,7 @@ fn summary(process: &Process) -> Term {
     Term::List(name.into_iter().chain(ITEMS.into_iter().filter_map(item)).collect())
 }
 
-/// One item of `process_info/2`: our processes have no code, no heap and no mailbox.
+/// Returns one item of `process_info/2`. Our processes have no code, no heap and no mailbox.
 fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
     let item = match item {
         Term::Atom(item) => item.as_str(),
@@ -198,7 +200,7 @@ fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
         "priority" => Term::atom("normal"),
         "trap_exit" => Term::atom("true"),
         "last_calls" => Term::atom("false"),
-        // It declines what is written to it, as any of our processes does.
+        // It declines requests of `io`, as any of our processes does.
         "group_leader" => Term::Pid(process.pid.clone()),
         "links" => pids(&mut process.links.iter().map(|(_, pid)| pid)),
         "monitored_by" => pids(&mut process.watchers.values().map(|watcher| &watcher.pid)),
@@ -217,8 +219,8 @@ fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
     })
 }
 
-/// Whether a spawned process of this function has to be refused at once. `dbg` waits for a message from its process
-/// and does not notice its end; it does notice that there is no process.
+/// Returns whether to refuse a spawn request for this function at once. `dbg` waits for a message
+/// from its process, and notices a refusal but not the end of the process.
 #[must_use]
 pub fn is_never_spawned(module: &Atom, function: &Atom) -> bool {
     (module.as_str(), function.as_str()) == ("dbg", "do_relay")

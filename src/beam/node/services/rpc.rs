@@ -1,9 +1,10 @@
 //! Remote procedure calls: ours to peers, and theirs to us, over `SPAWN_REQUEST` and over `rex` (`erpc.erl`, `rpc.erl` in
 //! OTP's kernel).
 //!
-//! This file reads what is asked and writes what is answered. What can be called in
-//! [`functions`](crate::node::services::functions) and [`Functions`](crate::node::process::Functions); everything else
-//! is an undefined function here, as it would be on an Erlang node that lacks the module.
+//! This file reads calls and writes answers. The functions are in
+//! [`functions`](crate::node::services::functions) and
+//! [`Functions`](crate::node::process::Functions). Every other function is undefined, as on an
+//! Erlang node that lacks the module.
 
 use crate::dist::control::{Control, NewProcess};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term, Writer};
@@ -141,9 +142,9 @@ impl Applied {
 pub enum Outcome {
     /// With a value.
     Return(Term),
-    /// With an error: `undef`, `badarg` or `notsup`.
+    /// The call ended with an error: `undef`, `badarg` or `notsup`.
     Error(&'static str),
-    /// It was not tried, for a reason that is `erpc`'s own: `badarg`, `notsup` or `system_limit`.
+    /// The call was not tried, for one of `erpc`'s reasons: `badarg`, `notsup` or `system_limit`.
     NotTried(&'static str),
 }
 

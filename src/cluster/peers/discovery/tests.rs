@@ -79,14 +79,14 @@ fn a_lost_connection_is_made_again() {
 }
 
 #[test]
-fn a_node_that_closes_its_connection_and_lives_on_is_dialled_seldom() {
+fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     let mut pauses = Vec::new();
     let close = |bench: &mut Bench| {
         bench.ended("a@h", Outcome::Connected);
         bench.run(Input::Down { name: "a@h".into(), left: true });
-        // Nor does the same news from the view begin another pause.
+        // The same news from the view does not begin another pause.
         bench.run(Input::Absent(vec![("a@h".into(), true)]));
         bench.epmd(&[("a@h", 1)]);
     };
@@ -98,10 +98,10 @@ fn a_node_that_closes_its_connection_and_lives_on_is_dialled_seldom() {
         pauses.push(bench.now - begun);
     }
     assert!(pauses.is_sorted());
-    // An attempt that fails is followed by others as any is.
+    // After a failed attempt, the usual pauses apply.
     bench.ended("a@h", Outcome::Failed);
     assert_eq!(bench.after(FIRST_PAUSE * 2), ["a@h"]);
-    // After a connection that was lost, or stood for long, the first pause is the shortest again.
+    // After a connection that was lost, or lasted long, the first pause is the shortest again.
     bench.ended("a@h", Outcome::Connected);
     bench.run(Input::Down { name: "a@h".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
@@ -123,11 +123,11 @@ fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
     bench.run(Input::Down { name: "a@h".into(), left: true });
-    assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "of which this is the first time");
+    assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "its first orderly close");
 }
 
 #[test]
-fn a_connection_that_nobody_saw_end_is_made_again() {
+fn a_connection_that_ended_unseen_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);

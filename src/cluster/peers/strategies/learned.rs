@@ -39,7 +39,8 @@ impl Learned {
     }
 }
 
-/// The answer of a peer to `nodes()`: a list of atoms, of which at most [`beam::limits::KNOWN_NODES`] are taken.
+/// The answer of a peer to `nodes()`: a list of atoms, of which at most
+/// [`beam::limits::KNOWN_NODES`] are taken.
 ///
 /// # Errors
 /// It is no such list.

@@ -10,7 +10,8 @@
 //! learned  what peers know, and what they are connected to        told, and asked by `introduce`
 //! ```
 //!
-//! Pure. None knows of another, and none says whether a name may be dialled at all: [`beam::node::dial`] does.
+//! Pure. None knows of another, and none says whether a name may be dialled at all:
+//! [`beam::node::dial`] does.
 
 /// What the node of a hecate-daemon is called, unless it is told otherwise or somebody of its host has that name.
 pub const NODE: &str = "hecate";

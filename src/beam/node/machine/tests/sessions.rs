@@ -1,4 +1,4 @@
-//! What the `global` of a peer tells ours, and what follows from it.
+//! Messages of a peer's `global` to ours, and their effects.
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn a_peer_may_be_introduced_once_its_global_has_greeted_ours_on_this_connection(
         assert!(alone.machine.view().introducible.is_empty());
         assert_eq!(alone.machine.view().peers["p@h"].has_left(), by_peer);
     };
-    // Each with how the one before has ended.
+    // For each connection, this is how the one before it ended.
     let (link, is) = up(&mut alone, Origin::Dialled, 1);
     assert!(is);
     down(&mut alone, link, false);
@@ -75,7 +75,7 @@ fn a_peer_may_be_introduced_once_its_global_has_greeted_ours_on_this_connection(
     down(&mut alone, link, true);
     let (_, is) = up(&mut alone, Origin::Dialled, 2);
     assert!(is, "its next life");
-    // A connection that takes the place of another is no other session of ours with a node that has left.
+    // A connection that replaces another one does not count as dialling a node that has left.
     let (_, is) = up(&mut alone, Origin::Replacing, 2);
     assert!(is);
 }

@@ -1,4 +1,4 @@
-//! What the tools of Erlang/OTP ask of every node: `functions` over `rex`.
+//! Calls of Erlang/OTP's tools to every node: `functions` over `rex`.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn list(terms: &[Term]) -> Term {
     Term::List(terms.to_vec())
 }
 
-/// What `rpc:call(Us, Module, Function, Args)` returns, or the error in its `badrpc`.
+/// Returns the result of `rpc:call(Us, Module, Function, Args)`, or the error in its `badrpc`.
 fn call(alone: &mut Alone, (module, function): (&'static str, &'static str), args: &[Term]) -> Term {
     let call = [Term::atom("call"), Term::atom(module), Term::atom(function), list(args), Term::atom("user")];
     let from = Term::tuple([Term::Pid(foreign(PEER, 7)), Term::Reference(reference(PEER, 1))]);
@@ -46,7 +46,7 @@ fn named(alone: &mut Alone, name: &'static str) -> Term {
 }
 
 #[test]
-fn the_processes_and_their_names_are_told() {
+fn the_processes_and_their_names_are_listed() {
     let mut alone = up();
     let names = ["global_group", "net_kernel", "pg", "rex"].map(Term::atom);
     assert_eq!(erlang(&mut alone, "registered", &[]), list(&names));
@@ -103,7 +103,7 @@ fn only_our_own_processes_are_described_and_those_that_ended_are_undefined() {
 }
 
 #[test]
-fn only_so_many_links_and_monitors_are_shown() {
+fn shown_links_and_monitors_are_bounded() {
     let mut alone = up();
     let rex = alone.machine.processes.whereis("rex").unwrap().clone();
     let shown = |alone: &mut Alone, item: &'static str| {
@@ -129,7 +129,7 @@ fn only_so_many_links_and_monitors_are_shown() {
 }
 
 #[test]
-fn a_process_is_asked_for_so_many_items() {
+fn requested_items_are_bounded() {
     let mut alone = up();
     let rex = named(&mut alone, "rex");
     let mut ask = |items: usize| {
@@ -140,7 +140,7 @@ fn a_process_is_asked_for_so_many_items() {
 }
 
 #[test]
-fn the_system_is_described_and_what_is_not_known_is_refused() {
+fn the_system_is_described_and_unknown_items_are_refused() {
     let mut alone = up();
     let system = |alone: &mut Alone, item: &'static str| erlang(alone, "system_info", &[Term::atom(item)]);
     assert_eq!(system(&mut alone, "otp_release"), Term::string("25"));
@@ -159,7 +159,7 @@ fn the_system_is_described_and_what_is_not_known_is_refused() {
 }
 
 #[test]
-fn no_code_is_here_and_no_application() {
+fn the_node_has_no_code_and_no_applications() {
     let mut alone = up();
     let code = |alone: &mut Alone, module: Term| call(alone, ("code", "ensure_loaded"), &[module]);
     assert_eq!(code(&mut alone, Term::atom("shell")), Term::tuple([Term::atom("error"), Term::atom("nofile")]));
@@ -177,7 +177,7 @@ fn no_code_is_here_and_no_application() {
 }
 
 #[test]
-fn the_relay_of_dbg_is_refused_before_it_is_a_process() {
+fn the_relay_of_dbg_is_refused_and_no_process_starts() {
     let mut alone = up();
     for arity in [2, 3] {
         let args = Term::List(vec![Term::atom("dbg"); usize::from(arity)]);
