@@ -102,3 +102,32 @@ fn functions_are_called_in_both_directions() {
     assert_eq!(erl.eval(&caught("[2]")), "{error,undef}");
     example.interrupt();
 }
+
+#[test]
+fn members_of_a_group_are_followed_and_monitored() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let mut erl = host.erl("erl");
+    let (rust, theirs) = (host.node("rust"), host.node("erl"));
+    let example = Example::start(&host, "pg", &[&rust, &host.cookie, &theirs]);
+    example.prints("members: 1");
+    erl.eval(
+        "{ok, _} = pg:start_link(), Self = self(), Worker = spawn(fun() -> \
+              receive Message -> Self ! {got, Message} end, receive stop -> exit(oops) end end), \
+              put(worker, Worker), pg:join(workers, Worker)",
+    );
+    example.prints(&format!("joined: {theirs}"));
+    example.prints("members: 2");
+    assert_eq!(erl.eval("receive {got, Message} -> Message after 30000 -> timeout end"), "welcome");
+    erl.eval_until("length(pg:get_members(workers))", "2", PATIENCE);
+    erl.eval("get(worker) ! stop");
+    example.prints("down: Atom('oops')");
+    example.prints(&format!("left: {theirs}"));
+    // A whole node that ends takes its members with it.
+    erl.eval("pg:join(workers, self())");
+    wait_for("it joins", || example.output.text().matches("joined: ").count() == 2);
+    erl.kill();
+    example.prints("down: Atom('noconnection')");
+    wait_for("it leaves", || example.output.text().ends_with("members: 1\n"));
+    example.interrupt();
+}

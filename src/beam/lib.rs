@@ -44,7 +44,7 @@
 //! # }
 //! ```
 //!
-//! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server` and `erpc`.
+//! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server`, `pg` and `erpc`.
 //!
 //! # What it speaks
 //!
@@ -57,8 +57,9 @@
 //! | `gen_server` | `call`, `cast`, messages with `!` | [`GenServer`], [`Node::call`] |
 //! | `sys` | `get_state/1`, `get_status/1`, `terminate/2` | [`GenServer::state`] |
 //! | `erpc`, `rpc`, `spawn` | calls of offered functions, and of the few of OTP that tools such as `observer` need | [`Builder::function`], [`Builder::functions`], [`Node::erpc`] |
-//! | `pg`, versions 0 and 1 | members and monitors of groups | [`Spawn::group`], [`Node::publish`] |
-//! | monitors and links | to processes of this node | |
+//! | `pg`, versions 0 and 1 | members and monitors of groups | [`Spawn::group`], [`Node::members`], [`Node::publish`] |
+//! | messages and monitors | to processes of this node | [`Node::send`], [`Node::monitor`] |
+//! | links | to processes of this node | |
 //! | `global` | the greeting of each node, so that none waits for it | |
 //!
 //! # What it leaves out on purpose
@@ -116,8 +117,8 @@ pub mod log_limit;
 pub mod name;
 pub mod stats;
 
-pub use api::{Builder, ConnectError, GenServer, Node, RequestError, Spawn, StartError};
+pub use api::{Builder, ConnectError, GenServer, Members, Monitor, Node, RequestError, Spawn, StartError};
 pub use etf::{Atom, Map, Pid, Reference, Term};
 pub use node::handle::Stopped;
-pub use node::process::{Answer, BadArg, CallId, Caller, Functions, ProcessId, Source};
+pub use node::process::{Address, Answer, BadArg, CallId, Caller, Functions, ProcessId, Source};
 pub use node::services::rpc::CallError;

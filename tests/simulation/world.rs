@@ -327,7 +327,7 @@ impl World {
                 }
                 Effect::Close(LinkId(link), _) => closed.push(index(link)),
                 Effect::Dial(name) => dialled.push(name),
-                Effect::Spawned(..) => {}
+                Effect::Spawned(..) | Effect::Down(..) => {}
                 Effect::Result(token, result) => results.push((token, result)),
             }
         }

@@ -93,6 +93,8 @@ impl World {
                 node.processes.insert(process, groups);
             }
             Effect::Result(token, result) => self.result(side, token, &result),
+            // No machine here monitors anything.
+            Effect::Down(..) => unreachable!(),
         }
     }
 

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::builder::Builder;
 use super::server::{Adapter, GenServer};
-use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Raw, Term};
+use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Pid, Raw, Term};
 use crate::node::dial::DialError;
 use crate::node::handle::{Handle, Stopped};
-use crate::node::process::{Behaviour, CallId, ProcessId};
+use crate::node::process::{Address, Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::View;
 
@@ -34,6 +34,9 @@ pub enum RequestError {
     /// A name is too long for an atom.
     #[error(transparent)]
     Atom(#[from] AtomTooLong),
+    /// Our node does not have this scope.
+    #[error("the node has no scope {0:?}")]
+    NoScope(String),
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -156,12 +159,74 @@ impl Node {
         self.handle.publish(group, message).await
     }
 
+    /// Sends a message to a process of a connected node. As with `!`, nobody is told whether it
+    /// arrives.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`CallError::NoConnection`] if the node is not connected.
+    pub async fn send(&self, to: impl Into<Address>, message: &Term) -> Result<(), RequestError> {
+        Ok(self.handle.send(to.into(), message).await??)
+    }
+
+    /// Monitors a process of a peer, until the monitor is dropped.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Monitor, Stopped> {
+        Ok(Monitor(self.handle.monitor(to.into()).await?))
+    }
+
+    /// Follows the members of a process group in a scope of our node.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopped`], [`RequestError::Atom`] and [`RequestError::NoScope`].
+    pub async fn members(&self, scope: &str, group: &Term) -> Result<Members, RequestError> {
+        let members = self.handle.members(Atom::new(scope)?, group).await?;
+        members.map(Members).ok_or_else(|| RequestError::NoScope(scope.to_owned()))
+    }
+
     /// Leaves the cluster: ends all processes, closes all connections after what was sent on them, and
     /// frees the name. Returns when that is done.
     pub async fn stop(&self) {
         self.handle.stop().await;
         let mut free = self.free.clone();
         while free.changed().await.is_ok() {}
+    }
+}
+
+/// A monitor of a process. One that is dropped is removed when more monitors are made.
+#[derive(Debug)]
+pub struct Monitor(oneshot::Receiver<Raw>);
+
+impl Monitor {
+    /// Waits until the process has ended, and returns its exit reason. As in Erlang, that is `noproc`
+    /// if there is no such process, and `noconnection` if its node is not connected.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopped`] and [`RequestError::Decode`].
+    pub async fn down(self) -> Result<Term, RequestError> {
+        decode(&self.0.await.map_err(|_| Stopped)?)
+    }
+}
+
+/// The members of a process group, as they change.
+#[derive(Debug, Clone)]
+pub struct Members(watch::Receiver<Arc<[Pid]>>);
+
+impl Members {
+    /// Returns the members now, in order: those of our node and of connected peers, each once, and at
+    /// most [`limits::PG_RECEIVERS`](crate::limits::PG_RECEIVERS) of each peer.
+    #[must_use]
+    pub fn now(&mut self) -> Arc<[Pid]> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Waits until the members differ from those that [`Members::now`] returned last.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn changed(&mut self) -> Result<(), Stopped> {
+        self.0.changed().await.map_err(|_| Stopped)
     }
 }
 

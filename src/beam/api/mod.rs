@@ -14,5 +14,5 @@ mod server;
 mod tests;
 
 pub use builder::{Builder, StartError};
-pub use handle::{ConnectError, Node, RequestError, Spawn};
+pub use handle::{ConnectError, Members, Monitor, Node, RequestError, Spawn};
 pub use server::GenServer;

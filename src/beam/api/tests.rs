@@ -11,7 +11,7 @@ use super::*;
 use crate::epmd::client;
 use crate::etf::Term;
 use crate::node::dial::DialError;
-use crate::node::process::{Answer, BadArg, Caller, Source};
+use crate::node::process::{Address, Answer, BadArg, Caller, Source};
 use crate::node::services::rpc::CallError;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,6 +80,61 @@ async fn calls_and_functions_have_results_or_typed_errors() {
     for bad in [vec![Term::Int(i64::MAX), Term::Int(1)], vec![Term::Int(1)]] {
         assert_eq!(add(bad).await, Err(RequestError::Call(CallError::Failed)));
     }
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_at_names_and_pids() {
+    let (called, caller, mut messages) = pair().await;
+    let counter = Address::name("counter", "called@localhost").unwrap();
+    let cast = |by: i64| Term::tuple([Term::atom("$gen_cast"), Term::Int(by)]);
+    caller.send(counter.clone(), &cast(3)).await.unwrap();
+    caller.send(counter, &Term::atom("to the name")).await.unwrap();
+    assert_eq!(messages.recv().await, Some(Term::atom("to the name")));
+    let count = caller.call("called@localhost", "counter", Term::atom("count")).await;
+    assert_eq!(count, Ok(Term::Int(10)), "the cast has raised it");
+    let members = called.members("pg", &Term::atom("counters")).await.unwrap().now();
+    caller.send(members[0].clone(), &Term::atom("to the pid")).await.unwrap();
+    assert_eq!(messages.recv().await, Some(Term::atom("to the pid")));
+    let absent = Address::name("counter", "absent@localhost").unwrap();
+    let sent = caller.send(absent, &Term::atom("to none")).await;
+    assert_eq!(sent, Err(RequestError::Call(CallError::NoConnection)));
+}
+
+#[tokio::test]
+async fn members_are_followed_and_monitors_tell_the_reason() {
+    let (called, caller, messages) = pair().await;
+    let group = Term::atom("counters");
+    let mut members = caller.members("pg", &group).await.unwrap();
+    let until = async |members: &mut Members, count: usize| {
+        while members.now().len() != count {
+            timeout(PATIENCE, members.changed()).await.expect("they change").unwrap();
+        }
+        members.now()
+    };
+    let first = until(&mut members, 1).await[0].clone();
+    let sender = mpsc::unbounded_channel().0;
+    let second = called.process(Counter(0, sender)).group(group.clone()).spawn().await.unwrap();
+    let both = until(&mut members, 2).await;
+    assert_eq!(both[0], first);
+    let monitor = caller.monitor(both[1].clone()).await.unwrap();
+    // What is answered was sent after the monitor.
+    let round_trip = async || caller.erpc("called@localhost", "erlang", "node", []).await.unwrap();
+    round_trip().await;
+    called.exit(second, "enough").await.unwrap();
+    assert_eq!(monitor.down().await, Ok(Term::atom("enough")));
+    assert_eq!(*until(&mut members, 1).await, [first.clone()]);
+    assert_eq!(caller.monitor(both[1].clone()).await.unwrap().down().await, Ok(Term::atom("noproc")));
+    let absent = Address::name("counter", "absent@localhost").unwrap();
+    assert_eq!(caller.monitor(absent).await.unwrap().down().await, Ok(Term::atom("noconnection")));
+    let monitor = caller.monitor(first).await.unwrap();
+    round_trip().await;
+    called.stop().await;
+    // A node that stops ends its processes first.
+    assert_eq!(monitor.down().await, Ok(Term::atom("shutdown")));
+    until(&mut members, 0).await;
+    let none = caller.members("other", &group).await;
+    assert!(matches!(none, Err(RequestError::NoScope(scope)) if scope == "other"));
+    drop(messages);
 }
 
 #[tokio::test]

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::dist::budget::Charge;
 use crate::dist::control::Control;
 use crate::dist::handshake::Status;
 use crate::dist::link::CloseReason;
 use crate::dist::setup::Connection;
-use crate::etf::{Atom, Iovec, Raw, Term};
+use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 use crate::node::dial::DialError;
 use crate::node::link_id::LinkId;
 use crate::node::machine::Content;
-use crate::node::process::{Behaviour, CallId, ProcessId};
+use crate::node::process::{Address, Behaviour, CallId, ProcessId};
 use crate::node::services::pg;
 use crate::node::services::rpc::{CallError, Function};
 
@@ -99,6 +99,31 @@ pub enum Event {
         request: Term,
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Raw, CallError>>,
+    },
+    /// See [`Handle::send`](super::handle::Handle::send).
+    Send {
+        /// The process.
+        to: Address,
+        /// The message.
+        message: Iovec,
+        /// Where it is told whether the node is connected.
+        answer: oneshot::Sender<Result<Raw, CallError>>,
+    },
+    /// See [`Handle::monitor`](super::handle::Handle::monitor).
+    Monitor {
+        /// The process.
+        to: Address,
+        /// Where its end is told. A monitor whose receiver is gone is removed.
+        down: oneshot::Sender<Raw>,
+    },
+    /// See [`Handle::members`](super::handle::Handle::members).
+    Members {
+        /// The scope.
+        scope: Atom,
+        /// The group.
+        group: pg::Key,
+        /// Where the members are followed.
+        answer: oneshot::Sender<Option<watch::Receiver<Arc<[Pid]>>>>,
     },
     /// See [`Handle::exchanges`](super::handle::Handle::exchanges).
     Exchanges(Arc<str>, oneshot::Sender<BTreeSet<Arc<str>>>),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::etf::{Atom, Iovec, Raw, Term};
+use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 use crate::node::dial::DialError;
 use crate::node::event::Event;
-use crate::node::process::{Behaviour, CallId, ProcessId};
+use crate::node::process::{Address, Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Groups, View};
 
@@ -122,6 +122,36 @@ impl Handle {
     /// The inner one says why there is no answer.
     pub async fn gen_call(&self, node: Arc<str>, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
         self.ask(|answer| Event::Ask { node, name, request, answer }).await
+    }
+
+    /// Sends a message to a process of a connected node. As with `!`, nobody is told whether it arrives.
+    ///
+    /// # Errors
+    /// The inner one is [`CallError::NoConnection`].
+    pub async fn send(&self, to: Address, message: &Term) -> Result<Result<(), CallError>, Stopped> {
+        let message = Iovec::encode(message);
+        Ok(self.ask(|answer| Event::Send { to, message, answer }).await?.map(drop))
+    }
+
+    /// Monitors a process of a peer, until the receiver is dropped. It receives the exit reason, which is
+    /// `noconnection` when the connection ends, or if there is none.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn monitor(&self, to: Address) -> Result<oneshot::Receiver<Raw>, Stopped> {
+        let (down, ended) = oneshot::channel();
+        self.inbox.send(Event::Monitor { to, down }).await.map_err(|_| Stopped)?;
+        Ok(ended)
+    }
+
+    /// Follows the members of a group in order, ours included, each once; none if there is no such
+    /// scope. At most [`crate::limits::PG_RECEIVERS`] of each peer are shown.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn members(&self, scope: Atom, group: &Term) -> Result<Option<watch::Receiver<Arc<[Pid]>>>, Stopped> {
+        let group = group.canonical();
+        self.ask(|answer| Event::Members { scope, group, answer }).await
     }
 
     /// The scopes of process groups that a node has as we do, as far as it has told us.

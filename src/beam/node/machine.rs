@@ -10,6 +10,7 @@ mod calls;
 mod connections;
 mod content;
 mod leftovers;
+mod monitors;
 mod own;
 mod served;
 mod signals;
@@ -29,7 +30,7 @@ use crate::limits;
 use crate::node::link_id::LinkId;
 use crate::node::now::Now;
 use crate::node::process::{
-    Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
+    Address, Answer, BadArg, Behaviour, CallId, Caller, Functions, Process, ProcessId, Processes, Role, Source, Watcher,
 };
 use crate::node::services::functions::Program;
 use crate::node::services::gen_server::{self, Message};
@@ -41,6 +42,7 @@ use backlog::Backlogs;
 use calls::{Calls, PendingCall};
 pub use content::{Content, read};
 use leftovers::Leftovers;
+use monitors::Monitors;
 use served::{ReplyTo, Served, Wanted};
 use ties::Ties;
 
@@ -120,6 +122,24 @@ pub enum Input {
         /// Where the answer goes.
         token: Token,
     },
+    /// Send a message to a process of a connected node.
+    Send {
+        /// The process.
+        to: Address,
+        /// The message.
+        message: Iovec,
+        /// Where it is told whether the node is connected.
+        token: Token,
+    },
+    /// Monitor a process of a connected node.
+    Monitor {
+        /// The process.
+        to: Address,
+        /// Where its end is told.
+        token: Token,
+    },
+    /// Remove a monitor.
+    Demonitor(Token),
     /// End all processes and close all connections.
     Stop,
     /// Nothing but the passing of time.
@@ -139,6 +159,8 @@ pub enum Effect {
     Spawned(Token, ProcessId),
     /// Tell the result of a call.
     Result(Token, Result<Raw, CallError>),
+    /// Tell that a process that we monitor has ended, and why.
+    Down(Token, Raw),
 }
 
 /// A connected node.
@@ -164,6 +186,8 @@ pub struct Pending {
     pub calls: usize,
     /// Calls of peers that wait for our answers.
     pub served: usize,
+    /// Our monitors of processes of peers.
+    pub monitors: usize,
     /// Monitors and links that processes of peers have towards ours.
     pub ties: usize,
 }
@@ -184,6 +208,7 @@ pub struct Machine {
     /// Total number of names in `known`.
     known_size: usize,
     calls: Calls,
+    monitors: Monitors,
     /// Messages that are not handled yet.
     backlogs: Backlogs,
     leftovers: Leftovers,
@@ -252,6 +277,7 @@ impl Machine {
             known: HashMap::new(),
             known_size: 0,
             calls: Calls::default(),
+            monitors: Monitors::default(),
             backlogs: Backlogs::default(),
             leftovers: Leftovers::default(),
             served: HashMap::new(),
@@ -336,6 +362,13 @@ impl Machine {
         self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
     }
 
+    /// Returns the members of a group in a scope; none if there is no such scope. See
+    /// [`Scope::members`].
+    #[must_use]
+    pub fn members(&self, scope: &str, group: &pg::Key) -> Option<Vec<Pid>> {
+        self.scopes.get(scope).map(|scope| scope.members(group))
+    }
+
     /// The scopes of process groups that a connected node has as we do.
     #[must_use]
     pub fn exchanges(&self, node: &str) -> BTreeSet<Arc<str>> {
@@ -348,7 +381,7 @@ impl Machine {
     #[must_use]
     pub fn pending(&self) -> Pending {
         let ties = self.links.values().map(|link| link.ties.len()).sum();
-        Pending { calls: self.calls.len(), served: self.served.len(), ties }
+        Pending { calls: self.calls.len(), served: self.served.len(), monitors: self.monitors.len(), ties }
     }
 
     /// Returns the memory of what is kept of a peer between its messages, in bytes, approximately:
@@ -420,6 +453,9 @@ impl Machine {
             Input::Publish { group, message } => self.publish(&group, message, out),
             Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
             Input::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
+            Input::Send { to, message, token } => self.send(to, message, token, out),
+            Input::Monitor { to, token } => self.monitor_peer(to, token, out),
+            Input::Demonitor(token) => self.demonitor_peer(token, out),
             Input::Stop => self.stop(now, out),
             Input::Tick => {
                 self.expire_calls(now, out);

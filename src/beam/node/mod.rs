@@ -19,6 +19,7 @@ pub mod intake;
 pub mod link_id;
 pub mod listeners;
 pub mod machine;
+mod memberships;
 pub mod memory;
 pub mod now;
 pub mod pace;

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::dist::control::Proc;
-use crate::etf::{Atom, Atoms, Pid, Raw, Reference, Term};
+use crate::etf::{Atom, AtomTooLong, Atoms, Pid, Raw, Reference, Term};
 use crate::node::link_id::LinkId;
 
 /// Names a process to our own side, through all its lives.
@@ -31,6 +31,44 @@ pub struct Caller {
     pub call: CallId,
     /// The node of the process that calls.
     pub node: Atom,
+}
+
+/// A process of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// The process with this pid.
+    Pid(Pid),
+    /// The process that has this registered name when a signal arrives, as `{Name, Node}`.
+    Name {
+        /// The name.
+        name: Atom,
+        /// The full name of the node.
+        node: Atom,
+    },
+}
+
+impl Address {
+    /// Returns the address `{Name, Node}`.
+    ///
+    /// # Errors
+    /// One of them is too long for an atom.
+    pub fn name(name: &str, node: &str) -> Result<Self, AtomTooLong> {
+        Ok(Self::Name { name: Atom::new(name)?, node: Atom::new(node)? })
+    }
+
+    /// Returns the node, and the process on it.
+    pub(super) fn into_parts(self) -> (Atom, Proc) {
+        match self {
+            Self::Pid(pid) => (pid.node.clone(), Proc::Pid(pid)),
+            Self::Name { name, node } => (node, Proc::Name(name)),
+        }
+    }
+}
+
+impl From<Pid> for Address {
+    fn from(pid: Pid) -> Self {
+        Self::Pid(pid)
+    }
 }
 
 /// Where a message comes from.

@@ -34,6 +34,7 @@ use crate::node::intake;
 use crate::node::link_id::LinkId;
 use crate::node::listeners::user_of_end;
 use crate::node::machine::{Effect, Input, Machine, Parts, Token};
+use crate::node::memberships::Memberships;
 use crate::node::memory;
 use crate::node::now::Now;
 use crate::node::pace::Pace;
@@ -53,6 +54,9 @@ const MANY_SIGNALS: u64 = 64;
 /// How long the task looks for more events before it sends. More means larger writes; less means
 /// lower latency under load. [`limits::GATHERED`] bounds the bytes.
 const GATHERING_TIME: Duration = Duration::from_millis(1);
+
+/// The least number of monitors at which those that nobody waits for are removed.
+const MONITORS_SWEPT: usize = 64;
 
 /// What a node is started with.
 pub struct Settings {
@@ -114,6 +118,9 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
         answers: Vec::new(),
         spawning: HashMap::new(),
         calling: HashMap::new(),
+        monitoring: HashMap::new(),
+        monitors_swept: MONITORS_SWEPT,
+        memberships: Memberships::default(),
         view: view_sender,
         is_stale: false,
         pace: Pace::default(),
@@ -194,6 +201,10 @@ struct Task {
     answers: Vec<Answer>,
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
+    monitoring: HashMap<Token, oneshot::Sender<Raw>>,
+    /// How many there are in `monitoring` when those without a receiver are removed.
+    monitors_swept: usize,
+    memberships: Memberships,
     view: watch::Sender<Arc<View>>,
     /// The view has changed since it was shown.
     is_stale: bool,
@@ -223,7 +234,8 @@ impl Task {
         let budget = self.budget.clone();
         loop {
             let shown_at = self.pace.due().filter(|_| self.is_stale);
-            let deadline = self.machine.next_deadline().into_iter().chain(shown_at).min();
+            let deadlines = [self.machine.next_deadline(), shown_at, self.memberships.next_deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 taken = events.recv_many(&mut batch, limits::NODE_BATCH) => {
                     if taken == 0 {
@@ -364,6 +376,21 @@ impl Task {
                 self.calling.insert(token, answer);
                 Input::Ask { node, name, request, token }
             }
+            Event::Send { to, message, answer } => {
+                let token = self.new_token();
+                self.calling.insert(token, answer);
+                Input::Send { to, message, token }
+            }
+            Event::Monitor { to, down } => {
+                self.sweep_monitors();
+                let token = self.new_token();
+                self.monitoring.insert(token, down);
+                Input::Monitor { to, token }
+            }
+            Event::Members { scope, group, answer } => {
+                let _ = answer.send(self.memberships.follow(&self.machine, scope, group));
+                return;
+            }
             Event::Exchanges(node, answer) => {
                 let _ = answer.send(self.machine.exchanges(&node));
                 return;
@@ -499,6 +526,11 @@ impl Task {
                         self.answers.push(Answer::Spawned(answer, process));
                     }
                 }
+                Effect::Down(token, reason) => {
+                    if let Some(down) = self.monitoring.remove(&token) {
+                        let _ = down.send(reason);
+                    }
+                }
                 Effect::Result(token, result) => {
                     if let Some(answer) = self.calling.remove(&token) {
                         self.answers.push(Answer::Result(answer, result));
@@ -548,7 +580,9 @@ impl Task {
         }
         if self.machine.take_groups_changed() {
             self.groups.send_replace(Arc::new(self.machine.groups()));
+            self.memberships.touch();
         }
+        self.memberships.show(&self.machine, self.now.instant);
         if !self.is_stale {
             self.answers.drain(..).for_each(Answer::send);
         }
@@ -583,6 +617,20 @@ impl Task {
             };
             let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
         });
+    }
+
+    /// Removes the monitors that nobody waits for, each time that their number has doubled.
+    fn sweep_monitors(&mut self) {
+        if self.monitoring.len() < self.monitors_swept {
+            return;
+        }
+        let dropped: Vec<Token> =
+            self.monitoring.iter().filter(|(_, down)| down.is_closed()).map(|(token, _)| *token).collect();
+        for token in dropped {
+            self.monitoring.remove(&token);
+            self.handle(Input::Demonitor(token));
+        }
+        self.monitors_swept = MONITORS_SWEPT.max(2 * self.monitoring.len());
     }
 
     fn new_token(&mut self) -> Token {

@@ -105,6 +105,7 @@ impl Machine {
         self.served.retain(|_, served| served.link != id);
         let lost = self.calls.over(id).into_iter();
         out.extend(lost.map(|call| Effect::Result(call.token, Err(CallError::NoConnection))));
+        self.monitors_lost(id, out);
         if self.down.len() >= limits::KNOWN_NODES {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.down.remove(&name));

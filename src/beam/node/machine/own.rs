@@ -113,7 +113,7 @@ impl Machine {
     }
 
     /// The connection to a node, and who calls; `waits` if a result is waited for.
-    fn way_to(&self, node: &Arc<str>, waits: bool) -> Result<(LinkId, Pid), CallError> {
+    pub(super) fn way_to(&self, node: &Arc<str>, waits: bool) -> Result<(LinkId, Pid), CallError> {
         let link = self.by_name.get(node).ok_or(CallError::NoConnection)?;
         if waits && self.calls.len() >= limits::CALLS {
             return Err(CallError::TooMany);

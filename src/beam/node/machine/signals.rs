@@ -283,6 +283,9 @@ impl Machine {
             out.push(Effect::Result(call.token, result));
             return;
         }
+        if self.monitored_ended(id, reference, reason, out) {
+            return;
+        }
         for scope in self.scopes.values_mut() {
             self.changed |= scope.monitor_down(id, reference);
         }

@@ -502,6 +502,44 @@ fn the_number_of_peers_is_bounded() {
 }
 
 #[test]
+fn a_monitor_tells_one_end_of_its_process_or_connection() {
+    let mut alone = Alone::new();
+    let to = || Address::name("server", "p@h").unwrap();
+    let lost = |token| Effect::Down(token, Raw::encode(&Term::atom("noconnection")));
+    assert_eq!(alone.run(Input::Monitor { to: to(), token: 1 }), [lost(1)]);
+    alone.up(1, "p@h");
+    alone.up(2, "other@h");
+    let begin = |alone: &mut Alone, token| match alone.run(Input::Monitor { to: to(), token }).as_slice() {
+        [Effect::Signal(LinkId(1), Control::Monitor { from, to: Proc::Name(_), reference }, None)] => {
+            (from.clone(), reference.clone())
+        }
+        other => panic!("{other:?}"),
+    };
+    let (from, reference) = begin(&mut alone, 2);
+    let reason = Raw::encode(&Term::atom("oops"));
+    let ended = || Control::MonitorExit {
+        from: Proc::Name(Atom::literal("server")),
+        to: from.clone(),
+        reference: reference.clone(),
+        reason: reason.clone(),
+    };
+    assert_eq!(alone.tell(2, ended(), None), [], "another peer cannot say so");
+    assert_eq!(alone.tell(1, ended(), None), [Effect::Down(2, reason.clone())]);
+    assert_eq!(alone.tell(1, ended(), None), [], "it has ended already");
+    let (_, removed) = begin(&mut alone, 3);
+    match alone.run(Input::Demonitor(3)).as_slice() {
+        [Effect::Signal(LinkId(1), Control::Demonitor { reference, .. }, None)] => assert_eq!(*reference, removed),
+        other => panic!("{other:?}"),
+    }
+    begin(&mut alone, 4);
+    assert_eq!(alone.machine.pending(), Pending { monitors: 1, ..Pending::default() });
+    let down = |link| Input::LinkDown { link: LinkId(link), reason: String::new(), by_peer: false };
+    assert_eq!(alone.run(down(2)), []);
+    assert_eq!(alone.run(down(1)), [lost(4)]);
+    assert_eq!(alone.machine.pending(), Pending::default());
+}
+
+#[test]
 fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let call = |token| Input::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
@@ -619,7 +657,7 @@ impl Net {
                     self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
                 }
                 Effect::Close(link, _) => self.cut(node, link),
-                Effect::Spawned(..) | Effect::Dial(_) | Effect::Result(..) => {}
+                Effect::Spawned(..) | Effect::Dial(_) | Effect::Result(..) | Effect::Down(..) => {}
             }
         }
     }

@@ -335,6 +335,16 @@ impl Scope {
         }
     }
 
+    /// Returns the processes in a group in order, ours included, each once: at most
+    /// [`limits::PG_RECEIVERS`] of each peer.
+    #[must_use]
+    pub fn members(&self, key: &Key) -> Vec<Pid> {
+        let own = self.local.get(key).into_iter().flat_map(|(_, members)| members);
+        let mut members: Vec<Pid> = own.chain(self.receivers(key).map(|(_, pid)| pid)).cloned().collect();
+        members.sort_unstable();
+        members
+    }
+
     /// Returns the peers' processes in a group, at most [`limits::PG_RECEIVERS`] of each peer, each
     /// with the connection to its node.
     pub fn receivers(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {

@@ -68,7 +68,7 @@ impl Pair {
                     attempt.closed[side] = true;
                     attempt.fin[1 - side] = !attempt.lost;
                 }
-                Effect::Signal(..) | Effect::Spawned(..) | Effect::Result(..) => {}
+                Effect::Signal(..) | Effect::Spawned(..) | Effect::Result(..) | Effect::Down(..) => {}
             }
         }
     }

@@ -1,0 +1,105 @@
+//! Our monitors of processes of peers, and messages to those. Pure.
+
+use super::*;
+
+/// A monitor of ours.
+#[derive(Debug)]
+struct Monitor {
+    link: LinkId,
+    to: Proc,
+    token: Token,
+}
+
+/// The monitors, by their reference and by who is told.
+#[derive(Debug, Default)]
+pub(super) struct Monitors {
+    monitors: HashMap<Reference, Monitor>,
+    references: HashMap<Token, Reference>,
+}
+
+impl Monitors {
+    pub(super) fn len(&self) -> usize {
+        self.monitors.len()
+    }
+
+    fn insert(&mut self, reference: Reference, monitor: Monitor) {
+        self.references.insert(monitor.token, reference.clone());
+        self.monitors.insert(reference, monitor);
+    }
+
+    fn remove(&mut self, reference: &Reference) -> Option<Monitor> {
+        let monitor = self.monitors.remove(reference)?;
+        self.references.remove(&monitor.token);
+        Some(monitor)
+    }
+
+    /// Removes the monitors over a connection, and returns who is told.
+    fn over(&mut self, link: LinkId) -> Vec<Token> {
+        let lost = self.monitors.iter().filter(|(_, monitor)| monitor.link == link);
+        let lost: Vec<Reference> = lost.map(|(reference, _)| reference.clone()).collect();
+        lost.iter().filter_map(|reference| self.remove(reference)).map(|monitor| monitor.token).collect()
+    }
+}
+
+impl Machine {
+    /// Sends a message to a process of a peer. As with `!`, nobody is told whether it arrives.
+    pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<Effect>) {
+        let (node, to) = to.into_parts();
+        let result = self.way_to(&Arc::from(node.as_str()), false).map(|(link, from)| {
+            let control = match to {
+                Proc::Pid(to) => Control::Send { from: Some(from), to },
+                Proc::Name(to) => Control::SendName { from, to },
+            };
+            out.push(Effect::Signal(link, control, Some(message)));
+            Raw::encode(&Term::atom("ok"))
+        });
+        out.push(Effect::Result(token, result));
+    }
+
+    /// Monitors a process of a peer. The end of its connection is an end with the reason
+    /// `noconnection`, also if there is none now.
+    pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<Effect>) {
+        let (node, to) = to.into_parts();
+        let Ok((link, from)) = self.way_to(&Arc::from(node.as_str()), false) else {
+            out.push(Effect::Down(token, no_connection()));
+            return;
+        };
+        let reference = self.processes.new_reference();
+        let control = Control::Monitor { from, to: to.clone(), reference: reference.clone() };
+        out.push(Effect::Signal(link, control, None));
+        self.monitors.insert(reference, Monitor { link, to, token });
+    }
+
+    pub(super) fn demonitor_peer(&mut self, token: Token, out: &mut Vec<Effect>) {
+        let Some(reference) = self.monitors.references.get(&token).cloned() else { return };
+        let Some(Monitor { link, to, .. }) = self.monitors.remove(&reference) else { return };
+        if let Some(from) = self.processes.whereis(net_kernel::NAME).cloned() {
+            out.push(Effect::Signal(link, Control::Demonitor { from, to, reference }, None));
+        }
+    }
+
+    /// A process of this peer has ended. Returns whether we monitored it.
+    pub(super) fn monitored_ended(
+        &mut self,
+        id: LinkId,
+        reference: &Reference,
+        reason: &Raw,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        // Only the peer of the process can say so.
+        if self.monitors.monitors.get(reference).is_none_or(|monitor| monitor.link != id) {
+            return false;
+        }
+        out.extend(self.monitors.remove(reference).map(|monitor| Effect::Down(monitor.token, reason.detached())));
+        true
+    }
+
+    /// A connection has ended.
+    pub(super) fn monitors_lost(&mut self, id: LinkId, out: &mut Vec<Effect>) {
+        out.extend(self.monitors.over(id).into_iter().map(|token| Effect::Down(token, no_connection())));
+    }
+}
+
+fn no_connection() -> Raw {
+    Raw::encode(&Term::atom("noconnection"))
+}

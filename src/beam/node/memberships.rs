@@ -1,0 +1,82 @@
+//! Groups whose members somebody follows.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::etf::{Atom, Pid};
+use crate::node::machine::Machine;
+use crate::node::pace::Pace;
+use crate::node::services::pg;
+
+struct Followed {
+    scope: Atom,
+    group: pg::Key,
+    members: watch::Sender<Arc<[Pid]>>,
+}
+
+/// The groups, each once.
+#[derive(Default)]
+pub(super) struct Memberships {
+    followed: Vec<Followed>,
+    /// Some scope may have changed since the members were shown.
+    is_stale: bool,
+    pace: Pace,
+}
+
+impl Memberships {
+    /// Follows a group, until the receiver is dropped. Returns none if there is no such scope.
+    pub(super) fn follow(
+        &mut self,
+        machine: &Machine,
+        scope: Atom,
+        group: pg::Key,
+    ) -> Option<watch::Receiver<Arc<[Pid]>>> {
+        self.forget();
+        let same = |followed: &&Followed| followed.scope == scope && followed.group == group;
+        if let Some(followed) = self.followed.iter().find(same) {
+            return Some(followed.members.subscribe());
+        }
+        let members = machine.members(scope.as_str(), &group)?;
+        let (sender, receiver) = watch::channel(members.into());
+        self.followed.push(Followed { scope, group, members: sender });
+        Some(receiver)
+    }
+
+    /// Records that a scope may have changed.
+    pub(super) fn touch(&mut self) {
+        self.is_stale = !self.followed.is_empty();
+    }
+
+    /// Returns when [`Self::show`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.pace.due().filter(|_| self.is_stale)
+    }
+
+    /// Shows the members to those that follow them, if they may have changed. It costs as much as the
+    /// groups are large, so a group that is changing is shown less often the larger it is.
+    pub(super) fn show(&mut self, machine: &Machine, now: Instant) {
+        if !self.is_stale || !self.pace.is_due(now) {
+            return;
+        }
+        let begun = Instant::now();
+        self.forget();
+        for Followed { scope, group, members } in &self.followed {
+            let now = machine.members(scope.as_str(), group).unwrap_or_default();
+            members.send_if_modified(|before| {
+                let differs = **before != *now;
+                if differs {
+                    *before = now.into();
+                }
+                differs
+            });
+        }
+        self.is_stale = false;
+        self.pace.took(Instant::now(), begun.elapsed());
+    }
+
+    fn forget(&mut self) {
+        self.followed.retain(|followed| !followed.members.is_closed());
+    }
+}
