@@ -164,10 +164,10 @@ mod tests {
     fn patterns_of_names() {
         let matches = |pattern: &str, name: &str| NamePattern::parse(pattern).expect("valid").matches(name);
         for (pattern, yes, no) in [
-            ("hecate*", &["hecate", "hecate_1", "hecates"][..], &["hecat", "my_hecate", ""][..]),
-            ("hecate", &["hecate"], &["hecate_1", "hecat"]),
+            ("trade*", &["trade", "trade_1", "trades"][..], &["trad", "my_trade", ""][..]),
+            ("trade", &["trade"], &["trade_1", "trad"]),
             ("*", &["", "a"], &[]),
-            ("hecate_*d", &["hecate_traderd", "hecate_d"], &["hecate_trader", "hecated"]),
+            ("a_*d", &["a_traderd", "a_d"], &["a_trader", "ad"]),
             ("a*b*b", &["abb", "a_b_b", "abbbb"], &["ab", "abc", "bb"]),
             ("a*a", &["aa", "aba"], &["a"]),
             ("**", &["", "a"], &[]),

@@ -3,7 +3,7 @@
 //! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and [`link`] is pure: bytes in,
 //! bytes and values out, so that each rule can be tested without a socket or a clock.
 //!
-//! This room knows nothing of processes, groups or plugins, and decides nothing about peers: whom to dial and which
+//! This room knows nothing of processes or groups, and decides nothing about peers: whom to dial and which
 //! of two connections wins is the node's business.
 
 pub mod budget;

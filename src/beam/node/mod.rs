@@ -6,8 +6,8 @@
 //! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
-//! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The room knows
-//! nothing of plugins: whoever wants a process in a group asks for it through [`handle::Handle`] and learns what
+//! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The module knows
+//! nothing of the program: whoever wants a process in a group asks for it through [`handle::Handle`] and learns what
 //! happened from the [`view::View`], which is replaced as a whole at each change.
 
 pub mod accept;

@@ -58,7 +58,7 @@ fn machine(name: &str) -> Machine {
         name: Atom::new(name).unwrap(),
         creation: 1,
         scopes: vec![Atom::literal("pg")],
-        watched: Watched { tag: Atom::literal("plugin"), group: Atom::literal("group") },
+        watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
         functions: Box::new(OneModule),
         tick_time: Duration::from_secs(60),
         memory: || Some(MEMORY),
@@ -700,13 +700,13 @@ impl Net {
         self.input(b, Input::LinkUp { link: there, peer: to_a, origin: Origin::Accepted });
     }
 
-    fn spawn(&mut self, node: usize, plugin: &str) {
-        let groups = vec![Term::tuple([Term::atom("plugin"), Term::binary(plugin)])];
+    fn spawn(&mut self, node: usize, name: &str) {
+        let groups = vec![Term::tuple([Term::atom("tag"), Term::binary(name)])];
         let mut out = Vec::new();
         let input = Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
         self.machines[node].handle(self.now, input, &mut out);
         if let Some(Effect::Spawned(_, process)) = out.last() {
-            self.processes.push((node, *process, plugin.to_owned()));
+            self.processes.push((node, *process, name.to_owned()));
         }
         self.carry(node, out);
     }
@@ -740,7 +740,7 @@ impl Net {
     /// What a node should see: what lives on those that it is connected to.
     fn expected(&self, node: usize) -> Vec<(String, String)> {
         let seen = self.processes.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
-        let seen: BTreeSet<_> = seen.map(|(at, _, plugin)| (plugin.clone(), self.names[*at].to_owned())).collect();
+        let seen: BTreeSet<_> = seen.map(|(at, _, name)| (name.clone(), self.names[*at].to_owned())).collect();
         seen.into_iter().collect()
     }
 }
@@ -758,7 +758,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         2 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Connect(a, b)),
         1 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Cut(a, b)),
-        2 => (0..3_usize, 0..4_u8).prop_map(|(node, plugin)| Op::Spawn(node, plugin)),
+        2 => (0..3_usize, 0..4_u8).prop_map(|(node, name)| Op::Spawn(node, name)),
         1 => (0..8_usize).prop_map(Op::Exit),
         6 => (0..8_usize).prop_map(Op::Step),
     ]
@@ -779,7 +779,7 @@ proptest! {
                         net.cut(a, link);
                     }
                 }
-                Op::Spawn(node, plugin) => net.spawn(node, &format!("plugin-{plugin}")),
+                Op::Spawn(node, name) => net.spawn(node, &format!("name-{name}")),
                 Op::Exit(which) => {
                     if which < net.processes.len() {
                         let (node, process, _) = net.processes.swap_remove(which);

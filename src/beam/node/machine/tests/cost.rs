@@ -93,7 +93,7 @@ fn one_message_costs_n_log_n() {
         }),
         ("an event", &|alone, n| {
             let pid = alone.spawn(vec![]);
-            send(Proc::Pid(pid), &Term::tuple([Term::atom("plugin_registered_v1"), map(n)]))
+            send(Proc::Pid(pid), &Term::tuple([Term::atom("registered_v1"), map(n)]))
         }),
         ("a system message", &|_, n| send(named("rex"), &Term::tuple([Term::atom("system"), Term::List(ints(n))]))),
         ("a call of rex", &|_, n| send(named("rex"), &rex(ints(n)))),

@@ -38,8 +38,11 @@ fn term(hex: &str) -> Raw {
     reader.raw().unwrap()
 }
 
-fn plugin_group() -> Raw {
-    Raw::encode(&Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]))
+/// The tag of the group in the messages that were captured.
+const TAG: &str = "hecate_plugin";
+
+fn tagged_group() -> Raw {
+    Raw::encode(&Term::tuple([Term::atom(TAG), Term::binary("a-d")]))
 }
 
 mod cost;
@@ -99,7 +102,7 @@ impl Bench {
 }
 
 fn watched() -> Watched {
-    Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("hecate_daemons") }
+    Watched { tag: Atom::literal(TAG), group: Atom::literal("named") }
 }
 
 fn them(id: u32) -> Pid {
@@ -138,7 +141,7 @@ fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
     let group = Raw::encode(&Term::atom("g"));
     assert_eq!(messages(&bench.join(&group)), [term(JOIN)]);
     assert_eq!(messages(&bench.join(&group)), [], "it is in the group already");
-    assert_eq!(messages(&bench.join(&plugin_group())), [term(JOIN_TUPLE)]);
+    assert_eq!(messages(&bench.join(&tagged_group())), [term(JOIN_TUPLE)]);
     let [exchanged] = messages(&bench.hear(&discover()).1).try_into().expect("known by now: no discover");
     let groups = |sync: &Raw| match sync.term(&mut Atoms::new()).unwrap() {
         Term::Tuple(cast) => match &cast[1] {
@@ -157,7 +160,7 @@ fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
 
 #[test]
 fn one_process_leaves_all_its_groups_in_one_message() {
-    for (group, golden) in [(Raw::encode(&Term::atom("g")), LEAVE), (plugin_group(), LEAVE_TUPLE)] {
+    for (group, golden) in [(Raw::encode(&Term::atom("g")), LEAVE), (tagged_group(), LEAVE_TUPLE)] {
         let mut bench = Bench::new();
         bench.hear(&discover());
         bench.join(&group);
@@ -221,7 +224,7 @@ fn a_scope_is_discovered_monitored_once_and_forgotten_with_its_monitor_or_link()
 #[test]
 fn joins_and_leaves_are_counted_as_often_as_they_come() {
     let mut bench = Bench::new();
-    let group = || Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]);
+    let group = || Term::tuple([Term::atom(TAG), Term::binary("a-d")]);
     assert!(!bench.hear(&join(group(), pid(5))).0, "not from a scope that has not exchanged with us");
     assert_eq!(bench.members(&group()), 0);
     bench.hear(&discover());
@@ -238,7 +241,7 @@ fn joins_and_leaves_are_counted_as_often_as_they_come() {
 #[test]
 fn the_group_that_is_watched_by_its_name_is_shown_as_nodes() {
     let mut bench = Bench::new();
-    let group = || Term::atom("hecate_daemons");
+    let group = || Term::atom("named");
     bench.hear(&discover());
     assert!(bench.hear(&join(group(), pid(5))).0);
     assert_eq!(bench.scope.grouped(), BTreeSet::from([Atom::literal("them@h")]));
@@ -250,7 +253,7 @@ fn the_group_that_is_watched_by_its_name_is_shown_as_nodes() {
 #[test]
 fn a_sync_replaces_all_that_was_known() {
     let mut bench = Bench::new();
-    let watched = |name: &'static str| Term::tuple([Term::atom("hecate_plugin"), Term::binary(name)]);
+    let watched = |name: &'static str| Term::tuple([Term::atom(TAG), Term::binary(name)]);
     assert!(bench.hear(&sync(vec![(watched("a-d"), vec![pid(5)]), (Term::atom("g"), vec![pid(5)])])).0);
     assert!(bench.hear(&sync(vec![(watched("b-d"), vec![pid(5)])])).0);
     assert!(!bench.hear(&sync(vec![(watched("b-d"), vec![pid(6)])])).0, "no watched group came or went");
@@ -307,7 +310,7 @@ fn whoever_shows_that_it_knows_version_1_is_spoken_to_in_it() {
     let key = |group: &Raw| group.canonical(&mut Atoms::new()).unwrap();
     bench.scope.join(key(&group), &group, &real_one(1), &mut out);
     assert_eq!(messages(&out), [term(UPDATE_JOIN)]);
-    bench.scope.join(key(&plugin_group()), &plugin_group(), &real_one(1), &mut out);
+    bench.scope.join(key(&tagged_group()), &tagged_group(), &real_one(1), &mut out);
     let [local_data] = messages(&bench.hear(&discover_one()).1).try_into().expect("known by now: no discover");
     let Term::Tuple(cast) = local_data.term(&mut Atoms::new()).unwrap() else { panic!("no cast") };
     let Term::Tuple(local_data) = &cast[1] else { panic!("no local_data") };
@@ -345,17 +348,17 @@ fn what_a_real_scope_says_in_version_1_is_understood_before_and_after_we_speak_i
         let key = group.canonical();
         bench.scope.remote_members(&key).count()
     };
-    let (g, plugin) = (Term::atom("g"), Term::tuple([Term::atom("hecate_plugin"), Term::binary("a-d")]));
+    let (g, tagged) = (Term::atom("g"), Term::tuple([Term::atom(TAG), Term::binary("a-d")]));
     assert!(!hear(&mut bench, UPDATE_JOIN), "it has not exchanged with us");
     assert_eq!(of(&bench, &g), 0);
     assert!(hear(&mut bench, LOCAL_TWO), "a watched group has come");
-    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (2, 2));
+    assert_eq!((of(&bench, &g), of(&bench, &tagged)), (2, 2));
     hear(&mut bench, UPDATE_JOIN);
     assert_eq!(of(&bench, &g), 3);
     hear(&mut bench, UPDATE_LEAVE_TWO);
-    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (2, 1));
+    assert_eq!((of(&bench, &g), of(&bench, &tagged)), (2, 1));
     hear(&mut bench, LOCAL_NOTHING);
-    assert_eq!((of(&bench, &g), of(&bench, &plugin)), (0, 0));
+    assert_eq!((of(&bench, &g), of(&bench, &tagged)), (0, 0));
 }
 
 // ---- Groups and bounds ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ use crate::etf::{Map, work};
 
 /// Returns an atom, binary, tuple or number made of a number.
 fn group(number: usize) -> Term {
-    Term::tuple([Term::atom("hecate_plugin"), Term::binary(number.to_string())])
+    Term::tuple([Term::atom(TAG), Term::binary(number.to_string())])
 }
 
 fn pids(n: usize) -> Vec<Term> {
@@ -84,7 +84,7 @@ fn members_count_in_bytes_until_they_have_left() {
         (join(group(0), Term::List(pids(1000))), true),
         (join(group(0), Term::List(pids(1000))), false),
         (join(group(1), pid(0)), true),
-        (join(Term::tuple([Term::atom("hecate_plugin"), Term::binary(vec![b'x'; 1000])]), pid(0)), true),
+        (join(Term::tuple([Term::atom(TAG), Term::binary(vec![b'x'; 1000])]), pid(0)), true),
     ] {
         bench.hear(&joins);
         assert_eq!(bench.scope.bytes(LINK) > before, grows, "{} after {before}", bench.scope.bytes(LINK));
@@ -256,8 +256,8 @@ fn a_peer_announces_only_so_many() {
     assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
     assert_eq!(bench.members(&group(one_more)), 1, "it is kept all the same");
     assert!(!bench.hear(&leave(pid(5), vec![group(one_more)])).0, "it was not shown");
-    let daemons = Term::atom("hecate_daemons");
-    assert!(bench.hear(&join(daemons, pid(5))).0, "the group with a name is shown in any case");
+    let named = Term::atom("named");
+    assert!(bench.hear(&join(named, pid(5))).0, "the group with a name is shown in any case");
     assert!(bench.hear(&leave(pid(5), vec![group(0)])).0);
     assert!(bench.hear(&join(group(one_more), pid(5))).0, "there is room for it now");
     assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
