@@ -1,4 +1,4 @@
-//! What the API needs of the rest of the daemon.
+//! The handles and views that connect the API to the rest of the daemon.
 
 use std::sync::Arc;
 use std::time::Instant;

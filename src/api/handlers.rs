@@ -36,7 +36,7 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 /// When to ask again, where it is the daemon that is not ready.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What all calls share.
+/// The state that all calls share.
 pub(super) struct Calls {
     pub context: Context,
     pub limits: Limits,

@@ -46,7 +46,7 @@
 //!
 //! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server`, `pg` and `erpc`.
 //!
-//! # What it speaks
+//! # Supported releases and services
 //!
 //! It connects to nodes of OTP 25 to 29. The tests run it against OTP 25, 27, 28 and 29.
 //!
@@ -62,14 +62,14 @@
 //! | links | to processes of this node | |
 //! | `global` | the greeting of each node, so that none waits for it | |
 //!
-//! # What it leaves out on purpose
+//! # Deliberate omissions
 //!
 //! - It runs no code that a peer names. Only functions that the program offers, and those of
 //!   [`node::services::functions`], can be called. All others are undefined.
-//! - It is no global name server, and takes no part in `global` locks.
+//! - It is not a global name server, and does not take part in `global` locks.
 //! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
-//! - It has no TLS. The cookie authenticates both nodes, but nothing is encrypted, so use a network
-//!   that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`] sets another
+//! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use
+//!   a network that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`] sets another
 //!   address.
 //! - It doesn't start nodes, load code, or take part in `dist_ac`, `mnesia` or `inet` boot protocols.
 //!
@@ -83,7 +83,7 @@
 //!
 //! # Modules
 //!
-//! The types above are all that a program needs. The modules below are what they are built on.
+//! A program needs only the types above. They are built on the modules below.
 //!
 //! | module | what it owns |
 //! | --- | --- |

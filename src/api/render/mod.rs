@@ -1,4 +1,5 @@
-//! Makes the JSON types of [`wire`](crate::wire) of what the registry, the layout and the cluster know.
+//! Builds the JSON types of [`wire`](crate::wire) from the views of the registry, the layout and the
+//! cluster.
 
 mod cluster;
 mod diagnosis;

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::node::listeners::user_of_end;
 use crate::node::view::View;
 
-/// What is registered, and where.
+/// A registration: the name, and the EPMD that has it.
 pub(super) struct Epmd {
     pub(super) short_name: String,
     /// The node's distribution port.

@@ -8,7 +8,7 @@ use crate::node::process::{Answer, BadArg, Caller, Functions};
 /// One function.
 pub(super) type Body = Box<dyn FnMut(&[Term]) -> Result<Term, BadArg> + Send>;
 
-/// The functions by module, name and arity, and what answers for all others.
+/// The functions by module, name and arity, and the callback for all others.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) functions: HashMap<(Atom, Atom, usize), Body>,

@@ -101,7 +101,7 @@ async fn messages_arrive_in_order_at_names_and_pids() {
 }
 
 #[tokio::test]
-async fn members_are_followed_and_monitors_tell_the_reason() {
+async fn members_are_followed_and_monitors_return_the_reason() {
     let (called, caller, messages) = pair().await;
     let group = Term::atom("counters");
     let mut members = caller.members("pg", &group).await.unwrap();
@@ -117,7 +117,7 @@ async fn members_are_followed_and_monitors_tell_the_reason() {
     let both = until(&mut members, 2).await;
     assert_eq!(both[0], first);
     let monitor = caller.monitor(both[1].clone()).await.unwrap();
-    // What is answered was sent after the monitor.
+    // The call is sent after the monitor, so its answer shows that the monitor has arrived.
     let round_trip = async || caller.erpc("called@localhost", "erlang", "node", []).await.unwrap();
     round_trip().await;
     called.exit(second, "enough").await.unwrap();
@@ -138,7 +138,7 @@ async fn members_are_followed_and_monitors_tell_the_reason() {
 }
 
 #[tokio::test]
-async fn a_node_does_not_start_with_what_no_cluster_accepts() {
+async fn a_node_does_not_start_with_invalid_settings() {
     let epmd = epmd_port();
     let failed = async |builder: Builder| builder.start().await.expect_err("it does not start");
     assert!(matches!(failed(Builder::new("no host", "secret")).await, StartError::Name(..)));

@@ -1,11 +1,11 @@
-//! What the examples share: their arguments, and the port of EPMD.
+//! Shared by the examples: their arguments, and the port of EPMD.
 
 use std::error::Error;
 
 /// Returns the arguments of the program.
 ///
 /// # Errors
-/// Their number differs.
+/// The number of arguments is wrong.
 pub fn arguments<const N: usize>(usage: &str) -> Result<[String; N], String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     arguments.try_into().map_err(|_| format!("usage: {usage}"))
