@@ -58,8 +58,7 @@
 //! | `sys` | `get_state/1`, `get_status/1`, `terminate/2` | [`GenServer::state`] |
 //! | `erpc`, `rpc`, `spawn` | calls of offered functions, and of the few of OTP that tools such as `observer` need | [`Builder::function`], [`Builder::functions`], [`Node::erpc`] |
 //! | `pg`, versions 0 and 1 | members and monitors of groups | [`Spawn::group`], [`Node::members`], [`Node::publish`] |
-//! | messages and monitors | to processes of this node | [`Node::send`], [`Node::monitor`] |
-//! | links | to processes of this node | |
+//! | messages, monitors and links | to processes of this node | [`Node::send`], [`Node::monitor`], [`Node::link`] |
 //! | `global` | the greeting of each node, so that none waits for it | |
 //!
 //! # Deliberate omissions

@@ -176,6 +176,19 @@ impl Node {
         Ok(Monitor(self.handle.monitor(to.into()).await?))
     }
 
+    /// Links a process of our node to one of a peer, whose process gets an exit signal when ours ends.
+    /// Ours traps exits: when the peer's process ends,
+    /// [`GenServer::handle_info`](crate::GenServer::handle_info) gets `{'EXIT', Pid, Reason}`. As in
+    /// Erlang, the reason is `noproc` if there is no such process, and `noconnection` if its node is
+    /// not connected. A reason that exceeds
+    /// [`limits::CALL_ARGUMENTS`](crate::limits::CALL_ARGUMENTS) is replaced by `too_large`.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn link(&self, process: ProcessId, to: Pid) -> Result<(), Stopped> {
+        self.handle.link(process, to).await
+    }
+
     /// Follows the members of a process group in a scope of our node.
     ///
     /// # Errors

@@ -138,6 +138,28 @@ async fn members_are_followed_and_monitors_return_the_reason() {
 }
 
 #[tokio::test]
+async fn a_link_sends_an_exit_signal_to_the_other_process() {
+    let (called, caller, _messages) = pair().await;
+    let (group, (sender, mut exits)) = (Term::atom("linked"), mpsc::unbounded_channel());
+    let ours = caller.process(Counter(0, sender)).spawn().await.unwrap();
+    let sender = mpsc::unbounded_channel().0;
+    let theirs = called.process(Counter(0, sender)).group(group.clone()).spawn().await.unwrap();
+    let pid = called.members("pg", &group).await.unwrap().now()[0].clone();
+    let exit = |reason| Some(Term::tuple([Term::atom("EXIT"), Term::Pid(pid.clone()), Term::atom(reason)]));
+    caller.link(ours, pid.clone()).await.unwrap();
+    // What is answered was sent after the link.
+    caller.erpc("called@localhost", "erlang", "node", []).await.unwrap();
+    called.exit(theirs, "enough").await.unwrap();
+    assert_eq!(exits.recv().await, exit("enough"));
+    caller.link(ours, pid.clone()).await.unwrap();
+    assert_eq!(exits.recv().await, exit("noproc"));
+    called.stop().await;
+    caller.watch().wait_for(|view| view.peers.values().all(|peer| !peer.is_up())).await.unwrap();
+    caller.link(ours, pid.clone()).await.unwrap();
+    assert_eq!(exits.recv().await, exit("noconnection"));
+}
+
+#[tokio::test]
 async fn a_node_does_not_start_with_invalid_settings() {
     let epmd = epmd_port();
     let failed = async |builder: Builder| builder.start().await.expect_err("it does not start");

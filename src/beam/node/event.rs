@@ -116,6 +116,8 @@ pub enum Event {
         /// Where its end is told. A monitor whose receiver is gone is removed.
         down: oneshot::Sender<Raw>,
     },
+    /// See [`Handle::link`](super::handle::Handle::link).
+    LinkTo(ProcessId, Pid),
     /// See [`Handle::members`](super::handle::Handle::members).
     Members {
         /// The scope.

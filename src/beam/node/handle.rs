@@ -144,6 +144,16 @@ impl Handle {
         Ok(ended)
     }
 
+    /// Links a process of ours to one of a peer. Ours traps exits: when the other ends, it receives
+    /// `{'EXIT', Pid, Reason}` as a message, with the reason `noconnection` when the connection ends or
+    /// if there is none.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn link(&self, process: ProcessId, to: Pid) -> Result<(), Stopped> {
+        self.inbox.send(Event::LinkTo(process, to)).await.map_err(|_| Stopped)
+    }
+
     /// Follows the members of a group in order, ours included, each once; none if there is no such
     /// scope. At most [`crate::limits::PG_RECEIVERS`] of each peer are shown.
     ///

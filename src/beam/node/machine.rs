@@ -138,6 +138,13 @@ pub enum Input {
         /// Where its end is told.
         token: Token,
     },
+    /// Link a process of ours to one of a connected node.
+    LinkTo {
+        /// Ours.
+        process: ProcessId,
+        /// The peer's.
+        to: Pid,
+    },
     /// Remove a monitor.
     Demonitor(Token),
     /// End all processes and close all connections.
@@ -455,6 +462,7 @@ impl Machine {
             Input::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
             Input::Send { to, message, token } => self.send(to, message, token, out),
             Input::Monitor { to, token } => self.monitor_peer(to, token, out),
+            Input::LinkTo { process, to } => self.link_to(now, process, to, out),
             Input::Demonitor(token) => self.demonitor_peer(token, out),
             Input::Stop => self.stop(now, out),
             Input::Tick => {

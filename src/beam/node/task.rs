@@ -387,6 +387,7 @@ impl Task {
                 self.monitoring.insert(token, down);
                 Input::Monitor { to, token }
             }
+            Event::LinkTo(process, to) => Input::LinkTo { process, to },
             Event::Members { scope, group, answer } => {
                 let _ = answer.send(self.memberships.follow(&self.machine, scope, group));
                 return;

@@ -94,7 +94,11 @@ impl Machine {
                 if let Some((reference, pid)) = monitors.next() {
                     self.processes.get(&Proc::Pid(pid)).map(|process| process.watchers.remove(&(*id, reference)));
                 } else if let Some((ours, theirs)) = links.next() {
-                    self.processes.get(&Proc::Pid(ours)).map(|process| process.links.remove(&(*id, theirs)));
+                    let process = self.processes.get(&Proc::Pid(ours.clone()));
+                    if process.is_some_and(|process| process.links.remove(&(*id, theirs.clone()))) {
+                        let from = Source { node: theirs.node.clone(), connection: id.0 };
+                        self.exit_signal(&from, ours, &theirs, &monitors::no_connection());
+                    }
                 } else {
                     return false;
                 }

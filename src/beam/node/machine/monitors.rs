@@ -1,4 +1,4 @@
-//! Our monitors of processes of peers, and messages to those. Pure.
+//! Our monitors and links to processes of peers, and messages to those. Pure.
 
 use super::*;
 
@@ -100,6 +100,40 @@ impl Machine {
     }
 }
 
-fn no_connection() -> Raw {
+// ---- Links ----------------------------------------------------------------------------------
+
+impl Machine {
+    /// Links a process of ours to one of a peer.
+    pub(super) fn link_to(&mut self, now: Now, process: ProcessId, to: Pid, out: &mut Vec<Effect>) {
+        let Some(ours) = self.processes.pid(process).cloned() else { return };
+        let Ok((link, _)) = self.way_to(&Arc::from(to.node.as_str()), false) else {
+            let from = Source { node: to.node.clone(), connection: 0 };
+            return self.exit_signal(&from, ours, &to, &no_connection());
+        };
+        if let Some(process) = self.processes.get(&Proc::Pid(ours.clone())) {
+            process.links.insert((link, to.clone()));
+        }
+        out.push(Effect::Signal(link, Control::Link { from: ours.clone(), to: to.clone() }, None));
+        self.tie(now, link, |ties| ties.link(ours, to), out);
+    }
+
+    /// A process of ours, which traps exits, gets an exit signal over a link that has ended with it.
+    pub(super) fn exit_signal(&mut self, from: &Source, ours: Pid, theirs: &Pid, reason: &Raw) {
+        let Some(process) = self.processes.get(&Proc::Pid(ours)) else { return };
+        let Role::Behaviour(behaviour) = &mut process.role else { return };
+        let message = Raw::build(|w| {
+            w.tuple(3).atom("EXIT").pid(theirs);
+            // As with other messages, what is larger is not decoded.
+            if reason.bytes().len() > limits::CALL_ARGUMENTS {
+                w.atom("too_large");
+            } else {
+                w.raw(reason);
+            }
+        });
+        behaviour.message(&message, from, &mut self.atoms);
+    }
+}
+
+pub(super) fn no_connection() -> Raw {
     Raw::encode(&Term::atom("noconnection"))
 }

@@ -36,8 +36,13 @@ impl Machine {
                     out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
-            // Our processes outlive whoever is linked to them, as servers that trap exits do.
-            Control::Exit { from, to, .. } => self.unlink(id, &from, &to),
+            // Our processes outlive the processes that they are linked to, as servers that trap exits do.
+            Control::Exit { from, to, reason } => {
+                if self.unlink(id, &from, &to) {
+                    let source = Source { node: from.node.clone(), connection: id.0 };
+                    self.exit_signal(&source, to, &from, &reason);
+                }
+            }
             // `exit/2`: they trap exits, so that only `kill` ends one, and then the reason is `killed`.
             Control::Exit2 { to, reason, .. } => {
                 if Reader::resume(&reason, 0, &mut self.atoms).expect_atom("kill").is_ok() {
@@ -90,16 +95,21 @@ impl Machine {
         }
     }
 
-    fn unlink(&mut self, id: LinkId, from: &Pid, to: &Pid) {
+    /// Returns whether there was a link.
+    fn unlink(&mut self, id: LinkId, from: &Pid, to: &Pid) -> bool {
         if let Some(process) = self.processes.get(&Proc::Pid(to.clone())) {
             process.links.remove(&(id, from.clone()));
         }
-        if let Some(link) = self.links.get_mut(&id) {
-            link.ties.unlink(to.clone(), from.clone());
-        }
+        self.links.get_mut(&id).is_some_and(|link| link.ties.unlink(to.clone(), from.clone()))
     }
 
-    fn tie<T>(&mut self, now: Now, id: LinkId, tie: impl FnOnce(&mut Ties) -> T, out: &mut Vec<Effect>) -> Option<T> {
+    pub(super) fn tie<T>(
+        &mut self,
+        now: Now,
+        id: LinkId,
+        tie: impl FnOnce(&mut Ties) -> T,
+        out: &mut Vec<Effect>,
+    ) -> Option<T> {
         let link = self.links.get_mut(&id)?;
         let result = tie(&mut link.ties);
         if link.ties.len() > limits::TIES {

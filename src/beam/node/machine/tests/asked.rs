@@ -80,22 +80,64 @@ fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
     assert_eq!(alone.run(ask(9)), [Effect::Result(9, Err(CallError::TooMany))]);
 }
 
+struct Hearing(std::sync::mpsc::Sender<(Term, Source)>);
+
+impl Behaviour for Hearing {
+    fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
+        Answer::Now(Term::atom("ok"))
+    }
+
+    fn message(&mut self, message: &Raw, from: &Source, atoms: &mut Atoms) {
+        self.0.send((message.term(atoms).unwrap(), from.clone())).unwrap();
+    }
+
+    fn state(&self) -> Term {
+        Term::atom("state")
+    }
+}
+
+#[test]
+fn a_link_tells_one_end_of_its_process_or_connection() {
+    let (sender, heard) = std::sync::mpsc::channel();
+    let mut alone = Alone::new();
+    let (name, behaviour) = (Some(Atom::literal("ear")), Box::new(Hearing(sender)));
+    let out = alone.run(Input::Spawn { name, behaviour, groups: vec![], token: 1 });
+    let [Effect::Spawned(1, process)] = out.as_slice() else { panic!("{out:?}") };
+    let ours = alone.machine.processes.pid(*process).unwrap().clone();
+    let theirs = |id| foreign("p@h", id);
+    let link = |alone: &mut Alone, id| alone.run(Input::LinkTo { process: *process, to: theirs(id) });
+    let exits = |id, reason, connection| {
+        let exit = Term::tuple([Term::atom("EXIT"), Term::Pid(theirs(id)), reason]);
+        assert_eq!(heard.try_recv(), Ok((exit, Source { node: Atom::literal("p@h"), connection })));
+        assert!(heard.try_recv().is_err());
+    };
+    assert_eq!(link(&mut alone, 8), []);
+    exits(8, Term::atom("noconnection"), 0);
+    alone.up(7, "p@h");
+    for id in [8, 9] {
+        let sent = Control::Link { from: ours.clone(), to: theirs(id) };
+        assert_eq!(link(&mut alone, id), [Effect::Signal(LinkId(7), sent, None)]);
+    }
+    let exit = |id, reason: &Term| Control::Exit { from: theirs(id), to: ours.clone(), reason: Raw::encode(reason) };
+    alone.tell(7, exit(8, &Term::atom("oops")), None);
+    exits(8, Term::atom("oops"), 7);
+    alone.tell(7, exit(8, &Term::atom("oops")), None);
+    assert!(heard.try_recv().is_err(), "the link has ended already");
+    alone.run(Input::LinkDown { link: LinkId(7), reason: String::new(), by_peer: false });
+    exits(9, Term::atom("noconnection"), 7);
+    assert_eq!(alone.machine.pending(), Pending::default());
+    alone.up(7, "p@h");
+    link(&mut alone, 8);
+    alone.tell(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
+    exits(8, Term::atom("too_large"), 7);
+    link(&mut alone, 8);
+    let out = alone.run(Input::Exit(*process, "enough"));
+    let told = Control::Exit { from: ours.clone(), to: theirs(8), reason: Raw::encode(&Term::atom("enough")) };
+    assert_eq!(out, [Effect::Signal(LinkId(7), told, None)], "ours ends");
+}
+
 #[test]
 fn a_process_hears_what_is_sent_to_it_and_from_where() {
-    struct Hearing(std::sync::mpsc::Sender<(Term, Source)>);
-    impl Behaviour for Hearing {
-        fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
-            Answer::Now(Term::atom("ok"))
-        }
-
-        fn message(&mut self, message: &Raw, from: &Source, atoms: &mut Atoms) {
-            self.0.send((message.term(atoms).unwrap(), from.clone())).unwrap();
-        }
-
-        fn state(&self) -> Term {
-            Term::atom("state")
-        }
-    }
     let (sender, heard) = std::sync::mpsc::channel();
     let mut alone = Alone::new();
     alone.up(7, "p@h");
