@@ -179,7 +179,7 @@ const PURE: &[&str] = &[
     "beam/dist/challenges",
     "beam/dist/control",
     "beam/dist/flags",
-    "beam/dist/fragments",
+    "beam/dist/header/fragments",
     "beam/dist/frames",
     "beam/dist/framing",
     "beam/dist/handshake",
@@ -305,6 +305,11 @@ fn services_do_not_know_each_other() {
             assert!(!another, "{file} names crate::{path}");
         }
     }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_cycle() {
+    assert_eq!(imports().cycle(), None);
 }
 
 #[test]

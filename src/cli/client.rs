@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixStream;
 
-use super::Exit;
+use super::exit::Exit;
 use crate::limits;
 
 /// What to ask, and how to show what comes back.

@@ -5,7 +5,6 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -18,6 +17,7 @@ mod deregister;
 mod diagnose;
 mod doctor;
 mod events;
+mod exit;
 mod flags;
 mod gitops;
 mod healthcheck;
@@ -37,6 +37,7 @@ use crate::config::{self, Environment, Flags};
 use crate::limits;
 use crate::wire;
 use client::{Answer, Call};
+pub use exit::Exit;
 use flags::{ClientFlags, ServeFlags};
 use page::complain;
 
@@ -180,33 +181,6 @@ struct Named {
     name: String,
     #[command(flatten)]
     common: Common,
-}
-
-/// How a command ended, as the shell sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// What was asked for is done.
-    Done,
-    /// The daemon, or the system, said no.
-    Refused,
-    /// The command line, the environment or the file is wrong.
-    Usage,
-    /// No daemon answers.
-    NoDaemon,
-    /// The daemon has more clients than it can accept: a retry may succeed.
-    Busy,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => Self::SUCCESS,
-            Exit::Refused => Self::from(1),
-            Exit::Usage => Self::from(2),
-            Exit::NoDaemon => Self::from(3),
-            Exit::Busy => Self::from(4),
-        }
-    }
 }
 
 /// What a command line comes to.

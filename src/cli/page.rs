@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
-use super::Exit;
+use super::exit::Exit;
 use crate::{escape, timestamp};
 
 /// A piece of text in one colour. What others wrote cannot drive a terminal through it.

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use beam::cookie::CookieTextError;
 
 use super::cookie::CookieFileError;
-use super::sys_config::SyntaxError;
-use super::value::Source;
+use super::source::Source;
 use crate::layout::HomeError;
 use crate::limits;
 
@@ -108,6 +107,18 @@ pub enum Error {
     /// The host's name cannot be in a node's name.
     #[error("the host is called {0:?}, which cannot stand in a node's name: set HECATE_HOSTNAME")]
     Hostname(String),
+}
+
+/// Why a file was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: expected {expected}, found {found}")]
+pub struct SyntaxError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What would have been right.
+    pub expected: String,
+    /// What stood there instead.
+    pub found: String,
 }
 
 /// Returns what to do about a home that cannot be written.

@@ -15,16 +15,16 @@ mod cookie;
 mod error;
 mod fields;
 pub mod settings;
+mod source;
 mod sys_config;
 mod value;
 
 pub use check::{Checked, Row};
 pub use cookie::CookieFileError;
-pub use error::Error;
+pub use error::{Error, SyntaxError};
 pub use fields::CookiePlace;
 pub use settings::{Environment, Flags, Places};
-pub use sys_config::SyntaxError;
-pub use value::Source;
+pub use source::Source;
 
 use beam::cookie::Cookie;
 use beam::name::NodeName;

@@ -8,8 +8,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::Error;
+use super::source::Source;
 use super::sys_config::SysConfig;
-use super::value::{Given, Source, Value};
+use super::value::{Given, Value};
 
 /// One setting and the places it may come from.
 #[derive(Debug)]

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use erl_tokenize::{Position, Symbol, Token, TokenKind, TokenValue};
 
-use super::value::{Given, Source, Value};
+use super::error::SyntaxError;
+use super::source::Source;
+use super::value::{Given, Value};
 use crate::limits;
 
 /// What the file says for `hecate`.
@@ -23,18 +25,6 @@ struct Entry {
     line: usize,
     /// None for a key that is not ours.
     value: Option<Value>,
-}
-
-/// Why a file was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: expected {expected}, found {found}")]
-pub struct SyntaxError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// What would have been right.
-    pub expected: String,
-    /// What stood there instead.
-    pub found: String,
 }
 
 impl SysConfig {

@@ -8,34 +8,9 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::Error;
+use super::error::Error;
+use super::source::Source;
 use crate::limits;
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A flag, without its dashes.
-    Flag(&'static str),
-    /// An environment variable.
-    Variable(&'static str),
-    /// A line of the file.
-    File {
-        /// The file as it was named.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-    },
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) => write!(f, "--{name}"),
-            Self::Variable(name) => f.write_str(name),
-            Self::File { path, line } => write!(f, "{} line {line}", path.display()),
-        }
-    }
-}
 
 /// A value before its meaning is known. No `Debug`: it may be the cookie.
 #[derive(Clone, PartialEq, Eq)]

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::create::{Layout, LayoutError};
+use super::create::Layout;
 use super::dead_socket::look;
 use super::entries::entries;
+use super::error::LayoutError;
 use super::paths::{CONNECTORS, SUBDIRECTORIES};
 use super::stale_socket::Look;
 use crate::limits;

@@ -8,15 +8,17 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
+use super::error::{LayoutError, SiblingError};
+use super::open::open_at;
 use super::own_files::Loss;
 use super::paths::{CONNECTORS, Home, Namespace, RUN, SOCKETS, SUBDIRECTORIES};
-use super::run_files::RunLock;
+use super::run_lock::RunLock;
 use crate::files::Inode;
 use crate::plugin::PluginName;
 
@@ -43,85 +45,6 @@ pub struct Owner {
     pub uid: u32,
     /// Group, unless [`Modes::group`] names one.
     pub gid: u32,
-}
-
-/// Why a directory could not be made or opened. The message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
-    /// A symbolic link on the way.
-    #[error("{path} is a symbolic link, and none is followed below home: put a directory there", path = .0.display())]
-    SymbolicLink(PathBuf),
-    /// Something else than a directory.
-    #[error("{path} is not a directory: move it away, a directory belongs there", path = .0.display())]
-    NotADirectory(PathBuf),
-    /// The system does not let us.
-    #[error(
-        "permission denied for {path}: we are uid {uid}, while {parent} belongs to uid {owner} with mode {mode:04o}; \
-         give it to uid {uid}, or run as its owner", path = path.display(), parent = parent.display()
-    )]
-    Permission {
-        /// What was wanted.
-        path: PathBuf,
-        /// Our own effective user.
-        uid: u32,
-        /// The directory that forbids it.
-        parent: PathBuf,
-        /// Owner of `parent`.
-        owner: u32,
-        /// Permission bits of `parent`.
-        mode: u32,
-    },
-    /// A namespace that was set aside has lost its name to another.
-    #[error("{path} was made anew while its data was set aside, which is kept in {kept}: move back what is wanted of it, and \
-             remove the rest", path = path.display(), kept = kept.display())]
-    Kept {
-        /// The namespace.
-        path: PathBuf,
-        /// Where the data is.
-        kept: PathBuf,
-    },
-    /// Anything else the system says.
-    #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
-    Io {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Why a home is of no use to plugins, though it is to us.
-#[derive(Debug, thiserror::Error)]
-pub enum SiblingError {
-    /// No directory can be made there.
-    #[error("no new plugin can be given a namespace: {0}")]
-    Home(#[from] LayoutError),
-    /// What is made there may be seen by nobody.
-    #[error(
-        "{own} is mounted by itself: the namespaces of plugins are made in {home}, on another mount, where plugins may \
-         not see them; mount all of {home}", own = own.display(), home = home.display()
-    )]
-    Apart {
-        /// Our namespace.
-        own: PathBuf,
-        /// Home.
-        home: PathBuf,
-    },
-}
-
-/// What to do about an error of the system.
-pub(super) fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
-        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another home",
-        io::ErrorKind::PermissionDenied => "give it to the user that we run as, or choose another home",
-        io::ErrorKind::Unsupported => {
-            "openat2(2) is missing: it takes Linux 5.6, and no filter of system calls that hides it, as systemd's RestrictSUIDSGID= does"
-        }
-        _ => "see that its disk is sound and all that leads there is as it should be, or choose another home",
-    }
 }
 
 /// Home, opened.
@@ -359,13 +282,6 @@ fn owner_of(fd: BorrowedFd<'_>, path: &Path) -> Result<Owner, LayoutError> {
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
-/// Opens a path below a directory without following any symbolic link, which is `ELOOP`. (With `O_NOFOLLOW` a link in
-/// the last place could be opened itself.)
-pub(super) fn open_at(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
-}
-
 fn open_below(dir: BorrowedFd<'_>, dir_path: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, LayoutError> {
     open_at(dir, path, flags, Mode::empty()).map_err(|errno| explain("open", dir, dir_path, path, errno))
 }
@@ -402,6 +318,8 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> LayoutError 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use std::path::PathBuf;
 
     use super::*;
 

@@ -14,7 +14,9 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::create::{Layout, LayoutError, advice, open_at};
+use super::create::Layout;
+use super::error::{LayoutError, advice};
+use super::open::open_at;
 use super::paths::API_SOCK;
 use super::stale_socket::{Effect, Input, Look, Removal, Verdict};
 use crate::files::Inode;

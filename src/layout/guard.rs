@@ -7,10 +7,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::create::{Layout, LayoutError};
+use super::create::Layout;
+use super::error::LayoutError;
 use super::own_files::Loss;
 use super::paths::SUBDIRECTORIES;
-use super::run_files::RunError;
+use super::run_lock::RunError;
 use crate::files::{Sight, found};
 
 impl Layout {

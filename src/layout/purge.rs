@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::create::{Layout, LayoutError, explain, open_at};
+use super::create::{Layout, explain};
 use super::entries::entries;
+use super::error::LayoutError;
+use super::open::open_at;
 use crate::limits;
 use crate::plugin::PluginName;
 

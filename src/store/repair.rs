@@ -1,7 +1,6 @@
-//! Writes a new database at the first start, and restores one whose files vanished while it was
-//! open.
+//! Restores a database whose files vanished while it was open.
 //!
-//! In the second case, the connection still has the removed file, so its content is copied into a
+//! The connection still has the removed file, so its content is copied into a
 //! new one (`VACUUM INTO`), compared with the committed state, and linked to the name of the
 //! database. If the copy fails, the new file is written from memory. An existing file at our path
 //! is never overwritten but reported, and nothing is committed until it is moved away.
@@ -9,9 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -19,49 +17,15 @@ use std::time::{Instant, SystemTime};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::contents::Contents;
+use super::database::Store;
+use super::draft::{FILE, check_damage, close, draft_name, make_draft, sync_directory, write_new};
+use super::error::{CommitError, Trouble};
 use super::files::{Files, JOURNAL, SHM, State, WAL};
-use super::{CommitError, FILE, Store, Trouble, row, schema};
+use super::row;
 use crate::files::{beside, place, remove};
 use crate::limits;
-use crate::plugin::{Event, EventKind, Plugins};
 use crate::timestamp;
-
-/// The committed state, without the log of events.
-#[derive(Debug, Clone)]
-pub(super) struct Contents {
-    pub plugins: Plugins,
-    pub revision: u64,
-    /// The last event, which carries the revision. None if there is none, or it could not be read.
-    pub last: Option<Event>,
-}
-
-impl Contents {
-    /// Reads the contents of a database.
-    pub(super) fn of(connection: &Connection, revision: u64, plugins: Plugins) -> Self {
-        let last = revision.checked_sub(1).and_then(|before| row::events_after(connection, before).ok().flatten());
-        Self { plugins, revision, last: last.and_then(|events| events.into_iter().last()) }
-    }
-
-    /// Returns the contents after these events.
-    pub(super) fn after(&self, events: &[Event]) -> Self {
-        let mut next = self.clone();
-        for event in events {
-            let name = event.plugin.name.clone();
-            match event.kind {
-                EventKind::Registered | EventKind::StatusChanged => {
-                    next.plugins.insert_mut(name, Arc::clone(&event.plugin));
-                }
-                EventKind::Deregistered => {
-                    next.plugins.remove_mut(&name);
-                }
-                EventKind::DataPurged => {}
-            }
-            next.revision = event.revision;
-            next.last = Some(event.clone());
-        }
-        next
-    }
-}
 
 /// Why a database was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -286,7 +250,7 @@ impl Store {
         let name = draft.to_str().ok_or_else(|| Failure::Unusable("its path is not text".to_owned()))?;
         self.connection.execute("VACUUM INTO ?1", [name])?;
         let mut connection = Connection::open(draft)?;
-        super::check_damage(&connection)?;
+        check_damage(&connection)?;
         if reconcile(&mut connection, &self.contents)? {
             tracing::error!("the copy of the removed database differed from what was committed, and was corrected");
         }
@@ -351,55 +315,4 @@ fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, F
     }
     transaction.commit()?;
     Ok(true)
-}
-
-/// Creates a database without plugins. Until it is complete, it has another name, so that an
-/// interrupted start leaves no empty file, which would look like a damaged database.
-pub(super) fn create(path: &Path) -> Result<(), Trouble> {
-    let draft = draft_name(path);
-    write_new(&draft, |_| Ok::<_, Trouble>(()))?;
-    place(&draft, path).and_then(|()| sync_directory(path)).map_err(Trouble::Io)
-}
-
-/// Writes a new database, fills it, and syncs it to the disk.
-fn write_new<E>(draft: &Path, fill: impl FnOnce(&mut Connection) -> Result<(), E>) -> Result<(), E>
-where
-    E: From<Trouble>,
-{
-    let write = || {
-        make_draft(draft).map_err(Trouble::Io)?;
-        let mut connection = Connection::open(draft)?;
-        // Only a complete draft is used, so it needs neither a journal nor a sync before its end.
-        connection.pragma_update(None, "journal_mode", "memory")?;
-        connection.pragma_update(None, "synchronous", "off")?;
-        schema::migrate(&mut connection)?;
-        Ok::<_, Trouble>(connection)
-    };
-    let mut connection = write()?;
-    fill(&mut connection)?;
-    close(connection).map_err(Trouble::from)?;
-    File::open(draft).and_then(|file| file.sync_all()).map_err(Trouble::Io)?;
-    Ok(())
-}
-
-/// Returns the path of a new database until it is complete.
-fn draft_name(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".{FILE}.new"))
-}
-
-/// Creates an empty file that only our own user may access; SQLite would use the umask. Replaces
-/// the draft of an earlier attempt.
-fn make_draft(draft: &Path) -> io::Result<()> {
-    for tail in ["", JOURNAL, WAL, SHM] {
-        remove(&beside(draft, tail))?;
-    }
-    OpenOptions::new().create_new(true).write(true).mode(0o600).open(draft).map(drop)
-}
-
-fn close(connection: Connection) -> rusqlite::Result<()> {
-    connection.close().map_err(|(_, error)| error)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(path))?.sync_all()
 }

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::Trouble;
+use super::error::Trouble;
 
 /// Version 1: times are nanoseconds since the Unix epoch. `events` carries the plugin as it was, so that a reader who
 /// comes back needs nothing else. `salvage` reads the columns of both tables by their place.
@@ -59,7 +59,7 @@ pub(super) const VERSION: usize = MIGRATIONS.len();
 pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
     let version = version(connection)?;
     if usize::try_from(version).is_ok_and(|version| version > VERSION) {
-        return Err(Trouble::Newer(version));
+        return Err(Trouble::Newer { found: version, known: VERSION });
     }
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if version < 0 || (version == 0 && tables > 0) {

@@ -66,6 +66,13 @@ pub struct Builder {
     too_long: Option<String>,
 }
 
+impl Node {
+    /// Describes a node with the full name `name@host` and the cookie of its cluster, see [`Builder`].
+    pub fn builder(name: impl Into<String>, cookie: impl Into<String>) -> Builder {
+        Builder::new(name, cookie)
+    }
+}
+
 impl Builder {
     /// Describes a node with the full name `name@host` and the cookie of its cluster.
     pub fn new(name: impl Into<String>, cookie: impl Into<String>) -> Self {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use super::builder::Builder;
 use super::server::{Adapter, GenServer};
 use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Pid, Raw, Term};
 use crate::node::dial::DialError;
@@ -63,11 +62,6 @@ impl fmt::Debug for Node {
 impl Node {
     pub(super) fn new(handle: Handle, port: u16, free: watch::Receiver<()>) -> Self {
         Self { handle, port, free }
-    }
-
-    /// Describes a node with the full name `name@host` and the cookie of its cluster, see [`Builder`].
-    pub fn builder(name: impl Into<String>, cookie: impl Into<String>) -> Builder {
-        Builder::new(name, cookie)
     }
 
     /// Returns the full name.

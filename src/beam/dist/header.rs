@@ -7,12 +7,14 @@
 //! Spec: "Distribution Header" in "External Term Format" of the ERTS user's guide; `erts_prepare_dist_ext` in
 //! `erts/emulator/beam/external.c`.
 
+mod fragments;
+
 use bytes::{Bytes, BytesMut};
 
 use super::flags::{self, Flags};
-use super::fragments::Fragments;
 use crate::etf::{CachedAtom, DecodeError, ExpandError, Expander};
 use crate::limits;
+use fragments::Fragments;
 
 /// What stands before the terms of a frame of ours: no atoms, and no fragments.
 pub(super) const OURS: [u8; 3] = [VERSION, NORMAL, 0];

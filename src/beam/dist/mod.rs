@@ -10,7 +10,6 @@ pub mod budget;
 pub mod challenges;
 pub mod control;
 pub mod flags;
-mod fragments;
 pub mod frames;
 pub mod framing;
 pub mod given_names;

@@ -22,6 +22,7 @@
 //! is understood by OTP 23 to 29.
 
 mod atoms;
+mod convert;
 mod cursor;
 mod error;
 mod expand;

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Atoms, DecodeError, Reader, Term, Writer, tag};
+use super::tag;
 
 /// Exactly one well-formed term within all bounds, encoded, without the leading 131. Compares by its bytes: two that
 /// differ may still be equal terms, see [`Raw::canonical`].
@@ -29,7 +29,7 @@ static BYTES: [[u8; 2]; 256] = {
 };
 
 impl Raw {
-    /// A term that [`Reader::raw`] has checked.
+    /// A term that [`Reader::raw`](super::Reader::raw) has checked.
     pub(super) fn checked(bytes: Bytes) -> Self {
         Self(bytes)
     }
@@ -40,44 +40,10 @@ impl Raw {
         Self(Bytes::from_static(&BYTES[usize::from(byte)]))
     }
 
-    /// Encodes a term.
-    #[must_use]
-    pub fn encode(term: &Term) -> Self {
-        let mut out = Vec::new();
-        Writer::new(&mut out).term(term);
-        Self(out.into())
-    }
-
-    /// A term that `write` writes piece by piece; it must write exactly one.
-    pub fn build(write: impl FnOnce(&mut Writer<'_>)) -> Self {
-        let mut out = Vec::new();
-        write(&mut Writer::new(&mut out));
-        Self(out.into())
-    }
-
-    /// Decodes it.
-    ///
-    /// # Errors
-    /// None for what a [`Reader`] gave; for what [`Raw::encode`] made of a term of our own, the bounds on terms from peers.
-    pub fn term(&self, atoms: &mut Atoms) -> Result<Term, DecodeError> {
-        let mut reader = Reader::new(&self.0, atoms);
-        let term = reader.term()?;
-        reader.finish()?;
-        Ok(term)
-    }
-
     /// The encoded term, without the leading 131.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.0
-    }
-
-    /// The one encoding that all equal terms have, see [`Term::canonical`].
-    ///
-    /// # Errors
-    /// As [`Raw::term`].
-    pub fn canonical(&self, atoms: &mut Atoms) -> Result<Bytes, DecodeError> {
-        Ok(self.term(atoms)?.canonical())
     }
 
     /// The same term in memory of its own: what is kept for long must not keep the whole message it came in.

@@ -13,7 +13,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use super::{Atom, Atoms, DecodeError, Reader, Writer, work};
+use super::{Atom, work};
 use crate::limits;
 
 /// Any Erlang term.
@@ -398,34 +398,6 @@ impl Term {
             Self::Atom(atom) => Some(atom),
             _ => None,
         }
-    }
-
-    /// Decodes a term that stands alone, with the leading 131.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the bytes first.
-    pub fn decode(message: &Bytes, atoms: &mut Atoms) -> Result<Self, DecodeError> {
-        let mut reader = Reader::with_version(message, atoms)?;
-        let term = reader.term()?;
-        reader.finish()?;
-        Ok(term)
-    }
-
-    /// Encodes it to stand alone, with the leading 131.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        Writer::new(&mut out).version().term(self);
-        out
-    }
-
-    /// The one encoding that all equal terms have, without the leading 131: a key to find a term by. It isn't meant for the
-    /// wire: references lose their zeros at the end, and funs their creator.
-    #[must_use]
-    pub fn canonical(&self) -> Bytes {
-        let mut out = Vec::new();
-        Writer::canonical(&mut out).term(self);
-        out.into()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokio::net::UnixStream;
 
-use super::Report;
+use super::report::Report;
 use crate::config::Locations;
 use crate::files::{self, Sight};
 use crate::layout::Holder;

@@ -6,18 +6,19 @@
 
 use clap::Args;
 use hyper::Method;
-use serde::Serialize;
 
 mod files;
 mod network;
 mod nodes;
 mod place;
+mod report;
 
 use nodes::Seen;
+use report::{Level, Report};
 
 use super::client::{self, Answer, Call};
 use super::flags::ServeFlags;
-use super::page::{self, Cell, table};
+use super::page;
 use super::{Exit, refusal};
 use crate::config::{Environment, Places};
 use crate::limits;
@@ -31,103 +32,6 @@ pub(super) struct Doctor {
     /// Print the findings as one JSON object on one line
     #[arg(long)]
     json: bool,
-}
-
-/// How it is with one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    /// Well.
-    Ok,
-    /// It works, or is about to, but is worth a look.
-    Warn,
-    /// It must be mended.
-    Fail,
-}
-
-/// What was found about one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    level: Level,
-    check: &'static str,
-    detail: String,
-    /// What to do, where something is to be done.
-    advice: Option<String>,
-}
-
-/// All findings so far.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    findings: Vec<Finding>,
-}
-
-impl Report {
-    /// What is well, or says itself what to do.
-    fn tell(&mut self, level: Level, check: &'static str, detail: impl Into<String>) {
-        self.findings.push(Finding { level, check, detail: detail.into(), advice: None });
-    }
-
-    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.tell(Level::Ok, check, detail);
-    }
-
-    fn warn(&mut self, check: &'static str, detail: impl Into<String>, advice: impl Into<String>) {
-        let advice = Some(advice.into());
-        self.findings.push(Finding { level: Level::Warn, check, detail: detail.into(), advice });
-    }
-
-    fn fail(&mut self, check: &'static str, detail: impl Into<String>, advice: impl Into<String>) {
-        let advice = Some(advice.into());
-        self.findings.push(Finding { level: Level::Fail, check, detail: detail.into(), advice });
-    }
-
-    fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level == level).count()
-    }
-
-    fn has_problem(&self, check: &str) -> bool {
-        self.findings.iter().any(|finding| finding.check == check && finding.level != Level::Ok)
-    }
-
-    fn is_well(&self) -> bool {
-        self.count(Level::Fail) == 0
-    }
-
-    fn verdict(&self) -> String {
-        let things = |count: usize| if count == 1 { "1 thing".to_owned() } else { format!("{count} things") };
-        match (self.count(Level::Fail), self.count(Level::Warn)) {
-            (0, 0) => "all is well".to_owned(),
-            (0, warnings) => format!("nothing is in the way; {} to look at", things(warnings)),
-            (failures, 0) => format!("{} to mend", things(failures)),
-            (failures, warnings) => format!("{} to mend, {} to look at", things(failures), things(warnings)),
-        }
-    }
-
-    fn for_people(&self) -> String {
-        let row = |finding: &Finding| {
-            let level = match finding.level {
-                Level::Ok => Cell::good("ok"),
-                Level::Warn => Cell::odd("warn"),
-                Level::Fail => Cell::bad("FAIL"),
-            };
-            let text = match &finding.advice {
-                Some(advice) => format!("{}; {advice}", finding.detail),
-                None => finding.detail.clone(),
-            };
-            vec![level, Cell::head(finding.check), Cell::from(text)]
-        };
-        let rows: Vec<_> = self.findings.iter().map(row).collect();
-        format!("{}\nverdict: {}\n", table(&rows), self.verdict())
-    }
-
-    fn as_json(&self) -> String {
-        let whole = serde_json::json!({
-            "ok": self.is_well(),
-            "verdict": self.verdict(),
-            "findings": self.findings,
-        });
-        format!("{whole}\n")
-    }
 }
 
 impl Doctor {

@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Report, Running};
+use super::Running;
+use super::report::Report;
 use crate::config::accounts;
 use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::escape;

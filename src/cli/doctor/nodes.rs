@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Report;
+use super::report::Report;
 use crate::limits;
 use crate::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
 
@@ -124,8 +124,8 @@ pub(super) fn shown(all: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
+    use crate::cli::doctor::report::Level;
     use crate::wire::Epmd;
 
     fn plugin(name: &str, state: Option<(&str, Option<&str>)>, status: &str) -> PluginEntry {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::Serving;
 use super::nodes::shown;
-use super::{Report, Running, Silence};
+use super::report::Report;
+use super::{Running, Silence};
 use crate::cli::client::ClientError;
 use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};

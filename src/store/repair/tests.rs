@@ -4,8 +4,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Status};
 use crate::store::Opened;
+use crate::store::schema;
 
 struct Scene {
     dir: tempfile::TempDir,

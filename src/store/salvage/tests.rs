@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{FILE, Opened, Store};
+use super::super::draft::FILE;
+use super::super::{Opened, Store};
 use super::*;
 use crate::plugin::Status;
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::header::HeaderError;
+use super::HeaderError;
 use crate::etf::Expander;
 use crate::limits;
 
