@@ -58,6 +58,16 @@ impl World {
         self.eval(&format!("{leader}, Result = (catch {expression}), {collect}, {{Result, Text}}"))
     }
 
+    /// Whether `dbg` is there: only the tests' OTP 28 has none, as the package that it is from has no `runtime_tools`.
+    fn has_runtime_tools(&mut self) -> bool {
+        let has = self.has("dbg");
+        if !has {
+            assert_eq!(self.release, 28, "the release has no dbg: install erlang-runtime-tools");
+            eprintln!("dbg: not run: it is in runtime_tools, which the tests' OTP 28 does not have");
+        }
+        has
+    }
+
     fn has(&mut self, module: &str) -> bool {
         self.eval(&format!("code:which({module})")) != "non_existing"
     }
@@ -237,7 +247,7 @@ fn tools_that_need_code_on_our_node_are_refused_at_once_and_continue() {
     assert_eq!(world.eval(relay), "undef");
     // As `etop`, `ttb` and `observer` do.
     assert_eq!(world.eval("rpc:call(Us, observer_backend, vsn, [])"), "{badrpc,notsup}");
-    if world.has("dbg") {
+    if world.has_runtime_tools() {
         let tracer = "{ok, _} = dbg:tracer(process, {fun(_, State) -> State end, none}), {error, _} = dbg:n(Us)";
         assert!(world.eval(tracer).starts_with("{error,{undef,"));
         assert!(world.eval("{ok, Matched} = dbg:p(self(), call), Matched").starts_with("[{matched,"));
@@ -247,8 +257,22 @@ fn tools_that_need_code_on_our_node_are_refused_at_once_and_continue() {
     if world.has("etop") {
         let etop = "try etop:start([{node, Us}, {output, text}]) catch exit:Why -> Why end";
         assert_eq!(world.eval(etop), "\"Faulty version of runtime_tools on remote node\"");
+    } else {
+        eprintln!("etop: not run: it is in observer, which this OTP {} does not have", world.release);
     }
     assert_eq!(world.eval("global:sync()"), "ok");
+}
+
+/// The tabs "Ports" and "Sockets" of `observer` end it unless these calls have such results.
+#[test]
+fn observer_finds_no_ports_and_no_sockets() {
+    let mut world = World::new(&[]);
+    for function in ["get_port_list", "get_socket_list", "socket_info"] {
+        let exported = format!("rpc:call(Us, erlang, function_exported, [observer_backend, {function}, 0])");
+        assert_eq!(world.eval(&exported), "true", "{function}");
+        assert_eq!(world.eval(&format!("rpc:call(Us, observer_backend, {function}, [])")), "[]", "{function}");
+    }
+    assert_eq!(world.eval("rpc:call(Us, erlang, function_exported, [observer_backend, vsn, 0])"), "false");
 }
 
 #[test]

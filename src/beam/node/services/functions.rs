@@ -17,6 +17,12 @@ use crate::node::process::{BadArg, Process, Processes};
 /// it.
 const OTP_RELEASE: &str = "25";
 
+/// The most arguments of a function in the table.
+const MOST_ARGS: usize = 3;
+
+/// The functions of `observer_backend` that the tabs "Ports" and "Sockets" of `observer` call.
+const LISTS_OF_OBSERVER: [&str; 3] = ["get_port_list", "get_socket_list", "socket_info"];
+
 /// The program that runs the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
@@ -79,6 +85,9 @@ impl Known<'_> {
             ("code", "ensure_loaded", [_]) => Err(Refused::BadArg),
             // Without a pid, no shell starts. This exit reason is not reported as a crash.
             ("shell", "start", []) => Ok(pair("shutdown", Term::atom("nofile"))),
+            ("erlang", "function_exported", [module, function, arity]) => self.is_exported(module, function, arity),
+            // The node has no ports and no sockets of Erlang.
+            ("observer_backend", function, []) if LISTS_OF_OBSERVER.contains(&function) => Ok(Term::List(Vec::new())),
             // Its callers handle a refused call, and crash if the function is undefined.
             ("observer_backend", _, _) => Err(Refused::NotTried),
             ("application", "which_applications", []) => Ok(Term::List(Vec::new())),
@@ -86,6 +95,19 @@ impl Known<'_> {
             ("application", "get_env", [_, _, default]) => Ok(default.clone()),
             _ => return None,
         })
+    }
+
+    /// Whether a function is in the table. `observer` asks it of what lists ports and sockets, and ends unless the answer
+    /// is a boolean.
+    fn is_exported(&self, module: &Term, function: &Term, arity: &Term) -> Result<Term, Refused> {
+        let (Term::Atom(module), Term::Atom(function), Term::Int(arity @ 0..)) = (module, function, arity) else {
+            return Err(Refused::BadArg);
+        };
+        // Of such arguments, only the number counts here.
+        let args = [const { Term::List(Vec::new()) }; MOST_ARGS];
+        let args = usize::try_from(*arity).ok().and_then(|arity| args.get(..arity));
+        let answer = args.and_then(|args| self.call(module, function, args));
+        Ok(boolean(!matches!(answer, None | Some(Err(Refused::NotTried)))))
     }
 
     fn pids(&self) -> Term {

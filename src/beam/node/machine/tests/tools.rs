@@ -37,6 +37,13 @@ fn erlang(alone: &mut Alone, function: &'static str, args: &[Term]) -> Term {
     call(alone, ("erlang", function), args)
 }
 
+fn is_exported(alone: &mut Alone, (module, function): (&'static str, &'static str), arity: i64) -> bool {
+    let args = [Term::atom(module), Term::atom(function), Term::Int(arity)];
+    let exported = erlang(alone, "function_exported", &args);
+    assert!(["true", "false"].map(Term::atom).contains(&exported), "{exported:?}");
+    exported == Term::atom("true")
+}
+
 fn badarg() -> Term {
     Term::atom("badarg")
 }
@@ -173,6 +180,47 @@ fn the_node_has_no_code_and_no_applications() {
     assert_eq!(call(&mut alone, ("application", "which_applications"), &[]), list(&[]));
     for (module, function) in [("shell", "start_interactive"), ("erlang", "get_cookie")] {
         assert_eq!(call(&mut alone, (module, function), &[]), Term::atom("undef"), "{module}:{function}");
+    }
+}
+
+#[test]
+fn ports_and_sockets_are_exported_empty_lists() {
+    let mut alone = up();
+    for function in ["get_port_list", "get_socket_list", "socket_info"] {
+        assert!(is_exported(&mut alone, ("observer_backend", function), 0), "{function}");
+        assert_eq!(call(&mut alone, ("observer_backend", function), &[]), list(&[]), "{function}");
+    }
+}
+
+#[test]
+fn a_function_is_exported_if_the_node_answers_it() {
+    let mut alone = up();
+    for (module, function, arity) in [
+        ("erlang", "node", 0),
+        ("erlang", "process_info", 2),
+        ("erlang", "function_exported", 3),
+        ("code", "ensure_loaded", 1),
+        ("application", "get_env", 3),
+    ] {
+        assert!(is_exported(&mut alone, (module, function), arity), "{module}:{function}/{arity}");
+    }
+    for (module, function, arity) in [
+        ("erlang", "node", 1),
+        ("erlang", "halt", 0),
+        ("observer_backend", "vsn", 0),
+        ("observer_backend", "get_port_list", 1),
+        ("application", "get_env", 4),
+        ("application", "get_env", i64::MAX),
+    ] {
+        assert!(!is_exported(&mut alone, (module, function), arity), "{module}:{function}/{arity}");
+    }
+    let [module, function] = ["erlang", "node"].map(Term::atom);
+    for args in [
+        [module.clone(), function.clone(), Term::Int(-1)],
+        [module.clone(), Term::Int(0), Term::Int(0)],
+        [Term::Int(0), function, Term::Int(0)],
+    ] {
+        assert_eq!(erlang(&mut alone, "function_exported", &args), badarg(), "{args:?}");
     }
 }
 
