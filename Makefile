@@ -8,7 +8,7 @@ SHELL := bash
 
 # The programs that the tests run, and the Debian packages that contain them.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
-PACKAGES := erlang-base erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
+PACKAGES := erlang-base erlang-runtime-tools erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
   strace systemd util-linux
 
 test: deps fmt clippy doc rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
