@@ -237,6 +237,8 @@ fn the_built_in_epmd_accepts_and_closes_like_the_real_one() {
         }
     }
     // The answer contains the name and the extra data, which ends with a zero byte here.
+    // Another name than above, which may not be free again yet.
+    let long = "\u{1f601}".repeat(254);
     let mut held = Vec::new();
     for port in [real_host.epmd_port, our_host.epmd_port] {
         let mut node = connect(port).unwrap();
