@@ -195,7 +195,7 @@ test-otp: deps ## Run the tests that use real Erlang nodes with OTP 27, 28 and 2
 test-suites: suites-deps ## Run suites of OTP 25 and 27 with and without the daemon, and write docs/suites.md (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh
 
-test-suites-quick: suites-deps ## Run three suites of OTP 25, in about 2 minutes (root)
+test-suites-quick: suites-deps ## Run three suites of OTP 25, in about 3 minutes (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh quick
 
 SUITES := erlang-dev erlang-common-test erlang-eunit erlang-runtime-tools debootstrap gcc iproute2 libc6-dev xz-utils

@@ -18,8 +18,11 @@ s/\bei_connect(P, node())/ei_connect(P, hecate_suites:remote())/g
 s/^\( *\)node(),$/\1hecate_suites:remote(),/
 # The EPMD under test. erl puts its own directory in front of PATH.
 s/\bos:find_executable(epmd)/hecate_suites:epmd()/
-# Between the cases of EPMD's suite, there are no pauses of 1 s, and no retries on a closed port.
+# Between the cases of EPMD's suite, the daemon is ended, which refuses KILL. There are no pauses of
+# 1 s, and no retries on a closed port.
 /^cleanup() ->/,/^$/ {
+  s/^cleanup() ->/&\
+    hecate_suites:stop_epmd(),/
   s/?MEDIUM_PAUSE/100/
   s/\bconnect()/connect("localhost", ?PORT, passive, 0, 1)/
 }

@@ -1,20 +1,14 @@
 #!/bin/sh
-# Replaces `epmd` in a run of epmd_SUITE: the daemon serves as EPMD. It refuses the KILL of a
-# client, so the next start of an EPMD ends it.
+# Replaces `epmd` in a run of epmd_SUITE: the daemon serves as EPMD.
 set -eu
 
 case " $* " in *" -names "*) exec epmd "$@" ;; esac
-pid=$HECATE_SUITES_RUN/epmd.pid
-if [ -e "$pid" ]; then
-  kill -KILL "$(cat "$pid")" 2>/dev/null || true
-  while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.01; done
-fi
 port=4369
 while [ $# -gt 0 ]; do
   [ "$1" != -port ] || port=$2
   shift
 done
-echo $$ >"$pid"
+echo $$ >"$HECATE_SUITES_RUN/epmd.pid"
 mkdir -p "$HECATE_SUITES_RUN/no-programs"
 export ERL_EPMD_PORT="$port" HECATE_HOME="$HECATE_SUITES_RUN/epmd" HECATE_EPMD_NAMES=none
 export PATH="$HECATE_SUITES_RUN/no-programs"

@@ -9,7 +9,7 @@
 -module(hecate_suites).
 
 -export([run/1]).
--export([start_peer/3, start_node/3, others/0, others/1, without/1, remote/0, is_daemon/1, epmd/0, without_daemon/1]).
+-export([start_peer/3, start_node/3, others/0, others/1, without/1, remote/0, is_daemon/1, epmd/0, stop_epmd/0, without_daemon/1]).
 -export([id/1, init/2, pre_init_per_testcase/4]).
 
 %% How long a case waits for the bystander, which connects to new names in EPMD within 0.5 s.
@@ -83,6 +83,23 @@ is_daemon(Node) ->
 %% The EPMD under test.
 epmd() ->
     os:getenv("HECATE_SUITES_EPMD", os:find_executable("epmd")).
+
+%% Ends the daemon that is the EPMD under test, and waits until it has ended.
+stop_epmd() ->
+    case file:read_file(filename:join(os:getenv("HECATE_SUITES_RUN"), "epmd.pid")) of
+        {ok, Text} ->
+            Pid = string:trim(binary_to_list(Text)),
+            os:cmd("kill -KILL " ++ Pid),
+            await_end(filename:join("/proc", Pid));
+        {error, enoent} ->
+            ok
+    end.
+
+await_end(Process) ->
+    case filelib:is_dir(Process) of
+        true -> timer:sleep(?GLANCE), await_end(Process);
+        false -> ok
+    end.
 
 %% The names in the EPMD under test, without its own.
 without_daemon({ok, Names}) ->
