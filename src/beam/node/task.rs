@@ -493,6 +493,8 @@ impl Task {
             }
         }
         self.handle(Input::DialEnded(name.clone()));
+        // An attempt that ended because the peer connected to us has not failed.
+        let failed = failed.filter(|_| !self.machine.is_connected(&name));
         let result = || failed.clone().map_or(Ok(()), Err);
         self.answers.extend(waiting.into_iter().map(|answer| Answer::Dialled(answer, result())));
     }
