@@ -162,14 +162,19 @@ impl Host {
     }
 }
 
-/// A port on which nothing listens. Not one of those that the system gives away by itself, for an EPMD comes back to it.
+/// Returns a port on which nothing listens, and which no other test gets until this process ends. It is not one of
+/// those that the system gives away by itself, for an EPMD comes back to it.
 fn unused_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    let locks = std::env::temp_dir().join(format!("hecate-test-ports-{}", rustix::process::geteuid().as_raw()));
+    std::fs::create_dir_all(&locks).unwrap();
     loop {
         // Tests that run at the same time in other processes begin elsewhere.
         let number = std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
         let port = u16::try_from(10_000 + number % 20_000).unwrap();
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+        let lock = std::fs::File::create(locks.join(port.to_string())).unwrap();
+        if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            std::mem::forget(lock);
             return port;
         }
     }
