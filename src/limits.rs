@@ -5,7 +5,6 @@ mod command;
 
 use std::time::Duration;
 
-pub use beam::limits::{EPMD_RETRY, PEER_BYTES};
 pub use command::*;
 
 // ---- The node and its peers -----------------------------------------------------------------

@@ -15,7 +15,6 @@ use std::time::Duration;
 use beam::dist::flags;
 use beam::dist::handshake::{self, Identity, StatusReceived};
 use connection::Hostile;
-use hecate_daemon::limits;
 use host::daemon::Daemon;
 use host::epmd::Epmd;
 use host::{Host, PATIENCE, wait_for, wait_within};
@@ -118,9 +117,9 @@ fn unfinished_frames_of_many_peers_stay_within_the_budget() {
         }
         Ok(())
     });
-    let fit = limits::PEER_BYTES / size;
+    let fit = beam::limits::PEER_BYTES / size;
     wait_for("the others are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= peers - fit - 1);
-    assert!(daemon.peak_memory() < limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
+    assert!(daemon.peak_memory() < beam::limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
     stays_connected(&host, &mut honest);
     drop(streams);
     returns(&daemon, before);
@@ -144,7 +143,7 @@ fn fragments_of_several_peers_stay_within_the_budget() {
         Ok(())
     });
     wait_for("the largest are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= 3);
-    assert!(daemon.peak_memory() < limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
+    assert!(daemon.peak_memory() < beam::limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
     stays_connected(&host, &mut honest);
     drop(streams);
     returns(&daemon, before);

@@ -27,7 +27,7 @@ pub fn read(body: &[u8]) -> Result<Registration, Problem> {
         }
     })?;
     if let Some(key) = request.twice {
-        let detail = format!("the key `{key}` stands there twice: give it once");
+        let detail = format!("duplicate key `{key}`: give it once");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
     }
     let given = |value: Option<Value>| match value {

@@ -146,7 +146,7 @@ impl Epmd {
                 reason: format!(
                     "{e}. Without an EPMD no Erlang node of this host can be found: free its port, or set ERL_EPMD_PORT to \
                      another; it is tried again every {} s",
-                    limits::EPMD_RETRY.as_secs()
+                    beam::limits::EPMD_RETRY.as_secs()
                 ),
             }),
         }
@@ -218,7 +218,7 @@ impl Epmd {
             let pause = match is_taken {
                 true if quiet => Duration::from_millis(250),
                 true => limits::NAME_RETRY,
-                false => limits::EPMD_RETRY,
+                false => beam::limits::EPMD_RETRY,
             };
             if !quiet && state != told {
                 match &state {

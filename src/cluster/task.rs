@@ -354,7 +354,7 @@ impl Cluster {
                 () = lost(&mut self.registration) => {
                     info!("EPMD has ended: registering again");
                     self.registration = None;
-                    self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
+                    self.register_at = Some(Instant::now() + beam::limits::EPMD_RETRY);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.finder.time_passed();
@@ -535,7 +535,7 @@ impl Cluster {
             }
             Err(state) => {
                 self.epmd_state = state;
-                self.register_at = Some(Instant::now() + limits::EPMD_RETRY);
+                self.register_at = Some(Instant::now() + beam::limits::EPMD_RETRY);
             }
         }
     }

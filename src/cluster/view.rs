@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
 
-use crate::plugin::PluginName;
+use crate::plugin::{PluginName, Status};
 
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -312,18 +312,9 @@ pub struct PluginView {
     /// Its API socket, a path on that host.
     pub socket: String,
     /// Whether it lives.
-    pub status: PluginStatus,
+    pub status: Status,
     /// Since when `status` holds.
     pub since: SystemTime,
     /// Why `status` holds, as a sentence for people.
     pub reason: String,
-}
-
-/// Whether a plugin of another host lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PluginStatus {
-    /// It does.
-    Running,
-    /// It does not.
-    Stopped,
 }

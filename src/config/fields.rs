@@ -19,7 +19,6 @@ use super::settings::{self, Places, Setting};
 use super::value::{self, Given};
 use super::{DEFAULT_NODE, Environment, Error, Locations, Source};
 use crate::layout::Home;
-use crate::limits;
 use crate::log::Format;
 use beam::name::NamePattern;
 
@@ -245,7 +244,7 @@ impl Places<'_> {
     pub(super) fn peer_memory(&self) -> Result<usize, Error> {
         let given =
             self.read(&settings::PEER_MEMORY, |given| given.number(beam::limits::PEER_BYTES_LEAST, 1024 * 1024))?;
-        Ok(given.and_then(|mebibytes| usize::try_from(mebibytes << 20).ok()).unwrap_or(limits::PEER_BYTES))
+        Ok(given.and_then(|mebibytes| usize::try_from(mebibytes << 20).ok()).unwrap_or(beam::limits::PEER_BYTES))
     }
 
     pub(super) fn registration_grace(&self) -> Result<Duration, Error> {

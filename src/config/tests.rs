@@ -304,7 +304,7 @@ fn an_oversized_file_is_refused() {
 
 #[test]
 fn the_memory_for_peers_has_room_for_the_largest_message() {
-    assert_eq!(Host::new().load().peer_memory, limits::PEER_BYTES);
+    assert_eq!(Host::new().load().peer_memory, beam::limits::PEER_BYTES);
     let given = |mebibytes: u64| Host::new().env("HECATE_PEER_MEMORY", &mebibytes.to_string());
     let least = given(beam::limits::PEER_BYTES_LEAST).load().peer_memory;
     assert!(least > 3 * beam::limits::FRAME, "a message, its copy and an answer");

@@ -24,6 +24,23 @@ pub enum Status {
     Stopped,
 }
 
+impl Status {
+    /// Returns the name that it has in the API, in the store and towards Erlang nodes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Returns the status of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Running, Self::Stopped].into_iter().find(|status| status.name() == name)
+    }
+}
+
 /// One registered plugin, as it is at one revision of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plugin {

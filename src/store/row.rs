@@ -48,7 +48,7 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
         plugin.description,
         plugin.node,
         plugin.node_given,
-        status_text(plugin.status),
+        plugin.status.name(),
         nanoseconds(plugin.since)?,
         plugin.reason,
         nanoseconds(plugin.registered_at)?,
@@ -72,7 +72,7 @@ pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<
         plugin.description,
         plugin.node,
         plugin.node_given,
-        status_text(plugin.status),
+        plugin.status.name(),
         nanoseconds(plugin.since)?,
         plugin.reason,
         nanoseconds(plugin.registered_at)?,
@@ -167,30 +167,12 @@ fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
         description: row.get(first + 2)?,
         node: row.get(first + 3)?,
         node_given: row.get(first + 4)?,
-        status: self::status(&status).ok_or_else(|| unknown(first + 5, format!("unknown status {status:?}")))?,
+        status: Status::parse(&status).ok_or_else(|| unknown(first + 5, format!("unknown status {status:?}")))?,
         since: time(row, first + 6)?,
         reason: row.get(first + 7)?,
         registered_at: time(row, first + 8)?,
         incarnation: number(row, first + 9)?,
     })
-}
-
-const RUNNING: &str = "running";
-const STOPPED: &str = "stopped";
-
-pub(super) fn status(text: &str) -> Option<Status> {
-    match text {
-        RUNNING => Some(Status::Running),
-        STOPPED => Some(Status::Stopped),
-        _ => None,
-    }
-}
-
-fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Running => RUNNING,
-        Status::Stopped => STOPPED,
-    }
 }
 
 pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

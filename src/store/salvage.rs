@@ -19,7 +19,9 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::row;
 use crate::limits;
-use crate::plugin::{Event, EventKind, Field, FieldValue, Plugin, PluginName, Registration, RegistrationRequest};
+use crate::plugin::{
+    Event, EventKind, Field, FieldValue, Plugin, PluginName, Registration, RegistrationRequest, Status,
+};
 use crate::timestamp;
 
 /// How much was recovered from a damaged database.
@@ -185,7 +187,7 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
         description: checked(RegistrationRequest { description, ..named() }, |checked| checked.description),
         node_given: *node_given != 0 && node.is_some(),
         node,
-        status: row::status(status)?,
+        status: Status::parse(status)?,
         since: timestamp::from_nanoseconds(*since),
         reason: Some(reason).filter(|reason| is_text(reason)).cloned()?,
         registered_at: timestamp::from_nanoseconds(*registered_at),

@@ -15,7 +15,7 @@ use beam::dist::challenges::Challenges;
 use beam::node::dial::Dialling;
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
-use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
+use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginView};
 use hecate_daemon::layout::{Home, Layout, Modes};
 use hecate_daemon::registry::{self, Handle, Membership};
 use hecate_daemon::store::Store;
@@ -93,7 +93,7 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
         description: None,
         node: Some("hecate_traderd@beam01".to_owned()),
         socket: "/there/api.sock".to_owned(),
-        status: PluginStatus::Running,
+        status: hecate_daemon::plugin::Status::Running,
         since: SystemTime::UNIX_EPOCH,
         reason: "it registered".to_owned(),
     };

@@ -20,7 +20,6 @@ use beam::node::services::pg::Watched;
 use beam::node::task::{self, Settings};
 use beam::node::view::View;
 use bytes::Bytes;
-use hecate_daemon::limits;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -32,7 +31,7 @@ use super::{Host, PATIENCE};
 /// unread; it never sends a tick.
 pub fn start_link(connection: Connection, events: usize) -> (LinkSender, mpsc::Receiver<LinkEvent>) {
     let (inbox, received) = mpsc::channel(events);
-    let held = Budget::new(limits::PEER_BYTES).holding();
+    let held = Budget::new(beam::limits::PEER_BYTES).holding();
     (link::start(connection, PATIENCE, Bytes::new(), held, inbox, |event| event), received)
 }
 
@@ -91,7 +90,7 @@ impl Node {
             functions: Box::new(Nothing),
             program: hecate_daemon::cluster::peers::questions::PROGRAM,
             tick_time: Duration::from_secs(60),
-            peer_memory: hecate_daemon::limits::PEER_BYTES,
+            peer_memory: beam::limits::PEER_BYTES,
         };
         let (handle, _) = task::start(listener, settings).unwrap();
         Self { handle, name, _registration: registration }

@@ -1,7 +1,7 @@
 //! The JSON of the plugins of all hosts.
 
 use super::time;
-use crate::cluster::view::{ClusterView, HostState, HostView, PluginStatus, PluginView};
+use crate::cluster::view::{ClusterView, HostState, HostView, PluginView};
 use crate::layout::Home;
 use crate::plugin::Plugin;
 use crate::registry;
@@ -63,10 +63,7 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
         socket: plugin.socket.clone(),
-        status: match plugin.status {
-            PluginStatus::Running => "running".to_owned(),
-            PluginStatus::Stopped => "stopped".to_owned(),
-        },
+        status: plugin.status.name().to_owned(),
         description: plugin.description.clone(),
         node: plugin.node.clone(),
         since: time(plugin.since),

@@ -3,7 +3,7 @@
 use super::time;
 use crate::cluster::view::{NodeState, NodeStates};
 use crate::layout::{self, Namespace};
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Plugin, PluginName};
 use crate::wire::{Connector, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed};
 
 impl Registered {
@@ -57,10 +57,7 @@ impl PluginEntry {
             name: plugin.name.to_string(),
             version: plugin.version.clone(),
             socket: namespace.api_sock().display().to_string(),
-            status: match plugin.status {
-                Status::Running => "running".to_owned(),
-                Status::Stopped => "stopped".to_owned(),
-            },
+            status: plugin.status.name().to_owned(),
             description: plugin.description.clone(),
             node: plugin.node.clone(),
             since: time(plugin.since),

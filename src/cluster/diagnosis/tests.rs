@@ -44,7 +44,7 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         functions: Box::new(Nothing),
         program: crate::cluster::peers::questions::PROGRAM,
         tick_time: Duration::from_secs(60),
-        peer_memory: crate::limits::PEER_BYTES,
+        peer_memory: beam::limits::PEER_BYTES,
     };
     let (handle, _) = task::start(listener, settings).unwrap();
     let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };

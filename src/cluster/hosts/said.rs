@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use beam::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
 
 use crate::cluster::terms;
-use crate::cluster::view::{PluginStatus, PluginView};
+use crate::cluster::view::PluginView;
 use crate::limits;
-use crate::plugin::{EventKind, Field, FieldValue, RegistrationRequest};
+use crate::plugin::{EventKind, Field, FieldValue, RegistrationRequest, Status};
 
 /// All that a daemon has registered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,11 +111,7 @@ fn plugin(info: &Term) -> Option<PluginView> {
         description: set(request.description),
         node: set(request.node),
         socket: text(map, "socket", limits::SUN_PATH)?,
-        status: match map.get_atom("status")?.as_atom()?.as_str() {
-            "running" => PluginStatus::Running,
-            "stopped" => PluginStatus::Stopped,
-            _ => return None,
-        },
+        status: Status::parse(map.get_atom("status")?.as_atom()?.as_str())?,
         since: time(map.get_atom("since")?)?,
         reason: text(map, "reason", limits::PLUGIN_REASON)?,
     })
@@ -175,7 +171,7 @@ mod tests {
             description: None,
             node: Some("a_bd@h".to_owned()),
             socket: format!("/home/{name}/sockets/api.sock"),
-            status: PluginStatus::Stopped,
+            status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
             reason: "it ended".to_owned(),
         }

@@ -174,7 +174,7 @@ mod tests {
             functions: Box::new(Nothing),
             program: crate::cluster::peers::questions::PROGRAM,
             tick_time: Duration::from_secs(60),
-            peer_memory: limits::PEER_BYTES,
+            peer_memory: beam::limits::PEER_BYTES,
         };
         task::start(listener, settings).unwrap().0
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::cluster::terms::{integer, map, milliseconds, undefined};
 use crate::cluster::view::{ClusterView, NodeState};
 use crate::layout::Home;
-use crate::plugin::{Event, EventKind, Plugin, PluginName, Status};
+use crate::plugin::{Event, EventKind, Plugin, PluginName};
 use crate::registry::View;
 
 /// What Erlang nodes see of a plugin is made from this.
@@ -68,10 +68,6 @@ impl Registered {
         let namespace = self.home.namespace(&plugin.name);
         let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
         let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());
-        let status = match plugin.status {
-            Status::Running => "running",
-            Status::Stopped => "stopped",
-        };
         let node = plugin.node.as_deref().and_then(|node| Atom::new(node).ok()).map_or_else(undefined, Term::Atom);
         let paths = map([
             ("sqlite", path(&namespace.sqlite())),
@@ -84,7 +80,7 @@ impl Registered {
             ("name", Term::binary(plugin.name.as_str())),
             ("version", text(&plugin.version)),
             ("description", text(&plugin.description)),
-            ("status", Term::atom(status)),
+            ("status", Term::atom(plugin.status.name())),
             ("socket", path(&namespace.api_sock())),
             ("base_dir", path(namespace.base())),
             ("paths", paths),

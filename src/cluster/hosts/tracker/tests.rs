@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::view::PluginStatus;
+use crate::plugin::Status;
 
 /// The machine, with a clock that only the test moves.
 struct World {
@@ -19,7 +19,7 @@ fn plugin(name: &str, version: &str) -> PluginView {
         description: None,
         node: None,
         socket: "/s".to_owned(),
-        status: PluginStatus::Running,
+        status: Status::Running,
         since: SystemTime::UNIX_EPOCH,
         reason: "it registered".to_owned(),
     }
