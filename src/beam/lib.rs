@@ -77,8 +77,9 @@
 //! Everything that arrives from outside is bounded: the depth and size of terms, members of groups,
 //! monitors and links, calls that wait, unfinished handshakes, and the memory for all peers together.
 //! [`limits`] lists every bound. A peer that exceeds one loses a request or its connection, and no
-//! other peer is affected. [`cookie::Cookie`] is never printed, and on this host the node
-//! authenticates only to ports of its own user, root, and those of [`Builder::allow_user`].
+//! other peer is affected. [`cookie::Cookie`] is never printed. On this host, the node proves the
+//! cookie only to ports of the user that it runs as, of root, and of users that
+//! [`Builder::allow_user`] names.
 //!
 //! # Modules
 //!

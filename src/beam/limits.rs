@@ -151,7 +151,7 @@ pub const LARGE_READERS: usize = 2;
 /// `node::pace::tests::slow_work_is_done_less_often`.
 pub const VIEW_TIME: Duration = Duration::from_millis(1);
 
-/// Bytes of frames, to whomever, that gather before they are handed on. Crossed by `tests/pressure.rs`,
+/// Bytes of frames, to all peers together, that are collected before they are sent. Crossed by `tests/pressure.rs`,
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
 pub const GATHERED: usize = 1024 * 1024;
 
@@ -312,9 +312,10 @@ pub const COOKIE: usize = 255;
 
 // ---- Log ------------------------------------------------------------------------------------
 
-/// How long lines that outsiders can bring about are counted, before it is told how many were left out. Crossed by
+/// The window in which log lines that outsiders can trigger are counted. At its end, the number of
+/// lines that were left out is logged. Crossed by
 /// `tests/log.rs`, `a_storm_on_the_distribution_port_is_a_line_and_a_sum`.
 pub const LOG_WINDOW: Duration = Duration::from_secs(10);
 
-/// Lines of nodes that came or went, in each window. Crossed by `log::limit::tests::what_happens_now_and_then_is_written_each_time`.
+/// Lines of nodes that came or went, in each window. Crossed by `log_limit::tests::what_happens_now_and_then_is_written_each_time`.
 pub const LOG_NODES: u64 = 100;

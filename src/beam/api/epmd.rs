@@ -20,7 +20,7 @@ pub(super) struct Epmd {
     pub(super) port: u16,
     pub(super) hidden: bool,
     pub(super) epmd_port: u16,
-    /// Where an EPMD of ours serves; none if the node only uses one that is running.
+    /// The address on which to serve EPMD if none answers. Without one, the node waits for EPMD.
     pub(super) serve_on: Option<IpAddr>,
     /// The EPMD that we serve.
     pub(super) server: Option<Server>,

@@ -153,8 +153,8 @@ impl Node {
         self.handle.publish(group, message).await
     }
 
-    /// Sends a message to a process of a connected node. As with `!`, nobody is told whether it
-    /// arrives.
+    /// Sends a message to a process of a connected node. As with `!`, the sender does not
+    /// learn whether it arrives.
     ///
     /// # Errors
     /// See [`RequestError`]; [`CallError::NoConnection`] if the node is not connected.

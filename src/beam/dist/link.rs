@@ -45,7 +45,8 @@ pub enum CloseReason {
     ClosedByPeer,
     /// The peer's host reset it: bytes that we sent were unread there, or the peer had closed it
     /// before.
-    #[error("connection closed by the peer (reset)")]
+    // The same text: which of the two a node that ends causes depends on timing.
+    #[error("connection closed by the peer")]
     Reset,
     /// Nothing came for the whole tick time (`net_tick_timeout`).
     #[error("no sign of life from the peer for {0:?} (net_tick_timeout)")]

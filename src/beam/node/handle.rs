@@ -124,7 +124,8 @@ impl Handle {
         self.ask(|answer| Event::Ask { node, name, request, answer }).await
     }
 
-    /// Sends a message to a process of a connected node. As with `!`, nobody is told whether it arrives.
+    /// Sends a message to a process of a connected node. As with `!`, the sender does not learn
+    /// whether it arrives.
     ///
     /// # Errors
     /// The inner one is [`CallError::NoConnection`].

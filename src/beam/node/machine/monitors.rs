@@ -42,7 +42,7 @@ impl Monitors {
 }
 
 impl Machine {
-    /// Sends a message to a process of a peer. As with `!`, nobody is told whether it arrives.
+    /// Sends a message to a process of a peer. As with `!`, the sender does not learn whether it arrives.
     pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<Effect>) {
         let (node, to) = to.into_parts();
         let result = self.way_to(&Arc::from(node.as_str()), false).map(|(link, from)| {
