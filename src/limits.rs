@@ -132,11 +132,11 @@ pub const RUN_FILE: usize = 32;
 pub const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Time between the two refusals that prove a socket dead. Crossed by
-/// `layout::stale_socket::tests::the_second_look_comes_a_second_later_and_not_before`.
+/// `layout::socket::stale::tests::the_second_look_comes_a_second_later_and_not_before`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 
 /// How often one recipe looks at a socket that is replaced again and again. Crossed by
-/// `layout::stale_socket::tests::a_socket_that_is_replaced_for_ever_is_left`.
+/// `layout::socket::stale::tests::a_socket_that_is_replaced_for_ever_is_left`.
 pub const STALE_SOCKET_LOOKS: u32 = 8;
 
 /// Connector sockets, and directories of its own, that are listed of a plugin. Crossed by

@@ -190,7 +190,7 @@ const PURE: &[&str] = &[
     "beam/etf/",
     "layout/own_files",
     "layout/paths",
-    "layout/stale_socket",
+    "layout/socket/stale",
     "log/limit",
     "beam/log_limit",
     "beam/name",
@@ -336,7 +336,7 @@ fn what_may_end_the_process_is_never_in_the_serving_one() {
     for (file, text) in sources() {
         for line in code_lines(&text) {
             for name in INDEPENDENT.iter().filter(|name| line.contains(**name)) {
-                assert_eq!(file, "cli/independent", "{file} names {name}: {line}");
+                assert_eq!(file, "cli/cluster/independent", "{file} names {name}: {line}");
                 seen.insert(*name);
             }
         }

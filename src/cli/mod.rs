@@ -4,42 +4,24 @@
 //! `daemon`'s. `gitops` alone changes something by itself: the repository, and directories of home.
 
 use std::io::Write as _;
-use std::path::Path;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use hyper::StatusCode;
 
-mod check_config;
-mod client;
 mod cluster;
-mod deregister;
-mod diagnose;
+mod daemon;
 mod doctor;
-mod events;
-mod exit;
-mod flags;
 mod gitops;
-mod healthcheck;
-mod independent;
-mod output;
-mod page;
-mod paths;
-mod peers;
-mod plugin;
 mod plugins;
-mod purge;
-mod register;
-mod sse;
-mod status;
+mod support;
 
 use crate::config::{self, Environment, Flags};
-use crate::limits;
-use crate::wire;
-use client::{Answer, Call};
-pub use exit::Exit;
-use flags::{ClientFlags, ServeFlags};
-use page::complain;
+use cluster::diagnose;
+use daemon::{check_config, healthcheck, status};
+use plugins::{deregister, events, list, paths, purge, register, show};
+use support::command::{Common, Named, ask};
+pub use support::exit::Exit;
+use support::flags::ServeFlags;
+use support::page::{self, complain};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,7 +105,7 @@ enum ClientCommand {
 Examples:
   hecate-daemon plugins --json | jq -r '.[] | select(.status == \"stopped\") | .name'
   hecate-daemon plugins --cluster --json | jq -r '.plugins[] | select(.lost_since) | \"\\(.host) \\(.name)\"'")]
-    Plugins(plugins::Plugins),
+    Plugins(list::Plugins),
     /// All that is known of a plugin
     Plugin(Named),
     /// Register a plugin daemon, or renew its registration
@@ -160,27 +142,6 @@ Examples:
     Paths(Named),
     /// For probes: exit 0 if the daemon answers, else 1
     Healthcheck(Common),
-}
-
-/// What every client takes.
-#[derive(Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    place: ClientFlags,
-    /// Print JSON on one line, as the daemon answers it
-    #[arg(long)]
-    json: bool,
-}
-
-/// A client that is about one plugin.
-#[derive(Debug, Args)]
-struct Named {
-    /// The plugin, such as hecate-traderd
-    // A shell variable that is not set is wrong usage, and asks nobody.
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    name: String,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// What a command line comes to.
@@ -285,11 +246,11 @@ impl ClientCommand {
         let call = match self {
             Self::Diagnose(diagnose) => return diagnose.run(&socket).await,
             Self::Purge(purge) => return purge.run(&socket).await,
-            Self::Cluster(_) => return cluster::run(&socket, json).await,
+            Self::Cluster(_) => return cluster::show::run(&socket, json).await,
             Self::Events(_) => return events::run(&socket, json).await,
             Self::Status(_) => status::call(),
             Self::Plugins(plugins) => plugins.call(),
-            Self::Plugin(named) => plugin::call(&named.name),
+            Self::Plugin(named) => show::call(&named.name),
             Self::Register(register) => register.call(),
             Self::Deregister(named) => deregister::call(&named.name),
             Self::Paths(named) => paths::call(&named.name),
@@ -311,43 +272,6 @@ impl ClientCommand {
             Self::Diagnose(diagnose) => &diagnose.common,
             Self::Purge(purge) => &purge.named.common,
         }
-    }
-}
-
-async fn ask(socket: &Path, call: &Call, json: bool) -> Exit {
-    match client::send(socket, call, limits::CLIENT_TIME).await {
-        Ok(answer) => report(call, &answer, json),
-        Err(error) => {
-            complain(&error.to_string());
-            error.exit()
-        }
-    }
-}
-
-/// Prints an answer, as it came or for people.
-fn report(call: &Call, answer: &Answer, json: bool) -> Exit {
-    let whole = json.then(|| page::write(&format!("{}\n", String::from_utf8_lossy(&answer.body))));
-    if !answer.status.is_success() {
-        complain(&refusal(answer.status, &answer.body));
-        return Exit::Refused;
-    }
-    match (call.show)(&answer.body) {
-        Ok(text) => whole.unwrap_or_else(|| page::show(&text)).exit(),
-        Err(error) => {
-            complain(&format!(
-                "what answers is no hecate-daemon of this version ({error}): `hecate-daemon --version` and `hecate-daemon \
-                 status --json` tell both"
-            ));
-            Exit::NoDaemon
-        }
-    }
-}
-
-/// Why the daemon said no, in its own words if they can be read.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
-    match serde_json::from_slice::<wire::Problem<'_>>(body) {
-        Ok(problem) => problem.detail.into_owned(),
-        Err(_) => format!("refused with status {status}"),
     }
 }
 

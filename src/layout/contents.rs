@@ -9,11 +9,11 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::create::Layout;
-use super::dead_socket::look;
 use super::entries::entries;
 use super::error::LayoutError;
 use super::paths::{CONNECTORS, SUBDIRECTORIES};
-use super::stale_socket::Look;
+use crate::layout::socket::dead::look;
+use crate::layout::socket::stale::Look;
 use crate::limits;
 use crate::plugin::PluginName;
 

@@ -2,15 +2,13 @@
 //!
 //! Owns the paths of the convention, the making of namespaces, the run files, and the removal of what dead daemons
 //! leave. Never knows what a plugin's state is: it does what it is told, and refuses what would follow a symbolic link
-//! below home or change what is already there. All of it but `paths` and `stale_socket` makes blocking calls.
+//! below home or change what is already there. All of it but `paths` and `socket::stale` makes blocking calls.
 
 mod contents;
 mod create;
-mod dead_socket;
 mod entries;
 mod error;
 mod guard;
-mod holders;
 mod inspect;
 mod open;
 mod own_files;
@@ -18,17 +16,17 @@ mod paths;
 mod purge;
 mod run_files;
 mod run_lock;
-mod stale_socket;
+mod socket;
 
 pub use contents::{Connector, Contents};
 pub use create::{Layout, Modes, Owner};
-pub use dead_socket::{DeadSocket, Progress};
 pub use error::{LayoutError, SiblingError};
-pub use holders::Holder;
 pub use inspect::{Found, Place};
 pub use own_files::{Decision, Loss, Repair, Sights, decide};
 pub use paths::{Home, HomeError, Namespace, SocketPathTooLong};
 pub use purge::{Incomplete, Removed, SetAside};
 pub use run_files::Process;
 pub use run_lock::{RunError, RunLock, RunState};
-pub use stale_socket::{Look, Verdict};
+pub use socket::dead::{DeadSocket, Progress};
+pub use socket::holders::Holder;
+pub use socket::stale::{Look, Verdict};

@@ -30,26 +30,26 @@ pub const GITOPS_FILE: u64 = 1024 * 1024;
 // ---- Clients of the socket ------------------------------------------------------------------
 
 /// How long a client waits for its connection while others wait to be accepted. Crossed by
-/// `cli::client::tests::a_client_waits_for_a_busy_daemon_and_reports_that_it_is_busy`.
+/// `cli::support::client::tests::a_client_waits_for_a_busy_daemon_and_reports_that_it_is_busy`.
 pub const CLIENT_CONNECT: Duration = Duration::from_secs(2);
 
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
-/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+/// `cli::support::client::tests::a_daemon_that_is_silent_is_given_up`.
 pub const CLIENT_TIME: Duration = Duration::from_secs(10);
 
 /// Time that a client waits for a whole diagnosis, longer than the daemon needs for one. Crossed by
-/// `cli::client::tests::a_daemon_that_is_silent_is_given_up`.
+/// `cli::support::client::tests::a_daemon_that_is_silent_is_given_up`.
 pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
 
 /// Time for a whole diagnosis without the daemon. Crossed by `tests/diagnosis.rs`,
 /// `a_node_that_says_nothing_costs_the_independent_only_its_time`.
 pub const INDEPENDENT_TIME: Duration = Duration::from_secs(15);
 
-/// Largest answer in bytes that a client reads. Crossed by `cli::client::tests::an_answer_is_bounded`.
+/// Largest answer in bytes that a client reads. Crossed by `cli::support::client::tests::an_answer_is_bounded`.
 pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Largest event in bytes that a client reads: a snapshot of the most plugins. Crossed by
-/// `cli::sse::tests::an_event_is_bounded`.
+/// `cli::support::sse::tests::an_event_is_bounded`.
 pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
 
 /// Silence after which a client that follows events considers its connection lost: more than two

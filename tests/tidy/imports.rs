@@ -160,7 +160,10 @@ fn named(source: &Source, module: &str, modules: &BTreeSet<String>) -> (BTreeSet
     }
     for root in ["crate::", "super::", "beam::"] {
         for (at, _) in rest.match_indices(root) {
-            let is_start = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':'));
+            let before = &rest[..at];
+            // `pub(in path)` limits visibility and imports nothing.
+            let is_start = !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                && !before.ends_with("pub(in ");
             let path: String =
                 rest[at..].chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
             if is_start {

@@ -16,10 +16,11 @@ mod report;
 use nodes::Seen;
 use report::{Level, Report};
 
-use super::client::{self, Answer, Call};
-use super::flags::ServeFlags;
-use super::page;
-use super::{Exit, refusal};
+use crate::cli::support::client::{self, Answer, Call};
+use crate::cli::support::command::refusal;
+use crate::cli::support::exit::Exit;
+use crate::cli::support::flags::ServeFlags;
+use crate::cli::support::page;
 use crate::config::{Environment, Places};
 use crate::limits;
 use crate::wire::Health;

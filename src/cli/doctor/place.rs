@@ -9,7 +9,7 @@ use super::files::Serving;
 use super::nodes::shown;
 use super::report::Report;
 use super::{Running, Silence};
-use crate::cli::client::ClientError;
+use crate::cli::support::client::ClientError;
 use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::page::{Cell, table};
+use crate::cli::support::page::{Cell, table};
 
 /// How it is with one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -14,8 +14,9 @@ mod repository;
 mod status;
 mod templates;
 
-use super::page::{self, Cell, complain, fields, table};
-use super::{Common, Exit};
+use crate::cli::support::command::Common;
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::config::{Environment, Flags, Locations, Places};
 use crate::layout::{Home, Layout, LayoutError, Modes, Owner};
 use crate::plugin::{NameError, PluginName};

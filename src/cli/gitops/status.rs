@@ -6,9 +6,11 @@ use serde::Serialize;
 
 use super::repository::{Repository, RepositoryError};
 use super::templates;
-use crate::cli::client::{self, ClientError};
-use crate::cli::page::{self, Cell, complain, fields, table};
-use crate::cli::{Exit, plugins, refusal};
+use crate::cli::plugins::list;
+use crate::cli::support::client::{self, ClientError};
+use crate::cli::support::command::refusal;
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::config::Locations;
 use crate::limits;
 use crate::plugin::PluginName;
@@ -45,7 +47,7 @@ pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
         Ok(deployed) => deployed,
         Err(error) => return refuse(&error.to_string()),
     };
-    let asked = client::send(&locations.socket, &plugins::own(), limits::CLIENT_TIME).await;
+    let asked = client::send(&locations.socket, &list::own(), limits::CLIENT_TIME).await;
     let exit = match asked.map(|answer| (answer.status.is_success(), answer)) {
         Ok((true, answer)) => match serde_json::from_slice::<Vec<PluginEntry>>(&answer.body) {
             Ok(registered) => {

@@ -2,11 +2,11 @@
 
 use hyper::Method;
 
-use super::client::{Call, encode};
-use super::page::{Cell, fields, table};
+use crate::cli::support::client::{Call, encode};
+use crate::cli::support::page::{Cell, fields, table};
 use crate::wire::{Paths, PluginDetail};
 
-pub(super) fn call(name: &str) -> Call {
+pub(in crate::cli) fn call(name: &str) -> Call {
     Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)
 }
 
@@ -15,7 +15,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
     Ok(lines(plugin.base_dir, plugin.paths))
 }
 
-pub(super) fn lines(base_dir: String, paths: Paths) -> String {
+pub(in crate::cli) fn lines(base_dir: String, paths: Paths) -> String {
     table(&fields([
         ("base_dir", Cell::from(base_dir)),
         ("sqlite", Cell::from(paths.sqlite)),

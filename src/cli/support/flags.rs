@@ -8,11 +8,11 @@ use crate::config::settings::{SETTINGS, Setting};
 
 /// All flags.
 #[derive(Debug)]
-pub(super) struct ServeFlags(pub Flags);
+pub(in crate::cli) struct ServeFlags(pub Flags);
 
 /// Those that say where the socket is.
 #[derive(Debug)]
-pub(super) struct ClientFlags(pub Flags);
+pub(in crate::cli) struct ClientFlags(pub Flags);
 
 impl Args for ServeFlags {
     fn augment_args(command: Command) -> Command {

@@ -15,11 +15,11 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixStream;
 
-use super::exit::Exit;
+use crate::cli::support::exit::Exit;
 use crate::limits;
 
 /// What to ask, and how to show what comes back.
-pub(super) struct Call {
+pub(in crate::cli) struct Call {
     pub method: Method,
     pub path: String,
     pub body: Option<serde_json::Value>,
@@ -28,7 +28,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(method: Method, path: impl Into<String>, show: fn(&[u8]) -> serde_json::Result<String>) -> Self {
+    pub(in crate::cli) fn new(
+        method: Method,
+        path: impl Into<String>,
+        show: fn(&[u8]) -> serde_json::Result<String>,
+    ) -> Self {
         let path = path.into();
         Self { method, path, body: None, show }
     }
@@ -36,14 +40,14 @@ impl Call {
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::cli) struct Answer {
     pub status: StatusCode,
     pub body: Bytes,
 }
 
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
+pub(in crate::cli) enum ClientError {
     #[error(
         "no daemon answers at {}: {error}; start one (`hecate-daemon`), say where it is (--socket-path, --home), or ask \
          `hecate-daemon doctor`", socket.display()
@@ -67,7 +71,7 @@ pub(super) enum ClientError {
 
 impl ClientError {
     /// Returns the exit code of a command that failed with this error.
-    pub(super) fn exit(&self) -> Exit {
+    pub(in crate::cli) fn exit(&self) -> Exit {
         match self {
             Self::Busy(_) => Exit::Busy,
             _ => Exit::NoDaemon,
@@ -76,7 +80,7 @@ impl ClientError {
 }
 
 /// Asks the daemon.
-pub(super) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<Answer, ClientError> {
+pub(in crate::cli) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<Answer, ClientError> {
     let silent = |_| ClientError::Silent { socket: socket.to_owned(), time };
     tokio::time::timeout(time, exchange(socket, call)).await.map_err(silent)?
 }
@@ -89,7 +93,7 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
 }
 
 /// Asks for the stream of events behind the one with the id `after`, and gives the answer with its body unread.
-pub(super) async fn stream(
+pub(in crate::cli) async fn stream(
     socket: &Path,
     after: Option<&str>,
     time: Duration,
@@ -156,7 +160,7 @@ fn request(call: &Call) -> Request<Full<Bytes>> {
     request
 }
 
-pub(super) async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
+pub(in crate::cli) async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -171,7 +175,7 @@ pub(super) async fn read(response: Response<Incoming>, socket: &Path) -> Result<
 }
 
 /// One segment of a path, RFC 3986 section 2.1: all but the unreserved is encoded.
-pub(super) fn encode(segment: &str) -> String {
+pub(in crate::cli) fn encode(segment: &str) -> String {
     let mut encoded = String::new();
     for byte in segment.bytes() {
         match byte {

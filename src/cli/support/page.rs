@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
-use super::exit::Exit;
+use crate::cli::support::exit::Exit;
 use crate::{escape, timestamp};
 
 /// A piece of text in one colour. What others wrote cannot drive a terminal through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cell {
+pub(in crate::cli) struct Cell {
     text: String,
     style: Style,
 }
@@ -29,32 +29,32 @@ impl Cell {
     }
 
     /// Well.
-    pub(super) fn good(text: &str) -> Self {
+    pub(in crate::cli) fn good(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Green.on_default())
     }
 
     /// To be looked at.
-    pub(super) fn odd(text: &str) -> Self {
+    pub(in crate::cli) fn odd(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Yellow.on_default())
     }
 
     /// Wrong.
-    pub(super) fn bad(text: &str) -> Self {
+    pub(in crate::cli) fn bad(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Red.on_default().bold())
     }
 
     /// Heads and keys.
-    pub(super) fn head(text: &str) -> Self {
+    pub(in crate::cli) fn head(text: &str) -> Self {
         Self::in_style(text, Style::new().bold())
     }
 
     /// Besides.
-    pub(super) fn faint(text: &str) -> Self {
+    pub(in crate::cli) fn faint(text: &str) -> Self {
         Self::in_style(text, Style::new().dimmed())
     }
 
     /// A word of the API for how something is, in the colour that it deserves.
-    pub(super) fn state(word: &str) -> Self {
+    pub(in crate::cli) fn state(word: &str) -> Self {
         match word {
             "running" | "healthy" | "connected" | "registered" | "served" | "yes" => Self::good(word),
             "starting" | "connecting" | "unknown" | "unavailable" | "disconnected" | "not_connected" | "lost" => {
@@ -66,7 +66,7 @@ impl Cell {
     }
 
     /// What may be absent.
-    pub(super) fn optional(text: Option<&str>) -> Self {
+    pub(in crate::cli) fn optional(text: Option<&str>) -> Self {
         text.map_or_else(|| Self::faint("-"), Self::from)
     }
 
@@ -80,7 +80,7 @@ impl Cell {
 }
 
 /// Lines of cells, each column as wide as its widest cell.
-pub(super) fn table(rows: &[Vec<Cell>]) -> String {
+pub(in crate::cli) fn table(rows: &[Vec<Cell>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -103,12 +103,12 @@ pub(super) fn table(rows: &[Vec<Cell>]) -> String {
 }
 
 /// Keys with their values, one a line.
-pub(super) fn fields<const N: usize>(rows: [(&str, Cell); N]) -> Vec<Vec<Cell>> {
+pub(in crate::cli) fn fields<const N: usize>(rows: [(&str, Cell); N]) -> Vec<Vec<Cell>> {
     rows.into_iter().map(|(key, value)| vec![Cell::head(key), value]).collect()
 }
 
 /// A time of the API, with how long ago that was. What is no time stays as it is.
-pub(super) fn since(time: &str, now: SystemTime) -> String {
+pub(in crate::cli) fn since(time: &str, now: SystemTime) -> String {
     let Ok(then) = humantime::parse_rfc3339(time) else {
         return time.to_owned();
     };
@@ -120,7 +120,7 @@ pub(super) fn since(time: &str, now: SystemTime) -> String {
 }
 
 /// A duration in its largest whole unit.
-pub(super) fn rough(duration: Duration) -> String {
+pub(in crate::cli) fn rough(duration: Duration) -> String {
     const DAY: u64 = 24 * 60 * 60;
     match duration.as_secs() {
         seconds @ ..60 => format!("{seconds} s"),
@@ -132,7 +132,7 @@ pub(super) fn rough(duration: Duration) -> String {
 }
 
 /// What others wrote, on one line and without what could drive a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     // The lines of a description become one.
     escape::text(&text.replace(['\n', '\t'], " ")).into_owned()
 }
@@ -140,7 +140,7 @@ pub(super) fn plain(text: &str) -> String {
 /// Where what was printed has got to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Printed {
+pub(in crate::cli) enum Printed {
     /// To whoever reads.
     All,
     /// To a reader that has gone, as `head` does: no failure of ours, and no more is wanted.
@@ -151,7 +151,7 @@ pub(super) enum Printed {
 
 impl Printed {
     /// How a command ends that had nothing to do but to print.
-    pub(super) fn exit(self) -> Exit {
+    pub(in crate::cli) fn exit(self) -> Exit {
         match self {
             Self::All | Self::Unwanted => Exit::Done,
             Self::Lost => Exit::Refused,
@@ -161,17 +161,17 @@ impl Printed {
 
 /// Prints for people: in colours on a terminal, unless `NO_COLOR` is set. All other control
 /// characters are escaped.
-pub(super) fn show(text: &str) -> Printed {
+pub(in crate::cli) fn show(text: &str) -> Printed {
     put(anstream::stdout(), &escape::coloured(text))
 }
 
 /// Prints JSON for programs, which cannot drive a terminal either.
-pub(super) fn write(json: &str) -> Printed {
+pub(in crate::cli) fn write(json: &str) -> Printed {
     put(io::stdout(), &escape::json(json))
 }
 
 /// Prints a generated script, byte for byte.
-pub(super) fn script(text: &str) -> Printed {
+pub(in crate::cli) fn script(text: &str) -> Printed {
     put(io::stdout(), text)
 }
 
@@ -187,7 +187,7 @@ fn put(mut out: impl Write, text: &str) -> Printed {
 }
 
 /// Tells people why something did not work, and what to do.
-pub(super) fn complain(text: &str) {
+pub(in crate::cli) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "hecate-daemon: {}", plain(text));
 }
 

@@ -7,15 +7,17 @@ use beam::name::NodeName;
 use clap::Args;
 use hyper::Method;
 
-use super::client::{self, Call, encode};
-use super::page::{self, Cell, complain, fields, table};
-use super::{Common, Exit, independent, refusal};
+use super::independent;
+use crate::cli::support::client::{self, Call, encode};
+use crate::cli::support::command::{Common, refusal};
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::limits;
 use crate::wire::{Diagnosis, OwnView, Stage};
 
 /// What `diagnose` takes.
 #[derive(Debug, Args)]
-pub(super) struct Diagnose {
+pub(in crate::cli) struct Diagnose {
     /// The full name of the node, such as hecate_traderd@beam00
     #[arg(value_parser = node)]
     node: NodeName,
@@ -23,7 +25,7 @@ pub(super) struct Diagnose {
     #[arg(long)]
     independent: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(in crate::cli) common: Common,
 }
 
 fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
@@ -32,12 +34,12 @@ fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
 
 impl Diagnose {
     /// Whether no daemon is to be asked.
-    pub(super) fn is_independent(&self) -> bool {
+    pub(in crate::cli) fn is_independent(&self) -> bool {
         self.independent
     }
 
     /// Without any daemon.
-    pub(super) async fn run_independent(&self) -> Exit {
+    pub(in crate::cli) async fn run_independent(&self) -> Exit {
         let view = match independent::ask(&self.node, &self.common.place.0).await {
             Ok(view) => view,
             Err(error) => {
@@ -54,7 +56,7 @@ impl Diagnose {
     }
 
     /// By the daemon. What is in the way is an answer too, and exit code 1.
-    pub(super) async fn run(&self, socket: &Path) -> Exit {
+    pub(in crate::cli) async fn run(&self, socket: &Path) -> Exit {
         let path = format!("/api/cluster/peers/{}/diagnosis", encode(self.node.as_str()));
         let call = Call::new(Method::GET, path, |_| Ok(String::new()));
         let answer = match client::send(socket, &call, limits::CLIENT_DIAGNOSIS).await {

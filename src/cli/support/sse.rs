@@ -5,7 +5,7 @@ use crate::limits;
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Event {
+pub(in crate::cli) struct Event {
     /// Its name; `message` where the stream gives none.
     pub name: String,
     /// The id that stands with it, if one does.
@@ -16,11 +16,11 @@ pub(super) struct Event {
 
 /// An event has more than [`limits::CLIENT_EVENT`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub(in crate::cli) struct TooLarge;
 
 /// The unfinished end of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub(in crate::cli) struct Parser {
     line: Vec<u8>,
     /// Whether the last byte was a CR, whose LF belongs to it.
     after_cr: bool,
@@ -30,7 +30,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// Takes what has arrived; whole events go to `out`.
-    pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), TooLarge> {
+    pub(in crate::cli) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), TooLarge> {
         for &byte in bytes {
             let lf_of_cr = std::mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
             match byte {

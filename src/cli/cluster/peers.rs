@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::page::{self, Cell, table};
+use crate::cli::support::page::{self, Cell, table};
 use crate::wire::Peer;
 
 const HEADS: [&str; 10] =
     ["PEER", "STATE", "SINCE", "INTRODUCED BY", "OTP", "TICKTIME", "ROUND TRIP", "ATTEMPTS", "LAST FAILURE", "REASON"];
 
 /// A line each; and below, as most have the same, the flags that were agreed on with whom.
-pub(super) fn shown(peers: Vec<Peer>, now: SystemTime) -> String {
+pub(in crate::cli) fn shown(peers: Vec<Peer>, now: SystemTime) -> String {
     let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut rows = vec![HEADS.map(Cell::head).to_vec()];
     for peer in peers {

@@ -29,7 +29,7 @@ pub enum Look {
 
 /// What moves the removal on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Input {
+pub(in crate::layout) enum Input {
     /// Time has passed. The first one starts it.
     Tick,
     /// Answer to [`Effect::Look`].
@@ -40,7 +40,7 @@ pub(super) enum Input {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(in crate::layout) enum Effect {
     /// Look at `api.sock`.
     Look,
     /// Rename it aside and look at it there.
@@ -70,7 +70,7 @@ pub enum Verdict {
 
 /// The removal of one socket.
 #[derive(Debug)]
-pub(super) struct Removal {
+pub(in crate::layout) struct Removal {
     phase: Phase,
     looks: u32,
 }
@@ -85,19 +85,19 @@ enum Phase {
 }
 
 impl Removal {
-    pub(super) fn new() -> Self {
+    pub(in crate::layout) fn new() -> Self {
         Self { phase: Phase::New, looks: 0 }
     }
 
     /// When the next [`Input::Tick`] is due.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(in crate::layout) fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { refused: (_, since) } => Some(since + limits::STALE_SOCKET_GAP),
             _ => None,
         }
     }
 
-    pub(super) fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
+    pub(in crate::layout) fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
         match (self.phase, input) {
             (Phase::New, Input::Tick) => self.look(None, out),
             (Phase::Waiting { refused }, Input::Tick) if now >= refused.1 + limits::STALE_SOCKET_GAP => {

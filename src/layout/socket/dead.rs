@@ -1,4 +1,4 @@
-//! Looks at the `api.sock` of plugins, and removes dead ones: the hands of [`super::stale_socket`].
+//! Looks at the `api.sock` of plugins, and removes dead ones: the hands of [`crate::layout::socket::stale`].
 //!
 //! A look opens the file itself (`O_PATH`, no link followed) and connects to what it opened, so that what is judged and
 //! what is connected to are one file. Never blocks on the other side: the connecting socket is non-blocking, and no byte
@@ -14,12 +14,12 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::create::Layout;
-use super::error::{LayoutError, advice};
-use super::open::open_at;
-use super::paths::API_SOCK;
-use super::stale_socket::{Effect, Input, Look, Removal, Verdict};
 use crate::files::Inode;
+use crate::layout::create::Layout;
+use crate::layout::error::{LayoutError, advice};
+use crate::layout::open::open_at;
+use crate::layout::paths::API_SOCK;
+use crate::layout::socket::stale::{Effect, Input, Look, Removal, Verdict};
 use crate::plugin::PluginName;
 
 /// Where a socket waits for its last look. Not `*.sock`: nobody takes it for one.
@@ -156,7 +156,7 @@ fn put_back(dir: &OwnedFd) -> io::Result<()> {
 }
 
 /// Looks at one file of a directory. The file comes along to be kept open.
-pub(super) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<OwnedFd>) {
+pub(in crate::layout) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<OwnedFd>) {
     let name = name.as_ref();
     let file = match open_at(dir.as_fd(), name, OFlags::PATH, Mode::empty()) {
         Ok(file) => file,
@@ -198,8 +198,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
-    use super::super::{Home, Modes};
     use super::*;
+    use crate::layout::{Home, Modes};
     use crate::limits;
 
     struct Scene {

@@ -3,11 +3,11 @@
 
 use hyper::Method;
 
-use super::client::Call;
-use super::page::plain;
+use crate::cli::support::client::Call;
+use crate::cli::support::page::plain;
 use crate::wire::Health;
 
-pub(super) fn call() -> Call {
+pub(in crate::cli) fn call() -> Call {
     Call::new(Method::GET, "/health", show)
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::paths::Home;
 use crate::files::{Inode, Sight, found};
+use crate::layout::paths::Home;
 
 /// The files of the registry's database.
 const DATABASE: [&str; 3] = ["sqlite/plugins.db", "sqlite/plugins.db-wal", "sqlite/plugins.db-shm"];
@@ -64,8 +64,8 @@ fn holder(pid: i32, runs: &[PathBuf]) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Layout, Modes, RunLock};
     use super::*;
+    use crate::layout::{Layout, Modes, RunLock};
 
     #[test]
     fn open_files_of_a_process_are_compared_with_the_paths() {

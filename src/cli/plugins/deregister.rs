@@ -2,10 +2,10 @@
 
 use hyper::Method;
 
-use super::client::{Call, encode};
+use crate::cli::support::client::{Call, encode};
 use crate::wire::Done;
 
-pub(super) fn call(name: &str) -> Call {
+pub(in crate::cli) fn call(name: &str) -> Call {
     Call::new(Method::DELETE, format!("/api/plugins/{}", encode(name)), show)
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 /// Waits until the last reader of standard output has closed: of a pipe, a socket or a terminal.
 /// Waits forever if standard output is a file or a device without a reader.
-pub(super) async fn closed() {
+pub(in crate::cli) async fn closed() {
     let (sender, receiver) = oneshot::channel();
     // The thread ends with the process, because no call interrupts this poll.
     let watching = thread::Builder::new().name("output".to_owned()).spawn(move || {

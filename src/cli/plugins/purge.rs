@@ -8,15 +8,17 @@ use std::path::Path;
 use clap::Args;
 use hyper::Method;
 
-use super::client::{Call, encode};
-use super::page::{complain, plain};
-use super::{Exit, Named, ask, client, refusal};
+use crate::cli::support::client;
+use crate::cli::support::client::{Call, encode};
+use crate::cli::support::command::{Named, ask, refusal};
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{complain, plain};
 use crate::limits;
 use crate::wire::{Purgeable, Purged};
 
 /// The arguments of `purge`.
 #[derive(Debug, Args)]
-pub(super) struct Purge {
+pub(in crate::cli) struct Purge {
     #[command(flatten)]
     pub named: Named,
     /// Do not ask; required where standard input or standard error is not a terminal
@@ -25,7 +27,7 @@ pub(super) struct Purge {
 }
 
 impl Purge {
-    pub(super) async fn run(&self, socket: &Path) -> Exit {
+    pub(in crate::cli) async fn run(&self, socket: &Path) -> Exit {
         let name = &self.named.name;
         if !self.yes {
             if !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -1,12 +1,12 @@
 //! `--check-config`: every setting, its value and where it comes from, and all that is wrong. It starts nothing and makes
 //! nothing; the cookie itself is never shown.
 
-use super::Exit;
-use super::page::{self, Cell, complain, table};
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{self, Cell, complain, table};
 use crate::config::{Environment, Flags, Places};
 
 /// Prints what holds, or why nothing would start.
-pub(super) fn run(flags: &Flags) -> Exit {
+pub(in crate::cli) fn run(flags: &Flags) -> Exit {
     let environment = Environment::of_process();
     let checked = match Places::find(flags, &environment) {
         Ok(places) => places.check(),

@@ -6,17 +6,20 @@ use std::time::SystemTime;
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::client::{self, Call};
-use super::page::{self, Cell, complain, fields, table};
-use super::{Exit, ask, peers, plugins, report};
+use super::peers;
+use crate::cli::plugins::list;
+use crate::cli::support::client::{self, Call};
+use crate::cli::support::command::{ask, report};
+use crate::cli::support::exit::Exit;
+use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::limits;
 use crate::wire::Cluster;
 
 /// Two answers of the API: one below the other, or, for scripts, as one object with the keys of both.
-pub(super) async fn run(socket: &Path, json: bool) -> Exit {
+pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
     let calls = [
         Call::new(Method::GET, "/api/cluster", show),
-        Call::new(Method::GET, plugins::ALL, |body| Ok(format!("\n{}", plugins::show_all(body)?))),
+        Call::new(Method::GET, list::ALL, |body| Ok(format!("\n{}", list::show_all(body)?))),
     ];
     if json {
         return whole(socket, &calls).await;

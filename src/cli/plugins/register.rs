@@ -4,13 +4,14 @@ use clap::Args;
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::client::Call;
-use super::{Common, paths};
+use super::paths;
+use crate::cli::support::client::Call;
+use crate::cli::support::command::Common;
 use crate::wire::Registered;
 
 /// What `register` takes.
 #[derive(Debug, Args)]
-pub(super) struct Register {
+pub(in crate::cli) struct Register {
     /// The plugin, such as hecate-traderd
     name: String,
     /// Its version; without it, a version that is known stays
@@ -28,7 +29,7 @@ pub(super) struct Register {
 }
 
 impl Register {
-    pub(super) fn call(self) -> Call {
+    pub(in crate::cli) fn call(self) -> Call {
         let fields = [
             ("name", Some(self.name)),
             ("version", self.version),

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use hyper::Method;
 
-use super::client::{Call, encode};
-use super::page::{self, Cell, fields, table};
-use super::plugins::node_state;
+use crate::cli::plugins::list::node_state;
+use crate::cli::support::client::{Call, encode};
+use crate::cli::support::page::{self, Cell, fields, table};
 use crate::wire::PluginDetail;
 
-pub(super) fn call(name: &str) -> Call {
+pub(in crate::cli) fn call(name: &str) -> Call {
     Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)
 }
 

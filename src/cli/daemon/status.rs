@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hyper::Method;
 
-use super::client::Call;
-use super::page::{Cell, fields, rough, table};
+use crate::cli::support::client::Call;
+use crate::cli::support::page::{Cell, fields, rough, table};
 use crate::wire::Health;
 
-pub(super) fn call() -> Call {
+pub(in crate::cli) fn call() -> Call {
     Call::new(Method::GET, "/health", show)
 }
 

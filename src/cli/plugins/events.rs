@@ -11,15 +11,16 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::client::{self, ClientError};
-use super::output;
-use super::page::{self, Cell, Printed, complain, table};
-use super::sse::{Event, Parser};
-use super::{Exit, refusal};
+use crate::cli::support::client::{self, ClientError};
+use crate::cli::support::command::refusal;
+use crate::cli::support::exit::Exit;
+use crate::cli::support::output;
+use crate::cli::support::page::{self, Cell, Printed, complain, table};
+use crate::cli::support::sse::{Event, Parser};
 use crate::limits;
 
 /// Follows until standard output is closed, which ends it at once even if no event comes.
-pub(super) async fn run(socket: &Path, json: bool) -> Exit {
+pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
     let mut exit = Exit::Done;
     let tell = |event: &Event| {
         let printed = match json {

@@ -14,14 +14,14 @@ use erl_rpc::{CallError, RpcClient, RpcClientHandle};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::Exit;
+use crate::cli::support::exit::Exit;
 use crate::config::{self, Environment, Flags, Places};
 use crate::limits;
 use crate::wire::{OwnScope, OwnView};
 
 /// Why nothing was told.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(in crate::cli) enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(
@@ -54,7 +54,7 @@ pub(super) enum Error {
 }
 
 impl Error {
-    pub(super) fn exit(&self) -> Exit {
+    pub(in crate::cli) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::NoCookie => Exit::Usage,
             _ => Exit::Refused,
@@ -63,7 +63,7 @@ impl Error {
 }
 
 /// Connects to a node, with the daemon's settings, and asks it.
-pub(super) async fn ask(node: &NodeName, flags: &Flags) -> Result<OwnView, Error> {
+pub(in crate::cli) async fn ask(node: &NodeName, flags: &Flags) -> Result<OwnView, Error> {
     let environment = Environment::of_process();
     let places = Places::find(flags, &environment)?;
     let asked = timeout(limits::INDEPENDENT_TIME, connect_and_ask(node, &places));

@@ -5,13 +5,13 @@ use std::time::SystemTime;
 use clap::Args;
 use hyper::Method;
 
-use super::Common;
-use super::client::Call;
-use super::page::{self, Cell, table};
+use crate::cli::support::client::Call;
+use crate::cli::support::command::Common;
+use crate::cli::support::page::{self, Cell, table};
 use crate::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
 
 #[derive(Debug, Args)]
-pub(super) struct Plugins {
+pub(in crate::cli) struct Plugins {
     /// Those of every host in the cluster
     #[arg(long)]
     cluster: bool,
@@ -20,7 +20,7 @@ pub(super) struct Plugins {
 }
 
 impl Plugins {
-    pub(super) fn call(&self) -> Call {
+    pub(in crate::cli) fn call(&self) -> Call {
         match self.cluster {
             true => Call::new(Method::GET, ALL, show_all),
             false => own(),
@@ -29,12 +29,12 @@ impl Plugins {
 }
 
 /// Those of this host.
-pub(super) fn own() -> Call {
+pub(in crate::cli) fn own() -> Call {
     Call::new(Method::GET, "/api/plugins", show)
 }
 
 /// Those of every host.
-pub(super) const ALL: &str = "/api/cluster/plugins";
+pub(in crate::cli) const ALL: &str = "/api/cluster/plugins";
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let plugins: Vec<PluginEntry> = serde_json::from_slice(body)?;
@@ -57,7 +57,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
 }
 
 /// Whether the node of a plugin is connected, and why not.
-pub(super) fn node_state(state: Option<&str>, failure: Option<&str>) -> Cell {
+pub(in crate::cli) fn node_state(state: Option<&str>, failure: Option<&str>) -> Cell {
     match (state, failure) {
         (None, _) => Cell::faint("-"),
         (Some(state), None) => Cell::state(state),
@@ -65,7 +65,7 @@ pub(super) fn node_state(state: Option<&str>, failure: Option<&str>) -> Cell {
     }
 }
 
-pub(super) fn show_all(body: &[u8]) -> serde_json::Result<String> {
+pub(in crate::cli) fn show_all(body: &[u8]) -> serde_json::Result<String> {
     let ClusterPlugins { hosts, plugins } = serde_json::from_slice(body)?;
     let now = SystemTime::now();
     let mut rows = vec![["HOST", "DAEMON", "STATE", "SINCE", "PLUGINS"].map(Cell::head).to_vec()];

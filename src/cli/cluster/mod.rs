@@ -1,0 +1,6 @@
+//! Commands about our node, its peers and the plugins of other hosts.
+
+pub(super) mod diagnose;
+pub(super) mod independent;
+pub(super) mod peers;
+pub(super) mod show;
