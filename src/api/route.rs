@@ -3,7 +3,10 @@
 //! A resource stands here once, with the methods it has, so that `Allow` cannot disagree with what is served. The path
 //! is split before it is decoded: an encoded slash stays part of a name (RFC 3986, section 2.2).
 
+use std::borrow::Cow;
+
 use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 
@@ -114,8 +117,8 @@ const POST: &str = "POST";
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let decoded;
     let segments: Vec<&str> = if path.contains('%') {
-        decoded = segments(path).map(percent_decode).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
-        decoded.iter().map(String::as_str).collect()
+        decoded = segments(path).map(percent_decode).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
+        decoded.iter().map(AsRef::as_ref).collect()
     } else {
         segments(path).collect()
     };
@@ -175,24 +178,12 @@ fn malformed() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "path_malformed", detail)
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'%' => {
-                let digits = [bytes.next()?, bytes.next()?];
-                // Checked by hand as `from_str_radix` would take a sign.
-                if !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return None;
-                }
-                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            other => other,
-        };
-        decoded.push(byte);
-    }
-    String::from_utf8(decoded).ok()
+/// Decodes a segment. Returns `None` if a `%` is not followed by two hexadecimal digits, which
+/// [`percent_decode_str`] would keep as it is, or if the result is not UTF-8.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    let mut escapes = text.split('%').skip(1).map(|escape| escape.as_bytes().get(..2));
+    let is_valid = escapes.all(|digits| digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)));
+    is_valid.then(|| percent_decode_str(text).decode_utf8().ok()).flatten()
 }
 
 #[cfg(test)]
