@@ -148,6 +148,20 @@ fn a_bare_host_is_asked_for_its_hecate() {
 }
 
 #[test]
+fn a_diagnosis_tells_a_failed_name_service_from_an_unknown_host() {
+    let lab = Lab::new();
+    let place = lab.place(1);
+    let _daemon = place.daemon(&place.v4, &[]);
+    for (zone, advice) in [(Zone::Addresses(Vec::new()), "or to the DNS"), (Zone::Failure, "/etc/resolv.conf")] {
+        lab.dns.set(zone);
+        let answer = place.host.ask("GET", "/api/cluster/peers/x@far.lab/diagnosis");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.body["code"], "host_unresolved", "{}", answer.body);
+        assert!(answer.body["verdict"].as_str().expect("verdict").contains(advice), "{}", answer.body);
+    }
+}
+
+#[test]
 fn a_name_that_does_not_resolve_keeps_nobody_else_waiting() {
     let lab = Lab::new();
     let place = lab.place(1);

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 pub enum Zone {
     /// The addresses of every name that it is asked for; without any, that there is no such name.
     Addresses(Vec<IpAddr>),
+    /// That the server failed (SERVFAIL).
+    Failure,
     /// Nothing.
     Silence,
 }
@@ -58,7 +60,12 @@ pub fn etc(directory: &Path, address: IpAddr) -> PathBuf {
 
 /// RFC 1035: a header of 12 bytes, the question as it came, and an A or AAAA record for each address of that kind.
 fn answer(message: &[u8], zone: &Zone) -> Option<Vec<u8>> {
-    let Zone::Addresses(addresses) = zone else { return None };
+    let (addresses, code) = match zone {
+        Zone::Addresses(addresses) if addresses.is_empty() => (addresses.as_slice(), 3),
+        Zone::Addresses(addresses) => (addresses.as_slice(), 0),
+        Zone::Failure => (&[][..], 2),
+        Zone::Silence => return None,
+    };
     let mut end = 12;
     while message[end] != 0 {
         end += 1 + usize::from(message[end]);
@@ -66,7 +73,6 @@ fn answer(message: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let (kind, question) = (message[end + 2], &message[12..end + 5]);
     let of_kind = |address: &&IpAddr| kind == if address.is_ipv4() { 1 } else { 28 };
     let records: Vec<&IpAddr> = addresses.iter().filter(of_kind).collect();
-    let code = if addresses.is_empty() { 3 } else { 0 };
     let count = u8::try_from(records.len()).unwrap();
     // An answer, recursion available; one question, so many records.
     let mut answer = [&message[..2], &[0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0], question].concat();

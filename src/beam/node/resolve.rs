@@ -4,8 +4,9 @@
 //! these threads beside the one on the time, and an address is never asked about.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 
+use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -18,13 +19,30 @@ static RESOLVERS: Semaphore = Semaphore::const_new(limits::RESOLVERS);
 /// The addresses of a host, in the order in which the system gives them, each once.
 ///
 /// # Errors
-/// There are none, or not within [`limits::RESOLVE_TIME`].
+/// [`io::ErrorKind::NotFound`] if there is no such host, or it has no address;
+/// [`io::ErrorKind::TimedOut`] if the system has not answered within [`limits::RESOLVE_TIME`]; another
+/// kind if the name service failed.
 pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
     let host = host.to_owned();
-    ask(move || Ok((host.as_str(), 0).to_socket_addrs()?.map(|found| found.ip().to_canonical()).collect())).await
+    ask(move || look_up(&host)).await
+}
+
+/// Asks the system, which may take long.
+fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    let found = getaddrinfo(Some(host), None, Some(hints)).map_err(failure)?;
+    found.map(|found| Ok(found?.sockaddr.ip().to_canonical())).collect()
+}
+
+/// Tells "there is no address" from "the name service failed".
+fn failure(error: LookupError) -> io::Error {
+    match error.kind() {
+        LookupErrorKind::NoName | LookupErrorKind::NoData => io::Error::new(io::ErrorKind::NotFound, error),
+        _ => error.into(),
+    }
 }
 
 async fn ask(question: impl FnOnce() -> io::Result<Vec<IpAddr>> + Send + 'static) -> io::Result<Vec<IpAddr>> {
@@ -80,6 +98,16 @@ mod tests {
         // Once the threads are free again, names have addresses again, and addresses have had theirs all along.
         assert!(addresses("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(addresses("::1").await.unwrap(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+    }
+
+    #[test]
+    fn only_a_name_without_an_address_is_not_found() {
+        // EAI_NONAME, EAI_NODATA, EAI_AGAIN and EAI_FAIL of glibc and musl.
+        for (code, is_not_found) in [(-2, true), (-5, true), (-3, false), (-4, false)] {
+            let error = failure(LookupError::new(code));
+            assert_eq!(error.kind() == io::ErrorKind::NotFound, is_not_found, "{code}");
+            assert!(error.to_string().contains("failed to lookup address information: "), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! What to do about each failure. Pure: a failure in, a sentence out.
 
+use std::io;
+
 use beam::dist::handshake::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
@@ -31,11 +33,15 @@ pub fn of(error: &DialError, about: &About<'_>) -> Failure {
     let advice = match error {
         DialError::BadName(_) => "a node is called name@host".to_owned(),
         DialError::Mixed { .. } => mix(node, us),
-        DialError::HostUnresolved(..) => {
+        DialError::HostUnresolved(_, error) if error.kind() == io::ErrorKind::NotFound => {
             format!(
                 "add {host} to this host's /etc/hosts or to the DNS, or call the node by a host name that resolves here"
             )
         }
+        DialError::HostUnresolved(..) => format!(
+            "this host's name service did not answer, so {host} may exist: check the DNS servers in /etc/resolv.conf, then \
+             retry; or add {host} to /etc/hosts"
+        ),
         DialError::Epmd(_) => format!(
             "start the node, which brings an EPMD up; is {host} the right host, and its TCP port {epmd_port} open from here? \
              If EPMD has another port there, ERL_EPMD_PORT must say so here and there"
@@ -167,7 +173,6 @@ pub fn too_slow() -> Failure {
 mod tests {
     use super::super::report::Stage;
     use super::*;
-    use std::io;
 
     #[test]
     fn each_failure_has_its_code_its_stage_and_something_to_do() {
@@ -187,7 +192,18 @@ mod tests {
                 Stage::Name,
                 "-name",
             ),
-            (DialError::HostUnresolved("there".to_owned(), io()), "host_unresolved", Stage::Resolve, "/etc/hosts"),
+            (
+                DialError::HostUnresolved("there".to_owned(), io::ErrorKind::NotFound.into()),
+                "host_unresolved",
+                Stage::Resolve,
+                "add there to this host's /etc/hosts or to the DNS",
+            ),
+            (
+                DialError::HostUnresolved("there".to_owned(), io::ErrorKind::TimedOut.into()),
+                "host_unresolved",
+                Stage::Resolve,
+                "/etc/resolv.conf",
+            ),
             (
                 DialError::Epmd(beam::epmd::client::Error::TimedOut(address)),
                 "epmd_unreachable",

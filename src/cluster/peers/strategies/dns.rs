@@ -32,8 +32,9 @@ impl Dns {
         names.filter(|name| *name != self.us).take(limits::DNS_ADDRESSES).collect()
     }
 
-    /// There was no answer. What was found last holds on for [`limits::DNS_MEMORY`]; then there is nothing: whether DNS fails, or
-    /// answers that the name has no address, can't be told apart.
+    /// Returns whether the nodes found last are to be forgotten, after DNS failed or had no address
+    /// for the name: after [`limits::DNS_MEMORY`], because a service that restarts has none for a
+    /// moment.
     #[must_use]
     pub fn has_nothing(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= limits::DNS_MEMORY
