@@ -265,7 +265,7 @@ fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-fn cluster_settings(config: &Config) -> cluster::Settings {
+fn cluster_settings(config: &Config) -> cluster::ClusterSettings {
     let us = rustix::process::getuid().as_raw();
     let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
     let host = config.node.host().to_owned();
@@ -275,7 +275,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let system_short = system.split('.').next().unwrap_or_default().to_owned();
     let this_host = BTreeSet::from([host.clone(), short, system, system_short, "localhost".to_owned()]);
-    cluster::Settings {
+    cluster::ClusterSettings {
         name: WantedName { short: config.node.name().to_owned(), host, explicit: config.node_explicit },
         cookie: config.cookie.clone(),
         challenges: Default::default(),
@@ -287,7 +287,7 @@ fn cluster_settings(config: &Config) -> cluster::Settings {
         scopes: config.pg_scopes.clone(),
         tick_time: config.net_ticktime,
         peer_memory: config.peer_memory,
-        finding: finder::Settings {
+        finding: finder::FinderSettings {
             peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
             dns: config.cluster_dns.clone(),
             epmd_names: config.epmd_names.clone(),

@@ -14,7 +14,7 @@ pub use command::*;
 pub const ORDERS: usize = 256;
 
 /// How often the round trip to a connected peer is taken. Crossed by
-/// `cluster::peers::facts::tests::the_round_trip_is_taken_again`.
+/// `cluster::peers::answers::tests::the_round_trip_is_taken_again`.
 pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest name of a release of OTP in characters. Crossed by
@@ -84,11 +84,11 @@ pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
 pub const HOST_EVENTS: usize = 1024;
 
 /// Longest reason that is taken of another host's plugin, in bytes. Crossed by
-/// `cluster::hosts::said::tests::texts_and_times_are_bounded`.
+/// `cluster::hosts::reports::tests::texts_and_times_are_bounded`.
 pub const PLUGIN_REASON: usize = 2048;
 
 /// What lies between 1970 and the first time that RFC 3339 can't write. Crossed by
-/// `cluster::hosts::said::tests::texts_and_times_are_bounded`.
+/// `cluster::hosts::reports::tests::texts_and_times_are_bounded`.
 pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 
 // ---- EPMD -----------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 
 /// How often one recipe looks at a socket that is replaced again and again. Crossed by
 /// `layout::socket::stale::tests::a_socket_that_is_replaced_for_ever_is_left`.
-pub const STALE_SOCKET_LOOKS: u32 = 8;
+pub const STALE_SOCKET_PROBES: u32 = 8;
 
 /// Connector sockets, and directories of its own, that are listed of a plugin. Crossed by
 /// `layout::contents::tests::what_is_listed_is_bounded`.

@@ -124,9 +124,9 @@ async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
     host::wait_for("its name is free", || !epmd.names().contains_key("aa"));
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
-    let dialling = tokio::spawn(async move { handle.connect(them.into()).await });
+    let dialer = tokio::spawn(async move { handle.connect(them.into()).await });
     crosses(&host, &listener, epmd.port_of("aa")).await;
-    let error = dialling.await.unwrap().unwrap().unwrap_err();
+    let error = dialer.await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.code(), "simultaneous");
     node.handle.stop().await;
 }
@@ -139,7 +139,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
     let _mm = epmd.register("mm", listener.local_addr().unwrap().port());
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
-    let dialling = tokio::spawn(async move { handle.connect(them.into()).await });
+    let dialer = tokio::spawn(async move { handle.connect(them.into()).await });
     let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
     receive(&mut dialled).await.unwrap();
     // The answer of the peer makes no difference.
@@ -149,7 +149,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
     let local = identity(&host, "mm", 7);
     let _own = setup::dial(own, &local, node.name.as_str().into(), async || true).await.unwrap();
     is_closed_early(&mut dialled).await;
-    assert!(dialling.await.unwrap().unwrap().is_ok(), "the two nodes are connected");
+    assert!(dialer.await.unwrap().unwrap().is_ok(), "the two nodes are connected");
     node.sees(&host.node("mm"), true).await;
     node.handle.stop().await;
 }

@@ -63,7 +63,7 @@ fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
     erl.stop();
     wait_for("it is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
     daemon.logs(&["node down", "no sign of life", "net_tick_timeout"]);
-    erl.go_on();
+    erl.still_wanted();
     wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
@@ -79,7 +79,7 @@ fn we_are_dropped_when_we_are_stopped_and_taken_back() {
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     daemon.stop();
     erl.eval_until("nodes()", "[]", PATIENCE);
-    daemon.go_on();
+    daemon.still_wanted();
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
 }

@@ -171,7 +171,7 @@ const PURE: &[&str] = &[
     "cluster/peers/views",
     "cluster/plugins/nodes",
     "cluster/plugins/refusing",
-    "cluster/hosts/said",
+    "cluster/hosts/reports",
     "cluster/peers/strategies/",
     "cluster/terms",
     "cluster/view",

@@ -13,7 +13,7 @@ use beam::dist::handshake::{Established, Origin};
 use beam::dist::header::Headers;
 use beam::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
 use beam::node::link_id::LinkId;
-use beam::node::machine::{Effect, Input, Machine, Parts};
+use beam::node::machine::{Machine, NodeEffect, NodeInput, Parts};
 use beam::node::now::Now;
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::functions::Program;
@@ -145,14 +145,14 @@ impl Node {
         let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };
         for (link, name) in [(OURS, "real@localhost"), (ANOTHERS, "another@host")] {
             let peer = Established { name: name.into(), creation: 1, flags: flags::ours(false), published: true };
-            node.input(Input::LinkUp { link, peer, origin: Origin::Accepted });
+            node.input(NodeInput::LinkUp { link, peer, origin: Origin::Accepted });
         }
         let (name, groups) = (Some(Atom::literal("name")), vec![Term::atom("group")]);
-        node.input(Input::Spawn { name, behaviour: Box::new(Process), groups, token: 1 });
+        node.input(NodeInput::Spawn { name, behaviour: Box::new(Process), groups, token: 1 });
         node
     }
 
-    fn input(&mut self, input: Input) {
+    fn input(&mut self, input: NodeInput) {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
         while self.machine.step(self.now, &mut out).is_some() {}
@@ -160,27 +160,27 @@ impl Node {
         for effect in out {
             match effect {
                 // What we send can be read.
-                Effect::Signal(_, control, payload) => {
+                NodeEffect::Signal(_, control, payload) => {
                     for flags in flag_sets() {
                         let decoded = decode(&control, payload.as_ref(), flags, &mut atoms);
                         assert!(matches!(decoded, Ok(Some(_))), "{control:?} is {decoded:?}");
                     }
                 }
-                Effect::Close(link, why) => assert!(link == OURS && !why.is_empty(), "{link:?}: {why}"),
-                Effect::Spawned(..) => {}
+                NodeEffect::Close(link, why) => assert!(link == OURS && !why.is_empty(), "{link:?}: {why}"),
+                NodeEffect::Spawned(..) => {}
                 other => panic!("nobody asked for {other:?}"),
             }
         }
     }
 
     fn tell(&mut self, control: Control, payload: Option<Bytes>) {
-        self.input(Input::Messages(OURS, vec![(control, payload)]));
+        self.input(NodeInput::Messages(OURS, vec![(control, payload)]));
         assert!(self.machine.holds(ANOTHERS));
     }
 
     fn end(mut self) {
         let _ = (self.machine.view(), self.machine.groups());
-        self.input(Input::LinkDown { link: OURS, reason: "it ended".to_owned(), by_peer: false });
+        self.input(NodeInput::LinkDown { link: OURS, reason: "it ended".to_owned(), by_peer: false });
         assert!(!self.machine.holds(OURS) && self.machine.holds(ANOTHERS));
         assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
     }

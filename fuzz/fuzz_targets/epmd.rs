@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use beam::epmd::protocol::{self, Request, Table, Then};
+use beam::epmd::protocol::{self, EpmdRequest, Table, Then};
 use beam::fair::Source;
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
 use libfuzzer_sys::fuzz_target;
@@ -67,30 +67,30 @@ fn served(mut requests: &[u8]) {
             nodes.retain(|_, (its, _)| its != connection);
             continue;
         }
-        let Some(read) = Request::read(request) else { continue };
+        let Some(read) = EpmdRequest::read(request) else { continue };
         let answer = table.answer(u64::from(*connection), Source::User(0), read.clone());
         match (read, answer.then) {
-            (Request::Alive(_), Then::Keep) => {
+            (EpmdRequest::Alive(_), Then::Keep) => {
                 let (port, name) = alive(request);
                 assert!(creation(&answer.bytes).is_ok_and(|creation| creation > 0));
                 assert!(nodes.insert(name.to_vec(), (*connection, port)).is_none(), "a name is registered once");
             }
-            (Request::Alive(_), then) => {
+            (EpmdRequest::Alive(_), then) => {
                 assert_eq!(then, Then::Close);
                 assert!(matches!(creation(&answer.bytes), Err(EpmdError::RegisterNodeError { .. })));
             }
-            (Request::Port(name), then) => {
+            (EpmdRequest::Port(name), then) => {
                 assert_eq!(then, Then::Close);
                 assert_eq!(port(&answer.bytes).expect("an answer"), nodes.get(&name).map(|(_, port)| *port));
             }
-            (Request::Names, then) => {
+            (EpmdRequest::Names, then) => {
                 assert_eq!(then, Then::Close);
                 let names = protocol::names(&answer.bytes).expect("an answer").into_iter();
                 let expected = nodes.iter().map(|(name, (_, port))| (name.clone(), *port));
                 assert!(names.map(|(name, port)| (name.into_bytes(), port)).eq(expected));
             }
-            (Request::Kill, then) => assert_eq!(then == Then::End, nodes.is_empty()),
-            (Request::Dump | Request::Stop, then) => assert_eq!(then, Then::Close),
+            (EpmdRequest::Kill, then) => assert_eq!(then == Then::End, nodes.is_empty()),
+            (EpmdRequest::Dump | EpmdRequest::Stop, then) => assert_eq!(then, Then::Close),
         }
         assert!(nodes.len() <= beam::limits::EPMD_NODES);
     }

@@ -11,19 +11,19 @@ use super::whole::Whole;
 use crate::wire;
 
 /// The response to a call.
-pub(super) type Answer = Response<Body>;
+pub(super) type HttpResponse = Response<Body>;
 
 /// The body of a response: whole, with `Content-Length`, because some clients understand nothing
 /// else; or a stream of events.
 pub(super) type Body = Either<Whole, Channel<Bytes>>;
 
 /// Returns a response with this JSON.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     written(status, wire::encode(body))
 }
 
 /// Returns a response whose JSON is encoded already.
-pub(super) fn written(status: StatusCode, body: impl Into<Whole>) -> Answer {
+pub(super) fn written(status: StatusCode, body: impl Into<Whole>) -> HttpResponse {
     let mut answer = Response::new(Either::Left(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

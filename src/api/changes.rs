@@ -17,13 +17,13 @@ pub(super) type Nodes = BTreeMap<String, SystemTime>;
 
 /// The state of the cluster that a stream has reported to its client. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     nodes: Arc<Nodes>,
     /// The states of plugins' nodes.
     pub plugin_nodes: NodeStates,
 }
 
-impl Told {
+impl Reported {
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.nodes, &other.nodes) && self.plugin_nodes == other.plugin_nodes
     }
@@ -37,19 +37,19 @@ pub(super) struct Changes(Arc<Mutex<Latest>>);
 struct Latest {
     view: Arc<ClusterView>,
     /// The reported state of a stream that has sent all events up to the view.
-    told: Told,
+    told: Reported,
     /// The events for streams that have reported another state.
-    events: VecDeque<(Told, Arc<[Bytes]>)>,
+    events: VecDeque<(Reported, Arc<[Bytes]>)>,
 }
 
 impl Changes {
     /// Returns the reported state of a stream that begins with this view.
-    pub(super) fn told(&self, view: &Arc<ClusterView>) -> Told {
+    pub(super) fn told(&self, view: &Arc<ClusterView>) -> Reported {
         self.with(view, |latest| latest.told.clone())
     }
 
     /// Returns the events that a stream must send for this view, and its reported state after them.
-    pub(super) fn since(&self, told: &Told, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Told) {
+    pub(super) fn since(&self, told: &Reported, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Reported) {
         self.with(view, |latest| {
             let known = latest.events.iter().find(|(before, _)| before.is(told));
             let events = match known {
@@ -72,7 +72,7 @@ impl Changes {
         if !Arc::ptr_eq(&latest.view, view) {
             *latest = Latest {
                 view: Arc::clone(view),
-                told: Told { nodes: nodes(view).into(), plugin_nodes: view.plugin_nodes.clone() },
+                told: Reported { nodes: nodes(view).into(), plugin_nodes: view.plugin_nodes.clone() },
                 events: VecDeque::new(),
             };
         }
@@ -87,7 +87,7 @@ fn nodes(view: &ClusterView) -> Nodes {
 
 /// Returns the events that lead from one state to that of the view. A node that has reconnected in
 /// between goes down and up.
-fn events(before: &Told, now: &Told, view: &ClusterView) -> Vec<Bytes> {
+fn events(before: &Reported, now: &Reported, view: &ClusterView) -> Vec<Bytes> {
     let differ = |node: &&String| before.nodes.get(*node) != now.nodes.get(*node);
     let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));
     let come = now.nodes.keys().filter(differ).map(|node| ("node_up_v1", node));
@@ -161,7 +161,7 @@ mod tests {
     fn the_changes_for_streams_that_know_different_views_are_few() {
         let changes = Changes::default();
         let views: Vec<_> = (0..=limits::HTTP_CHANGES).map(|_| view(&["a@h"], NodeState::Unknown)).collect();
-        let streams: Vec<Told> = views.iter().map(|view| changes.told(view)).collect();
+        let streams: Vec<Reported> = views.iter().map(|view| changes.told(view)).collect();
         let now = view(&[], NodeState::Unknown);
         for told in &streams {
             assert_eq!(names(&changes.since(told, &now).0), ["node_down_v1 a@h"]);

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Answer;
+use super::answer::HttpResponse;
 use super::borrowed::{Borrowed, closed_by_client};
 use super::bounds::Limits;
 use super::places::{Admitted, Capacity, NoStream, Owner, Places, Turn};
@@ -153,7 +153,7 @@ impl Drop for Place {
 }
 
 /// Responds to the requests of a connection with `respond`, until one side closes, or another connection needs the place.
-pub(super) async fn converse<Responding: Future<Output = Answer>>(
+pub(super) async fn converse<Responding: Future<Output = HttpResponse>>(
     limits: Limits,
     stop: CancellationToken,
     place: Place,

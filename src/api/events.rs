@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, Body};
-use super::changes::{Changes, Told};
+use super::answer::{Body, HttpResponse};
+use super::changes::{Changes, Reported};
 use super::connection::Place;
 use super::context::Context;
 use super::listing::{Listing, Snapshot};
@@ -54,7 +54,7 @@ impl Streams {
     }
 
     /// Begins a stream, which ends with its connection.
-    pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<Answer, Problem> {
+    pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
         place.streams().map_err(|refused| {
             let detail = match refused {
                 NoStream::Full => "too many event streams are open: retry later",
@@ -87,12 +87,12 @@ impl Streams {
     }
 
     /// The head of a stream alone, for `HEAD`.
-    pub(super) fn head() -> Answer {
+    pub(super) fn head() -> HttpResponse {
         answer(Either::Left(Whole::default()))
     }
 }
 
-fn answer(body: Body) -> Answer {
+fn answer(body: Body) -> HttpResponse {
     let mut answer = Response::new(body);
     *answer.status_mut() = StatusCode::OK;
     let headers = answer.headers_mut();
@@ -110,7 +110,7 @@ struct Stream {
     shown: Option<u64>,
     changes: Changes,
     /// The state of the cluster that was last reported to the client.
-    told: Told,
+    told: Reported,
     _counted: metrics::One,
 }
 

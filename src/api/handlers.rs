@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderValue, IF_NONE_MA
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Version};
 
-use super::answer::{Answer, json, written};
+use super::answer::{HttpResponse, json, written};
 use super::body::read_body;
 use super::bounds::Limits;
 use super::connection::{Caller, Place};
@@ -52,7 +52,7 @@ pub(super) async fn call(
     route: Result<Route, Problem>,
     head: &Parts,
     body: &mut Incoming,
-) -> Result<Answer, Problem> {
+) -> Result<HttpResponse, Problem> {
     if !caller.allowed {
         let detail = format!(
             "uid {} may not call this daemon: it serves its own user, root, and those in HECATE_ALLOWED_UIDS",
@@ -104,7 +104,7 @@ fn expect_host(head: &Parts) -> Result<(), Problem> {
 
 // ---- Plugins --------------------------------------------------------------------------------
 
-async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answer, Problem> {
+async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<HttpResponse, Problem> {
     let registration = registration::read(body)?;
     let plugin = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
     let name = &plugin.name;
@@ -116,7 +116,7 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Answ
     Ok(answer)
 }
 
-fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> Answer {
+fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> HttpResponse {
     let List { body, tag } = listing.of(&context.registry.view(), &context.plugin_nodes(), &context.home);
     let mut answer = if knows(headers, &tag) {
         let mut unchanged = Response::new(Either::Left(Whole::default()));
@@ -136,7 +136,7 @@ fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag)
 }
 
-async fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
+async fn plugin(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
     let name = known_form(name)?;
     let view = context.registry.view();
     let Some(plugin) = view.plugins.get(&name) else {
@@ -148,19 +148,19 @@ async fn plugin(context: &Context, name: &str) -> Result<Answer, Problem> {
     Ok(json(StatusCode::OK, &detail))
 }
 
-async fn deregister(context: &Context, name: &str) -> Result<Answer, Problem> {
+async fn deregister(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
     let name = known_form(name)?;
     context.registry.deregister(name).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Done { ok: true }))
 }
 
-async fn check_purge(context: &Context, name: &str) -> Result<Answer, Problem> {
+async fn check_purge(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
     let name = known_form(name)?;
     context.registry.check_purge(name.clone()).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Purgeable::new(&name, &context.home.namespace(&name))))
 }
 
-async fn purge(context: &Context, name: &str) -> Result<Answer, Problem> {
+async fn purge(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
     let name = known_form(name)?;
     let removed = context.registry.purge(name.clone()).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Purged::new(&name, &context.home.namespace(&name), removed)))
@@ -230,7 +230,7 @@ fn starting() -> Problem {
     Problem::unavailable("starting", detail, SOON)
 }
 
-fn health(context: &Context, listing: &Listing) -> Answer {
+fn health(context: &Context, listing: &Listing) -> HttpResponse {
     let status = context.status.borrow().clone();
     let view = context.registry.view();
     let health = wire::Health {
@@ -267,7 +267,7 @@ fn with_plugins(health: &Bytes, plugins: Bytes) -> Whole {
     Whole::new([health.slice(..end - 2), plugins, health.slice(end..)])
 }
 
-fn ready(context: &Context) -> Result<Answer, Problem> {
+fn ready(context: &Context) -> Result<HttpResponse, Problem> {
     let judged = context.registry.view().ready;
     match unready(&context.status.borrow(), judged) {
         None => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
@@ -291,17 +291,17 @@ fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
     }
 }
 
-fn cluster(context: &Context) -> Answer {
+fn cluster(context: &Context) -> HttpResponse {
     let view = context.cluster();
     json(StatusCode::OK, &wire::Cluster::new(&view, &context.registry.view()))
 }
 
-fn cluster_plugins(context: &Context) -> Answer {
+fn cluster_plugins(context: &Context) -> HttpResponse {
     let view = context.cluster();
     json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
 }
 
-async fn diagnosis(context: &Context, node: &str) -> Result<Answer, Problem> {
+async fn diagnosis(context: &Context, node: &str) -> Result<HttpResponse, Problem> {
     let node = NodeName::parse(node)
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such node: {error}")))?;
     match context.diagnostician.diagnose(&node).await {
@@ -310,7 +310,7 @@ async fn diagnosis(context: &Context, node: &str) -> Result<Answer, Problem> {
     }
 }
 
-fn measured(context: &Context) -> Result<Answer, Problem> {
+fn measured(context: &Context) -> Result<HttpResponse, Problem> {
     let cluster = context.cluster();
     let text = metrics::page(&context.registry.view(), &cluster).map_err(|error| {
         let detail = format!("the metrics could not be written, which is our fault: {error}");

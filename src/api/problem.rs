@@ -8,7 +8,7 @@ use http_body_util::Either;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::answer::Answer;
+use super::answer::HttpResponse;
 use crate::wire;
 
 /// Media type of RFC 9457.
@@ -42,7 +42,7 @@ impl Problem {
 
     /// The answer that carries it.
     #[must_use]
-    pub(super) fn into_response(self) -> Answer {
+    pub(super) fn into_response(self) -> HttpResponse {
         let body = wire::Problem {
             r#type: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or_default().into(),

@@ -16,7 +16,7 @@ use crate::plugin::{FieldValue, Registration, RegistrationRequest};
 /// # Errors
 /// 400 if it is no JSON object, 422 if a field is wrong.
 pub fn read(body: &[u8]) -> Result<Registration, Problem> {
-    let request: Request = serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let request: RegistrationBody = serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let example = "the body must be one JSON object, such as {\"name\": \"hecate-traderd\"}";
             Problem::new(StatusCode::BAD_REQUEST, "not_an_object", example)
@@ -47,7 +47,7 @@ pub fn read(body: &[u8]) -> Result<Registration, Problem> {
 
 /// The keys that we read; others are ignored.
 #[derive(Default)]
-struct Request {
+struct RegistrationBody {
     name: Option<Value>,
     version: Option<Value>,
     description: Option<Value>,
@@ -57,18 +57,18 @@ struct Request {
 }
 
 /// By hand, as a derived one takes an array for an object.
-impl<'de> Deserialize<'de> for Request {
+impl<'de> Deserialize<'de> for RegistrationBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys;
         impl<'de> Visitor<'de> for Keys {
-            type Value = Request;
+            type Value = RegistrationBody;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
-                let mut request = Request::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RegistrationBody, A::Error> {
+                let mut request = RegistrationBody::default();
                 while let Some(key) = map.next_key::<Cow<'de, str>>()? {
                     let (key, slot) = match key.as_ref() {
                         "name" => ("name", &mut request.name),

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Answer;
+use super::answer::HttpResponse;
 use super::bounds::Limits;
 use super::connection::{Caller, Connections, Place, converse};
 use super::context::Context;
@@ -134,7 +134,7 @@ impl Server {
 
 /// Answers whatever is asked. A body that the call did not want to the end is taken for a while longer: a client that
 /// writes all before it reads would otherwise find its connection broken, and never see the answer.
-async fn answer(server: &Server, place: &Place, caller: Caller, request: Request<Incoming>) -> Answer {
+async fn answer(server: &Server, place: &Place, caller: Caller, request: Request<Incoming>) -> HttpResponse {
     let begun = Instant::now();
     let may_ask_all = place.works();
     let (head, mut body) = request.into_parts();
@@ -182,7 +182,7 @@ fn only_probes(route: Route) -> Result<Route, Problem> {
 #[cfg(test)]
 mod tests {
     use beam::cookie::Cookie;
-    use beam::node::dial::Dialling;
+    use beam::node::dial::Dialer;
 
     use super::*;
     use std::collections::BTreeSet;
@@ -196,10 +196,10 @@ mod tests {
     use tokio::sync::watch;
 
     fn diagnostician() -> Diagnostician {
-        let dialling =
-            Dialling { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
-        let settings = diagnosis::Settings {
-            dialling,
+        let dialer =
+            Dialer { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
+        let settings = diagnosis::DiagnosisSettings {
+            dialer,
             cookie: Cookie::parse(b"cookie").expect("a cookie"),
             challenges: Default::default(),
             hidden: false,

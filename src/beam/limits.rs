@@ -305,7 +305,7 @@ pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 
 /// Time in which an EPMD should have noticed that we gave a name back. Crossed by
 /// `epmd::client::tests::an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for`.
-pub const EPMD_GIVE_BACK: Duration = Duration::from_millis(200);
+pub const EPMD_UNREGISTER: Duration = Duration::from_millis(200);
 
 /// Longest cookie in bytes: it is an atom. Crossed by `config::cookie::tests::contents`.
 pub const COOKIE: usize = 255;

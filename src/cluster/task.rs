@@ -19,7 +19,7 @@ use beam::epmd::client::Registration;
 use beam::etf::{Atom, AtomTooLong, Term};
 use beam::name::NodeName;
 use beam::node::accept;
-use beam::node::dial::Dialling;
+use beam::node::dial::Dialer;
 use beam::node::handle::{Handle, Stopped};
 use beam::node::process::ProcessId;
 use beam::node::services::pg::Watched;
@@ -34,12 +34,12 @@ use tracing::{info, warn};
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
-use crate::cluster::peers::facts::Facts;
+use crate::cluster::peers::answers::Questioner;
 use crate::cluster::peers::finder::{self, Finder};
 use crate::cluster::peers::questions::PROGRAM;
 use crate::cluster::peers::views;
 use crate::cluster::plugins::changes::Changes;
-use crate::cluster::plugins::membership::Told;
+use crate::cluster::plugins::membership::MembershipTracker;
 use crate::cluster::plugins::nodes::{Evidence, PluginNodes};
 use crate::cluster::plugins::orders::{self, Order};
 use crate::cluster::plugins::proxy::{Proxy, Registered};
@@ -58,7 +58,7 @@ const PLUGIN_TAG: &str = "hecate_plugin";
 
 /// What the cluster's side of the daemon is told.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ClusterSettings {
     /// Our name.
     pub name: WantedName,
     /// The cluster's secret.
@@ -82,7 +82,7 @@ pub struct Settings {
     /// Limit of the memory for all peers, in bytes.
     pub peer_memory: usize,
     /// What is looked for, and what is done with it.
-    pub finding: finder::Settings,
+    pub finding: finder::FinderSettings,
     /// Whose sockets may listen behind the names of this host.
     pub allowed_uids: BTreeSet<u32>,
     /// The host parts that mean this host.
@@ -106,7 +106,7 @@ pub enum StartError {
 /// # Errors
 /// See [`StartError`].
 pub async fn start(
-    settings: Settings,
+    settings: ClusterSettings,
     layout: Arc<Layout>,
     registry: registry::Handle,
 ) -> Result<(Running, watch::Receiver<Arc<ClusterView>>), StartError> {
@@ -121,7 +121,7 @@ pub async fn start(
     let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
     // Must come before the first registration.
-    let names = settings.name.candidates().flat_map(|name| dialling(&settings).all_names(&name)).collect();
+    let names = settings.name.candidates().flat_map(|name| dialer(&settings).all_names(&name)).collect();
     registry.membership(Membership::WantedNames { names }).await;
     let (stop, stopped) = oneshot::channel();
     let (show_node, node) = watch::channel(None);
@@ -131,8 +131,8 @@ pub async fn start(
     Ok((Running { stop, task, node, diagnostician }, view))
 }
 
-fn dialling(settings: &Settings) -> Dialling {
-    Dialling {
+fn dialer(settings: &ClusterSettings) -> Dialer {
+    Dialer {
         epmd_port: settings.epmd_port,
         default_port: settings.dist_port,
         this_host: settings.this_host.clone(),
@@ -140,9 +140,9 @@ fn dialling(settings: &Settings) -> Dialling {
     }
 }
 
-fn diagnosis_settings(settings: &Settings) -> diagnosis::Settings {
-    diagnosis::Settings {
-        dialling: dialling(settings),
+fn diagnosis_settings(settings: &ClusterSettings) -> diagnosis::DiagnosisSettings {
+    diagnosis::DiagnosisSettings {
+        dialer: dialer(settings),
         cookie: settings.cookie.clone(),
         challenges: settings.challenges.clone(),
         hidden: settings.hidden,
@@ -152,7 +152,7 @@ fn diagnosis_settings(settings: &Settings) -> diagnosis::Settings {
 }
 
 struct Start {
-    settings: Settings,
+    settings: ClusterSettings,
     layout: Arc<Layout>,
     registry: registry::Handle,
     listener: TcpListener,
@@ -201,10 +201,10 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
 }
 
 struct Cluster {
-    settings: Settings,
+    settings: ClusterSettings,
     name: Arc<str>,
     node: Handle,
-    dialling: Dialling,
+    dialer: Dialer,
     registry: registry::Handle,
     registered: Registered,
     /// What happened to the registry, as far as peers were told.
@@ -227,13 +227,13 @@ struct Cluster {
     refusing: Refusing,
     /// The plugins of which `proxies` and `nodes` may be behind.
     changes: Changes,
-    told: Told,
+    told: MembershipTracker,
     finder: Finder,
     /// What the other hecate-daemons have said.
     hosts: watch::Receiver<Arc<Vec<HostView>>>,
     /// Since when we are in the cluster.
     since: SystemTime,
-    facts: Facts,
+    questioner: Questioner,
     settled: bool,
     orders: mpsc::Sender<Order>,
     /// What carries the orders out, and an attempt to register with EPMD again.
@@ -246,8 +246,8 @@ impl Cluster {
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
         let epmd_state = epmd.state();
-        let dialling = dialling(&settings);
-        let told = Told::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
+        let dialer = dialer(&settings);
+        let told = MembershipTracker::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
         let identity = Identity {
             name: name.clone(),
             creation: registration.creation,
@@ -256,9 +256,9 @@ impl Cluster {
             challenges: settings.challenges.clone(),
         };
         let (orders, ordered) = mpsc::channel(limits::ORDERS);
-        let node_settings = node_task::Settings {
+        let node_settings = node_task::NodeSettings {
             identity,
-            dialling: dialling.clone(),
+            dialer: dialer.clone(),
             scopes,
             watched: Watched { tag: Atom::literal(PLUGIN_TAG), group: Atom::literal(server::GROUP) },
             functions: Box::new(SharedPaths::new(layout.home().own(), orders.clone())),
@@ -285,12 +285,12 @@ impl Cluster {
         });
         // What happened while we were in no cluster is nobody's news.
         let events = Follower::new(registry.clone(), registry.view().revision);
-        let finder = Finder::new(name.clone(), node.clone(), dialling.clone(), &settings.finding);
+        let finder = Finder::new(name.clone(), node.clone(), dialer.clone(), &settings.finding);
         Ok(Self {
             settings,
             name,
             node: node.clone(),
-            dialling,
+            dialer,
             registry,
             registered,
             events,
@@ -309,7 +309,7 @@ impl Cluster {
             finder,
             hosts,
             since: SystemTime::now(),
-            facts: Facts::new(node.clone()),
+            questioner: Questioner::new(node.clone()),
             settled: false,
             orders,
             work,
@@ -317,10 +317,10 @@ impl Cluster {
     }
 
     async fn serve(&mut self) -> Result<(), Stopped> {
-        let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialling.clone()));
+        let server = Box::new(PluginsServer::new(self.registered.clone(), self.orders.clone(), self.dialer.clone()));
         let name = Some(Atom::literal(server::NAME));
         self.node.spawn(name, server, vec![Term::atom(server::GROUP)]).await?;
-        self.registry.membership(Membership::OwnNode { names: self.dialling.all_names(&self.name) }).await;
+        self.registry.membership(Membership::OwnNode { names: self.dialer.all_names(&self.name) }).await;
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
         registry.mark_changed();
@@ -328,7 +328,7 @@ impl Cluster {
         let mut poll = interval(limits::EPMD_POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadlines = [self.finder.next_deadline(), self.facts.next_deadline(), self.register_at];
+            let deadlines = [self.finder.next_deadline(), self.questioner.next_deadline(), self.register_at];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 changed = registry.changed() => {
@@ -346,7 +346,7 @@ impl Cluster {
                 () = self.finder.step() => {}
                 // What they have said is published with all else.
                 Ok(()) = self.hosts.changed() => {}
-                () = self.facts.step() => {}
+                () = self.questioner.step() => {}
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -358,7 +358,7 @@ impl Cluster {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.finder.time_passed();
-                    self.facts.time_passed(Instant::now());
+                    self.questioner.time_passed(Instant::now());
                     self.register_again();
                 }
             }
@@ -378,7 +378,7 @@ impl Cluster {
         self.work.abort_all();
         self.node.stop().await;
         if let Some(registration) = self.registration.take() {
-            registration.give_back().await;
+            registration.unregister().await;
         }
     }
 
@@ -475,12 +475,12 @@ impl Cluster {
     // ---- Node -> registry -------------------------------------------------------------------------
 
     async fn node_changed(&mut self, view: &node_view::View) {
-        for uid in self.told.strangers(view, |name| self.dialling.is_here(name)) {
+        for uid in self.told.strangers(view, |name| self.dialer.is_here(name)) {
             if self.has_daemon(uid).await {
                 self.told.has_daemon(uid);
             }
         }
-        let news = self.told.news(view, |name| self.dialling.is_here(name));
+        let news = self.told.news(view, |name| self.dialer.is_here(name));
         for news in &news {
             match news {
                 Membership::NodeUp { node, .. } => {
@@ -508,7 +508,7 @@ impl Cluster {
             self.registry.membership(news).await;
         }
         self.finder.changed(view);
-        self.facts.changed(view);
+        self.questioner.changed(view);
     }
 
     // ---- EPMD -------------------------------------------------------------------------------------
@@ -554,9 +554,9 @@ impl Cluster {
         });
         let attempts = self.finder.attempts();
         let is_here = |name: &str, peer: Option<&node_view::Peer>| {
-            self.dialling.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
+            self.dialer.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
         };
-        let peers = views::seen(&node, attempts, |name| self.facts.of(name), is_here);
+        let peers = views::seen(&node, attempts, |name| self.questioner.of(name), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
             own_groups: census.own_groups,

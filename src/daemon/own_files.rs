@@ -218,7 +218,7 @@ impl OwnFiles {
         Sights {
             home,
             directories: missing_if(!self.layout.missing_own().is_empty()),
-            lock: self.lock.look(&self.layout),
+            lock: self.lock.probe(&self.layout),
             run_files: missing_if(!self.lock.has_files()),
             socket: self.socket.look(),
         }

@@ -12,8 +12,8 @@ use super::create::Layout;
 use super::entries::entries;
 use super::error::LayoutError;
 use super::paths::{CONNECTORS, SUBDIRECTORIES};
-use crate::layout::socket::dead::look;
-use crate::layout::socket::stale::Look;
+use crate::layout::socket::dead::probe;
+use crate::layout::socket::stale::SocketState;
 use crate::limits;
 use crate::plugin::PluginName;
 
@@ -59,7 +59,7 @@ impl Layout {
             let connector = |name: &OsString| Connector {
                 id: id(name).unwrap_or_default(),
                 socket: path.join(name),
-                answers: look(&dir, name).0 == Look::Alive,
+                answers: probe(&dir, name).0 == SocketState::Alive,
             };
             contents.connectors = names.iter().map(connector).collect();
         }

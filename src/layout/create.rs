@@ -220,8 +220,8 @@ impl Modes {
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(explain("make", parent, parent_path, Path::new(name), errno)),
         };
-        let looked = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        let dressed = looked.map_err(|errno| ("look at", errno)).and_then(|stat| {
+        let probed = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+        let dressed = probed.map_err(|errno| ("look at", errno)).and_then(|stat| {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {}
                 FileType::Symlink => return Err(("open", Errno::LOOP)),

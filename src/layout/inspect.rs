@@ -70,8 +70,8 @@ fn is_namespace(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::plugin::PluginName::parse(name).is_ok())
 }
 
-fn place(path: &Path, looked: io::Result<Metadata>) -> Place {
-    let found = match looked {
+fn place(path: &Path, probed: io::Result<Metadata>) -> Place {
+    let found = match probed {
         Ok(metadata) if metadata.is_dir() => Found::Directory { uid: metadata.uid(), mode: metadata.mode() & 0o7777 },
         Ok(metadata) if metadata.is_symlink() => Found::SymbolicLink,
         Ok(_) => Found::SomethingElse,

@@ -29,4 +29,4 @@ pub use run_files::Process;
 pub use run_lock::{RunError, RunLock, RunState};
 pub use socket::dead::{DeadSocket, Progress};
 pub use socket::holders::Holder;
-pub use socket::stale::{Look, Verdict};
+pub use socket::stale::{SocketState, Verdict};

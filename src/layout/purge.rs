@@ -332,7 +332,7 @@ mod tests {
         drop(UnixListener::bind(base.join("sockets/api.sock")).expect("bound"));
         let aside = scene.aside();
         assert!(!base.exists(), "it is nobody's from the first moment on");
-        assert!(!scene.layout.has_namespace(&scene.name).expect("looked"));
+        assert!(!scene.layout.has_namespace(&scene.name).expect("probed"));
         let removed = scene.layout.remove_aside(&aside).expect("removed");
         assert_eq!(removed, Removed { directories: 8, files: 3, bytes: 8 });
         assert_eq!(std::fs::read_dir(scene.layout.home().root()).expect("read").count(), 0);

@@ -44,7 +44,7 @@ impl RunLock {
 
     /// Compares the locked directories with those at their paths.
     #[must_use]
-    pub fn look(&self, layout: &Layout) -> Sight {
+    pub fn probe(&self, layout: &Layout) -> Sight {
         let hold = self.hold();
         let own = layout.home().own();
         let sights = [look_at(&hold.base, own.base()), look_at(&hold.run, &own.run())];
@@ -311,12 +311,12 @@ mod tests {
         lock.write_state(RunState::Running).expect("written");
         let own = scene.layout.home().own();
         std::fs::remove_dir_all(own.run()).expect("removed");
-        assert_eq!(lock.look(&scene.layout), Sight::Missing);
+        assert_eq!(lock.probe(&scene.layout), Sight::Missing);
         scene.layout.ensure_own().expect("made");
-        assert_eq!(lock.look(&scene.layout), Sight::Foreign);
+        assert_eq!(lock.probe(&scene.layout), Sight::Foreign);
         RunLock::take(&scene.layout).expect_err("the namespace is locked");
         lock.renew(&scene.layout).expect("free");
-        assert_eq!(lock.look(&scene.layout), Sight::Ours);
+        assert_eq!(lock.probe(&scene.layout), Sight::Ours);
         assert!(!lock.has_files());
         lock.rewrite().expect("written");
         assert!(lock.has_files());

@@ -10,7 +10,7 @@ use std::time::Instant;
 use beam::limited;
 
 use super::Registrant;
-use super::effect::{Effect, Input, Now};
+use super::effect::{Now, RegistryEffect, RegistryInput};
 use super::handle::Reply;
 use super::refusal::Refusal;
 use super::state::State;
@@ -21,8 +21,8 @@ use crate::plugin::{Event, Plugin, PluginName, Registration};
 use crate::store::{CommitError, Store};
 
 /// What was queued and changes something, in the order of its arrival.
-pub(super) enum Request {
-    Fact(Input),
+pub(super) enum BatchItem {
+    Observation(RegistryInput),
     Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
 }
@@ -37,28 +37,28 @@ pub(super) struct Batch {
     layout: Arc<Layout>,
     check_socket: SocketCheck,
     pub state: State,
-    pub effects: Vec<Effect>,
+    pub effects: Vec<RegistryEffect>,
     /// Where the answers go, each at the place of its ticket.
     pub replies: Vec<Reply<Arc<Plugin>>>,
     /// Those that it took, for another try.
-    pub facts: Vec<Input>,
+    pub observations: Vec<RegistryInput>,
 }
 
 impl Batch {
     pub(super) fn new(now: Now, state: State, layout: Arc<Layout>, check_socket: SocketCheck) -> Self {
-        Self { now, layout, check_socket, state, effects: Vec::new(), replies: Vec::new(), facts: Vec::new() }
+        Self { now, layout, check_socket, state, effects: Vec::new(), replies: Vec::new(), observations: Vec::new() }
     }
 
     /// Does all of it. Gives the events that are stored now.
     pub(super) fn carry_out(
         mut self,
         store: &mut Store,
-        facts: Vec<Input>,
-        requests: Vec<Request>,
+        observations: Vec<RegistryInput>,
+        requests: Vec<BatchItem>,
     ) -> (Self, Result<Vec<Event>, CommitError>) {
         // Before directories are made.
         let prepared = prepare(&self.layout);
-        for request in facts.into_iter().map(Request::Fact).chain(requests) {
+        for request in observations.into_iter().map(BatchItem::Observation).chain(requests) {
             match prepared {
                 Ok(()) => self.take(request),
                 Err(_) => self.put_off(request),
@@ -67,37 +67,37 @@ impl Batch {
         if let Err(error) = prepared {
             return (self, Err(error));
         }
-        self.state.handle(self.now, Input::Tick, &mut self.effects);
+        self.state.handle(self.now, RegistryInput::Tick, &mut self.effects);
         let events: Vec<Event> = self.effects.iter().filter_map(to_store).collect();
         let stored = commit(&self.layout, &*self.check_socket, store, &events).map(|()| events);
         (self, stored)
     }
 
-    /// Nothing can be stored now: facts are kept, and all other requests are refused with the
+    /// Nothing can be stored now: observations are kept, and all other requests are refused with the
     /// batch.
-    fn put_off(&mut self, request: Request) {
+    fn put_off(&mut self, request: BatchItem) {
         match request {
-            Request::Fact(fact) => self.facts.push(fact),
-            Request::Deregister { reply, .. } | Request::Register { reply, .. } => self.replies.push(reply),
+            BatchItem::Observation(observation) => self.observations.push(observation),
+            BatchItem::Deregister { reply, .. } | BatchItem::Register { reply, .. } => self.replies.push(reply),
         }
     }
 
-    fn take(&mut self, request: Request) {
+    fn take(&mut self, request: BatchItem) {
         let ticket = self.replies.len();
         let input = match request {
-            Request::Fact(fact) => {
-                self.facts.push(fact.clone());
-                fact
+            BatchItem::Observation(observation) => {
+                self.observations.push(observation.clone());
+                observation
             }
-            Request::Deregister { name, reply } => {
+            BatchItem::Deregister { name, reply } => {
                 self.replies.push(reply);
-                Input::Deregister { name, ticket }
+                RegistryInput::Deregister { name, ticket }
             }
-            Request::Register { registration, registrant, reply } => {
+            BatchItem::Register { registration, registrant, reply } => {
                 self.replies.push(reply);
                 match self.admit(&registration, registrant) {
-                    Ok(process) => Input::Register { registration, process, ticket },
-                    Err(refusal) => return self.effects.push(Effect::Answer { ticket, result: Err(refusal) }),
+                    Ok(process) => RegistryInput::Register { registration, process, ticket },
+                    Err(refusal) => return self.effects.push(RegistryEffect::Answer { ticket, result: Err(refusal) }),
                 }
             }
         };
@@ -114,9 +114,9 @@ impl Batch {
     }
 }
 
-pub(super) fn to_store(effect: &Effect) -> Option<Event> {
+pub(super) fn to_store(effect: &RegistryEffect) -> Option<Event> {
     match effect {
-        Effect::Store(event) => Some(event.clone()),
+        RegistryEffect::Store(event) => Some(event.clone()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Membership;
 use super::refusal::Refusal;
-use crate::layout::{Look, Process};
+use crate::layout::{Process, SocketState};
 use crate::limits;
 use crate::plugin::{Event, Plugin, PluginName, Registration};
 
@@ -35,7 +35,7 @@ impl Default for Config {
 
 /// What happened.
 #[derive(Debug, Clone)]
-pub enum Input {
+pub enum RegistryInput {
     /// A plugin registers; its directories exist.
     Register {
         /// The request.
@@ -54,12 +54,12 @@ pub enum Input {
     },
     /// News from the cluster.
     Membership(Membership),
-    /// Answer to [`Effect::Look`].
-    Looked {
+    /// Answer to [`RegistryEffect::ProbeSocket`].
+    SocketProbed {
         /// Whose socket.
         name: PluginName,
         /// What it showed.
-        look: Look,
+        state: SocketState,
     },
     /// The process that registered a plugin has ended.
     Exited {
@@ -72,9 +72,9 @@ pub enum Input {
     Tick,
 }
 
-/// What is to be done. Only [`Effect::Store`] can fail; what comes with it is then not done either.
+/// What is to be done. Only [`RegistryEffect::Store`] can fail; what comes with it is then not done either.
 #[derive(Debug)]
-pub enum Effect {
+pub enum RegistryEffect {
     /// Store this event, with all of the same batch.
     Store(Event),
     /// Answer the command of that ticket.
@@ -84,8 +84,8 @@ pub enum Effect {
         /// The plugin after it (before it, for a deregistration).
         result: Result<Arc<Plugin>, Refusal>,
     },
-    /// Look at the plugin's socket, and say [`Input::Looked`] in any case.
-    Look(PluginName),
+    /// Probe the plugin's socket. The answer is [`RegistryInput::SocketProbed`], in any case.
+    ProbeSocket(PluginName),
     /// Make what is missing of its directories.
     EnsureLayout(PluginName),
     /// Remove what a dead plugin left: its socket, and the run files if they are those of `process`. If that is under

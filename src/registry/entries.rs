@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use super::effect::{Effect, Now};
+use super::effect::{Now, RegistryEffect};
 use crate::layout::Process;
 use crate::limits;
 use crate::plugin::{Plugin, PluginName, Status};
@@ -27,12 +27,12 @@ pub(super) struct Entries {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) plugin: Arc<Plugin>,
-    pub(super) life: Life,
+    pub(super) liveness: Liveness,
 }
 
 /// What is known of a plugin's life beyond what is stored.
 #[derive(Debug, Clone)]
-pub(super) struct Life {
+pub(super) struct Liveness {
     /// Stored before our start, and not yet judged.
     pub(super) open: bool,
     /// Its node has been connected since the registration or our start, and decides.
@@ -49,12 +49,12 @@ pub(super) struct Life {
     pub(super) found: Option<String>,
     /// Why we may not connect to its socket, if the last check found that.
     pub(super) denied: Option<String>,
-    pub(super) next_look: Instant,
-    pub(super) looking: bool,
+    pub(super) next_probe: Instant,
+    pub(super) probing: bool,
     pub(super) process: Option<Process>,
 }
 
-impl Life {
+impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             open: false,
@@ -65,31 +65,31 @@ impl Life {
             silent: false,
             found: None,
             denied: None,
-            next_look: now,
-            looking: false,
+            next_probe: now,
+            probing: false,
             process: None,
         }
     }
 
     /// A hint that comes before the answer asks for another look, for this one may have been before it.
-    pub(super) fn look(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        self.looking = true;
-        self.next_look = now.instant + limits::SOCKET_POLL;
-        out.push(Effect::Look(name.clone()));
+    pub(super) fn probe(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
+        self.probing = true;
+        self.next_probe = now.instant + limits::SOCKET_POLL;
+        out.push(RegistryEffect::ProbeSocket(name.clone()));
     }
 }
 
 impl Entry {
     /// When something is to be done for it, if time alone can bring that about.
     fn due(&self) -> Option<Instant> {
-        [self.life.grace, self.due_look()].into_iter().flatten().min()
+        [self.liveness.grace, self.due_look()].into_iter().flatten().min()
     }
 
     /// When its socket is to be looked at next, if that is worth a look from time to time.
     pub(super) fn due_look(&self) -> Option<Instant> {
-        let Self { plugin, life } = self;
-        let watched = !life.open && (!life.governed || plugin.status == Status::Stopped);
-        (watched && !life.looking).then_some(life.next_look)
+        let Self { plugin, liveness } = self;
+        let watched = !liveness.open && (!liveness.governed || plugin.status == Status::Stopped);
+        (watched && !liveness.probing).then_some(liveness.next_probe)
     }
 }
 
@@ -106,14 +106,14 @@ impl Entries {
     pub(super) fn insert(&mut self, entry: Entry) {
         let name = entry.plugin.name.clone();
         self.remove(&name);
-        self.file(&name, entry.due(), entry.life.open);
+        self.file(&name, entry.due(), entry.liveness.open);
         self.by_name.insert_mut(name, entry);
     }
 
     /// Nothing happens if it is not there.
     pub(super) fn remove(&mut self, name: &PluginName) {
         if let Some(entry) = self.by_name.get(name) {
-            self.unfile(name, entry.due(), entry.life.open);
+            self.unfile(name, entry.due(), entry.liveness.open);
             self.by_name.remove_mut(name);
         }
     }
@@ -121,9 +121,9 @@ impl Entries {
     /// Changes one; nothing happens if it is not there.
     pub(super) fn change<T>(&mut self, name: &PluginName, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.by_name.get_mut(name)?;
-        let (due, open) = (entry.due(), entry.life.open);
+        let (due, open) = (entry.due(), entry.liveness.open);
         let result = change(entry);
-        let (due_now, open_now) = (entry.due(), entry.life.open);
+        let (due_now, open_now) = (entry.due(), entry.liveness.open);
         if (due, open) != (due_now, open_now) {
             self.unfile(name, due, open);
             self.file(name, due_now, open_now);
@@ -173,6 +173,6 @@ impl Entries {
         let due = self.by_name.iter().filter_map(|(name, entry)| Some((entry.due()?, name.clone())));
         let due: std::collections::BTreeSet<_> = due.collect();
         assert!(self.by_time.iter().eq(due.iter()), "{:?} instead of {due:?}", self.by_time);
-        assert_eq!(self.open, self.names_where(|entry| entry.life.open).len(), "open");
+        assert_eq!(self.open, self.names_where(|entry| entry.liveness.open).len(), "open");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::chores::{blocking, remove_dead_socket};
+use super::background::{blocking, remove_dead_socket};
 use super::refusal::Refusal;
 use super::{Membership, Registrant, View};
 use crate::layout::{Contents, Layout, Removed};

@@ -3,8 +3,8 @@
 //! One task owns all of it ([`start`]); everybody else has a [`Handle`] to ask by and a [`View`] to look at. What decides
 //! is `state`, which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
 
+mod background;
 mod batch;
-mod chores;
 mod effect;
 mod entries;
 mod follow;

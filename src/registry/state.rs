@@ -14,12 +14,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::effect::{Config, Effect, Input, Now};
-use super::entries::{Entries, Entry, Life};
+use super::effect::{Config, Now, RegistryEffect, RegistryInput};
+use super::entries::{Entries, Entry, Liveness};
 use super::nodes::Nodes;
 use super::refusal::Refusal;
 use super::{Membership, View};
-use crate::layout::{Look, Process};
+use crate::layout::{Process, SocketState};
 use crate::limits;
 use crate::plugin::{Event, EventKind, Field, Plugin, PluginName, Plugins, Registration, Status};
 
@@ -45,7 +45,7 @@ pub struct State {
 struct Judging {
     /// Until then nodes may come; if `looking`, until then looks may.
     until: Instant,
-    looking: bool,
+    probing: bool,
 }
 
 /// Prefix of the reason of a plugin whose status is unknown. It is stored, and recognized after a
@@ -59,11 +59,11 @@ impl State {
         let until = now.instant + config.judge;
         let mut entries = Entries::default();
         for plugin in plugins.values() {
-            let life = Life { open: true, ..Life::new(now.instant) };
-            entries.insert(Entry { plugin: Arc::clone(plugin), life });
+            let liveness = Liveness { open: true, ..Liveness::new(now.instant) };
+            entries.insert(Entry { plugin: Arc::clone(plugin), liveness });
         }
         let running = plugins.values().filter(|plugin| plugin.status == Status::Running).count();
-        let judging = entries.any_open().then_some(Judging { until, looking: false });
+        let judging = entries.any_open().then_some(Judging { until, probing: false });
         Self { config, revision, entries, plugins, running, nodes: Arc::default(), own_node: Arc::default(), judging }
     }
 
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// The data of a plugin that is not registered has been set aside: makes an event of it.
-    pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) {
+    pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<RegistryEffect>) {
         let reason = "its data was removed".to_owned();
         let plugin = Plugin { reason, ..unknown(name, now, self.revision + 1) };
         self.store(now, EventKind::DataPurged, Arc::new(plugin), out);
@@ -135,7 +135,7 @@ impl State {
         self.revision + 1
     }
 
-    /// When the next [`Input::Tick`] is due.
+    /// When the next [`RegistryInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let judging = self.judging.as_ref().map(|judging| judging.until);
@@ -143,28 +143,36 @@ impl State {
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Now, input: RegistryInput, out: &mut Vec<RegistryEffect>) {
         match input {
-            Input::Register { registration, process, ticket } => {
+            RegistryInput::Register { registration, process, ticket } => {
                 let result = self.admit(&registration).map(|()| self.register(now, registration, process, out));
-                out.push(Effect::Answer { ticket, result });
+                out.push(RegistryEffect::Answer { ticket, result });
             }
-            Input::Deregister { name, ticket } => {
+            RegistryInput::Deregister { name, ticket } => {
                 let result = self.deregister(now, name, out);
-                out.push(Effect::Answer { ticket, result });
+                out.push(RegistryEffect::Answer { ticket, result });
             }
-            Input::Membership(Membership::WantedNames { names }) => self.own_node = Arc::new(names),
-            Input::Membership(Membership::OwnNode { names }) => self.joined(now, names, out),
-            Input::Membership(Membership::NodeUp { node, on_this_host }) => self.node_up(now, &node, on_this_host, out),
-            Input::Membership(Membership::NodeDown { node, reason }) => self.node_down(now, &node, &reason, out),
-            Input::Membership(Membership::NodeRefused { node, code }) => self.node_refused(now, &node, code, out),
-            Input::Membership(Membership::NodeEnded { node }) => self.node_ended(now, &node, out),
-            Input::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
-            Input::Membership(Membership::Withdrawn { plugin, node }) => self.withdraw(now, &plugin, &node, out),
-            Input::Membership(Membership::Settled) => self.look_at_the_rest(now, out),
-            Input::Looked { name, look } => self.looked(now, &name, look, out),
-            Input::Exited { name, process } => self.exited(now, &name, process, out),
-            Input::Tick => self.tick(now, out),
+            RegistryInput::Membership(Membership::WantedNames { names }) => self.own_node = Arc::new(names),
+            RegistryInput::Membership(Membership::OwnNode { names }) => self.joined(now, names, out),
+            RegistryInput::Membership(Membership::NodeUp { node, on_this_host }) => {
+                self.node_up(now, &node, on_this_host, out)
+            }
+            RegistryInput::Membership(Membership::NodeDown { node, reason }) => {
+                self.node_down(now, &node, &reason, out)
+            }
+            RegistryInput::Membership(Membership::NodeRefused { node, code }) => {
+                self.node_refused(now, &node, code, out)
+            }
+            RegistryInput::Membership(Membership::NodeEnded { node }) => self.node_ended(now, &node, out),
+            RegistryInput::Membership(Membership::Announced { plugin, node }) => self.announce(now, plugin, node, out),
+            RegistryInput::Membership(Membership::Withdrawn { plugin, node }) => {
+                self.withdraw(now, &plugin, &node, out)
+            }
+            RegistryInput::Membership(Membership::Settled) => self.look_at_the_rest(now, out),
+            RegistryInput::SocketProbed { name, state } => self.probed(now, &name, state, out),
+            RegistryInput::Exited { name, process } => self.exited(now, &name, process, out),
+            RegistryInput::Tick => self.tick(now, out),
         }
         if !self.entries.any_open() {
             self.judging = None;
@@ -173,7 +181,7 @@ impl State {
 
     /// Nothing is open about this plugin any more. Tells whether something was.
     fn judged(&mut self, name: &PluginName) -> bool {
-        self.entries.change(name, |entry| std::mem::take(&mut entry.life.open)).unwrap_or_default()
+        self.entries.change(name, |entry| std::mem::take(&mut entry.liveness.open)).unwrap_or_default()
     }
 
     // ---- Commands ---------------------------------------------------------------------------
@@ -183,7 +191,7 @@ impl State {
         now: Now,
         registration: Registration,
         process: Option<Process>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<RegistryEffect>,
     ) -> Arc<Plugin> {
         let name = registration.name;
         Arc::make_mut(&mut self.nodes).registered(&name);
@@ -203,71 +211,78 @@ impl State {
         let lives = governed || self.is_refusing(&plugin);
         let grace = (!lives).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
-        let life = Life { governed, grace, process, ..Life::new(now.instant) };
-        self.entries.insert(Entry { plugin: Arc::clone(&plugin), life });
+        let liveness = Liveness { governed, grace, process, ..Liveness::new(now.instant) };
+        self.entries.insert(Entry { plugin: Arc::clone(&plugin), liveness });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
-        out.push(Effect::CancelCleanUp(name.clone()));
-        out.extend(process.map(|process| Effect::AwaitExit { name: name.clone(), process }));
+        out.push(RegistryEffect::CancelCleanUp(name.clone()));
+        out.extend(process.map(|process| RegistryEffect::AwaitExit { name: name.clone(), process }));
         self.look_if_due(now, &name, out);
         plugin
     }
 
-    fn deregister(&mut self, now: Now, name: PluginName, out: &mut Vec<Effect>) -> Result<Arc<Plugin>, Refusal> {
-        let Some(Entry { plugin, life }) = self.entries.get(&name).cloned() else {
+    fn deregister(
+        &mut self,
+        now: Now,
+        name: PluginName,
+        out: &mut Vec<RegistryEffect>,
+    ) -> Result<Arc<Plugin>, Refusal> {
+        let Some(Entry { plugin, liveness }) = self.entries.get(&name).cloned() else {
             return Err(Refusal::NotFound { name });
         };
         self.entries.remove(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
-        out.push(Effect::Forget(name.clone()));
+        out.push(RegistryEffect::Forget(name.clone()));
         // Nobody will look again: what a plugin left that died just now, or before, goes as it would have gone.
-        out.push(Effect::CleanUp { name, process: life.process });
+        out.push(RegistryEffect::CleanUp { name, process: liveness.process });
         Ok(plugin)
     }
 
     // ---- Sockets ----------------------------------------------------------------------------
 
-    fn looked(&mut self, now: Now, name: &PluginName, look: Look, out: &mut Vec<Effect>) {
+    fn probed(&mut self, now: Now, name: &PluginName, socket: SocketState, out: &mut Vec<RegistryEffect>) {
         let was_open = self.judged(name);
-        self.entries.change(name, |Entry { plugin, life }| {
-            life.looking = false;
-            life.denied = None;
-            life.found = (look != Look::Alive).then(|| without_answer(&look, life.answered || is_unknown(plugin)));
+        self.entries.change(name, |Entry { plugin, liveness }| {
+            liveness.probing = false;
+            liveness.denied = None;
+            liveness.found = (socket != SocketState::Alive)
+                .then(|| without_answer(&socket, liveness.answered || is_unknown(plugin)));
         });
-        let Some(Entry { plugin, life }) = self.entries.get(name).cloned() else {
+        let Some(Entry { plugin, liveness }) = self.entries.get(name).cloned() else {
             return;
         };
         let was_stopped = plugin.status == Status::Stopped && !was_open;
-        let found = life.found.clone().unwrap_or_default();
-        if life.governed {
+        let found = liveness.found.clone().unwrap_or_default();
+        if liveness.governed {
             if was_stopped {
-                let left = life.left.clone().unwrap_or_else(|| plugin.reason.clone());
-                let reason = if look == Look::Alive { format!("{left}; its socket still answers") } else { left };
+                let left = liveness.left.clone().unwrap_or_else(|| plugin.reason.clone());
+                let reason =
+                    if socket == SocketState::Alive { format!("{left}; its socket still answers") } else { left };
                 self.reword(now, name, reason, out);
             }
         } else {
-            match &look {
-                Look::Alive => {
-                    self.entries.change(name, |Entry { life, .. }| {
-                        life.grace = None;
-                        life.answered = true;
-                        life.silent = false;
-                        life.left = None;
+            match &socket {
+                SocketState::Alive => {
+                    self.entries.change(name, |Entry { liveness, .. }| {
+                        liveness.grace = None;
+                        liveness.answered = true;
+                        liveness.silent = false;
+                        liveness.left = None;
                     });
                     self.run(now, name, "its socket answers", out);
                 }
-                Look::Denied(why) => {
-                    self.entries.change(name, |Entry { life, .. }| life.denied = Some(why.clone()));
+                SocketState::Denied(why) => {
+                    self.entries.change(name, |Entry { liveness, .. }| liveness.denied = Some(why.clone()));
                     // Right after a start or a registration, its node may still connect and decide.
-                    if !was_open && life.grace.is_none() && !self.is_refusing(&plugin) {
+                    if !was_open && liveness.grace.is_none() && !self.is_refusing(&plugin) {
                         self.doubt(now, name, why, out);
                     }
                 }
-                _ if was_stopped && life.silent => self.reword(now, name, self.silence(&found), out),
-                Look::Unclear(_) if !was_open => {}
-                _ if life.grace.is_some() || was_stopped && !is_unknown(&plugin) => {}
+                _ if was_stopped && liveness.silent => self.reword(now, name, self.silence(&found), out),
+                SocketState::Unclear(_) if !was_open => {}
+                _ if liveness.grace.is_some() || was_stopped && !is_unknown(&plugin) => {}
                 _ if self.is_refusing(&plugin) => {}
                 _ => {
-                    let reason = match &life.left {
+                    let reason = match &liveness.left {
                         Some(left) => format!("{left}, and {found}"),
                         None => found,
                     };
@@ -275,19 +290,19 @@ impl State {
                 }
             }
         }
-        if was_stopped && matches!(look, Look::Refuses(_)) {
+        if was_stopped && matches!(socket, SocketState::Refuses(_)) {
             // It may have answered when the plugin stopped, and died since.
             self.clean_up(name, out);
         }
     }
 
-    fn exited(&mut self, now: Now, name: &PluginName, process: Process, out: &mut Vec<Effect>) {
-        if self.entries.get(name).is_none_or(|entry| entry.life.process != Some(process)) {
+    fn exited(&mut self, now: Now, name: &PluginName, process: Process, out: &mut Vec<RegistryEffect>) {
+        if self.entries.get(name).is_none_or(|entry| entry.liveness.process != Some(process)) {
             return;
         }
         // A hint, no proof: a script may have registered for a plugin.
-        let stopped = self.entries.change(name, |Entry { plugin, life }| {
-            life.next_look = now.instant;
+        let stopped = self.entries.change(name, |Entry { plugin, liveness }| {
+            liveness.next_probe = now.instant;
             plugin.status == Status::Stopped
         });
         if stopped == Some(true) {
@@ -299,10 +314,10 @@ impl State {
 
     // ---- Time -------------------------------------------------------------------------------
 
-    fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+    fn tick(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         match &self.judging {
-            Some(Judging { until, looking: false, .. }) if *until <= now.instant => self.look_at_the_rest(now, out),
-            Some(Judging { until, looking: true, .. }) if *until <= now.instant => self.judge_the_rest(now, out),
+            Some(Judging { until, probing: false, .. }) if *until <= now.instant => self.look_at_the_rest(now, out),
+            Some(Judging { until, probing: true, .. }) if *until <= now.instant => self.judge_the_rest(now, out),
             _ => {}
         }
         for name in self.entries.due(now.instant) {
@@ -312,13 +327,13 @@ impl State {
     }
 
     /// If there was no sign of life all the time.
-    fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
-        let ended = self.entries.change(name, |Entry { life, .. }| {
-            life.grace.take_if(|until| *until <= now.instant).map(|_| {
-                life.silent = life.denied.is_none();
+    fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
+        let ended = self.entries.change(name, |Entry { liveness, .. }| {
+            liveness.grace.take_if(|until| *until <= now.instant).map(|_| {
+                liveness.silent = liveness.denied.is_none();
                 // The reason says what lies at the path of its socket now.
-                life.next_look = now.instant;
-                (life.found.clone().unwrap_or_default(), life.denied.clone())
+                liveness.next_probe = now.instant;
+                (liveness.found.clone().unwrap_or_default(), liveness.denied.clone())
             })
         });
         match ended.flatten() {
@@ -337,56 +352,56 @@ impl State {
     }
 
     /// Every node that could come has come: the sockets judge the plugins that are still open.
-    fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(judging @ Judging { looking: false, .. }) = &mut self.judging else {
+    fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
+        let Some(judging @ Judging { probing: false, .. }) = &mut self.judging else {
             return;
         };
-        *judging = Judging { until: now.instant + limits::JUDGE_LOOK, looking: true };
-        for name in self.entries.names_where(|entry| entry.life.open) {
-            self.entries.change(&name, |Entry { life, .. }| life.look(now, &name, out));
+        *judging = Judging { until: now.instant + limits::JUDGE_LOOK, probing: true };
+        for name in self.entries.names_where(|entry| entry.liveness.open) {
+            self.entries.change(&name, |Entry { liveness, .. }| liveness.probe(now, &name, out));
         }
     }
 
     /// A look that takes so long keeps nobody from being served.
-    fn judge_the_rest(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for name in self.entries.names_where(|entry| entry.life.open) {
+    fn judge_the_rest(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
+        for name in self.entries.names_where(|entry| entry.liveness.open) {
             self.judged(&name);
             self.stop(now, &name, "its socket could not be looked at in time".to_owned(), out);
         }
     }
 
-    fn look_where_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+    fn look_where_due(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         for name in self.entries.due(now.instant) {
             self.look_if_due(now, &name, out);
         }
     }
 
-    fn look_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+    fn look_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         if self.entries.get(name).and_then(Entry::due_look).is_some_and(|due| due <= now.instant) {
-            self.entries.change(name, |Entry { life, .. }| life.look(now, name, out));
+            self.entries.change(name, |Entry { liveness, .. }| liveness.probe(now, name, out));
         }
     }
 
     // ---- Changes ----------------------------------------------------------------------------
 
-    fn run(&mut self, now: Now, name: &PluginName, reason: &str, out: &mut Vec<Effect>) {
+    fn run(&mut self, now: Now, name: &PluginName, reason: &str, out: &mut Vec<RegistryEffect>) {
         let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
         self.change(now, name, Status::Running, node, reason.to_owned(), out);
     }
 
-    fn stop(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<Effect>) {
+    fn stop(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<RegistryEffect>) {
         let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
         self.change(now, name, Status::Stopped, node, reason, out);
         self.clean_up(name, out);
     }
 
-    fn clean_up(&self, name: &PluginName, out: &mut Vec<Effect>) {
-        let process = self.entries.get(name).and_then(|entry| entry.life.process);
-        out.push(Effect::CleanUp { name: name.clone(), process });
+    fn clean_up(&self, name: &PluginName, out: &mut Vec<RegistryEffect>) {
+        let process = self.entries.get(name).and_then(|entry| entry.liveness.process);
+        out.push(RegistryEffect::CleanUp { name: name.clone(), process });
     }
 
     /// Keeps the status and changes the reason: a socket that we may not connect to proves nothing.
-    fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<Effect>) {
+    fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<RegistryEffect>) {
         self.reword(now, name, format!("{UNKNOWN}{why}"), out);
     }
 
@@ -399,7 +414,7 @@ impl State {
         status: Status,
         node: Option<String>,
         reason: String,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<RegistryEffect>,
     ) {
         let revision = self.revision + 1;
         let Some(Entry { plugin, .. }) = self.entries.get(name) else {
@@ -412,12 +427,12 @@ impl State {
         set_status(&mut changed, now, revision, status, reason);
         self.replace(now, changed, out);
         if status == Status::Running {
-            out.push(Effect::CancelCleanUp(name.clone()));
+            out.push(RegistryEffect::CancelCleanUp(name.clone()));
         }
     }
 
     /// Makes an event of it if the reason differs.
-    fn reword(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<Effect>) {
+    fn reword(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<RegistryEffect>) {
         let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
@@ -427,13 +442,13 @@ impl State {
         }
     }
 
-    fn replace(&mut self, now: Now, changed: Plugin, out: &mut Vec<Effect>) {
+    fn replace(&mut self, now: Now, changed: Plugin, out: &mut Vec<RegistryEffect>) {
         let changed = Arc::new(changed);
         self.entries.change(&changed.name, |entry| entry.plugin = Arc::clone(&changed));
         self.store(now, EventKind::StatusChanged, changed, out);
     }
 
-    fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<Effect>) {
+    fn store(&mut self, now: Now, kind: EventKind, plugin: Arc<Plugin>, out: &mut Vec<RegistryEffect>) {
         self.revision += 1;
         let runs = |plugin: &Arc<Plugin>| usize::from(plugin.status == Status::Running);
         self.running -= self.plugins.get(&plugin.name).map_or(0, runs);
@@ -448,7 +463,7 @@ impl State {
             // There is none of this name.
             EventKind::DataPurged => {}
         }
-        out.push(Effect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
+        out.push(RegistryEffect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
     }
 }
 
@@ -485,13 +500,13 @@ fn is_unknown(plugin: &Plugin) -> bool {
 
 /// Describes what a look found instead of a socket that answers. `was_there` is whether there has
 /// been a socket.
-fn without_answer(look: &Look, was_there: bool) -> String {
-    match look {
-        Look::Alive => "its socket answers".to_owned(),
-        Look::Refuses(_) => "its socket refuses connections".to_owned(),
-        Look::Absent if was_there => "its socket is gone".to_owned(),
-        Look::Absent => "there is no socket at its path".to_owned(),
-        Look::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
-        Look::Denied(why) | Look::Unclear(why) => format!("its socket could not be looked at: {why}"),
+fn without_answer(socket: &SocketState, was_there: bool) -> String {
+    match socket {
+        SocketState::Alive => "its socket answers".to_owned(),
+        SocketState::Refuses(_) => "its socket refuses connections".to_owned(),
+        SocketState::Absent if was_there => "its socket is gone".to_owned(),
+        SocketState::Absent => "there is no socket at its path".to_owned(),
+        SocketState::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
+        SocketState::Denied(why) | SocketState::Unclear(why) => format!("its socket could not be looked at: {why}"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The order of a registration is: directories, save, publish, answer. All that is queued shares one commit, and while it
 //! is written the next batch gathers. What cannot be stored has not happened: the state stays as it was, commands
-//! are refused, and facts (what the cluster and the sockets showed, which nobody repeats) are kept and tried again, while
+//! are refused, and observations (what the cluster and the sockets showed, which nobody repeats) are kept and tried again, while
 //! the view says that it lags behind. Never does blocking work itself.
 
 #[cfg(test)]
@@ -19,9 +19,9 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
 use super::View;
-use super::batch::{Batch, Request, SocketCheck, commit, prepare, settle, to_store};
-use super::chores::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
-use super::effect::{Config, Effect, Input, Now};
+use super::background::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
+use super::batch::{Batch, BatchItem, SocketCheck, commit, prepare, settle, to_store};
+use super::effect::{Config, Now, RegistryEffect, RegistryInput};
 use super::handle::{Command, FileCheck, Handle, Reply};
 use super::refusal::Refusal;
 use super::state::State;
@@ -57,7 +57,7 @@ pub fn start(
         clean_ups: BTreeMap::new(),
         clean_ups_at_once: Arc::new(Semaphore::new(limits::CLEAN_UPS)),
         exits: BTreeMap::new(),
-        facts: Vec::new(),
+        observations: Vec::new(),
         retry_at: None,
         lost: None,
         suspects: false,
@@ -78,13 +78,13 @@ struct Task {
     view: watch::Sender<Arc<View>>,
     events: broadcast::Sender<Event>,
     /// All that runs beside this task; each ends with what it has to tell.
-    work: JoinSet<Vec<Input>>,
+    work: JoinSet<Vec<RegistryInput>>,
     clean_ups: BTreeMap<PluginName, AbortHandle>,
     /// What each of them that does something holds a permit of.
     clean_ups_at_once: Arc<Semaphore>,
     exits: BTreeMap<PluginName, (Process, AbortHandle)>,
     /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
-    facts: Vec<Input>,
+    observations: Vec<RegistryInput>,
     retry_at: Option<Instant>,
     /// Why the files of the database, which vanished or were replaced, could not be restored. Only
     /// a later success clears it.
@@ -107,7 +107,7 @@ impl Task {
         });
         loop {
             let deadline = self.deadline();
-            let has_room = self.facts.len() < limits::REGISTRY_BACKLOG;
+            let has_room = self.observations.len() < limits::REGISTRY_BACKLOG;
             tokio::select! {
                 count = self.queue.recv_many(&mut inbox, limits::REGISTRY_BATCH), if has_room => {
                     if count == 0 {
@@ -150,9 +150,9 @@ impl Task {
         self.retry_at.or_else(|| self.state.next_deadline())
     }
 
-    fn learn(&mut self, ended: Result<Vec<Input>, JoinError>) {
+    fn learn(&mut self, ended: Result<Vec<RegistryInput>, JoinError>) {
         match ended.map_err(JoinError::try_into_panic) {
-            Ok(facts) => self.facts.extend(facts),
+            Ok(observations) => self.observations.extend(observations),
             Err(Ok(panicked)) => panic::resume_unwind(panicked),
             Err(Err(_aborted)) => {}
         }
@@ -165,10 +165,12 @@ impl Task {
         for command in inbox.drain(..) {
             match command {
                 Command::Register { registration, registrant, reply } => {
-                    requests.push(Request::Register { registration, registrant, reply });
+                    requests.push(BatchItem::Register { registration, registrant, reply });
                 }
-                Command::Deregister { name, reply } => requests.push(Request::Deregister { name, reply }),
-                Command::Membership(membership) => requests.push(Request::Fact(Input::Membership(membership))),
+                Command::Deregister { name, reply } => requests.push(BatchItem::Deregister { name, reply }),
+                Command::Membership(membership) => {
+                    requests.push(BatchItem::Observation(RegistryInput::Membership(membership)))
+                }
                 Command::Purge { name, reply } => {
                     store = self.decide(store, std::mem::take(&mut requests)).await;
                     store = self.purge(store, name, reply).await;
@@ -198,11 +200,11 @@ impl Task {
     }
 
     /// One batch: all of it is decided, stored, shown and answered together.
-    async fn decide(&mut self, store: Store, requests: Vec<Request>) -> Store {
+    async fn decide(&mut self, store: Store, requests: Vec<BatchItem>) -> Store {
         let now = now();
         let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout), Arc::clone(&self.check_socket));
-        let facts = std::mem::take(&mut self.facts);
-        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, facts, requests)).await;
+        let observations = std::mem::take(&mut self.observations);
+        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, observations, requests)).await;
         match stored {
             Ok(events) => {
                 self.retry_at = None;
@@ -214,7 +216,7 @@ impl Task {
                 self.perform(batch.effects, batch.replies);
             }
             Err(error) => {
-                self.facts = batch.facts;
+                self.observations = batch.observations;
                 self.note_loss(&error);
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
                 self.publish(Vec::new(), Some(error.to_string()));
@@ -355,42 +357,42 @@ impl Task {
 
     // ---- Effects ----------------------------------------------------------------------------
 
-    fn perform(&mut self, effects: Vec<Effect>, replies: Vec<Reply<Arc<Plugin>>>) {
+    fn perform(&mut self, effects: Vec<RegistryEffect>, replies: Vec<Reply<Arc<Plugin>>>) {
         let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
-        let mut looks = Vec::new();
+        let mut probes = Vec::new();
         let mut layouts = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Store(_) => {}
-                Effect::Answer { ticket, result } => {
+                RegistryEffect::Store(_) => {}
+                RegistryEffect::Answer { ticket, result } => {
                     if let Some(reply) = replies.get_mut(ticket).and_then(Option::take) {
                         let _ = reply.send(result);
                     }
                 }
-                Effect::Look(name) => looks.push(name),
-                Effect::EnsureLayout(name) => layouts.push(name),
-                Effect::CleanUp { name, process } => self.clean_up(name, process),
-                Effect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
-                Effect::AwaitExit { name, process } => self.await_exit(name, process),
-                Effect::Forget(name) => {
+                RegistryEffect::ProbeSocket(name) => probes.push(name),
+                RegistryEffect::EnsureLayout(name) => layouts.push(name),
+                RegistryEffect::CleanUp { name, process } => self.clean_up(name, process),
+                RegistryEffect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
+                RegistryEffect::AwaitExit { name, process } => self.await_exit(name, process),
+                RegistryEffect::Forget(name) => {
                     if let Some((_, waiting)) = self.exits.remove(&name) {
                         waiting.abort();
                     }
                 }
             }
         }
-        self.look(looks);
+        self.probe(probes);
         self.ensure(layouts);
     }
 
-    fn look(&mut self, names: Vec<PluginName>) {
+    fn probe(&mut self, names: Vec<PluginName>) {
         if names.is_empty() {
             return;
         }
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
-            let look = |name| Input::Looked { look: layout.look_at_socket(&name), name };
-            names.into_iter().map(look).collect()
+            let probe = |name| RegistryInput::SocketProbed { state: layout.look_at_socket(&name), name };
+            names.into_iter().map(probe).collect()
         });
     }
 
@@ -432,7 +434,7 @@ impl Task {
         let plugin = name.clone();
         let waiting = self.work.spawn(async move {
             exit_of(process).await;
-            vec![Input::Exited { name: plugin, process }]
+            vec![RegistryInput::Exited { name: plugin, process }]
         });
         if let Some((_, before)) = self.exits.insert(name, (process, waiting)) {
             before.abort();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use beam::cookie::Cookie;
 use beam::dist::challenges::Challenges;
-use beam::node::dial::Dialling;
+use beam::node::dial::Dialer;
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginView};
@@ -116,10 +116,9 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
 
 /// One for a daemon that is no node.
 fn diagnostician(cluster: watch::Receiver<Arc<ClusterView>>) -> Diagnostician {
-    let dialling =
-        Dialling { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
-    let settings = diagnosis::Settings {
-        dialling,
+    let dialer = Dialer { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
+    let settings = diagnosis::DiagnosisSettings {
+        dialer,
         cookie: Cookie::parse(b"cookie").expect("a cookie"),
         challenges: Challenges::default(),
         hidden: false,

@@ -91,7 +91,7 @@ impl Daemon {
     }
 
     /// SIGCONT.
-    pub fn go_on(&self) {
+    pub fn still_wanted(&self) {
         self.process.signal(rustix::process::Signal::CONT);
     }
 

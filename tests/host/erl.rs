@@ -154,7 +154,7 @@ impl Erl {
     }
 
     /// SIGCONT.
-    pub fn go_on(&self) {
+    pub fn still_wanted(&self) {
         self.process.signal(rustix::process::Signal::CONT);
     }
 

@@ -13,11 +13,11 @@ use beam::dist::link::{self, LinkEvent, LinkSender};
 use beam::dist::setup::Connection;
 use beam::epmd::client::{self as epmd, Registration};
 use beam::etf::{Atom, Atoms, Raw, Term};
-use beam::node::dial::Dialling;
+use beam::node::dial::Dialer;
 use beam::node::handle::Handle;
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions, ProcessId};
 use beam::node::services::pg::Watched;
-use beam::node::task::{self, Settings};
+use beam::node::task::{self, NodeSettings};
 use beam::node::view::View;
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -76,15 +76,15 @@ impl Node {
         let registration = epmd::register(address(host.epmd_port), registered, port, hidden).await.unwrap();
         let identity = Identity { flags: flags::ours(hidden), ..identity(host, short, registration.creation) };
         let name = identity.name.to_string();
-        let dialling = Dialling {
+        let dialer = Dialer {
             epmd_port: host.epmd_port,
             default_port: None,
             this_host: BTreeSet::from([host.name.clone()]),
             allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
         };
-        let settings = Settings {
+        let settings = NodeSettings {
             identity,
-            dialling,
+            dialer,
             scopes: scopes.iter().map(|scope| Atom::literal(scope)).collect(),
             watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
             functions: Box::new(Nothing),

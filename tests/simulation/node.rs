@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
-use beam::node::machine::{Input, Machine, Parts, Token};
+use beam::node::machine::{Machine, NodeInput, Parts, Token};
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::pg::Watched;
 use beam::node::services::rpc::Function;
@@ -14,7 +14,7 @@ use beam::node::view::{Peer, View};
 use hecate_daemon::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use hecate_daemon::cluster::peers::introduce::{self, Introducer};
 use hecate_daemon::cluster::peers::strategies::learned::{self, Learned};
-use hecate_daemon::cluster::plugins::membership::Told;
+use hecate_daemon::cluster::plugins::membership::MembershipTracker;
 use hecate_daemon::registry::Membership;
 
 /// What a node is.
@@ -60,7 +60,7 @@ impl Behaviour for Member {
 pub struct Finder {
     discovery: Discovery,
     introducer: Introducer,
-    told: Told,
+    told: MembershipTracker,
     learned: Learned,
 }
 
@@ -68,7 +68,7 @@ pub struct Finder {
 #[derive(Default)]
 pub struct Wanted {
     pub dial: Vec<Arc<str>>,
-    pub introduce: Vec<introduce::Effect>,
+    pub introduce: Vec<introduce::IntroducerEffect>,
     pub forget: Vec<Arc<str>>,
 }
 
@@ -78,17 +78,17 @@ impl Finder {
         Self {
             discovery: Discovery::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
-            told: Told::new(0, BTreeSet::from([0])),
+            told: MembershipTracker::new(0, BTreeSet::from([0])),
             learned: Learned::new(name),
         }
     }
 
-    pub fn discover(&mut self, now: Instant, input: discovery::Input, wanted: &mut Wanted) {
+    pub fn discover(&mut self, now: Instant, input: discovery::DiscoveryInput, wanted: &mut Wanted) {
         self.discovery.handle(now, input, &mut wanted.dial);
         wanted.forget.extend(self.discovery.forgotten(now));
     }
 
-    fn introduce(&mut self, now: Instant, input: introduce::Input, wanted: &mut Wanted) {
+    fn introduce(&mut self, now: Instant, input: introduce::IntroducerInput, wanted: &mut Wanted) {
         self.introducer.handle(now, input, &mut wanted.introduce);
     }
 
@@ -97,11 +97,11 @@ impl Finder {
             match news {
                 Membership::NodeUp { node, .. } => {
                     let published = view.peers.get(node.as_str()).is_some_and(Peer::is_published);
-                    self.discover(now, discovery::Input::Up { name: node.into(), published }, wanted);
+                    self.discover(now, discovery::DiscoveryInput::Up { name: node.into(), published }, wanted);
                 }
                 Membership::NodeDown { node, .. } => {
                     let left = view.peers.get(node.as_str()).is_some_and(Peer::has_left);
-                    self.discover(now, discovery::Input::Down { name: node.into(), left }, wanted);
+                    self.discover(now, discovery::DiscoveryInput::Down { name: node.into(), left }, wanted);
                 }
                 Membership::WantedNames { .. }
                 | Membership::OwnNode { .. }
@@ -113,36 +113,36 @@ impl Finder {
             }
         }
         let learned = self.learned.known(&view.known);
-        self.discover(now, discovery::Input::Learned(learned), wanted);
+        self.discover(now, discovery::DiscoveryInput::Learned(learned), wanted);
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
-        self.discover(now, discovery::Input::Absent(absent), wanted);
+        self.discover(now, discovery::DiscoveryInput::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         // All nodes of the simulation are ordinary ones, whose `global` greets ours.
         let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, introducible: true };
         let published: BTreeMap<_, _> = published.map(|(name, peer)| (name.clone(), connected(peer))).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
-        self.introduce(now, introduce::Input::Peers { published, daemons }, wanted);
+        self.introduce(now, introduce::IntroducerInput::Peers { published, daemons }, wanted);
     }
 
     pub fn nodes(&mut self, now: Instant, (of, asked): &(Arc<str>, u64), answer: &Raw, wanted: &mut Wanted) {
         let nodes = learned::nodes(answer).expect("a list of nodes");
-        self.discover(now, discovery::Input::Learned(self.learned.connected(&nodes)), wanted);
-        self.introduce(now, introduce::Input::Nodes { of: of.clone(), asked: *asked, nodes }, wanted);
+        self.discover(now, discovery::DiscoveryInput::Learned(self.learned.connected(&nodes)), wanted);
+        self.introduce(now, introduce::IntroducerInput::Nodes { of: of.clone(), asked: *asked, nodes }, wanted);
     }
 
     pub fn time_passed(&mut self, now: Instant, wanted: &mut Wanted) {
         if self.discovery.next_deadline().is_some_and(|at| at <= now) {
-            self.discover(now, discovery::Input::Tick, wanted);
+            self.discover(now, discovery::DiscoveryInput::Tick, wanted);
         }
         if self.introducer.next_deadline().is_some_and(|at| at <= now) {
-            self.introduce(now, introduce::Input::Tick, wanted);
+            self.introduce(now, introduce::IntroducerInput::Tick, wanted);
         }
     }
 
     pub fn dialled(&mut self, now: Instant, name: Arc<str>, connected: bool, wanted: &mut Wanted) {
         let outcome = if connected { Outcome::Connected } else { Outcome::Failed };
-        self.discover(now, discovery::Input::Dialled { name, outcome }, wanted);
+        self.discover(now, discovery::DiscoveryInput::Dialled { name, outcome }, wanted);
     }
 }
 
@@ -192,8 +192,8 @@ impl Node {
 }
 
 /// A process in these groups.
-pub fn member(groups: Vec<Term>) -> Input {
-    Input::Spawn { name: None, behaviour: Box::new(Member), groups, token: 0 }
+pub fn member(groups: Vec<Term>) -> NodeInput {
+    NodeInput::Spawn { name: None, behaviour: Box::new(Member), groups, token: 0 }
 }
 
 /// `erlang:nodes()`

@@ -15,7 +15,7 @@ use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
 use beam::etf::{Atoms, Iovec, Pid, Term};
 use beam::node::link_id::LinkId;
-use beam::node::machine::{Effect, Input};
+use beam::node::machine::{NodeEffect, NodeInput};
 use beam::node::now::Now;
 use beam::node::view::{Census, Peer};
 use bytes::BytesMut;
@@ -110,7 +110,7 @@ pub struct World {
     /// Of all that has arrived.
     pub history: u64,
     atoms: Vec<Atoms>,
-    effects: Vec<Effect>,
+    effects: Vec<NodeEffect>,
 }
 
 impl World {
@@ -171,7 +171,7 @@ impl World {
             let us = self.nodes[at].name.clone();
             let configured = configured.iter().filter(|name| **name != us).cloned().collect();
             self.find(at, |finder, now, wanted| {
-                finder.discover(now, discovery::Input::Configured(configured), wanted);
+                finder.discover(now, discovery::DiscoveryInput::Configured(configured), wanted);
             });
             let phase = self.draw(EPMD_POLL, at, 2);
             self.at(self.now + phase, at, 0, 2, What::Epmd);
@@ -245,7 +245,7 @@ impl World {
                 self.at(self.now + WAKE, place, 0, 1, What::Wake);
                 let now = self.instant();
                 if self.nodes[place].machine.next_deadline().is_some_and(|at| at <= now) {
-                    self.input(place, Input::Tick);
+                    self.input(place, NodeInput::Tick);
                 }
                 if self.is_daemon(place) {
                     self.find(place, |finder, now, wanted| finder.time_passed(now, wanted));
@@ -257,14 +257,16 @@ impl World {
                 let port = |node: &Node| u16::try_from(1000 + node.creation).expect("few lives");
                 let host = &self.nodes[place + 1..place + self.per_host];
                 let names = host.iter().map(|node| (node.name.clone(), port(node))).collect();
-                self.find(place, |finder, now, wanted| finder.discover(now, discovery::Input::Epmd(names), wanted));
+                self.find(place, |finder, now, wanted| {
+                    finder.discover(now, discovery::DiscoveryInput::Epmd(names), wanted)
+                });
             }
         }
     }
 
     // ---- Nodes ------------------------------------------------------------------------------------
 
-    fn input(&mut self, at: usize, input: Input) {
+    fn input(&mut self, at: usize, input: NodeInput) {
         let mut effects = std::mem::take(&mut self.effects);
         let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH + Duration::from_micros(self.now) };
         self.nodes[at].machine.handle(now, input, &mut effects);
@@ -273,7 +275,7 @@ impl World {
         self.effects = effects;
         let connect = std::mem::take(&mut *self.nodes[at].introduced.lock().expect("one thread"));
         for name in connect {
-            self.input(at, Input::Connect(name));
+            self.input(at, NodeInput::Connect(name));
         }
         if self.nodes[at].machine.take_changed() && !std::mem::replace(&mut self.nodes[at].looking, true) {
             self.at(self.now + GLANCE, at, 0, 0, What::Look);
@@ -293,42 +295,42 @@ impl World {
                 self.dialled(at, name);
             } else {
                 self.nodes[at].connecting.insert(name.clone());
-                self.input(at, Input::Connect(name));
+                self.input(at, NodeInput::Connect(name));
             }
         }
         if !wanted.forget.is_empty() {
-            self.input(at, Input::Forget(wanted.forget));
+            self.input(at, NodeInput::Forget(wanted.forget));
         }
         for effect in wanted.introduce {
             match effect {
-                introduce::Effect::AskNodes { of, asked } => {
+                introduce::IntroducerEffect::AskNodes { of, asked } => {
                     self.counts.asked += 1;
                     let token = self.counts.asked;
                     self.nodes[at].calling.insert(token, (of.clone(), asked));
-                    self.input(at, Input::Call { node: of, function: ask_nodes(), token: Some(token) });
+                    self.input(at, NodeInput::Call { node: of, function: ask_nodes(), token: Some(token) });
                 }
-                introduce::Effect::Connect { on, to } => {
+                introduce::IntroducerEffect::Connect { on, to } => {
                     self.counts.introductions += 1;
-                    self.input(at, Input::Call { node: on, function: connect_node(&to), token: None });
+                    self.input(at, NodeInput::Call { node: on, function: connect_node(&to), token: None });
                 }
             }
         }
     }
 
-    fn carry_out(&mut self, at: usize, effects: &mut Vec<Effect>) {
+    fn carry_out(&mut self, at: usize, effects: &mut Vec<NodeEffect>) {
         let mut written: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         let (mut closed, mut dialled, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
-                Effect::Signal(LinkId(link), control, payload) => {
+                NodeEffect::Signal(LinkId(link), control, payload) => {
                     self.counts.messages += 1;
                     let buffer = written.entry(index(link)).or_default();
                     control::encode(&control, payload.as_ref(), flags::ours(false), buffer);
                 }
-                Effect::Close(LinkId(link), _) => closed.push(index(link)),
-                Effect::Dial(name) => dialled.push(name),
-                Effect::Spawned(..) | Effect::Down(..) => {}
-                Effect::Result(token, result) => results.push((token, result)),
+                NodeEffect::Close(LinkId(link), _) => closed.push(index(link)),
+                NodeEffect::Dial(name) => dialled.push(name),
+                NodeEffect::Spawned(..) | NodeEffect::Down(..) => {}
+                NodeEffect::Result(token, result) => results.push((token, result)),
             }
         }
         for (link, bytes) in written {
@@ -411,7 +413,7 @@ impl World {
     }
 
     fn dial_ended(&mut self, at: usize, name: Arc<str>) {
-        self.input(at, Input::DialEnded(name.clone()));
+        self.input(at, NodeInput::DialEnded(name.clone()));
         if self.nodes[at].connecting.remove(&name) {
             self.dialled(at, name);
         }
@@ -440,7 +442,7 @@ impl World {
             flags: flags::ours(false),
             published: true,
         };
-        self.input(at, Input::LinkUp { link: LinkId(link as u64), peer, origin });
+        self.input(at, NodeInput::LinkUp { link: LinkId(link as u64), peer, origin });
     }
 
     fn arrive(&mut self, link: usize, end: usize, bytes: Vec<u8>) {
@@ -461,7 +463,7 @@ impl World {
                 control::decode(&frame, headers.as_mut(), &mut self.atoms[at]).expect("what we send can be read"),
             );
         }
-        self.input(at, Input::Messages(LinkId(link as u64), messages));
+        self.input(at, NodeInput::Messages(LinkId(link as u64), messages));
     }
 
     /// One end is closed by its node: what was sent arrives, then the end of the stream does.
@@ -479,7 +481,7 @@ impl World {
         let by_peer = !self.connections[link].lost;
         self.closes(link, end);
         let at = self.connections[link].ends[end];
-        self.input(at, Input::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned(), by_peer });
+        self.input(at, NodeInput::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned(), by_peer });
     }
 
     /// Nothing more arrives; each end notices that by itself, after some time.
@@ -601,10 +603,10 @@ impl World {
             let now = Now { instant: self.instant(), wall: SystemTime::UNIX_EPOCH };
             let mut out = Vec::new();
             let message = Iovec::encode(&Term::atom("message"));
-            let input = Input::Publish { group: group.canonical(), message };
+            let input = NodeInput::Publish { group: group.canonical(), message };
             self.nodes[at].machine.handle(now, input, &mut out);
             let to = |effect| match effect {
-                Effect::Signal(_, Control::Send { to, .. }, Some(_)) => to,
+                NodeEffect::Signal(_, Control::Send { to, .. }, Some(_)) => to,
                 other => panic!("{other:?}"),
             };
             groups.insert(format!("{group:?}"), out.into_iter().map(to).collect());

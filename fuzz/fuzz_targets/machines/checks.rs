@@ -6,7 +6,7 @@ use std::sync::Arc;
 use beam::dist::control::{Control, Proc};
 use beam::etf::{Iovec, Pid, Term};
 use beam::node::link_id::LinkId;
-use beam::node::machine::{Effect, Input, Pending};
+use beam::node::machine::{NodeEffect, NodeInput, Pending};
 use bytes::Bytes;
 
 use crate::Side;
@@ -68,9 +68,9 @@ impl World {
     /// To whom a message to a group goes.
     fn published(&mut self, side: Side, number: usize, held: Option<LinkId>) -> Vec<Pid> {
         let message = Iovec::encode(&Term::atom("message"));
-        let effects = self.effects(side, Input::Publish { group: group(number).canonical(), message });
+        let effects = self.effects(side, NodeInput::Publish { group: group(number).canonical(), message });
         let to = |effect| match effect {
-            Effect::Signal(link, Control::Send { to, .. }, Some(_)) if Some(link) == held => to,
+            NodeEffect::Signal(link, Control::Send { to, .. }, Some(_)) if Some(link) == held => to,
             other => panic!("{other:?}"),
         };
         let pids: Vec<Pid> = effects.into_iter().map(to).collect();
@@ -85,7 +85,7 @@ impl World {
         let to = Proc::Pid(pid);
         let monitor = Control::Monitor { from: from.clone(), to: to.clone(), reference: reference.clone() };
         for control in [monitor, Control::Demonitor { from, to, reference }] {
-            assert_eq!(self.effects(side, Input::Messages(link, vec![(control, None)])), []);
+            assert_eq!(self.effects(side, NodeInput::Messages(link, vec![(control, None)])), []);
         }
     }
 }

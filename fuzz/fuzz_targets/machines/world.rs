@@ -9,7 +9,7 @@ use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
 use beam::etf::{Atom, Iovec, Pid, Raw, Term};
 use beam::node::link_id::LinkId;
-use beam::node::machine::{Effect, Input, Token};
+use beam::node::machine::{NodeEffect, NodeInput, Token};
 use beam::node::now::Now;
 use beam::node::process::CallId;
 use beam::node::services::rpc::CallError;
@@ -56,14 +56,14 @@ impl World {
 
     // ---- What the machines want done --------------------------------------------------------------
 
-    pub fn input(&mut self, side: Side, input: Input) {
-        let may_close = matches!(input, Input::LinkUp { .. } | Input::Stop);
+    pub fn input(&mut self, side: Side, input: NodeInput) {
+        let may_close = matches!(input, NodeInput::LinkUp { .. } | NodeInput::Stop);
         for effect in self.effects(side, input) {
             self.carry_out(side, effect, may_close);
         }
     }
 
-    pub fn effects(&mut self, side: Side, input: Input) -> Vec<Effect> {
+    pub fn effects(&mut self, side: Side, input: NodeInput) -> Vec<NodeEffect> {
         let (now, mut out) = (self.now, Vec::new());
         let machine = &mut self.node(side).machine;
         machine.handle(now, input, &mut out);
@@ -71,30 +71,30 @@ impl World {
         out
     }
 
-    fn carry_out(&mut self, side: Side, effect: Effect, may_close: bool) {
+    fn carry_out(&mut self, side: Side, effect: NodeEffect, may_close: bool) {
         match effect {
-            Effect::Signal(link, control, payload) => {
+            NodeEffect::Signal(link, control, payload) => {
                 self.node(side).show(&control);
                 self.send(side, link, &control, payload.as_ref());
             }
-            Effect::Close(link, why) => {
+            NodeEffect::Close(link, why) => {
                 assert!(may_close, "neither did anything wrong: {why}");
                 self.connection(link).close(side);
             }
-            Effect::Dial(name) => {
+            NodeEffect::Dial(name) => {
                 assert_eq!(&*name, NAMES[side.other() as usize]);
                 let dials = self.connections.iter().any(|one| one.dialler == side && one.is_under_way());
                 assert!(!dials, "it dials twice at once");
                 self.connections.push(Connection::new(side));
             }
-            Effect::Spawned(token, process) => {
+            NodeEffect::Spawned(token, process) => {
                 let node = self.node(side);
                 let groups = node.spawning.remove(&token).expect("asked for, once");
                 node.processes.insert(process, groups);
             }
-            Effect::Result(token, result) => self.result(side, token, &result),
+            NodeEffect::Result(token, result) => self.result(side, token, &result),
             // No machine here monitors anything.
-            Effect::Down(..) => unreachable!(),
+            NodeEffect::Down(..) => unreachable!(),
         }
     }
 
@@ -143,7 +143,10 @@ impl World {
 
     fn down(&mut self, at: usize, side: Side) {
         self.connections[at].close(side);
-        self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "it ended".to_owned(), by_peer: false });
+        self.input(
+            side,
+            NodeInput::LinkDown { link: LinkId(at as u64), reason: "it ended".to_owned(), by_peer: false },
+        );
     }
 
     fn handshake(&mut self, at: usize) {
@@ -165,11 +168,11 @@ impl World {
             Stage::Ack(replacing) => {
                 self.connections[at].stage = Stage::Made;
                 self.up(at, dialler, replacing);
-                return self.input(dialler, Input::DialEnded(names[1].into()));
+                return self.input(dialler, NodeInput::DialEnded(names[1].into()));
             }
             Stage::Failed => {
                 self.connections[at].stage = Stage::Over;
-                return self.input(dialler, Input::DialEnded(names[1].into()));
+                return self.input(dialler, NodeInput::DialEnded(names[1].into()));
             }
             Stage::Made | Stage::Over => return,
         };
@@ -185,7 +188,7 @@ impl World {
         let (name, flags) = (NAMES[side.other() as usize].into(), self.flags);
         let peer = self.node(side.other());
         let peer = Established { name, creation: peer.creation, flags, published: !peer.hidden };
-        self.input(side, Input::LinkUp { link: LinkId(at as u64), peer, origin });
+        self.input(side, NodeInput::LinkUp { link: LinkId(at as u64), peer, origin });
     }
 
     fn arrive(&mut self, at: usize, side: Side, bytes: usize) {
@@ -202,7 +205,7 @@ impl World {
         for (control, _) in &messages {
             self.told(at, side, control);
         }
-        self.input(side, Input::Messages(LinkId(at as u64), messages));
+        self.input(side, NodeInput::Messages(LinkId(at as u64), messages));
     }
 
     /// What processes that a machine knows nothing of are told.
@@ -228,7 +231,7 @@ impl World {
             Op::Step { choice, bytes } => {
                 self.step(choice, usize::from(bytes).max(1));
             }
-            Op::Connect(side) => self.input(side, Input::Connect(NAMES[side.other() as usize].into())),
+            Op::Connect(side) => self.input(side, NodeInput::Connect(NAMES[side.other() as usize].into())),
             Op::Cut { side, choice } => self.cut(side, choice),
             Op::Restart(side) => self.restart(side),
             Op::Wait { quarters } => self.wait(Duration::from_millis(250) * u32::from(quarters)),
@@ -237,18 +240,18 @@ impl World {
                 let node = self.node(side);
                 if let Some(process) = chosen(node.processes.keys(), choice).copied() {
                     node.processes.remove(&process);
-                    self.input(side, Input::Exit(process, "shutdown"));
+                    self.input(side, NodeInput::Exit(process, "shutdown"));
                 }
             }
             Op::Publish { side, group: number } => {
                 let (group, message) = (group(number.into()).canonical(), Iovec::encode(&Term::atom("message")));
-                self.input(side, Input::Publish { group, message });
+                self.input(side, NodeInput::Publish { group, message });
             }
             Op::Call { side, what, cast } => {
                 let token = (!cast).then(|| Token::from(self.number()));
                 self.node(side).calling.extend(token.map(|token| (token, what)));
                 let node = NAMES[side.other() as usize].into();
-                self.input(side, Input::Call { node, function: function(what), token });
+                self.input(side, NodeInput::Call { node, function: function(what), token });
             }
             Op::Answer { side, choice } => {
                 let mut waiting = self.node(side).waiting.lock().expect("one thread");
@@ -381,7 +384,7 @@ impl World {
         for side in [Side::A, Side::B] {
             let now = self.now.instant;
             if self.node(side).machine.next_deadline().is_some_and(|deadline| deadline <= now) {
-                self.input(side, Input::Tick);
+                self.input(side, NodeInput::Tick);
                 assert!(self.node(side).machine.next_deadline().is_none_or(|deadline| deadline > now));
             }
         }
@@ -397,11 +400,11 @@ impl World {
         joined.extend(joined.first().cloned());
         let name = name.map(|name| Atom::literal(REGISTERED[usize::from(name) % 2]));
         let behaviour = node.behaviour();
-        self.input(side, Input::Spawn { name, behaviour, groups: joined, token });
+        self.input(side, NodeInput::Spawn { name, behaviour, groups: joined, token });
     }
 
     fn answer(&mut self, side: Side, call: CallId) {
-        self.input(side, Input::Answer(call, Term::atom("answer")));
+        self.input(side, NodeInput::Answer(call, Term::atom("answer")));
     }
 
     // ---- Rest -------------------------------------------------------------------------------------
@@ -433,7 +436,7 @@ impl World {
 
     pub fn stop(&mut self, side: Side) {
         self.node(side).processes.clear();
-        self.input(side, Input::Stop);
+        self.input(side, NodeInput::Stop);
         assert_eq!(self.held(side), None);
         self.settle();
         self.check();

@@ -19,11 +19,11 @@ use crate::etf::{Atom, AtomTooLong, Term};
 use crate::limits;
 use crate::name::{NodeName, NodeNameError};
 use crate::node::accept;
-use crate::node::dial::Dialling;
+use crate::node::dial::Dialer;
 use crate::node::process::{BadArg, Functions};
 use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
-use crate::node::task::{self, Settings};
+use crate::node::task::{self, NodeSettings};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +206,7 @@ impl Builder {
             server: None,
         };
         let registration = epmd.register().await?;
-        let settings = Settings {
+        let settings = NodeSettings {
             identity: Identity {
                 name: name.as_str().into(),
                 creation: registration.creation,
@@ -214,7 +214,7 @@ impl Builder {
                 cookie,
                 challenges: Challenges::default(),
             },
-            dialling: Dialling {
+            dialer: Dialer {
                 epmd_port: self.epmd_port,
                 default_port: None,
                 this_host: this_host(name.host()),

@@ -59,7 +59,7 @@ impl Epmd {
             tokio::select! {
                 () = registration.lost() => debug!(name = self.short_name, "EPMD has ended: registering again"),
                 () = stopped(&mut view) => {
-                    registration.give_back().await;
+                    registration.unregister().await;
                     drop(registered);
                     return;
                 }

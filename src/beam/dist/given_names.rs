@@ -34,20 +34,20 @@ impl GivenNames {
     /// Returns the name that a peer on `host` released last, or else a new one. No other peer gets
     /// it until the guard is dropped.
     #[must_use]
-    pub fn give(&self, host: &str, random: Random) -> Given {
+    pub fn give(&self, host: &str, random: Random) -> GivenName {
         let mut free = self.lock();
         let place = free.iter().rposition(|free| free.name.split_once('@').is_some_and(|(_, on)| on == host));
         match place.and_then(|place| free.remove(place)) {
-            Some(Free { name, creation }) => Given { name, creation, is_remembered: true, names: self.clone() },
+            Some(Free { name, creation }) => GivenName { name, creation, is_remembered: true, names: self.clone() },
             None => self.give_new(host, random),
         }
     }
 
     /// Returns a new name on `host`.
     #[must_use]
-    pub fn give_new(&self, host: &str, random: Random) -> Given {
+    pub fn give_new(&self, host: &str, random: Random) -> GivenName {
         let name = format!("{}@{host}", short_name(random.name)).into();
-        Given { name, creation: valid(random.creation), is_remembered: false, names: self.clone() }
+        GivenName { name, creation: valid(random.creation), is_remembered: false, names: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Free>> {
@@ -69,14 +69,14 @@ fn valid(creation: u32) -> u32 {
 
 /// A name that one peer has. Dropping it releases the name.
 #[derive(Debug)]
-pub struct Given {
+pub struct GivenName {
     name: Arc<str>,
     creation: u32,
     is_remembered: bool,
     names: GivenNames,
 }
 
-impl Given {
+impl GivenName {
     /// Returns the full name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
@@ -96,7 +96,7 @@ impl Given {
     }
 }
 
-impl Drop for Given {
+impl Drop for GivenName {
     fn drop(&mut self) {
         if !self.is_remembered {
             return;
@@ -117,7 +117,7 @@ mod tests {
         Random { name: number.into(), creation: number }
     }
 
-    fn remembered(names: &GivenNames, host: &str, number: u32) -> Given {
+    fn remembered(names: &GivenNames, host: &str, number: u32) -> GivenName {
         let mut given = names.give(host, random(number));
         given.remember();
         given

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 
 use super::challenges::Challenges;
 use super::flags::{self, Flags};
-use super::given_names::{self, Given};
+use super::given_names::{self, GivenName};
 use crate::cookie::Cookie;
 use crate::name::{NodeName, NodeNameError};
 
@@ -165,13 +165,13 @@ fn name_message(local: &Identity, flags: Flags, challenge: Option<u32>) -> Vec<u
 
 /// What is common to the rest of both chains once the peer has said who it is.
 #[derive(Debug)]
-struct Peer {
+struct PeerIdentity {
     name: Arc<str>,
     creation: u32,
     flags: Flags,
 }
 
-impl Peer {
+impl PeerIdentity {
     fn check_flags(&self) -> Result<(), HandshakeError> {
         match flags::missing(self.flags) {
             Some(missing) => Err(HandshakeError::FlagsMissing(missing.bits())),
@@ -216,8 +216,8 @@ pub fn dial(local: &Identity, dialled: Arc<str>) -> (AwaitStatus, Vec<u8>) {
 
 /// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
 #[must_use]
-pub fn alive_reply(go_on: bool) -> &'static [u8] {
-    if go_on { b"strue" } else { b"sfalse" }
+pub fn alive_reply(still_wanted: bool) -> &'static [u8] {
+    if still_wanted { b"strue" } else { b"sfalse" }
 }
 
 impl AwaitStatus {
@@ -276,7 +276,7 @@ impl AwaitChallenge {
         if name != self.dialled {
             return Err(HandshakeError::NameMismatch(name));
         }
-        let peer = Peer { name, creation, flags: Flags::from_bits_truncate(flags) };
+        let peer = PeerIdentity { name, creation, flags: Flags::from_bits_truncate(flags) };
         peer.check_flags()?;
         refuse_reflection(local, challenge)?;
         let mut reply = vec![b'r'];
@@ -289,7 +289,7 @@ impl AwaitChallenge {
 /// The peer's proof comes last.
 #[derive(Debug)]
 pub struct AwaitAck {
-    peer: Peer,
+    peer: PeerIdentity,
     our_challenge: u32,
 }
 
@@ -327,7 +327,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
             let flags = Flags::from_bits_truncate(flags);
             let nameless = flags.contains(Flags::NAME_ME);
             let name = if nameless { host_name(name)? } else { node_name(name)? };
-            Ok(Named { peer: Peer { name, creation, flags }, complement: false, nameless })
+            Ok(Named { peer: PeerIdentity { name, creation, flags }, complement: false, nameless })
         }
         // Version 5: `n`, Version:16, Flags:32, Name. The rest of the flags and the creation follow in a complement.
         Some([b'n']) => {
@@ -336,7 +336,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
                 Some((u64::from(flags), fields.0))
             })();
             let (flags, name) = parsed.ok_or(malformed)?;
-            let peer = Peer { name: node_name(name)?, creation: 0, flags: Flags::from_bits_truncate(flags) };
+            let peer = PeerIdentity { name: node_name(name)?, creation: 0, flags: Flags::from_bits_truncate(flags) };
             Ok(Named { peer, complement: true, nameless: false })
         }
         _ => Err(malformed),
@@ -346,7 +346,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
 /// The peer has said its name and waits for our status.
 #[derive(Debug)]
 pub struct Named {
-    peer: Peer,
+    peer: PeerIdentity,
     complement: bool,
     nameless: bool,
 }
@@ -365,7 +365,7 @@ impl Named {
     }
 
     /// Gives a nameless peer a name on its host.
-    pub fn give_name(&mut self, given: &Given) {
+    pub fn give_name(&mut self, given: &GivenName) {
         self.peer.name = given.name().clone();
         self.peer.creation = given.creation();
     }
@@ -432,7 +432,7 @@ impl Named {
 /// The peer's proof, and its challenge to us, come next.
 #[derive(Debug)]
 pub struct AwaitReply {
-    peer: Peer,
+    peer: PeerIdentity,
     ours: Flags,
     complement: bool,
     our_challenge: u32,

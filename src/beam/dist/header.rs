@@ -168,7 +168,7 @@ impl Headers {
         if let Some(expander) = first {
             fragments.begin(sequence, fragment, expander)?;
         }
-        fragments.go_on(sequence, fragment, fields.0)
+        fragments.append(sequence, fragment, fields.0)
     }
 
     /// Reads the number of atoms, their flags (four bits each, the first in the lower half of a byte, and four for all of them) and

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::challenges::Issued;
-use super::given_names::{Given, GivenNames, Random};
+use super::given_names::{GivenName, GivenNames, Random};
 use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
@@ -33,7 +33,7 @@ pub struct Connection {
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
     pub(super) unsent: Bytes,
     /// The name that we gave the peer, if it had none. The owner drops it with the connection.
-    pub given: Option<Given>,
+    pub given: Option<GivenName>,
 }
 
 impl Connection {
@@ -124,7 +124,7 @@ fn challenge(local: &Identity) -> Result<Issued, SetupError> {
     Ok(local.challenges.issue(getrandom::u32().map_err(SetupError::Random)?))
 }
 
-/// Shakes hands over `stream` with the node `dialled`. `go_on` is asked whether we still want the connection if the
+/// Shakes hands over `stream` with the node `dialled`. `still_wanted` is asked whether we still want the connection if the
 /// peer says that it holds an older one from us.
 ///
 /// # Errors
@@ -133,9 +133,9 @@ pub async fn dial(
     stream: TcpStream,
     local: &Identity,
     dialled: Arc<str>,
-    go_on: impl AsyncFnOnce() -> bool,
+    still_wanted: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
-    dial_noting(stream, local, dialled, &AtomicBool::new(false), go_on).await
+    dial_noting(stream, local, dialled, &AtomicBool::new(false), still_wanted).await
 }
 
 /// Does the same as [`dial`], and sets `answered` when the peer agrees to a handshake.
@@ -147,7 +147,7 @@ pub async fn dial_noting(
     local: &Identity,
     dialled: Arc<str>,
     answered: &AtomicBool,
-    go_on: impl AsyncFnOnce() -> bool,
+    still_wanted: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
     let mut origin = Origin::Dialled;
     let shake = async {
@@ -159,9 +159,9 @@ pub async fn dial_noting(
         let awaited = match status {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(awaited) => {
-                let go_on = go_on().await;
-                send(&mut stream, alive_reply(go_on)).await?;
-                if !go_on {
+                let still_wanted = still_wanted().await;
+                send(&mut stream, alive_reply(still_wanted)).await?;
+                if !still_wanted {
                     return Err(HandshakeError::AlreadyAlive.into());
                 }
                 origin = Origin::Replacing;
@@ -255,7 +255,7 @@ pub async fn accept<Decision: Future<Output = Status>>(
     };
     match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
         Ok((peer, unsent)) => {
-            given.iter_mut().for_each(Given::remember);
+            given.iter_mut().for_each(GivenName::remember);
             Ok(Connection { peer, origin, stream, unsent: unsent.into(), given })
         }
         Err(error) => Err(Rejected { claimed, error }),
@@ -268,7 +268,7 @@ async fn give_name<Decision: Future<Output = Status>>(
     named: &mut Named,
     names: &GivenNames,
     decide: impl Fn(Arc<str>) -> Decision,
-) -> Result<Given, SetupError> {
+) -> Result<GivenName, SetupError> {
     let host = named.name().clone();
     let random = Random {
         name: getrandom::u64().map_err(SetupError::Random)?,

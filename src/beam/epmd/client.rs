@@ -92,10 +92,10 @@ impl Registration {
     }
 
     /// Gives the name back: EPMD has read the end of the connection's stream when this returns.
-    pub async fn give_back(mut self) {
+    pub async fn unregister(mut self) {
         let stream = self.stream.get_mut();
         if stream.shutdown().await.is_ok() {
-            let _ = timeout(limits::EPMD_GIVE_BACK, self.lost()).await;
+            let _ = timeout(limits::EPMD_UNREGISTER, self.lost()).await;
         }
     }
 }

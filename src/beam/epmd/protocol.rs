@@ -9,7 +9,7 @@ use crate::limits;
 
 /// A request, without its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum EpmdRequest {
     /// `ALIVE2_REQ`: register a node for as long as the connection lasts.
     Alive(Entry),
     /// `PORT_PLEASE2_REQ`: where is the node of this name?
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl Request {
+impl EpmdRequest {
     /// Reads a request. Returns none if it gets no answer: it is malformed, or its name is empty or
     /// contains a zero byte.
     #[must_use]
@@ -120,7 +120,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 
 /// What is to be done about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct EpmdResponse {
     /// What is sent.
     pub bytes: Vec<u8>,
     /// What follows it.
@@ -164,33 +164,33 @@ impl Table {
     }
 
     /// Answers the request of a connection from `source`.
-    pub fn answer(&mut self, connection: u64, source: Source, request: Request) -> Answer {
-        let close = |bytes| Answer { bytes, then: Then::Close };
+    pub fn answer(&mut self, connection: u64, source: Source, request: EpmdRequest) -> EpmdResponse {
+        let close = |bytes| EpmdResponse { bytes, then: Then::Close };
         match request {
-            Request::Alive(entry) => self.alive(connection, source, entry),
-            Request::Port(name) => close(match self.nodes.get(&name) {
+            EpmdRequest::Alive(entry) => self.alive(connection, source, entry),
+            EpmdRequest::Port(name) => close(match self.nodes.get(&name) {
                 Some(node) => port_answer(&node.entry),
                 None => vec![b'w', 1],
             }),
-            Request::Names => {
+            EpmdRequest::Names => {
                 close(self.lines(|name, port| [b"name ", name, format!(" at port {port}\n").as_bytes()].concat()))
             }
-            Request::Dump => close(self.lines(|name, port| {
+            EpmdRequest::Dump => close(self.lines(|name, port| {
                 [b"active name     <", name, format!("> at port {port}, fd = 0\n\0").as_bytes()].concat()
             })),
-            Request::Kill if self.nodes.is_empty() => Answer { bytes: b"OK".to_vec(), then: Then::End },
+            EpmdRequest::Kill if self.nodes.is_empty() => EpmdResponse { bytes: b"OK".to_vec(), then: Then::End },
             // As the real one without -relaxed_command_check.
-            Request::Kill => close(b"NO".to_vec()),
-            Request::Stop => close(Vec::new()),
+            EpmdRequest::Kill => close(b"NO".to_vec()),
+            EpmdRequest::Stop => close(Vec::new()),
         }
     }
 
     /// `ALIVE2_X_RESP` for nodes of version 6, `ALIVE2_RESP` for others.
-    fn alive(&mut self, connection: u64, source: Source, entry: Entry) -> Answer {
+    fn alive(&mut self, connection: u64, source: Source, entry: Entry) -> EpmdResponse {
         let newer = entry.highest >= 6;
         if !entry.is_acceptable() || self.nodes.contains_key(&entry.name) || !self.has_room_for(source, &entry) {
             let refused: &[u8] = if newer { &[b'v', 1, 0, 0, 0, 99] } else { &[b'y', 1, 0, 99] };
-            return Answer { bytes: refused.to_vec(), then: Then::Close };
+            return EpmdResponse { bytes: refused.to_vec(), then: Then::Close };
         }
         // 0 means any, and 1 to 3 are those of the older answer.
         self.creation = self.creation.wrapping_add(1).max(4);
@@ -200,7 +200,7 @@ impl Table {
         } else {
             vec![b'y', 0, 0, u8::try_from(self.creation % 3 + 1).unwrap_or(1)]
         };
-        Answer { bytes, then: Then::Keep }
+        EpmdResponse { bytes, then: Then::Keep }
     }
 
     /// Returns whether a source may register one more name. No source may hold more names than are
@@ -251,7 +251,7 @@ fn port_answer(entry: &Entry) -> Vec<u8> {
     answer
 }
 
-/// The names in an answer to [`Request::Names`], each with its port: all lines that are whole and can be read. None if it
+/// The names in an answer to [`EpmdRequest::Names`], each with its port: all lines that are whole and can be read. None if it
 /// is too short to be one.
 #[must_use]
 pub fn names(answer: &[u8]) -> Option<Vec<(String, u16)>> {
@@ -283,25 +283,25 @@ mod tests {
         request
     }
 
-    fn ask(table: &mut Table, connection: u64, request: &[u8]) -> Answer {
+    fn ask(table: &mut Table, connection: u64, request: &[u8]) -> EpmdResponse {
         ask_as(table, 1000, connection, request)
     }
 
-    fn ask_as(table: &mut Table, uid: u32, connection: u64, request: &[u8]) -> Answer {
-        table.answer(connection, Source::User(uid), Request::read(request).expect("a request"))
+    fn ask_as(table: &mut Table, uid: u32, connection: u64, request: &[u8]) -> EpmdResponse {
+        table.answer(connection, Source::User(uid), EpmdRequest::read(request).expect("a request"))
     }
 
     #[test]
     fn a_name_is_registered_once_and_free_when_its_connection_ends() {
         let mut table = Table::new(4369, u32::MAX);
         let first = ask(&mut table, 1, &alive(b"a", 6));
-        assert_eq!(first, Answer { bytes: vec![b'v', 0, 0, 0, 0, 4], then: Then::Keep });
+        assert_eq!(first, EpmdResponse { bytes: vec![b'v', 0, 0, 0, 0, 4], then: Then::Keep });
         let taken = ask(&mut table, 2, &alive(b"a", 6));
-        assert_eq!(taken, Answer { bytes: vec![b'v', 1, 0, 0, 0, 99], then: Then::Close });
+        assert_eq!(taken, EpmdResponse { bytes: vec![b'v', 1, 0, 0, 0, 99], then: Then::Close });
         assert_eq!(ask(&mut table, 3, b"za").bytes, b"w\0\x12\x34M\0\0\x06\0\x05\0\x01a\0\0");
         assert_eq!(ask(&mut table, 3, b"zb").bytes, b"w\x01");
         assert_eq!(ask(&mut table, 3, b"n").bytes, b"\0\0\x11\x11name a at port 4660\n");
-        assert_eq!(ask(&mut table, 3, b"k"), Answer { bytes: b"NO".to_vec(), then: Then::Close });
+        assert_eq!(ask(&mut table, 3, b"k"), EpmdResponse { bytes: b"NO".to_vec(), then: Then::Close });
         table.gone(2);
         assert_eq!(ask(&mut table, 3, b"zb").bytes, b"w\x01", "the end of another connection changes nothing");
         table.gone(1);
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(ask(&mut table, 5, &alive(b"old", 5)).bytes, [b'y', 0, 0, 1]);
         table.gone(4);
         table.gone(5);
-        assert_eq!(ask(&mut table, 6, b"k"), Answer { bytes: b"OK".to_vec(), then: Then::End });
+        assert_eq!(ask(&mut table, 6, b"k"), EpmdResponse { bytes: b"OK".to_vec(), then: Then::End });
     }
 
     #[test]
@@ -342,14 +342,14 @@ mod tests {
         let without_extra = b"x\x12\x34M\0\0\x06\0\x05\0\x01a";
         let truncated_extra = b"x\x12\x34M\0\0\x06\0\x05\0\x01a\0\x02b";
         for request in [&b""[..], b"y", b"x\x12\x34M\0\0\x06\0\x05\0\x02a", without_extra, truncated_extra] {
-            assert_eq!(Request::read(request), None, "{request:?}");
+            assert_eq!(EpmdRequest::read(request), None, "{request:?}");
         }
         for name in [&b""[..], b"a\0", b"a\0b"] {
-            assert_eq!(Request::read(&alive(name, 6)), None, "{name:?}");
+            assert_eq!(EpmdRequest::read(&alive(name, 6)), None, "{name:?}");
         }
         let too_long = "\u{1f600}".repeat(limits::EPMD_NAME + 1);
         for name in [&b""[..], b"\0", b"a\0b", b"\xff", too_long.as_bytes()] {
-            assert_eq!(Request::read(&[b"z", name].concat()), None, "{name:?}");
+            assert_eq!(EpmdRequest::read(&[b"z", name].concat()), None, "{name:?}");
         }
     }
 
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(accepted.then, Then::Keep);
         assert!(ask(&mut table, 2, b"za").bytes.ends_with(&[0xff; limits::EPMD_EXTRA]));
         let refused = ask(&mut table, 3, &with_extra(b"b", limits::EPMD_EXTRA + 1));
-        assert_eq!(refused, Answer { bytes: vec![b'v', 1, 0, 0, 0, 99], then: Then::Close });
+        assert_eq!(refused, EpmdResponse { bytes: vec![b'v', 1, 0, 0, 0, 99], then: Then::Close });
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
                 if let Some(kind) = request.first_mut() {
                     *kind = b"xzndks"[usize::from(*kind) % 6];
                 }
-                if let Some(request) = Request::read(&request) {
+                if let Some(request) = EpmdRequest::read(&request) {
                     table.answer(connection as u64, Source::User(0), request);
                 }
             }

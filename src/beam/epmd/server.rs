@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::protocol::{Answer, Request, Table, Then};
+use super::protocol::{EpmdRequest, EpmdResponse, Table, Then};
 use crate::fair::{Slots, Source};
 use crate::limits;
 
@@ -90,8 +90,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 struct Asked {
     connection: u64,
     source: Source,
-    request: Request,
-    answer: oneshot::Sender<Answer>,
+    request: EpmdRequest,
+    answer: oneshot::Sender<EpmdResponse>,
 }
 
 impl Asked {
@@ -192,7 +192,7 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
         let (answer, answered) = oneshot::channel();
         let asked = events.send(Event::Asked(Asked { connection: id, source, request, answer })).await;
         asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        let Answer { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let EpmdResponse { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
         timeout(limits::EPMD_TIME, stream.write_all(&bytes)).await??;
         Ok::<_, io::Error>(then == Then::Keep)
     };
@@ -213,11 +213,11 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, limits::EPMD_KEEPALIVE_PROBES)
 }
 
-async fn request_within_limits(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Request> {
+async fn request_within_limits(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<EpmdRequest> {
     timeout(limits::EPMD_REQUEST_TIME, read(stream)).await?
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Request> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<EpmdRequest> {
     let mut length = [0; 2];
     fill(stream, &mut length).await?;
     let length = usize::from(u16::from_be_bytes(length));
@@ -226,7 +226,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Request> {
     }
     let mut request = vec![0; length];
     fill(stream, &mut request).await?;
-    Request::read(&request).ok_or(io::ErrorKind::InvalidData.into())
+    EpmdRequest::read(&request).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// Reads until `buffer` is full, and waits [`limits::EPMD_SILENCE`] at most for each part.

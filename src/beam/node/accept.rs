@@ -21,7 +21,7 @@ use crate::dist::setup::{self, Rejected, SetupError};
 use crate::fair::{Slots, Source};
 use crate::limits;
 use crate::log_limit::{self, limited};
-use crate::node::event::Event;
+use crate::node::event::NodeCommand;
 use crate::node::listeners::owner_of_end;
 
 /// Returns the user who owns the socket with the first address, connected to the second; none if
@@ -50,7 +50,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do
 /// questions about names.
-pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<Event>) {
+pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<NodeCommand>) {
     let mut unfinished = Slots::new(limits::HANDSHAKES);
     let names = GivenNames::default();
     loop {
@@ -91,7 +91,7 @@ pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, i
 struct Answering {
     local: Arc<Identity>,
     names: GivenNames,
-    inbox: mpsc::Sender<Event>,
+    inbox: mpsc::Sender<NodeCommand>,
 }
 
 async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Arc<AtomicBool>, with: Answering) {
@@ -99,7 +99,7 @@ async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Ar
     let decide = |name| {
         named.store(true, Ordering::Relaxed);
         let (answer, status) = oneshot::channel();
-        let asked = inbox.send(Event::Accepting { name, answer });
+        let asked = inbox.send(NodeCommand::Accepting { name, answer });
         async {
             match asked.await {
                 Ok(()) => status.await.unwrap_or(Status::NotAllowed),
@@ -112,7 +112,7 @@ async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Ar
         Ok(connection) => {
             // The peer hears that it is connected only after this.
             let owner = if user.is_some() { user } else { owner(ours, from).await };
-            let _ = inbox.send(Event::Connected(connection, owner)).await;
+            let _ = inbox.send(NodeCommand::Connected(connection, owner)).await;
         }
         Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
     }
@@ -184,8 +184,8 @@ mod tests {
             let mut connected = Vec::new();
             while let Some(event) = events.recv().await {
                 match event {
-                    Event::Accepting { answer, .. } => drop(answer.send(Status::Ok)),
-                    Event::Connected(connection, _) => connected.push(connection),
+                    NodeCommand::Accepting { answer, .. } => drop(answer.send(Status::Ok)),
+                    NodeCommand::Connected(connection, _) => connected.push(connection),
                     _ => {}
                 }
             }

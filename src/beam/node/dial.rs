@@ -23,7 +23,7 @@ use crate::node::resolve;
 
 /// What dialling depends on, beside the node's name.
 #[derive(Debug, Clone)]
-pub struct Dialling {
+pub struct Dialer {
     /// The port of every host's EPMD.
     pub epmd_port: u16,
     /// Where a peer is tried that its host's EPMD doesn't know.
@@ -129,7 +129,7 @@ impl DialError {
 /// A TCP connection to a node, over which nothing has been sent, and whose the other end is, if that is on this host.
 pub type Reached = (TcpStream, Option<u32>);
 
-impl Dialling {
+impl Dialer {
     /// Whether a node of this full name would be on this host.
     #[must_use]
     pub fn is_here(&self, name: &str) -> bool {
@@ -139,7 +139,7 @@ impl Dialling {
     /// Whether both full names are those of one node: they are equal, or two of this host, which can be called by several
     /// names, while its EPMD has each short name once.
     #[must_use]
-    pub fn are_one(&self, one: &str, other: &str) -> bool {
+    pub fn is_same_node(&self, one: &str, other: &str) -> bool {
         let short = |name: &str| name.split('@').next().map(str::to_owned);
         one == other || (self.is_here(one) && self.is_here(other) && short(one) == short(other))
     }
@@ -152,7 +152,7 @@ impl Dialling {
         here.chain([name.to_owned()]).collect()
     }
 
-    /// Connects to the node `name` and shakes hands with it. `answered` and `go_on` are those of
+    /// Connects to the node `name` and shakes hands with it. `answered` and `still_wanted` are those of
     /// [`setup::dial_noting`]. Returns the owner of its process too, if it is on this host.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl Dialling {
         name: Arc<str>,
         local: &Identity,
         answered: &AtomicBool,
-        go_on: impl AsyncFnOnce() -> bool,
+        still_wanted: impl AsyncFnOnce() -> bool,
     ) -> Result<(Connection, Option<u32>), DialError> {
         let Ok(node) = NodeName::parse(&name) else {
             return Err(DialError::BadName(name));
@@ -171,7 +171,7 @@ impl Dialling {
             return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
         }
         let (stream, owner) = self.find(node.name(), node.host()).await?;
-        Ok((setup::dial_noting(stream, local, name.clone(), answered, go_on).await?, owner))
+        Ok((setup::dial_noting(stream, local, name.clone(), answered, still_wanted).await?, owner))
     }
 
     async fn find(&self, short_name: &str, host: &str) -> Result<Reached, DialError> {
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_node_of_this_host_is_one_by_whatever_name_the_host_goes() {
-        let dialling = Dialling {
+        let dialer = Dialer {
             epmd_port: 0,
             default_port: None,
             this_host: ["a", "localhost"].map(str::to_owned).into(),
@@ -319,25 +319,25 @@ mod tests {
             ("us@a", "us@b", false),
             ("us@b", "us@localhost", false),
         ] {
-            assert_eq!(dialling.are_one(one, other), expected, "{one} {other}");
+            assert_eq!(dialer.is_same_node(one, other), expected, "{one} {other}");
         }
-        assert_eq!(dialling.all_names("x@a"), ["x@a", "x@localhost"].map(str::to_owned).into());
-        assert_eq!(dialling.all_names("x@b"), ["x@b".to_owned()].into());
+        assert_eq!(dialer.all_names("x@a"), ["x@a", "x@localhost"].map(str::to_owned).into());
+        assert_eq!(dialer.all_names("x@b"), ["x@b".to_owned()].into());
     }
 
     #[tokio::test]
     async fn a_port_of_ours_is_ours_and_not_anybody_elses() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut dialling = Dialling {
+        let mut dialer = Dialer {
             epmd_port: 0,
             default_port: None,
             this_host: BTreeSet::new(),
             allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
         };
-        assert!(dialling.check_owner(address).await.is_ok());
-        dialling.allowed_uids = BTreeSet::from([4_000_000_000]);
-        let refused = dialling.check_owner(address).await.unwrap_err();
+        assert!(dialer.check_owner(address).await.is_ok());
+        dialer.allowed_uids = BTreeSet::from([4_000_000_000]);
+        let refused = dialer.check_owner(address).await.unwrap_err();
         assert_eq!(refused.code(), "foreign_owner");
     }
 
@@ -345,14 +345,14 @@ mod tests {
     async fn however_this_host_is_called_the_owner_is_asked_for() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dialling = Dialling {
+        let dialer = Dialer {
             epmd_port: 0,
             default_port: None,
             this_host: BTreeSet::new(),
             allowed_uids: BTreeSet::from([4_000_000_000]),
         };
         for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
-            let refused = dialling.connect(SocketAddr::new(ip.into(), port), false).await.unwrap_err();
+            let refused = dialer.connect(SocketAddr::new(ip.into(), port), false).await.unwrap_err();
             assert_eq!(refused.code(), "foreign_owner", "{ip}");
         }
     }
@@ -369,14 +369,14 @@ mod tests {
             waiting.push(stream.unwrap());
         }
         let unused = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let dialling = Dialling {
+        let dialer = Dialer {
             epmd_port: unused.port(),
             default_port: Some(address.port()),
             this_host: BTreeSet::new(),
             allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
         };
         let start = Instant::now();
-        let reached = dialling.reach(address.ip(), "n", false).await;
+        let reached = dialer.reach(address.ip(), "n", false).await;
         assert!(matches!(reached, Err(DialError::TcpTimedOut(at)) if at == address), "{reached:?}");
         assert!(start.elapsed() >= limits::CONNECT_TIME);
     }

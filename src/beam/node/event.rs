@@ -45,7 +45,7 @@ impl Permit {
 }
 
 /// What the node's task is told.
-pub enum Event {
+pub enum NodeCommand {
     /// Something came over a connection.
     Link(LinkId, Arrival, Permit),
     /// A peer has given its name: which status does it get?

@@ -30,7 +30,7 @@ struct Attempt {
 
 /// The channels of an attempt.
 #[derive(Debug)]
-pub struct Told {
+pub struct AttemptChannels {
     /// The attempt ends when a message arrives.
     pub end: oneshot::Receiver<()>,
     /// The attempt stores here that the peer has answered.
@@ -39,11 +39,11 @@ pub struct Told {
 
 impl GivingWay {
     /// Records an attempt to connect to `name`.
-    pub fn begin(&mut self, name: Arc<str>) -> Told {
+    pub fn begin(&mut self, name: Arc<str>) -> AttemptChannels {
         let (sender, end) = oneshot::channel();
         let answered = Arc::new(AtomicBool::new(false));
         self.attempts.insert(name, Attempt { end: sender, answered: answered.clone() });
-        Told { end, answered }
+        AttemptChannels { end, answered }
     }
 
     /// Ends the attempt to connect to `name`, because a peer of that name dials us.
@@ -73,10 +73,10 @@ impl GivingWay {
         self.attempts.remove(name);
     }
 
-    /// Records a connection to `name`. If the peer's attempts `go_on` when two cross, ours ends.
-    pub fn connected(&mut self, name: &str, go_on: bool) {
+    /// Records a connection to `name`. If the peer's attempt continues when two cross, ours ends.
+    pub fn connected(&mut self, name: &str, peer_continues: bool) {
         self.in_vain.remove(name);
-        if go_on {
+        if peer_continues {
             self.end(name);
         }
     }
@@ -120,14 +120,14 @@ mod tests {
 
     #[test]
     fn an_attempt_that_is_answered_gives_way_to_a_connection_only() {
-        for go_on in [true, false] {
+        for peer_continues in [true, false] {
             let mut giving_way = GivingWay::default();
             let mut told = giving_way.begin("a@h".into());
             told.answered.store(true, Ordering::Relaxed);
             giving_way.give_way(&"a@h".into());
             assert!(told.end.try_recv().is_err());
-            giving_way.connected("a@h", go_on);
-            assert_eq!(told.end.try_recv().is_ok(), go_on);
+            giving_way.connected("a@h", peer_continues);
+            assert_eq!(told.end.try_recv().is_ok(), peer_continues);
         }
     }
 

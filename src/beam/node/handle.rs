@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 use crate::node::dial::DialError;
-use crate::node::event::Event;
+use crate::node::event::NodeCommand;
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Groups, View};
@@ -20,13 +20,13 @@ pub struct Stopped;
 /// A handle to the node's task. Every request waits for room in the task's bounded queue.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) inbox: mpsc::Sender<NodeCommand>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) groups: watch::Receiver<Arc<Groups>>,
 }
 
 impl Handle {
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Stopped> {
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> NodeCommand) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(event(answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
@@ -49,7 +49,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn answers(&self) -> Result<(), Stopped> {
-        self.ask(Event::Pulse).await
+        self.ask(NodeCommand::Pulse).await
     }
 
     /// Connects to a node. Returns when it is connected, has been all along, or could not be.
@@ -57,7 +57,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why it could not be reached.
     pub async fn connect(&self, name: Arc<str>) -> Result<Result<(), Arc<DialError>>, Stopped> {
-        self.ask(|answer| Event::Connect(name, answer)).await
+        self.ask(|answer| NodeCommand::Connect(name, answer)).await
     }
 
     /// The view need not show these nodes any more, as far as they are not connected.
@@ -65,7 +65,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn forget(&self, names: Vec<Arc<str>>) -> Result<(), Stopped> {
-        self.inbox.send(Event::Forget(names)).await.map_err(|_| Stopped)
+        self.inbox.send(NodeCommand::Forget(names)).await.map_err(|_| Stopped)
     }
 
     /// A new process, perhaps under a registered name, which joins `groups` in every scope.
@@ -78,7 +78,7 @@ impl Handle {
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
     ) -> Result<ProcessId, Stopped> {
-        self.ask(|answer| Event::Spawn { name, behaviour, groups, answer }).await
+        self.ask(|answer| NodeCommand::Spawn { name, behaviour, groups, answer }).await
     }
 
     /// Ends a process of ours.
@@ -86,7 +86,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn exit(&self, process: ProcessId, reason: &'static str) -> Result<(), Stopped> {
-        self.inbox.send(Event::Exit(process, reason)).await.map_err(|_| Stopped)
+        self.inbox.send(NodeCommand::Exit(process, reason)).await.map_err(|_| Stopped)
     }
 
     /// Answers a call that a behaviour or a function left for later.
@@ -94,7 +94,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn answer(&self, call: CallId, value: Term) -> Result<(), Stopped> {
-        self.inbox.send(Event::Answer(call, value)).await.map_err(|_| Stopped)
+        self.inbox.send(NodeCommand::Answer(call, value)).await.map_err(|_| Stopped)
     }
 
     /// Sends a message to every process of a peer that is in this group of any scope, once to each. What is published
@@ -104,7 +104,7 @@ impl Handle {
     /// [`Stopped`].
     pub async fn publish(&self, group: &Term, message: &Term) -> Result<(), Stopped> {
         // It is encoded here: what is large holds up whoever sends it, and not the node.
-        let event = Event::Publish { group: group.canonical(), message: Iovec::encode(message) };
+        let event = NodeCommand::Publish { group: group.canonical(), message: Iovec::encode(message) };
         self.inbox.send(event).await.map_err(|_| Stopped)
     }
 
@@ -113,7 +113,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why there is no result.
     pub async fn call(&self, node: Arc<str>, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
-        self.ask(|answer| Event::Call(node, function, Some(answer))).await
+        self.ask(|answer| NodeCommand::Call(node, function, Some(answer))).await
     }
 
     /// Calls the process of this name on a connected node, as `gen_server:call/3` does.
@@ -121,7 +121,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why there is no answer.
     pub async fn gen_call(&self, node: Arc<str>, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
-        self.ask(|answer| Event::Ask { node, name, request, answer }).await
+        self.ask(|answer| NodeCommand::Ask { node, name, request, answer }).await
     }
 
     /// Sends a message to a process of a connected node. As with `!`, the sender does not learn
@@ -131,7 +131,7 @@ impl Handle {
     /// The inner one is [`CallError::NoConnection`].
     pub async fn send(&self, to: Address, message: &Term) -> Result<Result<(), CallError>, Stopped> {
         let message = Iovec::encode(message);
-        Ok(self.ask(|answer| Event::Send { to, message, answer }).await?.map(drop))
+        Ok(self.ask(|answer| NodeCommand::Send { to, message, answer }).await?.map(drop))
     }
 
     /// Monitors a process of a peer, until the receiver is dropped. It receives the exit reason, which is
@@ -141,7 +141,7 @@ impl Handle {
     /// [`Stopped`].
     pub async fn monitor(&self, to: Address) -> Result<oneshot::Receiver<Raw>, Stopped> {
         let (down, ended) = oneshot::channel();
-        self.inbox.send(Event::Monitor { to, down }).await.map_err(|_| Stopped)?;
+        self.inbox.send(NodeCommand::Monitor { to, down }).await.map_err(|_| Stopped)?;
         Ok(ended)
     }
 
@@ -152,7 +152,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn link(&self, process: ProcessId, to: Pid) -> Result<(), Stopped> {
-        self.inbox.send(Event::LinkTo(process, to)).await.map_err(|_| Stopped)
+        self.inbox.send(NodeCommand::LinkTo(process, to)).await.map_err(|_| Stopped)
     }
 
     /// Follows the members of a group in order, ours included, each once; none if there is no such
@@ -162,7 +162,7 @@ impl Handle {
     /// [`Stopped`].
     pub async fn members(&self, scope: Atom, group: &Term) -> Result<Option<watch::Receiver<Arc<[Pid]>>>, Stopped> {
         let group = group.canonical();
-        self.ask(|answer| Event::Members { scope, group, answer }).await
+        self.ask(|answer| NodeCommand::Members { scope, group, answer }).await
     }
 
     /// The scopes of process groups that a node has as we do, as far as it has told us.
@@ -170,7 +170,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn exchanges(&self, node: Arc<str>) -> Result<BTreeSet<Arc<str>>, Stopped> {
-        self.ask(|answer| Event::Exchanges(node, answer)).await
+        self.ask(|answer| NodeCommand::Exchanges(node, answer)).await
     }
 
     /// Runs a function on a connected node, if it is still connected; its result is of no interest.
@@ -178,12 +178,12 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn cast(&self, node: Arc<str>, function: Function) -> Result<(), Stopped> {
-        self.inbox.send(Event::Call(node, function, None)).await.map_err(|_| Stopped)
+        self.inbox.send(NodeCommand::Call(node, function, None)).await.map_err(|_| Stopped)
     }
 
     /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every
     /// connection is closed, within [`crate::limits::LINK_FLUSH`] or little more.
     pub async fn stop(&self) {
-        let _ = self.ask(Event::Stop).await;
+        let _ = self.ask(NodeCommand::Stop).await;
     }
 }

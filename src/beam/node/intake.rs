@@ -14,7 +14,7 @@ use crate::dist::control::Control;
 use crate::dist::link::LinkEvent;
 use crate::etf::Atoms;
 use crate::limits;
-use crate::node::event::{Arrival, Event, Permit};
+use crate::node::event::{Arrival, NodeCommand, Permit};
 use crate::node::link_id::LinkId;
 use crate::node::machine;
 
@@ -22,7 +22,7 @@ use crate::node::machine;
 static READERS: Semaphore = Semaphore::const_new(limits::LARGE_READERS);
 
 /// Passes on what a connection receives until it ends.
-pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<Event>) {
+pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<NodeCommand>) {
     let window = Arc::new(Semaphore::new(limits::LINK_BATCHES));
     let all = u32::try_from(limits::LINK_BATCHES).unwrap_or(u32::MAX);
     while let Some(event) = received.recv().await {
@@ -35,7 +35,7 @@ pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: m
             let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
             let Ok(window) = window.clone().acquire_many_owned(permits).await else { return };
             let permit = Permit::new(window, held.clone());
-            if inbox.send(Event::Link(link, arrival, permit)).await.is_err() {
+            if inbox.send(NodeCommand::Link(link, arrival, permit)).await.is_err() {
                 return;
             }
         }
@@ -124,14 +124,14 @@ mod tests {
         assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)));
         unhandled.pop();
         let next = events.recv().await.unwrap();
-        assert!(matches!(next, Event::Link(LinkId(1), Arrival::Messages(_), _)));
+        assert!(matches!(next, NodeCommand::Link(LinkId(1), Arrival::Messages(_), _)));
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)), "the end comes after all that was sent");
         drop((unhandled, next));
         let last = events.recv().await.unwrap();
-        assert!(matches!(last, Event::Link(LinkId(1), Arrival::Closed(CloseReason::ClosedByPeer), _)));
+        assert!(matches!(last, NodeCommand::Link(LinkId(1), Arrival::Closed(CloseReason::ClosedByPeer), _)));
         sending.await.unwrap();
         running.await.unwrap();
     }

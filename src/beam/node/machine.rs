@@ -3,7 +3,7 @@
 //! It owns every fact of the node: peers, processes, monitors and links towards them, process groups, calls that wait for
 //! an answer. It opens no socket, reads no clock and never waits; [`super::task`] does all that for it. Decisions about
 //! two connections for one name are made here and nowhere else: [`Machine::accept_status`], [`Machine::still_wanted`] and
-//! [`Input::LinkUp`].
+//! [`NodeInput::LinkUp`].
 
 mod backlog;
 mod calls;
@@ -50,7 +50,7 @@ use ties::Ties;
 pub type Token = u64;
 
 /// What the machine is told.
-pub enum Input {
+pub enum NodeInput {
     /// A handshake is complete.
     LinkUp {
         /// Its connection.
@@ -155,12 +155,12 @@ pub enum Input {
 
 /// What the machine wants done.
 #[derive(Debug, PartialEq)]
-pub enum Effect {
+pub enum NodeEffect {
     /// Send a signal over a connection.
     Signal(LinkId, Control, Option<Iovec>),
     /// Close a connection, after what was sent on it.
     Close(LinkId, String),
-    /// Try to connect to this node; [`Input::DialEnded`] follows.
+    /// Try to connect to this node; [`NodeInput::DialEnded`] follows.
     Dial(Arc<str>),
     /// Tell which process is the new one.
     Spawned(Token, ProcessId),
@@ -208,7 +208,7 @@ pub struct Machine {
     links: HashMap<LinkId, Link>,
     by_name: HashMap<Arc<str>, LinkId>,
     down: BTreeMap<Arc<str>, Peer>,
-    dialling: HashSet<Arc<str>>,
+    dialer: HashSet<Arc<str>>,
     /// For each peer that has sent `init_connect` on the present connection, the nodes that its
     /// name server knows.
     known: HashMap<LinkId, BTreeSet<Arc<str>>>,
@@ -280,7 +280,7 @@ impl Machine {
             links: HashMap::new(),
             by_name: HashMap::new(),
             down: BTreeMap::new(),
-            dialling: HashSet::new(),
+            dialer: HashSet::new(),
             known: HashMap::new(),
             known_size: 0,
             calls: Calls::default(),
@@ -307,7 +307,7 @@ impl Machine {
             Status::NotAllowed
         } else if self.by_name.contains_key(name) {
             Status::Alive
-        } else if !self.dialling.contains(name) {
+        } else if !self.dialer.contains(name) {
             Status::Ok
         } else if *self.name > *name {
             // "If the node's own name is greater, the other's attempt is given up": both sides decide alike.
@@ -321,10 +321,10 @@ impl Machine {
     /// a connection has come about meanwhile (`is_pending` in OTP's `net_kernel.erl`).
     #[must_use]
     pub fn still_wanted(&self, name: &str) -> bool {
-        self.dialling.contains(name) && !self.by_name.contains_key(name)
+        self.dialer.contains(name) && !self.by_name.contains_key(name)
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`NodeInput::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.calls.next_deadline().into_iter().chain(self.next_poll).min()
@@ -425,47 +425,47 @@ impl Machine {
     }
 
     /// Takes an input; what is to be done is added to `out`.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Now, input: NodeInput, out: &mut Vec<NodeEffect>) {
         match input {
-            Input::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
-            Input::LinkDown { link, reason, by_peer } => self.link_down(now, link, &reason, by_peer, out),
-            Input::Messages(link, batch) => self.messages(now, link, batch, out),
-            Input::Read(link, message) => {
+            NodeInput::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
+            NodeInput::LinkDown { link, reason, by_peer } => self.link_down(now, link, &reason, by_peer, out),
+            NodeInput::Messages(link, batch) => self.messages(now, link, batch, out),
+            NodeInput::Read(link, message) => {
                 let (control, content) = *message;
                 self.postpone_read(link, control, content);
             }
-            Input::Connect(name) => {
-                if !self.is_connected(&name) && self.dialling.insert(name.clone()) {
-                    out.push(Effect::Dial(name));
+            NodeInput::Connect(name) => {
+                if !self.is_connected(&name) && self.dialer.insert(name.clone()) {
+                    out.push(NodeEffect::Dial(name));
                 }
             }
-            Input::DialEnded(name) => {
-                self.dialling.remove(&name);
+            NodeInput::DialEnded(name) => {
+                self.dialer.remove(&name);
             }
-            Input::Forget(names) => {
+            NodeInput::Forget(names) => {
                 for name in names {
                     self.changed |= self.down.remove(&name).is_some();
                 }
             }
-            Input::Spawn { name, behaviour, groups, token } => {
+            NodeInput::Spawn { name, behaviour, groups, token } => {
                 let process = self.spawn(name, behaviour, groups, out);
-                out.push(Effect::Spawned(token, process));
+                out.push(NodeEffect::Spawned(token, process));
             }
-            Input::Exit(process, reason) => {
+            NodeInput::Exit(process, reason) => {
                 if let Some(pid) = self.processes.pid(process).cloned() {
                     self.exit(&pid, &Raw::encode(&Term::atom(reason)), out);
                 }
             }
-            Input::Answer(call, value) => self.answered(call, value, out),
-            Input::Publish { group, message } => self.publish(&group, message, out),
-            Input::Call { node, function, token } => self.call(now, &node, &function, token, out),
-            Input::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
-            Input::Send { to, message, token } => self.send(to, message, token, out),
-            Input::Monitor { to, token } => self.monitor_peer(to, token, out),
-            Input::LinkTo { process, to } => self.link_to(now, process, to, out),
-            Input::Demonitor(token) => self.demonitor_peer(token, out),
-            Input::Stop => self.stop(now, out),
-            Input::Tick => {
+            NodeInput::Answer(call, value) => self.answered(call, value, out),
+            NodeInput::Publish { group, message } => self.publish(&group, message, out),
+            NodeInput::Call { node, function, token } => self.call(now, &node, &function, token, out),
+            NodeInput::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
+            NodeInput::Send { to, message, token } => self.send(to, message, token, out),
+            NodeInput::Monitor { to, token } => self.monitor_peer(to, token, out),
+            NodeInput::LinkTo { process, to } => self.link_to(now, process, to, out),
+            NodeInput::Demonitor(token) => self.demonitor_peer(token, out),
+            NodeInput::Stop => self.stop(now, out),
+            NodeInput::Tick => {
                 self.expire_calls(now, out);
                 self.poll_scopes(now, out);
             }
@@ -473,9 +473,9 @@ impl Machine {
     }
 }
 
-fn push(signals: pg::Signals, out: &mut Vec<Effect>) {
+fn push(signals: pg::Signals, out: &mut Vec<NodeEffect>) {
     out.extend(
-        signals.into_iter().map(|(link, control, payload)| Effect::Signal(link, control, payload.map(Iovec::from))),
+        signals.into_iter().map(|(link, control, payload)| NodeEffect::Signal(link, control, payload.map(Iovec::from))),
     );
 }
 

@@ -18,7 +18,7 @@ use crate::dist::budget::{self, Budget, Charge, Holding};
 use crate::dist::control;
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
-use crate::dist::given_names::Given;
+use crate::dist::given_names::GivenName;
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::{Connection, SetupError};
@@ -26,14 +26,14 @@ use crate::etf::{Atom, AtomTooLong, Raw};
 use crate::fair::Source;
 use crate::log_limit::{self, limited};
 use crate::node::accept;
-use crate::node::dial::{DialError, Dialling};
-use crate::node::event::{Arrival, Event, Permit};
-use crate::node::giving_way::{GivingWay, Told};
+use crate::node::dial::{DialError, Dialer};
+use crate::node::event::{Arrival, NodeCommand, Permit};
+use crate::node::giving_way::{AttemptChannels, GivingWay};
 use crate::node::handle::Handle;
 use crate::node::intake;
 use crate::node::link_id::LinkId;
 use crate::node::listeners::user_of_end;
-use crate::node::machine::{Effect, Input, Machine, Parts, Token};
+use crate::node::machine::{Machine, NodeEffect, NodeInput, Parts, Token};
 use crate::node::memberships::Memberships;
 use crate::node::memory;
 use crate::node::now::Now;
@@ -59,11 +59,11 @@ const GATHERING_TIME: Duration = Duration::from_millis(1);
 const MONITORS_SWEPT: usize = 64;
 
 /// What a node is started with.
-pub struct Settings {
+pub struct NodeSettings {
     /// Who we are.
     pub identity: Identity,
     /// How other nodes are reached.
-    pub dialling: Dialling,
+    pub dialer: Dialer,
     /// Scopes of process groups.
     pub scopes: Vec<Atom>,
     /// The groups of peers that are shown in the view.
@@ -82,7 +82,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// The node's name has too many characters for an atom.
-pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
+pub fn start(listener: TcpListener, settings: NodeSettings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
     let name = Atom::new(&settings.identity.name)?;
     let machine = Machine::new(Parts {
         name,
@@ -103,7 +103,7 @@ pub fn start(listener: TcpListener, settings: Settings) -> Result<(Handle, JoinH
     let task = Task {
         machine,
         local,
-        dialling: Arc::new(settings.dialling),
+        dialer: Arc::new(settings.dialer),
         dials: Arc::new(Semaphore::new(limits::DIALS)),
         dials_here: Arc::new(Semaphore::new(limits::DIALS)),
         giving_way: GivingWay::default(),
@@ -155,20 +155,20 @@ struct Link {
     /// The permits of batches that are not fully handled.
     permits: Vec<Permit>,
     /// The name that we gave the peer, if it had none. It is released with this value.
-    _given: Option<Given>,
+    _given: Option<GivenName>,
 }
 
 /// Where it is told how an attempt to connect has ended.
 type Waiting = oneshot::Sender<Result<(), Arc<DialError>>>;
 
 /// What somebody is waiting for. Who has given up waiting is told nothing.
-enum Answer {
+enum Completion {
     Dialled(Waiting, Result<(), Arc<DialError>>),
     Spawned(oneshot::Sender<ProcessId>, ProcessId),
     Result(oneshot::Sender<Result<Raw, CallError>>, Result<Raw, CallError>),
 }
 
-impl Answer {
+impl Completion {
     fn send(self) {
         match self {
             Self::Dialled(to, result) => drop(to.send(result)),
@@ -181,7 +181,7 @@ impl Answer {
 struct Task {
     machine: Machine,
     local: Arc<Identity>,
-    dialling: Arc<Dialling>,
+    dialer: Arc<Dialer>,
     /// Bounds the attempts to connect that are under way.
     dials: Arc<Semaphore>,
     /// The same, of this host: what is here need not wait for what is far.
@@ -190,7 +190,7 @@ struct Task {
     tick_time: Duration,
     /// The memory budget of all connections.
     budget: Arc<Budget>,
-    inbox: mpsc::Sender<Event>,
+    inbox: mpsc::Sender<NodeCommand>,
     links: BTreeMap<LinkId, Link>,
     /// Connections whose tasks have not ended yet.
     open: usize,
@@ -198,7 +198,7 @@ struct Task {
     last_token: Token,
     connecting: HashMap<Arc<str>, Vec<Waiting>>,
     /// They go out once what they tell is to be seen.
-    answers: Vec<Answer>,
+    answers: Vec<Completion>,
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
     calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
     monitoring: HashMap<Token, oneshot::Sender<Raw>>,
@@ -213,7 +213,7 @@ struct Task {
     groups: watch::Sender<Arc<Groups>>,
     stopping: Option<oneshot::Sender<()>>,
     /// None: their memory is what is kept.
-    effects: Vec<Effect>,
+    effects: Vec<NodeEffect>,
     /// What waits in `links` to be sent.
     gathered: Gathered,
     /// How many signals have ever been.
@@ -229,7 +229,7 @@ struct Gathered {
 }
 
 impl Task {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+    async fn run(mut self, mut events: mpsc::Receiver<NodeCommand>) {
         let mut batch = Vec::new();
         let budget = self.budget.clone();
         loop {
@@ -265,7 +265,7 @@ impl Task {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     self.now = now();
-                    self.handle(Input::Tick);
+                    self.handle(NodeInput::Tick);
                 }
                 () = yield_now(), if self.machine.has_backlog() => {}
             }
@@ -280,7 +280,7 @@ impl Task {
         }
     }
 
-    fn take_all(&mut self, events: &mut Vec<Event>) {
+    fn take_all(&mut self, events: &mut Vec<NodeCommand>) {
         self.now = now();
         for event in events.drain(..) {
             self.take(event);
@@ -304,23 +304,23 @@ impl Task {
             let Some(link) = self.links.remove(&id) else { return };
             limited!(log_limit::NODES, warn, peer = %link.peer, "node down: {reason}");
             link.sender.abort();
-            self.handle(Input::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
+            self.handle(NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: NodeCommand) {
         let input = match event {
-            Event::Link(id, Arrival::Messages(batch), permit) => {
-                self.handle(Input::Messages(id, batch));
+            NodeCommand::Link(id, Arrival::Messages(batch), permit) => {
+                self.handle(NodeInput::Messages(id, batch));
                 self.count_kept(id);
                 return self.keep(id, permit);
             }
-            Event::Link(id, Arrival::Large(message), permit) => {
-                self.handle(Input::Read(id, message));
+            NodeCommand::Link(id, Arrival::Large(message), permit) => {
+                self.handle(NodeInput::Read(id, message));
                 self.count_kept(id);
                 return self.keep(id, permit);
             }
-            Event::Link(id, Arrival::Closed(reason), _) => {
+            NodeCommand::Link(id, Arrival::Closed(reason), _) => {
                 self.open -= 1;
                 if matches!(reason, CloseReason::TickTimeout(_)) {
                     stats::LINK_TICK_TIMEOUTS.add(1);
@@ -329,9 +329,9 @@ impl Task {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
                 let by_peer = reason == CloseReason::ClosedByPeer;
-                Input::LinkDown { link: id, reason: reason.to_string(), by_peer }
+                NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer }
             }
-            Event::Accepting { name, answer } => {
+            NodeCommand::Accepting { name, answer } => {
                 let status =
                     if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
                 if status == Status::OkSimultaneous {
@@ -340,69 +340,69 @@ impl Task {
                 let _ = answer.send(status);
                 return;
             }
-            Event::StillWanted(name, answer) => {
+            NodeCommand::StillWanted(name, answer) => {
                 let _ = answer.send(self.machine.still_wanted(&name));
                 return;
             }
-            Event::Connected(connection, owner) => return self.connected(connection, owner),
-            Event::Dialled(name, result) => return self.dialled(name, result),
-            Event::Connect(name, answer) => {
+            NodeCommand::Connected(connection, owner) => return self.connected(connection, owner),
+            NodeCommand::Dialled(name, result) => return self.dialled(name, result),
+            NodeCommand::Connect(name, answer) => {
                 if self.machine.is_connected(&name) {
-                    self.answers.push(Answer::Dialled(answer, Ok(())));
+                    self.answers.push(Completion::Dialled(answer, Ok(())));
                     return;
                 }
                 self.connecting.entry(name.clone()).or_default().push(answer);
-                Input::Connect(name)
+                NodeInput::Connect(name)
             }
-            Event::Spawn { name, behaviour, groups, answer } => {
+            NodeCommand::Spawn { name, behaviour, groups, answer } => {
                 let token = self.new_token();
                 self.spawning.insert(token, answer);
-                Input::Spawn { name, behaviour, groups, token }
+                NodeInput::Spawn { name, behaviour, groups, token }
             }
-            Event::Forget(names) => Input::Forget(names),
-            Event::Exit(process, reason) => Input::Exit(process, reason),
-            Event::Answer(call, value) => Input::Answer(call, value),
-            Event::Publish { group, message } => Input::Publish { group, message },
-            Event::Call(node, function, answer) => {
+            NodeCommand::Forget(names) => NodeInput::Forget(names),
+            NodeCommand::Exit(process, reason) => NodeInput::Exit(process, reason),
+            NodeCommand::Answer(call, value) => NodeInput::Answer(call, value),
+            NodeCommand::Publish { group, message } => NodeInput::Publish { group, message },
+            NodeCommand::Call(node, function, answer) => {
                 let token = answer.map(|answer| {
                     let token = self.new_token();
                     self.calling.insert(token, answer);
                     token
                 });
-                Input::Call { node, function, token }
+                NodeInput::Call { node, function, token }
             }
-            Event::Ask { node, name, request, answer } => {
+            NodeCommand::Ask { node, name, request, answer } => {
                 let token = self.new_token();
                 self.calling.insert(token, answer);
-                Input::Ask { node, name, request, token }
+                NodeInput::Ask { node, name, request, token }
             }
-            Event::Send { to, message, answer } => {
+            NodeCommand::Send { to, message, answer } => {
                 let token = self.new_token();
                 self.calling.insert(token, answer);
-                Input::Send { to, message, token }
+                NodeInput::Send { to, message, token }
             }
-            Event::Monitor { to, down } => {
+            NodeCommand::Monitor { to, down } => {
                 self.sweep_monitors();
                 let token = self.new_token();
                 self.monitoring.insert(token, down);
-                Input::Monitor { to, token }
+                NodeInput::Monitor { to, token }
             }
-            Event::LinkTo(process, to) => Input::LinkTo { process, to },
-            Event::Members { scope, group, answer } => {
+            NodeCommand::LinkTo(process, to) => NodeInput::LinkTo { process, to },
+            NodeCommand::Members { scope, group, answer } => {
                 let _ = answer.send(self.memberships.follow(&self.machine, scope, group));
                 return;
             }
-            Event::Exchanges(node, answer) => {
+            NodeCommand::Exchanges(node, answer) => {
                 let _ = answer.send(self.machine.exchanges(&node));
                 return;
             }
-            Event::Pulse(answer) => {
+            NodeCommand::Pulse(answer) => {
                 let _ = answer.send(());
                 return;
             }
-            Event::Stop(answer) => {
+            NodeCommand::Stop(answer) => {
                 self.stopping = Some(answer);
-                Input::Stop
+                NodeInput::Stop
             }
         };
         self.handle(input);
@@ -472,7 +472,7 @@ impl Task {
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
         let again = self.machine.has_met(&name);
         // The connection that this one replaces is closed by this: what is said of it later would be taken to be of the node.
-        self.handle(Input::LinkUp { link: id, peer, origin });
+        self.handle(NodeInput::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
             self.giving_way.connected(&name, *self.local.name < *name);
@@ -492,51 +492,51 @@ impl Task {
                 failed = Some(Arc::new(e));
             }
         }
-        self.handle(Input::DialEnded(name.clone()));
+        self.handle(NodeInput::DialEnded(name.clone()));
         // An attempt that ended because the peer connected to us has not failed.
         let failed = failed.filter(|_| !self.machine.is_connected(&name));
         let result = || failed.clone().map_or(Ok(()), Err);
-        self.answers.extend(waiting.into_iter().map(|answer| Answer::Dialled(answer, result())));
+        self.answers.extend(waiting.into_iter().map(|answer| Completion::Dialled(answer, result())));
     }
 
     /// Tells the machine, and carries out what it wants done; but what it wants sent only gathers.
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: NodeInput) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, input, &mut effects);
         self.carry_out(effects);
     }
 
-    fn carry_out(&mut self, mut effects: Vec<Effect>) {
+    fn carry_out(&mut self, mut effects: Vec<NodeEffect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Signal(id, signal, payload) => {
+                NodeEffect::Signal(id, signal, payload) => {
                     if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
                         self.signals += 1;
                         self.gathered.signals += 1;
                         self.gathered.bytes += link.frames.push(&signal, payload.as_ref(), link.flags);
                     }
                 }
-                Effect::Close(id, reason) => {
+                NodeEffect::Close(id, reason) => {
                     // What a queue that is full leaves unsent goes with the connection.
                     if let Some(mut link) = self.links.remove(&id) {
                         let _ = link.sender.send(&mut link.frames);
                         limited!(log_limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
                     }
                 }
-                Effect::Dial(name) => self.dial(name),
-                Effect::Spawned(token, process) => {
+                NodeEffect::Dial(name) => self.dial(name),
+                NodeEffect::Spawned(token, process) => {
                     if let Some(answer) = self.spawning.remove(&token) {
-                        self.answers.push(Answer::Spawned(answer, process));
+                        self.answers.push(Completion::Spawned(answer, process));
                     }
                 }
-                Effect::Down(token, reason) => {
+                NodeEffect::Down(token, reason) => {
                     if let Some(down) = self.monitoring.remove(&token) {
                         let _ = down.send(reason);
                     }
                 }
-                Effect::Result(token, result) => {
+                NodeEffect::Result(token, result) => {
                     if let Some(answer) = self.calling.remove(&token) {
-                        self.answers.push(Answer::Result(answer, result));
+                        self.answers.push(Completion::Result(answer, result));
                     }
                 }
             }
@@ -565,7 +565,7 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
-                self.handle(Input::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
+                self.handle(NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
             }
         }
         self.show();
@@ -587,7 +587,7 @@ impl Task {
         }
         self.memberships.show(&self.machine, self.now.instant);
         if !self.is_stale {
-            self.answers.drain(..).for_each(Answer::send);
+            self.answers.drain(..).for_each(Completion::send);
         }
     }
 
@@ -601,24 +601,25 @@ impl Task {
     }
 
     fn dial(&mut self, name: Arc<str>) {
-        let Told { end, answered } = self.giving_way.begin(name.clone());
-        let (dialling, local, inbox) = (self.dialling.clone(), self.local.clone(), self.inbox.clone());
-        let dials = if dialling.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
+        let AttemptChannels { end, answered } = self.giving_way.begin(name.clone());
+        let (dialer, local, inbox) = (self.dialer.clone(), self.local.clone(), self.inbox.clone());
+        let dials = if dialer.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
         tokio::spawn(async move {
-            let go_on = async || {
+            let still_wanted = async || {
                 let (answer, answered) = oneshot::channel();
-                inbox.send(Event::StillWanted(name.clone(), answer)).await.is_ok() && answered.await.unwrap_or(false)
+                inbox.send(NodeCommand::StillWanted(name.clone(), answer)).await.is_ok()
+                    && answered.await.unwrap_or(false)
             };
             let attempt = async {
                 // Never closed, so there is always a permit in the end.
                 let _permit = dials.acquire_owned().await;
-                dialling.dial(name.clone(), &local, &answered, go_on).await
+                dialer.dial(name.clone(), &local, &answered, still_wanted).await
             };
             let result = tokio::select! {
                 result = attempt => result,
                 Ok(()) = end => Err(SetupError::Handshake(HandshakeError::Simultaneous).into()),
             };
-            let _ = inbox.send(Event::Dialled(name.clone(), result)).await;
+            let _ = inbox.send(NodeCommand::Dialled(name.clone(), result)).await;
         });
     }
 
@@ -631,7 +632,7 @@ impl Task {
             self.monitoring.iter().filter(|(_, down)| down.is_closed()).map(|(token, _)| *token).collect();
         for token in dropped {
             self.monitoring.remove(&token);
-            self.handle(Input::Demonitor(token));
+            self.handle(NodeInput::Demonitor(token));
         }
         self.monitors_swept = MONITORS_SWEPT.max(2 * self.monitoring.len());
     }

@@ -39,7 +39,7 @@ pub(super) async fn examine(locations: &Locations, report: &mut Report) -> Optio
 /// Returns whether a finding says why clients cannot reach the daemon.
 async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> bool {
     let home = locations.home.root();
-    match holder.look(home) {
+    match holder.probe(home) {
         Sight::Missing | Sight::Foreign => {
             let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
             let advice = "the daemon exits; put its home back, or remove what replaced it, then start the daemon again";
@@ -58,7 +58,7 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
     let log = files::beside(&database, "-wal");
     for (what, path) in [("directory", own.run()), ("database", database), ("write-ahead log", log)] {
         let (pid, shown) = (holder.pid, path.display());
-        match holder.look(&path) {
+        match holder.probe(&path) {
             Sight::Missing => {
                 let detail = format!("the {what} {shown}, which process {pid} uses, was removed");
                 report.fail("files", detail, "wait 5 s for the daemon to make it again; if it does not, see its log");

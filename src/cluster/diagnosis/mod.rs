@@ -23,7 +23,7 @@ use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::SetupError;
 use beam::etf::Atom;
 use beam::name::NodeName;
-use beam::node::dial::{DialError, Dialling, are_mixed};
+use beam::node::dial::{DialError, Dialer, are_mixed};
 use beam::node::handle::Handle;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
@@ -39,9 +39,9 @@ use report::{OwnView, Report, Stage};
 
 /// What diagnoses depend on.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct DiagnosisSettings {
     /// How nodes are reached.
-    pub dialling: Dialling,
+    pub dialer: Dialer,
     /// The cluster's secret.
     pub cookie: Cookie,
     /// The challenges that we have issued, shared with our node.
@@ -62,7 +62,7 @@ pub struct Busy;
 /// Who makes diagnoses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Diagnostician {
-    settings: Arc<Settings>,
+    settings: Arc<DiagnosisSettings>,
     cluster: watch::Receiver<Arc<ClusterView>>,
     node: watch::Receiver<Option<Handle>>,
     permits: Arc<Semaphore>,
@@ -80,7 +80,7 @@ impl Diagnostician {
     /// There is no current runtime.
     #[must_use]
     pub fn new(
-        settings: Settings,
+        settings: DiagnosisSettings,
         cluster: watch::Receiver<Arc<ClusterView>>,
         node: watch::Receiver<Option<Handle>>,
     ) -> Self {
@@ -138,7 +138,7 @@ impl Diagnostician {
         let (Some(handle), Some(us)) = (handle, us) else {
             return report.failed(Stage::Name, "we are no node of a cluster yet", advice::no_node());
         };
-        if self.settings.dialling.are_one(us.as_str(), node.as_str()) {
+        if self.settings.dialer.is_same_node(us.as_str(), node.as_str()) {
             return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
         }
         // Two attempts at once would be in each other's way.
@@ -165,13 +165,13 @@ impl Diagnostician {
             Some(other) if crossing => DialError::Setup(HandshakeError::NameMismatch(other).into()),
             _ => error,
         };
-        let failure = advice_for(&error, &self.settings.dialling, node, report);
+        let failure = advice_for(&error, &self.settings.dialer, node, report);
         report.failed(Stage::of(&error), error.to_string(), failure);
     }
 
     /// The other name of this host by which a node of this host is connected, such as `x@localhost`.
     fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<Arc<str>> {
-        let is_it = |name: &str| name != node.as_str() && self.settings.dialling.are_one(name, node.as_str());
+        let is_it = |name: &str| name != node.as_str() && self.settings.dialer.is_same_node(name, node.as_str());
         let view = handle.watch().borrow().clone();
         view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone())
     }
@@ -185,17 +185,17 @@ impl Diagnostician {
         us: &NodeName,
         report: &mut Report,
     ) -> Result<(), DialError> {
-        let Settings { dialling, cookie, challenges, hidden, .. } = &*self.settings;
+        let DiagnosisSettings { dialer, cookie, challenges, hidden, .. } = &*self.settings;
         if are_mixed(node.as_str(), us.as_str()) {
             return Err(DialError::Mixed { theirs: node.as_str().into(), ours: us.as_str().into() });
         }
         report.passed(Stage::Name, format!("{node} and {us} are both {}", if us.is_long() { "long" } else { "short" }));
-        let reached = probe::reach(dialling, node, report).await?;
+        let reached = probe::reach(dialer, node, report).await?;
         let known = peer(&self.cluster.borrow(), node).map(|(_, details)| details);
         if let Some(since) = known.as_ref().and_then(resting) {
             report.skipped(Stage::Handshake, "the node rests: see the cookie");
             report.skipped(Stage::Flags, "the node rests: see the cookie");
-            let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialling, node, report);
+            let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialer, node, report);
             let detail = format!(
                 "it refused our cookie {} s ago, and is asked again once its port in EPMD changes, or in 5 minutes",
                 since.as_secs()
@@ -207,7 +207,7 @@ impl Diagnostician {
         let flags = flags::ours(*hidden);
         let (cookie, challenges) = (cookie.clone(), challenges.clone());
         let us = Identity { name: us.as_str().into(), creation, flags, cookie, challenges };
-        probe::shake(dialling, reached, node, &us, &self.trial, report).await?;
+        probe::shake(dialer, reached, node, &us, &self.trial, report).await?;
         for stage in [Stage::Ticks, Stage::Scope] {
             report.skipped(stage, "only a connected node can be asked");
         }
@@ -253,8 +253,10 @@ impl Diagnostician {
         };
         let round_trip = questions::round_trip(handle, &peer).await;
         let unasked = match round_trip {
-            Err(Unanswered::Deaf) => Some("it takes no calls (as nodes in C and Java don't), and can't be asked"),
-            Err(Unanswered::Unasked) => Some("too many calls wait for answers: ask again in a moment"),
+            Err(Unanswered::NotCallable) => {
+                Some("it takes no calls (as nodes in C and Java don't), and can't be asked")
+            }
+            Err(Unanswered::NotAsked) => Some("too many calls wait for answers: ask again in a moment"),
             _ => None,
         };
         if let Some(why) = unasked {
@@ -327,9 +329,9 @@ fn resting(details: &PeerDetails) -> Option<Duration> {
     (details.attempts > 0 && since < discovery::REST).then_some(since)
 }
 
-fn advice_for(error: &DialError, dialling: &Dialling, node: &NodeName, report: &Report) -> report::Failure {
+fn advice_for(error: &DialError, dialer: &Dialer, node: &NodeName, report: &Report) -> report::Failure {
     let us = report.our_node.as_deref().unwrap_or_default();
-    advice::of(error, &About { node, us, epmd_port: dialling.epmd_port, cookie_hash: &report.cookie_hash })
+    advice::of(error, &About { node, us, epmd_port: dialer.epmd_port, cookie_hash: &report.cookie_hash })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::epmd::client as epmd;
 use beam::name::NodeName;
-use beam::node::dial::{DialError, Dialling, Reached};
+use beam::node::dial::{DialError, Dialer, Reached};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -43,19 +43,19 @@ impl Way {
 /// # Errors
 /// What is in the way.
 pub(super) async fn reach(
-    dialling: &Dialling,
+    dialer: &Dialer,
     node: &NodeName,
     report: &mut Report,
 ) -> Result<(SocketAddr, TcpStream), DialError> {
-    let here = dialling.is_here(node.as_str());
-    let addresses = dialling.resolve(node.host(), here).await?;
+    let here = dialer.is_here(node.as_str());
+    let addresses = dialer.resolve(node.host(), here).await?;
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     report.passed(Stage::Resolve, format!("{} is {}", node.host(), shown.join(", ")));
 
-    let Some(way) = best(dialling, node, here, &addresses).await else { return Err(DialError::NotRegistered) };
+    let Some(way) = best(dialer, node, here, &addresses).await else { return Err(DialError::NotRegistered) };
     let others = match (way.names, &way.reached) {
         (Ok(names), _) => {
-            report.passed(Stage::Epmd, format!("it answers at {}", SocketAddr::new(way.ip, dialling.epmd_port)));
+            report.passed(Stage::Epmd, format!("it answers at {}", SocketAddr::new(way.ip, dialer.epmd_port)));
             others(&names, node.name())
         }
         (Err(error), None) => return Err(error.into()),
@@ -66,7 +66,7 @@ pub(super) async fn reach(
     };
     let Some((address, connected)) = way.reached else {
         // The error has no room for them, and whoever has misspelt a name needs them.
-        let failure = super::advice_for(&DialError::NotRegistered, dialling, node, report);
+        let failure = super::advice_for(&DialError::NotRegistered, dialer, node, report);
         report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.name()), failure);
         return Err(DialError::NotRegistered);
     };
@@ -86,24 +86,24 @@ pub(super) async fn reach(
 }
 
 /// Of the ways over all addresses, which are tried at once, the first that leads furthest.
-async fn best(dialling: &Dialling, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Way> {
+async fn best(dialer: &Dialer, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Way> {
     let mut looks = JoinSet::new();
     for (place, ip) in addresses.iter().copied().enumerate() {
-        let (dialling, short) = (dialling.clone(), node.name().to_owned());
-        looks.spawn(async move { (place, look(&dialling, ip, &short, here).await) });
+        let (dialer, short) = (dialer.clone(), node.name().to_owned());
+        looks.spawn(async move { (place, look(&dialer, ip, &short, here).await) });
     }
     let mut ways = looks.join_all().await;
     ways.sort_by_key(|(place, way)| (u8::MAX - way.progress(), *place));
     ways.into_iter().next().map(|(_, way)| way)
 }
 
-async fn look(dialling: &Dialling, ip: IpAddr, short: &str, here: bool) -> Way {
-    let names = epmd::names(SocketAddr::new(ip, dialling.epmd_port)).await;
+async fn look(dialer: &Dialer, ip: IpAddr, short: &str, here: bool) -> Way {
+    let names = epmd::names(SocketAddr::new(ip, dialer.epmd_port)).await;
     let known = names.iter().flatten().find(|(name, _)| name == short).map(|(_, port)| *port);
-    let reached = match known.or(dialling.default_port.filter(|_| !here)) {
+    let reached = match known.or(dialer.default_port.filter(|_| !here)) {
         Some(port) => {
             let address = SocketAddr::new(ip, port);
-            Some((address, dialling.connect(address, here).await))
+            Some((address, dialer.connect(address, here).await))
         }
         None => None,
     };
@@ -128,7 +128,7 @@ fn others(names: &[(String, u16)], but: &str) -> String {
 /// # Errors
 /// What is in the way.
 pub(super) async fn shake(
-    dialling: &Dialling,
+    dialer: &Dialer,
     (address, stream): (SocketAddr, TcpStream),
     node: &NodeName,
     us: &Identity,
@@ -146,8 +146,8 @@ pub(super) async fn shake(
     // Never closed, so there is always a permit in the end.
     let _permit = one_trial.acquire().await;
     // Asked again whose it is: it need not be the same any more.
-    let here = dialling.is_here(node.as_str());
-    let (stream, _) = dialling.connect(address, here).await?;
+    let here = dialer.is_here(node.as_str());
+    let (stream, _) = dialer.connect(address, here).await?;
     let trial = Identity { name: trial_name(&us.name), flags: flags::ours(true), ..us.clone() };
     // An older trial that the node still believes in is of no use to anybody.
     match setup::dial(stream, &trial, name, async || true).await {

@@ -23,7 +23,7 @@ impl Functions for Nothing {
 async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let cookie = Cookie::parse(b"cookie").unwrap();
-    let dialling = Dialling {
+    let dialer = Dialer {
         epmd_port,
         default_port: None,
         this_host: BTreeSet::from(["h", "localhost"].map(str::to_owned)),
@@ -36,9 +36,9 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         cookie: cookie.clone(),
         challenges: Challenges::default(),
     };
-    let settings = task::Settings {
+    let settings = task::NodeSettings {
         identity,
-        dialling: dialling.clone(),
+        dialer: dialer.clone(),
         scopes: vec![],
         watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
         functions: Box::new(Nothing),
@@ -48,8 +48,8 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
     };
     let (handle, _) = task::start(listener, settings).unwrap();
     let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };
-    let settings = Settings {
-        dialling,
+    let settings = DiagnosisSettings {
+        dialer,
         cookie,
         challenges: Challenges::default(),
         hidden: false,

@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::debug;
 
-use crate::cluster::hosts::said::{self, Snapshot};
-use crate::cluster::hosts::tracker::{Effect, Hosts, Input};
+use crate::cluster::hosts::reports::{self, Snapshot};
+use crate::cluster::hosts::tracker::{Hosts, HostsEffect, HostsInput};
 use crate::cluster::plugins::server;
 use crate::cluster::view::HostView;
 use crate::limits;
@@ -26,20 +26,20 @@ use crate::plugin::EventKind;
 
 /// Our member of the groups of events. It passes on what daemons tell.
 #[derive(Debug)]
-struct Ear {
-    events: mpsc::Sender<(Source, said::Event)>,
+struct EventReceiver {
+    events: mpsc::Sender<(Source, reports::HostEvent)>,
     /// How many found no room.
     missed: watch::Sender<u64>,
 }
 
-impl Behaviour for Ear {
+impl Behaviour for EventReceiver {
     fn call(&mut self, _request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
         let refusal = gen_server::refusal().term(atoms);
         Answer::Now(refusal.unwrap_or_else(|_| Term::atom("error")))
     }
 
     fn message(&mut self, message: &Raw, from: &Source, atoms: &mut Atoms) {
-        if let Some(event) = said::event(message, atoms)
+        if let Some(event) = reports::event(message, atoms)
             && self.events.try_send((from.clone(), event)).is_err()
         {
             self.missed.send_modify(|missed| *missed += 1);
@@ -68,7 +68,7 @@ pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Re
     let (missed, mut lost) = watch::channel(0);
     // In the groups before anybody is asked: what happens after an answer is heard of.
     let groups = EventKind::ALL.map(|kind| Term::atom(kind.name()));
-    node.spawn(None, Box::new(Ear { events, missed }), groups.to_vec()).await?;
+    node.spawn(None, Box::new(EventReceiver { events, missed }), groups.to_vec()).await?;
     let mut view = node.watch();
     view.mark_changed();
     let mut listener = Listener { node, hosts: Hosts::default(), publish, asked: JoinSet::new() };
@@ -81,33 +81,33 @@ pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Re
             }
             event = heard.recv() => {
                 let (Source { node, connection }, event) = event.ok_or(Stopped)?;
-                Input::Event { node: node.as_str().into(), connection, event }
+                HostsInput::Event { node: node.as_str().into(), connection, event }
             }
             missed = lost.changed() => {
                 missed.map_err(|_| Stopped)?;
-                Input::Missed
+                HostsInput::Missed
             }
             Some(Ok((node, connection, said))) = listener.asked.join_next() => {
-                Input::Answered { node, connection, said }
+                HostsInput::Answered { node, connection, said }
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Input::Tick,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => HostsInput::Tick,
         };
         listener.take(input);
     }
 }
 
 /// The hecate-daemons that pg shows.
-fn members(view: &View) -> Input {
+fn members(view: &View) -> HostsInput {
     let peer = |node: &Arc<str>| view.peers.get(node).filter(|peer| Peer::is_up(peer));
-    Input::Members(view.grouped.iter().filter_map(|node| Some((node.clone(), peer(node)?.connection))).collect())
+    HostsInput::Members(view.grouped.iter().filter_map(|node| Some((node.clone(), peer(node)?.connection))).collect())
 }
 
 impl Listener {
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: HostsInput) {
         let mut effects = Vec::new();
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         self.hosts.handle(now, input, &mut effects);
-        for Effect::Ask { node, connection } in effects {
+        for HostsEffect::Ask { node, connection } in effects {
             let handle = self.node.clone();
             self.asked.spawn(async move {
                 let said = ask(&handle, &node).await;
@@ -123,7 +123,7 @@ impl Listener {
 async fn ask(node: &Handle, daemon: &Arc<str>) -> Option<Snapshot> {
     let server = Atom::literal(server::NAME);
     match node.gen_call(daemon.clone(), server, Term::atom("snapshot")).await.ok()? {
-        Ok(answer) => match said::snapshot(&answer, &mut Atoms::new()) {
+        Ok(answer) => match reports::snapshot(&answer, &mut Atoms::new()) {
             Ok(snapshot) => Some(snapshot),
             Err(e) => {
                 debug!(%daemon, "no snapshot of its plugins: it answered something else ({e})");
@@ -145,7 +145,7 @@ mod tests {
     fn events_that_find_no_room_are_missed_and_that_is_told() {
         let (events, mut heard) = mpsc::channel(limits::HOST_EVENTS);
         let (missed, lost) = watch::channel(0);
-        let mut ear = Ear { events, missed };
+        let mut ear = EventReceiver { events, missed };
         let from = Source { node: Atom::literal("hecate@h"), connection: 7 };
         let purged = |revision| {
             let map = crate::cluster::terms::map([("revision", Term::Int(revision))]);

@@ -1,8 +1,8 @@
 //! The plugins of other hosts, as their hecate-daemons report them.
 //!
-//! [`tracker`] decides which daemon to ask, and finds the changes. [`said`] reads the reports. Both
+//! [`tracker`] decides which daemon to ask, and finds the changes. [`reports`] reads the reports. Both
 //! are pure. [`listener`] executes the tracker's decisions.
 
 pub mod listener;
-pub mod said;
+pub mod reports;
 pub mod tracker;

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use beam::node::now::Now;
 
-use crate::cluster::hosts::said::{Change, Event, Snapshot};
+use crate::cluster::hosts::reports::{Change, HostEvent, Snapshot};
 use crate::cluster::view::{HostState, HostView, PluginView, PluginViews};
 use crate::limits;
 
 /// What happened.
 #[derive(Debug)]
-pub enum Input {
+pub enum HostsInput {
     /// These daemons are in the group, each with the number of the connection to its node.
     Members(BTreeMap<Arc<str>, u64>),
-    /// [`Effect::Ask`] was answered, or was not.
+    /// [`HostsEffect::Ask`] was answered, or was not.
     Answered {
         /// Who was asked.
         node: Arc<str>,
@@ -37,7 +37,7 @@ pub enum Input {
         /// Over which connection.
         connection: u64,
         /// What happened there.
-        event: Event,
+        event: HostEvent,
     },
     /// Events were lost on the way, of whomever.
     Missed,
@@ -47,8 +47,8 @@ pub enum Input {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Ask this daemon for a snapshot, and say [`Input::Answered`] in any case.
+pub enum HostsEffect {
+    /// Ask this daemon for a snapshot, and say [`HostsInput::Answered`] in any case.
     Ask {
         /// Its node.
         node: Arc<str>,
@@ -72,7 +72,7 @@ struct Host {
     /// While pg shows it.
     link: Option<Link>,
     /// Once it has answered.
-    said: Option<Said>,
+    said: Option<HostReport>,
 }
 
 /// How we stand with a daemon that is there.
@@ -93,7 +93,7 @@ struct Link {
 
 /// What a daemon said last.
 #[derive(Debug)]
-struct Said {
+struct HostReport {
     state: HostState,
     since: SystemTime,
     /// When it was lost, if it was.
@@ -131,7 +131,7 @@ impl Link {
     }
 }
 
-impl Said {
+impl HostReport {
     /// Begins with nothing.
     fn new(since: SystemTime) -> Self {
         let plugins = PluginViews::default();
@@ -141,18 +141,19 @@ impl Said {
 
 impl Hosts {
     /// Takes an input; what is to be done is added to `out`.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Now, input: HostsInput, out: &mut Vec<HostsEffect>) {
         match input {
-            Input::Members(members) => self.members(now, &members),
-            Input::Answered { node, connection, said } => self.answered(now, &node, connection, said),
-            Input::Event { node, connection, event } => self.event(&node, connection, event),
-            Input::Missed => {
+            HostsInput::Members(members) => self.members(now, &members),
+            HostsInput::Answered { node, connection, said } => self.answered(now, &node, connection, said),
+            HostsInput::Event { node, connection, event } => self.event(&node, connection, event),
+            HostsInput::Missed => {
                 for link in self.hosts.values_mut().filter_map(|host| host.link.as_mut()) {
                     link.told = u64::MAX;
                 }
             }
-            Input::Tick => {
-                let forgotten = |said: &Said| said.lost_at.is_some_and(|at| at + limits::HOST_LOST <= now.instant);
+            HostsInput::Tick => {
+                let forgotten =
+                    |said: &HostReport| said.lost_at.is_some_and(|at| at + limits::HOST_LOST <= now.instant);
                 let gone = |host: &Host| host.link.is_none() && host.said.as_ref().is_some_and(forgotten);
                 let gone = self.hosts.iter().filter(|(_, host)| gone(host)).map(|(node, _)| node.clone());
                 for node in gone.collect::<Vec<_>>() {
@@ -167,11 +168,11 @@ impl Hosts {
             link.asking = true;
             link.told = 0;
             link.ask_at = now.instant + limits::HOST_PAUSE;
-            out.push(Effect::Ask { node: node.clone(), connection: link.connection });
+            out.push(HostsEffect::Ask { node: node.clone(), connection: link.connection });
         }
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`HostsInput::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let deadline = |host: &Host| match (&host.link, &host.said) {
@@ -239,14 +240,14 @@ impl Hosts {
         let before = host.said.take();
         let since = before.as_ref().filter(|said| said.state == HostState::Connected).map(|said| said.since);
         self.weight -= before.map_or(0, |said| said.weight);
-        host.said = Some(Said { left_out: snapshot.left_out, ..Said::new(since.unwrap_or(now.wall)) });
+        host.said = Some(HostReport { left_out: snapshot.left_out, ..HostReport::new(since.unwrap_or(now.wall)) });
         for plugin in snapshot.plugins {
             self.put(node, plugin);
         }
         self.changed = true;
     }
 
-    fn event(&mut self, node: &str, connection: u64, Event { revision, change }: Event) {
+    fn event(&mut self, node: &str, connection: u64, HostEvent { revision, change }: HostEvent) {
         let Some(host) = self.hosts.get_mut(node) else { return };
         let Some(link) = host.link.as_mut().filter(|link| link.connection == connection) else { return };
         if link.revision.is_none_or(|known| known.checked_add(1) != Some(revision)) {

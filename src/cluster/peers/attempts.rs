@@ -40,7 +40,7 @@ impl Attempts {
     }
 
     /// An attempt begins.
-    pub fn dialling(&mut self, now: SystemTime, name: &str) {
+    pub fn dialer(&mut self, now: SystemTime, name: &str) {
         if let Some(attempt) = self.0.get_mut(name) {
             attempt.under_way = Some(now);
             attempt.count = attempt.count.saturating_add(1);
@@ -102,14 +102,14 @@ mod tests {
         attempts.introduced(NOW, ["a@h".into()], &Introduction::Epmd);
         attempts.introduced(NOW, ["a@h".into()], &Introduction::Peer("b@h".to_owned()));
         for code in ["tcp_refused", "cookie_mismatch"] {
-            attempts.dialling(NOW, "a@h");
+            attempts.dialer(NOW, "a@h");
             assert_eq!(attempts.of("a@h").unwrap().under_way, Some(NOW));
             attempts.dialled("a@h", failure(code));
         }
         let known = attempts.of("a@h").unwrap();
         assert_eq!((known.count, known.under_way, &known.introduced_by), (2, None, &Introduction::Epmd));
         assert_eq!(known.last_failure, failure("cookie_mismatch"));
-        attempts.dialling(NOW, "a@h");
+        attempts.dialer(NOW, "a@h");
         attempts.dialled("a@h", None);
         attempts.connected("a@h");
         let known = attempts.of("a@h").unwrap();

@@ -73,7 +73,7 @@ struct Target {
 enum State {
     /// To be dialled at this time.
     Due(Instant),
-    Dialling,
+    Connecting,
     /// Connected since this time.
     Connected(Instant),
 }
@@ -93,7 +93,7 @@ pub enum Outcome {
 
 /// What it is told.
 #[derive(Debug)]
-pub enum Input {
+pub enum DiscoveryInput {
     /// The names, of those that we look for, in this host's EPMD, as full names, each with its port.
     Epmd(Vec<(Arc<str>, u16)>),
     /// Names from the configuration.
@@ -175,18 +175,20 @@ impl Discovery {
     }
 
     /// Takes an input; the nodes that are to be dialled now are added to `dial`.
-    pub fn handle(&mut self, now: Instant, input: Input, dial: &mut Vec<Arc<str>>) {
+    pub fn handle(&mut self, now: Instant, input: DiscoveryInput, dial: &mut Vec<Arc<str>>) {
         match input {
-            Input::Epmd(names) => self.epmd(now, names),
-            Input::Configured(names) => {
+            DiscoveryInput::Epmd(names) => self.epmd(now, names),
+            DiscoveryInput::Configured(names) => {
                 names.into_iter().for_each(|name| self.add(now, name, |by| by.configured = true));
             }
-            Input::Dns(names) => self.dns(now, names),
-            Input::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, |by| by.peers = true)),
-            Input::Unanswered(asked) => {
+            DiscoveryInput::Dns(names) => self.dns(now, names),
+            DiscoveryInput::Learned(names) => {
+                names.into_iter().for_each(|name| self.add(now, name, |by| by.peers = true))
+            }
+            DiscoveryInput::Unanswered(asked) => {
                 self.unasked.remove(&asked);
             }
-            Input::Up { name, published } => match self.targets.get_mut(&name) {
+            DiscoveryInput::Up { name, published } => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected(now), 0),
                 None if published => {
                     let named_by = NamedBy { peers: true, ..NamedBy::default() };
@@ -195,8 +197,8 @@ impl Discovery {
                 // A hidden node connects when it wants to, and one that had its name from us comes under another.
                 None => {}
             },
-            Input::Down { name, left } => self.down(now, &name, left),
-            Input::Absent(names) => {
+            DiscoveryInput::Down { name, left } => self.down(now, &name, left),
+            DiscoveryInput::Absent(names) => {
                 // One that came and went between two looks at the view was told of by nobody.
                 for (name, left) in &names {
                     self.down(now, name, *left);
@@ -205,23 +207,23 @@ impl Discovery {
                 let at = |name: &Arc<str>| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
                 self.absent = names.into_iter().map(|(name, _)| (name.clone(), at(&name))).collect();
             }
-            Input::Dialled { name, outcome } => self.dialled(now, &name, outcome),
-            Input::Tick => {}
+            DiscoveryInput::Dialled { name, outcome } => self.dialled(now, &name, outcome),
+            DiscoveryInput::Tick => {}
         }
         for (name, target) in &mut self.targets {
             if matches!(target.state, State::Due(at) if at <= now) {
-                target.state = State::Dialling;
+                target.state = State::Connecting;
                 dial.push(name.clone());
             }
         }
     }
 
-    /// When [`Input::Tick`] and [`Self::forgotten`] are due at the latest.
+    /// When [`DiscoveryInput::Tick`] and [`Self::forgotten`] are due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {
             State::Due(at) => Some(at),
-            State::Dialling | State::Connected(_) => None,
+            State::Connecting | State::Connected(_) => None,
         };
         self.targets.values().filter_map(due).chain(self.absent.values().copied()).min()
     }
@@ -284,7 +286,7 @@ impl Discovery {
 
     /// What nobody names any more is not dialled. An attempt that is under way ends first.
     fn drop_unnamed(&mut self) {
-        self.targets.retain(|_, target| !target.named_by.nobody() || target.state == State::Dialling);
+        self.targets.retain(|_, target| !target.named_by.nobody() || target.state == State::Connecting);
     }
 
     fn epmd(&mut self, now: Instant, names: Vec<(Arc<str>, u16)>) {
@@ -346,7 +348,7 @@ impl Discovery {
             return;
         };
         // A connection that the peer made meanwhile is one too.
-        if target.state != State::Dialling {
+        if target.state != State::Connecting {
             return;
         }
         target.failures += 1;

@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use beam::epmd::client as epmd;
 use beam::etf::{Atom, Raw, Term};
 use beam::limited;
-use beam::node::dial::{DialError, Dialling};
+use beam::node::dial::{DialError, Dialer};
 use beam::node::handle::{Handle, Stopped};
 use beam::node::resolve;
 use beam::node::services::rpc::{CallError, Function};
@@ -45,7 +45,7 @@ enum Done {
 
 /// What is looked for, and what is done with it.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct FinderSettings {
     /// Full names of nodes to connect to.
     pub peers: Vec<String>,
     /// A DNS name whose addresses are those of more daemons.
@@ -59,7 +59,7 @@ pub struct Settings {
 /// What finds our peers.
 pub struct Finder {
     node: Handle,
-    dialling: Dialling,
+    dialer: Dialer,
     introduces: bool,
     epmd: Epmd,
     learned: Learned,
@@ -92,7 +92,7 @@ struct Resolving {
 impl Finder {
     /// One for the node of this name, which begins with the peers that were configured.
     #[must_use]
-    pub fn new(name: Arc<str>, node: Handle, dialling: Dialling, settings: &Settings) -> Self {
+    pub fn new(name: Arc<str>, node: Handle, dialer: Dialer, settings: &FinderSettings) -> Self {
         let now = Instant::now();
         let dns = settings.dns.clone().map(|host| {
             let strategy = Dns::new(name.clone(), now);
@@ -101,7 +101,7 @@ impl Finder {
         let asked = [Asked::Epmd].into_iter().chain(dns.is_some().then_some(Asked::Dns));
         let mut finder = Self {
             node,
-            dialling,
+            dialer,
             introduces: settings.introduce,
             epmd: Epmd::new(name.clone(), settings.epmd_names.clone()),
             learned: Learned::new(name.clone()),
@@ -116,8 +116,8 @@ impl Finder {
             missing: BTreeSet::new(),
             touched: Vec::new(),
         };
-        let peers = peers::found(&settings.peers, |other| finder.dialling.are_one(&name, other));
-        finder.discover(discovery::Input::Configured(peers));
+        let peers = peers::found(&settings.peers, |other| finder.dialer.is_same_node(&name, other));
+        finder.discover(discovery::DiscoveryInput::Configured(peers));
         finder
     }
 
@@ -135,22 +135,22 @@ impl Finder {
             self.introduced(&[name.into()], &Introduction::Itself);
         }
         self.attempts.connected(name);
-        self.discover(discovery::Input::Up { name: name.into(), published });
+        self.discover(discovery::DiscoveryInput::Up { name: name.into(), published });
     }
 
     /// A node is no longer connected.
     pub fn down(&mut self, name: &str, view: &View) {
         let left = view.peers.get(name).is_some_and(Peer::has_left);
-        self.discover(discovery::Input::Down { name: name.into(), left });
+        self.discover(discovery::DiscoveryInput::Down { name: name.into(), left });
     }
 
     /// What the node sees has changed.
     pub fn changed(&mut self, view: &View) {
         let learned = self.learned.known(&view.known);
-        self.discover(discovery::Input::Learned(learned));
+        self.discover(discovery::DiscoveryInput::Learned(learned));
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
-        self.discover(discovery::Input::Absent(absent));
+        self.discover(discovery::DiscoveryInput::Absent(absent));
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let connected = |(name, peer): (&Arc<str>, &Peer)| {
             let introducible = view.introducible.contains(name);
@@ -158,7 +158,7 @@ impl Finder {
         };
         let published: BTreeMap<_, _> = published.map(connected).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
-        self.introduce(introduce::Input::Peers { published, daemons });
+        self.introduce(introduce::IntroducerInput::Peers { published, daemons });
     }
 
     /// These are the nodes that plugins registered, which are looked for whatever they are called.
@@ -183,7 +183,7 @@ impl Finder {
     fn compare(&mut self, names: &[(String, u16)]) {
         let names = names.iter().cloned().collect();
         if std::mem::take(&mut self.is_stale) || self.names != names {
-            let missing = self.epmd.missing(&names, |node| self.dialling.is_here(node));
+            let missing = self.epmd.missing(&names, |node| self.dialer.is_here(node));
             self.touched.extend(missing.symmetric_difference(&self.missing).cloned());
             self.missing = missing;
             self.names = names;
@@ -193,7 +193,7 @@ impl Finder {
     /// Returns the port of a node of this host according to EPMD's last answer.
     #[must_use]
     pub fn port_of(&self, node: &str) -> Option<u16> {
-        let (short, _) = node.split_once('@').filter(|_| self.dialling.is_here(node))?;
+        let (short, _) = node.split_once('@').filter(|_| self.dialer.is_here(node))?;
         self.names.get(short).copied()
     }
 
@@ -220,8 +220,8 @@ impl Finder {
 
     /// Does what is due.
     pub fn time_passed(&mut self) {
-        self.discover(discovery::Input::Tick);
-        self.introduce(introduce::Input::Tick);
+        self.discover(discovery::DiscoveryInput::Tick);
+        self.introduce(introduce::IntroducerInput::Tick);
         if let Some(dns) = self.dns.as_mut().filter(|dns| dns.due.is_some_and(|due| due <= Instant::now())) {
             dns.due = None;
             let host = dns.host.clone();
@@ -250,11 +250,11 @@ impl Finder {
                 match result {
                     Ok(names) => {
                         self.compare(&names);
-                        self.discover(discovery::Input::Epmd(self.epmd.found(names)));
+                        self.discover(discovery::DiscoveryInput::Epmd(self.epmd.found(names)));
                     }
                     Err(e) => {
                         debug!("names of this host: {e}");
-                        self.discover(discovery::Input::Unanswered(Asked::Epmd));
+                        self.discover(discovery::DiscoveryInput::Unanswered(Asked::Epmd));
                     }
                 }
             }
@@ -266,7 +266,7 @@ impl Finder {
                 if let Outcome::CallsItself(other) = &outcome {
                     self.attempts.calls_itself(SystemTime::now(), &name, other.clone());
                 }
-                self.discover(discovery::Input::Dialled { name, outcome });
+                self.discover(discovery::DiscoveryInput::Dialled { name, outcome });
             }
             Done::Told => {}
             Done::Nodes(of, asked, result) => {
@@ -275,8 +275,8 @@ impl Finder {
                 {
                     let others = self.learned.connected(&nodes);
                     self.introduced(&others, &Introduction::Peer(of.to_string()));
-                    self.discover(discovery::Input::Learned(others));
-                    self.introduce(introduce::Input::Nodes { of, asked, nodes });
+                    self.discover(discovery::DiscoveryInput::Learned(others));
+                    self.introduce(introduce::IntroducerInput::Nodes { of, asked, nodes });
                 }
             }
         }
@@ -293,7 +293,7 @@ impl Finder {
                 }
                 // At our own addresses nodes are found by EPMD, under the names that they have.
                 let others = addresses.into_iter().filter(|address| !is_ours(*address));
-                discovery::Input::Dns(dns.strategy.found(now, others))
+                discovery::DiscoveryInput::Dns(dns.strategy.found(now, others))
             }
             Err(e) => {
                 if !std::mem::replace(&mut dns.failed, true) {
@@ -305,8 +305,8 @@ impl Finder {
                     );
                 }
                 match dns.strategy.has_nothing(now) {
-                    true => discovery::Input::Dns(Vec::new()),
-                    false => discovery::Input::Unanswered(Asked::Dns),
+                    true => discovery::DiscoveryInput::Dns(Vec::new()),
+                    false => discovery::DiscoveryInput::Unanswered(Asked::Dns),
                 }
             }
         };
@@ -338,16 +338,16 @@ impl Finder {
         &self.attempts
     }
 
-    fn discover(&mut self, input: discovery::Input) {
+    fn discover(&mut self, input: discovery::DiscoveryInput) {
         match &input {
-            discovery::Input::Epmd(names) => {
+            discovery::DiscoveryInput::Epmd(names) => {
                 let names: Vec<Arc<str>> = names.iter().map(|(name, _)| name.clone()).collect();
                 self.introduced(&names, &Introduction::Epmd);
             }
-            discovery::Input::Configured(names) => self.introduced(names, &Introduction::Configuration),
-            discovery::Input::Dns(names) => self.introduced(names, &Introduction::Dns),
+            discovery::DiscoveryInput::Configured(names) => self.introduced(names, &Introduction::Configuration),
+            discovery::DiscoveryInput::Dns(names) => self.introduced(names, &Introduction::Dns),
             // Which peer told is known before, where it is.
-            discovery::Input::Learned(names) => self.introduced(names, &Introduction::Peers),
+            discovery::DiscoveryInput::Learned(names) => self.introduced(names, &Introduction::Peers),
             _ => {}
         }
         let (now, mut dial) = (Instant::now(), Vec::new());
@@ -361,7 +361,7 @@ impl Finder {
             });
         }
         for name in dial {
-            self.attempts.dialling(SystemTime::now(), &name);
+            self.attempts.dialer(SystemTime::now(), &name);
             let node = self.node.clone();
             self.work.spawn(async move {
                 let result = node.connect(name.clone()).await;
@@ -370,7 +370,7 @@ impl Finder {
         }
     }
 
-    fn introduce(&mut self, input: introduce::Input) {
+    fn introduce(&mut self, input: introduce::IntroducerInput) {
         if !self.introduces {
             return;
         }
@@ -379,7 +379,7 @@ impl Finder {
         for effect in effects {
             let node = self.node.clone();
             match effect {
-                introduce::Effect::AskNodes { of, asked } => {
+                introduce::IntroducerEffect::AskNodes { of, asked } => {
                     let nodes = Function {
                         module: Atom::literal("erlang"),
                         function: Atom::literal("nodes"),
@@ -387,7 +387,7 @@ impl Finder {
                     };
                     self.work.spawn(async move { Done::Nodes(of.clone(), asked, node.call(of, nodes).await) });
                 }
-                introduce::Effect::Connect { on, to } => {
+                introduce::IntroducerEffect::Connect { on, to } => {
                     let Ok(to) = Atom::new(&to) else { continue };
                     debug!(%on, %to, "introducing");
                     let connect = Function {
@@ -421,7 +421,7 @@ impl Finder {
             // has one of them in its name.
             Some(other)
                 if short(other) == short(name)
-                    && (self.dialling.is_here(other)
+                    && (self.dialer.is_here(other)
                         || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))) =>
             {
                 return Outcome::CallsItself(other.clone());

@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// An input of [`Introducer::handle`].
 #[derive(Debug)]
-pub enum Input {
+pub enum IntroducerInput {
     /// The peers that are connected now.
     Peers {
         /// The published peers.
@@ -43,7 +43,7 @@ pub enum Input {
         /// Those of them that are hecate-daemons.
         daemons: BTreeSet<Arc<str>>,
     },
-    /// The answer of a peer to [`Effect::AskNodes`].
+    /// The answer of a peer to [`IntroducerEffect::AskNodes`].
     Nodes {
         /// The peer.
         of: Arc<str>,
@@ -68,12 +68,12 @@ pub struct Connected {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum IntroducerEffect {
     /// Ask this peer for its `nodes()`.
     AskNodes {
         /// The peer.
         of: Arc<str>,
-        /// A number, which [`Input::Nodes`] repeats.
+        /// A number, which [`IntroducerInput::Nodes`] repeats.
         asked: u64,
     },
     /// Ask `on` to connect to `to`.
@@ -87,7 +87,7 @@ pub enum Effect {
 
 /// A published peer.
 #[derive(Debug)]
-struct Peer {
+struct Candidate {
     connection: u64,
     introducible: bool,
     /// The number of its last arrival. A peer arrives when it connects, and when it becomes
@@ -102,7 +102,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Introducer {
     us: Arc<str>,
-    peers: BTreeMap<Arc<str>, Peer>,
+    peers: BTreeMap<Arc<str>, Candidate>,
     daemons: BTreeSet<Arc<str>>,
     /// The number of arrivals so far.
     arrivals: u64,
@@ -129,24 +129,24 @@ impl Introducer {
     }
 
     /// Takes an input; what is to be done is added to `out`.
-    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Instant, input: IntroducerInput, out: &mut Vec<IntroducerEffect>) {
         match input {
-            Input::Peers { published, daemons } => self.changed(now, published, daemons, out),
-            Input::Nodes { of, asked, nodes } => self.nodes(now, &of, asked, &nodes, out),
-            Input::Tick => {
+            IntroducerInput::Peers { published, daemons } => self.changed(now, published, daemons, out),
+            IntroducerInput::Nodes { of, asked, nodes } => self.nodes(now, &of, asked, &nodes, out),
+            IntroducerInput::Tick => {
                 if self.next_round.is_some_and(|at| at <= now) {
                     self.next_round = Some(now + self.round());
                     self.rounds = self.rounds.wrapping_add(1);
                     // Now and then all: whoever should look after one may be cut off from it.
                     let all = self.rounds.is_multiple_of(self.daemons.len() + 1);
                     let asked = self.peers.keys().filter(|peer| all || self.looks_after(peer));
-                    out.extend(asked.map(|of| Effect::AskNodes { of: of.clone(), asked: self.arrivals }));
+                    out.extend(asked.map(|of| IntroducerEffect::AskNodes { of: of.clone(), asked: self.arrivals }));
                 }
             }
         }
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`IntroducerInput::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.next_round
@@ -157,7 +157,7 @@ impl Introducer {
         now: Instant,
         published: BTreeMap<Arc<str>, Connected>,
         daemons: BTreeSet<Arc<str>>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<IntroducerEffect>,
     ) {
         self.daemons = daemons;
         let (mut before, arrivals) = (std::mem::take(&mut self.peers), self.arrivals);
@@ -167,7 +167,7 @@ impl Introducer {
                 Some(peer) if peer.introducible || !introducible => peer,
                 _ => {
                     self.arrivals += 1;
-                    Peer { connection, introducible, arrived: self.arrivals, answered: 0 }
+                    Candidate { connection, introducible, arrived: self.arrivals, answered: 0 }
                 }
             };
             self.peers.insert(name, peer);
@@ -175,7 +175,7 @@ impl Introducer {
         let stays = |name: &Arc<str>| self.peers.get(name).is_some_and(|peer| peer.arrived <= arrivals);
         self.apart.retain(|(a, b), _| stays(a) && stays(b));
         let asked = self.peers.iter().filter(|(name, peer)| peer.arrived > arrivals && self.looks_after(name));
-        out.extend(asked.map(|(of, _)| Effect::AskNodes { of: of.clone(), asked: self.arrivals }));
+        out.extend(asked.map(|(of, _)| IntroducerEffect::AskNodes { of: of.clone(), asked: self.arrivals }));
         // A single peer is asked as well: it may know nodes that we don't.
         if self.peers.is_empty() {
             self.next_round = None;
@@ -185,7 +185,14 @@ impl Introducer {
         }
     }
 
-    fn nodes(&mut self, now: Instant, of: &Arc<str>, asked: u64, nodes: &BTreeSet<Arc<str>>, out: &mut Vec<Effect>) {
+    fn nodes(
+        &mut self,
+        now: Instant,
+        of: &Arc<str>,
+        asked: u64,
+        nodes: &BTreeSet<Arc<str>>,
+        out: &mut Vec<IntroducerEffect>,
+    ) {
         // An answer says nothing about connections that are younger than its question.
         let Some(peer) = self.peers.get(of).filter(|peer| peer.introducible && peer.arrived <= asked) else { return };
         let others =
@@ -214,7 +221,7 @@ impl Introducer {
             let pause = FIRST_PAUSE.saturating_mul(1 << times.min(10)).min(LONGEST_PAUSE);
             self.apart.insert(pair, (now + pause, times.saturating_add(1)));
             self.next_round = self.next_round.map(|at| at.min(now + pause));
-            out.push(Effect::Connect { on: on.clone(), to: to.clone() });
+            out.push(IntroducerEffect::Connect { on: on.clone(), to: to.clone() });
         }
         if let Some(peer) = self.peers.get_mut(of) {
             peer.answered = peer.answered.max(asked);
@@ -268,12 +275,12 @@ mod tests {
             bench
         }
 
-        fn run(&mut self, input: Input) -> Vec<Effect> {
+        fn run(&mut self, input: IntroducerInput) -> Vec<IntroducerEffect> {
             let mut out = Vec::new();
             self.introducer.handle(self.now, input, &mut out);
-            let asked = |effect: &Effect| match effect {
-                Effect::AskNodes { asked, .. } => Some(*asked),
-                Effect::Connect { .. } => None,
+            let asked = |effect: &IntroducerEffect| match effect {
+                IntroducerEffect::AskNodes { asked, .. } => Some(*asked),
+                IntroducerEffect::Connect { .. } => None,
             };
             self.asked = out.iter().filter_map(asked).next_back().unwrap_or(self.asked);
             out
@@ -281,7 +288,7 @@ mod tests {
 
         fn look(&mut self) -> Vec<String> {
             let (published, daemons) = (self.published.clone(), BTreeSet::new());
-            let asks = self.run(Input::Peers { published, daemons });
+            let asks = self.run(IntroducerInput::Peers { published, daemons });
             asks.into_iter().map(asks_whom).collect()
         }
 
@@ -300,17 +307,17 @@ mod tests {
         }
 
         /// Answers the last question for a peer.
-        fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<Effect> {
+        fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
             self.answer_to(self.asked, of, nodes)
         }
 
-        fn answer_to(&mut self, asked: u64, of: &str, nodes: &[&str]) -> Vec<Effect> {
-            self.run(Input::Nodes { of: of.into(), asked, nodes: names(nodes) })
+        fn answer_to(&mut self, asked: u64, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
+            self.run(IntroducerInput::Nodes { of: of.into(), asked, nodes: names(nodes) })
         }
 
         fn pass(&mut self, time: Duration) -> Vec<String> {
             self.now += time;
-            self.run(Input::Tick).into_iter().map(asks_whom).collect()
+            self.run(IntroducerInput::Tick).into_iter().map(asks_whom).collect()
         }
     }
 
@@ -318,21 +325,21 @@ mod tests {
         names.iter().map(|name| Arc::from(*name)).collect()
     }
 
-    fn asks_whom(effect: Effect) -> String {
+    fn asks_whom(effect: IntroducerEffect) -> String {
         match effect {
-            Effect::AskNodes { of, .. } => of.to_string(),
-            other @ Effect::Connect { .. } => panic!("{other:?}"),
+            IntroducerEffect::AskNodes { of, .. } => of.to_string(),
+            other @ IntroducerEffect::Connect { .. } => panic!("{other:?}"),
         }
     }
 
-    fn with_daemons(published: &[&str], daemons: &[&str]) -> Input {
+    fn with_daemons(published: &[&str], daemons: &[&str]) -> IntroducerInput {
         let connected = Connected { connection: 1, introducible: true };
         let published = published.iter().map(|name| (Arc::from(*name), connected)).collect();
-        Input::Peers { published, daemons: names(daemons) }
+        IntroducerInput::Peers { published, daemons: names(daemons) }
     }
 
-    fn connect(on: &str, to: &str) -> Effect {
-        Effect::Connect { on: on.into(), to: to.into() }
+    fn connect(on: &str, to: &str) -> IntroducerEffect {
+        IntroducerEffect::Connect { on: on.into(), to: to.into() }
     }
 
     #[test]
@@ -456,7 +463,7 @@ mod tests {
             let others = |from: &[&'static str]| from.iter().copied().filter(|name| *name != us).collect::<Vec<_>>();
             let mut bench = Bench { introducer: Introducer::new(us.into()), ..Bench::new() };
             let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
-            let asks = |out: Vec<Effect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
+            let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
             let first = asks(out);
             // In one round of as many as there are daemons all are asked, in the others the same as at first.
             let rounds: Vec<_> = (0..daemons.len()).map(|_| bench.pass(ROUND)).collect();
@@ -477,7 +484,7 @@ mod tests {
         let mut bench = Bench::new();
         let mut peers = with_daemons(&["a@i", "hecate@i", "hecate@j"], &["hecate@i", "hecate@j"]);
         // The `global` of a daemon never greets ours.
-        let Input::Peers { published, .. } = &mut peers else { unreachable!() };
+        let IntroducerInput::Peers { published, .. } = &mut peers else { unreachable!() };
         for (_, peer) in published.iter_mut().filter(|(name, _)| name.starts_with("hecate")) {
             peer.introducible = false;
         }

@@ -2,12 +2,12 @@
 //!
 //! [`strategies`] name nodes, [`discovery`] decides when to dial each, [`introduce`] decides which
 //! pairs to introduce, and [`attempts`] remembers the results of the attempts. All four are pure,
-//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`facts`] keeps the
+//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`answers`] keeps the
 //! answers, and [`views`] builds the description of each node.
 
+pub mod answers;
 pub mod attempts;
 pub mod discovery;
-pub mod facts;
 pub mod finder;
 pub mod introduce;
 pub mod questions;

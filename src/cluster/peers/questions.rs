@@ -29,9 +29,9 @@ pub enum Unanswered {
     /// It answered, and has no such function, or runs none for us.
     Unable,
     /// It takes no calls at all, as nodes in C and Java don't, and was not asked.
-    Deaf,
+    NotCallable,
     /// It was not asked, as too many calls wait for answers: another time.
-    Unasked,
+    NotAsked,
 }
 
 /// What was answered, if anything was.
@@ -115,7 +115,7 @@ async fn ask_net_kernel(node: &Handle, peer: &Arc<str>, request: Term) -> Answer
 fn hears(node: &Handle, peer: &Arc<str>) -> Answered<()> {
     match node.watch().borrow().peers.get(peer).map(|peer| &peer.state) {
         // It has no such function, and no such server either: it would seem to be silent.
-        Some(PeerState::Up { flags, .. }) if !flags.contains(Flags::SPAWN) => Err(Unanswered::Deaf),
+        Some(PeerState::Up { flags, .. }) if !flags.contains(Flags::SPAWN) => Err(Unanswered::NotCallable),
         Some(PeerState::Up { .. }) => Ok(()),
         Some(PeerState::Down { .. }) | None => Err(Unanswered::Silent),
     }
@@ -125,7 +125,7 @@ fn answered(result: Result<Result<Raw, CallError>, Stopped>) -> Answered<Raw> {
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(CallError::Failed | CallError::Refused(_) | CallError::NoProcess)) => Err(Unanswered::Unable),
-        Ok(Err(CallError::TooMany)) => Err(Unanswered::Unasked),
+        Ok(Err(CallError::TooMany)) => Err(Unanswered::NotAsked),
         Ok(Err(CallError::NoConnection | CallError::TimedOut)) | Err(Stopped) => Err(Unanswered::Silent),
     }
 }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use beam::dist::flags;
 use beam::node::view as node_view;
 
+use crate::cluster::peers::answers::PeerAnswers;
 use crate::cluster::peers::attempts::Attempts;
-use crate::cluster::peers::facts::Told;
 use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
 
 /// All of them, in name order. `told` gives what a connected peer has told of itself.
 pub fn seen<'a>(
     node: &node_view::View,
     attempts: &Attempts,
-    told: impl Fn(&str) -> Option<&'a Told>,
+    told: impl Fn(&str) -> Option<&'a PeerAnswers>,
     is_here: impl Fn(&str, Option<&node_view::Peer>) -> bool,
 ) -> Vec<PeerView> {
     let view = |name: &Arc<str>, state, since, reason, link| {
@@ -104,14 +104,15 @@ mod tests {
             ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(Arc::from),
             &Introduction::Epmd,
         );
-        attempts.dialling(later, "new@h");
+        attempts.dialer(later, "new@h");
         let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: now };
         attempts.dialled("new@h", Some(failure.clone()));
         attempts.dialled("others@h", Some(DialFailure { code: "foreign_owner", ..failure.clone() }));
-        attempts.dialling(later, "untried@h");
-        attempts.dialling(later, "far@f");
-        attempts.dialling(later, "down@h");
-        let told = Told { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
+        attempts.dialer(later, "untried@h");
+        attempts.dialer(later, "far@f");
+        attempts.dialer(later, "down@h");
+        let told =
+            PeerAnswers { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
         let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
         let short = |peer: &PeerView| (peer.name.clone(), peer.state, peer.reason.clone(), peer.details.attempts);
         assert_eq!(

@@ -16,7 +16,7 @@ use crate::registry::Membership;
 /// A host may have several homes, a user each: a node of a user who has a hecate-daemon of their own belongs to that one's home,
 /// and decides as little here as one on another host.
 #[derive(Debug)]
-pub struct Told {
+pub struct MembershipTracker {
     /// Our own user.
     uid: u32,
     /// The users whose nodes of this host may announce plugins.
@@ -28,7 +28,7 @@ pub struct Told {
     announced: BTreeSet<(PluginName, Arc<str>)>,
 }
 
-impl Told {
+impl MembershipTracker {
     /// Creates the state of a daemon of this user, which accepts announcements from nodes of
     /// `allowed` users.
     #[must_use]
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn nodes_come_and_go_and_restarts_are_never_missed() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut news = |peers: &[(&str, u64, bool)]| told.news(&view(peers, &[]), |_| true);
         assert_eq!(news(&[("a@h", 1, true)]), [up("a@h")]);
         assert_eq!(news(&[("a@h", 1, true)]), []);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_away_unseen_announces_anew() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         let mut news =
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_neighbours_node_decides_nothing_here_and_never_will() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut owned = |nodes: &[(&str, u32)], daemons: &[&str]| {
             let up: Vec<(&str, u64, bool)> = nodes.iter().map(|(name, _)| (*name, 1, true)).collect();
             let mut view = view(&up, &[("hecate-marthad", "m@h"), ("hecate-friendd", "f@h")]);
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn who_is_new_is_asked_after_once() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut view = view(&[("m@h", 1, true), ("n@h", 2, true), ("o@h", 3, false), ("ours@h", 4, true)], &[]);
         for (name, owner) in [("m@h", 1001), ("n@h", 1002), ("o@h", 1003), ("ours@h", US)] {
             view.peers.get_mut(name).unwrap().owner = Some(owner);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn only_nodes_of_allowed_users_on_this_host_announce() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-traderd", "b@h"), ("hecate-traderd", "c@h")];
         let mut view = view(&[("a@h", 1, true), ("b@h", 2, true), ("c@h", 3, true)], &announced);
         // The first uses a name of this host but connects from another, or its owner is unknown.
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn only_valid_names_of_this_host_are_announced() {
-        let mut told = Told::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = PluginName::parse("hecate-traderd").unwrap();
         let here = |node: &str| node.ends_with("@h");

@@ -31,13 +31,13 @@ impl Registered {
     /// failure `node_failure`.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
-        map(self.facts(plugin).into_iter().chain(self.node_state(plugin)))
+        map(self.fields(plugin).into_iter().chain(self.node_state(plugin)))
     }
 
     /// The map of `info`, and since when (in milliseconds since 1970) and why the plugin has its status.
     #[must_use]
     pub fn said(&self, plugin: &Plugin) -> Term {
-        map(self.facts(plugin).into_iter().chain(self.node_state(plugin)).chain(state(plugin)))
+        map(self.fields(plugin).into_iter().chain(self.node_state(plugin)).chain(state(plugin)))
     }
 
     /// All that is registered, as it was at one revision: what an event of a later one changes.
@@ -54,7 +54,7 @@ impl Registered {
         let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];
         let is_there = event.kind != EventKind::Deregistered;
         let node = is_there.then(|| self.node_state(&event.plugin)).into_iter().flatten();
-        map(self.facts(&event.plugin).into_iter().chain(node).chain(state(&event.plugin)).chain(own))
+        map(self.fields(&event.plugin).into_iter().chain(node).chain(state(&event.plugin)).chain(own))
     }
 
     /// Returns whether the plugin's node is connected to ours, and why not.
@@ -64,7 +64,7 @@ impl Registered {
         state.map(|state| ("node_state", Term::atom(state.name()))).into_iter().chain(failure)
     }
 
-    fn facts(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {
+    fn fields(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {
         let namespace = self.home.namespace(&plugin.name);
         let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
         let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());

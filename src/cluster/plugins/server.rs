@@ -2,7 +2,7 @@
 //! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
 
 use beam::etf::{Atoms, Raw, Term};
-use beam::node::dial::Dialling;
+use beam::node::dial::Dialer;
 use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 
@@ -23,14 +23,14 @@ pub const GROUP: &str = "hecate_daemons";
 pub struct PluginsServer {
     registered: Registered,
     orders: mpsc::Sender<Order>,
-    dialling: Dialling,
+    dialer: Dialer,
 }
 
 impl PluginsServer {
     /// A server of what is registered. What takes time goes to `orders`; `dialling` knows which nodes are on this host.
     #[must_use]
-    pub fn new(registered: Registered, orders: mpsc::Sender<Order>, dialling: Dialling) -> Self {
-        Self { registered, orders, dialling }
+    pub fn new(registered: Registered, orders: mpsc::Sender<Order>, dialer: Dialer) -> Self {
+        Self { registered, orders, dialer }
     }
 
     fn list(&self) -> Term {
@@ -76,7 +76,7 @@ impl PluginsServer {
         match request.check() {
             Ok(mut registration) => {
                 // "`node` is the caller's if it is on this host."
-                if registration.node == Field::Absent && self.dialling.is_here(caller.node.as_str()) {
+                if registration.node == Field::Absent && self.dialer.is_here(caller.node.as_str()) {
                     registration.node = Field::Set(caller.node.to_string());
                 }
                 self.order(Order::Register(caller.call, registration))
@@ -160,9 +160,9 @@ mod tests {
         let cluster = watch::channel(Arc::default()).1;
         let registered = Registered { view, cluster, home: Home::new("/home".into()).unwrap(), host: "h".into() };
         let this_host = BTreeSet::from(["h".to_owned()]);
-        let dialling = Dialling { epmd_port: 0, default_port: None, this_host, allowed_uids: BTreeSet::new() };
+        let dialer = Dialer { epmd_port: 0, default_port: None, this_host, allowed_uids: BTreeSet::new() };
         let (orders, ordered) = mpsc::channel(limits::ORDERS);
-        (PluginsServer::new(registered, orders, dialling), ordered)
+        (PluginsServer::new(registered, orders, dialer), ordered)
     }
 
     fn call(server: &mut PluginsServer, node: &'static str, request: &Term) -> Answer {

@@ -19,7 +19,7 @@ use crate::layout::create::Layout;
 use crate::layout::error::{LayoutError, advice};
 use crate::layout::open::open_at;
 use crate::layout::paths::API_SOCK;
-use crate::layout::socket::stale::{Effect, Input, Look, Removal, Verdict};
+use crate::layout::socket::stale::{Removal, RemovalEffect, RemovalInput, SocketState, Verdict};
 use crate::plugin::PluginName;
 
 /// Where a socket waits for its last look. Not `*.sock`: nobody takes it for one.
@@ -28,17 +28,19 @@ const ASIDE: &str = ".api.sock.dead";
 impl Layout {
     /// Looks at the `api.sock` of a plugin once.
     #[must_use]
-    pub fn look_at_socket(&self, name: &PluginName) -> Look {
+    pub fn look_at_socket(&self, name: &PluginName) -> SocketState {
         let sockets = self.home().namespace(name).sockets();
         match self.sockets(name) {
-            Ok(dir) => match look(&dir, API_SOCK) {
-                (Look::Denied(why), file) => Look::Denied(denied(&dir, &sockets.join(API_SOCK), file, why)),
-                (Look::Unclear(why), _) => Look::Unclear(format!("in {}: {why}", sockets.display())),
-                (look, _) => look,
+            Ok(dir) => match probe(&dir, API_SOCK) {
+                (SocketState::Denied(why), file) => {
+                    SocketState::Denied(denied(&dir, &sockets.join(API_SOCK), file, why))
+                }
+                (SocketState::Unclear(why), _) => SocketState::Unclear(format!("in {}: {why}", sockets.display())),
+                (probe, _) => probe,
             },
-            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Look::Absent,
-            Err(error @ LayoutError::Permission { .. }) => Look::Denied(error.to_string()),
-            Err(error) => Look::Unclear(error.to_string()),
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => SocketState::Absent,
+            Err(error @ LayoutError::Permission { .. }) => SocketState::Denied(error.to_string()),
+            Err(error) => SocketState::Unclear(error.to_string()),
         }
     }
 }
@@ -108,21 +110,21 @@ impl DeadSocket {
     /// A dead socket could not be unlinked, or a living one not put back.
     pub fn advance(&mut self, now: Instant) -> io::Result<Progress> {
         let mut effects = Vec::new();
-        self.removal.handle(now, Input::Tick, &mut effects);
+        self.removal.handle(now, RemovalInput::Tick, &mut effects);
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             let input = match effect {
-                Effect::Look => Input::Looked(self.look(API_SOCK)),
-                Effect::SetAside => Input::LookedAside(self.set_aside()),
-                Effect::PutBack => {
+                RemovalEffect::Probe => RemovalInput::Probed(self.probe(API_SOCK)),
+                RemovalEffect::SetAside => RemovalInput::ProbedAside(self.set_aside()),
+                RemovalEffect::PutBack => {
                     put_back(&self.dir)?;
                     continue;
                 }
-                Effect::Unlink => {
+                RemovalEffect::Unlink => {
                     fs::unlinkat(&self.dir, ASIDE, AtFlags::empty())?;
                     continue;
                 }
-                Effect::Done(verdict) => return Ok(Progress::Done(verdict)),
+                RemovalEffect::Done(verdict) => return Ok(Progress::Done(verdict)),
             };
             let mut more = Vec::new();
             self.removal.handle(now, input, &mut more);
@@ -131,17 +133,17 @@ impl DeadSocket {
         Ok(Progress::WaitUntil(self.removal.next_deadline().unwrap_or(now)))
     }
 
-    fn look(&mut self, name: &str) -> Look {
-        let (look, file) = look(&self.dir, name);
+    fn probe(&mut self, name: &str) -> SocketState {
+        let (probe, file) = probe(&self.dir, name);
         self.seen = file;
-        look
+        probe
     }
 
-    fn set_aside(&mut self) -> Look {
+    fn set_aside(&mut self) -> SocketState {
         match fs::renameat_with(&self.dir, API_SOCK, &self.dir, ASIDE, RenameFlags::NOREPLACE) {
-            Ok(()) => self.look(ASIDE),
-            Err(Errno::NOENT) => Look::Absent,
-            Err(errno) => Look::Unclear(format!("cannot rename api.sock aside: {errno}")),
+            Ok(()) => self.probe(ASIDE),
+            Err(Errno::NOENT) => SocketState::Absent,
+            Err(errno) => SocketState::Unclear(format!("cannot rename api.sock aside: {errno}")),
         }
     }
 }
@@ -156,39 +158,39 @@ fn put_back(dir: &OwnedFd) -> io::Result<()> {
 }
 
 /// Looks at one file of a directory. The file comes along to be kept open.
-pub(in crate::layout) fn look(dir: &OwnedFd, name: impl AsRef<Path>) -> (Look, Option<OwnedFd>) {
+pub(in crate::layout) fn probe(dir: &OwnedFd, name: impl AsRef<Path>) -> (SocketState, Option<OwnedFd>) {
     let name = name.as_ref();
     let file = match open_at(dir.as_fd(), name, OFlags::PATH, Mode::empty()) {
         Ok(file) => file,
-        Err(Errno::NOENT) => return (Look::Absent, None),
-        Err(Errno::LOOP) => return (Look::NotASocket, None),
+        Err(Errno::NOENT) => return (SocketState::Absent, None),
+        Err(Errno::LOOP) => return (SocketState::NotASocket, None),
         Err(errno) => return (unclear("open", name, errno), None),
     };
-    let look = connect(&file).unwrap_or_else(|errno| unclear("connect to", name, errno));
-    (look, Some(file))
+    let probe = connect(&file).unwrap_or_else(|errno| unclear("connect to", name, errno));
+    (probe, Some(file))
 }
 
-fn unclear(doing: &str, name: &Path, errno: Errno) -> Look {
+fn unclear(doing: &str, name: &Path, errno: Errno) -> SocketState {
     let error = io::Error::from(errno);
     let why = format!("cannot {doing} {}: {error}; {}", name.display(), advice(&error));
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Look::Denied(why),
-        _ => Look::Unclear(why),
+        io::ErrorKind::PermissionDenied => SocketState::Denied(why),
+        _ => SocketState::Unclear(why),
     }
 }
 
-fn connect(file: &OwnedFd) -> rustix::io::Result<Look> {
+fn connect(file: &OwnedFd) -> rustix::io::Result<SocketState> {
     let stat = fs::fstat(file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-        return Ok(Look::NotASocket);
+        return Ok(SocketState::NotASocket);
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // The one way to connect to an open file; it is also short, however deep home lies.
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     match rustix::net::connect(&socket, &address) {
-        Ok(()) | Err(Errno::AGAIN) => Ok(Look::Alive),
-        Err(Errno::CONNREFUSED) => Ok(Look::Refuses(Inode::from(&stat))),
+        Ok(()) | Err(Errno::AGAIN) => Ok(SocketState::Alive),
+        Err(Errno::CONNREFUSED) => Ok(SocketState::Refuses(Inode::from(&stat))),
         Err(errno) => Err(errno),
     }
 }
@@ -227,7 +229,7 @@ mod tests {
             self.path().with_file_name(ASIDE)
         }
 
-        fn look(&self) -> Look {
+        fn probe(&self) -> SocketState {
             self.layout.look_at_socket(&self.name)
         }
 
@@ -285,7 +287,7 @@ mod tests {
         let scene = Scene::new();
         let _listener = UnixListener::bind(scene.path()).expect("bound");
         assert_eq!(scene.at_once(), Verdict::Alive);
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
     }
 
     #[test]
@@ -309,9 +311,9 @@ mod tests {
         for (socket, advice) in table {
             assert_eq!(permit(&path, &socket, &dir), advice);
         }
-        assert!(matches!(unclear("connect to", &path, Errno::ACCESS), Look::Denied(_)));
-        assert!(matches!(unclear("connect to", &path, Errno::PERM), Look::Denied(_)));
-        assert!(matches!(unclear("connect to", &path, Errno::NFILE), Look::Unclear(_)));
+        assert!(matches!(unclear("connect to", &path, Errno::ACCESS), SocketState::Denied(_)));
+        assert!(matches!(unclear("connect to", &path, Errno::PERM), SocketState::Denied(_)));
+        assert!(matches!(unclear("connect to", &path, Errno::NFILE), SocketState::Unclear(_)));
     }
 
     #[test]
@@ -332,7 +334,7 @@ mod tests {
             }
             assert!(clients.len() < 10_000, "the backlog is never full");
         }
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
         assert_eq!(scene.at_once(), Verdict::Alive);
     }
 
@@ -340,11 +342,11 @@ mod tests {
     fn one_between_bind_and_listen_stays_if_it_listens_in_time() {
         let scene = Scene::new();
         let listener = bind(&scene.path());
-        assert!(matches!(scene.look(), Look::Refuses(_)));
+        assert!(matches!(scene.probe(), SocketState::Refuses(_)));
         let removal = scene.begin();
         rustix::net::listen(&listener, 1).expect("listening");
         assert_eq!(scene.finish(removal), Verdict::Alive);
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
     }
 
     #[test]
@@ -366,10 +368,10 @@ mod tests {
         let scene = Scene::new();
         let listener = UnixListener::bind(scene.path()).expect("bound");
         let mut removal = scene.removal();
-        assert_eq!(removal.set_aside(), Look::Alive);
+        assert_eq!(removal.set_aside(), SocketState::Alive);
         assert!(!scene.path().exists());
         put_back(&removal.dir).expect("put back");
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
         drop(listener);
     }
 
@@ -378,10 +380,10 @@ mod tests {
         let scene = Scene::new();
         scene.leave_a_dead_one();
         let mut removal = scene.removal();
-        assert!(matches!(removal.set_aside(), Look::Refuses(_)));
+        assert!(matches!(removal.set_aside(), SocketState::Refuses(_)));
         let _successor = UnixListener::bind(scene.path()).expect("bound");
         put_back(&removal.dir).expect("nothing to put back");
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
         assert!(!scene.aside().exists());
     }
 
@@ -391,17 +393,17 @@ mod tests {
         let _listener = UnixListener::bind(scene.path()).expect("bound");
         std::fs::rename(scene.path(), scene.aside()).expect("set aside");
         assert_eq!(scene.at_once(), Verdict::Alive);
-        assert_eq!(scene.look(), Look::Alive);
+        assert_eq!(scene.probe(), SocketState::Alive);
         assert!(!scene.aside().exists());
     }
 
     #[test]
     fn what_is_no_socket_is_never_touched() {
         let scene = Scene::new();
-        assert_eq!((scene.look(), scene.at_once()), (Look::Absent, Verdict::Absent));
+        assert_eq!((scene.probe(), scene.at_once()), (SocketState::Absent, Verdict::Absent));
 
         std::fs::write(scene.path(), "kept").expect("written");
-        assert_eq!((scene.look(), scene.at_once()), (Look::NotASocket, Verdict::NotASocket));
+        assert_eq!((scene.probe(), scene.at_once()), (SocketState::NotASocket, Verdict::NotASocket));
         assert_eq!(std::fs::read_to_string(scene.path()).expect("there"), "kept");
         std::fs::remove_file(scene.path()).expect("removed");
 
@@ -409,7 +411,7 @@ mod tests {
         let elsewhere = scene.dir.path().join("elsewhere.sock");
         let _listener = UnixListener::bind(&elsewhere).expect("bound");
         std::os::unix::fs::symlink(&elsewhere, scene.path()).expect("linked");
-        assert_eq!((scene.look(), scene.at_once()), (Look::NotASocket, Verdict::NotASocket));
+        assert_eq!((scene.probe(), scene.at_once()), (SocketState::NotASocket, Verdict::NotASocket));
         assert!(scene.path().is_symlink());
     }
 
@@ -421,7 +423,7 @@ mod tests {
         std::fs::rename(&sockets, &elsewhere).expect("moved");
         std::os::unix::fs::symlink(&elsewhere, &sockets).expect("linked");
         let _listener = UnixListener::bind(scene.path()).expect("bound");
-        assert!(matches!(scene.look(), Look::Unclear(_)), "{:?}", scene.look());
+        assert!(matches!(scene.probe(), SocketState::Unclear(_)), "{:?}", scene.probe());
         let refused = DeadSocket::new(&scene.layout, &scene.name);
         assert!(matches!(refused, Err(LayoutError::SymbolicLink(_))), "{refused:?}");
     }
@@ -430,6 +432,6 @@ mod tests {
     fn a_namespace_that_is_gone_has_no_socket() {
         let scene = Scene::new();
         std::fs::remove_dir_all(scene.layout.home().namespace(&scene.name).base()).expect("removed");
-        assert_eq!(scene.look(), Look::Absent);
+        assert_eq!(scene.probe(), SocketState::Absent);
     }
 }

@@ -27,7 +27,7 @@ pub struct Holder {
 impl Holder {
     /// Compares the file at a path with those that this process has open.
     #[must_use]
-    pub fn look(&self, path: &Path) -> Sight {
+    pub fn probe(&self, path: &Path) -> Sight {
         Sight::of(|inode| self.open.contains(&inode), found(fs::metadata(path)))
     }
 }
@@ -76,13 +76,13 @@ mod tests {
         let _lock = RunLock::take(&layout).expect("free");
         assert_eq!(home.holders().len(), 0, "we are not another process");
         let own = i32::try_from(std::process::id()).expect("a pid");
-        let look = |path: &Path| holder(own, &[home.own().run()]).expect("we hold it").look(path);
-        assert_eq!(look(home.root()), Sight::Ours);
+        let probe = |path: &Path| holder(own, &[home.own().run()]).expect("we hold it").probe(path);
+        assert_eq!(probe(home.root()), Sight::Ours);
         std::fs::remove_dir_all(home.root()).expect("removed");
-        assert_eq!((look(home.root()), look(&home.own().run())), (Sight::Missing, Sight::Missing));
+        assert_eq!((probe(home.root()), probe(&home.own().run())), (Sight::Missing, Sight::Missing));
         layout.check_home().expect_err("gone");
         std::fs::create_dir(home.root()).expect("made");
-        assert_eq!(look(home.root()), Sight::Foreign);
+        assert_eq!(probe(home.root()), Sight::Foreign);
         assert!(!holder(own, &[home.own().run()]).expect("we hold it").has_database);
     }
 }

@@ -12,7 +12,7 @@ use crate::limits;
 
 /// What trying to connect to a socket showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum SocketState {
     /// Somebody listens.
     Alive,
     /// It is a socket, and nobody listens.
@@ -29,20 +29,20 @@ pub enum Look {
 
 /// What moves the removal on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::layout) enum Input {
+pub(in crate::layout) enum RemovalInput {
     /// Time has passed. The first one starts it.
     Tick,
-    /// Answer to [`Effect::Look`].
-    Looked(Look),
-    /// Answer to [`Effect::SetAside`]: what the socket set aside showed.
-    LookedAside(Look),
+    /// Answer to [`RemovalEffect::Probe`].
+    Probed(SocketState),
+    /// Answer to [`RemovalEffect::SetAside`]: what the socket set aside showed.
+    ProbedAside(SocketState),
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::layout) enum Effect {
-    /// Look at `api.sock`.
-    Look,
+pub(in crate::layout) enum RemovalEffect {
+    /// Probe `api.sock`.
+    Probe,
     /// Rename it aside and look at it there.
     SetAside,
     /// Put back what was set aside, unless another has taken its place.
@@ -72,7 +72,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub(in crate::layout) struct Removal {
     phase: Phase,
-    looks: u32,
+    probes: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,10 +86,10 @@ enum Phase {
 
 impl Removal {
     pub(in crate::layout) fn new() -> Self {
-        Self { phase: Phase::New, looks: 0 }
+        Self { phase: Phase::New, probes: 0 }
     }
 
-    /// When the next [`Input::Tick`] is due.
+    /// When the next [`RemovalInput::Tick`] is due.
     pub(in crate::layout) fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { refused: (_, since) } => Some(since + limits::STALE_SOCKET_GAP),
@@ -97,20 +97,20 @@ impl Removal {
         }
     }
 
-    pub(in crate::layout) fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
+    pub(in crate::layout) fn handle(&mut self, now: Instant, input: RemovalInput, out: &mut Vec<RemovalEffect>) {
         match (self.phase, input) {
-            (Phase::New, Input::Tick) => self.look(None, out),
-            (Phase::Waiting { refused }, Input::Tick) if now >= refused.1 + limits::STALE_SOCKET_GAP => {
-                self.look(Some(refused), out);
+            (Phase::New, RemovalInput::Tick) => self.probe(None, out),
+            (Phase::Waiting { refused }, RemovalInput::Tick) if now >= refused.1 + limits::STALE_SOCKET_GAP => {
+                self.probe(Some(refused), out);
             }
-            (Phase::Looking { refused }, Input::Looked(look)) => self.looked(now, refused, look, out),
-            (Phase::Aside { inode }, Input::LookedAside(look)) => {
-                if look == Look::Refuses(inode) {
-                    out.push(Effect::Unlink);
+            (Phase::Looking { refused }, RemovalInput::Probed(probe)) => self.probed(now, refused, probe, out),
+            (Phase::Aside { inode }, RemovalInput::ProbedAside(probe)) => {
+                if probe == SocketState::Refuses(inode) {
+                    out.push(RemovalEffect::Unlink);
                     self.done(Verdict::Removed, out);
                 } else {
-                    out.push(Effect::PutBack);
-                    self.end(look, out);
+                    out.push(RemovalEffect::PutBack);
+                    self.end(probe, out);
                 }
             }
             // A tick too early, while an answer is awaited, or after the end.
@@ -118,42 +118,48 @@ impl Removal {
         }
     }
 
-    fn look(&mut self, refused: Option<(Inode, Instant)>, out: &mut Vec<Effect>) {
-        self.looks += 1;
+    fn probe(&mut self, refused: Option<(Inode, Instant)>, out: &mut Vec<RemovalEffect>) {
+        self.probes += 1;
         self.phase = Phase::Looking { refused };
-        out.push(Effect::Look);
+        out.push(RemovalEffect::Probe);
     }
 
-    fn looked(&mut self, now: Instant, before: Option<(Inode, Instant)>, look: Look, out: &mut Vec<Effect>) {
-        let Look::Refuses(inode) = look else {
-            return self.end(look, out);
+    fn probed(
+        &mut self,
+        now: Instant,
+        before: Option<(Inode, Instant)>,
+        probe: SocketState,
+        out: &mut Vec<RemovalEffect>,
+    ) {
+        let SocketState::Refuses(inode) = probe else {
+            return self.end(probe, out);
         };
         match before {
             Some((first, _)) if first == inode => {
                 self.phase = Phase::Aside { inode };
-                out.push(Effect::SetAside);
+                out.push(RemovalEffect::SetAside);
             }
-            _ if self.looks >= limits::STALE_SOCKET_LOOKS => self.end(Look::Alive, out),
+            _ if self.probes >= limits::STALE_SOCKET_PROBES => self.end(SocketState::Alive, out),
             // The first refusal of this one, whatever was there before.
             _ => self.phase = Phase::Waiting { refused: (inode, now) },
         }
     }
 
     /// Ends with the socket where it was.
-    fn end(&mut self, look: Look, out: &mut Vec<Effect>) {
-        let verdict = match look {
+    fn end(&mut self, probe: SocketState, out: &mut Vec<RemovalEffect>) {
+        let verdict = match probe {
             // Refusing, but not the one that was to be removed: another daemon is on its way up.
-            Look::Alive | Look::Refuses(_) => Verdict::Alive,
-            Look::Absent => Verdict::Absent,
-            Look::NotASocket => Verdict::NotASocket,
-            Look::Denied(why) | Look::Unclear(why) => Verdict::Unclear(why),
+            SocketState::Alive | SocketState::Refuses(_) => Verdict::Alive,
+            SocketState::Absent => Verdict::Absent,
+            SocketState::NotASocket => Verdict::NotASocket,
+            SocketState::Denied(why) | SocketState::Unclear(why) => Verdict::Unclear(why),
         };
         self.done(verdict, out);
     }
 
-    fn done(&mut self, verdict: Verdict, out: &mut Vec<Effect>) {
+    fn done(&mut self, verdict: Verdict, out: &mut Vec<RemovalEffect>) {
         self.phase = Phase::Done;
-        out.push(Effect::Done(verdict));
+        out.push(RemovalEffect::Done(verdict));
     }
 }
 
@@ -161,8 +167,8 @@ impl Removal {
 mod tests {
     use super::*;
 
-    const FIRST: Look = Look::Refuses(Inode { device: 1, number: 1 });
-    const SECOND: Look = Look::Refuses(Inode { device: 1, number: 2 });
+    const FIRST: SocketState = SocketState::Refuses(Inode { device: 1, number: 1 });
+    const SECOND: SocketState = SocketState::Refuses(Inode { device: 1, number: 2 });
 
     struct Script {
         removal: Removal,
@@ -174,24 +180,24 @@ mod tests {
             Self { removal: Removal::new(), now: Instant::now() }
         }
 
-        fn say(&mut self, input: Input) -> Vec<Effect> {
+        fn say(&mut self, input: RemovalInput) -> Vec<RemovalEffect> {
             let mut out = Vec::new();
             self.removal.handle(self.now, input, &mut out);
             out
         }
 
         /// Lets the time pass that the machine asks for.
-        fn wait(&mut self) -> Vec<Effect> {
+        fn wait(&mut self) -> Vec<RemovalEffect> {
             self.now = self.removal.next_deadline().expect("it waits");
-            self.say(Input::Tick)
+            self.say(RemovalInput::Tick)
         }
 
         fn refused_twice() -> Self {
             let mut script = Self::new();
-            assert_eq!(script.say(Input::Tick), [Effect::Look]);
-            assert_eq!(script.say(Input::Looked(FIRST)), []);
-            assert_eq!(script.wait(), [Effect::Look]);
-            assert_eq!(script.say(Input::Looked(FIRST)), [Effect::SetAside]);
+            assert_eq!(script.say(RemovalInput::Tick), [RemovalEffect::Probe]);
+            assert_eq!(script.say(RemovalInput::Probed(FIRST)), []);
+            assert_eq!(script.wait(), [RemovalEffect::Probe]);
+            assert_eq!(script.say(RemovalInput::Probed(FIRST)), [RemovalEffect::SetAside]);
             script
         }
     }
@@ -199,78 +205,84 @@ mod tests {
     #[test]
     fn two_refusals_and_one_aside_remove_it() {
         let mut script = Script::refused_twice();
-        let end = script.say(Input::LookedAside(FIRST));
-        assert_eq!(end, [Effect::Unlink, Effect::Done(Verdict::Removed)]);
+        let end = script.say(RemovalInput::ProbedAside(FIRST));
+        assert_eq!(end, [RemovalEffect::Unlink, RemovalEffect::Done(Verdict::Removed)]);
         assert_eq!(script.removal.next_deadline(), None);
-        assert_eq!(script.say(Input::Tick), []);
+        assert_eq!(script.say(RemovalInput::Tick), []);
     }
 
     #[test]
     fn the_second_look_comes_a_second_later_and_not_before() {
         let mut script = Script::new();
-        script.say(Input::Tick);
-        script.say(Input::Looked(FIRST));
+        script.say(RemovalInput::Tick);
+        script.say(RemovalInput::Probed(FIRST));
         let start = script.now;
         assert_eq!(script.removal.next_deadline(), Some(start + limits::STALE_SOCKET_GAP));
         script.now += limits::STALE_SOCKET_GAP - std::time::Duration::from_nanos(1);
-        assert_eq!(script.say(Input::Tick), []);
-        assert_eq!(script.wait(), [Effect::Look]);
+        assert_eq!(script.say(RemovalInput::Tick), []);
+        assert_eq!(script.wait(), [RemovalEffect::Probe]);
     }
 
     #[test]
     fn what_does_not_refuse_stays_at_either_look() {
         let table = [
-            (Look::Alive, Verdict::Alive),
-            (Look::Absent, Verdict::Absent),
-            (Look::NotASocket, Verdict::NotASocket),
-            (Look::Denied("why".into()), Verdict::Unclear("why".into())),
-            (Look::Unclear("why".into()), Verdict::Unclear("why".into())),
+            (SocketState::Alive, Verdict::Alive),
+            (SocketState::Absent, Verdict::Absent),
+            (SocketState::NotASocket, Verdict::NotASocket),
+            (SocketState::Denied("why".into()), Verdict::Unclear("why".into())),
+            (SocketState::Unclear("why".into()), Verdict::Unclear("why".into())),
         ];
-        for (look, verdict) in table {
+        for (probe, verdict) in table {
             let mut script = Script::new();
-            script.say(Input::Tick);
-            assert_eq!(script.say(Input::Looked(look.clone())), [Effect::Done(verdict.clone())]);
+            script.say(RemovalInput::Tick);
+            assert_eq!(script.say(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
 
             let mut script = Script::new();
-            script.say(Input::Tick);
-            script.say(Input::Looked(FIRST));
+            script.say(RemovalInput::Tick);
+            script.say(RemovalInput::Probed(FIRST));
             script.wait();
-            assert_eq!(script.say(Input::Looked(look.clone())), [Effect::Done(verdict.clone())]);
+            assert_eq!(script.say(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
 
             let mut script = Script::refused_twice();
-            assert_eq!(script.say(Input::LookedAside(look)), [Effect::PutBack, Effect::Done(verdict)]);
+            assert_eq!(
+                script.say(RemovalInput::ProbedAside(probe)),
+                [RemovalEffect::PutBack, RemovalEffect::Done(verdict)]
+            );
         }
     }
 
     #[test]
     fn another_inode_begins_anew() {
         let mut script = Script::new();
-        script.say(Input::Tick);
-        script.say(Input::Looked(FIRST));
+        script.say(RemovalInput::Tick);
+        script.say(RemovalInput::Probed(FIRST));
         script.wait();
-        assert_eq!(script.say(Input::Looked(SECOND)), []);
+        assert_eq!(script.say(RemovalInput::Probed(SECOND)), []);
         assert_eq!(script.removal.next_deadline(), Some(script.now + limits::STALE_SOCKET_GAP));
-        assert_eq!(script.wait(), [Effect::Look]);
-        assert_eq!(script.say(Input::Looked(SECOND)), [Effect::SetAside]);
+        assert_eq!(script.wait(), [RemovalEffect::Probe]);
+        assert_eq!(script.say(RemovalInput::Probed(SECOND)), [RemovalEffect::SetAside]);
     }
 
     #[test]
     fn another_one_set_aside_is_put_back() {
         let mut script = Script::refused_twice();
-        let end = script.say(Input::LookedAside(SECOND));
-        assert_eq!(end, [Effect::PutBack, Effect::Done(Verdict::Alive)]);
+        let end = script.say(RemovalInput::ProbedAside(SECOND));
+        assert_eq!(end, [RemovalEffect::PutBack, RemovalEffect::Done(Verdict::Alive)]);
     }
 
     #[test]
     fn a_socket_that_is_replaced_for_ever_is_left() {
         let mut script = Script::new();
-        script.say(Input::Tick);
-        for number in 1..limits::STALE_SOCKET_LOOKS {
+        script.say(RemovalInput::Tick);
+        for number in 1..limits::STALE_SOCKET_PROBES {
             let inode = Inode { device: 1, number: number.into() };
-            assert_eq!(script.say(Input::Looked(Look::Refuses(inode))), []);
-            assert_eq!(script.wait(), [Effect::Look]);
+            assert_eq!(script.say(RemovalInput::Probed(SocketState::Refuses(inode))), []);
+            assert_eq!(script.wait(), [RemovalEffect::Probe]);
         }
         let inode = Inode { device: 1, number: 99 };
-        assert_eq!(script.say(Input::Looked(Look::Refuses(inode))), [Effect::Done(Verdict::Alive)]);
+        assert_eq!(
+            script.say(RemovalInput::Probed(SocketState::Refuses(inode))),
+            [RemovalEffect::Done(Verdict::Alive)]
+        );
     }
 }

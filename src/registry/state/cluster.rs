@@ -8,30 +8,30 @@ use beam::limited;
 use super::State;
 use crate::log::limit;
 use crate::plugin::{Plugin, PluginName, Status};
-use crate::registry::effect::{Effect, Now};
+use crate::registry::effect::{Now, RegistryEffect};
 use crate::registry::entries::Entry;
 
 impl State {
-    pub(super) fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<Effect>) {
+    pub(super) fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).up(node, on_this_host);
         let nodes = &self.nodes;
         let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
         for name in self.entries.names_where(|entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
-            out.push(Effect::EnsureLayout(name));
+            out.push(RegistryEffect::EnsureLayout(name));
         }
     }
 
-    pub(super) fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<Effect>) {
+    pub(super) fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<RegistryEffect>) {
         if !Arc::make_mut(&mut self.nodes).down(node) {
             return;
         }
         for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
             let left = format!("its node {node} left the cluster: {reason}");
-            self.entries.change(&name, |Entry { life, .. }| {
-                life.left = Some(left.clone());
+            self.entries.change(&name, |Entry { liveness, .. }| {
+                liveness.left = Some(left.clone());
                 // Soon, because the reason says whether its socket still answers.
-                life.next_look = now.instant;
+                liveness.next_probe = now.instant;
             });
             self.stop(now, &name, left, out);
             self.follow_node(now, &name, out);
@@ -41,19 +41,19 @@ impl State {
 
     /// A node that is running is a sign of life, even if it refuses to connect. A plugin whose node
     /// has been connected stays stopped until that is connected again.
-    pub(super) fn node_refused(&mut self, now: Now, node: &str, code: &str, out: &mut Vec<Effect>) {
+    pub(super) fn node_refused(&mut self, now: Now, node: &str, code: &str, out: &mut Vec<RegistryEffect>) {
         if self.nodes.is_connected(node) || !Arc::make_mut(&mut self.nodes).refused(node) {
             return;
         }
         let nodes = &self.nodes;
-        let follows = |entry: &Entry| !entry.life.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node);
+        let follows = |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node);
         let reason = format!("its node {node} is running, but refuses to connect ({code})");
         for name in self.entries.names_where(follows) {
-            self.entries.change(&name, |Entry { life, .. }| {
-                life.open = false;
-                life.grace = None;
-                life.left = None;
-                life.silent = false;
+            self.entries.change(&name, |Entry { liveness, .. }| {
+                liveness.open = false;
+                liveness.grace = None;
+                liveness.left = None;
+                liveness.silent = false;
             });
             self.change(now, &name, Status::Running, Some(node.to_owned()), reason.clone(), out);
             self.reword(now, &name, reason.clone(), out);
@@ -61,20 +61,20 @@ impl State {
     }
 
     /// A node that refused to connect has ended: the socket decides from now on.
-    pub(super) fn node_ended(&mut self, now: Now, node: &str, out: &mut Vec<Effect>) {
+    pub(super) fn node_ended(&mut self, now: Now, node: &str, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
-        let had = |entry: &Entry| !entry.life.governed && entry.plugin.node.as_deref() == Some(node);
+        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_deref() == Some(node);
         for name in self.entries.names_where(had) {
-            self.entries.change(&name, |Entry { life, .. }| {
-                life.left = Some(format!("its node {node} has ended"));
-                life.next_look = now.instant;
+            self.entries.change(&name, |Entry { liveness, .. }| {
+                liveness.left = Some(format!("its node {node} has ended"));
+                liveness.next_probe = now.instant;
             });
             self.look_if_due(now, &name, out);
         }
     }
 
     /// Our own node has joined under these names. A stored registration may name one of them.
-    pub(super) fn joined(&mut self, now: Now, names: BTreeSet<String>, out: &mut Vec<Effect>) {
+    pub(super) fn joined(&mut self, now: Now, names: BTreeSet<String>, out: &mut Vec<RegistryEffect>) {
         self.own_node = Arc::new(names);
         let own = Arc::clone(&self.own_node);
         let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node));
@@ -98,23 +98,23 @@ impl State {
         plugin.node.as_ref().is_some_and(|node| self.nodes.is_refusing(node))
     }
 
-    pub(super) fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<Effect>) {
+    pub(super) fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<RegistryEffect>) {
         if !Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
             return;
         }
         self.follow_node(now, &plugin, out);
         if self.entries.get(&plugin).is_some() || Arc::make_mut(&mut self.nodes).has_room_for(&plugin) {
-            out.push(Effect::EnsureLayout(plugin));
+            out.push(RegistryEffect::EnsureLayout(plugin));
         }
     }
 
-    pub(super) fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<Effect>) {
+    pub(super) fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).withdraw(plugin, node);
         self.follow_node(now, plugin, out);
     }
 
     /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
-    pub(super) fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<Effect>) {
+    pub(super) fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         let Some(entry) = self.entries.get(name) else { return };
         let Some(node) = self.nodes.node_of(&entry.plugin) else {
             return;
@@ -122,11 +122,11 @@ impl State {
         if !self.nodes.is_connected(&node) {
             return;
         }
-        self.entries.change(name, |Entry { life, .. }| {
-            life.open = false;
-            life.governed = true;
-            life.grace = None;
-            life.left = None;
+        self.entries.change(name, |Entry { liveness, .. }| {
+            liveness.open = false;
+            liveness.governed = true;
+            liveness.grace = None;
+            liveness.left = None;
         });
         let reason = format!("its node {node} is connected");
         self.change(now, name, Status::Running, Some(node), reason, out);

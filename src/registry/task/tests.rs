@@ -245,7 +245,7 @@ async fn a_full_backlog_makes_the_cluster_wait() {
         }
     };
     let went_through = timeout(limits::COMMIT_RETRY / 2, send).await;
-    assert!(went_through.is_err(), "more than {most} facts were taken");
+    assert!(went_through.is_err(), "more than {most} observations were taken");
     world.mend_store();
     world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
 }
@@ -544,7 +544,7 @@ async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
     // A refused registration shows it too, and a stored one ends it.
     replace();
     assert_eq!(code(world.register("hecate-twod").await), "store_failed");
-    // Only facts would be tried again.
+    // Only observations would be tried again.
     tokio::time::pause();
     tokio::time::advance(2 * limits::COMMIT_RETRY).await;
     world.handle.answers().await.expect("it lives");

@@ -62,7 +62,7 @@ impl Fragments {
     }
 
     /// A fragment's part of the terms, of a sequence that has begun; with the last all of them.
-    pub(super) fn go_on(&mut self, sequence: u64, fragment: u64, part: &[u8]) -> Result<Option<Bytes>, HeaderError> {
+    pub(super) fn append(&mut self, sequence: u64, fragment: u64, part: &[u8]) -> Result<Option<Bytes>, HeaderError> {
         let message = self.open.get_mut(&sequence).ok_or(HeaderError::NotBegun { sequence, fragment })?;
         // There is no fragment 0, and none that the first could be the beginning of.
         if message.next != fragment || fragment == 0 {

@@ -39,7 +39,7 @@ const LONG: Duration = Duration::from_secs(60);
 async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
     let (here, there) = sockets().await;
     let (dialler, acceptor) = (identity("a@h", "c"), identity("b@h", "c"));
-    let mut dialling = pin!(dial(here, &dialler, acceptor.name.clone(), async || true));
+    let mut dialer = pin!(dial(here, &dialler, acceptor.name.clone(), async || true));
     let accepting = accept(there, &acceptor, GivenNames::default(), |_| async { Status::Ok });
     let accepted = async {
         let accepted = accepting.await.map_err(|rejected| rejected.error).unwrap();
@@ -51,11 +51,11 @@ async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
     };
     let accepted = tokio::select! {
         accepted = accepted => accepted,
-        _ = &mut dialling => panic!("its peer can use it, and nobody here knows of it"),
+        _ = &mut dialer => panic!("its peer can use it, and nobody here knows of it"),
     };
     let (inbox, _events) = mpsc::channel(8);
     let _sender = start(accepted, LONG, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
-    assert_eq!(&*dialling.await.unwrap().peer.name, "b@h");
+    assert_eq!(&*dialer.await.unwrap().peer.name, "b@h");
 }
 
 #[tokio::test]

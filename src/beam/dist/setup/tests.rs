@@ -24,7 +24,7 @@ async fn shake(
     status: Status,
 ) -> (Result<Connection, SetupError>, Result<Connection, SetupError>) {
     let (here, there) = sockets().await;
-    let dialling = dial(here, dialler, acceptor.name.clone(), async || true);
+    let dialer = dial(here, dialler, acceptor.name.clone(), async || true);
     let accepting = async {
         let mut accepted = accept(there, acceptor, GivenNames::default(), |_| async move { status })
             .await
@@ -32,7 +32,7 @@ async fn shake(
         accepted.stream.write_all(&accepted.unsent).await?;
         Ok(accepted)
     };
-    tokio::join!(dialling, accepting)
+    tokio::join!(dialer, accepting)
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
     let outstanding = local.challenges.issue(4711);
     let (mut here, there) = sockets().await;
     let relay = identity("a@h", "c");
-    let dialling = async {
+    let dialer = async {
         let (_, name) = handshake::dial(&relay, local.name.clone());
         send(&mut here, &name).await.unwrap();
         assert_eq!(receive(&mut here).await.unwrap(), b"sok");
@@ -130,7 +130,7 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
         receive(&mut here).await
     };
     let (answer, accepted) =
-        tokio::join!(dialling, accept(there, &local, GivenNames::default(), |_| async { Status::Ok }));
+        tokio::join!(dialer, accept(there, &local, GivenNames::default(), |_| async { Status::Ok }));
     assert!(matches!(accepted.unwrap_err().error, SetupError::Handshake(HandshakeError::Reflected)));
     assert!(answer.is_err(), "nothing was proved: {answer:?}");
 }
@@ -142,7 +142,7 @@ async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
     // Returns the connection of a nameless peer while another node has the name `taken`.
     let connected = async |taken: Arc<str>| {
         let (mut here, there) = sockets().await;
-        let dialling = async {
+        let dialer = async {
             let (_, name) = handshake::dial(&nameless, "b@h".into());
             send(&mut here, &name).await.unwrap();
             let status = receive(&mut here).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
             let status = if name == taken { Status::Alive } else { Status::Ok };
             async move { status }
         };
-        let (_, accepted) = tokio::join!(dialling, accept(there, &local, names.clone(), decide));
+        let (_, accepted) = tokio::join!(dialer, accept(there, &local, names.clone(), decide));
         accepted.expect("it proves the cookie")
     };
     let name = |connection: &Connection| connection.peer.name.clone();

@@ -44,7 +44,7 @@ async fn a_name_is_ours_until_it_is_given_back() {
     assert_eq!(port(address, "here").await.unwrap(), Some(4711));
     assert_eq!(port(address, "there").await.unwrap(), None);
     assert!(matches!(register(address, "here", 1, false).await, Err(Error::NameTaken(_))));
-    registration.give_back().await;
+    registration.unregister().await;
     assert_eq!(names(address).await.unwrap(), []);
     register(address, "here", 4712, true).await.expect("free again");
 }
@@ -73,8 +73,8 @@ async fn an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for() {
     let keeping = fake(vec![b'v', 0, 0, 0, 0, 9]).await;
     let registration = register(keeping, "here", 4711, false).await.unwrap();
     let begun = Instant::now();
-    timeout(limits::EPMD_TIME, registration.give_back()).await.expect("it returns");
-    assert!(begun.elapsed() >= limits::EPMD_GIVE_BACK);
+    timeout(limits::EPMD_TIME, registration.unregister()).await.expect("it returns");
+    assert!(begun.elapsed() >= limits::EPMD_UNREGISTER);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn our_client_gets_on_with_our_server() {
     assert_eq!(client::names(address).await.unwrap(), [("here".to_owned(), 4711)]);
     assert_eq!(client::port(address, "here").await.unwrap(), Some(4711));
     assert!(matches!(client::register(address, "here", 1, false).await, Err(client::Error::NameTaken(_))));
-    registration.give_back().await;
+    registration.unregister().await;
     assert_eq!(client::port(address, "here").await.unwrap(), None);
     let mut registration = client::register(address, "here", 4712, false).await.unwrap();
     drop(server);
@@ -55,7 +55,7 @@ async fn it_ends_when_it_is_asked_to_and_knows_nobody() {
     let (server, address) = started();
     let registration = client::register(address, "here", 4711, false).await.unwrap();
     assert_eq!(ask(address, b"k").await, b"NO");
-    registration.give_back().await;
+    registration.unregister().await;
     assert_eq!(ask(address, b"k").await, b"OK");
     timeout(limits::EPMD_TIME, async {
         while server.serves() {
@@ -81,7 +81,7 @@ async fn an_unfinished_request_does_not_delay_the_end() {
 }
 
 /// Sends the bytes of a request with a pause before each, and returns what was read of it.
-async fn slowly(request: &[u8], pause: Duration) -> io::Result<Request> {
+async fn slowly(request: &[u8], pause: Duration) -> io::Result<EpmdRequest> {
     let (mut client, mut server) = tokio::io::duplex(limits::EPMD_REQUEST);
     let length = u16::try_from(request.len()).unwrap().to_be_bytes();
     let bytes = [&length, request].concat();
@@ -101,7 +101,7 @@ async fn slowly(request: &[u8], pause: Duration) -> io::Result<Request> {
 async fn a_request_may_be_slow_but_must_not_stop() {
     let longest = [b"z".to_vec(), "\u{1f600}".repeat(limits::EPMD_NAME).into_bytes()].concat();
     let read = slowly(&longest, Duration::from_millis(500)).await;
-    assert_eq!(read.unwrap(), Request::read(&longest).unwrap());
+    assert_eq!(read.unwrap(), EpmdRequest::read(&longest).unwrap());
     assert!(slowly(b"zfoo", limits::EPMD_SILENCE - Duration::from_millis(1)).await.is_ok());
     let silent = slowly(b"zfoo", limits::EPMD_SILENCE + Duration::from_millis(1)).await;
     assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -154,7 +154,7 @@ async fn who_gave_way_after_it_asked_registers_nothing() {
     let mut unfinished = Slots::new(limits::EPMD_UNFINISHED);
     let source = Source::User(1);
     // A node named `n`, at port 1.
-    let request = || Request::read(b"x\0\x01M\0\0\x06\0\x05\0\x01n\0\0").expect("it is one");
+    let request = || EpmdRequest::read(b"x\0\x01M\0\0\x06\0\x05\0\x01n\0\0").expect("it is one");
     let ask = |connection, table: &mut Table, unfinished: &mut Slots<Unfinished>| {
         let (answer, answered) = oneshot::channel();
         let asked = Asked { connection, source, request: request(), answer };

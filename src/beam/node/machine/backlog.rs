@@ -65,7 +65,7 @@ impl Machine {
         now: Now,
         link: LinkId,
         batch: Vec<(Control, Option<Bytes>)>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) {
         let (mut batch, mut cost) = (batch.into_iter(), 0);
         while cost < limits::NODE_TURN
@@ -100,7 +100,7 @@ impl Machine {
         link: LinkId,
         control: Control,
         payload: Option<Bytes>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) -> usize {
         // A message of the same batch may have closed the link.
         if !self.links.contains_key(&link) {
@@ -117,7 +117,7 @@ impl Machine {
     }
 
     /// Handles a message. Returns the cost, in bytes of the message and of what is sent for it.
-    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<Effect>) -> usize {
+    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<NodeEffect>) -> usize {
         let before = out.len();
         let read = match message {
             Waiting::Unread(control, payload) => {
@@ -132,8 +132,8 @@ impl Machine {
                 bytes
             }
         };
-        let size = |effect: &Effect| match effect {
-            Effect::Signal(_, _, payload) => MESSAGE + payload.as_ref().map_or(0, Iovec::size),
+        let size = |effect: &NodeEffect| match effect {
+            NodeEffect::Signal(_, _, payload) => MESSAGE + payload.as_ref().map_or(0, Iovec::size),
             _ => 0,
         };
         let cost = MESSAGE + read + out.iter().skip(before).map(size).sum::<usize>();
@@ -150,7 +150,7 @@ impl Machine {
     /// Does one step: clears a part of the leftovers, and for the next connection applies a part of
     /// its message or handles its next message. Returns the connection, if any, and the cost of the
     /// step in bytes of messages; `None` if nothing waits.
-    pub fn step(&mut self, now: Now, out: &mut Vec<Effect>) -> Option<(Option<LinkId>, usize)> {
+    pub fn step(&mut self, now: Now, out: &mut Vec<NodeEffect>) -> Option<(Option<LinkId>, usize)> {
         let Some((link, scope, next)) = self.next_turn() else {
             let cost = self.clear(limits::NODE_TURN, out);
             return (cost > 0).then_some((None, cost));
@@ -185,7 +185,7 @@ impl Machine {
         }
     }
 
-    fn step_scope(&mut self, now: Now, link: LinkId, name: &Atom, out: &mut Vec<Effect>) -> usize {
+    fn step_scope(&mut self, now: Now, link: LinkId, name: &Atom, out: &mut Vec<NodeEffect>) -> usize {
         let Some(scope) = self.scopes.get_mut(name) else { return 0 };
         let step = scope.step(link, &mut self.atoms);
         let is_working = scope.is_working(link);

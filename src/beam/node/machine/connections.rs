@@ -3,18 +3,25 @@
 use super::*;
 
 impl Machine {
-    pub(super) fn link_up(&mut self, now: Now, id: LinkId, peer: Established, origin: Origin, out: &mut Vec<Effect>) {
+    pub(super) fn link_up(
+        &mut self,
+        now: Now,
+        id: LinkId,
+        peer: Established,
+        origin: Origin,
+        out: &mut Vec<NodeEffect>,
+    ) {
         let Ok(atom) = Atom::new(&peer.name) else {
             // The handshake has bounded the name already.
-            out.push(Effect::Close(id, "its name is no atom".to_owned()));
+            out.push(NodeEffect::Close(id, "its name is no atom".to_owned()));
             return;
         };
         if let Some(&old) = self.by_name.get(&peer.name) {
             if !self.replaces(origin, old, &peer.name) {
-                out.push(Effect::Close(id, "the other connection to this node stands".to_owned()));
+                out.push(NodeEffect::Close(id, "the other connection to this node stands".to_owned()));
                 return;
             }
-            out.push(Effect::Close(old, "replaced by a newer connection".to_owned()));
+            out.push(NodeEffect::Close(old, "replaced by a newer connection".to_owned()));
             self.link_down(now, old, "replaced by a newer connection of the node", false, out);
         }
         let left = match self.down.remove(&peer.name).map(|before| before.state) {
@@ -73,15 +80,15 @@ impl Machine {
         Control::Monitor { from, to: Proc::Name(Atom::literal("$no_process")), reference }
     }
 
-    pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<Effect>) {
+    pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<NodeEffect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
             let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
-            out.push(Effect::Signal(id, control, Some(global::in_sync(&from.node).into())));
+            out.push(NodeEffect::Signal(id, control, Some(global::in_sync(&from.node).into())));
         }
     }
 
     /// "A hidden node takes part fully if it sends `discover` itself", and nobody tells it of a scope that starts late.
-    pub(super) fn poll_scopes(&mut self, now: Now, out: &mut Vec<Effect>) {
+    pub(super) fn poll_scopes(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         if self.next_poll.is_none_or(|at| at > now.instant) {
             return;
         }
@@ -94,7 +101,7 @@ impl Machine {
         push(signals, out);
     }
 
-    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, by_peer: bool, out: &mut Vec<Effect>) {
+    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, by_peer: bool, out: &mut Vec<NodeEffect>) {
         let Some(link) = self.links.remove(&id) else { return };
         self.by_name.remove(&link.name);
         self.backlogs.remove(id);
@@ -104,7 +111,7 @@ impl Machine {
         }
         self.served.retain(|_, served| served.link != id);
         let lost = self.calls.over(id).into_iter();
-        out.extend(lost.map(|call| Effect::Result(call.token, Err(CallError::NoConnection))));
+        out.extend(lost.map(|call| NodeEffect::Result(call.token, Err(CallError::NoConnection))));
         self.monitors_lost(id, out);
         if self.down.len() >= limits::KNOWN_NODES {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
@@ -116,12 +123,12 @@ impl Machine {
         self.changed = true;
     }
 
-    pub(super) fn close(&mut self, now: Now, id: LinkId, reason: String, out: &mut Vec<Effect>) {
+    pub(super) fn close(&mut self, now: Now, id: LinkId, reason: String, out: &mut Vec<NodeEffect>) {
         self.link_down(now, id, &reason, false, out);
-        out.push(Effect::Close(id, reason));
+        out.push(NodeEffect::Close(id, reason));
     }
 
-    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Effect>) {
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         // Asked for processes first: their groups and monitors are told, as by a node that stops in good order.
         let shutdown = Raw::encode(&Term::atom("shutdown"));
         let (services, asked): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {

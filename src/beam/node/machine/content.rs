@@ -1,7 +1,7 @@
 //! The decoded payload of a control message. Pure.
 //!
 //! A large payload takes time to decode, so it can be decoded elsewhere and passed to the machine
-//! by [`Input::Read`](super::Input::Read).
+//! by [`NodeInput::Read`](super::NodeInput::Read).
 
 use bytes::Bytes;
 

@@ -36,14 +36,14 @@ impl Machine {
     }
 
     /// Forgets the monitors and links of a connection that has ended.
-    pub(super) fn untie(&mut self, id: LinkId, link: Link, out: &mut Vec<Effect>) {
+    pub(super) fn untie(&mut self, id: LinkId, link: Link, out: &mut Vec<NodeEffect>) {
         let (monitors, links) = link.ties.into_parts();
         let (monitors, links) = (Box::new(monitors), Box::new(links));
         self.begin_clearing(Leftover::Link { id, monitors, links }, out);
     }
 
     /// Signals the end of a local process to its monitors and links.
-    pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<Effect>) {
+    pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<NodeEffect>) {
         let watchers = std::mem::take(&mut process.watchers).into_iter();
         let links = std::mem::take(&mut process.links).into_iter();
         let (pid, reason) = (process.pid.clone(), reason.clone());
@@ -51,7 +51,7 @@ impl Machine {
     }
 
     /// Handles a few monitors and links at once, and queues the rest.
-    fn begin_clearing(&mut self, mut leftover: Leftover, out: &mut Vec<Effect>) {
+    fn begin_clearing(&mut self, mut leftover: Leftover, out: &mut Vec<NodeEffect>) {
         let cost = self.clear_one(&mut leftover, limits::NODE_TURN, out);
         if cost >= limits::NODE_TURN {
             self.leftovers.0.push_back(leftover);
@@ -59,7 +59,7 @@ impl Machine {
     }
 
     /// Clears leftovers, at a cost of about `most` bytes of messages. Returns the cost.
-    pub(super) fn clear(&mut self, most: usize, out: &mut Vec<Effect>) -> usize {
+    pub(super) fn clear(&mut self, most: usize, out: &mut Vec<NodeEffect>) -> usize {
         let mut cost = 0;
         while cost < most
             && let Some(mut leftover) = self.leftovers.0.pop_front()
@@ -79,7 +79,7 @@ impl Machine {
 
     /// Handles a part of a leftover. Returns the cost, which is less than `most` once all is
     /// handled.
-    fn clear_one(&mut self, leftover: &mut Leftover, most: usize, out: &mut Vec<Effect>) -> usize {
+    fn clear_one(&mut self, leftover: &mut Leftover, most: usize, out: &mut Vec<NodeEffect>) -> usize {
         let mut cost = 0;
         while cost < most && self.clear_next(leftover, out) {
             cost += TIE;
@@ -88,7 +88,7 @@ impl Machine {
     }
 
     /// Handles the next monitor or link. Returns whether there was one.
-    fn clear_next(&mut self, leftover: &mut Leftover, out: &mut Vec<Effect>) -> bool {
+    fn clear_next(&mut self, leftover: &mut Leftover, out: &mut Vec<NodeEffect>) -> bool {
         match leftover {
             Leftover::Link { id, monitors, links } => {
                 if let Some((reference, pid)) = monitors.next() {
@@ -108,12 +108,12 @@ impl Machine {
                     // Skipped if the connection, or the monitor, has ended meanwhile.
                     if self.links.get_mut(&id).and_then(|link| link.ties.demonitor(reference.clone())).is_some() {
                         let control = Control::MonitorExit { from: watched, to, reference, reason: reason.clone() };
-                        out.push(Effect::Signal(id, control, None));
+                        out.push(NodeEffect::Signal(id, control, None));
                     }
                 } else if let Some((id, to)) = links.next() {
                     if self.links.get_mut(&id).is_some_and(|link| link.ties.unlink(pid.clone(), to.clone())) {
                         let control = Control::Exit { from: pid.clone(), to, reason: reason.clone() };
-                        out.push(Effect::Signal(id, control, None));
+                        out.push(NodeEffect::Signal(id, control, None));
                     }
                 } else {
                     return false;

@@ -43,38 +43,38 @@ impl Monitors {
 
 impl Machine {
     /// Sends a message to a process of a peer. As with `!`, the sender does not learn whether it arrives.
-    pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<Effect>) {
+    pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
         let result = self.way_to(&Arc::from(node.as_str()), false).map(|(link, from)| {
             let control = match to {
                 Proc::Pid(to) => Control::Send { from: Some(from), to },
                 Proc::Name(to) => Control::SendName { from, to },
             };
-            out.push(Effect::Signal(link, control, Some(message)));
+            out.push(NodeEffect::Signal(link, control, Some(message)));
             Raw::encode(&Term::atom("ok"))
         });
-        out.push(Effect::Result(token, result));
+        out.push(NodeEffect::Result(token, result));
     }
 
     /// Monitors a process of a peer. The end of its connection is an end with the reason
     /// `noconnection`, also if there is none now.
-    pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<Effect>) {
+    pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
         let Ok((link, from)) = self.way_to(&Arc::from(node.as_str()), false) else {
-            out.push(Effect::Down(token, no_connection()));
+            out.push(NodeEffect::Down(token, no_connection()));
             return;
         };
         let reference = self.processes.new_reference();
         let control = Control::Monitor { from, to: to.clone(), reference: reference.clone() };
-        out.push(Effect::Signal(link, control, None));
+        out.push(NodeEffect::Signal(link, control, None));
         self.monitors.insert(reference, Monitor { link, to, token });
     }
 
-    pub(super) fn demonitor_peer(&mut self, token: Token, out: &mut Vec<Effect>) {
+    pub(super) fn demonitor_peer(&mut self, token: Token, out: &mut Vec<NodeEffect>) {
         let Some(reference) = self.monitors.references.get(&token).cloned() else { return };
         let Some(Monitor { link, to, .. }) = self.monitors.remove(&reference) else { return };
         if let Some(from) = self.processes.whereis(net_kernel::NAME).cloned() {
-            out.push(Effect::Signal(link, Control::Demonitor { from, to, reference }, None));
+            out.push(NodeEffect::Signal(link, Control::Demonitor { from, to, reference }, None));
         }
     }
 
@@ -84,19 +84,19 @@ impl Machine {
         id: LinkId,
         reference: &Reference,
         reason: &Raw,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) -> bool {
         // Only the peer of the process can say so.
         if self.monitors.monitors.get(reference).is_none_or(|monitor| monitor.link != id) {
             return false;
         }
-        out.extend(self.monitors.remove(reference).map(|monitor| Effect::Down(monitor.token, reason.detached())));
+        out.extend(self.monitors.remove(reference).map(|monitor| NodeEffect::Down(monitor.token, reason.detached())));
         true
     }
 
     /// A connection has ended.
-    pub(super) fn monitors_lost(&mut self, id: LinkId, out: &mut Vec<Effect>) {
-        out.extend(self.monitors.over(id).into_iter().map(|token| Effect::Down(token, no_connection())));
+    pub(super) fn monitors_lost(&mut self, id: LinkId, out: &mut Vec<NodeEffect>) {
+        out.extend(self.monitors.over(id).into_iter().map(|token| NodeEffect::Down(token, no_connection())));
     }
 }
 
@@ -104,7 +104,7 @@ impl Machine {
 
 impl Machine {
     /// Links a process of ours to one of a peer.
-    pub(super) fn link_to(&mut self, now: Now, process: ProcessId, to: Pid, out: &mut Vec<Effect>) {
+    pub(super) fn link_to(&mut self, now: Now, process: ProcessId, to: Pid, out: &mut Vec<NodeEffect>) {
         let Some(ours) = self.processes.pid(process).cloned() else { return };
         let Ok((link, _)) = self.way_to(&Arc::from(to.node.as_str()), false) else {
             let from = Source { node: to.node.clone(), connection: 0 };
@@ -113,7 +113,7 @@ impl Machine {
         if let Some(process) = self.processes.get(&Proc::Pid(ours.clone())) {
             process.links.insert((link, to.clone()));
         }
-        out.push(Effect::Signal(link, Control::Link { from: ours.clone(), to: to.clone() }, None));
+        out.push(NodeEffect::Signal(link, Control::Link { from: ours.clone(), to: to.clone() }, None));
         self.tie(now, link, |ties| ties.link(ours, to), out);
     }
 

@@ -8,7 +8,7 @@ impl Machine {
         name: Option<Atom>,
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) -> ProcessId {
         let process = self.processes.spawn(Role::Behaviour(behaviour), name, groups.clone());
         let (id, pid) = (process.id, process.pid.clone());
@@ -16,7 +16,7 @@ impl Machine {
         id
     }
 
-    fn join(&mut self, pid: &Pid, groups: &[Term], out: &mut Vec<Effect>) {
+    fn join(&mut self, pid: &Pid, groups: &[Term], out: &mut Vec<NodeEffect>) {
         let mut signals = Vec::new();
         for scope in self.scopes.values_mut() {
             for group in groups {
@@ -28,20 +28,20 @@ impl Machine {
 
     /// Sends a message once to each process of a peer that is in a group, in any scope. At most
     /// [`limits::PG_RECEIVERS`] of each peer and scope receive it.
-    pub(super) fn publish(&self, group: &pg::Key, message: Iovec, out: &mut Vec<Effect>) {
+    pub(super) fn publish(&self, group: &pg::Key, message: Iovec, out: &mut Vec<NodeEffect>) {
         let mut members: Vec<(LinkId, &Pid)> = self.scopes.values().flat_map(|scope| scope.receivers(group)).collect();
         members.sort_unstable();
         members.dedup();
         // Of so many the last is the message itself.
         let messages = std::iter::repeat_n(message, members.len());
         let send = |((link, pid), message): ((LinkId, &Pid), _)| {
-            Effect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message))
+            NodeEffect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message))
         };
         out.extend(members.into_iter().zip(messages).map(send));
     }
 
     /// Ends a process: its groups, monitors and links are told.
-    pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) -> Option<Process> {
+    pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<NodeEffect>) -> Option<Process> {
         let mut process = self.processes.end(pid)?;
         let mut signals: pg::Signals = Vec::new();
         for scope in self.scopes.values_mut() {
@@ -53,7 +53,7 @@ impl Machine {
     }
 
     /// Ends a life of a process and begins the next, as its supervisor would.
-    pub(super) fn restart(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<Effect>) {
+    pub(super) fn restart(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<NodeEffect>) {
         let Some(ended) = self.exit(pid, reason, out) else { return };
         let process = self.processes.respawn(ended);
         let (pid, groups) = (process.pid.clone(), process.groups.clone());
@@ -74,11 +74,11 @@ impl Machine {
         node: &Arc<str>,
         function: &Function,
         token: Option<Token>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) {
         let (link, from) = match self.way_to(node, token.is_some()) {
             Ok(way) => way,
-            Err(why) => return out.extend(token.map(|token| Effect::Result(token, Err(why)))),
+            Err(why) => return out.extend(token.map(|token| NodeEffect::Result(token, Err(why)))),
         };
         let request = self.processes.new_reference();
         let (control, args) = match token {
@@ -89,7 +89,7 @@ impl Machine {
             let deadline = now.instant + limits::CALL_TIME;
             self.calls.insert(request, PendingCall { link, token, deadline, asked: None });
         }
-        out.push(Effect::Signal(link, control, Some(args.into())));
+        out.push(NodeEffect::Signal(link, control, Some(args.into())));
     }
 
     pub(super) fn ask(
@@ -99,15 +99,15 @@ impl Machine {
         name: &Atom,
         request: &Term,
         token: Token,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) {
         let (link, from) = match self.way_to(node, true) {
             Ok(way) => way,
-            Err(why) => return out.push(Effect::Result(token, Err(why))),
+            Err(why) => return out.push(NodeEffect::Result(token, Err(why))),
         };
         let reference = self.processes.new_reference();
         let signals = gen_server::call(&reference, &from, name, request);
-        out.extend(signals.map(|(control, payload)| Effect::Signal(link, control, payload.map(Iovec::from))));
+        out.extend(signals.map(|(control, payload)| NodeEffect::Signal(link, control, payload.map(Iovec::from))));
         let deadline = now.instant + limits::CALL_TIME;
         self.calls.insert(reference, PendingCall { link, token, deadline, asked: Some(name.clone()) });
     }
@@ -123,21 +123,21 @@ impl Machine {
     }
 
     /// The answer to a call of ours, if the message is that.
-    pub(super) fn called(&mut self, id: LinkId, message: &Raw, out: &mut Vec<Effect>) {
+    pub(super) fn called(&mut self, id: LinkId, message: &Raw, out: &mut Vec<NodeEffect>) {
         let Ok((reference, value)) = gen_server::answer(message, &mut self.atoms) else { return };
         if self.calls.get(&reference).is_some_and(|call| call.asked.is_some())
             && let Some(call) = self.take_call(id, &reference)
         {
             out.extend(self.forget(&reference, &call));
-            out.push(Effect::Result(call.token, Ok(value)));
+            out.push(NodeEffect::Result(call.token, Ok(value)));
         }
     }
 
     /// Takes back the monitor of a call that is over.
-    fn forget(&self, reference: &Reference, call: &PendingCall) -> Option<Effect> {
+    fn forget(&self, reference: &Reference, call: &PendingCall) -> Option<NodeEffect> {
         let from = self.processes.whereis(net_kernel::NAME)?.clone();
         let to = Proc::Name(call.asked.clone()?);
-        Some(Effect::Signal(call.link, Control::Demonitor { from, to, reference: reference.clone() }, None))
+        Some(NodeEffect::Signal(call.link, Control::Demonitor { from, to, reference: reference.clone() }, None))
     }
 
     /// A call that waits for an answer of this very peer.
@@ -145,10 +145,10 @@ impl Machine {
         if self.calls.get(request)?.link == id { self.calls.remove(request) } else { None }
     }
 
-    pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<Effect>) {
+    pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         for (reference, call) in self.calls.expired(now.instant) {
             out.extend(self.forget(&reference, &call));
-            out.push(Effect::Result(call.token, Err(CallError::TimedOut)));
+            out.push(NodeEffect::Result(call.token, Err(CallError::TimedOut)));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What peers call on us: functions by spawn requests and by `rex`, and answers that take time. Pure.
 //!
-//! Every call is answered: at once, or when [`Input::Answer`] comes; it is forgotten when its connection ends.
+//! Every call is answered: at once, or when [`NodeInput::Answer`] comes; it is forgotten when its connection ends.
 
 use super::*;
 use crate::node::services::functions::{self, Known, Refused};
@@ -59,7 +59,7 @@ impl Machine {
         id: LinkId,
         wanted: Wanted,
         content: Option<Content>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) {
         let Wanted { request, from, module, function, arity, options } = wanted;
         let job = match content {
@@ -78,7 +78,7 @@ impl Machine {
             Ok(job) => job,
             Err(why) => {
                 let reply = Control::SpawnReply { request, to: from, flags: 0, result: Err(Atom::literal(why)) };
-                out.push(Effect::Signal(id, reply, None));
+                out.push(NodeEffect::Signal(id, reply, None));
                 return;
             }
         };
@@ -89,15 +89,15 @@ impl Machine {
             flags: u32::from(link) | u32::from(monitor) << 1,
             result: Ok(pid.clone()),
         };
-        out.push(Effect::Signal(id, reply, None));
+        out.push(NodeEffect::Signal(id, reply, None));
         let applied = job.applied.clone();
         let ending = Ending { job, pid, request, from, link, monitor };
         self.apply(id, &applied, ReplyTo::End(ending), out);
     }
 
-    pub(super) fn rex(&mut self, now: Now, id: LinkId, pid: &Pid, message: Message, out: &mut Vec<Effect>) {
+    pub(super) fn rex(&mut self, now: Now, id: LinkId, pid: &Pid, message: Message, out: &mut Vec<NodeEffect>) {
         let send = |to: Pid, message: Raw| {
-            Effect::Signal(id, Control::Send { from: Some(pid.clone()), to }, Some(message.into()))
+            NodeEffect::Signal(id, Control::Send { from: Some(pid.clone()), to }, Some(message.into()))
         };
         match rpc::read(message, &mut self.atoms) {
             Rex::Call(caller, applied) => {
@@ -124,14 +124,14 @@ impl Machine {
             }
             Rex::Unknown(from) => {
                 let (control, message) = gen_server::reply(&from, pid, &gen_server::refusal());
-                out.push(Effect::Signal(id, control, Some(message.into())));
+                out.push(NodeEffect::Signal(id, control, Some(message.into())));
             }
             Rex::Nothing => {}
         }
     }
 
     /// Applies a function for a peer, and answers now or keeps the call for later.
-    fn apply(&mut self, id: LinkId, applied: &Applied, reply: ReplyTo, out: &mut Vec<Effect>) {
+    fn apply(&mut self, id: LinkId, applied: &Applied, reply: ReplyTo, out: &mut Vec<NodeEffect>) {
         let outcome = match self.next_caller(id) {
             None => Outcome::NotTried("system_limit"),
             Some(caller) => match self.call_function(applied, &caller) {
@@ -179,34 +179,34 @@ impl Machine {
     }
 
     /// The answer that a call has waited for; of none that waits no more.
-    pub(super) fn answered(&mut self, call: CallId, value: Term, out: &mut Vec<Effect>) {
+    pub(super) fn answered(&mut self, call: CallId, value: Term, out: &mut Vec<NodeEffect>) {
         if let Some(Served { link, reply }) = self.served.remove(&call) {
             answer(link, &reply, &Outcome::Return(value), out);
         }
     }
 }
 
-fn answer(id: LinkId, reply: &ReplyTo, outcome: &Outcome, out: &mut Vec<Effect>) {
+fn answer(id: LinkId, reply: &ReplyTo, outcome: &Outcome, out: &mut Vec<NodeEffect>) {
     match reply {
         ReplyTo::Server(from, pid) => {
             if let Outcome::Return(value) = outcome {
                 let (control, message) = gen_server::reply(from, pid, &Raw::encode(value));
-                out.push(Effect::Signal(id, control, Some(message.into())));
+                out.push(NodeEffect::Signal(id, control, Some(message.into())));
             }
         }
         ReplyTo::Rex(caller, applied, pid) => {
             let (control, message) = rpc::reply(caller, pid, &rpc::rex_answer(applied, outcome));
-            out.push(Effect::Signal(id, control, Some(message.into())));
+            out.push(NodeEffect::Signal(id, control, Some(message.into())));
         }
         ReplyTo::End(Ending { job, pid, request, from, link, monitor }) => {
             let reason = job.exit_reason(outcome);
             if *monitor {
                 let (ended, reference, reason) = (Proc::Pid(pid.clone()), request.clone(), reason.clone());
                 let control = Control::MonitorExit { from: ended, to: from.clone(), reference, reason };
-                out.push(Effect::Signal(id, control, None));
+                out.push(NodeEffect::Signal(id, control, None));
             }
             if *link {
-                out.push(Effect::Signal(id, Control::Exit { from: pid.clone(), to: from.clone(), reason }, None));
+                out.push(NodeEffect::Signal(id, Control::Exit { from: pid.clone(), to: from.clone(), reason }, None));
             }
         }
     }

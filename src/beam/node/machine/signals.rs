@@ -13,7 +13,7 @@ impl Machine {
         id: LinkId,
         control: Control,
         content: Option<Content>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) {
         match control {
             Control::Send { to, .. } => self.message(now, id, &Proc::Pid(to), content, out),
@@ -27,13 +27,13 @@ impl Machine {
                 }
                 None => {
                     let reason = Raw::encode(&Term::atom("noproc"));
-                    out.push(Effect::Signal(id, Control::Exit { from: to, to: from, reason }, None));
+                    out.push(NodeEffect::Signal(id, Control::Exit { from: to, to: from, reason }, None));
                 }
             },
             Control::Unlink { id: unlink, from, to } => {
                 self.unlink(id, &from, &to);
                 if let Some(unlink) = unlink {
-                    out.push(Effect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
+                    out.push(NodeEffect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
             // Our processes outlive the processes that they are linked to, as servers that trap exits do.
@@ -52,7 +52,7 @@ impl Machine {
             Control::MonitorExit { reference, reason, .. } => self.monitor_exit(id, &reference, &reason, out),
             Control::SpawnReply { request, result: Err(why), .. } => {
                 if let Some(call) = self.take_call(id, &request) {
-                    out.push(Effect::Result(call.token, Err(CallError::Refused(why))));
+                    out.push(NodeEffect::Result(call.token, Err(CallError::Refused(why))));
                 }
             }
             Control::SpawnRequest { request, from, new } => {
@@ -65,7 +65,7 @@ impl Machine {
         }
     }
 
-    fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<Effect>) {
+    fn monitor(&mut self, now: Now, id: LinkId, from: Pid, to: Proc, reference: Reference, out: &mut Vec<NodeEffect>) {
         match self.processes.get(&to) {
             Some(process) => {
                 let (watcher, pid) = (Watcher { pid: from.clone(), watched: to }, process.pid.clone());
@@ -81,7 +81,7 @@ impl Machine {
             }
             None => {
                 let reason = Raw::encode(&Term::atom("noproc"));
-                out.push(Effect::Signal(id, Control::MonitorExit { from: to, to: from, reference, reason }, None));
+                out.push(NodeEffect::Signal(id, Control::MonitorExit { from: to, to: from, reference, reason }, None));
             }
         }
     }
@@ -108,7 +108,7 @@ impl Machine {
         now: Now,
         id: LinkId,
         tie: impl FnOnce(&mut Ties) -> T,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<NodeEffect>,
     ) -> Option<T> {
         let link = self.links.get_mut(&id)?;
         let result = tie(&mut link.ties);
@@ -119,7 +119,7 @@ impl Machine {
         Some(result)
     }
 
-    fn message(&mut self, now: Now, id: LinkId, to: &Proc, content: Option<Content>, out: &mut Vec<Effect>) {
+    fn message(&mut self, now: Now, id: LinkId, to: &Proc, content: Option<Content>, out: &mut Vec<NodeEffect>) {
         let (error, from, is_large) = match content {
             Some(Content::Message(message)) => return self.deliver(now, id, to, message, out),
             // Only a spawn request has arguments.
@@ -138,7 +138,7 @@ impl Machine {
         if let Some(from) = from {
             let answer = if is_large { gen_server::too_large() } else { gen_server::refusal() };
             let (control, message) = gen_server::reply(&from, &process.pid, &answer);
-            out.push(Effect::Signal(id, control, Some(message.into())));
+            out.push(NodeEffect::Signal(id, control, Some(message.into())));
         } else if matches!(process.role, Role::Scope(_)) && error == DecodeError::TooManyNodes {
             // Its groups would stay unknown, so the peer is refused, as with too many members.
             let most = limits::TERM_NODES;
@@ -146,7 +146,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Message, out: &mut Vec<Effect>) {
+    pub(super) fn deliver(&mut self, now: Now, id: LinkId, to: &Proc, message: Message, out: &mut Vec<NodeEffect>) {
         if matches!(to, Proc::Name(name) if *name == *global::NAME) {
             self.global(id, message, out);
             return;
@@ -159,7 +159,7 @@ impl Machine {
         }
         if let Message::Foreign(foreign) = message {
             let (control, message) = gen_server::decline(&foreign, &pid);
-            out.push(Effect::Signal(id, control, Some(message.into())));
+            out.push(NodeEffect::Signal(id, control, Some(message.into())));
             return;
         }
         match (&process.role, message) {
@@ -174,7 +174,7 @@ impl Machine {
             }
             (Role::GlobalGroup, Message::Cast(request)) => {
                 if let Ok((control, answer)) = global_group::cast(&request, &pid, &mut self.atoms) {
-                    out.push(Effect::Signal(id, control, Some(answer.into())));
+                    out.push(NodeEffect::Signal(id, control, Some(answer.into())));
                 }
             }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
@@ -205,7 +205,7 @@ impl Machine {
     }
 
     /// A `gen_server:call`: always answered.
-    fn server_call(&mut self, id: LinkId, pid: Pid, from: gen_server::From, request: &Raw, out: &mut Vec<Effect>) {
+    fn server_call(&mut self, id: LinkId, pid: Pid, from: gen_server::From, request: &Raw, out: &mut Vec<NodeEffect>) {
         let caller = self.next_caller(id);
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
         let answer = match (&mut process.role, caller) {
@@ -225,11 +225,11 @@ impl Machine {
             (Role::Rex | Role::GlobalGroup | Role::Scope(_), _) => gen_server::refusal(),
         };
         let (control, message) = gen_server::reply(&from, &pid, &answer);
-        out.push(Effect::Signal(id, control, Some(message.into())));
+        out.push(NodeEffect::Signal(id, control, Some(message.into())));
     }
 
     /// A system message: always answered, see [`sys`].
-    fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<Effect>) {
+    fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<NodeEffect>) {
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
         let name = process.name.clone().map_or_else(|| Term::Pid(pid.clone()), Term::Atom);
         let state = match &process.role {
@@ -238,19 +238,19 @@ impl Machine {
         };
         let request = sys::parse(request, &mut self.atoms);
         let answer = match &request {
-            sys::Request::State => sys::state(state),
-            sys::Request::Status => sys::status(pid, &name, state),
-            sys::Request::Terminate(_) => Raw::encode(&Term::atom("ok")),
-            sys::Request::Answered(answer) => answer.clone(),
+            sys::SystemMessage::State => sys::state(state),
+            sys::SystemMessage::Status => sys::status(pid, &name, state),
+            sys::SystemMessage::Terminate(_) => Raw::encode(&Term::atom("ok")),
+            sys::SystemMessage::Answered(answer) => answer.clone(),
         };
         let (control, message) = gen_server::reply(from, pid, &answer);
-        out.push(Effect::Signal(id, control, Some(message.into())));
-        if let sys::Request::Terminate(reason) = request {
+        out.push(NodeEffect::Signal(id, control, Some(message.into())));
+        if let sys::SystemMessage::Terminate(reason) = request {
             self.restart(pid, &reason, out);
         }
     }
 
-    fn global(&mut self, id: LinkId, message: Message, out: &mut Vec<Effect>) {
+    fn global(&mut self, id: LinkId, message: Message, out: &mut Vec<NodeEffect>) {
         let Message::Cast(request) = message else { return };
         let Ok(init) = global::init_connect(&request, &mut self.atoms) else { return };
         if !self.hidden {
@@ -264,7 +264,7 @@ impl Machine {
         self.changed = true;
     }
 
-    fn pg(&mut self, now: Now, id: LinkId, name: &Atom, message: Message, out: &mut Vec<Effect>) {
+    fn pg(&mut self, now: Now, id: LinkId, name: &Atom, message: Message, out: &mut Vec<NodeEffect>) {
         let (Some(scope), Some(link)) = (self.scopes.get_mut(name), self.links.get(&id)) else {
             return;
         };
@@ -284,13 +284,13 @@ impl Machine {
         push(signals, out);
     }
 
-    fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<Effect>) {
+    fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<NodeEffect>) {
         if let Some(call) = self.take_call(id, reference) {
             let result = match call.asked {
                 Some(_) => Err(CallError::NoProcess),
                 None => rpc::result(reference, reason, &mut self.atoms),
             };
-            out.push(Effect::Result(call.token, result));
+            out.push(NodeEffect::Result(call.token, result));
             return;
         }
         if self.monitored_ended(id, reference, reason, out) {

@@ -86,32 +86,32 @@ impl Alone {
         Self { machine: machine("m@h"), now: now() }
     }
 
-    fn run(&mut self, input: Input) -> Vec<Effect> {
+    fn run(&mut self, input: NodeInput) -> Vec<NodeEffect> {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
         out
     }
 
-    fn up(&mut self, link: u64, name: &str) -> Vec<Effect> {
-        self.run(Input::LinkUp { link: LinkId(link), peer: peer(name), origin: Origin::Accepted })
+    fn up(&mut self, link: u64, name: &str) -> Vec<NodeEffect> {
+        self.run(NodeInput::LinkUp { link: LinkId(link), peer: peer(name), origin: Origin::Accepted })
     }
 
-    fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<Effect> {
+    fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<NodeEffect> {
         let payload = message.map(|message| Raw::encode(message).bytes().clone());
-        self.run(Input::Messages(LinkId(link), vec![(control, payload)]))
+        self.run(NodeInput::Messages(LinkId(link), vec![(control, payload)]))
     }
 
     fn spawn(&mut self, groups: Vec<Term>) -> Pid {
-        let out = self.run(Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 });
+        let out = self.run(NodeInput::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 });
         match out.last() {
-            Some(Effect::Spawned(1, id)) => self.machine.processes.pid(*id).expect("it lives").clone(),
+            Some(NodeEffect::Spawned(1, id)) => self.machine.processes.pid(*id).expect("it lives").clone(),
             other => panic!("{other:?}"),
         }
     }
 
-    fn exit(&mut self, pid: &Pid) -> Vec<Effect> {
+    fn exit(&mut self, pid: &Pid) -> Vec<NodeEffect> {
         let id = self.machine.processes.get(&Proc::Pid(pid.clone())).expect("it lives").id;
-        self.run(Input::Exit(id, "shutdown"))
+        self.run(NodeInput::Exit(id, "shutdown"))
     }
 }
 
@@ -138,25 +138,25 @@ fn term(message: &Iovec) -> Term {
 }
 
 /// The one message that is sent, to process 7 of `p@h`.
-fn message(effects: &[Effect]) -> Term {
+fn message(effects: &[NodeEffect]) -> Term {
     match effects {
-        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => term(message),
+        [NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => term(message),
         other => panic!("{other:?}"),
     }
 }
 
-fn signals(effects: &[Effect]) -> Vec<&Control> {
+fn signals(effects: &[NodeEffect]) -> Vec<&Control> {
     let mut controls = Vec::new();
     for effect in effects {
-        if let Effect::Signal(_, control, _) = effect {
+        if let NodeEffect::Signal(_, control, _) = effect {
             controls.push(control);
         }
     }
     controls
 }
 
-fn closes(effects: &[Effect], link: u64) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Close(id, _) if *id == LinkId(link)))
+fn closes(effects: &[NodeEffect], link: u64) -> bool {
+    effects.iter().any(|effect| matches!(effect, NodeEffect::Close(id, _) if *id == LinkId(link)))
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn simultaneous_connects_are_decided_alike_on_both_sides() {
     assert_eq!(alone.machine.accept_status("a@h"), Status::Ok);
     assert_eq!(alone.machine.accept_status("m@h"), Status::NotAllowed, "our own name");
     for name in ["a@h", "z@h"] {
-        assert_eq!(alone.run(Input::Connect(name.into())), [Effect::Dial(name.into())]);
-        assert_eq!(alone.run(Input::Connect(name.into())), [], "it is under way");
+        assert_eq!(alone.run(NodeInput::Connect(name.into())), [NodeEffect::Dial(name.into())]);
+        assert_eq!(alone.run(NodeInput::Connect(name.into())), [], "it is under way");
     }
     // The greater name's own attempt goes on: ours against a's, z's against ours.
     assert_eq!(alone.machine.accept_status("a@h"), Status::Nok);
@@ -175,7 +175,7 @@ fn simultaneous_connects_are_decided_alike_on_both_sides() {
     alone.up(1, "a@h");
     assert_eq!(alone.machine.accept_status("a@h"), Status::Alive);
     assert!(!alone.machine.still_wanted("a@h"), "a connection has come about meanwhile");
-    alone.run(Input::DialEnded("z@h".into()));
+    alone.run(NodeInput::DialEnded("z@h".into()));
     assert_eq!(alone.machine.accept_status("z@h"), Status::Ok);
 }
 
@@ -187,7 +187,7 @@ fn a_newer_connection_of_a_name_replaces_the_older() {
     alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
     assert!(closes(&alone.up(2, "p@h"), 1));
     assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "late".to_owned(), by_peer: false });
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".to_owned(), by_peer: false });
     assert_eq!(out, [], "the end of the replaced one is no news");
     assert!(alone.machine.view().peers["p@h"].is_up());
     let out = alone.exit(&pid);
@@ -207,14 +207,14 @@ fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
         .collect();
     assert_eq!(names, ["global_name_server", "pg"]);
     let hidden = Established { published: false, ..peer("q@h") };
-    assert_eq!(alone.run(Input::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
+    assert_eq!(alone.run(NodeInput::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
 }
 
 #[test]
 fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
     let mut alone = Alone::new();
     alone.machine.hidden = true;
-    let discovers = |effects: &[Effect]| -> usize {
+    let discovers = |effects: &[NodeEffect]| -> usize {
         let to_scope = |c: &&Control| matches!(c, Control::SendName { to, .. } if *to == "pg");
         assert!(signals(effects).iter().all(to_scope), "global is told nothing");
         effects.len()
@@ -226,14 +226,14 @@ fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
     let to = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("pg") };
     alone.tell(1, to, Some(&discover));
     alone.now.instant += limits::PG_POLL;
-    let out = alone.run(Input::Tick);
-    assert!(matches!(out.as_slice(), [Effect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
-    assert_eq!(discovers(&alone.run(Input::Tick)), 0, "not before its time");
+    let out = alone.run(NodeInput::Tick);
+    assert!(matches!(out.as_slice(), [NodeEffect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
+    assert_eq!(discovers(&alone.run(NodeInput::Tick)), 0, "not before its time");
     for link in [1, 2] {
-        alone.run(Input::LinkDown { link: LinkId(link), reason: "gone".to_owned(), by_peer: false });
+        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".to_owned(), by_peer: false });
     }
     alone.now.instant += limits::PG_POLL;
-    assert_eq!(alone.run(Input::Tick), []);
+    assert_eq!(alone.run(NodeInput::Tick), []);
     assert_eq!(alone.machine.next_deadline(), None);
 }
 
@@ -272,7 +272,7 @@ fn a_monitor_by_name_is_taken_back_whoever_has_the_name_by_then() {
     let name = || Atom::literal("name");
     for _ in 0..2 {
         let behaviour = Box::new(Answering);
-        alone.run(Input::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
+        alone.run(NodeInput::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
         if alone.machine.pending().ties == 0 {
             assert_eq!(alone.tell(1, monitor(Proc::Name(name()), 1), None), []);
         }
@@ -281,7 +281,7 @@ fn a_monitor_by_name_is_taken_back_whoever_has_the_name_by_then() {
     let (from, to) = (foreign("p@h", 7), Proc::Name(name()));
     alone.tell(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
     assert_eq!(alone.machine.pending(), Pending::default());
-    assert_eq!(signals(&alone.run(Input::Stop)), [] as [&Control; 0], "nobody is told");
+    assert_eq!(signals(&alone.run(NodeInput::Stop)), [] as [&Control; 0], "nobody is told");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
     let out = alone.tell(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
     let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
     let control = Control::SendAlias { from: pid.clone(), to: alias };
-    assert_eq!(out, [Effect::Signal(LinkId(1), control, Some(Iovec::encode(&answer)))]);
+    assert_eq!(out, [NodeEffect::Signal(LinkId(1), control, Some(Iovec::encode(&answer)))]);
     let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
     assert_eq!(alone.tell(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
 }
@@ -342,7 +342,7 @@ fn a_message_that_is_no_term_closes_its_link_only() {
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let out = alone.run(Input::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
+    let out = alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
     assert!(closes(&out, 1));
     let view = alone.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
@@ -355,7 +355,8 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
     let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
     deep.push(106);
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let mut tell = |bytes: Vec<u8>| alone.run(Input::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
+    let mut tell =
+        |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
     assert_eq!(tell(deep.clone()), []);
     // Whoever waits for an answer has one.
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
@@ -387,7 +388,7 @@ fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
     sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
     let mut tell = |to: &'static str| {
         let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
-        alone.run(Input::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
+        alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
     };
     assert_eq!(tell("nobody"), []);
     assert!(closes(&tell("pg"), 1));
@@ -401,8 +402,10 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(1) });
-    let [Effect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
+    let out = alone.run(NodeInput::Call { node: "p@h".into(), function: nodes, token: Some(1) });
+    let [NodeEffect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else {
+        panic!("{out:?}")
+    };
     let refused = || Control::SpawnReply {
         request: request.clone(),
         to: from.clone(),
@@ -420,11 +423,11 @@ fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
     for i in 0..=limits::KNOWN_NODES {
         let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
         alone.up(link, &name);
-        alone.run(Input::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
+        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
     }
     // One more in the same breath must not hide that the one before has gone.
     alone.up(u64::MAX, "z@h");
-    alone.run(Input::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
     let peers = alone.machine.view().peers;
     assert_eq!(peers.len(), limits::KNOWN_NODES);
     let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
@@ -436,14 +439,14 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "d1f@h");
-    alone.run(Input::LinkDown { link: LinkId(2), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".to_owned(), by_peer: false });
     let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
     alone.machine.take_changed();
-    alone.run(Input::Forget(vec!["d1f@h".into(), "p@h".into(), "unheard@h".into()]));
+    alone.run(NodeInput::Forget(vec!["d1f@h".into(), "p@h".into(), "unheard@h".into()]));
     assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
     assert!(alone.machine.take_changed() && !alone.machine.has_met("d1f@h"));
-    alone.run(Input::Forget(vec!["d1f@h".into()]));
+    alone.run(NodeInput::Forget(vec!["d1f@h".into()]));
     assert!(!alone.machine.take_changed());
 }
 
@@ -454,7 +457,7 @@ fn monitors_and_links_of_a_peer_are_bounded() {
     let pid = Proc::Pid(alone.spawn(vec![]));
     let mut monitors = |range: std::ops::Range<usize>| {
         let each = |id| (monitor(pid.clone(), u32::try_from(id).unwrap()), None);
-        let mut out = alone.run(Input::Messages(LinkId(1), range.map(each).collect()));
+        let mut out = alone.run(NodeInput::Messages(LinkId(1), range.map(each).collect()));
         while alone.machine.step(alone.now, &mut out).is_some() {}
         closes(&out, 1)
     };
@@ -487,7 +490,7 @@ fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
         None,
     );
     assert!(alone.machine.kept(LinkId(1)) < linked);
-    alone.run(Input::LinkDown { link: LinkId(1), reason: String::new(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: String::new(), by_peer: false });
     assert_eq!(alone.machine.kept(LinkId(1)), 0);
 }
 
@@ -505,12 +508,12 @@ fn the_number_of_peers_is_bounded() {
 fn a_monitor_tells_one_end_of_its_process_or_connection() {
     let mut alone = Alone::new();
     let to = || Address::name("server", "p@h").unwrap();
-    let lost = |token| Effect::Down(token, Raw::encode(&Term::atom("noconnection")));
-    assert_eq!(alone.run(Input::Monitor { to: to(), token: 1 }), [lost(1)]);
+    let lost = |token| NodeEffect::Down(token, Raw::encode(&Term::atom("noconnection")));
+    assert_eq!(alone.run(NodeInput::Monitor { to: to(), token: 1 }), [lost(1)]);
     alone.up(1, "p@h");
     alone.up(2, "other@h");
-    let begin = |alone: &mut Alone, token| match alone.run(Input::Monitor { to: to(), token }).as_slice() {
-        [Effect::Signal(LinkId(1), Control::Monitor { from, to: Proc::Name(_), reference }, None)] => {
+    let begin = |alone: &mut Alone, token| match alone.run(NodeInput::Monitor { to: to(), token }).as_slice() {
+        [NodeEffect::Signal(LinkId(1), Control::Monitor { from, to: Proc::Name(_), reference }, None)] => {
             (from.clone(), reference.clone())
         }
         other => panic!("{other:?}"),
@@ -524,16 +527,16 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
         reason: reason.clone(),
     };
     assert_eq!(alone.tell(2, ended(), None), [], "another peer cannot say so");
-    assert_eq!(alone.tell(1, ended(), None), [Effect::Down(2, reason.clone())]);
+    assert_eq!(alone.tell(1, ended(), None), [NodeEffect::Down(2, reason.clone())]);
     assert_eq!(alone.tell(1, ended(), None), [], "it has ended already");
     let (_, removed) = begin(&mut alone, 3);
-    match alone.run(Input::Demonitor(3)).as_slice() {
-        [Effect::Signal(LinkId(1), Control::Demonitor { reference, .. }, None)] => assert_eq!(*reference, removed),
+    match alone.run(NodeInput::Demonitor(3)).as_slice() {
+        [NodeEffect::Signal(LinkId(1), Control::Demonitor { reference, .. }, None)] => assert_eq!(*reference, removed),
         other => panic!("{other:?}"),
     }
     begin(&mut alone, 4);
     assert_eq!(alone.machine.pending(), Pending { monitors: 1, ..Pending::default() });
-    let down = |link| Input::LinkDown { link: LinkId(link), reason: String::new(), by_peer: false };
+    let down = |link| NodeInput::LinkDown { link: LinkId(link), reason: String::new(), by_peer: false };
     assert_eq!(alone.run(down(2)), []);
     assert_eq!(alone.run(down(1)), [lost(4)]);
     assert_eq!(alone.machine.pending(), Pending::default());
@@ -542,12 +545,14 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
 #[test]
 fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let call = |token| Input::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
+    let call = |token| NodeInput::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
     let mut alone = Alone::new();
-    assert_eq!(alone.run(call(1)), [Effect::Result(1, Err(CallError::NoConnection))]);
+    assert_eq!(alone.run(call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
     alone.up(1, "p@h");
     let begin = |alone: &mut Alone, token| match alone.run(call(token)).as_slice() {
-        [Effect::Signal(_, Control::SpawnRequest { request, from, .. }, Some(_))] => (request.clone(), from.clone()),
+        [NodeEffect::Signal(_, Control::SpawnRequest { request, from, .. }, Some(_))] => {
+            (request.clone(), from.clone())
+        }
         other => panic!("{other:?}"),
     };
 
@@ -560,34 +565,34 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
         reason: Raw::encode(reason),
     };
     let result = alone.tell(1, ended(request, &value), None);
-    assert_eq!(result, [Effect::Result(2, Ok(Raw::encode(&Term::List(vec![]))))]);
+    assert_eq!(result, [NodeEffect::Result(2, Ok(Raw::encode(&Term::List(vec![]))))]);
 
     let (request, _) = begin(&mut alone, 3);
     let out = alone.tell(1, ended(request, &Term::atom("killed")), None);
-    assert_eq!(out, [Effect::Result(3, Err(CallError::Failed))]);
+    assert_eq!(out, [NodeEffect::Result(3, Err(CallError::Failed))]);
 
     let (request, to) = begin(&mut alone, 4);
     let refusal = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
     let out = alone.tell(1, refusal, None);
-    assert_eq!(out, [Effect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]);
+    assert_eq!(out, [NodeEffect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]);
 
     begin(&mut alone, 5);
     assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::CALL_TIME));
     alone.now.instant += limits::CALL_TIME - Duration::from_millis(1);
-    assert_eq!(alone.run(Input::Tick), []);
+    assert_eq!(alone.run(NodeInput::Tick), []);
     alone.now.instant += Duration::from_millis(1);
-    assert_eq!(alone.run(Input::Tick), [Effect::Result(5, Err(CallError::TimedOut))]);
+    assert_eq!(alone.run(NodeInput::Tick), [NodeEffect::Result(5, Err(CallError::TimedOut))]);
 
     begin(&mut alone, 6);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
-    assert_eq!(out, [Effect::Result(6, Err(CallError::NoConnection))]);
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    assert_eq!(out, [NodeEffect::Result(6, Err(CallError::NoConnection))]);
     assert_eq!(alone.machine.next_deadline(), None);
 
     alone.up(2, "p@h");
     for token in 0..limits::CALLS as u64 {
         begin(&mut alone, token);
     }
-    assert_eq!(alone.run(call(9)), [Effect::Result(9, Err(CallError::TooMany))]);
+    assert_eq!(alone.run(call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
 }
 
 #[test]
@@ -598,11 +603,12 @@ fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
     net.settle();
     assert_eq!(net.announced(1), [("x".to_owned(), "a@h".to_owned())]);
     let mut out = Vec::new();
-    net.machines[0].handle(net.now, Input::Stop, &mut out);
-    let last_signal = out.iter().rposition(|effect| matches!(effect, Effect::Signal(..))).unwrap();
-    let first_close = out.iter().position(|effect| matches!(effect, Effect::Close(..))).unwrap();
+    net.machines[0].handle(net.now, NodeInput::Stop, &mut out);
+    let last_signal = out.iter().rposition(|effect| matches!(effect, NodeEffect::Signal(..))).unwrap();
+    let first_close = out.iter().position(|effect| matches!(effect, NodeEffect::Close(..))).unwrap();
     assert!(last_signal < first_close);
-    let leaves = out.iter().filter(|effect| matches!(effect, Effect::Signal(_, Control::Send { .. }, Some(_)))).count();
+    let leaves =
+        out.iter().filter(|effect| matches!(effect, NodeEffect::Signal(_, Control::Send { .. }, Some(_)))).count();
     assert_eq!(leaves, 1, "one process, in one message");
     net.carry(0, out);
     net.settle();
@@ -639,16 +645,16 @@ impl Net {
         }
     }
 
-    fn input(&mut self, node: usize, input: Input) {
+    fn input(&mut self, node: usize, input: NodeInput) {
         let mut out = Vec::new();
         self.machines[node].handle(self.now, input, &mut out);
         self.carry(node, out);
     }
 
-    fn carry(&mut self, node: usize, effects: Vec<Effect>) {
+    fn carry(&mut self, node: usize, effects: Vec<NodeEffect>) {
         for effect in effects {
             match effect {
-                Effect::Signal(link, control, payload) => {
+                NodeEffect::Signal(link, control, payload) => {
                     let Some(&(to, there)) = self.wires.get(&(node, link)) else {
                         continue;
                     };
@@ -656,8 +662,8 @@ impl Net {
                     control::encode(&control, payload.as_ref(), flags::ours(false), &mut frame);
                     self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
                 }
-                Effect::Close(link, _) => self.cut(node, link),
-                Effect::Spawned(..) | Effect::Dial(_) | Effect::Result(..) | Effect::Down(..) => {}
+                NodeEffect::Close(link, _) => self.cut(node, link),
+                NodeEffect::Spawned(..) | NodeEffect::Dial(_) | NodeEffect::Result(..) | NodeEffect::Down(..) => {}
             }
         }
     }
@@ -672,15 +678,15 @@ impl Net {
         while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
             self.deliver(to, there, frame);
         }
-        self.input(node, Input::LinkDown { link, reason: "cut".to_owned(), by_peer: false });
-        self.input(to, Input::LinkDown { link: there, reason: "cut".to_owned(), by_peer: false });
+        self.input(node, NodeInput::LinkDown { link, reason: "cut".to_owned(), by_peer: false });
+        self.input(to, NodeInput::LinkDown { link: there, reason: "cut".to_owned(), by_peer: false });
     }
 
     fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
         let agreed = flags::ours(false);
         let decoded = control::decode(&Bytes::from(frame), Headers::new(agreed).as_mut(), &mut Atoms::new())
             .expect("what we send can be read");
-        self.input(node, Input::Messages(link, decoded.into_iter().collect()));
+        self.input(node, NodeInput::Messages(link, decoded.into_iter().collect()));
     }
 
     fn link_between(&self, a: usize, b: usize) -> Option<LinkId> {
@@ -696,16 +702,16 @@ impl Net {
         self.wires.insert((a, here), (b, there));
         self.wires.insert((b, there), (a, here));
         let (to_b, to_a) = (peer(self.names[b]), peer(self.names[a]));
-        self.input(a, Input::LinkUp { link: here, peer: to_b, origin: Origin::Dialled });
-        self.input(b, Input::LinkUp { link: there, peer: to_a, origin: Origin::Accepted });
+        self.input(a, NodeInput::LinkUp { link: here, peer: to_b, origin: Origin::Dialled });
+        self.input(b, NodeInput::LinkUp { link: there, peer: to_a, origin: Origin::Accepted });
     }
 
     fn spawn(&mut self, node: usize, name: &str) {
         let groups = vec![Term::tuple([Term::atom("tag"), Term::binary(name)])];
         let mut out = Vec::new();
-        let input = Input::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
+        let input = NodeInput::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
         self.machines[node].handle(self.now, input, &mut out);
-        if let Some(Effect::Spawned(_, process)) = out.last() {
+        if let Some(NodeEffect::Spawned(_, process)) = out.last() {
             self.processes.push((node, *process, name.to_owned()));
         }
         self.carry(node, out);
@@ -783,7 +789,7 @@ proptest! {
                 Op::Exit(which) => {
                     if which < net.processes.len() {
                         let (node, process, _) = net.processes.swap_remove(which);
-                        net.input(node, Input::Exit(process, "shutdown"));
+                        net.input(node, NodeInput::Exit(process, "shutdown"));
                     }
                 }
                 Op::Step(choice) => {

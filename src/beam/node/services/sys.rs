@@ -9,7 +9,7 @@ use crate::node::services::gen_server;
 
 /// What a system message asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum SystemMessage {
     /// `get_state`
     State,
     /// `get_status`
@@ -22,21 +22,21 @@ pub enum Request {
 
 /// Reads a request; there is none without an answer.
 #[must_use]
-pub fn parse(request: &Raw, atoms: &mut Atoms) -> Request {
+pub fn parse(request: &Raw, atoms: &mut Atoms) -> SystemMessage {
     if let Ok(reason) = terminate(request, atoms) {
-        return Request::Terminate(reason);
+        return SystemMessage::Terminate(reason);
     }
     if request.bytes().len() > limits::CALL_ARGUMENTS {
-        return Request::Answered(gen_server::too_large());
+        return SystemMessage::Answered(gen_server::too_large());
     }
     let Ok(term) = request.term(atoms) else { return unknown(request) };
     let debug = |what: Term| Term::tuple([Term::atom("debug"), what]);
     let get = |what: &'static str| debug(Term::tuple([Term::atom(what), Term::atom("get")]));
-    let answered = |answer: &Term| Request::Answered(Raw::encode(answer));
+    let answered = |answer: &Term| SystemMessage::Answered(Raw::encode(answer));
     let ok = |value: Term| answered(&Term::tuple([Term::atom("ok"), value]));
     match &term {
-        term if *term == Term::atom("get_state") => Request::State,
-        term if *term == Term::atom("get_status") => Request::Status,
+        term if *term == Term::atom("get_state") => SystemMessage::State,
+        term if *term == Term::atom("get_status") => SystemMessage::Status,
         // No events are kept, and none are counted.
         term if *term == get("log") => ok(Term::List(Vec::new())),
         term if *term == get("statistics") => ok(Term::atom("no_statistics")),
@@ -55,21 +55,21 @@ fn terminate(request: &Raw, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
     r.raw()
 }
 
-fn unknown(request: &Raw) -> Request {
-    Request::Answered(Raw::build(|w| {
+fn unknown(request: &Raw) -> SystemMessage {
+    SystemMessage::Answered(Raw::build(|w| {
         w.tuple(2).atom("error");
         w.tuple(2).atom("unknown_system_msg").raw(request);
     }))
 }
 
-/// The answer to [`Request::State`], `{ok, State}` as OTP 27 and 29 give it. `sys:get_state/1` of OTP 25 takes whatever comes
+/// The answer to [`SystemMessage::State`], `{ok, State}` as OTP 27 and 29 give it. `sys:get_state/1` of OTP 25 takes whatever comes
 /// for the state itself, and so shows this tuple, as it does of a process of OTP 27.
 #[must_use]
 pub fn state(state: Term) -> Raw {
     Raw::encode(&Term::tuple([Term::atom("ok"), state]))
 }
 
-/// The answer to [`Request::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
+/// The answer to [`SystemMessage::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
 /// processes have no parent; each stands in for its own.
 #[must_use]
 pub fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
@@ -83,13 +83,13 @@ pub fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
 mod tests {
     use super::*;
 
-    fn parsed(request: &Term) -> Request {
+    fn parsed(request: &Term) -> SystemMessage {
         parse(&Raw::encode(request), &mut Atoms::new())
     }
 
     fn answer(request: &Term) -> Term {
         match parsed(request) {
-            Request::Answered(answer) => answer.term(&mut Atoms::new()).expect("a term"),
+            SystemMessage::Answered(answer) => answer.term(&mut Atoms::new()).expect("a term"),
             other => panic!("{other:?}"),
         }
     }
@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn every_request_is_one_that_is_answered() {
-        assert_eq!(parsed(&Term::atom("get_state")), Request::State);
-        assert_eq!(parsed(&Term::atom("get_status")), Request::Status);
+        assert_eq!(parsed(&Term::atom("get_state")), SystemMessage::State);
+        assert_eq!(parsed(&Term::atom("get_status")), SystemMessage::Status);
         let reason = Term::atom("enough");
-        let expected = Request::Terminate(Raw::encode(&reason));
+        let expected = SystemMessage::Terminate(Raw::encode(&reason));
         assert_eq!(parsed(&pair(Term::atom("terminate"), reason)), expected);
         let debug = |what| pair(Term::atom("debug"), what);
         let get = |what| debug(pair(Term::atom(what), Term::atom("get")));

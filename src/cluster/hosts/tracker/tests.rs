@@ -40,30 +40,30 @@ impl World {
     }
 
     /// Who is asked because of this.
-    fn take(&mut self, input: Input) -> Vec<(String, u64)> {
+    fn take(&mut self, input: HostsInput) -> Vec<(String, u64)> {
         let mut out = Vec::new();
         self.hosts.handle(self.now, input, &mut out);
-        let asked = |Effect::Ask { node, connection }| (node.to_string(), connection);
+        let asked = |HostsEffect::Ask { node, connection }| (node.to_string(), connection);
         out.into_iter().map(asked).collect()
     }
 
     fn passes(&mut self, time: Duration) -> Vec<(String, u64)> {
         self.now.instant += time;
         self.now.wall += time;
-        self.take(Input::Tick)
+        self.take(HostsInput::Tick)
     }
 
     fn members(&mut self, members: &[(&str, u64)]) -> Vec<(String, u64)> {
         let members = members.iter().map(|(node, connection)| (Arc::from(*node), *connection));
-        self.take(Input::Members(members.collect()))
+        self.take(HostsInput::Members(members.collect()))
     }
 
     fn answers(&mut self, connection: u64, said: Option<Snapshot>) -> Vec<(String, u64)> {
-        self.take(Input::Answered { node: DAEMON.into(), connection, said })
+        self.take(HostsInput::Answered { node: DAEMON.into(), connection, said })
     }
 
     fn event(&mut self, connection: u64, revision: u64, change: Change) -> Vec<(String, u64)> {
-        self.take(Input::Event { node: DAEMON.into(), connection, event: Event { revision, change } })
+        self.take(HostsInput::Event { node: DAEMON.into(), connection, event: HostEvent { revision, change } })
     }
 
     /// A daemon that is connected, with one plugin at revision 10.
@@ -145,7 +145,7 @@ fn an_answer_that_an_event_has_overtaken_is_asked_for_again() {
 
     // One whose events are all applied is older than what is known.
     assert_eq!(world.passes(limits::HOST_PAUSE), nobody());
-    assert_eq!(world.take(Input::Missed), asked(1));
+    assert_eq!(world.take(HostsInput::Missed), asked(1));
     assert_eq!(world.event(1, 12, Change::Gone("c-dd".to_owned())), nobody());
     assert_eq!(world.answers(1, Some(snapshot(11, &[("a-bd", "1"), ("c-dd", "1")]))), nobody());
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]));
@@ -195,7 +195,7 @@ fn a_restart_that_nobody_saw_begins_anew_with_lower_revisions() {
 #[test]
 fn events_that_were_lost_on_the_way_are_asked_for() {
     let mut world = World::connected();
-    assert_eq!(world.take(Input::Missed), nobody(), "it was asked just now");
+    assert_eq!(world.take(HostsInput::Missed), nobody(), "it was asked just now");
     assert_eq!(world.passes(limits::HOST_PAUSE), asked(1));
     assert_eq!(world.answers(1, None), nobody());
     assert_eq!(world.passes(limits::HOST_PAUSE), asked(1), "it still lacks");
@@ -261,7 +261,7 @@ fn hosts_are_bounded_and_who_was_lost_first_gives_way() {
     assert_eq!(world.members(&all).len(), limits::HOSTS, "nobody gives way who is there");
     for (node, connection) in &all {
         let said = Some(snapshot(1, &[]));
-        world.take(Input::Answered { node: (*node).into(), connection: *connection, said });
+        world.take(HostsInput::Answered { node: (*node).into(), connection: *connection, said });
     }
     world.members(&all[..limits::HOSTS - 1]);
     world.passes(Duration::from_secs(1));
@@ -285,7 +285,7 @@ fn what_hosts_say_is_bounded_in_all() {
         (0..=limits::HOSTS_SAID / weight(&large("a-0000d"))).map(|i| large(&format!("a-{i:04}d"))).collect();
     let all = plugins.len();
     let much = Snapshot { revision: 1, plugins, left_out: 1 };
-    let answer = |connection| Input::Answered { node: other.into(), connection, said: Some(much.clone()) };
+    let answer = |connection| HostsInput::Answered { node: other.into(), connection, said: Some(much.clone()) };
     world.take(answer(2));
     let counts = |world: &World| {
         let host = world.hosts.view().into_iter().find(|host| host.daemon == other).unwrap();
@@ -293,14 +293,14 @@ fn what_hosts_say_is_bounded_in_all() {
     };
     assert_eq!(counts(&world), (all - 1, 2), "the last found no room, and one was left out before");
     assert!(world.hosts.weight <= limits::HOSTS_SAID);
-    let event = Event { revision: 2, change: Change::Is(large("z-zzzzd")) };
-    world.take(Input::Event { node: other.into(), connection: 2, event });
+    let event = HostEvent { revision: 2, change: Change::Is(large("z-zzzzd")) };
+    world.take(HostsInput::Event { node: other.into(), connection: 2, event });
     assert_eq!(counts(&world), (all - 1, 3));
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]), "nobody gives way who is there");
     // Who is lost does.
     world.members(&[(other, 2)]);
-    let event = Event { revision: 3, change: is("z-zd", "1") };
-    world.take(Input::Event { node: other.into(), connection: 2, event });
+    let event = HostEvent { revision: 3, change: is("z-zd", "1") };
+    world.take(HostsInput::Event { node: other.into(), connection: 2, event });
     assert_eq!((counts(&world), world.seen().is_some()), ((all, 3), true), "it has room as it is");
     world.members(&[(other, 3)]);
     world.take(answer(3));

@@ -12,26 +12,26 @@ impl Bench {
         Self { discovery: Discovery::default(), now: Instant::now() }
     }
 
-    fn run(&mut self, input: Input) -> Vec<String> {
+    fn run(&mut self, input: DiscoveryInput) -> Vec<String> {
         let mut dial = Vec::new();
         self.discovery.handle(self.now, input, &mut dial);
         dial.iter().map(ToString::to_string).collect()
     }
 
     fn epmd(&mut self, names: &[(&str, u16)]) -> Vec<String> {
-        self.run(Input::Epmd(names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect()))
+        self.run(DiscoveryInput::Epmd(names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect()))
     }
 
     fn up(&mut self, name: &str, published: bool) -> Vec<String> {
-        self.run(Input::Up { name: name.into(), published })
+        self.run(DiscoveryInput::Up { name: name.into(), published })
     }
 
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
-        self.run(Input::Dialled { name: name.into(), outcome })
+        self.run(DiscoveryInput::Dialled { name: name.into(), outcome })
     }
 
     fn dns(&mut self, names: &[&str]) -> Vec<String> {
-        self.run(Input::Dns(names.iter().map(|name| Arc::from(*name)).collect()))
+        self.run(DiscoveryInput::Dns(names.iter().map(|name| Arc::from(*name)).collect()))
     }
 
     fn forgotten(&mut self) -> Vec<String> {
@@ -40,7 +40,7 @@ impl Bench {
 
     fn after(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
-        self.run(Input::Tick)
+        self.run(DiscoveryInput::Tick)
     }
 }
 
@@ -74,7 +74,7 @@ fn a_lost_connection_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -85,9 +85,9 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     let mut pauses = Vec::new();
     let close = |bench: &mut Bench| {
         bench.ended("a@h", Outcome::Connected);
-        bench.run(Input::Down { name: "a@h".into(), left: true });
+        bench.run(DiscoveryInput::Down { name: "a@h".into(), left: true });
         // The same news from the view does not begin another pause.
-        bench.run(Input::Absent(vec![("a@h".into(), true)]));
+        bench.run(DiscoveryInput::Absent(vec![("a@h".into(), true)]));
         bench.epmd(&[("a@h", 1)]);
     };
     for seconds in [10, 20, 40, 60, 60] {
@@ -103,7 +103,7 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     assert_eq!(bench.after(FIRST_PAUSE * 2), ["a@h"]);
     // After a connection that was lost, or lasted long, the first pause is the shortest again.
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
     close(&mut bench);
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"]);
@@ -118,11 +118,11 @@ fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Absent(vec![("a@h".into(), true)]));
+    bench.run(DiscoveryInput::Absent(vec![("a@h".into(), true)]));
     assert_eq!(bench.after(FIRST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down { name: "a@h".into(), left: true });
+    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: true });
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "its first orderly close");
 }
 
@@ -131,7 +131,7 @@ fn a_connection_that_ended_unseen_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Absent(vec![("a@h".into(), false)]));
+    bench.run(DiscoveryInput::Absent(vec![("a@h".into(), false)]));
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -140,7 +140,7 @@ fn a_name_that_has_left_epmd_is_dialled_no_more() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(Input::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
     bench.epmd(&[]);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
@@ -165,7 +165,7 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
     assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".into())), ["a@localhost"]);
     bench.ended("a@localhost", Outcome::Connected);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(Input::Down { name: "a@localhost".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@localhost".into(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@localhost"]);
 }
 
@@ -175,7 +175,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::CallsItself("a@localhost".into()));
     bench.ended("a@localhost", Outcome::Connected);
-    bench.run(Input::Down { name: "a@localhost".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@localhost".into(), left: false });
     bench.after(FIRST_PAUSE);
     assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".into())), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
@@ -187,7 +187,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
 #[test]
 fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
     let mut bench = Bench::new();
-    bench.run(Input::Configured(vec!["c@h".into()]));
+    bench.run(DiscoveryInput::Configured(vec!["c@h".into()]));
     assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "it is there, and need not be waited for");
     bench.ended("c@h", Outcome::Refused);
     assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
@@ -197,8 +197,8 @@ fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
 #[test]
 fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
     let mut bench = Bench::new();
-    bench.run(Input::Learned(vec!["l@h".into()]));
-    bench.run(Input::Configured(vec!["c@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
+    bench.run(DiscoveryInput::Configured(vec!["c@h".into()]));
     assert_eq!(bench.after(FIRST_WAIT), ["c@h", "l@h"]);
     for _ in 0..PATIENCE {
         bench.ended("l@h", Outcome::Failed);
@@ -207,7 +207,7 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     }
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
-    bench.run(Input::Learned(vec!["l@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
     assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "learned anew, it is tried anew");
 }
 
@@ -216,7 +216,7 @@ fn whoever_connects_to_us_is_not_dialled() {
     let mut bench = Bench::new();
     bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(Input::Learned(vec!["a@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["a@h".into()]));
     assert_eq!(bench.after(FIRST_WAIT), Vec::<String>::new());
 }
 
@@ -233,7 +233,7 @@ fn it_has_settled_when_each_name_was_tried_once() {
 
 #[test]
 fn it_has_not_settled_before_dns_was_asked_whatever_it_said() {
-    for answer in [Input::Dns(Vec::new()), Input::Unanswered(Asked::Dns)] {
+    for answer in [DiscoveryInput::Dns(Vec::new()), DiscoveryInput::Unanswered(Asked::Dns)] {
         let mut bench = Bench { discovery: Discovery::new([Asked::Epmd, Asked::Dns], 0), ..Bench::new() };
         bench.epmd(&[]);
         assert!(!bench.discovery.settled());
@@ -249,7 +249,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1", "hecate@10.0.0.2"]);
     bench.ended("hecate@10.0.0.1", Outcome::Failed);
     bench.ended("hecate@10.0.0.2", Outcome::Connected);
-    bench.run(Input::Unanswered(Asked::Dns));
+    bench.run(DiscoveryInput::Unanswered(Asked::Dns));
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate@10.0.0.1"], "a failure of DNS takes nothing away");
     // It leaves while it is being dialled: that is the last time.
     bench.dns(&["hecate@10.0.0.2"]);
@@ -257,7 +257,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     // Who is connected stays so, and is not dialled again once it is not.
     bench.dns(&[]);
-    bench.run(Input::Down { name: "hecate@10.0.0.2".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "hecate@10.0.0.2".into(), left: false });
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     bench.dns(&["hecate@10.0.0.1"]);
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1"]);
@@ -268,7 +268,7 @@ fn a_name_is_looked_for_as_long_as_anybody_names_it() {
     let mut bench = Bench::new();
     let name = "hecate@10.0.0.1";
     bench.dns(&[name]);
-    bench.run(Input::Configured(vec![name.into()]));
+    bench.run(DiscoveryInput::Configured(vec![name.into()]));
     bench.after(FIRST_WAIT);
     bench.dns(&[]);
     for _ in 0..=PATIENCE {
@@ -301,9 +301,9 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
     let mut bench = Bench::new();
     let absent = |bench: &mut Bench| {
         let absent = ["d1f@h", "hecate_traderd@h", "hecate@far"];
-        bench.run(Input::Absent(absent.map(|name| (name.into(), false)).into()));
+        bench.run(DiscoveryInput::Absent(absent.map(|name| (name.into(), false)).into()));
     };
-    bench.run(Input::Configured(vec!["hecate@far".into()]));
+    bench.run(DiscoveryInput::Configured(vec!["hecate@far".into()]));
     bench.epmd(&[("hecate_traderd@h", 1)]);
     absent(&mut bench);
     bench.after(limits::PEER_MEMORY - MOMENT);
@@ -325,7 +325,7 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
 #[test]
 fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
     let mut bench = Bench::new();
-    bench.run(Input::Learned(vec!["l@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
     bench.after(FIRST_WAIT);
     for _ in 1..PATIENCE {
         bench.ended("l@h", Outcome::Refused);
@@ -354,7 +354,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
     let down = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
         bench.ended("a@h", Outcome::Connected);
-        bench.run(Input::Down { name: "a@h".into(), left: false });
+        bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
     };
     let failed = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
@@ -388,7 +388,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
     let names = (0..beam::limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
-    let at_once = bench.run(Input::Learned(names)).len();
+    let at_once = bench.run(DiscoveryInput::Learned(names)).len();
     assert_eq!(at_once + bench.after(FIRST_WAIT).len(), beam::limits::KNOWN_NODES);
 }
 
@@ -401,7 +401,7 @@ fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() 
     assert_eq!(bench.epmd(&[("hecate_hidden@h", 1)]), ["hecate_hidden@h"]);
     bench.ended("hecate_hidden@h", Outcome::Connected);
     for name in ["seen@h", "hidden@h", "hecate_hidden@h"] {
-        bench.run(Input::Down { name: name.into(), left: false });
+        bench.run(DiscoveryInput::Down { name: name.into(), left: false });
     }
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate_hidden@h", "seen@h"]);
 }

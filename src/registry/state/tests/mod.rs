@@ -10,10 +10,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::files::Inode;
-use crate::registry::effect::Effect as E;
+use crate::registry::effect::RegistryEffect as E;
 
 const NODE: &str = "hecate_traderd@host";
-const DEAD: Look = Look::Refuses(Inode { device: 1, number: 1 });
+const DEAD: SocketState = SocketState::Refuses(Inode { device: 1, number: 1 });
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(text: &str) -> PluginName {
@@ -25,7 +25,7 @@ struct World {
     state: State,
     now: Now,
     events: Vec<Event>,
-    effects: Vec<Effect>,
+    effects: Vec<RegistryEffect>,
 }
 
 impl World {
@@ -40,7 +40,7 @@ impl World {
         Self { state, now, events: Vec::new(), effects: Vec::new() }
     }
 
-    fn say(&mut self, input: Input) -> &mut Self {
+    fn say(&mut self, input: RegistryInput) -> &mut Self {
         let mut out = Vec::new();
         self.state.handle(self.now, input, &mut out);
         // Which takes long where they are many.
@@ -69,12 +69,12 @@ impl World {
     }
 
     fn register_from(&mut self, registration: Registration, process: Option<Process>) -> Result<Arc<Plugin>, Refusal> {
-        self.say(Input::Register { registration, process, ticket: 7 });
+        self.say(RegistryInput::Register { registration, process, ticket: 7 });
         self.answer()
     }
 
     fn deregister(&mut self, plugin: &str) -> Result<Arc<Plugin>, Refusal> {
-        self.say(Input::Deregister { name: name(plugin), ticket: 7 });
+        self.say(RegistryInput::Deregister { name: name(plugin), ticket: 7 });
         self.answer()
     }
 
@@ -87,44 +87,47 @@ impl World {
     }
 
     fn up(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeUp { node: node.into(), on_this_host: true }))
+        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.into(), on_this_host: true }))
     }
 
     fn up_elsewhere(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeUp { node: node.into(), on_this_host: false }))
+        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.into(), on_this_host: false }))
     }
 
     fn down(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeDown { node: node.into(), reason: "net_tick_timeout".into() }))
+        self.say(RegistryInput::Membership(Membership::NodeDown {
+            node: node.into(),
+            reason: "net_tick_timeout".into(),
+        }))
     }
 
     fn refused(&mut self, node: &str, code: &'static str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeRefused { node: node.into(), code }))
+        self.say(RegistryInput::Membership(Membership::NodeRefused { node: node.into(), code }))
     }
 
     fn ended(&mut self, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::NodeEnded { node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::NodeEnded { node: node.into() }))
     }
 
     fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::Announced { plugin: name(plugin), node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::Announced { plugin: name(plugin), node: node.into() }))
     }
 
     fn withdraw(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(Input::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.into() }))
     }
 
     fn settled(&mut self) -> &mut Self {
-        self.say(Input::Membership(Membership::Settled))
+        self.say(RegistryInput::Membership(Membership::Settled))
     }
 
-    fn looked(&mut self, look: Look) -> &mut Self {
-        self.say(Input::Looked { name: name("hecate-traderd"), look })
+    fn probed(&mut self, state: SocketState) -> &mut Self {
+        self.say(RegistryInput::SocketProbed { name: name("hecate-traderd"), state })
     }
 
     fn pass(&mut self, time: Duration) -> &mut Self {
         self.now = Now { instant: self.now.instant + time, time: self.now.time + time };
-        self.say(Input::Tick)
+        self.say(RegistryInput::Tick)
     }
 
     fn plugin(&self) -> Arc<Plugin> {
@@ -138,7 +141,7 @@ impl World {
     /// The effects since the last call, as text without their details.
     fn effects(&mut self) -> Vec<String> {
         let short = |effect| match effect {
-            E::Look(name) => format!("look {name}"),
+            E::ProbeSocket(name) => format!("look {name}"),
             E::EnsureLayout(name) => format!("layout {name}"),
             E::CleanUp { name, .. } => format!("clean {name}"),
             E::CancelCleanUp(name) => format!("cancel {name}"),
@@ -149,7 +152,7 @@ impl World {
         self.effects.drain(..).map(short).collect()
     }
 
-    fn looks(&mut self) -> usize {
+    fn probes(&mut self) -> usize {
         self.effects().iter().filter(|effect| effect.starts_with("look ")).count()
     }
 

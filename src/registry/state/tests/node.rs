@@ -7,8 +7,8 @@ fn the_node_decides() {
     let mut world = World::new();
     world.register(trader_on("trader@pod")).expect("taken");
     world.up_elsewhere("trader@pod").effects();
-    world.looked(DEAD).looked(Look::Absent).pass(limits::GRACE);
-    assert_eq!((world.status(), world.looks()), (Status::Running, 0), "its socket has no say, and isn't looked at");
+    world.probed(DEAD).probed(SocketState::Absent).pass(limits::GRACE);
+    assert_eq!((world.status(), world.probes()), (Status::Running, 0), "its socket has no say, and isn't looked at");
     world.events();
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Stopped);
@@ -28,14 +28,14 @@ fn the_reason_says_whether_the_socket_still_answers() {
     world.up(NODE).down(NODE);
     let (since, incarnation) = (world.plugin().since, world.plugin().incarnation);
     let bare = world.plugin().reason.clone();
-    world.pass(SECOND).looked(Look::Alive);
+    world.pass(SECOND).probed(SocketState::Alive);
     assert_eq!(world.plugin().reason, format!("{bare}; its socket still answers"));
     assert_eq!((world.status(), world.plugin().since), (Status::Stopped, since));
     assert_eq!(world.plugin().incarnation, incarnation);
     world.events();
-    world.pass(limits::SOCKET_POLL).looked(Look::Alive);
+    world.pass(limits::SOCKET_POLL).probed(SocketState::Alive);
     assert_eq!(world.events(), []);
-    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    world.pass(limits::SOCKET_POLL).probed(SocketState::Absent);
     assert_eq!(world.plugin().reason, bare);
     assert_eq!(world.events().len(), 1);
 }
@@ -46,7 +46,7 @@ fn a_node_that_was_never_seen_decides_nothing() {
     world.register(trader_on("trader@pod")).expect("taken");
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Running);
-    world.looked(Look::Alive).pass(limits::SOCKET_POLL).looked(DEAD);
+    world.probed(SocketState::Alive).pass(limits::SOCKET_POLL).probed(DEAD);
     assert_eq!(world.status(), Status::Stopped);
 }
 
@@ -57,9 +57,9 @@ fn a_node_seen_only_before_the_registration_decides_nothing() {
     world.up(NODE).down(NODE);
     world.register(trader()).expect("taken");
     assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Running, Some(NODE)));
-    world.looked(Look::Alive).pass(limits::GRACE).looked(Look::Alive);
+    world.probed(SocketState::Alive).pass(limits::GRACE).probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running);
-    world.pass(limits::SOCKET_POLL).looked(Look::Absent);
+    world.pass(limits::SOCKET_POLL).probed(SocketState::Absent);
     assert_eq!(world.status(), Status::Stopped);
 }
 
@@ -69,7 +69,7 @@ fn a_node_that_is_connected_governs_from_the_registration_on() {
     world.up(NODE);
     world.register(trader()).expect("taken");
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
-    assert_eq!(world.looks(), 0);
+    assert_eq!(world.probes(), 0);
     world.pass(limits::GRACE);
     assert_eq!(world.status(), Status::Running);
     world.down(NODE);

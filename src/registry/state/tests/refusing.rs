@@ -7,7 +7,7 @@ const REFUSED: &str = "its node hecate_traderd@host is running, but refuses to c
 fn refusing() -> World {
     let mut world = World::new();
     world.register(trader()).expect("taken");
-    world.looked(Look::Absent).refused(NODE, "cookie_mismatch");
+    world.probed(SocketState::Absent).refused(NODE, "cookie_mismatch");
     world
 }
 
@@ -18,8 +18,8 @@ fn a_node_that_refuses_is_known_by_its_name_and_is_a_sign_of_life() {
     assert_eq!((plugin.node.as_deref(), plugin.node_given), (Some(NODE), false));
     assert_eq!((plugin.status, plugin.reason.as_str()), (Status::Running, REFUSED));
     world.events();
-    for look in [Look::Absent, DEAD, Look::Denied("why".into()), Look::Unclear("why".into())] {
-        world.pass(limits::GRACE).looked(look);
+    for probe in [SocketState::Absent, DEAD, SocketState::Denied("why".into()), SocketState::Unclear("why".into())] {
+        world.pass(limits::GRACE).probed(probe);
     }
     assert_eq!((world.status(), world.events()), (Status::Running, vec![]), "it runs, whatever its socket shows");
     world.refused(NODE, "not_allowed");
@@ -34,20 +34,20 @@ fn a_node_that_refuses_is_known_by_its_name_and_is_a_sign_of_life() {
 #[test]
 fn a_node_that_refuses_and_ends_leaves_the_decision_to_the_socket() {
     let mut world = refusing();
-    world.pass(limits::SOCKET_POLL).looked(Look::Absent).effects();
+    world.pass(limits::SOCKET_POLL).probed(SocketState::Absent).effects();
     world.ended("x@host");
-    assert_eq!(world.looks(), 0);
+    assert_eq!(world.probes(), 0);
     world.ended(NODE);
-    assert_eq!(world.looks(), 1, "at once");
-    world.looked(Look::Absent);
+    assert_eq!(world.probes(), 1, "at once");
+    world.probed(SocketState::Absent);
     let plugin = world.plugin();
     assert_eq!((plugin.status, plugin.node.as_deref()), (Status::Stopped, Some(NODE)));
     assert_eq!(plugin.reason, format!("its node {NODE} has ended, and there is no socket at its path"));
 
     let mut world = refusing();
-    world.ended(NODE).looked(Look::Alive);
+    world.ended(NODE).probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running, "its socket still answers");
-    world.pass(limits::SOCKET_POLL).looked(DEAD);
+    world.pass(limits::SOCKET_POLL).probed(DEAD);
     assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "its socket refuses connections"));
     world.refused(NODE, "cookie_mismatch");
     assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED), "it is back");
@@ -59,14 +59,14 @@ fn a_node_that_refused_before_the_registration_counts() {
     world.refused(NODE, "cookie_mismatch");
     world.register(trader()).expect("taken");
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
-    world.looked(Look::Absent).pass(limits::GRACE);
+    world.probed(SocketState::Absent).pass(limits::GRACE);
     assert_eq!(world.status(), Status::Running);
     // The same holds for a node that was given.
     let mut world = World::new();
     world.register(trader_on("x@host")).expect("taken");
     world.refused(NODE, "cookie_mismatch").refused("x@host", "cookie_mismatch");
     assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
-    world.looked(Look::Absent).pass(limits::GRACE);
+    world.probed(SocketState::Absent).pass(limits::GRACE);
     assert_eq!(world.status(), Status::Running);
 }
 
@@ -108,7 +108,7 @@ fn only_the_whole_name_counts() {
     for other in ["hecate_trader@host", "hecate_traderd2@host", "xhecate_traderd@host"] {
         let mut world = World::new();
         world.register(trader()).expect("taken");
-        world.refused(other, "cookie_mismatch").looked(Look::Absent).pass(limits::GRACE);
+        world.refused(other, "cookie_mismatch").probed(SocketState::Absent).pass(limits::GRACE);
         assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Stopped, None), "{other}");
     }
 }
@@ -122,7 +122,7 @@ fn a_start_judges_by_a_node_that_refuses() {
         assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED));
         assert_eq!(world.events().len(), events);
         world.settled();
-        assert_eq!(world.looks(), 0, "{before:?}");
+        assert_eq!(world.probes(), 0, "{before:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 fn no_plugin_runs_on_the_node_of_the_daemon() {
     let mut world = World::new();
     let names = BTreeSet::from(["hecate@host".to_owned(), "hecate@localhost".to_owned()]);
-    world.say(Input::Membership(Membership::OwnNode { names }));
+    world.say(RegistryInput::Membership(Membership::OwnNode { names }));
     for node in ["hecate@host", "hecate@localhost"] {
         let refused = world.register(trader_on(node)).expect_err("refused");
         assert_eq!(refused.code(), "node_is_daemon");
@@ -23,12 +23,12 @@ fn the_names_that_the_daemon_may_get_are_refused_until_it_has_joined() {
     let wanted = names(&["hecate@host", "hecate_1000@host"]);
     // A node found earlier: it may be another user's daemon.
     world.register(trader_on("hecate_1000@host")).expect("taken");
-    world.say(Input::Membership(Membership::WantedNames { names: wanted }));
+    world.say(RegistryInput::Membership(Membership::WantedNames { names: wanted }));
     for node in ["hecate@host", "hecate_1000@host"] {
         assert_eq!(world.register(trader_on(node)).expect_err("refused").code(), "node_is_daemon");
     }
     assert_eq!(world.plugin().node.as_deref(), Some("hecate_1000@host"), "what is stored is kept until then");
-    world.say(Input::Membership(Membership::OwnNode { names: names(&["hecate@host"]) }));
+    world.say(RegistryInput::Membership(Membership::OwnNode { names: names(&["hecate@host"]) }));
     world.register(trader_on("hecate_1000@host")).expect("taken");
 }
 
@@ -37,7 +37,7 @@ fn a_stored_node_that_is_the_daemons_own_is_cleared() {
     let own = || Membership::OwnNode { names: BTreeSet::from(["hecate@host".to_owned()]) };
     for given in [true, false] {
         let mut world = World::with(9, &[stored(Status::Running, Some("hecate@host"), given)]);
-        world.say(Input::Membership(own()));
+        world.say(RegistryInput::Membership(own()));
         let plugin = world.plugin();
         assert_eq!((plugin.node.as_deref(), plugin.node_given, plugin.status), (None, false, Status::Running));
         assert_eq!(world.events(), [(10, EventKind::StatusChanged, Status::Running)]);
@@ -45,7 +45,7 @@ fn a_stored_node_that_is_the_daemons_own_is_cleared() {
         assert_eq!(world.plugin().node.as_deref(), Some(NODE), "another is found in its place");
     }
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), true)]);
-    world.say(Input::Membership(own()));
+    world.say(RegistryInput::Membership(own()));
     assert_eq!((world.plugin().node.as_deref(), world.events()), (Some(NODE), vec![]));
 }
 
@@ -111,7 +111,7 @@ fn deregistering_removes_and_cleans_nothing_up() {
     assert_eq!(world.events()[1], (2, EventKind::Deregistered, Status::Running));
     assert!(world.state.view().plugins.is_empty());
     // What was under way comes too late.
-    world.looked(DEAD).up(NODE).down(NODE).pass(limits::GRACE);
+    world.probed(DEAD).up(NODE).down(NODE).pass(limits::GRACE);
     assert_eq!((world.effects(), world.events()), (vec![], vec![]));
 }
 

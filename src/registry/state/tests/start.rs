@@ -13,44 +13,44 @@ fn none_is_believed_by_memory_alone() {
     // began to run. Revision 9 was the last.
     let running = Status::Running;
     let stopped = Status::Stopped;
-    let unclear = || Look::Unclear("why".into());
-    let denied = || Look::Denied("why".into());
+    let unclear = || SocketState::Unclear("why".into());
+    let denied = || SocketState::Denied("why".into());
     let cases = [
-        (running, None, None, Look::Alive, running, 3),
+        (running, None, None, SocketState::Alive, running, 3),
         (running, None, None, DEAD, stopped, 3),
-        (running, None, None, Look::Absent, stopped, 3),
+        (running, None, None, SocketState::Absent, stopped, 3),
         (running, None, None, unclear(), stopped, 3),
         (running, None, None, denied(), running, 3),
         (running, Some(NODE), None, denied(), running, 3),
         (stopped, None, None, denied(), stopped, 3),
-        (stopped, None, None, Look::Alive, running, 10),
+        (stopped, None, None, SocketState::Alive, running, 10),
         (stopped, None, None, DEAD, stopped, 3),
-        (running, Some(NODE), Some(NODE), Look::Absent, running, 3),
-        (stopped, Some(NODE), Some(NODE), Look::Absent, running, 10),
-        (running, Some(NODE), None, Look::Alive, running, 3),
+        (running, Some(NODE), Some(NODE), SocketState::Absent, running, 3),
+        (stopped, Some(NODE), Some(NODE), SocketState::Absent, running, 10),
+        (running, Some(NODE), None, SocketState::Alive, running, 3),
         (running, Some(NODE), None, DEAD, stopped, 3),
-        (stopped, Some("gone@host"), Some(NODE), Look::Absent, running, 10),
+        (stopped, Some("gone@host"), Some(NODE), SocketState::Absent, running, 10),
     ];
-    for (number, (before, node, connected, look, after, incarnation)) in cases.into_iter().enumerate() {
+    for (number, (before, node, connected, probe, after, incarnation)) in cases.into_iter().enumerate() {
         let mut world = World::with(9, &[stored(before, node, false)]);
         assert!(!world.state.view().ready, "case {number}");
         world.pass(SECOND);
-        assert_eq!(world.looks(), 0, "case {number}: its node may still come");
+        assert_eq!(world.probes(), 0, "case {number}: its node may still come");
         if let Some(node) = connected {
             world.up(node);
         }
         world.effects();
         world.settled();
-        assert_eq!(world.looks(), usize::from(connected.is_none()), "case {number}");
+        assert_eq!(world.probes(), usize::from(connected.is_none()), "case {number}");
         if connected.is_none() {
             assert!(!world.state.view().ready, "case {number}");
-            world.looked(look.clone());
+            world.probed(probe.clone());
         }
         assert!(world.state.view().ready, "case {number}");
         assert_eq!((world.status(), world.plugin().incarnation), (after, incarnation), "case {number}");
         let changes = usize::from(before != after || (node != connected && connected.is_some()));
         assert_eq!(world.events().len(), changes, "case {number}: no event where nothing changed");
-        let dead = after == stopped && look != denied();
+        let dead = after == stopped && probe != denied();
         let cleans = world.effects().iter().filter(|effect| effect.starts_with("clean")).count();
         assert_eq!(cleans, usize::from(dead), "case {number}: what died while we were away");
     }
@@ -61,19 +61,19 @@ fn after_the_time_the_socket_judges() {
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), true)]);
     assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE));
     world.pass(limits::JUDGE - SECOND);
-    assert_eq!(world.looks(), 0);
+    assert_eq!(world.probes(), 0);
     world.pass(SECOND);
-    assert_eq!((world.looks(), world.state.view().ready), (1, false));
-    world.looked(Look::Absent);
+    assert_eq!((world.probes(), world.state.view().ready), (1, false));
+    world.probed(SocketState::Absent);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
     world.settled().up(NODE);
-    assert_eq!((world.status(), world.looks()), (Status::Running, 0));
+    assert_eq!((world.status(), world.probes()), (Status::Running, 0));
 }
 
 #[test]
 fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_decides() {
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), false)]);
-    world.settled().looked(Look::Denied("why".into())).pass(SECOND);
+    world.settled().probed(SocketState::Denied("why".into())).pass(SECOND);
     assert_eq!((world.events(), world.plugin().reason.as_str()), (vec![], "as it was"));
     world.up(NODE);
     assert_eq!((world.events(), world.status()), (vec![], Status::Running));
@@ -99,7 +99,7 @@ fn a_look_that_hangs_does_not_keep_us_from_being_ready() {
     world.pass(limits::JUDGE_LOOK);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
     assert_eq!(world.plugin().reason, "its socket could not be looked at in time");
-    world.looked(Look::Alive);
+    world.probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running);
 }
 
@@ -128,13 +128,13 @@ fn a_tick_when_it_is_due_always_moves_the_deadline() {
     for _ in 0..1000 {
         let Some(due) = world.state.next_deadline() else { break };
         world.now.instant = world.now.instant.max(due);
-        world.say(Input::Tick);
+        world.say(RegistryInput::Tick);
         assert!(world.state.next_deadline() > Some(world.now.instant) || world.state.next_deadline().is_none());
         // Every look comes back empty.
-        let looks: Vec<_> = world.effects.drain(..).collect();
-        for effect in looks {
-            if let E::Look(name) = effect {
-                world.say(Input::Looked { name, look: Look::Absent });
+        let probes: Vec<_> = world.effects.drain(..).collect();
+        for effect in probes {
+            if let E::ProbeSocket(name) = effect {
+                world.say(RegistryInput::SocketProbed { name, state: SocketState::Absent });
             }
         }
     }
@@ -145,7 +145,7 @@ fn a_tick_when_it_is_due_always_moves_the_deadline() {
 fn revisions_have_no_gaps() {
     let mut world = World::new();
     world.register(trader()).expect("taken");
-    world.up(NODE).down(NODE).looked(Look::Alive).up(NODE).withdraw("hecate-traderd", NODE);
+    world.up(NODE).down(NODE).probed(SocketState::Alive).up(NODE).withdraw("hecate-traderd", NODE);
     world.deregister("hecate-traderd").expect("there");
     let revisions: Vec<_> = world.events().into_iter().map(|(revision, ..)| revision).collect();
     assert_eq!(revisions, (1..=world.state.view().revision).collect::<Vec<_>>());

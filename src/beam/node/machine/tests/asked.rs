@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn ask(token: Token) -> Input {
-    Input::Ask { node: "p@h".into(), name: Atom::literal("server"), request: Term::atom("list"), token }
+fn ask(token: Token) -> NodeInput {
+    NodeInput::Ask { node: "p@h".into(), name: Atom::literal("server"), request: Term::atom("list"), token }
 }
 
 /// The reference of a call that has begun, and who waits for its answer.
 fn begin(alone: &mut Alone, token: Token) -> (Reference, Pid) {
     match alone.run(ask(token)).as_slice() {
         [
-            Effect::Signal(_, Control::Monitor { from, to, reference }, None),
-            Effect::Signal(_, Control::SendName { from: sender, to: name }, Some(message)),
+            NodeEffect::Signal(_, Control::Monitor { from, to, reference }, None),
+            NodeEffect::Signal(_, Control::SendName { from: sender, to: name }, Some(message)),
         ] => {
             assert_eq!((to, name, from), (&Proc::Name(Atom::literal("server")), &Atom::literal("server"), sender));
             let caller = Term::tuple([Term::Pid(from.clone()), Term::Reference(reference.clone())]);
@@ -34,7 +34,7 @@ fn send(to: &Pid) -> Control {
 #[test]
 fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
     let mut alone = Alone::new();
-    assert_eq!(alone.run(ask(1)), [Effect::Result(1, Err(CallError::NoConnection))]);
+    assert_eq!(alone.run(ask(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let (reference, from) = begin(&mut alone, 2);
@@ -42,14 +42,14 @@ fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
     let out = alone.tell(1, send(&from), Some(&answer(&reference, "x")));
     let to = Proc::Name(Atom::literal("server"));
     let demonitor = Control::Demonitor { from: from.clone(), to, reference: reference.clone() };
-    assert_eq!(out, [Effect::Signal(LinkId(1), demonitor, None), Effect::Result(2, Ok(atom("x")))]);
+    assert_eq!(out, [NodeEffect::Signal(LinkId(1), demonitor, None), NodeEffect::Result(2, Ok(atom("x")))]);
     assert_eq!(alone.tell(1, send(&from), Some(&answer(&reference, "x"))), [], "it is over");
     assert_eq!(alone.machine.next_deadline(), None);
 
     // What runs a function is no process that answers.
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(Input::Call { node: "p@h".into(), function: nodes, token: Some(3) });
-    let [Effect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
+    let out = alone.run(NodeInput::Call { node: "p@h".into(), function: nodes, token: Some(3) });
+    let [NodeEffect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(alone.tell(1, send(&from), Some(&answer(request, "x"))), []);
     assert_eq!(alone.machine.pending().calls, 1);
 }
@@ -61,23 +61,23 @@ fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
     let (reference, from) = begin(&mut alone, 1);
     let down =
         Control::MonitorExit { from: Proc::Name(Atom::literal("server")), to: from, reference, reason: atom("noproc") };
-    assert_eq!(alone.tell(1, down, None), [Effect::Result(1, Err(CallError::NoProcess))]);
+    assert_eq!(alone.tell(1, down, None), [NodeEffect::Result(1, Err(CallError::NoProcess))]);
 
     begin(&mut alone, 2);
     alone.now.instant += limits::CALL_TIME;
-    let out = alone.run(Input::Tick);
+    let out = alone.run(NodeInput::Tick);
     assert!(matches!(signals(&out)[..], [Control::Demonitor { .. }]), "{out:?}");
-    assert_eq!(out.last(), Some(&Effect::Result(2, Err(CallError::TimedOut))));
+    assert_eq!(out.last(), Some(&NodeEffect::Result(2, Err(CallError::TimedOut))));
 
     begin(&mut alone, 3);
-    let out = alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
-    assert_eq!(out, [Effect::Result(3, Err(CallError::NoConnection))]);
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    assert_eq!(out, [NodeEffect::Result(3, Err(CallError::NoConnection))]);
 
     alone.up(2, "p@h");
     for token in 0..limits::CALLS as u64 {
         begin(&mut alone, token);
     }
-    assert_eq!(alone.run(ask(9)), [Effect::Result(9, Err(CallError::TooMany))]);
+    assert_eq!(alone.run(ask(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
 }
 
 struct Hearing(std::sync::mpsc::Sender<(Term, Source)>);
@@ -101,11 +101,11 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
     let (sender, heard) = std::sync::mpsc::channel();
     let mut alone = Alone::new();
     let (name, behaviour) = (Some(Atom::literal("ear")), Box::new(Hearing(sender)));
-    let out = alone.run(Input::Spawn { name, behaviour, groups: vec![], token: 1 });
-    let [Effect::Spawned(1, process)] = out.as_slice() else { panic!("{out:?}") };
+    let out = alone.run(NodeInput::Spawn { name, behaviour, groups: vec![], token: 1 });
+    let [NodeEffect::Spawned(1, process)] = out.as_slice() else { panic!("{out:?}") };
     let ours = alone.machine.processes.pid(*process).unwrap().clone();
     let theirs = |id| foreign("p@h", id);
-    let link = |alone: &mut Alone, id| alone.run(Input::LinkTo { process: *process, to: theirs(id) });
+    let link = |alone: &mut Alone, id| alone.run(NodeInput::LinkTo { process: *process, to: theirs(id) });
     let exits = |id, reason, connection| {
         let exit = Term::tuple([Term::atom("EXIT"), Term::Pid(theirs(id)), reason]);
         assert_eq!(heard.try_recv(), Ok((exit, Source { node: Atom::literal("p@h"), connection })));
@@ -116,14 +116,14 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
     alone.up(7, "p@h");
     for id in [8, 9] {
         let sent = Control::Link { from: ours.clone(), to: theirs(id) };
-        assert_eq!(link(&mut alone, id), [Effect::Signal(LinkId(7), sent, None)]);
+        assert_eq!(link(&mut alone, id), [NodeEffect::Signal(LinkId(7), sent, None)]);
     }
     let exit = |id, reason: &Term| Control::Exit { from: theirs(id), to: ours.clone(), reason: Raw::encode(reason) };
     alone.tell(7, exit(8, &Term::atom("oops")), None);
     exits(8, Term::atom("oops"), 7);
     alone.tell(7, exit(8, &Term::atom("oops")), None);
     assert!(heard.try_recv().is_err(), "the link has ended already");
-    alone.run(Input::LinkDown { link: LinkId(7), reason: String::new(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(7), reason: String::new(), by_peer: false });
     exits(9, Term::atom("noconnection"), 7);
     assert_eq!(alone.machine.pending(), Pending::default());
     alone.up(7, "p@h");
@@ -131,9 +131,9 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
     alone.tell(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
     exits(8, Term::atom("too_large"), 7);
     link(&mut alone, 8);
-    let out = alone.run(Input::Exit(*process, "enough"));
+    let out = alone.run(NodeInput::Exit(*process, "enough"));
     let told = Control::Exit { from: ours.clone(), to: theirs(8), reason: Raw::encode(&Term::atom("enough")) };
-    assert_eq!(out, [Effect::Signal(LinkId(7), told, None)], "ours ends");
+    assert_eq!(out, [NodeEffect::Signal(LinkId(7), told, None)], "ours ends");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_process_hears_what_is_sent_to_it_and_from_where() {
     let mut alone = Alone::new();
     alone.up(7, "p@h");
     let name = Atom::literal("ear");
-    alone.run(Input::Spawn {
+    alone.run(NodeInput::Spawn {
         name: Some(name.clone()),
         behaviour: Box::new(Hearing(sender)),
         groups: vec![],

@@ -30,7 +30,7 @@ fn join(group: &'static str) -> Term {
 }
 
 /// A ping from `q@h`, over its link.
-pub(super) fn ping(alone: &mut Alone) -> Vec<Effect> {
+pub(super) fn ping(alone: &mut Alone) -> Vec<NodeEffect> {
     let from = Term::tuple([Term::Pid(foreign("q@h", 7)), Term::atom("tag")]);
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::atom("q@h")]);
     let ping = Term::tuple([Term::atom("$gen_call"), from, is_auth]);
@@ -38,8 +38,8 @@ pub(super) fn ping(alone: &mut Alone) -> Vec<Effect> {
     alone.tell(2, control, Some(&ping))
 }
 
-pub(super) fn is_pong(out: &[Effect]) -> bool {
-    matches!(out, [Effect::Signal(LinkId(2), Control::Send { .. }, Some(message))]
+pub(super) fn is_pong(out: &[NodeEffect]) -> bool {
+    matches!(out, [NodeEffect::Signal(LinkId(2), Control::Send { .. }, Some(message))]
         if term(message) == Term::tuple([Term::atom("tag"), Term::atom("yes")]))
 }
 
@@ -64,7 +64,7 @@ fn a_large_sync_delays_a_ping_by_one_step() {
     let members_sent = 250_000_u32;
     let control = to_pg();
     let content = read(&control, Raw::encode(&sync("g", members_sent)).bytes().clone(), &mut Atoms::new());
-    alone.run(Input::Read(LinkId(1), Box::new((control, content))));
+    alone.run(NodeInput::Read(LinkId(1), Box::new((control, content))));
     let (mut most, mut steps) = (0, 0);
     while alone.machine.has_backlog() {
         assert!(is_pong(&ping(&mut alone)));
@@ -90,7 +90,7 @@ fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
     ]);
     let payload = |term: &Term| Some(Raw::encode(term).bytes().clone());
     let batch = [sync("g", 50_000), join("late"), leave, join("later")];
-    alone.run(Input::Messages(LinkId(1), batch.iter().map(|term| (to_pg(), payload(term))).collect()));
+    alone.run(NodeInput::Messages(LinkId(1), batch.iter().map(|term| (to_pg(), payload(term))).collect()));
     alone.tell(1, to_pg(), Some(&join("latest")));
     assert!(alone.machine.has_waiting(LinkId(1)) && !alone.machine.has_waiting(LinkId(2)));
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [0; 4]);
@@ -108,7 +108,7 @@ fn large_messages_of_a_link_are_handled_one_a_turn() {
     let call = Raw::encode(&Term::tuple([Term::atom("$gen_call"), from, large]));
     for _ in 0..3 {
         let content = read(&control, call.bytes().clone(), &mut Atoms::new());
-        assert_eq!(alone.run(Input::Read(LinkId(1), Box::new((control.clone(), content)))), []);
+        assert_eq!(alone.run(NodeInput::Read(LinkId(1), Box::new((control.clone(), content)))), []);
     }
     for _ in 0..3 {
         assert!(is_pong(&ping(&mut alone)));
@@ -127,15 +127,15 @@ fn short_questions_with_long_answers_delay_a_ping_by_one_step() {
     let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))]);
     let discover = || (to_pg(), Some(Raw::encode(&discover).bytes().clone()));
     let answer = alone.tell(1, to_pg(), Some(&Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))])));
-    let size = |out: &[Effect]| -> usize {
+    let size = |out: &[NodeEffect]| -> usize {
         let sizes = out.iter().map(|effect| match effect {
-            Effect::Signal(LinkId(1), _, Some(payload)) => payload.size(),
+            NodeEffect::Signal(LinkId(1), _, Some(payload)) => payload.size(),
             _ => 0,
         });
         sizes.sum()
     };
     let most = limits::NODE_TURN + size(&answer);
-    let mut out = alone.run(Input::Messages(LinkId(1), (0..20).map(|_| discover()).collect()));
+    let mut out = alone.run(NodeInput::Messages(LinkId(1), (0..20).map(|_| discover()).collect()));
     let mut answered = 0;
     loop {
         assert!(size(&out) <= most, "{} bytes in one step", size(&out));
@@ -164,7 +164,7 @@ fn waiting_messages_are_dropped_with_their_link_or_scope() {
     let mut alone = up();
     alone.tell(1, to_pg(), Some(&sync("g", 50_000)));
     alone.tell(1, to_pg(), Some(&join("late")));
-    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     assert!(!alone.machine.has_waiting(LinkId(1)));
     alone.machine.postpone(LinkId(1), [(to_pg(), None)]);
     assert!(!alone.machine.has_waiting(LinkId(1)), "it is gone");

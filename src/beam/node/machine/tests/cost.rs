@@ -46,7 +46,7 @@ fn send(to: Proc, message: &Term) -> (Control, Option<Bytes>) {
 fn cost(alone: &mut Alone, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
     work::of(|| {
         let (mut out, now) = (Vec::new(), alone.now);
-        alone.machine.handle(now, Input::Messages(LinkId(1), batch), &mut out);
+        alone.machine.handle(now, NodeInput::Messages(LinkId(1), batch), &mut out);
         while alone.machine.step(now, &mut out).is_some() {}
     })
 }
@@ -172,7 +172,7 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
     });
     work::assert_n_log_n("the end of a connection", 200, |n| {
         let (mut alone, _) = crowded(n);
-        work::of(|| drop(alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false })))
+        work::of(|| drop(alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false })))
     });
     work::assert_n_log_n("init_connect, of many peers", 200, |n| {
         let mut alone = up();
@@ -190,7 +190,7 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
         let messages: Vec<_> = (0..n).map(message).collect();
         work::of(|| {
             for (link, message) in messages {
-                drop(alone.run(Input::Messages(link, vec![message])));
+                drop(alone.run(NodeInput::Messages(link, vec![message])));
             }
         })
     });
@@ -204,7 +204,7 @@ fn a_reference_is_of_one_monitor() {
         alone.tell(1, monitor(Proc::Pid(pid.clone()), 5), None);
     }
     assert_eq!(alone.machine.pending().ties, 1);
-    let told = |out: &[Effect]| signals(out).iter().any(|control| matches!(control, Control::MonitorExit { .. }));
+    let told = |out: &[NodeEffect]| signals(out).iter().any(|control| matches!(control, Control::MonitorExit { .. }));
     assert!(!told(&alone.exit(&first)));
     assert!(told(&alone.exit(&second)));
     assert_eq!(alone.machine.pending(), Pending::default());

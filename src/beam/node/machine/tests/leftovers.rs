@@ -43,7 +43,7 @@ fn with_ties() -> (Alone, Pid) {
     (alone, pid)
 }
 
-fn exits(effects: &[Effect]) -> usize {
+fn exits(effects: &[NodeEffect]) -> usize {
     let is_exit = |control: &&Control| matches!(control, Control::MonitorExit { .. } | Control::Exit { .. });
     signals(effects).into_iter().filter(is_exit).count()
 }
@@ -51,7 +51,7 @@ fn exits(effects: &[Effect]) -> usize {
 #[test]
 fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
     let down = |alone: &mut Alone| {
-        alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+        alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     };
     let scope_down = |alone: &mut Alone| {
         // Its reference is the first that our node has made for a scope.
@@ -111,7 +111,7 @@ fn an_end_is_signalled_to_many_monitors_and_links_in_steps() {
     let (first, all) = (exits(&out), usize::try_from(2 * MANY).unwrap());
     assert!(first > 0 && first < all / 2, "{first} of {all}");
     // A monitor that ends before its signal is sent.
-    let told = |out: &[Effect], id| {
+    let told = |out: &[NodeEffect], id| {
         let is_it = |control: &&Control| matches!(control, Control::MonitorExit { reference: told, .. } if *told == reference("p@h", id));
         signals(out).into_iter().any(|control| is_it(&control))
     };
@@ -135,7 +135,7 @@ fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
         let process = alone.machine.processes.get(&Proc::Pid(pid.clone())).unwrap();
         process.watchers.len() + process.links.len()
     };
-    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     assert_eq!(alone.machine.pending().ties, 0);
     assert!(watched(&mut alone) > usize::try_from(MANY).unwrap());
     assert!(steps_beside_pings(&mut alone) > 1);
@@ -145,7 +145,7 @@ fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
 #[test]
 fn a_node_that_stops_signals_all_of_many_monitors_and_links() {
     let (mut alone, _) = with_ties();
-    assert_eq!(exits(&alone.run(Input::Stop)), usize::try_from(2 * MANY).unwrap());
+    assert_eq!(exits(&alone.run(NodeInput::Stop)), usize::try_from(2 * MANY).unwrap());
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_event_goes_to_a_bounded_number_of_processes_of_a_peer() {
     let mut alone = up();
     let members = u32::try_from(limits::PG_RECEIVERS).unwrap();
     let publish =
-        || Input::Publish { group: Term::atom("g").canonical(), message: Raw::encode(&Term::atom("event")).into() };
+        || NodeInput::Publish { group: Term::atom("g").canonical(), message: Raw::encode(&Term::atom("event")).into() };
     for (joined, received) in [(members, members), (members + 1, members)] {
         alone.tell(1, to_pg(), Some(&sync("g", joined)));
         alone.steps();

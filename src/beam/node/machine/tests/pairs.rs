@@ -46,12 +46,12 @@ impl Pair {
         Self { machines: NAMES.map(machine), attempts: Vec::new(), now: now() }
     }
 
-    fn input(&mut self, side: usize, input: Input) {
+    fn input(&mut self, side: usize, input: NodeInput) {
         let mut out = Vec::new();
         self.machines[side].handle(self.now, input, &mut out);
         for effect in out {
             match effect {
-                Effect::Dial(name) => {
+                NodeEffect::Dial(name) => {
                     assert_eq!(&*name, NAMES[1 - side]);
                     let attempt = Attempt {
                         dialler: side,
@@ -63,18 +63,18 @@ impl Pair {
                     };
                     self.attempts.push(attempt);
                 }
-                Effect::Close(LinkId(id), _) => {
+                NodeEffect::Close(LinkId(id), _) => {
                     let attempt = &mut self.attempts[usize::try_from(id).unwrap()];
                     attempt.closed[side] = true;
                     attempt.fin[1 - side] = !attempt.lost;
                 }
-                Effect::Signal(..) | Effect::Spawned(..) | Effect::Result(..) | Effect::Down(..) => {}
+                NodeEffect::Signal(..) | NodeEffect::Spawned(..) | NodeEffect::Result(..) | NodeEffect::Down(..) => {}
             }
         }
     }
 
     fn connect(&mut self, side: usize) {
-        self.input(side, Input::Connect(NAMES[1 - side].into()));
+        self.input(side, NodeInput::Connect(NAMES[1 - side].into()));
     }
 
     fn up(&mut self, at: usize, side: usize, replacing: bool) {
@@ -85,7 +85,7 @@ impl Pair {
             (false, true) => Origin::Dialled,
             (false, false) => Origin::Accepted,
         };
-        self.input(side, Input::LinkUp { link: LinkId(at as u64), peer: peer(NAMES[1 - side]), origin });
+        self.input(side, NodeInput::LinkUp { link: LinkId(at as u64), peer: peer(NAMES[1 - side]), origin });
     }
 
     /// What can happen next: an attempt, and whose turn it is where an end is to be noticed.
@@ -110,7 +110,10 @@ impl Pair {
         if let Some(side) = end {
             self.attempts[at].fin[side] = false;
             self.attempts[at].closed[side] = true;
-            self.input(side, Input::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned(), by_peer: false });
+            self.input(
+                side,
+                NodeInput::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned(), by_peer: false },
+            );
             return true;
         }
         let dialler = self.attempts[at].dialler;
@@ -128,11 +131,11 @@ impl Pair {
             }
             Stage::Ack(replacing) => {
                 self.up(at, dialler, replacing);
-                self.input(dialler, Input::DialEnded(NAMES[acceptor].into()));
+                self.input(dialler, NodeInput::DialEnded(NAMES[acceptor].into()));
                 Stage::Made
             }
             Stage::Failed => {
-                self.input(dialler, Input::DialEnded(NAMES[acceptor].into()));
+                self.input(dialler, NodeInput::DialEnded(NAMES[acceptor].into()));
                 Stage::Over
             }
             done @ (Stage::Made | Stage::Over) => done,
@@ -155,7 +158,7 @@ impl Pair {
         attempt.lost = true;
         attempt.closed[side] = true;
         attempt.fin = [false; 2];
-        self.input(side, Input::LinkDown { link: LinkId(held), reason: "lost".to_owned(), by_peer: false });
+        self.input(side, NodeInput::LinkDown { link: LinkId(held), reason: "lost".to_owned(), by_peer: false });
     }
 
     fn settle(&mut self) {
@@ -169,7 +172,10 @@ impl Pair {
             if let Some(held) = self.held(side)
                 && self.attempts[usize::try_from(held).unwrap()].closed[1 - side]
             {
-                self.input(side, Input::LinkDown { link: LinkId(held), reason: "no tick".to_owned(), by_peer: false });
+                self.input(
+                    side,
+                    NodeInput::LinkDown { link: LinkId(held), reason: "no tick".to_owned(), by_peer: false },
+                );
             }
         }
     }

@@ -50,7 +50,7 @@ fn spawn(alone: &mut Alone, control: Control, args: &[Term]) -> (u32, Vec<Raw>) 
     ended(&out)
 }
 
-fn ended(out: &[Effect]) -> (u32, Vec<Raw>) {
+fn ended(out: &[NodeEffect]) -> (u32, Vec<Raw>) {
     let mut controls = signals(out).into_iter();
     let Some(Control::SpawnReply { request, to, flags, result: Ok(spawned) }) = controls.next() else {
         panic!("{out:?}");
@@ -102,7 +102,7 @@ fn nodes_are_told_as_an_erlang_node_tells_them() {
     let mut alone = up();
     alone.up(2, "a@h");
     let hidden = Established { published: false, ..peer("q@h") };
-    alone.run(Input::LinkUp { link: LinkId(3), peer: hidden, origin: Origin::Accepted });
+    alone.run(NodeInput::LinkUp { link: LinkId(3), peer: hidden, origin: Origin::Accepted });
     let nodes = Term::List(["a@h", PEER].map(|name| Term::Atom(Atom::literal(name))).to_vec());
     let returned = |value| tuple(&[Term::atom("result"), Term::atom("return"), value]);
     assert_eq!(erpc(&mut alone, &mfa("erlang", "nodes", &[])), returned(nodes));
@@ -128,14 +128,14 @@ fn a_spawned_process_ends_as_it_would_elsewhere() {
 #[test]
 fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
     let mut alone = up();
-    let refused = |out: &[Effect]| {
+    let refused = |out: &[NodeEffect]| {
         let (request, to) = (reference(PEER, 3), them());
         let notsup = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
         assert_eq!(signals(out), [&notsup]);
     };
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"no term")))])));
-    refused(&alone.run(Input::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
+    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"no term")))])));
+    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
     refused(&alone.tell(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
     refused(&alone.tell(1, call(), Some(&Term::atom("none"))));
     assert!(alone.machine.view().peers[PEER].is_up());
@@ -173,7 +173,7 @@ fn large_arguments_are_not_decoded() {
     let from = tuple(&[Term::Pid(them()), very_large.clone()]);
     let message = tuple(&[Term::atom("$gen_call"), from, Term::Int(1)]);
     let out = alone.tell(1, Control::Send { from: None, to: pid }, Some(&message));
-    let [Effect::Signal(_, _, Some(reply))] = out.as_slice() else { panic!("{out:?}") };
+    let [NodeEffect::Signal(_, _, Some(reply))] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(term(reply), tuple(&[very_large.clone(), tuple(&[Term::atom("got"), Term::Int(1)])]));
     let options = request(("m", "f", 1), &[Term::atom("monitor"), very_large]);
     let out = alone.tell(1, options, Some(&Term::List(vec![Term::Int(1)])));
@@ -188,21 +188,21 @@ fn an_answer_may_come_later_and_is_lost_with_its_connection() {
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
     let mut out = alone.tell(1, call(), Some(&args));
     assert_eq!(ended(&out), (2, vec![]), "it runs");
-    out.extend(alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done"))));
+    out.extend(alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))));
     let done = tuple(&[Term::atom("result"), Term::atom("return"), Term::atom("done")]);
     assert_eq!(ended(&out), (2, vec![Raw::encode(&done)]));
-    assert_eq!(alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done"))), [], "only once");
+    assert_eq!(alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))), [], "only once");
 
     let pid = alone.spawn(vec![]);
     let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
     assert_eq!(alone.tell(1, to, Some(&message)), []);
-    let out = alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    let out = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
     assert_eq!(answer(&out), Term::atom("done"));
 
     alone.tell(1, call(), Some(&args));
-    alone.run(Input::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
     alone.up(2, PEER);
-    let late = alone.run(Input::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    let late = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
     assert_eq!(late, [], "not to another connection");
 }
 
@@ -236,9 +236,9 @@ fn labelled(label: &'static str, to: Proc, request: Term) -> (Control, Term) {
 }
 
 /// The answer to [`gen_call`], which is the first signal.
-fn answer(out: &[Effect]) -> Term {
+fn answer(out: &[NodeEffect]) -> Term {
     match out.first() {
-        Some(Effect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => match term(message) {
+        Some(NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => match term(message) {
             Term::Tuple(reply) => {
                 assert_eq!(reply[0], Term::Reference(reference(PEER, 9)));
                 reply[1].clone()
@@ -287,8 +287,8 @@ fn rex_applies_passes_on_and_refuses() {
     let to = || Control::SendName { from: them(), to: Atom::literal("rex") };
     assert_eq!(alone.tell(1, to(), Some(&cast)), []);
 
-    let told = |out: &[Effect]| match out {
-        [Effect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => term(message),
+    let told = |out: &[NodeEffect]| match out {
+        [NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => term(message),
         other => panic!("{other:?}"),
     };
     let plain = |request: Term| tuple(&[Term::Pid(them()), request]);
@@ -320,19 +320,19 @@ fn a_killed_process_is_followed_by_another_in_its_place() {
     let kill = |to: Pid, reason| Control::Exit2 { from: foreign("b@h", 7), to, reason: atom(reason) };
     let watch =
         Control::Monitor { from: foreign("b@h", 7), to: Proc::Pid(first.clone()), reference: reference("b@h", 99) };
-    net.input(0, Input::Messages(link, vec![(watch, None)]));
-    net.input(0, Input::Messages(link, vec![(kill(first.clone(), "shutdown"), None)]));
+    net.input(0, NodeInput::Messages(link, vec![(watch, None)]));
+    net.input(0, NodeInput::Messages(link, vec![(kill(first.clone(), "shutdown"), None)]));
     assert_eq!(pid(&net), first, "it traps exits");
 
     let mut out = Vec::new();
-    net.machines[0].handle(net.now, Input::Messages(link, vec![(kill(first.clone(), "kill"), None)]), &mut out);
+    net.machines[0].handle(net.now, NodeInput::Messages(link, vec![(kill(first.clone(), "kill"), None)]), &mut out);
     let down = |control: &&Control| matches!(control, Control::MonitorExit { reason, .. } if *reason == atom("killed"));
     assert!(signals(&out).iter().any(down));
     net.carry(0, out);
     net.settle();
     assert_ne!(pid(&net), first);
     assert_eq!(net.announced(1), net.expected(1), "in the same group");
-    net.input(0, Input::Exit(id, "shutdown"));
+    net.input(0, NodeInput::Exit(id, "shutdown"));
     net.settle();
     assert_eq!(net.announced(1), [], "and the same to our own side");
 }
@@ -348,7 +348,7 @@ fn a_killed_scope_finds_the_others_again() {
     let scope = |net: &Net| net.machines[0].processes.whereis("pg").unwrap().clone();
     let first = scope(&net);
     let kill = Control::Exit2 { from: foreign("b@h", 7), to: first.clone(), reason: atom("kill") };
-    net.input(0, Input::Messages(link, vec![(kill, None)]));
+    net.input(0, NodeInput::Messages(link, vec![(kill, None)]));
     assert_ne!(scope(&net), first);
     net.settle();
     for node in 0..2 {

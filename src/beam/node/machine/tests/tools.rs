@@ -238,7 +238,8 @@ fn the_relay_of_dbg_is_refused_and_no_process_starts() {
         };
         let request = Control::SpawnRequest { request: reference(PEER, 3), from: foreign(PEER, 7), new: new.into() };
         let out = alone.tell(1, request, Some(&args));
-        let [Effect::Signal(_, Control::SpawnReply { flags: 0, result: Err(why), .. }, None)] = out.as_slice() else {
+        let [NodeEffect::Signal(_, Control::SpawnReply { flags: 0, result: Err(why), .. }, None)] = out.as_slice()
+        else {
             panic!("{out:?}");
         };
         assert_eq!(*why, "undef");

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep_until;
 
 use super::refusal::Refusal;
-use crate::layout::{DeadSocket, Layout, LayoutError, Look, Process, Progress, SetAside, Verdict};
+use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, SetAside, SocketState, Verdict};
 use crate::plugin::PluginName;
 
 /// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
@@ -68,10 +68,10 @@ pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<Socket, R
         return Err(Refusal::NoData { name: name.clone(), path });
     }
     match layout.look_at_socket(name) {
-        Look::Absent | Look::NotASocket => Ok(Socket::None),
-        Look::Refuses(_) => Ok(Socket::Refuses),
-        Look::Alive => Err(Refusal::StillRunning { name: name.clone(), sign: "its socket answers".to_owned() }),
-        Look::Denied(why) | Look::Unclear(why) => Err(Refusal::MayRun { name: name.clone(), why }),
+        SocketState::Absent | SocketState::NotASocket => Ok(Socket::None),
+        SocketState::Refuses(_) => Ok(Socket::Refuses),
+        SocketState::Alive => Err(Refusal::StillRunning { name: name.clone(), sign: "its socket answers".to_owned() }),
+        SocketState::Denied(why) | SocketState::Unclear(why) => Err(Refusal::MayRun { name: name.clone(), why }),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Snapshot {
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct HostEvent {
     /// The revision that it made.
     pub revision: u64,
     /// What is different since.
@@ -75,7 +75,7 @@ pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError
 
 /// Reads `{Event, Map}`.
 #[must_use]
-pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
+pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<HostEvent> {
     let mut r = Reader::resume(message, 0, atoms);
     r.expect_tuple(2).ok()?;
     let kind = EventKind::parse(r.atom().ok()?.as_str())?;
@@ -87,7 +87,7 @@ pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<Event> {
         EventKind::Deregistered => Change::Gone(plugin(&term)?.name),
         EventKind::DataPurged => Change::Nothing,
     };
-    Some(Event { revision: u64::try_from(*revision).ok()?, change })
+    Some(HostEvent { revision: u64::try_from(*revision).ok()?, change })
 }
 
 /// One plugin: `info`, with `since` and `reason`.
@@ -202,7 +202,7 @@ mod tests {
             let plugin = Arc::new(plugin("a-bd"));
             let told = crate::plugin::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
             let message = Term::tuple([Term::atom(kind.name()), registered().event(&told)]);
-            assert_eq!(event(&Raw::encode(&message), &mut Atoms::new()), Some(Event { revision: 9, change }));
+            assert_eq!(event(&Raw::encode(&message), &mut Atoms::new()), Some(HostEvent { revision: 9, change }));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::limits;
 
 /// What a peer has told of itself; what it hasn't is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct PeerAnswers {
     /// Its release of OTP.
     pub otp_release: Option<String>,
     /// Its `net_ticktime`.
@@ -27,7 +27,7 @@ pub struct Told {
 
 /// One peer that is connected.
 #[derive(Debug)]
-struct Peer {
+struct Questioned {
     connection: u64,
     known: Known,
     /// When it is to be asked again; none while it is being asked.
@@ -37,20 +37,20 @@ struct Peer {
 /// What a peer has told, and whether that is all.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    told: Told,
+    told: PeerAnswers,
     /// Whether it has told its release, or can't.
     release: bool,
 }
 
 /// What all connected peers have told.
 #[derive(Debug)]
-pub struct Facts {
+pub struct Questioner {
     node: Handle,
-    peers: BTreeMap<Arc<str>, Peer>,
+    peers: BTreeMap<Arc<str>, Questioned>,
     work: JoinSet<(Arc<str>, u64, Known)>,
 }
 
-impl Facts {
+impl Questioner {
     /// Of the peers of this node.
     #[must_use]
     pub fn new(node: Handle) -> Self {
@@ -59,7 +59,7 @@ impl Facts {
 
     /// What a peer has told.
     #[must_use]
-    pub fn of(&self, peer: &str) -> Option<&Told> {
+    pub fn of(&self, peer: &str) -> Option<&PeerAnswers> {
         self.peers.get(peer).map(|peer| &peer.known.told)
     }
 
@@ -72,7 +72,7 @@ impl Facts {
             if !self.peers.contains_key(name) {
                 let (connection, known) = (peer.connection, Known::default());
                 self.work.spawn(ask(self.node.clone(), name.clone(), connection, known.clone()));
-                self.peers.insert(name.clone(), Peer { connection, known, due: None });
+                self.peers.insert(name.clone(), Questioned { connection, known, due: None });
             }
         }
     }
@@ -114,7 +114,7 @@ async fn ask(node: Handle, name: Arc<str>, connection: u64, mut known: Known) ->
     if !known.release {
         let answer = questions::otp_release(&node, &name).await;
         // Otherwise the same question may be answered next time.
-        known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::Unasked));
+        known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::NotAsked));
         told.otp_release = answer.ok();
     }
     if let Ok(tick_time) = questions::tick_time(&node, &name).await {
@@ -135,7 +135,7 @@ mod tests {
     use beam::dist::flags::{self, Flags};
     use beam::dist::handshake::Identity;
     use beam::etf::{Atom, Term};
-    use beam::node::dial::Dialling;
+    use beam::node::dial::Dialer;
     use beam::node::process::{Answer, BadArg, Caller, Functions};
     use beam::node::services::pg::Watched;
     use beam::node::task;
@@ -155,7 +155,7 @@ mod tests {
     async fn node() -> Handle {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let cookie = Cookie::parse(b"cookie").unwrap();
-        let settings = task::Settings {
+        let settings = task::NodeSettings {
             identity: Identity {
                 name: "us@h".into(),
                 creation: 4,
@@ -163,7 +163,7 @@ mod tests {
                 cookie,
                 challenges: Challenges::default(),
             },
-            dialling: Dialling {
+            dialer: Dialer {
                 epmd_port: 1,
                 default_port: None,
                 this_host: BTreeSet::new(),
@@ -181,28 +181,28 @@ mod tests {
 
     #[tokio::test]
     async fn the_round_trip_is_taken_again() {
-        let mut facts = Facts::new(node().await);
+        let mut questioner = Questioner::new(node().await);
         let up = |flags| {
             let state = PeerState::Up { creation: 1, published: true, flags, dialled: true };
             view::Peer { state, since: SystemTime::UNIX_EPOCH, connection: 1, owner: None }
         };
-        let mut view = facts.node.watch().borrow().as_ref().clone();
+        let mut view = questioner.node.watch().borrow().as_ref().clone();
         view.peers.insert("p@h".into(), up(flags::ours(false)));
         view.peers.insert("tool@h".into(), up(flags::ours(false) | Flags::NAME_ME));
-        facts.changed(&view);
-        assert_eq!((facts.work.len(), facts.next_deadline()), (1, None), "it is being asked, and no tool is");
+        questioner.changed(&view);
+        assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None), "it is being asked, and no tool is");
         // It is gone by then, and nothing is known of it.
-        facts.step().await;
-        assert_eq!(facts.of("p@h"), Some(&Told::default()));
-        assert!(!facts.peers["p@h"].known.release, "asked again");
-        let due = facts.next_deadline().expect("asked again");
-        facts.time_passed(due - Duration::from_secs(1));
-        assert!(facts.work.is_empty(), "not before its time");
-        facts.time_passed(due);
-        assert_eq!((facts.work.len(), facts.next_deadline()), (1, None));
+        questioner.step().await;
+        assert_eq!(questioner.of("p@h"), Some(&PeerAnswers::default()));
+        assert!(!questioner.peers["p@h"].known.release, "asked again");
+        let due = questioner.next_deadline().expect("asked again");
+        questioner.time_passed(due - Duration::from_secs(1));
+        assert!(questioner.work.is_empty(), "not before its time");
+        questioner.time_passed(due);
+        assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None));
         view.peers.remove("p@h");
-        facts.changed(&view);
-        facts.step().await;
-        assert_eq!((facts.of("p@h"), facts.next_deadline()), (None, None), "who has gone is forgotten");
+        questioner.changed(&view);
+        questioner.step().await;
+        assert_eq!((questioner.of("p@h"), questioner.next_deadline()), (None, None), "who has gone is forgotten");
     }
 }
