@@ -96,6 +96,7 @@
 //! | [`log_limit`] | limits on log lines that outsiders can trigger |
 //! | [`name`], [`cookie`] | node names, parsed once; the cookie, which is never printed |
 //! | [`stats`] | counters of traffic |
+//! | [`trace`] | each frame, handshake packet and EPMD message as text, for the log and for subscribers |
 
 #![deny(missing_docs)]
 
@@ -116,6 +117,7 @@ pub mod limits;
 pub mod log_limit;
 pub mod name;
 pub mod stats;
+pub mod trace;
 
 pub use api::{Builder, ConnectError, GenServer, Members, Monitor, Node, RequestError, Spawn, StartError};
 pub use etf::{Atom, Map, Pid, Reference, Term};

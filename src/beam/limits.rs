@@ -319,3 +319,16 @@ pub const LOG_WINDOW: Duration = Duration::from_secs(10);
 
 /// Lines of nodes that came or went, in each window. Crossed by `log_limit::tests::what_happens_now_and_then_is_written_each_time`.
 pub const LOG_NODES: u64 = 100;
+
+// ---- Trace ----------------------------------------------------------------------------------
+
+/// Longest text of a traced event in bytes; a longer one is cut. Crossed by
+/// `trace::tests::a_text_is_escaped_and_cut`.
+pub const TRACE_TEXT: usize = 1024;
+
+/// Events that wait for one subscriber; further ones are dropped and counted. Crossed by
+/// `trace::tests::a_slow_subscriber_loses_events_and_is_told_how_many`.
+pub const TRACE_QUEUE: usize = 1024;
+
+/// Subscriptions to traces at once. Crossed by `trace::tests::subscriptions_are_bounded`.
+pub const TRACE_SUBSCRIPTIONS: usize = 8;

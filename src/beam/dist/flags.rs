@@ -108,6 +108,12 @@ pub fn names(flags: Flags) -> Vec<&'static str> {
     NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect()
 }
 
+/// Returns the flags that have no name here.
+#[must_use]
+pub fn unnamed(bits: u64) -> u64 {
+    NAMES.iter().fold(bits, |bits, (flag, _)| bits & !flag.bits())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,11 +18,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::budget::{Charge, Holding};
 use super::control::{self, Control, ControlError};
+use super::flags::Flags;
 use super::frames::{self, Frames, Queue};
 use super::framing::{self, Frame, FrameTooLarge};
 use super::header::Headers;
 use super::setup::Connection;
-use crate::etf::Atoms;
+use crate::etf::{Atoms, Iovec};
+use crate::trace::{ConnectionTrace, Direction};
 use crate::{limits, stats};
 
 // ---- Tuning constants -----------------------------------------------------------------------
@@ -88,6 +90,7 @@ pub enum LinkEvent {
 #[derive(Debug)]
 pub struct LinkSender {
     outgoing: Arc<Outgoing>,
+    trace: ConnectionTrace,
     _closing: oneshot::Sender<()>,
 }
 
@@ -97,6 +100,12 @@ pub struct LinkSender {
 pub struct QueueFull;
 
 impl LinkSender {
+    /// Adds the frame of a signal to those that [`send`](Self::send) is to send. Returns how many bytes it has.
+    pub fn push(&self, frames: &mut Frames, signal: &Control, payload: Option<&Iovec>, agreed: Flags) -> usize {
+        self.trace.frame_sent(signal, payload.map(Iovec::size));
+        frames.push(signal, payload, agreed)
+    }
+
     /// Sends whole frames, and leaves none: few bytes at once, if the socket takes them without waiting, the others from
     /// the connection's own task.
     ///
@@ -156,6 +165,8 @@ pub fn start<T: Send + 'static>(
 ) -> LinkSender {
     let (closing, closed) = oneshot::channel();
     let (tick_arrived, silence) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (trace, agreed) = (connection.trace, connection.peer.flags);
+    trace.connected(connection.peer.creation, agreed);
     let (read, write) = connection.stream.into_split();
     let outgoing = Arc::new(Outgoing::new(write, connection.unsent, holding.charge(0)));
     let mut reader = Reader {
@@ -164,13 +175,16 @@ pub fn start<T: Send + 'static>(
         largest: 0,
         unfinished: holding.charge(0),
         holding,
-        headers: Headers::new(connection.peer.flags),
+        headers: Headers::new(agreed),
+        trace: trace.clone(),
         atoms: Atoms::new(),
         tick_time,
         tick_arrived: tick_arrived.clone(),
         silence: silence.clone(),
     };
-    let writer = Writer { outgoing: outgoing.clone(), tick_every: tick_time / 4, tick_arrived, silence, probe };
+    let (tick_every, writer_trace) = (tick_time / 4, trace.clone());
+    let writer =
+        Writer { outgoing: outgoing.clone(), tick_every, tick_arrived, silence, probe, agreed, trace: writer_trace };
     tokio::spawn(async move {
         let reason = tokio::select! {
             reason = reader.run(&inbox, &wrap) => reason,
@@ -185,9 +199,10 @@ pub fn start<T: Send + 'static>(
             let _ = timeout(limits::LINK_FLUSH, last).await;
         }
         writer.outgoing.end();
+        writer.trace.ended(&reason);
         let _ = inbox.send(wrap(LinkEvent::Closed(reason))).await;
     });
-    LinkSender { outgoing, _closing: closing }
+    LinkSender { outgoing, trace, _closing: closing }
 }
 
 /// The socket's end that is written to, and what waits for it. Whoever holds the lock may write as long as nothing waits;
@@ -297,6 +312,7 @@ struct Reader {
     holding: Arc<Holding>,
     /// `None`: frames are pass-through.
     headers: Option<Headers>,
+    trace: ConnectionTrace,
     atoms: Atoms,
     tick_time: Duration,
     tick_arrived: Arc<Notify>,
@@ -394,9 +410,14 @@ impl Reader {
         let mut bytes = 0;
         while let Some(frame) = framing::next(&mut self.buffer)? {
             match frame {
-                Frame::Tick => self.tick_arrived.notify_one(),
+                Frame::Tick => {
+                    self.trace.tick(Direction::Received);
+                    self.tick_arrived.notify_one();
+                }
                 Frame::Message(frame) => {
-                    let decoded = control::decode(&frame, self.headers.as_mut(), &mut self.atoms)?;
+                    let decoded = control::decode(&frame, self.headers.as_mut(), &mut self.atoms);
+                    self.trace.frame_received(&frame, &decoded);
+                    let decoded = decoded?;
                     bytes += decoded.as_ref().map_or(0, control::size);
                     batch.extend(decoded);
                 }
@@ -416,6 +437,8 @@ struct Writer {
     tick_arrived: Arc<Notify>,
     silence: Arc<Notify>,
     probe: Bytes,
+    agreed: Flags,
+    trace: ConnectionTrace,
 }
 
 impl Writer {
@@ -446,6 +469,10 @@ impl Writer {
                 }
             };
             if let Some(own) = own {
+                match own == TICK {
+                    true => self.trace.tick(Direction::Sent),
+                    false => self.trace.probe(&own, self.agreed),
+                }
                 self.outgoing.push(own);
             }
         }

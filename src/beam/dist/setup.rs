@@ -20,6 +20,7 @@ use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
 use crate::limits;
+use crate::trace::ConnectionTrace;
 
 /// A connection over which both sides have proved the cookie.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct Connection {
     pub(super) unsent: Bytes,
     /// The name that we gave the peer, if it had none. The owner drops it with the connection.
     pub given: Option<GivenName>,
+    pub(super) trace: ConnectionTrace,
 }
 
 impl Connection {
@@ -80,7 +82,12 @@ pub struct Rejected {
     pub error: SetupError,
 }
 
-async fn send(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
+async fn send(stream: &mut TcpStream, trace: &ConnectionTrace, packet: &[u8]) -> Result<(), SetupError> {
+    trace.packet_sent(packet);
+    write(stream, packet).await
+}
+
+async fn write(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> {
     Ok(stream.write_all(&framed(packet)?).await?)
 }
 
@@ -90,7 +97,13 @@ fn framed(packet: &[u8]) -> Result<Vec<u8>, SetupError> {
     Ok([&length.to_be_bytes(), packet].concat())
 }
 
-async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
+async fn receive(stream: &mut TcpStream, trace: &ConnectionTrace) -> Result<Vec<u8>, SetupError> {
+    let packet = read(stream).await?;
+    trace.packet_received(&packet);
+    Ok(packet)
+}
+
+async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     let length = usize::from(stream.read_u16().await?);
     if length > limits::HANDSHAKE_PACKET {
         return Err(SetupError::PacketTooLarge(length));
@@ -102,8 +115,8 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
 
 /// Receives the answer to our first packet, which may be a TLS alert: content type 21, a version
 /// 3.x, a length of 2, a level and a description (RFC 5246, section 7.2).
-async fn receive_first(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
-    match receive(stream).await {
+async fn receive_first(stream: &mut TcpStream, trace: &ConnectionTrace) -> Result<Vec<u8>, SetupError> {
+    match receive(stream, trace).await {
         Err(SetupError::PacketTooLarge(length)) if length == TLS_ALERT => {
             let mut alert = [0; 5];
             stream.read_exact(&mut alert).await?;
@@ -149,18 +162,19 @@ pub async fn dial_noting(
     answered: &AtomicBool,
     still_wanted: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
+    let trace = ConnectionTrace::new(Some(&dialled), stream.peer_addr().ok());
     let mut origin = Origin::Dialled;
     let shake = async {
         stream.set_nodelay(true)?;
         let (status, packet) = handshake::dial(local, dialled);
-        send(&mut stream, &packet).await?;
-        let status = status.receive(&receive_first(&mut stream).await?)?;
+        send(&mut stream, &trace, &packet).await?;
+        let status = status.receive(&receive_first(&mut stream, &trace).await?)?;
         answered.store(true, Ordering::Relaxed);
         let awaited = match status {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(awaited) => {
                 let still_wanted = still_wanted().await;
-                send(&mut stream, alive_reply(still_wanted)).await?;
+                send(&mut stream, &trace, alive_reply(still_wanted)).await?;
                 if !still_wanted {
                     return Err(HandshakeError::AlreadyAlive.into());
                 }
@@ -169,17 +183,18 @@ pub async fn dial_noting(
             }
         };
         let ours = challenge(local)?;
-        let (awaited, packet) = awaited.receive(&receive(&mut stream).await?, local, ours.challenge())?;
-        send(&mut stream, &packet).await?;
+        let (awaited, packet) = awaited.receive(&receive(&mut stream, &trace).await?, local, ours.challenge())?;
+        send(&mut stream, &trace, &packet).await?;
         // A peer that finds our digest wrong says nothing and closes (`recv_challenge_reply/3`).
-        let ack = receive(&mut stream).await.map_err(|e| match e {
+        let ack = receive(&mut stream, &trace).await.map_err(|e| match e {
             SetupError::Io(_) => SetupError::ProofRefused,
             other => other,
         })?;
         Ok(awaited.receive(&ack, local)?)
     };
-    let peer = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut))?;
-    Ok(Connection { peer, origin, stream, unsent: Bytes::new(), given: None })
+    let shaken = timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut));
+    let peer = shaken.inspect_err(|error| trace.failed(error))?;
+    Ok(Connection { peer, origin, stream, unsent: Bytes::new(), given: None, trace })
 }
 
 /// Shakes hands over `stream` with the node `dialled`, but only until it has said who it is and what it can do: nothing is
@@ -188,21 +203,23 @@ pub async fn dial_noting(
 /// # Errors
 /// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] where it believes in an older connection.
 pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str>) -> Result<(), SetupError> {
+    let trace = ConnectionTrace::new(Some(&dialled), stream.peer_addr().ok());
     let sound = async {
         let (status, packet) = handshake::dial(local, dialled);
-        send(&mut stream, &packet).await?;
-        let awaited = match status.receive(&receive_first(&mut stream).await?)? {
+        send(&mut stream, &trace, &packet).await?;
+        let awaited = match status.receive(&receive_first(&mut stream, &trace).await?)? {
             StatusReceived::Proceed(awaited) => awaited,
             StatusReceived::Alive(_) => {
-                send(&mut stream, alive_reply(false)).await?;
+                send(&mut stream, &trace, alive_reply(false)).await?;
                 return Err(HandshakeError::AlreadyAlive.into());
             }
         };
         // The answer to its challenge is what would prove the cookie: it is not sent.
-        let _ = awaited.receive(&receive(&mut stream).await?, local, challenge(local)?.challenge())?;
+        let _ = awaited.receive(&receive(&mut stream, &trace).await?, local, challenge(local)?.challenge())?;
         Ok(())
     };
-    timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut))
+    let sounded = timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut));
+    sounded.inspect_err(|error| trace.failed(error))
 }
 
 /// Shakes hands with a peer that dialled us. `decide` returns the status for the name that the peer
@@ -217,27 +234,35 @@ pub async fn accept<Decision: Future<Output = Status>>(
     decide: impl Fn(Arc<str>) -> Decision,
 ) -> Result<Connection, Rejected> {
     let (mut origin, mut claimed, mut given) = (Origin::Accepted, None, None);
+    let mut trace = ConnectionTrace::new(None, stream.peer_addr().ok());
     let shake = async {
         stream.set_nodelay(true)?;
-        let mut named = handshake::receive_name(&receive(&mut stream).await?)?;
-        claimed = Some(named.name().clone());
+        let packet = read(&mut stream).await?;
+        let named = handshake::receive_name(&packet);
+        claimed = named.as_ref().ok().map(|named| named.name().clone());
+        if let Some(name) = &claimed {
+            trace.name(name);
+        }
+        trace.packet_received(&packet);
+        let mut named = named?;
         if let Err(e) = named.check_flags() {
-            send(&mut stream, Named::status_packet(Status::NotAllowed)).await?;
+            send(&mut stream, &trace, Named::status_packet(Status::NotAllowed)).await?;
             return Err(e.into());
         }
         let status = if named.is_nameless() {
             given = Some(give_name(&mut named, &names, &decide).await?);
-            send(&mut stream, &named.name_packet()).await?;
+            trace.name(named.name());
+            send(&mut stream, &trace, &named.name_packet()).await?;
             Status::Ok
         } else {
             let status = decide(named.name().clone()).await;
-            send(&mut stream, Named::status_packet(status)).await?;
+            send(&mut stream, &trace, Named::status_packet(status)).await?;
             status
         };
         match status {
             Status::Ok | Status::OkSimultaneous => {}
             Status::Alive => {
-                named.receive_alive(&receive(&mut stream).await?)?;
+                named.receive_alive(&receive(&mut stream, &trace).await?)?;
                 origin = Origin::Replacing;
             }
             Status::Nok => return Err(HandshakeError::Simultaneous.into()),
@@ -245,20 +270,26 @@ pub async fn accept<Decision: Future<Output = Status>>(
         }
         let ours = challenge(local)?;
         let (mut awaited, packet) = named.challenge(local, ours.challenge());
-        send(&mut stream, &packet).await?;
+        send(&mut stream, &trace, &packet).await?;
         loop {
-            match awaited.receive(&receive(&mut stream).await?, local)? {
+            match awaited.receive(&receive(&mut stream, &trace).await?, local)? {
                 ReplyReceived::Complemented(next) => awaited = next,
-                ReplyReceived::Done(peer, packet) => return Ok((peer, framed(&packet)?)),
+                ReplyReceived::Done(peer, packet) => {
+                    trace.packet_sent(&packet);
+                    return Ok((peer, framed(&packet)?));
+                }
             }
         }
     };
     match timeout(limits::HANDSHAKE_TIME, shake).await.unwrap_or(Err(SetupError::TimedOut)) {
         Ok((peer, unsent)) => {
             given.iter_mut().for_each(GivenName::remember);
-            Ok(Connection { peer, origin, stream, unsent: unsent.into(), given })
+            Ok(Connection { peer, origin, stream, unsent: unsent.into(), given, trace })
         }
-        Err(error) => Err(Rejected { claimed, error }),
+        Err(error) => {
+            trace.failed(&error);
+            Err(Rejected { claimed, error })
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::protocol;
+use super::protocol::{self, Entry, EpmdRequest};
 use crate::limits;
+use crate::trace::{self, Direction};
 
 /// Why an exchange with an EPMD gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +43,20 @@ async fn open(epmd: SocketAddr) -> Result<EpmdClient<Stream>, Error> {
     Ok(EpmdClient::new(tokio::io::join(read.take(limits::EPMD_ANSWER), write).compat()))
 }
 
-async fn exchange<T>(epmd: SocketAddr, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(limits::EPMD_TIME, work).await.unwrap_or(Err(Error::TimedOut(epmd)))
+/// Makes an exchange, whose answer `describe` describes in a trace.
+async fn exchange<T>(
+    epmd: SocketAddr,
+    request: &EpmdRequest,
+    describe: fn(&T) -> String,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    trace::epmd_request(Direction::Sent, Some(epmd), request);
+    let result = timeout(limits::EPMD_TIME, work).await.unwrap_or(Err(Error::TimedOut(epmd)));
+    match &result {
+        Ok(answer) => trace::epmd(Direction::Received, Some(epmd), request.name(), || describe(answer)),
+        Err(error) => trace::epmd(Direction::Local, Some(epmd), request.name(), || error.to_string()),
+    }
+    result
 }
 
 /// All names registered with the EPMD at `epmd` that can be read, each with the port that its node listens on. An answer
@@ -53,7 +66,8 @@ async fn exchange<T>(epmd: SocketAddr, work: impl Future<Output = Result<T, Erro
 /// See [`Error`].
 pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
     let io = |e| Error::Protocol(epmd, EpmdError::Io(e));
-    exchange(epmd, async {
+    let describe = |names: &Vec<_>| trace::epmd_names(names.len());
+    exchange(epmd, &EpmdRequest::Names, describe, async {
         let mut stream = TcpStream::connect(epmd).await.map_err(|e| Error::Unreachable(epmd, e))?;
         stream.write_all(b"\0\x01n").await.map_err(io)?;
         let mut answer = Vec::new();
@@ -68,7 +82,8 @@ pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
 /// # Errors
 /// See [`Error`].
 pub async fn port(epmd: SocketAddr, short_name: &str) -> Result<Option<u16>, Error> {
-    exchange(epmd, async {
+    let request = EpmdRequest::Port(short_name.as_bytes().to_vec());
+    exchange(epmd, &request, |port| trace::epmd_port(*port), async {
         let entry = open(epmd).await?.get_node(short_name).await.map_err(|e| Error::Protocol(epmd, e))?;
         Ok(entry.map(|entry| entry.port))
     })
@@ -106,7 +121,9 @@ impl Registration {
 /// See [`Error`]; [`Error::NameTaken`] if the name is held by a node that lives, as far as EPMD knows.
 pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: bool) -> Result<Registration, Error> {
     let entry = if hidden { NodeEntry::new_hidden(short_name, port) } else { NodeEntry::new(short_name, port) };
-    exchange(epmd, async {
+    let request = EpmdRequest::Alive(Entry::new(short_name, port, hidden));
+    let describe = |registration: &Registration| trace::epmd_registered(registration.creation);
+    exchange(epmd, &request, describe, async {
         let client = open(epmd).await?;
         match client.register(entry).await {
             Ok((stream, creation)) => Ok(Registration { creation: creation.get(), stream }),

@@ -24,6 +24,10 @@ pub enum EpmdRequest {
     Stop,
 }
 
+/// The types of nodes.
+const NORMAL: u8 = 77;
+const HIDDEN: u8 = 72;
+
 /// A registered node, as it described itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -37,6 +41,31 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What a node that listens on `port` says of itself.
+    #[must_use]
+    pub fn new(name: &str, port: u16, hidden: bool) -> Self {
+        let kind = [if hidden { HIDDEN } else { NORMAL }, 0];
+        Self { name: name.as_bytes().to_vec(), port, kind, highest: 6, lowest: 5, extra: Vec::new() }
+    }
+
+    /// The part of the node's name before the `@`.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The port that the node listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the node says that it is hidden.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.kind.first() == Some(&HIDDEN)
+    }
+
     /// Returns whether a node may register with this entry. The name must fit into a line of an
     /// answer. The real EPMD accepts line ends too, which makes such an answer ambiguous.
     fn is_acceptable(&self) -> bool {
@@ -98,6 +127,16 @@ impl EpmdRequest {
             b'k' => Some(Self::Kill),
             b's' => Some(Self::Stop),
             _ => None,
+        }
+    }
+
+    /// Returns the name of the node that it is about.
+    #[must_use]
+    pub fn name(&self) -> Option<&[u8]> {
+        match self {
+            Self::Alive(entry) => Some(entry.name()),
+            Self::Port(name) => Some(name),
+            Self::Names | Self::Dump | Self::Kill | Self::Stop => None,
         }
     }
 

@@ -19,6 +19,7 @@ use tracing::warn;
 use super::protocol::{EpmdRequest, EpmdResponse, Table, Then};
 use crate::fair::{Slots, Source};
 use crate::limits;
+use crate::trace::{self, Direction};
 
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.
@@ -184,8 +185,13 @@ fn source(stream: &TcpStream, user_of: UserOf) -> Source {
 }
 
 async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc::Sender<Event>) {
+    let peer = stream.peer_addr().ok();
     let exchange = async {
-        let request = request_within_limits(&mut stream).await?;
+        let request = request_within_limits(&mut stream).await.inspect_err(|error| {
+            trace::epmd(Direction::Received, peer, None, || format!("request that cannot be read: {error}"));
+        })?;
+        trace::epmd_request(Direction::Received, peer, &request);
+        let name = request.name().map(<[u8]>::to_vec);
         if request.is_local_only() && !is_local(&stream)? {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -193,6 +199,7 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
         let asked = events.send(Event::Asked(Asked { connection: id, source, request, answer })).await;
         asked.map_err(|_| io::ErrorKind::BrokenPipe)?;
         let EpmdResponse { bytes, then } = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        trace::epmd_answer(Direction::Sent, peer, name.as_deref(), &bytes);
         timeout(limits::EPMD_TIME, stream.write_all(&bytes)).await??;
         Ok::<_, io::Error>(then == Then::Keep)
     };

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::name::{NodeName, NodeNameError};
 use crate::node::listeners::owners;
 use crate::node::resolve;
+use crate::trace;
 
 /// What dialling depends on, beside the node's name.
 #[derive(Debug, Clone)]
@@ -164,18 +165,18 @@ impl Dialer {
         answered: &AtomicBool,
         still_wanted: impl AsyncFnOnce() -> bool,
     ) -> Result<(Connection, Option<u32>), DialError> {
-        let Ok(node) = NodeName::parse(&name) else {
-            return Err(DialError::BadName(name));
-        };
-        if are_mixed(&name, &local.name) {
-            return Err(DialError::Mixed { theirs: name, ours: local.name.clone() });
-        }
-        let (stream, owner) = self.find(node.name(), node.host()).await?;
+        let found = self.find(&name, &local.name).await;
+        let (stream, owner) = found.inspect_err(|error| trace::unreachable(&name, error))?;
         Ok((setup::dial_noting(stream, local, name.clone(), answered, still_wanted).await?, owner))
     }
 
-    async fn find(&self, short_name: &str, host: &str) -> Result<Reached, DialError> {
+    async fn find(&self, name: &Arc<str>, ours: &Arc<str>) -> Result<Reached, DialError> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let node = NodeName::parse(name).map_err(|_| DialError::BadName(name.clone()))?;
+        if are_mixed(name, ours) {
+            return Err(DialError::Mixed { theirs: name.clone(), ours: ours.clone() });
+        }
+        let (short_name, host) = (node.name(), node.host());
         let here = self.this_host.contains(host);
         let mut last = DialError::NotRegistered;
         // Before its own name is resolved, which may take long where nobody has given it an address.

@@ -513,7 +513,8 @@ impl Task {
                     if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
                         self.signals += 1;
                         self.gathered.signals += 1;
-                        self.gathered.bytes += link.frames.push(&signal, payload.as_ref(), link.flags);
+                        self.gathered.bytes +=
+                            link.sender.push(&mut link.frames, &signal, payload.as_ref(), link.flags);
                     }
                 }
                 NodeEffect::Close(id, reason) => {

@@ -13,12 +13,18 @@ use crate::dist::setup::tests::{identity, sockets};
 use crate::dist::setup::{accept, dial};
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 
+/// A connection whose handshake is done.
+fn connection(peer: Established, stream: TcpStream) -> Connection {
+    let trace = ConnectionTrace::new(Some(&peer.name), None);
+    Connection { peer, origin: Origin::Accepted, stream, unsent: Bytes::new(), given: None, trace }
+}
+
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
-    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new(), given: None };
+    let connection = connection(peer, here);
     let sender = start(connection, tick_time, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
     (sender, events, there)
 }
@@ -165,7 +171,7 @@ async fn a_flood_is_handed_on_in_pieces() {
 async fn a_message_that_waits_for_the_owner_counts_once() {
     let (here, mut there) = sockets().await;
     let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
-    let connection = Connection { peer, origin: Origin::Accepted, stream: here, unsent: Bytes::new(), given: None };
+    let connection = connection(peer, here);
     let holding = budget::Budget::new(usize::MAX).holding();
     let (inbox, events) = mpsc::channel(1);
     let _sender = start(connection, LONG, PROBE, holding.clone(), inbox, |event| event);

@@ -121,13 +121,13 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
     let relay = identity("a@h", "c");
     let dialer = async {
         let (_, name) = handshake::dial(&relay, local.name.clone());
-        send(&mut here, &name).await.unwrap();
-        assert_eq!(receive(&mut here).await.unwrap(), b"sok");
-        let challenge = receive(&mut here).await.unwrap();
+        write(&mut here, &name).await.unwrap();
+        assert_eq!(read(&mut here).await.unwrap(), b"sok");
+        let challenge = read(&mut here).await.unwrap();
         let theirs = u32::from_be_bytes(challenge[9..13].try_into().unwrap());
         let proof = relay.cookie.digest(theirs);
-        send(&mut here, &[&b"r"[..], &outstanding.challenge().to_be_bytes(), &proof].concat()).await.unwrap();
-        receive(&mut here).await
+        write(&mut here, &[&b"r"[..], &outstanding.challenge().to_be_bytes(), &proof].concat()).await.unwrap();
+        read(&mut here).await
     };
     let (answer, accepted) =
         tokio::join!(dialer, accept(there, &local, GivenNames::default(), |_| async { Status::Ok }));
@@ -144,12 +144,12 @@ async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
         let (mut here, there) = sockets().await;
         let dialer = async {
             let (_, name) = handshake::dial(&nameless, "b@h".into());
-            send(&mut here, &name).await.unwrap();
-            let status = receive(&mut here).await.unwrap();
+            write(&mut here, &name).await.unwrap();
+            let status = read(&mut here).await.unwrap();
             assert!(status.starts_with(b"snamed:"), "{status:?}");
-            let theirs = &receive(&mut here).await.unwrap()[9..13];
+            let theirs = &read(&mut here).await.unwrap()[9..13];
             let digest = nameless.cookie.digest(u32::from_be_bytes(theirs.try_into().unwrap()));
-            send(&mut here, &[&b"r\0\0\0\x01"[..], &digest].concat()).await.unwrap();
+            write(&mut here, &[&b"r\0\0\0\x01"[..], &digest].concat()).await.unwrap();
         };
         let local = identity("b@h", "c");
         let decide = |name: Arc<str>| {
