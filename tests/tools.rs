@@ -275,6 +275,24 @@ fn observer_finds_no_ports_and_no_sockets() {
     assert_eq!(world.eval("rpc:call(Us, erlang, function_exported, [observer_backend, vsn, 0])"), "false");
 }
 
+/// Without these results, "Table Viewer" shows an error every 10 s, "System" disconnects the node, and "Add Trace Pattern"
+/// ends `observer`.
+#[test]
+fn observer_finds_no_tables_and_no_modules_and_reads_the_system_info() {
+    let mut world = World::new(&[]);
+    let tables = |kind| format!("rpc:call(Us, observer_backend, get_table_list, [{kind}, [{{sys_hidden, true}}]])");
+    assert_eq!(world.eval(&tables("ets")), "[]");
+    let mnesia =
+        format!("{{error, Text}} = {}, Text =:= \"Mnesia is not running on: \" ++ atom_to_list(Us)", tables("mnesia"));
+    assert_eq!(world.eval(&mnesia), "true");
+    assert_eq!(world.eval("rpc:call(Us, code, all_loaded, [])"), "[]");
+    let info = "Info = rpc:call(Us, observer_backend, sys_info, []), \
+        {proplists:get_value(otp_release, Info), proplists:get_value(ets_count, Info), \
+        proplists:get_value(total, Info) > 1000000, \
+        lists:all(fun({_, Sizes}) -> Sizes =:= false end, [_ | _] = proplists:get_value(alloc_info, Info))}";
+    assert_eq!(world.eval(info), "{\"25\",0,true,true}");
+}
+
 #[test]
 fn work_for_all_nodes_fails_unless_our_node_is_hidden() {
     let work = "{How, _} = try {gave, rpc:pmap({lists, reverse}, [], [[a], [b], [c]])} \

@@ -83,11 +83,14 @@ impl Known<'_> {
             // The node has no code. This answer ends a remote shell.
             ("code", "ensure_loaded", [Term::Atom(_)]) => Ok(pair("error", Term::atom("nofile"))),
             ("code", "ensure_loaded", [_]) => Err(Refused::BadArg),
+            ("code", "all_loaded", []) => Ok(Term::List(Vec::new())),
             // Without a pid, no shell starts. This exit reason is not reported as a crash.
             ("shell", "start", []) => Ok(pair("shutdown", Term::atom("nofile"))),
             ("erlang", "function_exported", [module, function, arity]) => self.is_exported(module, function, arity),
             // The node has no ports and no sockets of Erlang.
             ("observer_backend", function, []) if LISTS_OF_OBSERVER.contains(&function) => Ok(Term::List(Vec::new())),
+            ("observer_backend", "get_table_list", [kind, _]) => self.tables(kind),
+            ("observer_backend", "sys_info", []) => self.sys_info(),
             // Its callers handle a refused call, and crash if the function is undefined.
             ("observer_backend", _, _) => Err(Refused::NotTried),
             ("application", "which_applications", []) => Ok(Term::List(Vec::new())),
@@ -162,6 +165,34 @@ impl Known<'_> {
             "wordsize" => integer(u64::from(usize::BITS / 8)),
             _ => return Err(Refused::BadArg),
         })
+    }
+
+    /// Returns what `observer_backend:get_table_list/2` returns on a node without tables.
+    fn tables(&self, kind: &Term) -> Result<Term, Refused> {
+        match kind {
+            Term::Atom(kind) if kind.as_str() == "ets" => Ok(Term::List(Vec::new())),
+            Term::Atom(kind) if kind.as_str() == "mnesia" => {
+                let text = format!("Mnesia is not running on: {}", self.processes.node().as_str());
+                Ok(Term::tuple([Term::atom("error"), Term::string(&text)]))
+            }
+            _ => Err(Refused::BadArg),
+        }
+    }
+
+    /// Returns the items of `observer_backend:sys_info/0` that the node has.
+    fn sys_info(&self) -> Result<Term, Refused> {
+        let Term::List(memory) = self.memory()? else { return Err(Refused::Unknown) };
+        // `observer` divides by the total size of the allocators, which is 0 if the list is empty; it
+        // skips one that is disabled.
+        let mut items = vec![pair("alloc_info", Term::List(vec![pair("eheap_alloc", Term::atom("false"))]))];
+        for item in ["otp_release", "process_count", "port_count", "ets_count"] {
+            items.push(pair(item, self.system_info(&Term::atom(item))?));
+        }
+        for item in ["wordsize_internal", "wordsize_external"] {
+            items.push(pair(item, self.system_info(&Term::atom("wordsize"))?));
+        }
+        items.extend(memory);
+        Ok(Term::List(items))
     }
 
     /// Without code, all memory of the node counts as `system`.
