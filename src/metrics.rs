@@ -1,120 +1,125 @@
-//! What the process counts about itself, besides what views show: numbers that rooms add to, and the API reads.
+//! What the process counts about itself, besides what views show: modules add to it, and the API
+//! serves it.
 //!
-//! They are of the process, as its memory and its file descriptors are, so they are statics, and no room hands them
-//! to another. Each is an atomic: adding to one is all that a room ever does, once a batch where messages come in batches.
-//! Knows neither who counts, nor what a number is called outside, nor in which format it is told: that is
-//! `api::metrics`'.
+//! The metrics belong to the process, as its memory and file descriptors do, so they are static, and
+//! no module passes them to another.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use beam::stats::Counter;
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
-/// Commits of the registry to its store, failed ones too.
-pub static STORE_COMMITS: Histogram = Histogram::new();
-/// Connections to the API that were closed to make room for others.
-pub static HTTP_EVICTIONS: Counter = Counter::new();
-/// Clients that follow the events now.
-pub static EVENT_SUBSCRIBERS: Gauge = Gauge::new();
+/// Upper bounds of the buckets of every histogram in seconds: from a call that only reads memory to
+/// one that waits for a disk, and for the daemon to be ready.
+const BOUNDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// Upper bounds of the buckets of every [`Histogram`]: from a call that only looks at memory to one that waits for a disk, and
-/// for us to be ready.
-pub const BOUNDS: [Duration; 12] = [
-    Duration::from_micros(100),
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_micros(2_500),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(25),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
+/// If this is an error, nothing is counted, and [`families`] returns it.
+static METRICS: LazyLock<prometheus::Result<Metrics>> = LazyLock::new(Metrics::new);
 
-/// How many there are of something now.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicI64);
+struct Metrics {
+    requests: IntCounterVec,
+    request_times: HistogramVec,
+    evictions: IntCounter,
+    subscribers: IntGauge,
+    commit_times: Histogram,
+}
 
-impl Gauge {
-    /// None.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicI64::new(0))
-    }
-
-    /// One more, until what is returned is dropped.
-    #[must_use]
-    pub fn one(&'static self) -> One {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        One(self)
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+impl Metrics {
+    fn new() -> prometheus::Result<Self> {
+        let times = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BOUNDS.to_vec());
+        Ok(Self {
+            requests: IntCounterVec::new(
+                Opts::new(
+                    "hecate_http_requests_total",
+                    "Requests to the API, by the pattern of their route and the code of the answer.",
+                ),
+                &["route", "code"],
+            )?,
+            request_times: HistogramVec::new(
+                times(
+                    "hecate_http_request_duration_seconds",
+                    "Time from a request's head to its answer's, by the pattern of the route.",
+                ),
+                &["route"],
+            )?,
+            evictions: IntCounter::new(
+                "hecate_http_evictions_total",
+                "Connections to the API that were closed to make room for others.",
+            )?,
+            subscribers: IntGauge::new("hecate_event_subscribers", "Clients that follow the events.")?,
+            commit_times: Histogram::with_opts(times(
+                "hecate_store_commit_duration_seconds",
+                "Time of the commits that save the registry.",
+            ))?,
+        })
     }
 }
 
-/// One of those that a [`Gauge`] counts.
+/// Counts a request: the pattern of its route, the status code of the response, and the time until
+/// the head of the response was ready.
+pub fn count_request(pattern: &str, code: &str, took: Duration) {
+    let Ok(metrics) = &*METRICS else { return };
+    if let Ok(requests) = metrics.requests.get_metric_with_label_values(&[pattern, code]) {
+        requests.inc();
+    }
+    if let Ok(times) = metrics.request_times.get_metric_with_label_values(&[pattern]) {
+        times.observe(took.as_secs_f64());
+    }
+}
+
+/// Counts a connection to the API that was closed to make room for another.
+pub fn count_eviction() {
+    if let Ok(metrics) = &*METRICS {
+        metrics.evictions.inc();
+    }
+}
+
+/// Counts a commit of the registry to its store, including one that failed.
+pub fn count_commit(took: Duration) {
+    if let Ok(metrics) = &*METRICS {
+        metrics.commit_times.observe(took.as_secs_f64());
+    }
+}
+
+/// A client that follows the events, counted until this is dropped.
 #[derive(Debug)]
-pub struct One(&'static Gauge);
+pub struct Subscriber(());
 
-impl Drop for One {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How long something took, sorted into [`BOUNDS`].
-#[derive(Debug)]
-pub struct Histogram {
-    /// How many took at most this bound and more than the one before; the last took longer than all.
-    buckets: [Counter; BOUNDS.len() + 1],
-    nanoseconds: Counter,
-}
-
-impl Histogram {
-    /// Nothing yet.
+impl Subscriber {
+    /// Counts one more.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { buckets: [const { Counter::new() }; BOUNDS.len() + 1], nanoseconds: Counter::new() }
-    }
-
-    /// Once more.
-    pub fn observe(&self, took: Duration) {
-        let bucket = BOUNDS.iter().take_while(|bound| took > **bound).count();
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.add(1);
+    pub fn count() -> Self {
+        if let Ok(metrics) = &*METRICS {
+            metrics.subscribers.inc();
         }
-        self.nanoseconds.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    /// How many took at most each of [`BOUNDS`], and how many in all.
-    #[must_use]
-    pub fn cumulative(&self) -> Vec<u64> {
-        let mut sum = 0;
-        let cumulative = |bucket: &Counter| {
-            sum += bucket.get();
-            sum
-        };
-        self.buckets.iter().map(cumulative).collect()
-    }
-
-    /// All the time that was taken.
-    #[must_use]
-    pub fn total(&self) -> Duration {
-        Duration::from_nanos(self.nanoseconds.get())
+        Self(())
     }
 }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if let Ok(metrics) = &*METRICS {
+            metrics.subscribers.dec();
+        }
     }
+}
+
+/// Returns what was counted so far. A family without a sample has had nothing to count.
+///
+/// # Errors
+/// A name above is not one that Prometheus allows.
+pub fn families() -> Result<Vec<MetricFamily>, &'static prometheus::Error> {
+    let Metrics { requests, request_times, evictions, subscribers, commit_times } = METRICS.as_ref()?;
+    Ok([
+        requests.collect(),
+        request_times.collect(),
+        evictions.collect(),
+        subscribers.collect(),
+        commit_times.collect(),
+    ]
+    .concat())
 }
 
 #[cfg(test)]
@@ -122,27 +127,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_belongs_to_the_first_bound_that_it_does_not_pass() {
-        let times = Histogram::new();
-        for took in [Duration::ZERO, BOUNDS[0], BOUNDS[0] + Duration::from_nanos(1), Duration::from_secs(60)] {
-            times.observe(took);
-        }
-        let mut expected = vec![3; BOUNDS.len() + 1];
-        expected[0] = 2;
-        expected[BOUNDS.len()] = 4;
-        assert_eq!(times.cumulative(), expected);
-        assert_eq!(times.total(), BOUNDS[0] * 2 + Duration::from_nanos(1) + Duration::from_secs(60));
-        assert!(BOUNDS.is_sorted());
-    }
-
-    #[test]
-    fn who_is_dropped_counts_no_more() {
-        static HERE: Gauge = Gauge::new();
-        let (first, second) = (HERE.one(), HERE.one());
-        assert_eq!(HERE.get(), 2);
+    fn a_subscriber_that_is_dropped_no_longer_counts() {
+        let gauge = || METRICS.as_ref().map(|metrics| metrics.subscribers.get()).ok();
+        let (first, second) = (Subscriber::count(), Subscriber::count());
+        assert_eq!(gauge(), Some(2));
         drop(first);
-        assert_eq!(HERE.get(), 1);
+        assert_eq!(gauge(), Some(1));
         drop(second);
-        assert_eq!(HERE.get(), 0);
+        assert_eq!(gauge(), Some(0));
     }
 }

@@ -158,7 +158,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("systemd", &["limits", "log"]),
     ("escape", &[]),
     ("log", &["escape", "limits"]),
-    ("metrics", &["beam::stats"]),
+    ("metrics", &[]),
     ("beam/limits", &[]),
     ("beam/log_limit", &["beam::limits"]),
     ("beam/name", &["beam::limits"]),

@@ -95,7 +95,7 @@ impl Connections {
 fn evict(evicted: Option<CancellationToken>) {
     if let Some(evicted) = evicted {
         evicted.cancel();
-        metrics::HTTP_EVICTIONS.add(1);
+        metrics::count_eviction();
         limited!(limit::EVICTIONS, warn, "closed an idle API connection, to make room for another");
     }
 }

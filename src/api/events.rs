@@ -72,7 +72,7 @@ impl Streams {
             shown: None,
             told: self.changes.told(&cluster),
             changes: self.changes.clone(),
-            _counted: metrics::EVENT_SUBSCRIBERS.one(),
+            _counted: metrics::Subscriber::count(),
         };
         let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());
         tokio::spawn(async move {
@@ -111,7 +111,7 @@ struct Stream {
     changes: Changes,
     /// The state of the cluster that was last reported to the client.
     told: Reported,
-    _counted: metrics::One,
+    _counted: metrics::Subscriber,
 }
 
 /// The stream has ended.

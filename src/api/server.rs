@@ -166,7 +166,7 @@ async fn answer(server: &Server, place: &Place, caller: Caller, request: Request
             }));
         }
     }
-    metrics::requested(pattern, response.status().as_u16(), begun.elapsed());
+    metrics::requested(pattern, response.status(), begun.elapsed());
     place.waits();
     response
 }

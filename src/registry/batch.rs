@@ -156,7 +156,7 @@ pub(super) fn commit(
     check_socket();
     let begun = Instant::now();
     let committed = prepare(layout).and_then(|()| store.commit(events)).and_then(|()| prepare(layout));
-    metrics::STORE_COMMITS.observe(begun.elapsed());
+    metrics::count_commit(begun.elapsed());
     committed.inspect_err(|error| {
         limited!(limit::DISK, error, %error, changes = events.len(), "the registry stays as it was before");
     })

@@ -1,5 +1,9 @@
-//! Server-sent events, taken apart as they arrive: "Interpreting an event stream" of the HTML standard, without `retry`. Pure, and
-//! bounded, which the crates that do this are not: an event that is too large is an error.
+//! Parses server-sent events as they arrive: "Interpreting an event stream" of the HTML standard,
+//! without `retry`. Pure, and bounded: an event that is too large is an error.
+//!
+//! No crate does that. `sse-stream`, `sseer` and `eventsource-stream` buffer an event of any size.
+//! Nor can the bytes be counted around them: no item follows a heartbeat, so the count could not
+//! start again at one. They also end the stream on invalid UTF-8.
 
 use crate::limits;
 
