@@ -5,9 +5,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
 
-#[path = "../tests/host/mod.rs"]
-mod host;
 mod measure;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -30,14 +30,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use host::daemon::Daemon;
-use host::erl::Erl;
-use host::{Host, Process, wait_for};
 use measure::client::{Client, LIST, registration};
 use measure::{
     Goal, Samples, Unit, between, compare, compare_figures, heading, own_memory, resident_memory, since_epoch,
     take_turns,
 };
+use support::daemon::Daemon;
+use support::erl::Erl;
+use support::{Host, Process, wait_for};
 
 /// Clients that ask at once.
 const CLIENTS: usize = 64;
@@ -329,7 +329,7 @@ fn registered(name: &str, revision: u64) -> Event {
 /// A host with plugins that were running when the daemon ended.
 struct Stored {
     host: Host,
-    _epmd: host::epmd::Epmd,
+    _epmd: support::epmd::Epmd,
     count: usize,
     database: Vec<u8>,
 }
@@ -430,7 +430,7 @@ fn event() {
          spawn_link(fun() -> {_, _} = pg:monitor_scope(pg), Me ! watching, Watch() end),
          receive watching -> ok end",
     );
-    watcher.eval_until(&format!("lists:member('{}', nodes())", host.node("joiner")), "true", host::PATIENCE);
+    watcher.eval_until(&format!("lists:member('{}', nodes())", host.node("joiner")), "true", support::PATIENCE);
 
     let (mut client, mut client_alone) = (Client::connect(&host.socket()), Client::connect(&alone.socket()));
     // The two that are seen both need the watcher.
@@ -475,6 +475,6 @@ fn seen_at(watcher: &mut Erl, group: &str) -> u128 {
 fn peer(host: &Host, name: &str, daemon: &str) -> Erl {
     let mut erl = host.erl(name);
     erl.eval("{ok, _} = pg:start(pg), ok");
-    erl.eval_until(&format!("net_adm:ping('{daemon}')"), "pong", host::PATIENCE);
+    erl.eval_until(&format!("net_adm:ping('{daemon}')"), "pong", support::PATIENCE);
     erl
 }

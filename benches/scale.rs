@@ -6,18 +6,18 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
-#[path = "../tests/host/mod.rs"]
-mod host;
 mod measure;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::daemon::Daemon;
-use host::erl::Erl;
-use host::{Host, http, wait_within};
 use measure::own_memory;
 use serde_json::json;
+use support::daemon::Daemon;
+use support::erl::Erl;
+use support::{Host, http, wait_within};
 
 /// However long it takes on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -72,7 +72,7 @@ impl One {
 
     /// Messages and bytes that it has sent to its peers.
     fn sent(&self) -> [f64; 2] {
-        let metrics = http::text(&self.host.socket(), "/metrics").expect("metrics");
+        let metrics = self.host.ask("GET", "/metrics").text;
         ["messages", "bytes"].map(|what| {
             let name = format!("hecate_link_sent_{what}_total ");
             let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("it is counted");

@@ -6,10 +6,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
 
-#[path = "../tests/host/mod.rs"]
-mod host;
 mod measure;
 mod peers;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::cell::RefCell;
 use std::fs;
@@ -18,15 +18,15 @@ use std::sync::Arc;
 use beam::etf::{Atom, Term};
 use tokio::runtime::Runtime;
 
-use host::Host;
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::node::Node;
 use measure::{
     Goal, Samples, Unit, between, compare, compare_figures, heading, resident_memory, since_epoch, take_turns,
 };
 use peers::{Socket, c_node, done, meets, message, number, server};
+use support::Host;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::node::Node;
 
 /// Small, medium and large messages: the bytes of the binary in one, how many make a round, and the goals as multiples of what
 /// goes from one `erl` to another. A round is less than our queue for one peer, since whoever publishes does not wait.
@@ -72,7 +72,7 @@ struct Cluster<'r> {
     /// The daemon's name.
     us: String,
     node: Arc<Node>,
-    _c: host::Process,
+    _c: support::Process,
 }
 
 impl<'r> Cluster<'r> {
@@ -84,7 +84,7 @@ impl<'r> Cluster<'r> {
         let daemon = host.daemon(&[]);
         let us = daemon.ready();
         for peer in [&us, &host.node("other")] {
-            erl.eval_until(&format!("net_adm:ping('{peer}')"), "pong", host::PATIENCE);
+            erl.eval_until(&format!("net_adm:ping('{peer}')"), "pong", support::PATIENCE);
         }
         let c = c_node(&host, &mut erl, "erl");
         let node = runtime.block_on(async {
@@ -247,7 +247,7 @@ fn beside_large(cluster: &Cluster) {
 fn joins(cluster: &Cluster) {
     let joined = |begun| between(begun, nanoseconds(&mut cluster.erl.borrow_mut(), "bench:joined()"));
     // The next round begins when this one has left no trace.
-    let forgotten = || cluster.erl.borrow_mut().eval_until("length(pg:which_groups(wire))", "2", host::PATIENCE);
+    let forgotten = || cluster.erl.borrow_mut().eval_until("length(pg:which_groups(wire))", "2", support::PATIENCE);
     cluster.erl.borrow_mut().eval("bench:watch(wire)");
     for (what, count, rounds) in [("a join", 1, 200), ("10000 joins", 10_000, 6)] {
         let mut us = || {

@@ -3,16 +3,16 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod common;
+mod support;
 
 use std::time::Duration;
 
-use common::World;
-use common::http::{Client, ask, get, in_time, post, register};
 use hecate_daemon::api::{Limits, Phase};
 use hecate_daemon::limits;
 use hecate_daemon::registry::Membership;
 use serde_json::json;
+use support::client::{Client, ask, get, in_time, post, register};
+use support::world::World;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -106,7 +106,7 @@ async fn one_connection_takes_many_requests() {
     let mut client = Client::new(&world).await;
     for _ in 0..3 {
         client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert_eq!(client.answer(true).await.body, r#"{"status":"ok"}"#);
+        assert_eq!(client.answer(true).await.text, r#"{"status":"ok"}"#);
     }
     // Pipelined, and answered in order.
     let name = r#"{"name":"hecate-traderd"}"#;
@@ -114,7 +114,7 @@ async fn one_connection_takes_many_requests() {
         .send(&format!("{}GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nGET /no HTTP/1.1\r\nHost: x\r\n\r\n", post(name)))
         .await;
     assert_eq!(client.answer(true).await.status, 201);
-    assert_eq!(client.answer(true).await.json()[0]["name"], "hecate-traderd");
+    assert_eq!(client.answer(true).await.body[0]["name"], "hecate-traderd");
     assert_eq!(client.answer(true).await.status, 404);
 }
 
@@ -199,7 +199,7 @@ async fn a_client_that_takes_no_answer_is_closed() {
 async fn calls_wait_while_we_start() {
     let world = World::starting(Limits::default()).await;
     let health = get(&world, "/health").await;
-    assert_eq!((health.status, &health.json()["status"]), (200, &json!("starting")));
+    assert_eq!((health.status, &health.body["status"]), (200, &json!("starting")));
     assert_eq!(get(&world, "/readyz").await.refusal(), (503, "starting".to_owned()));
     assert_eq!(get(&world, "/livez").await.status, 200);
 
@@ -207,7 +207,7 @@ async fn calls_wait_while_we_start() {
     waiting.send("GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n").await;
     world.status.send_modify(|status| status.phase = Phase::Running);
     world.registry.membership(Membership::Settled).await;
-    assert_eq!(waiting.answer(true).await.body, "[]");
+    assert_eq!(waiting.answer(true).await.text, "[]");
     assert_eq!(get(&world, "/readyz").await.status, 200);
 }
 

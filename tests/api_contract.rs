@@ -3,24 +3,24 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod common;
+mod support;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use common::World;
-use common::http::{ask, delete, get, post, register};
 use hecate_daemon::api::{Limits, Phase, Problem, Severity};
 use hecate_daemon::cluster::view::{ClusterView, EpmdState, PeerDetails, PeerState, PeerView};
 use hecate_daemon::registry::Membership;
 use serde_json::{Value, json};
+use support::client::{ask, delete, get, post, register};
+use support::world::World;
 
 // ---- The convention's three calls -----------------------------------------------------------
 
 #[tokio::test]
 async fn the_life_of_a_registration() {
     let world = World::start(Limits::default()).await;
-    assert_eq!(get(&world, "/api/plugins").await.body, "[]");
+    assert_eq!(get(&world, "/api/plugins").await.text, "[]");
 
     let request = json!({"name": "hecate-traderd", "version": "0.1.0", "description": "Trading daemon for Hecate"});
     let first = register(&world, request).await;
@@ -28,7 +28,7 @@ async fn the_life_of_a_registration() {
     let expected = format!(
         r#"{{"name":"hecate-traderd","base_dir":"{base}","paths":{{"sqlite":"{base}/sqlite","reckon_db":"{base}/reckon-db","sockets":"{base}/sockets","run":"{base}/run","connectors":"{base}/connectors"}}}}"#
     );
-    assert_eq!((first.status, first.body.as_str()), (201, expected.as_str()));
+    assert_eq!((first.status, first.text.as_str()), (201, expected.as_str()));
     assert_eq!(first.header("content-type"), Some("application/json"));
     assert_eq!(first.header("location"), Some("/api/plugins/hecate-traderd"));
     for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
@@ -38,24 +38,24 @@ async fn the_life_of_a_registration() {
     std::fs::write(&precious, "data").expect("written");
 
     let again = register(&world, json!({"name": "hecate-traderd", "description": null})).await;
-    assert_eq!((again.status, again.body.as_str()), (201, expected.as_str()));
+    assert_eq!((again.status, again.text.as_str()), (201, expected.as_str()));
 
     register(&world, json!({"name": "hecate-app-scribed"})).await;
     let list = get(&world, "/api/plugins").await;
     assert_eq!(list.status, 200);
-    let names: Vec<Value> = list.json().as_array().expect("a list").iter().map(|entry| entry["name"].clone()).collect();
+    let names: Vec<Value> = list.body.as_array().expect("a list").iter().map(|entry| entry["name"].clone()).collect();
     assert_eq!(names, ["hecate-app-scribed", "hecate-traderd"], "in name order");
     let head =
         format!(r#"{{"name":"hecate-traderd","version":"0.1.0","socket":"{base}/sockets/api.sock","status":"running""#);
-    assert!(list.body.contains(&head), "{}", list.body);
-    assert_eq!(list.json()[1]["description"], Value::Null, "null has cleared it");
+    assert!(list.text.contains(&head), "{}", list.text);
+    assert_eq!(list.body[1]["description"], Value::Null, "null has cleared it");
 
-    let detail = get(&world, "/api/plugins/hecate-traderd").await.json();
-    assert_eq!(detail["paths"], first.json()["paths"]);
+    let detail = get(&world, "/api/plugins/hecate-traderd").await.body;
+    assert_eq!(detail["paths"], first.body["paths"]);
     assert_eq!(detail["version"], "0.1.0", "what was absent has stayed");
 
     let gone = delete(&world, "/api/plugins/hecate-traderd").await;
-    assert_eq!((gone.status, gone.body.as_str()), (200, r#"{"ok":true}"#));
+    assert_eq!((gone.status, gone.text.as_str()), (200, r#"{"ok":true}"#));
     assert_eq!(delete(&world, "/api/plugins/hecate-traderd").await.refusal(), (404, "not_found".to_owned()));
     assert_eq!(get(&world, "/api/plugins/hecate-traderd").await.refusal(), (404, "not_found".to_owned()));
     assert_eq!(std::fs::read_to_string(precious).expect("kept"), "data");
@@ -79,7 +79,7 @@ async fn data_goes_only_when_it_is_asked_for_by_itself() {
     let revision = world.registry.view().revision;
     let check = get(&world, data).await;
     let expected = json!({"name": "hecate-traderd", "base_dir": base.display().to_string()});
-    assert_eq!((check.status, check.json()), (200, expected), "a dead socket keeps nobody from it");
+    assert_eq!((check.status, check.body), (200, expected), "a dead socket keeps nobody from it");
     assert!(base.join("sqlite/precious.db").exists() && base.join("sockets/api.sock").exists());
     assert_eq!(world.registry.view().revision, revision, "a check changes nothing");
     let purged = delete(&world, data).await;
@@ -87,7 +87,7 @@ async fn data_goes_only_when_it_is_asked_for_by_itself() {
         "ok": true, "name": "hecate-traderd", "base_dir": base.display().to_string(),
         "removed": {"directories": 6, "files": 1, "bytes": 4},
     });
-    assert_eq!((purged.status, purged.json()), (200, expected));
+    assert_eq!((purged.status, purged.body), (200, expected));
     assert!(!base.exists());
     for never in ["hecate-daemon", "gitops", "..", "hecate-traderw"] {
         let path = format!("/api/plugins/{never}/data");
@@ -104,7 +104,7 @@ async fn what_a_plugin_keeps_besides_is_listed() {
     let base = world.directory.path().join("home/hecate-marthad");
     std::fs::create_dir(base.join("hecate-agents")).expect("made");
     let _mail = std::os::unix::net::UnixListener::bind(base.join("connectors/mail.sock")).expect("bound");
-    let detail = get(&world, "/api/plugins/hecate-marthad").await.json();
+    let detail = get(&world, "/api/plugins/hecate-marthad").await.body;
     assert_eq!(detail["extra_directories"], json!(["hecate-agents"]));
     let socket = base.join("connectors/mail.sock").display().to_string();
     assert_eq!(detail["connectors"], json!([{"id": "mail", "socket": socket, "answers": true}]));
@@ -120,7 +120,7 @@ async fn a_name_that_is_held_by_another_node_is_a_conflict() {
     // The queue is in order: this call is answered after the node has been seen.
     let other = register(&world, json!({"name": "hecate-traderd", "node": "other@here"})).await;
     assert_eq!(other.refusal(), (409, "node_conflict".to_owned()));
-    assert!(other.body.contains("hecate_traderd@here"), "{}", other.body);
+    assert!(other.text.contains("hecate_traderd@here"), "{}", other.text);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_namespace_that_cannot_be_made_is_told() {
     std::fs::write(world.directory.path().join("home/hecate-traderd"), "in the way").expect("written");
     let answer = register(&world, json!({"name": "hecate-traderd"})).await;
     assert_eq!(answer.refusal(), (500, "layout_failed".to_owned()));
-    assert!(answer.body.contains("home/hecate-traderd"), "{}", answer.body);
+    assert!(answer.text.contains("home/hecate-traderd"), "{}", answer.text);
 }
 
 // ---- Refusals -------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ async fn every_refusal_has_its_code_and_the_one_shape() {
         assert_eq!(ask(&world, &typed(content_type)).await.status, 201, "{content_type}");
     }
     let advice = ask(&world, &typed("Content-Type: application/x-www-form-urlencoded\r\n")).await;
-    assert!(advice.body.contains("add -H 'Content-Type: application/json'"), "{}", advice.body);
+    assert!(advice.text.contains("add -H 'Content-Type: application/json'"), "{}", advice.text);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn health_is_what_its_clients_read() {
     world.status.send_modify(|status| status.node_name = Some("hecate@beam00".to_owned()));
     let answer = get(&world, "/health").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-    let mut health = answer.json();
+    let mut health = answer.body;
     assert!(health["uptime_seconds"].take().as_u64().expect("a number") < 3600);
     let expected = json!({
         "status": "healthy", "ready": true, "service": "hecate", "version": env!("CARGO_PKG_VERSION"),
@@ -243,19 +243,19 @@ async fn problems_are_as_bad_as_they_say() {
     ] {
         let problem = Problem { code: "some_code", detail: "Some detail.".to_owned(), severity };
         world.status.send_modify(|status| status.problems = vec![problem]);
-        let health = get(&world, "/health").await.json();
+        let health = get(&world, "/health").await.body;
         assert_eq!((&health["status"], &health["ready"]), (&json!(word), &json!(ready)), "{severity:?}");
         assert_eq!(health["problems"], json!([{"code": "some_code", "detail": "Some detail."}]));
         let readyz = get(&world, "/readyz").await;
         match ready {
-            true => assert_eq!(readyz.body, r#"{"status":"ok"}"#),
+            true => assert_eq!(readyz.text, r#"{"status":"ok"}"#),
             false => assert_eq!(readyz.refusal(), (503, "some_code".to_owned())),
         }
         assert_eq!(get(&world, "/api/plugins").await.status, 200, "served all the same");
     }
     world.status.send_modify(|status| status.phase = Phase::Stopping);
     assert_eq!(get(&world, "/readyz").await.refusal(), (503, "stopping".to_owned()));
-    assert_eq!(get(&world, "/health").await.json()["ready"], false);
+    assert_eq!(get(&world, "/health").await.body["ready"], false);
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn the_cluster_is_what_the_node_sees() {
         "node": null, "epmd": {"state": "unknown", "reason": null}, "peers": [], "scopes": [], "unregistered": [],
         "cookie_hash": "",
     });
-    assert_eq!(get(&world, "/api/cluster").await.json(), unknown);
+    assert_eq!(get(&world, "/api/cluster").await.body, unknown);
     let peer = PeerView {
         name: "x@y".to_owned(),
         on_this_host: false,
@@ -281,7 +281,7 @@ async fn the_cluster_is_what_the_node_sees() {
         ..ClusterView::default()
     };
     world.cluster.send_replace(Arc::new(view));
-    let answer = get(&world, "/api/cluster").await.json();
+    let answer = get(&world, "/api/cluster").await.body;
     assert_eq!((&answer["node"], &answer["epmd"]["state"]), (&json!("a@b"), &json!("registered")));
     assert_eq!(answer["peers"][0]["state"], "disconnected");
 }
@@ -290,7 +290,7 @@ async fn the_cluster_is_what_the_node_sees() {
 async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
-    let own = get(&world, "/api/plugins").await.json()[0].clone();
+    let own = get(&world, "/api/plugins").await.body[0].clone();
     let with = |mut plugin: Value, host: &str, daemon: Value, lost_since: Value| {
         plugin["host"] = host.into();
         (plugin["daemon"], plugin["lost_since"]) = (daemon, lost_since);
@@ -300,9 +300,9 @@ async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
         "hosts": [{"daemon": null, "host": "", "state": "connected", "since": null, "plugins": 1, "left_out": 0}],
         "plugins": [with(own.clone(), "", Value::Null, Value::Null)],
     });
-    assert_eq!(get(&world, "/api/cluster/plugins").await.json(), alone, "without a cluster there are ours");
+    assert_eq!(get(&world, "/api/cluster/plugins").await.body, alone, "without a cluster there are ours");
 
-    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-traderd")));
+    world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-traderd")));
     let (epoch, later) = ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.500Z");
     let theirs = json!({
         "name": "hecate-traderd", "version": "0.1.0", "socket": "/there/api.sock", "status": "running", "description": null,
@@ -318,5 +318,5 @@ async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
             with(theirs, "beam01", "hecate@beam01".into(), later.into()),
         ],
     });
-    assert_eq!(get(&world, "/api/cluster/plugins").await.json(), both);
+    assert_eq!(get(&world, "/api/cluster/plugins").await.body, both);
 }

@@ -3,8 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod common;
-mod host;
+mod support;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,15 +12,15 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::World;
-use common::http::{Client, ask, get, in_time, post};
 use hecate_daemon::api::{Limits, Phase};
 use hecate_daemon::limits;
 use hecate_daemon::registry::Membership;
-use host::daemon::Daemon;
-use host::{Host, Process, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
+use support::client::{Client, ask, get, in_time, post};
+use support::daemon::Daemon;
+use support::world::World;
+use support::{Host, Process, http, wait_for};
 
 const LIVE: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
 const LIST: &str = "GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -233,7 +232,7 @@ fn attackers(test: &str, variable: &str, value: &str, processes: usize) -> Vec<P
 }
 
 fn evictions(host: &Host) -> u64 {
-    let metrics = host::http::text(&host.socket(), "/metrics").unwrap();
+    let metrics = host.ask("GET", "/metrics").text;
     let line = metrics.lines().find_map(|line| line.strip_prefix("hecate_http_evictions_total ")).expect("a number");
     line.parse().expect("a number")
 }
@@ -297,11 +296,7 @@ fn streams_that_are_not_read_share_a_few_snapshots() {
     let before = daemon.peak_memory();
     let streams: Vec<_> = (0..STREAMS)
         .map(|number| {
-            let mut stream = UnixStream::connect(host.socket()).unwrap();
-            stream.write_all(b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            let mut begun = [0; b"HTTP/1.1 200".len()];
-            stream.read_exact(&mut begun).unwrap();
-            assert_eq!(begun, *b"HTTP/1.1 200");
+            let stream = http::Client::connect(&host.socket()).unwrap().follow(None);
             // The next snapshot has another state.
             let body = json!({"name": "hecate-x0d", "version": number.to_string()});
             assert_eq!(host.register(&body).status, 201);

@@ -2,18 +2,19 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod common;
+mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use common::http::{Client, delete, get, in_time, register};
-use common::{PATIENCE, World};
 use hecate_daemon::api::Limits;
 use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};
 use hecate_daemon::limits;
 use hecate_daemon::plugin::PluginName;
 use serde_json::{Value, json};
+use support::PATIENCE;
+use support::client::{Client, delete, get, in_time, register};
+use support::world::World;
 use tokio::io::AsyncReadExt;
 
 /// One event, or a comment.
@@ -90,12 +91,12 @@ async fn a_client_gets_what_holds_and_then_what_happens() {
     register(&world, json!({"name": "hecate-traderd"})).await;
     let mut web = Follower::begin(&world, None).await;
     let snapshot = web.expect("snapshot_v1", Some(1)).await;
-    let list = get(&world, "/api/plugins").await.json();
+    let list = get(&world, "/api/plugins").await.body;
     assert_eq!(snapshot, json!({"revision": 1, "plugins": list}));
 
     register(&world, json!({"name": "hecate-marthad", "description": "Another"})).await;
     let registered = web.expect("plugin_registered_v1", Some(2)).await;
-    let entry = &get(&world, "/api/plugins").await.json()[0];
+    let entry = &get(&world, "/api/plugins").await.body[0];
     for (key, value) in entry.as_object().expect("an object") {
         assert_eq!(&registered[key], value, "{key}");
     }
@@ -223,7 +224,7 @@ async fn one_process_may_not_have_all_streams() {
     let _clients = [Follower::begin(&world, None).await, Follower::begin(&world, None).await];
     let refused = get(&world, "/api/events").await;
     assert_eq!(refused.refusal(), (503, "too_many_streams".to_owned()));
-    assert!(refused.body.contains("your process"), "{}", refused.body);
+    assert!(refused.text.contains("your process"), "{}", refused.text);
 }
 
 #[tokio::test]

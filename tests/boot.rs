@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, epmd, http, program, wait_for};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE, epmd, http, program, wait_for};
 
 /// The codes of the problems in `/health`.
 fn problems(health: &Value) -> Vec<&str> {

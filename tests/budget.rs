@@ -4,7 +4,7 @@
 
 #[path = "hostile/connection.rs"]
 mod connection;
-mod host;
+mod support;
 #[path = "hostile/wire.rs"]
 mod wire;
 
@@ -15,9 +15,9 @@ use std::time::Duration;
 use beam::dist::flags;
 use beam::dist::handshake::{self, Identity, StatusReceived};
 use connection::Hostile;
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::{Host, PATIENCE, wait_for, wait_within};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::{Host, PATIENCE, wait_for, wait_within};
 use wire::{atom, int, list, nil, tuple, with};
 
 const MIB: usize = 1024 * 1024;
@@ -35,7 +35,7 @@ const GROUP: usize = 60_000;
 
 /// Connects a hidden node that has proved the cookie, and may now write anything.
 fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
-    let local = Identity { flags: flags::ours(true), ..host::node::identity(host, short, 7) };
+    let local = Identity { flags: flags::ours(true), ..support::node::identity(host, short, 7) };
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let (status, name) = handshake::dial(&local, host.node("hecate").as_str().into());
@@ -64,7 +64,7 @@ fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The daemon, and a real node that is connected to it.
-fn world(host: &Host) -> (Daemon, Epmd, host::erl::Erl) {
+fn world(host: &Host) -> (Daemon, Epmd, support::erl::Erl) {
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
     let us = daemon.ready();
@@ -74,7 +74,7 @@ fn world(host: &Host) -> (Daemon, Epmd, host::erl::Erl) {
     (daemon, epmd, honest)
 }
 
-fn stays_connected(host: &Host, honest: &mut host::erl::Erl) {
+fn stays_connected(host: &Host, honest: &mut support::erl::Erl) {
     assert_eq!(honest.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
     assert_eq!(honest.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
 }

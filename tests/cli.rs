@@ -3,16 +3,18 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod common;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
-use common::{PATIENCE, World, http};
 use hecate_daemon::api::Limits;
 use serde_json::Value;
+use support::PATIENCE;
+use support::client as http;
+use support::world::World;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
@@ -83,7 +85,7 @@ async fn the_clients_of_a_running_daemon() {
     ended(&all, 0);
     assert!(text(&cluster.stdout).ends_with(&format!("\n\n{}", text(&all.stdout))), "{cluster:?} has {all:?}");
 
-    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-marthad")));
+    world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-marthad")));
     let all = hecate(&["cluster"]).await;
     ended(&all, 0);
     let all = text(&all.stdout);
@@ -138,13 +140,13 @@ async fn what_scripts_read() {
     ] {
         let output = run(&environment, arguments).await;
         ended(&output, 0);
-        assert_eq!(text(&output.stdout), format!("{}\n", http::get(&world, path).await.body), "{arguments:?}");
+        assert_eq!(text(&output.stdout), format!("{}\n", http::get(&world, path).await.text), "{arguments:?}");
     }
     let cluster = run(&environment, &["cluster", "--json"]).await;
     ended(&cluster, 0);
     let mut whole = serde_json::Map::new();
     for path in ["/api/cluster", "/api/cluster/plugins"] {
-        whole.extend(http::get(&world, path).await.json().as_object().expect("an object").clone());
+        whole.extend(http::get(&world, path).await.body.as_object().expect("an object").clone());
     }
     assert!(whole.contains_key("peers") && whole.contains_key("plugins"));
     assert_eq!(text(&cluster.stdout), format!("{}\n", Value::Object(whole)), "both answers are one object");
@@ -265,7 +267,7 @@ async fn what_cannot_be_printed_is_no_success() {
         ended(&output, 1);
         assert!(text(&output.stderr).contains("what was to be printed is lost"), "{arguments:?}: {output:?}");
     }
-    assert!(http::get(&world, "/api/plugins").await.body.contains("hecate-traderd"), "what was asked for is done");
+    assert!(http::get(&world, "/api/plugins").await.text.contains("hecate-traderd"), "what was asked for is done");
 }
 
 /// Runs the program with a terminal of its own to print on, and gives what that shows.

@@ -4,7 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use host::daemon::Daemon;
-use host::{Host, PATIENCE, Process, wait_within};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::{Host, PATIENCE, Process, wait_within};
 
 /// How the desktop shell asks for health.
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -179,24 +179,24 @@ fn our_own_follower_goes_on_over_a_restart() {
     let mut command = Daemon::command(&host, &[]);
     command.args(["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut follower = Process::start(&mut command, "Build it");
-    let told = host::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
-    let complaints = host::Output::collect(follower.pipes().stderr.take().unwrap(), Some);
+    let told = support::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
+    let complaints = support::Output::collect(follower.pipes().stderr.take().unwrap(), Some);
     let events = || -> Vec<(String, Value)> {
         let text = told.text();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         lines.map(|line| (line["event"].as_str().unwrap().to_owned(), line["data"]["name"].clone())).collect()
     };
     let registered = |name: &str| ("plugin_registered_v1".to_owned(), json!(name));
-    host::wait_for("the snapshot", || !events().is_empty());
+    support::wait_for("the snapshot", || !events().is_empty());
     host.register(&json!({"name": "hecate-traderd"}));
-    host::wait_for("the first is told", || events().contains(&registered("hecate-traderd")));
+    support::wait_for("the first is told", || events().contains(&registered("hecate-traderd")));
     daemon.kill();
-    host::wait_for("it says that it is alone", || complaints.text().contains("trying again"));
+    support::wait_for("it says that it is alone", || complaints.text().contains("trying again"));
 
     let daemon = host.daemon(&[]);
     daemon.ready();
     host.register(&json!({"name": "hecate-marthad"}));
-    host::wait_for("the second is told", || events().contains(&registered("hecate-marthad")));
+    support::wait_for("the second is told", || events().contains(&registered("hecate-marthad")));
     let count = |event: &(String, Value)| events().iter().filter(|other| *other == event).count();
     assert_eq!(count(&("snapshot_v1".to_owned(), Value::Null)), 1, "it goes on behind what it knows: {:?}", events());
     assert_eq!((count(&registered("hecate-traderd")), count(&registered("hecate-marthad"))), (1, 1));

@@ -8,7 +8,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -16,10 +16,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use host::database::{self, Projection};
-use host::erl::Erl;
-use host::{Host, PATIENCE, http, wait_for};
 use serde_json::{Value, json};
+use support::database::{self, Projection};
+use support::erl::Erl;
+use support::{Host, PATIENCE, http, wait_for};
 
 const CLIENTS: u64 = 4;
 

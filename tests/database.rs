@@ -3,19 +3,19 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hecate_daemon::files::beside;
-use host::daemon::Daemon;
-use host::database::{self, Projection};
-use host::{Host, PATIENCE, wait_for};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::database::{self, Projection};
+use support::http::Client;
+use support::{Host, wait_for};
 
 /// A host whose daemon has registered one plugin, and ended.
 fn used_host() -> Host {
@@ -190,10 +190,7 @@ fn while_nothing_can_be_saved_the_daemon_says_that_what_it_shows_is_old() {
 
 /// The first events of a stream that begins after revision 0.
 fn stored_events(host: &Host, wanted: usize) -> Vec<Value> {
-    let mut stream = UnixStream::connect(host.socket()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n").unwrap();
-    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let lines = Client::connect(&host.socket()).unwrap().follow(Some("0"));
     let data = lines.filter_map(|line| line.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap()));
     data.take(wanted).collect()
 }

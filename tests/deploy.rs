@@ -4,9 +4,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
 #[path = "deploy/pod.rs"]
 mod pod;
+mod support;
 #[path = "deploy/units.rs"]
 mod units;
 
@@ -16,10 +16,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use host::erl::{Erl, Start};
-use host::{Host, Output as Collected, Process, wait_for};
 use pod::{Image, Node, object, text};
 use serde_json::{Value, json};
+use support::erl::{Erl, Start};
+use support::{Host, Output as Collected, Process, wait_for};
 
 const TRADER: &str = "hecate-traderd";
 const TRADER_IMAGE: &str = "registry.example/hecate-traderd:0.1.0";

@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ use beam::dist::handshake::Identity;
 use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::node::{address, identity, start_link};
-use host::{Host, PATIENCE, wait_for, wait_within};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::node::{address, identity, start_link};
+use support::{Host, PATIENCE, wait_for, wait_within};
 
 /// The daemon with its EPMD.
 fn world() -> (Host, Epmd, Daemon) {
@@ -507,7 +507,7 @@ fn diagnoses_at_once_are_bounded() {
         let _held: Vec<_> = asking.iter().map(|_| listener.accept().unwrap()).collect();
         let refused = host.ask("GET", &path);
         assert_eq!((refused.status, &refused.body["code"]), (503, &json!("diagnoses_busy")));
-        assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
         for asked in asking {
             assert_eq!(asked.join().unwrap(), 200);
         }
@@ -546,7 +546,7 @@ fn the_command_tells_people_and_scripts() {
     let output = command(&host, &host.cookie, &[&unknown, "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let path = format!("/api/cluster/peers/{unknown}/diagnosis");
-    assert_eq!(text(&output.stdout), format!("{}\n", host::http::text(&host.socket(), &path).unwrap()));
+    assert_eq!(text(&output.stdout), format!("{}\n", host.ask("GET", &path).text));
 
     let _erl = host.erl("visitor");
     let output = command(&host, &host.cookie, &[&host.node("visitor")]);

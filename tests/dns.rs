@@ -4,17 +4,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use host::daemon::Daemon;
-use host::dns::{self, Dns, Zone};
-use host::erl::{Erl, Start};
-use host::network::Network;
-use host::{Host, PATIENCE, Process, program, wait_for, wait_within};
+use support::daemon::Daemon;
+use support::dns::{self, Dns, Zone};
+use support::erl::{Erl, Start};
+use support::network::Network;
+use support::{Host, PATIENCE, Process, program, wait_for, wait_within};
 
 /// Hosts on one wire, and the DNS server of all.
 struct Lab {
@@ -105,7 +105,7 @@ fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
         d.network.inside(|| Process::start(Command::new("epmd").args(["-port", &epmd_port]), "Install erlang-base"));
     let name = format!("hecate@{}", d.v4);
     let mut at_d: Erl = d.network.inside(|| {
-        wait_for("EPMD answers", || host::epmd::connect(lab.epmd_port).is_ok());
+        wait_for("EPMD answers", || support::epmd::connect(lab.epmd_port).is_ok());
         d.host.erl(&name)
     });
     lab.dns.names(&[&a.v4, &a.v6, &c.v6, &d.v4]);

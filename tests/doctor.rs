@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -12,11 +12,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use host::Host;
-use host::daemon::Daemon;
-use host::erl::{Erl, Start};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
+use support::Host;
+use support::daemon::Daemon;
+use support::erl::{Erl, Start};
 
 /// What the doctor found.
 struct Found {
@@ -153,7 +153,7 @@ fn files_that_vanished_under_a_daemon_are_reported() {
     only_files(&[&other, "answers at", &format!("process {pid} serves this home")]);
     fs::remove_file(&socket).unwrap();
 
-    let database = host::database::path(&host);
+    let database = support::database::path(&host);
     fs::rename(&database, host.home().join("moved")).unwrap();
     only_files(&["database", database.to_str().unwrap(), "was removed"]);
     fs::write(&database, "another's").unwrap();
@@ -180,11 +180,11 @@ fn a_foreign_database_is_reported_once() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    let database = host::database::path(&host);
+    let database = support::database::path(&host);
     fs::rename(&database, host.home().join("moved")).unwrap();
     fs::write(&database, "another's").unwrap();
     assert_eq!(host.register(&json!({"name": "hecate-oned"})).body["code"], "store_failed");
-    host::wait_for("the daemon reports it", || {
+    support::wait_for("the daemon reports it", || {
         host.ask("GET", "/health").body["problems"].to_string().contains("store_failed")
     });
     let found = Found::of(&host, &[]);
@@ -232,7 +232,7 @@ fn an_unready_daemon_says_why() {
     by_default.says("name", "ok", &["is free"]);
 
     let _daemon = host.daemon(&named);
-    host::wait_for("the reason is known", || {
+    support::wait_for("the reason is known", || {
         host.socket().exists() && host.ask("GET", "/health").body["problems"] != serde_json::json!([])
     });
     let found = Found::of(&host, &named);
@@ -395,7 +395,7 @@ fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     host.plugin_until("hecate-goned", "stopped");
     for name in names {
         let plugin = name.replace('_', "-");
-        host::wait_for("the failure is known", || host.plugin(&plugin)["node_failure"] == "cookie_mismatch");
+        support::wait_for("the failure is known", || host.plugin(&plugin)["node_failure"] == "cookie_mismatch");
     }
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 1);
@@ -476,7 +476,7 @@ fn a_node_that_epmd_does_not_know() {
     daemon.ready();
     let node = host.node("hecate_oned");
     host.register(&json!({"name": "hecate-oned", "node": node}));
-    host::wait_for("EPMD does not know it", || host.plugin("hecate-oned")["node_failure"] == "not_registered");
+    support::wait_for("EPMD does not know it", || host.plugin("hecate-oned")["node_failure"] == "not_registered");
     let found = Found::of(&host, &[]);
     found.says("nodes", "warn", &["1 node", "not_registered", &node]);
 }

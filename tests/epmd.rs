@@ -3,14 +3,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::Read;
 use std::process::Command;
 
-use host::epmd::{self, alive, connect, names, send};
-use host::erl::Erl;
-use host::{Host, PATIENCE, wait_for};
+use support::epmd::{self, alive, connect, names, send};
+use support::erl::Erl;
+use support::{Host, PATIENCE, wait_for};
 
 /// What the real program prints of the EPMD on a port, and whether it is content.
 fn program(port: u16, argument: &str) -> String {

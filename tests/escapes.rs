@@ -3,16 +3,16 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use hecate_daemon::escape;
-use host::daemon::Daemon;
-use host::{Host, database};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::{Host, database};
 
 #[track_caller]
 fn is_harmless(text: &str) {
@@ -135,7 +135,7 @@ fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = epmd.register("hecate_mine", other.local_addr().unwrap().port());
     let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
-    host::wait_for("the name is taken", || {
+    support::wait_for("the name is taken", || {
         host.socket().exists() && host.ask("GET", "/health").body["problems"].to_string().contains("node_name_taken")
     });
     for node in [host.node("hecate_mine"), "hecate_mine@localhost".to_owned()] {
@@ -149,7 +149,7 @@ fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
     drop(taken);
     let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_next")]);
     daemon.ready();
-    host::wait_for("the stored node is cleared", || host.plugin("hecate-traderd")["node"].is_null());
+    support::wait_for("the stored node is cleared", || host.plugin("hecate-traderd")["node"].is_null());
     daemon.logs(&["WARN", "hecate-traderd", &node, "register it again without `node`"]);
 }
 

@@ -2,12 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use host::{Host, Output, PATIENCE, Process, wait_for};
+use support::{Host, Output, PATIENCE, Process, wait_for};
 
 /// Returns the built example. Cargo builds it if it is missing or older than its sources.
 fn built(name: &str) -> PathBuf {

@@ -7,18 +7,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hecate_daemon::files::beside;
-use host::daemon::Daemon;
-use host::database::{self, Projection};
-use host::http::Answer;
-use host::strace::{self, Fault, Strace};
-use host::{Host, PATIENCE, program, wait_for, wait_within};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::database::{self, Projection};
+use support::http::Answer;
+use support::strace::{self, Fault, Strace};
+use support::{Host, PATIENCE, program, wait_for, wait_within};
 
 /// Registered plugins, each with its version.
 type Plugins = BTreeMap<String, Option<String>>;

@@ -2,13 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::time::Duration;
 
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, wait_for, wait_within};
 use serde_json::json;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE, wait_for, wait_within};
 
 #[test]
 fn other_peoples_nodes_are_not_drawn_into_the_mesh() {

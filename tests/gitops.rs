@@ -3,15 +3,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use host::Host;
 use serde_json::{Value, json};
+use support::Host;
 
 const TRADER: &str = "hecate-traderd";
 const IMAGE: &str = "registry.example/hecate-traderd:0.1.0";

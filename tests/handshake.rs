@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{ErrorKind, Read};
 use std::net::Ipv4Addr;
@@ -15,10 +15,10 @@ use beam::dist::handshake::{self, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::etf::Atom;
 use beam::node::services::rpc::{CallError, Function};
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::node::{Node, address, eval, identity};
-use host::{Host, PATIENCE};
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::node::{Node, address, eval, identity};
+use support::{Host, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
     erl.eval(&format!("spawn(fun() -> net_kernel:connect_node('{}') end)", host.node("mm")));
     crosses(&host, &listener, epmd.port_of("aa")).await;
     erl.kill();
-    host::wait_for("its name is free", || !epmd.names().contains_key("aa"));
+    support::wait_for("its name is free", || !epmd.names().contains_key("aa"));
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
     let dialer = tokio::spawn(async move { handle.connect(them.into()).await });
@@ -254,7 +254,7 @@ fn a_node_that_has_no_name_gets_one_from_us() {
     let name = erl.eval("node()");
     assert!(name.starts_with('d') && name.ends_with(&format!("@{}", host.name)), "{name}");
     assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
-    host::wait_for("it is shown as connected", || host.peer(&name).as_deref() == Some("connected"));
+    support::wait_for("it is shown as connected", || host.peer(&name).as_deref() == Some("connected"));
     // It is one that has groups like any other.
     erl.eval("pg:start_link()");
     assert_eq!(erl.eval(&format!("element(1, gen_server:call({{hecate_plugins, '{us}'}}, list))")), "ok");
@@ -304,7 +304,7 @@ fn a_nameless_node_that_reconnects_gets_the_same_name() {
 // ---- With whom there is no connection -----------------------------------------------------------------
 
 /// The daemon with its EPMD, and its distribution port.
-fn daemon(host: &Host) -> (host::daemon::Daemon, Epmd, u16) {
+fn daemon(host: &Host) -> (support::daemon::Daemon, Epmd, u16) {
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -336,7 +336,7 @@ async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_u
     let older = dial().await;
     daemon.logs(&["node up", &host.node("hasty")]);
     let newer = dial().await;
-    host::wait_for("all is told", || daemon.log_lines(&[&host.node("hasty")]).len() >= 3);
+    support::wait_for("all is told", || daemon.log_lines(&[&host.node("hasty")]).len() >= 3);
     let lines = daemon.log_lines(&[&host.node("hasty")]);
     let told = ["node up", "connection closed: replaced by a newer connection", "node up"];
     assert!(lines.iter().zip(told).all(|(line, told)| line.contains(told)), "{lines:#?}");
@@ -420,7 +420,7 @@ async fn a_name_message_of_version_5_is_taken_with_its_complement() {
     send(&mut stream, &[&b"c"[..], &high, &7_u32.to_be_bytes()].concat()).await;
     send(&mut stream, &[&b"r"[..], &1_u32.to_be_bytes(), &local.cookie.digest(theirs)].concat()).await;
     assert_eq!(receive(&mut stream).await, [&b"a"[..], &local.cookie.digest(1)].concat());
-    host::wait_for("it is our peer", || host.peer(&local.name).as_deref() == Some("connected"));
+    support::wait_for("it is our peer", || host.peer(&local.name).as_deref() == Some("connected"));
 }
 
 #[test]
@@ -535,7 +535,7 @@ async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     let mut dialled = thief.is_dialled().await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     assert_eq!(receive(&mut dialled).await, None);
-    host::wait_for("the failure has its code", || {
+    support::wait_for("the failure has its code", || {
         let peers = host.ask("GET", "/api/cluster").body["peers"].clone();
         let peer = peers.as_array().unwrap().iter().find(|peer| peer["name"] == thief.name).cloned();
         peer.is_some_and(|peer| peer["last_failure"]["code"] == "challenge_reflected")
@@ -586,7 +586,7 @@ async fn a_diagnosis_does_not_answer_a_challenge_of_our_node() {
     let (mut back, challenge) = challenged(&thief, port).await;
     let path = format!("/api/cluster/peers/{}/diagnosis", thief.name);
     let (socket, asked) = (host.socket(), tokio::task::spawn_blocking);
-    let diagnosis = asked(move || host::http::ask(&socket, "GET", &path, None).unwrap());
+    let diagnosis = asked(move || support::http::ask(&socket, "GET", &path, None).unwrap());
     // It sends its name first, and its proof is requested after that.
     let mut sounded = thief.is_dialled().await;
     send(&mut sounded, &thief.name_packet(Some(1))).await;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::VecDeque;
 
@@ -13,10 +13,10 @@ use beam::dist::link::{LinkEvent, LinkSender};
 use beam::dist::setup::{self, Connection};
 use beam::etf::{Atoms, Reader, Term};
 use bytes::Bytes;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::node::{address, eval, eval_until, identity, start_link};
-use host::{Host, PATIENCE};
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::node::{address, eval, eval_until, identity, start_link};
+use support::{Host, PATIENCE};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 

@@ -4,7 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -12,9 +12,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::{Host, http};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::{Host, http};
 
 const SUBDIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
 
@@ -174,7 +174,7 @@ fn a_home_that_is_none_is_refused() {
     }
     refused(&host, &[("HECATE_HOME", "/")], 2, &["HECATE_HOME", "a directory below `/`"]);
     // Without the variable, not with an empty one.
-    let mut daemon = Daemon::start_as(&host, &[&host::program("env"), "-u", "HOME"], &[]);
+    let mut daemon = Daemon::start_as(&host, &[&support::program("env"), "-u", "HOME"], &[]);
     assert_eq!(daemon.ended(), Some(2));
     daemon.logs(&["HOME is not set", "HECATE_HOME"]);
     assert_eq!(entries(host.home()), 2, "nothing was made: the file, and no programs");

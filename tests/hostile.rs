@@ -8,9 +8,9 @@
 mod connection;
 #[path = "hostile/headers.rs"]
 mod headers;
-mod host;
 #[path = "hostile/signals.rs"]
 mod signals;
+mod support;
 #[path = "hostile/terms.rs"]
 mod terms;
 #[path = "hostile/wire.rs"]
@@ -21,11 +21,11 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener};
 
 use beam::dist::flags;
 use connection::{Hostile, read, receive_packet, tcp};
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::{Host, PATIENCE};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::{Host, PATIENCE};
 use wire::{atom, int, tuple, with};
 
 /// What becomes of the connection.
@@ -132,7 +132,7 @@ impl World {
     fn is_closed(&self, name: &str, hostile: &mut Hostile, why: &str) {
         assert_eq!(hostile.frame(), None, "{name}: it is closed, and nothing is said");
         let (peer, told) = (format!("peer={}", hostile.me), || self.daemon.log_lines(&[&hostile.me]));
-        host::wait_for(&format!("{name}: {why:?} of {peer} in the log"), || {
+        support::wait_for(&format!("{name}: {why:?} of {peer} in the log"), || {
             told().iter().any(|line| line.contains(&peer) && line.contains(why))
         });
     }

@@ -4,18 +4,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::daemon::Daemon;
-use host::erl::{Erl, Start};
-use host::network::{Network, Wire, lose, lose_no_more};
-use host::{Host, Process, epmd, program, wait_within};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::erl::{Erl, Start};
+use support::network::{Network, Wire, lose, lose_no_more};
+use support::{Host, Process, epmd, program, wait_within};
 
 /// All see all within this time of the last start, and of the end of a cut: a few attempts that fail, with growing pauses, and a
 /// round in which whoever is apart is found.

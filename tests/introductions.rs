@@ -4,14 +4,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::time::Duration;
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE};
 
 /// Two rounds, of 5 s each, on a machine with other work.
 const ROUNDS: Duration = PATIENCE.saturating_mul(2);

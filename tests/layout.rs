@@ -2,17 +2,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use host::erl::{Erl, Start};
-use host::plugin::{bound, dead, full, inode, listen, tree};
-use host::{Host, PATIENCE, wait_for};
 use serde_json::{Value, json};
+use support::erl::{Erl, Start};
+use support::plugin::{bound, dead, full, inode, listen, tree};
+use support::{Host, PATIENCE, wait_for};
 
 const TRADER: &str = "hecate-traderd";
 

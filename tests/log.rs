@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,12 +18,12 @@ use beam::cookie::Cookie;
 use beam::dist::handshake::Identity;
 use beam::dist::setup;
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::node::{address, identity};
-use host::{Host, Output, Process, wait_for, wait_within};
 use rustix::process::{Resource, Rlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
+use support::daemon::Daemon;
+use support::node::{address, identity};
+use support::{Host, Output, Process, wait_for, wait_within};
 
 // ---- Who reads it ---------------------------------------------------------------------------------
 

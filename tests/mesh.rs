@@ -4,15 +4,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE};
 
 /// After healing the mesh is whole again within this: the longest pause between two introductions of a pair (10 s), and the
 /// time that peers need for it, on a machine with other work.

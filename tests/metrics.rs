@@ -3,19 +3,16 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod common;
-mod host;
+mod support;
 
-use std::io::Read;
-use std::os::unix::net::UnixStream;
-
-use common::World;
 use hecate_daemon::api::Limits;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, wait_for};
 use openmetrics_parser::prometheus::parse_prometheus;
 use openmetrics_parser::{MetricNumber, MetricsExposition, PrometheusType, PrometheusValue};
 use serde_json::json;
+use support::erl::{Erl, Start};
+use support::http::Client;
+use support::world::World;
+use support::{Host, PATIENCE, wait_for};
 
 /// The page, taken apart.
 struct Page(MetricsExposition<PrometheusType, PrometheusValue>);
@@ -26,7 +23,7 @@ impl Page {
     }
 
     fn of(host: &Host) -> Self {
-        Self::parse(&host::http::text(&host.socket(), "/metrics").expect("an answer"))
+        Self::parse(&host.ask("GET", "/metrics").text)
     }
 
     /// The value of a sample, of a histogram how many it counted.
@@ -110,9 +107,7 @@ fn it_counts_who_follows_the_events() {
     daemon.ready();
     let followers = || Page::of(&host).value("hecate_event_subscribers", &[]);
     assert_eq!(followers(), 0.0);
-    let mut stream = UnixStream::connect(host.socket()).unwrap();
-    std::io::Write::write_all(&mut stream, b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    stream.read_exact(&mut [0; 8]).unwrap();
+    let stream = Client::connect(&host.socket()).unwrap().follow(None);
     assert_eq!(followers(), 1.0);
     drop(stream);
     // What is written next finds that nobody reads.
@@ -172,8 +167,8 @@ fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
 #[tokio::test]
 async fn it_answers_while_the_daemon_starts() {
     let world = World::starting(Limits::default()).await;
-    let answer = common::http::get(&world, "/metrics").await;
+    let answer = support::client::get(&world, "/metrics").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));
-    let page = Page::parse(&answer.body);
+    let page = Page::parse(&answer.text);
     assert_eq!(page.value("hecate_plugins", &[("status", "unjudged")]), 0.0);
 }

@@ -3,13 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
-use host::daemon::Daemon;
-use host::erl::{Erl, Start};
-use host::network::Network;
-use host::{Host, PATIENCE, wait_for};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::erl::{Erl, Start};
+use support::network::Network;
+use support::{Host, PATIENCE, wait_for};
 
 const TRADER: &str = "hecate-traderd";
 

@@ -3,16 +3,17 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod common;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::World;
-use common::http::{Answer, ask, get, post};
 use hecate_daemon::api::{Limits, Phase};
 use hecate_daemon::registry::Membership;
 use serde_json::{Value, json};
+use support::client::{ask, get, post};
+use support::http::Answer;
+use support::world::World;
 
 const METHODS: [&str; 3] = ["get", "post", "delete"];
 
@@ -23,7 +24,7 @@ impl Document {
     async fn of(world: &World) -> Self {
         let answer = get(world, "/openapi.json").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-        Self(answer.json())
+        Self(answer.body)
     }
 
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
@@ -44,12 +45,12 @@ impl Document {
 
     /// Holds an answer to what the operation says.
     fn hold(&self, path: &str, method: &str, answer: &Answer) {
-        let what = format!("{method} {path} gave {}: {}", answer.status, answer.body);
+        let what = format!("{method} {path} gave {}: {}", answer.status, answer.text);
         let response = &self.0["paths"][path][method]["responses"][answer.status.to_string()];
         assert!(!response.is_null(), "undocumented: {what}");
         let response = self.resolve(response);
         let Some(content) = response.get("content").and_then(Value::as_object) else {
-            assert_eq!(answer.body, "", "{what}");
+            assert_eq!(answer.text, "", "{what}");
             return;
         };
         let media_type = answer.header("content-type").expect("a type");
@@ -58,7 +59,7 @@ impl Document {
         let mut schema = schema.clone();
         schema["components"] = self.0["components"].clone();
         let validator = jsonschema::draft202012::new(&schema).expect("a schema");
-        let body = if media_type.starts_with("text/") { Value::from(&*answer.body) } else { answer.json() };
+        let body = if media_type.starts_with("text/") { Value::from(&*answer.text) } else { answer.body.clone() };
         let errors: Vec<String> = validator.iter_errors(&body).map(|error| error.to_string()).collect();
         assert_eq!(errors, Vec::<String>::new(), "{what}");
         for (name, header) in response.get("headers").and_then(Value::as_object).into_iter().flatten() {
@@ -157,7 +158,7 @@ async fn every_operation_answers_as_the_document_says() {
     let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));
     hold("/api/plugins", "get", &ask(&world, &request("get", "/api/plugins", &known)).await);
     hold("/api/cluster/plugins", "get", &ask(&world, &request("get", "/api/cluster/plugins", "")).await);
-    world.cluster.send_replace(Arc::new(common::with_a_lost_host("hecate-traderd")));
+    world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-traderd")));
     for path in ["/api/cluster", "/api/cluster/plugins", "/health", "/livez", "/readyz", "/metrics", "/openapi.json"] {
         hold(path, "get", &ask(&world, &request("get", path, "")).await);
     }
@@ -203,5 +204,5 @@ async fn no_resource_has_a_method_that_is_not_documented() {
 #[tokio::test]
 async fn the_document_is_there_before_the_daemon_is_ready() {
     let world = World::starting(Limits::default()).await;
-    assert_eq!(get(&world, "/openapi.json").await.json()["openapi"], "3.1.0");
+    assert_eq!(get(&world, "/openapi.json").await.body["openapi"], "3.1.0");
 }

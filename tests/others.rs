@@ -4,13 +4,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use host::{Host, Output, Process, wait_for};
 use serde_json::json;
+use support::{Host, Output, Process, wait_for};
 
 const INSTALL: &str = "`make test-others` installs what is missing";
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use erl_dist::DistributionFlags;
 use erl_dist::LOWEST_DISTRIBUTION_PROTOCOL_VERSION;
 use erl_dist::handshake::{ClientSideHandshake, HandshakeStatus};
 use erl_dist::node::{Creation, LocalNode, PeerNode};
-use host::{Host, PATIENCE};
+use support::{Host, PATIENCE};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
@@ -41,7 +41,7 @@ async fn another_implementation_shakes_hands_in_both_versions() {
         let name = format!("version_{version}@localhost");
         let peer = shake(&name, port, version, &host.cookie).await.expect("the cookie is right");
         assert_eq!(peer.name.to_string(), ours, "version {version}");
-        host::wait_for("it is gone again", || host.peer(&name).as_deref() == Some("disconnected"));
+        support::wait_for("it is gone again", || host.peer(&name).as_deref() == Some("disconnected"));
     }
     assert!(shake("stranger@localhost", port, 6, "another").await.is_none(), "the cookie is wrong");
 }

@@ -3,14 +3,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use beam::etf::{Atoms, Term};
 use bytes::Bytes;
-use host::Host;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::node::{Node, eval, eval_until};
+use support::Host;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::node::{Node, eval, eval_until};
 
 /// Our node, which is called `m`, and real ones.
 struct World {
@@ -413,7 +413,7 @@ async fn a_hidden_node_takes_part_unseen() {
     world.eval(0, "unlink(get(scope)), gen_server:stop(pg), {ok, Scope} = pg:start_link(), put(scope, Scope)");
     world.us.announced(&[]).await;
     world.joins(0, "p", &[Y]);
-    assert!(beam::limits::PG_POLL < host::PATIENCE);
+    assert!(beam::limits::PG_POLL < support::PATIENCE);
     world.us.announced(&[("y", "a")]).await;
     world.until(0, &members(X), "[\"m\"]");
     world.scopes_live();
@@ -436,7 +436,7 @@ async fn what_is_published_arrives_whole() {
         Term::improper(vec![Term::atom("c"), binary(9, 5)], binary(1, tail)),
     ]);
     let known = || world.us.handle.groups()["pg"].peer_members == 1;
-    tokio::task::block_in_place(|| host::wait_for("the member is known", known));
+    tokio::task::block_in_place(|| support::wait_for("the member is known", known));
     world.us.handle.publish(&Term::atom("judged"), &message).await.unwrap();
     let arrived = format!(
         "get(judge) ! {{ask, self()}}, receive {{told, M}} -> M =:= {{a, binary:copy(<<7>>, {tail}), b, binary:copy(<<8>>, {large}), \

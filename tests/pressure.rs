@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use beam::etf::{Atom, Iovec, Pid, Raw, Reference, Term};
 use beam::node::services::rpc::{CallError, Function};
 use bytes::Bytes;
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::node::{Node, address, eval, identity, start_link};
-use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::node::{Node, address, eval, identity, start_link};
+use support::{Host, PATIENCE, wait_for};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -215,7 +215,7 @@ impl ScopeOf {
 
 /// Returns the number of peers' members that the daemon counts.
 fn peer_members(host: &Host) -> f64 {
-    let metrics = host::http::text(&host.socket(), "/metrics").expect("an answer");
+    let metrics = host.ask("GET", "/metrics").text;
     let lines =
         metrics.lines().filter(|line| line.starts_with("hecate_pg_members{") && line.contains("side=\"peers\""));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -248,7 +248,7 @@ async fn a_leave_costs_no_more_than_its_bytes() {
         assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
         assert_eq!(host.ask("GET", "/livez").status, 200);
     }
-    tokio::task::block_in_place(|| host::wait_for("all to be applied", || peer_members(&host) > 6.5));
+    tokio::task::block_in_place(|| support::wait_for("all to be applied", || peer_members(&host) > 6.5));
     assert_eq!(eval(&mut other, "length(nodes())"), "1");
     assert_eq!(host.peer(&host.node("leaving")).as_deref(), Some("connected"));
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);

@@ -3,11 +3,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::process::Command;
 
-use host::Host;
+use support::Host;
 
 /// One command with what the README shows behind it.
 struct Step {
@@ -93,7 +93,7 @@ fn the_readme_is_true() {
                 let name = command.rsplit(' ').next().unwrap();
                 let erl = host.erl(name);
                 let plugin = name.replace('_', "-");
-                host::wait_for("it is the plugin's node", || host.plugin(&plugin)["node"] == host.node(name));
+                support::wait_for("it is the plugin's node", || host.plugin(&plugin)["node"] == host.node(name));
                 erl.kill();
                 host.plugin_until(&plugin, "stopped");
             }

@@ -3,15 +3,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::process::Command;
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE};
 
 /// The release of the system's `erl`.
 const OF_THE_SYSTEM: &str = "25";

@@ -3,13 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::{Host, PATIENCE, wait_for};
 
 /// A host with a daemon, and a node that is connected to it.
 struct World {

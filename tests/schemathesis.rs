@@ -3,12 +3,12 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use host::Host;
+use support::Host;
 use tokio::net::{TcpListener, UnixStream};
 
 /// It speaks TCP only: each of its connections is carried to the socket.

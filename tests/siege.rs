@@ -18,7 +18,7 @@ mod client;
 mod connection;
 #[path = "siege/coverage.rs"]
 mod coverage;
-mod host;
+mod support;
 #[path = "hostile/wire.rs"]
 mod wire;
 
@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use attacks::Attack;
 use client::Client;
-use host::daemon::Daemon;
-use host::{Host, epmd, wait_within};
+use support::daemon::Daemon;
+use support::{Host, epmd, wait_within};
 
 /// Rounds of calls of the client through which one attack alone lasts.
 const ROUNDS: usize = 60;
@@ -73,7 +73,7 @@ impl World {
     /// Waits until the client has had some more calls answered.
     fn hold(&self) {
         let until = self.answered.load(Ordering::Relaxed) + HELD;
-        wait_within(10 * host::PATIENCE, "the client has its calls answered", || {
+        wait_within(10 * support::PATIENCE, "the client has its calls answered", || {
             (!self.goes_on() || self.answered.load(Ordering::Relaxed) >= until).then_some(())
         });
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use beam::dist::control::{Control, Proc};
 use beam::dist::flags::{self, Flags};
@@ -11,12 +11,12 @@ use beam::dist::handshake::Identity;
 use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use beam::etf::{Atom, Pid, Raw, Reference, ReferenceIds, Term};
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::node::{address, identity, start_link};
-use host::{Host, PATIENCE};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::node::{address, identity, start_link};
+use support::{Host, PATIENCE};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

@@ -6,18 +6,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use hecate_daemon::limits;
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::{Erl, Start};
-use host::plugin::{dead, inode};
-use host::{Host, PATIENCE, program, wait_for};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::{Erl, Start};
+use support::plugin::{dead, inode};
+use support::{Host, PATIENCE, program, wait_for};
 
 const TRADER: &str = "hecate-traderd";
 const MARTHA: &str = "hecate-marthad";
@@ -377,7 +377,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
     node.kill();
     plugin.kill();
     let _daemon = host.daemon(&[]);
-    wait_for("the daemon answers", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    wait_for("the daemon answers", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let after = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
     let reasons = ["there is no socket at its path", "its socket refuses connections"];
     for ((before, after), expected) in before.iter().zip(&after).zip(reasons) {
@@ -566,7 +566,7 @@ fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
     // So it is after a restart, from the first answer on.
     daemon.kill();
     let daemon = host.daemon(&[GRACE]);
-    wait_for("the daemon answers", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    wait_for("the daemon answers", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let again = host.plugin(TRADER);
     assert_eq!((&again["status"], &again["since"], reason(&again)), (&plugin["status"], &plugin["since"], &*why));
     daemon.ready();

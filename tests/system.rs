@@ -6,16 +6,16 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use host::daemon::Daemon;
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, database, program, wait_for};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE, database, program, wait_for};
 
 /// Users with no account on any machine.
 const STRANGER: u32 = 61_000;
@@ -259,7 +259,7 @@ fn one_users_names_leave_room_for_those_of_others() {
     assert!((beam::limits::EPMD_NODES / 4..=beam::limits::EPMD_NODES / 2).contains(&kept), "{kept}");
     assert_eq!(other.eval(&format!("{register}Register(<<\"other\">>)")), "true");
     assert_eq!(greedy.eval(&format!("{register}Register(<<\"more\">>)")), "false");
-    let names = host::epmd::names(host.epmd_port);
+    let names = support::epmd::names(host.epmd_port);
     assert!(names.contains_key("hecate") && names.contains_key("other"), "{names:?}");
 }
 
@@ -318,7 +318,7 @@ impl User {
 
 /// Two users whose daemons run; each has both plugins registered, and the node of one of them.
 struct Neighbours {
-    _epmd: host::epmd::Epmd,
+    _epmd: support::epmd::Epmd,
     a: User,
     b: User,
     daemons: [Daemon; 2],
@@ -328,7 +328,7 @@ struct Neighbours {
 
 fn neighbours(cookie: Option<&str>, environment: &[(&str, &str)]) -> Neighbours {
     let port = shared_host().epmd_port;
-    let epmd = host::epmd::Epmd::start(port);
+    let epmd = support::epmd::Epmd::start(port);
     let [a, b] = [STRANGER, FRIEND].map(|uid| User::new(uid, port));
     let given: Vec<_> = environment.iter().copied().chain(cookie.map(|cookie| ("HECATE_COOKIE", cookie))).collect();
     let daemons = [&a, &b].map(|user| {

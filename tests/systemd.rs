@@ -4,7 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
 use beam::node::process::{Answer, Behaviour, Caller};
-use host::daemon::Daemon;
-use host::node::Node;
-use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::node::Node;
+use support::{Host, PATIENCE, wait_for};
 
 /// A notify socket, and what came there, each with when.
 struct Manager {

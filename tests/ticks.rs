@@ -2,10 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
-use host::erl::{Erl, Start};
-use host::{Host, PATIENCE, wait_for};
+use support::erl::{Erl, Start};
+use support::{Host, PATIENCE, wait_for};
 
 /// Shorter than both ends of a connection are told to wait, several times over.
 const A_WHILE: u32 = 9_000;

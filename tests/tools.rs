@@ -3,18 +3,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::{Host, Process, wait_for};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::{Host, Process, wait_for};
 
 /// A host with a daemon, and a node that is connected to it unless the daemon hides.
 struct World {

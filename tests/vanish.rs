@@ -4,18 +4,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use std::io::{Read, Write};
-
-use host::daemon::Daemon;
-use host::{Host, http, wait_for};
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::http::{self, Client};
+use support::{Host, wait_for};
 
 const DATABASE: [&str; 3] = ["plugins.db", "plugins.db-wal", "plugins.db-shm"];
 
@@ -274,42 +273,13 @@ fn a_namespace_that_is_removed_is_made_again_with_all_that_was_in_it() {
     scene.survives();
 }
 
-/// A connection that is open before home is lost, for several requests.
-struct Client(UnixStream);
-
-impl Client {
-    fn new(host: &Host) -> Self {
-        let stream = UnixStream::connect(host.socket()).unwrap();
-        stream.set_read_timeout(Some(host::PATIENCE)).unwrap();
-        Self(stream)
-    }
-
-    /// The status, and the body.
-    fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.0.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(b"\r\n\r\n") {
-            assert_eq!(self.0.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&answer));
-            answer.push(byte[0]);
-        }
-        let head = String::from_utf8(answer).unwrap().to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-        let mut body = vec![0; length.parse().unwrap()];
-        self.0.read_exact(&mut body).unwrap();
-        (head[9..12].parse().unwrap(), serde_json::from_slice(&body).unwrap())
-    }
-}
-
+/// `client` was connected before home was lost.
 fn ends_without_home(scene: &mut Scene, client: &mut Client) {
-    let (status, body) = client.ask("POST", "/api/plugins/register", r#"{"name": "hecate-secondd"}"#);
-    assert_eq!((status, &body["code"]), (503, &json!("store_failed")), "{body}");
-    wait_for("it is not ready", || client.ask("GET", "/readyz", "").0 == 503);
-    let (_, health) = client.ask("GET", "/health", "");
+    let mut ask = |method: &str, path: &str, body: &str| client.ask(method, path, body).expect("a response");
+    let refused = ask("POST", "/api/plugins/register", r#"{"name": "hecate-secondd"}"#);
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("store_failed")), "{refused:?}");
+    wait_for("it is not ready", || ask("GET", "/readyz", "").status == 503);
+    let health = ask("GET", "/health", "").body;
     assert_eq!((&health["status"], &health["ready"]), (&json!("unhealthy"), &json!(false)), "{health}");
     assert_eq!(scene.daemon.ended(), Some(1), "a supervisor decides");
     scene.daemon.logs(&["ERROR", "home directory", scene.host.home().join(".hecate").to_str().unwrap()]);
@@ -318,7 +288,7 @@ fn ends_without_home(scene: &mut Scene, client: &mut Client) {
 #[test]
 fn a_home_that_is_removed_ends_the_daemon_and_is_not_made_again() {
     let mut scene = Scene::new();
-    let mut client = Client::new(&scene.host);
+    let mut client = Client::connect(&scene.host.socket()).unwrap();
     remove_all(&scene.host.home().join(".hecate"));
     ends_without_home(&mut scene, &mut client);
     assert!(!scene.host.home().join(".hecate").exists());
@@ -327,7 +297,7 @@ fn a_home_that_is_removed_ends_the_daemon_and_is_not_made_again() {
 #[test]
 fn a_home_that_is_replaced_ends_the_daemon_and_nothing_in_it_is_touched() {
     let mut scene = Scene::new();
-    let mut client = Client::new(&scene.host);
+    let mut client = Client::connect(&scene.host.socket()).unwrap();
     let (home, moved) = (scene.host.home().join(".hecate"), scene.host.home().join("moved"));
     fs::rename(&home, &moved).unwrap();
     // A second daemon may start there as on any other home.
@@ -350,16 +320,16 @@ fn a_home_that_is_replaced_ends_the_daemon_and_nothing_in_it_is_touched() {
 #[test]
 fn a_foreign_socket_at_our_path_is_reported_and_left_alone() {
     let scene = Scene::new();
-    let mut client = Client::new(&scene.host);
+    let mut client = Client::connect(&scene.host.socket()).unwrap();
     let path = scene.host.socket();
     fs::rename(&path, scene.own("sockets/ours")).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     let there = id(&path);
     wait_for("it is reported", || {
-        let (_, health) = client.ask("GET", "/health", "");
+        let health = client.ask("GET", "/health", "").unwrap().body;
         health["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "socket_foreign")
     });
-    assert_eq!(client.ask("GET", "/readyz", "").0, 503);
+    assert_eq!(client.ask("GET", "/readyz", "").unwrap().status, 503);
     assert_eq!(id(&path), there);
     drop(other);
     fs::remove_file(&path).unwrap();

@@ -3,17 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod host;
+mod support;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use host::daemon::Daemon;
-use host::epmd::Epmd;
-use host::erl::Erl;
-use host::{Host, PATIENCE, wait_for};
 use serde_json::json;
+use support::daemon::Daemon;
+use support::epmd::Epmd;
+use support::erl::Erl;
+use support::{Host, PATIENCE, wait_for};
 
 /// The members of the plugin's group.
 const MEMBERS: &str = r#"pg:get_members({hecate_plugin, <<"hecate-traderd">>})"#;
@@ -83,7 +83,7 @@ fn a_registration_is_the_conventions_durable_before_it_is_answered_and_survives_
         }
     });
     assert_eq!((answer.status, &answer.body), (201, &expected));
-    assert!(answer.head.to_lowercase().contains("location: /api/plugins/hecate-traderd"), "{}", answer.head);
+    assert_eq!(answer.header("location"), Some("/api/plugins/hecate-traderd"));
     for directory in ["sqlite", "reckon-db", "sockets", "run", "connectors"] {
         assert!(host.namespace("hecate-traderd").join(directory).is_dir(), "{directory}");
     }
@@ -97,7 +97,7 @@ fn a_registration_is_the_conventions_durable_before_it_is_answered_and_survives_
 
     daemon.kill();
     let _daemon = host.daemon(&[]);
-    wait_for("the daemon answers again", || host::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
+    wait_for("the daemon answers again", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let plugin = host.plugin("hecate-traderd");
     assert_eq!(plugin["version"], "0.1.0");
     assert_eq!(plugin["status"], "stopped", "not believed by memory alone: {plugin}");

@@ -13,11 +13,11 @@ use beam::dist::handshake::{self, Identity, StatusReceived};
 use beam::etf::{Atom, Atoms, Iovec, Pid, Term};
 use bytes::Bytes;
 
-use crate::host::epmd::{Epmd, connect};
-use crate::host::erl::{Erl, Start};
-use crate::host::node::identity;
-use crate::host::{self, Host, Process, wait_for};
 use crate::measure::since_epoch;
+use crate::support::epmd::{Epmd, connect};
+use crate::support::erl::{Erl, Start};
+use crate::support::node::identity;
+use crate::support::{self, Host, Process, wait_for};
 
 /// What the last call of a round ends with, in the bytes of its message.
 const END: &[u8] = b"end_of_round";
@@ -73,7 +73,7 @@ pub fn c_node(host: &Host, erl: &mut Erl, name: &str) -> Process {
 }
 
 fn is_there(host: &Host, erl: &mut Erl, short: &str) {
-    erl.eval_until(&format!("lists:member('{}', nodes(connected))", host.node(short)), "true", host::PATIENCE);
+    erl.eval_until(&format!("lists:member('{}', nodes(connected))", host.node(short)), "true", support::PATIENCE);
 }
 
 /// `{bench, Binary}`: the same from every sender.
@@ -100,12 +100,12 @@ impl Socket {
         let mut stream = connect(epmd.port_of(peer)).unwrap();
         stream.set_nodelay(true).unwrap();
         let (status, packet) = handshake::dial(&local, host.node(peer).into());
-        host::epmd::send(&mut stream, &packet).unwrap();
+        support::epmd::send(&mut stream, &packet).unwrap();
         let Ok(StatusReceived::Proceed(awaited)) = status.receive(&packet_of(&mut stream)) else {
             panic!("{peer} does not take {short}");
         };
         let (awaited, packet) = awaited.receive(&packet_of(&mut stream), &local, 7).unwrap();
-        host::epmd::send(&mut stream, &packet).unwrap();
+        support::epmd::send(&mut stream, &packet).unwrap();
         let flags = awaited.receive(&packet_of(&mut stream), &local).unwrap().flags;
         is_there(host, erl, short);
         let ours = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
@@ -159,7 +159,7 @@ fn packet_of(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Waits until it shows that many members of peers.
-pub fn meets(node: &host::node::Node, members: usize) {
+pub fn meets(node: &support::node::Node, members: usize) {
     wait_for("the node knows the members", || {
         node.handle.groups().values().map(|scope| scope.peer_members).sum::<usize>() >= members
     });

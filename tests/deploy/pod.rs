@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::host::{self, Process, wait_for};
+use crate::support::{self, Process, wait_for};
 
 /// A network of its own: the node's, which pods on the host's network share, or that of a pod with an address.
 pub struct Node {
@@ -216,7 +216,7 @@ impl Pod {
 
 /// The pid, as it is counted here, of the first process of a pod.
 pub fn inside(starter: u32) -> u32 {
-    host::wait_within(host::PATIENCE, "the pod has a process", || first(starter))
+    support::wait_within(support::PATIENCE, "the pod has a process", || first(starter))
 }
 
 /// The same, if there is one.

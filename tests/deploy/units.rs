@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::host::{Host, PATIENCE, Process, wait_for, wait_within};
 use crate::pod::{self, Node};
+use crate::support::{Host, PATIENCE, Process, wait_for, wait_within};
 use crate::{Deployed, GROUP, OWNER, TRADER, entry_point, ran, root, static_binary, tool};
 
 // ---- Quadlet --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use beam::dist::flags::{self, Flags};
 use beam::dist::handshake::{self, Identity, StatusReceived};
 
-use crate::host::{self, Host, PATIENCE};
+use crate::support::{self, Host, PATIENCE};
 use crate::wire::{atom, int, pid, plain_header, reference, tuple, with};
 
 /// A hidden node that has proved the cookie.
@@ -42,7 +42,7 @@ impl Hostile {
     ) -> Option<Self> {
         let without = if headers { 0 } else { flags::HEADERS.bits() };
         let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
-        let local = Identity { flags, ..host::node::identity(host, short, 7) };
+        let local = Identity { flags, ..support::node::identity(host, short, 7) };
         let us = host.node("hecate");
         let mut stream = tcp(port);
         let (status, name) = handshake::dial(&local, us.as_str().into());

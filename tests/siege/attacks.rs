@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::World;
 use crate::connection::{Hostile, receive_packet, send_packet, tcp, try_receive_packet};
-use crate::host::daemon::Daemon;
-use crate::host::erl::{Erl, Start};
-use crate::host::{PATIENCE, epmd, http, wait_for};
+use crate::support::daemon::Daemon;
+use crate::support::erl::{Erl, Start};
+use crate::support::{PATIENCE, epmd, http, wait_for};
 use crate::wire::{Term, atom, frame, int, list, nil, pid, tuple, with};
 
 /// A name, and what is done until [`World::goes_on`] says no.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::host::erl::Erl;
-use crate::host::{Host, PATIENCE, http, wait_within};
+use crate::support::erl::Erl;
+use crate::support::{Host, PATIENCE, http, wait_within};
 
 /// Plugins that it registers, again and again, each time in another version.
 const PLUGINS: usize = 64;

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+pub mod client;
 pub mod daemon;
 pub mod database;
 pub mod dns;
@@ -17,6 +18,7 @@ pub mod network;
 pub mod node;
 pub mod plugin;
 pub mod strace;
+pub mod world;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};

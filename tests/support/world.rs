@@ -1,10 +1,5 @@
 //! The API on a socket of its own, over a registry of its own: everything real but the cluster.
 
-#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
-
-pub mod http;
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use super::PATIENCE;
 
 /// A daemon without a cluster. It ends with the test's runtime.
 pub struct World {
