@@ -14,10 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use measure::own_memory;
-use serde_json::json;
 use support::daemon::Daemon;
 use support::erl::Erl;
-use support::{Host, http, wait_within};
+use support::{Host, wait_within};
 
 /// However long it takes on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -138,7 +137,7 @@ fn grow(daemons: usize, erls: usize) {
     let pairs = (daemons * (daemons - 1) / 2 + daemons * erls) as f64;
 
     let joining = Instant::now();
-    assert_eq!(ones[0].host.register(&json!({ "name": "hecate-onemored" })).status, 201);
+    ones[0].host.register_named("hecate-onemored");
     all_see(&ones, &mut nodes, peers, members + 2);
     let joined = joining.elapsed();
 

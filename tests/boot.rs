@@ -68,7 +68,7 @@ fn without_an_epmd_http_is_served_and_the_cluster_joined_when_there_is_one() {
     assert_eq!(health["node_name"], Value::Null);
     assert_eq!(problems(&health), ["epmd_unavailable"]);
     assert!(health["problems"][0]["detail"].as_str().unwrap().contains("ERL_EPMD_PORT"), "it says what to do");
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
 
     drop(other);
     joined(&host, &host.node("hecate"));
@@ -348,7 +348,7 @@ fn a_node_that_is_called_localhost_is_found_under_that_name() {
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     let mut plugin = host.erl("hecate_traderd@localhost");
     let us = host.node("hecate");
     plugin.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);

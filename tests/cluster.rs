@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::epmd::Epmd;
 use support::erl::Erl;
+use support::plugin::TRADER;
 use support::{Host, PATIENCE, wait_for};
-
-const TRADER: &str = "hecate-traderd";
 
 /// A tick time that a test can wait for.
 const TICK: (&str, &str) = ("HECATE_NET_TICKTIME", "4");

@@ -22,7 +22,7 @@ fn used_host() -> Host {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     assert_eq!(daemon.terminate().0.code(), Some(0));
     host
 }
@@ -109,7 +109,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
         assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: it serves");
         let with = |more: &[&'static str]| [more, if recovered { &["hecate-traderd"][..] } else { &[] }].concat();
         assert_eq!(names(&host), with(&[]), "{what}");
-        assert_eq!(host.register(&json!({"name": "hecate-marthad"})).status, 201);
+        host.register_named("hecate-marthad");
 
         // A restart makes nobody look.
         daemon.kill();
@@ -167,9 +167,9 @@ fn while_nothing_can_be_saved_the_daemon_says_that_what_it_shows_is_old() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     let listener = std::os::unix::net::UnixListener::bind(host.api_sock("hecate-traderd")).unwrap();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     // That it was looked at, and answered: without a sign of life the grace period would be waited for.
     drop(listener.accept().unwrap());
     let path = database::path(&host);
@@ -264,7 +264,7 @@ fn the_first_schema_opens_and_keeps_its_plugins() {
     }
     let martha = host.plugin("hecate-marthad");
     assert_eq!((&martha["version"], &martha["description"], &martha["node"]), (&Value::Null, &json!(""), &Value::Null));
-    assert_eq!(host.register(&json!({"name": "hecate-newd"})).status, 201);
+    host.register_named("hecate-newd");
     assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
     let stored = Projection::default().follow(&path);
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["hecate-app-traderd", "hecate-marthad", "hecate-newd"]);

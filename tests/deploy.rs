@@ -19,9 +19,9 @@ use std::process::{Command, Output, Stdio};
 use pod::{Image, Node, object, text};
 use serde_json::{Value, json};
 use support::erl::{Erl, Start};
+use support::plugin::TRADER;
 use support::{Host, Output as Collected, Process, wait_for};
 
-const TRADER: &str = "hecate-traderd";
 const TRADER_IMAGE: &str = "registry.example/hecate-traderd:0.1.0";
 const FRONTEND_IMAGE: &str = "registry.example/hecate-traderw:0.1.0";
 

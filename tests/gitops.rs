@@ -12,8 +12,8 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::Host;
+use support::plugin::TRADER;
 
-const TRADER: &str = "hecate-traderd";
 const IMAGE: &str = "registry.example/hecate-traderd:0.1.0";
 const FRONTEND: &str = "registry.example/hecate-traderw:0.1.0";
 

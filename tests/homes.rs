@@ -101,7 +101,7 @@ fn no_place_of_a_plugins_namespace_is_a_link_or_a_file() {
             let _ = std::fs::remove_dir_all(&base);
         }
     }
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     // Registered, it is no place for links either: neither for its socket nor when it registers again.
     let listener = UnixListener::bind(host.home().join("other.sock")).unwrap();
     symlink(host.home().join("other.sock"), base.join("sockets/api.sock")).unwrap();

@@ -21,7 +21,6 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener};
 
 use beam::dist::flags;
 use connection::{Hostile, read, receive_packet, tcp};
-use serde_json::json;
 use support::daemon::Daemon;
 use support::epmd::Epmd;
 use support::erl::Erl;
@@ -74,7 +73,7 @@ impl World {
         let daemon = host.daemon(&[("HECATE_LOG", "info,beam::node=debug")]);
         daemon.ready();
         let port = epmd.port_of("hecate");
-        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        host.register_named("hecate-traderd");
         let mut witness = host.erl("witness");
         assert_eq!(witness.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
         witness.eval("{ok, _} = pg:start_link(), net_kernel:monitor_nodes(true)");

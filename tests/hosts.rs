@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 use support::network::{Network, Wire, lose, lose_no_more};
@@ -109,7 +109,7 @@ impl Lab {
             [("HECATE_HOSTNAME", &*host.name), ("HECATE_CLUSTER_PEERS", &peers), ("HECATE_NET_TICKTIME", TICK_TIME)];
         let daemon = network.inside(|| Daemon::start_as(&host, &by, &environment));
         assert_eq!(daemon.ready(), host.node("hecate"));
-        assert_eq!(host.register(&json!({ "name": format!("hecate-p{number}d") })).status, 201);
+        host.register_named(&format!("hecate-p{number}d"));
         Place { number, name: host.name.clone(), network, host, epmd, daemon, erl }
     }
 

@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::erl::{Erl, Start};
-use support::plugin::{bound, dead, full, inode, listen, tree};
+use support::plugin::{TRADER, bound, dead, full, inode, listen, tree};
 use support::{Host, PATIENCE, wait_for};
-
-const TRADER: &str = "hecate-traderd";
 
 /// What a namespace has.
 const DIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
@@ -22,15 +20,11 @@ const DIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connec
 /// A grace period that a test can wait for.
 const GRACE: (&str, &str) = ("HECATE_REGISTRATION_GRACE", "1");
 
-fn trader() -> Value {
-    json!({ "name": TRADER })
-}
-
 /// The trader, without a node, has been seen alive by the socket that is there now.
 fn alive(host: &Host) -> UnixListener {
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     let listener = UnixListener::bind(host.api_sock(TRADER)).unwrap();
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     host.grace_passes();
     assert_eq!(host.plugin(TRADER)["status"], "running");
     listener
@@ -60,11 +54,11 @@ fn a_socket_with_a_full_backlog_is_alive_and_stays() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     let socket = host.api_sock(TRADER);
     let _busy = full(&socket);
     let its_own = inode(&socket);
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     host.grace_passes();
     let plugin = host.plugin(TRADER);
     assert_eq!(plugin["status"], "running", "{plugin}");
@@ -120,7 +114,7 @@ fn nothing_that_we_did_not_make_is_ever_deleted() {
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
     let mut plugin = Erl::start(&host, Start::default());
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     let home = host.home().join(".hecate");
     for place in ["", "gitops", "hecate-marthad", "hecate-marthad/sockets", "hecate-traderd/hecate-agents"] {
         plant(&home.join(place));
@@ -156,7 +150,7 @@ fn nothing_that_we_did_not_make_is_ever_deleted() {
 
     assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     assert_eq!(but_silent(foreign(&host)), planted, "after a deregistration");
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     let (status, _, log) = daemon.terminate();
     assert!(status.success(), "{log}");
     assert_eq!(but_silent(foreign(&host)), planted, "after a clean stop");
@@ -167,7 +161,7 @@ fn nothing_that_we_did_not_make_is_ever_deleted() {
     assert_eq!(but_silent(foreign(&host)), planted, "after a crash");
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     assert_eq!(but_silent(foreign(&host)), planted, "after all");
 }
@@ -178,7 +172,7 @@ fn directories_are_made_again_when_the_node_of_a_plugin_joins() {
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     let base = host.namespace(TRADER);
     std::fs::write(base.join("run/kept"), "kept").unwrap();
     for missing in ["sqlite", "sockets", "connectors"] {
@@ -226,7 +220,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
     daemon.logs(&["WARN", "too many plugins are announced and not registered"]);
     // Messages are handled in order, so all earlier ones were handled.
     assert_eq!(node.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
-    assert_eq!(host.register(&trader()).status, 201);
+    host.register_named(TRADER);
     wait_for("its node is found", || host.plugin(TRADER)["node"] == json!(host.node("hecate_other")));
     let made = || {
         let entries = std::fs::read_dir(host.home().join(".hecate")).unwrap();
@@ -253,7 +247,7 @@ fn registering_again_keeps_clears_and_is_refused_while_another_node_holds_the_na
     std::fs::write(&data, "precious").unwrap();
     let planted = tree(&host.namespace(TRADER));
 
-    let again = host.register(&trader());
+    let again = host.register(&json!({ "name": TRADER }));
     assert_eq!((again.status, &again.body), (201, &answer.body));
     let kept = host.plugin(TRADER);
     assert_eq!((&kept["version"], &kept["description"], &kept["node"]), (&json!("1"), &json!("d"), &json!(holder)));

@@ -62,7 +62,7 @@ fn it_tells_of_requests_plugins_and_the_process() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     host.ask("GET", "/api/plugins/hecate-traderd");
     host.ask("GET", "/api/plugins/hecate-nobodyd");
     host.ask("PATCH", "/api/plugins/hecate-traderd");

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 use support::network::Network;
+use support::plugin::TRADER;
 use support::{Host, PATIENCE, wait_for};
-
-const TRADER: &str = "hecate-traderd";
 
 /// A grace period that a test can wait for.
 const GRACE: (&str, &str) = ("HECATE_REGISTRATION_GRACE", "1");
@@ -35,7 +34,7 @@ fn a_pid_of_another_namespace_means_nothing_here() {
     let (other, martha) = ("hecate-otherd", "hecate-marthad");
     for (plugin, is_inside) in [(TRADER, true), (other, true), (martha, false)] {
         let erl = if is_inside { &mut inside } else { &mut outside };
-        assert_eq!(host.register(&json!({ "name": plugin })).status, 201);
+        host.register_named(plugin);
         erl.binds(&host.api_sock(plugin));
         erl.writes_run_files(&host.namespace(plugin).join("run"));
         erl.registers(&host, plugin);

@@ -9,7 +9,6 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
 use support::{Host, Output, Process, wait_for};
 
 const INSTALL: &str = "`make test-others` installs what is missing";
@@ -27,7 +26,7 @@ fn meets_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &s
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     // Only names like the second are looked for in EPMD.
     for (way, short) in [("dial", "visitor"), ("wait", "hecate_strangerd")] {
         let mut command = command(&host, way, short);

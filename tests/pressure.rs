@@ -167,7 +167,7 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
         let busy = cpu_time(&daemon, "hecate-node");
         wait_for("the node is busy", || cpu_time(&daemon, "hecate-node") >= busy + BUSY);
         assert_eq!(host.ask("GET", "/livez").status, 200);
-        assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        host.register_named("hecate-traderd");
     }
     let used = cpu_time(&daemon, "hecate-api") - before;
     assert!(used < ROUNDS * BUSY / 2, "the API's threads have used {used} ticks: only requests are their work");

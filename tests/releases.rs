@@ -106,7 +106,7 @@ impl Cluster {
 
 fn whole_through_kills_and_returns(releases: &[&'static str]) {
     let mut cluster = Cluster::with(releases, &[]);
-    assert_eq!(cluster.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    cluster.host.register_named("hecate-traderd");
     cluster.is_whole();
     for i in 0..cluster.nodes.len() {
         let Node { erl, release, program, .. } = cluster.nodes.remove(i);
@@ -126,7 +126,7 @@ fn whole_through_kills_and_returns(releases: &[&'static str]) {
     }
     let daemon = cluster.host.daemon(&[]);
     daemon.ready();
-    assert_eq!(cluster.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    cluster.host.register_named("hecate-traderd");
     cluster.is_whole();
     daemon.terminate();
     for node in &mut cluster.nodes {

@@ -40,7 +40,7 @@ impl World {
 
     /// The proxy of a plugin that is registered now.
     fn proxy(&mut self, name: &str) -> String {
-        assert_eq!(self.host.register(&json!({"name": name})).status, 201);
+        self.host.register_named(name);
         self.eval("case whereis(pg) of undefined -> pg:start_link(); _ -> started end");
         let members = format!("pg:get_members({{hecate_plugin, <<\"{name}\">>}})");
         self.erl.eval_until(&format!("length({members})"), "1", PATIENCE);

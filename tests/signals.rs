@@ -11,7 +11,6 @@ use beam::dist::handshake::Identity;
 use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use beam::etf::{Atom, Pid, Raw, Reference, ReferenceIds, Term};
-use serde_json::json;
 use support::daemon::Daemon;
 use support::epmd::Epmd;
 use support::erl::Erl;
@@ -50,7 +49,7 @@ impl World {
     }
 
     fn register(&mut self) {
-        assert_eq!(self.host.register(&json!({"name": "hecate-traderd"})).status, 201);
+        self.host.register_named("hecate-traderd");
         self.erl.eval_until("length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))", "1", PATIENCE);
     }
 

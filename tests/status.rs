@@ -16,10 +16,9 @@ use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::epmd::Epmd;
 use support::erl::{Erl, Start};
-use support::plugin::{dead, inode};
+use support::plugin::{TRADER, dead, inode};
 use support::{Host, PATIENCE, program, wait_for};
 
-const TRADER: &str = "hecate-traderd";
 const MARTHA: &str = "hecate-marthad";
 
 /// The members of the trader's group.

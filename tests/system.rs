@@ -194,7 +194,7 @@ fn a_listed_user_registers_and_owns_what_is_made() {
     let (status, list) = curl(&host, FRIEND, "GET", "/api/plugins", "");
     assert_eq!((status, &list[0]["name"]), (200, &json!("hecate-traderd")));
     // What exists is nobody else's to be given: root registers it again, and it stays the friend's.
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     assert_eq!(std::fs::metadata(&base).unwrap().uid(), FRIEND);
     assert_eq!(curl(&host, FRIEND, "DELETE", "/api/plugins/hecate-traderd", "").0, 200);
     wait_for("it is gone", || host.ask("GET", "/api/plugins").body == json!([]));
@@ -334,7 +334,7 @@ fn neighbours(cookie: Option<&str>, environment: &[(&str, &str)]) -> Neighbours 
     let daemons = [&a, &b].map(|user| {
         let daemon = user.daemon(&given);
         for plugin in ["hecate-traderd", "hecate-marthad"] {
-            assert_eq!(user.host.register(&json!({ "name": plugin })).status, 201);
+            user.host.register_named(plugin);
         }
         daemon
     });
@@ -406,7 +406,7 @@ fn users_who_share_a_cookie_and_allow_each_other_see_each_others_plugins_and_kee
     at_b.kill();
     wait_for("it is gone", || a.host.peer(&a.host.node(&second)).as_deref() == Some("disconnected"));
     let _other = b.node("hecate_otherd", Some("shared"));
-    assert_eq!(a.host.register(&json!({"name": "hecate-otherd"})).status, 201);
+    a.host.register_named("hecate-otherd");
     wait_for("it is connected", || a.host.peer(&a.host.node("hecate_otherd")).as_deref() == Some("connected"));
     assert_eq!(a.host.plugin("hecate-otherd")["node"], json!(null));
     a.plugins_have_nodes(Some("hecate_traderd"), None);
@@ -417,7 +417,7 @@ fn users_who_share_a_cookie_and_allow_each_other_see_each_others_plugins_and_kee
     std::fs::remove_dir_all(a.host.namespace("")).unwrap();
     let _at_a = a.daemon(&[("HECATE_COOKIE", "shared"), ("HECATE_ALLOWED_UIDS", &allowed)]);
     for plugin in ["hecate-traderd", "hecate-marthad", "hecate-otherd"] {
-        assert_eq!(a.host.register(&json!({ "name": plugin })).status, 201);
+        a.host.register_named(plugin);
     }
     for other in all.iter().filter(|other| **other != "hecate") {
         wait_for("they are connected", || a.host.peer(&a.host.node(other)).as_deref() == Some("connected"));
@@ -476,7 +476,7 @@ fn a_home_where_only_our_own_namespace_is_ours_is_told_at_the_start() {
     assert!(detail.contains("we are uid 61000") && detail.contains("belongs to uid 0 with mode 0755"), "{detail}");
 
     // One that exists already is of use; one that does not, or is somebody else's, is refused by name.
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     for (name, place) in [
         ("hecate-newd", "hecate-newd"),
         ("hecate-marthad", "hecate-marthad/sqlite"),
@@ -529,7 +529,7 @@ fn a_database_that_may_not_be_read_is_set_aside() {
     directory(&host.namespace(""), STRANGER, 0o700);
     let daemon = as_stranger(&host);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     daemon.terminate();
     std::fs::set_permissions(database::path(&host), std::fs::Permissions::from_mode(0o000)).unwrap();
 
@@ -540,7 +540,7 @@ fn a_database_that_may_not_be_read_is_set_aside() {
     assert_eq!((code.as_str(), status.as_str()), ("registry_set_aside", "unhealthy"));
     assert!(detail.contains("plugins.db.damaged-"), "{detail}");
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
 }
 
 #[test]
@@ -557,7 +557,7 @@ fn a_plugin_whose_socket_another_user_keeps_closed_stays_running_through_a_resta
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let daemon = as_user(&host, STRANGER, &environment);
     daemon.ready();
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
     let since = host.plugin("hecate-traderd")["since"].clone();
     let advice = format!("`chmod 0660 {}` as uid 0", path.display());
     let stays_unknown = || {
@@ -606,7 +606,7 @@ fn a_home_of_which_only_our_own_namespace_is_mounted_is_told_at_the_start() {
     let (code, detail, status) = problem(&host);
     assert_eq!((code.as_str(), status.as_str()), ("home_not_mounted", "healthy"), "it may be meant so");
     assert!(detail.contains("mount all of"), "{detail}");
-    assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
+    host.register_named("hecate-traderd");
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn who_reads_nothing_holds_up_nothing() {
     let daemon = host.daemon(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "10000")]);
     daemon.ready();
     for number in 0..20 {
-        assert_eq!(host.register(&json!({"name": format!("hecate-x{number}d")})).status, 201);
+        host.register_named(&format!("hecate-x{number}d"));
     }
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     let (status, took, log) = daemon.terminate();

@@ -184,7 +184,7 @@ fn a_backup_that_is_restored_over_the_database_is_used_by_the_next_start() {
     let daemon = former.daemon(&[]);
     daemon.ready();
     for name in &restored {
-        assert_eq!(former.register(&json!({"name": name})).status, 201);
+        former.register_named(name);
     }
     assert_eq!(daemon.terminate().0.code(), Some(0));
     let backup = former.namespace("hecate-daemon").join("sqlite/plugins.db");

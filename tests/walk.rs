@@ -13,6 +13,7 @@ use serde_json::json;
 use support::daemon::Daemon;
 use support::epmd::Epmd;
 use support::erl::Erl;
+use support::plugin::TRADER;
 use support::{Host, PATIENCE, wait_for};
 
 /// The members of the plugin's group.
@@ -35,17 +36,6 @@ fn node(host: &Host, name: &str) -> Erl {
     let mut erl = host.erl(name);
     erl.eval("element(1, pg:start_link())");
     erl
-}
-
-/// Binds the plugin's `api.sock` in its node, as a plugin does.
-fn bind_api_sock(host: &Host, erl: &mut Erl) {
-    let path = host.namespace("hecate-traderd").join("sockets/api.sock");
-    let bound = erl.eval(&format!(
-        r#"{{ok, Listener}} = gen_tcp:listen(0, [{{ifaddr, {{local, "{}"}}}}]), put(listener, Listener), ok"#,
-        path.display()
-    ));
-    assert_eq!(bound, "ok");
-    assert!(path.exists());
 }
 
 /// Whether the plugin is in the database, read as a stranger would: by the file alone.
@@ -171,7 +161,8 @@ fn visited(host: &Host, plugin: &mut Erl) -> Erl {
 
 /// The plugin's node dies, and all that it leaves is a stopped plugin and its data.
 fn killed_and_started_again(host: &Host, mut plugin: Erl, visitor: &mut Erl) -> Erl {
-    bind_api_sock(host, &mut plugin);
+    plugin.binds(&host.api_sock(TRADER));
+    assert!(host.api_sock(TRADER).exists());
     let sock = host.namespace("hecate-traderd").join("sockets/api.sock");
     let data = host.namespace("hecate-traderd").join("sqlite/trades.db");
     std::fs::write(&data, "precious").unwrap();

@@ -32,7 +32,7 @@ use daemon::Daemon;
 use epmd::Epmd;
 use erl::{Erl, Start};
 use http::Answer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// No test waits longer for anything, even on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,6 +138,12 @@ impl Host {
     /// Registers a plugin.
     pub fn register(&self, body: &Value) -> Answer {
         http::ask(&self.socket(), "POST", "/api/plugins/register", Some(body)).expect("an answer")
+    }
+
+    /// Registers a plugin by nothing but its name, which must succeed.
+    pub fn register_named(&self, name: &str) {
+        let answer = self.register(&json!({ "name": name }));
+        assert_eq!(answer.status, 201, "{answer:?}");
     }
 
     /// What the daemon says of a plugin.

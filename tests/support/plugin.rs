@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use super::Host;
 use super::erl::Erl;
 
+/// The plugin of most tests.
+pub const TRADER: &str = "hecate-traderd";
+
 impl Host {
     /// The `api.sock` of a plugin.
     pub fn api_sock(&self, name: &str) -> PathBuf {
@@ -23,7 +26,7 @@ impl Host {
     /// before it, with the same grace period, has by then been judged by more than its registration.
     pub fn grace_passes(&self) -> Value {
         let name = "hecate-silentd";
-        assert_eq!(self.register(&json!({"name": name})).status, 201);
+        self.register_named(name);
         let stopped = self.plugin_until(name, "stopped");
         assert_eq!(self.ask("DELETE", &format!("/api/plugins/{name}")).status, 200);
         stopped
