@@ -435,7 +435,7 @@ async fn what_is_published_arrives_whole() {
         binary(8, large),
         Term::improper(vec![Term::atom("c"), binary(9, 5)], binary(1, tail)),
     ]);
-    let known = || world.us.handle.groups()["pg"].peer_members == 1;
+    let known = || world.us.handle.watch_groups().borrow()["pg"].peer_members == 1;
     tokio::task::block_in_place(|| support::wait_for("the member is known", known));
     world.us.handle.publish(&Term::atom("judged"), &message).await.unwrap();
     let arrived = format!(

@@ -187,6 +187,7 @@ const PURE: &[&str] = &[
     "cluster/peers/views",
     "cluster/plugins/nodes",
     "cluster/plugins/refusing",
+    "cluster/machine",
     "cluster/hosts/reports",
     "cluster/peers/strategies/",
     "cluster/terms",

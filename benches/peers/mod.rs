@@ -161,6 +161,6 @@ fn packet_of(stream: &mut TcpStream) -> Vec<u8> {
 /// Waits until it shows that many members of peers.
 pub fn meets(node: &support::node::Node, members: usize) {
     wait_for("the node knows the members", || {
-        node.handle.groups().values().map(|scope| scope.peer_members).sum::<usize>() >= members
+        node.handle.watch_groups().borrow().values().map(|scope| scope.peer_members).sum::<usize>() >= members
     });
 }

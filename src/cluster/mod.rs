@@ -17,6 +17,7 @@
 pub mod diagnosis;
 pub mod hosts;
 pub mod join;
+pub mod machine;
 pub mod peers;
 pub mod plugins;
 pub mod running;

@@ -1,8 +1,9 @@
 //! The task that runs the cluster's policy: joins, then carries news between the registry and the node.
 //!
-//! It owns no truth. What it keeps (which proxy stands for which plugin, what the registry was told, whom to dial) is compared
-//! with the view of the node at each change of that, and with the view of the registry for what its events are of, or all of it
-//! where events were missed. So a change can be late but not lost.
+//! [`ClusterMachine`] and the modules of [`crate::cluster::peers`] decide; this task carries out their
+//! effects. It compares their state with each view of the node, and with the view of the registry
+//! for the plugins that its events name, or for all plugins if it missed events. So a change can be
+//! late but not lost.
 
 mod refusals;
 
@@ -17,7 +18,6 @@ use beam::dist::flags;
 use beam::dist::handshake::Identity;
 use beam::epmd::client::Registration;
 use beam::etf::{Atom, AtomTooLong, Term};
-use beam::name::NodeName;
 use beam::node::accept;
 use beam::node::dial::Dialer;
 use beam::node::handle::{Handle, Stopped};
@@ -34,23 +34,22 @@ use tracing::{info, warn};
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
+use crate::cluster::machine::{ClusterEffect, ClusterMachine};
 use crate::cluster::peers::answers::Questioner;
 use crate::cluster::peers::finder::{self, Finder};
 use crate::cluster::peers::questions::PROGRAM;
 use crate::cluster::peers::views;
-use crate::cluster::plugins::changes::Changes;
 use crate::cluster::plugins::membership::MembershipTracker;
-use crate::cluster::plugins::nodes::{Evidence, PluginNodes};
+use crate::cluster::plugins::nodes::Evidence;
 use crate::cluster::plugins::orders::{self, Order};
 use crate::cluster::plugins::proxy::{Proxy, Registered};
-use crate::cluster::plugins::refusing::Refusing;
 use crate::cluster::plugins::server::{self, PluginsServer};
 use crate::cluster::plugins::shared_paths::SharedPaths;
 use crate::cluster::running::Running;
 use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
 use crate::layout::Layout;
 use crate::limits;
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::PluginName;
 use crate::registry::{self, Follower, Membership, Next, Refusal};
 
 /// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
@@ -214,27 +213,15 @@ struct Cluster {
     registration: Option<Registration>,
     /// The preferred names, which are taken.
     names_taken: Vec<String>,
-    epmd_state: EpmdState,
-    /// When to register again, after EPMD was lost.
-    register_at: Option<Instant>,
-    /// The proxy of each running plugin, with the life of the plugin that it is for.
-    proxies: BTreeMap<PluginName, (u64, ProcessId)>,
-    /// The node of each plugin that has one.
-    nodes: BTreeMap<PluginName, Arc<str>>,
-    /// Whether the nodes of plugins are connected.
-    plugin_nodes: PluginNodes,
-    /// Which of them are running on this host and refuse to connect.
-    refusing: Refusing,
-    /// The plugins of which `proxies` and `nodes` may be behind.
-    changes: Changes,
-    told: MembershipTracker,
+    machine: ClusterMachine,
+    /// The proxies of running plugins.
+    proxies: BTreeMap<PluginName, ProcessId>,
     finder: Finder,
     /// What the other hecate-daemons have said.
     hosts: watch::Receiver<Arc<Vec<HostView>>>,
     /// Since when we are in the cluster.
     since: SystemTime,
     questioner: Questioner,
-    settled: bool,
     orders: mpsc::Sender<Order>,
     /// What carries the orders out, and an attempt to register with EPMD again.
     work: JoinSet<Option<(Result<Registration, EpmdState>, Epmd)>>,
@@ -245,9 +232,9 @@ impl Cluster {
         let Joined { name, registration, taken } = joined;
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
         let name: Arc<str> = name.into();
-        let epmd_state = epmd.state();
         let dialer = dialer(&settings);
-        let told = MembershipTracker::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
+        let membership = MembershipTracker::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
+        let machine = ClusterMachine::new(dialer.clone(), membership, epmd.state());
         let identity = Identity {
             name: name.clone(),
             creation: registration.creation,
@@ -298,19 +285,12 @@ impl Cluster {
             epmd,
             registration: Some(registration),
             names_taken: taken,
-            epmd_state,
-            register_at: None,
+            machine,
             proxies: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            plugin_nodes: PluginNodes::default(),
-            refusing: Refusing::default(),
-            changes: Changes::new(),
-            told,
             finder,
             hosts,
             since: SystemTime::now(),
             questioner: Questioner::new(node.clone()),
-            settled: false,
             orders,
             work,
         })
@@ -323,30 +303,42 @@ impl Cluster {
         self.registry.membership(Membership::OwnNode { names: self.dialer.all_names(&self.name) }).await;
         let mut registry = self.registry.watch();
         let mut node = self.node.watch();
+        let mut groups = self.node.watch_groups();
         registry.mark_changed();
         node.mark_changed();
         let mut poll = interval(limits::EPMD_POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadlines = [self.finder.next_deadline(), self.questioner.next_deadline(), self.register_at];
+            let deadlines =
+                [self.finder.next_deadline(), self.questioner.next_deadline(), self.machine.next_deadline()];
             let deadline = deadlines.into_iter().flatten().min();
+            let mut is_poll = false;
             tokio::select! {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
                     self.tell_events(view.revision).await?;
-                    self.follow_plugins(&view).await?;
+                    let mut effects = Vec::new();
+                    self.machine.plugins_changed(&view, self.events.told(), &mut effects);
+                    self.carry_out(effects).await?;
                 }
                 changed = node.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = node.borrow_and_update().clone();
-                    self.node_changed(&view).await;
+                    self.node_changed(&view).await?;
                 }
-                _ = poll.tick() => self.finder.ask_names(self.epmd.address()),
+                _ = poll.tick() => {
+                    is_poll = true;
+                    self.finder.ask_names(self.epmd.address());
+                    // Groups may change with each message, so the view shows them once per poll.
+                    if groups.has_changed().map_err(|_| Stopped)? {
+                        groups.mark_unchanged();
+                        self.machine.mark_stale();
+                    }
+                }
                 () = self.finder.step() => {}
-                // What they have said is published with all else.
-                Ok(()) = self.hosts.changed() => {}
-                () = self.questioner.step() => {}
+                Ok(()) = self.hosts.changed() => self.machine.mark_stale(),
+                () = self.questioner.step() => self.machine.mark_stale(),
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -354,24 +346,68 @@ impl Cluster {
                 () = lost(&mut self.registration) => {
                     info!("EPMD has ended: registering again");
                     self.registration = None;
-                    self.register_at = Some(Instant::now() + beam::limits::EPMD_RETRY);
+                    self.machine.epmd_lost(Instant::now());
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    let (now, mut effects) = (Instant::now(), Vec::new());
                     self.finder.time_passed();
-                    self.questioner.time_passed(Instant::now());
-                    self.register_again();
+                    self.questioner.time_passed(now);
+                    self.machine.time_passed(now, &mut effects);
+                    self.carry_out(effects).await?;
                 }
             }
-            self.report_refusals().await;
-            if !self.settled && self.finder.settled() {
-                self.settled = true;
-                // The registry judges by what it knows then: so it hears of those nodes first.
+            if self.finder.take_changed() {
+                self.machine.mark_stale();
+            }
+            if is_poll || self.machine.is_stale() {
+                self.report_refusing().await?;
+            }
+            if self.machine.settles(self.finder.settled()) {
+                // The registry judges by what it knows then, so it hears of those nodes first.
                 let view = node.borrow_and_update().clone();
-                self.node_changed(&view).await;
+                self.node_changed(&view).await?;
                 self.registry.membership(Membership::Settled).await;
             }
             self.publish();
         }
+    }
+
+    async fn carry_out(&mut self, effects: Vec<ClusterEffect>) -> Result<(), Stopped> {
+        for effect in effects {
+            match effect {
+                ClusterEffect::StartProxy(plugin) => {
+                    // The name fits an atom: the node runs under it.
+                    let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
+                    let proxy = Box::new(Proxy::new(plugin.clone(), self.registered.clone(), node));
+                    let proxy = self.node.spawn(None, proxy, Proxy::groups(&plugin)).await?;
+                    self.proxies.insert(plugin, proxy);
+                }
+                ClusterEffect::EndProxy(plugin) => {
+                    if let Some(proxy) = self.proxies.remove(&plugin) {
+                        self.node.exit(proxy, "shutdown").await?;
+                    }
+                }
+                ClusterEffect::FindNodes(nodes) => self.finder.plugins(nodes),
+                ClusterEffect::NodeUp(node) => {
+                    let view = self.node.watch().borrow().clone();
+                    self.finder.up(&node, &view);
+                }
+                ClusterEffect::NodeDown(node) => {
+                    let view = self.node.watch().borrow().clone();
+                    self.finder.down(&node, &view);
+                }
+                ClusterEffect::Publish => self.publish(),
+                ClusterEffect::Report(membership) => self.registry.membership(membership).await,
+                ClusterEffect::Register => {
+                    let (mut epmd, name) = (self.epmd.clone(), self.name.clone());
+                    self.work.spawn(async move {
+                        let short = name.split('@').next().unwrap_or_default();
+                        Some((epmd.register(short).await, epmd))
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn leave(mut self) {
@@ -393,18 +429,18 @@ impl Cluster {
                     let group = Term::atom(event.kind.name());
                     let message = Term::tuple([group.clone(), self.registered.event(&event)]);
                     self.node.publish(&group, &message).await?;
-                    self.changes.told(event.plugin.name.clone());
+                    self.machine.event_told(event.plugin.name.clone());
                 }
                 Ok(Next::Missed(view)) => {
                     warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");
-                    self.changes.missed();
+                    self.machine.events_missed();
                 }
                 // It stops, and so do we.
                 Err(Refusal::Stopping) => break,
                 Err(e) => {
                     warn!("events are not told to the cluster: {e}");
                     self.events = Follower::new(self.registry.clone(), revision);
-                    self.changes.missed();
+                    self.machine.events_missed();
                     break;
                 }
             }
@@ -412,151 +448,56 @@ impl Cluster {
         Ok(())
     }
 
-    /// Brings up to date what hangs on the plugins that have changed.
-    async fn follow_plugins(&mut self, view: &registry::View) -> Result<(), Stopped> {
-        let ours = self.nodes.keys().chain(self.proxies.keys());
-        let changed = self.changes.take(view, self.events.told(), ours);
-        self.look_for_nodes(view, &changed);
-        // No status is to be believed before the registry has judged.
-        if view.ready {
-            for name in &changed {
-                self.keep_proxy(name, view.plugins.get(name)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn look_for_nodes(&mut self, view: &registry::View, changed: &BTreeSet<PluginName>) {
-        let mut differ = false;
-        for name in changed {
-            // A plugin stored by an older version may have an invalid node name.
-            let node = view.plugins.get(name).and_then(|plugin| plugin.node.as_deref());
-            let node = node.filter(|node| NodeName::parse(node).is_ok());
-            if self.nodes.get(name).map(|node| &**node) == node {
-                continue;
-            }
-            differ = true;
-            let before = match node {
-                Some(node) => {
-                    self.plugin_nodes.add(node.into(), name.clone());
-                    self.nodes.insert(name.clone(), node.into())
-                }
-                None => self.nodes.remove(name),
-            };
-            if let Some(before) = before {
-                self.plugin_nodes.remove(before, name);
-            }
-        }
-        if differ {
-            self.finder.plugins(self.nodes.values().cloned().collect());
-        }
-    }
-
-    /// A proxy for each running plugin, another one for each time that it has begun to run.
-    async fn keep_proxy(&mut self, name: &PluginName, plugin: Option<&Arc<Plugin>>) -> Result<(), Stopped> {
-        let running = plugin.filter(|plugin| plugin.status == Status::Running);
-        let wanted = running.map(|plugin| plugin.incarnation);
-        if self.proxies.get(name).map(|(incarnation, _)| *incarnation) == wanted {
-            return Ok(());
-        }
-        if let Some((_, proxy)) = self.proxies.remove(name) {
-            self.node.exit(proxy, "shutdown").await?;
-        }
-        if let Some(incarnation) = wanted {
-            // The name fits an atom: the node runs under it.
-            let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
-            let proxy = Proxy::new(name.clone(), self.registered.clone(), node);
-            let proxy = self.node.spawn(None, Box::new(proxy), Proxy::groups(name)).await?;
-            self.proxies.insert(name.clone(), (incarnation, proxy));
-        }
-        Ok(())
-    }
-
     // ---- Node -> registry -------------------------------------------------------------------------
 
-    async fn node_changed(&mut self, view: &node_view::View) {
-        for uid in self.told.strangers(view, |name| self.dialer.is_here(name)) {
+    async fn node_changed(&mut self, view: &node_view::View) -> Result<(), Stopped> {
+        for uid in self.machine.strangers(view) {
             if self.has_daemon(uid).await {
-                self.told.has_daemon(uid);
+                self.machine.has_daemon(uid);
             }
         }
-        let news = self.told.news(view, |name| self.dialer.is_here(name));
-        for news in &news {
-            match news {
-                Membership::NodeUp { node, .. } => {
-                    self.finder.up(node.as_str(), view);
-                    self.plugin_nodes.touch(node.as_str().into());
-                }
-                Membership::NodeDown { node, .. } => {
-                    self.finder.down(node.as_str(), view);
-                    self.plugin_nodes.touch(node.as_str().into());
-                }
-                Membership::WantedNames { .. }
-                | Membership::OwnNode { .. }
-                | Membership::NodeRefused { .. }
-                | Membership::NodeEnded { .. }
-                | Membership::Announced { .. }
-                | Membership::Withdrawn { .. }
-                | Membership::Settled => {}
-            }
-        }
-        if !news.is_empty() {
-            // So that a plugin that has just stopped is not shown with a connected node.
-            self.publish();
-        }
-        for news in news {
-            self.registry.membership(news).await;
-        }
+        let mut effects = Vec::new();
+        self.machine.node_changed(view, &mut effects);
+        self.carry_out(effects).await?;
         self.finder.changed(view);
         self.questioner.changed(view);
+        Ok(())
     }
 
     // ---- EPMD -------------------------------------------------------------------------------------
 
-    /// Registers again, if that is due.
-    fn register_again(&mut self) {
-        if self.register_at.is_some_and(|at| at <= Instant::now()) {
-            self.register_at = None;
-            let (mut epmd, name) = (self.epmd.clone(), self.name.clone());
-            self.work.spawn(async move {
-                let short = name.split('@').next().unwrap_or_default();
-                Some((epmd.register(short).await, epmd))
-            });
-        }
-    }
-
     /// EPMD was lost and asked again. Our creation stays: we are still the same node (as `erl_epmd` does).
     fn registered_again(&mut self, result: Result<Registration, EpmdState>) {
+        let now = Instant::now();
         match result {
             Ok(registration) => {
                 info!("registered with EPMD again");
                 self.registration = Some(registration);
-                self.epmd_state = self.epmd.state();
+                self.machine.epmd_asked(now, self.epmd.state(), true);
             }
-            Err(state) => {
-                self.epmd_state = state;
-                self.register_at = Some(Instant::now() + beam::limits::EPMD_RETRY);
-            }
+            Err(state) => self.machine.epmd_asked(now, state, false),
         }
     }
 
     // ---- What others see --------------------------------------------------------------------------
 
+    /// Publishes the view, if something has changed that it shows.
     fn publish(&mut self) {
+        if !self.machine.is_stale() {
+            return;
+        }
         let node = self.node.watch().borrow().clone();
         self.finder.forget(&node);
         for name in self.finder.take_touched() {
-            self.plugin_nodes.touch(name);
+            self.machine.touch(name);
         }
-        let plugin_nodes = self.plugin_nodes.update(|name| {
+        self.machine.published();
+        let plugin_nodes = self.machine.plugin_nodes(|name| {
             let (attempt, is_missing) = self.finder.known(name);
             Evidence { peer: node.peers.get(name), attempt, is_missing }
         });
-        let attempts = self.finder.attempts();
-        let is_here = |name: &str, peer: Option<&node_view::Peer>| {
-            self.dialer.is_here(name) && !peer.is_some_and(|peer| self.told.is_neighbours(peer))
-        };
-        let peers = views::seen(&node, attempts, |name| self.questioner.of(name), is_here);
+        let is_here = |name: &str, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
+        let peers = views::seen(&node, self.finder.attempts(), |name| self.questioner.of(name), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
             own_groups: census.own_groups,
@@ -565,12 +506,12 @@ impl Cluster {
             peer_members: census.peer_members,
         };
         let view = ClusterView {
-            scopes: self.node.groups().iter().map(scope).collect(),
+            scopes: self.node.watch_groups().borrow().iter().map(scope).collect(),
             node: Some(self.name.to_string()),
             host: self.settings.name.host.to_string(),
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
-            epmd: self.epmd_state.clone(),
+            epmd: self.machine.epmd().clone(),
             epmd_owners: Arc::clone(self.epmd.owners()),
             names_taken: self.names_taken.clone(),
             peers,

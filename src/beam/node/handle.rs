@@ -38,10 +38,10 @@ impl Handle {
         self.view.clone()
     }
 
-    /// What groups there are in each scope.
+    /// Returns the groups in each scope, now and after each change.
     #[must_use]
-    pub fn groups(&self) -> Arc<Groups> {
-        Arc::clone(&self.groups.borrow())
+    pub fn watch_groups(&self) -> watch::Receiver<Arc<Groups>> {
+        self.groups.clone()
     }
 
     /// Returns once the node's task has taken this from its queue: it is not stuck.

@@ -77,6 +77,8 @@ pub struct Finder {
     /// The nodes of plugins that were missing from it.
     missing: BTreeSet<Arc<str>>,
     touched: Vec<Arc<str>>,
+    /// Whether something has changed that the cluster's view shows.
+    has_changed: bool,
 }
 
 /// A DNS name that is asked for again and again.
@@ -115,6 +117,7 @@ impl Finder {
             is_stale: true,
             missing: BTreeSet::new(),
             touched: Vec::new(),
+            has_changed: true,
         };
         let peers = peers::found(&settings.peers, |other| finder.dialer.is_same_node(&name, other));
         finder.discover(discovery::DiscoveryInput::Configured(peers));
@@ -179,6 +182,11 @@ impl Finder {
         std::mem::take(&mut self.touched)
     }
 
+    /// Returns whether something that the cluster's view shows may have changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
     /// Compares EPMD's answer with the nodes of plugins.
     fn compare(&mut self, names: &[(String, u16)]) {
         let names = names.iter().cloned().collect();
@@ -187,6 +195,7 @@ impl Finder {
             self.touched.extend(missing.symmetric_difference(&self.missing).cloned());
             self.missing = missing;
             self.names = names;
+            self.has_changed = true;
         }
     }
 
@@ -350,8 +359,11 @@ impl Finder {
             discovery::DiscoveryInput::Learned(names) => self.introduced(names, &Introduction::Peers),
             _ => {}
         }
+        // EPMD is polled: `compare` notices when its answer differs from the one before.
+        let is_routine = matches!(input, discovery::DiscoveryInput::Tick | discovery::DiscoveryInput::Epmd(_));
         let (now, mut dial) = (Instant::now(), Vec::new());
         self.discovery.handle(now, input, &mut dial);
+        self.has_changed |= !is_routine || !dial.is_empty();
         let forgotten = self.discovery.forgotten(now);
         if !forgotten.is_empty() {
             let node = self.node.clone();

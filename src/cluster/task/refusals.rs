@@ -1,40 +1,30 @@
 //! Reports to the registry which nodes refuse to connect, and finds to whose home a node belongs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use beam::epmd;
+use beam::node::handle::Stopped;
 use beam::node::listeners::owners;
 use beam::node::view::Peer;
 use tokio::task::spawn_blocking;
 
 use super::Cluster;
 use crate::cluster::join::is_default_name;
+use crate::cluster::machine::Failed;
 use crate::cluster::peers::strategies::NODE;
-use crate::cluster::plugins::nodes::{self, Evidence};
-use crate::cluster::plugins::refusing::{self, Refusal, Seen};
-use crate::plugin::PluginName;
+use crate::cluster::plugins::refusing::Seen;
 
 impl Cluster {
     /// Reports to the registry which nodes of plugins run on this host but refuse to connect.
-    pub(super) async fn report_refusals(&mut self) {
+    pub(super) async fn report_refusing(&mut self) -> Result<(), Stopped> {
         let node = self.node.watch().borrow().clone();
         let plugins = self.registry.view().plugins.clone();
-        let is_plugins = |name: &str| {
-            let named = name.split('@').next().and_then(|short| PluginName::parse(&short.replace('_', "-")).ok());
-            self.plugin_nodes.contains(name) || named.is_some_and(|plugin| plugins.contains_key(&plugin))
-        };
-        let failed = self.finder.failed_here().filter(|(name, ..)| is_plugins(name));
-        let refusing = failed.filter_map(|(name, port, attempt)| {
-            let peer = node.peers.get(name);
-            let state = nodes::state(Evidence { peer, attempt: Some(attempt), is_missing: false });
-            let code = state.failure().filter(|code| refusing::CODES.contains(code))?;
-            Some((name.clone(), Refusal { port, code }))
-        });
-        let refusing: BTreeMap<_, _> = refusing.collect();
+        let failed = self.finder.failed_here().map(|(name, port, attempt)| Failed { name, port, attempt });
+        let refusing = self.machine.refusing(&node, &plugins, failed);
         let mut neighbours = BTreeSet::new();
-        for (name, port) in self.refusing.strangers(&refusing) {
+        for (name, port) in self.machine.unknown_owners(&refusing) {
             if self.is_neighbours(port).await {
                 neighbours.insert(name);
             }
@@ -45,9 +35,9 @@ impl Cluster {
             Some(failure) if ["foreign_owner", "tcp_refused"].contains(&failure.code) => Seen::Ended,
             _ => Seen::Registered,
         };
-        for news in self.refusing.news(Instant::now(), &refusing, &neighbours, seen) {
-            self.registry.membership(news).await;
-        }
+        let mut effects = Vec::new();
+        self.machine.report_refusing(Instant::now(), &refusing, &neighbours, seen, &mut effects);
+        self.carry_out(effects).await
     }
 
     /// Returns whether the process that listens on this port belongs to another user who has a
@@ -55,10 +45,10 @@ impl Cluster {
     async fn is_neighbours(&mut self, port: u16) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let Ok(Some(owner)) = spawn_blocking(move || owners(address).first().copied()).await else { return false };
-        if self.told.is_stranger(owner) && self.has_daemon(owner).await {
-            self.told.has_daemon(owner);
+        if self.machine.is_stranger(owner) && self.has_daemon(owner).await {
+            self.machine.has_daemon(owner);
         }
-        self.told.is_neighbour(owner)
+        self.machine.is_neighbour(owner)
     }
 
     /// Returns whether a user of this host has a hecate-daemon with a default name. Checked before

@@ -1,0 +1,332 @@
+//! Decides what follows from each change of the registry, of our node and of EPMD: which proxies
+//! run, which nodes to find, what the registry is told, when to register with EPMD again, and
+//! whether the published view is out of date. Pure: [`super::task`] carries out its effects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use beam::name::NodeName;
+use beam::node::dial::Dialer;
+use beam::node::view::{Peer, View};
+
+use crate::cluster::peers::attempts::Attempt;
+use crate::cluster::plugins::changes::Changes;
+use crate::cluster::plugins::membership::MembershipTracker;
+use crate::cluster::plugins::nodes::{self, Evidence, PluginNodes};
+use crate::cluster::plugins::refusing::{self, Refusal, Refusing, Seen};
+use crate::cluster::view::{EpmdState, NodeStates};
+use crate::plugin::{PluginName, Plugins, Status};
+use crate::registry::{self, Membership};
+
+/// What the task does. Effects are carried out in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterEffect {
+    /// Start a proxy for this plugin, which runs.
+    StartProxy(PluginName),
+    /// End the proxy of this plugin.
+    EndProxy(PluginName),
+    /// Find these nodes, which are all nodes of plugins.
+    FindNodes(BTreeSet<Arc<str>>),
+    /// Tell the finder that this node has connected.
+    NodeUp(Arc<str>),
+    /// Tell the finder that this node is no longer connected.
+    NodeDown(Arc<str>),
+    /// Publish the view. It comes before the reports that the registry derives a status from, so
+    /// that no stopped plugin is shown with a connected node.
+    Publish,
+    /// Tell the registry.
+    Report(Membership),
+    /// Register our name with EPMD again.
+    Register,
+}
+
+/// A node of this host that failed to connect.
+#[derive(Debug, Clone, Copy)]
+pub struct Failed<'a> {
+    /// The full name.
+    pub name: &'a Arc<str>,
+    /// The port in this host's EPMD.
+    pub port: u16,
+    /// The last attempts to connect to it.
+    pub attempt: &'a Attempt,
+}
+
+/// The state of the cluster's policy, all of which can be derived again from the registry and the
+/// node.
+#[derive(Debug)]
+pub struct ClusterMachine {
+    dialer: Dialer,
+    /// The plugins that have a proxy, each with the incarnation that the proxy is for.
+    proxies: BTreeMap<PluginName, u64>,
+    /// The node of each plugin that has one.
+    nodes: BTreeMap<PluginName, Arc<str>>,
+    plugin_nodes: PluginNodes,
+    /// The plugins for which `proxies` and `nodes` may be out of date.
+    changes: Changes,
+    membership: MembershipTracker,
+    refusing: Refusing,
+    epmd: EpmdState,
+    /// The time at which to register with EPMD again, after EPMD was lost.
+    register_at: Option<Instant>,
+    has_settled: bool,
+    is_stale: bool,
+}
+
+impl ClusterMachine {
+    /// Returns the machine of a node that has just joined. `membership` knows our own user.
+    #[must_use]
+    pub fn new(dialer: Dialer, membership: MembershipTracker, epmd: EpmdState) -> Self {
+        Self {
+            dialer,
+            proxies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            plugin_nodes: PluginNodes::default(),
+            changes: Changes::new(),
+            membership,
+            refusing: Refusing::default(),
+            epmd,
+            register_at: None,
+            has_settled: false,
+            is_stale: true,
+        }
+    }
+
+    // ---- Registry -------------------------------------------------------------------------------
+
+    /// Peers were told an event of this plugin.
+    pub fn event_told(&mut self, plugin: PluginName) {
+        self.changes.told(plugin);
+    }
+
+    /// Events were missed, so any plugin may have changed.
+    pub fn events_missed(&mut self) {
+        self.changes.missed();
+    }
+
+    /// The registry has another view. `told` is the revision of the last event that peers were told.
+    pub fn plugins_changed(&mut self, view: &registry::View, told: u64, out: &mut Vec<ClusterEffect>) {
+        let changed = self.changes.take(view, told, self.nodes.keys().chain(self.proxies.keys()));
+        self.find_nodes(&view.plugins, &changed, out);
+        // Before the registry has judged the stored plugins, their status is not known.
+        if view.ready {
+            for name in changed {
+                self.keep_proxy(name, &view.plugins, out);
+            }
+        }
+    }
+
+    fn find_nodes(&mut self, plugins: &Plugins, changed: &BTreeSet<PluginName>, out: &mut Vec<ClusterEffect>) {
+        let mut has_changed = false;
+        for name in changed {
+            // A plugin stored by an older version may have an invalid node name.
+            let node = plugins.get(name).and_then(|plugin| plugin.node.as_deref());
+            let node = node.filter(|node| NodeName::parse(node).is_ok());
+            if self.nodes.get(name).map(|node| &**node) == node {
+                continue;
+            }
+            has_changed = true;
+            let before = match node {
+                Some(node) => {
+                    self.plugin_nodes.add(node.into(), name.clone());
+                    self.nodes.insert(name.clone(), node.into())
+                }
+                None => self.nodes.remove(name),
+            };
+            if let Some(before) = before {
+                self.plugin_nodes.remove(before, name);
+            }
+        }
+        if has_changed {
+            self.is_stale = true;
+            out.push(ClusterEffect::FindNodes(self.nodes.values().cloned().collect()));
+        }
+    }
+
+    /// A running plugin has a proxy, and another one each time that it starts to run.
+    fn keep_proxy(&mut self, name: PluginName, plugins: &Plugins, out: &mut Vec<ClusterEffect>) {
+        let running = plugins.get(&name).filter(|plugin| plugin.status == Status::Running);
+        let wanted = running.map(|plugin| plugin.incarnation);
+        if self.proxies.get(&name).copied() == wanted {
+            return;
+        }
+        if self.proxies.remove(&name).is_some() {
+            out.push(ClusterEffect::EndProxy(name.clone()));
+        }
+        if let Some(incarnation) = wanted {
+            self.proxies.insert(name.clone(), incarnation);
+            out.push(ClusterEffect::StartProxy(name));
+        }
+    }
+
+    // ---- Node -----------------------------------------------------------------------------------
+
+    /// Returns the users of this host who own newly connected nodes, and of whom it is not known
+    /// whether they have a hecate-daemon. They must be looked up before [`Self::node_changed`].
+    #[must_use]
+    pub fn strangers(&self, view: &View) -> BTreeSet<u32> {
+        self.membership.strangers(view, |name| self.dialer.is_here(name))
+    }
+
+    /// Returns whether it is unknown whether this user, another than ours, has a hecate-daemon.
+    #[must_use]
+    pub fn is_stranger(&self, uid: u32) -> bool {
+        self.membership.is_stranger(uid)
+    }
+
+    /// A user of this host has a hecate-daemon.
+    pub fn has_daemon(&mut self, uid: u32) {
+        self.membership.has_daemon(uid);
+    }
+
+    /// Returns whether this user is another user of this host who has a hecate-daemon.
+    #[must_use]
+    pub fn is_neighbour(&self, uid: u32) -> bool {
+        self.membership.is_neighbour(uid)
+    }
+
+    /// Our node has another view.
+    pub fn node_changed(&mut self, view: &View, out: &mut Vec<ClusterEffect>) {
+        self.is_stale = true;
+        let reports = self.membership.news(view, |name| self.dialer.is_here(name));
+        for report in &reports {
+            let (node, effect): (_, fn(Arc<str>) -> ClusterEffect) = match report {
+                Membership::NodeUp { node, .. } => (node, ClusterEffect::NodeUp),
+                Membership::NodeDown { node, .. } => (node, ClusterEffect::NodeDown),
+                Membership::WantedNames { .. }
+                | Membership::OwnNode { .. }
+                | Membership::NodeRefused { .. }
+                | Membership::NodeEnded { .. }
+                | Membership::Announced { .. }
+                | Membership::Withdrawn { .. }
+                | Membership::Settled => continue,
+            };
+            self.plugin_nodes.touch(node.as_str().into());
+            out.push(effect(node.as_str().into()));
+        }
+        if !reports.is_empty() {
+            out.push(ClusterEffect::Publish);
+        }
+        out.extend(reports.into_iter().map(ClusterEffect::Report));
+    }
+
+    /// Returns whether the stored plugins can be judged now, which is true once: when every node
+    /// that could be found at the start has been tried.
+    pub fn settles(&mut self, has_tried_all: bool) -> bool {
+        has_tried_all && !std::mem::replace(&mut self.has_settled, true)
+    }
+
+    // ---- Nodes that refuse to connect -----------------------------------------------------------
+
+    /// Returns the nodes of plugins that run on this host and refuse to connect. A node is one of a
+    /// registered plugin, or named like one.
+    pub fn refusing<'a>(
+        &self,
+        view: &View,
+        plugins: &Plugins,
+        failed: impl Iterator<Item = Failed<'a>>,
+    ) -> BTreeMap<Arc<str>, Refusal> {
+        let is_plugins = |name: &str| {
+            let short = name.split('@').next().unwrap_or_default().replace('_', "-");
+            self.plugin_nodes.contains(name)
+                || PluginName::parse(&short).is_ok_and(|plugin| plugins.contains_key(&plugin))
+        };
+        let refusal = |Failed { name, port, attempt }: Failed<'_>| {
+            let evidence = Evidence { peer: view.peers.get(name), attempt: Some(attempt), is_missing: false };
+            let code = nodes::state(evidence).failure().filter(|code| refusing::CODES.contains(code))?;
+            Some((name.clone(), Refusal { port, code }))
+        };
+        failed.filter(|failed| is_plugins(failed.name)).filter_map(refusal).collect()
+    }
+
+    /// Returns those of `refusing` whose owners must be looked up, each with its port.
+    #[must_use]
+    pub fn unknown_owners(&self, refusing: &BTreeMap<Arc<str>, Refusal>) -> Vec<(Arc<str>, u16)> {
+        self.refusing.strangers(refusing)
+    }
+
+    /// Reports the changes since the last call. The arguments are those of [`Refusing::news`].
+    pub fn report_refusing(
+        &mut self,
+        now: Instant,
+        refusing: &BTreeMap<Arc<str>, Refusal>,
+        neighbours: &BTreeSet<Arc<str>>,
+        seen: impl Fn(&str) -> Seen,
+        out: &mut Vec<ClusterEffect>,
+    ) {
+        out.extend(self.refusing.news(now, refusing, neighbours, seen).into_iter().map(ClusterEffect::Report));
+    }
+
+    // ---- EPMD -----------------------------------------------------------------------------------
+
+    /// EPMD has closed the connection of our registration.
+    pub fn epmd_lost(&mut self, now: Instant) {
+        self.register_at = Some(now + beam::limits::EPMD_RETRY);
+    }
+
+    /// An attempt to register again has ended, with success or without.
+    pub fn epmd_asked(&mut self, now: Instant, state: EpmdState, has_succeeded: bool) {
+        if !has_succeeded {
+            self.register_at = Some(now + beam::limits::EPMD_RETRY);
+        }
+        self.epmd = state;
+        self.is_stale = true;
+    }
+
+    /// Returns the time at which [`Self::time_passed`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.register_at
+    }
+
+    /// Does what is due.
+    pub fn time_passed(&mut self, now: Instant, out: &mut Vec<ClusterEffect>) {
+        if self.register_at.is_some_and(|at| at <= now) {
+            self.register_at = None;
+            out.push(ClusterEffect::Register);
+        }
+    }
+
+    // ---- The published view ---------------------------------------------------------------------
+
+    /// Something that the view shows has changed.
+    pub fn mark_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Returns whether the published view may be out of date.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// The view is about to be published.
+    pub fn published(&mut self) {
+        self.is_stale = false;
+    }
+
+    /// The attempts to connect to this node have changed.
+    pub fn touch(&mut self, node: Arc<str>) {
+        self.plugin_nodes.touch(node);
+    }
+
+    /// Returns whether the node of each plugin is connected.
+    pub fn plugin_nodes<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
+        self.plugin_nodes.update(evidence)
+    }
+
+    /// Returns whether a node belongs to this host and to no other user's hecate-daemon.
+    #[must_use]
+    pub fn is_here(&self, name: &str, peer: Option<&Peer>) -> bool {
+        self.dialer.is_here(name) && !peer.is_some_and(|peer| self.membership.is_neighbours(peer))
+    }
+
+    /// Returns the state of our registration with EPMD.
+    #[must_use]
+    pub fn epmd(&self) -> &EpmdState {
+        &self.epmd
+    }
+}
+
+#[cfg(test)]
+mod tests;
