@@ -178,7 +178,7 @@ release: ## Check and build everything that a release contains, from the committ
 RELEASES := trixie 28 sid
 # Needs a compiler, which the OTP 28 of PyPI lacks.
 COMPILING := etf_oracle
-ERLANG_FACING := boot cluster diagnosis epmd handshake headers hostile introductions layout mesh peers pg pressure rpc signals status ticks tools walk
+ERLANG_FACING := boot cluster diagnosis epmd handshake headers hostile introductions layout mesh peers pg pressure rpc signals status ticks tools trace walk
 test-otp: deps ## Run the tests that use real Erlang nodes with OTP 27, 28 and 29 (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-otp unpacks other releases: run it as root" >&2; exit 1; }
 	{ command -v debootstrap && python3 -c 'import ensurepip'; } >/dev/null 2>&1 || \

@@ -189,6 +189,23 @@ async fn events_are_followed() {
     assert_eq!(status.code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_ends_with_ctrl_c() {
+    let world = World::start(Limits::default()).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
+    command.args(["trace", "x@y", "--json"]).env_clear().env("HECATE_SOCKET_PATH", &world.socket);
+    let mut tracer = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("ran");
+    let mut lines = BufReader::new(tracer.stdout.take().expect("a pipe")).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable");
+    let event: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+    assert_eq!((&event["event"], &event["data"]["node"]), (&"trace_started_v1".into(), &"x@y".into()));
+    let pid = i32::try_from(tracer.id().expect("it runs")).expect("a pid");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let status = tokio::time::timeout(PATIENCE, tracer.wait()).await.expect("in time").expect("ended");
+    assert_eq!(status.code(), Some(0));
+}
+
 /// Like `hecate-daemon events --json | head -1`. No event occurs, so no write can notice the closed
 /// reader.
 #[tokio::test(flavor = "multi_thread")]
@@ -256,6 +273,7 @@ async fn what_cannot_be_printed_is_no_success() {
         &["paths", "hecate-traderd", "--json"],
         &["events"],
         &["events", "--json"],
+        &["trace", "x@y"],
         &["completions", "fish"],
         &["run", "--check-config"],
     ] {
@@ -347,6 +365,7 @@ async fn without_a_daemon() {
         &["status", "--json"],
         &["register", "hecate-traderd"],
         &["events"],
+        &["trace", "x@y"],
         &["purge", "x", "--yes"],
     ] {
         let output = run(&[("HECATE_HOME", home)], command).await;
@@ -362,6 +381,9 @@ async fn wrong_usage() {
     ended(&run(&[], &["plugins"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["serve"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["register"]).await, 2);
+    let nameless = run(&[("HECATE_HOME", "/x")], &["trace", "hecate-traderd"]).await;
+    ended(&nameless, 2);
+    assert!(text(&nameless.stderr).contains("a node name is `name@host`"), "{nameless:?}");
     for command in ["plugin", "paths", "deregister", "purge"] {
         // As `"$NAME"` is where it is not set: no daemon is asked, of which there is none.
         ended(&run(&[("HECATE_HOME", "/x")], &[command, ""]).await, 2);
@@ -389,6 +411,12 @@ async fn every_command_has_help() {
         assert!(text(&help.stdout).contains("Usage: hecate-daemon"), "{help:?}");
         let speaks_json = !["run", "completions", "gitops"].contains(command);
         assert_eq!(text(&help.stdout).contains("--json"), speaks_json, "{command}");
+    }
+    let help = run(&[], &["trace", "--help"]).await;
+    for words in
+        ["Examples:\n  hecate-daemon trace hecate_traderd@beam00\n", "need not be connected", "are never shown"]
+    {
+        assert!(text(&help.stdout).contains(words), "{help:?}");
     }
     for command in ["init", "add", "remove", "status"] {
         let help = run(&[], &["gitops", command, "--help"]).await;

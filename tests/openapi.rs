@@ -153,6 +153,13 @@ async fn every_operation_answers_as_the_document_says() {
         hold("/api/cluster/peers/{node}/diagnosis", "get", &answer);
     }
 
+    // Its stream is held by tests/trace.rs.
+    for (node, status) in [("nonsense", 404), ("%zz", 400)] {
+        let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/trace"), "")).await;
+        assert_eq!(answer.status, status);
+        hold("/api/cluster/peers/{node}/trace", "get", &answer);
+    }
+
     let list = ask(&world, &request("get", "/api/plugins", "")).await;
     hold("/api/plugins", "get", &list);
     let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));

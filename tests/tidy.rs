@@ -59,6 +59,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "metrics",
             "beam::fair",
             "beam::stats",
+            "beam::trace",
             "log::limit",
             "plugin",
             "timestamp",

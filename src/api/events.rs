@@ -11,21 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Either;
 use http_body_util::channel::{Channel, Sender};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::header::{HeaderMap, HeaderName};
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Body, HttpResponse};
+use super::answer::HttpResponse;
 use super::changes::{Changes, Reported};
 use super::connection::Place;
 use super::context::Context;
 use super::listing::{Listing, Snapshot};
-use super::places::NoStream;
 use super::problem::Problem;
-use super::sse::encode;
+use super::sse;
 use super::whole::Whole;
 use crate::cluster::view::ClusterView;
 use crate::metrics;
@@ -44,9 +41,6 @@ pub(super) struct Streams {
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// When to come back, where there are too many.
-const LATER: Duration = Duration::from_secs(3);
-
 impl Streams {
     /// Streams that end with `stop`.
     pub(super) fn new(listing: Listing, heartbeat: Duration, stop: CancellationToken) -> Self {
@@ -55,13 +49,7 @@ impl Streams {
 
     /// Begins a stream, which ends with its connection.
     pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
-        place.streams().map_err(|refused| {
-            let detail = match refused {
-                NoStream::Full => "too many event streams are open: retry later",
-                NoStream::Share => "your process has too many event streams open: close unused ones and retry",
-            };
-            Problem::unavailable("too_many_streams", detail, LATER)
-        })?;
+        sse::admit(place)?;
         let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
         let (sender, body) = Channel::new(1);
         let cluster = context.cluster();
@@ -74,31 +62,32 @@ impl Streams {
             changes: self.changes.clone(),
             _counted: metrics::Subscriber::count(),
         };
-        let (heartbeat, stop, closed) = (self.heartbeat, self.stop.clone(), place.closed().clone());
+        self.spawn(place, stream.run(known, self.heartbeat));
+        Ok(sse::response(Either::Right(body)))
+    }
+
+    /// Runs a stream until it ends, its connection is closed, or the daemon stops.
+    pub(super) fn spawn<T: Send>(&self, place: &Place, stream: impl Future<Output = T> + Send + 'static) {
+        let (stop, closed) = (self.stop.clone(), place.closed().clone());
         tokio::spawn(async move {
             // Why it ends is of no interest: the client is gone, or we are.
             tokio::select! {
-                _ = stream.run(known, heartbeat) => {}
+                _ = stream => {}
                 () = closed.cancelled() => {}
                 () = stop.cancelled() => {}
             }
         });
-        Ok(answer(Either::Right(body)))
+    }
+
+    /// How often a stream shows that it is alive.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat
     }
 
     /// The head of a stream alone, for `HEAD`.
     pub(super) fn head() -> HttpResponse {
-        answer(Either::Left(Whole::default()))
+        sse::response(Either::Left(Whole::default()))
     }
-}
-
-fn answer(body: Body) -> HttpResponse {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = StatusCode::OK;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }
 
 /// The stream of one client.
@@ -121,8 +110,7 @@ impl Stream {
     async fn run(mut self, known: Option<u64>, heartbeat: Duration) -> Result<(), Ended> {
         let mut follower = self.begin(known).await?;
         let mut cluster = self.context.cluster.clone();
-        let mut heartbeat = interval_at(Instant::now() + heartbeat, heartbeat);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeats = sse::heartbeats(heartbeat);
         loop {
             tokio::select! {
                 next = follower.next() => match next.map_err(|_| Ended)? {
@@ -133,7 +121,7 @@ impl Stream {
                     changed.map_err(|_| Ended)?;
                     self.cluster(&mut cluster).await?;
                 }
-                _ = heartbeat.tick() => self.send(Bytes::from_static(b": heartbeat\n\n")).await?,
+                _ = heartbeats.tick() => self.send(sse::HEARTBEAT).await?,
             }
         }
     }
@@ -178,7 +166,7 @@ impl Stream {
     }
 
     async fn event(&mut self, name: &str, id: Option<u64>, data: &impl Serialize) -> Result<(), Ended> {
-        self.send(encode(name, id, data)).await
+        self.send(sse::encode(name, id, data)).await
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), Ended> {

@@ -25,6 +25,7 @@ use super::problem::Problem;
 use super::registration;
 use super::route::Route;
 use super::status::{DaemonStatus, EpmdOwner, Phase};
+use super::trace;
 use super::whole::Whole;
 use crate::plugin::PluginName;
 use crate::registry::{Refusal, View};
@@ -80,6 +81,10 @@ pub(super) async fn call(
         Route::Events => streams.open(context, place, &head.headers),
         Route::Cluster => Ok(cluster(context)),
         Route::ClusterPlugins => Ok(cluster_plugins(context)),
+        Route::Trace(node) => {
+            let node = known_node(&node)?;
+            if head.method == Method::HEAD { Ok(Streams::head()) } else { trace::open(streams, place, node) }
+        }
         // Many times as large as any other, and every call would be.
         Route::Diagnosis(node) => Box::pin(diagnosis(context, &node)).await,
         Route::Health => Ok(health(context, listing)),
@@ -301,9 +306,14 @@ fn cluster_plugins(context: &Context) -> HttpResponse {
     json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
 }
 
+/// A name that no node can have is the name of none.
+fn known_node(name: &str) -> Result<NodeName, Problem> {
+    NodeName::parse(name)
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such node: {error}")))
+}
+
 async fn diagnosis(context: &Context, node: &str) -> Result<HttpResponse, Problem> {
-    let node = NodeName::parse(node)
-        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such node: {error}")))?;
+    let node = known_node(node)?;
     match context.diagnostician.diagnose(&node).await {
         Ok(report) => Ok(json(StatusCode::OK, &wire::Diagnosis::new(&report))),
         Err(busy) => Err(Problem::unavailable("diagnoses_busy", busy.to_string(), SOON)),

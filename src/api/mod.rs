@@ -24,6 +24,7 @@ mod socket;
 mod sse;
 mod stall;
 mod status;
+mod trace;
 mod whole;
 
 pub use bounds::Limits;

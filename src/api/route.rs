@@ -33,6 +33,8 @@ pub enum Route {
     ClusterPlugins,
     /// `GET /api/cluster/peers/{node}/diagnosis`
     Diagnosis(String),
+    /// `GET /api/cluster/peers/{node}/trace`
+    Trace(String),
     /// `GET /health`
     Health,
     /// `GET /livez`
@@ -60,7 +62,8 @@ impl Route {
             | Self::Events
             | Self::Cluster
             | Self::ClusterPlugins
-            | Self::Diagnosis(_) => false,
+            | Self::Diagnosis(_)
+            | Self::Trace(_) => false,
         }
     }
 
@@ -77,6 +80,7 @@ impl Route {
             Self::Cluster => "GET /api/cluster",
             Self::ClusterPlugins => "GET /api/cluster/plugins",
             Self::Diagnosis(_) => "GET /api/cluster/peers/{node}/diagnosis",
+            Self::Trace(_) => "GET /api/cluster/peers/{node}/trace",
             Self::Health => "GET /health",
             Self::Live => "GET /livez",
             Self::Ready => "GET /readyz",
@@ -131,10 +135,11 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         ["api", "plugins", name, "data"] if delete && !name.is_empty() => Ok(Route::Purge((*name).to_owned())),
         ["api", "plugins", name, "data"] if !name.is_empty() => Err(not_allowed(method, path, GET_DELETE)),
 
-        ["api", "cluster", "peers", node, "diagnosis"] if !node.is_empty() => match get {
-            true => Ok(Route::Diagnosis((*node).to_owned())),
-            false => Err(not_allowed(method, path, GET)),
-        },
+        ["api", "cluster", "peers", node, "diagnosis" | "trace"] if !node.is_empty() && !get => {
+            Err(not_allowed(method, path, GET))
+        }
+        ["api", "cluster", "peers", node, "diagnosis"] if !node.is_empty() => Ok(Route::Diagnosis((*node).to_owned())),
+        ["api", "cluster", "peers", node, "trace"] if !node.is_empty() => Ok(Route::Trace((*node).to_owned())),
 
         _ => Err(Problem::new(
             StatusCode::NOT_FOUND,
@@ -190,6 +195,7 @@ mod tests {
             (Method::GET, "/api/cluster", Route::Cluster),
             (Method::GET, "/api/cluster/plugins", Route::ClusterPlugins),
             (Method::GET, "/api/cluster/peers/x@y/diagnosis", Route::Diagnosis("x@y".to_owned())),
+            (Method::GET, "/api/cluster/peers/x@y/trace", Route::Trace("x@y".to_owned())),
             (Method::GET, "/health", Route::Health),
             (Method::GET, "/livez", Route::Live),
             (Method::GET, "/readyz", Route::Ready),
@@ -219,6 +225,7 @@ mod tests {
             (Method::OPTIONS, "/api/cluster", "GET, HEAD"),
             (Method::POST, "/api/cluster/plugins", "GET, HEAD"),
             (Method::POST, "/api/cluster/peers/x@y/diagnosis", "GET, HEAD"),
+            (Method::POST, "/api/cluster/peers/x@y/trace", "GET, HEAD"),
         ];
         for (method, path, allow) in table {
             assert_eq!(refusal(&method, path), (405, "method_not_allowed", Some(allow)), "{method} {path}");
@@ -243,6 +250,7 @@ mod tests {
             "/api/cluster/peers",
             "/api/cluster/peers/x@y",
             "/api/cluster/peers//diagnosis",
+            "/api/cluster/peers//trace",
             "/api%2Fplugins",
             "/api/plugins/..//",
         ] {

@@ -97,6 +97,8 @@ pub(crate) struct ConnectionTrace {
     peer: Option<Arc<str>>,
     /// Whether this node dialled.
     dialled: bool,
+    /// The address of the peer.
+    address: Option<SocketAddr>,
     span: Span,
 }
 
@@ -107,18 +109,20 @@ impl ConnectionTrace {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let span = trace_span!("connection", peer = field::Empty, connection = number);
-        let mut trace = Self { number, peer: None, dialled: dialled.is_some(), span };
         if let Some(name) = dialled {
-            trace.name(name);
+            span.record("peer", field::display(name));
         }
+        let trace = Self { number, peer: dialled.cloned(), dialled: dialled.is_some(), address, span };
         trace.note(|| describe::opened(dialled.is_some(), address.map(|address| address.to_string())));
         trace
     }
 
-    /// The peer has this name. Nothing proves it before the handshake is complete.
+    /// A peer that dialled has this name. Nothing proves it before the handshake is complete.
     pub(crate) fn name(&mut self, name: &Arc<str>) {
-        self.span.record("peer", &**name);
+        self.span.record("peer", field::display(name));
         self.peer = Some(name.clone());
+        // Only now is it known who follows.
+        self.note(|| describe::accepted(name, self.address.map(|address| address.to_string())));
     }
 
     pub(crate) fn packet_received(&self, packet: &[u8]) {

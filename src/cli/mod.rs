@@ -15,7 +15,7 @@ mod plugins;
 mod support;
 
 use crate::config::{self, Environment, Flags};
-use cluster::diagnose;
+use cluster::{diagnose, trace};
 use daemon::{check_config, healthcheck, status};
 use plugins::{deregister, events, list, paths, purge, register, show};
 use support::command::{Common, Named, ask};
@@ -35,6 +35,7 @@ Examples:
   hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
   hecate-daemon events --json
   hecate-daemon diagnose hecate_traderd@beam00      why it is, or isn't, connected
+  hecate-daemon trace hecate_traderd@beam00         what our node and it exchange
   hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
   hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
 
@@ -137,6 +138,15 @@ Examples:
   hecate-daemon diagnose hecate@beam01 --json | jq -r .code
   hecate-daemon diagnose hecate_traderd@beam00 --independent")]
     Diagnose(diagnose::Diagnose),
+    /// Follow the frames, handshake packets and EPMD messages between our node and another, until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  hecate-daemon trace hecate_traderd@beam00
+  hecate-daemon trace hecate@beam01 --json | jq -r 'select(.data.layer == \"handshake\") | .data.text'
+
+The node need not be connected: handshakes with it are shown too. Cookies, challenges, digests and the contents of
+messages are never shown.")]
+    Trace(trace::Trace),
     /// The directories of a plugin
     #[command(after_help = "Example:\n  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite")]
     Paths(Named),
@@ -245,6 +255,7 @@ impl ClientCommand {
         let json = self.common().json;
         let call = match self {
             Self::Diagnose(diagnose) => return diagnose.run(&socket).await,
+            Self::Trace(trace) => return trace.run(&socket).await,
             Self::Purge(purge) => return purge.run(&socket).await,
             Self::Cluster(_) => return cluster::show::run(&socket, json).await,
             Self::Events(_) => return events::run(&socket, json).await,
@@ -270,6 +281,7 @@ impl ClientCommand {
             Self::Plugin(named) | Self::Deregister(named) | Self::Paths(named) => &named.common,
             Self::Register(register) => &register.common,
             Self::Diagnose(diagnose) => &diagnose.common,
+            Self::Trace(trace) => &trace.common,
             Self::Purge(purge) => &purge.named.common,
         }
     }

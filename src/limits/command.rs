@@ -53,13 +53,13 @@ pub const CLIENT_ANSWER: usize = 16 * 1024 * 1024;
 pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
 
 /// Silence after which a client that follows events considers its connection lost: more than two
-/// heartbeats. Crossed by `cli::events::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
+/// heartbeats. Crossed by `cli::support::follow::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
 
 /// Pause before the first attempt to reconnect. Each later pause is twice as long. Crossed by
-/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+/// `cli::support::follow::tests::after_a_loss_it_goes_on_behind_the_last_event`.
 pub const CLIENT_RETRY: Duration = Duration::from_secs(1);
 
 /// Longest pause before an attempt to reconnect. Crossed by
-/// `cli::events::tests::after_a_loss_it_goes_on_behind_the_last_event`.
+/// `cli::support::follow::tests::after_a_loss_it_goes_on_behind_the_last_event`.
 pub const CLIENT_RETRY_LONGEST: Duration = Duration::from_secs(30);

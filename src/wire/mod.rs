@@ -7,6 +7,7 @@ mod diagnosis;
 mod events;
 mod hosts;
 mod peer;
+mod trace;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use diagnosis::{Diagnosis, OwnScope, OwnView, Stage};
 pub use events::{NodeEvent, NodeStateEvent, Snapshot, StoredEvent};
 pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
 pub use peer::{LastFailure, Peer, REFUSALS};
+pub use trace::{TraceDirection, TraceDropped, TraceEvent, TraceLayer, TraceStarted};
 
 use crate::escape;
 

@@ -6,6 +6,7 @@ mod diagnosis;
 mod events;
 mod hosts;
 mod plugins;
+mod trace;
 
 use std::time::{Duration, SystemTime};
 

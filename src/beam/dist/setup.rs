@@ -219,7 +219,7 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str
         Ok(())
     };
     let sounded = timeout(limits::HANDSHAKE_TIME, sound).await.unwrap_or(Err(SetupError::TimedOut));
-    sounded.inspect_err(|error| trace.failed(error))
+    sounded.inspect_err(|error| trace.failed(error)).inspect(|()| trace.ended(&"the handshake was only a check"))
 }
 
 /// Shakes hands with a peer that dialled us. `decide` returns the status for the name that the peer

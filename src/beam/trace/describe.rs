@@ -46,8 +46,16 @@ fn bytes(size: usize) -> String {
 
 // ---- Connections ----------------------------------------------------------------------------
 
+fn known(address: Option<String>) -> String {
+    address.unwrap_or_else(|| "an unknown address".to_owned())
+}
+
+pub(super) fn accepted(peer: &str, address: Option<String>) -> String {
+    format!("the peer at {} is named {}", known(address), name(peer))
+}
+
 pub(super) fn opened(dialled: bool, address: Option<String>) -> String {
-    let address = address.unwrap_or_else(|| "an unknown address".to_owned());
+    let address = known(address);
     if dialled { format!("TCP connection to {address}") } else { format!("TCP connection from {address}") }
 }
 

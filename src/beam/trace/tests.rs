@@ -57,6 +57,7 @@ async fn a_subscriber_gets_the_events_of_its_peer_in_order() {
     epmd_request(Direction::Sent, None, &EpmdRequest::Port(b"b".to_vec()));
     unreachable(&"b@h".into(), &"refused");
     let mut seen = Vec::new();
+    assert_eq!(text(&mut subscription).await, "the peer at an unknown address is named b@h");
     for _ in 0..3 {
         let Traced::Event(event) = subscription.next().await else { panic!("nothing is dropped") };
         let peer = event.peer.as_deref().map(str::to_owned);

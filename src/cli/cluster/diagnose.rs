@@ -28,7 +28,8 @@ pub(in crate::cli) struct Diagnose {
     pub(in crate::cli) common: Common,
 }
 
-fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
+/// Parses the name of a node on the command line.
+pub(super) fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
     NodeName::parse(text)
 }
 

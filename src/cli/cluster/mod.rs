@@ -4,3 +4,4 @@ pub(super) mod diagnose;
 pub(super) mod independent;
 pub(super) mod peers;
 pub(super) mod show;
+pub(super) mod trace;

@@ -93,13 +93,14 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     Ok(Answer { status, body })
 }
 
-/// Asks for the stream of events behind the one with the id `after`, and gives the answer with its body unread.
+/// Asks for the stream of events at `path` after the one with the id `after`. Returns the response with its body unread.
 pub(in crate::cli) async fn stream(
     socket: &Path,
+    path: &str,
     after: Option<&str>,
     time: Duration,
 ) -> Result<Response<Incoming>, ClientError> {
-    let mut request = request(&Call::new(Method::GET, "/api/events", |_| Ok(String::new())));
+    let mut request = request(&Call::new(Method::GET, path, |_| Ok(String::new())));
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     // An id that can't be a header's value is none of this server's.
     if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {

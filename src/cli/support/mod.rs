@@ -4,6 +4,7 @@ pub(super) mod client;
 pub(super) mod command;
 pub(super) mod exit;
 pub(super) mod flags;
+pub(super) mod follow;
 pub(super) mod output;
 pub(super) mod page;
 pub(super) mod sse;

@@ -1,0 +1,276 @@
+//! Follows a stream of server-sent events until it is stopped. A connection that is lost is made again, after the last event
+//! that was seen. It knows no event.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Response, StatusCode};
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::client::{self, ClientError};
+use super::command::refusal;
+use super::exit::Exit;
+use super::output;
+use super::page::{self, Printed, complain};
+use super::sse::{Event, Parser};
+use crate::limits;
+
+/// Prints each event of the stream at `path`, as JSON or as `show` shows it, until `stopped`, or
+/// until standard output is closed, which ends it at once even if no event comes.
+pub(in crate::cli) async fn run(
+    socket: &Path,
+    path: &str,
+    json: bool,
+    show: impl Fn(&Event) -> String,
+    stopped: impl Future<Output = ()>,
+) -> Exit {
+    let mut exit = Exit::Done;
+    let tell = |event: &Event| {
+        let printed = match json {
+            true => page::write(&as_json(event)),
+            false => page::show(&show(event)),
+        };
+        exit = printed.exit();
+        printed == Printed::All
+    };
+    let followed = tokio::select! {
+        biased;
+        () = stopped => return Exit::Done,
+        ended = follow(socket, path, Patience::default(), tell) => ended,
+        () = output::closed() => return Exit::Done,
+    };
+    match followed {
+        Ended::Enough => exit,
+        Ended::Refused(why) => {
+            complain(&why);
+            Exit::Refused
+        }
+        Ended::NoDaemon(error) => {
+            complain(&error.to_string());
+            error.exit()
+        }
+    }
+}
+
+/// One JSON object on one line: the event with its data as it came.
+fn as_json(event: &Event) -> String {
+    let is_json = serde_json::from_str::<IgnoredAny>(&event.data).is_ok() && !event.data.contains('\n');
+    let data = if is_json { event.data.clone() } else { json!(event.data).to_string() };
+    format!("{{\"event\":{},\"id\":{},\"data\":{data}}}\n", json!(event.name), json!(event.id))
+}
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Before the first new try; each later one waits twice as long.
+    first: Duration,
+    /// Before any.
+    longest: Duration,
+    /// For the next sign of life.
+    silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { first: limits::CLIENT_RETRY, longest: limits::CLIENT_RETRY_LONGEST, silence: limits::CLIENT_SILENCE }
+    }
+}
+
+/// Why following has ended.
+#[derive(Debug)]
+enum Ended {
+    /// Whoever is told wants no more.
+    Enough,
+    /// The daemon said no.
+    Refused(String),
+    /// There was none from the beginning.
+    NoDaemon(ClientError),
+}
+
+async fn follow(socket: &Path, path: &str, patience: Patience, mut tell: impl FnMut(&Event) -> bool) -> Ended {
+    let mut seen = None;
+    let mut pause = patience.first;
+    let mut was_there = false;
+    loop {
+        let lost = match client::stream(socket, path, seen.as_deref(), limits::CLIENT_TIME).await {
+            Err(error) if !was_there => return Ended::NoDaemon(error),
+            Err(error) => error.to_string(),
+            Ok(answer) if answer.status().is_success() => {
+                was_there = true;
+                let alive = || pause = patience.first;
+                match listen(answer, patience.silence, &mut seen, alive, &mut tell).await {
+                    Some(why) => why.to_owned(),
+                    None => return Ended::Enough,
+                }
+            }
+            Ok(answer) => {
+                let status = answer.status();
+                let body = client::read(answer, socket).await.unwrap_or_default();
+                let why = refusal(status, &body);
+                // One that starts or stops, or has too many followers, is no reason to give up.
+                if status != StatusCode::SERVICE_UNAVAILABLE {
+                    return Ended::Refused(why);
+                }
+                why
+            }
+        };
+        complain(&format!("{lost}; trying again in {} s", pause.as_secs()));
+        sleep(pause).await;
+        pause = pause.saturating_mul(2).min(patience.longest);
+    }
+}
+
+/// Tells each event as it comes. Gives why the stream has ended; nothing, if no more is wanted.
+async fn listen(
+    answer: Response<Incoming>,
+    silence: Duration,
+    seen: &mut Option<String>,
+    mut alive: impl FnMut(),
+    tell: &mut impl FnMut(&Event) -> bool,
+) -> Option<&'static str> {
+    let mut body = answer.into_body();
+    let mut parser = Parser::default();
+    loop {
+        let frame = match timeout(silence, body.frame()).await {
+            Err(_) => return Some("the daemon has been silent for too long"),
+            Ok(None | Some(Err(_))) => return Some("the stream of events has ended"),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        alive();
+        let mut events = Vec::new();
+        let parsed = parser.feed(&frame.into_data().unwrap_or_default(), &mut events);
+        for event in events {
+            if event.id.is_some() {
+                seen.clone_from(&event.id);
+            }
+            if !tell(&event) {
+                return None;
+            }
+        }
+        if parsed.is_err() {
+            return Some("an event is too large");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    const PATIENCE: Patience = Patience {
+        first: Duration::from_millis(1),
+        longest: Duration::from_millis(4),
+        silence: Duration::from_secs(20),
+    };
+
+    /// A server of events that is told line by line what to do.
+    struct Server {
+        listener: UnixListener,
+        path: PathBuf,
+        _home: tempfile::TempDir,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let home = tempfile::tempdir().expect("directory");
+            let path = home.path().join("api.sock");
+            Self { listener: UnixListener::bind(&path).expect("bound"), path, _home: home }
+        }
+
+        /// Takes a connection, answers with the head and these events, a chunk each; gives the request too.
+        async fn serve(&self, head: &str, events: &[&str]) -> (UnixStream, String) {
+            let (mut stream, _) = self.listener.accept().await.expect("a client");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.expect("a request"));
+            }
+            stream.write_all(head.as_bytes()).await.expect("taken");
+            for event in events {
+                let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+                stream.write_all(chunk.as_bytes()).await.expect("taken");
+            }
+            (stream, String::from_utf8(request).expect("text"))
+        }
+    }
+
+    /// Follows until so many events have come.
+    async fn names(path: PathBuf, patience: Patience, wanted: usize) -> (Ended, Vec<String>) {
+        let mut names = Vec::new();
+        let ended = follow(&path, "/api/events", patience, |event| {
+            names.push(event.name.clone());
+            names.len() < wanted
+        });
+        let ended = timeout(Duration::from_secs(20), ended).await.expect("in time");
+        (ended, names)
+    }
+
+    #[tokio::test]
+    async fn after_a_loss_it_goes_on_behind_the_last_event() {
+        let server = Server::new();
+        let client = tokio::spawn(names(server.path.clone(), PATIENCE, 3));
+        let (stream, first) =
+            server.serve(HEAD, &["event: a_v1\nid: 7\ndata: {}\n\n", "event: b_v1\ndata: {}\n\n"]).await;
+        assert!(first.starts_with("GET /api/events HTTP/1.1\r\n"), "{first}");
+        assert!(!first.to_lowercase().contains("last-event-id"), "{first}");
+        drop(stream);
+        // Starting again: not ready, and then gone without an answer.
+        drop(server.serve("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", &[]).await);
+        drop(server.serve("", &[]).await);
+        let (_stream, again) = server.serve(HEAD, &[": heartbeat\n\n", "event: c_v1\nid: 8\ndata: {}\n\n"]).await;
+        assert!(again.to_lowercase().contains("last-event-id: 7\r\n"), "{again}");
+        let (ended, names) = client.await.expect("ended");
+        assert!(matches!(ended, Ended::Enough), "{ended:?}");
+        assert_eq!(names, ["a_v1", "b_v1", "c_v1"]);
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_loss_and_a_heartbeat_is_not() {
+        let server = Server::new();
+        let patience = Patience { silence: Duration::from_millis(50), ..PATIENCE };
+        let client = tokio::spawn(names(server.path.clone(), patience, 1));
+        // Nothing but the head, and the connection stays open.
+        let _silent = server.serve(HEAD, &[]).await;
+        let (_stream, _) = server.serve(HEAD, &["event: a_v1\ndata: {}\n\n"]).await;
+        assert_eq!(client.await.expect("ended").1, ["a_v1"]);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_too_large_is_a_loss() {
+        let server = Server::new();
+        let client = tokio::spawn(names(server.path.clone(), PATIENCE, 1));
+        let large = format!("data: {}", "x".repeat(limits::CLIENT_EVENT));
+        let (_stream, _) = server.serve(HEAD, &[&large]).await;
+        let (_stream, _) = server.serve(HEAD, &["event: a_v1\ndata: {}\n\n"]).await;
+        assert_eq!(client.await.expect("ended").1, ["a_v1"]);
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_or_finds_nobody_is_told_at_once() {
+        let server = Server::new();
+        let client = tokio::spawn(names(server.path.clone(), PATIENCE, 1));
+        drop(server.serve("HTTP/1.1 404 Not Found\r\nContent-Length: 16\r\n\r\n{\"detail\":\"gone\"", &[]).await);
+        let (ended, _) = client.await.expect("ended");
+        assert!(matches!(&ended, Ended::Refused(why) if why.contains("404")), "{ended:?}");
+        let (ended, _) = names("/nowhere/api.sock".into(), PATIENCE, 1).await;
+        assert!(matches!(ended, Ended::NoDaemon(_)), "{ended:?}");
+    }
+
+    #[test]
+    fn the_json_of_an_event_is_one_line() {
+        let event = |data: &str| Event { name: "x_v1".to_owned(), id: Some("7".to_owned()), data: data.to_owned() };
+        assert_eq!(
+            as_json(&event("{\"b\":1,\"a\":2}")),
+            "{\"event\":\"x_v1\",\"id\":\"7\",\"data\":{\"b\":1,\"a\":2}}\n"
+        );
+        assert_eq!(as_json(&event("a\nb")), "{\"event\":\"x_v1\",\"id\":\"7\",\"data\":\"a\\nb\"}\n");
+    }
+}
