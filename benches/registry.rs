@@ -337,10 +337,7 @@ struct Stored {
 impl Stored {
     /// Registers them all, with one look at the daemon that has them.
     fn new(count: usize) -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[]);
         if count > 0 {
             let each = count / CLIENTS + 1;
             let name = |client, number| format!("hecate-x{}d", (client * each + number) % count);

@@ -250,10 +250,7 @@ fn answers_four_calls(host: &Host, rounds: usize) {
 }
 
 fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     // The usual limit of a login.
     let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(1024), maximum: getrlimit(Resource::Nofile).maximum })
@@ -268,10 +265,7 @@ fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
 
 #[test]
 fn connections_that_close_and_reopen_reset_no_complete_request() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let attackers = attackers("churn", CHURN, host.socket().to_str().unwrap(), 10);
     answers_four_calls(&host, 10);
     let status = Daemon::command(&host, &[]).arg("status").output().unwrap();
@@ -284,10 +278,7 @@ fn connections_that_close_and_reopen_reset_no_complete_request() {
 fn streams_that_are_not_read_share_a_few_snapshots() {
     const PLUGINS: usize = 300;
     const STREAMS: usize = 100;
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let description = "x".repeat(limits::PLUGIN_DESCRIPTION);
     for number in 0..PLUGINS {
         let body = json!({"name": format!("hecate-x{number}d"), "description": description});

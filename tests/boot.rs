@@ -124,10 +124,7 @@ fn the_systems_epmd_is_started_where_none_answers() {
 
 #[test]
 fn after_epmd_was_restarted_we_are_registered_as_who_we_were() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, daemon) = Host::running(&[]);
     let mut peer = connects(&host, "peer");
     let before = our_pid(&host, &mut peer);
     peer.eval("net_kernel:monitor_nodes(true)");
@@ -182,10 +179,7 @@ fn a_start_that_fails_leaves_no_run_files() {
 
 #[test]
 fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     // Whoever else writes makes the registry wait, longer than a stop may take.
     let database = rusqlite::Connection::open(host.namespace("hecate-daemon").join("sqlite/plugins.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -228,10 +222,7 @@ fn as_many_files_may_be_open_as_the_system_lets_us() {
 
 #[test]
 fn what_a_killed_predecessor_left_is_in_nobodys_way() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let pid = std::fs::read_to_string(host.run_file("daemon.pid")).unwrap();
     daemon.kill();
     assert!(host.socket().exists());
@@ -344,10 +335,7 @@ fn a_daemon_that_waits_for_its_name_can_be_stopped() {
 
 #[test]
 fn a_node_that_is_called_localhost_is_found_under_that_name() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     host.register_named("hecate-traderd");
     let mut plugin = host.erl("hecate_traderd@localhost");
     let us = host.node("hecate");
@@ -360,10 +348,7 @@ fn a_node_that_is_called_localhost_is_found_under_that_name() {
 
 #[test]
 fn a_wrong_cookie_is_warned_of_once_and_never_logged() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_LOG", "trace")]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[("HECATE_LOG", "trace")]);
     let start = Start { name: Some("hecate_traderd"), cookie: Some("another-cookie"), ..Start::default() };
     let mut stranger = Erl::start(&host, start);
     daemon.logs(&["WARN", &host.node("hecate_traderd"), "cookie"]);
@@ -383,10 +368,7 @@ fn a_wrong_cookie_is_warned_of_once_and_never_logged() {
 
 #[test]
 fn idle_connections_keep_nobody_from_connecting() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let idle: Vec<TcpStream> = (0..=beam::limits::HANDSHAKES).map(|_| connect()).collect();
@@ -398,10 +380,7 @@ fn idle_connections_keep_nobody_from_connecting() {
 
 #[test]
 fn garbage_on_either_port_leaves_us_well() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let mut daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, mut daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     for garbage in garbage() {
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();

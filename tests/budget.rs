@@ -152,10 +152,7 @@ fn fragments_of_several_peers_stay_within_the_budget() {
 /// Two peers would hold more than the smallest budget, though each is within its own bounds.
 #[test]
 fn groups_of_several_peers_stay_within_the_budget() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_PEER_MEMORY", &beam::limits::PEER_BYTES_LEAST.to_string())]);
-    daemon.ready();
+    let (host, epmd, daemon) = Host::running(&[("HECATE_PEER_MEMORY", &beam::limits::PEER_BYTES_LEAST.to_string())]);
     let (before, port) = (daemon.memory(), epmd.port_of("hecate"));
     let mut peers: Vec<Hostile> =
         (0..2).map(|number| Hostile::connect(&host, port, &format!("hostile{number}"), false)).collect();

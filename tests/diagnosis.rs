@@ -24,10 +24,7 @@ use support::{Host, PATIENCE, wait_for, wait_within};
 
 /// The daemon with its EPMD.
 fn world() -> (Host, Epmd, Daemon) {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, daemon) = Host::running(&[]);
     (host, epmd, daemon)
 }
 

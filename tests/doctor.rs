@@ -118,10 +118,7 @@ fn a_running_daemon_is_found_well() {
 
 #[test]
 fn files_that_vanished_under_a_daemon_are_reported() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let pid = daemon.id().to_string();
     // Stopped, so that it makes no file again.
     daemon.stop();
@@ -378,10 +375,7 @@ fn names_and_peers() {
 /// All nodes have the same wrong cookie, which is one cause.
 #[test]
 fn plugins_that_stopped_and_nodes_that_are_not_connected() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_REGISTRATION_GRACE", "1")]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[("HECATE_REGISTRATION_GRACE", "1")]);
     let names = ["hecate_oned", "hecate_twod"];
     let start =
         |name| Erl::start(&host, Start { name: Some(name), cookie: Some("of-the-release"), ..Start::default() });
@@ -470,10 +464,7 @@ fn directories_of_a_registered_plugin_that_were_removed() {
 
 #[test]
 fn a_node_that_epmd_does_not_know() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let node = host.node("hecate_oned");
     host.register(&json!({"name": "hecate-oned", "node": node}));
     support::wait_for("EPMD does not know it", || host.plugin("hecate-oned")["node_failure"] == "not_registered");

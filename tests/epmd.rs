@@ -108,10 +108,7 @@ fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
 
 #[test]
 fn a_name_that_can_not_be_read_hides_no_other() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let mut hostile = connect(host.epmd_port).unwrap();
     send(&mut hostile, &alive(b"bad\nname \nname x at port\nname", 1)).unwrap();
     let mut answer = [0; 2];

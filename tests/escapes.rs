@@ -67,10 +67,7 @@ fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
 #[test]
 fn texts_that_an_older_version_stored_load_and_are_shown_escaped() {
     const ODD: &str = "a\u{202e}b\u{9b}2J\u{200b}c";
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     assert_eq!(host.register(&json!({"name": "hecate-traderd", "version": "1"})).status, 201);
     assert_eq!(daemon.terminate().0.code(), Some(0));
     for table in ["plugins", "events"] {

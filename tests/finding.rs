@@ -47,10 +47,7 @@ fn a_plugins_node_is_looked_for_whatever_it_is_called() {
 /// Such a node logs each attempt, so the daemon waits as long as after a wrong cookie.
 #[test]
 fn a_node_that_expects_tls() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let (pem, options) = (host.home().join("tls.pem"), host.home().join("tls.conf"));
     let make = format!(
         "#{{cert := Cert, key := Key}} = public_key:pkix_test_root_cert(\"root\", [{{key, {{namedCurve, secp256r1}}}}]), \

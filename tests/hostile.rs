@@ -68,10 +68,7 @@ const GROUPS: &str = r#"[pg:get_members(hecate_daemons), pg:get_members({hecate_
 
 impl World {
     fn new() -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[("HECATE_LOG", "info,beam::node=debug")]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[("HECATE_LOG", "info,beam::node=debug")]);
         let port = epmd.port_of("hecate");
         host.register_named("hecate-traderd");
         let mut witness = host.erl("witness");

@@ -24,10 +24,7 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[]);
         Self { host, _daemon: daemon, _epmd: epmd }
     }
 

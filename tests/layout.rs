@@ -168,10 +168,7 @@ fn nothing_that_we_did_not_make_is_ever_deleted() {
 
 #[test]
 fn directories_are_made_again_when_the_node_of_a_plugin_joins() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     host.register_named(TRADER);
     let base = host.namespace(TRADER);
     std::fs::write(base.join("run/kept"), "kept").unwrap();
@@ -192,10 +189,7 @@ fn directories_are_made_again_when_the_node_of_a_plugin_joins() {
 
 #[test]
 fn directories_are_made_when_an_unregistered_plugin_announces_itself() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let mut plugin = host.erl("hecate_traderd");
     plugin.eval("element(1, pg:start_link())");
     plugin.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
@@ -208,10 +202,7 @@ fn directories_are_made_when_an_unregistered_plugin_announces_itself() {
 
 #[test]
 fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let mut node = host.erl("hecate_other");
     node.eval("element(1, pg:start_link())");
     node.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
@@ -234,10 +225,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
 
 #[test]
 fn registering_again_keeps_clears_and_is_refused_while_another_node_holds_the_name() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let (holder, other) = (host.node("hecate_traderd"), host.node("hecate_other"));
     let node = host.erl("hecate_traderd");
     let first = json!({"name": TRADER, "version": "1", "description": "d", "node": holder});

@@ -139,10 +139,7 @@ fn lines_and_more(log: &str, words: &str, kind: &str) -> (usize, u64) {
 #[test]
 fn a_storm_on_the_distribution_port_is_a_line_and_a_sum() {
     const BLOWS: u64 = 500;
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (_host, epmd, daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     for _ in 0..BLOWS {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -183,10 +180,7 @@ async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
 #[test]
 fn names_that_anybody_registers_do_not_fill_the_log() {
     const NAMES: u64 = 60;
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (_host, epmd, daemon) = Host::running(&[]);
     // Nobody listens there, or somebody who is no node.
     let nobody = 1;
     let names: Vec<TcpStream> = (0..NAMES).map(|i| epmd.register(&format!("hecate_{i}d"), nobody)).collect();
@@ -202,10 +196,7 @@ fn names_that_anybody_registers_do_not_fill_the_log() {
 #[test]
 fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
     const STORM: u64 = 250;
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     host.register(&serde_json::json!({"name": "hecate-traderd"}));
     daemon.logs(&["INFO", "plugin_registered_v1", "plugin=hecate-traderd", "it registered"]);
     for _ in 0..STORM {
@@ -248,10 +239,7 @@ fn tries(pause: Duration) -> std::ops::RangeInclusive<u64> {
 
 #[test]
 fn without_descriptors_the_distribution_port_waits() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let sum = not_taken(&daemon, "the distribution port can't take a connection", connect);
@@ -261,10 +249,7 @@ fn without_descriptors_the_distribution_port_waits() {
 
 #[test]
 fn without_descriptors_the_socket_waits() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let connect = || UnixStream::connect(host.socket()).unwrap();
     let sum = not_taken(&daemon, "cannot accept on the socket of the API", connect);
     assert!(tries(limits::HTTP_ACCEPT_PAUSE).contains(&sum), "{sum} tries");

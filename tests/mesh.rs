@@ -29,10 +29,7 @@ struct Mesh {
 impl Mesh {
     /// So many real nodes and us, all connected by our introductions alone.
     fn new(erls: usize, prevent_overlapping_partitions: &str) -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[]);
         let mut mesh = Self { host, daemon, erls: Vec::new(), names: Vec::new(), _epmd: epmd };
         for i in 0..erls {
             let name = format!("hecate_n{i}d");

@@ -119,10 +119,7 @@ fn it_counts_who_follows_the_events() {
 
 #[test]
 fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4"), ("HECATE_PG_SCOPES", "pg,other")]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[("HECATE_NET_TICKTIME", "4"), ("HECATE_PG_SCOPES", "pg,other")]);
     let args = ["-kernel", "net_ticktime", "4"];
     let mut erl = Erl::start(&host, Start { name: Some("hecate_traderd"), args: &args, ..Start::default() });
     let us = host.node("hecate");

@@ -22,10 +22,7 @@ const JINTERFACE: &str = "/usr/share/java/OtpErlang.jar";
 
 /// Runs what `command` gives for a way to meet and a name, once for each way, and compares what it says.
 fn meets_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &str) -> Command) {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     host.register_named("hecate-traderd");
     // Only names like the second are looked for in EPMD.
     for (way, short) in [("dial", "visitor"), ("wait", "hecate_strangerd")] {

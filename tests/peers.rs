@@ -68,10 +68,7 @@ async fn a_real_node_tells_another_client_that_it_is_connected_to_us() {
 /// Whoever says nothing for half of the tick time is asked for a sign of life by a monitor, if it knows monitors.
 #[tokio::test]
 async fn a_silent_peer_that_knows_no_monitors_gets_ticks_alone() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);
-    daemon.ready();
+    let (host, epmd, daemon) = Host::running(&[("HECATE_NET_TICKTIME", "4")]);
     let port = epmd.port_of("hecate");
     // What `ei` 5.3 offers, with and without the flag for monitors of names that it lacks.
     let until_the_end = async |name: &str, bits: u64| {

@@ -55,10 +55,7 @@ impl Node {
 
 impl Cluster {
     fn with(releases: &[&'static str], environment: &[(&str, &str)]) -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(environment);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(environment);
         let mut cluster = Self { host, nodes: Vec::new(), daemon: Some(daemon), _epmd: epmd };
         for release in releases {
             let node = cluster.start(release, program(release));

@@ -23,10 +23,7 @@ struct World {
 impl World {
     /// In the node's expressions `Us` is our node, and `Caught(Fun)` what a fun gave or how it failed.
     fn new() -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[]);
         let mut erl = host.erl("caller");
         let us = host.node("hecate");
         assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");

@@ -36,10 +36,7 @@ const HELPERS: &str = "
 
 impl World {
     fn new() -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(&[]);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(&[]);
         let mut erl = host.erl("caller");
         assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
         assert_eq!(erl.eval("{ok, _} = pg:start_link(), process_flag(trap_exit, true)"), "false");

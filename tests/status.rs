@@ -79,10 +79,7 @@ fn is_connected(host: &Host, node: &str) {
 
 #[test]
 fn a_node_that_joins_after_the_registration_decides() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[GRACE]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[GRACE]);
     let node = host.node("trader");
     assert_eq!(host.register(&json!({"name": TRADER, "node": node})).status, 201);
     let registered = host.plugin(TRADER);
@@ -109,10 +106,7 @@ fn a_node_that_joins_after_the_registration_decides() {
 
 #[test]
 fn a_node_that_has_joined_before_the_registration_decides() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[GRACE]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[GRACE]);
     let node = host.node("hecate_traderd");
     let plugin = host.erl("hecate_traderd");
     is_connected(&host, &node);
@@ -240,10 +234,7 @@ fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
 /// The old process is stopped, so that its connection stays as it is, and its name passes to a new one.
 #[test]
 fn a_node_that_restarts_faster_than_we_notice_is_another_life() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, epmd, _daemon) = Host::running(&[]);
     assert_eq!(host.register(&name(TRADER)).status, 201);
     let before = host.erl("hecate_traderd");
     let node = host.node("hecate_traderd");
@@ -352,10 +343,7 @@ fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
 
 #[test]
 fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let node = host.erl("hecate_traderd");
     let mut plugin = process(&host);
     assert_eq!(host.register(&name(TRADER)).status, 201);
@@ -393,10 +381,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
 
 #[test]
 fn a_netsplit_heals() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let us = host.node("hecate");
     assert_eq!(host.register(&name(TRADER)).status, 201);
     let mut plugin = host.erl("hecate_traderd");
@@ -462,10 +447,7 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
 /// answers and seems healthy.
 #[test]
 fn a_node_with_another_cookie_is_shown_as_not_connected() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let node = host.node("hecate_traderd");
     let start = || Start { name: Some("hecate_traderd"), ..Start::default() };
     let stranger = Erl::start(&host, Start { cookie: Some("of-the-release"), ..start() });
@@ -535,10 +517,7 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
 /// The name of a node in EPMD shows whose it is, even if it has never been connected.
 #[test]
 fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[GRACE]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[GRACE]);
     let node = host.node("hecate_traderd");
     let start = |cookie| Erl::start(&host, Start { name: Some("hecate_traderd"), cookie, ..Start::default() });
     let stranger = start(Some("of-the-release"));
@@ -582,10 +561,7 @@ fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
 
 #[test]
 fn a_node_that_is_not_registered_with_epmd_is_shown_as_such() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     assert_eq!(host.register(&json!({"name": TRADER, "node": host.node("trader")})).status, 201);
     wait_for("EPMD does not know it", || host.plugin(TRADER)["node_failure"] == "not_registered");
     assert_eq!(host.plugin(TRADER)["node_state"], "not_connected");

@@ -28,10 +28,7 @@ struct World {
 
 impl World {
     fn new(environment: &[(&str, &str)]) -> Self {
-        let host = Host::new();
-        let epmd = host.epmd();
-        let daemon = host.daemon(environment);
-        daemon.ready();
+        let (host, epmd, daemon) = Host::running(environment);
         let mut erl = host.erl("caller");
         let us = host.node("hecate");
         assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");

@@ -266,10 +266,7 @@ fn stopped_in_good_order(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut 
 
 #[test]
 fn plugins_that_never_heard_of_each_other_are_introduced() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let us = host.node("hecate");
     let mut trader = node(&host, "hecate_traderd");
     assert_eq!(trader.eval("pg:join(trades, self())"), "ok");
@@ -309,10 +306,7 @@ fn plugins_that_never_heard_of_each_other_are_introduced() {
 
 #[test]
 fn a_plugin_that_never_calls_is_announced_by_its_group() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let mut plugin = node(&host, "hecate_under_another_name");
     assert_eq!(plugin.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
     let base = host.namespace("hecate-traderd");
@@ -346,10 +340,7 @@ fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
 /// has joined.
 #[test]
 fn whoever_joins_the_group_of_an_event_is_told_of_it_once() {
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_PG_SCOPES", "pg,other")]);
-    daemon.ready();
+    let (host, _epmd, _daemon) = Host::running(&[("HECATE_PG_SCOPES", "pg,other")]);
     let mut listener = node(&host, "listener");
     let us = host.node("hecate");
     listener.eval(&format!("pong = net_adm:ping('{us}'), {{ok, _}} = pg:start(other)"));

@@ -85,6 +85,15 @@ impl Host {
         }
     }
 
+    /// Makes a host with an EPMD and a daemon that is ready, which has more environment than it needs.
+    pub fn running(environment: &[(&str, &str)]) -> (Self, Epmd, Daemon) {
+        let host = Self::new();
+        let epmd = host.epmd();
+        let daemon = host.daemon(environment);
+        daemon.ready();
+        (host, epmd, daemon)
+    }
+
     /// `HOME` of whatever runs here.
     pub fn home(&self) -> &Path {
         self.directory.path()
