@@ -261,12 +261,15 @@ impl Scope {
     ) -> bool {
         let to = |message| (link, Control::Send { from: Some(self.pid.clone()), to: pid.clone() }, Some(message));
         out.push(to(Outgoing::Sync(&self.local).message(version, &self.pid)));
-        if let Some(remote) = self.remotes.get_mut(&link).filter(|remote| remote.pid == pid) {
-            remote.version = version;
-            return false;
+        let is_new = !self.knows(link, &pid);
+        if is_new {
+            out.push(to(Outgoing::Discover.message(version, &self.pid)));
         }
-        out.push(to(Outgoing::Discover.message(version, &self.pid)));
-        self.know(link, &pid, version, new_reference, out)
+        let changed = self.know(link, &pid, version, new_reference, out);
+        if let Some(remote) = self.remotes.get_mut(&link) {
+            (remote.version, remote.is_synced) = (version, true);
+        }
+        changed
     }
 
     /// Monitors a peer's scope, once. Another one than before has taken its place: then what that one had is gone. Tells
@@ -361,9 +364,9 @@ impl Scope {
     }
 }
 
-/// Tells all, each in the version that it speaks.
+/// Sends to every scope that has our groups, each in the version that it speaks.
 fn broadcast(ours: &Pid, remotes: &HashMap<LinkId, Remote>, outgoing: Outgoing<'_>, out: &mut Signals) {
-    for (link, remote) in remotes {
+    for (link, remote) in remotes.iter().filter(|(_, remote)| remote.is_synced) {
         let control = Control::Send { from: Some(ours.clone()), to: remote.pid.clone() };
         out.push((*link, control, Some(outgoing.message(remote.version, ours))));
     }

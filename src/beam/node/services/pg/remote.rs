@@ -15,6 +15,9 @@ pub(super) struct Remote {
     pub(super) monitor: Reference,
     /// In which we speak to it.
     pub(super) version: Version,
+    /// Whether we have sent it all our groups. `pg` of OTP 25 exits if a process leaves a group that
+    /// it does not know, so joins and leaves are sent only after that.
+    pub(super) is_synced: bool,
     pub(super) members: Members,
     /// The message that is being applied. The next one is read when it is done.
     work: Option<Work>,
@@ -22,7 +25,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(pid: Pid, monitor: Reference, version: Version) -> Self {
-        Self { pid, monitor, version, members: Members::default(), work: None }
+        Self { pid, monitor, version, is_synced: false, members: Members::default(), work: None }
     }
 
     /// The binaries of the watched groups that have members.

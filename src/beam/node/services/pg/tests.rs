@@ -171,6 +171,20 @@ fn one_process_leaves_all_its_groups_in_one_message() {
 }
 
 #[test]
+fn joins_and_leaves_are_sent_only_to_scopes_that_have_our_groups() {
+    let mut bench = Bench::new();
+    let group = Raw::encode(&Term::atom("g"));
+    bench.join(&group);
+    bench.hear(&sync(vec![]));
+    // The peer's scope knows ours by its name only, and would exit at this leave.
+    assert_eq!(messages(&bench.leave()), []);
+    assert_eq!(messages(&bench.join(&group)), []);
+    let (_, out) = bench.hear(&discover());
+    assert_eq!(messages(&out).len(), 1, "the peer's discover is answered with our groups");
+    assert_eq!(messages(&bench.leave()).len(), 1);
+}
+
+#[test]
 fn the_census_counts_who_is_a_member_now() {
     let mut scope = Scope::new(real().0, watched());
     let mut own = |change: &dyn Fn(&mut Scope)| {
