@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hecate_daemon::layout::{Home, Layout, Modes};
-use hecate_daemon::plugin::{Event, EventKind, Plugin, PluginName, Status};
+use hecate_daemon::plugin::{Event, EventKind, Plugin, PluginName, Reason, ReasonCode, Status};
 use hecate_daemon::store::Store;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -317,7 +317,7 @@ fn registered(name: &str, revision: u64) -> Event {
         node_given: false,
         status: Status::Running,
         since: now,
-        reason: "it registered".to_owned(),
+        reason: Reason::new(ReasonCode::Registered, "it registered"),
         registered_at: now,
         incarnation: revision,
     };

@@ -463,6 +463,7 @@ impl Signals {
 mod tests {
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
+    use crate::plugin::{Reason, ReasonCode};
 
     #[test]
     fn more_open_files_than_we_need_are_not_asked_for() {
@@ -483,7 +484,7 @@ mod tests {
                 node_given: true,
                 status,
                 since: SystemTime::UNIX_EPOCH,
-                reason: String::new(),
+                reason: Reason::new(ReasonCode::Unknown, ""),
                 registered_at: SystemTime::UNIX_EPOCH,
                 incarnation: 1,
             };

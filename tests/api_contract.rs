@@ -8,6 +8,7 @@ mod support;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use beam::node::view::PeerReason;
 use hecate_daemon::api::{Limits, Phase, Problem, Severity};
 use hecate_daemon::cluster::view::{ClusterView, EpmdState, PeerDetails, PeerState, PeerView};
 use hecate_daemon::registry::Membership;
@@ -271,7 +272,7 @@ async fn the_cluster_is_what_the_node_sees() {
         on_this_host: false,
         state: PeerState::Disconnected,
         since: std::time::UNIX_EPOCH,
-        reason: "it left".to_owned(),
+        reason: PeerReason::new("closed_by_peer", "it left"),
         details: PeerDetails::default(),
     };
     let view = ClusterView {
@@ -283,7 +284,9 @@ async fn the_cluster_is_what_the_node_sees() {
     world.cluster.send_replace(Arc::new(view));
     let answer = get(&world, "/api/cluster").await.body;
     assert_eq!((&answer["node"], &answer["epmd"]["state"]), (&json!("a@b"), &json!("registered")));
-    assert_eq!(answer["peers"][0]["state"], "disconnected");
+    let peer = &answer["peers"][0];
+    let seen = [&peer["state"], &peer["reason"], &peer["reason_code"]];
+    assert_eq!(seen, ["disconnected", "it left", "closed_by_peer"]);
 }
 
 #[tokio::test]
@@ -307,6 +310,7 @@ async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
     let theirs = json!({
         "name": "hecate-traderd", "version": "0.1.0", "socket": "/there/api.sock", "status": "running", "description": null,
         "node": "hecate_traderd@beam01", "since": epoch, "reason": "it registered",
+        "reason_code": "registered",
     });
     let both = json!({
         "hosts": [

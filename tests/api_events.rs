@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use beam::node::view::PeerReason;
 use hecate_daemon::api::Limits;
 use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};
 use hecate_daemon::limits;
@@ -149,7 +150,7 @@ async fn nodes_come_and_go_without_an_id() {
         on_this_host: true,
         state,
         since: UNIX_EPOCH + Duration::from_secs(since),
-        reason: "because".to_owned(),
+        reason: PeerReason::new("connected", "because"),
         details: PeerDetails::default(),
     };
     let show = |peers: Vec<PeerView>| {
@@ -160,7 +161,10 @@ async fn nodes_come_and_go_without_an_id() {
     client.expect("snapshot_v1", Some(0)).await;
     show(vec![peer("a@h", PeerState::Connected, 1), peer("b@h", PeerState::Connected, 2)]);
     let up = client.expect("node_up_v1", None).await;
-    assert_eq!(up, json!({"node": "b@h", "at": "1970-01-01T00:00:02.000Z", "reason": "because"}));
+    assert_eq!(
+        up,
+        json!({"node": "b@h", "at": "1970-01-01T00:00:02.000Z", "reason": "because", "reason_code": "connected"})
+    );
     show(vec![peer("a@h", PeerState::Disconnected, 3), peer("b@h", PeerState::Connected, 2)]);
     assert_eq!(client.expect("node_down_v1", None).await["at"], "1970-01-01T00:00:03.000Z");
     // Away, and back before anybody looked.

@@ -269,10 +269,12 @@ fn events_that_are_missed_are_asked_for_and_a_cut_is_mended() {
     let view = view(host);
     let entry = &view["plugins"][0];
     assert_eq!((&entry["host"], &entry["since"]), (&json!(host.name), &json!("1970-01-01T00:00:01.500Z")));
+    assert_eq!(entry["reason_code"], "unknown", "an older daemon says none");
 
     // The next is taken as it is told: what the other would answer still is what it was.
-    other.tells("plugin_status_changed_v1", &told(TRADER, "6", ", revision => 6, at => 1"));
+    other.tells("plugin_status_changed_v1", &told(TRADER, "6", ", revision => 6, at => 1, reason_code => node_down"));
     becomes(host, &other.name, "connected", &[(TRADER, "6")]);
+    assert_eq!(self::view(host)["plugins"][0]["reason_code"], "node_down");
     other.tells("plugin_registered_v1", &told(TRADER, "old", ", revision => 4, at => 1"));
     other.tells("plugin_registered_v1", &told("hecate-marthad", "7", ", revision => 7, at => 1"));
     becomes(host, &other.name, "connected", &[("hecate-marthad", "7"), (TRADER, "6")]);
@@ -346,7 +348,8 @@ fn an_erlang_program_follows_a_daemon_as_daemons_do() {
     erl.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
     let asked = format!(
         "{{ok, #{{revision := Revision, plugins := [#{{name := <<\"{TRADER}\">>, version := <<\"1\">>, status := running, \
-           since := Since, reason := <<\"it registered\">>, host := <<\"{}\">>}}]}}}} = \
+           since := Since, reason := <<\"it registered\">>, \
+           reason_code := registered, host := <<\"{}\">>}}]}}}} = \
            gen_server:call({{hecate_plugins, '{us}'}}, snapshot), put(revision, Revision), \
            abs(Since - erlang:system_time(millisecond)) < 60000",
         host.name

@@ -96,6 +96,10 @@ fn a_node_that_joins_after_the_registration_decides() {
     plugin.kill();
     let stopped = host.plugin_until(TRADER, "stopped");
     assert!(reason(&stopped).starts_with(&format!("its node {node} left the cluster: ")), "{stopped}");
+    assert_eq!(stopped["reason_code"], "node_down");
+    let peers = host.ask("GET", "/api/cluster").body["peers"].clone();
+    let peer = peers.as_array().unwrap().iter().find(|peer| peer["name"] == *node).expect("it was connected");
+    assert_eq!((&peer["state"], &peer["reason_code"]), (&json!("disconnected"), &json!("closed_by_peer")));
     assert!(since(&stopped) > since(&running));
     let mut plugin = host.erl("trader");
     assert_eq!(plugin.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");

@@ -11,6 +11,7 @@ use beam::dist::flags::{self, ALTACT_SIG, Flags, HEADERS};
 use beam::dist::framing::{self, Frame};
 use beam::dist::handshake::{Established, Origin};
 use beam::dist::header::Headers;
+use beam::dist::link::CloseReason;
 use beam::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
 use beam::node::link_id::LinkId;
 use beam::node::machine::{Machine, NodeEffect, NodeInput, Parts};
@@ -18,6 +19,7 @@ use beam::node::now::Now;
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::functions::Program;
 use beam::node::services::pg::Watched;
+use beam::node::view::PeerReason;
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 
@@ -180,7 +182,11 @@ impl Node {
 
     fn end(mut self) {
         let _ = (self.machine.view(), self.machine.groups());
-        self.input(NodeInput::LinkDown { link: OURS, reason: "it ended".to_owned(), by_peer: false });
+        self.input(NodeInput::LinkDown {
+            link: OURS,
+            reason: PeerReason::from(&CloseReason::ClosedByPeer),
+            by_peer: false,
+        });
         assert!(!self.machine.holds(OURS) && self.machine.holds(ANOTHERS));
         assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
     }

@@ -108,6 +108,8 @@ fn peer<'a>(view: &'a ClusterView, node: &str) -> Option<&'a PeerView> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use beam::node::view::PeerReason;
+
     use super::*;
     use crate::cluster::view::{NodeState, PeerDetails, PluginNode};
 
@@ -117,7 +119,7 @@ mod tests {
             on_this_host: false,
             state: PeerState::Connected,
             since: UNIX_EPOCH,
-            reason: "it connected".to_owned(),
+            reason: PeerReason::new("connected", "it connected"),
             details: PeerDetails::default(),
         };
         let mut plugin_nodes = NodeStates::default();

@@ -65,7 +65,7 @@ impl Listing {
             let state = |plugin: &Arc<Plugin>| match plugin.status {
                 _ if !view.ready => "not judged since the start".to_owned(),
                 Status::Running => "ok".to_owned(),
-                Status::Stopped => plugin.reason.clone(),
+                Status::Stopped => plugin.reason.detail.clone(),
             };
             let plugins = view.plugins.values().map(|plugin| (plugin.name.to_string(), state(plugin)));
             wire::encode(&plugins.collect::<BTreeMap<_, _>>())
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
-    use crate::plugin::{PluginName, Status};
+    use crate::plugin::{PluginName, Reason, ReasonCode, Status};
 
     fn view(name: &str) -> Arc<View> {
         let name = PluginName::parse(name).expect("valid");
@@ -150,7 +150,7 @@ mod tests {
             node_given: false,
             status: Status::Running,
             since: UNIX_EPOCH,
-            reason: "it registered".into(),
+            reason: Reason::new(ReasonCode::Registered, "it registered"),
             registered_at: UNIX_EPOCH,
             incarnation: 1,
         };

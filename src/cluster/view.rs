@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::node::view::PeerReason;
 use rpds::RedBlackTreeMapSync;
 
-use crate::plugin::{PluginName, Status};
+use crate::plugin::{PluginName, Reason, Status};
 
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,8 +94,8 @@ pub struct PeerView {
     pub state: PeerState,
     /// Since when it is connected; since when the attempt is under way; or when it was lost, or first named if it never was connected.
     pub since: SystemTime,
-    /// Why `state` holds, as a sentence for people.
-    pub reason: String,
+    /// Why `state` holds.
+    pub reason: PeerReason,
     /// What else is known of it.
     pub details: PeerDetails,
 }
@@ -315,6 +316,6 @@ pub struct PluginView {
     pub status: Status,
     /// Since when `status` holds.
     pub since: SystemTime,
-    /// Why `status` holds, as a sentence for people.
-    pub reason: String,
+    /// Why `status` holds.
+    pub reason: Reason,
 }

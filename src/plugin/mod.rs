@@ -4,6 +4,7 @@
 
 mod event;
 mod name;
+mod reason;
 mod request;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rpds::RedBlackTreeMapSync;
 
 pub use event::{Event, EventKind};
 pub use name::{NameError, PRIMARY, PluginName};
+pub use reason::{Reason, ReasonCode};
 pub use request::{Field, FieldValue, InvalidField, Registration, RegistrationRequest};
 
 /// Whether a plugin lives.
@@ -58,8 +60,8 @@ pub struct Plugin {
     pub status: Status,
     /// Since when `status` holds.
     pub since: SystemTime,
-    /// Why `status` holds, as a sentence for people.
-    pub reason: String,
+    /// Why `status` holds.
+    pub reason: Reason,
     /// When the plugin was first registered.
     pub registered_at: SystemTime,
     /// The revision at which it last began to run: a plugin that stopped and runs again differs in it.

@@ -11,7 +11,7 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use super::effect::{Now, RegistryEffect};
 use crate::layout::Process;
 use crate::limits;
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Plugin, PluginName, Reason, Status};
 
 /// All of them.
 #[derive(Debug, Clone, Default)]
@@ -40,13 +40,13 @@ pub(super) struct Liveness {
     /// When silence since the registration ends it. None once it has shown a sign of life.
     pub(super) grace: Option<Instant>,
     /// How its node left, unless it has connected or refused to connect since.
-    pub(super) left: Option<String>,
+    pub(super) left: Option<Reason>,
     /// Whether its socket has answered since the registration or our start.
     pub(super) answered: bool,
     /// Whether it was stopped because of its silence since the registration.
     pub(super) silent: bool,
     /// What the last look found instead of a socket that answers.
-    pub(super) found: Option<String>,
+    pub(super) found: Option<Reason>,
     /// Why we may not connect to its socket, if the last check found that.
     pub(super) denied: Option<String>,
     pub(super) next_probe: Instant,

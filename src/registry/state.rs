@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::{Membership, View};
 use crate::layout::{Process, SocketState};
 use crate::limits;
-use crate::plugin::{Event, EventKind, Field, Plugin, PluginName, Plugins, Registration, Status};
+use crate::plugin::{Event, EventKind, Field, Plugin, PluginName, Plugins, Reason, ReasonCode, Registration, Status};
 
 /// The registry's whole knowledge. What is large in it is persistent or shared, so that a copy of it costs nothing.
 #[derive(Debug, Clone)]
@@ -47,10 +47,6 @@ struct Judging {
     until: Instant,
     probing: bool,
 }
-
-/// Prefix of the reason of a plugin whose status is unknown. It is stored, and recognized after a
-/// restart.
-const UNKNOWN: &str = "status unknown: ";
 
 impl State {
     /// Begins with what was stored.
@@ -124,7 +120,7 @@ impl State {
 
     /// The data of a plugin that is not registered has been set aside: makes an event of it.
     pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<RegistryEffect>) {
-        let reason = "its data was removed".to_owned();
+        let reason = Reason::new(ReasonCode::DataPurged, "its data was removed");
         let plugin = Plugin { reason, ..unknown(name, now, self.revision + 1) };
         self.store(now, EventKind::DataPurged, Arc::new(plugin), out);
     }
@@ -205,7 +201,8 @@ impl State {
         }
         registration.node.apply(&mut plugin.node);
         plugin.node = self.nodes.node_of(&plugin);
-        set_status(&mut plugin, now, revision, Status::Running, "it registered".to_owned());
+        let reason = Reason::new(ReasonCode::Registered, "it registered");
+        set_status(&mut plugin, now, revision, Status::Running, reason);
 
         let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.is_connected(node));
         let lives = governed || self.is_refusing(&plugin);
@@ -244,19 +241,21 @@ impl State {
         self.entries.change(name, |Entry { plugin, liveness }| {
             liveness.probing = false;
             liveness.denied = None;
-            liveness.found = (socket != SocketState::Alive)
-                .then(|| without_answer(&socket, liveness.answered || is_unknown(plugin)));
+            let was_there = liveness.answered || is_unknown(plugin);
+            liveness.found = (socket != SocketState::Alive).then(|| without_answer(&socket, was_there));
         });
         let Some(Entry { plugin, liveness }) = self.entries.get(name).cloned() else {
             return;
         };
         let was_stopped = plugin.status == Status::Stopped && !was_open;
-        let found = liveness.found.clone().unwrap_or_default();
         if liveness.governed {
             if was_stopped {
                 let left = liveness.left.clone().unwrap_or_else(|| plugin.reason.clone());
-                let reason =
-                    if socket == SocketState::Alive { format!("{left}; its socket still answers") } else { left };
+                let reason = if socket == SocketState::Alive {
+                    Reason::new(left.code, format!("{left}; its socket still answers"))
+                } else {
+                    left
+                };
                 self.reword(now, name, reason, out);
             }
         } else {
@@ -268,7 +267,8 @@ impl State {
                         liveness.silent = false;
                         liveness.left = None;
                     });
-                    self.run(now, name, "its socket answers", out);
+                    let reason = Reason::new(ReasonCode::SocketAnswers, "its socket answers");
+                    self.run(now, name, reason, out);
                 }
                 SocketState::Denied(why) => {
                     self.entries.change(name, |Entry { liveness, .. }| liveness.denied = Some(why.clone()));
@@ -277,14 +277,16 @@ impl State {
                         self.doubt(now, name, why, out);
                     }
                 }
-                _ if was_stopped && liveness.silent => self.reword(now, name, self.silence(&found), out),
+                _ if was_stopped && liveness.silent => {
+                    self.reword(now, name, self.silence(liveness.found.as_ref()), out)
+                }
                 SocketState::Unclear(_) if !was_open => {}
                 _ if liveness.grace.is_some() || was_stopped && !is_unknown(&plugin) => {}
                 _ if self.is_refusing(&plugin) => {}
                 _ => {
-                    let reason = match &liveness.left {
-                        Some(left) => format!("{left}, and {found}"),
-                        None => found,
+                    let reason = match (liveness.left, liveness.found) {
+                        (Some(left), Some(found)) => Reason::new(left.code, format!("{left}, and {found}")),
+                        (left, found) => found.or(left).unwrap_or_else(|| without_answer(&socket, true)),
                     };
                     self.stop(now, name, reason, out);
                 }
@@ -333,22 +335,23 @@ impl State {
                 liveness.silent = liveness.denied.is_none();
                 // The reason says what lies at the path of its socket now.
                 liveness.next_probe = now.instant;
-                (liveness.found.clone().unwrap_or_default(), liveness.denied.clone())
+                (liveness.found.clone(), liveness.denied.clone())
             })
         });
         match ended.flatten() {
             Some((_, Some(why))) => self.doubt(now, name, &why, out),
-            Some((found, None)) => self.stop(now, name, self.silence(&found), out),
+            Some((found, None)) => self.stop(now, name, self.silence(found.as_ref()), out),
             None => {}
         }
     }
 
     /// Returns the reason for a plugin without a sign of life since its registration. `found` is
-    /// what the last look found, and empty before the first look.
-    fn silence(&self, found: &str) -> String {
+    /// what the last look found; none before the first look.
+    fn silence(&self, found: Option<&Reason>) -> Reason {
         let grace = humantime::format_duration(self.config.grace);
-        let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
-        format!("no sign of life within {grace} of its registration{found}")
+        let found = found.map(|found| format!(" ({found})")).unwrap_or_default();
+        let detail = format!("no sign of life within {grace} of its registration{found}");
+        Reason::new(ReasonCode::NoSignOfLife, detail)
     }
 
     /// Every node that could come has come: the sockets judge the plugins that are still open.
@@ -366,7 +369,8 @@ impl State {
     fn judge_the_rest(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         for name in self.entries.names_where(|entry| entry.liveness.open) {
             self.judged(&name);
-            self.stop(now, &name, "its socket could not be looked at in time".to_owned(), out);
+            let reason = Reason::new(ReasonCode::SocketUnchecked, "its socket could not be looked at in time");
+            self.stop(now, &name, reason, out);
         }
     }
 
@@ -384,12 +388,12 @@ impl State {
 
     // ---- Changes ----------------------------------------------------------------------------
 
-    fn run(&mut self, now: Now, name: &PluginName, reason: &str, out: &mut Vec<RegistryEffect>) {
+    fn run(&mut self, now: Now, name: &PluginName, reason: Reason, out: &mut Vec<RegistryEffect>) {
         let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
-        self.change(now, name, Status::Running, node, reason.to_owned(), out);
+        self.change(now, name, Status::Running, node, reason, out);
     }
 
-    fn stop(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<RegistryEffect>) {
+    fn stop(&mut self, now: Now, name: &PluginName, reason: Reason, out: &mut Vec<RegistryEffect>) {
         let node = self.entries.get(name).and_then(|entry| entry.plugin.node.clone());
         self.change(now, name, Status::Stopped, node, reason, out);
         self.clean_up(name, out);
@@ -402,7 +406,8 @@ impl State {
 
     /// Keeps the status and changes the reason: a socket that we may not connect to proves nothing.
     fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<RegistryEffect>) {
-        self.reword(now, name, format!("{UNKNOWN}{why}"), out);
+        let reason = Reason::new(ReasonCode::StatusUnknown, format!("status unknown: {why}"));
+        self.reword(now, name, reason, out);
     }
 
     /// Creates an event if the status or the node differs. Otherwise the first reason is kept,
@@ -413,7 +418,7 @@ impl State {
         name: &PluginName,
         status: Status,
         node: Option<String>,
-        reason: String,
+        reason: Reason,
         out: &mut Vec<RegistryEffect>,
     ) {
         let revision = self.revision + 1;
@@ -432,7 +437,7 @@ impl State {
     }
 
     /// Makes an event of it if the reason differs.
-    fn reword(&mut self, now: Now, name: &PluginName, reason: String, out: &mut Vec<RegistryEffect>) {
+    fn reword(&mut self, now: Now, name: &PluginName, reason: Reason, out: &mut Vec<RegistryEffect>) {
         let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
@@ -477,13 +482,13 @@ fn unknown(name: PluginName, now: Now, revision: u64) -> Plugin {
         node_given: false,
         status: Status::Stopped,
         since: now.time,
-        reason: String::new(),
+        reason: Reason::new(ReasonCode::Unknown, ""),
         registered_at: now.time,
         incarnation: revision,
     }
 }
 
-fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reason: String) {
+fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reason: Reason) {
     if plugin.status != status {
         plugin.since = now.time;
         if status == Status::Running {
@@ -495,18 +500,21 @@ fn set_status(plugin: &mut Plugin, now: Now, revision: u64, status: Status, reas
 }
 
 fn is_unknown(plugin: &Plugin) -> bool {
-    plugin.reason.starts_with(UNKNOWN)
+    plugin.reason.code == ReasonCode::StatusUnknown
 }
 
 /// Describes what a look found instead of a socket that answers. `was_there` is whether there has
 /// been a socket.
-fn without_answer(socket: &SocketState, was_there: bool) -> String {
-    match socket {
-        SocketState::Alive => "its socket answers".to_owned(),
-        SocketState::Refuses(_) => "its socket refuses connections".to_owned(),
-        SocketState::Absent if was_there => "its socket is gone".to_owned(),
-        SocketState::Absent => "there is no socket at its path".to_owned(),
-        SocketState::NotASocket => "what lies at the path of its socket is no socket".to_owned(),
-        SocketState::Denied(why) | SocketState::Unclear(why) => format!("its socket could not be looked at: {why}"),
-    }
+fn without_answer(socket: &SocketState, was_there: bool) -> Reason {
+    let (code, detail) = match socket {
+        SocketState::Alive => (ReasonCode::SocketAnswers, "its socket answers"),
+        SocketState::Refuses(_) => (ReasonCode::SocketRefuses, "its socket refuses connections"),
+        SocketState::Absent if was_there => (ReasonCode::SocketGone, "its socket is gone"),
+        SocketState::Absent => (ReasonCode::SocketMissing, "there is no socket at its path"),
+        SocketState::NotASocket => (ReasonCode::NotASocket, "what lies at the path of its socket is no socket"),
+        SocketState::Denied(why) | SocketState::Unclear(why) => {
+            return Reason::new(ReasonCode::SocketUnchecked, format!("its socket could not be looked at: {why}"));
+        }
+    };
+    Reason::new(code, detail)
 }

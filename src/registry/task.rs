@@ -348,7 +348,7 @@ impl Task {
         for event in events {
             let Event { revision, kind, plugin, .. } = &event;
             // What a deregistered plugin was like before is no reason for it.
-            let why = if *kind == EventKind::Deregistered { "" } else { plugin.reason.as_str() };
+            let why = if *kind == EventKind::Deregistered { "" } else { plugin.reason.detail.as_str() };
             limited!(limit::PLUGINS, info, plugin = %plugin.name, revision, status = ?plugin.status, why, "{}", kind.name());
             // Nobody needs to listen.
             let _ = self.events.send(event);

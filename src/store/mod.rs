@@ -11,6 +11,7 @@ mod database;
 mod draft;
 mod error;
 mod files;
+mod reason;
 mod repair;
 mod row;
 mod salvage;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::reason;
 use crate::limits;
 use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Status};
 use crate::timestamp;
@@ -20,7 +21,8 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
         return Err(unknown(0, format!("revision {newest} is above {max}", max = limits::REVISION)));
     }
     let mut query = connection.prepare(
-        "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation
+        "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation,
+                reason_code
          FROM plugins",
     )?;
     let plugins = query.query_map((), |row| plugin(row, 0).map(|plugin| (plugin.name.clone(), Arc::new(plugin))))?;
@@ -39,8 +41,8 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
     let plugin = &event.plugin;
     let mut insert = connection.prepare_cached(
         "INSERT INTO events (name, version, description, node, node_given, status, since, reason, registered_at,
-                             incarnation, revision, at, kind)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                             incarnation, reason_code, revision, at, kind)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     insert.execute(params![
         plugin.name.as_str(),
@@ -50,9 +52,10 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
         plugin.node_given,
         plugin.status.name(),
         nanoseconds(plugin.since)?,
-        plugin.reason,
+        plugin.reason.detail,
         nanoseconds(plugin.registered_at)?,
         integer(plugin.incarnation)?,
+        plugin.reason.code.name(),
         revision(event.revision)?,
         nanoseconds(event.at)?,
         event.kind.name(),
@@ -63,8 +66,8 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
 pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<()> {
     let mut replace = connection.prepare_cached(
         "REPLACE INTO plugins (name, version, description, node, node_given, status, since, reason, registered_at,
-                               incarnation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                               incarnation, reason_code)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     replace.execute(params![
         plugin.name.as_str(),
@@ -74,9 +77,10 @@ pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<
         plugin.node_given,
         plugin.status.name(),
         nanoseconds(plugin.since)?,
-        plugin.reason,
+        plugin.reason.detail,
         nanoseconds(plugin.registered_at)?,
         integer(plugin.incarnation)?,
+        plugin.reason.code.name(),
     ])?;
     Ok(())
 }
@@ -128,7 +132,7 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
     }
     let mut query = connection.prepare_cached(
         "SELECT name, version, description, node, node_given, status, since, reason, registered_at, incarnation,
-                revision, at, kind
+                reason_code, revision, at, kind
          FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2",
     )?;
     let most = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
@@ -149,18 +153,19 @@ pub(super) fn last_node(connection: &Connection, name: &PluginName) -> rusqlite:
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let kind: String = row.get(12)?;
+    let kind: String = row.get(13)?;
     Ok(Event {
         plugin: Arc::new(plugin(row, 0)?),
-        revision: number(row, 10)?,
-        at: time(row, 11)?,
-        kind: EventKind::parse(&kind).ok_or_else(|| unknown(12, format!("unknown kind of event {kind:?}")))?,
+        revision: number(row, 11)?,
+        at: time(row, 12)?,
+        kind: EventKind::parse(&kind).ok_or_else(|| unknown(13, format!("unknown kind of event {kind:?}")))?,
     })
 }
 
 fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
     let name: String = row.get(first)?;
     let status: String = row.get(first + 5)?;
+    let code: Option<String> = row.get(first + 10)?;
     Ok(Plugin {
         name: PluginName::parse(&name).map_err(|error| unknown(first, error))?,
         version: row.get(first + 1)?,
@@ -169,7 +174,7 @@ fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
         node_given: row.get(first + 4)?,
         status: Status::parse(&status).ok_or_else(|| unknown(first + 5, format!("unknown status {status:?}")))?,
         since: time(row, first + 6)?,
-        reason: row.get(first + 7)?,
+        reason: reason::stored(code.as_deref(), row.get(first + 7)?),
         registered_at: time(row, first + 8)?,
         incarnation: number(row, first + 9)?,
     })

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::row;
+use super::{reason, row};
 use crate::limits;
 use crate::plugin::{
     Event, EventKind, Field, FieldValue, Plugin, PluginName, Registration, RegistrationRequest, Status,
@@ -149,7 +149,7 @@ impl Found {
 /// The largest revision that is believed. A log goes on after it for some time.
 const REVISION: u64 = limits::REVISION - 3 * limits::EVENTS_KEPT;
 
-/// A row of `events` in version 1 of the schema.
+/// A row of `events`, in any version of the schema.
 fn event(id: i64, values: &[Value]) -> Option<Event> {
     let [Value::Null, Value::Integer(at), Value::Text(kind), of_plugin @ ..] = values else { return None };
     let revision = u64::try_from(id).ok().filter(|revision| *revision <= REVISION)?;
@@ -161,7 +161,8 @@ fn event(id: i64, values: &[Value]) -> Option<Event> {
     })
 }
 
-/// A row of `plugins` in version 1 of the schema.
+/// A row of `plugins`, in any version of the schema: rows of versions 1 and 2 end before the code of
+/// the reason.
 fn plugin(values: &[Value]) -> Option<Plugin> {
     let [
         Value::Text(name),
@@ -171,12 +172,18 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
         Value::Integer(node_given),
         Value::Text(status),
         Value::Integer(since),
-        Value::Text(reason),
+        Value::Text(detail),
         Value::Integer(registered_at),
         Value::Integer(incarnation),
+        rest @ ..,
     ] = values
     else {
         return None;
+    };
+    let code = match rest {
+        [] | [Value::Null] => None,
+        [Value::Text(code)] => Some(code.as_str()),
+        _ => return None,
     };
     let named = || RegistrationRequest { name: FieldValue::Text(name.clone()), ..RegistrationRequest::default() };
     let (version, description, node) = (given(version)?, given(description)?, given(node)?);
@@ -189,7 +196,7 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
         node,
         status: Status::parse(status)?,
         since: timestamp::from_nanoseconds(*since),
-        reason: Some(reason).filter(|reason| is_text(reason)).cloned()?,
+        reason: is_text(detail).then(|| reason::stored(code, detail.clone()))?,
         registered_at: timestamp::from_nanoseconds(*registered_at),
         incarnation: u64::try_from(*incarnation).unwrap_or(0).min(REVISION),
     })

@@ -12,7 +12,10 @@ use super::error::Trouble;
 /// Version 2: the names of damaged databases that were set aside, what was recovered from each, and
 /// the revision at which the log continues. The empty name is for a database that was rewritten
 /// from memory.
-const MIGRATIONS: [&str; 2] = [
+///
+/// Version 3: the codes of reasons. Null in the rows of earlier versions, which get one when they
+/// are read (`reason`). SQLite does not rewrite those rows: they still end before the column.
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE plugins (
         name          TEXT PRIMARY KEY NOT NULL,
@@ -49,6 +52,10 @@ const MIGRATIONS: [&str; 2] = [
         plugins  INTEGER NOT NULL,
         events   INTEGER NOT NULL
     ) STRICT;
+",
+    "
+    ALTER TABLE plugins ADD COLUMN reason_code TEXT;
+    ALTER TABLE events ADD COLUMN reason_code TEXT;
 ",
 ];
 

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
 
 /// A time with a fraction that SQLite must not lose.
 fn at(seconds: u64) -> SystemTime {
@@ -19,7 +19,7 @@ fn plugin(name: &str, revision: u64) -> Plugin {
         node_given: true,
         status: Status::Stopped,
         since: at(revision),
-        reason: "its socket is gone \u{2014} \u{e4}\u{f6}".into(),
+        reason: Reason::new(ReasonCode::SocketGone, "its socket is gone \u{2014} \u{e4}\u{f6}"),
         registered_at: at(1),
         incarnation: revision,
     }
@@ -131,7 +131,7 @@ fn the_files_are_for_us_alone_and_written_with_care() {
     };
     assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
     assert_eq!(pragma("synchronous"), "Integer(2)");
-    assert_eq!(pragma("user_version"), "Integer(2)");
+    assert_eq!(pragma("user_version"), "Integer(3)");
 }
 
 #[test]
@@ -286,11 +286,11 @@ fn aside_names_run_out() {
 fn a_later_schema_is_refused_and_left_alone() {
     let dir = dir();
     drop(open(dir.path()));
-    sql(dir.path(), "PRAGMA user_version = 3");
+    sql(dir.path(), "PRAGMA user_version = 4");
     let before = std::fs::read(dir.path().join(FILE)).expect("there");
-    let refused = Store::open(dir.path(), at(0)).expect_err("version 3");
-    assert!(matches!(refused, OpenError::Newer { found: 3, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("schema version 3, this release knows 2"), "{refused}");
+    let refused = Store::open(dir.path(), at(0)).expect_err("version 4");
+    assert!(matches!(refused, OpenError::Newer { found: 4, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("schema version 4, this release knows 3"), "{refused}");
     assert_eq!(std::fs::read(dir.path().join(FILE)).expect("there"), before);
 }
 
@@ -392,4 +392,84 @@ fn a_first_start_that_is_cut_off_leaves_nothing_that_looks_damaged() {
     opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
     drop(opened);
     assert_eq!(open(dir.path()).plugins.size(), 1);
+}
+
+/// Plugins with the codes of their reasons.
+type Codes = &'static [(&'static str, ReasonCode)];
+
+/// Databases of schema versions 1 and 2, and what they hold.
+const EARLIER: [(&str, Codes, u64); 2] = [
+    (
+        include_str!("../../tests/database/version-1.sql"),
+        &[("hecate-app-traderd", ReasonCode::Registered), ("hecate-marthad", ReasonCode::SocketGone)],
+        5,
+    ),
+    (
+        include_str!("../../tests/database/version-2.sql"),
+        &[
+            ("hecate-app-traderd", ReasonCode::Registered),
+            ("hecate-marthad", ReasonCode::SocketGone),
+            ("hecate-odd", ReasonCode::StatusUnknown),
+        ],
+        7,
+    ),
+];
+
+fn codes(opened: &Opened) -> Vec<(&str, ReasonCode)> {
+    opened.plugins.values().map(|plugin| (plugin.name.as_str(), plugin.reason.code)).collect()
+}
+
+#[test]
+fn a_database_of_an_earlier_version_is_upgraded_and_its_reasons_get_codes() {
+    for (earlier, expected, last) in EARLIER {
+        let dir = dir();
+        sql(dir.path(), earlier);
+        let mut opened = open(dir.path());
+        assert_eq!((codes(&opened).as_slice(), opened.revision, &opened.set_aside), (expected, last, &None));
+        let events = opened.store.events_after(0).expect("read").expect("the log reaches back that far");
+        assert_eq!(events[3].plugin.reason, Reason::new(ReasonCode::SocketGone, "its socket is gone"));
+        opened.store.commit(&[registered(last + 1, "hecate-odd")]).expect("stored");
+        drop(opened);
+        let again = open(dir.path());
+        assert_eq!(codes(&again).last(), Some(&("hecate-odd", ReasonCode::SocketGone)));
+        let stored = again.plugins.values().find(|plugin| plugin.name.as_str() == "hecate-odd").expect("there");
+        assert_eq!(**stored, plugin("hecate-odd", last + 1), "all of it comes back");
+    }
+}
+
+#[test]
+fn rows_of_every_version_are_salvaged_with_their_codes() {
+    let damage = |dir: &Path| {
+        let path = dir.join(FILE);
+        let mut bytes = std::fs::read(&path).expect("there");
+        bytes[..16].fill(0);
+        std::fs::write(&path, bytes).expect("written");
+    };
+    for (earlier, expected, last) in EARLIER {
+        let dir = dir();
+        sql(dir.path(), earlier);
+        damage(dir.path());
+        let opened = open(dir.path());
+        assert_eq!((codes(&opened).as_slice(), opened.set_aside.is_some()), (expected, true));
+        assert_eq!(opened.salvaged.map(|salvaged| salvaged.events), Some(last));
+    }
+    // Rows from before an upgrade, and one from after it.
+    for (earlier, expected, last) in EARLIER {
+        let dir = dir();
+        sql(dir.path(), earlier);
+        open(dir.path()).store.commit(&[registered(last + 1, "hecate-zd")]).expect("stored");
+        damage(dir.path());
+        let opened = open(dir.path());
+        assert_eq!(codes(&opened), [expected, &[("hecate-zd", ReasonCode::SocketGone)]].concat());
+        assert_eq!(opened.salvaged.map(|salvaged| salvaged.events), Some(last + 1));
+    }
+}
+
+#[test]
+fn a_code_of_a_newer_release_is_read_as_unknown_and_is_no_damage() {
+    let dir = dir();
+    open(dir.path()).store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+    sql(dir.path(), "UPDATE plugins SET reason_code = 'of_a_newer_release'");
+    let opened = open(dir.path());
+    assert_eq!((codes(&opened), opened.set_aside.clone()), (vec![("hecate-traderd", ReasonCode::Unknown)], None));
 }

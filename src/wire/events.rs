@@ -32,8 +32,11 @@ pub struct NodeEvent {
     pub node: String,
     /// When, RFC 3339; null if that isn't known any more.
     pub at: Option<String>,
-    /// Why.
+    /// Why, as a sentence.
     pub reason: Option<String>,
+    /// The same as a stable code.
+    #[serde(default)]
+    pub reason_code: Option<String>,
 }
 
 /// The state of a plugin's node has changed.

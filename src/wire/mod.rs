@@ -137,8 +137,11 @@ pub struct PluginEntry {
     pub node: Option<String>,
     /// Since when it has its status, RFC 3339.
     pub since: String,
-    /// Why it has its status.
+    /// Why it has its status, as a sentence.
     pub reason: String,
+    /// The same as a stable code; empty in answers of older daemons.
+    #[serde(default)]
+    pub reason_code: String,
     /// `connected`, `not_connected`, or `unknown` until the first attempt to connect to its node
     /// has ended. Absent if it has no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]

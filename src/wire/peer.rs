@@ -12,8 +12,11 @@ pub struct Peer {
     /// RFC 3339. Since when it is connected; since when the attempt is under way; when it was lost, or, if it never was connected,
     /// first named.
     pub since: String,
-    /// Why it has its state.
+    /// Why it has its state, as a sentence.
     pub reason: String,
+    /// The same as a stable code; empty in answers of older daemons.
+    #[serde(default)]
+    pub reason_code: String,
     /// Who told us of it: `epmd`, `configuration`, `dns`, `peers`, `itself`, or the name of a peer.
     pub introduced_by: Option<String>,
     /// How often we tried to connect since it was connected last.

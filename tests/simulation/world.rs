@@ -13,11 +13,12 @@ use beam::dist::flags;
 use beam::dist::framing::{self, Frame};
 use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
+use beam::dist::link::CloseReason;
 use beam::etf::{Atoms, Iovec, Pid, Term};
 use beam::node::link_id::LinkId;
 use beam::node::machine::{NodeEffect, NodeInput};
 use beam::node::now::Now;
-use beam::node::view::{Census, Peer};
+use beam::node::view::{Census, Peer, PeerReason};
 use bytes::BytesMut;
 use hecate_daemon::cluster::peers::{discovery, introduce};
 
@@ -481,7 +482,14 @@ impl World {
         let by_peer = !self.connections[link].lost;
         self.closes(link, end);
         let at = self.connections[link].ends[end];
-        self.input(at, NodeInput::LinkDown { link: LinkId(link as u64), reason: "it ended".to_owned(), by_peer });
+        self.input(
+            at,
+            NodeInput::LinkDown {
+                link: LinkId(link as u64),
+                reason: PeerReason::from(&CloseReason::ClosedByPeer),
+                by_peer,
+            },
+        );
     }
 
     /// Nothing more arrives; each end notices that by itself, after some time.

@@ -9,7 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::Host;
 
 /// What `plugins` and `events` have in common.
-const COLUMNS: &str = "name, version, description, node, node_given, status, since, reason, registered_at, incarnation";
+const COLUMNS: &str = "name, version, description, node, node_given, status, since, reason, reason_code, registered_at, \
+                       incarnation";
 
 type Row = Vec<Value>;
 

@@ -12,6 +12,7 @@ use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginView};
 use hecate_daemon::layout::{Home, Layout, Modes};
+use hecate_daemon::plugin::{Reason, ReasonCode};
 use hecate_daemon::registry::{self, Handle, Membership};
 use hecate_daemon::store::Store;
 use tokio::sync::watch;
@@ -89,7 +90,7 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
         socket: "/there/api.sock".to_owned(),
         status: hecate_daemon::plugin::Status::Running,
         since: SystemTime::UNIX_EPOCH,
-        reason: "it registered".to_owned(),
+        reason: Reason::new(ReasonCode::Registered, "it registered"),
     };
     let lost = HostView {
         daemon: "hecate@beam01".to_owned(),

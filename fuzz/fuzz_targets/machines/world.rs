@@ -7,12 +7,14 @@ use beam::dist::flags::{self, ALTACT_SIG, Flags};
 use beam::dist::framing::{self, Frame};
 use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
+use beam::dist::link::CloseReason;
 use beam::etf::{Atom, Iovec, Pid, Raw, Term};
 use beam::node::link_id::LinkId;
 use beam::node::machine::{NodeEffect, NodeInput, Token};
 use beam::node::now::Now;
 use beam::node::process::CallId;
 use beam::node::services::rpc::CallError;
+use beam::node::view::PeerReason;
 
 use crate::network::{Connection, Next, Stage, Tie, TieState};
 use crate::node::{FUNCTIONS, GROUPS, NAMES, Node, SCOPES, foreign_pid, foreign_reference, function, group};
@@ -145,7 +147,11 @@ impl World {
         self.connections[at].close(side);
         self.input(
             side,
-            NodeInput::LinkDown { link: LinkId(at as u64), reason: "it ended".to_owned(), by_peer: false },
+            NodeInput::LinkDown {
+                link: LinkId(at as u64),
+                reason: PeerReason::from(&CloseReason::ClosedByPeer),
+                by_peer: false,
+            },
         );
     }
 

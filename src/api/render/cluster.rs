@@ -62,7 +62,8 @@ impl Peer {
                 PeerState::Disconnected => "disconnected".to_owned(),
             },
             since: time(peer.since),
-            reason: peer.reason.clone(),
+            reason: peer.reason.detail.clone(),
+            reason_code: peer.reason.code.to_owned(),
             introduced_by: details.introduced_by.as_ref().map(|by| match by {
                 Introduction::Epmd => "epmd".to_owned(),
                 Introduction::Configuration => "configuration".to_owned(),

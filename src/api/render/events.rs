@@ -46,7 +46,8 @@ impl NodeEvent {
         Self {
             node: node.to_owned(),
             at: peer.map(|peer| time(peer.since)),
-            reason: peer.map(|peer| peer.reason.clone()),
+            reason: peer.map(|peer| peer.reason.detail.clone()),
+            reason_code: peer.map(|peer| peer.reason.code.to_owned()),
         }
     }
 }

@@ -67,7 +67,8 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         description: plugin.description.clone(),
         node: plugin.node.clone(),
         since: time(plugin.since),
-        reason: plugin.reason.clone(),
+        reason: plugin.reason.detail.clone(),
+        reason_code: plugin.reason.code.name().to_owned(),
         // Only its own daemon knows.
         node_state: None,
         node_failure: None,

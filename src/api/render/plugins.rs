@@ -61,7 +61,8 @@ impl PluginEntry {
             description: plugin.description.clone(),
             node: plugin.node.clone(),
             since: time(plugin.since),
-            reason: plugin.reason.clone(),
+            reason: plugin.reason.detail.clone(),
+            reason_code: plugin.reason.code.name().to_owned(),
             node_state: None,
             node_failure: None,
         }

@@ -2,9 +2,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use beam::node::view::PeerReason;
+
 use crate::cluster::view::*;
 use crate::layout::{self, Home, Namespace};
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
 use crate::registry;
 use crate::wire::{Cluster, Done, PluginDetail, PluginEntry, Registered, encode};
 
@@ -26,7 +28,7 @@ fn plugin() -> Plugin {
         node_given: true,
         status: Status::Running,
         since: UNIX_EPOCH + Duration::from_millis(1_500),
-        reason: "it registered".to_owned(),
+        reason: Reason::new(ReasonCode::Registered, "it registered"),
         registered_at: UNIX_EPOCH,
         incarnation: 1,
     }
@@ -66,7 +68,7 @@ fn an_entry_begins_with_the_convention_s_four_keys() {
     let expected = concat!(
         r#"{"name":"hecate-traderd","version":"0.1.0","#,
         r#""socket":"/home/user/.hecate/hecate-traderd/sockets/api.sock","status":"running","#,
-        r#""description":null,"node":"hecate_traderd@beam00","since":"1970-01-01T00:00:01.500Z","reason":"it registered","#,
+        r#""description":null,"node":"hecate_traderd@beam00","since":"1970-01-01T00:00:01.500Z","reason":"it registered","reason_code":"registered","#,
         r#""node_state":"not_connected","node_failure":"cookie_mismatch"}"#
     );
     assert_eq!(entry, expected);
@@ -89,7 +91,7 @@ fn the_cluster_in_words() {
         on_this_host,
         state,
         since: UNIX_EPOCH,
-        reason: "it called".to_owned(),
+        reason: PeerReason::new("connected", "it called"),
         details: PeerDetails::default(),
     };
     let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: UNIX_EPOCH };
@@ -120,10 +122,10 @@ fn the_cluster_in_words() {
     };
     let expected = concat!(
         r#"{"node":"hecate@beam00","epmd":{"state":"unavailable","reason":"refused"},"peers":[{"#,
-        r#""name":"w@y","state":"connecting","since":"1970-01-01T00:00:00.000Z","reason":"it called","#,
+        r#""name":"w@y","state":"connecting","since":"1970-01-01T00:00:00.000Z","reason":"it called","reason_code":"connected","#,
         r#""introduced_by":null,"attempts":0,"last_failure":null,"hidden":null,"flags":null,"otp_release":null,"#,
         r#""net_ticktime":null,"round_trip_ms":null},{"#,
-        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called","#,
+        r#""name":"x@y","state":"connected","since":"1970-01-01T00:00:00.000Z","reason":"it called","reason_code":"connected","#,
         r#""introduced_by":"z@y","attempts":3,"#,
         r#""last_failure":{"code":"tcp_refused","detail":"nobody","at":"1970-01-01T00:00:00.000Z"},"hidden":false,"#,
         r#""flags":["SPAWN"],"otp_release":"25","net_ticktime":60,"round_trip_ms":1.5}],"#,

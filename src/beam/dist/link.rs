@@ -67,6 +67,21 @@ pub enum CloseReason {
     ByUs,
 }
 
+impl CloseReason {
+    /// Returns the stable code of the reason, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ClosedByPeer | Self::Reset => "closed_by_peer",
+            Self::TickTimeout(_) => "net_tick_timeout",
+            Self::Io(_) => "connection_lost",
+            Self::Control(_) => "protocol_error",
+            Self::FrameTooLarge(_) => "frame_too_large",
+            Self::ByUs => "closed_by_us",
+        }
+    }
+}
+
 impl From<io::Error> for CloseReason {
     fn from(e: io::Error) -> Self {
         match e.kind() {

@@ -37,7 +37,7 @@ use crate::node::services::gen_server::{self, Message};
 use crate::node::services::pg::{self, Scope, Watched};
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::services::{global, global_group, net_kernel, rpc};
-use crate::node::view::{Groups, Peer, PeerState, View};
+use crate::node::view::{Groups, Peer, PeerReason, PeerState, View};
 use backlog::Backlogs;
 use calls::{Calls, PendingCall};
 pub use content::{Content, read};
@@ -64,8 +64,8 @@ pub enum NodeInput {
     LinkDown {
         /// Which.
         link: LinkId,
-        /// Why, as a sentence for people.
-        reason: String,
+        /// Why.
+        reason: PeerReason,
         /// Whether the peer closed the connection in order.
         by_peer: bool,
     },
@@ -428,7 +428,7 @@ impl Machine {
     pub fn handle(&mut self, now: Now, input: NodeInput, out: &mut Vec<NodeEffect>) {
         match input {
             NodeInput::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
-            NodeInput::LinkDown { link, reason, by_peer } => self.link_down(now, link, &reason, by_peer, out),
+            NodeInput::LinkDown { link, reason, by_peer } => self.link_down(now, link, reason, by_peer, out),
             NodeInput::Messages(link, batch) => self.messages(now, link, batch, out),
             NodeInput::Read(link, message) => {
                 let (control, content) = *message;

@@ -42,7 +42,7 @@ use crate::node::process::{Functions, ProcessId};
 use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
 use crate::node::services::rpc::CallError;
-use crate::node::view::{Groups, View};
+use crate::node::view::{Groups, PeerReason, View};
 use crate::{limits, stats};
 
 // ---- Tuning constants -----------------------------------------------------------------------
@@ -304,7 +304,8 @@ impl Task {
             let Some(link) = self.links.remove(&id) else { return };
             limited!(log_limit::NODES, warn, peer = %link.peer, "node down: {reason}");
             link.sender.abort();
-            self.handle(NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
+            let reason = PeerReason::new("memory_limit", reason.to_string());
+            self.handle(NodeInput::LinkDown { link: id, reason, by_peer: false });
         }
     }
 
@@ -329,7 +330,7 @@ impl Task {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
                 let by_peer = reason == CloseReason::ClosedByPeer;
-                NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer }
+                NodeInput::LinkDown { link: id, reason: PeerReason::from(&reason), by_peer }
             }
             NodeCommand::Accepting { name, answer } => {
                 let status =
@@ -566,7 +567,8 @@ impl Task {
                 if let Some(link) = self.links.remove(&id) {
                     limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
                 }
-                self.handle(NodeInput::LinkDown { link: id, reason: reason.to_string(), by_peer: false });
+                let reason = PeerReason::new("queue_full", reason.to_string());
+                self.handle(NodeInput::LinkDown { link: id, reason, by_peer: false });
             }
         }
         self.show();

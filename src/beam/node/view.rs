@@ -1,12 +1,14 @@
 //! What others see of the node: immutable, replaced as a whole at each change, so that nobody can fall behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::dist::flags::Flags;
+use crate::dist::link::CloseReason;
 
 /// The node and its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +75,45 @@ pub enum PeerState {
     },
     /// It was, until this happened.
     Down {
-        /// Why, as a sentence for people.
-        reason: String,
+        /// Why.
+        reason: PeerReason,
         /// The node's incarnation if the node closed the connection in order, because it ended or
         /// wants no connection.
         left: Option<u32>,
     },
+}
+
+/// Why a peer is connected, or is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReason {
+    /// The stable code, for programs.
+    pub code: &'static str,
+    /// The same as a sentence for people.
+    pub detail: String,
+}
+
+impl PeerReason {
+    /// Creates a reason.
+    #[must_use]
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The peer broke a protocol.
+    pub(crate) fn protocol(error: impl fmt::Display) -> Self {
+        Self::new("protocol_error", error.to_string())
+    }
+
+    /// The peer broke one of our limits.
+    pub(crate) fn limit(error: impl fmt::Display) -> Self {
+        Self::new("limit_exceeded", error.to_string())
+    }
+}
+
+impl From<&CloseReason> for PeerReason {
+    fn from(reason: &CloseReason) -> Self {
+        Self::new(reason.code(), reason.to_string())
+    }
 }
 
 impl Peer {

@@ -138,6 +138,7 @@ mod tests {
             node: state.map(|_| format!("{}@h", name.replace('-', "_"))),
             since: "2026-01-01T00:00:00.000Z".to_owned(),
             reason: "its socket is gone".to_owned(),
+            reason_code: "socket_gone".to_owned(),
             node_state: state.map(|(state, _)| state.to_owned()),
             node_failure: state.and_then(|(_, failure)| failure).map(str::to_owned),
         }
@@ -154,6 +155,7 @@ mod tests {
             state: state.to_owned(),
             since: "2026-01-01T00:00:10.000Z".to_owned(),
             reason: String::new(),
+            reason_code: String::new(),
             introduced_by: None,
             attempts: 1,
             last_failure,

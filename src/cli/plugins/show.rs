@@ -23,6 +23,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ("description", Cell::optional(entry.description.as_deref())),
         ("status", Cell::state(&entry.status)),
         ("reason", Cell::from(entry.reason)),
+        ("reason code", Cell::from(entry.reason_code)),
         ("since", Cell::from(page::since(&entry.since, now))),
         ("registered", Cell::from(page::since(&registered_at, now))),
         ("node", Cell::optional(entry.node.as_deref())),

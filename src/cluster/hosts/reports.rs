@@ -10,7 +10,7 @@ use beam::etf::{Atoms, DecodeError, Map, Raw, Reader, Term};
 use crate::cluster::terms;
 use crate::cluster::view::PluginView;
 use crate::limits;
-use crate::plugin::{EventKind, Field, FieldValue, RegistrationRequest, Status};
+use crate::plugin::{EventKind, Field, FieldValue, Reason, ReasonCode, RegistrationRequest, Status};
 
 /// All that a daemon has registered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<HostEvent> {
     Some(HostEvent { revision: u64::try_from(*revision).ok()?, change })
 }
 
-/// One plugin: `info`, with `since` and `reason`.
+/// One plugin: `info`. Older daemons send it without `reason_code`.
 fn plugin(info: &Term) -> Option<PluginView> {
     let Term::Map(map) = info else { return None };
     let value = |key| map.get_atom(key).map_or(FieldValue::Absent, terms::text);
@@ -113,13 +113,20 @@ fn plugin(info: &Term) -> Option<PluginView> {
         socket: text(map, "socket", limits::SUN_PATH)?,
         status: Status::parse(map.get_atom("status")?.as_atom()?.as_str())?,
         since: time(map.get_atom("since")?)?,
-        reason: text(map, "reason", limits::PLUGIN_REASON)?,
+        reason: Reason { code: reason_code(map), detail: text(map, "reason", limits::PLUGIN_REASON)? },
     })
 }
 
 fn text(map: &Map, key: &str, most: usize) -> Option<String> {
     let FieldValue::Text(text) = terms::text(map.get_atom(key)?) else { return None };
     (text.len() <= most && !text.contains(char::is_control)).then_some(text)
+}
+
+/// An older daemon sends no code, and a newer one may send others.
+fn reason_code(map: &Map) -> ReasonCode {
+    map.get_atom("reason_code")
+        .and_then(Term::as_atom)
+        .map_or(ReasonCode::Unknown, |code| ReasonCode::parse(code.as_str()))
 }
 
 /// Milliseconds since 1970, of a year that RFC 3339 can write.
@@ -152,7 +159,7 @@ mod tests {
             node_given: false,
             status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
-            reason: "it ended".to_owned(),
+            reason: Reason::new(ReasonCode::NodeEnded, "it ended"),
             registered_at: SystemTime::UNIX_EPOCH,
             incarnation: 1,
         }
@@ -173,7 +180,7 @@ mod tests {
             socket: format!("/home/{name}/sockets/api.sock"),
             status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
-            reason: "it ended".to_owned(),
+            reason: Reason::new(ReasonCode::NodeEnded, "it ended"),
         }
     }
 
@@ -234,8 +241,8 @@ mod tests {
 
     /// A valid one with one key that is different.
     fn odd(key: &'static str, value: Term) -> Term {
-        let Term::Map(valid) = registered().said(&plugin("a-bd")) else { panic!("a map") };
-        let keys = ["name", "version", "description", "status", "socket", "node", "since", "reason"];
+        let Term::Map(valid) = registered().info(&plugin("a-bd")) else { panic!("a map") };
+        let keys = ["name", "version", "description", "status", "socket", "node", "since", "reason", "reason_code"];
         map(keys.map(|k| (k, if k == key { value.clone() } else { valid.get_atom(k).unwrap().clone() })))
     }
 
@@ -266,6 +273,19 @@ mod tests {
         let time = super::plugin(&good).unwrap().since;
         assert_eq!(humantime::format_rfc3339_millis(time).to_string(), "9999-12-31T23:59:59.999Z");
         assert!(super::plugin(&odd("reason", Term::binary("x".repeat(limits::PLUGIN_REASON)))).is_some());
+    }
+
+    #[test]
+    fn a_plugin_of_an_older_or_newer_daemon_has_an_unknown_reason_code() {
+        let of = |info: &Term| super::plugin(info).unwrap().reason;
+        let unknown = Reason::new(ReasonCode::Unknown, "it ended");
+        for code in [Term::atom("of_a_newer_daemon"), Term::binary("node_down"), Term::Int(1)] {
+            assert_eq!(of(&odd("reason_code", code)), unknown);
+        }
+        assert_eq!(of(&odd("reason_code", Term::atom("node_down"))).code, ReasonCode::NodeDown);
+        let Term::Map(all) = odd("", Term::Int(1)) else { panic!("a map") };
+        let older = ["name", "version", "description", "status", "socket", "node", "since", "reason"];
+        assert_eq!(of(&map(older.map(|key| (key, all.get_atom(key).unwrap().clone())))), unknown);
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl Hosts {
 fn weight(plugin: &PluginView) -> usize {
     let PluginView { name, version, description, node, socket, status: _, since: _, reason } = plugin;
     let set = [version, description, node].into_iter().flatten();
-    limits::HOST_PLUGIN + set.chain([name, socket, reason]).map(String::len).sum::<usize>()
+    limits::HOST_PLUGIN + set.chain([name, socket, &reason.detail]).map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]

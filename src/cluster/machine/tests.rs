@@ -1,11 +1,11 @@
 use std::time::{Duration, SystemTime};
 
 use beam::dist::flags;
-use beam::node::view::PeerState;
+use beam::node::view::{PeerReason, PeerState};
 
 use super::*;
 use crate::cluster::view::{DialFailure, Introduction, NodeState};
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Reason, ReasonCode};
 
 const NODE: &str = "hecate_ad@h";
 
@@ -60,7 +60,7 @@ fn registry(revision: u64, ready: bool, incarnation: Option<u64>, node: Option<&
         node_given: true,
         status: if incarnation.is_some() { Status::Running } else { Status::Stopped },
         since: SystemTime::UNIX_EPOCH,
-        reason: String::new(),
+        reason: Reason::new(ReasonCode::Unknown, ""),
         registered_at: SystemTime::UNIX_EPOCH,
         incarnation: incarnation.unwrap_or_default(),
     };
@@ -135,7 +135,7 @@ fn the_view_is_published_before_the_registry_learns_of_a_node() {
     );
     assert_eq!(bench.node(&view(up())), []);
     assert_eq!(
-        bench.node(&view(PeerState::Down { reason: "gone".to_owned(), left: None })),
+        bench.node(&view(PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None })),
         [
             ClusterEffect::NodeDown(NODE.into()),
             ClusterEffect::Publish,
@@ -153,7 +153,7 @@ fn the_state_of_a_plugins_node_follows_its_connection() {
         bench.machine.plugin_nodes(evidence).of(NODE)
     };
     assert_eq!(state(&mut bench, &view(up())), NodeState::Connected);
-    let down = view(PeerState::Down { reason: "gone".to_owned(), left: None });
+    let down = view(PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None });
     assert_eq!(state(&mut bench, &down), NodeState::Connected, "nothing says that it has changed");
     bench.node(&view(up()));
     bench.node(&down);

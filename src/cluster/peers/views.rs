@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use beam::dist::flags;
-use beam::node::view as node_view;
+use beam::node::view::{self as node_view, PeerReason};
 
 use crate::cluster::peers::answers::PeerAnswers;
 use crate::cluster::peers::attempts::Attempts;
@@ -53,7 +53,8 @@ pub fn seen<'a>(
                 tick_time: told.tick_time,
                 round_trip: told.round_trip,
             };
-            view(name, PeerState::Connected, peer.since, "the handshake is done".to_owned(), Some(link))
+            let reason = PeerReason::new("connected", "the handshake is done");
+            view(name, PeerState::Connected, peer.since, reason, Some(link))
         }
         node_view::PeerState::Down { reason, .. } => {
             view(name, PeerState::Disconnected, peer.since, reason.clone(), None)
@@ -63,10 +64,10 @@ pub fn seen<'a>(
         let reason = match &attempt.last_failure {
             // Another user's node is no peer of ours.
             Some(failure) if failure.code == "foreign_owner" => return None,
-            Some(failure) => failure.detail.clone(),
+            Some(failure) => PeerReason::new(failure.code, &*failure.detail),
             // Whose a name of this host is, is known once it was tried.
             None if attempt.under_way.is_none() || is_here(name, None) => return None,
-            None => "it is tried for the first time".to_owned(),
+            None => PeerReason::new("connecting", "it is tried for the first time"),
         };
         Some(view(name, PeerState::Disconnected, attempt.since, reason, None))
     });
@@ -87,7 +88,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH;
         let later = now + Duration::from_secs(1);
         let up = node_view::PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
-        let down = node_view::PeerState::Down { reason: "it left".to_owned(), left: None };
+        let reason = PeerReason::new("closed_by_peer", "it left");
+        let down = node_view::PeerState::Down { reason, left: None };
         let peer = |state| Peer { state, since: now, connection: 1, owner: None };
         let node = View {
             name: "us@h".into(),
@@ -114,14 +116,17 @@ mod tests {
         let told =
             PeerAnswers { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
         let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
-        let short = |peer: &PeerView| (peer.name.clone(), peer.state, peer.reason.clone(), peer.details.attempts);
+        let short = |peer: &PeerView| {
+            let PeerReason { code, detail } = &peer.reason;
+            (peer.name.clone(), peer.state, format!("{code}: {detail}"), peer.details.attempts)
+        };
         assert_eq!(
             seen.iter().map(short).collect::<Vec<_>>(),
             [
-                ("down@h".to_owned(), PeerState::Connecting, "it left".to_owned(), 1),
-                ("far@f".to_owned(), PeerState::Connecting, "it is tried for the first time".to_owned(), 1),
-                ("new@h".to_owned(), PeerState::Disconnected, "nobody".to_owned(), 1),
-                ("up@h".to_owned(), PeerState::Connected, "the handshake is done".to_owned(), 0),
+                ("down@h".to_owned(), PeerState::Connecting, "closed_by_peer: it left".to_owned(), 1),
+                ("far@f".to_owned(), PeerState::Connecting, "connecting: it is tried for the first time".to_owned(), 1),
+                ("new@h".to_owned(), PeerState::Disconnected, "tcp_refused: nobody".to_owned(), 1),
+                ("up@h".to_owned(), PeerState::Connected, "connected: the handshake is done".to_owned(), 0),
             ]
         );
         assert_eq!(seen.iter().map(|peer| peer.since).collect::<Vec<_>>(), [later, later, now, now]);

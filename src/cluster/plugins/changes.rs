@@ -62,7 +62,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::plugin::{Plugin, Status};
+    use crate::plugin::{Plugin, Reason, ReasonCode, Status};
 
     fn name(text: &str) -> PluginName {
         PluginName::parse(text).expect("valid")
@@ -77,7 +77,7 @@ mod tests {
             node_given: false,
             status: Status::Running,
             since: UNIX_EPOCH,
-            reason: String::new(),
+            reason: Reason::new(ReasonCode::Unknown, ""),
             registered_at: UNIX_EPOCH,
             incarnation: 1,
         };

@@ -103,7 +103,7 @@ impl MembershipTracker {
                 }
                 PeerState::Down { reason, .. } => {
                     if self.up.remove(name).is_some() {
-                        news.push(Membership::NodeDown { node: name.to_string(), reason: reason.clone() });
+                        news.push(Membership::NodeDown { node: name.to_string(), reason: reason.detail.clone() });
                     }
                 }
             }
@@ -137,6 +137,7 @@ mod tests {
     use std::time::SystemTime;
 
     use beam::dist::flags;
+    use beam::node::view::PeerReason;
     use bytes::Bytes;
 
     use super::*;
@@ -148,7 +149,7 @@ mod tests {
             let state = if up {
                 PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }
             } else {
-                PeerState::Down { reason: "gone".to_owned(), left: None }
+                PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None }
             };
             (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: Some(US) })
         };

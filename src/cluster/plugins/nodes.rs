@@ -103,6 +103,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use beam::dist::flags;
+    use beam::node::view::PeerReason;
 
     use super::*;
     use crate::cluster::view::{DialFailure, Introduction};
@@ -127,7 +128,7 @@ mod tests {
         let later = NOW + Duration::from_secs(1);
         let (trying, failed) = (attempt(None), attempt(Some(("cookie_mismatch", NOW))));
         let up = peer(PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }, NOW);
-        let down = peer(PeerState::Down { reason: "it left".to_owned(), left: None }, later);
+        let down = peer(PeerState::Down { reason: PeerReason::new("closed_by_peer", "it left"), left: None }, later);
         let mismatch = NodeState::NotConnected(Some("cookie_mismatch"));
         for (peer, attempt, is_missing, expected) in [
             (None, None, false, NodeState::Unknown),

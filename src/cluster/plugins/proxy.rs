@@ -26,35 +26,29 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status` and
-    /// `node` as atoms. Only a plugin that has a node has the key `node_state`, and only with a
-    /// failure `node_failure`.
+    /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status`,
+    /// `reason_code` and `node` as atoms, times in milliseconds since 1970. Only a plugin that has a node has the key
+    /// `node_state`, and only with a failure `node_failure`.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
         map(self.fields(plugin).into_iter().chain(self.node_state(plugin)))
     }
 
-    /// The map of `info`, and since when (in milliseconds since 1970) and why the plugin has its status.
-    #[must_use]
-    pub fn said(&self, plugin: &Plugin) -> Term {
-        map(self.fields(plugin).into_iter().chain(self.node_state(plugin)).chain(state(plugin)))
-    }
-
     /// All that is registered, as it was at one revision: what an event of a later one changes.
     #[must_use]
     pub fn snapshot(&self, view: &View) -> Term {
-        let plugins = view.plugins.values().map(|plugin| self.said(plugin)).collect();
+        let plugins = view.plugins.values().map(|plugin| self.info(plugin)).collect();
         map([("revision", integer(view.revision)), ("plugins", Term::List(plugins))])
     }
 
-    /// The map that goes with an event to the group of its name: that of [`Self::said`], and the event's own `revision` and
-    /// `at` (in milliseconds since 1970).
+    /// The map that goes with an event to the group of its name: that of [`Self::info`], and the event's own `revision` and
+    /// `at`.
     #[must_use]
     pub fn event(&self, event: &Event) -> Term {
         let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];
         let is_there = event.kind != EventKind::Deregistered;
         let node = is_there.then(|| self.node_state(&event.plugin)).into_iter().flatten();
-        map(self.fields(&event.plugin).into_iter().chain(node).chain(state(&event.plugin)).chain(own))
+        map(self.fields(&event.plugin).into_iter().chain(node).chain(own))
     }
 
     /// Returns whether the plugin's node is connected to ours, and why not.
@@ -64,7 +58,7 @@ impl Registered {
         state.map(|state| ("node_state", Term::atom(state.name()))).into_iter().chain(failure)
     }
 
-    fn fields(&self, plugin: &Plugin) -> [(&'static str, Term); 9] {
+    fn fields(&self, plugin: &Plugin) -> [(&'static str, Term); 12] {
         let namespace = self.home.namespace(&plugin.name);
         let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
         let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());
@@ -81,6 +75,9 @@ impl Registered {
             ("version", text(&plugin.version)),
             ("description", text(&plugin.description)),
             ("status", Term::atom(plugin.status.name())),
+            ("since", milliseconds(plugin.since)),
+            ("reason", Term::binary(&plugin.reason.detail)),
+            ("reason_code", Term::atom(plugin.reason.code.name())),
             ("socket", path(&namespace.api_sock())),
             ("base_dir", path(namespace.base())),
             ("paths", paths),
@@ -88,10 +85,6 @@ impl Registered {
             ("host", Term::binary(self.host.as_bytes())),
         ]
     }
-}
-
-fn state(plugin: &Plugin) -> [(&'static str, Term); 2] {
-    [("since", milliseconds(plugin.since)), ("reason", Term::binary(&plugin.reason))]
 }
 
 /// The proxy of one plugin.

@@ -7,7 +7,7 @@ use beam::limited;
 
 use super::State;
 use crate::log::limit;
-use crate::plugin::{Plugin, PluginName, Status};
+use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
 use crate::registry::effect::{Now, RegistryEffect};
 use crate::registry::entries::Entry;
 
@@ -27,7 +27,7 @@ impl State {
             return;
         }
         for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
-            let left = format!("its node {node} left the cluster: {reason}");
+            let left = Reason::new(ReasonCode::NodeDown, format!("its node {node} left the cluster: {reason}"));
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.left = Some(left.clone());
                 // Soon, because the reason says whether its socket still answers.
@@ -47,7 +47,8 @@ impl State {
         }
         let nodes = &self.nodes;
         let follows = |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node);
-        let reason = format!("its node {node} is running, but refuses to connect ({code})");
+        let detail = format!("its node {node} is running, but refuses to connect ({code})");
+        let reason = Reason::new(ReasonCode::NodeRefused, detail);
         for name in self.entries.names_where(follows) {
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.open = false;
@@ -66,7 +67,7 @@ impl State {
         let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_deref() == Some(node);
         for name in self.entries.names_where(had) {
             self.entries.change(&name, |Entry { liveness, .. }| {
-                liveness.left = Some(format!("its node {node} has ended"));
+                liveness.left = Some(Reason::new(ReasonCode::NodeEnded, format!("its node {node} has ended")));
                 liveness.next_probe = now.instant;
             });
             self.look_if_due(now, &name, out);
@@ -128,7 +129,7 @@ impl State {
             liveness.grace = None;
             liveness.left = None;
         });
-        let reason = format!("its node {node} is connected");
+        let reason = Reason::new(ReasonCode::NodeConnected, format!("its node {node} is connected"));
         self.change(now, name, Status::Running, Some(node), reason, out);
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Status};
+use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Reason, ReasonCode, Status};
 use crate::store::Opened;
 use crate::store::schema;
 
@@ -97,7 +97,7 @@ fn registered(revision: u64, name: &str) -> Event {
         node_given: false,
         status: Status::Running,
         since: at,
-        reason: "it registered".into(),
+        reason: Reason::new(ReasonCode::Registered, "it registered"),
         registered_at: at,
         incarnation: revision,
     };

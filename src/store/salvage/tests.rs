@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::draft::FILE;
 use super::super::{Opened, Store};
 use super::*;
-use crate::plugin::Status;
+use crate::plugin::{Reason, ReasonCode, Status};
 
 const PAGE: usize = 4096;
 
@@ -24,7 +24,7 @@ fn plugin(name: &str, revision: u64, status: Status, description: Option<String>
         node_given: true,
         status,
         since: at(revision),
-        reason: format!("it registered at {revision} \u{2014} \u{e4}"),
+        reason: Reason::new(ReasonCode::Registered, format!("it registered at {revision} \u{2014} \u{e4}")),
         registered_at: at(revision),
         incarnation: revision,
     }

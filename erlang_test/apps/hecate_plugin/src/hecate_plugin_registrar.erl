@@ -38,7 +38,10 @@
 
 -type info() :: #{name := binary(), version := binary() | undefined, description := binary() | undefined,
                   status := running | stopped, socket := binary(), base_dir := binary(),
-                  paths := hecate_plugin_daemon:paths(), node := node() | undefined, host := binary()}.
+                  paths := hecate_plugin_daemon:paths(), node := node() | undefined, host := binary(),
+                  %% Only from a daemon.
+                  since => integer(), reason => binary(), reason_code => atom(), node_state => atom(),
+                  node_failure => atom()}.
 %% What is known of a plugin: the map that every member of the plugin groups gives for `info'.
 
 -type state() :: registered | {waiting, Why :: starting | hecate_plugin_session:outcome() | crashed}

@@ -198,7 +198,7 @@ impl Machine {
                 step.cost
             }
             Err(e) => {
-                self.close(now, link, e.to_string(), out);
+                self.close(now, link, PeerReason::limit(e), out);
                 0
             }
         }

@@ -22,7 +22,8 @@ impl Machine {
                 return;
             }
             out.push(NodeEffect::Close(old, "replaced by a newer connection".to_owned()));
-            self.link_down(now, old, "replaced by a newer connection of the node", false, out);
+            let reason = PeerReason::new("replaced", "replaced by a newer connection of the node");
+            self.link_down(now, old, reason, false, out);
         }
         let left = match self.down.remove(&peer.name).map(|before| before.state) {
             Some(PeerState::Down { left, .. }) => left,
@@ -101,7 +102,14 @@ impl Machine {
         push(signals, out);
     }
 
-    pub(super) fn link_down(&mut self, now: Now, id: LinkId, reason: &str, by_peer: bool, out: &mut Vec<NodeEffect>) {
+    pub(super) fn link_down(
+        &mut self,
+        now: Now,
+        id: LinkId,
+        reason: PeerReason,
+        by_peer: bool,
+        out: &mut Vec<NodeEffect>,
+    ) {
         let Some(link) = self.links.remove(&id) else { return };
         self.by_name.remove(&link.name);
         self.backlogs.remove(id);
@@ -117,15 +125,16 @@ impl Machine {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.down.remove(&name));
         }
-        let state = PeerState::Down { reason: reason.to_owned(), left: by_peer.then_some(link.creation) };
+        let state = PeerState::Down { reason, left: by_peer.then_some(link.creation) };
         self.down.insert(link.name.clone(), Peer { state, since: now.wall, connection: id.0, owner: None });
         self.untie(id, link, out);
         self.changed = true;
     }
 
-    pub(super) fn close(&mut self, now: Now, id: LinkId, reason: String, out: &mut Vec<NodeEffect>) {
-        self.link_down(now, id, &reason, false, out);
-        out.push(NodeEffect::Close(id, reason));
+    pub(super) fn close(&mut self, now: Now, id: LinkId, reason: PeerReason, out: &mut Vec<NodeEffect>) {
+        let text = reason.detail.clone();
+        self.link_down(now, id, reason, false, out);
+        out.push(NodeEffect::Close(id, text));
     }
 
     pub(super) fn stop(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
@@ -140,7 +149,7 @@ impl Machine {
         self.clear(usize::MAX, out);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
-            self.close(now, id, "this node stops".to_owned(), out);
+            self.close(now, id, PeerReason::new("stopping", "this node stops"), out);
         }
     }
 }

@@ -114,7 +114,7 @@ impl Machine {
         let result = tie(&mut link.ties);
         if link.ties.len() > limits::TIES {
             let reason = format!("the peer has more than {} monitors and links to us", limits::TIES);
-            self.close(now, id, reason, out);
+            self.close(now, id, PeerReason::limit(reason), out);
         }
         Some(result)
     }
@@ -128,7 +128,8 @@ impl Machine {
             None => (DecodeError::Truncated, None, false),
         };
         if !matches!(error, DecodeError::TooDeep | DecodeError::TooManyNodes) {
-            self.close(now, id, format!("the peer sent a message that is no term: {error}"), out);
+            let reason = format!("the peer sent a message that is no term: {error}");
+            self.close(now, id, PeerReason::protocol(reason), out);
             return;
         }
         // Legal in Erlang, but over our limits: only this message is lost, and a waiting process is
@@ -142,7 +143,8 @@ impl Machine {
         } else if matches!(process.role, Role::Scope(_)) && error == DecodeError::TooManyNodes {
             // Its groups would stay unknown, so the peer is refused, as with too many members.
             let most = limits::TERM_NODES;
-            self.close(now, id, format!("the peer's pg scope sent more than {most} elements at once"), out);
+            let reason = format!("the peer's pg scope sent more than {most} elements at once");
+            self.close(now, id, PeerReason::limit(reason), out);
         }
     }
 
@@ -279,7 +281,7 @@ impl Machine {
                     self.wait_for(id, name.clone());
                 }
             }
-            Err(e) => self.close(now, id, e.to_string(), out),
+            Err(e) => self.close(now, id, PeerReason::limit(e), out),
         }
         push(signals, out);
     }

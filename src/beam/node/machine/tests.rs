@@ -187,7 +187,7 @@ fn a_newer_connection_of_a_name_replaces_the_older() {
     alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
     assert!(closes(&alone.up(2, "p@h"), 1));
     assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".to_owned(), by_peer: false });
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".into(), by_peer: false });
     assert_eq!(out, [], "the end of the replaced one is no news");
     assert!(alone.machine.view().peers["p@h"].is_up());
     let out = alone.exit(&pid);
@@ -230,7 +230,7 @@ fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
     assert!(matches!(out.as_slice(), [NodeEffect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
     assert_eq!(discovers(&alone.run(NodeInput::Tick)), 0, "not before its time");
     for link in [1, 2] {
-        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".to_owned(), by_peer: false });
+        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".into(), by_peer: false });
     }
     alone.now.instant += limits::PG_POLL;
     assert_eq!(alone.run(NodeInput::Tick), []);
@@ -419,7 +419,7 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
 #[test]
 fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
     let mut alone = Alone::new();
-    let reason = || "gone".to_owned();
+    let reason = || "gone".into();
     for i in 0..=limits::KNOWN_NODES {
         let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
         alone.up(link, &name);
@@ -439,7 +439,7 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "d1f@h");
-    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".into(), by_peer: false });
     let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
     alone.machine.take_changed();
@@ -490,7 +490,7 @@ fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
         None,
     );
     assert!(alone.machine.kept(LinkId(1)) < linked);
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: String::new(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "".into(), by_peer: false });
     assert_eq!(alone.machine.kept(LinkId(1)), 0);
 }
 
@@ -536,7 +536,7 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
     }
     begin(&mut alone, 4);
     assert_eq!(alone.machine.pending(), Pending { monitors: 1, ..Pending::default() });
-    let down = |link| NodeInput::LinkDown { link: LinkId(link), reason: String::new(), by_peer: false };
+    let down = |link| NodeInput::LinkDown { link: LinkId(link), reason: "".into(), by_peer: false };
     assert_eq!(alone.run(down(2)), []);
     assert_eq!(alone.run(down(1)), [lost(4)]);
     assert_eq!(alone.machine.pending(), Pending::default());
@@ -584,7 +584,7 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     assert_eq!(alone.run(NodeInput::Tick), [NodeEffect::Result(5, Err(CallError::TimedOut))]);
 
     begin(&mut alone, 6);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(out, [NodeEffect::Result(6, Err(CallError::NoConnection))]);
     assert_eq!(alone.machine.next_deadline(), None);
 
@@ -678,8 +678,8 @@ impl Net {
         while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
             self.deliver(to, there, frame);
         }
-        self.input(node, NodeInput::LinkDown { link, reason: "cut".to_owned(), by_peer: false });
-        self.input(to, NodeInput::LinkDown { link: there, reason: "cut".to_owned(), by_peer: false });
+        self.input(node, NodeInput::LinkDown { link, reason: "cut".into(), by_peer: false });
+        self.input(to, NodeInput::LinkDown { link: there, reason: "cut".into(), by_peer: false });
     }
 
     fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
@@ -801,5 +801,11 @@ proptest! {
         for node in 0..3 {
             prop_assert_eq!(net.announced(node), net.expected(node));
         }
+    }
+}
+
+impl From<&str> for PeerReason {
+    fn from(detail: &str) -> Self {
+        Self::new("closed_by_us", detail)
     }
 }

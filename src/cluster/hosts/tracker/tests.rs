@@ -1,5 +1,5 @@
 use super::*;
-use crate::plugin::Status;
+use crate::plugin::{Reason, ReasonCode, Status};
 
 /// The machine, with a clock that only the test moves.
 struct World {
@@ -21,7 +21,7 @@ fn plugin(name: &str, version: &str) -> PluginView {
         socket: "/s".to_owned(),
         status: Status::Running,
         since: SystemTime::UNIX_EPOCH,
-        reason: "it registered".to_owned(),
+        reason: Reason::new(ReasonCode::Registered, "it registered"),
     }
 }
 

@@ -185,7 +185,7 @@ fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {
         node_given,
         status,
         since: UNIX_EPOCH,
-        reason: "as it was".into(),
+        reason: Reason::new(ReasonCode::Unknown, "as it was"),
         registered_at: UNIX_EPOCH,
         incarnation: 3,
     }

@@ -12,7 +12,7 @@ fn the_node_decides() {
     world.events();
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Stopped);
-    assert_eq!(world.plugin().reason, "its node trader@pod left the cluster: net_tick_timeout");
+    assert_eq!(world.plugin().reason.detail, "its node trader@pod left the cluster: net_tick_timeout");
     assert_eq!(world.effects(), ["clean hecate-traderd", "look hecate-traderd"]);
     world.up_elsewhere("trader@pod");
     assert_eq!((world.status(), world.plugin().incarnation), (Status::Running, 3));
@@ -28,8 +28,10 @@ fn the_reason_says_whether_the_socket_still_answers() {
     world.up(NODE).down(NODE);
     let (since, incarnation) = (world.plugin().since, world.plugin().incarnation);
     let bare = world.plugin().reason.clone();
+    assert_eq!(bare.code, ReasonCode::NodeDown);
     world.pass(SECOND).probed(SocketState::Alive);
-    assert_eq!(world.plugin().reason, format!("{bare}; its socket still answers"));
+    let still = Reason::new(ReasonCode::NodeDown, format!("{bare}; its socket still answers"));
+    assert_eq!(world.plugin().reason, still);
     assert_eq!((world.status(), world.plugin().since), (Status::Stopped, since));
     assert_eq!(world.plugin().incarnation, incarnation);
     world.events();

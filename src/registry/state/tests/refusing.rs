@@ -16,14 +16,17 @@ fn a_node_that_refuses_is_known_by_its_name_and_is_a_sign_of_life() {
     let mut world = refusing();
     let plugin = world.plugin();
     assert_eq!((plugin.node.as_deref(), plugin.node_given), (Some(NODE), false));
-    assert_eq!((plugin.status, plugin.reason.as_str()), (Status::Running, REFUSED));
+    assert_eq!(
+        (plugin.status, plugin.reason.clone()),
+        (Status::Running, Reason::new(ReasonCode::NodeRefused, REFUSED))
+    );
     world.events();
     for probe in [SocketState::Absent, DEAD, SocketState::Denied("why".into()), SocketState::Unclear("why".into())] {
         world.pass(limits::GRACE).probed(probe);
     }
     assert_eq!((world.status(), world.events()), (Status::Running, vec![]), "it runs, whatever its socket shows");
     world.refused(NODE, "not_allowed");
-    assert!(world.plugin().reason.ends_with("(not_allowed)"));
+    assert!(world.plugin().reason.detail.ends_with("(not_allowed)"));
     assert_eq!(world.events().len(), 1);
     world.refused(NODE, "not_allowed");
     assert_eq!(world.events(), []);
@@ -42,15 +45,19 @@ fn a_node_that_refuses_and_ends_leaves_the_decision_to_the_socket() {
     world.probed(SocketState::Absent);
     let plugin = world.plugin();
     assert_eq!((plugin.status, plugin.node.as_deref()), (Status::Stopped, Some(NODE)));
-    assert_eq!(plugin.reason, format!("its node {NODE} has ended, and there is no socket at its path"));
+    let ended = format!("its node {NODE} has ended, and there is no socket at its path");
+    assert_eq!(plugin.reason, Reason::new(ReasonCode::NodeEnded, ended));
 
     let mut world = refusing();
     world.ended(NODE).probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running, "its socket still answers");
     world.pass(limits::SOCKET_POLL).probed(DEAD);
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "its socket refuses connections"));
+    assert_eq!(
+        (world.status(), world.plugin().reason.detail.as_str()),
+        (Status::Stopped, "its socket refuses connections")
+    );
     world.refused(NODE, "cookie_mismatch");
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED), "it is back");
+    assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Running, REFUSED), "it is back");
 }
 
 #[test]
@@ -85,7 +92,7 @@ fn a_connected_node_decides_over_one_that_refuses() {
     assert_eq!(world.status(), Status::Stopped);
     world.up(NODE).refused(NODE, "cookie_mismatch");
     assert_eq!(world.status(), Status::Running, "late news of a connected node");
-    assert_eq!(world.plugin().reason, format!("its node {NODE} is connected"));
+    assert_eq!(world.plugin().reason.detail, format!("its node {NODE} is connected"));
 }
 
 #[test]
@@ -119,7 +126,7 @@ fn a_start_judges_by_a_node_that_refuses() {
         let mut world = World::with(9, &[stored(before, Some(NODE), false)]);
         world.refused(NODE, "cookie_mismatch");
         assert!(world.state.view().ready);
-        assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, REFUSED));
+        assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Running, REFUSED));
         assert_eq!(world.events().len(), events);
         world.settled();
         assert_eq!(world.probes(), 0, "{before:?}");

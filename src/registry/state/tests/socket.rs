@@ -40,29 +40,29 @@ fn a_socket_that_we_may_not_connect_to_changes_the_reason_and_never_the_status()
     let denied = || SocketState::Denied("run `chmod 0660 api.sock`".into());
     world.register(trader()).expect("taken");
     world.probed(denied());
-    assert_eq!(world.plugin().reason, "it registered", "its node may be on its way");
+    assert_eq!(world.plugin().reason.detail, "it registered", "its node may be on its way");
     world.pass(limits::GRACE).probed(denied());
     let unknown = "status unknown: run `chmod 0660 api.sock`";
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, unknown));
+    assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Running, unknown));
     world.events();
     for _ in 0..3 {
         world.pass(limits::SOCKET_POLL).probed(denied());
     }
     assert_eq!((world.status(), world.events()), (Status::Running, vec![]), "it says so once");
     world.pass(limits::SOCKET_POLL).probed(SocketState::Alive);
-    assert_eq!(world.plugin().reason, "its socket answers");
+    assert_eq!(world.plugin().reason.detail, "its socket answers");
     world.pass(limits::SOCKET_POLL).probed(denied());
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Running, unknown));
+    assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Running, unknown));
     world.effects();
     world.pass(limits::SOCKET_POLL).probed(DEAD);
-    assert_eq!(world.plugin().reason, "its socket refuses connections");
+    assert_eq!(world.plugin().reason.detail, "its socket refuses connections");
     world.pass(limits::SOCKET_POLL).probed(denied());
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, unknown));
+    assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Stopped, unknown));
     world.pass(limits::SOCKET_POLL).probed(SocketState::Absent);
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "its socket is gone"));
+    assert_eq!((world.status(), world.plugin().reason.detail.as_str()), (Status::Stopped, "its socket is gone"));
     world.pass(limits::SOCKET_POLL).probed(denied()).up("hecate_traderd@host");
     assert_eq!(
-        (world.status(), world.plugin().reason.as_str()),
+        (world.status(), world.plugin().reason.detail.as_str()),
         (Status::Running, "its node hecate_traderd@host is connected")
     );
 }
@@ -78,7 +78,7 @@ fn silence_after_the_registration_stops_it() {
     assert_eq!(world.status(), Status::Stopped);
     let silent = |found: &str| format!("no sign of life within 1m of its registration ({found})");
     let why = "its socket could not be looked at: not permitted";
-    assert_eq!(world.plugin().reason, silent(why));
+    assert_eq!(world.plugin().reason.detail, silent(why));
     let since = world.plugin().since;
     // The reason follows what lies at the path of its socket.
     for (probe, found) in [
@@ -88,12 +88,13 @@ fn silence_after_the_registration_stops_it() {
     ] {
         world.events();
         world.pass(limits::SOCKET_POLL).probed(probe.clone());
-        assert_eq!((world.plugin().reason.clone(), world.plugin().since), (silent(found), since));
+        let silent = Reason::new(ReasonCode::NoSignOfLife, silent(found));
+        assert_eq!((world.plugin().reason.clone(), world.plugin().since), (silent, since));
         world.pass(limits::SOCKET_POLL).probed(probe);
         assert_eq!(world.events().len(), 1, "it says so once");
     }
     world.pass(limits::SOCKET_POLL).probed(SocketState::Alive).pass(limits::SOCKET_POLL).probed(SocketState::Absent);
-    assert_eq!(world.plugin().reason, "its socket is gone", "it has shown a sign of life");
+    assert_eq!(world.plugin().reason.detail, "its socket is gone", "it has shown a sign of life");
 }
 
 #[test]
@@ -110,7 +111,10 @@ fn the_end_of_the_grace_period_asks_for_a_look() {
 fn a_socket_that_has_never_answered_is_not_reported_as_gone() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
     world.settled().probed(SocketState::Absent);
-    assert_eq!((world.status(), world.plugin().reason.as_str()), (Status::Stopped, "there is no socket at its path"));
+    assert_eq!(
+        (world.status(), world.plugin().reason.detail.as_str()),
+        (Status::Stopped, "there is no socket at its path")
+    );
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn after_the_time_the_socket_judges() {
 fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_decides() {
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), false)]);
     world.settled().probed(SocketState::Denied("why".into())).pass(SECOND);
-    assert_eq!((world.events(), world.plugin().reason.as_str()), (vec![], "as it was"));
+    assert_eq!((world.events(), world.plugin().reason.detail.as_str()), (vec![], "as it was"));
     world.up(NODE);
     assert_eq!((world.events(), world.status()), (vec![], Status::Running));
     world.down(NODE);
@@ -84,10 +84,11 @@ fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_deci
 #[test]
 fn an_unknown_status_from_before_a_restart_ends_once_the_node_is_connected() {
     let mut plugin = stored(Status::Running, Some(NODE), false);
-    plugin.reason = "status unknown: why".into();
+    plugin.reason = Reason::new(ReasonCode::StatusUnknown, "status unknown: why");
     let mut world = World::with(9, &[plugin]);
     world.settled().up(NODE);
-    assert_eq!(world.plugin().reason, format!("its node {NODE} is connected"));
+    let reason = Reason::new(ReasonCode::NodeConnected, format!("its node {NODE} is connected"));
+    assert_eq!(world.plugin().reason, reason);
     assert_eq!(world.events(), [(10, EventKind::StatusChanged, Status::Running)]);
 }
 
@@ -98,7 +99,7 @@ fn a_look_that_hangs_does_not_keep_us_from_being_ready() {
     assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE_LOOK));
     world.pass(limits::JUDGE_LOOK);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
-    assert_eq!(world.plugin().reason, "its socket could not be looked at in time");
+    assert_eq!(world.plugin().reason.detail, "its socket could not be looked at in time");
     world.probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running);
 }

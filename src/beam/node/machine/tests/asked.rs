@@ -70,7 +70,7 @@ fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
     assert_eq!(out.last(), Some(&NodeEffect::Result(2, Err(CallError::TimedOut))));
 
     begin(&mut alone, 3);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(out, [NodeEffect::Result(3, Err(CallError::NoConnection))]);
 
     alone.up(2, "p@h");
@@ -123,7 +123,7 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
     exits(8, Term::atom("oops"), 7);
     alone.tell(7, exit(8, &Term::atom("oops")), None);
     assert!(heard.try_recv().is_err(), "the link has ended already");
-    alone.run(NodeInput::LinkDown { link: LinkId(7), reason: String::new(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(7), reason: "".into(), by_peer: false });
     exits(9, Term::atom("noconnection"), 7);
     assert_eq!(alone.machine.pending(), Pending::default());
     alone.up(7, "p@h");

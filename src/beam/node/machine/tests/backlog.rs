@@ -164,7 +164,7 @@ fn waiting_messages_are_dropped_with_their_link_or_scope() {
     let mut alone = up();
     alone.tell(1, to_pg(), Some(&sync("g", 50_000)));
     alone.tell(1, to_pg(), Some(&join("late")));
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert!(!alone.machine.has_waiting(LinkId(1)));
     alone.machine.postpone(LinkId(1), [(to_pg(), None)]);
     assert!(!alone.machine.has_waiting(LinkId(1)), "it is gone");

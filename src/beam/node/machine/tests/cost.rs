@@ -172,7 +172,7 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
     });
     work::assert_n_log_n("the end of a connection", 200, |n| {
         let (mut alone, _) = crowded(n);
-        work::of(|| drop(alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false })))
+        work::of(|| drop(alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false })))
     });
     work::assert_n_log_n("init_connect, of many peers", 200, |n| {
         let mut alone = up();

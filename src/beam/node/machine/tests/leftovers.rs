@@ -51,7 +51,7 @@ fn exits(effects: &[NodeEffect]) -> usize {
 #[test]
 fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
     let down = |alone: &mut Alone| {
-        alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+        alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     };
     let scope_down = |alone: &mut Alone| {
         // Its reference is the first that our node has made for a scope.
@@ -135,7 +135,7 @@ fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
         let process = alone.machine.processes.get(&Proc::Pid(pid.clone())).unwrap();
         process.watchers.len() + process.links.len()
     };
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(alone.machine.pending().ties, 0);
     assert!(watched(&mut alone) > usize::try_from(MANY).unwrap());
     assert!(steps_beside_pings(&mut alone) > 1);

@@ -110,10 +110,7 @@ impl Pair {
         if let Some(side) = end {
             self.attempts[at].fin[side] = false;
             self.attempts[at].closed[side] = true;
-            self.input(
-                side,
-                NodeInput::LinkDown { link: LinkId(at as u64), reason: "closed".to_owned(), by_peer: false },
-            );
+            self.input(side, NodeInput::LinkDown { link: LinkId(at as u64), reason: "closed".into(), by_peer: false });
             return true;
         }
         let dialler = self.attempts[at].dialler;
@@ -158,7 +155,7 @@ impl Pair {
         attempt.lost = true;
         attempt.closed[side] = true;
         attempt.fin = [false; 2];
-        self.input(side, NodeInput::LinkDown { link: LinkId(held), reason: "lost".to_owned(), by_peer: false });
+        self.input(side, NodeInput::LinkDown { link: LinkId(held), reason: "lost".into(), by_peer: false });
     }
 
     fn settle(&mut self) {
@@ -172,10 +169,7 @@ impl Pair {
             if let Some(held) = self.held(side)
                 && self.attempts[usize::try_from(held).unwrap()].closed[1 - side]
             {
-                self.input(
-                    side,
-                    NodeInput::LinkDown { link: LinkId(held), reason: "no tick".to_owned(), by_peer: false },
-                );
+                self.input(side, NodeInput::LinkDown { link: LinkId(held), reason: "no tick".into(), by_peer: false });
             }
         }
     }

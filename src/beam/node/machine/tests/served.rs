@@ -200,7 +200,7 @@ fn an_answer_may_come_later_and_is_lost_with_its_connection() {
     assert_eq!(answer(&out), Term::atom("done"));
 
     alone.tell(1, call(), Some(&args));
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     alone.up(2, PEER);
     let late = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
     assert_eq!(late, [], "not to another connection");

@@ -38,7 +38,7 @@ fn the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound() {
     let many = (0..limits::KNOWN_NODES + 5).map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap())).collect();
     alone.tell(1, to_global(), Some(&init(Term::List(many))));
     assert_eq!(known(&alone).len(), limits::KNOWN_NODES, "of all peers together");
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".to_owned(), by_peer: false });
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(known(&alone), ["c@h"], "it knows nothing any more");
 }
 
@@ -56,7 +56,7 @@ fn a_peer_may_be_introduced_once_its_global_has_greeted_ours_on_this_connection(
         (LinkId(links), is)
     };
     let down = |alone: &mut Alone, link, by_peer| {
-        alone.run(NodeInput::LinkDown { link, reason: "gone".to_owned(), by_peer });
+        alone.run(NodeInput::LinkDown { link, reason: "gone".into(), by_peer });
         assert!(alone.machine.view().introducible.is_empty());
         assert_eq!(alone.machine.view().peers["p@h"].has_left(), by_peer);
     };
