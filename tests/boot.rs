@@ -41,7 +41,7 @@ fn joined(host: &Host, node: &str) {
 fn connects(host: &Host, name: &str) -> Erl {
     let mut erl = host.erl(name);
     let us = host.node("hecate");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
     erl
 }
 
@@ -286,7 +286,7 @@ fn a_user_who_registers_the_default_names_does_not_keep_the_daemon_out() {
     assert_eq!((&owner["uid"], &owner["program"]), (&json!(uid), &json!("epmd")), "{owner}");
     assert_eq!(owner["pid"], json!(epmd.pid()), "{owner}");
     let mut erl = host.erl("visitor");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{node}')")), "pong");
+    erl.pings(&node);
 
     assert_eq!(daemon.terminate().0.code(), Some(0));
     let daemon = host.daemon(&[]);

@@ -69,14 +69,14 @@ fn world(host: &Host) -> (Daemon, Epmd, support::erl::Erl) {
     let daemon = host.daemon(&[]);
     let us = daemon.ready();
     let mut honest = host.erl("honest");
-    assert_eq!(honest.eval(&format!("net_adm:ping('{us}')")), "pong");
+    honest.pings(&us);
     honest.eval(&format!("monitor_node('{us}', true)"));
     (daemon, epmd, honest)
 }
 
 fn stays_connected(host: &Host, honest: &mut support::erl::Erl) {
     assert_eq!(honest.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
-    assert_eq!(honest.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    honest.pings(&host.node("hecate"));
 }
 
 fn returns(daemon: &Daemon, before: usize) {

@@ -287,7 +287,7 @@ fn events_that_are_missed_are_asked_for_and_a_cut_is_mended() {
     becomes(host, &other.name, "lost", &[("hecate-otherd", "8")]);
     other.says(&said(1, &[told("hecate-newd", "1", "")]));
     other.erl.eval(&format!("erlang:set_cookie('{us}', '{}')", host.cookie));
-    assert_eq!(other.erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    other.erl.pings(&us);
     becomes(host, &other.name, "connected", &[("hecate-newd", "1")]);
     other.tells("plugin_deregistered_v1", &told("hecate-newd", "1", ", revision => 2, at => 1"));
     becomes(host, &other.name, "connected", &[]);

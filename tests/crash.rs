@@ -270,7 +270,7 @@ fn hold_list(host: &Host, told: &BTreeMap<String, String>) {
 
 /// A real node finds in `pg` those that run, and nobody else.
 fn hold_pg(erl: &mut Erl, us: &str, told: &BTreeMap<String, String>) {
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(us);
     let running: Vec<String> =
         told.keys().filter(|name| is_living(name)).map(|name| format!("<<\"{name}\">>")).collect();
     let groups =

@@ -16,17 +16,9 @@ use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use hecate_daemon::limits;
 use serde_json::{Value, json};
-use support::daemon::Daemon;
-use support::epmd::Epmd;
 use support::erl::{Erl, Start};
 use support::node::{address, identity, start_link};
 use support::{Host, PATIENCE, wait_for, wait_within};
-
-/// The daemon with its EPMD.
-fn world() -> (Host, Epmd, Daemon) {
-    let (host, epmd, daemon) = Host::running(&[]);
-    (host, epmd, daemon)
-}
 
 /// What is said of a node, in the shape that is documented.
 fn diagnosis(host: &Host, node: &str) -> Value {
@@ -97,7 +89,7 @@ fn listener() -> (TcpListener, u16) {
 
 #[test]
 fn what_is_in_the_way_before_a_connection() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     fails(
         &diagnosis(&host, "x@no-such-host-anywhere"),
         "resolve",
@@ -161,7 +153,7 @@ fn a_host_without_epmd() {
 
 #[test]
 fn a_port_that_does_not_answer() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -184,7 +176,7 @@ fn a_port_that_does_not_answer() {
 
 #[test]
 fn a_node_that_calls_itself_otherwise() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let _erl = host.erl("actual");
     let _other = epmd.register("other", epmd.port_of("actual"));
     let mismatch = diagnosis(&host, &host.node("other"));
@@ -193,7 +185,7 @@ fn a_node_that_calls_itself_otherwise() {
 
 #[test]
 fn a_node_that_is_connected_by_another_name() {
-    let (host, _epmd, _daemon) = world();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let _erl = host.erl("hecate_traderd@localhost");
     let known = |peer: &Value| peer["state"] == "connected";
     let actual = "hecate_traderd@localhost";
@@ -205,7 +197,7 @@ fn a_node_that_is_connected_by_another_name() {
 
 #[test]
 fn a_node_that_lacks_flags_gets_no_proof() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("ancient", port);
     let node = host.node("ancient");
@@ -230,7 +222,7 @@ fn a_node_that_lacks_flags_gets_no_proof() {
 
 #[test]
 fn a_node_with_another_cookie() {
-    let (host, _epmd, daemon) = world();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
     // Nobody looks for the first name; the second is found and dialled, and rests then.
     let _visitor = Erl::start(&host, start("visitor"));
@@ -255,7 +247,7 @@ fn a_node_with_another_cookie() {
 
 #[test]
 fn a_node_that_does_not_allow_us() {
-    let (host, _epmd, _daemon) = world();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("choosy");
     assert_eq!(erl.eval("net_kernel:allow(['friend@elsewhere'])"), "ok");
     fails(&diagnosis(&host, &host.node("choosy")), "handshake", "not_allowed", &["net_kernel:allow", "hecate@"]);
@@ -267,7 +259,7 @@ fn a_node_that_does_not_allow_us() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("visitor");
     let us = identity(&host, "hecate", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("visitor"))).await.unwrap();
@@ -284,7 +276,7 @@ async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
 /// One that the daemon itself is about to connect to: its attempt is waited for, but not for ever.
 #[test]
 fn a_node_that_says_nothing() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("hecate_silentd", port);
     // It is shown once it was tried.
@@ -324,7 +316,7 @@ fn details(host: &Host, node: &str) -> Option<Value> {
 
 #[test]
 fn a_node_that_nobody_looks_for_is_tried_and_left_as_it_was() {
-    let (host, _epmd, _daemon) = world();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("visitor");
     erl.eval("net_kernel:monitor_nodes(true)");
     let well = diagnosis(&host, &host.node("visitor"));
@@ -340,7 +332,7 @@ fn a_node_that_nobody_looks_for_is_tried_and_left_as_it_was() {
 
 #[test]
 fn a_connected_node_is_asked_for_its_own_view() {
-    let (host, _epmd, daemon) = world();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let mut erl = host.erl("hecate_traderd");
     let (us, node) = (host.node("hecate"), host.node("hecate_traderd"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
@@ -373,13 +365,13 @@ fn a_connected_node_is_asked_for_its_own_view() {
     fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
     assert_eq!(silent["connected"], true);
     erl.still_wanted();
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
 }
 
 /// Another daemon runs hardly any functions for us; what it has to tell is told by other ways.
 #[test]
 fn a_daemon_is_asked_by_another() {
-    let (host, _epmd, daemon) = world();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let home = host.home().join("other");
     std::fs::create_dir(&home).unwrap();
     let home = home.to_str().unwrap().to_owned();
@@ -401,10 +393,10 @@ fn a_daemon_is_asked_by_another() {
 
 #[test]
 fn a_hidden_node_is_asked_too() {
-    let (host, _epmd, daemon) = world();
+    let (host, _epmd, daemon) = Host::running(&[]);
     let start = Start { name: Some("monitor"), args: &["-hidden"], ..Start::default() };
     let mut erl = Erl::start(&host, start);
-    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", daemon.ready())), "pong");
+    erl.pings(&daemon.ready());
     let told = |peer: &Value| !peer["round_trip_ms"].is_null();
     let node = host.node("monitor");
     let peer = wait_within(PATIENCE, "it has answered", || details(&host, &node).filter(told));
@@ -430,7 +422,7 @@ fn a_first_attempt_is_shown_while_it_lasts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !Flags::SPAWN.bits());
     let deaf = Identity { flags: lacking, ..identity(&host, "deaf", 7) };
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
@@ -448,7 +440,7 @@ async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
 /// It is then looked at as any other that is not connected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_may_end_while_the_node_is_asked() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let silent = identity(&host, "silent", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let connection = setup::dial(stream, &silent, host.node("hecate").into(), async || true).await.unwrap();
@@ -484,18 +476,18 @@ fn who_tells_us_of_a_node_is_shown() {
         (&json!("configuration"), &json!("not_registered"))
     );
     let mut visitor = host.erl("visitor");
-    assert_eq!(visitor.eval(&format!("net_adm:ping('{us}')")), "pong");
+    visitor.pings(&us);
     let visiting = wait_within(PATIENCE, "it is shown", || details(&host, &host.node("visitor")));
     assert_eq!(visiting["introduced_by"], "itself");
     let mut friend = host.erl("friend");
-    assert_eq!(friend.eval(&format!("net_adm:ping('{}')", host.node("visitor"))), "pong");
+    friend.pings(&host.node("visitor"));
     let by = wait_within(PATIENCE, "it is learned", || details(&host, &host.node("friend")));
     assert!(["peers", &host.node("visitor")].contains(&by["introduced_by"].as_str().unwrap()), "{by:#}");
 }
 
 #[test]
 fn diagnoses_at_once_are_bounded() {
-    let (host, epmd, _daemon) = world();
+    let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("silent", port);
     let path = format!("/api/cluster/peers/{}/diagnosis", host.node("silent"));
@@ -527,7 +519,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn the_command_tells_people_and_scripts() {
-    let (host, _epmd, _daemon) = world();
+    let (host, _epmd, _daemon) = Host::running(&[]);
     let unknown = host.node("unknown");
     let output = command(&host, &host.cookie, &[&unknown]);
     let shown = text(&output.stdout);

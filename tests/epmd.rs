@@ -41,8 +41,8 @@ fn where_there_is_none_we_serve_one_that_real_nodes_use() {
     let mut two = host.erl("hecate_twod");
     // The second is found by its name, the first finds us; they find each other.
     two.eval_until("length(nodes())", "1", PATIENCE);
-    assert_eq!(one.eval(&format!("net_adm:ping('{}')", host.node("hecate_twod"))), "pong");
-    assert_eq!(one.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    one.pings(&host.node("hecate_twod"));
+    one.pings(&host.node("hecate"));
     assert_eq!(
         one.eval("{ok, Names} = net_adm:names(), lists:sort([N || {N, _} <- Names])"),
         "[\"hecate\",\"hecate_twod\",\"one\"]"
@@ -71,7 +71,7 @@ fn another_daemon_takes_the_port_over_when_its_holder_goes() {
     second.ready();
     assert_eq!((epmd_state(&first_host), epmd_state(&second_host)), ("served".to_owned(), "registered".to_owned()));
     let mut erl = second_host.erl("visitor");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", second_host.node("hecate_second"))), "pong");
+    erl.pings(&second_host.node("hecate_second"));
     first.kill();
     wait_for("the second serves", || epmd_state(&second_host) == "served");
     wait_for("all are registered again", || {
@@ -93,7 +93,7 @@ fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
     daemon.ready();
     assert_eq!(epmd_state(&host), "registered");
     let mut erl = host.erl("visitor");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    erl.pings(&host.node("hecate"));
     let before = our_incarnation(&host, &mut erl);
     real.kill();
     wait_for("we serve", || epmd_state(&host) == "served");
@@ -102,7 +102,7 @@ fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
         names.contains_key("visitor") && names.contains_key("hecate")
     });
     let mut newcomer = host.erl("newcomer");
-    assert_eq!(newcomer.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    newcomer.pings(&host.node("hecate"));
     assert_eq!(our_incarnation(&host, &mut newcomer), before);
 }
 

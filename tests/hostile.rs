@@ -72,7 +72,7 @@ impl World {
         let port = epmd.port_of("hecate");
         host.register_named("hecate-traderd");
         let mut witness = host.erl("witness");
-        assert_eq!(witness.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+        witness.pings(&host.node("hecate"));
         witness.eval("{ok, _} = pg:start_link(), net_kernel:monitor_nodes(true)");
         witness.eval_until(&format!("[length(M) || M <- {GROUPS}]"), "[1,1]", PATIENCE);
         let groups = witness.eval(GROUPS);

@@ -162,7 +162,7 @@ fn a_node_whose_global_greets_us_late_is_introduced_then() {
     let mut ordinary = cluster.erl("hecate_a", &[]);
     let us = cluster.host.node("hecate");
     late.eval("sys:suspend(global_name_server)");
-    assert_eq!(late.eval(&format!("net_adm:ping('{us}')")), "pong");
+    late.pings(&us);
     cluster.looks_again(&mut [&mut late, &mut ordinary]);
     cluster.still_sees(&mut late, &["hecate"]);
     late.eval("sys:resume(global_name_server)");

@@ -32,7 +32,7 @@ fn messages_of_64_mib_go_both_ways() {
     let daemon = host.daemon(&[]);
     let us = daemon.ready();
     let mut erl = host.erl("visitor");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
     let call = format!(
         "put(big, binary:copy(<<7>>, 64 bsl 20)), element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{info, get(big)}}, infinity))"
     );
@@ -54,7 +54,7 @@ fn a_message_beyond_the_limit_ends_its_own_connection_only() {
     let us = daemon.ready();
     let (mut large, mut other) = (host.erl("large"), host.erl("other"));
     for erl in [&mut large, &mut other] {
-        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        erl.pings(&us);
     }
     other.eval(&format!("monitor_node('{us}', true)"));
     let call = format!(
@@ -113,7 +113,7 @@ fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
     let us = daemon.ready();
     let (mut flooding, mut other) = (host.erl("flooding"), host.erl("other"));
     for erl in [&mut flooding, &mut other] {
-        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        erl.pings(&us);
     }
     // Ten processes that send for as long as the test lasts: to nobody, and to a server that has to look at it.
     let flood = format!(
@@ -123,7 +123,7 @@ fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
     assert_eq!(flooding.eval(&flood), "started");
     for _ in 0..100 {
         assert_eq!(other.eval(&format!("erlang:send({{hecate_plugins, '{us}'}}, hello, [nosuspend])")), "ok");
-        assert_eq!(other.eval(&format!("net_adm:ping('{us}')")), "pong");
+        other.pings(&us);
     }
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "that is no reason to drop it");
@@ -155,7 +155,7 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
     let daemon = host.daemon(&[]);
     let us = daemon.ready();
     let mut flooding = host.erl("flooding");
-    assert_eq!(flooding.eval(&format!("net_adm:ping('{us}')")), "pong");
+    flooding.pings(&us);
     // Legal requests that must be read as a whole, as long as the test runs.
     let flood = format!(
         "List = lists:seq(1, 20000), [spawn(fun() -> (fun Loop() -> {{hecate_plugins, '{us}'}} ! {{'$gen_cast', List}}, Loop() \

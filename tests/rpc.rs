@@ -26,7 +26,7 @@ impl World {
         let (host, epmd, daemon) = Host::running(&[]);
         let mut erl = host.erl("caller");
         let us = host.node("hecate");
-        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        erl.pings(&us);
         Self { host, erl, us, _daemon: daemon, _epmd: epmd }
     }
 

@@ -38,7 +38,7 @@ impl World {
     fn new() -> Self {
         let (host, epmd, daemon) = Host::running(&[]);
         let mut erl = host.erl("caller");
-        assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+        erl.pings(&host.node("hecate"));
         assert_eq!(erl.eval("{ok, _} = pg:start_link(), process_flag(trap_exit, true)"), "false");
         let mut world = Self { host, erl, daemon: Some(daemon), _epmd: epmd };
         world.register();

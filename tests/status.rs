@@ -49,7 +49,7 @@ fn process(host: &Host) -> Erl {
 fn visitor(host: &Host) -> Erl {
     let mut erl = host.erl("visitor");
     erl.eval("element(1, pg:start_link())");
-    assert_eq!(erl.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    erl.pings(&host.node("hecate"));
     erl
 }
 
@@ -86,7 +86,7 @@ fn a_node_that_joins_after_the_registration_decides() {
     assert_eq!((&registered["status"], reason(&registered)), (&json!("running"), "it registered"));
 
     let mut plugin = host.erl("trader");
-    assert_eq!(plugin.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    plugin.pings(&host.node("hecate"));
     is_connected(&host, &node);
     host.plugin_until(TRADER, "running");
     host.grace_passes();
@@ -102,7 +102,7 @@ fn a_node_that_joins_after_the_registration_decides() {
     assert_eq!((&peer["state"], &peer["reason_code"]), (&json!("disconnected"), &json!("closed_by_peer")));
     assert!(since(&stopped) > since(&running));
     let mut plugin = host.erl("trader");
-    assert_eq!(plugin.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    plugin.pings(&host.node("hecate"));
     let back = host.plugin_until(TRADER, "running");
     assert_eq!(reason(&back), format!("its node {node} is connected"));
     assert!(since(&back) > since(&stopped));
@@ -253,7 +253,7 @@ fn a_node_that_restarts_faster_than_we_notice_is_another_life() {
     epmd.port_of("hecate");
     assert_eq!(host.plugin(TRADER), running, "nothing has been noticed");
     let mut after = host.erl("hecate_traderd");
-    assert_eq!(after.eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
+    after.pings(&host.node("hecate"));
     wait_for("another life", || since(&host.plugin(TRADER)) > since(&running));
     let back = host.plugin_until(TRADER, "running");
     assert_eq!(reason(&back), format!("its node {node} is connected"));
@@ -406,7 +406,7 @@ fn a_netsplit_heals() {
     visitor.eval_until(MEMBERS, "[]", PATIENCE);
 
     plugin.eval(&format!("erlang:set_cookie('{us}', '{}')", host.cookie));
-    assert_eq!(plugin.eval(&format!("net_adm:ping('{us}')")), "pong");
+    plugin.pings(&us);
     let healed = host.plugin_until(TRADER, "running");
     assert!(since(&healed) > since(&split));
     sees_another_proxy(&mut visitor);

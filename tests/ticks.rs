@@ -24,7 +24,7 @@ fn idles(ours: &str, theirs: &str) {
     let us = daemon.ready();
     // A name that we don't look for, and no introductions: nobody asks anybody anything.
     let mut erl = node(&host, "visitor", theirs);
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
     assert_eq!(erl.eval("net_kernel:get_net_ticktime()"), theirs);
     // As an Erlang node would answer, in milliseconds.
     let unit = "gen_server:call(net_kernel, ticktime) div net_kernel:get_net_ticktime()";
@@ -66,7 +66,7 @@ fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
     erl.still_wanted();
     wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
 }
 
 #[test]
@@ -81,5 +81,5 @@ fn we_are_dropped_when_we_are_stopped_and_taken_back() {
     erl.eval_until("nodes()", "[]", PATIENCE);
     daemon.still_wanted();
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(&us);
 }

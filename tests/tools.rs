@@ -31,7 +31,7 @@ impl World {
         let (host, epmd, daemon) = Host::running(environment);
         let mut erl = host.erl("caller");
         let us = host.node("hecate");
-        assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+        erl.pings(&us);
         let release = erl.eval("list_to_integer(erlang:system_info(otp_release))").parse().unwrap();
         Self { host, erl, us, release, _daemon: daemon, _epmd: epmd }
     }

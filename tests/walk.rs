@@ -116,7 +116,7 @@ fn found_without_being_told(host: &Host) -> Erl {
     let us = host.node("hecate");
     // The node's host part may need quotes.
     plugin.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
-    assert_eq!(plugin.eval(&format!("net_adm:ping('{us}')")), "pong");
+    plugin.pings(&us);
     plugin.eval("element(1, pg:start_link())");
     plugin.eval_until(&format!("[node(P) =:= '{us}' || P <- {MEMBERS}]"), "[true]", PATIENCE);
     plugin.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
@@ -158,7 +158,7 @@ fn found_without_being_told(host: &Host) -> Erl {
 fn visited(host: &Host, plugin: &mut Erl) -> Erl {
     let mut visitor = node(host, "visitor");
     let us = host.node("hecate");
-    assert_eq!(visitor.eval(&format!("net_adm:ping('{us}')")), "pong");
+    visitor.pings(&us);
     let identity = plugin.eval(IDENTITIES);
     visitor.eval_until(IDENTITIES, &identity, PATIENCE);
     assert_eq!(visitor.eval("length(pg:get_members(hecate_plugins))"), "1");
@@ -332,7 +332,7 @@ fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
     let _epmd = host.epmd();
     let mut plugin = node(&host, "hecate_traderd");
     let mut helper = node(&host, "helper");
-    assert_eq!(helper.eval(&format!("net_adm:ping('{}')", host.node("hecate_traderd"))), "pong");
+    helper.pings(&host.node("hecate_traderd"));
     assert_eq!(plugin.eval("global:sync()"), "ok");
     // Without introductions no peer is asked for its nodes(): what is left is what `global` says by itself.
     let daemon = host.daemon(&[("HECATE_INTRODUCE_PEERS", "false")]);

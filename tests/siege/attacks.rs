@@ -320,7 +320,7 @@ fn announced_names(world: &World) {
 fn large_calls(world: &World) {
     let mut erl = world.host.erl("caller");
     let us = &world.node;
-    assert_eq!(erl.eval(&format!("net_adm:ping('{us}')")), "pong");
+    erl.pings(us);
     erl.eval("put(large, [{N, <<\"x\">>} || N <- lists:seq(1, 200000)])");
     while world.goes_on() {
         let call = format!(

@@ -119,6 +119,12 @@ impl Erl {
         }
     }
 
+    /// Connects to a node, which must answer.
+    #[track_caller]
+    pub fn pings(&mut self, node: &str) {
+        assert_eq!(self.eval(&format!("net_adm:ping('{node}')")), "pong", "{} pings {node}", self.name);
+    }
+
     /// Evaluates until the value is `expected`. An exception counts as another value.
     pub fn eval_until(&mut self, expression: &str, expected: &str, deadline: Duration) {
         let start = Instant::now();
