@@ -102,12 +102,6 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
-/// How often, and with which pause, an EPMD that was just started is tried. Crossed by `tests/boot.rs`,
-/// `the_systems_epmd_is_started_where_none_answers`.
-pub const EPMD_START_TRIES: u32 = 40;
-/// See [`EPMD_START_TRIES`]. Crossed by the same.
-pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
-
 /// How long a default name that is taken is asked for, before another is taken. Crossed by `tests/boot.rs`,
 /// `a_default_name_that_is_taken_gives_way`.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);

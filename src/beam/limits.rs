@@ -255,6 +255,12 @@ pub const EPMD_TIME: Duration = Duration::from_secs(2);
 /// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
+/// Number of attempts to reach a system's `epmd` that was just started. Crossed by `tests/boot.rs`,
+/// `the_systems_epmd_is_started_where_none_answers`.
+pub const EPMD_START_TRIES: u32 = 40;
+/// Pause between these attempts. Crossed by the same.
+pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
+
 /// Most bytes read of an EPMD's answer: some 10,000 names. Crossed by
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;

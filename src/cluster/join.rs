@@ -1,24 +1,23 @@
 //! Becoming a node: the distribution port, an EPMD to be known by, and the name.
 //!
-//! The EPMD that answers is used; where none does, the system's is started; where there is none to start, we serve one
-//! ourselves. When the one in use vanishes the same is done again, so that whoever finds the port free serves next.
+//! [`Registrar`] finds, starts or serves an EPMD.
 //!
 //! If the default name is taken, we wait for a predecessor that is stopping and then append our
 //! uid, so that a second user of the host needs no configuration. Any user of the host can register
 //! both names, so if the second is taken too, we append six digits, which cannot be predicted. A
 //! configured name is never replaced.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beam::epmd::client::{self as epmd, Registration};
-use beam::epmd::server::{self, Server};
-use beam::node::listeners::{owning_processes, user_of_end};
+use beam::node::listeners::owning_processes;
+use beam::node::registrar::{self, Registrar};
 use beam::node::socket_holder::Holder;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use crate::cluster::view::{EpmdOwner, EpmdState};
 use crate::escape;
@@ -61,50 +60,39 @@ pub struct Joined {
     pub taken: Vec<String>,
 }
 
-/// The EPMD of this host, and what we register there.
+/// The EPMD of this host, and how our name is registered there.
 #[derive(Debug, Clone)]
 pub struct Epmd {
-    address: SocketAddr,
-    port: u16,
-    hidden: bool,
-    /// Whether starting the system's EPMD has been tried since one answered last.
-    started: bool,
-    /// Where we would serve, besides loopback; everywhere if there are none.
-    addresses: Vec<IpAddr>,
-    /// Ours, if we serve it.
-    server: Option<Arc<Server>>,
+    registrar: Registrar,
     /// The users who own the sockets that accepted the last request; empty if unknown.
     owners: Arc<[EpmdOwner]>,
 }
 
 impl Epmd {
-    /// The EPMD on `epmd_port`, for a node that listens on the port of `listener`. One of our own serves `addresses`
-    /// (`ERL_EPMD_ADDRESS`) and loopback; without any, wherever the node listens.
+    /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. If we must
+    /// serve one, it serves `addresses` (`ERL_EPMD_ADDRESS`) and loopback; without any, the addresses
+    /// on which the node listens.
     ///
     /// # Errors
-    /// The port of the listener can't be told.
+    /// The address of the listener cannot be read.
     pub fn new(
         epmd_port: u16,
         listener: &TcpListener,
         hidden: bool,
         mut addresses: Vec<IpAddr>,
     ) -> std::io::Result<Self> {
-        let node = listener.local_addr()?;
-        if addresses.is_empty() && !node.ip().is_unspecified() {
-            addresses.push(node.ip());
+        if addresses.is_empty() {
+            addresses = registrar::default_addresses(listener)?;
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
-        Ok(Self { address, port: node.port(), hidden, started: false, addresses, server: None, owners: Arc::default() })
+        let registrar = Registrar::new(epmd_port, listener.local_addr()?.port(), hidden);
+        let registrar = registrar.starting_system_epmd().serving_epmd(addresses);
+        Ok(Self { registrar, owners: Arc::default() })
     }
 
-    /// How we stand with it while we are registered.
+    /// Returns the state to show while we are registered.
     #[must_use]
     pub fn state(&self) -> EpmdState {
-        if self.server.as_ref().is_some_and(|server| server.serves()) {
-            EpmdState::Served
-        } else {
-            EpmdState::Registered
-        }
+        if self.registrar.serves() { EpmdState::Served } else { EpmdState::Registered }
     }
 
     /// Returns the users who own the EPMD that answers; empty if unknown.
@@ -113,30 +101,19 @@ impl Epmd {
         &self.owners
     }
 
-    /// Where it answers.
+    /// Returns the address of EPMD.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.registrar.address()
     }
 
-    /// Registers `short_name` once. Where no EPMD answers, the system's is started, or else our own.
+    /// Registers `short_name` once, see [`Registrar::register`].
     ///
     /// # Errors
     /// The state to show.
     pub async fn register(&mut self, short_name: &str) -> Result<Registration, EpmdState> {
-        let mut result = self.ask(short_name).await;
-        if is_unreachable(&result)
-            && (std::mem::replace(&mut self.started, true) || !self.start_system(&mut result, short_name).await)
-        {
-            // Erlang may be installed later: then the system's is tried again.
-            self.started = false;
-            self.serve(&mut result, short_name).await;
-        }
-        // One that was started and answered is started again when it is gone.
-        if !is_unreachable(&result) {
-            self.started = false;
-        }
-        let address = self.address;
+        let result = self.registrar.register(short_name).await;
+        let address = self.address();
         let owners = spawn_blocking(move || owning_processes(address)).await.unwrap_or_default();
         self.owners = owners.into_iter().map(owner).collect();
         match result {
@@ -150,40 +127,6 @@ impl Epmd {
                 ),
             }),
         }
-    }
-
-    async fn ask(&self, short_name: &str) -> Result<Registration, epmd::Error> {
-        epmd::register(self.address, short_name, self.port, self.hidden).await
-    }
-
-    /// Tells whether there is a system's EPMD to start.
-    async fn start_system(&self, result: &mut Result<Registration, epmd::Error>, short_name: &str) -> bool {
-        if let Err(e) = epmd::start_system_epmd(self.address.port()).await {
-            debug!("no EPMD answers, and the system's epmd can't be started: {e}");
-            return false;
-        }
-        info!(address = %self.address, "no EPMD answered: the system's epmd was started");
-        // `epmd -daemon` returns before its port is open.
-        for _ in 0..limits::EPMD_START_TRIES {
-            *result = self.ask(short_name).await;
-            if !is_unreachable(result) {
-                break;
-            }
-            tokio::time::sleep(limits::EPMD_START_PAUSE).await;
-        }
-        true
-    }
-
-    /// "Whoever finds the port free may serve it": another may have been faster, and then it is asked.
-    async fn serve(&mut self, result: &mut Result<Registration, epmd::Error>, short_name: &str) {
-        match server::start(&self.addresses, self.address.port(), user_of_end) {
-            Ok(server) => {
-                info!(address = %self.address, "no EPMD answered, and none could be started: we serve one");
-                self.server = Some(Arc::new(server));
-            }
-            Err(e) => debug!("no EPMD of ours: {e}"),
-        }
-        *result = self.ask(short_name).await;
     }
 
     /// Registers us for the first time, however long it takes. Failures go to `report`, with the
@@ -265,10 +208,6 @@ pub(super) fn is_default_name(short: &str, wanted: &str, uid: u32) -> bool {
         let digits = rest.strip_prefix('_').unwrap_or_default();
         rest.is_empty() || (rest.len() == 7 && digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
     })
-}
-
-fn is_unreachable(result: &Result<Registration, epmd::Error>) -> bool {
-    matches!(result, Err(epmd::Error::Unreachable(..)))
 }
 
 #[cfg(test)]

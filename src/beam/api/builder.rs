@@ -21,6 +21,7 @@ use crate::name::{NodeName, NodeNameError};
 use crate::node::accept;
 use crate::node::dial::Dialer;
 use crate::node::process::{BadArg, Functions};
+use crate::node::registrar::{Registrar, default_addresses};
 use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
 use crate::node::task::{self, NodeSettings};
@@ -197,15 +198,12 @@ impl Builder {
         let listen = |e| StartError::Listen(self.address, e);
         let listener = accept::listen(self.address).map_err(listen)?;
         let port = listener.local_addr().map_err(listen)?.port();
-        let mut epmd = Epmd {
-            short_name: name.name().to_owned(),
-            port,
-            hidden: self.hidden,
-            epmd_port: self.epmd_port,
-            serve_on: self.serve_epmd.then(|| self.address.ip()),
-            server: None,
-        };
-        let registration = epmd.register().await?;
+        let mut registrar = Registrar::new(self.epmd_port, port, self.hidden);
+        if self.serve_epmd {
+            registrar = registrar.serving_epmd(default_addresses(&listener).map_err(listen)?);
+        }
+        let mut epmd = Epmd { short_name: name.name().to_owned(), registrar };
+        let registration = epmd.registrar.register(&epmd.short_name).await?;
         let settings = NodeSettings {
             identity: Identity {
                 name: name.as_str().into(),

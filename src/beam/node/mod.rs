@@ -24,6 +24,7 @@ pub mod memory;
 pub mod now;
 pub mod pace;
 pub mod process;
+pub mod registrar;
 pub mod resolve;
 pub mod services;
 pub mod sock_diag;
