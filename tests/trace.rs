@@ -75,7 +75,7 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "true");
     for words in [
         &["--  connection", "the peer at 127.0.0.1:", &format!(" is named {visitor}")][..],
-        &["<-  handshake", &format!("name: {visitor}, creation"), "DIST_HDR_ATOM_CACHE", "HANDSHAKE_23"],
+        &["<-  handshake", &format!("name: {visitor}, creation"), "DIST_HDR_ATOM_CACHE", "UNICODE_IO"],
         &["->  handshake", "status: ok"],
         &["->  handshake", &format!("challenge: {}, creation", host.node("hecate"))],
         &["<-  handshake", "challenge reply: 20 bytes"],

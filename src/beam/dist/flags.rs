@@ -108,10 +108,19 @@ pub fn names(flags: Flags) -> Vec<&'static str> {
     NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect()
 }
 
-/// Returns the flags that have no name here.
+/// Those that other nodes may send, and we don't.
+const NOT_OURS: &[(u64, &str)] =
+    &[(1 << 1, "ATOM_CACHE"), (1 << 6, "HIDDEN_ATOM_CACHE"), (1 << 12, "UNICODE_IO"), (1 << 33, "NAME_ME")];
+
+/// Returns the names of all flags in what a node sent, and the bits that have no name.
 #[must_use]
-pub fn unnamed(bits: u64) -> u64 {
-    NAMES.iter().fold(bits, |bits, (flag, _)| bits & !flag.bits())
+pub fn all_names(bits: u64) -> (Vec<&'static str>, u64) {
+    let ours = NAMES.iter().map(|(flag, name)| (flag.bits(), *name));
+    let known = ours.chain(NOT_OURS.iter().copied()).filter(|(flag, _)| bits & flag == *flag);
+    known.fold((Vec::new(), bits), |(mut names, rest), (flag, name)| {
+        names.push(name);
+        (names, rest & !flag)
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +154,12 @@ mod tests {
         let bits = NAMES.iter().fold(0, |bits, (flag, _)| bits | flag.bits());
         assert_eq!(bits, ours(false).bits());
         assert_eq!(names(Flags::SPAWN | Flags::MAP_TAGS), ["MAP_TAG", "SPAWN"]);
+    }
+
+    #[test]
+    fn flags_without_a_name_are_left_over() {
+        assert_eq!(all_names(1 | 1 << 12 | 1 << 40), (vec!["PUBLISHED", "UNICODE_IO"], 1 << 40));
+        assert_eq!(all_names(0), (Vec::new(), 0));
     }
 
     #[test]

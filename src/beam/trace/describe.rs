@@ -65,12 +65,10 @@ pub(super) fn connected(creation: u32, agreed: Flags) -> String {
 
 /// The names of flags, and the number of those without a name here.
 fn flags(bits: u64) -> String {
-    let mut names: Vec<String> = flags::names(Flags::from_bits_truncate(bits)).into_iter().map(str::to_owned).collect();
-    let unnamed = flags::unnamed(bits);
-    if unnamed != 0 {
-        names.push(format!("{unnamed:#x}"));
-    }
-    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+    let (names, unnamed) = flags::all_names(bits);
+    let names = names.into_iter().map(str::to_owned);
+    let all: Vec<String> = names.chain((unnamed != 0).then(|| format!("{unnamed:#x}"))).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(" ") }
 }
 
 // ---- Handshake packets ----------------------------------------------------------------------

@@ -152,8 +152,8 @@ fn packets_show_names_and_flags_but_no_challenge_and_no_digest() {
         (describe::packet(b"ssecret", false), "malformed packet of 7 bytes".to_owned()),
         (describe::packet(b"n\0\x05\0\0\0\x01a@h", true), "name of version 5: a@h, flags PUBLISHED".to_owned()),
         (
-            describe::packet(b"c\0\0\0\x11\0\0\0\x02", true),
-            "complement: creation 2, flags SPAWN 0x1000000000".to_owned(),
+            describe::packet(b"c\0\0\x01\x01\0\0\0\x02", true),
+            "complement: creation 2, flags SPAWN 0x10000000000".to_owned(),
         ),
         (describe::packet(b"", true), "malformed packet of 0 bytes".to_owned()),
     ];
