@@ -463,7 +463,7 @@ impl Signals {
 mod tests {
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
-    use crate::plugin::{Reason, ReasonCode};
+    use crate::plugin::{Plugin, sample};
 
     #[test]
     fn more_open_files_than_we_need_are_not_asked_for() {
@@ -475,20 +475,8 @@ mod tests {
     #[test]
     fn plugins_whose_nodes_fail_alike_are_one_problem() {
         let plugin = |index: usize, status| {
-            let name = PluginName::parse(&format!("a-{index}d")).unwrap();
-            let plugin = crate::plugin::Plugin {
-                name: name.clone(),
-                version: None,
-                description: None,
-                node: None,
-                node_given: true,
-                status,
-                since: SystemTime::UNIX_EPOCH,
-                reason: Reason::new(ReasonCode::Unknown, ""),
-                registered_at: SystemTime::UNIX_EPOCH,
-                incarnation: 1,
-            };
-            (name, Arc::new(plugin))
+            let plugin = sample::plugin(&format!("a-{index}d"));
+            (plugin.name.clone(), Arc::new(Plugin { node_given: true, status, ..plugin }))
         };
         let running = (1..=limits::NAMED_AT_ONCE + 3).map(|index| plugin(index, Status::Running));
         let plugins = running.chain([plugin(0, Status::Stopped)]).collect();

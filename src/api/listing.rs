@@ -134,27 +134,14 @@ pub(super) fn etag(body: &[u8]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
-    use crate::plugin::{PluginName, Reason, ReasonCode, Status};
+    use crate::plugin::sample;
 
     fn view(name: &str) -> Arc<View> {
-        let name = PluginName::parse(name).expect("valid");
-        let plugin = Plugin {
-            name: name.clone(),
-            version: None,
-            description: None,
-            node: Some("oned@h".to_owned()),
-            node_given: false,
-            status: Status::Running,
-            since: UNIX_EPOCH,
-            reason: Reason::new(ReasonCode::Registered, "it registered"),
-            registered_at: UNIX_EPOCH,
-            incarnation: 1,
-        };
-        let plugins = [(name, Arc::new(plugin))].into_iter().collect();
+        let plugin = Plugin { node: Some("oned@h".to_owned()), ..sample::plugin(name) };
+        let plugins = [(plugin.name.clone(), Arc::new(plugin))].into_iter().collect();
         Arc::new(View { revision: 1, plugins, ..View::default() })
     }
 

@@ -1,14 +1,10 @@
 use super::*;
 use crate::limits;
-use crate::plugin::{Field, PluginName};
+use crate::plugin::{Field, sample::name};
 
 fn refusal(body: &str) -> (u16, &'static str) {
     let problem = read(body.as_bytes()).expect_err(body);
     (problem.status.as_u16(), problem.code)
-}
-
-fn name(text: &str) -> PluginName {
-    PluginName::parse(text).expect("valid")
 }
 
 #[test]

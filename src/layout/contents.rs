@@ -98,12 +98,13 @@ mod tests {
 
     use super::super::{Home, Modes};
     use super::*;
+    use crate::plugin::sample;
 
     fn scene() -> (tempfile::TempDir, Layout, PluginName) {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = Home::new(dir.path().to_owned()).expect("absolute");
         let layout = Layout::open(home, Modes::default()).expect("opened");
-        (dir, layout, PluginName::parse("hecate-marthad").expect("valid"))
+        (dir, layout, sample::name("hecate-marthad"))
     }
 
     #[test]

@@ -322,6 +322,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::plugin::sample;
 
     struct Scene {
         dir: tempfile::TempDir,
@@ -334,7 +335,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("temporary directory");
             let home = Home::new(dir.path().join("home")).expect("absolute");
             let layout = Layout::open(home, modes).expect("home can be made");
-            let name = PluginName::parse("hecate-traderd").expect("valid");
+            let name = sample::name("hecate-traderd");
             Self { dir, layout, name }
         }
 
@@ -445,7 +446,7 @@ mod tests {
     fn a_dangling_link_and_one_inside_home_are_links_as_well() {
         for target in ["nowhere", "hecate-otherd"] {
             let scene = Scene::new(Modes::default());
-            scene.layout.ensure(&PluginName::parse("hecate-otherd").expect("valid"), None).expect("made");
+            scene.layout.ensure(&sample::name("hecate-otherd"), None).expect("made");
             symlink(target, scene.namespace().base()).expect("linked");
             let refused = scene.ensure();
             assert!(matches!(refused, Err(LayoutError::SymbolicLink(_))), "{refused:?}");

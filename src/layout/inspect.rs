@@ -86,6 +86,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::plugin::sample;
 
     #[test]
     fn each_place_is_told_as_it_is() {
@@ -116,7 +117,7 @@ mod tests {
     fn the_directories_that_a_namespace_lacks() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = Home::new(dir.path().to_owned()).expect("absolute");
-        let namespace = home.namespace(&crate::plugin::PluginName::parse("hecate-traderd").expect("valid"));
+        let namespace = home.namespace(&sample::name("hecate-traderd"));
         assert_eq!(namespace.missing().len(), 1 + SUBDIRECTORIES.len());
         for name in SUBDIRECTORIES {
             fs::create_dir_all(namespace.base().join(name)).expect("made");

@@ -189,10 +189,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
-
-    fn name(text: &str) -> PluginName {
-        PluginName::parse(text).expect("valid name")
-    }
+    use crate::plugin::sample::name;
 
     #[test]
     fn paths_are_the_conventions() {

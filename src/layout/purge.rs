@@ -296,6 +296,7 @@ mod tests {
 
     use super::super::{Home, Modes};
     use super::*;
+    use crate::plugin::sample;
 
     struct Scene {
         dir: tempfile::TempDir,
@@ -308,7 +309,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("temporary directory");
             let home = Home::new(dir.path().join("home")).expect("absolute");
             let layout = Layout::open(home, Modes::default()).expect("opened");
-            let name = PluginName::parse("hecate-traderd").expect("valid");
+            let name = sample::name("hecate-traderd");
             layout.ensure(&name, None).expect("made");
             Self { dir, layout, name }
         }

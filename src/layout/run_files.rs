@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::layout::RunState;
+    use crate::plugin::sample;
 
     struct Scene {
         _dir: tempfile::TempDir,
@@ -220,7 +221,7 @@ mod tests {
             let home = Home::new(dir.path().to_owned()).expect("absolute");
             let layout = Layout::open(home, Modes::default()).expect("opened");
             layout.ensure_own().expect("made");
-            let name = PluginName::parse("hecate-traderd").expect("valid");
+            let name = sample::name("hecate-traderd");
             layout.ensure(&name, None).expect("made");
             Self { _dir: dir, layout, name }
         }

@@ -6,6 +6,8 @@ mod event;
 mod name;
 mod reason;
 mod request;
+#[cfg(test)]
+pub mod sample;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
+use crate::plugin::{Plugin, Reason, ReasonCode, Status, sample};
 
 /// A time with a fraction that SQLite must not lose.
 fn at(seconds: u64) -> SystemTime {
@@ -12,9 +12,7 @@ fn at(seconds: u64) -> SystemTime {
 
 fn plugin(name: &str, revision: u64) -> Plugin {
     Plugin {
-        name: PluginName::parse(name).expect("valid"),
         version: Some("0.1.0".into()),
-        description: None,
         node: Some("hecate_traderd@host".into()),
         node_given: true,
         status: Status::Stopped,
@@ -22,6 +20,7 @@ fn plugin(name: &str, revision: u64) -> Plugin {
         reason: Reason::new(ReasonCode::SocketGone, "its socket is gone \u{2014} \u{e4}\u{f6}"),
         registered_at: at(1),
         incarnation: revision,
+        ..sample::plugin(name)
     }
 }
 

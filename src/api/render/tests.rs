@@ -6,13 +6,12 @@ use beam::node::view::PeerReason;
 
 use crate::cluster::view::*;
 use crate::layout::{self, Home, Namespace};
-use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
+use crate::plugin::{
+    Plugin,
+    sample::{self, name},
+};
 use crate::registry;
 use crate::wire::{Cluster, Done, PluginDetail, PluginEntry, Registered, encode};
-
-fn name(text: &str) -> PluginName {
-    PluginName::parse(text).expect("valid")
-}
 
 fn namespace() -> Namespace {
     let home = Home::new(PathBuf::from("/home/user/.hecate")).expect("absolute");
@@ -21,16 +20,11 @@ fn namespace() -> Namespace {
 
 fn plugin() -> Plugin {
     Plugin {
-        name: name("hecate-traderd"),
         version: Some("0.1.0".to_owned()),
-        description: None,
         node: Some("hecate_traderd@beam00".to_owned()),
         node_given: true,
-        status: Status::Running,
         since: UNIX_EPOCH + Duration::from_millis(1_500),
-        reason: Reason::new(ReasonCode::Registered, "it registered"),
-        registered_at: UNIX_EPOCH,
-        incarnation: 1,
+        ..sample::plugin("hecate-traderd")
     }
 }
 

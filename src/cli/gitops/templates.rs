@@ -400,10 +400,7 @@ pub(super) fn with_component(text: &str, component: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(text: &str) -> PluginName {
-        PluginName::parse(text).expect("a name")
-    }
+    use crate::plugin::sample::name;
 
     fn image(text: &str) -> Image {
         Image::parse(text).expect("an image")

@@ -147,21 +147,17 @@ mod tests {
     use crate::cluster::plugins::proxy::Registered;
     use crate::cluster::terms::map;
     use crate::layout::Home;
-    use crate::plugin::{Plugin, PluginName, Status};
+    use crate::plugin::{Plugin, Status, sample};
     use crate::registry;
 
     fn plugin(name: &str) -> Plugin {
         Plugin {
-            name: PluginName::parse(name).unwrap(),
             version: Some("1".to_owned()),
-            description: None,
             node: Some("a_bd@h".to_owned()),
-            node_given: false,
             status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
             reason: Reason::new(ReasonCode::NodeEnded, "it ended"),
-            registered_at: SystemTime::UNIX_EPOCH,
-            incarnation: 1,
+            ..sample::plugin(name)
         }
     }
 

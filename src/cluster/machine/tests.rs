@@ -5,7 +5,10 @@ use beam::node::view::{PeerReason, PeerState};
 
 use super::*;
 use crate::cluster::view::{DialFailure, Introduction, NodeState};
-use crate::plugin::{Plugin, Reason, ReasonCode};
+use crate::plugin::{
+    Plugin, Reason, ReasonCode,
+    sample::{self, name},
+};
 
 const NODE: &str = "hecate_ad@h";
 
@@ -46,23 +49,15 @@ impl Bench {
     }
 }
 
-fn name(text: &str) -> PluginName {
-    PluginName::parse(text).expect("valid")
-}
-
 /// The registry with this plugin, which has the incarnation and runs if there is one.
 fn registry(revision: u64, ready: bool, incarnation: Option<u64>, node: Option<&str>) -> registry::View {
     let plugin = Plugin {
-        name: name("hecate-ad"),
-        version: None,
-        description: None,
         node: node.map(str::to_owned),
         node_given: true,
         status: if incarnation.is_some() { Status::Running } else { Status::Stopped },
-        since: SystemTime::UNIX_EPOCH,
         reason: Reason::new(ReasonCode::Unknown, ""),
-        registered_at: SystemTime::UNIX_EPOCH,
         incarnation: incarnation.unwrap_or_default(),
+        ..sample::plugin("hecate-ad")
     };
     let plugins = [(plugin.name.clone(), Arc::new(plugin))].into_iter().collect();
     registry::View { revision, ready, plugins, ..registry::View::default() }

@@ -59,28 +59,15 @@ impl Default for Changes {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::plugin::{Plugin, Reason, ReasonCode, Status};
-
-    fn name(text: &str) -> PluginName {
-        PluginName::parse(text).expect("valid")
-    }
+    use crate::plugin::{
+        Plugin, Reason, ReasonCode,
+        sample::{self, name},
+    };
 
     fn view(revision: u64, ready: bool) -> View {
-        let plugin = |text| Plugin {
-            name: name(text),
-            version: None,
-            description: None,
-            node: None,
-            node_given: false,
-            status: Status::Running,
-            since: UNIX_EPOCH,
-            reason: Reason::new(ReasonCode::Unknown, ""),
-            registered_at: UNIX_EPOCH,
-            incarnation: 1,
-        };
+        let plugin = |text| Plugin { reason: Reason::new(ReasonCode::Unknown, ""), ..sample::plugin(text) };
         let plugins = ["a-bd", "c-dd"].map(|text| (name(text), Arc::new(plugin(text))));
         View { revision, ready, plugins: plugins.into_iter().collect(), ..View::default() }
     }

@@ -141,6 +141,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::plugin::sample;
 
     const US: u32 = 1000;
 
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn a_node_that_was_away_unseen_announces_anew() {
         let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
-        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let plugin = sample::name("hecate-traderd");
         let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         let mut news =
             |connection| told.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
@@ -212,10 +213,8 @@ mod tests {
             view.grouped = daemons.iter().map(|daemon| Arc::from(*daemon)).collect();
             told.news(&view, |_| true)
         };
-        let announced = |plugin: &str, node: &str| Membership::Announced {
-            plugin: PluginName::parse(plugin).unwrap(),
-            node: node.to_owned(),
-        };
+        let announced =
+            |plugin: &str, node: &str| Membership::Announced { plugin: sample::name(plugin), node: node.to_owned() };
         let apart = |node: &str| Membership::NodeUp { node: node.to_owned(), on_this_host: false };
         // Of users who have no daemon all may be ours: one has registered their plugin with us, perhaps.
         let both = [announced("hecate-friendd", "f@h"), announced("hecate-marthad", "m@h")];
@@ -255,7 +254,7 @@ mod tests {
         for (name, owner) in [("a@h", None), ("b@h", Some(1001)), ("c@h", Some(1002))] {
             view.peers.get_mut(name).unwrap().owner = owner;
         }
-        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let plugin = sample::name("hecate-traderd");
         let heard = Membership::Announced { plugin, node: "b@h".to_owned() };
         assert_eq!(told.news(&view, |_| true), [up("a@h"), up("b@h"), up("c@h"), heard]);
     }
@@ -264,7 +263,7 @@ mod tests {
     fn only_valid_names_of_this_host_are_announced() {
         let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
-        let plugin = PluginName::parse("hecate-traderd").unwrap();
+        let plugin = sample::name("hecate-traderd");
         let here = |node: &str| node.ends_with("@h");
         let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
         let peers = [("a@h", 1, true), ("b@elsewhere", 2, true)];

@@ -107,6 +107,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::view::{DialFailure, Introduction};
+    use crate::plugin::sample;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -120,7 +121,7 @@ mod tests {
     }
 
     fn plugin(name: &str) -> PluginName {
-        PluginName::parse(name).expect("valid")
+        sample::name(name)
     }
 
     #[test]

@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use crate::layout::{Home, Modes};
     use crate::limits;
+    use crate::plugin::sample;
 
     struct Scene {
         dir: tempfile::TempDir,
@@ -216,7 +217,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("temporary directory");
             let home = Home::new(dir.path().to_owned()).expect("absolute");
             let layout = Layout::open(home, Modes::default()).expect("opened");
-            let name = PluginName::parse("hecate-traderd").expect("valid");
+            let name = sample::name("hecate-traderd");
             layout.ensure(&name, None).expect("made");
             Self { dir, layout, name, now: Instant::now() }
         }

@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes, RunLock};
-use crate::plugin::{EventKind, Field, Registration, Status};
+use crate::plugin::{
+    EventKind, Field, Registration, Status,
+    sample::{name, registration},
+};
 use crate::registry::{Follower, Membership, Next, Registrant};
 
 /// How long anything may take before a test gives up.
@@ -94,14 +97,6 @@ impl World {
     }
 }
 
-fn name(text: &str) -> PluginName {
-    PluginName::parse(text).expect("valid")
-}
-
-fn registration(text: &str) -> Registration {
-    Registration { name: name(text), version: Field::Absent, description: Field::Absent, node: Field::Absent }
-}
-
 fn on(text: &str, node: &str) -> Registration {
     Registration { node: Field::Set(node.into()), ..registration(text) }
 }
@@ -130,9 +125,9 @@ async fn the_socket_is_compared_before_each_change_is_answered() {
         world.register(&format!("hecate-p{expected}d")).await.expect("registered");
         assert_eq!(world.checks.load(Ordering::Relaxed), expected);
     }
-    world.handle.deregister(PluginName::parse("hecate-p1d").expect("valid")).await.expect("deregistered");
+    world.handle.deregister(name("hecate-p1d")).await.expect("deregistered");
     assert_eq!(world.checks.load(Ordering::Relaxed), 3);
-    world.handle.purge(PluginName::parse("hecate-p1d").expect("valid")).await.expect("purged");
+    world.handle.purge(name("hecate-p1d")).await.expect("purged");
     assert_eq!(world.checks.load(Ordering::Relaxed), 4);
     world.stop().await;
 }

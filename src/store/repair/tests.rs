@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Reason, ReasonCode, Status};
+use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, sample};
 use crate::store::Opened;
 use crate::store::schema;
 
@@ -90,16 +90,11 @@ impl Scene {
 fn registered(revision: u64, name: &str) -> Event {
     let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + revision);
     let plugin = Plugin {
-        name: PluginName::parse(name).expect("valid"),
         version: Some("0.1.0".into()),
-        description: None,
-        node: None,
-        node_given: false,
-        status: Status::Running,
         since: at,
-        reason: Reason::new(ReasonCode::Registered, "it registered"),
         registered_at: at,
         incarnation: revision,
+        ..sample::plugin(name)
     };
     Event { revision, at, kind: EventKind::Registered, plugin: Arc::new(plugin) }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::draft::FILE;
 use super::super::{Opened, Store};
 use super::*;
-use crate::plugin::{Reason, ReasonCode, Status};
+use crate::plugin::{Reason, ReasonCode, Status, sample};
 
 const PAGE: usize = 4096;
 
@@ -17,7 +17,6 @@ fn at(seconds: u64) -> SystemTime {
 
 fn plugin(name: &str, revision: u64, status: Status, description: Option<String>) -> Plugin {
     Plugin {
-        name: PluginName::parse(name).expect("valid"),
         version: Some("0.1.0".into()),
         description,
         node: Some("hecate_traderd@host".into()),
@@ -27,6 +26,7 @@ fn plugin(name: &str, revision: u64, status: Status, description: Option<String>
         reason: Reason::new(ReasonCode::Registered, format!("it registered at {revision} \u{2014} \u{e4}")),
         registered_at: at(revision),
         incarnation: revision,
+        ..sample::plugin(name)
     }
 }
 
@@ -238,7 +238,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     opened.store.commit(&[event(next, EventKind::Registered, "new-d", None)]).expect("stored");
     assert_eq!((after(&opened, next - 1), after(&opened, last), after(&opened, 0)), (Some(1), None, None));
     assert_eq!(count(&opened), last + 1, "what was recovered is kept");
-    let name = PluginName::parse("p3-d").expect("valid");
+    let name = sample::name("p3-d");
     assert_eq!(opened.store.last_node(&name).expect("read").as_deref(), Some("hecate_traderd@host"));
     // Old events are deleted, as in any log.
     let many: Vec<_> = (next + 1..next + limits::EVENTS_KEPT)
@@ -305,7 +305,7 @@ fn a_second_salvage_goes_on_after_the_first_though_only_older_events_are_left() 
 #[test]
 fn a_plugin_with_a_field_that_an_earlier_release_accepted_keeps_everything_else() {
     let stored = stored(1);
-    let name = PluginName::parse("p1-d").expect("valid");
+    let name = sample::name("p1-d");
     let change =
         "UPDATE plugins SET version = '1' || char(8238), description = 'kept', node = 'nowhere', incarnation = -1;
                   DELETE FROM events";

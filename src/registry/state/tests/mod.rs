@@ -10,15 +10,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::files::Inode;
+use crate::plugin::sample::{self, name};
 use crate::registry::effect::RegistryEffect as E;
 
 const NODE: &str = "hecate_traderd@host";
 const DEAD: SocketState = SocketState::Refuses(Inode { device: 1, number: 1 });
 const SECOND: Duration = Duration::from_secs(1);
-
-fn name(text: &str) -> PluginName {
-    PluginName::parse(text).expect("valid")
-}
 
 /// A registry with a clock of its own, and what it has let out.
 struct World {
@@ -164,12 +161,7 @@ impl World {
 }
 
 fn trader() -> Registration {
-    Registration {
-        name: name("hecate-traderd"),
-        version: Field::Absent,
-        description: Field::Absent,
-        node: Field::Absent,
-    }
+    sample::registration("hecate-traderd")
 }
 
 fn trader_on(node: &str) -> Registration {
@@ -178,16 +170,12 @@ fn trader_on(node: &str) -> Registration {
 
 fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {
     Plugin {
-        name: name("hecate-traderd"),
-        version: None,
-        description: None,
         node: node.map(str::to_owned),
         node_given,
         status,
-        since: UNIX_EPOCH,
         reason: Reason::new(ReasonCode::Unknown, "as it was"),
-        registered_at: UNIX_EPOCH,
         incarnation: 3,
+        ..sample::plugin("hecate-traderd")
     }
 }
 
