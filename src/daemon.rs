@@ -33,7 +33,7 @@ use crate::layout::{Home, Layout, LayoutError, Modes, RunError, RunLock, RunStat
 use crate::plugin::{PluginName, Status};
 use crate::registry;
 use crate::store::{OpenError, Salvaged, Store};
-use crate::wire::REFUSALS;
+use crate::wire::FailureCode;
 use crate::{limits, log, systemd};
 
 /// Why the daemon did not start, or ended by itself.
@@ -237,7 +237,7 @@ fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> 
     let mut failures: BTreeMap<&str, Vec<(&PluginName, &str)>> = BTreeMap::new();
     for (node, code, plugins) in nodes.not_connected().filter(|_| registry.ready) {
         let code = code.unwrap_or("connection_lost");
-        let apart = plugins.iter().filter(|plugin| REFUSALS.contains(&code) || is_running(plugin));
+        let apart = plugins.iter().filter(|plugin| FailureCode::from(code).is_refusal() || is_running(plugin));
         failures.entry(code).or_default().extend(apart.map(|plugin| (plugin, node)));
     }
     let problem = |(code, plugins): (&str, Vec<(&PluginName, &str)>)| {

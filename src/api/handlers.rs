@@ -239,7 +239,7 @@ fn health(context: &Context, listing: &Listing) -> HttpResponse {
     let status = context.status.borrow().clone();
     let view = context.registry.view();
     let health = wire::Health {
-        status: status.health(view.ready).to_owned(),
+        status: status.health(view.ready),
         ready: unready(&status, view.ready).is_none(),
         service: "hecate".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -255,7 +255,7 @@ fn health(context: &Context, listing: &Listing) -> HttpResponse {
         problems: status
             .problems
             .into_iter()
-            .map(|problem| wire::HealthProblem { code: problem.code.to_owned(), detail: problem.detail })
+            .map(|problem| wire::HealthProblem { code: problem.code.into(), detail: problem.detail })
             .collect(),
     };
     written(StatusCode::OK, with_plugins(&wire::encode(&health), listing.health(&view)))

@@ -16,7 +16,7 @@ use crate::layout::Home;
 use crate::limits;
 use crate::plugin::{Plugin, Status};
 use crate::registry::View;
-use crate::wire;
+use crate::wire::{self, PluginHealth};
 
 /// The list, encoded.
 #[derive(Debug, Clone)]
@@ -63,9 +63,9 @@ impl Listing {
         // The nodes do not matter here.
         self.0.health.of(view, &NodeStates::default(), |view| {
             let state = |plugin: &Arc<Plugin>| match plugin.status {
-                _ if !view.ready => "not judged since the start".to_owned(),
-                Status::Running => "ok".to_owned(),
-                Status::Stopped => plugin.reason.detail.clone(),
+                _ if !view.ready => PluginHealth::Other("not judged since the start".to_owned()),
+                Status::Running => PluginHealth::Ok,
+                Status::Stopped => PluginHealth::Other(plugin.reason.detail.clone()),
             };
             let plugins = view.plugins.values().map(|plugin| (plugin.name.to_string(), state(plugin)));
             wire::encode(&plugins.collect::<BTreeMap<_, _>>())
@@ -162,8 +162,8 @@ mod tests {
         let changed = listing.of(&one, &nodes, &home);
         assert_ne!(changed.tag, first.tag);
         let list: Vec<wire::PluginEntry> = serde_json::from_slice(&changed.body).expect("a list");
-        let seen = list.first().map(|entry| (entry.node_state.as_deref(), entry.node_failure.as_deref()));
-        assert_eq!(seen, Some((Some("not_connected"), Some("cookie_mismatch"))));
+        let seen = list.first().map(|entry| (entry.node_state.clone(), entry.node_failure.clone()));
+        assert_eq!(seen, Some((Some(wire::NodeState::NotConnected), Some(wire::FailureCode::CookieMismatch))));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How the daemon as a whole is doing, as `/health`, `/livez` and `/readyz` tell it: plain data that the daemon
 //! publishes, and the two questions that the API asks of it. It knows nothing of single plugins.
 
+use crate::wire::HealthStatus;
+
 /// What the daemon publishes about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DaemonStatus {
@@ -68,15 +70,15 @@ impl DaemonStatus {
         self.problems.iter().find(|problem| problem.severity == Severity::NotReady)
     }
 
-    /// The word that `/health` has for it; `judged` says whether the registry knows which plugins live.
+    /// What `/health` says of it; `judged` says whether the registry knows which plugins live.
     #[must_use]
-    pub fn health(&self, judged: bool) -> &'static str {
+    pub fn health(&self, judged: bool) -> HealthStatus {
         let well = self.problems.iter().all(|problem| problem.severity == Severity::Notice);
         match self.phase {
-            Phase::Starting => "starting",
-            Phase::Running if !judged => "starting",
-            Phase::Running if well => "healthy",
-            Phase::Running | Phase::Stopping => "unhealthy",
+            Phase::Starting => HealthStatus::Starting,
+            Phase::Running if !judged => HealthStatus::Starting,
+            Phase::Running if well => HealthStatus::Healthy,
+            Phase::Running | Phase::Stopping => HealthStatus::Unhealthy,
         }
     }
 }
@@ -93,12 +95,15 @@ mod tests {
             let status = DaemonStatus { phase, problems, ..DaemonStatus::default() };
             (status.health(judged), status.blocker().is_some())
         };
-        assert_eq!(word(Phase::Starting, true, &[]), ("starting", false));
-        assert_eq!(word(Phase::Running, false, &[]), ("starting", false), "no plugin is judged yet");
-        assert_eq!(word(Phase::Running, true, &[]), ("healthy", false));
-        assert_eq!(word(Phase::Running, true, &[Severity::Notice]), ("healthy", false));
-        assert_eq!(word(Phase::Running, true, &[Severity::Notice, Severity::Unhealthy]), ("unhealthy", false));
-        assert_eq!(word(Phase::Running, true, &[Severity::NotReady]), ("unhealthy", true));
-        assert_eq!(word(Phase::Stopping, true, &[]), ("unhealthy", false));
+        assert_eq!(word(Phase::Starting, true, &[]), (HealthStatus::Starting, false));
+        assert_eq!(word(Phase::Running, false, &[]), (HealthStatus::Starting, false), "no plugin is judged yet");
+        assert_eq!(word(Phase::Running, true, &[]), (HealthStatus::Healthy, false));
+        assert_eq!(word(Phase::Running, true, &[Severity::Notice]), (HealthStatus::Healthy, false));
+        assert_eq!(
+            word(Phase::Running, true, &[Severity::Notice, Severity::Unhealthy]),
+            (HealthStatus::Unhealthy, false)
+        );
+        assert_eq!(word(Phase::Running, true, &[Severity::NotReady]), (HealthStatus::Unhealthy, true));
+        assert_eq!(word(Phase::Stopping, true, &[]), (HealthStatus::Unhealthy, false));
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{StageName, StageOutcome};
+
 /// Why a node is, or isn't, connected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
@@ -26,10 +28,10 @@ pub struct Diagnosis {
 /// What was found at one stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `name`, `resolve`, `epmd`, `registered`, `tcp`, `owner`, `handshake`, `flags`, `cookie`, `ticks` or `scope`.
-    pub stage: String,
-    /// `passed`, `failed` or `skipped`.
-    pub outcome: String,
+    /// Which.
+    pub stage: StageName,
+    /// How it ended.
+    pub outcome: StageOutcome,
     /// What was seen.
     pub detail: String,
     /// Where it failed, the stable code.

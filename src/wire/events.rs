@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PluginEntry;
+use super::{FailureCode, NodeState, PluginEntry};
 
 /// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +44,9 @@ pub struct NodeEvent {
 pub struct NodeStateEvent {
     /// The node's full name.
     pub node: String,
-    /// `connected`, `not_connected` or `unknown`.
-    pub node_state: String,
+    /// Whether it is connected.
+    pub node_state: NodeState,
     /// The code of the failure, if it is not connected and an attempt has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_failure: Option<String>,
+    pub node_failure: Option<FailureCode>,
 }

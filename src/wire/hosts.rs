@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PluginEntry;
+use super::{HostState, PluginEntry};
 
 /// `/api/cluster/plugins`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub struct Host {
     pub daemon: Option<String>,
     /// The host part of that.
     pub host: String,
-    /// `connected`, or `lost`: then its plugins are what it said last.
-    pub state: String,
+    /// Whether it is there; the plugins of one that is not are what it said last.
+    pub state: HostState,
     /// Since when it has its state, RFC 3339; null for ours while it is in no cluster.
     pub since: Option<String>,
     /// How many plugins of it are known.

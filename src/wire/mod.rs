@@ -8,6 +8,7 @@ mod events;
 mod hosts;
 mod peer;
 mod trace;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,8 +19,12 @@ use serde::{Deserialize, Serialize};
 pub use diagnosis::{Diagnosis, OwnScope, OwnView, Stage};
 pub use events::{NodeEvent, NodeStateEvent, Snapshot, StoredEvent};
 pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
-pub use peer::{LastFailure, Peer, REFUSALS};
+pub use peer::{LastFailure, Peer};
 pub use trace::{TraceDirection, TraceDropped, TraceEvent, TraceLayer, TraceStarted};
+pub use words::{
+    EpmdState, EventName, FailureCode, HealthStatus, HostState, NodeState, PeerState, PluginHealth, PluginStatus,
+    ProblemCode, StageName, StageOutcome,
+};
 
 use crate::escape;
 
@@ -129,8 +134,8 @@ pub struct PluginEntry {
     pub version: Option<String>,
     /// Its API socket.
     pub socket: String,
-    /// `running` or `stopped`.
-    pub status: String,
+    /// Whether it lives.
+    pub status: PluginStatus,
     /// Its description, as it said.
     pub description: Option<String>,
     /// Its Erlang node.
@@ -142,14 +147,13 @@ pub struct PluginEntry {
     /// The same as a stable code; empty in answers of older daemons.
     #[serde(default)]
     pub reason_code: String,
-    /// `connected`, `not_connected`, or `unknown` until the first attempt to connect to its node
-    /// has ended. Absent if it has no node.
+    /// Whether its node is connected. Absent if it has no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_state: Option<String>,
+    pub node_state: Option<NodeState>,
     /// Why its node is not connected, as a code. Absent for a node that left: then `reason` says
     /// why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_failure: Option<String>,
+    pub node_failure: Option<FailureCode>,
 }
 
 /// One plugin, all that is known of it.
@@ -184,8 +188,8 @@ pub struct Connector {
 /// `/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `starting`, `healthy` or `unhealthy`.
-    pub status: String,
+    /// How it is doing.
+    pub status: HealthStatus,
     /// Whether everything that was asked for is up.
     pub ready: bool,
     /// `hecate`.
@@ -202,7 +206,7 @@ pub struct Health {
     /// `not_initialized`: this daemon keeps no identity.
     pub identity: String,
     /// Each plugin with `ok` or why it is stopped.
-    pub plugins: BTreeMap<String, String>,
+    pub plugins: BTreeMap<String, PluginHealth>,
     /// What is wrong.
     pub problems: Vec<HealthProblem>,
 }
@@ -226,7 +230,7 @@ pub struct EpmdOwner {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthProblem {
     /// Stable, for clients to branch on.
-    pub code: String,
+    pub code: ProblemCode,
     /// What is wrong and what to do.
     pub detail: String,
 }
@@ -273,8 +277,8 @@ pub struct Scope {
 /// How we stand with EPMD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epmd {
-    /// `unknown`, `registered`, `served` (by us), `name_taken` or `unavailable`.
-    pub state: String,
+    /// How we stand with it.
+    pub state: EpmdState,
     /// Why it is unavailable.
     pub reason: Option<String>,
 }

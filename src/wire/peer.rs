@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{FailureCode, PeerState};
+
 /// One other node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its full name.
     pub name: String,
-    /// `connected`, `connecting` or `disconnected`.
-    pub state: String,
+    /// Whether it is connected.
+    pub state: PeerState,
     /// RFC 3339. Since when it is connected; since when the attempt is under way; when it was lost, or, if it never was connected,
     /// first named.
     pub since: String,
@@ -41,20 +43,9 @@ pub struct Peer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// Stable, for clients to branch on.
-    pub code: String,
+    pub code: FailureCode,
     /// The same as a sentence.
     pub detail: String,
     /// When, RFC 3339.
     pub at: String,
 }
-
-/// The failures of a node that runs and refuses us, until the configuration of one side changes.
-pub const REFUSALS: [&str; 7] = [
-    "cookie_mismatch",
-    "flags_missing",
-    "foreign_owner",
-    "name_mismatch",
-    "not_allowed",
-    "shortname_longname_mix",
-    "tls_expected",
-];

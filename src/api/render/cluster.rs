@@ -4,19 +4,19 @@ use super::{milliseconds, time};
 use crate::cluster::view::{ClusterView, DialFailure, EpmdState, Introduction, PeerState, PeerView, ScopeView};
 use crate::plugin::{Plugin, PluginName};
 use crate::registry;
-use crate::wire::{Cluster, Epmd, LastFailure, Peer, Scope};
+use crate::wire::{self, Cluster, Epmd, LastFailure, Peer, Scope};
 
 impl Cluster {
     /// The cluster as our node sees it.
     #[must_use]
     pub fn new(view: &ClusterView, registry: &registry::View) -> Self {
         let (state, reason) = match &view.epmd {
-            EpmdState::Unknown => ("unknown", None),
-            EpmdState::Registered => ("registered", None),
-            EpmdState::Served => ("served", None),
-            EpmdState::Unavailable { reason } => ("unavailable", Some(reason.clone())),
+            EpmdState::Unknown => (wire::EpmdState::Unknown, None),
+            EpmdState::Registered => (wire::EpmdState::Registered, None),
+            EpmdState::Served => (wire::EpmdState::Served, None),
+            EpmdState::Unavailable { reason } => (wire::EpmdState::Unavailable, Some(reason.clone())),
             EpmdState::NameTaken { name } => {
-                ("name_taken", Some(format!("{name} is held by another node of this host")))
+                (wire::EpmdState::NameTaken, Some(format!("{name} is held by another node of this host")))
             }
         };
         let scope = |scope: &ScopeView| Scope {
@@ -29,7 +29,7 @@ impl Cluster {
         let unregistered = view.peers.iter().filter(|peer| is_unregistered(peer, registry));
         Self {
             node: view.node.clone(),
-            epmd: Epmd { state: state.to_owned(), reason },
+            epmd: Epmd { state, reason },
             peers: view.peers.iter().map(Peer::new).collect(),
             scopes: view.scopes.iter().map(scope).collect(),
             unregistered: unregistered.map(|peer| peer.name.clone()).collect(),
@@ -57,9 +57,9 @@ impl Peer {
         Self {
             name: peer.name.clone(),
             state: match peer.state {
-                PeerState::Connected => "connected".to_owned(),
-                PeerState::Connecting => "connecting".to_owned(),
-                PeerState::Disconnected => "disconnected".to_owned(),
+                PeerState::Connected => wire::PeerState::Connected,
+                PeerState::Connecting => wire::PeerState::Connecting,
+                PeerState::Disconnected => wire::PeerState::Disconnected,
             },
             since: time(peer.since),
             reason: peer.reason.detail.clone(),
@@ -85,6 +85,6 @@ impl Peer {
 
 impl LastFailure {
     fn new(failure: &DialFailure) -> Self {
-        Self { code: failure.code.to_owned(), detail: failure.detail.clone(), at: time(failure.at) }
+        Self { code: failure.code.into(), detail: failure.detail.clone(), at: time(failure.at) }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::milliseconds;
 use crate::cluster::diagnosis::report::{self, Outcome, Report};
-use crate::wire::{Diagnosis, OwnScope, OwnView, Stage};
+use crate::wire::{Diagnosis, OwnScope, OwnView, Stage, StageOutcome};
 
 impl Diagnosis {
     /// What was found, in words.
@@ -24,13 +24,13 @@ impl Diagnosis {
 impl Stage {
     fn new(finding: &report::Finding) -> Self {
         let (outcome, failure) = match &finding.outcome {
-            Outcome::Passed => ("passed", None),
-            Outcome::Failed(failure) => ("failed", Some(failure)),
-            Outcome::Skipped => ("skipped", None),
+            Outcome::Passed => (StageOutcome::Passed, None),
+            Outcome::Failed(failure) => (StageOutcome::Failed, Some(failure)),
+            Outcome::Skipped => (StageOutcome::Skipped, None),
         };
         Self {
-            stage: finding.stage.name().to_owned(),
-            outcome: outcome.to_owned(),
+            stage: finding.stage.name().into(),
+            outcome,
             detail: finding.detail.clone(),
             code: failure.map(|failure| failure.code.to_owned()),
             advice: failure.map(|failure| failure.advice.clone()),

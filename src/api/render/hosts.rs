@@ -5,7 +5,7 @@ use crate::cluster::view::{ClusterView, HostState, HostView, PluginView};
 use crate::layout::Home;
 use crate::plugin::Plugin;
 use crate::registry;
-use crate::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
+use crate::wire::{self, ClusterPlugin, ClusterPlugins, Host, PluginEntry};
 
 impl ClusterPlugins {
     /// The plugins of the cluster.
@@ -14,7 +14,7 @@ impl ClusterPlugins {
         let ours = Host {
             daemon: view.node.clone(),
             host: view.host.clone(),
-            state: "connected".to_owned(),
+            state: wire::HostState::Connected,
             since: view.since.map(time),
             plugins: registry.plugins.size(),
             left_out: 0,
@@ -48,8 +48,8 @@ impl Host {
             daemon: Some(host.daemon.clone()),
             host: host.host.clone(),
             state: match host.state {
-                HostState::Connected => "connected".to_owned(),
-                HostState::Lost => "lost".to_owned(),
+                HostState::Connected => wire::HostState::Connected,
+                HostState::Lost => wire::HostState::Lost,
             },
             since: Some(time(host.since)),
             plugins: host.plugins.size(),
@@ -63,7 +63,7 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
         socket: plugin.socket.clone(),
-        status: plugin.status.name().to_owned(),
+        status: plugin.status.into(),
         description: plugin.description.clone(),
         node: plugin.node.clone(),
         since: time(plugin.since),

@@ -3,8 +3,10 @@
 use super::time;
 use crate::cluster::view::{NodeState, NodeStates};
 use crate::layout::{self, Namespace};
-use crate::plugin::{Plugin, PluginName};
-use crate::wire::{Connector, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed};
+use crate::plugin::{Plugin, PluginName, Status};
+use crate::wire::{
+    self, Connector, FailureCode, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed,
+};
 
 impl Registered {
     /// The convention's answer.
@@ -49,6 +51,25 @@ impl Paths {
     }
 }
 
+impl From<Status> for wire::PluginStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Running => Self::Running,
+            Status::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<NodeState> for wire::NodeState {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Unknown => Self::Unknown,
+            NodeState::Connected => Self::Connected,
+            NodeState::NotConnected(_) => Self::NotConnected,
+        }
+    }
+}
+
 impl PluginEntry {
     /// The list's entry for a plugin.
     #[must_use]
@@ -57,7 +78,7 @@ impl PluginEntry {
             name: plugin.name.to_string(),
             version: plugin.version.clone(),
             socket: namespace.api_sock().display().to_string(),
-            status: plugin.status.name().to_owned(),
+            status: plugin.status.into(),
             description: plugin.description.clone(),
             node: plugin.node.clone(),
             since: time(plugin.since),
@@ -72,8 +93,8 @@ impl PluginEntry {
     #[must_use]
     pub fn with_node(mut self, nodes: &NodeStates) -> Self {
         let state = self.node.as_deref().map(|node| nodes.of(node));
-        self.node_state = state.map(|state| state.name().to_owned());
-        self.node_failure = state.and_then(NodeState::failure).map(str::to_owned);
+        self.node_state = state.map(wire::NodeState::from);
+        self.node_failure = state.and_then(NodeState::failure).map(FailureCode::from);
         self
     }
 }

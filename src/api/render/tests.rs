@@ -11,7 +11,7 @@ use crate::plugin::{
     sample::{self, name},
 };
 use crate::registry;
-use crate::wire::{Cluster, Done, PluginDetail, PluginEntry, Registered, encode};
+use crate::wire::{self, Cluster, Done, PluginDetail, PluginEntry, Registered, encode};
 
 fn namespace() -> Namespace {
     let home = Home::new(PathBuf::from("/home/user/.hecate")).expect("absolute");
@@ -54,7 +54,7 @@ fn nodes() -> NodeStates {
 #[test]
 fn an_entry_begins_with_the_convention_s_four_keys() {
     let unknown = PluginEntry::new(&plugin(), &namespace()).with_node(&NodeStates::default());
-    assert_eq!((unknown.node_state.as_deref(), unknown.node_failure), (Some("unknown"), None));
+    assert_eq!((unknown.node_state, unknown.node_failure), (Some(wire::NodeState::Unknown), None));
     let nodeless = Plugin { node: None, ..plugin() };
     let nodeless = PluginEntry::new(&nodeless, &namespace()).with_node(&NodeStates::default());
     assert_eq!((nodeless.node_state, nodeless.node_failure), (None, None));

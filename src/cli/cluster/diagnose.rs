@@ -13,7 +13,7 @@ use crate::cli::support::command::{Common, refusal};
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::limits;
-use crate::wire::{Diagnosis, OwnView, Stage};
+use crate::wire::{Diagnosis, OwnView, Stage, StageOutcome};
 
 /// What `diagnose` takes.
 #[derive(Debug, Args)]
@@ -89,12 +89,12 @@ impl Diagnose {
 
 fn shown(diagnosis: &Diagnosis) -> String {
     let row = |stage: &Stage| {
-        let outcome = match stage.outcome.as_str() {
-            "passed" => Cell::good("ok"),
-            "failed" => Cell::bad("FAIL"),
-            _ => Cell::faint("-"),
+        let outcome = match stage.outcome {
+            StageOutcome::Passed => Cell::good("ok"),
+            StageOutcome::Failed => Cell::bad("FAIL"),
+            StageOutcome::Skipped | StageOutcome::Other(_) => Cell::faint("-"),
         };
-        vec![outcome, Cell::head(&stage.stage), Cell::from(&*stage.detail)]
+        vec![outcome, Cell::head(&stage.stage.to_string()), Cell::from(&*stage.detail)]
     };
     let mut text = table(&diagnosis.stages.iter().map(row).collect::<Vec<_>>());
     if let Some(view) = &diagnosis.peer {

@@ -13,5 +13,5 @@ pub(in crate::cli) fn call() -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let health: Health = serde_json::from_slice(body)?;
-    Ok(format!("{}\n", plain(&health.status)))
+    Ok(format!("{}\n", plain(&health.status.to_string())))
 }

@@ -23,7 +23,7 @@ use crate::cli::support::flags::ServeFlags;
 use crate::cli::support::page;
 use crate::config::{Environment, Places};
 use crate::limits;
-use crate::wire::Health;
+use crate::wire::{Health, HealthStatus, ProblemCode};
 
 /// What `doctor` takes: what the daemon would be told.
 #[derive(Debug, Args)]
@@ -100,24 +100,28 @@ fn settings(places: &Places<'_>, report: &mut Report) {
     }
 }
 
-/// Problems of `/health` that other checks report themselves.
-const JUDGED: [&str; 2] = ["epmd_unavailable", "plugin_node_not_connected"];
-
-/// Problems of `/health` that follow from files that the check `files` reports.
-const OF_FILES: [&str; 4] = ["home_lost", "own_files_lost", "socket_foreign", "store_failed"];
+/// Returns whether another check reports a problem of `/health` itself, or has reported its cause.
+fn is_reported(code: &ProblemCode, are_files_reported: bool) -> bool {
+    match code {
+        ProblemCode::EpmdUnavailable | ProblemCode::PluginNodeNotConnected => true,
+        ProblemCode::HomeLost | ProblemCode::OwnFilesLost | ProblemCode::SocketForeign | ProblemCode::StoreFailed => {
+            are_files_reported
+        }
+        _ => false,
+    }
+}
 
 /// What the daemon behind the socket says.
 fn daemon(running: &Running, report: &mut Report) {
     let Running { health, ready, .. } = running;
-    let level = if health.status == "healthy" && health.ready { Level::Warn } else { Level::Fail };
+    let level = if health.status == HealthStatus::Healthy && health.ready { Level::Warn } else { Level::Fail };
     let are_files_reported = report.has_problem("files");
-    let is_reported = |code: &str| JUDGED.contains(&code) || (are_files_reported && OF_FILES.contains(&code));
-    for problem in health.problems.iter().filter(|problem| !is_reported(&problem.code)) {
+    for problem in health.problems.iter().filter(|problem| !is_reported(&problem.code, are_files_reported)) {
         report.tell(level, "daemon", format!("{}: {}", problem.code, problem.detail));
     }
     match ready {
         Some(why) if health.problems.iter().any(|problem| *why == problem.detail) => {}
-        Some(why) if health.status == "starting" => report.tell(Level::Warn, "daemon", why),
+        Some(why) if health.status == HealthStatus::Starting => report.tell(Level::Warn, "daemon", why),
         Some(why) => report.tell(Level::Fail, "daemon", why),
         None => {
             let node = health.node_name.as_deref().unwrap_or("no node yet");
@@ -150,7 +154,7 @@ impl Running {
             serde_json::from_slice(&health.body).map_err(|error| Silence::Refuses(error.to_string()))?;
         let ready = get(socket, "/readyz").await?;
         let ready = (!ready.status.is_success()).then(|| refusal(ready.status, &ready.body));
-        let seen = if health.status == "starting" { None } else { seen(socket).await? };
+        let seen = if health.status == HealthStatus::Starting { None } else { seen(socket).await? };
         Ok(Self { health, ready, seen })
     }
 }

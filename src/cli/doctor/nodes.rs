@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::report::Report;
 use crate::limits;
-use crate::wire::{Cluster, LastFailure, Peer, PluginEntry, REFUSALS};
+use crate::wire::{Cluster, FailureCode, LastFailure, NodeState, Peer, PeerState, PluginEntry, PluginStatus};
 
 /// The daemon's own report of its plugins and peers.
 #[derive(Debug)]
@@ -26,14 +26,14 @@ pub(super) fn examine(seen: &Seen, report: &mut Report) {
     stopped(&seen.plugins, report);
     let mut failures = failures(seen);
     let (epmd, cookie) = (report.has_problem("epmd"), report.has_problem("cookie"));
-    let explained = |code: &str| match code {
-        "cookie_mismatch" => cookie,
-        "epmd_unreachable" | "not_registered" => epmd,
+    let explained = |code: &FailureCode| match code {
+        FailureCode::CookieMismatch => cookie,
+        FailureCode::EpmdUnreachable | FailureCode::NotRegistered => epmd,
         _ => false,
     };
     failures.retain(|code, _| !explained(code));
     if failures.is_empty() {
-        let connected = seen.plugins.iter().filter(|plugin| plugin.node_state.as_deref() == Some("connected")).count();
+        let connected = seen.plugins.iter().filter(|plugin| plugin.node_state == Some(NodeState::Connected)).count();
         report.ok("nodes", format!("{connected} nodes of plugins are connected"));
     }
     for (code, apart) in &failures {
@@ -44,7 +44,7 @@ pub(super) fn examine(seen: &Seen, report: &mut Report) {
 fn stopped(plugins: &[PluginEntry], report: &mut Report) {
     let stopped: Vec<String> = plugins
         .iter()
-        .filter(|plugin| plugin.status == "stopped")
+        .filter(|plugin| plugin.status == PluginStatus::Stopped)
         .map(|plugin| format!("{} ({})", plugin.name, plugin.reason))
         .collect();
     if stopped.is_empty() {
@@ -59,18 +59,18 @@ fn stopped(plugins: &[PluginEntry], report: &mut Report) {
 }
 
 /// Returns the failures by code.
-fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
-    let mut failures: BTreeMap<&str, Apart<'_>> = BTreeMap::new();
+fn failures(seen: &Seen) -> BTreeMap<&FailureCode, Apart<'_>> {
+    let mut failures: BTreeMap<&FailureCode, Apart<'_>> = BTreeMap::new();
     for peer in &seen.cluster.peers {
         if let Some(code) = refusal(peer) {
             failures.entry(code).or_default().nodes.insert(&peer.name, None);
         }
     }
     for plugin in &seen.plugins {
-        if let (Some(node), Some("not_connected")) = (plugin.node.as_deref(), plugin.node_state.as_deref()) {
-            let code = plugin.node_failure.as_deref().unwrap_or("connection_lost");
+        if let (Some(node), Some(NodeState::NotConnected)) = (plugin.node.as_deref(), &plugin.node_state) {
+            let code = plugin.node_failure.as_ref().unwrap_or(&FailureCode::ConnectionLost);
             // The node of a stopped plugin need not exist.
-            if plugin.status != "running" && !REFUSALS.contains(&code) {
+            if plugin.status != PluginStatus::Running && !code.is_refusal() {
                 continue;
             }
             failures.entry(code).or_default().nodes.insert(node, Some(&plugin.name));
@@ -80,14 +80,14 @@ fn failures(seen: &Seen) -> BTreeMap<&str, Apart<'_>> {
 }
 
 /// Returns the code with which a peer has refused us since the last connection.
-fn refusal(peer: &Peer) -> Option<&str> {
-    let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != "connected")?;
+fn refusal(peer: &Peer) -> Option<&FailureCode> {
+    let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != PeerState::Connected)?;
     // Both are RFC 3339 in UTC, to the millisecond.
-    (at >= &peer.since && REFUSALS.contains(&code.as_str())).then_some(code)
+    (at >= &peer.since && code.is_refusal()).then_some(code)
 }
 
 impl Apart<'_> {
-    fn report(&self, code: &str, cookie_hash: &str, report: &mut Report) {
+    fn report(&self, code: &FailureCode, cookie_hash: &str, report: &mut Report) {
         let name = |(node, plugin): (&&str, &Option<&str>)| match plugin {
             Some(plugin) => format!("{node} of {plugin}"),
             None => (*node).to_owned(),
@@ -99,13 +99,13 @@ impl Apart<'_> {
         };
         let first = self.nodes.keys().next().copied().unwrap_or_default();
         let mut advice = format!("run `hecate-daemon diagnose {first}`");
-        if code == "cookie_mismatch" {
+        if *code == FailureCode::CookieMismatch {
             advice = format!(
                 "start them with the daemon's cookie, whose hash is {cookie_hash} (a release made by `rebar3 release` has \
                  another cookie in vm.args); {advice}"
             );
         }
-        if self.nodes.values().any(Option::is_some) && REFUSALS.contains(&code) {
+        if self.nodes.values().any(Option::is_some) && code.is_refusal() {
             report.fail("nodes", detail, advice);
         } else {
             report.warn("nodes", detail, advice);
@@ -126,33 +126,33 @@ pub(super) fn shown(all: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::cli::doctor::report::Level;
-    use crate::wire::Epmd;
+    use crate::wire::{Epmd, EpmdState};
 
     fn plugin(name: &str, state: Option<(&str, Option<&str>)>, status: &str) -> PluginEntry {
         PluginEntry {
             name: name.to_owned(),
             version: None,
             socket: "/s".to_owned(),
-            status: status.to_owned(),
+            status: status.into(),
             description: None,
             node: state.map(|_| format!("{}@h", name.replace('-', "_"))),
             since: "2026-01-01T00:00:00.000Z".to_owned(),
             reason: "its socket is gone".to_owned(),
             reason_code: "socket_gone".to_owned(),
-            node_state: state.map(|(state, _)| state.to_owned()),
-            node_failure: state.and_then(|(_, failure)| failure).map(str::to_owned),
+            node_state: state.map(|(state, _)| state.into()),
+            node_failure: state.and_then(|(_, failure)| failure).map(FailureCode::from),
         }
     }
 
     fn peer(name: &str, state: &str, failure: Option<(&str, &str)>) -> Peer {
         let last_failure = failure.map(|(code, at)| LastFailure {
-            code: code.to_owned(),
+            code: code.into(),
             detail: String::new(),
             at: format!("2026-01-01T00:00:{at}.000Z"),
         });
         Peer {
             name: name.to_owned(),
-            state: state.to_owned(),
+            state: state.into(),
             since: "2026-01-01T00:00:10.000Z".to_owned(),
             reason: String::new(),
             reason_code: String::new(),
@@ -170,7 +170,7 @@ mod tests {
     fn seen(plugins: Vec<PluginEntry>, peers: Vec<Peer>) -> Seen {
         let cluster = Cluster {
             node: None,
-            epmd: Epmd { state: "registered".to_owned(), reason: None },
+            epmd: Epmd { state: EpmdState::Registered, reason: None },
             peers,
             scopes: Vec::new(),
             unregistered: Vec::new(),

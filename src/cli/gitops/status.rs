@@ -14,7 +14,7 @@ use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::config::Locations;
 use crate::limits;
 use crate::plugin::PluginName;
-use crate::wire::PluginEntry;
+use crate::wire::{PluginEntry, PluginStatus};
 
 /// One plugin, as far as it is known here or there.
 #[derive(Debug, Default, Serialize)]
@@ -27,7 +27,7 @@ struct Row {
     /// Whether the daemon knows it; none where no daemon answers.
     registered: Option<bool>,
     version: Option<String>,
-    status: Option<String>,
+    status: Option<PluginStatus>,
 }
 
 /// What is in the repository.

@@ -9,6 +9,7 @@ use crate::cli::support::exit::Exit;
 use crate::cli::support::follow;
 use crate::cli::support::page::{Cell, table};
 use crate::cli::support::sse::Event;
+use crate::wire::{EventName, PluginStatus};
 
 /// Follows until standard output is closed.
 pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
@@ -19,10 +20,12 @@ pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
 fn for_people(event: &Event) -> String {
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     let text = |key: &str| data.get(key).and_then(Value::as_str);
-    let name = match event.name.as_str() {
-        "plugin_registered_v1" | "node_up_v1" => Cell::good(&event.name),
-        "plugin_status_changed_v1" if text("status") == Some("running") => Cell::good(&event.name),
-        "plugin_status_changed_v1" | "node_down_v1" => Cell::bad(&event.name),
+    let status = text("status").map(PluginStatus::from);
+    let kind = EventName::from(&*event.name);
+    let name = match &kind {
+        EventName::PluginRegisteredV1 | EventName::NodeUpV1 => Cell::good(&event.name),
+        EventName::PluginStatusChangedV1 if status == Some(PluginStatus::Running) => Cell::good(&event.name),
+        EventName::PluginStatusChangedV1 | EventName::NodeDownV1 => Cell::bad(&event.name),
         _ => Cell::head(&event.name),
     };
     let at = text("at").or(text("since")).unwrap_or("-");
@@ -31,9 +34,9 @@ fn for_people(event: &Event) -> String {
         None => text("name").or(text("node")).unwrap_or("-").to_owned(),
     };
     // How a plugin was that is gone is of no interest.
-    let gone = matches!(event.name.as_str(), "plugin_deregistered_v1" | "plugin_data_purged_v1");
-    let (status, reason) = if gone { (None, None) } else { (text("status"), text("reason")) };
-    let status = status.map_or_else(|| Cell::from(""), Cell::state);
+    let gone = matches!(kind, EventName::PluginDeregisteredV1 | EventName::PluginDataPurgedV1);
+    let (status, reason) = if gone { (None, None) } else { (status, text("reason")) };
+    let status = status.map_or_else(|| Cell::from(""), |status| Cell::state(&status));
     table(&[vec![Cell::faint(at), name, whom.into(), status, Cell::from(reason.unwrap_or_default())]])
 }
 

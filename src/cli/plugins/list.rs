@@ -8,7 +8,7 @@ use hyper::Method;
 use crate::cli::support::client::Call;
 use crate::cli::support::command::Common;
 use crate::cli::support::page::{self, Cell, table};
-use crate::wire::{ClusterPlugin, ClusterPlugins, Host, PluginEntry};
+use crate::wire::{ClusterPlugin, ClusterPlugins, FailureCode, Host, NodeState, PluginEntry};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Plugins {
@@ -50,14 +50,14 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
             Cell::state(&plugin.status),
             Cell::from(page::since(&plugin.since, now)),
             Cell::optional(plugin.node.as_deref()),
-            node_state(plugin.node_state.as_deref(), plugin.node_failure.as_deref()),
+            node_state(plugin.node_state.as_ref(), plugin.node_failure.as_ref()),
         ]
     }));
     Ok(table(&rows))
 }
 
 /// Whether the node of a plugin is connected, and why not.
-pub(in crate::cli) fn node_state(state: Option<&str>, failure: Option<&str>) -> Cell {
+pub(in crate::cli) fn node_state(state: Option<&NodeState>, failure: Option<&FailureCode>) -> Cell {
     match (state, failure) {
         (None, _) => Cell::faint("-"),
         (Some(state), None) => Cell::state(state),

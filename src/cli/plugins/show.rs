@@ -27,7 +27,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ("since", Cell::from(page::since(&entry.since, now))),
         ("registered", Cell::from(page::since(&registered_at, now))),
         ("node", Cell::optional(entry.node.as_deref())),
-        ("node state", node_state(entry.node_state.as_deref(), entry.node_failure.as_deref())),
+        ("node state", node_state(entry.node_state.as_ref(), entry.node_failure.as_ref())),
         ("socket", Cell::from(entry.socket)),
         ("base_dir", Cell::from(base_dir)),
     ]);

@@ -8,3 +8,4 @@ pub(super) mod follow;
 pub(super) mod output;
 pub(super) mod page;
 pub(super) mod sse;
+mod states;

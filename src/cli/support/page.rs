@@ -2,6 +2,7 @@
 //!
 //! Colours are always written; what prints takes them off again unless a terminal reads and `NO_COLOR` is unset.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,12 @@ use crate::{escape, timestamp};
 pub(in crate::cli) struct Cell {
     text: String,
     style: Style,
+}
+
+/// A word of the API for how something is.
+pub(in crate::cli) trait State: fmt::Display {
+    /// Returns what shows the word in its colour.
+    fn tone(&self) -> fn(&str) -> Cell;
 }
 
 impl<T: Into<String>> From<T> for Cell {
@@ -54,15 +61,14 @@ impl Cell {
     }
 
     /// A word of the API for how something is, in the colour that it deserves.
-    pub(in crate::cli) fn state(word: &str) -> Self {
-        match word {
-            "running" | "healthy" | "connected" | "registered" | "served" | "yes" => Self::good(word),
-            "starting" | "connecting" | "unknown" | "unavailable" | "disconnected" | "not_connected" | "lost" => {
-                Self::odd(word)
-            }
-            "stopped" | "unhealthy" | "name_taken" | "no" => Self::bad(word),
-            _ => Self::from(word),
-        }
+    pub(in crate::cli) fn state<S: State>(state: &S) -> Self {
+        let show = state.tone();
+        show(&state.to_string())
+    }
+
+    /// Without a colour.
+    pub(in crate::cli) fn neutral(text: &str) -> Self {
+        Self::from(text)
     }
 
     /// What may be absent.
