@@ -91,7 +91,7 @@ impl One {
 /// Until all see so many peers and memberships, looking at one until it does.
 fn all_see(ones: &[One], erls: &mut [Erl], peers: usize, members: usize) {
     for one in ones {
-        wait_within(PATIENCE, &format!("{peers} peers, {members} members"), || {
+        wait_within(PATIENCE, format!("{peers} peers, {members} members"), || {
             let seen = one.sees() == (peers, members);
             if !seen {
                 thread::sleep(Duration::from_millis(40));

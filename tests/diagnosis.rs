@@ -7,7 +7,7 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use beam::dist::control::Control;
 use beam::dist::flags::{self, Flags};
@@ -16,6 +16,7 @@ use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use hecate_daemon::limits;
 use serde_json::{Value, json};
+use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 use support::node::{address, identity, start_link};
 use support::{Host, PATIENCE, wait_for, wait_within};
@@ -507,10 +508,7 @@ fn diagnoses_at_once_are_bounded() {
 // ---- The command ----------------------------------------------------------------------------------
 
 fn command(host: &Host, cookie: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
-    command.arg("diagnose").args(arguments).env_clear().env("HOME", host.home());
-    command.env("ERL_EPMD_PORT", host.epmd_port.to_string()).env("HECATE_COOKIE", cookie);
-    command.output().unwrap()
+    Daemon::command(host, &[("HECATE_COOKIE", cookie)]).arg("diagnose").args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -34,20 +34,6 @@ impl Trace {
         wait_for("the trace has started", || trace.out.text().contains(&format!("tracing {node}")));
         trace
     }
-
-    fn lines(&self) -> Vec<String> {
-        self.out.text().lines().map(str::to_owned).collect()
-    }
-
-    /// Waits for a line with all these words.
-    fn shows(&self, words: &[&str]) {
-        let has_all = |line: &String| words.iter().all(|word| line.contains(word));
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while !self.lines().iter().any(has_all) {
-            assert!(std::time::Instant::now() < deadline, "no line has {words:?}:\n{}", self.out.text());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
 }
 
 /// The `erl` of these tests, which dials nobody by itself.
@@ -84,14 +70,14 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
         &["<-  frame", &format!("REG_SEND from <{visitor}."), "to pg, payload"],
         &["->  frame", &format!("REG_SEND from <{}.", host.node("hecate")), "to pg, payload"],
     ] {
-        trace.shows(words);
+        trace.out.shows(words);
     }
     // Each has discovered the other's scope: what comes now is a join.
     erl.eval_until("length(pg:which_groups(pg)) > 0", "true", PATIENCE);
     let scope = erl.eval("pid_to_list(whereis(pg))").replace("\"<0", &format!("<{visitor}")).replace('"', "");
     let messages = |direction: &str, scope: &str| {
         let words = [direction, "frame", "SEND", scope, ", payload "];
-        trace.lines().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+        trace.out.lines(&words).len()
     };
     let (from, to) = (format!(" from {scope} "), format!(" to {scope},"));
     let before = messages("<-", &from);
@@ -102,14 +88,14 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
     wait_for("our join is shown", || messages("->", &to) > before);
 
     // The log shows the same, with the peer and the number of the connection.
-    let line = trace.lines().into_iter().find(|line| line.contains("name: ")).unwrap();
+    let line = trace.out.lines(&["name: "]).remove(0);
     let text = line.split("name: ").nth(1).unwrap();
     daemon.logs(&["connection{", &format!("peer={visitor}"), "connection=", "handshake <- name: ", text]);
     assert!(!trace.out.text().contains("secret_group"), "no payload is shown");
     assert!(!daemon.log().contains("secret_group"), "no payload is logged");
 
     erl.kill();
-    trace.shows(&["--  connection", "connection ended: "]);
+    trace.out.shows(&["--  connection", "connection ended: "]);
     trace.process.signal(Signal::INT);
     assert!(trace.process.ended("the trace ends on Ctrl-C").success());
     assert_eq!(trace.err.text(), "");
@@ -124,15 +110,15 @@ fn a_handshake_with_another_cookie_is_shown_without_cookies_and_digests() {
     let trace = Trace::start(&host, &visitor);
     let mut erl = erl(&host, Some("quite-another"));
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
-    trace.shows(&["<-  handshake", "challenge reply: 20 bytes"]);
-    trace.shows(&["--  connection", "handshake failed: the peer has another cookie"]);
+    trace.out.shows(&["<-  handshake", "challenge reply: 20 bytes"]);
+    trace.out.shows(&["--  connection", "handshake failed: the peer has another cookie"]);
     // We dial the node of a plugin, and it is the one that refuses.
     assert_eq!(host.register(&json!({"name": "hecate-traderd", "node": visitor})).status, 201);
-    trace.shows(&["->  epmd", "PORT_PLEASE2_REQ: visitor (to 127.0.0.1:"]);
-    trace.shows(&["<-  epmd", "PORT2_RESP: port "]);
-    trace.shows(&["--  connection", "TCP connection to 127.0.0.1:"]);
-    trace.shows(&["->  handshake", "challenge reply: 20 bytes"]);
-    trace.shows(&["--  connection", "handshake failed: ", "it has another cookie"]);
+    trace.out.shows(&["->  epmd", "PORT_PLEASE2_REQ: visitor (to 127.0.0.1:"]);
+    trace.out.shows(&["<-  epmd", "PORT2_RESP: port "]);
+    trace.out.shows(&["--  connection", "TCP connection to 127.0.0.1:"]);
+    trace.out.shows(&["->  handshake", "challenge reply: 20 bytes"]);
+    trace.out.shows(&["--  connection", "handshake failed: ", "it has another cookie"]);
 
     for shown in [trace.out.text(), daemon.log()] {
         for secret in [&*host.cookie, "quite-another", "secret"] {

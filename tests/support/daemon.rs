@@ -3,7 +3,7 @@
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Host, Output, PATIENCE, Process, wait_for, wait_within};
+use super::{Host, Output, PATIENCE, Process, wait_within};
 
 /// A running daemon.
 pub struct Daemon {
@@ -76,13 +76,12 @@ impl Daemon {
 
     /// Lines of the log that have all these words.
     pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
-        let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
-        self.log().lines().filter(has_all).map(str::to_owned).collect()
+        self.log.lines(words)
     }
 
     /// Waits for a line of the log with all these words.
     pub fn logs(&self, words: &[&str]) {
-        wait_for(&format!("{words:?} in the log"), || !self.log_lines(words).is_empty());
+        self.log.shows(words);
     }
 
     /// SIGSTOP: it does nothing any more, and its connections stay open.

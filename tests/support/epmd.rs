@@ -42,7 +42,7 @@ impl Epmd {
 
     /// The port of a name, as soon as it is registered.
     pub fn port_of(&self, name: &str) -> u16 {
-        wait_within(PATIENCE, &format!("{name} is registered"), || self.names().remove(name))
+        wait_within(PATIENCE, format!("{name} is registered"), || self.names().remove(name))
     }
 
     /// Registers a name for whatever listens on `port`, until the connection is dropped. Anybody on a host can.

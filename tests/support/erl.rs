@@ -4,13 +4,14 @@
 //! or puts into the process dictionary is there for the next. An expression and its value travel as one line of
 //! hexadecimal each, so that nothing else that the node prints can be taken for either.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
+use std::fmt::{Write as _, from_fn};
 use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Host, Output, PATIENCE, Process};
+use super::{Host, Output, PATIENCE, Process, wait_within};
 
 const INSTALL: &str = "Install Erlang/OTP (Debian: apt-get install erlang-base)";
 
@@ -127,24 +128,17 @@ impl Erl {
 
     /// Evaluates until the value is `expected`. An exception counts as another value.
     pub fn eval_until(&mut self, expression: &str, expected: &str, deadline: Duration) {
-        let start = Instant::now();
-        loop {
-            let value = self.try_eval(expression).unwrap_or_else(|error| format!("exception {error}"));
-            if value == expected {
-                return;
-            }
-            assert!(
-                start.elapsed() < deadline,
-                "{}: {expression} is {value} and not {expected} after {deadline:?}",
-                self.name
-            );
-            std::thread::sleep(super::GLANCE);
-        }
+        let (name, last) = (self.name.clone(), RefCell::new(String::new()));
+        let what = from_fn(|f| write!(f, "{name}: {expression} is {} and not {expected}", last.borrow()));
+        wait_within(deadline, what, || {
+            last.replace(self.try_eval(expression).unwrap_or_else(|error| format!("exception {error}")));
+            (*last.borrow() == expected).then_some(())
+        });
     }
 
     /// The value of an expression as soon as it differs from all of `others`.
     pub fn eval_other(&mut self, expression: &str, others: &[&str]) -> String {
-        super::wait_within(PATIENCE, &format!("{expression} is none of {others:?}"), || {
+        wait_within(PATIENCE, format!("{expression} is none of {others:?}"), || {
             Some(self.eval(expression)).filter(|value| !others.contains(&value.as_str()))
         })
     }

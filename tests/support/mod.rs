@@ -1,8 +1,14 @@
-//! One test's own host: a `HOME`, a cookie, the port of an EPMD, and the programs that run there (the built daemon, the
-//! real `epmd` and `erl`, a client of the socket). Nothing of it is shared with another test, or with the machine.
+//! What the integration tests and the benches share.
 //!
-//! Every child is killed by its pid when its value is dropped, which a panic does too. A program that isn't installed
-//! fails the test, and says what to install.
+//! - [`Host`] is one test's own host: a `HOME`, a cookie, the port of an EPMD, and the programs that
+//!   run there (the built daemon, the real `epmd` and `erl`). It shares nothing with other tests or
+//!   with the machine. [`http`] is the client of its daemon's socket.
+//! - [`world::World`] is an API without a cluster, in the process of the test. [`client`] is its
+//!   client.
+//! - [`wait_for`] and [`wait_within`] wait for a condition.
+//!
+//! Every child is killed by its pid when its value is dropped, which a panic does too. A program that
+//! is not installed fails the test, and says what to install.
 
 #![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
@@ -20,6 +26,7 @@ pub mod plugin;
 pub mod strace;
 pub mod world;
 
+use std::fmt::{Display, from_fn};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -44,7 +51,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// It gave nothing within `deadline`.
-pub fn wait_within<T>(deadline: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_within<T>(deadline: Duration, what: impl Display, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
@@ -292,5 +299,17 @@ impl Output {
     /// All of it.
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Returns the lines that have all these words.
+    pub fn lines(&self, words: &[&str]) -> Vec<String> {
+        let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
+        self.text().lines().filter(has_all).map(str::to_owned).collect()
+    }
+
+    /// Waits for a line that has all these words.
+    pub fn shows(&self, words: &[&str]) {
+        let what = from_fn(|f| write!(f, "a line with {words:?} in:\n{}", self.text()));
+        wait_within(PATIENCE, what, || (!self.lines(words).is_empty()).then_some(()));
     }
 }
