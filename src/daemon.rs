@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use beam::name::NodeName;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -234,13 +235,13 @@ fn found_at_start(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result
 /// plugin counts only if its node refuses us.
 fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> {
     let is_running = |plugin| registry.plugins.get(plugin).is_some_and(|plugin| plugin.status == Status::Running);
-    let mut failures: BTreeMap<&str, Vec<(&PluginName, &str)>> = BTreeMap::new();
+    let mut failures: BTreeMap<&str, Vec<(&PluginName, &NodeName)>> = BTreeMap::new();
     for (node, code, plugins) in nodes.not_connected().filter(|_| registry.ready) {
         let code = code.unwrap_or("connection_lost");
         let apart = plugins.iter().filter(|plugin| FailureCode::from(code).is_refusal() || is_running(plugin));
         failures.entry(code).or_default().extend(apart.map(|plugin| (plugin, node)));
     }
-    let problem = |(code, plugins): (&str, Vec<(&PluginName, &str)>)| {
+    let problem = |(code, plugins): (&str, Vec<(&PluginName, &NodeName)>)| {
         let (_, first) = *plugins.first()?;
         let named = plugins.iter().take(limits::NAMED_AT_ONCE).map(|(plugin, node)| format!("{plugin} ({node})"));
         let named = named.collect::<Vec<_>>().join(", ");
@@ -274,9 +275,9 @@ fn cluster_settings(config: &Config) -> cluster::ClusterSettings {
     let short = host.split('.').next().filter(|_| !is_address).unwrap_or(&host).to_owned();
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let system_short = system.split('.').next().unwrap_or_default().to_owned();
-    let this_host = BTreeSet::from([host.clone(), short, system, system_short, "localhost".to_owned()]);
+    let this_host = BTreeSet::from([host, short, system, system_short, "localhost".to_owned()]);
     cluster::ClusterSettings {
-        name: WantedName { short: config.node.name().to_owned(), host, explicit: config.node_explicit },
+        name: WantedName { name: config.node.clone(), explicit: config.node_explicit },
         cookie: config.cookie.clone(),
         challenges: Default::default(),
         hidden: config.hidden,
@@ -288,7 +289,7 @@ fn cluster_settings(config: &Config) -> cluster::ClusterSettings {
         tick_time: config.net_ticktime,
         peer_memory: config.peer_memory,
         finding: finder::FinderSettings {
-            peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+            peers: config.peers.clone(),
             dns: config.cluster_dns.clone(),
             epmd_names: config.epmd_names.clone(),
             introduce: config.introduce_peers,
@@ -485,7 +486,7 @@ mod tests {
         for (name, index) in registry.plugins.keys().zip(0..) {
             let code = if index < 2 { "tcp_refused" } else { "cookie_mismatch" };
             let (state, plugins) = (NodeState::NotConnected(Some(code)), Arc::from([name.clone()]));
-            nodes.set(format!("n{index}@h").into(), Some(PluginNode { state, plugins }));
+            nodes.set(format!("n{index}@h").parse().unwrap(), Some(PluginNode { state, plugins }));
         }
         let problems = not_connected(&nodes, &registry);
         let details: Vec<&str> = problems.iter().map(|problem| problem.detail.as_str()).collect();

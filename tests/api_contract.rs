@@ -116,7 +116,7 @@ async fn a_name_that_is_held_by_another_node_is_a_conflict() {
     let world = World::start(Limits::default()).await;
     let node = "hecate_traderd@here".to_owned();
     register(&world, json!({"name": "hecate-traderd", "node": node})).await;
-    let up = Membership::NodeUp { node, on_this_host: true };
+    let up = Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true };
     world.registry.membership(up).await;
     // The queue is in order: this call is answered after the node has been seen.
     let other = register(&world, json!({"name": "hecate-traderd", "node": "other@here"})).await;
@@ -221,7 +221,7 @@ async fn a_request_has_exactly_one_host() {
 async fn health_is_what_its_clients_read() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
-    world.status.send_modify(|status| status.node_name = Some("hecate@beam00".to_owned()));
+    world.status.send_modify(|status| status.node_name = Some("hecate@beam00".parse().unwrap()));
     let answer = get(&world, "/health").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     let mut health = answer.body;
@@ -268,7 +268,7 @@ async fn the_cluster_is_what_the_node_sees() {
     });
     assert_eq!(get(&world, "/api/cluster").await.body, unknown);
     let peer = PeerView {
-        name: "x@y".to_owned(),
+        name: "x@y".parse().unwrap(),
         on_this_host: false,
         state: PeerState::Disconnected,
         since: std::time::UNIX_EPOCH,
@@ -276,7 +276,7 @@ async fn the_cluster_is_what_the_node_sees() {
         details: PeerDetails::default(),
     };
     let view = ClusterView {
-        node: Some("a@b".to_owned()),
+        node: Some("a@b".parse().unwrap()),
         epmd: EpmdState::Registered,
         peers: vec![peer],
         ..ClusterView::default()

@@ -146,7 +146,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
 async fn nodes_come_and_go_without_an_id() {
     let world = World::start(Limits::default()).await;
     let peer = |name: &str, state, since| PeerView {
-        name: name.to_owned(),
+        name: name.parse().unwrap(),
         on_this_host: true,
         state,
         since: UNIX_EPOCH + Duration::from_secs(since),
@@ -180,7 +180,7 @@ async fn the_states_of_plugins_nodes_are_sent_as_they_change() {
     let show = |state: NodeState| {
         let plugins = Arc::from([PluginName::parse("hecate-traderd").expect("valid")]);
         world.cluster.send_modify(|view| {
-            Arc::make_mut(view).plugin_nodes.set("t@h".into(), Some(PluginNode { state, plugins }));
+            Arc::make_mut(view).plugin_nodes.set("t@h".parse().unwrap(), Some(PluginNode { state, plugins }));
         });
     };
     let mut client = Follower::begin(&world, None).await;

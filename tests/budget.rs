@@ -38,7 +38,7 @@ fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
     let local = Identity { flags: flags::ours(true), ..support::node::identity(host, short, 7) };
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (status, name) = handshake::dial(&local, host.node("hecate").as_str().into());
+    let (status, name) = handshake::dial(&local, host.node("hecate").as_str().parse().unwrap());
     send_packet(&mut stream, &name);
     let Ok(StatusReceived::Proceed(challenge)) = status.receive(&receive_packet(&mut stream)) else {
         panic!("{short} may not connect");

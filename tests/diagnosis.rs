@@ -264,7 +264,7 @@ async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
     let mut erl = host.erl("visitor");
     let us = identity(&host, "hecate", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("visitor"))).await.unwrap();
-    let older = setup::dial(stream, &us, host.node("visitor").into(), async || true).await.unwrap();
+    let older = setup::dial(stream, &us, host.node("visitor").parse().unwrap(), async || true).await.unwrap();
     tokio::task::block_in_place(|| {
         let connected = format!("[{}]", host.node("hecate"));
         assert_eq!(erl.eval("nodes()"), connected);
@@ -427,7 +427,7 @@ async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !Flags::SPAWN.bits());
     let deaf = Identity { flags: lacking, ..identity(&host, "deaf", 7) };
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
-    let held = setup::dial(stream, &deaf, host.node("hecate").into(), async || true).await.unwrap();
+    let held = setup::dial(stream, &deaf, host.node("hecate").parse().unwrap(), async || true).await.unwrap();
     tokio::task::block_in_place(|| {
         wait_for("it is connected", || host.peer(&deaf.name).as_deref() == Some("connected"));
         let well = diagnosis(&host, &deaf.name);
@@ -444,7 +444,7 @@ async fn a_connection_may_end_while_the_node_is_asked() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let silent = identity(&host, "silent", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
-    let connection = setup::dial(stream, &silent, host.node("hecate").into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &silent, host.node("hecate").parse().unwrap(), async || true).await.unwrap();
     let (sender, mut events) = start_link(connection, 8);
     let diagnosing = tokio::task::spawn_blocking(move || {
         wait_for("it is connected", || host.peer(&silent.name).as_deref() == Some("connected"));

@@ -7,13 +7,13 @@ mod support;
 
 use std::io::{ErrorKind, Read};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use beam::cookie::Cookie;
 use beam::dist::flags::{self, Flags};
 use beam::dist::handshake::{self, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::etf::Atom;
+use beam::name::NodeName;
 use beam::node::services::rpc::{CallError, Function};
 use support::epmd::Epmd;
 use support::erl::{Erl, Start};
@@ -32,7 +32,7 @@ async fn race(ours: &str, theirs: &str, times: usize) {
     let node = Node::start(&host, ours).await;
     let mut erl = host.erl(theirs);
     let us = node.name.clone();
-    let them: Arc<str> = host.node(theirs).into();
+    let them: NodeName = host.node(theirs).parse().unwrap();
     let connect = format!("net_kernel:connect_node('{us}')");
     let disconnect = format!("erlang:disconnect_node('{us}'), net_kernel:monitor_nodes(false)");
     for i in 0..times {
@@ -69,7 +69,7 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
     let _epmd = host.epmd();
     for i in 0..200 {
         let (a, b) = (Node::start(&host, &format!("a{i}")).await, Node::start(&host, &format!("b{i}")).await);
-        let (to_a, to_b) = (a.name.as_str().into(), b.name.as_str().into());
+        let (to_a, to_b) = (a.name.as_str().parse().unwrap(), b.name.as_str().parse().unwrap());
         let (first, second) = tokio::join!(a.handle.connect(to_b), b.handle.connect(to_a));
         assert!(first.unwrap().is_ok() || second.unwrap().is_ok(), "race {i}");
         // A call over it is answered: neither end is one that the other has given up. Of two that cross, the one that gives
@@ -77,7 +77,7 @@ async fn two_of_ours_that_dial_each_other_keep_one_connection() {
         let answered = async |from: &Node, to: &Node| loop {
             from.sees(&to.name, true).await;
             let function = Function { module: Atom::literal("m"), function: Atom::literal("f"), args: vec![] };
-            match from.handle.call(to.name.as_str().into(), function).await.unwrap().unwrap_err() {
+            match from.handle.call(to.name.as_str().parse().unwrap(), function).await.unwrap().unwrap_err() {
                 CallError::NoConnection => {}
                 other => break other,
             }
@@ -98,7 +98,7 @@ async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
     let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
     assert!(receive(&mut dialled).await.unwrap().starts_with(b"N"));
     let mut own = TcpStream::connect(address(port)).await.unwrap();
-    let (_, name) = handshake::dial(&identity(host, "mm", 7), host.node("aa").into());
+    let (_, name) = handshake::dial(&identity(host, "mm", 7), host.node("aa").parse().unwrap());
     send(&mut own, &name).await;
     assert_eq!(receive(&mut own).await.unwrap(), b"sok_simultaneous");
     is_closed_early(&mut dialled).await;
@@ -124,7 +124,7 @@ async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
     support::wait_for("its name is free", || !epmd.names().contains_key("aa"));
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
-    let dialer = tokio::spawn(async move { handle.connect(them.into()).await });
+    let dialer = tokio::spawn(async move { handle.connect(them.parse().unwrap()).await });
     crosses(&host, &listener, epmd.port_of("aa")).await;
     let error = dialer.await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.code(), "simultaneous");
@@ -139,7 +139,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
     let _mm = epmd.register("mm", listener.local_addr().unwrap().port());
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
-    let dialer = tokio::spawn(async move { handle.connect(them.into()).await });
+    let dialer = tokio::spawn(async move { handle.connect(them.parse().unwrap()).await });
     let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
     receive(&mut dialled).await.unwrap();
     // The answer of the peer makes no difference.
@@ -147,7 +147,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
     assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
     let own = TcpStream::connect(address(epmd.port_of("aa"))).await.unwrap();
     let local = identity(&host, "mm", 7);
-    let _own = setup::dial(own, &local, node.name.as_str().into(), async || true).await.unwrap();
+    let _own = setup::dial(own, &local, node.name.as_str().parse().unwrap(), async || true).await.unwrap();
     is_closed_early(&mut dialled).await;
     assert!(dialer.await.unwrap().unwrap().is_ok(), "the two nodes are connected");
     node.sees(&host.node("mm"), true).await;
@@ -166,7 +166,7 @@ async fn attempts_to_connect_wait_for_each_other() {
     let mut attempts = Vec::new();
     for i in 0..=beam::limits::DIALS {
         let handle = node.handle.clone();
-        attempts.push(tokio::spawn(async move { handle.connect(format!("n{i}@127.0.0.2").into()).await }));
+        attempts.push(tokio::spawn(async move { handle.connect(format!("n{i}@127.0.0.2").parse().unwrap()).await }));
     }
     let over = tokio::task::spawn_blocking(move || {
         let accept = || silent.accept().unwrap().0;
@@ -199,7 +199,7 @@ async fn a_peer_that_still_believes_in_an_older_link_takes_the_new_one() {
     let epmd = host.epmd();
     let mut erl = host.erl("mm");
     let port = epmd.port_of("mm");
-    let them: Arc<str> = host.node("mm").into();
+    let them: NodeName = host.node("mm").parse().unwrap();
     let dial = async |creation| {
         let stream = TcpStream::connect(address(port)).await.unwrap();
         setup::dial(stream, &identity(&host, "zz", creation), them.clone(), async || true).await.unwrap()
@@ -319,7 +319,7 @@ async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits());
     let local = Identity { flags: lacking, ..identity(&host, "old", 7) };
     let stream = TcpStream::connect(address(port)).await.unwrap();
-    let refused = setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+    let refused = setup::dial(stream, &local, host.node("hecate").parse().unwrap(), async || true).await.unwrap_err();
     assert_eq!(refused.to_string(), "the peer does not allow this node to connect");
     daemon.logs(&["WARN", &host.node("old"), "flags"]);
 }
@@ -331,7 +331,7 @@ async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_u
     let local = identity(&host, "hasty", 7);
     let dial = async || {
         let stream = TcpStream::connect(address(port)).await.unwrap();
-        setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap()
+        setup::dial(stream, &local, host.node("hecate").parse().unwrap(), async || true).await.unwrap()
     };
     let older = dial().await;
     daemon.logs(&["node up", &host.node("hasty")]);
@@ -367,7 +367,8 @@ async fn a_peer_with_another_cookie_is_refused_and_named_once() {
         let cookie = Cookie::parse(b"another-cookie").unwrap();
         let local = Identity { cookie, ..identity(&host, "stranger", 7) };
         let stream = TcpStream::connect(address(port)).await.unwrap();
-        let refused = setup::dial(stream, &local, host.node("hecate").into(), async || true).await.unwrap_err();
+        let refused =
+            setup::dial(stream, &local, host.node("hecate").parse().unwrap(), async || true).await.unwrap_err();
         assert!(matches!(refused, SetupError::ProofRefused), "{refused}");
     }
     daemon.logs(&["WARN", &host.node("stranger"), "cookie"]);

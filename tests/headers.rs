@@ -26,7 +26,7 @@ async fn dial(host: &Host, epmd: &Epmd, short: &str, headers: bool) -> Connectio
     let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
     let local = Identity { flags, ..identity(host, short, 7) };
     let stream = TcpStream::connect(address(epmd.port_of("real"))).await.unwrap();
-    let connection = setup::dial(stream, &local, host.node("real").into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &local, host.node("real").parse().unwrap(), async || true).await.unwrap();
     assert_eq!(flags::headers(connection.peer.flags), headers);
     connection
 }

@@ -11,12 +11,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use beam::cookie::Cookie;
 use beam::dist::handshake::Identity;
 use beam::dist::setup;
+use beam::name::NodeName;
 use hecate_daemon::limits;
 use rustix::process::{Resource, Rlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -163,7 +163,7 @@ async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
-    let us: Arc<str> = daemon.ready().into();
+    let us: NodeName = daemon.ready().parse().unwrap();
     let port = epmd.port_of("hecate");
     let cookie = Cookie::parse(b"another").unwrap();
     let local = Identity { cookie, ..identity(&host, "visitor", 1) };

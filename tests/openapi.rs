@@ -111,7 +111,10 @@ async fn every_operation_answers_as_the_document_says() {
         );
         hold(path, "post", &answer);
     }
-    world.registry.membership(Membership::NodeUp { node: "hecate_traderd@h".into(), on_this_host: true }).await;
+    world
+        .registry
+        .membership(Membership::NodeUp { node: "hecate_traderd@h".parse().unwrap(), on_this_host: true })
+        .await;
     for body in [
         r#"{"name": "hecate-traderd", "node": "hecate_traderd@h"}"#,
         r#"{"name": "hecate-traderd", "node": "x@h"}"#,
@@ -139,7 +142,10 @@ async fn every_operation_answers_as_the_document_says() {
     let check = request("get", "/api/plugins/hecate-traderd/data", "");
     // Its node is still connected.
     hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
-    world.registry.membership(Membership::NodeDown { node: "hecate_traderd@h".into(), reason: "gone".into() }).await;
+    world
+        .registry
+        .membership(Membership::NodeDown { node: "hecate_traderd@h".parse().unwrap(), reason: "gone".into() })
+        .await;
     hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
     for path in ["hecate-traderd", "hecate-traderd", "%zz"] {
         let path = format!("/api/plugins/{path}/data");

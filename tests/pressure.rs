@@ -86,7 +86,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
     // A peer that asks for the list a thousand times over, in one go, and takes none of the answers.
     let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let local = identity(&host, "greedy", 7);
-    let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &local, us.as_str().parse().unwrap(), async || true).await.unwrap();
     let (sender, _never_read) = start_link(connection, 1);
     let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
     let from = Term::tuple([Term::Pid(pid.clone()), Term::atom("tag")]);
@@ -184,7 +184,7 @@ impl ScopeOf {
     async fn start(host: &Host, port: u16, us: &str, short: &str) -> Self {
         let stream = TcpStream::connect(address(port)).await.unwrap();
         let local = identity(host, short, 7);
-        let connection = setup::dial(stream, &local, us.into(), async || true).await.unwrap();
+        let connection = setup::dial(stream, &local, us.parse().unwrap(), async || true).await.unwrap();
         let (sender, received) = start_link(connection, 64);
         let pid = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };
         let scope = Self { sender, pid, received };
@@ -270,7 +270,7 @@ async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {
     let calling = async {
         for _ in 0..10 {
             let function = Function { module: Atom::literal("no"), function: Atom::literal("function"), args: vec![] };
-            let answer = busy.handle.call(other.name.as_str().into(), function).await.unwrap();
+            let answer = busy.handle.call(other.name.as_str().parse().unwrap(), function).await.unwrap();
             assert_eq!(answer, Err(CallError::Failed));
         }
     };

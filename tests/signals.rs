@@ -202,7 +202,7 @@ async fn a_monitor_of_a_peer_without_the_flag_for_it_is_answered() {
     let without = flags::ours(false).bits() & !(Flags::DIST_MONITOR | Flags::DIST_MONITOR_NAME).bits();
     let local = Identity { flags: Flags::from_bits_truncate(without), ..identity(&host, "peer", 7) };
     let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
-    let connection = setup::dial(stream, &local, us.as_str().into(), async || true).await.unwrap();
+    let connection = setup::dial(stream, &local, us.as_str().parse().unwrap(), async || true).await.unwrap();
     let agreed = connection.peer.flags;
     let (link, mut events) = start_link(connection, 64);
     let from = Pid { node: Atom::new(&local.name).unwrap(), id: 1, serial: 0, creation: 7 };

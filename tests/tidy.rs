@@ -99,6 +99,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "beam::dist::control",
             "beam::etf",
             "beam::limits",
+            "beam::name",
         ],
     ),
     (
@@ -162,7 +163,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("beam/limits", &[]),
     ("beam/log_limit", &["beam::limits"]),
-    ("beam/name", &["beam::limits"]),
+    ("beam/name", &["beam::etf", "beam::limits"]),
     ("beam/stats", &[]),
 ];
 
@@ -171,6 +172,13 @@ const OF_BEAM: &[&str] = &["beam::limits", "beam::limited", "beam::log_limit", "
 
 /// The modules that may name every module of the node's crate.
 const USERS_OF_BEAM: &[&str] = &["cluster"];
+
+/// The files that may split text at `@`, each with the reason.
+const SPLITS_AT: &[(&str, &str)] = &[
+    ("beam/name", "`NodeName` is the one type for node names"),
+    ("beam/trace/describe", "an atom that may be a node name is printed without quotes"),
+    ("cli/gitops/templates", "an OCI image reference has its digest after an `@`"),
+];
 
 /// Files that decide, and therefore may not know what time it is, nor reach the world.
 const PURE: &[&str] = &[
@@ -329,6 +337,20 @@ fn services_do_not_know_each_other() {
 #[test]
 fn no_files_import_each_other_in_a_cycle() {
     assert_eq!(imports().cycle(), None);
+}
+
+#[test]
+fn only_node_names_are_split_at_the_at_sign() {
+    let splits = ["'@'", "split(\"@\")", "split_once(\"@\")", "find(\"@\")", "b'@'"];
+    for (name, text) in sources() {
+        if SPLITS_AT.iter().any(|(file, _)| is_below(&name, file, "/")) {
+            continue;
+        }
+        for line in code_lines(&text) {
+            let found = splits.iter().find(|split| line.contains(**split));
+            assert!(found.is_none(), "{name}: use `NodeName` instead of {}: {line}", found.unwrap());
+        }
+    }
 }
 
 #[test]

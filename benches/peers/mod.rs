@@ -99,7 +99,7 @@ impl Socket {
         let local = Identity { flags: flags::ours(true), ..identity(host, short, 7) };
         let mut stream = connect(epmd.port_of(peer)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let (status, packet) = handshake::dial(&local, host.node(peer).into());
+        let (status, packet) = handshake::dial(&local, host.node(peer).parse().unwrap());
         support::epmd::send(&mut stream, &packet).unwrap();
         let Ok(StatusReceived::Proceed(awaited)) = status.receive(&packet_of(&mut stream)) else {
             panic!("{peer} does not take {short}");

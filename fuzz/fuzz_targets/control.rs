@@ -134,7 +134,7 @@ impl Node {
     fn new() -> Self {
         let machine = Machine::new(Parts {
             // As the node that the captured frames of the corpus are sent to, where `name` is registered.
-            name: Atom::literal("fake@localhost"),
+            name: "fake@localhost".parse().unwrap(),
             creation: 77,
             scopes: vec![Atom::literal("pg")],
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },
@@ -146,7 +146,8 @@ impl Node {
         });
         let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };
         for (link, name) in [(OURS, "real@localhost"), (ANOTHERS, "another@host")] {
-            let peer = Established { name: name.into(), creation: 1, flags: flags::ours(false), published: true };
+            let peer =
+                Established { name: name.parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
             node.input(NodeInput::LinkUp { link, peer, origin: Origin::Accepted });
         }
         let (name, groups) = (Some(Atom::literal("name")), vec![Term::atom("group")]);

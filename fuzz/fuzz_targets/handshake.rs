@@ -12,6 +12,7 @@ use beam::dist::given_names::{GivenNames, Random};
 use beam::dist::handshake::{
     self, Established, HandshakeError, Identity, Named, ReplyReceived, Status, StatusReceived,
 };
+use beam::name::NodeName;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 
@@ -56,7 +57,7 @@ fn packets(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn local() -> Identity {
     let cookie = Cookie::parse(b"cookie").expect("a cookie");
     Identity {
-        name: "local@host".into(),
+        name: "local@host".parse().unwrap(),
         creation: 7,
         flags: flags::ours(false),
         cookie,
@@ -75,8 +76,7 @@ fn proved(packet: &[u8]) -> Vec<u8> {
 }
 
 fn check(peer: &Established, offered: Flags) {
-    let (short, host) = peer.name.split_once('@').expect("name@host");
-    assert!(!short.is_empty() && !host.is_empty() && !host.contains('@') && peer.name.len() <= beam::limits::NODE_NAME);
+    assert_eq!(NodeName::parse(&peer.name), Ok(peer.name.clone()));
     assert!(offered.contains(peer.flags), "nothing that we did not offer");
     assert!(peer.flags.contains(Flags::HANDSHAKE_23 | Flags::BIG_CREATION));
 }
@@ -94,7 +94,8 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
         if named.is_nameless() {
             offered |= Flags::NAME_ME;
             // A nameless peer sends its host in place of a name.
-            let given = GivenNames::default().give(&named.name().clone(), Random { name: u64::from(how), creation: 4 });
+            let random = Random { name: u64::from(how), creation: 4 };
+            let given = GivenNames::default().give(named.name().host(), random).expect("the name fits");
             named.give_name(&given);
             assert!(named.name_packet().len() <= beam::limits::HANDSHAKE_PACKET);
         }
@@ -125,8 +126,8 @@ fn accepted<'a>(how: u8, mut packets: impl Iterator<Item = &'a [u8]>) {
 
 fn dialled<'a>(mut packets: impl Iterator<Item = &'a [u8]>) {
     let shake = || -> Option<Result<(), HandshakeError>> {
-        let (status, name) = handshake::dial(&local(), "peer@host".into());
-        assert!(handshake::receive_name(&name).is_ok_and(|named| **named.name() == *local().name));
+        let (status, name) = handshake::dial(&local(), "peer@host".parse().unwrap());
+        assert!(handshake::receive_name(&name).is_ok_and(|named| *named.name() == local().name));
         let awaited = match status.receive(packets.next()?) {
             Ok(StatusReceived::Proceed(awaited) | StatusReceived::Alive(awaited)) => awaited,
             Err(e) => return Some(Err(e)),

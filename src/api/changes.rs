@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use beam::name::NodeName;
 use bytes::Bytes;
 
 use super::sse::encode;
@@ -13,7 +14,7 @@ use crate::limits;
 use crate::wire;
 
 /// The connected nodes, each with the time since when it is connected.
-pub(super) type Nodes = BTreeMap<String, SystemTime>;
+pub(super) type Nodes = BTreeMap<NodeName, SystemTime>;
 
 /// The state of the cluster that a stream has reported to its client. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +89,7 @@ fn nodes(view: &ClusterView) -> Nodes {
 /// Returns the events that lead from one state to that of the view. A node that has reconnected in
 /// between goes down and up.
 fn events(before: &Reported, now: &Reported, view: &ClusterView) -> Vec<Bytes> {
-    let differ = |node: &&String| before.nodes.get(*node) != now.nodes.get(*node);
+    let differ = |node: &&NodeName| before.nodes.get(*node) != now.nodes.get(*node);
     let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));
     let come = now.nodes.keys().filter(differ).map(|node| ("node_up_v1", node));
     let nodes = gone.chain(come).map(|(name, node)| encode(name, None, &wire::NodeEvent::new(node, peer(view, node))));
@@ -99,8 +100,8 @@ fn events(before: &Reported, now: &Reported, view: &ClusterView) -> Vec<Bytes> {
     nodes.chain(states).collect()
 }
 
-fn peer<'a>(view: &'a ClusterView, node: &str) -> Option<&'a PeerView> {
-    let place = view.peers.binary_search_by(|peer| peer.name.as_str().cmp(node)).ok()?;
+fn peer<'a>(view: &'a ClusterView, node: &NodeName) -> Option<&'a PeerView> {
+    let place = view.peers.binary_search_by(|peer| peer.name.cmp(node)).ok()?;
     view.peers.get(place)
 }
 
@@ -115,7 +116,7 @@ mod tests {
 
     fn view(peers: &[&str], state: NodeState) -> Arc<ClusterView> {
         let peer = |name: &&str| PeerView {
-            name: (*name).to_owned(),
+            name: name.parse().unwrap(),
             on_this_host: false,
             state: PeerState::Connected,
             since: UNIX_EPOCH,
@@ -123,7 +124,7 @@ mod tests {
             details: PeerDetails::default(),
         };
         let mut plugin_nodes = NodeStates::default();
-        plugin_nodes.set("oned@h".into(), Some(PluginNode { state, plugins: [].into() }));
+        plugin_nodes.set("oned@h".parse().unwrap(), Some(PluginNode { state, plugins: [].into() }));
         Arc::new(ClusterView { peers: peers.iter().map(peer).collect(), plugin_nodes, ..ClusterView::default() })
     }
 
@@ -144,7 +145,7 @@ mod tests {
         let mut now = view(&["b@h", "c@h"], NodeState::Unknown);
         let states = &mut Arc::get_mut(&mut now).unwrap().plugin_nodes;
         *states = before.plugin_nodes.clone();
-        states.set("oned@h".into(), Some(PluginNode { state: NodeState::Connected, plugins: [].into() }));
+        states.set("oned@h".parse().unwrap(), Some(PluginNode { state: NodeState::Connected, plugins: [].into() }));
         let mut encoded: Vec<Arc<[Bytes]>> = Vec::new();
         for told in &mut streams {
             let (events, next) = changes.since(told, &now);

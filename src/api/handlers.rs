@@ -243,7 +243,7 @@ fn health(context: &Context, listing: &Listing) -> HttpResponse {
         ready: unready(&status, view.ready).is_none(),
         service: "hecate".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        node_name: status.node_name,
+        node_name: status.node_name.as_ref().map(ToString::to_string),
         uptime_seconds: context.started.elapsed().as_secs(),
         epmd_owners: status
             .epmd_owners

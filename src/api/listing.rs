@@ -158,7 +158,7 @@ mod tests {
             assert_eq!(list.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), [name]);
         }
         let state = NodeState::NotConnected(Some("cookie_mismatch"));
-        nodes.set("oned@h".into(), Some(PluginNode { state, plugins: Arc::default() }));
+        nodes.set("oned@h".parse().unwrap(), Some(PluginNode { state, plugins: Arc::default() }));
         let changed = listing.of(&one, &nodes, &home);
         assert_ne!(changed.tag, first.tag);
         let list: Vec<wire::PluginEntry> = serde_json::from_slice(&changed.body).expect("a list");

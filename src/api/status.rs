@@ -1,6 +1,8 @@
 //! How the daemon as a whole is doing, as `/health`, `/livez` and `/readyz` tell it: plain data that the daemon
 //! publishes, and the two questions that the API asks of it. It knows nothing of single plugins.
 
+use beam::name::NodeName;
+
 use crate::wire::HealthStatus;
 
 /// What the daemon publishes about itself.
@@ -9,7 +11,7 @@ pub struct DaemonStatus {
     /// Where in its life it is.
     pub phase: Phase,
     /// Our node's full name, once it has one.
-    pub node_name: Option<String>,
+    pub node_name: Option<NodeName>,
     /// The users who own this host's EPMD; empty if unknown.
     pub epmd_owners: Vec<EpmdOwner>,
     /// What is wrong at this moment.

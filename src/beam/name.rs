@@ -1,19 +1,33 @@
 //! Names of nodes, parsed once.
 //!
 //! A node name is one that `net_kernel` accepts for `-sname` and `-name`, with the host part
-//! restricted to what a host name or an address can be.
+//! restricted to what a host name or an address can be. The same rules hold for every source: our
+//! own name, the handshake, EPMD, the configuration, and the names that peers tell us.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::etf::Atom;
 use crate::limits;
+
+// A name has only ASCII characters, so it always fits into an atom.
+const _: () = assert!(limits::NODE_NAME <= limits::ATOM_CHARACTERS);
 
 /// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part
 /// before the `@` of `[A-Za-z0-9_-]`, the host part of those, `.` and `:`, without a leading
 /// hyphen, so that no program parses it as an option.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Clones share the text. Equality, order and hash are those of the text, so that a map with these
+/// keys can be searched with a `&str`.
+#[derive(Clone)]
 pub struct NodeName {
     full: Arc<str>,
+    /// The position of the `@`.
     at: usize,
 }
 
@@ -33,7 +47,8 @@ impl NodeName {
     /// [`NodeNameError`] for anything else.
     pub fn parse(text: &str) -> Result<Self, NodeNameError> {
         let (name, host) = text.split_once('@').ok_or(NodeNameError)?;
-        Self::new(name, host)
+        Self::check(name, host)?;
+        Ok(Self { full: text.into(), at: name.len() })
     }
 
     /// Joins the two parts.
@@ -41,6 +56,18 @@ impl NodeName {
     /// # Errors
     /// [`NodeNameError`] if one of them is empty, has a character it may not have, or both are too long.
     pub fn new(name: &str, host: &str) -> Result<Self, NodeNameError> {
+        Self::check(name, host)?;
+        Ok(Self { full: format!("{name}@{host}").into(), at: name.len() })
+    }
+
+    /// Returns whether a text is meant to be a full name, valid or not: a short name or a host has no
+    /// `@`.
+    #[must_use]
+    pub fn is_full(text: &str) -> bool {
+        text.contains('@')
+    }
+
+    fn check(name: &str, host: &str) -> Result<(), NodeNameError> {
         let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let in_host = |c: char| in_name(c) || matches!(c, '.' | ':');
         let valid = !name.is_empty()
@@ -49,40 +76,135 @@ impl NodeName {
             && name.len().saturating_add(host.len()) < limits::NODE_NAME
             && name.chars().all(in_name)
             && host.chars().all(in_host);
-        if !valid {
-            return Err(NodeNameError);
-        }
-        Ok(Self { full: format!("{name}@{host}").into(), at: name.len() })
+        if valid { Ok(()) } else { Err(NodeNameError) }
     }
 
-    /// The whole, `name@host`.
+    /// Returns the text, `name@host`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.full
     }
 
-    /// What stands before the `@`, the name that EPMD knows.
+    /// Returns the atom that is the name in the external term format.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn atom(&self) -> Atom {
+        Atom::short(&self.full)
+    }
+
+    /// Returns the part before the `@`, the name that EPMD knows.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
         self.full.get(..self.at).unwrap_or_default()
     }
 
-    /// What stands behind the `@`.
+    /// Returns the part after the `@`.
     #[must_use]
     pub fn host(&self) -> &str {
         self.full.get(self.at.saturating_add(1)..).unwrap_or_default()
     }
 
-    /// Whether the host part has a dot, or is an address: long and short names cannot connect to each other.
+    /// Returns the name of a node with the same short name on another host.
+    ///
+    /// # Errors
+    /// [`NodeNameError`] if the host has a character it may not have, or is too long.
+    pub fn with_host(&self, host: &str) -> Result<Self, NodeNameError> {
+        Self::new(self.short_name(), host)
+    }
+
+    /// Returns whether the host part has a dot, or is an address.
     #[must_use]
     pub fn is_long(&self) -> bool {
         self.host().contains(['.', ':'])
+    }
+
+    /// Returns whether one of the two names is long and the other short: such nodes never connect.
+    #[must_use]
+    pub fn is_mixed_with(&self, other: &Self) -> bool {
+        self.is_long() != other.is_long()
+    }
+
+    /// Returns whether both nodes have the same short name, on whichever hosts.
+    #[must_use]
+    pub fn has_short_name_of(&self, other: &Self) -> bool {
+        self.short_name() == other.short_name()
     }
 }
 
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.full)
+        f.pad(&self.full)
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.full, f)
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NodeNameError;
+
+    fn from_str(text: &str) -> Result<Self, NodeNameError> {
+        Self::parse(text)
+    }
+}
+
+impl Deref for NodeName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.full
+    }
+}
+
+impl AsRef<str> for NodeName {
+    fn as_ref(&self) -> &str {
+        &self.full
+    }
+}
+
+impl Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.full
+    }
+}
+
+impl Hash for NodeName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.full.hash(state);
+    }
+}
+
+impl PartialEq for NodeName {
+    fn eq(&self, other: &Self) -> bool {
+        self.full == other.full
+    }
+}
+
+impl Eq for NodeName {}
+
+impl PartialEq<str> for NodeName {
+    fn eq(&self, other: &str) -> bool {
+        *self.full == *other
+    }
+}
+
+impl PartialEq<&str> for NodeName {
+    fn eq(&self, other: &&str) -> bool {
+        *self.full == **other
+    }
+}
+
+impl PartialOrd for NodeName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for NodeName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.full.cmp(&other.full)
     }
 }
 
@@ -124,14 +246,22 @@ impl fmt::Display for NamePattern {
     }
 }
 
+/// Returns the node name that a test writes as a literal.
+#[cfg(test)]
+pub(crate) fn node(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
     use super::*;
 
     #[test]
     fn node_names_have_two_parts() {
         let node = NodeName::parse("trading_app-x1@beam00.lab").expect("valid");
-        assert_eq!((node.name(), node.host(), node.is_long()), ("trading_app-x1", "beam00.lab", true));
+        assert_eq!((node.short_name(), node.host(), node.is_long()), ("trading_app-x1", "beam00.lab", true));
         assert_eq!(node.as_str(), "trading_app-x1@beam00.lab");
         assert!(!NodeName::parse("node@beam00").expect("valid").is_long());
         assert!(NodeName::parse("node@fd00::1").expect("valid").is_long());
@@ -158,6 +288,32 @@ mod tests {
         for bad in ["\u{e4}@b", "a@\u{202e}b", "a\u{1b}[2J@b", "a\u{9b}@b", "a@b\u{200b}"] {
             assert_eq!(NodeName::parse(bad), Err(NodeNameError), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn equality_order_and_hash_are_those_of_the_text() {
+        // `a-b@h` is before `a@h` in the order of the text, and after it in that of the short names.
+        let texts = ["a-b@h", "a@h", "a@h-b", "a@h.b", "b@a"];
+        let names = texts.map(|text| NodeName::parse(text).expect("valid"));
+        assert!(texts.is_sorted() && names.is_sorted());
+        let sorted: BTreeSet<NodeName> = names.iter().rev().cloned().collect();
+        let hashed: HashSet<NodeName> = names.iter().cloned().collect();
+        for (text, name) in texts.iter().zip(&names) {
+            assert_eq!(name.as_str(), *text);
+            assert_eq!(name, &node(text));
+            assert!(sorted.contains(*text) && hashed.contains(*text));
+        }
+        assert!(!sorted.contains("a") && !hashed.contains("a"));
+    }
+
+    #[test]
+    fn names_are_compared_by_their_parts() {
+        assert_eq!(node("a@h").with_host("g.lab"), Ok(node("a@g.lab")));
+        for bad in ["", "g@h", "g h", &"g".repeat(limits::NODE_NAME)] {
+            assert_eq!(node("a@h").with_host(bad), Err(NodeNameError), "{bad:?}");
+        }
+        assert!(node("a@h").has_short_name_of(&node("a@g")) && !node("a@h").has_short_name_of(&node("ab@h")));
+        assert!(node("a@h").is_mixed_with(&node("a@h.lab")) && !node("a@::1").is_mixed_with(&node("a@h.lab")));
     }
 
     #[test]

@@ -15,7 +15,6 @@ mod feed;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -25,6 +24,7 @@ use crate::dist::control::{Control, ControlError, Decoded};
 use crate::dist::flags::Flags;
 use crate::epmd::protocol::EpmdRequest;
 use crate::limits;
+use crate::name::NodeName;
 
 pub(crate) use describe::{epmd_names, epmd_port, epmd_registered};
 use feed::Subject;
@@ -94,7 +94,7 @@ impl fmt::Display for Direction {
 pub(crate) struct ConnectionTrace {
     number: u64,
     /// The name that was dialled, or that the peer gave.
-    peer: Option<Arc<str>>,
+    peer: Option<NodeName>,
     /// Whether this node dialled.
     dialled: bool,
     /// The address of the peer.
@@ -104,7 +104,7 @@ pub(crate) struct ConnectionTrace {
 
 impl ConnectionTrace {
     /// Traces a connection to the node that was dialled, or from one that has not given its name.
-    pub(crate) fn new(dialled: Option<&Arc<str>>, address: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(dialled: Option<&NodeName>, address: Option<SocketAddr>) -> Self {
         /// The number of the last connection.
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -118,7 +118,7 @@ impl ConnectionTrace {
     }
 
     /// A peer that dialled has this name. Nothing proves it before the handshake is complete.
-    pub(crate) fn name(&mut self, name: &Arc<str>) {
+    pub(crate) fn name(&mut self, name: &NodeName) {
         self.span.record("peer", field::display(name));
         self.peer = Some(name.clone());
         // Only now is it known who follows.
@@ -177,7 +177,7 @@ impl ConnectionTrace {
 }
 
 /// An attempt to connect to a node failed before there was a connection.
-pub(crate) fn unreachable(node: &Arc<str>, error: &dyn fmt::Display) {
+pub(crate) fn unreachable(node: &NodeName, error: &dyn fmt::Display) {
     let (layer, direction) = (Layer::Connection, Direction::Local);
     emit(Subject::Node(node), None, &Span::none(), layer, direction, || format!("no connection: {error}"));
 }

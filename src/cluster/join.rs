@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beam::epmd::client::{self as epmd, Registration};
+use beam::name::NodeName;
 use beam::node::listeners::owning_processes;
 use beam::node::registrar::{self, Registrar};
 use beam::node::socket_holder::Holder;
@@ -27,10 +28,8 @@ use crate::limits;
 /// How we want to be called.
 #[derive(Debug, Clone)]
 pub struct WantedName {
-    /// The part before the `@`.
-    pub short: String,
-    /// The part after it.
-    pub host: String,
+    /// The full name.
+    pub name: NodeName,
     /// Whether it was asked for: then it is this one or none.
     pub explicit: bool,
 }
@@ -38,25 +37,25 @@ pub struct WantedName {
 impl WantedName {
     /// Returns the full names that the node may get, except one with digits, which is chosen only
     /// when the node joins.
-    pub fn candidates(&self) -> impl Iterator<Item = String> {
-        let with_uid = (!self.explicit).then(|| with_uid(self));
-        [self.short.clone()].into_iter().chain(with_uid).map(|short| format!("{short}@{}", self.host))
+    pub fn candidates(&self) -> impl Iterator<Item = NodeName> {
+        let with_uid = NodeName::new(&with_uid(self), self.name.host()).ok().filter(|_| !self.explicit);
+        [self.name.clone()].into_iter().chain(with_uid)
     }
 }
 
 /// Returns the name of the node if another user's node has the default name.
 fn with_uid(wanted: &WantedName) -> String {
-    format!("{}_{}", wanted.short, rustix::process::getuid().as_raw())
+    format!("{}_{}", wanted.name.short_name(), rustix::process::getuid().as_raw())
 }
 
 /// We are registered.
 #[derive(Debug)]
 pub struct Joined {
     /// Our full name.
-    pub name: String,
+    pub name: NodeName,
     /// Its registration with EPMD.
     pub registration: Registration,
-    /// The preferred names, which are taken.
+    /// The preferred short names, which are taken.
     pub taken: Vec<String>,
 }
 
@@ -137,21 +136,19 @@ impl Epmd {
         layout: &Arc<Layout>,
         mut report: impl FnMut(EpmdState, &Arc<[EpmdOwner]>),
     ) -> Joined {
-        let (mut short, mut taken, mut taken_since) = (wanted.short.clone(), Vec::new(), None);
+        let (mut name, mut taken, mut taken_since) = (wanted.name.clone(), Vec::new(), None);
         let mut told = EpmdState::Unknown;
         loop {
-            let state = match self.register(&short).await {
-                Ok(registration) => {
-                    return Joined { name: format!("{short}@{}", wanted.host), registration, taken };
-                }
+            let state = match self.register(name.short_name()).await {
+                Ok(registration) => return Joined { name, registration, taken },
                 Err(state) => state,
             };
             let is_taken = matches!(state, EpmdState::NameTaken { .. });
             // A predecessor may still be stopping: not a problem yet.
             let mut quiet = is_taken && !wanted.explicit;
             if quiet && taken_since.get_or_insert_with(Instant::now).elapsed() >= limits::NAME_PATIENCE {
-                if let Some(next) = next_name(wanted, &short, layout).await {
-                    taken.push(std::mem::replace(&mut short, next));
+                if let Some(next) = next_name(wanted, &name, layout).await {
+                    taken.push(std::mem::replace(&mut name, next).short_name().to_owned());
                     taken_since = None;
                     continue;
                 }
@@ -185,20 +182,19 @@ fn owner((uid, holder): (u32, Option<Holder>)) -> EpmdOwner {
     EpmdOwner { uid, pid, program }
 }
 
-/// Returns the name to try after the default name `short` is taken; none if its digits could not be
-/// saved.
-async fn next_name(wanted: &WantedName, short: &str, layout: &Arc<Layout>) -> Option<String> {
-    let with_uid = with_uid(wanted);
-    if short == wanted.short {
-        return Some(with_uid);
+/// Returns the name to try after the default name `taken` is taken; none if its digits could not be
+/// saved, or it would be too long.
+async fn next_name(wanted: &WantedName, taken: &NodeName, layout: &Arc<Layout>) -> Option<NodeName> {
+    let (with_uid, host) = (with_uid(wanted), wanted.name.host());
+    if *taken == wanted.name {
+        return NodeName::new(&with_uid, host).ok();
     }
     // If these digits are taken too, an attacker has read them in EPMD.
-    let digits = short.strip_prefix(&with_uid).and_then(|rest| rest.strip_prefix('_')).map(str::to_owned);
+    let digits = taken.short_name().strip_prefix(&with_uid).and_then(|rest| rest.strip_prefix('_')).map(str::to_owned);
     let layout = layout.clone();
     let next = spawn_blocking(move || layout.node_digits(digits.as_deref())).await.ok()?;
-    next.inspect_err(|error| warn!("cannot choose another name for our node: {error}"))
-        .ok()
-        .map(|digits| format!("{with_uid}_{digits}"))
+    let digits = next.inspect_err(|error| warn!("cannot choose another name for our node: {error}")).ok()?;
+    NodeName::new(&format!("{with_uid}_{digits}"), host).ok()
 }
 
 /// Returns whether a short name is a default name of this user's daemon.
@@ -218,8 +214,8 @@ mod tests {
     fn only_a_default_name_may_be_replaced() {
         let uid = rustix::process::getuid().as_raw();
         let names = |explicit| {
-            let wanted = WantedName { short: "hecate".to_owned(), host: "h".to_owned(), explicit };
-            wanted.candidates().collect::<Vec<_>>()
+            let wanted = WantedName { name: "hecate@h".parse().unwrap(), explicit };
+            wanted.candidates().map(|name| name.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names(true), ["hecate@h"]);
         assert_eq!(names(false), ["hecate@h".to_owned(), format!("hecate_{uid}@h")]);

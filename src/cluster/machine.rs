@@ -3,7 +3,6 @@
 //! whether the published view is out of date. Pure: [`super::task`] carries out its effects.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
 
 use beam::name::NodeName;
@@ -27,11 +26,11 @@ pub enum ClusterEffect {
     /// End the proxy of this plugin.
     EndProxy(PluginName),
     /// Find these nodes, which are all nodes of plugins.
-    FindNodes(BTreeSet<Arc<str>>),
+    FindNodes(BTreeSet<NodeName>),
     /// Tell the finder that this node has connected.
-    NodeUp(Arc<str>),
+    NodeUp(NodeName),
     /// Tell the finder that this node is no longer connected.
-    NodeDown(Arc<str>),
+    NodeDown(NodeName),
     /// Publish the view. It comes before the reports that the registry derives a status from, so
     /// that no stopped plugin is shown with a connected node.
     Publish,
@@ -45,7 +44,7 @@ pub enum ClusterEffect {
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
     /// The full name.
-    pub name: &'a Arc<str>,
+    pub name: &'a NodeName,
     /// The port in this host's EPMD.
     pub port: u16,
     /// The last attempts to connect to it.
@@ -60,7 +59,7 @@ pub struct ClusterMachine {
     /// The plugins that have a proxy, each with the incarnation that the proxy is for.
     proxies: BTreeMap<PluginName, u64>,
     /// The node of each plugin that has one.
-    nodes: BTreeMap<PluginName, Arc<str>>,
+    nodes: BTreeMap<PluginName, NodeName>,
     plugin_nodes: PluginNodes,
     /// The plugins for which `proxies` and `nodes` may be out of date.
     changes: Changes,
@@ -121,15 +120,15 @@ impl ClusterMachine {
         for name in changed {
             // A plugin stored by an older version may have an invalid node name.
             let node = plugins.get(name).and_then(|plugin| plugin.node.as_deref());
-            let node = node.filter(|node| NodeName::parse(node).is_ok());
-            if self.nodes.get(name).map(|node| &**node) == node {
+            let node = node.and_then(|node| NodeName::parse(node).ok());
+            if self.nodes.get(name) == node.as_ref() {
                 continue;
             }
             has_changed = true;
             let before = match node {
                 Some(node) => {
-                    self.plugin_nodes.add(node.into(), name.clone());
-                    self.nodes.insert(name.clone(), node.into())
+                    self.plugin_nodes.add(node.clone(), name.clone());
+                    self.nodes.insert(name.clone(), node)
                 }
                 None => self.nodes.remove(name),
             };
@@ -190,7 +189,7 @@ impl ClusterMachine {
         self.is_stale = true;
         let reports = self.membership.news(view, |name| self.dialer.is_here(name));
         for report in &reports {
-            let (node, effect): (_, fn(Arc<str>) -> ClusterEffect) = match report {
+            let (node, effect): (_, fn(NodeName) -> ClusterEffect) = match report {
                 Membership::NodeUp { node, .. } => (node, ClusterEffect::NodeUp),
                 Membership::NodeDown { node, .. } => (node, ClusterEffect::NodeDown),
                 Membership::WantedNames { .. }
@@ -201,8 +200,8 @@ impl ClusterMachine {
                 | Membership::Withdrawn { .. }
                 | Membership::Settled => continue,
             };
-            self.plugin_nodes.touch(node.as_str().into());
-            out.push(effect(node.as_str().into()));
+            self.plugin_nodes.touch(node.clone());
+            out.push(effect(node.clone()));
         }
         if !reports.is_empty() {
             out.push(ClusterEffect::Publish);
@@ -225,9 +224,9 @@ impl ClusterMachine {
         view: &View,
         plugins: &Plugins,
         failed: impl Iterator<Item = Failed<'a>>,
-    ) -> BTreeMap<Arc<str>, Refusal> {
-        let is_plugins = |name: &str| {
-            let short = name.split('@').next().unwrap_or_default().replace('_', "-");
+    ) -> BTreeMap<NodeName, Refusal> {
+        let is_plugins = |name: &NodeName| {
+            let short = name.short_name().replace('_', "-");
             self.plugin_nodes.contains(name)
                 || PluginName::parse(&short).is_ok_and(|plugin| plugins.contains_key(&plugin))
         };
@@ -241,7 +240,7 @@ impl ClusterMachine {
 
     /// Returns those of `refusing` whose owners must be looked up, each with its port.
     #[must_use]
-    pub fn unknown_owners(&self, refusing: &BTreeMap<Arc<str>, Refusal>) -> Vec<(Arc<str>, u16)> {
+    pub fn unknown_owners(&self, refusing: &BTreeMap<NodeName, Refusal>) -> Vec<(NodeName, u16)> {
         self.refusing.strangers(refusing)
     }
 
@@ -249,9 +248,9 @@ impl ClusterMachine {
     pub fn report_refusing(
         &mut self,
         now: Instant,
-        refusing: &BTreeMap<Arc<str>, Refusal>,
-        neighbours: &BTreeSet<Arc<str>>,
-        seen: impl Fn(&str) -> Seen,
+        refusing: &BTreeMap<NodeName, Refusal>,
+        neighbours: &BTreeSet<NodeName>,
+        seen: impl Fn(&NodeName) -> Seen,
         out: &mut Vec<ClusterEffect>,
     ) {
         out.extend(self.refusing.news(now, refusing, neighbours, seen).into_iter().map(ClusterEffect::Report));
@@ -306,7 +305,7 @@ impl ClusterMachine {
     }
 
     /// The attempts to connect to this node have changed.
-    pub fn touch(&mut self, node: Arc<str>) {
+    pub fn touch(&mut self, node: NodeName) {
         self.plugin_nodes.touch(node);
     }
 
@@ -317,7 +316,7 @@ impl ClusterMachine {
 
     /// Returns whether a node belongs to this host and to no other user's hecate-daemon.
     #[must_use]
-    pub fn is_here(&self, name: &str, peer: Option<&Peer>) -> bool {
+    pub fn is_here(&self, name: &NodeName, peer: Option<&Peer>) -> bool {
         self.dialer.is_here(name) && !peer.is_some_and(|peer| self.membership.is_neighbours(peer))
     }
 

@@ -18,6 +18,7 @@ use beam::dist::flags;
 use beam::dist::handshake::Identity;
 use beam::epmd::client::Registration;
 use beam::etf::{Atom, AtomTooLong, Term};
+use beam::name::NodeName;
 use beam::node::accept;
 use beam::node::dial::Dialer;
 use beam::node::handle::{Handle, Stopped};
@@ -116,7 +117,7 @@ pub async fn start(
     let epmd = epmd.map_err(listen_error)?;
     let scopes: Result<Vec<Atom>, _> = settings.scopes.iter().map(|scope| Atom::new(scope)).collect();
     let scopes = scopes.map_err(StartError::Scope)?;
-    let host = settings.name.host.to_string();
+    let host = settings.name.name.host().to_owned();
     let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
     // Must come before the first registration.
@@ -184,24 +185,19 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
         () = settled => return,
         _ = &mut stopped => return,
     };
-    let name = joined.name.clone();
-    match Cluster::new(start, joined) {
-        Ok(mut cluster) => {
-            show_node.send_replace(Some(cluster.node.clone()));
-            // Stopping waits for nothing, also not for a registry that has stalled.
-            tokio::select! {
-                _ = &mut stopped => {}
-                Err(Stopped) = cluster.serve() => warn!("the node's task has ended: not in the cluster any more"),
-            }
-            cluster.leave().await;
-        }
-        Err(e) => warn!(name, "not in the cluster: {e}"),
+    let mut cluster = Cluster::new(start, joined);
+    show_node.send_replace(Some(cluster.node.clone()));
+    // Stopping waits for nothing, also not for a registry that has stalled.
+    tokio::select! {
+        _ = &mut stopped => {}
+        Err(Stopped) = cluster.serve() => warn!("the node's task has ended: not in the cluster any more"),
     }
+    cluster.leave().await;
 }
 
 struct Cluster {
     settings: ClusterSettings,
-    name: Arc<str>,
+    name: NodeName,
     node: Handle,
     dialer: Dialer,
     registry: registry::Handle,
@@ -228,10 +224,9 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(start: Start, joined: Joined) -> Result<Self, AtomTooLong> {
+    fn new(start: Start, joined: Joined) -> Self {
         let Joined { name, registration, taken } = joined;
         let Start { settings, layout, registry, listener, epmd, scopes, publish } = start;
-        let name: Arc<str> = name.into();
         let dialer = dialer(&settings);
         let membership = MembershipTracker::new(rustix::process::getuid().as_raw(), settings.allowed_uids.clone());
         let machine = ClusterMachine::new(dialer.clone(), membership, epmd.state());
@@ -253,9 +248,9 @@ impl Cluster {
             tick_time: settings.tick_time,
             peer_memory: settings.peer_memory,
         };
-        let (node, _task) = node_task::start(listener, node_settings)?;
+        let (node, _task) = node_task::start(listener, node_settings);
         info!(node = %name, creation = registration.creation, "in the cluster");
-        let host = settings.name.host.as_str().into();
+        let host = settings.name.name.host().into();
         let cluster = publish.subscribe();
         let registered = Registered { view: registry.watch(), cluster, home: layout.home().clone(), host };
         let mut work = JoinSet::new();
@@ -273,7 +268,7 @@ impl Cluster {
         // What happened while we were in no cluster is nobody's news.
         let events = Follower::new(registry.clone(), registry.view().revision);
         let finder = Finder::new(name.clone(), node.clone(), dialer.clone(), &settings.finding);
-        Ok(Self {
+        Self {
             settings,
             name,
             node: node.clone(),
@@ -293,7 +288,7 @@ impl Cluster {
             questioner: Questioner::new(node.clone()),
             orders,
             work,
-        })
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Stopped> {
@@ -376,9 +371,7 @@ impl Cluster {
         for effect in effects {
             match effect {
                 ClusterEffect::StartProxy(plugin) => {
-                    // The name fits an atom: the node runs under it.
-                    let node = Atom::new(&self.name).unwrap_or_else(|_| Atom::literal("hecate"));
-                    let proxy = Box::new(Proxy::new(plugin.clone(), self.registered.clone(), node));
+                    let proxy = Box::new(Proxy::new(plugin.clone(), self.registered.clone(), self.name.atom()));
                     let proxy = self.node.spawn(None, proxy, Proxy::groups(&plugin)).await?;
                     self.proxies.insert(plugin, proxy);
                 }
@@ -400,10 +393,7 @@ impl Cluster {
                 ClusterEffect::Report(membership) => self.registry.membership(membership).await,
                 ClusterEffect::Register => {
                     let (mut epmd, name) = (self.epmd.clone(), self.name.clone());
-                    self.work.spawn(async move {
-                        let short = name.split('@').next().unwrap_or_default();
-                        Some((epmd.register(short).await, epmd))
-                    });
+                    self.work.spawn(async move { Some((epmd.register(name.short_name()).await, epmd)) });
                 }
             }
         }
@@ -496,7 +486,7 @@ impl Cluster {
             let (attempt, is_missing) = self.finder.known(name);
             Evidence { peer: node.peers.get(name), attempt, is_missing }
         });
-        let is_here = |name: &str, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
+        let is_here = |name: &NodeName, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
         let peers = views::seen(&node, self.finder.attempts(), |name| self.questioner.of(name), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
@@ -507,8 +497,8 @@ impl Cluster {
         };
         let view = ClusterView {
             scopes: self.node.watch_groups().borrow().iter().map(scope).collect(),
-            node: Some(self.name.to_string()),
-            host: self.settings.name.host.to_string(),
+            node: Some(self.name.clone()),
+            host: self.settings.name.name.host().to_owned(),
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
             epmd: self.machine.epmd().clone(),

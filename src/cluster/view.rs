@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::name::NodeName;
 use beam::node::view::PeerReason;
 use rpds::RedBlackTreeMapSync;
 
@@ -12,7 +13,7 @@ use crate::plugin::{PluginName, Reason, Status};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
     /// Our node's full name, once it has one.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// The host part of the name that our node has, or is to have.
     pub host: String,
     /// Since when our node is in the cluster.
@@ -87,7 +88,7 @@ pub struct ScopeView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerView {
     /// Its full name.
-    pub name: String,
+    pub name: NodeName,
     /// Whether its host part is this host's.
     pub on_this_host: bool,
     /// Whether we are connected.
@@ -125,7 +126,7 @@ pub enum Introduction {
     /// The name servers of peers know it.
     Peers,
     /// This peer is connected to it.
-    Peer(String),
+    Peer(NodeName),
     /// It connected to us.
     Itself,
 }
@@ -216,9 +217,9 @@ pub struct PluginNode {
 pub struct NodeStates {
     /// How often it has changed.
     changes: u64,
-    nodes: RedBlackTreeMapSync<Arc<str>, PluginNode>,
+    nodes: RedBlackTreeMapSync<NodeName, PluginNode>,
     /// The nodes that are not connected.
-    not_connected: RedBlackTreeMapSync<Arc<str>, PluginNode>,
+    not_connected: RedBlackTreeMapSync<NodeName, PluginNode>,
 }
 
 /// Copies of one map are equal if it has not changed between them.
@@ -232,7 +233,7 @@ impl Eq for NodeStates {}
 
 impl NodeStates {
     /// Sets the state of a node, or removes it if it is no longer the node of a plugin.
-    pub fn set(&mut self, node: Arc<str>, seen: Option<PluginNode>) {
+    pub fn set(&mut self, node: NodeName, seen: Option<PluginNode>) {
         if self.nodes.get(&node) == seen.as_ref() {
             return;
         }
@@ -255,17 +256,17 @@ impl NodeStates {
 
     /// Returns the nodes that are not connected, in name order, each with its failure code and
     /// plugins.
-    pub fn not_connected(&self) -> impl Iterator<Item = (&str, Option<&'static str>, &[PluginName])> {
-        self.not_connected.iter().map(|(node, seen)| (&**node, seen.state.failure(), &*seen.plugins))
+    pub fn not_connected(&self) -> impl Iterator<Item = (&NodeName, Option<&'static str>, &[PluginName])> {
+        self.not_connected.iter().map(|(node, seen)| (node, seen.state.failure(), &*seen.plugins))
     }
 
     /// Returns the nodes whose state differs from that in `before`, in name order.
     #[must_use]
-    pub fn changed_since(&self, before: &Self) -> Vec<(&str, NodeState)> {
+    pub fn changed_since(&self, before: &Self) -> Vec<(&NodeName, NodeState)> {
         if self == before {
             return Vec::new();
         }
-        let states = self.nodes.iter().map(|(node, seen)| (&**node, seen.state));
+        let states = self.nodes.iter().map(|(node, seen)| (node, seen.state));
         states.filter(|(node, state)| before.of(node) != *state).collect()
     }
 }
@@ -274,9 +275,7 @@ impl NodeStates {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
     /// Its node's full name.
-    pub daemon: String,
-    /// The host part of that.
-    pub host: String,
+    pub daemon: NodeName,
     /// Whether it is there.
     pub state: HostState,
     /// Since when `state` holds.

@@ -112,7 +112,7 @@ impl Places<'_> {
             return Ok((node, false));
         };
         let text = given.text(allowed)?;
-        let node = match text.contains('@') {
+        let node = match NodeName::is_full(text) {
             true => NodeName::parse(text),
             false if NodeName::new(DEFAULT_NODE, &host).is_err() => return Err(Error::Hostname(host)),
             false => NodeName::new(text, &host),
@@ -136,7 +136,7 @@ impl Places<'_> {
         let peer = |given: &Given| {
             let allowed = "`name@host` or a host name";
             let text = given.text(allowed)?;
-            let node = match text.contains('@') {
+            let node = match NodeName::is_full(text) {
                 true => NodeName::parse(text),
                 false => NodeName::new(DEFAULT_NODE, text),
             };

@@ -16,6 +16,8 @@ mod task;
 
 use std::collections::BTreeSet;
 
+use beam::name::NodeName;
+
 pub use batch::SocketCheck;
 pub use effect::Config;
 pub use follow::{Follower, Next};
@@ -59,24 +61,24 @@ pub enum Membership {
     /// The names that this daemon's own node may get when it joins the cluster.
     WantedNames {
         /// Full names: no plugin may register one of them as its node.
-        names: BTreeSet<String>,
+        names: BTreeSet<NodeName>,
     },
     /// This daemon's own node has joined the cluster.
     OwnNode {
         /// Its full names, one per name of this host: no plugin runs there.
-        names: BTreeSet<String>,
+        names: BTreeSet<NodeName>,
     },
     /// A node connected.
     NodeUp {
         /// Its full name.
-        node: String,
+        node: NodeName,
         /// Whether its host part is ours (short or long form) or `localhost`.
         on_this_host: bool,
     },
     /// A node left.
     NodeDown {
         /// Its full name.
-        node: String,
+        node: NodeName,
         /// Why, as a sentence for people (`connection closed by peer`, `net_tick_timeout`, …).
         reason: String,
     },
@@ -84,28 +86,28 @@ pub enum Membership {
     /// belongs to an allowed user who has no hecate-daemon of their own.
     NodeRefused {
         /// Its full name.
-        node: String,
+        node: NodeName,
         /// The stable code of the refusal, such as `cookie_mismatch`.
         code: &'static str,
     },
     /// A node that refused to connect has ended: its name left EPMD, or another process has it.
     NodeEnded {
         /// Its full name.
-        node: String,
+        node: NodeName,
     },
     /// A process of a node on this host joined the pg group of this plugin.
     Announced {
         /// The plugin whose group it is.
         plugin: PluginName,
         /// The node of the process.
-        node: String,
+        node: NodeName,
     },
     /// The last process of that node left the pg group of this plugin.
     Withdrawn {
         /// The plugin whose group it was.
         plugin: PluginName,
         /// The node of the process.
-        node: String,
+        node: NodeName,
     },
     /// Every node that was to be found at start has been tried: the stored plugins can be judged.
     Settled,

@@ -4,8 +4,10 @@
 //! the plugin's pg group, else one whose short name is the plugin's. Never decides what follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use beam::limited;
+use beam::name::NodeName;
 
 use crate::limits;
 use crate::log::limit;
@@ -15,11 +17,11 @@ use crate::plugin::{Plugin, PluginName};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nodes {
     /// The connected ones, and whether each is on this host.
-    connected: BTreeMap<String, bool>,
+    connected: BTreeMap<NodeName, bool>,
     /// The nodes of this host that are running and refuse to connect.
-    refusing: BTreeSet<String>,
+    refusing: BTreeSet<NodeName>,
     /// Those with a process in the plugin's pg group, whether it is registered or not.
-    announced: BTreeMap<PluginName, BTreeSet<String>>,
+    announced: BTreeMap<PluginName, BTreeSet<NodeName>>,
     /// The unregistered plugins whose directories were made for an announcement.
     unregistered: BTreeSet<PluginName>,
 }
@@ -34,28 +36,28 @@ enum Rank {
 }
 
 impl Nodes {
-    pub(super) fn up(&mut self, node: &str, on_this_host: bool) {
+    pub(super) fn up(&mut self, node: &NodeName, on_this_host: bool) {
         if self.connected.len() >= limits::REGISTRY_NODES && !self.is_connected(node) {
             limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
             return;
         }
         self.refusing.remove(node);
-        self.connected.insert(node.to_owned(), on_this_host);
+        self.connected.insert(node.clone(), on_this_host);
     }
 
     /// Notes that a node of this host is running but refuses to connect. Returns `false` if too
     /// many do.
-    pub(super) fn refused(&mut self, node: &str) -> bool {
+    pub(super) fn refused(&mut self, node: &NodeName) -> bool {
         if self.refusing.len() >= limits::REGISTRY_NODES && !self.is_refusing(node) {
             limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes refuse to connect: this one is ignored");
             return false;
         }
-        self.refusing.insert(node.to_owned());
+        self.refusing.insert(node.clone());
         true
     }
 
     /// Notes that a node that refused to connect has ended.
-    pub(super) fn ended(&mut self, node: &str) {
+    pub(super) fn ended(&mut self, node: &NodeName) {
         self.refusing.remove(node);
     }
 
@@ -64,7 +66,7 @@ impl Nodes {
     }
 
     /// Tells whether it was connected. What it had announced went with it.
-    pub(super) fn down(&mut self, node: &str) -> bool {
+    pub(super) fn down(&mut self, node: &NodeName) -> bool {
         self.announced.retain(|_, nodes| {
             nodes.remove(node);
             !nodes.is_empty()
@@ -73,7 +75,7 @@ impl Nodes {
     }
 
     /// Tells whether there was room for it.
-    pub(super) fn announce(&mut self, plugin: &PluginName, node: String) -> bool {
+    pub(super) fn announce(&mut self, plugin: &PluginName, node: NodeName) -> bool {
         let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
         if pairs >= limits::ANNOUNCEMENTS {
             limited!(limit::SURPLUS, warn, %node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
@@ -106,7 +108,7 @@ impl Nodes {
         self.unregistered.remove(plugin);
     }
 
-    pub(super) fn withdraw(&mut self, plugin: &PluginName, node: &str) {
+    pub(super) fn withdraw(&mut self, plugin: &PluginName, node: &NodeName) {
         if let Some(nodes) = self.announced.get_mut(plugin) {
             nodes.remove(node);
             if nodes.is_empty() {
@@ -138,22 +140,26 @@ impl Nodes {
             return Some(present.clone());
         }
         let prefix = format!("{}@", name.node_short_name());
-        self.refusing.range(prefix.clone()..).next().filter(|node| node.starts_with(&prefix)).cloned()
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let found = self.refusing.range::<str, _>(from).next().filter(|node| node.starts_with(&prefix));
+        found.map(ToString::to_string)
     }
 
     /// The connected node on this host that is most likely a plugin's. Of two as good the present one stays.
     pub(super) fn best_here(&self, name: &PluginName, present: Option<&String>) -> Option<String> {
         let announced = self.announced.get(name);
         let short_name = name.node_short_name();
-        let rank = |node: &String| {
+        let rank = |node: &NodeName| {
             if announced.is_some_and(|nodes| nodes.contains(node)) {
                 Some(Rank::Announced)
             } else {
-                (node.split('@').next() == Some(&short_name)).then_some(Rank::Named)
+                (node.short_name() == short_name).then_some(Rank::Named)
             }
         };
         let here = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
-        let ranked = here.filter_map(|(node, _)| Some((rank(node)?, present == Some(node), node)));
-        ranked.max().map(|(_, _, node)| node.clone())
+        let ranked = here.filter_map(|(node, _)| {
+            Some((rank(node)?, present.is_some_and(|present| *node == present.as_str()), node))
+        });
+        ranked.max().map(|(_, _, node)| node.to_string())
     }
 }

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use beam::name::NodeName;
+
 use super::effect::{Config, Now, RegistryEffect, RegistryInput};
 use super::entries::{Entries, Entry, Liveness};
 use super::nodes::Nodes;
@@ -35,7 +37,7 @@ pub struct State {
     running: usize,
     nodes: Arc<Nodes>,
     /// The names that the daemon's own node has, or may get while it has not joined the cluster.
-    own_node: Arc<BTreeSet<String>>,
+    own_node: Arc<BTreeSet<NodeName>>,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
@@ -82,7 +84,7 @@ impl State {
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         if let Field::Set(node) = &registration.node
-            && self.own_node.contains(node)
+            && self.own_node.contains(node.as_str())
         {
             return Err(Refusal::OwnNode { node: node.clone() });
         }

@@ -45,7 +45,7 @@ impl Hostile {
         let local = Identity { flags, ..support::node::identity(host, short, 7) };
         let us = host.node("hecate");
         let mut stream = tcp(port);
-        let (status, name) = handshake::dial(&local, us.as_str().into());
+        let (status, name) = handshake::dial(&local, us.as_str().parse().unwrap());
         send_packet(&mut stream, &name);
         meanwhile();
         let StatusReceived::Proceed(challenge) = status.receive(&try_receive_packet(&mut stream)?).ok()? else {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
+use beam::name::NodeName;
 use beam::node::machine::{Machine, NodeInput, Parts, Token};
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::pg::Watched;
@@ -27,7 +28,7 @@ pub enum Kind {
 }
 
 /// Whom peers have asked a plugin's node to connect to, until its machine has taken the message.
-pub type Introduced = Arc<Mutex<Vec<Arc<str>>>>;
+pub type Introduced = Arc<Mutex<Vec<NodeName>>>;
 
 /// The function of an Erlang node that a hecate-daemon calls and has not itself.
 struct Erlang(Option<Introduced>);
@@ -36,7 +37,7 @@ impl Functions for Erlang {
     fn call(&mut self, module: &Atom, name: &Atom, args: &[Term], _: &Caller) -> Option<Result<Answer, BadArg>> {
         match (&self.0, module.as_str(), name.as_str(), args) {
             (Some(introduced), "net_kernel", "connect_node", [Term::Atom(to)]) => {
-                introduced.lock().expect("one thread").push(to.as_str().into());
+                introduced.lock().expect("one thread").push(to.as_str().parse().unwrap());
                 Some(Ok(Answer::Now(Term::atom("true"))))
             }
             _ => None,
@@ -67,14 +68,14 @@ pub struct Finder {
 /// What a [`Finder`] wants of its node.
 #[derive(Default)]
 pub struct Wanted {
-    pub dial: Vec<Arc<str>>,
+    pub dial: Vec<NodeName>,
     pub introduce: Vec<introduce::IntroducerEffect>,
-    pub forget: Vec<Arc<str>>,
+    pub forget: Vec<NodeName>,
 }
 
 impl Finder {
     /// One with this random number.
-    pub fn new(name: Arc<str>, random: u64) -> Self {
+    pub fn new(name: NodeName, random: u64) -> Self {
         Self {
             discovery: Discovery::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
@@ -96,12 +97,12 @@ impl Finder {
         for news in self.told.news(view, |_| false) {
             match news {
                 Membership::NodeUp { node, .. } => {
-                    let published = view.peers.get(node.as_str()).is_some_and(Peer::is_published);
-                    self.discover(now, discovery::DiscoveryInput::Up { name: node.into(), published }, wanted);
+                    let published = view.peers.get(&node).is_some_and(Peer::is_published);
+                    self.discover(now, discovery::DiscoveryInput::Up { name: node, published }, wanted);
                 }
                 Membership::NodeDown { node, .. } => {
-                    let left = view.peers.get(node.as_str()).is_some_and(Peer::has_left);
-                    self.discover(now, discovery::DiscoveryInput::Down { name: node.into(), left }, wanted);
+                    let left = view.peers.get(&node).is_some_and(Peer::has_left);
+                    self.discover(now, discovery::DiscoveryInput::Down { name: node, left }, wanted);
                 }
                 Membership::WantedNames { .. }
                 | Membership::OwnNode { .. }
@@ -125,7 +126,7 @@ impl Finder {
         self.introduce(now, introduce::IntroducerInput::Peers { published, daemons }, wanted);
     }
 
-    pub fn nodes(&mut self, now: Instant, (of, asked): &(Arc<str>, u64), answer: &Raw, wanted: &mut Wanted) {
+    pub fn nodes(&mut self, now: Instant, (of, asked): &(NodeName, u64), answer: &Raw, wanted: &mut Wanted) {
         let nodes = learned::nodes(answer).expect("a list of nodes");
         self.discover(now, discovery::DiscoveryInput::Learned(self.learned.connected(&nodes)), wanted);
         self.introduce(now, introduce::IntroducerInput::Nodes { of: of.clone(), asked: *asked, nodes }, wanted);
@@ -140,7 +141,7 @@ impl Finder {
         }
     }
 
-    pub fn dialled(&mut self, now: Instant, name: Arc<str>, connected: bool, wanted: &mut Wanted) {
+    pub fn dialled(&mut self, now: Instant, name: NodeName, connected: bool, wanted: &mut Wanted) {
         let outcome = if connected { Outcome::Connected } else { Outcome::Failed };
         self.discover(now, discovery::DiscoveryInput::Dialled { name, outcome }, wanted);
     }
@@ -148,26 +149,26 @@ impl Finder {
 
 /// A node.
 pub struct Node {
-    pub name: Arc<str>,
+    pub name: NodeName,
     pub kind: Kind,
     pub creation: u32,
     pub machine: Machine,
     pub finder: Finder,
     pub introduced: Introduced,
     /// Whose `nodes()` were asked for, with the number of the question.
-    pub calling: BTreeMap<Token, (Arc<str>, u64)>,
+    pub calling: BTreeMap<Token, (NodeName, u64)>,
     /// Whom the finder waits for.
-    pub connecting: BTreeSet<Arc<str>>,
+    pub connecting: BTreeSet<NodeName>,
     /// A look at the machine's view is due.
     pub looking: bool,
 }
 
 impl Node {
-    pub fn new(name: Arc<str>, kind: Kind, creation: u32, random: u64) -> Self {
+    pub fn new(name: NodeName, kind: Kind, creation: u32, random: u64) -> Self {
         let introduced = Introduced::default();
         let functions = (kind == Kind::Plugin).then(|| introduced.clone());
         let machine = Machine::new(Parts {
-            name: Atom::new(&name).expect("a name"),
+            name: name.clone(),
             creation,
             scopes: vec![Atom::literal("pg")],
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("hecate_daemons") },

@@ -5,7 +5,6 @@
 //! gives one history, however the machines order what they do at the same time (their maps order it differently each time).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use beam::dist::control::{self, Control};
@@ -15,6 +14,7 @@ use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
 use beam::dist::link::CloseReason;
 use beam::etf::{Atoms, Iovec, Pid, Term};
+use beam::name::NodeName;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{NodeEffect, NodeInput};
 use beam::node::now::Now;
@@ -92,14 +92,14 @@ pub struct Counts {
 }
 
 /// What all nodes must agree upon: who is connected, and who is in which group.
-pub type Picture = (BTreeSet<Arc<str>>, BTreeMap<String, BTreeSet<Pid>>);
+pub type Picture = (BTreeSet<NodeName>, BTreeMap<String, BTreeSet<Pid>>);
 
 pub struct World {
     seed: u64,
     now: Time,
     begun: Instant,
     pub nodes: Vec<Node>,
-    by_name: BTreeMap<Arc<str>, usize>,
+    by_name: BTreeMap<NodeName, usize>,
     per_host: usize,
     connections: Vec<Connection>,
     agenda: BTreeMap<Key, What>,
@@ -124,7 +124,7 @@ impl World {
                     0 => (Kind::Daemon, "hecate".to_owned()),
                     at => (Kind::Plugin, format!("hecate_p{at}d")),
                 };
-                let name = format!("{short}@10.0.{}.{}", host / 250, host % 250).into();
+                let name = format!("{short}@10.0.{}.{}", host / 250, host % 250).parse().unwrap();
                 nodes.push(Node::new(name, kind, 1, chance(seed, nodes.len(), 4)));
             }
         }
@@ -146,7 +146,7 @@ impl World {
             atoms,
             effects: Vec::new(),
         };
-        let configured: Vec<Arc<str>> = (0..seeds).map(|host| world.nodes[host * per_host].name.clone()).collect();
+        let configured: Vec<NodeName> = (0..seeds).map(|host| world.nodes[host * per_host].name.clone()).collect();
         for at in 0..world.nodes.len() {
             world.begin(at, &configured);
             let phase = world.draw(WAKE, at, 1);
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// A node begins: its processes join their groups, and a daemon looks for others.
-    fn begin(&mut self, at: usize, configured: &[Arc<str>]) {
+    fn begin(&mut self, at: usize, configured: &[NodeName]) {
         let plugin =
             |number: usize| Term::tuple([Term::atom("hecate_plugin"), Term::binary(format!("hecate-p{number}d"))]);
         if self.is_daemon(at) {
@@ -365,7 +365,7 @@ impl World {
         self.sides[a / self.per_host] != self.sides[b / self.per_host]
     }
 
-    fn dial(&mut self, at: usize, name: &Arc<str>) {
+    fn dial(&mut self, at: usize, name: &NodeName) {
         self.counts.attempts += 1;
         let to = self.by_name[name];
         let link = self.connections.len();
@@ -413,14 +413,14 @@ impl World {
         self.arrives(link, to, 0, What::Handshake);
     }
 
-    fn dial_ended(&mut self, at: usize, name: Arc<str>) {
+    fn dial_ended(&mut self, at: usize, name: NodeName) {
         self.input(at, NodeInput::DialEnded(name.clone()));
         if self.nodes[at].connecting.remove(&name) {
             self.dialled(at, name);
         }
     }
 
-    fn dialled(&mut self, at: usize, name: Arc<str>) {
+    fn dialled(&mut self, at: usize, name: NodeName) {
         let (mut wanted, now) = (Wanted::default(), self.instant());
         let connected = self.nodes[at].machine.is_connected(&name);
         self.nodes[at].finder.dialled(now, name, connected, &mut wanted);
@@ -553,7 +553,7 @@ impl World {
         self.nodes[at] = node;
         let place = u32::try_from(at).expect("few");
         self.agenda.retain(|(_, on, side, number), _| (*on, *side, *number) != (place, 0, 2));
-        let first: Vec<Arc<str>> = vec![self.nodes[0].name.clone()];
+        let first: Vec<NodeName> = vec![self.nodes[0].name.clone()];
         self.begin(at, &first);
     }
 

@@ -92,13 +92,13 @@ impl Node {
             tick_time: Duration::from_secs(60),
             peer_memory: beam::limits::PEER_BYTES,
         };
-        let (handle, _) = task::start(listener, settings).unwrap();
+        let (handle, _) = task::start(listener, settings);
         Self { handle, name, _registration: registration }
     }
 
     /// Connects to a node, and waits until that is to be seen.
     pub async fn connect(&self, peer: &str) {
-        self.handle.connect(peer.into()).await.unwrap().unwrap();
+        self.handle.connect(peer.parse().unwrap()).await.unwrap().unwrap();
         self.sees(peer, true).await;
     }
 
@@ -121,9 +121,9 @@ impl Node {
     pub async fn announced(&self, expected: &[(&str, &str)]) {
         let expected: BTreeSet<(String, String)> =
             expected.iter().map(|(name, node)| ((*name).to_owned(), (*node).to_owned())).collect();
-        let short = |node: &str| node.split('@').next().unwrap().to_owned();
+        let short = |node: &beam::name::NodeName| node.short_name().to_owned();
         let shown = |view: &View| -> BTreeSet<(String, String)> {
-            let pair = |(name, node): &(bytes::Bytes, std::sync::Arc<str>)| {
+            let pair = |(name, node): &(bytes::Bytes, beam::name::NodeName)| {
                 (String::from_utf8_lossy(name).into_owned(), short(node))
             };
             view.announced.iter().map(pair).collect()
@@ -155,7 +155,7 @@ pub fn address(port: u16) -> SocketAddr {
 pub fn identity(host: &Host, short: &str, creation: u32) -> Identity {
     let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
     // A full name is one of another kind than this host's.
-    let name = if short.contains('@') { short.into() } else { host.node(short).into() };
+    let name = if short.contains('@') { short.parse().unwrap() } else { host.node(short).parse().unwrap() };
     Identity { name, creation, flags: flags::ours(false), cookie, challenges: Challenges::default() }
 }
 

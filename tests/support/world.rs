@@ -93,15 +93,14 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
         reason: Reason::new(ReasonCode::Registered, "it registered"),
     };
     let lost = HostView {
-        daemon: "hecate@beam01".to_owned(),
-        host: "beam01".to_owned(),
+        daemon: "hecate@beam01".parse().unwrap(),
         state: HostState::Lost,
         since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
         plugins: [(plugin.name.clone(), Arc::new(plugin))].into_iter().collect(),
         left_out: 2,
     };
     ClusterView {
-        node: Some("hecate@beam00".to_owned()),
+        node: Some("hecate@beam00".parse().unwrap()),
         host: "beam00".to_owned(),
         since: Some(SystemTime::UNIX_EPOCH),
         hosts: Arc::new(vec![lost]),

@@ -1,17 +1,17 @@
 //! What must hold when nothing is under way.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use beam::dist::control::{Control, Proc};
 use beam::etf::{Iovec, Pid, Term};
+use beam::name::NodeName;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{NodeEffect, NodeInput, Pending};
 use bytes::Bytes;
 
 use crate::Side;
 use crate::network::TieState;
-use crate::node::{GROUPS, NAMES, SCOPES, foreign_pid, foreign_reference, group};
+use crate::node::{GROUPS, SCOPES, foreign_pid, foreign_reference, group, name_of};
 use crate::world::World;
 
 impl World {
@@ -52,8 +52,8 @@ impl World {
             assert_eq!((census.own_groups, census.own_members), (groups(&own), own.iter().sum()), "{scope}");
             assert_eq!((census.peer_groups, census.peer_members), (groups(&peer), peer.iter().sum()), "{scope}");
         }
-        let (view, name) = (ours.machine.view(), Arc::<str>::from(NAMES[side.other() as usize]));
-        let grouped: BTreeSet<Arc<str>> = (peer[0] > 0).then(|| name.clone()).into_iter().collect();
+        let (view, name) = (ours.machine.view(), name_of(side.other()));
+        let grouped: BTreeSet<NodeName> = (peer[0] > 0).then(|| name.clone()).into_iter().collect();
         let announced = (peer[1] > 0).then(|| (Bytes::from_static(b"hecate-traderd"), name));
         assert_eq!((view.grouped, view.announced), (grouped, announced.into_iter().collect()));
         for (number, count) in peer.into_iter().enumerate() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use beam::dist::control::Control;
 use beam::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
+use beam::name::NodeName;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{Machine, Parts, Token};
 use beam::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
@@ -19,6 +20,11 @@ use crate::Side;
 pub const NAMES: [&str; 2] = ["a@host", "b@host"];
 pub const SCOPES: [&str; 2] = ["other", "pg"];
 pub const GROUPS: usize = 4;
+
+/// The full name of a side.
+pub fn name_of(side: Side) -> NodeName {
+    NAMES[side as usize].parse().unwrap()
+}
 
 /// Groups of all kinds; the first two are of those that the view shows.
 pub fn group(number: usize) -> Term {
@@ -95,7 +101,7 @@ impl Node {
     pub fn new(side: Side, creation: u32, hidden: bool) -> Self {
         let waiting = Waiting::default();
         let machine = Machine::new(Parts {
-            name: Atom::literal(NAMES[side as usize]),
+            name: name_of(side),
             creation,
             scopes: SCOPES.map(Atom::literal).to_vec(),
             watched: Watched { tag: Atom::literal("hecate_plugin"), group: Atom::literal("group") },

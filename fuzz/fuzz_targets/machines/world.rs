@@ -17,7 +17,7 @@ use beam::node::services::rpc::CallError;
 use beam::node::view::PeerReason;
 
 use crate::network::{Connection, Next, Stage, Tie, TieState};
-use crate::node::{FUNCTIONS, GROUPS, NAMES, Node, SCOPES, foreign_pid, foreign_reference, function, group};
+use crate::node::{FUNCTIONS, GROUPS, Node, SCOPES, foreign_pid, foreign_reference, function, group, name_of};
 use crate::{Op, Side, To};
 
 /// Names that processes of the nodes have, or would have.
@@ -84,7 +84,7 @@ impl World {
                 self.connection(link).close(side);
             }
             NodeEffect::Dial(name) => {
-                assert_eq!(&*name, NAMES[side.other() as usize]);
+                assert_eq!(name, name_of(side.other()));
                 let dials = self.connections.iter().any(|one| one.dialler == side && one.is_under_way());
                 assert!(!dials, "it dials twice at once");
                 self.connections.push(Connection::new(side));
@@ -158,13 +158,13 @@ impl World {
     fn handshake(&mut self, at: usize) {
         let (dialler, stage) = (self.connections[at].dialler, self.connections[at].stage);
         let acceptor = dialler.other();
-        let names = [dialler, acceptor].map(|side| NAMES[side as usize]);
+        let names = [dialler, acceptor].map(name_of);
         self.connections[at].stage = match stage {
-            Stage::Name => match self.node(acceptor).machine.accept_status(names[0]) {
+            Stage::Name => match self.node(acceptor).machine.accept_status(&names[0]) {
                 Status::Nok | Status::NotAllowed => Stage::Failed,
                 status => Stage::Status(status),
             },
-            Stage::Status(Status::Alive) if !self.node(dialler).machine.still_wanted(names[1]) => Stage::Failed,
+            Stage::Status(Status::Alive) if !self.node(dialler).machine.still_wanted(&names[1]) => Stage::Failed,
             Stage::Status(status) => Stage::Reply(status == Status::Alive),
             Stage::Reply(replacing) => {
                 self.connections[at].stage = Stage::Ack(replacing);
@@ -174,11 +174,11 @@ impl World {
             Stage::Ack(replacing) => {
                 self.connections[at].stage = Stage::Made;
                 self.up(at, dialler, replacing);
-                return self.input(dialler, NodeInput::DialEnded(names[1].into()));
+                return self.input(dialler, NodeInput::DialEnded(names[1].clone()));
             }
             Stage::Failed => {
                 self.connections[at].stage = Stage::Over;
-                return self.input(dialler, NodeInput::DialEnded(names[1].into()));
+                return self.input(dialler, NodeInput::DialEnded(names[1].clone()));
             }
             Stage::Made | Stage::Over => return,
         };
@@ -191,7 +191,7 @@ impl World {
             (false, true) => Origin::Dialled,
             (false, false) => Origin::Accepted,
         };
-        let (name, flags) = (NAMES[side.other() as usize].into(), self.flags);
+        let (name, flags) = (name_of(side.other()), self.flags);
         let peer = self.node(side.other());
         let peer = Established { name, creation: peer.creation, flags, published: !peer.hidden };
         self.input(side, NodeInput::LinkUp { link: LinkId(at as u64), peer, origin });
@@ -237,7 +237,7 @@ impl World {
             Op::Step { choice, bytes } => {
                 self.step(choice, usize::from(bytes).max(1));
             }
-            Op::Connect(side) => self.input(side, NodeInput::Connect(NAMES[side.other() as usize].into())),
+            Op::Connect(side) => self.input(side, NodeInput::Connect(name_of(side.other()))),
             Op::Cut { side, choice } => self.cut(side, choice),
             Op::Restart(side) => self.restart(side),
             Op::Wait { quarters } => self.wait(Duration::from_millis(250) * u32::from(quarters)),
@@ -256,7 +256,7 @@ impl World {
             Op::Call { side, what, cast } => {
                 let token = (!cast).then(|| Token::from(self.number()));
                 self.node(side).calling.extend(token.map(|token| (token, what)));
-                let node = NAMES[side.other() as usize].into();
+                let node = name_of(side.other());
                 self.input(side, NodeInput::Call { node, function: function(what), token });
             }
             Op::Answer { side, choice } => {

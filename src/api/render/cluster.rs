@@ -28,11 +28,11 @@ impl Cluster {
         };
         let unregistered = view.peers.iter().filter(|peer| is_unregistered(peer, registry));
         Self {
-            node: view.node.clone(),
+            node: view.node.as_ref().map(ToString::to_string),
             epmd: Epmd { state, reason },
             peers: view.peers.iter().map(Peer::new).collect(),
             scopes: view.scopes.iter().map(scope).collect(),
-            unregistered: unregistered.map(|peer| peer.name.clone()).collect(),
+            unregistered: unregistered.map(|peer| peer.name.to_string()).collect(),
             cookie_hash: view.cookie_hash.clone(),
         }
     }
@@ -40,11 +40,11 @@ impl Cluster {
 
 /// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
 fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
-    let short = peer.name.split('@').next().unwrap_or_default();
-    let is_plugins = |plugin: &Plugin| plugin.node.as_deref() == Some(&peer.name);
+    let is_plugins = |plugin: &Plugin| plugin.node.as_deref() == Some(peer.name.as_str());
     peer.state == PeerState::Connected
         && peer.on_this_host
-        && PluginName::parse(&short.replace('_', "-")).is_ok_and(|name| name.as_str().starts_with("hecate-"))
+        && PluginName::parse(&peer.name.short_name().replace('_', "-"))
+            .is_ok_and(|name| name.as_str().starts_with("hecate-"))
         && !registry.plugins.values().any(|plugin| is_plugins(plugin))
 }
 
@@ -55,7 +55,7 @@ impl Peer {
         let details = &peer.details;
         let link = details.link.as_ref();
         Self {
-            name: peer.name.clone(),
+            name: peer.name.to_string(),
             state: match peer.state {
                 PeerState::Connected => wire::PeerState::Connected,
                 PeerState::Connecting => wire::PeerState::Connecting,
@@ -70,7 +70,7 @@ impl Peer {
                 Introduction::Dns => "dns".to_owned(),
                 Introduction::Peers => "peers".to_owned(),
                 Introduction::Itself => "itself".to_owned(),
-                Introduction::Peer(name) => name.clone(),
+                Introduction::Peer(name) => name.to_string(),
             }),
             attempts: details.attempts,
             last_failure: details.last_failure.as_ref().map(LastFailure::new),

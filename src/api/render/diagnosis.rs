@@ -9,8 +9,8 @@ impl Diagnosis {
     #[must_use]
     pub fn new(report: &Report) -> Self {
         Self {
-            node: report.node.clone(),
-            our_node: report.our_node.clone(),
+            node: report.node.to_string(),
+            our_node: report.our_node.as_ref().map(ToString::to_string),
             connected: report.connected,
             code: report.first_failure().map(|(_, failure)| failure.code.to_owned()),
             verdict: report.verdict(),
@@ -45,7 +45,7 @@ impl OwnView {
             otp_release: view.otp_release.clone(),
             net_ticktime: view.tick_time.map(|time| time.as_secs()),
             round_trip_ms: view.round_trip.map(milliseconds),
-            nodes: view.nodes.clone(),
+            nodes: view.nodes.as_ref().map(|nodes| nodes.iter().map(ToString::to_string).collect()),
             scopes: view.scopes.iter().map(scope).collect(),
         }
     }

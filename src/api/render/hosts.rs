@@ -12,7 +12,7 @@ impl ClusterPlugins {
     #[must_use]
     pub fn new(view: &ClusterView, registry: &registry::View, home: &Home) -> Self {
         let ours = Host {
-            daemon: view.node.clone(),
+            daemon: view.node.as_ref().map(ToString::to_string),
             host: view.host.clone(),
             state: wire::HostState::Connected,
             since: view.since.map(time),
@@ -22,7 +22,7 @@ impl ClusterPlugins {
         let own = |plugin: &Plugin| ClusterPlugin {
             entry: PluginEntry::new(plugin, &home.namespace(&plugin.name)).with_node(&view.plugin_nodes),
             host: view.host.clone(),
-            daemon: view.node.clone(),
+            daemon: view.node.as_ref().map(ToString::to_string),
             lost_since: None,
         };
         let mut plugins: Vec<ClusterPlugin> = registry.plugins.values().map(|plugin| own(plugin)).collect();
@@ -30,8 +30,8 @@ impl ClusterPlugins {
             let lost_since = (host.state == HostState::Lost).then(|| time(host.since));
             host.plugins.values().map(move |plugin| ClusterPlugin {
                 entry: entry(plugin),
-                host: host.host.clone(),
-                daemon: Some(host.daemon.clone()),
+                host: host.daemon.host().to_owned(),
+                daemon: Some(host.daemon.to_string()),
                 lost_since: lost_since.clone(),
             })
         }));
@@ -45,8 +45,8 @@ impl ClusterPlugins {
 impl Host {
     fn new(host: &HostView) -> Self {
         Self {
-            daemon: Some(host.daemon.clone()),
-            host: host.host.clone(),
+            daemon: Some(host.daemon.to_string()),
+            host: host.daemon.host().to_owned(),
             state: match host.state {
                 HostState::Connected => wire::HostState::Connected,
                 HostState::Lost => wire::HostState::Lost,

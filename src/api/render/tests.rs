@@ -47,7 +47,7 @@ fn nodes() -> NodeStates {
     let mut nodes = NodeStates::default();
     let state = NodeState::NotConnected(Some("cookie_mismatch"));
     let plugins = std::sync::Arc::from([plugin().name]);
-    nodes.set("hecate_traderd@beam00".into(), Some(PluginNode { state, plugins }));
+    nodes.set("hecate_traderd@beam00".parse().unwrap(), Some(PluginNode { state, plugins }));
     nodes
 }
 
@@ -81,7 +81,7 @@ fn what_we_write_our_commands_read() {
 #[test]
 fn the_cluster_in_words() {
     let peer = |name: &str, on_this_host, state| PeerView {
-        name: name.to_owned(),
+        name: name.parse().unwrap(),
         on_this_host,
         state,
         since: UNIX_EPOCH,
@@ -97,14 +97,14 @@ fn the_cluster_in_words() {
         round_trip: Some(Duration::from_micros(1_500)),
     };
     let details = PeerDetails {
-        introduced_by: Some(Introduction::Peer("z@y".to_owned())),
+        introduced_by: Some(Introduction::Peer("z@y".parse().unwrap())),
         attempts: 3,
         last_failure: Some(failure),
         link: Some(link),
     };
     let scope = ScopeView { name: "pg".to_owned(), own_groups: 1, own_members: 2, peer_groups: 3, peer_members: 4 };
     let view = ClusterView {
-        node: Some("hecate@beam00".to_owned()),
+        node: Some("hecate@beam00".parse().unwrap()),
         epmd: EpmdState::Unavailable { reason: "refused".to_owned() },
         peers: vec![
             peer("w@y", true, PeerState::Connecting),

@@ -15,7 +15,7 @@ use crate::dist::challenges::Challenges;
 use crate::dist::flags;
 use crate::dist::handshake::Identity;
 use crate::epmd::client;
-use crate::etf::{Atom, AtomTooLong, Term};
+use crate::etf::{Atom, Term};
 use crate::limits;
 use crate::name::{NodeName, NodeNameError};
 use crate::node::accept;
@@ -202,11 +202,11 @@ impl Builder {
         if self.serve_epmd {
             registrar = registrar.serving_epmd(default_addresses(&listener).map_err(listen)?);
         }
-        let mut epmd = Epmd { short_name: name.name().to_owned(), registrar };
+        let mut epmd = Epmd { short_name: name.short_name().to_owned(), registrar };
         let registration = epmd.registrar.register(&epmd.short_name).await?;
         let settings = NodeSettings {
             identity: Identity {
-                name: name.as_str().into(),
+                name: name.clone(),
                 creation: registration.creation,
                 flags: flags::ours(self.hidden),
                 cookie,
@@ -225,8 +225,7 @@ impl Builder {
             tick_time: self.tick_time,
             peer_memory: limits::PEER_BYTES,
         };
-        let long = |AtomTooLong| StartError::Atom(name.as_str().to_owned());
-        let (handle, _task) = task::start(listener, settings).map_err(long)?;
+        let (handle, _task) = task::start(listener, settings);
         let (registered, free) = watch::channel(());
         tokio::spawn(epmd.keep(registration, handle.watch(), registered));
         Ok(Node::new(handle, port, free))

@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::server::{Adapter, GenServer};
 use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Pid, Raw, Term};
+use crate::name::{NodeName, NodeNameError};
 use crate::node::dial::DialError;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};
@@ -19,6 +20,9 @@ pub enum ConnectError {
     /// Our node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// The node name is invalid.
+    #[error("{0:?} is not a valid node name: {1}")]
+    Name(String, NodeNameError),
     /// The other node was not reached, or refused.
     #[error(transparent)]
     Dial(Arc<DialError>),
@@ -66,7 +70,7 @@ impl Node {
 
     /// Returns the full name.
     #[must_use]
-    pub fn name(&self) -> Arc<str> {
+    pub fn name(&self) -> NodeName {
         self.handle.watch().borrow().name.clone()
     }
 
@@ -81,12 +85,13 @@ impl Node {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(&self, node: &str) -> Result<(), ConnectError> {
-        self.handle.connect(node.into()).await?.map_err(ConnectError::Dial)
+        let node = NodeName::parse(node).map_err(|e| ConnectError::Name(node.to_owned(), e))?;
+        self.handle.connect(node).await?.map_err(ConnectError::Dial)
     }
 
     /// Returns the connected nodes in name order, hidden ones included, as `nodes(connected)` does.
     #[must_use]
-    pub fn nodes(&self) -> Vec<Arc<str>> {
+    pub fn nodes(&self) -> Vec<NodeName> {
         let view = self.handle.watch();
         let view = view.borrow();
         view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect()
@@ -126,7 +131,7 @@ impl Node {
     /// See [`RequestError`].
     pub async fn call(&self, node: &str, name: &str, request: Term) -> Result<Term, RequestError> {
         let name = Atom::new(name)?;
-        decode(&self.handle.gen_call(node.into(), name, request).await??)
+        decode(&self.handle.gen_call(peer(node)?, name, request).await??)
     }
 
     /// Calls `module:function(Args)` on a connected node, as `erpc:call/4` does, and waits at most
@@ -142,7 +147,7 @@ impl Node {
         args: impl Into<Vec<Term>>,
     ) -> Result<Term, RequestError> {
         let function = Function { module: Atom::new(module)?, function: Atom::new(function)?, args: args.into() };
-        decode(&self.handle.call(node.into(), function).await??)
+        decode(&self.handle.call(peer(node)?, function).await??)
     }
 
     /// Sends a message to every process of a peer that is in this group of any scope, once to each.
@@ -235,6 +240,11 @@ impl Members {
     pub async fn changed(&mut self) -> Result<(), Stopped> {
         self.0.changed().await.map_err(|_| Stopped)
     }
+}
+
+/// Reads the name of a connected node. None is connected under an invalid name.
+fn peer(node: &str) -> Result<NodeName, CallError> {
+    NodeName::parse(node).map_err(|NodeNameError| CallError::NoConnection)
 }
 
 fn decode(result: &Raw) -> Result<Term, RequestError> {

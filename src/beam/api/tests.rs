@@ -1,7 +1,6 @@
 //! Nodes of this crate with each other. `tests/examples.rs` of the workspace has real Erlang nodes.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -69,7 +68,7 @@ async fn pair() -> (Node, Node, mpsc::UnboundedReceiver<Term>) {
 #[tokio::test]
 async fn calls_and_functions_have_results_or_typed_errors() {
     let (_called, caller, _messages) = pair().await;
-    assert_eq!(caller.nodes(), [Arc::from("called@localhost")]);
+    assert_eq!(caller.nodes(), ["called@localhost"]);
     let call = async |name| caller.call("called@localhost", name, Term::atom("count")).await;
     assert_eq!(call("counter").await, Ok(Term::Int(7)));
     assert_eq!(call("nobody").await, Err(RequestError::Call(CallError::NoProcess)));

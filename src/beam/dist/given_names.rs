@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits;
+use crate::name::{NodeName, NodeNameError};
 
 /// The names that can be given again. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +18,7 @@ pub struct GivenNames(Arc<Mutex<VecDeque<Free>>>);
 /// A name that no peer has at present.
 #[derive(Debug)]
 struct Free {
-    name: Arc<str>,
+    name: NodeName,
     creation: u32,
 }
 
@@ -33,21 +34,25 @@ pub struct Random {
 impl GivenNames {
     /// Returns the name that a peer on `host` released last, or else a new one. No other peer gets
     /// it until the guard is dropped.
-    #[must_use]
-    pub fn give(&self, host: &str, random: Random) -> GivenName {
+    ///
+    /// # Errors
+    /// The host is invalid.
+    pub fn give(&self, host: &str, random: Random) -> Result<GivenName, NodeNameError> {
         let mut free = self.lock();
-        let place = free.iter().rposition(|free| free.name.split_once('@').is_some_and(|(_, on)| on == host));
+        let place = free.iter().rposition(|free| free.name.host() == host);
         match place.and_then(|place| free.remove(place)) {
-            Some(Free { name, creation }) => GivenName { name, creation, is_remembered: true, names: self.clone() },
+            Some(Free { name, creation }) => Ok(GivenName { name, creation, is_remembered: true, names: self.clone() }),
             None => self.give_new(host, random),
         }
     }
 
     /// Returns a new name on `host`.
-    #[must_use]
-    pub fn give_new(&self, host: &str, random: Random) -> GivenName {
-        let name = format!("{}@{host}", short_name(random.name)).into();
-        GivenName { name, creation: valid(random.creation), is_remembered: false, names: self.clone() }
+    ///
+    /// # Errors
+    /// The host is invalid.
+    pub fn give_new(&self, host: &str, random: Random) -> Result<GivenName, NodeNameError> {
+        let name = NodeName::new(&short_name(random.name), host)?;
+        Ok(GivenName { name, creation: valid(random.creation), is_remembered: false, names: self.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Free>> {
@@ -70,7 +75,7 @@ fn valid(creation: u32) -> u32 {
 /// A name that one peer has. Dropping it releases the name.
 #[derive(Debug)]
 pub struct GivenName {
-    name: Arc<str>,
+    name: NodeName,
     creation: u32,
     is_remembered: bool,
     names: GivenNames,
@@ -79,7 +84,7 @@ pub struct GivenName {
 impl GivenName {
     /// Returns the full name.
     #[must_use]
-    pub fn name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &NodeName {
         &self.name
     }
 
@@ -118,7 +123,7 @@ mod tests {
     }
 
     fn remembered(names: &GivenNames, host: &str, number: u32) -> GivenName {
-        let mut given = names.give(host, random(number));
+        let mut given = names.give(host, random(number)).unwrap();
         given.remember();
         given
     }
@@ -127,12 +132,12 @@ mod tests {
     fn a_name_is_given_again_with_the_next_creation() {
         let names = GivenNames::default();
         let first = remembered(&names, "h", u32::MAX).name().clone();
-        assert_eq!(&*first, "d00000000ffffffff@h");
+        assert_eq!(first, "d00000000ffffffff@h");
         for creation in [4, 5, 6] {
-            let again = names.give("h", random(0));
+            let again = names.give("h", random(0)).unwrap();
             assert_eq!((again.name(), again.creation()), (&first, creation));
         }
-        assert_ne!(names.give("g", random(1)).name(), &first, "another host");
+        assert_ne!(names.give("g", random(1)).unwrap().name(), &first, "another host");
     }
 
     #[test]
@@ -144,8 +149,8 @@ mod tests {
         assert_eq!((one.creation(), two.creation()), (5, 6));
         let (first, second) = (one.name().clone(), two.name().clone());
         drop((one, two));
-        assert_eq!(names.give("h", random(3)).name(), &second, "the one that was returned last");
-        let again = names.give_new("h", random(3));
+        assert_eq!(names.give("h", random(3)).unwrap().name(), &second, "the one that was returned last");
+        let again = names.give_new("h", random(3)).unwrap();
         assert!(*again.name() != first && *again.name() != second);
     }
 
@@ -154,12 +159,12 @@ mod tests {
         let names = GivenNames::default();
         let known = remembered(&names, "h", 1).name().clone();
         for number in 2..10 {
-            let _held = names.give("h", random(0));
-            drop(names.give("h", random(number)));
+            let _held = names.give("h", random(0)).unwrap();
+            drop(names.give("h", random(number)).unwrap());
         }
-        assert_eq!(names.give("h", random(10)).name(), &known);
-        let _held = names.give("h", random(0));
-        assert_eq!(&**names.give("h", random(11)).name(), "d000000000000000b@h");
+        assert_eq!(names.give("h", random(10)).unwrap().name(), &known);
+        let _held = names.give("h", random(0)).unwrap();
+        assert_eq!(*names.give("h", random(11)).unwrap().name(), "d000000000000000b@h");
     }
 
     #[test]
@@ -169,7 +174,7 @@ mod tests {
             drop(remembered(&names, &format!("h{number}"), number));
         }
         let is_known =
-            |number: u32| names.give(&format!("h{number}"), random(u32::MAX)).name().starts_with("d00000000f");
+            |number: u32| names.give(&format!("h{number}"), random(u32::MAX)).unwrap().name().starts_with("d00000000f");
         assert!(is_known(0), "the oldest is forgotten");
         assert!(!is_known(1) && !is_known(u32::try_from(limits::GIVEN_NAMES).unwrap()));
     }

@@ -10,8 +10,6 @@
 //! the caller between [`Named`] and its answer. Follows "Distribution Handshake" in OTP's erts documentation and
 //! `dist_util.erl`; both the name message of version 6 (`N`) and that of version 5 (`n`) are taken.
 
-use std::sync::Arc;
-
 use subtle::ConstantTimeEq;
 
 use super::challenges::Challenges;
@@ -24,7 +22,7 @@ use crate::name::{NodeName, NodeNameError};
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// Our full node name.
-    pub name: Arc<str>,
+    pub name: NodeName,
     /// Tells this incarnation of the name from earlier ones.
     pub creation: u32,
     /// The capabilities that we offer.
@@ -40,7 +38,7 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Established {
     /// Full name of the peer.
-    pub name: Arc<str>,
+    pub name: NodeName,
     /// Its incarnation.
     pub creation: u32,
     /// What both sides can do.
@@ -68,7 +66,7 @@ pub enum HandshakeError {
     Malformed(&'static str),
     /// The peer is another node than the one we dialled.
     #[error("the node calls itself {0}")]
-    NameMismatch(Arc<str>),
+    NameMismatch(NodeName),
     /// The name it gave isn't one of a node.
     #[error("the peer's name is not valid: {NodeNameError}")]
     BadName,
@@ -135,38 +133,36 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The host of a node that asks for a name (`is_name_ok/2` for `dynamic`), which must fit the name
-/// that it is given.
-fn host_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
+/// Reads the host of a node that asks for a name (`is_name_ok/2` for `dynamic`). Returns a name on
+/// this host, as long as the one that the node is given.
+fn host_name(bytes: &[u8]) -> Result<NodeName, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
-    let longest = given_names::short_name(u64::MAX);
-    NodeName::new(&longest, host).map(|_| host.into()).map_err(|_| HandshakeError::BadName)
+    NodeName::new(&given_names::short_name(0), host).map_err(|_| HandshakeError::BadName)
 }
 
 /// The name of a node, in the characters that `erl` allows for `-sname` and `-name`
 /// (`create_name/2` in `net_kernel.erl`): it is logged, shown and sent to peers.
-fn node_name(bytes: &[u8]) -> Result<Arc<str>, HandshakeError> {
-    let name = str::from_utf8(bytes).ok().and_then(|name| NodeName::parse(name).ok());
-    name.map(|name| name.as_str().into()).ok_or(HandshakeError::BadName)
+fn node_name(bytes: &[u8]) -> Result<NodeName, HandshakeError> {
+    str::from_utf8(bytes).ok().and_then(|name| NodeName::parse(name).ok()).ok_or(HandshakeError::BadName)
 }
 
-fn name_message(local: &Identity, flags: Flags, challenge: Option<u32>) -> Vec<u8> {
+pub(super) fn name_message(name: &str, creation: u32, flags: Flags, challenge: Option<u32>) -> Vec<u8> {
     let mut packet = vec![b'N'];
     packet.extend_from_slice(&flags.bits().to_be_bytes());
     if let Some(challenge) = challenge {
         packet.extend_from_slice(&challenge.to_be_bytes());
     }
-    packet.extend_from_slice(&local.creation.to_be_bytes());
-    let length = u16::try_from(local.name.len()).unwrap_or(u16::MAX);
+    packet.extend_from_slice(&creation.to_be_bytes());
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
     packet.extend_from_slice(&length.to_be_bytes());
-    packet.extend_from_slice(local.name.as_bytes());
+    packet.extend_from_slice(name.as_bytes());
     packet
 }
 
 /// What is common to the rest of both chains once the peer has said who it is.
 #[derive(Debug)]
 struct PeerIdentity {
-    name: Arc<str>,
+    name: NodeName,
     creation: u32,
     flags: Flags,
 }
@@ -196,7 +192,7 @@ impl PeerIdentity {
 /// We have sent our name; the peer's status comes next.
 #[derive(Debug)]
 pub struct AwaitStatus {
-    dialled: Arc<str>,
+    dialled: NodeName,
 }
 
 /// What the peer's status asks of us.
@@ -210,8 +206,8 @@ pub enum StatusReceived {
 
 /// Begins a handshake with the node `dialled`: returns the first packet to send.
 #[must_use]
-pub fn dial(local: &Identity, dialled: Arc<str>) -> (AwaitStatus, Vec<u8>) {
-    (AwaitStatus { dialled }, name_message(local, local.flags, None))
+pub fn dial(local: &Identity, dialled: NodeName) -> (AwaitStatus, Vec<u8>) {
+    (AwaitStatus { dialled }, name_message(&local.name, local.creation, local.flags, None))
 }
 
 /// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
@@ -243,7 +239,7 @@ impl AwaitStatus {
 /// The peer's name and challenge come next.
 #[derive(Debug)]
 pub struct AwaitChallenge {
-    dialled: Arc<str>,
+    dialled: NodeName,
 }
 
 impl AwaitChallenge {
@@ -352,10 +348,17 @@ pub struct Named {
 }
 
 impl Named {
-    /// Who it says it is, nothing of which is proved yet; of one that [is nameless](Self::is_nameless), its host.
+    /// Returns the name that it says it has, which is not proved yet. Before [`Self::give_name`], the
+    /// short name of one that [is nameless](Self::is_nameless) has no meaning.
     #[must_use]
-    pub fn name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &NodeName {
         &self.peer.name
+    }
+
+    /// Returns what the peer has said of itself: its name, or the host on which it wants one.
+    #[must_use]
+    pub fn claimed(&self) -> &str {
+        if self.nameless { self.peer.name.host() } else { &self.peer.name }
     }
 
     /// Whether it wants a name from us (`DFLAG_NAME_ME`, as `erl -sname undefined` sends it).
@@ -424,7 +427,7 @@ impl Named {
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
         // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
         let ours = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
-        let packet = name_message(local, ours, Some(our_challenge));
+        let packet = name_message(&local.name, local.creation, ours, Some(our_challenge));
         (AwaitReply { peer: self.peer, ours, complement: self.complement, our_challenge }, packet)
     }
 }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::handshake::{
     self, Established, HandshakeError, Identity, Named, Origin, ReplyReceived, Status, StatusReceived, alive_reply,
 };
 use crate::limits;
+use crate::name::{NodeName, NodeNameError};
 use crate::trace::ConnectionTrace;
 
 /// A connection over which both sides have proved the cookie.
@@ -76,8 +76,8 @@ pub enum SetupError {
 /// Why a peer that dialled us was not let in.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Who it said that it was, if it came that far. Nothing proves it.
-    pub claimed: Option<Arc<str>>,
+    /// The name that it said it has, or the host on which it wanted a name. Nothing proves it.
+    pub claimed: Option<String>,
     /// Why.
     pub error: SetupError,
 }
@@ -145,7 +145,7 @@ fn challenge(local: &Identity) -> Result<Issued, SetupError> {
 pub async fn dial(
     stream: TcpStream,
     local: &Identity,
-    dialled: Arc<str>,
+    dialled: NodeName,
     still_wanted: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
     dial_noting(stream, local, dialled, &AtomicBool::new(false), still_wanted).await
@@ -158,7 +158,7 @@ pub async fn dial(
 pub async fn dial_noting(
     mut stream: TcpStream,
     local: &Identity,
-    dialled: Arc<str>,
+    dialled: NodeName,
     answered: &AtomicBool,
     still_wanted: impl AsyncFnOnce() -> bool,
 ) -> Result<Connection, SetupError> {
@@ -202,7 +202,7 @@ pub async fn dial_noting(
 ///
 /// # Errors
 /// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] where it believes in an older connection.
-pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: Arc<str>) -> Result<(), SetupError> {
+pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeName) -> Result<(), SetupError> {
     let trace = ConnectionTrace::new(Some(&dialled), stream.peer_addr().ok());
     let sound = async {
         let (status, packet) = handshake::dial(local, dialled);
@@ -231,7 +231,7 @@ pub async fn accept<Decision: Future<Output = Status>>(
     mut stream: TcpStream,
     local: &Identity,
     names: GivenNames,
-    decide: impl Fn(Arc<str>) -> Decision,
+    decide: impl Fn(NodeName) -> Decision,
 ) -> Result<Connection, Rejected> {
     let (mut origin, mut claimed, mut given) = (Origin::Accepted, None, None);
     let mut trace = ConnectionTrace::new(None, stream.peer_addr().ok());
@@ -239,9 +239,11 @@ pub async fn accept<Decision: Future<Output = Status>>(
         stream.set_nodelay(true)?;
         let packet = read(&mut stream).await?;
         let named = handshake::receive_name(&packet);
-        claimed = named.as_ref().ok().map(|named| named.name().clone());
-        if let Some(name) = &claimed {
-            trace.name(name);
+        if let Ok(named) = &named {
+            claimed = Some(named.claimed().to_owned());
+            if !named.is_nameless() {
+                trace.name(named.name());
+            }
         }
         trace.packet_received(&packet);
         let mut named = named?;
@@ -298,17 +300,18 @@ pub async fn accept<Decision: Future<Output = Status>>(
 async fn give_name<Decision: Future<Output = Status>>(
     named: &mut Named,
     names: &GivenNames,
-    decide: impl Fn(Arc<str>) -> Decision,
+    decide: impl Fn(NodeName) -> Decision,
 ) -> Result<GivenName, SetupError> {
-    let host = named.name().clone();
+    let host = named.name().host().to_owned();
     let random = Random {
         name: getrandom::u64().map_err(SetupError::Random)?,
         creation: getrandom::u32().map_err(SetupError::Random)?,
     };
-    let mut given = names.give(&host, random);
+    let invalid = |_: NodeNameError| HandshakeError::BadName;
+    let mut given = names.give(&host, random).map_err(invalid)?;
     let mut status = decide(given.name().clone()).await;
     if status != Status::Ok {
-        given = names.give_new(&host, random);
+        given = names.give_new(&host, random).map_err(invalid)?;
         status = decide(given.name().clone()).await;
     }
     named.give_name(&given);

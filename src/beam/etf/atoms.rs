@@ -66,6 +66,12 @@ impl Atom {
         if fits(text) { Ok(Self(text.into())) } else { Err(AtomTooLong) }
     }
 
+    /// The atom of a text that is known to be short enough.
+    pub(crate) fn short(text: &str) -> Self {
+        debug_assert!(fits(text), "too long for an atom: {text}");
+        Self(text.into())
+    }
+
     /// The atom of a text that stands in our own source.
     ///
     /// # Panics

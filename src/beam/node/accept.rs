@@ -160,7 +160,7 @@ mod tests {
 
     fn identity(name: &str) -> Identity {
         let (flags, cookie) = (flags::ours(false), Cookie::parse(b"c").unwrap());
-        Identity { name: name.into(), creation: 1, flags, cookie, challenges: Challenges::default() }
+        Identity { name: name.parse().unwrap(), creation: 1, flags, cookie, challenges: Challenges::default() }
     }
 
     #[tokio::test]
@@ -232,7 +232,7 @@ mod tests {
 
     /// Sends the name and reads the status, which arrives only after the name was read.
     async fn say_name(stream: &mut TcpStream, name: &str) {
-        let (awaited, name) = handshake::dial(&identity(name), "a@h".into());
+        let (awaited, name) = handshake::dial(&identity(name), "a@h".parse().unwrap());
         let length = u16::try_from(name.len()).unwrap().to_be_bytes();
         stream.write_all(&[&length[..], &name].concat()).await.unwrap();
         assert!(awaited.receive(&packet(stream).await).is_ok());

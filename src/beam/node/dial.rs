@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
@@ -17,7 +16,7 @@ use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::setup::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
-use crate::name::{NodeName, NodeNameError};
+use crate::name::NodeName;
 use crate::node::listeners::owners;
 use crate::node::resolve;
 use crate::trace;
@@ -38,21 +37,18 @@ pub struct Dialer {
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Its name is not valid.
-    #[error("{0:?} is not a valid node name: {NodeNameError}")]
-    BadName(Arc<str>),
     /// One of the two names is short and the other long. A node of Erlang would take such a connection, and never make one, neither
     /// to us nor to our peers: it would be in no mesh.
     #[error(
         "{theirs} is a {} name and {ours} a {} one, which never connect",
         kind(.theirs),
-        kind(.ours)
+        kind(.ours),
     )]
     Mixed {
         /// Its name.
-        theirs: Arc<str>,
+        theirs: NodeName,
         /// Our own.
-        ours: Arc<str>,
+        ours: NodeName,
     },
     /// Its host has no address.
     #[error("the host {0} could not be resolved: {1}")]
@@ -90,7 +86,6 @@ impl DialError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BadName(_) => "bad_name",
             Self::Mixed { .. } => "shortname_longname_mix",
             Self::HostUnresolved(..) => "host_unresolved",
             Self::Epmd(_) => "epmd_unreachable",
@@ -119,7 +114,7 @@ impl DialError {
 
     /// The name that the node gave instead of the one it was dialled by.
     #[must_use]
-    pub fn calls_itself(&self) -> Option<&Arc<str>> {
+    pub fn calls_itself(&self) -> Option<&NodeName> {
         match self {
             Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(name))) => Some(name),
             _ => None,
@@ -133,24 +128,22 @@ pub type Reached = (TcpStream, Option<u32>);
 impl Dialer {
     /// Whether a node of this full name would be on this host.
     #[must_use]
-    pub fn is_here(&self, name: &str) -> bool {
-        name.split_once('@').is_some_and(|(_, host)| self.this_host.contains(host))
+    pub fn is_here(&self, name: &NodeName) -> bool {
+        self.this_host.contains(name.host())
     }
 
     /// Whether both full names are those of one node: they are equal, or two of this host, which can be called by several
     /// names, while its EPMD has each short name once.
     #[must_use]
-    pub fn is_same_node(&self, one: &str, other: &str) -> bool {
-        let short = |name: &str| name.split('@').next().map(str::to_owned);
-        one == other || (self.is_here(one) && self.is_here(other) && short(one) == short(other))
+    pub fn is_same_node(&self, one: &NodeName, other: &NodeName) -> bool {
+        one == other || (one.has_short_name_of(other) && self.is_here(one) && self.is_here(other))
     }
 
     /// Returns all full names of a node; a node of this host has one per name of the host.
     #[must_use]
-    pub fn all_names(&self, name: &str) -> BTreeSet<String> {
-        let short = name.split('@').next().unwrap_or_default();
-        let here = self.this_host.iter().filter(|_| self.is_here(name)).map(|host| format!("{short}@{host}"));
-        here.chain([name.to_owned()]).collect()
+    pub fn all_names(&self, name: &NodeName) -> BTreeSet<NodeName> {
+        let hosts = self.this_host.iter().filter(|_| self.is_here(name));
+        hosts.filter_map(|host| name.with_host(host).ok()).chain([name.clone()]).collect()
     }
 
     /// Connects to the node `name` and shakes hands with it. `answered` and `still_wanted` are those of
@@ -160,23 +153,22 @@ impl Dialer {
     /// See [`DialError`]; where the host has several addresses, of the last that was tried.
     pub async fn dial(
         &self,
-        name: Arc<str>,
+        name: NodeName,
         local: &Identity,
         answered: &AtomicBool,
         still_wanted: impl AsyncFnOnce() -> bool,
     ) -> Result<(Connection, Option<u32>), DialError> {
         let found = self.find(&name, &local.name).await;
         let (stream, owner) = found.inspect_err(|error| trace::unreachable(&name, error))?;
-        Ok((setup::dial_noting(stream, local, name.clone(), answered, still_wanted).await?, owner))
+        Ok((setup::dial_noting(stream, local, name, answered, still_wanted).await?, owner))
     }
 
-    async fn find(&self, name: &Arc<str>, ours: &Arc<str>) -> Result<Reached, DialError> {
+    async fn find(&self, name: &NodeName, ours: &NodeName) -> Result<Reached, DialError> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let node = NodeName::parse(name).map_err(|_| DialError::BadName(name.clone()))?;
-        if are_mixed(name, ours) {
+        if name.is_mixed_with(ours) {
             return Err(DialError::Mixed { theirs: name.clone(), ours: ours.clone() });
         }
-        let (short_name, host) = (node.name(), node.host());
+        let (short_name, host) = (name.short_name(), name.host());
         let here = self.this_host.contains(host);
         let mut last = DialError::NotRegistered;
         // Before its own name is resolved, which may take long where nobody has given it an address.
@@ -258,15 +250,8 @@ impl Dialer {
     }
 }
 
-/// Whether one of two full names is short and the other long.
-#[must_use]
-pub fn are_mixed(one: &str, other: &str) -> bool {
-    kind(one) != kind(other)
-}
-
-/// A host part with a dot, or that is an address, makes a name long.
-fn kind(name: &str) -> &'static str {
-    if name.split_once('@').is_some_and(|(_, host)| host.contains(['.', ':'])) { "long" } else { "short" }
+fn kind(name: &NodeName) -> &'static str {
+    if name.is_long() { "long" } else { "short" }
 }
 
 /// Whether the other end of a connection is on this host. The address that was asked for doesn't tell: `0.0.0.0` leads here too.
@@ -294,6 +279,10 @@ mod tests {
 
     use super::*;
 
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
+    }
+
     #[test]
     fn only_so_many_addresses_of_a_host_are_tried() {
         let found = (1..20).map(|last| IpAddr::from([10, 0, 0, last]));
@@ -320,10 +309,10 @@ mod tests {
             ("us@a", "us@b", false),
             ("us@b", "us@localhost", false),
         ] {
-            assert_eq!(dialer.is_same_node(one, other), expected, "{one} {other}");
+            assert_eq!(dialer.is_same_node(&node(one), &node(other)), expected, "{one} {other}");
         }
-        assert_eq!(dialer.all_names("x@a"), ["x@a", "x@localhost"].map(str::to_owned).into());
-        assert_eq!(dialer.all_names("x@b"), ["x@b".to_owned()].into());
+        assert_eq!(dialer.all_names(&node("x@a")), ["x@a", "x@localhost"].map(node).into());
+        assert_eq!(dialer.all_names(&node("x@b")), [node("x@b")].into());
     }
 
     #[tokio::test]

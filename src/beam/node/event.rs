@@ -12,6 +12,7 @@ use crate::dist::handshake::Status;
 use crate::dist::link::CloseReason;
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
+use crate::name::NodeName;
 use crate::node::dial::DialError;
 use crate::node::link_id::LinkId;
 use crate::node::machine::Content;
@@ -51,20 +52,20 @@ pub enum NodeCommand {
     /// A peer has given its name: which status does it get?
     Accepting {
         /// The name.
-        name: Arc<str>,
+        name: NodeName,
         /// Where the status goes.
         answer: oneshot::Sender<Status>,
     },
     /// A peer that we dial still believes in an older connection: do we want the new one?
-    StillWanted(Arc<str>, oneshot::Sender<bool>),
+    StillWanted(NodeName, oneshot::Sender<bool>),
     /// A handshake is complete with a node of this user, if that can be told.
     Connected(Connection, Option<u32>),
     /// An attempt to dial has ended, successful or not, and if so, with a node of this user, if that can be told.
-    Dialled(Arc<str>, Result<(Connection, Option<u32>), DialError>),
+    Dialled(NodeName, Result<(Connection, Option<u32>), DialError>),
     /// See [`Handle::connect`](super::handle::Handle::connect).
-    Connect(Arc<str>, oneshot::Sender<Result<(), Arc<DialError>>>),
+    Connect(NodeName, oneshot::Sender<Result<(), Arc<DialError>>>),
     /// See [`Handle::forget`](super::handle::Handle::forget).
-    Forget(Vec<Arc<str>>),
+    Forget(Vec<NodeName>),
     /// See [`Handle::spawn`](super::handle::Handle::spawn).
     Spawn {
         /// Registered name.
@@ -88,11 +89,11 @@ pub enum NodeCommand {
         message: Iovec,
     },
     /// See [`Handle::call`](super::handle::Handle::call) and [`Handle::cast`](super::handle::Handle::cast).
-    Call(Arc<str>, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
+    Call(NodeName, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
     /// See [`Handle::gen_call`](super::handle::Handle::gen_call).
     Ask {
         /// The node.
-        node: Arc<str>,
+        node: NodeName,
         /// The process.
         name: Atom,
         /// The request.
@@ -128,7 +129,7 @@ pub enum NodeCommand {
         answer: oneshot::Sender<Option<watch::Receiver<Arc<[Pid]>>>>,
     },
     /// See [`Handle::exchanges`](super::handle::Handle::exchanges).
-    Exchanges(Arc<str>, oneshot::Sender<BTreeSet<Arc<str>>>),
+    Exchanges(NodeName, oneshot::Sender<BTreeSet<Arc<str>>>),
     /// See [`Handle::answers`](super::handle::Handle::answers).
     Pulse(oneshot::Sender<()>),
     /// See [`Handle::stop`](super::handle::Handle::stop).

@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use crate::limits;
+use crate::name::NodeName;
 
 /// The attempts that are under way.
 #[derive(Debug, Default)]
 pub struct GivingWay {
-    attempts: HashMap<Arc<str>, Attempt>,
+    attempts: HashMap<NodeName, Attempt>,
     /// How many attempts to connect to a node gave way since the last connection.
-    in_vain: HashMap<Arc<str>, u32>,
+    in_vain: HashMap<NodeName, u32>,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub struct AttemptChannels {
 
 impl GivingWay {
     /// Records an attempt to connect to `name`.
-    pub fn begin(&mut self, name: Arc<str>) -> AttemptChannels {
+    pub fn begin(&mut self, name: NodeName) -> AttemptChannels {
         let (sender, end) = oneshot::channel();
         let answered = Arc::new(AtomicBool::new(false));
         self.attempts.insert(name, Attempt { end: sender, answered: answered.clone() });
@@ -47,7 +48,7 @@ impl GivingWay {
     }
 
     /// Ends the attempt to connect to `name`, because a peer of that name dials us.
-    pub fn give_way(&mut self, name: &Arc<str>) {
+    pub fn give_way(&mut self, name: &NodeName) {
         if self.attempts.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
             return;
         }
@@ -61,7 +62,7 @@ impl GivingWay {
         }
     }
 
-    fn end(&mut self, name: &str) {
+    fn end(&mut self, name: &NodeName) {
         if let Some(attempt) = self.attempts.remove(name) {
             // It may have ended meanwhile.
             let _ = attempt.end.send(());
@@ -69,12 +70,12 @@ impl GivingWay {
     }
 
     /// Records that the attempt to connect to `name` has ended.
-    pub fn ended(&mut self, name: &str) {
+    pub fn ended(&mut self, name: &NodeName) {
         self.attempts.remove(name);
     }
 
     /// Records a connection to `name`. If the peer's attempt continues when two cross, ours ends.
-    pub fn connected(&mut self, name: &str, peer_continues: bool) {
+    pub fn connected(&mut self, name: &NodeName, peer_continues: bool) {
         self.in_vain.remove(name);
         if peer_continues {
             self.end(name);
@@ -85,12 +86,13 @@ impl GivingWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::node;
 
     fn gives_way(giving_way: &mut GivingWay, name: &str) -> bool {
-        let mut told = giving_way.begin(name.into());
-        giving_way.give_way(&name.into());
+        let mut told = giving_way.begin(node(name));
+        giving_way.give_way(&node(name));
         let is_told = told.end.try_recv().is_ok();
-        giving_way.ended(name);
+        giving_way.ended(&node(name));
         is_told
     }
 
@@ -103,17 +105,17 @@ mod tests {
             }
             assert!(!gives_way(&mut giving_way, "a@h"));
             assert!(gives_way(&mut giving_way, "b@h"), "another node");
-            giving_way.connected("a@h", false);
-            giving_way.connected("b@h", false);
+            giving_way.connected(&node("a@h"), false);
+            giving_way.connected(&node("b@h"), false);
         }
     }
 
     #[test]
     fn an_ended_attempt_gets_no_message() {
         let mut giving_way = GivingWay::default();
-        let mut told = giving_way.begin("a@h".into());
-        giving_way.ended("a@h");
-        giving_way.give_way(&"a@h".into());
+        let mut told = giving_way.begin("a@h".parse().unwrap());
+        giving_way.ended(&node("a@h"));
+        giving_way.give_way(&"a@h".parse().unwrap());
         assert!(told.end.try_recv().is_err());
         assert!(giving_way.attempts.is_empty());
     }
@@ -122,11 +124,11 @@ mod tests {
     fn an_attempt_that_is_answered_gives_way_to_a_connection_only() {
         for peer_continues in [true, false] {
             let mut giving_way = GivingWay::default();
-            let mut told = giving_way.begin("a@h".into());
+            let mut told = giving_way.begin("a@h".parse().unwrap());
             told.answered.store(true, Ordering::Relaxed);
-            giving_way.give_way(&"a@h".into());
+            giving_way.give_way(&"a@h".parse().unwrap());
             assert!(told.end.try_recv().is_err());
-            giving_way.connected("a@h", peer_continues);
+            giving_way.connected(&node("a@h"), peer_continues);
             assert_eq!(told.end.try_recv().is_ok(), peer_continues);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
+use crate::name::NodeName;
 use crate::node::dial::DialError;
 use crate::node::event::NodeCommand;
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};
@@ -56,7 +57,7 @@ impl Handle {
     ///
     /// # Errors
     /// The inner one says why it could not be reached.
-    pub async fn connect(&self, name: Arc<str>) -> Result<Result<(), Arc<DialError>>, Stopped> {
+    pub async fn connect(&self, name: NodeName) -> Result<Result<(), Arc<DialError>>, Stopped> {
         self.ask(|answer| NodeCommand::Connect(name, answer)).await
     }
 
@@ -64,7 +65,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn forget(&self, names: Vec<Arc<str>>) -> Result<(), Stopped> {
+    pub async fn forget(&self, names: Vec<NodeName>) -> Result<(), Stopped> {
         self.inbox.send(NodeCommand::Forget(names)).await.map_err(|_| Stopped)
     }
 
@@ -112,7 +113,7 @@ impl Handle {
     ///
     /// # Errors
     /// The inner one says why there is no result.
-    pub async fn call(&self, node: Arc<str>, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
+    pub async fn call(&self, node: NodeName, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
         self.ask(|answer| NodeCommand::Call(node, function, Some(answer))).await
     }
 
@@ -120,7 +121,7 @@ impl Handle {
     ///
     /// # Errors
     /// The inner one says why there is no answer.
-    pub async fn gen_call(&self, node: Arc<str>, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
+    pub async fn gen_call(&self, node: NodeName, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
         self.ask(|answer| NodeCommand::Ask { node, name, request, answer }).await
     }
 
@@ -169,7 +170,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn exchanges(&self, node: Arc<str>) -> Result<BTreeSet<Arc<str>>, Stopped> {
+    pub async fn exchanges(&self, node: NodeName) -> Result<BTreeSet<Arc<str>>, Stopped> {
         self.ask(|answer| NodeCommand::Exchanges(node, answer)).await
     }
 
@@ -177,7 +178,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn cast(&self, node: Arc<str>, function: Function) -> Result<(), Stopped> {
+    pub async fn cast(&self, node: NodeName, function: Function) -> Result<(), Stopped> {
         self.inbox.send(NodeCommand::Call(node, function, None)).await.map_err(|_| Stopped)
     }
 

@@ -27,6 +27,7 @@ use crate::dist::flags::Flags;
 use crate::dist::handshake::{Established, Origin, Status};
 use crate::etf::{Atom, Atoms, DecodeError, Iovec, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
+use crate::name::NodeName;
 use crate::node::link_id::LinkId;
 use crate::node::now::Now;
 use crate::node::process::{
@@ -75,11 +76,11 @@ pub enum NodeInput {
     /// handled by [`Machine::step`].
     Read(LinkId, Box<(Control, Content)>),
     /// Connect to this node, unless that is done or under way.
-    Connect(Arc<str>),
+    Connect(NodeName),
     /// An attempt to connect has ended, whether there is a connection now or not.
-    DialEnded(Arc<str>),
+    DialEnded(NodeName),
     /// These nodes need not be remembered, as far as they are not connected.
-    Forget(Vec<Arc<str>>),
+    Forget(Vec<NodeName>),
     /// Register a process under a name; it joins groups of scopes (each group with its scope's name) at once.
     Spawn {
         /// The registered name, if it is to have one.
@@ -105,7 +106,7 @@ pub enum NodeInput {
     /// Call a function on a connected node.
     Call {
         /// The node.
-        node: Arc<str>,
+        node: NodeName,
         /// The function.
         function: Function,
         /// Where the result goes; a call without is a cast.
@@ -114,7 +115,7 @@ pub enum NodeInput {
     /// Call a process of a connected node, as `gen_server:call/3` does.
     Ask {
         /// The node.
-        node: Arc<str>,
+        node: NodeName,
         /// The process's registered name.
         name: Atom,
         /// The request.
@@ -161,7 +162,7 @@ pub enum NodeEffect {
     /// Close a connection, after what was sent on it.
     Close(LinkId, String),
     /// Try to connect to this node; [`NodeInput::DialEnded`] follows.
-    Dial(Arc<str>),
+    Dial(NodeName),
     /// Tell which process is the new one.
     Spawned(Token, ProcessId),
     /// Tell the result of a call.
@@ -173,7 +174,7 @@ pub enum NodeEffect {
 /// A connected node.
 #[derive(Debug)]
 struct Link {
-    name: Arc<str>,
+    name: NodeName,
     atom: Atom,
     creation: u32,
     published: bool,
@@ -201,17 +202,17 @@ pub struct Pending {
 
 /// The state of the node.
 pub struct Machine {
-    name: Arc<str>,
+    name: NodeName,
     creation: u32,
     processes: Processes,
     scopes: BTreeMap<Atom, Scope>,
     links: HashMap<LinkId, Link>,
-    by_name: HashMap<Arc<str>, LinkId>,
-    down: BTreeMap<Arc<str>, Peer>,
-    dialer: HashSet<Arc<str>>,
+    by_name: HashMap<NodeName, LinkId>,
+    down: BTreeMap<NodeName, Peer>,
+    dialer: HashSet<NodeName>,
     /// For each peer that has sent `init_connect` on the present connection, the nodes that its
     /// name server knows.
-    known: HashMap<LinkId, BTreeSet<Arc<str>>>,
+    known: HashMap<LinkId, BTreeSet<NodeName>>,
     /// Total number of names in `known`.
     known_size: usize,
     calls: Calls,
@@ -236,7 +237,7 @@ pub struct Machine {
 /// What a machine is made of.
 pub struct Parts {
     /// The node's full name.
-    pub name: Atom,
+    pub name: NodeName,
     /// Which incarnation of the name it is.
     pub creation: u32,
     /// Its scopes of process groups.
@@ -260,7 +261,7 @@ impl Machine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { name, creation, scopes, watched, functions, tick_time, memory, program, hidden } = parts;
-        let mut processes = Processes::new(name.clone(), creation);
+        let mut processes = Processes::new(name.atom(), creation);
         let services =
             [(net_kernel::NAME, Role::NetKernel), (rpc::NAME, Role::Rex), (global_group::NAME, Role::GlobalGroup)];
         for (service, role) in services {
@@ -273,7 +274,7 @@ impl Machine {
         };
         let scopes = scopes.into_iter().map(&mut scope).collect();
         Self {
-            name: name.as_str().into(),
+            name,
             creation,
             processes,
             scopes,
@@ -302,14 +303,14 @@ impl Machine {
 
     /// What a peer that says it is `name` is answered (`accept_pending` in OTP's `net_kernel.erl`).
     #[must_use]
-    pub fn accept_status(&self, name: &str) -> Status {
-        if name == &*self.name || (self.links.len() >= limits::PEERS && !self.by_name.contains_key(name)) {
+    pub fn accept_status(&self, name: &NodeName) -> Status {
+        if *name == self.name || (self.links.len() >= limits::PEERS && !self.by_name.contains_key(name)) {
             Status::NotAllowed
         } else if self.by_name.contains_key(name) {
             Status::Alive
         } else if !self.dialer.contains(name) {
             Status::Ok
-        } else if *self.name > *name {
+        } else if self.name > *name {
             // "If the node's own name is greater, the other's attempt is given up": both sides decide alike.
             Status::Nok
         } else {
@@ -320,7 +321,7 @@ impl Machine {
     /// Whether an attempt of ours to reach `name`, which still believes in an older connection, is to go on: yes, unless
     /// a connection has come about meanwhile (`is_pending` in OTP's `net_kernel.erl`).
     #[must_use]
-    pub fn still_wanted(&self, name: &str) -> bool {
+    pub fn still_wanted(&self, name: &NodeName) -> bool {
         self.dialer.contains(name) && !self.by_name.contains_key(name)
     }
 
@@ -332,8 +333,8 @@ impl Machine {
 
     /// Whether there is, or would be, nothing to do to be connected to `name`.
     #[must_use]
-    pub fn is_connected(&self, name: &str) -> bool {
-        *self.name == *name || self.by_name.contains_key(name)
+    pub fn is_connected(&self, name: &NodeName) -> bool {
+        self.name == *name || self.by_name.contains_key(name)
     }
 
     /// Whether this connection is one that stands.
@@ -349,7 +350,7 @@ impl Machine {
 
     /// Whether there was a connection to `name` before, or is one.
     #[must_use]
-    pub fn has_met(&self, name: &str) -> bool {
+    pub fn has_met(&self, name: &NodeName) -> bool {
         self.by_name.contains_key(name) || self.down.contains_key(name)
     }
 
@@ -378,7 +379,7 @@ impl Machine {
 
     /// The scopes of process groups that a connected node has as we do.
     #[must_use]
-    pub fn exchanges(&self, node: &str) -> BTreeSet<Arc<str>> {
+    pub fn exchanges(&self, node: &NodeName) -> BTreeSet<Arc<str>> {
         let Some(link) = self.by_name.get(node) else { return BTreeSet::new() };
         let both = self.scopes.iter().filter(|(_, scope)| scope.exchanges(*link));
         both.map(|(name, _)| Arc::from(name.as_str())).collect()
@@ -411,8 +412,10 @@ impl Machine {
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
-        let announced = announced.map(|(name, node)| (name, Arc::from(node.as_str()))).collect();
-        let grouped = self.scopes.values().flat_map(Scope::grouped).map(|node| Arc::from(node.as_str())).collect();
+        // Each scope of a peer speaks for its own node, which is connected.
+        let peer = |node: &Atom| self.by_name.get_key_value(node.as_str()).map(|(name, _)| name.clone());
+        let announced = announced.filter_map(|(name, node)| Some((name, peer(&node)?))).collect();
+        let grouped = self.scopes.values().flat_map(Scope::grouped).filter_map(|node| peer(&node)).collect();
         View {
             name: self.name.clone(),
             creation: self.creation,

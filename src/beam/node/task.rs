@@ -22,9 +22,10 @@ use crate::dist::given_names::GivenName;
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
 use crate::dist::setup::{Connection, SetupError};
-use crate::etf::{Atom, AtomTooLong, Raw};
+use crate::etf::{Atom, Raw};
 use crate::fair::Source;
 use crate::log_limit::{self, limited};
+use crate::name::NodeName;
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialer};
 use crate::node::event::{Arrival, NodeCommand, Permit};
@@ -79,13 +80,9 @@ pub struct NodeSettings {
 }
 
 /// Starts the node, which takes connections from `listener`. The task ends after [`Handle::stop`].
-///
-/// # Errors
-/// The node's name has too many characters for an atom.
-pub fn start(listener: TcpListener, settings: NodeSettings) -> Result<(Handle, JoinHandle<()>), AtomTooLong> {
-    let name = Atom::new(&settings.identity.name)?;
+pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHandle<()>) {
     let machine = Machine::new(Parts {
-        name,
+        name: settings.identity.name.clone(),
         creation: settings.identity.creation,
         scopes: settings.scopes,
         watched: settings.watched,
@@ -135,13 +132,13 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> Result<(Handle, J
         task.run(events).await;
         acceptor.abort();
     });
-    Ok((Handle { inbox, view, groups }, running))
+    (Handle { inbox, view, groups }, running)
 }
 
 /// A connection as the owner holds it.
 struct Link {
     sender: LinkSender,
-    peer: Arc<str>,
+    peer: NodeName,
     flags: Flags,
     /// Whose process the peer is, where that is on this host.
     owner: Option<u32>,
@@ -196,7 +193,7 @@ struct Task {
     open: usize,
     last_link: u64,
     last_token: Token,
-    connecting: HashMap<Arc<str>, Vec<Waiting>>,
+    connecting: HashMap<NodeName, Vec<Waiting>>,
     /// They go out once what they tell is to be seen.
     answers: Vec<Completion>,
     spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
@@ -476,13 +473,13 @@ impl Task {
         self.handle(NodeInput::LinkUp { link: id, peer, origin });
         // Of two that crossed each other, the one that gives way never was up.
         if self.machine.holds(id) {
-            self.giving_way.connected(&name, *self.local.name < *name);
+            self.giving_way.connected(&name, self.local.name < name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
             stats::LINK_RECONNECTS.add(u64::from(again));
         }
     }
 
-    fn dialled(&mut self, name: Arc<str>, result: Result<(Connection, Option<u32>), DialError>) {
+    fn dialled(&mut self, name: NodeName, result: Result<(Connection, Option<u32>), DialError>) {
         self.giving_way.ended(&name);
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
@@ -603,7 +600,7 @@ impl Task {
         view
     }
 
-    fn dial(&mut self, name: Arc<str>) {
+    fn dial(&mut self, name: NodeName) {
         let AttemptChannels { end, answered } = self.giving_way.begin(name.clone());
         let (dialer, local, inbox) = (self.dialer.clone(), self.local.clone(), self.inbox.clone());
         let dials = if dialer.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };

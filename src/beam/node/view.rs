@@ -9,25 +9,26 @@ use bytes::Bytes;
 
 use crate::dist::flags::Flags;
 use crate::dist::link::CloseReason;
+use crate::name::NodeName;
 
 /// The node and its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// Our full name.
-    pub name: Arc<str>,
+    pub name: NodeName,
     /// Which incarnation of the name we are.
     pub creation: u32,
     /// Every node that is connected, or was and has not been forgotten.
-    pub peers: BTreeMap<Arc<str>, Peer>,
+    pub peers: BTreeMap<NodeName, Peer>,
     /// Pairs of the binary in a watched group `{Tag, Binary}` and the node of a peer's process that joined it.
-    pub announced: BTreeSet<(Bytes, Arc<str>)>,
+    pub announced: BTreeSet<(Bytes, NodeName)>,
     /// Nodes of peers with a process in the watched group that has a name.
-    pub grouped: BTreeSet<Arc<str>>,
+    pub grouped: BTreeSet<NodeName>,
     /// Nodes that connected peers know.
-    pub known: BTreeSet<Arc<str>>,
+    pub known: BTreeSet<NodeName>,
     /// Connected peers that may be introduced to others. Their `global` has greeted ours on the
     /// present connection, and we did not dial it after they closed the one before in order.
-    pub introducible: BTreeSet<Arc<str>>,
+    pub introducible: BTreeSet<NodeName>,
 }
 
 /// What groups there are, by the name of their scope.

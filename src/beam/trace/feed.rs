@@ -18,7 +18,7 @@ pub struct TraceEvent {
     /// When.
     pub at: SystemTime,
     /// The full name of the peer, if it is known. Nothing proves it before the handshake is complete.
-    pub peer: Option<Arc<str>>,
+    pub peer: Option<NodeName>,
     /// The number of the connection, if there is one.
     pub connection: Option<u64>,
     /// What it is about.
@@ -38,7 +38,7 @@ impl TraceEvent {
         text: String,
     ) -> Self {
         let peer = match subject {
-            Subject::Node(name) => Some(Arc::clone(name)),
+            Subject::Node(name) => Some((*name).clone()),
             Subject::ShortName(_) | Subject::Unknown => None,
         };
         Self { at: SystemTime::now(), peer, connection, layer, direction, text }
@@ -49,7 +49,7 @@ impl TraceEvent {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Subject<'a> {
     /// By its full name.
-    Node(&'a Arc<str>),
+    Node(&'a NodeName),
     /// By the name that EPMD knows: the host is not told.
     ShortName(&'a [u8]),
     /// A node that has not given its name, or none.
@@ -59,8 +59,8 @@ pub(super) enum Subject<'a> {
 impl Subject<'_> {
     fn is(&self, node: &NodeName) -> bool {
         match self {
-            Self::Node(name) => ***name == *node.as_str(),
-            Self::ShortName(name) => *name == node.name().as_bytes(),
+            Self::Node(name) => *name == node,
+            Self::ShortName(name) => *name == node.short_name().as_bytes(),
             Self::Unknown => false,
         }
     }

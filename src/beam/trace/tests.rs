@@ -8,7 +8,7 @@ use crate::dist::control::{NewProcess, Proc};
 use crate::dist::flags as bits;
 use crate::dist::handshake::{self, Identity, ReplyReceived, StatusReceived};
 use crate::etf::{Atom, Pid, Raw, Reader, Reference, ReferenceIds, Term};
-use crate::name::NodeName;
+use crate::name::node;
 
 /// Subscriptions are those of the whole process, and bounded: these tests take turns.
 async fn turn() -> MutexGuard<'static, ()> {
@@ -16,12 +16,8 @@ async fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).unwrap()
-}
-
 fn connection(peer: &str) -> ConnectionTrace {
-    ConnectionTrace::new(Some(&peer.into()), None)
+    ConnectionTrace::new(Some(&node(peer)), None)
 }
 
 /// Returns the text of the next event.
@@ -51,11 +47,11 @@ async fn a_subscriber_gets_the_events_of_its_peer_in_order() {
     let (mut late, other) = (ConnectionTrace::new(None, None), connection("c@h"));
     other.tick(Direction::Sent);
     late.tick(Direction::Received);
-    late.name(&"b@h".into());
+    late.name(&"b@h".parse().unwrap());
     late.tick(Direction::Received);
     epmd_request(Direction::Sent, None, &EpmdRequest::Port(b"c".to_vec()));
     epmd_request(Direction::Sent, None, &EpmdRequest::Port(b"b".to_vec()));
-    unreachable(&"b@h".into(), &"refused");
+    unreachable(&"b@h".parse().unwrap(), &"refused");
     let mut seen = Vec::new();
     assert_eq!(text(&mut subscription).await, "the peer at an unknown address is named b@h");
     for _ in 0..3 {
@@ -128,7 +124,7 @@ async fn a_text_is_escaped_and_cut() {
 
 fn identity(name: &str) -> Identity {
     let cookie = Cookie::parse(b"the-cookie").unwrap();
-    Identity { name: name.into(), creation: 7, flags: bits::ours(true), cookie, challenges: Challenges::default() }
+    Identity { name: node(name), creation: 7, flags: bits::ours(true), cookie, challenges: Challenges::default() }
 }
 
 #[test]

@@ -115,11 +115,11 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     let unresolved = |error| Error::Unresolved(node.host().to_owned(), error);
     let found = lookup_host((node.host(), places.epmd_port()?)).await.map_err(unresolved)?;
     let allowed: Vec<u32> = places.allowed_uids()?.into_iter().chain([rustix::process::getuid().as_raw(), 0]).collect();
-    let mut last = Error::NotRegistered(node.host().to_owned(), node.name().to_owned());
+    let mut last = Error::NotRegistered(node.host().to_owned(), node.short_name().to_owned());
     let mut port = None;
     // The crate connects to whichever of them it likes: so each must be one that it may.
     for address in found.take(beam::limits::ADDRESSES) {
-        match epmd::port(address, node.name()).await {
+        match epmd::port(address, node.short_name()).await {
             Ok(Some(found)) => {
                 check_owner(SocketAddr::new(address.ip(), found), &allowed).await?;
                 port = Some(found);

@@ -4,6 +4,7 @@
 //! `place` looks at files and the socket, `files` at what a running daemon has open, `network` at
 //! EPMD, names, ports and peers; what a running daemon says of itself comes on top.
 
+use beam::name::NodeName;
 use clap::Args;
 use hyper::Method;
 
@@ -144,6 +145,11 @@ struct Running {
 }
 
 impl Running {
+    /// Returns the full name of the daemon's node, once it has one.
+    fn node_name(&self) -> Option<NodeName> {
+        self.health.node_name.as_deref().and_then(|name| NodeName::parse(name).ok())
+    }
+
     /// Asks at `/health` and `/readyz`; `Err` is why what answers is of no use.
     async fn ask(socket: &std::path::Path) -> Result<Self, Silence> {
         let health = get(socket, "/health").await?;

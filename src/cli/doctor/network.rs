@@ -120,11 +120,10 @@ fn our_name(
     let port = |short: &str| names.iter().find(|(name, _)| name == short).map(|(_, port)| *port);
     if let Some(running) = running {
         // One without a name says itself why.
-        let Some(name) = running.health.node_name.as_deref() else {
+        let Some(name) = running.node_name() else {
             return;
         };
-        let short = name.split('@').next().unwrap_or(name);
-        return match port(short) {
+        return match port(name.short_name()) {
             Some(_) => report.ok("name", format!("the daemon is {name}, and registered")),
             None => {
                 let detail = format!("the daemon is {name}, and EPMD does not know it");
@@ -132,7 +131,7 @@ fn our_name(
             }
         };
     }
-    match port(node.name()) {
+    match port(node.short_name()) {
         None => report.ok("name", format!("{node} is free")),
         Some(port) if explicit => {
             let detail = format!("{node} is taken by the node that listens on port {port}");
@@ -141,7 +140,11 @@ fn our_name(
         Some(port) => {
             let uid = rustix::process::getuid().as_raw();
             let detail = format!("{node} is taken by the node that listens on port {port}");
-            report.warn("name", detail, format!("stop that node, or expect the daemon to be {}_{uid}", node.name()));
+            report.warn(
+                "name",
+                detail,
+                format!("stop that node, or expect the daemon to be {}_{uid}", node.short_name()),
+            );
         }
     }
 }
@@ -164,8 +167,8 @@ async fn distribution(
             }
         };
     };
-    let short = running.health.node_name.as_deref().and_then(|name| name.split('@').next());
-    let port = names.into_iter().flatten().find(|(name, _)| Some(name.as_str()) == short).map(|(_, port)| *port);
+    let is_ours = |short: &str| running.node_name().is_some_and(|name| name.short_name() == short);
+    let port = names.into_iter().flatten().find(|(name, _)| is_ours(name)).map(|(_, port)| *port);
     let Some(port) = port else {
         return;
     };
@@ -187,7 +190,7 @@ async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &m
     }
     let mut asked = JoinSet::new();
     for peer in peers {
-        if peer.is_long() != node.is_long() {
+        if peer.is_mixed_with(node) {
             let detail = format!("{peer} and our {node} can never connect: short and long names do not mix");
             report.fail(
                 "peers",
@@ -202,7 +205,7 @@ async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &m
         });
     }
     let mut answers = asked.join_all().await;
-    answers.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (peer, reached) in answers {
         match reached {
             Ok(address) => report.ok("peers", format!("{peer} takes connections at {address}")),
@@ -236,7 +239,7 @@ async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
     let mut last = "its host has no address".to_owned();
     for ip in found.into_iter().take(beam::limits::ADDRESSES) {
         let address = SocketAddr::new(ip, epmd_port);
-        last = match epmd::port(address, peer.name()).await {
+        last = match epmd::port(address, peer.short_name()).await {
             Ok(Some(port)) => {
                 let node = SocketAddr::new(address.ip(), port);
                 match connect(node).await {

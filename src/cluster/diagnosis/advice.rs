@@ -5,7 +5,7 @@ use std::io;
 use beam::dist::handshake::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
-use beam::node::dial::{DialError, are_mixed};
+use beam::node::dial::DialError;
 
 use super::report::Failure;
 
@@ -15,7 +15,7 @@ pub struct About<'a> {
     /// The node that can't be reached.
     pub node: &'a NodeName,
     /// Our own.
-    pub us: &'a str,
+    pub us: &'a NodeName,
     /// The port of every host's EPMD.
     pub epmd_port: u16,
     /// The hash of our cookie.
@@ -29,9 +29,8 @@ const HASH: &str = "base64:encode(erlang:md5(atom_to_list(erlang:get_cookie())))
 #[must_use]
 pub fn of(error: &DialError, about: &About<'_>) -> Failure {
     let About { node, us, epmd_port, cookie_hash } = about;
-    let (host, short) = (node.host(), node.name());
+    let (host, short) = (node.host(), node.short_name());
     let advice = match error {
-        DialError::BadName(_) => "a node is called name@host".to_owned(),
         DialError::Mixed { .. } => mix(node, us),
         DialError::HostUnresolved(_, error) if error.kind() == io::ErrorKind::NotFound => {
             format!(
@@ -69,16 +68,16 @@ pub fn of(error: &DialError, about: &About<'_>) -> Failure {
     Failure { code: error.code(), advice }
 }
 
-fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> String {
+fn setup(error: &SetupError, node: &NodeName, us: &NodeName, cookie_hash: &str) -> String {
     match error {
         SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch) => format!(
             "give both the same cookie, and restart the one that is changed. The hash of ours is {cookie_hash}; there, {HASH} \
              tells another"
         ),
-        SetupError::Handshake(HandshakeError::NameMismatch(other)) => match NodeName::parse(other) {
-            Ok(other) if are_mixed(other.as_str(), us) => mix(&other, us),
-            _ => format!("ask for {other}, or restart that node as {node}"),
-        },
+        SetupError::Handshake(HandshakeError::NameMismatch(other)) if other.is_mixed_with(us) => mix(other, us),
+        SetupError::Handshake(HandshakeError::NameMismatch(other)) => {
+            format!("ask for {other}, or restart that node as {node}")
+        }
         SetupError::Handshake(HandshakeError::FlagsMissing(_)) => {
             "it is older than OTP 23, or no Erlang node: run it on OTP 25 or later".to_owned()
         }
@@ -112,7 +111,7 @@ fn setup(error: &SetupError, node: &NodeName, us: &str, cookie_hash: &str) -> St
 }
 
 /// Short names and long ones: of which kind a node is, its host part tells.
-fn mix(node: &NodeName, us: &str) -> String {
+fn mix(node: &NodeName, us: &NodeName) -> String {
     if node.is_long() {
         format!(
             "start that node with a short name (-sname), or us with a long one: set HECATE_HOSTNAME to this host's full name or \
@@ -178,7 +177,7 @@ mod tests {
     fn each_failure_has_its_code_its_stage_and_something_to_do() {
         let about = About {
             node: &NodeName::parse("x@there").unwrap(),
-            us: "hecate@here",
+            us: &NodeName::parse("hecate@here").unwrap(),
             epmd_port: 4369,
             cookie_hash: "HASH",
         };
@@ -187,7 +186,7 @@ mod tests {
         let handshake = |error| DialError::Setup(SetupError::Handshake(error));
         let table = [
             (
-                DialError::Mixed { theirs: "x@::1".into(), ours: "hecate@here".into() },
+                DialError::Mixed { theirs: "x@::1".parse().unwrap(), ours: "hecate@here".parse().unwrap() },
                 "shortname_longname_mix",
                 Stage::Name,
                 "-name",
@@ -215,9 +214,14 @@ mod tests {
             (DialError::TcpTimedOut(address), "tcp_timeout", Stage::Tcp, "firewall"),
             (DialError::ForeignOwner { address, owner: Some(7) }, "foreign_owner", Stage::Owner, "uid 7"),
             (DialError::ForeignOwner { address, owner: None }, "foreign_owner", Stage::Owner, "namespace"),
-            (handshake(HandshakeError::NameMismatch("y@there".into())), "name_mismatch", Stage::Handshake, "y@there"),
             (
-                handshake(HandshakeError::NameMismatch("x@there.lab".into())),
+                handshake(HandshakeError::NameMismatch("y@there".parse().unwrap())),
+                "name_mismatch",
+                Stage::Handshake,
+                "y@there",
+            ),
+            (
+                handshake(HandshakeError::NameMismatch("x@there.lab".parse().unwrap())),
                 "name_mismatch",
                 Stage::Handshake,
                 "HECATE_HOSTNAME",

@@ -23,7 +23,7 @@ use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::SetupError;
 use beam::etf::Atom;
 use beam::name::NodeName;
-use beam::node::dial::{DialError, Dialer, are_mixed};
+use beam::node::dial::{DialError, Dialer};
 use beam::node::handle::Handle;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
@@ -121,7 +121,7 @@ impl Diagnostician {
 
     async fn report_on(&self, node: &NodeName) -> Report {
         let us = self.cluster.borrow().node.clone();
-        let mut report = Report::new(node.as_str(), us.as_deref(), self.settings.cookie.hash());
+        let mut report = Report::new(node.clone(), us, self.settings.cookie.hash());
         let examined = timeout(self.time, self.examine(node, &mut report)).await;
         if examined.is_err()
             && let Some(stage) = report.next_stage()
@@ -134,11 +134,10 @@ impl Diagnostician {
 
     async fn examine(&self, node: &NodeName, report: &mut Report) {
         let handle = self.node.borrow().clone();
-        let us = report.our_node.as_deref().and_then(|us| NodeName::parse(us).ok());
-        let (Some(handle), Some(us)) = (handle, us) else {
+        let (Some(handle), Some(us)) = (handle, report.our_node.clone()) else {
             return report.failed(Stage::Name, "we are no node of a cluster yet", advice::no_node());
         };
-        if self.settings.dialer.is_same_node(us.as_str(), node.as_str()) {
+        if self.settings.dialer.is_same_node(&us, node) {
             return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
         }
         // Two attempts at once would be in each other's way.
@@ -165,13 +164,13 @@ impl Diagnostician {
             Some(other) if crossing => DialError::Setup(HandshakeError::NameMismatch(other).into()),
             _ => error,
         };
-        let failure = advice_for(&error, &self.settings.dialer, node, report);
+        let failure = advice_for(&error, &self.settings.dialer, node, &us, report);
         report.failed(Stage::of(&error), error.to_string(), failure);
     }
 
     /// The other name of this host by which a node of this host is connected, such as `x@localhost`.
-    fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<Arc<str>> {
-        let is_it = |name: &str| name != node.as_str() && self.settings.dialer.is_same_node(name, node.as_str());
+    fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<NodeName> {
+        let is_it = |name: &NodeName| name != node && self.settings.dialer.is_same_node(name, node);
         let view = handle.watch().borrow().clone();
         view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone())
     }
@@ -186,16 +185,16 @@ impl Diagnostician {
         report: &mut Report,
     ) -> Result<(), DialError> {
         let DiagnosisSettings { dialer, cookie, challenges, hidden, .. } = &*self.settings;
-        if are_mixed(node.as_str(), us.as_str()) {
-            return Err(DialError::Mixed { theirs: node.as_str().into(), ours: us.as_str().into() });
+        if node.is_mixed_with(us) {
+            return Err(DialError::Mixed { theirs: node.clone(), ours: us.clone() });
         }
         report.passed(Stage::Name, format!("{node} and {us} are both {}", if us.is_long() { "long" } else { "short" }));
-        let reached = probe::reach(dialer, node, report).await?;
+        let reached = probe::reach(dialer, node, us, report).await?;
         let known = peer(&self.cluster.borrow(), node).map(|(_, details)| details);
         if let Some(since) = known.as_ref().and_then(resting) {
             report.skipped(Stage::Handshake, "the node rests: see the cookie");
             report.skipped(Stage::Flags, "the node rests: see the cookie");
-            let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialer, node, report);
+            let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialer, node, us, report);
             let detail = format!(
                 "it refused our cookie {} s ago, and is asked again once its port in EPMD changes, or in 5 minutes",
                 since.as_secs()
@@ -206,7 +205,7 @@ impl Diagnostician {
         let creation = handle.watch().borrow().creation;
         let flags = flags::ours(*hidden);
         let (cookie, challenges) = (cookie.clone(), challenges.clone());
-        let us = Identity { name: us.as_str().into(), creation, flags, cookie, challenges };
+        let us = Identity { name: us.clone(), creation, flags, cookie, challenges };
         probe::shake(dialer, reached, node, &us, &self.trial, report).await?;
         for stage in [Stage::Ticks, Stage::Scope] {
             report.skipped(stage, "only a connected node can be asked");
@@ -237,21 +236,20 @@ impl Diagnostician {
         report.passed(Stage::Flags, format!("both have {agreed}"));
         report.passed(Stage::Cookie, "both have proved the same");
 
-        let peer: Arc<str> = node.as_str().into();
         let scopes = async {
             // A hecate-daemon, which can't be asked, has told our scopes of its own.
-            let exchanges = handle.exchanges(peer.clone()).await.unwrap_or_default();
+            let exchanges = handle.exchanges(node.clone()).await.unwrap_or_default();
             let mut answers = Vec::new();
             for scope in &self.settings.scopes {
                 let answer = match Atom::new(scope) {
-                    Ok(scope) => questions::is_registered(handle, &peer, &scope).await,
+                    Ok(scope) => questions::is_registered(handle, node, &scope).await,
                     Err(_) => Err(Unanswered::Unable),
                 };
                 answers.push((scope.clone(), answer.ok().or(exchanges.contains(&**scope).then_some(true))));
             }
             answers
         };
-        let round_trip = questions::round_trip(handle, &peer).await;
+        let round_trip = questions::round_trip(handle, node).await;
         let unasked = match round_trip {
             Err(Unanswered::NotCallable) => {
                 Some("it takes no calls (as nodes in C and Java don't), and can't be asked")
@@ -275,12 +273,12 @@ impl Diagnostician {
             return true;
         }
         let (otp_release, tick_time, nodes, scopes) = tokio::join!(
-            questions::otp_release(handle, &peer),
-            questions::tick_time(handle, &peer),
-            questions::nodes(handle, &peer),
+            questions::otp_release(handle, node),
+            questions::tick_time(handle, node),
+            questions::nodes(handle, node),
             scopes
         );
-        let nodes = nodes.ok().map(|nodes| nodes.iter().map(ToString::to_string).collect());
+        let nodes = nodes.ok().map(|nodes| nodes.into_iter().collect());
         let (otp_release, tick_time, round_trip) = (otp_release.ok(), tick_time.ok(), round_trip.ok());
         let view = OwnView { otp_release, tick_time, round_trip, nodes, scopes };
         self.judge(&view, report);
@@ -329,8 +327,7 @@ fn resting(details: &PeerDetails) -> Option<Duration> {
     (details.attempts > 0 && since < discovery::REST).then_some(since)
 }
 
-fn advice_for(error: &DialError, dialer: &Dialer, node: &NodeName, report: &Report) -> report::Failure {
-    let us = report.our_node.as_deref().unwrap_or_default();
+fn advice_for(error: &DialError, dialer: &Dialer, node: &NodeName, us: &NodeName, report: &Report) -> report::Failure {
     advice::of(error, &About { node, us, epmd_port: dialer.epmd_port, cookie_hash: &report.cookie_hash })
 }
 

@@ -4,13 +4,12 @@
 //! under a hidden name of its own, so that no node takes the trial for us, or believes that we have come and gone.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use beam::dist::flags;
 use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::epmd::client as epmd;
-use beam::name::NodeName;
+use beam::name::{NodeName, NodeNameError};
 use beam::node::dial::{DialError, Dialer, Reached};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -45,9 +44,10 @@ impl Way {
 pub(super) async fn reach(
     dialer: &Dialer,
     node: &NodeName,
+    us: &NodeName,
     report: &mut Report,
 ) -> Result<(SocketAddr, TcpStream), DialError> {
-    let here = dialer.is_here(node.as_str());
+    let here = dialer.is_here(node);
     let addresses = dialer.resolve(node.host(), here).await?;
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     report.passed(Stage::Resolve, format!("{} is {}", node.host(), shown.join(", ")));
@@ -56,7 +56,7 @@ pub(super) async fn reach(
     let others = match (way.names, &way.reached) {
         (Ok(names), _) => {
             report.passed(Stage::Epmd, format!("it answers at {}", SocketAddr::new(way.ip, dialer.epmd_port)));
-            others(&names, node.name())
+            others(&names, node.short_name())
         }
         (Err(error), None) => return Err(error.into()),
         (Err(error), Some((address, _))) => {
@@ -66,11 +66,11 @@ pub(super) async fn reach(
     };
     let Some((address, connected)) = way.reached else {
         // The error has no room for them, and whoever has misspelt a name needs them.
-        let failure = super::advice_for(&DialError::NotRegistered, dialer, node, report);
-        report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.name()), failure);
+        let failure = super::advice_for(&DialError::NotRegistered, dialer, node, us, report);
+        report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.short_name()), failure);
         return Err(DialError::NotRegistered);
     };
-    report.passed(Stage::Registered, format!("{} is at port {}; {others}", node.name(), address.port()));
+    report.passed(Stage::Registered, format!("{} is at port {}; {others}", node.short_name(), address.port()));
     let (stream, owner) = connected.inspect_err(|error| {
         if Stage::of(error) == Stage::Owner {
             report.skipped(Stage::Tcp, "not tried: another user's node need not hear of us");
@@ -89,7 +89,7 @@ pub(super) async fn reach(
 async fn best(dialer: &Dialer, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Way> {
     let mut looks = JoinSet::new();
     for (place, ip) in addresses.iter().copied().enumerate() {
-        let (dialer, short) = (dialer.clone(), node.name().to_owned());
+        let (dialer, short) = (dialer.clone(), node.short_name().to_owned());
         looks.spawn(async move { (place, look(&dialer, ip, &short, here).await) });
     }
     let mut ways = looks.join_all().await;
@@ -135,8 +135,7 @@ pub(super) async fn shake(
     one_trial: &Semaphore,
     report: &mut Report,
 ) -> Result<(), DialError> {
-    let name: Arc<str> = node.as_str().into();
-    setup::sound_out(stream, us, name.clone()).await.inspect_err(|error| {
+    setup::sound_out(stream, us, node.clone()).await.inspect_err(|error| {
         if matches!(error, SetupError::Handshake(HandshakeError::FlagsMissing(_))) {
             report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
         }
@@ -146,11 +145,17 @@ pub(super) async fn shake(
     // Never closed, so there is always a permit in the end.
     let _permit = one_trial.acquire().await;
     // Asked again whose it is: it need not be the same any more.
-    let here = dialer.is_here(node.as_str());
+    let here = dialer.is_here(node);
     let (stream, _) = dialer.connect(address, here).await?;
-    let trial = Identity { name: trial_name(&us.name), flags: flags::ours(true), ..us.clone() };
+    let Ok(name) = trial_name(&us.name) else {
+        for stage in [Stage::Flags, Stage::Cookie] {
+            report.skipped(stage, "our own name is too long for a trial by another name: only connecting will tell");
+        }
+        return Ok(());
+    };
+    let trial = Identity { name, flags: flags::ours(true), ..us.clone() };
     // An older trial that the node still believes in is of no use to anybody.
-    match setup::dial(stream, &trial, name, async || true).await {
+    match setup::dial(stream, &trial, node.clone(), async || true).await {
         Ok(connection) => {
             let agreed = flags::names(connection.peer.flags).join(" ");
             report.passed(Stage::Flags, format!("both have {agreed}"));
@@ -169,9 +174,8 @@ pub(super) async fn shake(
 }
 
 /// The name of a trial, always the same: an Erlang node never forgets an atom.
-fn trial_name(us: &str) -> Arc<str> {
-    let (short, host) = us.split_once('@').unwrap_or((us, "localhost"));
-    format!("{short}_diagnosis@{host}").into()
+fn trial_name(us: &NodeName) -> Result<NodeName, NodeNameError> {
+    NodeName::new(&format!("{}_diagnosis", us.short_name()), us.host())
 }
 
 #[cfg(test)]

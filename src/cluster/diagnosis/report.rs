@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use beam::dist::handshake::HandshakeError;
 use beam::dist::setup::SetupError;
+use beam::name::NodeName;
 use beam::node::dial::DialError;
 
 /// What stands between two nodes, in the order in which one meets it.
@@ -71,7 +72,7 @@ impl Stage {
     #[must_use]
     pub fn of(error: &DialError) -> Self {
         match error {
-            DialError::BadName(_) | DialError::Mixed { .. } => Self::Name,
+            DialError::Mixed { .. } => Self::Name,
             DialError::HostUnresolved(..) => Self::Resolve,
             DialError::Epmd(_) => Self::Epmd,
             DialError::NotRegistered => Self::Registered,
@@ -128,7 +129,7 @@ pub struct OwnView {
     /// How long a ping of it took.
     pub round_trip: Option<Duration>,
     /// The nodes that it is connected to, hidden ones too; a hecate-daemon tells only those that don't hide.
-    pub nodes: Option<Vec<String>>,
+    pub nodes: Option<Vec<NodeName>>,
     /// Our scopes of process groups, each with whether one of that name runs there.
     pub scopes: Vec<(String, Option<bool>)>,
 }
@@ -137,9 +138,9 @@ pub struct OwnView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The node that was asked for.
-    pub node: String,
+    pub node: NodeName,
     /// Ours.
-    pub our_node: Option<String>,
+    pub our_node: Option<NodeName>,
     /// Whether the two are connected.
     pub connected: bool,
     /// The hash of our cookie.
@@ -155,10 +156,10 @@ pub struct Report {
 impl Report {
     /// One in which nothing has been found yet.
     #[must_use]
-    pub fn new(node: &str, our_node: Option<&str>, cookie_hash: String) -> Self {
+    pub fn new(node: NodeName, our_node: Option<NodeName>, cookie_hash: String) -> Self {
         Self {
-            node: node.to_owned(),
-            our_node: our_node.map(str::to_owned),
+            node,
+            our_node,
             connected: false,
             cookie_hash,
             findings: Vec::new(),
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_the_verdict_and_what_lies_behind_was_not_reached() {
-        let mut report = Report::new("a@h", Some("us@h"), String::new());
+        let mut report = Report::new("a@h".parse().unwrap(), Some("us@h".parse().unwrap()), String::new());
         report.passed(Stage::Name, "both are short");
         report.failed(Stage::Resolve, "no address", Failure { code: "host_unresolved", advice: "add it".to_owned() });
         assert_eq!(report.next_stage(), Some(Stage::Epmd));

@@ -30,7 +30,7 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
     };
     let identity = Identity {
-        name: "us@h".into(),
+        name: "us@h".parse().unwrap(),
         creation: 4,
         flags: flags::ours(false),
         cookie: cookie.clone(),
@@ -46,8 +46,8 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         tick_time: Duration::from_secs(60),
         peer_memory: beam::limits::PEER_BYTES,
     };
-    let (handle, _) = task::start(listener, settings).unwrap();
-    let view = ClusterView { node: Some("us@h".to_owned()), peers, ..ClusterView::default() };
+    let (handle, _) = task::start(listener, settings);
+    let view = ClusterView { node: Some("us@h".parse().unwrap()), peers, ..ClusterView::default() };
     let settings = DiagnosisSettings {
         dialer,
         cookie,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
+use beam::name::NodeName;
 use beam::node::handle::{Handle, Stopped};
 use beam::node::now::Now;
 use beam::node::process::{Answer, Behaviour, Caller, Source};
@@ -56,7 +57,7 @@ struct Listener {
     node: Handle,
     hosts: Hosts,
     publish: watch::Sender<Arc<Vec<HostView>>>,
-    asked: JoinSet<(Arc<str>, u64, Option<Snapshot>)>,
+    asked: JoinSet<(NodeName, u64, Option<Snapshot>)>,
 }
 
 /// Listens until the node stops, and publishes what others have said.
@@ -81,7 +82,9 @@ pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Re
             }
             event = heard.recv() => {
                 let (Source { node, connection }, event) = event.ok_or(Stopped)?;
-                HostsInput::Event { node: node.as_str().into(), connection, event }
+                // The peer is connected under this name.
+                let Ok(node) = NodeName::parse(node.as_str()) else { continue };
+                HostsInput::Event { node, connection, event }
             }
             missed = lost.changed() => {
                 missed.map_err(|_| Stopped)?;
@@ -98,7 +101,7 @@ pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Re
 
 /// The hecate-daemons that pg shows.
 fn members(view: &View) -> HostsInput {
-    let peer = |node: &Arc<str>| view.peers.get(node).filter(|peer| Peer::is_up(peer));
+    let peer = |node: &NodeName| view.peers.get(node).filter(|peer| Peer::is_up(peer));
     HostsInput::Members(view.grouped.iter().filter_map(|node| Some((node.clone(), peer(node)?.connection))).collect())
 }
 
@@ -120,7 +123,7 @@ impl Listener {
     }
 }
 
-async fn ask(node: &Handle, daemon: &Arc<str>) -> Option<Snapshot> {
+async fn ask(node: &Handle, daemon: &NodeName) -> Option<Snapshot> {
     let server = Atom::literal(server::NAME);
     match node.gen_call(daemon.clone(), server, Term::atom("snapshot")).await.ok()? {
         Ok(answer) => match reports::snapshot(&answer, &mut Atoms::new()) {

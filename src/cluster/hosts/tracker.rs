@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::name::NodeName;
 use beam::node::now::Now;
 
 use crate::cluster::hosts::reports::{Change, HostEvent, Snapshot};
@@ -20,11 +21,11 @@ use crate::limits;
 #[derive(Debug)]
 pub enum HostsInput {
     /// These daemons are in the group, each with the number of the connection to its node.
-    Members(BTreeMap<Arc<str>, u64>),
+    Members(BTreeMap<NodeName, u64>),
     /// [`HostsEffect::Ask`] was answered, or was not.
     Answered {
         /// Who was asked.
-        node: Arc<str>,
+        node: NodeName,
         /// Over which connection.
         connection: u64,
         /// What it said.
@@ -33,7 +34,7 @@ pub enum HostsInput {
     /// A daemon tells of an event.
     Event {
         /// Which.
-        node: Arc<str>,
+        node: NodeName,
         /// Over which connection.
         connection: u64,
         /// What happened there.
@@ -51,7 +52,7 @@ pub enum HostsEffect {
     /// Ask this daemon for a snapshot, and say [`HostsInput::Answered`] in any case.
     Ask {
         /// Its node.
-        node: Arc<str>,
+        node: NodeName,
         /// The number of the connection, for the answer.
         connection: u64,
     },
@@ -60,7 +61,7 @@ pub enum HostsEffect {
 /// The other daemons.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    hosts: BTreeMap<Arc<str>, Host>,
+    hosts: BTreeMap<NodeName, Host>,
     /// What all that was said weighs.
     weight: usize,
     changed: bool,
@@ -190,11 +191,10 @@ impl Hosts {
     /// All that have ever answered, in the order of their nodes' names.
     #[must_use]
     pub fn view(&self) -> Vec<HostView> {
-        let host = |(node, host): (&Arc<str>, &Host)| {
+        let host = |(node, host): (&NodeName, &Host)| {
             let said = host.said.as_ref()?;
             Some(HostView {
-                daemon: node.to_string(),
-                host: node.rsplit('@').next().unwrap_or_default().to_owned(),
+                daemon: node.clone(),
                 state: said.state,
                 since: said.since,
                 plugins: said.plugins.clone(),
@@ -204,7 +204,7 @@ impl Hosts {
         self.hosts.iter().filter_map(host).collect()
     }
 
-    fn members(&mut self, now: Now, members: &BTreeMap<Arc<str>, u64>) {
+    fn members(&mut self, now: Now, members: &BTreeMap<NodeName, u64>) {
         for (node, host) in &mut self.hosts {
             let Some(link) = &host.link else { continue };
             if members.get(node) != Some(&link.connection) {

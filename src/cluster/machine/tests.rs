@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beam::dist::flags;
@@ -66,9 +67,9 @@ fn registry(revision: u64, ready: bool, incarnation: Option<u64>, node: Option<&
 fn view(state: PeerState) -> View {
     let peer = Peer { state, since: SystemTime::UNIX_EPOCH, connection: 1, owner: Some(1000) };
     View {
-        name: "us@h".into(),
+        name: "us@h".parse().unwrap(),
         creation: 1,
-        peers: BTreeMap::from([(NODE.into(), peer)]),
+        peers: BTreeMap::from([(NODE.parse().unwrap(), peer)]),
         announced: BTreeSet::new(),
         grouped: BTreeSet::new(),
         known: BTreeSet::new(),
@@ -109,7 +110,7 @@ fn a_plugin_has_a_proxy_while_it_runs_and_another_one_when_it_runs_again() {
 #[test]
 fn the_nodes_of_plugins_are_found_before_their_status_is_known() {
     let mut bench = Bench::new();
-    let find = |nodes: &[&str]| ClusterEffect::FindNodes(nodes.iter().map(|node| Arc::from(*node)).collect());
+    let find = |nodes: &[&str]| ClusterEffect::FindNodes(nodes.iter().map(|node| node.parse().unwrap()).collect());
     assert_eq!(bench.plugins(&registry(1, false, None, Some(NODE))), [find(&[NODE])]);
     assert_eq!(bench.plugins(&registry(1, true, None, Some(NODE))), []);
     bench.machine.event_told(name("hecate-ad"));
@@ -119,11 +120,11 @@ fn the_nodes_of_plugins_are_found_before_their_status_is_known() {
 #[test]
 fn the_view_is_published_before_the_registry_learns_of_a_node() {
     let mut bench = Bench::new();
-    let node = NODE.to_owned();
+    let node: NodeName = NODE.parse().unwrap();
     assert_eq!(
         bench.node(&view(up())),
         [
-            ClusterEffect::NodeUp(NODE.into()),
+            ClusterEffect::NodeUp(NODE.parse().unwrap()),
             ClusterEffect::Publish,
             ClusterEffect::Report(Membership::NodeUp { node: node.clone(), on_this_host: true }),
         ]
@@ -132,7 +133,7 @@ fn the_view_is_published_before_the_registry_learns_of_a_node() {
     assert_eq!(
         bench.node(&view(PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None })),
         [
-            ClusterEffect::NodeDown(NODE.into()),
+            ClusterEffect::NodeDown(NODE.parse().unwrap()),
             ClusterEffect::Publish,
             ClusterEffect::Report(Membership::NodeDown { node, reason: "gone".to_owned() }),
         ]
@@ -186,14 +187,14 @@ fn only_nodes_of_plugins_that_refuse_are_reported() {
     let registry = registry(1, true, None, Some("other@h"));
     bench.plugins(&registry);
     let (nobody, mismatch) = (failed("tcp_refused"), failed("cookie_mismatch"));
-    let names: Vec<Arc<str>> = [NODE, "other@h", "hecate_bd@h"].map(Arc::from).into();
+    let names: [NodeName; 3] = [NODE, "other@h", "hecate_bd@h"].map(|name| name.parse().unwrap());
     let view = View { peers: BTreeMap::new(), ..view(up()) };
     let refusing = |attempt| {
         let failed = names.iter().map(|name| Failed { name, port: 1, attempt });
         bench.machine.refusing(&view, &registry.plugins, failed).into_keys().collect::<Vec<_>>()
     };
-    assert_eq!(refusing(&nobody), Vec::<Arc<str>>::new());
-    assert_eq!(refusing(&mismatch), [NODE.into(), Arc::<str>::from("other@h")], "by its name, and as registered");
+    assert_eq!(refusing(&nobody), [""; 0]);
+    assert_eq!(refusing(&mismatch), [NODE, "other@h"], "by its name, and as registered");
 }
 
 #[test]

@@ -4,9 +4,9 @@
 //! nothing that can't be asked again, and nothing is decided by it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::name::NodeName;
 use beam::node::handle::Handle;
 use beam::node::view::View;
 use tokio::task::JoinSet;
@@ -46,8 +46,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Questioner {
     node: Handle,
-    peers: BTreeMap<Arc<str>, Questioned>,
-    work: JoinSet<(Arc<str>, u64, Known)>,
+    peers: BTreeMap<NodeName, Questioned>,
+    work: JoinSet<(NodeName, u64, Known)>,
 }
 
 impl Questioner {
@@ -109,7 +109,7 @@ impl Questioner {
 
 /// Asks for the facts that are unknown or may change, one after the other, because
 /// [`beam::limits::CALLS`] is for all peers.
-async fn ask(node: Handle, name: Arc<str>, connection: u64, mut known: Known) -> (Arc<str>, u64, Known) {
+async fn ask(node: Handle, name: NodeName, connection: u64, mut known: Known) -> (NodeName, u64, Known) {
     let told = &mut known.told;
     if !known.release {
         let answer = questions::otp_release(&node, &name).await;
@@ -157,7 +157,7 @@ mod tests {
         let cookie = Cookie::parse(b"cookie").unwrap();
         let settings = task::NodeSettings {
             identity: Identity {
-                name: "us@h".into(),
+                name: "us@h".parse().unwrap(),
                 creation: 4,
                 flags: flags::ours(false),
                 cookie,
@@ -176,7 +176,7 @@ mod tests {
             tick_time: Duration::from_secs(60),
             peer_memory: beam::limits::PEER_BYTES,
         };
-        task::start(listener, settings).unwrap().0
+        task::start(listener, settings).0
     }
 
     #[tokio::test]
@@ -187,8 +187,8 @@ mod tests {
             view::Peer { state, since: SystemTime::UNIX_EPOCH, connection: 1, owner: None }
         };
         let mut view = questioner.node.watch().borrow().as_ref().clone();
-        view.peers.insert("p@h".into(), up(flags::ours(false)));
-        view.peers.insert("tool@h".into(), up(flags::ours(false) | Flags::NAME_ME));
+        view.peers.insert("p@h".parse().unwrap(), up(flags::ours(false)));
+        view.peers.insert("tool@h".parse().unwrap(), up(flags::ours(false) | Flags::NAME_ME));
         questioner.changed(&view);
         assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None), "it is being asked, and no tool is");
         // It is gone by then, and nothing is known of it.

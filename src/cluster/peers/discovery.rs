@@ -4,8 +4,9 @@
 //! ([`beam::node::dial`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use beam::name::NodeName;
 
 use crate::limits;
 
@@ -88,43 +89,43 @@ pub enum Outcome {
     /// Another attempt makes sense only when something has changed there: the cookie, the owner, the release.
     Refused,
     /// The node answers, but under this name: the same node of the same host.
-    CallsItself(Arc<str>),
+    CallsItself(NodeName),
 }
 
 /// What it is told.
 #[derive(Debug)]
 pub enum DiscoveryInput {
     /// The names, of those that we look for, in this host's EPMD, as full names, each with its port.
-    Epmd(Vec<(Arc<str>, u16)>),
+    Epmd(Vec<(NodeName, u16)>),
     /// Names from the configuration.
-    Configured(Vec<Arc<str>>),
+    Configured(Vec<NodeName>),
     /// The nodes that DNS names now.
-    Dns(Vec<Arc<str>>),
+    Dns(Vec<NodeName>),
     /// Names that connected peers know.
-    Learned(Vec<Arc<str>>),
+    Learned(Vec<NodeName>),
     /// EPMD could not be asked, or DNS: what was named so far stays.
     Unanswered(Asked),
     /// A node has connected, whoever dialled.
     Up {
         /// Which.
-        name: Arc<str>,
+        name: NodeName,
         /// Whether it is to be seen in `nodes()`.
         published: bool,
     },
     /// A node is no longer connected.
     Down {
         /// The name of the node.
-        name: Arc<str>,
+        name: NodeName,
         /// Whether the node itself closed the connection in order.
         left: bool,
     },
     /// All nodes that our node remembers although they are not connected. The flag is true if the
     /// node itself closed the connection in order.
-    Absent(Vec<(Arc<str>, bool)>),
+    Absent(Vec<(NodeName, bool)>),
     /// An attempt has ended.
     Dialled {
         /// Whom.
-        name: Arc<str>,
+        name: NodeName,
         /// With what result.
         outcome: Outcome,
     },
@@ -144,11 +145,11 @@ pub enum Asked {
 /// All nodes that are to be connected.
 #[derive(Debug)]
 pub struct Discovery {
-    targets: BTreeMap<Arc<str>, Target>,
+    targets: BTreeMap<NodeName, Target>,
     /// Nodes that were found to call themselves otherwise: the name by which they were found, and the one they gave.
-    aliases: BTreeMap<Arc<str>, Arc<str>>,
+    aliases: BTreeMap<NodeName, NodeName>,
     /// Nodes that our node remembers though they are not connected, each with the time when it may forget it.
-    absent: BTreeMap<Arc<str>, Instant>,
+    absent: BTreeMap<NodeName, Instant>,
     /// Who has not been asked yet, successfully or not.
     unasked: BTreeSet<Asked>,
     spread: Spread,
@@ -175,7 +176,7 @@ impl Discovery {
     }
 
     /// Takes an input; the nodes that are to be dialled now are added to `dial`.
-    pub fn handle(&mut self, now: Instant, input: DiscoveryInput, dial: &mut Vec<Arc<str>>) {
+    pub fn handle(&mut self, now: Instant, input: DiscoveryInput, dial: &mut Vec<NodeName>) {
         match input {
             DiscoveryInput::Epmd(names) => self.epmd(now, names),
             DiscoveryInput::Configured(names) => {
@@ -204,7 +205,7 @@ impl Discovery {
                     self.down(now, name, *left);
                 }
                 let before = std::mem::take(&mut self.absent);
-                let at = |name: &Arc<str>| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
+                let at = |name: &NodeName| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
                 self.absent = names.into_iter().map(|(name, _)| (name.clone(), at(&name))).collect();
             }
             DiscoveryInput::Dialled { name, outcome } => self.dialled(now, &name, outcome),
@@ -230,7 +231,7 @@ impl Discovery {
 
     /// The nodes that our node may forget: for [`limits::PEER_MEMORY`] they have not been connected, and now nobody names
     /// them. Those that somebody names are looked at again after as long.
-    pub fn forgotten(&mut self, now: Instant) -> Vec<Arc<str>> {
+    pub fn forgotten(&mut self, now: Instant) -> Vec<NodeName> {
         let targets = &self.targets;
         for (_, at) in self.absent.iter_mut().filter(|(name, at)| **at <= now && targets.contains_key(*name)) {
             *at = now + limits::PEER_MEMORY;
@@ -263,14 +264,14 @@ impl Discovery {
         self.targets.get(name).is_some_and(|target| target.named_by.dns)
     }
 
-    fn insert(&mut self, name: Arc<str>, named_by: NamedBy, state: State) {
+    fn insert(&mut self, name: NodeName, named_by: NamedBy, state: State) {
         if self.targets.len() < beam::limits::KNOWN_NODES {
             self.targets.insert(name, Target { named_by, state, failures: 0, times_left: 0 });
         }
     }
 
     /// Somebody names a node, which `mark` notes.
-    fn add(&mut self, now: Instant, name: Arc<str>, mark: impl FnOnce(&mut NamedBy)) {
+    fn add(&mut self, now: Instant, name: NodeName, mark: impl FnOnce(&mut NamedBy)) {
         if let Some(target) = self.targets.get_mut(&name) {
             return mark(&mut target.named_by);
         }
@@ -280,7 +281,7 @@ impl Discovery {
         self.insert(name, named_by, State::Due(at));
     }
 
-    fn alias(&self, name: Arc<str>) -> Arc<str> {
+    fn alias(&self, name: NodeName) -> NodeName {
         self.aliases.get(&name).cloned().unwrap_or(name)
     }
 
@@ -289,9 +290,9 @@ impl Discovery {
         self.targets.retain(|_, target| !target.named_by.nobody() || target.state == State::Connecting);
     }
 
-    fn epmd(&mut self, now: Instant, names: Vec<(Arc<str>, u16)>) {
+    fn epmd(&mut self, now: Instant, names: Vec<(NodeName, u16)>) {
         self.unasked.remove(&Asked::Epmd);
-        let named: BTreeMap<Arc<str>, u16> = names.into_iter().map(|(name, port)| (self.alias(name), port)).collect();
+        let named: BTreeMap<NodeName, u16> = names.into_iter().map(|(name, port)| (self.alias(name), port)).collect();
         for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains_key(*name)) {
             // Gone from EPMD, the node has ended, whoever knew it. (Or EPMD has: then the node registers again.)
             if target.named_by.epmd.take().is_some() {
@@ -311,16 +312,16 @@ impl Discovery {
         }
     }
 
-    fn dns(&mut self, now: Instant, names: Vec<Arc<str>>) {
+    fn dns(&mut self, now: Instant, names: Vec<NodeName>) {
         self.unasked.remove(&Asked::Dns);
-        let found: BTreeSet<Arc<str>> = names.into_iter().collect();
+        let found: BTreeSet<NodeName> = names.into_iter().collect();
         // An address that has left may come back as another node's.
-        let (targets, was_found) = (&self.targets, |name: &Arc<str>| found.contains(name));
+        let (targets, was_found) = (&self.targets, |name: &NodeName| found.contains(name));
         self.aliases.retain(|name, to| {
             let by_dns = targets.get(to).is_some_and(|target| target.named_by.dns && target.named_by.epmd.is_none());
             !by_dns || was_found(name)
         });
-        let named: BTreeSet<Arc<str>> = found.iter().map(|name| self.alias(name.clone())).collect();
+        let named: BTreeSet<NodeName> = found.iter().map(|name| self.alias(name.clone())).collect();
         for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains(*name)) {
             target.named_by.dns = false;
         }
@@ -343,7 +344,7 @@ impl Discovery {
         target.state = State::Due(now + pause);
     }
 
-    fn dialled(&mut self, now: Instant, name: &Arc<str>, outcome: Outcome) {
+    fn dialled(&mut self, now: Instant, name: &NodeName, outcome: Outcome) {
         let Some(target) = self.targets.get_mut(name) else {
             return;
         };

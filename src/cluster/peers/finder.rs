@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use beam::epmd::client as epmd;
 use beam::etf::{Atom, Raw, Term};
 use beam::limited;
+use beam::name::{NamePattern, NodeName};
 use beam::node::dial::{DialError, Dialer};
 use beam::node::handle::{Handle, Stopped};
 use beam::node::resolve;
@@ -30,15 +31,14 @@ use crate::cluster::peers::strategies::peers;
 use crate::cluster::view::{DialFailure, Introduction};
 use crate::limits;
 use crate::log::limit;
-use beam::name::NamePattern;
 
 /// Something that was asked has been answered.
 enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Addresses(io::Result<Vec<IpAddr>>),
-    Dialled(Arc<str>, Result<Result<(), Arc<DialError>>, Stopped>),
+    Dialled(NodeName, Result<Result<(), Arc<DialError>>, Stopped>),
     /// The answer of a peer to the question with this number.
-    Nodes(Arc<str>, u64, Result<Result<Raw, CallError>, Stopped>),
+    Nodes(NodeName, u64, Result<Result<Raw, CallError>, Stopped>),
     /// Something that has no answer has been done.
     Told,
 }
@@ -47,7 +47,7 @@ enum Done {
 #[derive(Debug, Clone)]
 pub struct FinderSettings {
     /// Full names of nodes to connect to.
-    pub peers: Vec<String>,
+    pub peers: Vec<NodeName>,
     /// A DNS name whose addresses are those of more daemons.
     pub dns: Option<String>,
     /// Which names in this host's EPMD are connected to.
@@ -75,8 +75,8 @@ pub struct Finder {
     /// Whether the nodes of plugins have changed since `names` was compared with them.
     is_stale: bool,
     /// The nodes of plugins that were missing from it.
-    missing: BTreeSet<Arc<str>>,
-    touched: Vec<Arc<str>>,
+    missing: BTreeSet<NodeName>,
+    touched: Vec<NodeName>,
     /// Whether something has changed that the cluster's view shows.
     has_changed: bool,
 }
@@ -94,7 +94,7 @@ struct Resolving {
 impl Finder {
     /// One for the node of this name, which begins with the peers that were configured.
     #[must_use]
-    pub fn new(name: Arc<str>, node: Handle, dialer: Dialer, settings: &FinderSettings) -> Self {
+    pub fn new(name: NodeName, node: Handle, dialer: Dialer, settings: &FinderSettings) -> Self {
         let now = Instant::now();
         let dns = settings.dns.clone().map(|host| {
             let strategy = Dns::new(name.clone(), now);
@@ -131,20 +131,20 @@ impl Finder {
     }
 
     /// A node has connected, whoever dialled.
-    pub fn up(&mut self, name: &str, view: &View) {
+    pub fn up(&mut self, name: &NodeName, view: &View) {
         let peer = view.peers.get(name);
         let published = peer.is_some_and(Peer::is_published);
         if peer.is_some_and(Peer::has_dialled) {
-            self.introduced(&[name.into()], &Introduction::Itself);
+            self.introduced(std::slice::from_ref(name), &Introduction::Itself);
         }
         self.attempts.connected(name);
-        self.discover(discovery::DiscoveryInput::Up { name: name.into(), published });
+        self.discover(discovery::DiscoveryInput::Up { name: name.clone(), published });
     }
 
     /// A node is no longer connected.
-    pub fn down(&mut self, name: &str, view: &View) {
+    pub fn down(&mut self, name: &NodeName, view: &View) {
         let left = view.peers.get(name).is_some_and(Peer::has_left);
-        self.discover(discovery::DiscoveryInput::Down { name: name.into(), left });
+        self.discover(discovery::DiscoveryInput::Down { name: name.clone(), left });
     }
 
     /// What the node sees has changed.
@@ -155,7 +155,7 @@ impl Finder {
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.discover(discovery::DiscoveryInput::Absent(absent));
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        let connected = |(name, peer): (&Arc<str>, &Peer)| {
+        let connected = |(name, peer): (&NodeName, &Peer)| {
             let introducible = view.introducible.contains(name);
             (name.clone(), introduce::Connected { connection: peer.connection, introducible })
         };
@@ -165,7 +165,7 @@ impl Finder {
     }
 
     /// These are the nodes that plugins registered, which are looked for whatever they are called.
-    pub fn plugins(&mut self, nodes: BTreeSet<Arc<str>>) {
+    pub fn plugins(&mut self, nodes: BTreeSet<NodeName>) {
         self.epmd.plugins(nodes);
         // The next answer of EPMD is compared with them, even if it is the same.
         self.is_stale = true;
@@ -178,7 +178,7 @@ impl Finder {
     }
 
     /// Returns the nodes whose [`Self::known`] may have changed since the last call.
-    pub fn take_touched(&mut self) -> Vec<Arc<str>> {
+    pub fn take_touched(&mut self) -> Vec<NodeName> {
         std::mem::take(&mut self.touched)
     }
 
@@ -201,14 +201,13 @@ impl Finder {
 
     /// Returns the port of a node of this host according to EPMD's last answer.
     #[must_use]
-    pub fn port_of(&self, node: &str) -> Option<u16> {
-        let (short, _) = node.split_once('@').filter(|_| self.dialer.is_here(node))?;
-        self.names.get(short).copied()
+    pub fn port_of(&self, node: &NodeName) -> Option<u16> {
+        self.names.get(node.short_name()).copied().filter(|_| self.dialer.is_here(node))
     }
 
     /// Returns the nodes of this host that EPMD has and that failed to connect, each with its port
     /// and the last attempt.
-    pub fn failed_here(&self) -> impl Iterator<Item = (&Arc<str>, u16, &Attempt)> {
+    pub fn failed_here(&self) -> impl Iterator<Item = (&NodeName, u16, &Attempt)> {
         let failed = self.attempts.iter().filter(|(_, attempt)| attempt.last_failure.is_some());
         failed.filter_map(|(name, attempt)| Some((name, self.port_of(name)?, attempt)))
     }
@@ -283,7 +282,7 @@ impl Finder {
                     && let Ok(nodes) = learned::nodes(&answer)
                 {
                     let others = self.learned.connected(&nodes);
-                    self.introduced(&others, &Introduction::Peer(of.to_string()));
+                    self.introduced(&others, &Introduction::Peer(of.clone()));
                     self.discover(discovery::DiscoveryInput::Learned(others));
                     self.introduce(introduce::IntroducerInput::Nodes { of, asked, nodes });
                 }
@@ -331,7 +330,7 @@ impl Finder {
         }
     }
 
-    fn introduced(&mut self, names: &[Arc<str>], by: &Introduction) {
+    fn introduced(&mut self, names: &[NodeName], by: &Introduction) {
         self.attempts.introduced(SystemTime::now(), names.iter().cloned(), by);
     }
 
@@ -350,7 +349,7 @@ impl Finder {
     fn discover(&mut self, input: discovery::DiscoveryInput) {
         match &input {
             discovery::DiscoveryInput::Epmd(names) => {
-                let names: Vec<Arc<str>> = names.iter().map(|(name, _)| name.clone()).collect();
+                let names: Vec<NodeName> = names.iter().map(|(name, _)| name.clone()).collect();
                 self.introduced(&names, &Introduction::Epmd);
             }
             discovery::DiscoveryInput::Configured(names) => self.introduced(names, &Introduction::Configuration),
@@ -400,12 +399,11 @@ impl Finder {
                     self.work.spawn(async move { Done::Nodes(of.clone(), asked, node.call(of, nodes).await) });
                 }
                 introduce::IntroducerEffect::Connect { on, to } => {
-                    let Ok(to) = Atom::new(&to) else { continue };
                     debug!(%on, %to, "introducing");
                     let connect = Function {
                         module: Atom::literal("net_kernel"),
                         function: Atom::literal("connect_node"),
-                        args: vec![Term::Atom(to)],
+                        args: vec![Term::Atom(to.atom())],
                     };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
@@ -417,7 +415,7 @@ impl Finder {
     }
 
     /// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
-    fn outcome(&self, name: &Arc<str>, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
+    fn outcome(&self, name: &NodeName, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
         let error = match result {
             // It may have gone again already.
             Ok(Ok(())) if !self.node.watch().borrow().peers.get(name).is_some_and(Peer::is_up) => {
@@ -427,12 +425,11 @@ impl Finder {
             Ok(Err(error)) => error,
             Err(Stopped) => return Outcome::Failed,
         };
-        let short = |name: &str| name.split('@').next().map(str::to_owned);
         match error.calls_itself() {
             // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
             // has one of them in its name.
             Some(other)
-                if short(other) == short(name)
+                if other.has_short_name_of(name)
                     && (self.dialer.is_here(other)
                         || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))) =>
             {

@@ -21,8 +21,9 @@
 //! connects to every node that it learns of. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use beam::name::NodeName;
 
 /// How often each peer that we look after is asked for the nodes that it is connected to.
 const ROUND: Duration = Duration::from_secs(5);
@@ -39,18 +40,18 @@ pub enum IntroducerInput {
     /// The peers that are connected now.
     Peers {
         /// The published peers.
-        published: BTreeMap<Arc<str>, Connected>,
+        published: BTreeMap<NodeName, Connected>,
         /// Those of them that are hecate-daemons.
-        daemons: BTreeSet<Arc<str>>,
+        daemons: BTreeSet<NodeName>,
     },
     /// The answer of a peer to [`IntroducerEffect::AskNodes`].
     Nodes {
         /// The peer.
-        of: Arc<str>,
+        of: NodeName,
         /// The number of the question.
         asked: u64,
         /// The nodes that it is connected to.
-        nodes: BTreeSet<Arc<str>>,
+        nodes: BTreeSet<NodeName>,
     },
     /// Nothing but the passing of time.
     Tick,
@@ -72,16 +73,16 @@ pub enum IntroducerEffect {
     /// Ask this peer for its `nodes()`.
     AskNodes {
         /// The peer.
-        of: Arc<str>,
+        of: NodeName,
         /// A number, which [`IntroducerInput::Nodes`] repeats.
         asked: u64,
     },
     /// Ask `on` to connect to `to`.
     Connect {
         /// The peer that is asked.
-        on: Arc<str>,
+        on: NodeName,
         /// The peer that it should connect to.
-        to: Arc<str>,
+        to: NodeName,
     },
 }
 
@@ -101,14 +102,14 @@ struct Candidate {
 /// The peers, and the pairs that are being introduced.
 #[derive(Debug)]
 pub struct Introducer {
-    us: Arc<str>,
-    peers: BTreeMap<Arc<str>, Candidate>,
-    daemons: BTreeSet<Arc<str>>,
+    us: NodeName,
+    peers: BTreeMap<NodeName, Candidate>,
+    daemons: BTreeSet<NodeName>,
     /// The number of arrivals so far.
     arrivals: u64,
     /// Pairs in name order that have not been seen connected since their first introduction, with
     /// the time of the next introduction and the number of introductions so far.
-    apart: BTreeMap<(Arc<str>, Arc<str>), (Instant, u32)>,
+    apart: BTreeMap<(NodeName, NodeName), (Instant, u32)>,
     next_round: Option<Instant>,
     rounds: usize,
 }
@@ -116,7 +117,7 @@ pub struct Introducer {
 impl Introducer {
     /// Returns an introducer without peers, for the node with this full name.
     #[must_use]
-    pub fn new(us: Arc<str>) -> Self {
+    pub fn new(us: NodeName) -> Self {
         Self {
             us,
             peers: BTreeMap::new(),
@@ -155,8 +156,8 @@ impl Introducer {
     fn changed(
         &mut self,
         now: Instant,
-        published: BTreeMap<Arc<str>, Connected>,
-        daemons: BTreeSet<Arc<str>>,
+        published: BTreeMap<NodeName, Connected>,
+        daemons: BTreeSet<NodeName>,
         out: &mut Vec<IntroducerEffect>,
     ) {
         self.daemons = daemons;
@@ -172,7 +173,7 @@ impl Introducer {
             };
             self.peers.insert(name, peer);
         }
-        let stays = |name: &Arc<str>| self.peers.get(name).is_some_and(|peer| peer.arrived <= arrivals);
+        let stays = |name: &NodeName| self.peers.get(name).is_some_and(|peer| peer.arrived <= arrivals);
         self.apart.retain(|(a, b), _| stays(a) && stays(b));
         let asked = self.peers.iter().filter(|(name, peer)| peer.arrived > arrivals && self.looks_after(name));
         out.extend(asked.map(|(of, _)| IntroducerEffect::AskNodes { of: of.clone(), asked: self.arrivals }));
@@ -188,9 +189,9 @@ impl Introducer {
     fn nodes(
         &mut self,
         now: Instant,
-        of: &Arc<str>,
+        of: &NodeName,
         asked: u64,
-        nodes: &BTreeSet<Arc<str>>,
+        nodes: &BTreeSet<NodeName>,
         out: &mut Vec<IntroducerEffect>,
     ) {
         // An answer says nothing about connections that are younger than its question.
@@ -229,7 +230,7 @@ impl Introducer {
     }
 
     /// Whether no other daemon comes between us and this node.
-    fn looks_after(&self, node: &str) -> bool {
+    fn looks_after(&self, node: &NodeName) -> bool {
         let (us, node) = (place(&self.us), place(node));
         let between = |daemon| if us < node { us < daemon && daemon < node } else { us < daemon || daemon < node };
         !self.daemons.iter().any(|daemon| between(place(daemon)))
@@ -241,9 +242,8 @@ impl Introducer {
 }
 
 /// By what nodes are ordered: their hosts, then their names.
-fn place(node: &str) -> (&str, &str) {
-    let (name, host) = node.split_once('@').unwrap_or((node, ""));
-    (host, name)
+fn place(node: &NodeName) -> (&str, &str) {
+    (node.host(), node.short_name())
 }
 
 #[cfg(test)]
@@ -254,14 +254,14 @@ mod tests {
     struct Bench {
         introducer: Introducer,
         now: Instant,
-        published: BTreeMap<Arc<str>, Connected>,
+        published: BTreeMap<NodeName, Connected>,
         connections: u64,
         asked: u64,
     }
 
     impl Bench {
         fn new() -> Self {
-            let introducer = Introducer::new("us@h".into());
+            let introducer = Introducer::new("us@h".parse().unwrap());
             Self { introducer, now: Instant::now(), published: BTreeMap::new(), connections: 0, asked: 0 }
         }
 
@@ -301,7 +301,7 @@ mod tests {
         fn connect_as(&mut self, peers: &[&str], introducible: bool) -> Vec<String> {
             for peer in peers {
                 self.connections += 1;
-                self.published.insert(Arc::from(*peer), Connected { connection: self.connections, introducible });
+                self.published.insert(peer.parse().unwrap(), Connected { connection: self.connections, introducible });
             }
             self.look()
         }
@@ -312,7 +312,7 @@ mod tests {
         }
 
         fn answer_to(&mut self, asked: u64, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
-            self.run(IntroducerInput::Nodes { of: of.into(), asked, nodes: names(nodes) })
+            self.run(IntroducerInput::Nodes { of: of.parse().unwrap(), asked, nodes: names(nodes) })
         }
 
         fn pass(&mut self, time: Duration) -> Vec<String> {
@@ -321,8 +321,8 @@ mod tests {
         }
     }
 
-    fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
-        names.iter().map(|name| Arc::from(*name)).collect()
+    fn names(names: &[&str]) -> BTreeSet<NodeName> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
     fn asks_whom(effect: IntroducerEffect) -> String {
@@ -334,108 +334,109 @@ mod tests {
 
     fn with_daemons(published: &[&str], daemons: &[&str]) -> IntroducerInput {
         let connected = Connected { connection: 1, introducible: true };
-        let published = published.iter().map(|name| (Arc::from(*name), connected)).collect();
+        let published = published.iter().map(|name| (name.parse().unwrap(), connected)).collect();
         IntroducerInput::Peers { published, daemons: names(daemons) }
     }
 
     fn connect(on: &str, to: &str) -> IntroducerEffect {
-        IntroducerEffect::Connect { on: on.into(), to: to.into() }
+        IntroducerEffect::Connect { on: on.parse().unwrap(), to: to.parse().unwrap() }
     }
 
     #[test]
     fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
         let mut bench = Bench::new();
-        assert_eq!(bench.connect(&["a"]), ["a"]);
-        assert_eq!(bench.answer("a", &["us"]), []);
-        assert_eq!(bench.connect(&["b", "c"]), ["b", "c"]);
-        assert_eq!(bench.answer("b", &["us", "c"]), [connect("b", "a")]);
-        assert_eq!(bench.answer("c", &["us", "a", "b"]), []);
+        assert_eq!(bench.connect(&["a@h"]), ["a@h"]);
+        assert_eq!(bench.answer("a@h", &["us@h"]), []);
+        assert_eq!(bench.connect(&["b@h", "c@h"]), ["b@h", "c@h"]);
+        assert_eq!(bench.answer("b@h", &["us@h", "c@h"]), [connect("b@h", "a@h")]);
+        assert_eq!(bench.answer("c@h", &["us@h", "a@h", "b@h"]), []);
     }
 
     #[test]
     fn one_of_two_is_asked_and_the_other_next_time_soon_and_then_less_often() {
         let mut bench = Bench::new();
-        bench.connect(&["a", "b"]);
-        assert_eq!(bench.answer("a", &[]), [connect("a", "b")]);
-        assert_eq!(bench.answer("b", &[]), [], "the pair was introduced just now");
-        for (seconds, connected) in [(1, connect("b", "a")), (2, connect("a", "b")), (4, connect("b", "a"))] {
+        bench.connect(&["a@h", "b@h"]);
+        assert_eq!(bench.answer("a@h", &[]), [connect("a@h", "b@h")]);
+        assert_eq!(bench.answer("b@h", &[]), [], "the pair was introduced just now");
+        for (seconds, connected) in [(1, connect("b@h", "a@h")), (2, connect("a@h", "b@h")), (4, connect("b@h", "a@h"))]
+        {
             assert_eq!(bench.introducer.next_deadline(), Some(bench.now + Duration::from_secs(seconds)));
             assert_eq!(bench.pass(Duration::from_secs(seconds)).len(), 2, "both are asked again");
-            assert_eq!(bench.answer("a", &[]), [connected]);
+            assert_eq!(bench.answer("a@h", &[]), [connected]);
         }
         for _ in 0..20 {
             bench.pass(LONGEST_PAUSE);
-            assert_eq!(bench.answer("a", &[]).len(), 1, "the pause grows no further");
+            assert_eq!(bench.answer("a@h", &[]).len(), 1, "the pause grows no further");
         }
-        assert_eq!(bench.answer("a", &["b"]), []);
+        assert_eq!(bench.answer("a@h", &["b@h"]), []);
         assert!(bench.introducer.apart.is_empty());
     }
 
     #[test]
     fn a_pair_that_disconnects_is_introduced_again_only_after_one_of_them_reconnects() {
-        let mut bench = Bench::meshed(&["a", "b", "c"]);
+        let mut bench = Bench::meshed(&["a@h", "b@h", "c@h"]);
         for _ in 0..20 {
             bench.pass(ROUND);
-            assert_eq!(bench.answer("a", &[]), []);
-            assert_eq!(bench.answer("b", &["c"]), []);
+            assert_eq!(bench.answer("a@h", &[]), []);
+            assert_eq!(bench.answer("b@h", &["c@h"]), []);
         }
         // A peer that reconnects between two looks is new.
-        assert_eq!(bench.connect(&["b"]), ["b"]);
-        assert_eq!(bench.answer("b", &["c"]), [connect("b", "a")]);
-        assert_eq!(bench.answer("a", &[]), [], "neither the pair of a and c, nor a and b so soon");
-        assert_eq!(bench.answer("c", &["b"]), []);
+        assert_eq!(bench.connect(&["b@h"]), ["b@h"]);
+        assert_eq!(bench.answer("b@h", &["c@h"]), [connect("b@h", "a@h")]);
+        assert_eq!(bench.answer("a@h", &[]), [], "neither the pair of a and c, nor a and b so soon");
+        assert_eq!(bench.answer("c@h", &["b@h"]), []);
         // The same holds for a pair that we introduced.
         bench.pass(LONGEST_PAUSE);
-        assert_eq!(bench.answer("b", &["a", "c"]), []);
+        assert_eq!(bench.answer("b@h", &["a@h", "c@h"]), []);
         bench.pass(LONGEST_PAUSE);
-        assert_eq!(bench.answer("b", &["c"]), []);
-        assert_eq!(bench.answer("a", &[]), []);
+        assert_eq!(bench.answer("b@h", &["c@h"]), []);
+        assert_eq!(bench.answer("a@h", &[]), []);
     }
 
     #[test]
     fn a_pair_that_never_connected_is_introduced_from_the_beginning_when_one_arrives_again() {
         let mut bench = Bench::new();
-        bench.connect(&["a", "b"]);
-        assert_eq!(bench.answer("a", &[]), [connect("a", "b")]);
-        bench.connect(&["b"]);
-        assert_eq!(bench.answer("b", &[]), [connect("b", "a")]);
+        bench.connect(&["a@h", "b@h"]);
+        assert_eq!(bench.answer("a@h", &[]), [connect("a@h", "b@h")]);
+        bench.connect(&["b@h"]);
+        assert_eq!(bench.answer("b@h", &[]), [connect("b@h", "a@h")]);
         assert_eq!(bench.introducer.next_deadline(), Some(bench.now + FIRST_PAUSE));
     }
 
     #[test]
     fn a_node_whose_global_has_not_greeted_ours_is_introduced_when_it_does() {
-        let mut bench = Bench::meshed(&["a", "b"]);
-        assert_eq!(bench.connect_as(&["lone"], false), ["lone"], "it may know nodes that we don't");
+        let mut bench = Bench::meshed(&["a@h", "b@h"]);
+        assert_eq!(bench.connect_as(&["lone@h"], false), ["lone@h"], "it may know nodes that we don't");
         for _ in 0..3 {
-            assert_eq!(bench.answer("lone", &[]), []);
-            assert_eq!(bench.answer("a", &["b"]), []);
+            assert_eq!(bench.answer("lone@h", &[]), []);
+            assert_eq!(bench.answer("a@h", &["b@h"]), []);
             assert_eq!(bench.pass(ROUND).len(), 3);
         }
-        bench.published.get_mut("lone").unwrap().introducible = true;
-        assert_eq!(bench.look(), ["lone"]);
+        bench.published.get_mut("lone@h").unwrap().introducible = true;
+        assert_eq!(bench.look(), ["lone@h"]);
         assert_eq!(bench.look(), [""; 0], "once");
-        assert_eq!(bench.answer("lone", &["a"]), [connect("lone", "b")]);
+        assert_eq!(bench.answer("lone@h", &["a@h"]), [connect("lone@h", "b@h")]);
         // On its next connection, the former greeting does not count.
-        bench.connect_as(&["lone"], false);
-        assert_eq!(bench.answer("lone", &[]), []);
+        bench.connect_as(&["lone@h"], false);
+        assert_eq!(bench.answer("lone@h", &[]), []);
     }
 
     #[test]
     fn an_answer_to_a_question_from_before_an_arrival_is_ignored() {
-        let mut bench = Bench::meshed(&["a", "b"]);
+        let mut bench = Bench::meshed(&["a@h", "b@h"]);
         let (_, early) = (bench.pass(ROUND), bench.asked);
-        bench.connect(&["b"]);
-        assert_eq!(bench.answer_to(early, "a", &["b"]), [], "this was the former connection");
-        assert_eq!(bench.answer_to(early, "b", &["a"]), []);
-        assert_eq!(bench.answer("b", &[]), [connect("b", "a")]);
-        assert_eq!(bench.answer_to(early, "a", &["b"]), []);
+        bench.connect(&["b@h"]);
+        assert_eq!(bench.answer_to(early, "a@h", &["b@h"]), [], "this was the former connection");
+        assert_eq!(bench.answer_to(early, "b@h", &["a@h"]), []);
+        assert_eq!(bench.answer("b@h", &[]), [connect("b@h", "a@h")]);
+        assert_eq!(bench.answer_to(early, "a@h", &["b@h"]), []);
         assert_eq!(bench.introducer.apart.len(), 1, "not together yet");
     }
 
     #[test]
     fn a_round_takes_longer_with_many_peers() {
         let mut bench = Bench::new();
-        let many: Vec<String> = (0..1000).map(|i| format!("n{i}")).collect();
+        let many: Vec<String> = (0..1000).map(|i| format!("n{i}@h")).collect();
         bench.connect(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(bench.introducer.next_deadline(), Some(bench.now + 1000 * EACH));
     }
@@ -443,11 +444,11 @@ mod tests {
     #[test]
     fn a_disconnected_peer_is_not_introduced() {
         let mut bench = Bench::new();
-        bench.connect(&["a", "b"]);
-        bench.published.remove("b");
+        bench.connect(&["a@h", "b@h"]);
+        bench.published.remove("b@h");
         bench.look();
-        assert_eq!(bench.answer("a", &[]), []);
-        assert_eq!(bench.answer("b", &[]), []);
+        assert_eq!(bench.answer("a@h", &[]), []);
+        assert_eq!(bench.answer("b@h", &[]), []);
         bench.published.clear();
         bench.look();
         assert_eq!(bench.introducer.next_deadline(), None);
@@ -461,7 +462,7 @@ mod tests {
         let mut asked = Vec::new();
         for us in daemons {
             let others = |from: &[&'static str]| from.iter().copied().filter(|name| *name != us).collect::<Vec<_>>();
-            let mut bench = Bench { introducer: Introducer::new(us.into()), ..Bench::new() };
+            let mut bench = Bench { introducer: Introducer::new(us.parse().unwrap()), ..Bench::new() };
             let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
             let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
             let first = asks(out);

@@ -5,11 +5,11 @@
 //! failure.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beam::dist::flags::Flags;
 use beam::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
+use beam::name::NodeName;
 use beam::node::handle::{Handle, Stopped};
 use beam::node::services::functions::Program;
 use beam::node::services::rpc::{CallError, Function};
@@ -42,7 +42,7 @@ pub type Answered<T> = Result<T, Unanswered>;
 ///
 /// # Errors
 /// See [`Unanswered`].
-pub async fn otp_release(node: &Handle, peer: &Arc<str>) -> Answered<String> {
+pub async fn otp_release(node: &Handle, peer: &NodeName) -> Answered<String> {
     let machine = ask(node, peer, "erlang", "system_info", vec![Term::atom("machine")]).await?;
     if short_text(&machine).is_ok_and(|machine| machine == PROGRAM.name) {
         return Err(Unanswered::Unable);
@@ -55,7 +55,7 @@ pub async fn otp_release(node: &Handle, peer: &Arc<str>) -> Answered<String> {
 ///
 /// # Errors
 /// See [`Unanswered`].
-pub async fn tick_time(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
+pub async fn tick_time(node: &Handle, peer: &NodeName) -> Answered<Duration> {
     milliseconds(&ask_net_kernel(node, peer, Term::atom("ticktime")).await?).map_err(|_| Unanswered::Unable)
 }
 
@@ -63,7 +63,7 @@ pub async fn tick_time(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
 ///
 /// # Errors
 /// See [`Unanswered`].
-pub async fn nodes(node: &Handle, peer: &Arc<str>) -> Answered<BTreeSet<Arc<str>>> {
+pub async fn nodes(node: &Handle, peer: &NodeName) -> Answered<BTreeSet<NodeName>> {
     let answer = match ask(node, peer, "erlang", "nodes", vec![Term::atom("connected")]).await {
         Err(Unanswered::Unable) => ask(node, peer, "erlang", "nodes", vec![]).await?,
         answered => answered?,
@@ -75,7 +75,7 @@ pub async fn nodes(node: &Handle, peer: &Arc<str>) -> Answered<BTreeSet<Arc<str>
 ///
 /// # Errors
 /// See [`Unanswered`].
-pub async fn is_registered(node: &Handle, peer: &Arc<str>, name: &Atom) -> Answered<bool> {
+pub async fn is_registered(node: &Handle, peer: &NodeName, name: &Atom) -> Answered<bool> {
     let answer = ask(node, peer, "erlang", "whereis", vec![Term::Atom(name.clone())]).await?;
     // `undefined`, or a pid.
     Ok(Reader::new(answer.bytes(), &mut Atoms::new()).atom().is_err())
@@ -85,7 +85,7 @@ pub async fn is_registered(node: &Handle, peer: &Arc<str>, name: &Atom) -> Answe
 ///
 /// # Errors
 /// Any but [`Unanswered::Unable`].
-pub async fn round_trip(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
+pub async fn round_trip(node: &Handle, peer: &NodeName) -> Answered<Duration> {
     let us = node.watch().borrow().name.clone();
     let us = Atom::new(&us).unwrap_or_else(|_| Atom::literal("hecate"));
     let asked = Instant::now();
@@ -95,7 +95,7 @@ pub async fn round_trip(node: &Handle, peer: &Arc<str>) -> Answered<Duration> {
 
 async fn ask(
     node: &Handle,
-    peer: &Arc<str>,
+    peer: &NodeName,
     module: &'static str,
     function: &'static str,
     args: Vec<Term>,
@@ -107,12 +107,12 @@ async fn ask(
     )
 }
 
-async fn ask_net_kernel(node: &Handle, peer: &Arc<str>, request: Term) -> Answered<Raw> {
+async fn ask_net_kernel(node: &Handle, peer: &NodeName, request: Term) -> Answered<Raw> {
     hears(node, peer)?;
     answered(node.gen_call(peer.clone(), Atom::literal("net_kernel"), request).await)
 }
 
-fn hears(node: &Handle, peer: &Arc<str>) -> Answered<()> {
+fn hears(node: &Handle, peer: &NodeName) -> Answered<()> {
     match node.watch().borrow().peers.get(peer).map(|peer| &peer.state) {
         // It has no such function, and no such server either: it would seem to be silent.
         Some(PeerState::Up { flags, .. }) if !flags.contains(Flags::SPAWN) => Err(Unanswered::NotCallable),

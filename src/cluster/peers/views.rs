@@ -2,9 +2,9 @@
 //! themselves tell. Pure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use beam::dist::flags;
+use beam::name::NodeName;
 use beam::node::view::{self as node_view, PeerReason};
 
 use crate::cluster::peers::answers::PeerAnswers;
@@ -16,9 +16,9 @@ pub fn seen<'a>(
     node: &node_view::View,
     attempts: &Attempts,
     told: impl Fn(&str) -> Option<&'a PeerAnswers>,
-    is_here: impl Fn(&str, Option<&node_view::Peer>) -> bool,
+    is_here: impl Fn(&NodeName, Option<&node_view::Peer>) -> bool,
 ) -> Vec<PeerView> {
-    let view = |name: &Arc<str>, state, since, reason, link| {
+    let view = |name: &NodeName, state, since, reason, link| {
         let attempt = attempts.of(name);
         let under_way = attempt.and_then(|attempt| attempt.under_way);
         let details = PeerDetails {
@@ -34,7 +34,7 @@ pub fn seen<'a>(
         (
             name.clone(),
             PeerView {
-                name: name.to_string(),
+                name: name.clone(),
                 on_this_host: is_here(name, node.peers.get(name)),
                 state,
                 since,
@@ -92,9 +92,9 @@ mod tests {
         let down = node_view::PeerState::Down { reason, left: None };
         let peer = |state| Peer { state, since: now, connection: 1, owner: None };
         let node = View {
-            name: "us@h".into(),
+            name: "us@h".parse().unwrap(),
             creation: 1,
-            peers: [("up@h".into(), peer(up)), ("down@h".into(), peer(down))].into(),
+            peers: [("up@h".parse().unwrap(), peer(up)), ("down@h".parse().unwrap(), peer(down))].into(),
             announced: [].into(),
             grouped: [].into(),
             known: [].into(),
@@ -103,7 +103,7 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.introduced(
             now,
-            ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(Arc::from),
+            ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(|name| name.parse().unwrap()),
             &Introduction::Epmd,
         );
         attempts.dialer(later, "new@h");
@@ -118,7 +118,7 @@ mod tests {
         let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
         let short = |peer: &PeerView| {
             let PeerReason { code, detail } = &peer.reason;
-            (peer.name.clone(), peer.state, format!("{code}: {detail}"), peer.details.attempts)
+            (peer.name.to_string(), peer.state, format!("{code}: {detail}"), peer.details.attempts)
         };
         assert_eq!(
             seen.iter().map(short).collect::<Vec<_>>(),

@@ -4,8 +4,8 @@
 //! number of its own, and a node that is connected by another one than before has been away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use beam::name::NodeName;
 use beam::node::view::{Peer, PeerState, View};
 
 use crate::plugin::PluginName;
@@ -24,8 +24,8 @@ pub struct MembershipTracker {
     /// The users of this host who have, or had, a hecate-daemon of their own.
     neighbours: BTreeSet<u32>,
     /// Connected nodes, each with the number of its connection, and whether it was said to be on this host.
-    up: BTreeMap<Arc<str>, (u64, bool)>,
-    announced: BTreeSet<(PluginName, Arc<str>)>,
+    up: BTreeMap<NodeName, (u64, bool)>,
+    announced: BTreeSet<(PluginName, NodeName)>,
 }
 
 impl MembershipTracker {
@@ -44,7 +44,7 @@ impl MembershipTracker {
     }
 
     /// The users of newly connected nodes of this host of whom it is not known whether they have a hecate-daemon of their own.
-    pub fn strangers(&self, view: &View, is_here: impl Fn(&str) -> bool) -> BTreeSet<u32> {
+    pub fn strangers(&self, view: &View, is_here: impl Fn(&NodeName) -> bool) -> BTreeSet<u32> {
         let new = view.peers.iter().filter(|(name, peer)| {
             let told = self.up.get(*name).is_some_and(|(connection, _)| *connection == peer.connection);
             peer.is_up() && !told && is_here(name)
@@ -72,16 +72,16 @@ impl MembershipTracker {
     }
 
     /// What is new in `view`, whose `grouped` are the hecate-daemons. `is_here` tells whether a node of this name is on this host.
-    pub fn news(&mut self, view: &View, is_here: impl Fn(&str) -> bool) -> Vec<Membership> {
+    pub fn news(&mut self, view: &View, is_here: impl Fn(&NodeName) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
         let daemons = view.grouped.iter().filter(|name| is_here(name));
         daemons.filter_map(|name| view.peers.get(name)?.owner).for_each(|owner| self.has_daemon(owner));
-        let theirs: BTreeSet<&str> =
-            view.peers.iter().filter(|(_, peer)| self.is_neighbours(peer)).map(|(name, _)| &**name).collect();
-        let is_here = |name: &str| is_here(name) && !theirs.contains(name);
+        let theirs: BTreeSet<&NodeName> =
+            view.peers.iter().filter(|(_, peer)| self.is_neighbours(peer)).map(|(name, _)| name).collect();
+        let is_here = |name: &NodeName| is_here(name) && !theirs.contains(name);
         for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
             let reason = "it has been away for so long that the reason is forgotten".to_owned();
-            news.push(Membership::NodeDown { node: name.to_string(), reason });
+            news.push(Membership::NodeDown { node: name.clone(), reason });
         }
         for (name, peer) in &view.peers {
             let before = self.up.get(name).copied();
@@ -96,19 +96,19 @@ impl MembershipTracker {
                             true => "its node belongs to another user, who has a hecate-daemon of their own".to_owned(),
                             false => "its node was away and came back".to_owned(),
                         };
-                        news.push(Membership::NodeDown { node: name.to_string(), reason });
+                        news.push(Membership::NodeDown { node: name.clone(), reason });
                     }
                     self.up.insert(name.clone(), now);
-                    news.push(Membership::NodeUp { node: name.to_string(), on_this_host: now.1 });
+                    news.push(Membership::NodeUp { node: name.clone(), on_this_host: now.1 });
                 }
                 PeerState::Down { reason, .. } => {
                     if self.up.remove(name).is_some() {
-                        news.push(Membership::NodeDown { node: name.to_string(), reason: reason.detail.clone() });
+                        news.push(Membership::NodeDown { node: name.clone(), reason: reason.detail.clone() });
                     }
                 }
             }
         }
-        let announced: BTreeSet<(PluginName, Arc<str>)> = view
+        let announced: BTreeSet<(PluginName, NodeName)> = view
             .announced
             .iter()
             // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
@@ -122,10 +122,10 @@ impl MembershipTracker {
             .filter_map(|(name, node)| Some((PluginName::parse(str::from_utf8(name).ok()?).ok()?, node.clone())))
             .collect();
         for (plugin, node) in self.announced.difference(&announced) {
-            news.push(Membership::Withdrawn { plugin: plugin.clone(), node: node.to_string() });
+            news.push(Membership::Withdrawn { plugin: plugin.clone(), node: node.clone() });
         }
         for (plugin, node) in announced.difference(&self.announced) {
-            news.push(Membership::Announced { plugin: plugin.clone(), node: node.to_string() });
+            news.push(Membership::Announced { plugin: plugin.clone(), node: node.clone() });
         }
         self.announced = announced;
         news
@@ -152,13 +152,13 @@ mod tests {
             } else {
                 PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None }
             };
-            (Arc::from(name), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: Some(US) })
+            (name.parse().unwrap(), Peer { state, since: SystemTime::UNIX_EPOCH, connection, owner: Some(US) })
         };
         View {
-            name: "hecate@h".into(),
+            name: "hecate@h".parse().unwrap(),
             creation: 1,
             peers: peers.iter().map(peer).collect(),
-            announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), Arc::from(*n))).collect(),
+            announced: announced.iter().map(|(p, n)| (Bytes::from_static(p.as_bytes()), n.parse().unwrap())).collect(),
             grouped: BTreeSet::new(),
             known: BTreeSet::new(),
             introducible: BTreeSet::new(),
@@ -166,11 +166,11 @@ mod tests {
     }
 
     fn up(node: &str) -> Membership {
-        Membership::NodeUp { node: node.to_owned(), on_this_host: true }
+        Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true }
     }
 
     fn down(node: &str, reason: &str) -> Membership {
-        Membership::NodeDown { node: node.to_owned(), reason: reason.to_owned() }
+        Membership::NodeDown { node: node.parse().unwrap(), reason: reason.to_owned() }
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
     fn a_node_that_was_away_unseen_announces_anew() {
         let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let plugin = sample::name("hecate-traderd");
-        let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
+        let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".parse().unwrap() };
         let mut news =
             |connection| told.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
         assert_eq!(news(1), [up("a@h"), announced()]);
@@ -210,12 +210,14 @@ mod tests {
             for (name, owner) in nodes {
                 view.peers.get_mut(*name).unwrap().owner = Some(*owner);
             }
-            view.grouped = daemons.iter().map(|daemon| Arc::from(*daemon)).collect();
+            view.grouped = daemons.iter().map(|daemon| daemon.parse().unwrap()).collect();
             told.news(&view, |_| true)
         };
-        let announced =
-            |plugin: &str, node: &str| Membership::Announced { plugin: sample::name(plugin), node: node.to_owned() };
-        let apart = |node: &str| Membership::NodeUp { node: node.to_owned(), on_this_host: false };
+        let announced = |plugin: &str, node: &str| Membership::Announced {
+            plugin: sample::name(plugin),
+            node: node.parse().unwrap(),
+        };
+        let apart = |node: &str| Membership::NodeUp { node: node.parse().unwrap(), on_this_host: false };
         // Of users who have no daemon all may be ours: one has registered their plugin with us, perhaps.
         let both = [announced("hecate-friendd", "f@h"), announced("hecate-marthad", "m@h")];
         assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]), [&[up("f@h"), up("m@h")][..], &both].concat());
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(told.strangers(&view, |name| name != "n@h"), BTreeSet::from([1001]));
         assert_eq!(told.strangers(&view, |_| true), BTreeSet::from([1001, 1002]));
         told.has_daemon(1001);
-        let apart = Membership::NodeUp { node: "m@h".to_owned(), on_this_host: false };
+        let apart = Membership::NodeUp { node: "m@h".parse().unwrap(), on_this_host: false };
         assert_eq!(told.news(&view, |_| true), [apart, up("n@h"), up("ours@h")]);
         assert_eq!(told.strangers(&view, |_| true), BTreeSet::new());
         view.peers.get_mut("n@h").unwrap().connection = 9;
@@ -255,7 +257,7 @@ mod tests {
             view.peers.get_mut(name).unwrap().owner = owner;
         }
         let plugin = sample::name("hecate-traderd");
-        let heard = Membership::Announced { plugin, node: "b@h".to_owned() };
+        let heard = Membership::Announced { plugin, node: "b@h".parse().unwrap() };
         assert_eq!(told.news(&view, |_| true), [up("a@h"), up("b@h"), up("c@h"), heard]);
     }
 
@@ -264,13 +266,13 @@ mod tests {
         let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = sample::name("hecate-traderd");
-        let here = |node: &str| node.ends_with("@h");
-        let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".to_owned() };
+        let here = |node: &NodeName| node.ends_with("@h");
+        let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".parse().unwrap() };
         let peers = [("a@h", 1, true), ("b@elsewhere", 2, true)];
-        let elsewhere = Membership::NodeUp { node: "b@elsewhere".to_owned(), on_this_host: false };
+        let elsewhere = Membership::NodeUp { node: "b@elsewhere".parse().unwrap(), on_this_host: false };
         assert_eq!(told.news(&view(&peers, &announced), here), [up("a@h"), elsewhere, expected]);
         let mut of_a_daemon = view(&peers, &announced);
-        of_a_daemon.grouped.insert("a@h".into());
-        assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".to_owned() }]);
+        of_a_daemon.grouped.insert("a@h".parse().unwrap());
+        assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".parse().unwrap() }]);
     }
 }

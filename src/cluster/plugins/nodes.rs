@@ -2,8 +2,8 @@
 //! API and for Erlang callers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use beam::name::NodeName;
 use beam::node::view::{Peer, PeerState};
 
 use crate::cluster::peers::attempts::Attempt;
@@ -24,21 +24,21 @@ pub struct Evidence<'a> {
 /// The nodes of plugins.
 #[derive(Debug, Default)]
 pub struct PluginNodes {
-    plugins: BTreeMap<Arc<str>, BTreeSet<PluginName>>,
+    plugins: BTreeMap<NodeName, BTreeSet<PluginName>>,
     /// Nodes whose state may have changed.
-    touched: BTreeSet<Arc<str>>,
+    touched: BTreeSet<NodeName>,
     states: NodeStates,
 }
 
 impl PluginNodes {
     /// A plugin has this node.
-    pub fn add(&mut self, node: Arc<str>, plugin: PluginName) {
+    pub fn add(&mut self, node: NodeName, plugin: PluginName) {
         self.plugins.entry(node.clone()).or_default().insert(plugin);
         self.touched.insert(node);
     }
 
     /// A plugin no longer has this node.
-    pub fn remove(&mut self, node: Arc<str>, plugin: &PluginName) {
+    pub fn remove(&mut self, node: NodeName, plugin: &PluginName) {
         if let Some(plugins) = self.plugins.get_mut(&node) {
             plugins.remove(plugin);
             if plugins.is_empty() {
@@ -49,7 +49,7 @@ impl PluginNodes {
     }
 
     /// Marks a node as possibly changed; it need not be the node of a plugin.
-    pub fn touch(&mut self, node: Arc<str>) {
+    pub fn touch(&mut self, node: NodeName) {
         if self.plugins.contains_key(&node) {
             self.touched.insert(node);
         }
@@ -167,21 +167,22 @@ mod tests {
             looks.borrow_mut().push(node.to_owned());
             Evidence { attempt: Some(&failed), ..Evidence::default() }
         };
-        nodes.add("a@h".into(), plugin("hecate-ad"));
-        nodes.add("b@h".into(), plugin("hecate-bd"));
+        nodes.add("a@h".parse().unwrap(), plugin("hecate-ad"));
+        nodes.add("b@h".parse().unwrap(), plugin("hecate-bd"));
         let first = nodes.update(look);
         assert_eq!(looks.take(), ["a@h", "b@h"]);
         assert_eq!(nodes.update(look), first);
-        nodes.touch("a@h".into());
-        nodes.touch("stranger@h".into());
+        nodes.touch("a@h".parse().unwrap());
+        nodes.touch("stranger@h".parse().unwrap());
         assert_eq!(nodes.update(look), first, "what is the same is no change");
         assert_eq!(looks.take(), ["a@h"]);
-        nodes.add("b@h".into(), plugin("hecate-cd"));
-        nodes.remove("a@h".into(), &plugin("hecate-ad"));
+        nodes.add("b@h".parse().unwrap(), plugin("hecate-cd"));
+        nodes.remove("a@h".parse().unwrap(), &plugin("hecate-ad"));
         let second = nodes.update(look);
         assert_ne!(second, first);
         assert_eq!(looks.take(), ["b@h"]);
-        let apart: Vec<_> = second.not_connected().map(|(node, code, plugins)| (node, code, plugins.len())).collect();
+        let apart: Vec<_> =
+            second.not_connected().map(|(node, code, plugins)| (node.as_str(), code, plugins.len())).collect();
         assert_eq!(apart, [("b@h", Some("cookie_mismatch"), 2)]);
         assert_eq!(
             (first.of("a@h"), second.of("a@h")),

@@ -2,8 +2,9 @@
 //! connect. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
+
+use beam::name::NodeName;
 
 use crate::limits;
 use crate::registry::Membership;
@@ -36,7 +37,7 @@ pub const CODES: [&str; 5] = ["cookie_mismatch", "flags_missing", "name_mismatch
 
 /// The nodes that refused to connect, as reported to the registry.
 #[derive(Debug, Default)]
-pub struct Refusing(BTreeMap<Arc<str>, Known>);
+pub struct Refusing(BTreeMap<NodeName, Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -50,8 +51,8 @@ impl Refusing {
     /// Returns the nodes of `refusing` whose owners must be looked up before [`Self::news`], each
     /// with its port.
     #[must_use]
-    pub fn strangers(&self, refusing: &BTreeMap<Arc<str>, Refusal>) -> Vec<(Arc<str>, u16)> {
-        let is_known = |name: &Arc<str>, port: u16| self.0.get(name).is_some_and(|known| known.refusal.port == port);
+    pub fn strangers(&self, refusing: &BTreeMap<NodeName, Refusal>) -> Vec<(NodeName, u16)> {
+        let is_known = |name: &NodeName, port: u16| self.0.get(name).is_some_and(|known| known.refusal.port == port);
         let new = refusing.iter().filter(|(name, refusal)| !is_known(name, refusal.port));
         new.map(|(name, refusal)| (name.clone(), refusal.port)).collect()
     }
@@ -62,12 +63,12 @@ impl Refusing {
     pub fn news(
         &mut self,
         now: Instant,
-        refusing: &BTreeMap<Arc<str>, Refusal>,
-        neighbours: &BTreeSet<Arc<str>>,
-        seen: impl Fn(&str) -> Seen,
+        refusing: &BTreeMap<NodeName, Refusal>,
+        neighbours: &BTreeSet<NodeName>,
+        seen: impl Fn(&NodeName) -> Seen,
     ) -> Vec<Membership> {
         let mut news = Vec::new();
-        let ended = |name: &Arc<str>| Membership::NodeEnded { node: name.to_string() };
+        let ended = |name: &NodeName| Membership::NodeEnded { node: name.clone() };
         self.0.retain(|name, known| {
             if refusing.contains_key(name) {
                 return true;
@@ -97,7 +98,7 @@ impl Refusing {
             if is_neighbours {
                 news.extend(told.map(|_| ended(name)));
             } else if told != Some(refusal.code) {
-                news.push(Membership::NodeRefused { node: name.to_string(), code: refusal.code });
+                news.push(Membership::NodeRefused { node: name.clone(), code: refusal.code });
             }
             self.0.insert(name.clone(), Known { refusal, is_neighbours, missing_since: None });
         }
@@ -127,8 +128,8 @@ mod tests {
         }
 
         fn refuses(&mut self, port: u16, code: &'static str, neighbours: &[&str]) -> Vec<Membership> {
-            let refusing = BTreeMap::from([(Arc::from(NODE), Refusal { port, code })]);
-            let neighbours = neighbours.iter().map(|name| Arc::from(*name)).collect();
+            let refusing = BTreeMap::from([(NODE.parse().unwrap(), Refusal { port, code })]);
+            let neighbours = neighbours.iter().map(|name| name.parse().unwrap()).collect();
             self.0.news(self.1, &refusing, &neighbours, |name| unreachable!("{name}"))
         }
 
@@ -137,17 +138,17 @@ mod tests {
         }
 
         fn strangers(&self, port: u16) -> usize {
-            let refusing = BTreeMap::from([(Arc::from(NODE), Refusal { port, code: "cookie_mismatch" })]);
+            let refusing = BTreeMap::from([(NODE.parse().unwrap(), Refusal { port, code: "cookie_mismatch" })]);
             self.0.strangers(&refusing).len()
         }
     }
 
     fn refused(code: &'static str) -> Membership {
-        Membership::NodeRefused { node: NODE.to_owned(), code }
+        Membership::NodeRefused { node: NODE.parse().unwrap(), code }
     }
 
     fn ended() -> Membership {
-        Membership::NodeEnded { node: NODE.to_owned() }
+        Membership::NodeEnded { node: NODE.parse().unwrap() }
     }
 
     #[test]

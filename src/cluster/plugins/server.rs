@@ -2,6 +2,7 @@
 //! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
 
 use beam::etf::{Atoms, Raw, Term};
+use beam::name::NodeName;
 use beam::node::dial::Dialer;
 use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
@@ -76,8 +77,11 @@ impl PluginsServer {
         match request.check() {
             Ok(mut registration) => {
                 // "`node` is the caller's if it is on this host."
-                if registration.node == Field::Absent && self.dialer.is_here(caller.node.as_str()) {
-                    registration.node = Field::Set(caller.node.to_string());
+                if registration.node == Field::Absent
+                    && let Ok(node) = NodeName::parse(caller.node.as_str())
+                    && self.dialer.is_here(&node)
+                {
+                    registration.node = Field::Set(node.to_string());
                 }
                 self.order(Order::Register(caller.call, registration))
             }

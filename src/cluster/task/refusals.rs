@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use beam::epmd;
+use beam::name::NodeName;
 use beam::node::handle::Stopped;
 use beam::node::listeners::owners;
 use beam::node::view::Peer;
@@ -29,7 +30,7 @@ impl Cluster {
                 neighbours.insert(name);
             }
         }
-        let seen = |name: &str| match self.finder.known(name).0.and_then(|attempt| attempt.last_failure.as_ref()) {
+        let seen = |name: &NodeName| match self.finder.known(name).0.and_then(|attempt| attempt.last_failure.as_ref()) {
             _ if node.peers.get(name).is_some_and(Peer::is_up) => Seen::Connected,
             _ if self.finder.port_of(name).is_none() => Seen::Missing,
             Some(failure) if ["foreign_owner", "tcp_refused"].contains(&failure.code) => Seen::Ended,

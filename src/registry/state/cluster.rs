@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use beam::limited;
+use beam::name::NodeName;
 
 use super::State;
 use crate::log::limit;
@@ -12,21 +13,21 @@ use crate::registry::effect::{Now, RegistryEffect};
 use crate::registry::entries::Entry;
 
 impl State {
-    pub(super) fn node_up(&mut self, now: Now, node: &str, on_this_host: bool, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn node_up(&mut self, now: Now, node: &NodeName, on_this_host: bool, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).up(node, on_this_host);
         let nodes = &self.nodes;
-        let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node);
+        let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node.as_str());
         for name in self.entries.names_where(|entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(RegistryEffect::EnsureLayout(name));
         }
     }
 
-    pub(super) fn node_down(&mut self, now: Now, node: &str, reason: &str, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn node_down(&mut self, now: Now, node: &NodeName, reason: &str, out: &mut Vec<RegistryEffect>) {
         if !Arc::make_mut(&mut self.nodes).down(node) {
             return;
         }
-        for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node)) {
+        for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node.as_str())) {
             let left = Reason::new(ReasonCode::NodeDown, format!("its node {node} left the cluster: {reason}"));
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.left = Some(left.clone());
@@ -41,12 +42,13 @@ impl State {
 
     /// A node that is running is a sign of life, even if it refuses to connect. A plugin whose node
     /// has been connected stays stopped until that is connected again.
-    pub(super) fn node_refused(&mut self, now: Now, node: &str, code: &str, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn node_refused(&mut self, now: Now, node: &NodeName, code: &str, out: &mut Vec<RegistryEffect>) {
         if self.nodes.is_connected(node) || !Arc::make_mut(&mut self.nodes).refused(node) {
             return;
         }
         let nodes = &self.nodes;
-        let follows = |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node);
+        let follows =
+            |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node.as_str());
         let detail = format!("its node {node} is running, but refuses to connect ({code})");
         let reason = Reason::new(ReasonCode::NodeRefused, detail);
         for name in self.entries.names_where(follows) {
@@ -56,15 +58,15 @@ impl State {
                 liveness.left = None;
                 liveness.silent = false;
             });
-            self.change(now, &name, Status::Running, Some(node.to_owned()), reason.clone(), out);
+            self.change(now, &name, Status::Running, Some(node.to_string()), reason.clone(), out);
             self.reword(now, &name, reason.clone(), out);
         }
     }
 
     /// A node that refused to connect has ended: the socket decides from now on.
-    pub(super) fn node_ended(&mut self, now: Now, node: &str, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn node_ended(&mut self, now: Now, node: &NodeName, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
-        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_deref() == Some(node);
+        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_deref() == Some(node.as_str());
         for name in self.entries.names_where(had) {
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.left = Some(Reason::new(ReasonCode::NodeEnded, format!("its node {node} has ended")));
@@ -75,10 +77,10 @@ impl State {
     }
 
     /// Our own node has joined under these names. A stored registration may name one of them.
-    pub(super) fn joined(&mut self, now: Now, names: BTreeSet<String>, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn joined(&mut self, now: Now, names: BTreeSet<NodeName>, out: &mut Vec<RegistryEffect>) {
         self.own_node = Arc::new(names);
         let own = Arc::clone(&self.own_node);
-        let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node));
+        let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node.as_str()));
         for name in self.entries.names_where(is_own) {
             let Some(Entry { plugin, .. }) = self.entries.get(&name) else { continue };
             let node = plugin.node.as_deref().unwrap_or_default();
@@ -99,7 +101,7 @@ impl State {
         plugin.node.as_ref().is_some_and(|node| self.nodes.is_refusing(node))
     }
 
-    pub(super) fn announce(&mut self, now: Now, plugin: PluginName, node: String, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn announce(&mut self, now: Now, plugin: PluginName, node: NodeName, out: &mut Vec<RegistryEffect>) {
         if !Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
             return;
         }
@@ -109,7 +111,7 @@ impl State {
         }
     }
 
-    pub(super) fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &str, out: &mut Vec<RegistryEffect>) {
+    pub(super) fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &NodeName, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).withdraw(plugin, node);
         self.follow_node(now, plugin, out);
     }

@@ -89,11 +89,11 @@ impl World {
     }
 
     async fn up(&self, node: &str) {
-        self.handle.membership(Membership::NodeUp { node: node.into(), on_this_host: true }).await;
+        self.handle.membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true }).await;
     }
 
     async fn down(&self, node: &str) {
-        self.handle.membership(Membership::NodeDown { node: node.into(), reason: "gone".into() }).await;
+        self.handle.membership(Membership::NodeDown { node: node.parse().unwrap(), reason: "gone".into() }).await;
     }
 }
 
@@ -210,7 +210,7 @@ async fn facts_wait_while_the_store_fails() {
     let (sent, count) = watch::channel(0);
     let cluster = tokio::spawn(async move {
         for number in 0..2 * bound {
-            let node = format!("n{number}@host");
+            let node = format!("n{number}@host").parse().unwrap();
             handle.membership(Membership::NodeUp { node, on_this_host: true }).await;
             sent.send_replace(number + 1);
         }
@@ -329,7 +329,10 @@ async fn directories_follow_the_cluster() {
     std::fs::remove_dir_all(world.path("hecate-oned", "run")).expect("removed");
     world.up("one@host").await;
     eventually("made again", || world.path("hecate-oned", "run").is_dir()).await;
-    world.handle.membership(Membership::Announced { plugin: name("hecate-newd"), node: "one@host".into() }).await;
+    world
+        .handle
+        .membership(Membership::Announced { plugin: name("hecate-newd"), node: "one@host".parse().unwrap() })
+        .await;
     eventually("made for an announcement", || world.path("hecate-newd", "connectors").is_dir()).await;
     assert_eq!(status(&world.handle.view(), "hecate-newd"), None);
 }
@@ -453,7 +456,7 @@ async fn a_node_of_any_name_keeps_its_data_after_a_restart_too() {
     let dir = world.stop().await;
     let root = dir.path().to_owned();
     let world = World::at(dir, root);
-    world.handle.membership(Membership::NodeUp { node: "trader@pod".into(), on_this_host: false }).await;
+    world.handle.membership(Membership::NodeUp { node: "trader@pod".parse().unwrap(), on_this_host: false }).await;
     assert_eq!(code(world.handle.purge(name("hecate-oned")).await), "still_running");
     assert!(world.path("hecate-oned", "sqlite").is_dir());
     world.down("trader@pod").await;

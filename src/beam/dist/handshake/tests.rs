@@ -4,12 +4,17 @@ use crate::limits;
 
 fn identity(name: &str, cookie: &str) -> Identity {
     Identity {
-        name: name.into(),
+        name: name.parse().unwrap(),
         creation: 7,
         flags: flags::ours(false),
         cookie: Cookie::parse(cookie.as_bytes()).unwrap(),
         challenges: Challenges::default(),
     }
+}
+
+/// The packet in which a node sends its name, with a challenge or without.
+fn says(node: &Identity, challenge: Option<u32>) -> Vec<u8> {
+    name_message(&node.name, node.creation, node.flags, challenge)
 }
 
 fn proceed(received: StatusReceived) -> AwaitChallenge {
@@ -50,10 +55,9 @@ fn nothing_is_agreed_on_that_we_did_not_offer() {
     let (ours, _) = shake(&a, &generous).expect("same cookie");
     assert_eq!(ours.flags, a.flags);
     // Who dials with every flag set asks for a name, and that alone is offered besides.
-    let generous = Identity { name: "h".into(), ..generous };
-    let (status, name) = dial(&generous, "a@h".into());
-    let mut named = receive_name(&name).unwrap();
-    named.give_name(&GivenNames::default().give("h", Random { name: 1, creation: 9 }));
+    let status = dial(&generous, "a@h".parse().unwrap()).0;
+    let mut named = receive_name(&name_message("h", generous.creation, generous.flags, None)).unwrap();
+    named.give_name(&GivenNames::default().give("h", Random { name: 1, creation: 9 }).unwrap());
     let (reply, packet) = named.challenge(&a, 1);
     let (_, packet) = proceed(status.receive(b"sok").unwrap()).receive(&packet, &generous, 2).unwrap();
     let ReplyReceived::Done(theirs, _) = reply.receive(&packet, &a).expect("same cookie") else {
@@ -73,23 +77,23 @@ fn an_acknowledgement_without_the_cookie_is_refused() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
     let (status, _) = dial(&a, b.name.clone());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let (ack, _) = challenge.receive(&name_message(&b, b.flags, Some(1)), &a, 2).unwrap();
+    let (ack, _) = challenge.receive(&says(&b, Some(1)), &a, 2).unwrap();
     assert_eq!(ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(), HandshakeError::CookieMismatch);
 }
 
 #[test]
 fn an_answer_under_another_name_is_refused_before_we_prove_anything() {
     let (a, b) = (identity("a@h", "c"), identity("b@localhost", "c"));
-    let (status, _) = dial(&a, "b@h".into());
+    let (status, _) = dial(&a, "b@h".parse().unwrap());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&name_message(&b, b.flags, Some(1)), &a, 2).map(|_| ());
-    assert_eq!(refused, Err(HandshakeError::NameMismatch("b@localhost".into())));
+    let refused = challenge.receive(&says(&b, Some(1)), &a, 2).map(|_| ());
+    assert_eq!(refused, Err(HandshakeError::NameMismatch("b@localhost".parse().unwrap())));
 }
 
 #[test]
 fn each_status_has_its_meaning() {
     let a = identity("a@h", "c");
-    let status = |packet: &[u8]| dial(&a, "b@h".into()).0.receive(packet).map(|_| ());
+    let status = |packet: &[u8]| dial(&a, "b@h".parse().unwrap()).0.receive(packet).map(|_| ());
     assert_eq!(status(b"sok"), Ok(()));
     assert_eq!(status(b"sok_simultaneous"), Ok(()));
     assert_eq!(status(b"salive"), Ok(()));
@@ -102,7 +106,7 @@ fn each_status_has_its_meaning() {
 
 #[test]
 fn the_answer_to_alive_decides() {
-    let (_, name) = dial(&identity("a@h", "c"), "b@h".into());
+    let (_, name) = dial(&identity("a@h", "c"), "b@h".parse().unwrap());
     let named = receive_name(&name).unwrap();
     assert_eq!(named.receive_alive(alive_reply(true)), Ok(()));
     assert_eq!(named.receive_alive(alive_reply(false)), Err(HandshakeError::AlreadyAlive));
@@ -134,20 +138,21 @@ fn a_version_5_name_is_complemented() {
 fn a_peer_without_the_mandatory_flags_is_refused() {
     let mut old = identity("a@h", "c");
     old.flags = Flags::EXTENDED_REFERENCES;
-    let named = receive_name(&name_message(&old, old.flags, None)).unwrap();
+    let named = receive_name(&says(&old, None)).unwrap();
     assert!(matches!(named.check_flags(), Err(HandshakeError::FlagsMissing(bits)) if bits != 0));
-    let (status, _) = dial(&identity("b@h", "c"), "a@h".into());
+    let (status, _) = dial(&identity("b@h", "c"), "a@h".parse().unwrap());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&name_message(&old, old.flags, Some(1)), &identity("b@h", "c"), 2);
+    let refused = challenge.receive(&says(&old, Some(1)), &identity("b@h", "c"), 2);
     assert!(matches!(refused, Err(HandshakeError::FlagsMissing(_))));
 }
 
 #[test]
 fn names_are_bounded_and_of_the_right_form() {
-    let local = identity("a@h", "c");
-    let with = |name: &str| name_message(&Identity { name: name.into(), ..local.clone() }, local.flags, None);
-    let named = |name: &str| receive_name(&with(name)).map(|n| n.name().to_string());
-    assert_eq!(named("a@h"), Ok("a@h".into()));
+    let named = |name: &str| {
+        let received = receive_name(&name_message(name, 7, flags::ours(false), None));
+        received.map(|named| named.name().to_string())
+    };
+    assert_eq!(named("a@h"), Ok("a@h".to_owned()));
     let longest = format!("{}@h", "a".repeat(limits::NODE_NAME - 2));
     assert_eq!(named(&longest), Ok(longest.clone()));
     let too_long = format!("{longest}x");
@@ -161,13 +166,13 @@ fn names_are_bounded_and_of_the_right_form() {
 #[test]
 fn every_truncation_is_malformed_and_none_panics() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
-    let name = name_message(&a, a.flags, None);
+    let name = says(&a, None);
     for cut in 0..name.len() {
         assert!(receive_name(&name[..cut]).is_err());
     }
-    let challenge = name_message(&b, b.flags, Some(1));
+    let challenge = says(&b, Some(1));
     for cut in 0..challenge.len() {
-        let awaited = proceed(dial(&a, "b@h".into()).0.receive(b"sok").unwrap());
+        let awaited = proceed(dial(&a, "b@h".parse().unwrap()).0.receive(b"sok").unwrap());
         assert!(awaited.receive(&challenge[..cut], &a, 2).is_err());
     }
     let proof = [&b"r"[..], &3u32.to_be_bytes(), &a.cookie.digest(9)].concat();
@@ -179,21 +184,17 @@ fn every_truncation_is_malformed_and_none_panics() {
 
 #[test]
 fn a_peer_without_a_name_is_given_one() {
-    let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("its.host", "c") };
-    let mut named = receive_name(&name_message(&nameless, nameless.flags, None)).unwrap();
+    let nameless = |host: &str| receive_name(&name_message(host, 0, flags::ours(true) | Flags::NAME_ME, None));
+    let mut named = nameless("its.host").unwrap();
     assert!(named.is_nameless());
-    named.give_name(&GivenNames::default().give(named.name(), Random { name: 0x1f, creation: 77 }));
-    assert_eq!(&**named.name(), "d000000000000001f@its.host");
+    assert_eq!((named.claimed(), named.name().host()), ("its.host", "its.host"));
+    named.give_name(&GivenNames::default().give(named.name().host(), Random { name: 0x1f, creation: 77 }).unwrap());
+    assert_eq!(*named.name(), "d000000000000001f@its.host");
     assert_eq!(named.name_packet(), [b"snamed:\0\x1a", named.name().as_bytes(), &[0, 0, 0, 77]].concat());
     let (_, challenge) = named.challenge(&identity("m@h", "c"), 1);
     let theirs = flags::ours(false) | Flags::NAME_ME;
     assert_eq!(challenge[1..9], theirs.bits().to_be_bytes(), "it looks for the flag in ours");
     for host in ["", "a@b", &"h".repeat(limits::NODE_NAME)] {
-        let nameless = Identity { name: host.into(), ..nameless.clone() };
-        assert_eq!(
-            receive_name(&name_message(&nameless, nameless.flags, None)).unwrap_err(),
-            HandshakeError::BadName,
-            "{host}"
-        );
+        assert_eq!(nameless(host).unwrap_err(), HandshakeError::BadName, "{host}");
     }
 }

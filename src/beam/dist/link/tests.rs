@@ -22,7 +22,7 @@ fn connection(peer: Established, stream: TcpStream) -> Connection {
 /// A connection of ours, started, and the bare socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
     let (here, there) = sockets().await;
-    let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
+    let peer = Established { name: "p@h".parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
     let (inbox, events) = mpsc::channel(8);
     let connection = connection(peer, here);
     let sender = start(connection, tick_time, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
@@ -170,7 +170,7 @@ async fn a_flood_is_handed_on_in_pieces() {
 #[tokio::test]
 async fn a_message_that_waits_for_the_owner_counts_once() {
     let (here, mut there) = sockets().await;
-    let peer = Established { name: "p@h".into(), creation: 1, flags: flags::ours(false), published: true };
+    let peer = Established { name: "p@h".parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
     let connection = connection(peer, here);
     let holding = budget::Budget::new(usize::MAX).holding();
     let (inbox, events) = mpsc::channel(1);

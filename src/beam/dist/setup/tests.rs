@@ -9,7 +9,13 @@ use crate::dist::flags::{self, Flags};
 
 pub fn identity(name: &str, cookie: &str) -> Identity {
     let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
-    Identity { name: name.into(), creation: 1, flags: flags::ours(false), cookie, challenges: Challenges::default() }
+    Identity {
+        name: name.parse().unwrap(),
+        creation: 1,
+        flags: flags::ours(false),
+        cookie,
+        challenges: Challenges::default(),
+    }
 }
 
 pub async fn sockets() -> (TcpStream, TcpStream) {
@@ -80,8 +86,8 @@ async fn a_tls_alert_is_distinguished_from_another_packet_that_is_too_large() {
             there.shutdown().await.unwrap();
             let us = identity("a@h", "c");
             let result = match sounding {
-                true => sound_out(here, &us, "b@h".into()).await,
-                false => dial(here, &us, "b@h".into(), async || true).await.map(|_| ()),
+                true => sound_out(here, &us, "b@h".parse().unwrap()).await,
+                false => dial(here, &us, "b@h".parse().unwrap(), async || true).await.map(|_| ()),
             };
             assert_eq!(result.unwrap_err().to_string(), error, "{answer:?}");
         }
@@ -89,7 +95,10 @@ async fn a_tls_alert_is_distinguished_from_another_packet_that_is_too_large() {
     let (here, mut there) = sockets().await;
     there.write_all(&alert(&[3, 0])).await.unwrap();
     there.shutdown().await.unwrap();
-    assert!(matches!(dial(here, &identity("a@h", "c"), "b@h".into(), async || true).await, Err(SetupError::Io(_))));
+    assert!(matches!(
+        dial(here, &identity("a@h", "c"), "b@h".parse().unwrap(), async || true).await,
+        Err(SetupError::Io(_))
+    ));
 }
 
 #[tokio::test]
@@ -138,12 +147,12 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
 #[tokio::test]
 async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
     let names = GivenNames::default();
-    let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("h", "c") };
+    let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("a@h", "c") };
     // Returns the connection of a nameless peer while another node has the name `taken`.
-    let connected = async |taken: Arc<str>| {
+    let connected = async |taken: Option<NodeName>| {
         let (mut here, there) = sockets().await;
         let dialer = async {
-            let (_, name) = handshake::dial(&nameless, "b@h".into());
+            let name = handshake::name_message("h", 1, nameless.flags, None);
             write(&mut here, &name).await.unwrap();
             let status = read(&mut here).await.unwrap();
             assert!(status.starts_with(b"snamed:"), "{status:?}");
@@ -152,19 +161,19 @@ async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
             write(&mut here, &[&b"r\0\0\0\x01"[..], &digest].concat()).await.unwrap();
         };
         let local = identity("b@h", "c");
-        let decide = |name: Arc<str>| {
-            let status = if name == taken { Status::Alive } else { Status::Ok };
+        let decide = |name: NodeName| {
+            let status = if Some(name) == taken { Status::Alive } else { Status::Ok };
             async move { status }
         };
         let (_, accepted) = tokio::join!(dialer, accept(there, &local, names.clone(), decide));
         accepted.expect("it proves the cookie")
     };
     let name = |connection: &Connection| connection.peer.name.clone();
-    let first = name(&connected("".into()).await);
-    let again = connected("".into()).await;
+    let first = name(&connected(None).await);
+    let again = connected(None).await;
     assert_eq!(name(&again), first);
-    let other = name(&connected("".into()).await);
+    let other = name(&connected(None).await);
     assert_ne!(other, first, "the former name is in use");
     drop(again);
-    assert_ne!(name(&connected(first.clone()).await), first);
+    assert_ne!(name(&connected(Some(first.clone())).await), first);
 }

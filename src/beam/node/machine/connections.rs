@@ -11,11 +11,6 @@ impl Machine {
         origin: Origin,
         out: &mut Vec<NodeEffect>,
     ) {
-        let Ok(atom) = Atom::new(&peer.name) else {
-            // The handshake has bounded the name already.
-            out.push(NodeEffect::Close(id, "its name is no atom".to_owned()));
-            return;
-        };
         if let Some(&old) = self.by_name.get(&peer.name) {
             if !self.replaces(origin, old, &peer.name) {
                 out.push(NodeEffect::Close(id, "the other connection to this node stands".to_owned()));
@@ -33,8 +28,8 @@ impl Machine {
         let (name, published, flags) = (peer.name, peer.published, peer.flags);
         self.by_name.insert(name.clone(), id);
         let link = Link {
+            atom: name.atom(),
             name,
-            atom,
             creation: peer.creation,
             published,
             since: now.wall,
@@ -62,14 +57,14 @@ impl Machine {
     /// Whether a new connection takes the place of an older one of the same name. Both sides must decide alike, in whatever
     /// order the two have come up: of two that crossed each other the one that the greater name dialled stands, as in
     /// `accept_pending` of OTP's `net_kernel.erl`.
-    fn replaces(&self, origin: Origin, old: LinkId, peer: &str) -> bool {
+    fn replaces(&self, origin: Origin, old: LinkId, peer: &NodeName) -> bool {
         let old = self.links.get(&old).map(|link| link.origin);
         match origin {
             Origin::Replacing => true,
             // The same side has dialled again: it has given up the older one.
             _ if old == Some(origin) => true,
-            Origin::Dialled => *self.name > *peer,
-            Origin::Accepted => *self.name < *peer,
+            Origin::Dialled => self.name > *peer,
+            Origin::Accepted => self.name < *peer,
         }
     }
 

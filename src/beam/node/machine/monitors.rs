@@ -45,7 +45,7 @@ impl Machine {
     /// Sends a message to a process of a peer. As with `!`, the sender does not learn whether it arrives.
     pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
-        let result = self.way_to(&Arc::from(node.as_str()), false).map(|(link, from)| {
+        let result = self.way_to(node.as_str(), false).map(|(link, from)| {
             let control = match to {
                 Proc::Pid(to) => Control::Send { from: Some(from), to },
                 Proc::Name(to) => Control::SendName { from, to },
@@ -60,7 +60,7 @@ impl Machine {
     /// `noconnection`, also if there is none now.
     pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
-        let Ok((link, from)) = self.way_to(&Arc::from(node.as_str()), false) else {
+        let Ok((link, from)) = self.way_to(node.as_str(), false) else {
             out.push(NodeEffect::Down(token, no_connection()));
             return;
         };
@@ -106,7 +106,7 @@ impl Machine {
     /// Links a process of ours to one of a peer.
     pub(super) fn link_to(&mut self, now: Now, process: ProcessId, to: Pid, out: &mut Vec<NodeEffect>) {
         let Some(ours) = self.processes.pid(process).cloned() else { return };
-        let Ok((link, _)) = self.way_to(&Arc::from(to.node.as_str()), false) else {
+        let Ok((link, _)) = self.way_to(to.node.as_str(), false) else {
             let from = Source { node: to.node.clone(), connection: 0 };
             return self.exit_signal(&from, ours, &to, &no_connection());
         };

@@ -71,7 +71,7 @@ impl Machine {
     pub(super) fn call(
         &mut self,
         now: Now,
-        node: &Arc<str>,
+        node: &NodeName,
         function: &Function,
         token: Option<Token>,
         out: &mut Vec<NodeEffect>,
@@ -95,7 +95,7 @@ impl Machine {
     pub(super) fn ask(
         &mut self,
         now: Now,
-        node: &Arc<str>,
+        node: &NodeName,
         name: &Atom,
         request: &Term,
         token: Token,
@@ -113,7 +113,7 @@ impl Machine {
     }
 
     /// The connection to a node, and who calls; `waits` if a result is waited for.
-    pub(super) fn way_to(&self, node: &Arc<str>, waits: bool) -> Result<(LinkId, Pid), CallError> {
+    pub(super) fn way_to(&self, node: &str, waits: bool) -> Result<(LinkId, Pid), CallError> {
         let link = self.by_name.get(node).ok_or(CallError::NoConnection)?;
         if waits && self.calls.len() >= limits::CALLS {
             return Err(CallError::TooMany);

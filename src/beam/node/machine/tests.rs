@@ -19,6 +19,7 @@ use super::*;
 use crate::dist::control;
 use crate::dist::flags;
 use crate::dist::header::Headers;
+use crate::name::node;
 
 struct Answering;
 
@@ -55,7 +56,7 @@ const PROGRAM: Program = Program { name: "tested", version: "1.2" };
 
 fn machine(name: &str) -> Machine {
     Machine::new(Parts {
-        name: Atom::new(name).unwrap(),
+        name: node(name),
         creation: 1,
         scopes: vec![Atom::literal("pg")],
         watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
@@ -72,7 +73,7 @@ fn now() -> Now {
 }
 
 fn peer(name: &str) -> Established {
-    Established { name: name.into(), creation: 1, flags: flags::ours(false), published: true }
+    Established { name: node(name), creation: 1, flags: flags::ours(false), published: true }
 }
 
 /// One machine with the effects of each input.
@@ -162,21 +163,21 @@ fn closes(effects: &[NodeEffect], link: u64) -> bool {
 #[test]
 fn simultaneous_connects_are_decided_alike_on_both_sides() {
     let mut alone = Alone::new();
-    assert_eq!(alone.machine.accept_status("a@h"), Status::Ok);
-    assert_eq!(alone.machine.accept_status("m@h"), Status::NotAllowed, "our own name");
+    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Ok);
+    assert_eq!(alone.machine.accept_status(&node("m@h")), Status::NotAllowed, "our own name");
     for name in ["a@h", "z@h"] {
-        assert_eq!(alone.run(NodeInput::Connect(name.into())), [NodeEffect::Dial(name.into())]);
-        assert_eq!(alone.run(NodeInput::Connect(name.into())), [], "it is under way");
+        assert_eq!(alone.run(NodeInput::Connect(node(name))), [NodeEffect::Dial(node(name))]);
+        assert_eq!(alone.run(NodeInput::Connect(node(name))), [], "it is under way");
     }
     // The greater name's own attempt goes on: ours against a's, z's against ours.
-    assert_eq!(alone.machine.accept_status("a@h"), Status::Nok);
-    assert_eq!(alone.machine.accept_status("z@h"), Status::OkSimultaneous);
-    assert!(alone.machine.still_wanted("a@h"));
+    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Nok);
+    assert_eq!(alone.machine.accept_status(&node("z@h")), Status::OkSimultaneous);
+    assert!(alone.machine.still_wanted(&node("a@h")));
     alone.up(1, "a@h");
-    assert_eq!(alone.machine.accept_status("a@h"), Status::Alive);
-    assert!(!alone.machine.still_wanted("a@h"), "a connection has come about meanwhile");
-    alone.run(NodeInput::DialEnded("z@h".into()));
-    assert_eq!(alone.machine.accept_status("z@h"), Status::Ok);
+    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Alive);
+    assert!(!alone.machine.still_wanted(&node("a@h")), "a connection has come about meanwhile");
+    alone.run(NodeInput::DialEnded("z@h".parse().unwrap()));
+    assert_eq!(alone.machine.accept_status(&node("z@h")), Status::Ok);
 }
 
 #[test]
@@ -402,7 +403,7 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(NodeInput::Call { node: "p@h".into(), function: nodes, token: Some(1) });
+    let out = alone.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(1) });
     let [NodeEffect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else {
         panic!("{out:?}")
     };
@@ -443,10 +444,10 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
     alone.machine.take_changed();
-    alone.run(NodeInput::Forget(vec!["d1f@h".into(), "p@h".into(), "unheard@h".into()]));
+    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unheard@h".parse().unwrap()]));
     assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
-    assert!(alone.machine.take_changed() && !alone.machine.has_met("d1f@h"));
-    alone.run(NodeInput::Forget(vec!["d1f@h".into()]));
+    assert!(alone.machine.take_changed() && !alone.machine.has_met(&node("d1f@h")));
+    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
     assert!(!alone.machine.take_changed());
 }
 
@@ -500,8 +501,8 @@ fn the_number_of_peers_is_bounded() {
     for i in 0..limits::PEERS {
         alone.up(i as u64, &format!("n{i}@h"));
     }
-    assert_eq!(alone.machine.accept_status("another@h"), Status::NotAllowed);
-    assert_eq!(alone.machine.accept_status("n0@h"), Status::Alive);
+    assert_eq!(alone.machine.accept_status(&node("another@h")), Status::NotAllowed);
+    assert_eq!(alone.machine.accept_status(&node("n0@h")), Status::Alive);
 }
 
 #[test]
@@ -545,7 +546,7 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
 #[test]
 fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
     let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let call = |token| NodeInput::Call { node: "p@h".into(), function: nodes(), token: Some(token) };
+    let call = |token| NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes(), token: Some(token) };
     let mut alone = Alone::new();
     assert_eq!(alone.run(call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
     alone.up(1, "p@h");
@@ -739,7 +740,7 @@ impl Net {
     }
 
     fn announced(&self, node: usize) -> Vec<(String, String)> {
-        let text = |(name, node): &(Bytes, Arc<str>)| (String::from_utf8_lossy(name).into_owned(), node.to_string());
+        let text = |(name, node): &(Bytes, NodeName)| (String::from_utf8_lossy(name).into_owned(), node.to_string());
         self.machines[node].view().announced.iter().map(text).collect()
     }
 

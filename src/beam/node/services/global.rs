@@ -5,10 +5,9 @@
 //! session that we are in sync. It then counts us as synced but not known: `sync` returns, names and locks work among
 //! the others, and the guard against overlapping partitions never turns on us. We never originate `lost_connection`.
 
-use std::sync::Arc;
-
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader};
 use crate::limits;
+use crate::name::NodeName;
 
 /// The registered name. It is taken for sending only: no process stands behind it.
 pub const NAME: &str = "global_name_server";
@@ -27,7 +26,8 @@ pub fn in_sync(our_node: &Atom) -> Raw {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitConnect {
     /// The nodes that it knows, at most [`limits::KNOWN_NODES`]: whoever is known to a peer is to be known to us.
-    pub known: Vec<Arc<str>>,
+    /// Invalid names are left out.
+    pub known: Vec<NodeName>,
 }
 
 /// Reads the request of a cast, `{init_connect, {Vsn, Tag}, Node, {locker, no_longer_a_pid, Known, LockerPid}}`.
@@ -50,7 +50,7 @@ pub fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, Dec
         if r.peek()? != Kind::Atom {
             r.raw()?;
         } else if known.len() < limits::KNOWN_NODES {
-            known.push(Arc::from(r.atom()?.as_str()));
+            known.extend(NodeName::parse(r.atom()?.as_str()).ok());
         } else {
             r.raw()?;
         }

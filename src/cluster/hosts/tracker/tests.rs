@@ -54,16 +54,20 @@ impl World {
     }
 
     fn members(&mut self, members: &[(&str, u64)]) -> Vec<(String, u64)> {
-        let members = members.iter().map(|(node, connection)| (Arc::from(*node), *connection));
+        let members = members.iter().map(|(node, connection)| (node.parse().unwrap(), *connection));
         self.take(HostsInput::Members(members.collect()))
     }
 
     fn answers(&mut self, connection: u64, said: Option<Snapshot>) -> Vec<(String, u64)> {
-        self.take(HostsInput::Answered { node: DAEMON.into(), connection, said })
+        self.take(HostsInput::Answered { node: DAEMON.parse().unwrap(), connection, said })
     }
 
     fn event(&mut self, connection: u64, revision: u64, change: Change) -> Vec<(String, u64)> {
-        self.take(HostsInput::Event { node: DAEMON.into(), connection, event: HostEvent { revision, change } })
+        self.take(HostsInput::Event {
+            node: DAEMON.parse().unwrap(),
+            connection,
+            event: HostEvent { revision, change },
+        })
     }
 
     /// A daemon that is connected, with one plugin at revision 10.
@@ -261,7 +265,7 @@ fn hosts_are_bounded_and_who_was_lost_first_gives_way() {
     assert_eq!(world.members(&all).len(), limits::HOSTS, "nobody gives way who is there");
     for (node, connection) in &all {
         let said = Some(snapshot(1, &[]));
-        world.take(HostsInput::Answered { node: (*node).into(), connection: *connection, said });
+        world.take(HostsInput::Answered { node: (*node).parse().unwrap(), connection: *connection, said });
     }
     world.members(&all[..limits::HOSTS - 1]);
     world.passes(Duration::from_secs(1));
@@ -270,7 +274,7 @@ fn hosts_are_bounded_and_who_was_lost_first_gives_way() {
     let mut back = all[..limits::HOSTS - 2].to_vec();
     back.push(all[limits::HOSTS]);
     assert_eq!(world.members(&back), [(names[limits::HOSTS].clone(), 1)]);
-    let kept: Vec<String> = world.hosts.view().into_iter().map(|host| host.daemon).collect();
+    let kept: Vec<String> = world.hosts.view().into_iter().map(|host| host.daemon.to_string()).collect();
     assert!(!kept.contains(&names[limits::HOSTS - 1]), "it was lost first");
     assert!(kept.contains(&names[limits::HOSTS - 2]));
 }
@@ -285,7 +289,8 @@ fn what_hosts_say_is_bounded_in_all() {
         (0..=limits::HOSTS_SAID / weight(&large("a-0000d"))).map(|i| large(&format!("a-{i:04}d"))).collect();
     let all = plugins.len();
     let much = Snapshot { revision: 1, plugins, left_out: 1 };
-    let answer = |connection| HostsInput::Answered { node: other.into(), connection, said: Some(much.clone()) };
+    let answer =
+        |connection| HostsInput::Answered { node: other.parse().unwrap(), connection, said: Some(much.clone()) };
     world.take(answer(2));
     let counts = |world: &World| {
         let host = world.hosts.view().into_iter().find(|host| host.daemon == other).unwrap();
@@ -294,13 +299,13 @@ fn what_hosts_say_is_bounded_in_all() {
     assert_eq!(counts(&world), (all - 1, 2), "the last found no room, and one was left out before");
     assert!(world.hosts.weight <= limits::HOSTS_SAID);
     let event = HostEvent { revision: 2, change: Change::Is(large("z-zzzzd")) };
-    world.take(HostsInput::Event { node: other.into(), connection: 2, event });
+    world.take(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
     assert_eq!(counts(&world), (all - 1, 3));
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]), "nobody gives way who is there");
     // Who is lost does.
     world.members(&[(other, 2)]);
     let event = HostEvent { revision: 3, change: is("z-zd", "1") };
-    world.take(HostsInput::Event { node: other.into(), connection: 2, event });
+    world.take(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
     assert_eq!((counts(&world), world.seen().is_some()), ((all, 3), true), "it has room as it is");
     world.members(&[(other, 3)]);
     world.take(answer(3));

@@ -19,19 +19,19 @@ impl Bench {
     }
 
     fn epmd(&mut self, names: &[(&str, u16)]) -> Vec<String> {
-        self.run(DiscoveryInput::Epmd(names.iter().map(|(name, port)| (Arc::from(*name), *port)).collect()))
+        self.run(DiscoveryInput::Epmd(names.iter().map(|(name, port)| (name.parse().unwrap(), *port)).collect()))
     }
 
     fn up(&mut self, name: &str, published: bool) -> Vec<String> {
-        self.run(DiscoveryInput::Up { name: name.into(), published })
+        self.run(DiscoveryInput::Up { name: name.parse().unwrap(), published })
     }
 
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
-        self.run(DiscoveryInput::Dialled { name: name.into(), outcome })
+        self.run(DiscoveryInput::Dialled { name: name.parse().unwrap(), outcome })
     }
 
     fn dns(&mut self, names: &[&str]) -> Vec<String> {
-        self.run(DiscoveryInput::Dns(names.iter().map(|name| Arc::from(*name)).collect()))
+        self.run(DiscoveryInput::Dns(names.iter().map(|name| name.parse().unwrap()).collect()))
     }
 
     fn forgotten(&mut self) -> Vec<String> {
@@ -74,7 +74,7 @@ fn a_lost_connection_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -85,9 +85,9 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     let mut pauses = Vec::new();
     let close = |bench: &mut Bench| {
         bench.ended("a@h", Outcome::Connected);
-        bench.run(DiscoveryInput::Down { name: "a@h".into(), left: true });
+        bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: true });
         // The same news from the view does not begin another pause.
-        bench.run(DiscoveryInput::Absent(vec![("a@h".into(), true)]));
+        bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), true)]));
         bench.epmd(&[("a@h", 1)]);
     };
     for seconds in [10, 20, 40, 60, 60] {
@@ -103,7 +103,7 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     assert_eq!(bench.after(FIRST_PAUSE * 2), ["a@h"]);
     // After a connection that was lost, or lasted long, the first pause is the shortest again.
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
     close(&mut bench);
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"]);
@@ -118,11 +118,11 @@ fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Absent(vec![("a@h".into(), true)]));
+    bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), true)]));
     assert_eq!(bench.after(FIRST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: true });
+    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: true });
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "its first orderly close");
 }
 
@@ -131,7 +131,7 @@ fn a_connection_that_ended_unseen_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Absent(vec![("a@h".into(), false)]));
+    bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), false)]));
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -140,7 +140,7 @@ fn a_name_that_has_left_epmd_is_dialled_no_more() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
     bench.epmd(&[]);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
@@ -162,10 +162,10 @@ fn after_a_refusal_a_name_rests_until_its_port_changes() {
 fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
-    assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".into())), ["a@localhost"]);
+    assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap())), ["a@localhost"]);
     bench.ended("a@localhost", Outcome::Connected);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(DiscoveryInput::Down { name: "a@localhost".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@localhost".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@localhost"]);
 }
 
@@ -173,11 +173,11 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
 fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
-    bench.ended("a@h", Outcome::CallsItself("a@localhost".into()));
+    bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap()));
     bench.ended("a@localhost", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@localhost".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "a@localhost".parse().unwrap(), left: false });
     bench.after(FIRST_PAUSE);
-    assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".into())), ["a@h"]);
+    assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".parse().unwrap())), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
     for _ in 0..5 {
         assert_eq!(bench.epmd(&[("a@h", 2)]), Vec::<String>::new());
@@ -187,7 +187,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
 #[test]
 fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Configured(vec!["c@h".into()]));
+    bench.run(DiscoveryInput::Configured(vec!["c@h".parse().unwrap()]));
     assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "it is there, and need not be waited for");
     bench.ended("c@h", Outcome::Refused);
     assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
@@ -197,8 +197,8 @@ fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
 #[test]
 fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
-    bench.run(DiscoveryInput::Configured(vec!["c@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
+    bench.run(DiscoveryInput::Configured(vec!["c@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), ["c@h", "l@h"]);
     for _ in 0..PATIENCE {
         bench.ended("l@h", Outcome::Failed);
@@ -207,7 +207,7 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     }
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
-    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "learned anew, it is tried anew");
 }
 
@@ -216,7 +216,7 @@ fn whoever_connects_to_us_is_not_dialled() {
     let mut bench = Bench::new();
     bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(DiscoveryInput::Learned(vec!["a@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["a@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), Vec::<String>::new());
 }
 
@@ -257,7 +257,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     // Who is connected stays so, and is not dialled again once it is not.
     bench.dns(&[]);
-    bench.run(DiscoveryInput::Down { name: "hecate@10.0.0.2".into(), left: false });
+    bench.run(DiscoveryInput::Down { name: "hecate@10.0.0.2".parse().unwrap(), left: false });
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     bench.dns(&["hecate@10.0.0.1"]);
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1"]);
@@ -268,7 +268,7 @@ fn a_name_is_looked_for_as_long_as_anybody_names_it() {
     let mut bench = Bench::new();
     let name = "hecate@10.0.0.1";
     bench.dns(&[name]);
-    bench.run(DiscoveryInput::Configured(vec![name.into()]));
+    bench.run(DiscoveryInput::Configured(vec![name.parse().unwrap()]));
     bench.after(FIRST_WAIT);
     bench.dns(&[]);
     for _ in 0..=PATIENCE {
@@ -285,7 +285,7 @@ fn a_node_with_two_addresses_is_dialled_by_the_one_in_its_name() {
     assert_eq!(bench.after(FIRST_WAIT), [v4, v6]);
     bench.ended(v4, Outcome::Connected);
     assert!(bench.discovery.is_in_dns(v4) && bench.discovery.is_in_dns(v6));
-    bench.ended(v6, Outcome::CallsItself(v4.into()));
+    bench.ended(v6, Outcome::CallsItself(v4.parse().unwrap()));
     for _ in 0..3 {
         bench.dns(&[v4, v6]);
         assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
@@ -301,9 +301,9 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
     let mut bench = Bench::new();
     let absent = |bench: &mut Bench| {
         let absent = ["d1f@h", "hecate_traderd@h", "hecate@far"];
-        bench.run(DiscoveryInput::Absent(absent.map(|name| (name.into(), false)).into()));
+        bench.run(DiscoveryInput::Absent(absent.map(|name| (name.parse().unwrap(), false)).into()));
     };
-    bench.run(DiscoveryInput::Configured(vec!["hecate@far".into()]));
+    bench.run(DiscoveryInput::Configured(vec!["hecate@far".parse().unwrap()]));
     bench.epmd(&[("hecate_traderd@h", 1)]);
     absent(&mut bench);
     bench.after(limits::PEER_MEMORY - MOMENT);
@@ -325,7 +325,7 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
 #[test]
 fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Learned(vec!["l@h".into()]));
+    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
     bench.after(FIRST_WAIT);
     for _ in 1..PATIENCE {
         bench.ended("l@h", Outcome::Refused);
@@ -354,7 +354,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
     let down = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
         bench.ended("a@h", Outcome::Connected);
-        bench.run(DiscoveryInput::Down { name: "a@h".into(), left: false });
+        bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
     };
     let failed = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
@@ -387,7 +387,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
 #[test]
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
-    let names = (0..beam::limits::KNOWN_NODES + 10).map(|i| Arc::from(format!("n{i}@h"))).collect();
+    let names = (0..beam::limits::KNOWN_NODES + 10).map(|i| format!("n{i}@h").parse().unwrap()).collect();
     let at_once = bench.run(DiscoveryInput::Learned(names)).len();
     assert_eq!(at_once + bench.after(FIRST_WAIT).len(), beam::limits::KNOWN_NODES);
 }
@@ -401,7 +401,7 @@ fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() 
     assert_eq!(bench.epmd(&[("hecate_hidden@h", 1)]), ["hecate_hidden@h"]);
     bench.ended("hecate_hidden@h", Outcome::Connected);
     for name in ["seen@h", "hidden@h", "hecate_hidden@h"] {
-        bench.run(DiscoveryInput::Down { name: name.into(), left: false });
+        bench.run(DiscoveryInput::Down { name: name.parse().unwrap(), left: false });
     }
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate_hidden@h", "seen@h"]);
 }

@@ -4,8 +4,9 @@
 //! Of other names on other hosts nobody has told us, so no other is tried.
 
 use std::fmt::Display;
-use std::sync::Arc;
 use std::time::Instant;
+
+use beam::name::NodeName;
 
 use super::NODE;
 use crate::limits;
@@ -13,7 +14,7 @@ use crate::limits;
 /// What was found by one name.
 #[derive(Debug)]
 pub struct Dns {
-    us: Arc<str>,
+    us: NodeName,
     /// When there was an answer last, or the first question.
     since: Instant,
 }
@@ -21,14 +22,14 @@ pub struct Dns {
 impl Dns {
     /// For the node `us`.
     #[must_use]
-    pub fn new(us: Arc<str>, now: Instant) -> Self {
+    pub fn new(us: NodeName, now: Instant) -> Self {
         Self { us, since: now }
     }
 
     /// The nodes at these addresses of other hosts.
-    pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = impl Display>) -> Vec<Arc<str>> {
+    pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = impl Display>) -> Vec<NodeName> {
         self.since = now;
-        let names = addresses.into_iter().map(|address| Arc::from(format!("{NODE}@{address}")));
+        let names = addresses.into_iter().filter_map(|address| NodeName::new(NODE, &address.to_string()).ok());
         names.filter(|name| *name != self.us).take(limits::DNS_ADDRESSES).collect()
     }
 
@@ -55,22 +56,22 @@ mod tests {
     #[test]
     fn there_is_a_node_at_each_address_and_we_are_at_ours() {
         let now = Instant::now();
-        let mut dns = Dns::new("hecate@10.1.2.3".into(), now);
+        let mut dns = Dns::new("hecate@10.1.2.3".parse().unwrap(), now);
         let found = dns.found(now, addresses(&["10.1.2.3", "10.1.2.4", "fd00::4"]));
-        assert_eq!(found, ["hecate@10.1.2.4".into(), "hecate@fd00::4".into()]);
+        assert_eq!(found, ["hecate@10.1.2.4", "hecate@fd00::4"]);
     }
 
     #[test]
     fn no_more_addresses_are_taken_than_are_allowed() {
         let now = Instant::now();
         let many = (0..limits::DNS_ADDRESSES + 10).map(|i| format!("10.0.{}.{}", i / 256, i % 256));
-        assert_eq!(Dns::new("hecate@h".into(), now).found(now, many).len(), limits::DNS_ADDRESSES);
+        assert_eq!(Dns::new("hecate@h".parse().unwrap(), now).found(now, many).len(), limits::DNS_ADDRESSES);
     }
 
     #[test]
     fn what_was_found_is_believed_through_a_failure_and_not_for_ever() {
         let mut now = Instant::now();
-        let mut dns = Dns::new("hecate@h".into(), now);
+        let mut dns = Dns::new("hecate@h".parse().unwrap(), now);
         now += limits::DNS_MEMORY;
         dns.found(now, addresses(&["10.1.2.4"]));
         now += limits::DNS_MEMORY.saturating_sub(Duration::from_millis(1));

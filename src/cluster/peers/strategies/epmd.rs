@@ -2,42 +2,37 @@
 //! people's, and not drawn into our mesh. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use beam::name::NodeName;
-
-use beam::name::NamePattern;
+use beam::name::{NamePattern, NodeName};
 
 /// What is looked for in this host's EPMD.
 #[derive(Debug)]
 pub struct Epmd {
-    us: Arc<str>,
-    host: String,
+    us: NodeName,
     patterns: Vec<NamePattern>,
     /// The full names of the nodes of plugins, on whichever host.
-    plugins: BTreeSet<Arc<str>>,
+    plugins: BTreeSet<NodeName>,
 }
 
 impl Epmd {
     /// Names that match one of the patterns, for the node `us`.
     #[must_use]
-    pub fn new(us: Arc<str>, patterns: Vec<NamePattern>) -> Self {
-        let host = us.split('@').nth(1).unwrap_or_default().to_owned();
-        Self { us, host, patterns, plugins: BTreeSet::new() }
+    pub fn new(us: NodeName, patterns: Vec<NamePattern>) -> Self {
+        Self { us, patterns, plugins: BTreeSet::new() }
     }
 
     /// These are the nodes that plugins registered.
-    pub fn plugins(&mut self, nodes: BTreeSet<Arc<str>>) {
+    pub fn plugins(&mut self, nodes: BTreeSet<NodeName>) {
         self.plugins = nodes;
     }
 
     /// The full names of the nodes that are looked for, of what is registered, each with its port. EPMD knows no host part: the
     /// nodes of our host have ours, until one of them says otherwise.
     #[must_use]
-    pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(Arc<str>, u16)> {
+    pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(NodeName, u16)> {
         let ours = registered.into_iter().filter_map(|(short, port)| {
             // EPMD accepts any text as a name, from any user of the host.
-            let name = Arc::from(NodeName::new(&short, &self.host).ok()?.as_str());
+            let name = NodeName::new(&short, self.us.host()).ok()?;
             let matches = self.patterns.iter().any(|pattern| pattern.matches(&short));
             (matches || self.plugins.contains(&name)).then_some((name, port))
         });
@@ -47,10 +42,12 @@ impl Epmd {
     /// Returns the nodes of plugins that are on this host (`is_here`) and missing from its EPMD,
     /// which has the short names in `registered`.
     #[must_use]
-    pub fn missing(&self, registered: &BTreeMap<String, u16>, is_here: impl Fn(&str) -> bool) -> BTreeSet<Arc<str>> {
-        let is_missing = |node: &Arc<str>| {
-            is_here(node) && node.split_once('@').is_some_and(|(short, _)| !registered.contains_key(short))
-        };
+    pub fn missing(
+        &self,
+        registered: &BTreeMap<String, u16>,
+        is_here: impl Fn(&NodeName) -> bool,
+    ) -> BTreeSet<NodeName> {
+        let is_missing = |node: &NodeName| is_here(node) && !registered.contains_key(node.short_name());
         self.plugins.iter().filter(|node| is_missing(node)).cloned().collect()
     }
 }
@@ -66,8 +63,8 @@ mod tests {
             let odd = ["hecate\u{1b}[2J", "hecate_\u{202e}", "hecate x", "hecate@x", ""];
             let registered = ["hecate", "hecate_1000", "hecate_traderd", "rabbit", "my_hecate"].into_iter().chain(odd);
             let registered = registered.zip(1..).map(|(name, port)| (name.to_owned(), port)).collect();
-            let mut epmd = Epmd::new("hecate@h.lab".into(), patterns);
-            epmd.plugins(plugins.iter().map(|name| Arc::from(*name)).collect());
+            let mut epmd = Epmd::new("hecate@h.lab".parse().unwrap(), patterns);
+            epmd.plugins(plugins.iter().map(|name| name.parse().unwrap()).collect());
             let found = epmd.found(registered);
             found.into_iter().map(|(name, port)| format!("{name} {port}")).collect::<Vec<_>>()
         };
@@ -77,10 +74,14 @@ mod tests {
         assert_eq!(found(&[], &[]), Vec::<String>::new());
         let plugins = ["rabbit@h.lab", "my_hecate@other.lab", "hecate@h.lab", "gone@h.lab"];
         assert_eq!(found(&[], &plugins), ["rabbit@h.lab 4"], "a plugin's, of this host, that is there");
-        let mut epmd = Epmd::new("hecate@h.lab".into(), Vec::new());
-        epmd.plugins(plugins.iter().map(|name| Arc::from(*name)).collect());
+        let mut epmd = Epmd::new("hecate@h.lab".parse().unwrap(), Vec::new());
+        epmd.plugins(plugins.iter().map(|name| name.parse().unwrap()).collect());
         let registered = BTreeMap::from([("rabbit".to_owned(), 1), ("hecate".to_owned(), 2)]);
         let missing = epmd.missing(&registered, |node| node.ends_with("@h.lab"));
-        assert_eq!(missing, BTreeSet::from(["gone@h.lab".into()]), "a plugin's, of this host, that is not there");
+        assert_eq!(
+            missing,
+            BTreeSet::from(["gone@h.lab".parse().unwrap()]),
+            "a plugin's, of this host, that is not there"
+        );
     }
 }

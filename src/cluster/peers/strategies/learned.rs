@@ -1,7 +1,6 @@
 //! Nodes that authenticated peers tell us of: those that their name servers know, and those that they are connected to. Pure.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use beam::etf::{Atoms, DecodeError, Raw, Reader};
 use beam::name::NodeName;
@@ -9,20 +8,20 @@ use beam::name::NodeName;
 /// What was learned.
 #[derive(Debug)]
 pub struct Learned {
-    us: Arc<str>,
+    us: NodeName,
     /// What peers' name servers knew when they were looked at last.
-    known: BTreeSet<Arc<str>>,
+    known: BTreeSet<NodeName>,
 }
 
 impl Learned {
     /// For the node `us`.
     #[must_use]
-    pub fn new(us: Arc<str>) -> Self {
+    pub fn new(us: NodeName) -> Self {
         Self { us, known: BTreeSet::new() }
     }
 
     /// What is new in what peers' name servers know.
-    pub fn known(&mut self, known: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+    pub fn known(&mut self, known: &BTreeSet<NodeName>) -> Vec<NodeName> {
         let learned = self.others(known.difference(&self.known));
         self.known.clone_from(known);
         learned
@@ -30,12 +29,12 @@ impl Learned {
 
     /// What is among the nodes that a peer is connected to.
     #[must_use]
-    pub fn connected(&self, nodes: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+    pub fn connected(&self, nodes: &BTreeSet<NodeName>) -> Vec<NodeName> {
         self.others(nodes.iter())
     }
 
-    fn others<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-        names.filter(|name| **name != self.us && NodeName::parse(name).is_ok()).cloned().collect()
+    fn others<'a>(&self, names: impl Iterator<Item = &'a NodeName>) -> Vec<NodeName> {
+        names.filter(|name| **name != self.us).cloned().collect()
     }
 }
 
@@ -44,7 +43,7 @@ impl Learned {
 ///
 /// # Errors
 /// It is no such list.
-pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
+pub fn nodes(answer: &Raw) -> Result<BTreeSet<NodeName>, DecodeError> {
     let mut table = Atoms::new();
     let mut r = Reader::new(answer.bytes(), &mut table);
     let mut elements = r.list()?;
@@ -55,7 +54,7 @@ pub fn nodes(answer: &Raw) -> Result<BTreeSet<Arc<str>>, DecodeError> {
         if nodes.len() < beam::limits::KNOWN_NODES
             && let Ok(name) = NodeName::parse(atom.as_str())
         {
-            nodes.insert(Arc::from(name.as_str()));
+            nodes.insert(name);
         }
     }
     Ok(nodes)
@@ -67,18 +66,18 @@ mod tests {
 
     use super::*;
 
-    fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
-        names.iter().map(|name| Arc::from(*name)).collect()
+    fn names(names: &[&str]) -> BTreeSet<NodeName> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
     #[test]
     fn what_is_new_is_learned_and_we_know_ourselves() {
-        let mut learned = Learned::new("us@h".into());
-        assert_eq!(learned.known(&names(&["a@h", "us@h"])), ["a@h".into()]);
-        assert_eq!(learned.known(&names(&["a@h", "b@h"])), ["b@h".into()]);
-        assert_eq!(learned.known(&names(&["b@h"])), []);
-        assert_eq!(learned.known(&names(&["a@h"])), ["a@h".into()], "known anew");
-        assert_eq!(learned.connected(&names(&["us@h", "b@h", "c@\u{202e}h", "d\n@h"])), ["b@h".into()]);
+        let mut learned = Learned::new("us@h".parse().unwrap());
+        assert_eq!(learned.known(&names(&["a@h", "us@h"])), ["a@h"]);
+        assert_eq!(learned.known(&names(&["a@h", "b@h"])), ["b@h"]);
+        assert!(learned.known(&names(&["b@h"])).is_empty());
+        assert_eq!(learned.known(&names(&["a@h"])), ["a@h"], "known anew");
+        assert_eq!(learned.connected(&names(&["us@h", "b@h"])), ["b@h"]);
     }
 
     #[test]

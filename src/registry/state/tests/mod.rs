@@ -84,34 +84,34 @@ impl World {
     }
 
     fn up(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.into(), on_this_host: true }))
+        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true }))
     }
 
     fn up_elsewhere(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.into(), on_this_host: false }))
+        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: false }))
     }
 
     fn down(&mut self, node: &str) -> &mut Self {
         self.say(RegistryInput::Membership(Membership::NodeDown {
-            node: node.into(),
+            node: node.parse().unwrap(),
             reason: "net_tick_timeout".into(),
         }))
     }
 
     fn refused(&mut self, node: &str, code: &'static str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeRefused { node: node.into(), code }))
+        self.say(RegistryInput::Membership(Membership::NodeRefused { node: node.parse().unwrap(), code }))
     }
 
     fn ended(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeEnded { node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::NodeEnded { node: node.parse().unwrap() }))
     }
 
     fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::Announced { plugin: name(plugin), node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::Announced { plugin: name(plugin), node: node.parse().unwrap() }))
     }
 
     fn withdraw(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.into() }))
+        self.say(RegistryInput::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.parse().unwrap() }))
     }
 
     fn settled(&mut self) -> &mut Self {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn no_plugin_runs_on_the_node_of_the_daemon() {
     let mut world = World::new();
-    let names = BTreeSet::from(["hecate@host".to_owned(), "hecate@localhost".to_owned()]);
+    let names = ["hecate@host", "hecate@localhost"].map(|name| name.parse().unwrap()).into();
     world.say(RegistryInput::Membership(Membership::OwnNode { names }));
     for node in ["hecate@host", "hecate@localhost"] {
         let refused = world.register(trader_on(node)).expect_err("refused");
@@ -19,7 +19,7 @@ fn no_plugin_runs_on_the_node_of_the_daemon() {
 #[test]
 fn the_names_that_the_daemon_may_get_are_refused_until_it_has_joined() {
     let mut world = World::new();
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
     let wanted = names(&["hecate@host", "hecate_1000@host"]);
     // A node found earlier: it may be another user's daemon.
     world.register(trader_on("hecate_1000@host")).expect("taken");
@@ -34,7 +34,7 @@ fn the_names_that_the_daemon_may_get_are_refused_until_it_has_joined() {
 
 #[test]
 fn a_stored_node_that_is_the_daemons_own_is_cleared() {
-    let own = || Membership::OwnNode { names: BTreeSet::from(["hecate@host".to_owned()]) };
+    let own = || Membership::OwnNode { names: BTreeSet::from(["hecate@host".parse().unwrap()]) };
     for given in [true, false] {
         let mut world = World::with(9, &[stored(Status::Running, Some("hecate@host"), given)]);
         world.say(RegistryInput::Membership(own()));

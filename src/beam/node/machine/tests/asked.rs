@@ -3,7 +3,7 @@
 use super::*;
 
 fn ask(token: Token) -> NodeInput {
-    NodeInput::Ask { node: "p@h".into(), name: Atom::literal("server"), request: Term::atom("list"), token }
+    NodeInput::Ask { node: "p@h".parse().unwrap(), name: Atom::literal("server"), request: Term::atom("list"), token }
 }
 
 /// The reference of a call that has begun, and who waits for its answer.
@@ -48,7 +48,7 @@ fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
 
     // What runs a function is no process that answers.
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(NodeInput::Call { node: "p@h".into(), function: nodes, token: Some(3) });
+    let out = alone.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(3) });
     let [NodeEffect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(alone.tell(1, send(&from), Some(&answer(request, "x"))), []);
     assert_eq!(alone.machine.pending().calls, 1);

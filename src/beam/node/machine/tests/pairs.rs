@@ -74,7 +74,7 @@ impl Pair {
     }
 
     fn connect(&mut self, side: usize) {
-        self.input(side, NodeInput::Connect(NAMES[1 - side].into()));
+        self.input(side, NodeInput::Connect(node(NAMES[1 - side])));
     }
 
     fn up(&mut self, at: usize, side: usize, replacing: bool) {
@@ -116,11 +116,13 @@ impl Pair {
         let dialler = self.attempts[at].dialler;
         let acceptor = 1 - dialler;
         self.attempts[at].stage = match self.attempts[at].stage {
-            Stage::Name => match self.machines[acceptor].accept_status(NAMES[dialler]) {
+            Stage::Name => match self.machines[acceptor].accept_status(&node(NAMES[dialler])) {
                 Status::Nok | Status::NotAllowed => Stage::Failed,
                 status => Stage::Status(status),
             },
-            Stage::Status(Status::Alive) if !self.machines[dialler].still_wanted(NAMES[acceptor]) => Stage::Failed,
+            Stage::Status(Status::Alive) if !self.machines[dialler].still_wanted(&node(NAMES[acceptor])) => {
+                Stage::Failed
+            }
             Stage::Status(status) => Stage::Reply(status == Status::Alive),
             Stage::Reply(replacing) => {
                 self.up(at, acceptor, replacing);
@@ -128,11 +130,11 @@ impl Pair {
             }
             Stage::Ack(replacing) => {
                 self.up(at, dialler, replacing);
-                self.input(dialler, NodeInput::DialEnded(NAMES[acceptor].into()));
+                self.input(dialler, NodeInput::DialEnded(node(NAMES[acceptor])));
                 Stage::Made
             }
             Stage::Failed => {
-                self.input(dialler, NodeInput::DialEnded(NAMES[acceptor].into()));
+                self.input(dialler, NodeInput::DialEnded(node(NAMES[acceptor])));
                 Stage::Over
             }
             done @ (Stage::Made | Stage::Over) => done,

@@ -52,7 +52,7 @@ fn a_peer_may_be_introduced_once_its_global_has_greeted_ours_on_this_connection(
         alone.run(NodeInput::LinkUp { link: LinkId(links), peer, origin });
         assert!(alone.machine.view().introducible.is_empty(), "of connection {links}");
         alone.tell(links, to_global(), Some(&init(Term::List(vec![]))));
-        let is = alone.machine.view().introducible == BTreeSet::from(["p@h".into()]);
+        let is = alone.machine.view().introducible == BTreeSet::from(["p@h".parse().unwrap()]);
         (LinkId(links), is)
     };
     let down = |alone: &mut Alone, link, by_peer| {
