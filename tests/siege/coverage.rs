@@ -94,7 +94,7 @@ const HELD: &[Held] = &[
         "a message costs more than its bytes",
         &[
             ("tests/pressure.rs", "a_leave_costs_no_more_than_its_bytes"),
-            ("src/cluster/hosts/said.rs", "snapshots_and_events_cost_n_log_n"),
+            ("src/cluster/hosts/reports.rs", "snapshots_and_events_cost_n_log_n"),
             ("tests/siege.rs", "leaves_of_many_processes_from_many_groups_cost_what_they_are_long"),
         ],
     ),
