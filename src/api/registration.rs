@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use hyper::StatusCode;
+use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::problem::Problem;
@@ -16,7 +16,7 @@ use crate::plugin::{FieldValue, Registration, RegistrationRequest};
 /// # Errors
 /// 400 if it is no JSON object, 422 if a field is wrong.
 pub fn read(body: &[u8]) -> Result<Registration, Problem> {
-    let request: RegistrationBody = serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let (request, twice) = parse(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let example = "the body must be one JSON object, such as {\"name\": \"hecate-traderd\"}";
             Problem::new(StatusCode::BAD_REQUEST, "not_an_object", example)
@@ -26,68 +26,57 @@ pub fn read(body: &[u8]) -> Result<Registration, Problem> {
             Problem::new(StatusCode::BAD_REQUEST, "not_json", detail)
         }
     })?;
-    if let Some(key) = request.twice {
+    if let Some(key) = twice {
         let detail = format!("duplicate key `{key}`: give it once");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
     }
-    let given = |value: Option<Value>| match value {
-        None => FieldValue::Absent,
-        Some(Value::Null) => FieldValue::Null,
-        Some(Value::String(text)) => FieldValue::Text(text),
-        Some(_) => FieldValue::NotText,
-    };
-    let request = RegistrationRequest {
-        name: given(request.name),
-        version: given(request.version),
-        description: given(request.description),
-        node: given(request.node),
-    };
     request.check().map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, wrong.code, wrong.detail))
 }
 
-/// The keys that we read; others are ignored.
-#[derive(Default)]
-struct RegistrationBody {
-    name: Option<Value>,
-    version: Option<Value>,
-    description: Option<Value>,
-    node: Option<Value>,
-    /// One of these keys that stood there more than once: which one holds would be a guess.
-    twice: Option<&'static str>,
+/// A request, and one of its keys that was there more than once: which value holds would be a guess.
+type Parsed = (RegistrationRequest, Option<&'static str>);
+
+fn parse(body: &[u8]) -> serde_json::Result<Parsed> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed = json.deserialize_any(Keys)?;
+    json.end()?;
+    Ok(parsed)
 }
 
-/// By hand, as a derived one takes an array for an object.
-impl<'de> Deserialize<'de> for RegistrationBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = RegistrationBody;
+/// Reads the keys of a request and ignores others. By hand, as a derived one takes an array for an
+/// object.
+struct Keys;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de> Visitor<'de> for Keys {
+    type Value = Parsed;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RegistrationBody, A::Error> {
-                let mut request = RegistrationBody::default();
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    let (key, slot) = match key.as_ref() {
-                        "name" => ("name", &mut request.name),
-                        "version" => ("version", &mut request.version),
-                        "description" => ("description", &mut request.description),
-                        "node" => ("node", &mut request.node),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    if slot.replace(map.next_value()?).is_some() {
-                        request.twice = Some(key);
-                    }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
+        let (mut request, mut twice) = (RegistrationRequest::default(), None);
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let (key, field) = match key.as_ref() {
+                "name" => ("name", &mut request.name),
+                "version" => ("version", &mut request.version),
+                "description" => ("description", &mut request.description),
+                "node" => ("node", &mut request.node),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
                 }
-                Ok(request)
+            };
+            let value = match map.next_value()? {
+                Value::Null => FieldValue::Null,
+                Value::String(text) => FieldValue::Text(text),
+                _ => FieldValue::NotText,
+            };
+            if std::mem::replace(field, value) != FieldValue::Absent {
+                twice = Some(key);
             }
         }
-        deserializer.deserialize_any(Keys)
+        Ok((request, twice))
     }
 }
 

@@ -10,26 +10,22 @@ use std::time::Instant;
 use beam::limited;
 
 use super::Registrant;
+use super::command::{Change, Reply};
 use super::effect::{Now, RegistryEffect, RegistryInput};
-use super::handle::Reply;
 use super::refusal::Refusal;
 use super::state::State;
 use crate::layout::{Layout, Owner, Process};
 use crate::log::limit;
 use crate::metrics;
-use crate::plugin::{Event, Plugin, PluginName, Registration};
+use crate::plugin::{Event, Plugin, Registration};
 use crate::store::{CommitError, Store};
-
-/// What was queued and changes something, in the order of its arrival.
-pub(super) enum BatchItem {
-    Observation(RegistryInput),
-    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
-    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
-}
 
 /// Compares the file at the socket's path with the one that was bound, and reports a difference to
 /// the owner of the socket. A difference does not make the commit fail.
 pub type SocketCheck = Arc<dyn Fn() + Send + Sync>;
+
+/// Where an answer goes, and the answer.
+pub(super) type Answer = (Reply<Arc<Plugin>>, Result<Arc<Plugin>, Refusal>);
 
 /// A batch, and what came of it.
 pub(super) struct Batch {
@@ -38,15 +34,15 @@ pub(super) struct Batch {
     check_socket: SocketCheck,
     pub state: State,
     pub effects: Vec<RegistryEffect>,
-    /// Where the answers go, each at the place of its ticket.
-    pub replies: Vec<Reply<Arc<Plugin>>>,
+    /// The answers, which hold once the batch is stored.
+    pub answers: Vec<Answer>,
     /// Those that it took, for another try.
     pub observations: Vec<RegistryInput>,
 }
 
 impl Batch {
     pub(super) fn new(now: Now, state: State, layout: Arc<Layout>, check_socket: SocketCheck) -> Self {
-        Self { now, layout, check_socket, state, effects: Vec::new(), replies: Vec::new(), observations: Vec::new() }
+        Self { now, layout, check_socket, state, effects: Vec::new(), answers: Vec::new(), observations: Vec::new() }
     }
 
     /// Does all of it. Gives the events that are stored now.
@@ -54,14 +50,14 @@ impl Batch {
         mut self,
         store: &mut Store,
         observations: Vec<RegistryInput>,
-        requests: Vec<BatchItem>,
+        changes: Vec<Change>,
     ) -> (Self, Result<Vec<Event>, CommitError>) {
         // Before directories are made.
         let prepared = prepare(&self.layout);
-        for request in observations.into_iter().map(BatchItem::Observation).chain(requests) {
-            match prepared {
-                Ok(()) => self.take(request),
-                Err(_) => self.put_off(request),
+        for change in observations.into_iter().map(Change::Observation).chain(changes) {
+            match &prepared {
+                Ok(()) => self.take(change),
+                Err(error) => self.put_off(change, error),
             }
         }
         if let Err(error) = prepared {
@@ -73,35 +69,33 @@ impl Batch {
         (self, stored)
     }
 
-    /// Nothing can be stored now: observations are kept, and all other requests are refused with the
-    /// batch.
-    fn put_off(&mut self, request: BatchItem) {
-        match request {
-            BatchItem::Observation(observation) => self.observations.push(observation),
-            BatchItem::Deregister { reply, .. } | BatchItem::Register { reply, .. } => self.replies.push(reply),
+    /// Nothing can be stored now: observations are kept, and the rest is refused with the batch.
+    fn put_off(&mut self, change: Change, error: &CommitError) {
+        match change {
+            Change::Observation(observation) => self.observations.push(observation),
+            Change::Deregister { reply, .. } | Change::Register { reply, .. } => {
+                self.answers.push((reply, Err(error.clone().into())));
+            }
         }
     }
 
-    fn take(&mut self, request: BatchItem) {
-        let ticket = self.replies.len();
-        let input = match request {
-            BatchItem::Observation(observation) => {
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Observation(observation) => {
                 self.observations.push(observation.clone());
-                observation
+                self.state.handle(self.now, observation, &mut self.effects);
             }
-            BatchItem::Deregister { name, reply } => {
-                self.replies.push(reply);
-                RegistryInput::Deregister { name, ticket }
+            Change::Deregister { name, reply } => {
+                let result = self.state.deregister(self.now, name, &mut self.effects);
+                self.answers.push((reply, result));
             }
-            BatchItem::Register { registration, registrant, reply } => {
-                self.replies.push(reply);
-                match self.admit(&registration, registrant) {
-                    Ok(process) => RegistryInput::Register { registration, process, ticket },
-                    Err(refusal) => return self.effects.push(RegistryEffect::Answer { ticket, result: Err(refusal) }),
-                }
+            Change::Register { registration, registrant, reply } => {
+                let result = self
+                    .admit(&registration, registrant)
+                    .and_then(|process| self.state.register(self.now, registration, process, &mut self.effects));
+                self.answers.push((reply, result));
             }
-        };
-        self.state.handle(self.now, input, &mut self.effects);
+        }
     }
 
     /// Makes the directories of a registration that will be taken; gives the process that sent it.

@@ -1,13 +1,11 @@
 //! What goes into the registry's state and what comes out of it. Pure data.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Membership;
-use super::refusal::Refusal;
 use crate::layout::{Process, SocketState};
 use crate::limits;
-use crate::plugin::{Event, Plugin, PluginName, Registration};
+use crate::plugin::{Event, PluginName};
 
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -33,25 +31,9 @@ impl Default for Config {
     }
 }
 
-/// What happened.
+/// What was observed. Nobody repeats it, so that what cannot be stored is kept and tried again.
 #[derive(Debug, Clone)]
 pub enum RegistryInput {
-    /// A plugin registers; its directories exist.
-    Register {
-        /// The request.
-        registration: Registration,
-        /// The process that sent it, if it can be seen.
-        process: Option<Process>,
-        /// Comes back in the answer.
-        ticket: usize,
-    },
-    /// A plugin is to be removed.
-    Deregister {
-        /// Which.
-        name: PluginName,
-        /// Comes back in the answer.
-        ticket: usize,
-    },
     /// News from the cluster.
     Membership(Membership),
     /// Answer to [`RegistryEffect::ProbeSocket`].
@@ -77,13 +59,6 @@ pub enum RegistryInput {
 pub enum RegistryEffect {
     /// Store this event, with all of the same batch.
     Store(Event),
-    /// Answer the command of that ticket.
-    Answer {
-        /// Its ticket.
-        ticket: usize,
-        /// The plugin after it (before it, for a deregistration).
-        result: Result<Arc<Plugin>, Refusal>,
-    },
     /// Probe the plugin's socket. The answer is [`RegistryInput::SocketProbed`], in any case.
     ProbeSocket(PluginName),
     /// Make what is missing of its directories.

@@ -4,44 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::background::{blocking, remove_dead_socket};
+use super::command::{Change, Command, DiskCommand, FileCheck, Reply};
+use super::effect::RegistryInput;
 use super::refusal::Refusal;
 use super::{Membership, Registrant, View};
-use crate::layout::{Contents, Layout, Removed};
+use crate::layout::{Contents, Removed};
 use crate::plugin::{Event, Plugin, PluginName, Registration};
-
-/// Where an answer goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// What the task is asked.
-#[derive(Debug)]
-pub(super) enum Command {
-    Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
-    Deregister { name: PluginName, reply: Reply<Arc<Plugin>> },
-    Purge { name: PluginName, reply: Reply<Removed> },
-    CheckPurge { name: PluginName, reply: Reply<()> },
-    Membership(Membership),
-    EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
-    Pulse { reply: Reply<()> },
-    CheckFiles { reply: Reply<FileCheck> },
-    Stop,
-}
-
-/// The result of a check of the database's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileCheck {
-    /// They are the ones that were opened, or were made again.
-    Intact,
-    /// One is missing for the first time. The next check makes it again.
-    Missing,
-    /// They could not be made again.
-    Failed,
-}
 
 /// The way to the registry. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    pub(super) layout: Arc<Layout>,
+    pub(super) disk: mpsc::Sender<DiskCommand>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<Arc<View>>,
     /// Never read itself: a sender kept here would keep every subscription open beyond the registry's end.
@@ -59,7 +32,7 @@ impl Handle {
         registration: Registration,
         registrant: Option<Registrant>,
     ) -> Result<Arc<Plugin>, Refusal> {
-        self.ask(|reply| Command::Register { registration, registrant, reply }).await
+        self.ask(|reply| Command::Change(Change::Register { registration, registrant, reply })).await
     }
 
     /// Removes a plugin from the registry. Its data stays. Gives the plugin as it was.
@@ -67,7 +40,7 @@ impl Handle {
     /// # Errors
     /// [`Refusal::NotFound`], or it could not be saved.
     pub async fn deregister(&self, name: PluginName) -> Result<Arc<Plugin>, Refusal> {
-        self.ask(|reply| Command::Deregister { name, reply }).await
+        self.ask(|reply| Command::Change(Change::Deregister { name, reply })).await
     }
 
     /// What a plugin keeps in its namespace beyond what we made, as it is on disk now.
@@ -75,8 +48,7 @@ impl Handle {
     /// # Errors
     /// [`Refusal::Layout`]: it can't be looked at.
     pub async fn contents(&self, name: PluginName) -> Result<Contents, Refusal> {
-        let layout = Arc::clone(&self.layout);
-        Ok(blocking(move || layout.contents(&name)).await?)
+        ask(&self.disk, |reply| DiskCommand::Contents { name, reply }).await
     }
 
     /// Removes the namespace of a plugin that is neither registered nor running, for good. Gives what was removed.
@@ -86,7 +58,7 @@ impl Handle {
     pub async fn purge(&self, name: PluginName) -> Result<Removed, Refusal> {
         // One refusal proves nothing: between `bind` and `listen` a living plugin refuses too. What is dead goes first.
         if !self.view().plugins.contains_key(&name) {
-            remove_dead_socket(&self.layout, &name).await;
+            return ask(&self.disk, |reply| DiskCommand::Purge { name, reply }).await;
         }
         self.ask(|reply| Command::Purge { name, reply }).await
     }
@@ -101,7 +73,8 @@ impl Handle {
 
     /// Tells what the cluster shows. Waits while the queue is full; what comes when we stop is of no interest any more.
     pub async fn membership(&self, membership: Membership) {
-        let _ = self.commands.send(Command::Membership(membership)).await;
+        let observation = RegistryInput::Membership(membership);
+        let _ = self.commands.send(Command::Change(Change::Observation(observation))).await;
     }
 
     /// Returns the stored events after a revision, at most
@@ -154,8 +127,12 @@ impl Handle {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
-        answer.await.unwrap_or(Err(Refusal::Stopping))
+        ask(&self.commands, command).await
     }
+}
+
+async fn ask<C, T>(queue: &mpsc::Sender<C>, command: impl FnOnce(Reply<T>) -> C) -> Result<T, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    queue.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
+    answer.await.unwrap_or(Err(Refusal::Stopping))
 }

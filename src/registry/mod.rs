@@ -5,6 +5,8 @@
 
 mod background;
 mod batch;
+mod command;
+mod disk;
 mod effect;
 mod entries;
 mod follow;
@@ -19,9 +21,10 @@ use std::collections::BTreeSet;
 use beam::name::NodeName;
 
 pub use batch::SocketCheck;
+pub use command::FileCheck;
 pub use effect::Config;
 pub use follow::{Follower, Next};
-pub use handle::{FileCheck, Handle};
+pub use handle::Handle;
 pub use refusal::Refusal;
 pub use task::start;
 

@@ -143,14 +143,6 @@ impl State {
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: RegistryInput, out: &mut Vec<RegistryEffect>) {
         match input {
-            RegistryInput::Register { registration, process, ticket } => {
-                let result = self.admit(&registration).map(|()| self.register(now, registration, process, out));
-                out.push(RegistryEffect::Answer { ticket, result });
-            }
-            RegistryInput::Deregister { name, ticket } => {
-                let result = self.deregister(now, name, out);
-                out.push(RegistryEffect::Answer { ticket, result });
-            }
             RegistryInput::Membership(Membership::WantedNames { names }) => self.own_node = Arc::new(names),
             RegistryInput::Membership(Membership::OwnNode { names }) => self.joined(now, names, out),
             RegistryInput::Membership(Membership::NodeUp { node, on_this_host }) => {
@@ -172,6 +164,10 @@ impl State {
             RegistryInput::Exited { name, process } => self.exited(now, &name, process, out),
             RegistryInput::Tick => self.tick(now, out),
         }
+        self.settle_judging();
+    }
+
+    fn settle_judging(&mut self) {
         if !self.entries.any_open() {
             self.judging = None;
         }
@@ -184,13 +180,19 @@ impl State {
 
     // ---- Commands ---------------------------------------------------------------------------
 
-    fn register(
+    /// Registers a plugin whose directories exist; `process` sent the request, if it can be seen.
+    /// Returns the plugin after it.
+    ///
+    /// # Errors
+    /// See [`Self::admit`].
+    pub fn register(
         &mut self,
         now: Now,
         registration: Registration,
         process: Option<Process>,
         out: &mut Vec<RegistryEffect>,
-    ) -> Arc<Plugin> {
+    ) -> Result<Arc<Plugin>, Refusal> {
+        self.admit(&registration)?;
         let name = registration.name;
         Arc::make_mut(&mut self.nodes).registered(&name);
         let before = self.entries.get(&name).map(|entry| Plugin::clone(&entry.plugin));
@@ -216,10 +218,15 @@ impl State {
         out.push(RegistryEffect::CancelCleanUp(name.clone()));
         out.extend(process.map(|process| RegistryEffect::AwaitExit { name: name.clone(), process }));
         self.look_if_due(now, &name, out);
-        plugin
+        self.settle_judging();
+        Ok(plugin)
     }
 
-    fn deregister(
+    /// Removes a plugin. Returns the plugin before it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn deregister(
         &mut self,
         now: Now,
         name: PluginName,
@@ -233,6 +240,7 @@ impl State {
         out.push(RegistryEffect::Forget(name.clone()));
         // Nobody will look again: what a plugin left that died just now, or before, goes as it would have gone.
         out.push(RegistryEffect::CleanUp { name, process: liveness.process });
+        self.settle_judging();
         Ok(plugin)
     }
 

@@ -9,6 +9,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::panic;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -20,15 +21,17 @@ use tokio::time::sleep_until;
 
 use super::View;
 use super::background::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
-use super::batch::{Batch, BatchItem, SocketCheck, commit, prepare, settle, to_store};
+use super::batch::{Batch, SocketCheck, commit, prepare, settle, to_store};
+use super::command::{Change, Command, FileCheck, Reply};
+use super::disk;
 use super::effect::{Config, Now, RegistryEffect, RegistryInput};
-use super::handle::{Command, FileCheck, Handle, Reply};
+use super::handle::Handle;
 use super::refusal::Refusal;
 use super::state::State;
 use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
 use crate::log::limit;
-use crate::plugin::{Event, EventKind, Plugin, PluginName};
+use crate::plugin::{Event, EventKind, PluginName};
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 
@@ -45,7 +48,9 @@ pub fn start(
     let (commands, queue) = mpsc::channel(limits::REGISTRY_QUEUE);
     let (view, current) = watch::channel(Arc::new(state.view()));
     let (events, subscription) = broadcast::channel(limits::EVENTS_BEHIND);
-    let handle = Handle { layout: Arc::clone(&layout), commands, view: current, events: Arc::new(subscription) };
+    let (disk, disk_queue) = mpsc::channel(limits::REGISTRY_QUEUE);
+    let disk_work = disk::serve(Arc::clone(&layout), disk_queue, commands.downgrade());
+    let handle = Handle { disk, commands, view: current, events: Arc::new(subscription) };
     let task = Task {
         state,
         layout,
@@ -62,7 +67,14 @@ pub fn start(
         lost: None,
         suspects: false,
     };
-    (handle, tokio::spawn(task.run(opened.store)))
+    let both = async {
+        tokio::select! {
+            () = task.run(opened.store) => {}
+            // It ends when every handle is gone; the task then stores what it has learned.
+            () = async { disk_work.await; pending().await } => {}
+        }
+    };
+    (handle, tokio::spawn(both))
 }
 
 /// Returns a time that can be stored, even if the clock is wrong, so that registrations still work.
@@ -161,22 +173,16 @@ impl Task {
     /// Does all that was queued, in its order: what changes only the registry in one batch, and in two where a purge comes
     /// between.
     async fn work_through(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> Store {
-        let mut requests = Vec::new();
+        let mut changes = Vec::new();
         for command in inbox.drain(..) {
             match command {
-                Command::Register { registration, registrant, reply } => {
-                    requests.push(BatchItem::Register { registration, registrant, reply });
-                }
-                Command::Deregister { name, reply } => requests.push(BatchItem::Deregister { name, reply }),
-                Command::Membership(membership) => {
-                    requests.push(BatchItem::Observation(RegistryInput::Membership(membership)))
-                }
+                Command::Change(change) => changes.push(change),
                 Command::Purge { name, reply } => {
-                    store = self.decide(store, std::mem::take(&mut requests)).await;
+                    store = self.decide(store, std::mem::take(&mut changes)).await;
                     store = self.purge(store, name, reply).await;
                 }
                 Command::CheckPurge { name, reply } => {
-                    store = self.decide(store, std::mem::take(&mut requests)).await;
+                    store = self.decide(store, std::mem::take(&mut changes)).await;
                     store = self.check_purge(store, name, reply).await;
                 }
                 Command::EventsAfter { revision, reply } => {
@@ -196,15 +202,15 @@ impl Task {
                 Command::Stop => self.queue.close(),
             }
         }
-        self.decide(store, requests).await
+        self.decide(store, changes).await
     }
 
     /// One batch: all of it is decided, stored, shown and answered together.
-    async fn decide(&mut self, store: Store, requests: Vec<BatchItem>) -> Store {
+    async fn decide(&mut self, store: Store, changes: Vec<Change>) -> Store {
         let now = now();
         let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout), Arc::clone(&self.check_socket));
         let observations = std::mem::take(&mut self.observations);
-        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, observations, requests)).await;
+        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, observations, changes)).await;
         match stored {
             Ok(events) => {
                 self.retry_at = None;
@@ -213,14 +219,17 @@ impl Task {
                     self.lost = None;
                 }
                 self.publish(events, None);
-                self.perform(batch.effects, batch.replies);
+                self.perform(batch.effects);
+                for (reply, result) in batch.answers {
+                    let _ = reply.send(result);
+                }
             }
             Err(error) => {
                 self.observations = batch.observations;
                 self.note_loss(&error);
                 self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
                 self.publish(Vec::new(), Some(error.to_string()));
-                for reply in batch.replies {
+                for (reply, _) in batch.answers {
                     let _ = reply.send(Err(error.clone().into()));
                 }
             }
@@ -357,18 +366,12 @@ impl Task {
 
     // ---- Effects ----------------------------------------------------------------------------
 
-    fn perform(&mut self, effects: Vec<RegistryEffect>, replies: Vec<Reply<Arc<Plugin>>>) {
-        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+    fn perform(&mut self, effects: Vec<RegistryEffect>) {
         let mut probes = Vec::new();
         let mut layouts = Vec::new();
         for effect in effects {
             match effect {
                 RegistryEffect::Store(_) => {}
-                RegistryEffect::Answer { ticket, result } => {
-                    if let Some(reply) = replies.get_mut(ticket).and_then(Option::take) {
-                        let _ = reply.send(result);
-                    }
-                }
                 RegistryEffect::ProbeSocket(name) => probes.push(name),
                 RegistryEffect::EnsureLayout(name) => layouts.push(name),
                 RegistryEffect::CleanUp { name, process } => self.clean_up(name, process),

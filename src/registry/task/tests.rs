@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
 use crate::layout::{Home, Modes, RunLock};
+use crate::plugin::Plugin;
 use crate::plugin::{
     EventKind, Field, Registration, Status,
     sample::{name, registration},
 };
+use crate::registry::command::DiskCommand;
 use crate::registry::{Follower, Membership, Next, Registrant};
 
 /// How long anything may take before a test gives up.
@@ -586,4 +589,43 @@ async fn a_namespace_that_is_removed_before_the_end_is_made_again_with_its_datab
     let _dir = world.stop().await;
     let opened = Store::open(&own.sqlite(), SystemTime::now()).expect("opened");
     assert_eq!(opened.plugins.size(), 1);
+}
+
+#[tokio::test]
+async fn disk_work_is_done_by_the_registry_and_ends_with_it() {
+    let world = World::new();
+    world.register("hecate-oned").await.expect("taken");
+    std::fs::create_dir(world.path("hecate-oned", "own")).expect("made");
+    let mut looks = JoinSet::new();
+    for _ in 0..3 * disk::JOBS {
+        let handle = world.handle.clone();
+        looks.spawn(async move { handle.contents(name("hecate-oned")).await });
+    }
+    let looks = timeout(PATIENCE, looks.join_all()).await.expect("each is answered");
+    for contents in looks {
+        assert_eq!(contents.expect("read").extra_directories, ["own"]);
+    }
+    let handle = world.handle.clone();
+    let _dir = world.stop().await;
+    assert!(matches!(handle.contents(name("hecate-oned")).await, Err(Refusal::Stopping)));
+}
+
+#[tokio::test]
+async fn a_purge_that_nobody_waits_for_does_not_happen() {
+    let world = World::new();
+    let (commands, mut purges) = mpsc::channel(1);
+    let (disk, queue) = mpsc::channel(1);
+    world.layout.ensure(&name("hecate-oned"), None).expect("made");
+    let serving = tokio::spawn(disk::serve(Arc::clone(&world.layout), queue, commands.downgrade()));
+    for is_wanted in [false, true] {
+        let (reply, answer) = oneshot::channel();
+        let answer = Some(answer).filter(|_| is_wanted);
+        disk.send(DiskCommand::Purge { name: name("hecate-oned"), reply }).await.expect("taken");
+        if answer.is_some() {
+            let Some(Command::Purge { reply, .. }) = purges.recv().await else { panic!("not asked") };
+            assert!(!reply.is_closed(), "the first one was dropped");
+        }
+    }
+    drop(disk);
+    timeout(PATIENCE, serving).await.expect("it ends").expect("without a panic");
 }

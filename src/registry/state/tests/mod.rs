@@ -38,8 +38,13 @@ impl World {
     }
 
     fn say(&mut self, input: RegistryInput) -> &mut Self {
+        self.run(|state, now, out| state.handle(now, input, out));
+        self
+    }
+
+    fn run<T>(&mut self, work: impl FnOnce(&mut State, Now, &mut Vec<E>) -> T) -> T {
         let mut out = Vec::new();
-        self.state.handle(self.now, input, &mut out);
+        let result = work(&mut self.state, self.now, &mut out);
         // Which takes long where they are many.
         if self.state.entries.len() < 100 {
             self.check();
@@ -50,7 +55,7 @@ impl World {
                 effect => self.effects.push(effect),
             }
         }
-        self
+        result
     }
 
     /// What is counted and filed is what there is.
@@ -66,21 +71,11 @@ impl World {
     }
 
     fn register_from(&mut self, registration: Registration, process: Option<Process>) -> Result<Arc<Plugin>, Refusal> {
-        self.say(RegistryInput::Register { registration, process, ticket: 7 });
-        self.answer()
+        self.run(|state, now, out| state.register(now, registration, process, out))
     }
 
     fn deregister(&mut self, plugin: &str) -> Result<Arc<Plugin>, Refusal> {
-        self.say(RegistryInput::Deregister { name: name(plugin), ticket: 7 });
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<Arc<Plugin>, Refusal> {
-        let place = self.effects.iter().position(|effect| matches!(effect, E::Answer { ticket: 7, .. }));
-        match self.effects.remove(place.expect("an answer")) {
-            E::Answer { result, .. } => result,
-            other => unreachable!("{other:?}"),
-        }
+        self.run(|state, now, out| state.deregister(now, name(plugin), out))
     }
 
     fn up(&mut self, node: &str) -> &mut Self {
