@@ -237,7 +237,7 @@ fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> 
     let is_running = |plugin| registry.plugins.get(plugin).is_some_and(|plugin| plugin.status == Status::Running);
     let mut failures: BTreeMap<&str, Vec<(&PluginName, &NodeName)>> = BTreeMap::new();
     for (node, code, plugins) in nodes.not_connected().filter(|_| registry.ready) {
-        let code = code.unwrap_or("connection_lost");
+        let code = code.map_or("connection_lost", |code| code.name());
         let apart = plugins.iter().filter(|plugin| FailureCode::from(code).is_refusal() || is_running(plugin));
         failures.entry(code).or_default().extend(apart.map(|plugin| (plugin, node)));
     }
@@ -462,6 +462,8 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use beam::node::dial::DialCode;
+
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
     use crate::plugin::{Plugin, sample};
@@ -484,7 +486,7 @@ mod tests {
         let registry = registry::View { ready: true, plugins, ..registry::View::default() };
         let mut nodes = NodeStates::default();
         for (name, index) in registry.plugins.keys().zip(0..) {
-            let code = if index < 2 { "tcp_refused" } else { "cookie_mismatch" };
+            let code = if index < 2 { DialCode::TcpRefused } else { DialCode::CookieMismatch };
             let (state, plugins) = (NodeState::NotConnected(Some(code)), Arc::from([name.clone()]));
             nodes.set(format!("n{index}@h").parse().unwrap(), Some(PluginNode { state, plugins }));
         }

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use beam::node::dial::DialCode;
 use beam::node::view::PeerReason;
 use hecate_daemon::api::Limits;
 use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};
@@ -186,7 +187,7 @@ async fn the_states_of_plugins_nodes_are_sent_as_they_change() {
     let mut client = Follower::begin(&world, None).await;
     let snapshot = client.expect("snapshot_v1", Some(1)).await;
     assert_eq!(snapshot["plugins"][0]["node_state"], "unknown");
-    show(NodeState::NotConnected(Some("cookie_mismatch")));
+    show(NodeState::NotConnected(Some(DialCode::CookieMismatch)));
     let event = client.expect("node_state_changed_v1", None).await;
     assert_eq!(event, json!({"node": "t@h", "node_state": "not_connected", "node_failure": "cookie_mismatch"}));
     register(&world, json!({"name": "hecate-traderd"})).await;

@@ -135,6 +135,8 @@ pub(super) fn etag(body: &[u8]) -> HeaderValue {
 #[cfg(test)]
 mod tests {
 
+    use beam::node::dial::DialCode;
+
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};
     use crate::plugin::sample;
@@ -157,7 +159,7 @@ mod tests {
             let list: Vec<wire::PluginEntry> = serde_json::from_slice(&body).expect("a list");
             assert_eq!(list.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), [name]);
         }
-        let state = NodeState::NotConnected(Some("cookie_mismatch"));
+        let state = NodeState::NotConnected(Some(DialCode::CookieMismatch));
         nodes.set("oned@h".parse().unwrap(), Some(PluginNode { state, plugins: Arc::default() }));
         let changed = listing.of(&one, &nodes, &home);
         assert_ne!(changed.tag, first.tag);

@@ -13,7 +13,7 @@ use crate::cluster::peers::attempts::Attempt;
 use crate::cluster::plugins::changes::Changes;
 use crate::cluster::plugins::membership::MembershipTracker;
 use crate::cluster::plugins::nodes::{self, Evidence, PluginNodes};
-use crate::cluster::plugins::refusing::{self, Refusal, Refusing, Seen};
+use crate::cluster::plugins::refusing::{Refusal, Refusing, Seen};
 use crate::cluster::view::{EpmdState, NodeStates};
 use crate::plugin::{PluginName, Plugins, Status};
 use crate::registry::{self, Membership};
@@ -232,7 +232,7 @@ impl ClusterMachine {
         };
         let refusal = |Failed { name, port, attempt }: Failed<'_>| {
             let evidence = Evidence { peer: view.peers.get(name), attempt: Some(attempt), is_missing: false };
-            let code = nodes::state(evidence).failure().filter(|code| refusing::CODES.contains(code))?;
+            let code = nodes::state(evidence).failure().filter(|code| code.is_refused_by_node())?;
             Some((name.clone(), Refusal { port, code }))
         };
         failed.filter(|failed| is_plugins(failed.name)).filter_map(refusal).collect()

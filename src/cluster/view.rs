@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beam::name::NodeName;
+use beam::node::dial::DialCode;
 use beam::node::view::PeerReason;
 use rpds::RedBlackTreeMapSync;
 
@@ -135,7 +136,7 @@ pub enum Introduction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialFailure {
     /// The stable code.
-    pub code: &'static str,
+    pub code: DialCode,
     /// The same as a sentence for people.
     pub detail: String,
     /// When.
@@ -178,7 +179,7 @@ pub enum NodeState {
     Connected,
     /// It is not connected, with the code of the failure. A node that left has none, unless it came
     /// back and refuses.
-    NotConnected(Option<&'static str>),
+    NotConnected(Option<DialCode>),
 }
 
 impl NodeState {
@@ -194,7 +195,7 @@ impl NodeState {
 
     /// Returns the code of the failure, if one is known.
     #[must_use]
-    pub fn failure(self) -> Option<&'static str> {
+    pub fn failure(self) -> Option<DialCode> {
         match self {
             Self::NotConnected(code) => code,
             Self::Unknown | Self::Connected => None,
@@ -256,7 +257,7 @@ impl NodeStates {
 
     /// Returns the nodes that are not connected, in name order, each with its failure code and
     /// plugins.
-    pub fn not_connected(&self) -> impl Iterator<Item = (&NodeName, Option<&'static str>, &[PluginName])> {
+    pub fn not_connected(&self) -> impl Iterator<Item = (&NodeName, Option<DialCode>, &[PluginName])> {
         self.not_connected.iter().map(|(node, seen)| (node, seen.state.failure(), &*seen.plugins))
     }
 

@@ -162,8 +162,6 @@ words! {
     FailureCode {
         /// Our name is in use in the cluster.
         AlreadyAlive,
-        /// The name is not a node's.
-        BadName,
         /// The peer sent our own challenge back.
         ChallengeReflected,
         /// The connection ended.
@@ -269,6 +267,8 @@ words! {
 
 #[cfg(test)]
 mod tests {
+    use beam::node::dial::DialCode;
+
     use super::*;
 
     #[test]
@@ -287,5 +287,8 @@ mod tests {
         assert_eq!(FailureCode::from("shortname_longname_mix"), FailureCode::ShortnameLongnameMix);
         assert_eq!(FailureCode::from("of_a_newer_daemon"), FailureCode::Other("of_a_newer_daemon".to_owned()));
         assert_eq!(NodeState::NotConnected.to_string(), "not_connected");
+        for code in DialCode::ALL {
+            assert!(!matches!(FailureCode::from(code.name()), FailureCode::Other(_)), "{code:?} is known to clients");
+        }
     }
 }

@@ -85,6 +85,6 @@ impl Peer {
 
 impl LastFailure {
     fn new(failure: &DialFailure) -> Self {
-        Self { code: failure.code.into(), detail: failure.detail.clone(), at: time(failure.at) }
+        Self { code: failure.code.name().into(), detail: failure.detail.clone(), at: time(failure.at) }
     }
 }

@@ -5,7 +5,7 @@ use crate::cluster::view::{NodeState, NodeStates, PeerView};
 use crate::layout::{Home, Namespace};
 use crate::plugin::{Event, EventKind, Plugin};
 use crate::registry;
-use crate::wire::{FailureCode, NodeEvent, NodeStateEvent, PluginEntry, Snapshot, StoredEvent};
+use crate::wire::{NodeEvent, NodeStateEvent, PluginEntry, Snapshot, StoredEvent};
 
 impl StoredEvent {
     /// Describes an event of a plugin with this namespace. A deregistered plugin has no node.
@@ -31,7 +31,11 @@ impl NodeStateEvent {
     /// Describes the new state of a node.
     #[must_use]
     pub fn new(node: &str, state: NodeState) -> Self {
-        Self { node: node.to_owned(), node_state: state.into(), node_failure: state.failure().map(FailureCode::from) }
+        Self {
+            node: node.to_owned(),
+            node_state: state.into(),
+            node_failure: state.failure().map(|code| code.name().into()),
+        }
     }
 }
 

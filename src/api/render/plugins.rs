@@ -4,9 +4,7 @@ use super::time;
 use crate::cluster::view::{NodeState, NodeStates};
 use crate::layout::{self, Namespace};
 use crate::plugin::{Plugin, PluginName, Status};
-use crate::wire::{
-    self, Connector, FailureCode, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed,
-};
+use crate::wire::{self, Connector, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed};
 
 impl Registered {
     /// The convention's answer.
@@ -94,7 +92,7 @@ impl PluginEntry {
     pub fn with_node(mut self, nodes: &NodeStates) -> Self {
         let state = self.node.as_deref().map(|node| nodes.of(node));
         self.node_state = state.map(wire::NodeState::from);
-        self.node_failure = state.and_then(NodeState::failure).map(FailureCode::from);
+        self.node_failure = state.and_then(NodeState::failure).map(|code| code.name().into());
         self
     }
 }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use beam::node::dial::DialCode;
 use beam::node::view::PeerReason;
 
 use crate::cluster::view::*;
@@ -45,7 +46,7 @@ fn a_registration_is_answered_with_exactly_the_convention_s_body() {
 /// A wrong cookie.
 fn nodes() -> NodeStates {
     let mut nodes = NodeStates::default();
-    let state = NodeState::NotConnected(Some("cookie_mismatch"));
+    let state = NodeState::NotConnected(Some(DialCode::CookieMismatch));
     let plugins = std::sync::Arc::from([plugin().name]);
     nodes.set("hecate_traderd@beam00".parse().unwrap(), Some(PluginNode { state, plugins }));
     nodes
@@ -88,7 +89,7 @@ fn the_cluster_in_words() {
         reason: PeerReason::new("connected", "it called"),
         details: PeerDetails::default(),
     };
-    let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: UNIX_EPOCH };
+    let failure = DialFailure { code: DialCode::TcpRefused, detail: "nobody".to_owned(), at: UNIX_EPOCH };
     let link = LinkView {
         published: true,
         flags: vec!["SPAWN"],

@@ -81,29 +81,120 @@ pub enum DialError {
     Setup(#[from] SetupError),
 }
 
+/// The stable code of a [`DialError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DialCode {
+    /// One of the two names is short and the other long.
+    ShortnameLongnameMix,
+    /// The host has no address.
+    HostUnresolved,
+    /// The host's EPMD does not answer.
+    EpmdUnreachable,
+    /// The host's EPMD does not have the name.
+    NotRegistered,
+    /// Nothing listens on the port.
+    TcpRefused,
+    /// The port does not answer.
+    TcpTimeout,
+    /// The port belongs to a user who is not allowed, or to an unknown one.
+    ForeignOwner,
+    /// The cookies differ.
+    CookieMismatch,
+    /// The node has another name.
+    NameMismatch,
+    /// The node lacks mandatory distribution flags.
+    FlagsMissing,
+    /// The node does not allow ours to connect.
+    NotAllowed,
+    /// The node sent our own challenge back.
+    ChallengeReflected,
+    /// An older connection was kept.
+    AlreadyAlive,
+    /// The node's own attempt continues instead.
+    Simultaneous,
+    /// The node expects TLS.
+    TlsExpected,
+    /// The handshake failed in another way.
+    HandshakeFailed,
+}
+
+impl DialCode {
+    /// All codes.
+    pub const ALL: [Self; 16] = [
+        Self::ShortnameLongnameMix,
+        Self::HostUnresolved,
+        Self::EpmdUnreachable,
+        Self::NotRegistered,
+        Self::TcpRefused,
+        Self::TcpTimeout,
+        Self::ForeignOwner,
+        Self::CookieMismatch,
+        Self::NameMismatch,
+        Self::FlagsMissing,
+        Self::NotAllowed,
+        Self::ChallengeReflected,
+        Self::AlreadyAlive,
+        Self::Simultaneous,
+        Self::TlsExpected,
+        Self::HandshakeFailed,
+    ];
+
+    /// Returns the code as text, which never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShortnameLongnameMix => "shortname_longname_mix",
+            Self::HostUnresolved => "host_unresolved",
+            Self::EpmdUnreachable => "epmd_unreachable",
+            Self::NotRegistered => "not_registered",
+            Self::TcpRefused => "tcp_refused",
+            Self::TcpTimeout => "tcp_timeout",
+            Self::ForeignOwner => "foreign_owner",
+            Self::CookieMismatch => "cookie_mismatch",
+            Self::NameMismatch => "name_mismatch",
+            Self::FlagsMissing => "flags_missing",
+            Self::NotAllowed => "not_allowed",
+            Self::ChallengeReflected => "challenge_reflected",
+            Self::AlreadyAlive => "already_alive",
+            Self::Simultaneous => "simultaneous",
+            Self::TlsExpected => "tls_expected",
+            Self::HandshakeFailed => "handshake_failed",
+        }
+    }
+
+    /// Returns whether the node is running and refuses to connect. This follows from what it sent.
+    #[must_use]
+    pub fn is_refused_by_node(self) -> bool {
+        matches!(
+            self,
+            Self::CookieMismatch | Self::FlagsMissing | Self::NameMismatch | Self::NotAllowed | Self::TlsExpected
+        )
+    }
+}
+
 impl DialError {
     /// The stable code of the failure.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> DialCode {
         match self {
-            Self::Mixed { .. } => "shortname_longname_mix",
-            Self::HostUnresolved(..) => "host_unresolved",
-            Self::Epmd(_) => "epmd_unreachable",
-            Self::NotRegistered => "not_registered",
-            Self::Refused(..) => "tcp_refused",
-            Self::TcpTimedOut(_) => "tcp_timeout",
-            Self::ForeignOwner { .. } => "foreign_owner",
+            Self::Mixed { .. } => DialCode::ShortnameLongnameMix,
+            Self::HostUnresolved(..) => DialCode::HostUnresolved,
+            Self::Epmd(_) => DialCode::EpmdUnreachable,
+            Self::NotRegistered => DialCode::NotRegistered,
+            Self::Refused(..) => DialCode::TcpRefused,
+            Self::TcpTimedOut(_) => DialCode::TcpTimeout,
+            Self::ForeignOwner { .. } => DialCode::ForeignOwner,
             Self::Setup(SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch)) => {
-                "cookie_mismatch"
+                DialCode::CookieMismatch
             }
-            Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(_))) => "name_mismatch",
-            Self::Setup(SetupError::Handshake(HandshakeError::FlagsMissing(_))) => "flags_missing",
-            Self::Setup(SetupError::Handshake(HandshakeError::NotAllowed)) => "not_allowed",
-            Self::Setup(SetupError::Handshake(HandshakeError::Reflected)) => "challenge_reflected",
-            Self::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive)) => "already_alive",
-            Self::Setup(SetupError::Handshake(HandshakeError::Simultaneous)) => "simultaneous",
-            Self::Setup(SetupError::TlsExpected) => "tls_expected",
-            Self::Setup(_) => "handshake_failed",
+            Self::Setup(SetupError::Handshake(HandshakeError::NameMismatch(_))) => DialCode::NameMismatch,
+            Self::Setup(SetupError::Handshake(HandshakeError::FlagsMissing(_))) => DialCode::FlagsMissing,
+            Self::Setup(SetupError::Handshake(HandshakeError::NotAllowed)) => DialCode::NotAllowed,
+            Self::Setup(SetupError::Handshake(HandshakeError::Reflected)) => DialCode::ChallengeReflected,
+            Self::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive)) => DialCode::AlreadyAlive,
+            Self::Setup(SetupError::Handshake(HandshakeError::Simultaneous)) => DialCode::Simultaneous,
+            Self::Setup(SetupError::TlsExpected) => DialCode::TlsExpected,
+            Self::Setup(_) => DialCode::HandshakeFailed,
         }
     }
 
@@ -328,7 +419,7 @@ mod tests {
         assert!(dialer.check_owner(address).await.is_ok());
         dialer.allowed_uids = BTreeSet::from([4_000_000_000]);
         let refused = dialer.check_owner(address).await.unwrap_err();
-        assert_eq!(refused.code(), "foreign_owner");
+        assert_eq!(refused.code(), DialCode::ForeignOwner);
     }
 
     #[tokio::test]
@@ -343,7 +434,7 @@ mod tests {
         };
         for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
             let refused = dialer.connect(SocketAddr::new(ip.into(), port), false).await.unwrap_err();
-            assert_eq!(refused.code(), "foreign_owner", "{ip}");
+            assert_eq!(refused.code(), DialCode::ForeignOwner, "{ip}");
         }
     }
 

@@ -486,7 +486,7 @@ impl Task {
         match result {
             Ok((connection, owner)) => self.connected(connection, owner),
             Err(e) => {
-                debug!(peer = %name, code = e.code(), "not connected: {e}");
+                debug!(peer = %name, code = e.code().name(), "not connected: {e}");
                 failed = Some(Arc::new(e));
             }
         }

@@ -65,7 +65,7 @@ pub fn of(error: &DialError, about: &About<'_>) -> Failure {
         }
         DialError::Setup(error) => setup(error, node, us, cookie_hash),
     };
-    Failure { code: error.code(), advice }
+    Failure { code: error.code().name(), advice }
 }
 
 fn setup(error: &SetupError, node: &NodeName, us: &NodeName, cookie_hash: &str) -> String {

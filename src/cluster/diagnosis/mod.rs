@@ -23,7 +23,7 @@ use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::SetupError;
 use beam::etf::Atom;
 use beam::name::NodeName;
-use beam::node::dial::{DialError, Dialer};
+use beam::node::dial::{DialCode, DialError, Dialer};
 use beam::node::handle::Handle;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
@@ -322,7 +322,7 @@ fn is_up(handle: &Handle, node: &NodeName) -> bool {
 
 /// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most." For how long it has.
 fn resting(details: &PeerDetails) -> Option<Duration> {
-    let failure = details.last_failure.as_ref().filter(|failure| failure.code == "cookie_mismatch")?;
+    let failure = details.last_failure.as_ref().filter(|failure| failure.code == DialCode::CookieMismatch)?;
     let since = SystemTime::now().duration_since(failure.at).unwrap_or_default();
     (details.attempts > 0 && since < discovery::REST).then_some(since)
 }

@@ -92,9 +92,9 @@ fn a_node_that_refused_our_cookie_rests() {
         link: None,
     };
     let second = Duration::from_secs(1);
-    assert!(resting(&refused("cookie_mismatch", second, 1)).is_some());
-    assert_eq!(resting(&refused("tcp_refused", second, 1)), None);
-    assert_eq!(resting(&refused("cookie_mismatch", discovery::REST, 1)), None, "it has rested");
-    assert_eq!(resting(&refused("cookie_mismatch", second, 0)), None, "it was connected since");
+    assert!(resting(&refused(DialCode::CookieMismatch, second, 1)).is_some());
+    assert_eq!(resting(&refused(DialCode::TcpRefused, second, 1)), None);
+    assert_eq!(resting(&refused(DialCode::CookieMismatch, discovery::REST, 1)), None, "it has rested");
+    assert_eq!(resting(&refused(DialCode::CookieMismatch, second, 0)), None, "it was connected since");
     assert_eq!(resting(&PeerDetails::default()), None);
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beam::dist::flags;
+use beam::node::dial::DialCode;
 use beam::node::view::{PeerReason, PeerState};
 
 use super::*;
@@ -81,8 +82,8 @@ fn up() -> PeerState {
     PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }
 }
 
-fn failed(code: &'static str) -> Attempt {
-    let last_failure = Some(DialFailure { code, detail: code.to_owned(), at: SystemTime::UNIX_EPOCH });
+fn failed(code: DialCode) -> Attempt {
+    let last_failure = Some(DialFailure { code, detail: code.name().to_owned(), at: SystemTime::UNIX_EPOCH });
     Attempt {
         introduced_by: Introduction::Epmd,
         since: SystemTime::UNIX_EPOCH,
@@ -186,7 +187,7 @@ fn only_nodes_of_plugins_that_refuse_are_reported() {
     let mut bench = Bench::new();
     let registry = registry(1, true, None, Some("other@h"));
     bench.plugins(&registry);
-    let (nobody, mismatch) = (failed("tcp_refused"), failed("cookie_mismatch"));
+    let (nobody, mismatch) = (failed(DialCode::TcpRefused), failed(DialCode::CookieMismatch));
     let names: [NodeName; 3] = [NODE, "other@h", "hecate_bd@h"].map(|name| name.parse().unwrap());
     let view = View { peers: BTreeMap::new(), ..view(up()) };
     let refusing = |attempt| {

@@ -89,12 +89,14 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use beam::node::dial::DialCode;
+
     use super::*;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn failure(code: &'static str) -> Option<DialFailure> {
-        Some(DialFailure { code, detail: code.to_owned(), at: NOW })
+    fn failure(code: DialCode) -> Option<DialFailure> {
+        Some(DialFailure { code, detail: code.name().to_owned(), at: NOW })
     }
 
     #[test]
@@ -102,19 +104,19 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Epmd);
         attempts.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Peer("b@h".parse().unwrap()));
-        for code in ["tcp_refused", "cookie_mismatch"] {
+        for code in [DialCode::TcpRefused, DialCode::CookieMismatch] {
             attempts.dialer(NOW, "a@h");
             assert_eq!(attempts.of("a@h").unwrap().under_way, Some(NOW));
             attempts.dialled("a@h", failure(code));
         }
         let known = attempts.of("a@h").unwrap();
         assert_eq!((known.count, known.under_way, &known.introduced_by), (2, None, &Introduction::Epmd));
-        assert_eq!(known.last_failure, failure("cookie_mismatch"));
+        assert_eq!(known.last_failure, failure(DialCode::CookieMismatch));
         attempts.dialer(NOW, "a@h");
         attempts.dialled("a@h", None);
         attempts.connected("a@h");
         let known = attempts.of("a@h").unwrap();
-        assert_eq!((known.count, &known.last_failure), (0, &failure("cookie_mismatch")));
+        assert_eq!((known.count, &known.last_failure), (0, &failure(DialCode::CookieMismatch)));
         attempts.calls_itself(NOW, "a@h", "a@localhost".parse().unwrap());
         assert_eq!(attempts.of("a@localhost").unwrap().introduced_by, Introduction::Epmd);
         assert_eq!(attempts.keep(|name| name != "a@h"), ["a@h"]);

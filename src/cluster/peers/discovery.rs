@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use beam::name::NodeName;
+use beam::node::dial::{DialCode, DialError};
 
 use crate::limits;
 
@@ -90,6 +91,40 @@ pub enum Outcome {
     Refused,
     /// The node answers, but under this name: the same node of the same host.
     CallsItself(NodeName),
+}
+
+impl Outcome {
+    /// Returns how an attempt to connect to the node `dialled` ended, which failed with this error.
+    /// `is_alias` tells whether a name can be another one of a node of this short name.
+    #[must_use]
+    pub fn of(error: &DialError, dialled: &NodeName, is_alias: impl Fn(&NodeName) -> bool) -> Self {
+        match (error.calls_itself(), error.code()) {
+            (Some(other), _) if other.has_short_name_of(dialled) && is_alias(other) => Self::CallsItself(other.clone()),
+            // Nothing changes until the node or its owner does.
+            (
+                _,
+                DialCode::CookieMismatch
+                | DialCode::FlagsMissing
+                | DialCode::ForeignOwner
+                | DialCode::NameMismatch
+                | DialCode::NotAllowed
+                | DialCode::ShortnameLongnameMix
+                | DialCode::TlsExpected,
+            ) => Self::Refused,
+            (
+                _,
+                DialCode::AlreadyAlive
+                | DialCode::ChallengeReflected
+                | DialCode::EpmdUnreachable
+                | DialCode::HandshakeFailed
+                | DialCode::HostUnresolved
+                | DialCode::NotRegistered
+                | DialCode::Simultaneous
+                | DialCode::TcpRefused
+                | DialCode::TcpTimeout,
+            ) => Self::Failed,
+        }
+    }
 }
 
 /// What it is told.

@@ -13,7 +13,7 @@ use beam::epmd::client as epmd;
 use beam::etf::{Atom, Raw, Term};
 use beam::limited;
 use beam::name::{NamePattern, NodeName};
-use beam::node::dial::{DialError, Dialer};
+use beam::node::dial::{DialCode, DialError, Dialer};
 use beam::node::handle::{Handle, Stopped};
 use beam::node::resolve;
 use beam::node::services::rpc::{CallError, Function};
@@ -414,7 +414,7 @@ impl Finder {
         }
     }
 
-    /// What a failure means for the next attempt. One of several in a row is worth a line of the log: the first.
+    /// What the result of an attempt means for the next one.
     fn outcome(&self, name: &NodeName, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
         let error = match result {
             // It may have gone again already.
@@ -425,47 +425,40 @@ impl Finder {
             Ok(Err(error)) => error,
             Err(Stopped) => return Outcome::Failed,
         };
-        match error.calls_itself() {
-            // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
-            // has one of them in its name.
-            Some(other)
-                if other.has_short_name_of(name)
-                    && (self.dialer.is_here(other)
-                        || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))) =>
-            {
-                return Outcome::CallsItself(other.clone());
-            }
-            _ => {}
+        // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
+        // has one of them in its name.
+        let is_alias = |other: &NodeName| {
+            self.dialer.is_here(other) || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))
+        };
+        let outcome = Outcome::of(&error, name, is_alias);
+        if !matches!(outcome, Outcome::CallsItself(_)) {
+            self.log_failure(name, &error);
         }
+        outcome
+    }
+
+    /// One of several failures in a row is worth a line of the log: the first.
+    fn log_failure(&self, name: &NodeName, error: &DialError) {
+        let code = error.code().name();
         match error.code() {
             // Another user's node: nothing is wrong, and nothing is to be done.
-            code @ "foreign_owner" => {
-                debug!(peer = %name, code, "not connected: {error}");
-                Outcome::Refused
-            }
-            // Nor would anything change by trying.
-            code @ "shortname_longname_mix" => {
+            DialCode::ForeignOwner => debug!(peer = %name, code, "not connected: {error}"),
+            DialCode::ShortnameLongnameMix => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: give it, or us by HECATE_HOSTNAME, a name of the other kind");
-                Outcome::Refused
             }
-            code @ ("cookie_mismatch" | "flags_missing" | "name_mismatch" | "not_allowed" | "tls_expected") => {
+            refusal if refusal.is_refused_by_node() => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
-                Outcome::Refused
             }
             // An attack or, once in millions of handshakes, a coincidence: then the next attempt
             // connects.
-            code @ "challenge_reflected" => {
+            DialCode::ChallengeReflected => {
                 limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
-                Outcome::Failed
             }
             // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
-            code if self.discovery.has_failed(name) || code == "simultaneous" => {
-                debug!(peer = %name, code, "not connected: {error}");
-                Outcome::Failed
-            }
-            code => {
+            DialCode::Simultaneous => debug!(peer = %name, code, "not connected: {error}"),
+            _ if self.discovery.has_failed(name) => debug!(peer = %name, code, "not connected: {error}"),
+            _ => {
                 limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
-                Outcome::Failed
             }
         }
     }
@@ -474,7 +467,7 @@ impl Finder {
 /// How an attempt failed, if it did. Of two that meet, the peer's goes on: ours was one too many, and no failure.
 fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> Option<DialFailure> {
     let Ok(Err(error)) = result else { return None };
-    (error.code() != "simultaneous").then(|| DialFailure {
+    (error.code() != DialCode::Simultaneous).then(|| DialFailure {
         code: error.code(),
         detail: error.to_string(),
         at: SystemTime::now(),
@@ -497,6 +490,6 @@ mod tests {
         let failed =
             |error: HandshakeError| failure(&Ok(Err(Arc::new(DialError::Setup(error.into()))))).map(|f| f.code);
         assert_eq!(failed(HandshakeError::Simultaneous), None);
-        assert_eq!(failed(HandshakeError::NotAllowed), Some("not_allowed"));
+        assert_eq!(failed(HandshakeError::NotAllowed), Some(DialCode::NotAllowed));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use beam::dist::flags;
 use beam::name::NodeName;
+use beam::node::dial::DialCode;
 use beam::node::view::{self as node_view, PeerReason};
 
 use crate::cluster::peers::answers::PeerAnswers;
@@ -63,8 +64,8 @@ pub fn seen<'a>(
     let unmet = attempts.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, attempt)| {
         let reason = match &attempt.last_failure {
             // Another user's node is no peer of ours.
-            Some(failure) if failure.code == "foreign_owner" => return None,
-            Some(failure) => PeerReason::new(failure.code, &*failure.detail),
+            Some(failure) if failure.code == DialCode::ForeignOwner => return None,
+            Some(failure) => PeerReason::new(failure.code.name(), &*failure.detail),
             // Whose a name of this host is, is known once it was tried.
             None if attempt.under_way.is_none() || is_here(name, None) => return None,
             None => PeerReason::new("connecting", "it is tried for the first time"),
@@ -107,9 +108,9 @@ mod tests {
             &Introduction::Epmd,
         );
         attempts.dialer(later, "new@h");
-        let failure = DialFailure { code: "tcp_refused", detail: "nobody".to_owned(), at: now };
+        let failure = DialFailure { code: DialCode::TcpRefused, detail: "nobody".to_owned(), at: now };
         attempts.dialled("new@h", Some(failure.clone()));
-        attempts.dialled("others@h", Some(DialFailure { code: "foreign_owner", ..failure.clone() }));
+        attempts.dialled("others@h", Some(DialFailure { code: DialCode::ForeignOwner, ..failure.clone() }));
         attempts.dialer(later, "untried@h");
         attempts.dialer(later, "far@f");
         attempts.dialer(later, "down@h");

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use beam::name::NodeName;
+use beam::node::dial::DialCode;
 use beam::node::view::{Peer, PeerState};
 
 use crate::cluster::peers::attempts::Attempt;
@@ -87,11 +88,13 @@ pub fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState 
     match (lost_at, failure) {
         // A node that left EPMD is expected to be unreachable; any other failure since the connection
         // was lost is a new one.
-        (Some(lost_at), Some(failure)) if !is_missing && failure.at >= lost_at && failure.code != "not_registered" => {
+        (Some(lost_at), Some(failure))
+            if !is_missing && failure.at >= lost_at && failure.code != DialCode::NotRegistered =>
+        {
             NodeState::NotConnected(Some(failure.code))
         }
         (Some(_), _) => NodeState::NotConnected(None),
-        (None, _) if is_missing => NodeState::NotConnected(Some("not_registered")),
+        (None, _) if is_missing => NodeState::NotConnected(Some(DialCode::NotRegistered)),
         (None, Some(failure)) => NodeState::NotConnected(Some(failure.code)),
         (None, None) => NodeState::Unknown,
     }
@@ -111,8 +114,8 @@ mod tests {
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn attempt(failure: Option<(&'static str, SystemTime)>) -> Attempt {
-        let last_failure = failure.map(|(code, at)| DialFailure { code, detail: code.to_owned(), at });
+    fn attempt(failure: Option<(DialCode, SystemTime)>) -> Attempt {
+        let last_failure = failure.map(|(code, at)| DialFailure { code, detail: code.name().to_owned(), at });
         Attempt { introduced_by: Introduction::Epmd, since: NOW, count: 1, last_failure, under_way: Some(NOW) }
     }
 
@@ -127,10 +130,10 @@ mod tests {
     #[test]
     fn a_node_is_unknown_until_its_first_attempt_has_ended() {
         let later = NOW + Duration::from_secs(1);
-        let (trying, failed) = (attempt(None), attempt(Some(("cookie_mismatch", NOW))));
+        let (trying, failed) = (attempt(None), attempt(Some((DialCode::CookieMismatch, NOW))));
         let up = peer(PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }, NOW);
         let down = peer(PeerState::Down { reason: PeerReason::new("closed_by_peer", "it left"), left: None }, later);
-        let mismatch = NodeState::NotConnected(Some("cookie_mismatch"));
+        let mismatch = NodeState::NotConnected(Some(DialCode::CookieMismatch));
         for (peer, attempt, is_missing, expected) in [
             (None, None, false, NodeState::Unknown),
             (None, Some(&trying), false, NodeState::Unknown),
@@ -139,20 +142,20 @@ mod tests {
             (Some(&down), Some(&trying), false, NodeState::NotConnected(None)),
             // The failure precedes the connection that was lost.
             (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), false, mismatch),
+            (Some(&down), Some(&attempt(Some((DialCode::CookieMismatch, later)))), false, mismatch),
             (
                 Some(&down),
-                Some(&attempt(Some(("tcp_timeout", later)))),
+                Some(&attempt(Some((DialCode::TcpTimeout, later)))),
                 false,
-                NodeState::NotConnected(Some("tcp_timeout")),
+                NodeState::NotConnected(Some(DialCode::TcpTimeout)),
             ),
-            (Some(&down), Some(&attempt(Some(("tcp_timeout", NOW)))), false, NodeState::NotConnected(None)),
+            (Some(&down), Some(&attempt(Some((DialCode::TcpTimeout, NOW)))), false, NodeState::NotConnected(None)),
             // EPMD's answer at that attempt was that the node has left.
-            (Some(&down), Some(&attempt(Some(("not_registered", later)))), false, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some(("tcp_refused", later)))), true, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some(("cookie_mismatch", later)))), true, NodeState::NotConnected(None)),
-            (None, Some(&failed), true, NodeState::NotConnected(Some("not_registered"))),
-            (None, None, true, NodeState::NotConnected(Some("not_registered"))),
+            (Some(&down), Some(&attempt(Some((DialCode::NotRegistered, later)))), false, NodeState::NotConnected(None)),
+            (Some(&down), Some(&attempt(Some((DialCode::TcpRefused, later)))), true, NodeState::NotConnected(None)),
+            (Some(&down), Some(&attempt(Some((DialCode::CookieMismatch, later)))), true, NodeState::NotConnected(None)),
+            (None, Some(&failed), true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
+            (None, None, true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
         ] {
             assert_eq!(state(Evidence { peer, attempt, is_missing }), expected, "{peer:?} {attempt:?} {is_missing}");
         }
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn only_changed_nodes_are_examined() {
         let mut nodes = PluginNodes::default();
-        let failed = attempt(Some(("cookie_mismatch", NOW)));
+        let failed = attempt(Some((DialCode::CookieMismatch, NOW)));
         let looks = RefCell::new(Vec::new());
         let look = |node: &str| {
             looks.borrow_mut().push(node.to_owned());
@@ -183,10 +186,10 @@ mod tests {
         assert_eq!(looks.take(), ["b@h"]);
         let apart: Vec<_> =
             second.not_connected().map(|(node, code, plugins)| (node.as_str(), code, plugins.len())).collect();
-        assert_eq!(apart, [("b@h", Some("cookie_mismatch"), 2)]);
+        assert_eq!(apart, [("b@h", Some(DialCode::CookieMismatch), 2)]);
         assert_eq!(
             (first.of("a@h"), second.of("a@h")),
-            (NodeState::NotConnected(Some("cookie_mismatch")), NodeState::Unknown)
+            (NodeState::NotConnected(Some(DialCode::CookieMismatch)), NodeState::Unknown)
         );
     }
 }

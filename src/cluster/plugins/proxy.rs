@@ -54,7 +54,7 @@ impl Registered {
     /// Returns whether the plugin's node is connected to ours, and why not.
     fn node_state(&self, plugin: &Plugin) -> impl Iterator<Item = (&'static str, Term)> {
         let state = plugin.node.as_deref().map(|node| self.cluster.borrow().plugin_nodes.of(node));
-        let failure = state.and_then(NodeState::failure).map(|code| ("node_failure", Term::atom(code)));
+        let failure = state.and_then(NodeState::failure).map(|code| ("node_failure", Term::atom(code.name())));
         state.map(|state| ("node_state", Term::atom(state.name()))).into_iter().chain(failure)
     }
 

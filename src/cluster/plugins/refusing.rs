@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use beam::name::NodeName;
+use beam::node::dial::DialCode;
 
 use crate::limits;
 use crate::registry::Membership;
@@ -16,7 +17,7 @@ pub struct Refusal {
     /// The node's port in this host's EPMD.
     pub port: u16,
     /// The stable code.
-    pub code: &'static str,
+    pub code: DialCode,
 }
 
 /// The state of a node that refused to connect at an earlier attempt.
@@ -31,9 +32,6 @@ pub enum Seen {
     /// Nothing listens on its port, or the process that does belongs to a user who is not allowed.
     Ended,
 }
-
-/// The codes with which a running node refuses to connect. Each follows from what the node sends.
-pub const CODES: [&str; 5] = ["cookie_mismatch", "flags_missing", "name_mismatch", "not_allowed", "tls_expected"];
 
 /// The nodes that refused to connect, as reported to the registry.
 #[derive(Debug, Default)]
@@ -98,7 +96,7 @@ impl Refusing {
             if is_neighbours {
                 news.extend(told.map(|_| ended(name)));
             } else if told != Some(refusal.code) {
-                news.push(Membership::NodeRefused { node: name.clone(), code: refusal.code });
+                news.push(Membership::NodeRefused { node: name.clone(), code: refusal.code.name() });
             }
             self.0.insert(name.clone(), Known { refusal, is_neighbours, missing_since: None });
         }
@@ -127,7 +125,7 @@ mod tests {
             self
         }
 
-        fn refuses(&mut self, port: u16, code: &'static str, neighbours: &[&str]) -> Vec<Membership> {
+        fn refuses(&mut self, port: u16, code: DialCode, neighbours: &[&str]) -> Vec<Membership> {
             let refusing = BTreeMap::from([(NODE.parse().unwrap(), Refusal { port, code })]);
             let neighbours = neighbours.iter().map(|name| name.parse().unwrap()).collect();
             self.0.news(self.1, &refusing, &neighbours, |name| unreachable!("{name}"))
@@ -138,13 +136,13 @@ mod tests {
         }
 
         fn strangers(&self, port: u16) -> usize {
-            let refusing = BTreeMap::from([(NODE.parse().unwrap(), Refusal { port, code: "cookie_mismatch" })]);
+            let refusing = BTreeMap::from([(NODE.parse().unwrap(), Refusal { port, code: DialCode::CookieMismatch })]);
             self.0.strangers(&refusing).len()
         }
     }
 
-    fn refused(code: &'static str) -> Membership {
-        Membership::NodeRefused { node: NODE.parse().unwrap(), code }
+    fn refused(code: DialCode) -> Membership {
+        Membership::NodeRefused { node: NODE.parse().unwrap(), code: code.name() }
     }
 
     fn ended() -> Membership {
@@ -154,27 +152,27 @@ mod tests {
     #[test]
     fn a_refusal_is_reported_once_for_each_code() {
         let mut world = World::new();
-        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), [refused("cookie_mismatch")]);
-        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), []);
-        assert_eq!(world.refuses(1, "not_allowed", &[]), [refused("not_allowed")]);
-        assert_eq!(world.refuses(2, "not_allowed", &[]), [], "it was restarted");
+        assert_eq!(world.refuses(1, DialCode::CookieMismatch, &[]), [refused(DialCode::CookieMismatch)]);
+        assert_eq!(world.refuses(1, DialCode::CookieMismatch, &[]), []);
+        assert_eq!(world.refuses(1, DialCode::NotAllowed, &[]), [refused(DialCode::NotAllowed)]);
+        assert_eq!(world.refuses(2, DialCode::NotAllowed, &[]), [], "it was restarted");
         assert_eq!(world.seen(Seen::Registered), []);
         assert_eq!(world.seen(Seen::Ended), [ended()]);
-        assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
+        assert_eq!(world.refuses(2, DialCode::NotAllowed, &[]), [refused(DialCode::NotAllowed)]);
         assert_eq!(world.seen(Seen::Connected), [], "the registry learns that separately");
-        assert_eq!(world.refuses(2, "not_allowed", &[]), [refused("not_allowed")]);
+        assert_eq!(world.refuses(2, DialCode::NotAllowed, &[]), [refused(DialCode::NotAllowed)]);
     }
 
     #[test]
     fn a_name_must_be_absent_for_a_while_before_its_node_has_ended() {
         let mut world = World::new();
         let almost = limits::EPMD_ABSENCE - Duration::from_millis(1);
-        world.refuses(1, "cookie_mismatch", &[]);
+        world.refuses(1, DialCode::CookieMismatch, &[]);
         for back in [Seen::Registered, Seen::Missing] {
             assert_eq!(world.seen(Seen::Missing), []);
             assert_eq!(world.pass(almost).seen(back), [], "EPMD was restarted");
         }
-        world.refuses(1, "cookie_mismatch", &[]);
+        world.refuses(1, DialCode::CookieMismatch, &[]);
         assert_eq!(world.seen(Seen::Missing), []);
         assert_eq!(world.pass(almost).seen(Seen::Missing), []);
         assert_eq!(world.pass(Duration::from_millis(1)).seen(Seen::Missing), [ended()]);
@@ -185,12 +183,12 @@ mod tests {
     fn a_node_of_another_home_is_not_reported_and_its_owner_is_looked_up_once_per_port() {
         let mut world = World::new();
         assert_eq!(world.strangers(1), 1);
-        assert_eq!(world.refuses(1, "cookie_mismatch", &[NODE]), []);
+        assert_eq!(world.refuses(1, DialCode::CookieMismatch, &[NODE]), []);
         assert_eq!(world.strangers(1), 0);
-        assert_eq!(world.refuses(1, "cookie_mismatch", &[]), [], "it still belongs there");
+        assert_eq!(world.refuses(1, DialCode::CookieMismatch, &[]), [], "it still belongs there");
         assert_eq!(world.strangers(2), 1, "another process has the name");
-        assert_eq!(world.refuses(2, "cookie_mismatch", &[]), [refused("cookie_mismatch")]);
-        assert_eq!(world.refuses(3, "cookie_mismatch", &[NODE]), [ended()]);
+        assert_eq!(world.refuses(2, DialCode::CookieMismatch, &[]), [refused(DialCode::CookieMismatch)]);
+        assert_eq!(world.refuses(3, DialCode::CookieMismatch, &[NODE]), [ended()]);
         assert_eq!(world.seen(Seen::Ended), []);
     }
 }

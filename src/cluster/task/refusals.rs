@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use beam::epmd;
 use beam::name::NodeName;
+use beam::node::dial::DialCode;
 use beam::node::handle::Stopped;
 use beam::node::listeners::owners;
 use beam::node::view::Peer;
@@ -33,7 +34,7 @@ impl Cluster {
         let seen = |name: &NodeName| match self.finder.known(name).0.and_then(|attempt| attempt.last_failure.as_ref()) {
             _ if node.peers.get(name).is_some_and(Peer::is_up) => Seen::Connected,
             _ if self.finder.port_of(name).is_none() => Seen::Missing,
-            Some(failure) if ["foreign_owner", "tcp_refused"].contains(&failure.code) => Seen::Ended,
+            Some(failure) if [DialCode::ForeignOwner, DialCode::TcpRefused].contains(&failure.code) => Seen::Ended,
             _ => Seen::Registered,
         };
         let mut effects = Vec::new();

@@ -1,3 +1,9 @@
+use std::io;
+
+use beam::dist::handshake::HandshakeError;
+use beam::dist::setup::SetupError;
+use beam::epmd::client::Error as EpmdError;
+
 use super::*;
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -156,6 +162,76 @@ fn after_a_refusal_a_name_rests_until_its_port_changes() {
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Refused);
     assert_eq!(bench.after(REST), ["a@h"], "one try in five minutes");
+}
+
+/// One error of each code, and of each way in which a code comes about that has several.
+fn errors() -> Vec<DialError> {
+    let (io, address) = (|| io::Error::from(io::ErrorKind::ConnectionRefused), ([127, 0, 0, 1], 9).into());
+    let name = |name: &str| name.parse::<NodeName>().unwrap();
+    let handshakes = [
+        HandshakeError::CookieMismatch,
+        HandshakeError::NameMismatch(name("b@h")),
+        HandshakeError::FlagsMissing(1),
+        HandshakeError::NotAllowed,
+        HandshakeError::Reflected,
+        HandshakeError::AlreadyAlive,
+        HandshakeError::Simultaneous,
+        HandshakeError::Malformed("status"),
+        HandshakeError::BadName,
+        HandshakeError::UnexpectedStatus,
+    ];
+    let setups = [SetupError::TlsExpected, SetupError::ProofRefused, SetupError::TimedOut, SetupError::Io(io())];
+    let others = [
+        DialError::Mixed { theirs: name("a@h.lab"), ours: name("us@h") },
+        DialError::HostUnresolved("h".to_owned(), io()),
+        DialError::Epmd(EpmdError::TimedOut(address)),
+        DialError::NotRegistered,
+        DialError::Refused(address, io()),
+        DialError::TcpTimedOut(address),
+        DialError::ForeignOwner { address, owner: Some(7) },
+        DialError::ForeignOwner { address, owner: None },
+    ];
+    let handshakes = handshakes.map(|error| DialError::Setup(error.into()));
+    handshakes.into_iter().chain(setups.map(DialError::Setup)).chain(others).collect()
+}
+
+#[test]
+fn each_error_has_its_outcome_and_its_pause() {
+    let refusals = [
+        "cookie_mismatch",
+        "flags_missing",
+        "foreign_owner",
+        "name_mismatch",
+        "not_allowed",
+        "shortname_longname_mix",
+        "tls_expected",
+    ];
+    let errors = errors();
+    for code in DialCode::ALL {
+        assert!(errors.iter().any(|error| error.code() == code), "{code:?} is tested");
+    }
+    for error in &errors {
+        let is_refusal = refusals.contains(&error.code().name());
+        let outcome = Outcome::of(error, &"a@h".parse().unwrap(), |_| false);
+        assert_eq!(outcome, if is_refusal { Outcome::Refused } else { Outcome::Failed }, "{error}");
+        let mut bench = Bench::new();
+        bench.epmd(&[("a@h", 1)]);
+        bench.ended("a@h", outcome);
+        assert_eq!(bench.after(FIRST_PAUSE).is_empty(), is_refusal, "{error}");
+        if is_refusal {
+            assert_eq!(bench.after(REST - FIRST_PAUSE - MOMENT), Vec::<String>::new(), "{error}");
+            assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"], "{error}: another process has the name");
+        }
+    }
+}
+
+#[test]
+fn only_a_name_that_may_be_the_same_nodes_is_dialled_instead() {
+    let calls_itself = |other: &str| DialError::Setup(HandshakeError::NameMismatch(other.parse().unwrap()).into());
+    let outcome = |other: &str, is_alias| Outcome::of(&calls_itself(other), &"a@h".parse().unwrap(), |_| is_alias);
+    assert_eq!(outcome("a@localhost", true), Outcome::CallsItself("a@localhost".parse().unwrap()));
+    assert_eq!(outcome("a@localhost", false), Outcome::Refused, "of another host");
+    assert_eq!(outcome("b@localhost", true), Outcome::Refused, "another node");
 }
 
 #[test]
