@@ -333,7 +333,13 @@ impl Cluster {
                 }
                 () = self.finder.step() => {}
                 Ok(()) = self.hosts.changed() => self.machine.mark_stale(),
-                () = self.questioner.step() => self.machine.mark_stale(),
+                is_release = self.questioner.step() => {
+                    self.machine.mark_stale();
+                    if is_release {
+                        let view = node.borrow().clone();
+                        self.finder.introducible(&view, |name| self.questioner.pg(name));
+                    }
+                }
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -449,8 +455,8 @@ impl Cluster {
         let mut effects = Vec::new();
         self.machine.node_changed(view, &mut effects);
         self.carry_out(effects).await?;
-        self.finder.changed(view);
         self.questioner.changed(view);
+        self.finder.changed(view, |name| self.questioner.pg(name));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use beam::node::handle::Handle;
 use beam::node::view::View;
 use tokio::task::JoinSet;
 
+use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::questions::{self, Unanswered};
 use crate::limits;
 
@@ -47,7 +48,7 @@ struct Known {
 pub struct Questioner {
     node: Handle,
     peers: BTreeMap<NodeName, Questioned>,
-    work: JoinSet<(NodeName, u64, Known)>,
+    work: JoinSet<(NodeName, u64, Known, Question)>,
 }
 
 impl Questioner {
@@ -63,6 +64,13 @@ impl Questioner {
         self.peers.get(peer).map(|peer| &peer.known.told)
     }
 
+    /// Returns what the `pg` of a peer speaks, once the peer was asked for its release.
+    #[must_use]
+    pub fn pg(&self, peer: &NodeName) -> Option<PgProtocol> {
+        let known = &self.peers.get(peer)?.known;
+        known.release.then(|| PgProtocol::of_release(known.told.otp_release.as_deref()))
+    }
+
     /// What the node sees has changed: newcomers are asked. Not those who had no name of their own: they are tools, of which one that is
     /// spoken to unasked may end (as `erl_rpc` does).
     pub fn changed(&mut self, view: &View) {
@@ -71,7 +79,8 @@ impl Questioner {
         for (name, peer) in view.peers.iter().filter(|(_, peer)| peer.is_up() && !peer.was_nameless()) {
             if !self.peers.contains_key(name) {
                 let (connection, known) = (peer.connection, Known::default());
-                self.work.spawn(ask(self.node.clone(), name.clone(), connection, known.clone()));
+                let question = known.next_question();
+                self.work.spawn(ask(self.node.clone(), name.clone(), connection, known.clone(), question));
                 self.peers.insert(name.clone(), Questioned { connection, known, due: None });
             }
         }
@@ -87,41 +96,71 @@ impl Questioner {
     pub fn time_passed(&mut self, now: Instant) {
         for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.due.is_some_and(|due| due <= now)) {
             peer.due = None;
-            self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, peer.known.clone()));
+            let question = peer.known.next_question();
+            self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, peer.known.clone(), question));
         }
     }
 
-    /// Waits for an answer; for ever while nobody is being asked. May be dropped at any time.
-    pub async fn step(&mut self) {
-        match self.work.join_next().await {
-            Some(Ok((name, connection, known))) => {
-                if let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.connection == connection) {
-                    peer.known = known;
-                    peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY);
-                }
-            }
+    /// Waits for an answer; for ever while no peer is asked. May be dropped at any time. Returns
+    /// whether the answer shows what the `pg` of a peer speaks.
+    pub async fn step(&mut self) -> bool {
+        let (name, connection, known, question) = match self.work.join_next().await {
+            Some(Ok(answered)) => answered,
             // A panic, which has been logged: that peer is not asked any more.
-            Some(Err(_)) => {}
+            Some(Err(_)) => return false,
             None => std::future::pending().await,
+        };
+        let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.connection == connection) else { return false };
+        let is_new = known.release && !peer.known.release;
+        peer.known = known;
+        match question {
+            Question::Release => {
+                let ask = ask(self.node.clone(), name, connection, peer.known.clone(), Question::Others);
+                self.work.spawn(ask);
+            }
+            Question::Others => peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY),
         }
+        is_new
     }
 }
 
-/// Asks for the facts that are unknown or may change, one after the other, because
-/// [`beam::limits::CALLS`] is for all peers.
-async fn ask(node: Handle, name: NodeName, connection: u64, mut known: Known) -> (NodeName, u64, Known) {
+/// What a peer is asked. The release comes first, since introductions wait for it.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    Release,
+    Others,
+}
+
+impl Known {
+    fn next_question(&self) -> Question {
+        if self.release { Question::Others } else { Question::Release }
+    }
+}
+
+/// Asks one question after the other, because [`beam::limits::CALLS`] is for all peers.
+async fn ask(
+    node: Handle,
+    name: NodeName,
+    connection: u64,
+    mut known: Known,
+    question: Question,
+) -> (NodeName, u64, Known, Question) {
     let told = &mut known.told;
-    if !known.release {
-        let answer = questions::otp_release(&node, &name).await;
-        // Otherwise the same question may be answered next time.
-        known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::NotAsked));
-        told.otp_release = answer.ok();
+    match question {
+        Question::Release => {
+            let answer = questions::otp_release(&node, &name).await;
+            // Otherwise the same question may be answered next time.
+            known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::NotAsked));
+            told.otp_release = answer.ok();
+        }
+        Question::Others => {
+            if let Ok(tick_time) = questions::tick_time(&node, &name).await {
+                told.tick_time = Some(tick_time);
+            }
+            told.round_trip = questions::round_trip(&node, &name).await.ok();
+        }
     }
-    if let Ok(tick_time) = questions::tick_time(&node, &name).await {
-        told.tick_time = Some(tick_time);
-    }
-    told.round_trip = questions::round_trip(&node, &name).await.ok();
-    (name, connection, known)
+    (name, connection, known, question)
 }
 
 #[cfg(test)]
@@ -192,6 +231,8 @@ mod tests {
         questioner.changed(&view);
         assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None), "it is being asked, and no tool is");
         // It is gone by then, and nothing is known of it.
+        assert!(!questioner.step().await, "its release is not known");
+        assert_eq!(questioner.work.len(), 1, "then it is asked the rest");
         questioner.step().await;
         assert_eq!(questioner.of("p@h"), Some(&PeerAnswers::default()));
         assert!(!questioner.peers["p@h"].known.release, "asked again");

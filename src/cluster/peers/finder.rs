@@ -24,6 +24,7 @@ use tracing::debug;
 use crate::cluster::peers::attempts::{Attempt, Attempts};
 use crate::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::peers::introduce::{self, Introducer};
+use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::strategies::dns::Dns;
 use crate::cluster::peers::strategies::epmd::Epmd;
 use crate::cluster::peers::strategies::learned::{self, Learned};
@@ -148,16 +149,22 @@ impl Finder {
     }
 
     /// What the node sees has changed.
-    pub fn changed(&mut self, view: &View) {
+    pub fn changed(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let learned = self.learned.known(&view.known);
         self.discover(discovery::DiscoveryInput::Learned(learned));
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.discover(discovery::DiscoveryInput::Absent(absent));
+        self.introducible(view, pg);
+    }
+
+    /// Tells the introducer which peers there are. `pg` returns what the `pg` of a peer speaks, if
+    /// that is known.
+    pub fn introducible(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let connected = |(name, peer): (&NodeName, &Peer)| {
             let introducible = view.introducible.contains(name);
-            (name.clone(), introduce::Connected { connection: peer.connection, introducible })
+            (name.clone(), introduce::Connected { connection: peer.connection, introducible, pg: pg(name) })
         };
         let published: BTreeMap<_, _> = published.map(connected).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
@@ -398,6 +405,14 @@ impl Finder {
                     };
                     self.work.spawn(async move { Done::Nodes(of.clone(), asked, node.call(of, nodes).await) });
                 }
+                introduce::IntroducerEffect::KeepApart { old, new } => limited!(
+                    limit::DIALS,
+                    warn,
+                    %old,
+                    %new,
+                    "nodes of OTP 26 and earlier are not introduced to nodes of OTP 29 and later, whose pg would end \
+                     theirs; start the former with another release, or connect none of them"
+                ),
                 introduce::IntroducerEffect::Connect { on, to } => {
                     debug!(%on, %to, "introducing");
                     let connect = Function {

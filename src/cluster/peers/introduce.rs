@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use beam::name::NodeName;
 
+use crate::cluster::peers::pg_protocol::{Contacts, PgProtocol};
+
 /// How often each peer that we look after is asked for the nodes that it is connected to.
 const ROUND: Duration = Duration::from_secs(5);
 /// Where there are many peers, a round takes this long for each.
@@ -33,6 +35,10 @@ const EACH: Duration = Duration::from_millis(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two introductions of a pair: perhaps there is no way between the two.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long after its arrival a peer that is connected to nodes which we don't know yet is not
+/// introduced to peers whose `pg` is old or new.
+const UNKNOWN_TIME: Duration = Duration::from_secs(10);
 
 /// An input of [`Introducer::handle`].
 #[derive(Debug)]
@@ -65,6 +71,8 @@ pub struct Connected {
     /// Whether to introduce it to others, see [`beam::node::view::View::introducible`]; always true
     /// for a daemon.
     pub introducible: bool,
+    /// What its `pg` speaks. Without it, the peer is not introduced yet.
+    pub pg: Option<PgProtocol>,
 }
 
 /// What is to be done.
@@ -84,6 +92,14 @@ pub enum IntroducerEffect {
         /// The peer that it should connect to.
         to: NodeName,
     },
+    /// Tell the administrator that these two, and others like them, are not introduced, because the
+    /// `pg` of the first one would exit.
+    KeepApart {
+        /// A peer whose `pg` is old.
+        old: NodeName,
+        /// A peer whose `pg` is new.
+        new: NodeName,
+    },
 }
 
 /// A published peer.
@@ -91,6 +107,11 @@ pub enum IntroducerEffect {
 struct Candidate {
     connection: u64,
     introducible: bool,
+    pg: PgProtocol,
+    /// The nodes that it was connected to when it answered last, if it has.
+    contacts: Option<Contacts>,
+    /// The time of its last arrival.
+    arrived_at: Instant,
     /// The number of its last arrival. A peer arrives when it connects, and when it becomes
     /// introducible.
     arrived: u64,
@@ -107,11 +128,14 @@ pub struct Introducer {
     daemons: BTreeSet<NodeName>,
     /// The number of arrivals so far.
     arrivals: u64,
-    /// Pairs in name order that have not been seen connected since their first introduction, with
-    /// the time of the next introduction and the number of introductions so far.
+    /// Pairs in name order that are to be introduced, or have not been seen connected since their
+    /// first introduction, with the time of the next introduction and the number of introductions so
+    /// far.
     apart: BTreeMap<(NodeName, NodeName), (Instant, u32)>,
     next_round: Option<Instant>,
     rounds: usize,
+    /// Whether there are peers that must not meet.
+    keeps_apart: bool,
 }
 
 impl Introducer {
@@ -126,6 +150,7 @@ impl Introducer {
             apart: BTreeMap::new(),
             next_round: None,
             rounds: 0,
+            keeps_apart: false,
         }
     }
 
@@ -162,17 +187,21 @@ impl Introducer {
     ) {
         self.daemons = daemons;
         let (mut before, arrivals) = (std::mem::take(&mut self.peers), self.arrivals);
-        for (name, Connected { connection, introducible }) in published {
-            let introducible = introducible || self.daemons.contains(&name);
+        for (name, Connected { connection, introducible, pg }) in published {
+            let is_daemon = self.daemons.contains(&name);
+            let introducible = is_daemon || (introducible && pg.is_some());
+            let pg = if is_daemon { PgProtocol::Either } else { pg.unwrap_or(PgProtocol::Either) };
             let peer = match before.remove(&name).filter(|peer| peer.connection == connection) {
-                Some(peer) if peer.introducible || !introducible => peer,
+                Some(peer) if peer.introducible || !introducible => Candidate { pg, ..peer },
                 _ => {
                     self.arrivals += 1;
-                    Candidate { connection, introducible, arrived: self.arrivals, answered: 0 }
+                    let (arrived, contacts, answered) = (self.arrivals, None, 0);
+                    Candidate { connection, introducible, pg, contacts, arrived_at: now, arrived, answered }
                 }
             };
             self.peers.insert(name, peer);
         }
+        self.look_for_mixed_releases(out);
         let stays = |name: &NodeName| self.peers.get(name).is_some_and(|peer| peer.arrived <= arrivals);
         self.apart.retain(|(a, b), _| stays(a) && stays(b));
         let asked = self.peers.iter().filter(|(name, peer)| peer.arrived > arrivals && self.looks_after(name));
@@ -194,6 +223,10 @@ impl Introducer {
         nodes: &BTreeSet<NodeName>,
         out: &mut Vec<IntroducerEffect>,
     ) {
+        let contacts = self.contacts(of, nodes);
+        if let Some(peer) = self.peers.get_mut(of) {
+            peer.contacts = Some(contacts);
+        }
         // An answer says nothing about connections that are younger than its question.
         let Some(peer) = self.peers.get(of).filter(|peer| peer.introducible && peer.arrived <= asked) else { return };
         let others =
@@ -211,6 +244,10 @@ impl Introducer {
                 None if peer.answered >= other.arrived || other.answered >= peer.arrived => continue,
                 None => 0,
             };
+            if !self.may_meet(now, (of, peer), (name, other)) {
+                self.apart.insert(pair, (now, times));
+                continue;
+            }
             // Who is asked changes each time: perhaps only one of the two can reach the other, or can be asked at all.
             let (on, to) = match (self.daemons.contains(of), self.daemons.contains(name)) {
                 (true, true) => continue,
@@ -227,6 +264,39 @@ impl Introducer {
         if let Some(peer) = self.peers.get_mut(of) {
             peer.answered = peer.answered.max(asked);
         }
+    }
+
+    /// Returns what the nodes to which `of` is connected speak.
+    fn contacts(&self, of: &NodeName, nodes: &BTreeSet<NodeName>) -> Contacts {
+        let others = nodes.iter().filter(|name| **name != self.us && *name != of);
+        Contacts::of(others.map(|name| self.peers.get(name).map(|peer| peer.pg)))
+    }
+
+    /// Notices when the first two peers are there that must not meet.
+    fn look_for_mixed_releases(&mut self, out: &mut Vec<IntroducerEffect>) {
+        let first = |pg| self.peers.iter().find(|(_, peer)| peer.introducible && peer.pg == pg).map(|(name, _)| name);
+        let mixed = first(PgProtocol::Old).zip(first(PgProtocol::New));
+        if let Some((old, new)) = mixed.filter(|_| !self.keeps_apart) {
+            out.push(IntroducerEffect::KeepApart { old: old.clone(), new: new.clone() });
+        }
+        self.keeps_apart = mixed.is_some();
+    }
+
+    /// Returns whether a connection of two peers endangers the `pg` of no node that one of them is
+    /// connected to.
+    fn may_meet(&self, now: Instant, one: (&NodeName, &Candidate), other: (&NodeName, &Candidate)) -> bool {
+        let side = |(name, peer): (&NodeName, &Candidate)| match peer.contacts.map(|contacts| contacts.with(peer.pg)) {
+            // A daemon is connected to all nodes, but does not connect them to each other.
+            _ if self.daemons.contains(name) => Contacts::default(),
+            None if self.keeps_apart => Contacts { old: true, new: true, unknown: true },
+            None => Contacts::default().with(peer.pg),
+            // A node that could join either side joins the new one.
+            Some(contacts) if self.keeps_apart && !contacts.old && !contacts.new => Contacts { new: true, ..contacts },
+            Some(contacts) => {
+                Contacts { unknown: contacts.unknown && now < peer.arrived_at + UNKNOWN_TIME, ..contacts }
+            }
+        };
+        !side(one).endangers(side(other))
     }
 
     /// Whether no other daemon comes between us and this node.
@@ -247,255 +317,4 @@ fn place(node: &NodeName) -> (&str, &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A bench with the introducer, the present connection of each peer, and what was asked last.
-    struct Bench {
-        introducer: Introducer,
-        now: Instant,
-        published: BTreeMap<NodeName, Connected>,
-        connections: u64,
-        asked: u64,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let introducer = Introducer::new("us@h".parse().unwrap());
-            Self { introducer, now: Instant::now(), published: BTreeMap::new(), connections: 0, asked: 0 }
-        }
-
-        /// Returns a bench with these peers, all asked and all introduced.
-        fn meshed(peers: &[&str]) -> Self {
-            let mut bench = Self::new();
-            bench.connect(peers);
-            for of in peers {
-                assert_eq!(bench.answer(of, peers), []);
-            }
-            bench
-        }
-
-        fn run(&mut self, input: IntroducerInput) -> Vec<IntroducerEffect> {
-            let mut out = Vec::new();
-            self.introducer.handle(self.now, input, &mut out);
-            let asked = |effect: &IntroducerEffect| match effect {
-                IntroducerEffect::AskNodes { asked, .. } => Some(*asked),
-                IntroducerEffect::Connect { .. } => None,
-            };
-            self.asked = out.iter().filter_map(asked).next_back().unwrap_or(self.asked);
-            out
-        }
-
-        fn look(&mut self) -> Vec<String> {
-            let (published, daemons) = (self.published.clone(), BTreeSet::new());
-            let asks = self.run(IntroducerInput::Peers { published, daemons });
-            asks.into_iter().map(asks_whom).collect()
-        }
-
-        /// Connects these peers, or reconnects them; their `global` has greeted ours. Returns the
-        /// peers that are asked.
-        fn connect(&mut self, peers: &[&str]) -> Vec<String> {
-            self.connect_as(peers, true)
-        }
-
-        fn connect_as(&mut self, peers: &[&str], introducible: bool) -> Vec<String> {
-            for peer in peers {
-                self.connections += 1;
-                self.published.insert(peer.parse().unwrap(), Connected { connection: self.connections, introducible });
-            }
-            self.look()
-        }
-
-        /// Answers the last question for a peer.
-        fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
-            self.answer_to(self.asked, of, nodes)
-        }
-
-        fn answer_to(&mut self, asked: u64, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
-            self.run(IntroducerInput::Nodes { of: of.parse().unwrap(), asked, nodes: names(nodes) })
-        }
-
-        fn pass(&mut self, time: Duration) -> Vec<String> {
-            self.now += time;
-            self.run(IntroducerInput::Tick).into_iter().map(asks_whom).collect()
-        }
-    }
-
-    fn names(names: &[&str]) -> BTreeSet<NodeName> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
-    }
-
-    fn asks_whom(effect: IntroducerEffect) -> String {
-        match effect {
-            IntroducerEffect::AskNodes { of, .. } => of.to_string(),
-            other @ IntroducerEffect::Connect { .. } => panic!("{other:?}"),
-        }
-    }
-
-    fn with_daemons(published: &[&str], daemons: &[&str]) -> IntroducerInput {
-        let connected = Connected { connection: 1, introducible: true };
-        let published = published.iter().map(|name| (name.parse().unwrap(), connected)).collect();
-        IntroducerInput::Peers { published, daemons: names(daemons) }
-    }
-
-    fn connect(on: &str, to: &str) -> IntroducerEffect {
-        IntroducerEffect::Connect { on: on.parse().unwrap(), to: to.parse().unwrap() }
-    }
-
-    #[test]
-    fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.connect(&["a@h"]), ["a@h"]);
-        assert_eq!(bench.answer("a@h", &["us@h"]), []);
-        assert_eq!(bench.connect(&["b@h", "c@h"]), ["b@h", "c@h"]);
-        assert_eq!(bench.answer("b@h", &["us@h", "c@h"]), [connect("b@h", "a@h")]);
-        assert_eq!(bench.answer("c@h", &["us@h", "a@h", "b@h"]), []);
-    }
-
-    #[test]
-    fn one_of_two_is_asked_and_the_other_next_time_soon_and_then_less_often() {
-        let mut bench = Bench::new();
-        bench.connect(&["a@h", "b@h"]);
-        assert_eq!(bench.answer("a@h", &[]), [connect("a@h", "b@h")]);
-        assert_eq!(bench.answer("b@h", &[]), [], "the pair was introduced just now");
-        for (seconds, connected) in [(1, connect("b@h", "a@h")), (2, connect("a@h", "b@h")), (4, connect("b@h", "a@h"))]
-        {
-            assert_eq!(bench.introducer.next_deadline(), Some(bench.now + Duration::from_secs(seconds)));
-            assert_eq!(bench.pass(Duration::from_secs(seconds)).len(), 2, "both are asked again");
-            assert_eq!(bench.answer("a@h", &[]), [connected]);
-        }
-        for _ in 0..20 {
-            bench.pass(LONGEST_PAUSE);
-            assert_eq!(bench.answer("a@h", &[]).len(), 1, "the pause grows no further");
-        }
-        assert_eq!(bench.answer("a@h", &["b@h"]), []);
-        assert!(bench.introducer.apart.is_empty());
-    }
-
-    #[test]
-    fn a_pair_that_disconnects_is_introduced_again_only_after_one_of_them_reconnects() {
-        let mut bench = Bench::meshed(&["a@h", "b@h", "c@h"]);
-        for _ in 0..20 {
-            bench.pass(ROUND);
-            assert_eq!(bench.answer("a@h", &[]), []);
-            assert_eq!(bench.answer("b@h", &["c@h"]), []);
-        }
-        // A peer that reconnects between two looks is new.
-        assert_eq!(bench.connect(&["b@h"]), ["b@h"]);
-        assert_eq!(bench.answer("b@h", &["c@h"]), [connect("b@h", "a@h")]);
-        assert_eq!(bench.answer("a@h", &[]), [], "neither the pair of a and c, nor a and b so soon");
-        assert_eq!(bench.answer("c@h", &["b@h"]), []);
-        // The same holds for a pair that we introduced.
-        bench.pass(LONGEST_PAUSE);
-        assert_eq!(bench.answer("b@h", &["a@h", "c@h"]), []);
-        bench.pass(LONGEST_PAUSE);
-        assert_eq!(bench.answer("b@h", &["c@h"]), []);
-        assert_eq!(bench.answer("a@h", &[]), []);
-    }
-
-    #[test]
-    fn a_pair_that_never_connected_is_introduced_from_the_beginning_when_one_arrives_again() {
-        let mut bench = Bench::new();
-        bench.connect(&["a@h", "b@h"]);
-        assert_eq!(bench.answer("a@h", &[]), [connect("a@h", "b@h")]);
-        bench.connect(&["b@h"]);
-        assert_eq!(bench.answer("b@h", &[]), [connect("b@h", "a@h")]);
-        assert_eq!(bench.introducer.next_deadline(), Some(bench.now + FIRST_PAUSE));
-    }
-
-    #[test]
-    fn a_node_whose_global_has_not_greeted_ours_is_introduced_when_it_does() {
-        let mut bench = Bench::meshed(&["a@h", "b@h"]);
-        assert_eq!(bench.connect_as(&["lone@h"], false), ["lone@h"], "it may know nodes that we don't");
-        for _ in 0..3 {
-            assert_eq!(bench.answer("lone@h", &[]), []);
-            assert_eq!(bench.answer("a@h", &["b@h"]), []);
-            assert_eq!(bench.pass(ROUND).len(), 3);
-        }
-        bench.published.get_mut("lone@h").unwrap().introducible = true;
-        assert_eq!(bench.look(), ["lone@h"]);
-        assert_eq!(bench.look(), [""; 0], "once");
-        assert_eq!(bench.answer("lone@h", &["a@h"]), [connect("lone@h", "b@h")]);
-        // On its next connection, the former greeting does not count.
-        bench.connect_as(&["lone@h"], false);
-        assert_eq!(bench.answer("lone@h", &[]), []);
-    }
-
-    #[test]
-    fn an_answer_to_a_question_from_before_an_arrival_is_ignored() {
-        let mut bench = Bench::meshed(&["a@h", "b@h"]);
-        let (_, early) = (bench.pass(ROUND), bench.asked);
-        bench.connect(&["b@h"]);
-        assert_eq!(bench.answer_to(early, "a@h", &["b@h"]), [], "this was the former connection");
-        assert_eq!(bench.answer_to(early, "b@h", &["a@h"]), []);
-        assert_eq!(bench.answer("b@h", &[]), [connect("b@h", "a@h")]);
-        assert_eq!(bench.answer_to(early, "a@h", &["b@h"]), []);
-        assert_eq!(bench.introducer.apart.len(), 1, "not together yet");
-    }
-
-    #[test]
-    fn a_round_takes_longer_with_many_peers() {
-        let mut bench = Bench::new();
-        let many: Vec<String> = (0..1000).map(|i| format!("n{i}@h")).collect();
-        bench.connect(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(bench.introducer.next_deadline(), Some(bench.now + 1000 * EACH));
-    }
-
-    #[test]
-    fn a_disconnected_peer_is_not_introduced() {
-        let mut bench = Bench::new();
-        bench.connect(&["a@h", "b@h"]);
-        bench.published.remove("b@h");
-        bench.look();
-        assert_eq!(bench.answer("a@h", &[]), []);
-        assert_eq!(bench.answer("b@h", &[]), []);
-        bench.published.clear();
-        bench.look();
-        assert_eq!(bench.introducer.next_deadline(), None);
-    }
-
-    #[test]
-    fn each_node_is_looked_after_by_the_last_daemon_before_it() {
-        let daemons = ["hecate@a", "hecate@b", "hecate@d"];
-        let all =
-            ["hecate@a", "hecate@b", "hecate@d", "hecate_1@a", "hecate_1@b", "hecate_1@c", "hecate_0@d", "a@a", "z@d"];
-        let mut asked = Vec::new();
-        for us in daemons {
-            let others = |from: &[&'static str]| from.iter().copied().filter(|name| *name != us).collect::<Vec<_>>();
-            let mut bench = Bench { introducer: Introducer::new(us.parse().unwrap()), ..Bench::new() };
-            let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
-            let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
-            let first = asks(out);
-            // In one round of as many as there are daemons all are asked, in the others the same as at first.
-            let rounds: Vec<_> = (0..daemons.len()).map(|_| bench.pass(ROUND)).collect();
-            assert_eq!(rounds.iter().filter(|round| **round == first).count(), daemons.len() - 1);
-            assert_eq!(rounds.iter().map(Vec::len).max(), Some(all.len() - 1));
-            asked.push(first);
-        }
-        let expected = [
-            vec!["hecate@b", "hecate_1@a"],
-            vec!["hecate@d", "hecate_1@b", "hecate_1@c"],
-            vec!["a@a", "hecate@a", "hecate_0@d", "z@d"],
-        ];
-        assert_eq!(asked, expected, "everyone by one, and \"a@a\" comes before the first daemon");
-    }
-
-    #[test]
-    fn a_daemon_is_introduced_but_not_asked_to_connect() {
-        let mut bench = Bench::new();
-        let mut peers = with_daemons(&["a@i", "hecate@i", "hecate@j"], &["hecate@i", "hecate@j"]);
-        // The `global` of a daemon never greets ours.
-        let IntroducerInput::Peers { published, .. } = &mut peers else { unreachable!() };
-        for (_, peer) in published.iter_mut().filter(|(name, _)| name.starts_with("hecate")) {
-            peer.introducible = false;
-        }
-        let out: Vec<String> = bench.run(peers).into_iter().map(asks_whom).collect();
-        assert_eq!(out, ["a@i", "hecate@i"]);
-        for _ in 0..2 {
-            assert_eq!(bench.answer("hecate@i", &["us@h"]), [connect("a@i", "hecate@i")]);
-            bench.pass(LONGEST_PAUSE);
-            assert_eq!(bench.answer("a@i", &["us@h", "hecate@j"]), [connect("a@i", "hecate@i")]);
-            bench.pass(LONGEST_PAUSE);
-        }
-    }
-}
+mod tests;

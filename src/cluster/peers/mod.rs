@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod discovery;
 pub mod finder;
 pub mod introduce;
+pub mod pg_protocol;
 pub mod questions;
 pub mod strategies;
 pub mod views;

@@ -1,0 +1,103 @@
+//! Which peers must not meet. If `pg` of OTP 29 discovers `pg` of OTP 25 (`{discover, Pid, 1}`), the
+//! latter exits, and so does a node that runs it under its kernel. Connected nodes connect to each
+//! other's peers, so two nodes may not meet either if one is connected to an old node and the other
+//! to a new one. Pure.
+
+/// What the `pg` of a node speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PgProtocol {
+    /// OTP 26 and earlier: it exits when a new one discovers it. (OTP 26 was not tried.)
+    Old,
+    /// OTP 27 and 28, and nodes without a release of OTP.
+    Either,
+    /// OTP 29 and later.
+    New,
+}
+
+impl PgProtocol {
+    /// Returns what a node of this release of OTP speaks, such as `25`; [`Self::Either`] without one.
+    #[must_use]
+    pub fn of_release(release: Option<&str>) -> Self {
+        match release.and_then(|release| release.parse::<u32>().ok()) {
+            Some(..27) => Self::Old,
+            Some(29..) => Self::New,
+            Some(_) | None => Self::Either,
+        }
+    }
+}
+
+/// What a node and the nodes to which it is connected speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Contacts {
+    /// There is an old one.
+    pub old: bool,
+    /// There is a new one.
+    pub new: bool,
+    /// There is one that is not our peer.
+    pub unknown: bool,
+}
+
+impl Contacts {
+    /// Returns the contacts of a node that is connected to these.
+    pub fn of(nodes: impl Iterator<Item = Option<PgProtocol>>) -> Self {
+        nodes.fold(Self::default(), |contacts, node| match node {
+            Some(pg) => contacts.with(pg),
+            None => Self { unknown: true, ..contacts },
+        })
+    }
+
+    /// Adds a node that speaks this.
+    #[must_use]
+    pub fn with(self, pg: PgProtocol) -> Self {
+        Self { old: self.old || pg == PgProtocol::Old, new: self.new || pg == PgProtocol::New, ..self }
+    }
+
+    /// Returns whether an old node and a new one would meet, or might.
+    #[must_use]
+    pub fn endangers(self, other: Self) -> bool {
+        let meets = |one: Self, other: Self| one.old && other.new;
+        let may_meet = |one: Self, other: Self| one.unknown && (other.old || other.new);
+        meets(self, other) || meets(other, self) || may_meet(self, other) || may_meet(other, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_decides_what_pg_speaks() {
+        for (release, pg) in [
+            (Some("25"), PgProtocol::Old),
+            (Some("26"), PgProtocol::Old),
+            (Some("27"), PgProtocol::Either),
+            (Some("28"), PgProtocol::Either),
+            (Some("29"), PgProtocol::New),
+            (Some("30"), PgProtocol::New),
+            (Some("R16B03"), PgProtocol::Either),
+            (None, PgProtocol::Either),
+        ] {
+            assert_eq!(PgProtocol::of_release(release), pg, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn old_and_new_nodes_do_not_meet_through_others() {
+        let contacts = |nodes: &[Option<PgProtocol>]| Contacts::of(nodes.iter().copied());
+        let (old, new, either) =
+            ([PgProtocol::Old, PgProtocol::New, PgProtocol::Either]).map(|pg| contacts(&[Some(pg)])).into();
+        let unknown = contacts(&[None]);
+        for (one, other, endangers) in [
+            (old, new, true),
+            (old, old, false),
+            (new, new, false),
+            (old, either, false),
+            (new, either, false),
+            (unknown, either, false),
+            (unknown, old, true),
+            (unknown, new, true),
+        ] {
+            assert_eq!((one.endangers(other), other.endangers(one)), (endangers, endangers), "{one:?} {other:?}");
+        }
+    }
+}
