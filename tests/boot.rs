@@ -141,6 +141,22 @@ fn after_epmd_was_restarted_we_are_registered_as_who_we_were() {
     assert_eq!(our_pid(&host, &mut peer), before);
 }
 
+#[test]
+fn an_epmd_that_stops_answering_is_a_problem_until_it_answers() {
+    let (host, epmd, daemon) = Host::running(&[]);
+    let codes = || {
+        let health = host.ask("GET", "/health").body;
+        let problems = health["problems"].as_array().expect("problems").clone();
+        problems.into_iter().map(|problem| problem["code"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), Vec::<String>::new());
+    epmd.stop();
+    wait_for("it is reported", || codes() == ["epmd_unavailable"]);
+    daemon.logs(&["WARN", "did not answer in time", "no Erlang node of this host can be found"]);
+    epmd.resume();
+    wait_for("it is over", || codes().is_empty());
+}
+
 // ---- Who was here before ----------------------------------------------------------------------
 
 #[test]

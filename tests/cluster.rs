@@ -205,7 +205,7 @@ fn after_a_netsplit_all_views_are_right_again() {
         cluster.register(at, "hecate-newd", "1");
         assert_eq!(cluster.hosts[at].ask("DELETE", "/api/plugins/hecate-newd").status, 200);
     }
-    cluster.daemons[2].still_wanted();
+    cluster.daemons[2].resume();
     cluster.agrees();
     becomes(&cluster.hosts[2], &cluster.names[0], "connected", &[(TRADER, "meanwhile")]);
     cluster.register(2, TRADER, "after");

@@ -365,7 +365,7 @@ fn a_connected_node_is_asked_for_its_own_view() {
     let silent = diagnosis(&host, &node);
     fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
     assert_eq!(silent["connected"], true);
-    erl.still_wanted();
+    erl.resume();
     erl.pings(&us);
 }
 

@@ -156,7 +156,7 @@ fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
     wait_for("it is given up", || value("hecate_links", &[("state", "disconnected")]) == 1.0);
     assert_eq!(value("hecate_link_tick_timeouts_total", &[]), 1.0);
     wait_for("so are its members", || (theirs("hecate_pg_groups"), theirs("hecate_pg_members")) == (0.0, 0.0));
-    erl.still_wanted();
+    erl.resume();
     wait_for("it is back", || value("hecate_links", &[("state", "connected")]) == 1.0);
     assert!(value("hecate_link_reconnects_total", &[]) >= 1.0);
 }

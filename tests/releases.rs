@@ -75,6 +75,16 @@ impl Cluster {
         Node { erl, name: self.host.node(&short), release, program, scope }
     }
 
+    /// All of them see whether the plugin runs, and their scopes live.
+    fn sees_the_plugin(&mut self, runs: bool) {
+        for node in &mut self.nodes {
+            let members = "length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
+            node.erl.eval_until(members, if runs { "1" } else { "0" }, PATIENCE);
+            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+            node.speaks_its_version(&self.host.node("hecate"));
+        }
+    }
+
     /// All of them are connected, see the same members, call us and each other.
     fn is_whole(&mut self) {
         let us = self.host.node("hecate");
@@ -152,23 +162,25 @@ fn otp_25_and_28_with_us() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "28"]);
 }
 
-/// OTP 29 ends the scope of OTP 25 by itself where the two meet (`{discover, Pid, 1}`), so here they don't: we stand between
-/// them, speak with each, and introduce nobody.
+/// `pg` of OTP 29 ends that of OTP 25 where the two meet, so we introduce neither to the other, also
+/// not through a node of OTP 27, and speak with each.
 #[test]
-fn otp_25_and_29_apart_with_us_between() {
-    let mut cluster = Cluster::with(&[OF_THE_SYSTEM, "29"], &[("HECATE_INTRODUCE_PEERS", "false")]);
+fn otp_25_and_29_are_kept_apart_and_27_joins_29() {
+    let mut cluster = Cluster::with(&[OF_THE_SYSTEM, "29"], &[]);
     for registered in [true, false, true] {
         let answer = match registered {
             true => cluster.host.register(&json!({"name": "hecate-traderd"})),
             false => cluster.host.ask("DELETE", "/api/plugins/hecate-traderd"),
         };
         assert!(matches!(answer.status, 200 | 201));
-        for node in &mut cluster.nodes {
-            let members = "length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
-            node.erl.eval_until(members, if registered { "1" } else { "0" }, PATIENCE);
-            assert_eq!(node.erl.eval("length(nodes())"), "1", "they don't know each other");
-            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
-            node.speaks_its_version(&cluster.host.node("hecate"));
-        }
+        cluster.sees_the_plugin(registered);
     }
+    let daemon = cluster.daemon.as_ref().unwrap();
+    daemon.logs(&["are not introduced to nodes of OTP 29", "old=hecate_otp25d", "new=hecate_otp29d"]);
+    let node = cluster.start("27", program("27"));
+    cluster.nodes.push(node);
+    let new = cluster.nodes[1].name.clone();
+    cluster.nodes[2].erl.eval_until(&format!("lists:member('{new}', nodes())"), "true", PATIENCE);
+    cluster.sees_the_plugin(true);
+    assert_eq!(cluster.nodes[0].erl.eval("length(nodes())"), "1", "OTP 25 knows only us");
 }

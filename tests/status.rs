@@ -447,6 +447,15 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
 }
 
+#[test]
+fn a_plugins_node_with_a_long_name_never_connects_to_a_short_one() {
+    let (host, _epmd, _daemon) = Host::running(&[]);
+    assert_eq!(host.register(&json!({"name": TRADER, "node": "trader@beam00.lab"})).status, 201);
+    let state = |plugin: &Value| (plugin["node_state"].clone(), plugin["node_failure"].clone());
+    let never = (json!("not_connected"), json!("shortname_longname_mix"));
+    wait_for("it is shown", || state(&host.plugin(TRADER)) == never);
+}
+
 /// As a plain `rebar3 release` makes it: a node with another cookie, whose plugin registers,
 /// answers and seems healthy.
 #[test]

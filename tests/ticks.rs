@@ -63,7 +63,7 @@ fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
     erl.stop();
     wait_for("it is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
     daemon.logs(&["node down", "no sign of life", "net_tick_timeout"]);
-    erl.still_wanted();
+    erl.resume();
     wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     erl.pings(&us);
@@ -79,7 +79,7 @@ fn we_are_dropped_when_we_are_stopped_and_taken_back() {
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     daemon.stop();
     erl.eval_until("nodes()", "[]", PATIENCE);
-    daemon.still_wanted();
+    daemon.resume();
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     erl.pings(&us);
 }

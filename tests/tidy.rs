@@ -192,6 +192,7 @@ const PURE: &[&str] = &[
     "cluster/peers/discovery",
     "cluster/hosts/tracker",
     "cluster/peers/introduce",
+    "cluster/peers/pg_protocol",
     "cluster/plugins/membership",
     "cluster/peers/views",
     "cluster/plugins/nodes",

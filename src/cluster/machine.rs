@@ -15,6 +15,7 @@ use crate::cluster::plugins::membership::MembershipTracker;
 use crate::cluster::plugins::nodes::{self, Evidence, PluginNodes};
 use crate::cluster::plugins::refusing::{Refusal, Refusing, Seen};
 use crate::cluster::view::{EpmdState, NodeStates};
+use crate::limits;
 use crate::plugin::{PluginName, Plugins, Status};
 use crate::registry::{self, Membership};
 
@@ -68,6 +69,10 @@ pub struct ClusterMachine {
     epmd: EpmdState,
     /// The time at which to register with EPMD again, after EPMD was lost.
     register_at: Option<Instant>,
+    /// The time since when EPMD has not answered, and its last failure.
+    unanswered: Option<(Instant, String)>,
+    /// Whether `unanswered` has lasted long enough to be shown.
+    is_epmd_silent: bool,
     has_settled: bool,
     is_stale: bool,
 }
@@ -86,6 +91,8 @@ impl ClusterMachine {
             refusing: Refusing::default(),
             epmd,
             register_at: None,
+            unanswered: None,
+            is_epmd_silent: false,
             has_settled: false,
             is_stale: true,
         }
@@ -231,7 +238,7 @@ impl ClusterMachine {
                 || PluginName::parse(&short).is_ok_and(|plugin| plugins.contains_key(&plugin))
         };
         let refusal = |Failed { name, port, attempt }: Failed<'_>| {
-            let evidence = Evidence { peer: view.peers.get(name), attempt: Some(attempt), is_missing: false };
+            let evidence = Evidence { peer: view.peers.get(name), attempt: Some(attempt), ..Evidence::default() };
             let code = nodes::state(evidence).failure().filter(|code| code.is_refused_by_node())?;
             Some((name.clone(), Refusal { port, code }))
         };
@@ -272,6 +279,22 @@ impl ClusterMachine {
         self.is_stale = true;
     }
 
+    /// EPMD was asked for the names of this host. Returns whether it has just become known that it
+    /// does not answer: when it has not for [`limits::EPMD_ABSENCE`], in which it could be restarted.
+    pub fn epmd_answered(&mut self, now: Instant, answer: Result<(), String>) -> bool {
+        let was_silent = self.is_epmd_silent;
+        match answer {
+            Ok(()) => (self.unanswered, self.is_epmd_silent) = (None, false),
+            Err(failure) => {
+                let since = self.unanswered.take().map_or(now, |(since, _)| since);
+                self.is_epmd_silent = now.saturating_duration_since(since) >= limits::EPMD_ABSENCE;
+                self.unanswered = Some((since, failure));
+            }
+        }
+        self.is_stale |= self.is_epmd_silent != was_silent;
+        self.is_epmd_silent && !was_silent
+    }
+
     /// Returns the time at which [`Self::time_passed`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -310,7 +333,7 @@ impl ClusterMachine {
     }
 
     /// Returns whether the node of each plugin is connected.
-    pub fn plugin_nodes<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
+    pub fn plugin_nodes<'a>(&mut self, evidence: impl Fn(&NodeName) -> Evidence<'a>) -> NodeStates {
         self.plugin_nodes.update(evidence)
     }
 
@@ -320,10 +343,18 @@ impl ClusterMachine {
         self.dialer.is_here(name) && !peer.is_some_and(|peer| self.membership.is_neighbours(peer))
     }
 
-    /// Returns the state of our registration with EPMD.
+    /// Returns the state of EPMD and of our registration with it.
     #[must_use]
-    pub fn epmd(&self) -> &EpmdState {
-        &self.epmd
+    pub fn epmd(&self) -> EpmdState {
+        match (&self.epmd, &self.unanswered) {
+            (EpmdState::Registered, Some((_, failure))) if self.is_epmd_silent => EpmdState::Unavailable {
+                reason: format!(
+                    "{failure}. Our node is registered, but no Erlang node of this host can be found until EPMD answers: \
+                     resume or restart the process `epmd`"
+                ),
+            },
+            (epmd, _) => epmd.clone(),
+        }
     }
 }
 

@@ -331,7 +331,7 @@ impl Cluster {
                         self.machine.mark_stale();
                     }
                 }
-                () = self.finder.step() => {}
+                () = self.finder.step() => self.epmd_answered(),
                 Ok(()) = self.hosts.changed() => self.machine.mark_stale(),
                 is_release = self.questioner.step() => {
                     self.machine.mark_stale();
@@ -462,6 +462,16 @@ impl Cluster {
 
     // ---- EPMD -------------------------------------------------------------------------------------
 
+    /// EPMD was perhaps asked for names.
+    fn epmd_answered(&mut self) {
+        let Some(answer) = self.finder.take_epmd_answer() else { return };
+        if self.machine.epmd_answered(Instant::now(), answer.map_err(|e| e.to_string()))
+            && let EpmdState::Unavailable { reason } = self.machine.epmd()
+        {
+            warn!("{reason}");
+        }
+    }
+
     /// EPMD was lost and asked again. Our creation stays: we are still the same node (as `erl_epmd` does).
     fn registered_again(&mut self, result: Result<Registration, EpmdState>) {
         let now = Instant::now();
@@ -490,7 +500,7 @@ impl Cluster {
         self.machine.published();
         let plugin_nodes = self.machine.plugin_nodes(|name| {
             let (attempt, is_missing) = self.finder.known(name);
-            Evidence { peer: node.peers.get(name), attempt, is_missing }
+            Evidence { peer: node.peers.get(name), attempt, is_missing, is_mixed: name.is_mixed_with(&self.name) }
         });
         let is_here = |name: &NodeName, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
         let peers = views::seen(&node, self.finder.attempts(), |name| self.questioner.of(name), is_here);
@@ -507,7 +517,7 @@ impl Cluster {
             host: self.settings.name.name.host().to_owned(),
             since: Some(self.since),
             hosts: Arc::clone(&self.hosts.borrow()),
-            epmd: self.machine.epmd().clone(),
+            epmd: self.machine.epmd(),
             epmd_owners: Arc::clone(self.epmd.owners()),
             names_taken: self.names_taken.clone(),
             peers,

@@ -14,6 +14,7 @@ use beam::node::services::rpc::Function;
 use beam::node::view::{Peer, View};
 use hecate_daemon::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use hecate_daemon::cluster::peers::introduce::{self, Introducer};
+use hecate_daemon::cluster::peers::pg_protocol::PgProtocol;
 use hecate_daemon::cluster::peers::strategies::learned::{self, Learned};
 use hecate_daemon::cluster::plugins::membership::MembershipTracker;
 use hecate_daemon::registry::Membership;
@@ -120,7 +121,11 @@ impl Finder {
         self.discover(now, discovery::DiscoveryInput::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         // All nodes of the simulation are ordinary ones, whose `global` greets ours.
-        let connected = |peer: &Peer| introduce::Connected { connection: peer.connection, introducible: true };
+        let connected = |peer: &Peer| introduce::Connected {
+            connection: peer.connection,
+            introducible: true,
+            pg: Some(PgProtocol::Either),
+        };
         let published: BTreeMap<_, _> = published.map(|(name, peer)| (name.clone(), connected(peer))).collect();
         let daemons = view.grouped.iter().filter(|name| published.contains_key(*name)).cloned().collect();
         self.introduce(now, introduce::IntroducerInput::Peers { published, daemons }, wanted);

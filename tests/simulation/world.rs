@@ -314,6 +314,7 @@ impl World {
                     self.counts.introductions += 1;
                     self.input(at, NodeInput::Call { node: on, function: connect_node(&to), token: None });
                 }
+                introduce::IntroducerEffect::KeepApart { old, new } => panic!("all nodes speak alike: {old}, {new}"),
             }
         }
     }

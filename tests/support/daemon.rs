@@ -90,7 +90,7 @@ impl Daemon {
     }
 
     /// SIGCONT.
-    pub fn still_wanted(&self) {
+    pub fn resume(&self) {
         self.process.signal(rustix::process::Signal::CONT);
     }
 

@@ -30,6 +30,16 @@ impl Epmd {
         self.process.id()
     }
 
+    /// Stops it, as SIGSTOP does: it accepts connections and answers nothing.
+    pub fn stop(&self) {
+        self.process.stop();
+    }
+
+    /// Lets it continue.
+    pub fn resume(&self) {
+        self.process.signal(rustix::process::Signal::CONT);
+    }
+
     /// Ends it at once: it forgets every name.
     pub fn kill(mut self) {
         self.process.kill();

@@ -154,7 +154,7 @@ impl Erl {
     }
 
     /// SIGCONT.
-    pub fn still_wanted(&self) {
+    pub fn resume(&self) {
         self.process.signal(rustix::process::Signal::CONT);
     }
 

@@ -146,7 +146,7 @@ fn the_state_of_a_plugins_node_follows_its_connection() {
     let mut bench = Bench::new();
     bench.plugins(&registry(1, true, None, Some(NODE)));
     let state = |bench: &mut Bench, view: &View| {
-        let evidence = |name: &str| Evidence { peer: view.peers.get(name), ..Evidence::default() };
+        let evidence = |name: &NodeName| Evidence { peer: view.peers.get(name), ..Evidence::default() };
         bench.machine.plugin_nodes(evidence).of(NODE)
     };
     assert_eq!(state(&mut bench, &view(up())), NodeState::Connected);
@@ -176,10 +176,10 @@ fn the_name_is_registered_again_after_each_failure() {
     let taken = EpmdState::NameTaken { name: "us".to_owned() };
     bench.machine.published();
     bench.machine.epmd_asked(bench.now, taken.clone(), false);
-    assert_eq!((bench.machine.epmd(), bench.machine.is_stale()), (&taken, true));
+    assert_eq!((bench.machine.epmd(), bench.machine.is_stale()), (taken, true));
     assert_eq!(bench.after(retry), [ClusterEffect::Register]);
     bench.machine.epmd_asked(bench.now, EpmdState::Served, true);
-    assert_eq!((bench.after(retry), bench.machine.epmd()), (vec![], &EpmdState::Served));
+    assert_eq!((bench.after(retry), bench.machine.epmd()), (vec![], EpmdState::Served));
 }
 
 #[test]
@@ -217,4 +217,23 @@ fn only_what_the_view_shows_makes_it_stale() {
     assert!(is_stale(&mut bench));
     bench.machine.mark_stale();
     assert!(is_stale(&mut bench));
+}
+
+#[test]
+fn an_epmd_that_is_silent_for_a_while_is_reported_once_until_it_answers() {
+    let mut bench = Bench::new();
+    let failed = || Err("no answer".to_owned());
+    bench.machine.published();
+    assert!(!bench.machine.epmd_answered(bench.now, failed()));
+    bench.now += limits::EPMD_ABSENCE - Duration::from_millis(1);
+    assert!(!bench.machine.epmd_answered(bench.now, failed()), "it may be restarting");
+    assert_eq!((bench.machine.epmd(), bench.machine.is_stale()), (EpmdState::Registered, false));
+    bench.now += Duration::from_millis(1);
+    assert!(bench.machine.epmd_answered(bench.now, failed()));
+    assert!(!bench.machine.epmd_answered(bench.now, failed()), "once");
+    assert!(matches!(bench.machine.epmd(), EpmdState::Unavailable { .. }));
+    assert!(bench.machine.is_stale());
+    assert!(!bench.machine.epmd_answered(bench.now, Ok(())));
+    assert_eq!(bench.machine.epmd(), EpmdState::Registered);
+    assert!(!bench.machine.epmd_answered(bench.now + limits::EPMD_ABSENCE, failed()), "the time begins again");
 }

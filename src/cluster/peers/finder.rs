@@ -80,6 +80,8 @@ pub struct Finder {
     touched: Vec<NodeName>,
     /// Whether something has changed that the cluster's view shows.
     has_changed: bool,
+    /// Whether EPMD has answered the last question, until that is taken.
+    epmd_answer: Option<Result<(), epmd::Error>>,
 }
 
 /// A DNS name that is asked for again and again.
@@ -119,6 +121,7 @@ impl Finder {
             missing: BTreeSet::new(),
             touched: Vec::new(),
             has_changed: true,
+            epmd_answer: None,
         };
         let peers = peers::found(&settings.peers, |other| finder.dialer.is_same_node(&name, other));
         finder.discover(discovery::DiscoveryInput::Configured(peers));
@@ -194,6 +197,11 @@ impl Finder {
         std::mem::take(&mut self.has_changed)
     }
 
+    /// Returns whether EPMD has answered the last question, once for each question.
+    pub fn take_epmd_answer(&mut self) -> Option<Result<(), epmd::Error>> {
+        self.epmd_answer.take()
+    }
+
     /// Compares EPMD's answer with the nodes of plugins.
     fn compare(&mut self, names: &[(String, u16)]) {
         let names = names.iter().cloned().collect();
@@ -264,11 +272,13 @@ impl Finder {
                 self.asking_names = false;
                 match result {
                     Ok(names) => {
+                        self.epmd_answer = Some(Ok(()));
                         self.compare(&names);
                         self.discover(discovery::DiscoveryInput::Epmd(self.epmd.found(names)));
                     }
                     Err(e) => {
                         debug!("names of this host: {e}");
+                        self.epmd_answer = Some(Err(e));
                         self.discover(discovery::DiscoveryInput::Unanswered(Asked::Epmd));
                     }
                 }

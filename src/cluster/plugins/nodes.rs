@@ -20,6 +20,8 @@ pub struct Evidence<'a> {
     pub attempt: Option<&'a Attempt>,
     /// Whether it was missing from the last answer of this host's EPMD.
     pub is_missing: bool,
+    /// Whether its name is long and ours short, or the reverse. Such nodes never connect.
+    pub is_mixed: bool,
 }
 
 /// The nodes of plugins.
@@ -63,7 +65,7 @@ impl PluginNodes {
     }
 
     /// Updates only the nodes whose state may have changed. Returns the states of all.
-    pub fn update<'a>(&mut self, evidence: impl Fn(&str) -> Evidence<'a>) -> NodeStates {
+    pub fn update<'a>(&mut self, evidence: impl Fn(&NodeName) -> Evidence<'a>) -> NodeStates {
         for node in std::mem::take(&mut self.touched) {
             let plugins = self.plugins.get(&node);
             let seen = plugins.map(|plugins| PluginNode {
@@ -78,7 +80,7 @@ impl PluginNodes {
 
 /// Returns the state of one node.
 #[must_use]
-pub fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState {
+pub fn state(Evidence { peer, attempt, is_missing, is_mixed }: Evidence<'_>) -> NodeState {
     let lost_at = match peer {
         Some(peer) if peer.is_up() => return NodeState::Connected,
         Some(Peer { state: PeerState::Down { .. }, since, .. }) => Some(*since),
@@ -94,6 +96,7 @@ pub fn state(Evidence { peer, attempt, is_missing }: Evidence<'_>) -> NodeState 
             NodeState::NotConnected(Some(failure.code))
         }
         (Some(_), _) => NodeState::NotConnected(None),
+        (None, _) if is_mixed => NodeState::NotConnected(Some(DialCode::ShortnameLongnameMix)),
         (None, _) if is_missing => NodeState::NotConnected(Some(DialCode::NotRegistered)),
         (None, Some(failure)) => NodeState::NotConnected(Some(failure.code)),
         (None, None) => NodeState::Unknown,
@@ -157,8 +160,11 @@ mod tests {
             (None, Some(&failed), true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
             (None, None, true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
         ] {
-            assert_eq!(state(Evidence { peer, attempt, is_missing }), expected, "{peer:?} {attempt:?} {is_missing}");
+            let evidence = Evidence { peer, attempt, is_missing, is_mixed: false };
+            assert_eq!(state(evidence), expected, "{evidence:?}");
         }
+        let mixed = Evidence { is_mixed: true, ..Evidence::default() };
+        assert_eq!(state(mixed), NodeState::NotConnected(Some(DialCode::ShortnameLongnameMix)));
     }
 
     #[test]
@@ -166,8 +172,8 @@ mod tests {
         let mut nodes = PluginNodes::default();
         let failed = attempt(Some((DialCode::CookieMismatch, NOW)));
         let looks = RefCell::new(Vec::new());
-        let look = |node: &str| {
-            looks.borrow_mut().push(node.to_owned());
+        let look = |node: &NodeName| {
+            looks.borrow_mut().push(node.to_string());
             Evidence { attempt: Some(&failed), ..Evidence::default() }
         };
         nodes.add("a@h".parse().unwrap(), plugin("hecate-ad"));
