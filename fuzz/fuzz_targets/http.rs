@@ -40,11 +40,9 @@ fn register(body: &[u8]) {
         Err(problem) => return refused(&problem, &[400, 422]),
     };
     assert_eq!(PluginName::parse(registration.name.as_str()), Ok(registration.name.clone()));
-    for (field, most) in [
-        (&registration.version, limits::PLUGIN_VERSION),
-        (&registration.description, limits::PLUGIN_DESCRIPTION),
-        (&registration.node, beam::limits::NODE_NAME),
-    ] {
+    for (field, most) in
+        [(&registration.version, limits::PLUGIN_VERSION), (&registration.description, limits::PLUGIN_DESCRIPTION)]
+    {
         assert!(!matches!(field, Field::Set(text) if text.chars().count() > most || text.contains('\0')));
     }
     // Written anew it is the same, and so it was what any other reader of JSON makes of the body.
@@ -59,16 +57,18 @@ fn register(body: &[u8]) {
 
 fn written(registration: &Registration) -> Value {
     let mut object = json!({ "name": registration.name.as_str() });
-    for (key, field) in
-        [("version", &registration.version), ("description", &registration.description), ("node", &registration.node)]
-    {
-        match field {
-            Field::Absent => {}
-            Field::Clear => object[key] = Value::Null,
-            Field::Set(text) => object[key] = text.as_str().into(),
-        }
-    }
+    write(&mut object, "version", &registration.version);
+    write(&mut object, "description", &registration.description);
+    write(&mut object, "node", &registration.node);
     object
+}
+
+fn write(object: &mut Value, key: &str, field: &Field<impl AsRef<str>>) {
+    match field {
+        Field::Absent => {}
+        Field::Clear => object[key] = Value::Null,
+        Field::Set(text) => object[key] = text.as_ref().into(),
+    }
 }
 
 // ---- Paths --------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ mod tests {
     use crate::plugin::sample;
 
     fn view(name: &str) -> Arc<View> {
-        let plugin = Plugin { node: Some("oned@h".to_owned()), ..sample::plugin(name) };
+        let plugin = Plugin { node: Some("oned@h".parse().unwrap()), ..sample::plugin(name) };
         let plugins = [(plugin.name.clone(), Arc::new(plugin))].into_iter().collect();
         Arc::new(View { revision: 1, plugins, ..View::default() })
     }

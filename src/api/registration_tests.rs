@@ -29,7 +29,7 @@ fn absent_null_and_set_are_three_things() {
     let registration = read(body).expect("valid");
     assert_eq!(registration.version, Field::Clear);
     assert_eq!(registration.description, Field::Absent);
-    assert_eq!(registration.node, Field::Set("a@b".to_owned()));
+    assert_eq!(registration.node, Field::Set("a@b".parse().unwrap()));
 }
 
 #[test]

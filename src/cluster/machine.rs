@@ -125,17 +125,15 @@ impl ClusterMachine {
     fn find_nodes(&mut self, plugins: &Plugins, changed: &BTreeSet<PluginName>, out: &mut Vec<ClusterEffect>) {
         let mut has_changed = false;
         for name in changed {
-            // A plugin stored by an older version may have an invalid node name.
-            let node = plugins.get(name).and_then(|plugin| plugin.node.as_deref());
-            let node = node.and_then(|node| NodeName::parse(node).ok());
-            if self.nodes.get(name) == node.as_ref() {
+            let node = plugins.get(name).and_then(|plugin| plugin.node.as_ref());
+            if self.nodes.get(name) == node {
                 continue;
             }
             has_changed = true;
             let before = match node {
                 Some(node) => {
                     self.plugin_nodes.add(node.clone(), name.clone());
-                    self.nodes.insert(name.clone(), node)
+                    self.nodes.insert(name.clone(), node.clone())
                 }
                 None => self.nodes.remove(name),
             };

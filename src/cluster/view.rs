@@ -309,7 +309,7 @@ pub struct PluginView {
     /// Its description, as it said.
     pub description: Option<String>,
     /// Its Erlang node.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Its API socket, a path on that host.
     pub socket: String,
     /// Whether it lives.

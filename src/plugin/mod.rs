@@ -12,6 +12,7 @@ pub mod sample;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use beam::name::NodeName;
 use rpds::RedBlackTreeMapSync;
 
 pub use event::{Event, EventKind};
@@ -55,7 +56,7 @@ pub struct Plugin {
     /// Description as the plugin gave it.
     pub description: Option<String>,
     /// Full name of its node (`name@host`), given at registration or found in the cluster.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Whether `node` was given at registration; else it was found, and another may be found in its place.
     pub node_given: bool,
     /// Whether it lives.

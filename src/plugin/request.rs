@@ -8,19 +8,19 @@ use crate::limits;
 
 /// A field of a registration request: re-registration keeps what is absent and clears what is `null`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Field {
+pub enum Field<T = String> {
     /// The key was absent: the stored value stays.
     #[default]
     Absent,
     /// The key was `null`: the stored value goes.
     Clear,
     /// The key had this value.
-    Set(String),
+    Set(T),
 }
 
-impl Field {
+impl<T> Field<T> {
     /// Makes a stored value what the request wants.
-    pub fn apply(self, value: &mut Option<String>) {
+    pub fn apply(self, value: &mut Option<T>) {
         match self {
             Self::Absent => {}
             Self::Clear => *value = None,
@@ -39,7 +39,7 @@ pub struct Registration {
     /// New description.
     pub description: Field,
     /// New node, a full name `name@host`.
-    pub node: Field,
+    pub node: Field<NodeName>,
 }
 
 /// The value of a field as it was given.
@@ -95,9 +95,13 @@ impl RegistrationRequest {
         };
         let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
         let node = field("node", self.node, beam::limits::NODE_NAME)?;
-        if let Field::Set(node) = &node {
-            NodeName::parse(node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?;
-        }
+        let node = match node {
+            Field::Absent => Field::Absent,
+            Field::Clear => Field::Clear,
+            Field::Set(node) => {
+                Field::Set(NodeName::parse(&node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?)
+            }
+        };
         Ok(Registration {
             name,
             version: field("version", self.version, limits::PLUGIN_VERSION)?,

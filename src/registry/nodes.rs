@@ -123,7 +123,7 @@ impl Nodes {
 
     /// The node of a plugin: the one that was given, else the best one connected on this host, else
     /// one that is running there and refuses to connect, else the last one.
-    pub(super) fn node_of(&self, plugin: &Plugin) -> Option<String> {
+    pub(super) fn node_of(&self, plugin: &Plugin) -> Option<NodeName> {
         if plugin.node_given {
             return plugin.node.clone();
         }
@@ -135,18 +135,18 @@ impl Nodes {
 
     /// The node of a plugin that is running on this host and refuses to connect: the present one,
     /// else the one named like the plugin.
-    pub(super) fn refusing_here(&self, name: &PluginName, present: Option<&String>) -> Option<String> {
+    pub(super) fn refusing_here(&self, name: &PluginName, present: Option<&NodeName>) -> Option<NodeName> {
         if let Some(present) = present.filter(|node| self.is_refusing(node)) {
             return Some(present.clone());
         }
         let prefix = format!("{}@", name.node_short_name());
         let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
         let found = self.refusing.range::<str, _>(from).next().filter(|node| node.starts_with(&prefix));
-        found.map(ToString::to_string)
+        found.cloned()
     }
 
     /// The connected node on this host that is most likely a plugin's. Of two as good the present one stays.
-    pub(super) fn best_here(&self, name: &PluginName, present: Option<&String>) -> Option<String> {
+    pub(super) fn best_here(&self, name: &PluginName, present: Option<&NodeName>) -> Option<NodeName> {
         let announced = self.announced.get(name);
         let short_name = name.node_short_name();
         let rank = |node: &NodeName| {
@@ -157,9 +157,7 @@ impl Nodes {
             }
         };
         let here = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
-        let ranked = here.filter_map(|(node, _)| {
-            Some((rank(node)?, present.is_some_and(|present| *node == present.as_str()), node))
-        });
-        ranked.max().map(|(_, _, node)| node.to_string())
+        let ranked = here.filter_map(|(node, _)| Some((rank(node)?, present == Some(node), node)));
+        ranked.max().map(|(_, _, node)| node.clone())
     }
 }

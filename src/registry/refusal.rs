@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use beam::name::NodeName;
+
 use crate::layout::{Incomplete, LayoutError, SocketPathTooLong};
 use crate::limits;
 use crate::plugin::PluginName;
@@ -24,7 +26,7 @@ pub enum Refusal {
     )]
     OwnNode {
         /// The node.
-        node: String,
+        node: NodeName,
     },
     /// Another node is connected under that name.
     #[error(
@@ -35,7 +37,7 @@ pub enum Refusal {
         /// The plugin.
         name: PluginName,
         /// The node that holds it.
-        holder: String,
+        holder: NodeName,
         /// Since when the plugin runs there.
         since: SystemTime,
     },

@@ -84,7 +84,7 @@ impl State {
     /// Why not.
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         if let Field::Set(node) = &registration.node
-            && self.own_node.contains(node.as_str())
+            && self.own_node.contains(node)
         {
             return Err(Refusal::OwnNode { node: node.clone() });
         }
@@ -104,7 +104,7 @@ impl State {
     ///
     /// # Errors
     /// Why not.
-    pub fn admit_purge(&self, name: &PluginName, last_node: Option<String>) -> Result<(), Refusal> {
+    pub fn admit_purge(&self, name: &PluginName, last_node: Option<NodeName>) -> Result<(), Refusal> {
         if self.entries.get(name).is_some() {
             return Err(Refusal::Registered { name: name.clone() });
         }
@@ -427,7 +427,7 @@ impl State {
         now: Now,
         name: &PluginName,
         status: Status,
-        node: Option<String>,
+        node: Option<NodeName>,
         reason: Reason,
         out: &mut Vec<RegistryEffect>,
     ) {

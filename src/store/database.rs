@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use beam::name::NodeName;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -187,7 +188,7 @@ impl Store {
     ///
     /// # Errors
     /// The database could not be read.
-    pub fn last_node(&self, name: &PluginName) -> Result<Option<String>, ReadError> {
+    pub fn last_node(&self, name: &PluginName) -> Result<Option<NodeName>, ReadError> {
         row::last_node(&self.connection, name).map_err(|source| ReadError { path: Arc::clone(&self.path), source })
     }
 }

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use beam::name::NodeName;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -48,7 +49,7 @@ pub(super) fn append(connection: &Connection, event: &Event) -> rusqlite::Result
         plugin.name.as_str(),
         plugin.version,
         plugin.description,
-        plugin.node,
+        plugin.node.as_deref(),
         plugin.node_given,
         plugin.status.name(),
         nanoseconds(plugin.since)?,
@@ -73,7 +74,7 @@ pub(super) fn put(connection: &Connection, plugin: &Plugin) -> rusqlite::Result<
         plugin.name.as_str(),
         plugin.version,
         plugin.description,
-        plugin.node,
+        plugin.node.as_deref(),
         plugin.node_given,
         plugin.status.name(),
         nanoseconds(plugin.since)?,
@@ -146,10 +147,10 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
 }
 
 /// The node that the last event of a plugin tells, if the log still has one.
-pub(super) fn last_node(connection: &Connection, name: &PluginName) -> rusqlite::Result<Option<String>> {
+pub(super) fn last_node(connection: &Connection, name: &PluginName) -> rusqlite::Result<Option<NodeName>> {
     let mut query =
         connection.prepare_cached("SELECT node FROM events WHERE name = ?1 ORDER BY revision DESC LIMIT 1")?;
-    Ok(query.query_row([name.as_str()], |row| row.get(0)).optional()?.flatten())
+    Ok(query.query_row([name.as_str()], |row| node(row, 0)).optional()?.flatten())
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
@@ -165,19 +166,26 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
     let name: String = row.get(first)?;
     let status: String = row.get(first + 5)?;
+    let node = node(row, first + 3)?;
     let code: Option<String> = row.get(first + 10)?;
     Ok(Plugin {
         name: PluginName::parse(&name).map_err(|error| unknown(first, error))?,
         version: row.get(first + 1)?,
         description: row.get(first + 2)?,
-        node: row.get(first + 3)?,
-        node_given: row.get(first + 4)?,
+        node_given: node.is_some() && row.get(first + 4)?,
+        node,
         status: Status::parse(&status).ok_or_else(|| unknown(first + 5, format!("unknown status {status:?}")))?,
         since: time(row, first + 6)?,
         reason: reason::stored(code.as_deref(), row.get(first + 7)?),
         registered_at: time(row, first + 8)?,
         incarnation: number(row, first + 9)?,
     })
+}
+
+/// Returns the name of a node; none if it is invalid: an earlier release may have accepted it.
+fn node(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<NodeName>> {
+    let name: Option<String> = row.get(column)?;
+    Ok(name.and_then(|name| NodeName::parse(&name).ok()))
 }
 
 pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -203,7 +203,7 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
 }
 
 /// Returns one field of a request; none if it is invalid: an earlier release may have accepted it.
-fn checked(request: RegistrationRequest, field: impl FnOnce(Registration) -> Field) -> Option<String> {
+fn checked<T>(request: RegistrationRequest, field: impl FnOnce(Registration) -> Field<T>) -> Option<T> {
     match request.check().map(field) {
         Ok(Field::Set(text)) => Some(text),
         Ok(Field::Absent | Field::Clear) | Err(_) => None,

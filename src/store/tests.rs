@@ -13,7 +13,7 @@ fn at(seconds: u64) -> SystemTime {
 fn plugin(name: &str, revision: u64) -> Plugin {
     Plugin {
         version: Some("0.1.0".into()),
-        node: Some("hecate_traderd@host".into()),
+        node: Some("hecate_traderd@host".parse().unwrap()),
         node_given: true,
         status: Status::Stopped,
         since: at(revision),
@@ -67,6 +67,19 @@ fn all_of_a_plugin_comes_back() {
     let expected = events.iter().map(|event| (event.plugin.name.clone(), Arc::clone(&event.plugin)));
     assert_eq!(opened.plugins, expected.collect::<Plugins>());
     assert_eq!(opened.store.events_after(0).expect("read"), Some(events.to_vec()));
+}
+
+#[test]
+fn a_stored_node_name_that_is_invalid_today_is_read_as_none() {
+    let dir = dir();
+    let mut opened = open(dir.path());
+    opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
+    drop(opened);
+    sql(dir.path(), "UPDATE plugins SET node = 'a b@h'; UPDATE events SET node = 'a b@h'");
+    let opened = open(dir.path());
+    let expected = Plugin { node: None, node_given: false, ..plugin("hecate-traderd", 1) };
+    assert_eq!(opened.plugins.values().map(|plugin| &**plugin).collect::<Vec<_>>(), [&expected]);
+    assert_eq!(opened.store.last_node(&expected.name).expect("read"), None);
 }
 
 #[test]

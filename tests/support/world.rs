@@ -86,7 +86,7 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
         name: plugin.to_owned(),
         version: Some("0.1.0".to_owned()),
         description: None,
-        node: Some("hecate_traderd@beam01".to_owned()),
+        node: Some("hecate_traderd@beam01".parse().unwrap()),
         socket: "/there/api.sock".to_owned(),
         status: hecate_daemon::plugin::Status::Running,
         since: SystemTime::UNIX_EPOCH,

@@ -40,7 +40,7 @@ impl Cluster {
 
 /// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
 fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
-    let is_plugins = |plugin: &Plugin| plugin.node.as_deref() == Some(peer.name.as_str());
+    let is_plugins = |plugin: &Plugin| plugin.node.as_ref() == Some(&peer.name);
     peer.state == PeerState::Connected
         && peer.on_this_host
         && PluginName::parse(&peer.name.short_name().replace('_', "-"))

@@ -65,7 +65,7 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         socket: plugin.socket.clone(),
         status: plugin.status.into(),
         description: plugin.description.clone(),
-        node: plugin.node.clone(),
+        node: plugin.node.as_ref().map(ToString::to_string),
         since: time(plugin.since),
         reason: plugin.reason.detail.clone(),
         reason_code: plugin.reason.code.name().to_owned(),

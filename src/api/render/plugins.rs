@@ -78,7 +78,7 @@ impl PluginEntry {
             socket: namespace.api_sock().display().to_string(),
             status: plugin.status.into(),
             description: plugin.description.clone(),
-            node: plugin.node.clone(),
+            node: plugin.node.as_ref().map(ToString::to_string),
             since: time(plugin.since),
             reason: plugin.reason.detail.clone(),
             reason_code: plugin.reason.code.name().to_owned(),

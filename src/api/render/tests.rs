@@ -22,7 +22,7 @@ fn namespace() -> Namespace {
 fn plugin() -> Plugin {
     Plugin {
         version: Some("0.1.0".to_owned()),
-        node: Some("hecate_traderd@beam00".to_owned()),
+        node: Some("hecate_traderd@beam00".parse().unwrap()),
         node_given: true,
         since: UNIX_EPOCH + Duration::from_millis(1_500),
         ..sample::plugin("hecate-traderd")

@@ -101,10 +101,12 @@ fn plugin(info: &Term) -> Option<PluginView> {
         node: value("node"),
     };
     let request = request.check().ok()?;
-    let set = |field| match field {
-        Field::Set(text) => Some(text),
-        Field::Absent | Field::Clear => None,
-    };
+    fn set<T>(field: Field<T>) -> Option<T> {
+        match field {
+            Field::Set(value) => Some(value),
+            Field::Absent | Field::Clear => None,
+        }
+    }
     Some(PluginView {
         name: request.name.to_string(),
         version: set(request.version),
@@ -153,7 +155,7 @@ mod tests {
     fn plugin(name: &str) -> Plugin {
         Plugin {
             version: Some("1".to_owned()),
-            node: Some("a_bd@h".to_owned()),
+            node: Some("a_bd@h".parse().unwrap()),
             status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
             reason: Reason::new(ReasonCode::NodeEnded, "it ended"),
@@ -172,7 +174,7 @@ mod tests {
             name: name.to_owned(),
             version: Some("1".to_owned()),
             description: None,
-            node: Some("a_bd@h".to_owned()),
+            node: Some("a_bd@h".parse().unwrap()),
             socket: format!("/home/{name}/sockets/api.sock"),
             status: Status::Stopped,
             since: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),

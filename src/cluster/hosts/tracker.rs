@@ -307,8 +307,9 @@ impl Hosts {
 /// What a plugin takes in memory, about.
 fn weight(plugin: &PluginView) -> usize {
     let PluginView { name, version, description, node, socket, status: _, since: _, reason } = plugin;
-    let set = [version, description, node].into_iter().flatten();
-    limits::HOST_PLUGIN + set.chain([name, socket, &reason.detail]).map(String::len).sum::<usize>()
+    let node = node.as_ref().map_or(0, |node| node.len());
+    let set = [version, description].into_iter().flatten();
+    limits::HOST_PLUGIN + node + set.chain([name, socket, &reason.detail]).map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Registered {
         let namespace = self.home.namespace(&plugin.name);
         let text = |value: &Option<String>| value.as_ref().map_or_else(undefined, Term::binary);
         let path = |path: &std::path::Path| Term::binary(path.as_os_str().as_encoded_bytes());
-        let node = plugin.node.as_deref().and_then(|node| Atom::new(node).ok()).map_or_else(undefined, Term::Atom);
+        let node = plugin.node.as_ref().map_or_else(undefined, |node| Term::Atom(node.atom()));
         let paths = map([
             ("sqlite", path(&namespace.sqlite())),
             ("reckon_db", path(&namespace.reckon_db())),

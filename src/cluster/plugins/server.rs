@@ -81,7 +81,7 @@ impl PluginsServer {
                     && let Ok(node) = NodeName::parse(caller.node.as_str())
                     && self.dialer.is_here(&node)
                 {
-                    registration.node = Field::Set(node.to_string());
+                    registration.node = Field::Set(node);
                 }
                 self.order(Order::Register(caller.call, registration))
             }
@@ -199,15 +199,18 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let set = |text: &str| Field::Set(text.to_owned());
+        let set_node = |text: &str| Field::Set(text.parse().unwrap());
         for name in [Term::binary("a-bd"), Term::string("a-bd"), Term::atom("a-bd")] {
             let Registration { name, version, description, node } =
                 register("p@h", &map(&[("name", name), ("version", Term::binary("1"))]));
-            assert_eq!((name.as_str(), version, description, node), ("a-bd", set("1"), Field::Absent, set("p@h")));
+            assert_eq!(
+                (name.as_str(), version, description, node),
+                ("a-bd", Field::Set("1".to_owned()), Field::Absent, set_node("p@h"))
+            );
         }
         let named = |node| map(&[("name", Term::atom("a-bd")), ("node", node)]);
         assert_eq!(register("p@elsewhere", &map(&[("name", Term::atom("a-bd"))])).node, Field::Absent);
-        assert_eq!(register("p@h", &named(Term::atom("q@h"))).node, set("q@h"));
+        assert_eq!(register("p@h", &named(Term::atom("q@h"))).node, set_node("q@h"));
         assert_eq!(register("p@h", &named(Term::atom("undefined"))).node, Field::Clear);
     }
 

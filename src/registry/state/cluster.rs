@@ -16,7 +16,7 @@ impl State {
     pub(super) fn node_up(&mut self, now: Now, node: &NodeName, on_this_host: bool, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).up(node, on_this_host);
         let nodes = &self.nodes;
-        let of = |plugin: &Plugin| nodes.node_of(plugin).as_deref() == Some(node.as_str());
+        let of = |plugin: &Plugin| nodes.node_of(plugin).as_ref() == Some(node);
         for name in self.entries.names_where(|entry| of(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(RegistryEffect::EnsureLayout(name));
@@ -27,7 +27,7 @@ impl State {
         if !Arc::make_mut(&mut self.nodes).down(node) {
             return;
         }
-        for name in self.entries.names_where(|entry| entry.plugin.node.as_deref() == Some(node.as_str())) {
+        for name in self.entries.names_where(|entry| entry.plugin.node.as_ref() == Some(node)) {
             let left = Reason::new(ReasonCode::NodeDown, format!("its node {node} left the cluster: {reason}"));
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.left = Some(left.clone());
@@ -47,8 +47,7 @@ impl State {
             return;
         }
         let nodes = &self.nodes;
-        let follows =
-            |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_deref() == Some(node.as_str());
+        let follows = |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_ref() == Some(node);
         let detail = format!("its node {node} is running, but refuses to connect ({code})");
         let reason = Reason::new(ReasonCode::NodeRefused, detail);
         for name in self.entries.names_where(follows) {
@@ -58,7 +57,7 @@ impl State {
                 liveness.left = None;
                 liveness.silent = false;
             });
-            self.change(now, &name, Status::Running, Some(node.to_string()), reason.clone(), out);
+            self.change(now, &name, Status::Running, Some(node.clone()), reason.clone(), out);
             self.reword(now, &name, reason.clone(), out);
         }
     }
@@ -66,7 +65,7 @@ impl State {
     /// A node that refused to connect has ended: the socket decides from now on.
     pub(super) fn node_ended(&mut self, now: Now, node: &NodeName, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
-        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_deref() == Some(node.as_str());
+        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_ref() == Some(node);
         for name in self.entries.names_where(had) {
             self.entries.change(&name, |Entry { liveness, .. }| {
                 liveness.left = Some(Reason::new(ReasonCode::NodeEnded, format!("its node {node} has ended")));
@@ -80,7 +79,7 @@ impl State {
     pub(super) fn joined(&mut self, now: Now, names: BTreeSet<NodeName>, out: &mut Vec<RegistryEffect>) {
         self.own_node = Arc::new(names);
         let own = Arc::clone(&self.own_node);
-        let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node.as_str()));
+        let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node));
         for name in self.entries.names_where(is_own) {
             let Some(Entry { plugin, .. }) = self.entries.get(&name) else { continue };
             let node = plugin.node.as_deref().unwrap_or_default();

@@ -101,7 +101,7 @@ impl World {
 }
 
 fn on(text: &str, node: &str) -> Registration {
-    Registration { node: Field::Set(node.into()), ..registration(text) }
+    Registration { node: Field::Set(node.parse().unwrap()), ..registration(text) }
 }
 
 fn status(view: &View, plugin: &str) -> Option<Status> {

@@ -19,7 +19,7 @@ fn plugin(name: &str, revision: u64, status: Status, description: Option<String>
     Plugin {
         version: Some("0.1.0".into()),
         description,
-        node: Some("hecate_traderd@host".into()),
+        node: Some("hecate_traderd@host".parse().unwrap()),
         node_given: true,
         status,
         since: at(revision),

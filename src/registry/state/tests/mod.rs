@@ -160,12 +160,12 @@ fn trader() -> Registration {
 }
 
 fn trader_on(node: &str) -> Registration {
-    Registration { node: Field::Set(node.into()), ..trader() }
+    Registration { node: Field::Set(node.parse().unwrap()), ..trader() }
 }
 
 fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {
     Plugin {
-        node: node.map(str::to_owned),
+        node: node.map(|node| node.parse().unwrap()),
         node_given,
         status,
         reason: Reason::new(ReasonCode::Unknown, "as it was"),

@@ -97,7 +97,7 @@ fn a_connected_node_decides_over_one_that_refuses() {
 
 #[test]
 fn the_data_of_a_plugin_is_not_purged_while_its_node_runs() {
-    for (node, last) in [(NODE, None), ("x@host", Some("x@host".to_owned()))] {
+    for (node, last) in [(NODE, None), ("x@host", Some("x@host".parse().unwrap()))] {
         let mut world = World::new();
         world.register(trader_on(node)).expect("taken");
         world.refused(node, "cookie_mismatch").deregister("hecate-traderd").expect("there");

@@ -64,12 +64,13 @@ fn a_registration_is_stored_and_answered() {
 #[test]
 fn absent_keeps_and_null_clears() {
     let mut world = World::new();
-    let set = || Field::Set("a".into());
-    let first = Registration { version: set(), description: set(), node: set(), ..trader() };
+    let set = || Field::Set("a".to_owned());
+    let node = Field::Set("a@h".parse().unwrap());
+    let first = Registration { version: set(), description: set(), node, ..trader() };
     world.register(first).expect("taken");
     let kept = world.register(trader()).expect("taken");
     assert_eq!((kept.version.as_deref(), kept.description.as_deref()), (Some("a"), Some("a")));
-    assert_eq!((kept.node.as_deref(), kept.node_given), (Some("a"), true));
+    assert_eq!((kept.node.as_deref(), kept.node_given), (Some("a@h"), true));
     let clear = Registration { version: Field::Clear, description: Field::Clear, node: Field::Clear, ..trader() };
     let cleared = world.register(clear).expect("taken");
     assert_eq!((&cleared.version, &cleared.description, &cleared.node), (&None, &None, &None));
