@@ -3,8 +3,10 @@
 //! It never waits for a peer. What there is to send gathers, a connection each, while events that have come already, or are about
 //! to, are taken; then it is handed on, and a connection that can't take it is closed.
 
+mod links;
+mod output;
+
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,26 +14,22 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep_until;
-use tracing::debug;
 
-use crate::dist::budget::{self, Budget, Charge, Holding};
-use crate::dist::control;
+use crate::dist::budget::{Budget, Charge, Holding};
 use crate::dist::flags::Flags;
 use crate::dist::frames::Frames;
 use crate::dist::given_names::GivenName;
-use crate::dist::handshake::{HandshakeError, Identity, Status};
-use crate::dist::link::{self, CloseReason, LinkSender, QueueFull};
-use crate::dist::setup::{Connection, SetupError};
+use crate::dist::handshake::{Identity, Status};
+use crate::dist::link::LinkSender;
 use crate::etf::{Atom, Raw};
 use crate::fair::Source;
-use crate::log_limit::{self, limited};
+use crate::limits;
 use crate::name::NodeName;
 use crate::node::accept;
 use crate::node::dial::{DialError, Dialer};
-use crate::node::event::{Arrival, NodeCommand, Permit};
-use crate::node::giving_way::{AttemptChannels, GivingWay};
+use crate::node::event::{NodeCommand, Permit};
+use crate::node::giving_way::GivingWay;
 use crate::node::handle::Handle;
-use crate::node::intake;
 use crate::node::link_id::LinkId;
 use crate::node::listeners::user_of_end;
 use crate::node::machine::{Machine, NodeEffect, NodeInput, Parts, Token};
@@ -43,8 +41,7 @@ use crate::node::process::{Functions, ProcessId};
 use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
 use crate::node::services::rpc::CallError;
-use crate::node::view::{Groups, PeerReason, View};
-use crate::{limits, stats};
+use crate::node::view::{Groups, View};
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
@@ -286,49 +283,9 @@ impl Task {
         }
     }
 
-    /// Closes connections, the largest first, until the others are within the budget.
-    fn keep_to_budget(&mut self) {
-        if self.budget.is_exceeded() {
-            // Counted again, because monitors of local processes that ended meanwhile are gone.
-            for (id, link) in &mut self.links {
-                link.kept.set(self.machine.kept(*id));
-            }
-        }
-        while self.budget.is_exceeded() {
-            let holds = |(id, link): (&LinkId, &Link)| (*id, link.source, link.holding.bytes());
-            let connections: Vec<_> = self.links.iter().map(holds).collect();
-            let Some((id, reason)) = budget::largest(self.budget.limit(), &connections) else { return };
-            let Some(link) = self.links.remove(&id) else { return };
-            limited!(log_limit::NODES, warn, peer = %link.peer, "node down: {reason}");
-            link.sender.abort();
-            let reason = PeerReason::new("memory_limit", reason.to_string());
-            self.handle(NodeInput::LinkDown { link: id, reason, by_peer: false });
-        }
-    }
-
     fn take(&mut self, event: NodeCommand) {
         let input = match event {
-            NodeCommand::Link(id, Arrival::Messages(batch), permit) => {
-                self.handle(NodeInput::Messages(id, batch));
-                self.count_kept(id);
-                return self.keep(id, permit);
-            }
-            NodeCommand::Link(id, Arrival::Large(message), permit) => {
-                self.handle(NodeInput::Read(id, message));
-                self.count_kept(id);
-                return self.keep(id, permit);
-            }
-            NodeCommand::Link(id, Arrival::Closed(reason), _) => {
-                self.open -= 1;
-                if matches!(reason, CloseReason::TickTimeout(_)) {
-                    stats::LINK_TICK_TIMEOUTS.add(1);
-                }
-                if let Some(link) = self.links.remove(&id) {
-                    limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
-                }
-                let by_peer = reason == CloseReason::ClosedByPeer;
-                NodeInput::LinkDown { link: id, reason: PeerReason::from(&reason), by_peer }
-            }
+            NodeCommand::Link(id, arrival, permit) => return self.arrived(id, arrival, permit),
             NodeCommand::Accepting { name, answer } => {
                 let status =
                     if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
@@ -406,22 +363,6 @@ impl Task {
         self.handle(input);
     }
 
-    /// Counts what the machine keeps of a peer.
-    fn count_kept(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.kept.set(self.machine.kept(id));
-        }
-    }
-
-    /// Pauses a connection while it has unhandled messages.
-    fn keep(&mut self, id: LinkId, permit: Permit) {
-        if self.machine.has_waiting(id)
-            && let Some(link) = self.links.get_mut(&id)
-        {
-            link.permits.push(permit);
-        }
-    }
-
     /// Handles a bounded part of the waiting messages.
     fn step(&mut self) {
         let mut cost = 0;
@@ -443,184 +384,11 @@ impl Task {
         }
     }
 
-    fn connected(&mut self, mut connection: Connection, owner: Option<u32>) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.last_link += 1;
-        let id = LinkId(self.last_link);
-        let (peer, origin) = (connection.peer.clone(), connection.origin);
-        let (mut probe, monitor) = (Vec::new(), self.machine.probe());
-        // A peer that can't be asked so answers each tick by another, as jinterface and `ei` do.
-        if monitor.is_known_with(peer.flags) {
-            control::encode(&monitor, None, peer.flags, &mut probe);
-        }
-        let (received_sender, received) = mpsc::channel(1);
-        let address = connection.peer_address().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let (source, holding) = (Source::new(address, owner), self.budget.holding());
-        let given = connection.given.take();
-        let (probe, held) = (probe.into(), holding.clone());
-        let sender = link::start(connection, self.tick_time, probe, held, received_sender, |event| event);
-        tokio::spawn(intake::run(id, received, self.inbox.clone()));
-        self.open += 1;
-        let (kept, frames, permits) = (holding.charge(0), Frames::default(), Vec::new());
-        let (peer_name, flags, _given) = (peer.name.clone(), peer.flags, given);
-        let link = Link { sender, peer: peer_name, flags, owner, source, holding, kept, frames, permits, _given };
-        self.links.insert(id, link);
-        let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
-        let again = self.machine.has_met(&name);
-        // The connection that this one replaces is closed by this: what is said of it later would be taken to be of the node.
-        self.handle(NodeInput::LinkUp { link: id, peer, origin });
-        // Of two that crossed each other, the one that gives way never was up.
-        if self.machine.holds(id) {
-            self.giving_way.connected(&name, self.local.name < name);
-            limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
-            stats::LINK_RECONNECTS.add(u64::from(again));
-        }
-    }
-
-    fn dialled(&mut self, name: NodeName, result: Result<(Connection, Option<u32>), DialError>) {
-        self.giving_way.ended(&name);
-        let waiting = self.connecting.remove(&name).unwrap_or_default();
-        let mut failed = None;
-        match result {
-            Ok((connection, owner)) => self.connected(connection, owner),
-            Err(e) => {
-                debug!(peer = %name, code = e.code().name(), "not connected: {e}");
-                failed = Some(Arc::new(e));
-            }
-        }
-        self.handle(NodeInput::DialEnded(name.clone()));
-        // An attempt that ended because the peer connected to us has not failed.
-        let failed = failed.filter(|_| !self.machine.is_connected(&name));
-        let result = || failed.clone().map_or(Ok(()), Err);
-        self.answers.extend(waiting.into_iter().map(|answer| Completion::Dialled(answer, result())));
-    }
-
     /// Tells the machine, and carries out what it wants done; but what it wants sent only gathers.
     fn handle(&mut self, input: NodeInput) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, input, &mut effects);
         self.carry_out(effects);
-    }
-
-    fn carry_out(&mut self, mut effects: Vec<NodeEffect>) {
-        for effect in effects.drain(..) {
-            match effect {
-                NodeEffect::Signal(id, signal, payload) => {
-                    if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
-                        self.signals += 1;
-                        self.gathered.signals += 1;
-                        self.gathered.bytes +=
-                            link.sender.push(&mut link.frames, &signal, payload.as_ref(), link.flags);
-                    }
-                }
-                NodeEffect::Close(id, reason) => {
-                    // What a queue that is full leaves unsent goes with the connection.
-                    if let Some(mut link) = self.links.remove(&id) {
-                        let _ = link.sender.send(&mut link.frames);
-                        limited!(log_limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
-                    }
-                }
-                NodeEffect::Dial(name) => self.dial(name),
-                NodeEffect::Spawned(token, process) => {
-                    if let Some(answer) = self.spawning.remove(&token) {
-                        self.answers.push(Completion::Spawned(answer, process));
-                    }
-                }
-                NodeEffect::Down(token, reason) => {
-                    if let Some(down) = self.monitoring.remove(&token) {
-                        let _ = down.send(reason);
-                    }
-                }
-                NodeEffect::Result(token, result) => {
-                    if let Some(answer) = self.calling.remove(&token) {
-                        self.answers.push(Completion::Result(answer, result));
-                    }
-                }
-            }
-        }
-        effects.shrink_to(limits::NODE_BATCH);
-        self.effects = effects;
-    }
-
-    fn send_if_much(&mut self) {
-        if self.gathered.bytes > limits::GATHERED || self.gathered.signals >= limits::NODE_BATCH {
-            self.send();
-        }
-    }
-
-    /// Hands what has gathered to the connections. One whose queue is full ends, which may be worth telling others.
-    fn send(&mut self) {
-        loop {
-            stats::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
-            let waiting = self.links.iter_mut().filter(|(_, link)| !link.frames.is_empty());
-            let full: Vec<(LinkId, QueueFull)> =
-                waiting.filter_map(|(id, link)| Some((*id, link.sender.send(&mut link.frames).err()?))).collect();
-            if full.is_empty() {
-                break;
-            }
-            for (id, reason) in full {
-                if let Some(link) = self.links.remove(&id) {
-                    limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
-                }
-                let reason = PeerReason::new("queue_full", reason.to_string());
-                self.handle(NodeInput::LinkDown { link: id, reason, by_peer: false });
-            }
-        }
-        self.show();
-    }
-
-    /// Shows what has changed, and then answers: whoever is told something finds it in the view.
-    fn show(&mut self) {
-        self.is_stale |= self.machine.take_changed();
-        // A large view, made again after each small message, would use all the time.
-        if self.is_stale && (self.pace.is_due(self.now.instant) || self.stopping.is_some()) {
-            let begun = Instant::now();
-            self.view.send_replace(Arc::new(self.seen()));
-            self.is_stale = false;
-            self.pace.took(Instant::now(), begun.elapsed());
-        }
-        if self.machine.take_groups_changed() {
-            self.groups.send_replace(Arc::new(self.machine.groups()));
-            self.memberships.touch();
-        }
-        self.memberships.show(&self.machine, self.now.instant);
-        if !self.is_stale {
-            self.answers.drain(..).for_each(Completion::send);
-        }
-    }
-
-    /// What the machine tells, and whose the peers of this host are, which it need not know.
-    fn seen(&self) -> View {
-        let mut view = self.machine.view();
-        for peer in view.peers.values_mut().filter(|peer| peer.is_up()) {
-            peer.owner = self.links.get(&LinkId(peer.connection)).and_then(|link| link.owner);
-        }
-        view
-    }
-
-    fn dial(&mut self, name: NodeName) {
-        let AttemptChannels { end, answered } = self.giving_way.begin(name.clone());
-        let (dialer, local, inbox) = (self.dialer.clone(), self.local.clone(), self.inbox.clone());
-        let dials = if dialer.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
-        tokio::spawn(async move {
-            let still_wanted = async || {
-                let (answer, answered) = oneshot::channel();
-                inbox.send(NodeCommand::StillWanted(name.clone(), answer)).await.is_ok()
-                    && answered.await.unwrap_or(false)
-            };
-            let attempt = async {
-                // Never closed, so there is always a permit in the end.
-                let _permit = dials.acquire_owned().await;
-                dialer.dial(name.clone(), &local, &answered, still_wanted).await
-            };
-            let result = tokio::select! {
-                result = attempt => result,
-                Ok(()) = end => Err(SetupError::Handshake(HandshakeError::Simultaneous).into()),
-            };
-            let _ = inbox.send(NodeCommand::Dialled(name.clone(), result)).await;
-        });
     }
 
     /// Removes the monitors that nobody waits for, each time that their number has doubled.

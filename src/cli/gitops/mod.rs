@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+mod image;
 mod repository;
 mod status;
 mod templates;
@@ -20,8 +21,9 @@ use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::config::{Environment, Flags, Locations, Places};
 use crate::layout::{Home, Layout, LayoutError, Modes, Owner};
 use crate::plugin::{NameError, PluginName};
+use image::Image;
 use repository::{Repository, RepositoryError};
-use templates::{Image, Plugin, Values};
+use templates::{Plugin, Values};
 
 /// What `gitops` can do.
 #[derive(Debug, Subcommand)]

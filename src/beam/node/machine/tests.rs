@@ -1,24 +1,21 @@
-//! Machines alone, and machines joined by a network of queues: every signal goes through the real codec, time stands still
-//! unless a test moves it.
+//! One machine with the effects of each input: connections, signals and calls. Time stands still unless
+//! a test moves it. The modules below reuse the machine and its helpers.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 mod asked;
 mod backlog;
+mod bounds;
 mod cost;
 mod leftovers;
+mod net;
 mod pairs;
 mod served;
 mod sessions;
 mod tools;
 
 use super::*;
-use crate::dist::control;
 use crate::dist::flags;
-use crate::dist::header::Headers;
 use crate::name::node;
 
 struct Answering;
@@ -158,6 +155,12 @@ fn signals(effects: &[NodeEffect]) -> Vec<&Control> {
 
 fn closes(effects: &[NodeEffect], link: u64) -> bool {
     effects.iter().any(|effect| matches!(effect, NodeEffect::Close(id, _) if *id == LinkId(link)))
+}
+
+impl From<&str> for PeerReason {
+    fn from(detail: &str) -> Self {
+        Self::new("closed_by_us", detail)
+    }
 }
 
 #[test]
@@ -338,66 +341,6 @@ fn a_ping_is_answered_and_rex_tells_what_it_can() {
 }
 
 #[test]
-fn a_message_that_is_no_term_closes_its_link_only() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
-    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let out = alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
-    assert!(closes(&out, 1));
-    let view = alone.machine.view();
-    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
-}
-
-#[test]
-fn a_message_beyond_our_bounds_is_lost_alone() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
-    deep.push(106);
-    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let mut tell =
-        |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
-    assert_eq!(tell(deep.clone()), []);
-    // Whoever waits for an answer has one.
-    let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
-    let mut labelled = |label: &'static str| {
-        let whole = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]);
-        let mut bytes = Raw::encode(&whole).bytes().to_vec();
-        bytes.pop();
-        bytes.extend(&deep);
-        tell(bytes)
-    };
-    let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
-    for label in ["$gen_call", "system"] {
-        assert_eq!(message(&labelled(label)), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
-    }
-    assert_eq!(labelled("other"), []);
-    assert!(alone.machine.view().peers["p@h"].is_up());
-}
-
-#[test]
-fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
-    let groups = u32::try_from(limits::TERM_NODES).expect("small");
-    let mut sync = vec![104, 2, 119, 9];
-    sync.extend(b"$gen_cast");
-    sync.push(108);
-    sync.extend(groups.to_be_bytes());
-    sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
-    let mut tell = |to: &'static str| {
-        let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
-        alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
-    };
-    assert_eq!(tell("nobody"), []);
-    assert!(closes(&tell("pg"), 1));
-    let view = alone.machine.view();
-    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
-}
-
-#[test]
 fn an_answer_counts_only_from_the_peer_that_was_asked() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
@@ -415,94 +358,6 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
     };
     assert_eq!(alone.tell(2, refused(), None), []);
     assert_eq!(alone.tell(1, refused(), None).len(), 1);
-}
-
-#[test]
-fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
-    let mut alone = Alone::new();
-    let reason = || "gone".into();
-    for i in 0..=limits::KNOWN_NODES {
-        let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
-        alone.up(link, &name);
-        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
-    }
-    // One more in the same breath must not hide that the one before has gone.
-    alone.up(u64::MAX, "z@h");
-    alone.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
-    let peers = alone.machine.view().peers;
-    assert_eq!(peers.len(), limits::KNOWN_NODES);
-    let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
-    assert_eq!(remembered, [false, false, true, true, true]);
-}
-
-#[test]
-fn who_is_gone_is_shown_until_it_may_be_forgotten() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "d1f@h");
-    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".into(), by_peer: false });
-    let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
-    alone.machine.take_changed();
-    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unheard@h".parse().unwrap()]));
-    assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
-    assert!(alone.machine.take_changed() && !alone.machine.has_met(&node("d1f@h")));
-    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
-    assert!(!alone.machine.take_changed());
-}
-
-#[test]
-fn monitors_and_links_of_a_peer_are_bounded() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let pid = Proc::Pid(alone.spawn(vec![]));
-    let mut monitors = |range: std::ops::Range<usize>| {
-        let each = |id| (monitor(pid.clone(), u32::try_from(id).unwrap()), None);
-        let mut out = alone.run(NodeInput::Messages(LinkId(1), range.map(each).collect()));
-        while alone.machine.step(alone.now, &mut out).is_some() {}
-        closes(&out, 1)
-    };
-    assert!(!monitors(0..limits::TIES));
-    assert!(monitors(limits::TIES..limits::TIES + 1));
-    assert!(!alone.machine.view().peers["p@h"].is_up());
-}
-
-#[test]
-fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
-    let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    let monitored = alone.machine.kept(LinkId(1));
-    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
-    let linked = alone.machine.kept(LinkId(1));
-    assert!(0 < monitored && monitored < linked, "{monitored}, {linked}");
-    assert_eq!(alone.machine.kept(LinkId(2)), 0);
-    alone.exit(&pid);
-    assert_eq!(alone.machine.kept(LinkId(1)), 0);
-    let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
-    assert_eq!(alone.machine.kept(LinkId(1)), linked);
-    alone.tell(
-        1,
-        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", 1) },
-        None,
-    );
-    assert!(alone.machine.kept(LinkId(1)) < linked);
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "".into(), by_peer: false });
-    assert_eq!(alone.machine.kept(LinkId(1)), 0);
-}
-
-#[test]
-fn the_number_of_peers_is_bounded() {
-    let mut alone = Alone::new();
-    for i in 0..limits::PEERS {
-        alone.up(i as u64, &format!("n{i}@h"));
-    }
-    assert_eq!(alone.machine.accept_status(&node("another@h")), Status::NotAllowed);
-    assert_eq!(alone.machine.accept_status(&node("n0@h")), Status::Alive);
 }
 
 #[test]
@@ -594,219 +449,4 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
         begin(&mut alone, token);
     }
     assert_eq!(alone.run(call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
-}
-
-#[test]
-fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
-    let mut net = Net::new(&["a@h", "b@h"]);
-    net.connect(0, 1);
-    net.spawn(0, "x");
-    net.settle();
-    assert_eq!(net.announced(1), [("x".to_owned(), "a@h".to_owned())]);
-    let mut out = Vec::new();
-    net.machines[0].handle(net.now, NodeInput::Stop, &mut out);
-    let last_signal = out.iter().rposition(|effect| matches!(effect, NodeEffect::Signal(..))).unwrap();
-    let first_close = out.iter().position(|effect| matches!(effect, NodeEffect::Close(..))).unwrap();
-    assert!(last_signal < first_close);
-    let leaves =
-        out.iter().filter(|effect| matches!(effect, NodeEffect::Signal(_, Control::Send { .. }, Some(_)))).count();
-    assert_eq!(leaves, 1, "one process, in one message");
-    net.carry(0, out);
-    net.settle();
-    assert_eq!(net.announced(1), []);
-}
-
-// ---- Several machines -----------------------------------------------------------------------------
-
-/// A direction of a connection: whose end, and which link there.
-type End = (usize, LinkId);
-
-struct Net {
-    machines: Vec<Machine>,
-    names: Vec<&'static str>,
-    /// The other end of each end.
-    wires: HashMap<End, End>,
-    /// Frames under way, a queue for each end that receives: order holds within one connection only.
-    under_way: BTreeMap<(usize, u64), VecDeque<Vec<u8>>>,
-    last_link: u64,
-    processes: Vec<(usize, ProcessId, String)>,
-    now: Now,
-}
-
-impl Net {
-    fn new(names: &[&'static str]) -> Self {
-        Self {
-            machines: names.iter().map(|name| machine(name)).collect(),
-            names: names.to_vec(),
-            wires: HashMap::new(),
-            under_way: BTreeMap::new(),
-            last_link: 0,
-            processes: Vec::new(),
-            now: now(),
-        }
-    }
-
-    fn input(&mut self, node: usize, input: NodeInput) {
-        let mut out = Vec::new();
-        self.machines[node].handle(self.now, input, &mut out);
-        self.carry(node, out);
-    }
-
-    fn carry(&mut self, node: usize, effects: Vec<NodeEffect>) {
-        for effect in effects {
-            match effect {
-                NodeEffect::Signal(link, control, payload) => {
-                    let Some(&(to, there)) = self.wires.get(&(node, link)) else {
-                        continue;
-                    };
-                    let mut frame = Vec::new();
-                    control::encode(&control, payload.as_ref(), flags::ours(false), &mut frame);
-                    self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
-                }
-                NodeEffect::Close(link, _) => self.cut(node, link),
-                NodeEffect::Spawned(..) | NodeEffect::Dial(_) | NodeEffect::Result(..) | NodeEffect::Down(..) => {}
-            }
-        }
-    }
-
-    /// What was sent before the end still arrives, then the other side learns of it.
-    fn cut(&mut self, node: usize, link: LinkId) {
-        let Some((to, there)) = self.wires.remove(&(node, link)) else {
-            return;
-        };
-        self.wires.remove(&(to, there));
-        self.under_way.remove(&(node, link.0));
-        while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
-            self.deliver(to, there, frame);
-        }
-        self.input(node, NodeInput::LinkDown { link, reason: "cut".into(), by_peer: false });
-        self.input(to, NodeInput::LinkDown { link: there, reason: "cut".into(), by_peer: false });
-    }
-
-    fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
-        let agreed = flags::ours(false);
-        let decoded = control::decode(&Bytes::from(frame), Headers::new(agreed).as_mut(), &mut Atoms::new())
-            .expect("what we send can be read");
-        self.input(node, NodeInput::Messages(link, decoded.into_iter().collect()));
-    }
-
-    fn link_between(&self, a: usize, b: usize) -> Option<LinkId> {
-        self.wires.iter().find(|((from, _), (to, _))| *from == a && *to == b).map(|((_, link), _)| *link)
-    }
-
-    fn connect(&mut self, a: usize, b: usize) {
-        if a == b || self.link_between(a, b).is_some() {
-            return;
-        }
-        let (here, there) = (LinkId(self.last_link + 1), LinkId(self.last_link + 2));
-        self.last_link += 2;
-        self.wires.insert((a, here), (b, there));
-        self.wires.insert((b, there), (a, here));
-        let (to_b, to_a) = (peer(self.names[b]), peer(self.names[a]));
-        self.input(a, NodeInput::LinkUp { link: here, peer: to_b, origin: Origin::Dialled });
-        self.input(b, NodeInput::LinkUp { link: there, peer: to_a, origin: Origin::Accepted });
-    }
-
-    fn spawn(&mut self, node: usize, name: &str) {
-        let groups = vec![Term::tuple([Term::atom("tag"), Term::binary(name)])];
-        let mut out = Vec::new();
-        let input = NodeInput::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
-        self.machines[node].handle(self.now, input, &mut out);
-        if let Some(NodeEffect::Spawned(_, process)) = out.last() {
-            self.processes.push((node, *process, name.to_owned()));
-        }
-        self.carry(node, out);
-    }
-
-    /// Delivers one frame of the `choice`-th connection that has one; tells whether there was any.
-    fn step(&mut self, choice: usize) -> bool {
-        let ready: Vec<(usize, u64)> =
-            self.under_way.iter().filter(|(_, frames)| !frames.is_empty()).map(|(end, _)| *end).collect();
-        let Some(&(node, link)) = ready.get(choice % ready.len().max(1)) else {
-            return false;
-        };
-        if let Some(frame) = self.under_way.get_mut(&(node, link)).and_then(VecDeque::pop_front) {
-            self.deliver(node, LinkId(link), frame);
-        }
-        true
-    }
-
-    fn settle(&mut self) {
-        let mut steps = 0;
-        while self.step(0) {
-            steps += 1;
-            assert!(steps < 100_000, "machines talk for ever");
-        }
-    }
-
-    fn announced(&self, node: usize) -> Vec<(String, String)> {
-        let text = |(name, node): &(Bytes, NodeName)| (String::from_utf8_lossy(name).into_owned(), node.to_string());
-        self.machines[node].view().announced.iter().map(text).collect()
-    }
-
-    /// What a node should see: what lives on those that it is connected to.
-    fn expected(&self, node: usize) -> Vec<(String, String)> {
-        let seen = self.processes.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
-        let seen: BTreeSet<_> = seen.map(|(at, _, name)| (name.clone(), self.names[*at].to_owned())).collect();
-        seen.into_iter().collect()
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Connect(usize, usize),
-    Cut(usize, usize),
-    Spawn(usize, u8),
-    Exit(usize),
-    Step(usize),
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        2 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Connect(a, b)),
-        1 => (0..3_usize, 0..3_usize).prop_map(|(a, b)| Op::Cut(a, b)),
-        2 => (0..3_usize, 0..4_u8).prop_map(|(node, name)| Op::Spawn(node, name)),
-        1 => (0..8_usize).prop_map(Op::Exit),
-        6 => (0..8_usize).prop_map(Op::Step),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    /// Whatever happens in whatever order: when all is delivered, each node sees what lives on those it is connected to.
-    #[test]
-    fn after_quiescence_every_view_is_right(ops in proptest::collection::vec(op(), 1..80)) {
-        let mut net = Net::new(&["a@h", "b@h", "c@h"]);
-        for op in ops {
-            match op {
-                Op::Connect(a, b) => net.connect(a, b),
-                Op::Cut(a, b) => {
-                    if let Some(link) = net.link_between(a, b) {
-                        net.cut(a, link);
-                    }
-                }
-                Op::Spawn(node, name) => net.spawn(node, &format!("name-{name}")),
-                Op::Exit(which) => {
-                    if which < net.processes.len() {
-                        let (node, process, _) = net.processes.swap_remove(which);
-                        net.input(node, NodeInput::Exit(process, "shutdown"));
-                    }
-                }
-                Op::Step(choice) => {
-                    net.step(choice);
-                }
-            }
-        }
-        net.settle();
-        for node in 0..3 {
-            prop_assert_eq!(net.announced(node), net.expected(node));
-        }
-    }
-}
-
-impl From<&str> for PeerReason {
-    fn from(detail: &str) -> Self {
-        Self::new("closed_by_us", detail)
-    }
 }

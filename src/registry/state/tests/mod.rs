@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::files::Inode;
+use crate::layout::SocketState;
 use crate::plugin::sample::{self, name};
 use crate::registry::effect::RegistryEffect as E;
 

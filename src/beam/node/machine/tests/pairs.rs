@@ -1,6 +1,8 @@
 //! Two machines that dial each other whenever they like, over handshakes whose steps interleave in every order, and over
 //! connections that are cut or lost in silence. At rest both hold the same connection, or none.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Where an attempt to connect is.

@@ -1,5 +1,6 @@
 //! What peers call on us, and what they do to our processes.
 
+use super::net::Net;
 use super::*;
 
 const PEER: &str = "p@h";

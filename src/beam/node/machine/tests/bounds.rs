@@ -1,0 +1,152 @@
+//! What a peer can make the machine keep is bounded, and a message that it cannot read ends at most its own
+//! connection.
+
+use super::*;
+
+#[test]
+fn a_message_that_is_no_term_closes_its_link_only() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
+    let out = alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
+    assert!(closes(&out, 1));
+    let view = alone.machine.view();
+    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
+}
+
+#[test]
+fn a_message_beyond_our_bounds_is_lost_alone() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
+    deep.push(106);
+    let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
+    let mut tell =
+        |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
+    assert_eq!(tell(deep.clone()), []);
+    // Whoever waits for an answer has one.
+    let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
+    let mut labelled = |label: &'static str| {
+        let whole = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]);
+        let mut bytes = Raw::encode(&whole).bytes().to_vec();
+        bytes.pop();
+        bytes.extend(&deep);
+        tell(bytes)
+    };
+    let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
+    for label in ["$gen_call", "system"] {
+        assert_eq!(message(&labelled(label)), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
+    }
+    assert_eq!(labelled("other"), []);
+    assert!(alone.machine.view().peers["p@h"].is_up());
+}
+
+#[test]
+fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let groups = u32::try_from(limits::TERM_NODES).expect("small");
+    let mut sync = vec![104, 2, 119, 9];
+    sync.extend(b"$gen_cast");
+    sync.push(108);
+    sync.extend(groups.to_be_bytes());
+    sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
+    let mut tell = |to: &'static str| {
+        let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
+        alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
+    };
+    assert_eq!(tell("nobody"), []);
+    assert!(closes(&tell("pg"), 1));
+    let view = alone.machine.view();
+    assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
+}
+
+#[test]
+fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
+    let mut alone = Alone::new();
+    let reason = || "gone".into();
+    for i in 0..=limits::KNOWN_NODES {
+        let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
+        alone.up(link, &name);
+        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
+    }
+    // One more in the same breath must not hide that the one before has gone.
+    alone.up(u64::MAX, "z@h");
+    alone.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
+    let peers = alone.machine.view().peers;
+    assert_eq!(peers.len(), limits::KNOWN_NODES);
+    let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
+    assert_eq!(remembered, [false, false, true, true, true]);
+}
+
+#[test]
+fn who_is_gone_is_shown_until_it_may_be_forgotten() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "d1f@h");
+    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".into(), by_peer: false });
+    let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
+    alone.machine.take_changed();
+    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unheard@h".parse().unwrap()]));
+    assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
+    assert!(alone.machine.take_changed() && !alone.machine.has_met(&node("d1f@h")));
+    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
+    assert!(!alone.machine.take_changed());
+}
+
+#[test]
+fn monitors_and_links_of_a_peer_are_bounded() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    let pid = Proc::Pid(alone.spawn(vec![]));
+    let mut monitors = |range: std::ops::Range<usize>| {
+        let each = |id| (monitor(pid.clone(), u32::try_from(id).unwrap()), None);
+        let mut out = alone.run(NodeInput::Messages(LinkId(1), range.map(each).collect()));
+        while alone.machine.step(alone.now, &mut out).is_some() {}
+        closes(&out, 1)
+    };
+    assert!(!monitors(0..limits::TIES));
+    assert!(monitors(limits::TIES..limits::TIES + 1));
+    assert!(!alone.machine.view().peers["p@h"].is_up());
+}
+
+#[test]
+fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
+    let mut alone = Alone::new();
+    alone.up(1, "p@h");
+    alone.up(2, "q@h");
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    let monitored = alone.machine.kept(LinkId(1));
+    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    let linked = alone.machine.kept(LinkId(1));
+    assert!(0 < monitored && monitored < linked, "{monitored}, {linked}");
+    assert_eq!(alone.machine.kept(LinkId(2)), 0);
+    alone.exit(&pid);
+    assert_eq!(alone.machine.kept(LinkId(1)), 0);
+    let pid = alone.spawn(vec![]);
+    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    assert_eq!(alone.machine.kept(LinkId(1)), linked);
+    alone.tell(
+        1,
+        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", 1) },
+        None,
+    );
+    assert!(alone.machine.kept(LinkId(1)) < linked);
+    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "".into(), by_peer: false });
+    assert_eq!(alone.machine.kept(LinkId(1)), 0);
+}
+
+#[test]
+fn the_number_of_peers_is_bounded() {
+    let mut alone = Alone::new();
+    for i in 0..limits::PEERS {
+        alone.up(i as u64, &format!("n{i}@h"));
+    }
+    assert_eq!(alone.machine.accept_status(&node("another@h")), Status::NotAllowed);
+    assert_eq!(alone.machine.accept_status(&node("n0@h")), Status::Alive);
+}

@@ -1,0 +1,111 @@
+//! What leaves the node's task: effects are carried out, messages gather and are handed to connections, the view
+//! is shown, and then requests are answered. It never waits: a connection whose queue is full is closed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Completion, Task};
+use crate::dist::link::QueueFull;
+use crate::log_limit::{self, limited};
+use crate::node::link_id::LinkId;
+use crate::node::machine::{NodeEffect, NodeInput};
+use crate::node::view::{PeerReason, View};
+use crate::{limits, stats};
+
+impl Task {
+    pub(super) fn carry_out(&mut self, mut effects: Vec<NodeEffect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                NodeEffect::Signal(id, signal, payload) => {
+                    if let Some(link) = self.links.get_mut(&id).filter(|link| signal.is_known_with(link.flags)) {
+                        self.signals += 1;
+                        self.gathered.signals += 1;
+                        self.gathered.bytes +=
+                            link.sender.push(&mut link.frames, &signal, payload.as_ref(), link.flags);
+                    }
+                }
+                NodeEffect::Close(id, reason) => {
+                    // What a queue that is full leaves unsent goes with the connection.
+                    if let Some(mut link) = self.links.remove(&id) {
+                        let _ = link.sender.send(&mut link.frames);
+                        limited!(log_limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
+                    }
+                }
+                NodeEffect::Dial(name) => self.dial(name),
+                NodeEffect::Spawned(token, process) => {
+                    if let Some(answer) = self.spawning.remove(&token) {
+                        self.answers.push(Completion::Spawned(answer, process));
+                    }
+                }
+                NodeEffect::Down(token, reason) => {
+                    if let Some(down) = self.monitoring.remove(&token) {
+                        let _ = down.send(reason);
+                    }
+                }
+                NodeEffect::Result(token, result) => {
+                    if let Some(answer) = self.calling.remove(&token) {
+                        self.answers.push(Completion::Result(answer, result));
+                    }
+                }
+            }
+        }
+        effects.shrink_to(limits::NODE_BATCH);
+        self.effects = effects;
+    }
+
+    pub(super) fn send_if_much(&mut self) {
+        if self.gathered.bytes > limits::GATHERED || self.gathered.signals >= limits::NODE_BATCH {
+            self.send();
+        }
+    }
+
+    /// Hands what has gathered to the connections. One whose queue is full ends, which may be worth telling others.
+    pub(super) fn send(&mut self) {
+        loop {
+            stats::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
+            let waiting = self.links.iter_mut().filter(|(_, link)| !link.frames.is_empty());
+            let full: Vec<(LinkId, QueueFull)> =
+                waiting.filter_map(|(id, link)| Some((*id, link.sender.send(&mut link.frames).err()?))).collect();
+            if full.is_empty() {
+                break;
+            }
+            for (id, reason) in full {
+                if let Some(link) = self.links.remove(&id) {
+                    limited!(log_limit::NODES, info, peer = %link.peer, "node down: {reason}");
+                }
+                let reason = PeerReason::new("queue_full", reason.to_string());
+                self.handle(NodeInput::LinkDown { link: id, reason, by_peer: false });
+            }
+        }
+        self.show();
+    }
+
+    /// Shows what has changed, and then answers: whoever is told something finds it in the view.
+    pub(super) fn show(&mut self) {
+        self.is_stale |= self.machine.take_changed();
+        // A large view, made again after each small message, would use all the time.
+        if self.is_stale && (self.pace.is_due(self.now.instant) || self.stopping.is_some()) {
+            let begun = Instant::now();
+            self.view.send_replace(Arc::new(self.seen()));
+            self.is_stale = false;
+            self.pace.took(Instant::now(), begun.elapsed());
+        }
+        if self.machine.take_groups_changed() {
+            self.groups.send_replace(Arc::new(self.machine.groups()));
+            self.memberships.touch();
+        }
+        self.memberships.show(&self.machine, self.now.instant);
+        if !self.is_stale {
+            self.answers.drain(..).for_each(Completion::send);
+        }
+    }
+
+    /// What the machine tells, and whose the peers of this host are, which it need not know.
+    fn seen(&self) -> View {
+        let mut view = self.machine.view();
+        for peer in view.peers.values_mut().filter(|peer| peer.is_up()) {
+            peer.owner = self.links.get(&LinkId(peer.connection)).and_then(|link| link.owner);
+        }
+        view
+    }
+}
