@@ -75,7 +75,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "cluster/plugins",
         &[
-            "cluster::peers::attempts",
+            "cluster::peers::records",
             "cluster::terms",
             "cluster::view",
             "layout",
@@ -186,7 +186,7 @@ const PURE: &[&str] = &[
     "api/route",
     "cli/gitops/image",
     "cli/gitops/templates",
-    "cluster/peers/attempts",
+    "cluster/peers/records",
     "cluster/plugins/changes",
     "cluster/diagnosis/advice",
     "cluster/diagnosis/report",

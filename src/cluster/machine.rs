@@ -9,7 +9,7 @@ use beam::name::NodeName;
 use beam::node::dial::Dialer;
 use beam::node::view::{Peer, View};
 
-use crate::cluster::peers::attempts::Attempt;
+use crate::cluster::peers::records::PeerRecord;
 use crate::cluster::plugins::changes::Changes;
 use crate::cluster::plugins::membership::MembershipTracker;
 use crate::cluster::plugins::nodes::{self, Evidence, PluginNodes};
@@ -49,7 +49,7 @@ pub struct Failed<'a> {
     /// The port in this host's EPMD.
     pub port: u16,
     /// The last attempts to connect to it.
-    pub attempt: &'a Attempt,
+    pub record: &'a PeerRecord,
 }
 
 /// The state of the cluster's policy, all of which can be derived again from the registry and the
@@ -235,8 +235,8 @@ impl ClusterMachine {
             self.plugin_nodes.contains(name)
                 || PluginName::parse(&short).is_ok_and(|plugin| plugins.contains_key(&plugin))
         };
-        let refusal = |Failed { name, port, attempt }: Failed<'_>| {
-            let evidence = Evidence { peer: view.peers.get(name), attempt: Some(attempt), ..Evidence::default() };
+        let refusal = |Failed { name, port, record }: Failed<'_>| {
+            let evidence = Evidence { peer: view.peers.get(name), record: Some(record), ..Evidence::default() };
             let code = nodes::state(evidence).failure().filter(|code| code.is_refused_by_node())?;
             Some((name.clone(), Refusal { port, code }))
         };

@@ -36,7 +36,7 @@ use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
 use crate::cluster::join::{Epmd, Joined, WantedName};
 use crate::cluster::machine::{ClusterEffect, ClusterMachine};
-use crate::cluster::peers::answers::Questioner;
+use crate::cluster::peers::answers::{Answered, Questioner};
 use crate::cluster::peers::finder::{self, Finder};
 use crate::cluster::peers::questions::PROGRAM;
 use crate::cluster::peers::views;
@@ -333,13 +333,7 @@ impl Cluster {
                 }
                 () = self.finder.step() => self.epmd_answered(),
                 Ok(()) = self.hosts.changed() => self.machine.mark_stale(),
-                is_release = self.questioner.step() => {
-                    self.machine.mark_stale();
-                    if is_release {
-                        let view = node.borrow().clone();
-                        self.finder.introducible(&view, |name| self.questioner.pg(name));
-                    }
-                }
+                answered = self.questioner.step() => self.peer_answered(answered, &node.borrow().clone()),
                 Some(done) = self.work.join_next() => if let Ok(Some((result, epmd))) = done {
                     self.epmd = epmd;
                     self.registered_again(result);
@@ -462,6 +456,14 @@ impl Cluster {
 
     // ---- EPMD -------------------------------------------------------------------------------------
 
+    fn peer_answered(&mut self, answered: Option<Answered>, view: &node_view::View) {
+        let Some(Answered { peer, answers, shows_pg }) = answered else { return };
+        self.finder.answered(&peer, answers);
+        if shows_pg {
+            self.finder.introducible(view, |name| self.questioner.pg(name));
+        }
+    }
+
     /// EPMD was perhaps asked for names.
     fn epmd_answered(&mut self) {
         let Some(answer) = self.finder.take_epmd_answer() else { return };
@@ -499,11 +501,11 @@ impl Cluster {
         }
         self.machine.published();
         let plugin_nodes = self.machine.plugin_nodes(|name| {
-            let (attempt, is_missing) = self.finder.known(name);
-            Evidence { peer: node.peers.get(name), attempt, is_missing, is_mixed: name.is_mixed_with(&self.name) }
+            let (record, is_missing) = self.finder.known(name);
+            Evidence { peer: node.peers.get(name), record, is_missing, is_mixed: name.is_mixed_with(&self.name) }
         });
         let is_here = |name: &NodeName, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
-        let peers = views::seen(&node, self.finder.attempts(), |name| self.questioner.of(name), is_here);
+        let peers = views::seen(&node, self.finder.records(), is_here);
         let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
             name: name.to_string(),
             own_groups: census.own_groups,

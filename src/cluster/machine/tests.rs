@@ -6,6 +6,7 @@ use beam::node::dial::DialCode;
 use beam::node::view::{PeerReason, PeerState};
 
 use super::*;
+use crate::cluster::peers::records::PeerAnswers;
 use crate::cluster::view::{DialFailure, Introduction, NodeState};
 use crate::plugin::{
     Plugin, Reason, ReasonCode,
@@ -82,14 +83,15 @@ fn up() -> PeerState {
     PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }
 }
 
-fn failed(code: DialCode) -> Attempt {
+fn failed(code: DialCode) -> PeerRecord {
     let last_failure = Some(DialFailure { code, detail: code.name().to_owned(), at: SystemTime::UNIX_EPOCH });
-    Attempt {
+    PeerRecord {
         introduced_by: Introduction::Epmd,
         since: SystemTime::UNIX_EPOCH,
-        count: 1,
+        attempts: 1,
         last_failure,
         under_way: None,
+        answers: PeerAnswers::default(),
     }
 }
 
@@ -190,8 +192,8 @@ fn only_nodes_of_plugins_that_refuse_are_reported() {
     let (nobody, mismatch) = (failed(DialCode::TcpRefused), failed(DialCode::CookieMismatch));
     let names: [NodeName; 3] = [NODE, "other@h", "hecate_bd@h"].map(|name| name.parse().unwrap());
     let view = View { peers: BTreeMap::new(), ..view(up()) };
-    let refusing = |attempt| {
-        let failed = names.iter().map(|name| Failed { name, port: 1, attempt });
+    let refusing = |record| {
+        let failed = names.iter().map(|name| Failed { name, port: 1, record });
         bench.machine.refusing(&view, &registry.plugins, failed).into_keys().collect::<Vec<_>>()
     };
     assert_eq!(refusing(&nobody), [""; 0]);

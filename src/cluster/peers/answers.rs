@@ -4,7 +4,7 @@
 //! nothing that can't be asked again, and nothing is decided by it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use beam::name::NodeName;
 use beam::node::handle::Handle;
@@ -13,18 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::questions::{self, Unanswered};
+use crate::cluster::peers::records::PeerAnswers;
 use crate::limits;
-
-/// What a peer has told of itself; what it hasn't is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PeerAnswers {
-    /// Its release of OTP.
-    pub otp_release: Option<String>,
-    /// Its `net_ticktime`.
-    pub tick_time: Option<Duration>,
-    /// How long the last ping of it took.
-    pub round_trip: Option<Duration>,
-}
 
 /// One peer that is connected.
 #[derive(Debug)]
@@ -56,12 +46,6 @@ impl Questioner {
     #[must_use]
     pub fn new(node: Handle) -> Self {
         Self { node, peers: BTreeMap::new(), work: JoinSet::new() }
-    }
-
-    /// What a peer has told.
-    #[must_use]
-    pub fn of(&self, peer: &str) -> Option<&PeerAnswers> {
-        self.peers.get(peer).map(|peer| &peer.known.told)
     }
 
     /// Returns what the `pg` of a peer speaks, once the peer was asked for its release.
@@ -101,17 +85,17 @@ impl Questioner {
         }
     }
 
-    /// Waits for an answer; for ever while no peer is asked. May be dropped at any time. Returns
-    /// whether the answer shows what the `pg` of a peer speaks.
-    pub async fn step(&mut self) -> bool {
+    /// Waits for an answer; for ever while no peer is asked. May be dropped at any time.
+    pub async fn step(&mut self) -> Option<Answered> {
         let (name, connection, known, question) = match self.work.join_next().await {
             Some(Ok(answered)) => answered,
             // A panic, which has been logged: that peer is not asked any more.
-            Some(Err(_)) => return false,
+            Some(Err(_)) => return None,
             None => std::future::pending().await,
         };
-        let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.connection == connection) else { return false };
-        let is_new = known.release && !peer.known.release;
+        let peer = self.peers.get_mut(&name).filter(|peer| peer.connection == connection)?;
+        let shows_pg = known.release && !peer.known.release;
+        let answered = Answered { peer: name.clone(), answers: known.told.clone(), shows_pg };
         peer.known = known;
         match question {
             Question::Release => {
@@ -120,8 +104,19 @@ impl Questioner {
             }
             Question::Others => peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY),
         }
-        is_new
+        Some(answered)
     }
+}
+
+/// The answers of one peer.
+#[derive(Debug)]
+pub struct Answered {
+    /// The peer.
+    pub peer: NodeName,
+    /// All its answers so far.
+    pub answers: PeerAnswers,
+    /// Whether [`Questioner::pg`] knows the peer since these answers.
+    pub shows_pg: bool,
 }
 
 /// What a peer is asked. The release comes first, since introductions wait for it.
@@ -167,7 +162,7 @@ async fn ask(
 mod tests {
     use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use beam::cookie::Cookie;
     use beam::dist::challenges::Challenges;
@@ -231,10 +226,9 @@ mod tests {
         questioner.changed(&view);
         assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None), "it is being asked, and no tool is");
         // It is gone by then, and nothing is known of it.
-        assert!(!questioner.step().await, "its release is not known");
+        assert!(questioner.step().await.is_some_and(|answered| !answered.shows_pg), "its release is not known");
         assert_eq!(questioner.work.len(), 1, "then it is asked the rest");
-        questioner.step().await;
-        assert_eq!(questioner.of("p@h"), Some(&PeerAnswers::default()));
+        assert_eq!(questioner.step().await.map(|answered| answered.answers), Some(PeerAnswers::default()));
         assert!(!questioner.peers["p@h"].known.release, "asked again");
         let due = questioner.next_deadline().expect("asked again");
         questioner.time_passed(due - Duration::from_secs(1));
@@ -243,7 +237,7 @@ mod tests {
         assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None));
         view.peers.remove("p@h");
         questioner.changed(&view);
-        questioner.step().await;
-        assert_eq!((questioner.of("p@h"), questioner.next_deadline()), (None, None), "who has gone is forgotten");
+        assert!(questioner.step().await.is_none(), "a peer that is gone is forgotten");
+        assert_eq!(questioner.next_deadline(), None);
     }
 }

@@ -21,10 +21,10 @@ use beam::node::view::{Peer, View};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::cluster::peers::attempts::{Attempt, Attempts};
 use crate::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::peers::introduce::{self, Introducer};
 use crate::cluster::peers::pg_protocol::PgProtocol;
+use crate::cluster::peers::records::{PeerAnswers, PeerRecord, PeerRecords};
 use crate::cluster::peers::strategies::dns::Dns;
 use crate::cluster::peers::strategies::epmd::Epmd;
 use crate::cluster::peers::strategies::learned::{self, Learned};
@@ -67,7 +67,7 @@ pub struct Finder {
     dns: Option<Resolving>,
     discovery: Discovery,
     /// What is shown of what `discovery` does.
-    attempts: Attempts,
+    records: PeerRecords,
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
@@ -112,7 +112,7 @@ impl Finder {
             learned: Learned::new(name.clone()),
             dns,
             discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
-            attempts: Attempts::default(),
+            records: PeerRecords::default(),
             introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
             asking_names: false,
@@ -141,7 +141,7 @@ impl Finder {
         if peer.is_some_and(Peer::has_dialled) {
             self.introduced(std::slice::from_ref(name), &Introduction::Itself);
         }
-        self.attempts.connected(name);
+        self.records.connected(name);
         self.discover(discovery::DiscoveryInput::Up { name: name.clone(), published });
     }
 
@@ -181,10 +181,10 @@ impl Finder {
         self.is_stale = true;
     }
 
-    /// Returns the last attempt to connect to a node, and whether EPMD lacks a name that it should
+    /// Returns what is known of a node, and whether EPMD lacks a name that it should
     /// have.
-    pub fn known(&self, name: &str) -> (Option<&Attempt>, bool) {
-        (self.attempts.of(name), self.missing.contains(name))
+    pub fn known(&self, name: &str) -> (Option<&PeerRecord>, bool) {
+        (self.records.of(name), self.missing.contains(name))
     }
 
     /// Returns the nodes whose [`Self::known`] may have changed since the last call.
@@ -221,10 +221,10 @@ impl Finder {
     }
 
     /// Returns the nodes of this host that EPMD has and that failed to connect, each with its port
-    /// and the last attempt.
-    pub fn failed_here(&self) -> impl Iterator<Item = (&NodeName, u16, &Attempt)> {
-        let failed = self.attempts.iter().filter(|(_, attempt)| attempt.last_failure.is_some());
-        failed.filter_map(|(name, attempt)| Some((name, self.port_of(name)?, attempt)))
+    /// and what is known of it.
+    pub fn failed_here(&self) -> impl Iterator<Item = (&NodeName, u16, &PeerRecord)> {
+        let failed = self.records.iter().filter(|(_, record)| record.last_failure.is_some());
+        failed.filter_map(|(name, record)| Some((name, self.port_of(name)?, record)))
     }
 
     /// Asks this host's EPMD for its names, unless it still owes an answer.
@@ -285,11 +285,11 @@ impl Finder {
             }
             Done::Addresses(result) => self.resolved(result),
             Done::Dialled(name, result) => {
-                self.attempts.dialled(&name, failure(&result));
+                self.records.dialled(&name, failure(&result));
                 self.touched.push(name.clone());
                 let outcome = self.outcome(&name, result);
                 if let Outcome::CallsItself(other) = &outcome {
-                    self.attempts.calls_itself(SystemTime::now(), &name, other.clone());
+                    self.records.calls_itself(SystemTime::now(), &name, other.clone());
                 }
                 self.discover(discovery::DiscoveryInput::Dialled { name, outcome });
             }
@@ -348,19 +348,25 @@ impl Finder {
     }
 
     fn introduced(&mut self, names: &[NodeName], by: &Introduction) {
-        self.attempts.introduced(SystemTime::now(), names.iter().cloned(), by);
+        self.records.introduced(SystemTime::now(), names.iter().cloned(), by);
     }
 
-    /// Forgets the attempts to connect to nodes that are neither looked for nor seen by `view`.
+    /// Forgets the nodes that are neither looked for nor seen by `view`.
     pub fn forget(&mut self, view: &View) {
         let discovery = &self.discovery;
-        let forgotten = self.attempts.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
+        let forgotten = self.records.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
         self.touched.extend(forgotten);
     }
 
-    /// Returns the last attempts to connect to nodes.
-    pub fn attempts(&self) -> &Attempts {
-        &self.attempts
+    /// A peer has answered questions about itself.
+    pub fn answered(&mut self, name: &NodeName, answers: PeerAnswers) {
+        self.records.answered(name, answers);
+        self.has_changed = true;
+    }
+
+    /// Returns what is known of each node.
+    pub fn records(&self) -> &PeerRecords {
+        &self.records
     }
 
     fn discover(&mut self, input: discovery::DiscoveryInput) {
@@ -389,7 +395,7 @@ impl Finder {
             });
         }
         for name in dial {
-            self.attempts.dialer(SystemTime::now(), &name);
+            self.records.dialling(SystemTime::now(), &name);
             let node = self.node.clone();
             self.work.spawn(async move {
                 let result = node.connect(name.clone()).await;
@@ -477,7 +483,7 @@ impl Finder {
             // An attack or, once in millions of handshakes, a coincidence: then the next attempt
             // connects.
             DialCode::ChallengeReflected => {
-                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
+                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an record to connect without the cookie");
             }
             // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
             DialCode::Simultaneous => debug!(peer = %name, code, "not connected: {error}"),

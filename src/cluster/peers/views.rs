@@ -8,24 +8,22 @@ use beam::name::NodeName;
 use beam::node::dial::DialCode;
 use beam::node::view::{self as node_view, PeerReason};
 
-use crate::cluster::peers::answers::PeerAnswers;
-use crate::cluster::peers::attempts::Attempts;
+use crate::cluster::peers::records::PeerRecords;
 use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
 
 /// All of them, in name order. `told` gives what a connected peer has told of itself.
-pub fn seen<'a>(
+pub fn seen(
     node: &node_view::View,
-    attempts: &Attempts,
-    told: impl Fn(&str) -> Option<&'a PeerAnswers>,
+    records: &PeerRecords,
     is_here: impl Fn(&NodeName, Option<&node_view::Peer>) -> bool,
 ) -> Vec<PeerView> {
     let view = |name: &NodeName, state, since, reason, link| {
-        let attempt = attempts.of(name);
-        let under_way = attempt.and_then(|attempt| attempt.under_way);
+        let record = records.of(name);
+        let under_way = record.and_then(|record| record.under_way);
         let details = PeerDetails {
-            introduced_by: attempt.map(|attempt| attempt.introduced_by.clone()),
-            attempts: attempt.map_or(0, |attempt| attempt.count),
-            last_failure: attempt.and_then(|attempt| attempt.last_failure.clone()),
+            introduced_by: record.map(|record| record.introduced_by.clone()),
+            attempts: record.map_or(0, |record| record.attempts),
+            last_failure: record.and_then(|record| record.last_failure.clone()),
             link,
         };
         let (state, since) = match under_way {
@@ -46,7 +44,7 @@ pub fn seen<'a>(
     };
     let met = node.peers.iter().map(|(name, peer)| match &peer.state {
         node_view::PeerState::Up { published, flags, .. } => {
-            let told = told(name).cloned().unwrap_or_default();
+            let told = records.of(name).map(|record| record.answers.clone()).unwrap_or_default();
             let link = LinkView {
                 published: *published,
                 flags: flags::names(*flags),
@@ -61,16 +59,16 @@ pub fn seen<'a>(
             view(name, PeerState::Disconnected, peer.since, reason.clone(), None)
         }
     });
-    let unmet = attempts.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, attempt)| {
-        let reason = match &attempt.last_failure {
+    let unmet = records.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, record)| {
+        let reason = match &record.last_failure {
             // Another user's node is no peer of ours.
             Some(failure) if failure.code == DialCode::ForeignOwner => return None,
             Some(failure) => PeerReason::new(failure.code.name(), &*failure.detail),
             // Whose a name of this host is, is known once it was tried.
-            None if attempt.under_way.is_none() || is_here(name, None) => return None,
+            None if record.under_way.is_none() || is_here(name, None) => return None,
             None => PeerReason::new("connecting", "it is tried for the first time"),
         };
-        Some(view(name, PeerState::Disconnected, attempt.since, reason, None))
+        Some(view(name, PeerState::Disconnected, record.since, reason, None))
     });
     met.chain(unmet).collect::<BTreeMap<_, _>>().into_values().collect()
 }
@@ -82,6 +80,7 @@ mod tests {
     use beam::node::view::{Peer, View};
 
     use super::*;
+    use crate::cluster::peers::records::PeerAnswers;
     use crate::cluster::view::{DialFailure, Introduction};
 
     #[test]
@@ -101,22 +100,23 @@ mod tests {
             known: [].into(),
             introducible: [].into(),
         };
-        let mut attempts = Attempts::default();
-        attempts.introduced(
+        let mut records = PeerRecords::default();
+        records.introduced(
             now,
             ["down@h", "far@f", "idle@f", "new@h", "others@h", "untried@h", "up@h"].map(|name| name.parse().unwrap()),
             &Introduction::Epmd,
         );
-        attempts.dialer(later, "new@h");
+        records.dialling(later, "new@h");
         let failure = DialFailure { code: DialCode::TcpRefused, detail: "nobody".to_owned(), at: now };
-        attempts.dialled("new@h", Some(failure.clone()));
-        attempts.dialled("others@h", Some(DialFailure { code: DialCode::ForeignOwner, ..failure.clone() }));
-        attempts.dialer(later, "untried@h");
-        attempts.dialer(later, "far@f");
-        attempts.dialer(later, "down@h");
+        records.dialled("new@h", Some(failure.clone()));
+        records.dialled("others@h", Some(DialFailure { code: DialCode::ForeignOwner, ..failure.clone() }));
+        records.dialling(later, "untried@h");
+        records.dialling(later, "far@f");
+        records.dialling(later, "down@h");
         let told =
             PeerAnswers { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
-        let seen = seen(&node, &attempts, |name| (name == "up@h").then_some(&told), |name, _| name.ends_with("@h"));
+        records.answered("up@h", told);
+        let seen = seen(&node, &records, |name, _| name.ends_with("@h"));
         let short = |peer: &PeerView| {
             let PeerReason { code, detail } = &peer.reason;
             (peer.name.to_string(), peer.state, format!("{code}: {detail}"), peer.details.attempts)

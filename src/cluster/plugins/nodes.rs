@@ -7,7 +7,7 @@ use beam::name::NodeName;
 use beam::node::dial::DialCode;
 use beam::node::view::{Peer, PeerState};
 
-use crate::cluster::peers::attempts::Attempt;
+use crate::cluster::peers::records::PeerRecord;
 use crate::cluster::view::{NodeState, NodeStates, PluginNode};
 use crate::plugin::PluginName;
 
@@ -17,7 +17,7 @@ pub struct Evidence<'a> {
     /// The node as our own sees it, if they have ever been connected.
     pub peer: Option<&'a Peer>,
     /// Our attempts to connect to it.
-    pub attempt: Option<&'a Attempt>,
+    pub record: Option<&'a PeerRecord>,
     /// Whether it was missing from the last answer of this host's EPMD.
     pub is_missing: bool,
     /// Whether its name is long and ours short, or the reverse. Such nodes never connect.
@@ -80,13 +80,13 @@ impl PluginNodes {
 
 /// Returns the state of one node.
 #[must_use]
-pub fn state(Evidence { peer, attempt, is_missing, is_mixed }: Evidence<'_>) -> NodeState {
+pub fn state(Evidence { peer, record, is_missing, is_mixed }: Evidence<'_>) -> NodeState {
     let lost_at = match peer {
         Some(peer) if peer.is_up() => return NodeState::Connected,
         Some(Peer { state: PeerState::Down { .. }, since, .. }) => Some(*since),
         _ => None,
     };
-    let failure = attempt.and_then(|attempt| attempt.last_failure.as_ref());
+    let failure = record.and_then(|record| record.last_failure.as_ref());
     match (lost_at, failure) {
         // A node that left EPMD is expected to be unreachable; any other failure since the connection
         // was lost is a new one.
@@ -112,14 +112,23 @@ mod tests {
     use beam::node::view::PeerReason;
 
     use super::*;
+    use crate::cluster::peers::records::PeerAnswers;
     use crate::cluster::view::{DialFailure, Introduction};
     use crate::plugin::sample;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn attempt(failure: Option<(DialCode, SystemTime)>) -> Attempt {
+    fn record(failure: Option<(DialCode, SystemTime)>) -> PeerRecord {
         let last_failure = failure.map(|(code, at)| DialFailure { code, detail: code.name().to_owned(), at });
-        Attempt { introduced_by: Introduction::Epmd, since: NOW, count: 1, last_failure, under_way: Some(NOW) }
+        let answers = PeerAnswers::default();
+        PeerRecord {
+            introduced_by: Introduction::Epmd,
+            since: NOW,
+            attempts: 1,
+            last_failure,
+            under_way: Some(NOW),
+            answers,
+        }
     }
 
     fn peer(state: PeerState, since: SystemTime) -> Peer {
@@ -133,11 +142,11 @@ mod tests {
     #[test]
     fn a_node_is_unknown_until_its_first_attempt_has_ended() {
         let later = NOW + Duration::from_secs(1);
-        let (trying, failed) = (attempt(None), attempt(Some((DialCode::CookieMismatch, NOW))));
+        let (trying, failed) = (record(None), record(Some((DialCode::CookieMismatch, NOW))));
         let up = peer(PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true }, NOW);
         let down = peer(PeerState::Down { reason: PeerReason::new("closed_by_peer", "it left"), left: None }, later);
         let mismatch = NodeState::NotConnected(Some(DialCode::CookieMismatch));
-        for (peer, attempt, is_missing, expected) in [
+        for (peer, record, is_missing, expected) in [
             (None, None, false, NodeState::Unknown),
             (None, Some(&trying), false, NodeState::Unknown),
             (None, Some(&failed), false, mismatch),
@@ -145,22 +154,22 @@ mod tests {
             (Some(&down), Some(&trying), false, NodeState::NotConnected(None)),
             // The failure precedes the connection that was lost.
             (Some(&down), Some(&failed), false, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some((DialCode::CookieMismatch, later)))), false, mismatch),
+            (Some(&down), Some(&record(Some((DialCode::CookieMismatch, later)))), false, mismatch),
             (
                 Some(&down),
-                Some(&attempt(Some((DialCode::TcpTimeout, later)))),
+                Some(&record(Some((DialCode::TcpTimeout, later)))),
                 false,
                 NodeState::NotConnected(Some(DialCode::TcpTimeout)),
             ),
-            (Some(&down), Some(&attempt(Some((DialCode::TcpTimeout, NOW)))), false, NodeState::NotConnected(None)),
+            (Some(&down), Some(&record(Some((DialCode::TcpTimeout, NOW)))), false, NodeState::NotConnected(None)),
             // EPMD's answer at that attempt was that the node has left.
-            (Some(&down), Some(&attempt(Some((DialCode::NotRegistered, later)))), false, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some((DialCode::TcpRefused, later)))), true, NodeState::NotConnected(None)),
-            (Some(&down), Some(&attempt(Some((DialCode::CookieMismatch, later)))), true, NodeState::NotConnected(None)),
+            (Some(&down), Some(&record(Some((DialCode::NotRegistered, later)))), false, NodeState::NotConnected(None)),
+            (Some(&down), Some(&record(Some((DialCode::TcpRefused, later)))), true, NodeState::NotConnected(None)),
+            (Some(&down), Some(&record(Some((DialCode::CookieMismatch, later)))), true, NodeState::NotConnected(None)),
             (None, Some(&failed), true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
             (None, None, true, NodeState::NotConnected(Some(DialCode::NotRegistered))),
         ] {
-            let evidence = Evidence { peer, attempt, is_missing, is_mixed: false };
+            let evidence = Evidence { peer, record, is_missing, is_mixed: false };
             assert_eq!(state(evidence), expected, "{evidence:?}");
         }
         let mixed = Evidence { is_mixed: true, ..Evidence::default() };
@@ -170,11 +179,11 @@ mod tests {
     #[test]
     fn only_changed_nodes_are_examined() {
         let mut nodes = PluginNodes::default();
-        let failed = attempt(Some((DialCode::CookieMismatch, NOW)));
+        let failed = record(Some((DialCode::CookieMismatch, NOW)));
         let looks = RefCell::new(Vec::new());
         let look = |node: &NodeName| {
             looks.borrow_mut().push(node.to_string());
-            Evidence { attempt: Some(&failed), ..Evidence::default() }
+            Evidence { record: Some(&failed), ..Evidence::default() }
         };
         nodes.add("a@h".parse().unwrap(), plugin("hecate-ad"));
         nodes.add("b@h".parse().unwrap(), plugin("hecate-bd"));

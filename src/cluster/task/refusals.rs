@@ -23,7 +23,7 @@ impl Cluster {
     pub(super) async fn report_refusing(&mut self) -> Result<(), Stopped> {
         let node = self.node.watch().borrow().clone();
         let plugins = self.registry.view().plugins.clone();
-        let failed = self.finder.failed_here().map(|(name, port, attempt)| Failed { name, port, attempt });
+        let failed = self.finder.failed_here().map(|(name, port, record)| Failed { name, port, record });
         let refusing = self.machine.refusing(&node, &plugins, failed);
         let mut neighbours = BTreeSet::new();
         for (name, port) in self.machine.unknown_owners(&refusing) {
@@ -31,7 +31,7 @@ impl Cluster {
                 neighbours.insert(name);
             }
         }
-        let seen = |name: &NodeName| match self.finder.known(name).0.and_then(|attempt| attempt.last_failure.as_ref()) {
+        let seen = |name: &NodeName| match self.finder.known(name).0.and_then(|record| record.last_failure.as_ref()) {
             _ if node.peers.get(name).is_some_and(Peer::is_up) => Seen::Connected,
             _ if self.finder.port_of(name).is_none() => Seen::Missing,
             Some(failure) if [DialCode::ForeignOwner, DialCode::TcpRefused].contains(&failure.code) => Seen::Ended,

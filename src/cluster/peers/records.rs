@@ -1,0 +1,157 @@
+//! What is known of each node besides the view of our own node: who named it, our attempts to connect
+//! to it, and what it has told of itself. Pure.
+//!
+//! It follows what [`super::discovery`] decides, and forgets what that forgets. Discovery and the
+//! introducer keep their own schedules.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use beam::name::NodeName;
+
+use crate::cluster::view::{DialFailure, Introduction};
+
+/// What a peer has told of itself; empty for what it has not told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerAnswers {
+    /// Its release of OTP.
+    pub otp_release: Option<String>,
+    /// Its `net_ticktime`.
+    pub tick_time: Option<Duration>,
+    /// How long the last ping of it took.
+    pub round_trip: Option<Duration>,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRecord {
+    /// Who told us of it first.
+    pub introduced_by: Introduction,
+    /// When.
+    pub since: SystemTime,
+    /// How often we tried to connect since it was connected last.
+    pub attempts: u32,
+    /// How the last that failed did so.
+    pub last_failure: Option<DialFailure>,
+    /// Since when one is under way, if one is.
+    pub under_way: Option<SystemTime>,
+    /// What it has told of itself over the present or the last connection.
+    pub answers: PeerAnswers,
+}
+
+/// All nodes that we were told of.
+#[derive(Debug, Default)]
+pub struct PeerRecords(BTreeMap<NodeName, PeerRecord>);
+
+impl PeerRecords {
+    /// Somebody names these nodes. Who did so first counts.
+    pub fn introduced(&mut self, now: SystemTime, names: impl IntoIterator<Item = NodeName>, by: &Introduction) {
+        for name in names {
+            if !self.0.contains_key(&name) && self.0.len() < beam::limits::KNOWN_NODES {
+                let (introduced_by, answers) = (by.clone(), PeerAnswers::default());
+                let record =
+                    PeerRecord { introduced_by, since: now, attempts: 0, last_failure: None, under_way: None, answers };
+                self.0.insert(name, record);
+            }
+        }
+    }
+
+    /// An attempt begins.
+    pub fn dialling(&mut self, now: SystemTime, name: &str) {
+        if let Some(record) = self.0.get_mut(name) {
+            record.under_way = Some(now);
+            record.attempts = record.attempts.saturating_add(1);
+        }
+    }
+
+    /// An attempt has ended.
+    pub fn dialled(&mut self, name: &str, failure: Option<DialFailure>) {
+        if let Some(record) = self.0.get_mut(name) {
+            record.under_way = None;
+            record.last_failure = failure.or_else(|| record.last_failure.take());
+        }
+    }
+
+    /// A node was found to go by another name: whoever named the one has named the other.
+    pub fn calls_itself(&mut self, now: SystemTime, name: &str, other: NodeName) {
+        if let Some(by) = self.of(name).map(|record| record.introduced_by.clone()) {
+            self.introduced(now, [other], &by);
+        }
+    }
+
+    /// A connected node has answered questions about itself.
+    pub fn answered(&mut self, name: &str, answers: PeerAnswers) {
+        if let Some(record) = self.0.get_mut(name) {
+            record.answers = answers;
+        }
+    }
+
+    /// A node has connected, whoever dialled.
+    pub fn connected(&mut self, name: &str) {
+        if let Some(record) = self.0.get_mut(name) {
+            (record.attempts, record.answers) = (0, PeerAnswers::default());
+        }
+    }
+
+    /// Forgets all other nodes, and returns them.
+    pub fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<NodeName> {
+        self.0.extract_if(.., |name, _| !wanted(name)).map(|(name, _)| name).collect()
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Option<&PeerRecord> {
+        self.0.get(name)
+    }
+
+    /// Each node with what is known of it.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeName, &PeerRecord)> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use beam::node::dial::DialCode;
+
+    use super::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn failure(code: DialCode) -> Option<DialFailure> {
+        Some(DialFailure { code, detail: code.name().to_owned(), at: NOW })
+    }
+
+    #[test]
+    fn attempts_are_counted_until_one_succeeds_and_the_last_failure_is_remembered() {
+        let mut records = PeerRecords::default();
+        records.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Epmd);
+        records.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Peer("b@h".parse().unwrap()));
+        for code in [DialCode::TcpRefused, DialCode::CookieMismatch] {
+            records.dialling(NOW, "a@h");
+            assert_eq!(records.of("a@h").unwrap().under_way, Some(NOW));
+            records.dialled("a@h", failure(code));
+        }
+        let known = records.of("a@h").unwrap();
+        assert_eq!((known.attempts, known.under_way, &known.introduced_by), (2, None, &Introduction::Epmd));
+        assert_eq!(known.last_failure, failure(DialCode::CookieMismatch));
+        records.dialling(NOW, "a@h");
+        records.dialled("a@h", None);
+        records.connected("a@h");
+        let known = records.of("a@h").unwrap();
+        assert_eq!((known.attempts, &known.last_failure), (0, &failure(DialCode::CookieMismatch)));
+        records.calls_itself(NOW, "a@h", "a@localhost".parse().unwrap());
+        assert_eq!(records.of("a@localhost").unwrap().introduced_by, Introduction::Epmd);
+        assert_eq!(records.keep(|name| name != "a@h"), ["a@h"]);
+        assert!(records.keep(|name| name != "a@h").is_empty());
+        assert_eq!(records.of("a@h"), None);
+    }
+
+    #[test]
+    fn no_more_nodes_are_kept_in_mind_than_are_dialled() {
+        let mut records = PeerRecords::default();
+        let names = |n: usize| (0..n).map(|i| format!("n{i}@h").parse().unwrap());
+        records.introduced(NOW, names(beam::limits::KNOWN_NODES + 1), &Introduction::Epmd);
+        assert_eq!(records.iter().count(), beam::limits::KNOWN_NODES);
+    }
+}
