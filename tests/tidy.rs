@@ -204,7 +204,7 @@ const PURE: &[&str] = &[
     "cluster/terms",
     "cluster/view",
     "beam/cookie",
-    "beam/dist/challenges",
+    "beam/dist/challenges/known",
     "beam/dist/control",
     "beam/dist/flags",
     "beam/dist/header/fragments",
@@ -220,7 +220,6 @@ const PURE: &[&str] = &[
     "layout/paths",
     "layout/socket/stale",
     "log/limit",
-    "beam/log_limit",
     "beam/name",
     "plugin/",
     "beam/node/machine",
@@ -245,6 +244,15 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "getrandom",
     "rustix::",
+    // A pure file returns what is to be logged, and shares nothing.
+    "tracing::",
+    "warn!(",
+    "info!(",
+    "debug!(",
+    "trace!(",
+    "limited!(",
+    "log::limit",
+    "Mutex",
 ];
 
 /// What ends the process on some bytes of a peer, or shows the cookie: only the one command may name it.

@@ -2,7 +2,7 @@
 //! others at its end.
 //!
 //! Each kind of line has a [`Limit`], one atomic number: a storm costs an addition per line and no
-//! memory. Pure: the program that runs the node ends the windows with [`end_windows`].
+//! memory. The program that runs the node ends the windows with [`end_windows`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

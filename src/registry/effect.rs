@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::name::NodeName;
+
 use super::Membership;
 use crate::layout::{Process, SocketState};
 use crate::limits;
@@ -80,6 +82,42 @@ pub enum RegistryEffect {
         /// The process.
         process: Process,
     },
+    /// Log this.
+    Warn(Warning),
     /// It is no longer registered: wait no more for its process to end.
     Forget(PluginName),
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Too many nodes are connected: this one decides nothing here.
+    TooManyNodes {
+        /// The node.
+        node: NodeName,
+    },
+    /// Too many nodes refuse to connect: this one is ignored.
+    TooManyRefusals {
+        /// The node.
+        node: NodeName,
+    },
+    /// There are too many announcements: this one is ignored.
+    TooManyAnnouncements {
+        /// The node that announced the plugin.
+        node: NodeName,
+        /// The plugin.
+        plugin: PluginName,
+    },
+    /// Too many plugins are announced and not registered: this one gets no directories.
+    TooManyUnregistered {
+        /// The plugin.
+        plugin: PluginName,
+    },
+    /// The node of a stored registration is the daemon's own, and is ignored.
+    OwnNode {
+        /// The node.
+        node: NodeName,
+        /// The plugin.
+        plugin: PluginName,
+    },
 }

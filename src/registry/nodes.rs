@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use beam::limited;
 use beam::name::NodeName;
 
+use super::effect::Warning;
 use crate::limits;
-use crate::log::limit;
 use crate::plugin::{Plugin, PluginName};
 
 /// What the cluster shows of nodes.
@@ -36,24 +35,29 @@ enum Rank {
 }
 
 impl Nodes {
-    pub(super) fn up(&mut self, node: &NodeName, on_this_host: bool) {
+    /// Notes that a node is connected.
+    ///
+    /// # Errors
+    /// Too many nodes are connected.
+    pub(super) fn up(&mut self, node: &NodeName, on_this_host: bool) -> Result<(), Warning> {
         if self.connected.len() >= limits::REGISTRY_NODES && !self.is_connected(node) {
-            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes: this one decides nothing here");
-            return;
+            return Err(Warning::TooManyNodes { node: node.clone() });
         }
         self.refusing.remove(node);
         self.connected.insert(node.clone(), on_this_host);
+        Ok(())
     }
 
-    /// Notes that a node of this host is running but refuses to connect. Returns `false` if too
-    /// many do.
-    pub(super) fn refused(&mut self, node: &NodeName) -> bool {
+    /// Notes that a node of this host is running but refuses to connect.
+    ///
+    /// # Errors
+    /// Too many nodes refuse.
+    pub(super) fn refused(&mut self, node: &NodeName) -> Result<(), Warning> {
         if self.refusing.len() >= limits::REGISTRY_NODES && !self.is_refusing(node) {
-            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "too many nodes refuse to connect: this one is ignored");
-            return false;
+            return Err(Warning::TooManyRefusals { node: node.clone() });
         }
         self.refusing.insert(node.clone());
-        true
+        Ok(())
     }
 
     /// Notes that a node that refused to connect has ended.
@@ -74,33 +78,31 @@ impl Nodes {
         self.connected.remove(node).is_some()
     }
 
-    /// Tells whether there was room for it.
-    pub(super) fn announce(&mut self, plugin: &PluginName, node: NodeName) -> bool {
+    /// Notes that a node announced a plugin.
+    ///
+    /// # Errors
+    /// There are too many announcements.
+    pub(super) fn announce(&mut self, plugin: &PluginName, node: NodeName) -> Result<(), Warning> {
         let pairs: usize = self.announced.values().map(BTreeSet::len).sum();
         if pairs >= limits::ANNOUNCEMENTS {
-            limited!(limit::SURPLUS, warn, %node, %plugin, max = limits::ANNOUNCEMENTS, "too many announcements: this one is not heard");
-            return false;
+            return Err(Warning::TooManyAnnouncements { node, plugin: plugin.clone() });
         }
         self.announced.entry(plugin.clone()).or_default().insert(node);
-        true
+        Ok(())
     }
 
-    /// Returns whether an announced plugin that is not registered may have directories. It counts
-    /// until it is registered, even if the announcement is withdrawn.
-    pub(super) fn has_room_for(&mut self, plugin: &PluginName) -> bool {
+    /// Checks that an announced plugin that is not registered may have directories. It counts until
+    /// it is registered, even if the announcement is withdrawn.
+    ///
+    /// # Errors
+    /// Too many of them have.
+    pub(super) fn admit_unregistered(&mut self, plugin: &PluginName) -> Result<(), Warning> {
         let has_room = self.unregistered.len() < limits::UNREGISTERED || self.unregistered.contains(plugin);
-        if has_room {
-            self.unregistered.insert(plugin.clone());
-        } else {
-            limited!(
-                limit::SURPLUS,
-                warn,
-                %plugin,
-                max = limits::UNREGISTERED,
-                "too many plugins are announced and not registered: this one gets no directories until it is registered"
-            );
+        if !has_room {
+            return Err(Warning::TooManyUnregistered { plugin: plugin.clone() });
         }
-        has_room
+        self.unregistered.insert(plugin.clone());
+        Ok(())
     }
 
     /// A plugin has been registered.

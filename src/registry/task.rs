@@ -24,7 +24,7 @@ use super::background::{blocking, check_data, clean_up, exit_of, finish_purges, 
 use super::batch::{Batch, SocketCheck, commit, prepare, settle, to_store};
 use super::command::{Change, Command, FileCheck, Reply};
 use super::disk;
-use super::effect::{Config, Now, RegistryEffect, RegistryInput};
+use super::effect::{Config, Now, RegistryEffect, RegistryInput, Warning};
 use super::handle::Handle;
 use super::refusal::Refusal;
 use super::state::State;
@@ -377,6 +377,7 @@ impl Task {
                 RegistryEffect::CleanUp { name, process } => self.clean_up(name, process),
                 RegistryEffect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
                 RegistryEffect::AwaitExit { name, process } => self.await_exit(name, process),
+                RegistryEffect::Warn(warning) => warn(&warning),
                 RegistryEffect::Forget(name) => {
                     if let Some((_, waiting)) = self.exits.remove(&name) {
                         waiting.abort();
@@ -441,6 +442,33 @@ impl Task {
         });
         if let Some((_, before)) = self.exits.insert(name, (process, waiting)) {
             before.abort();
+        }
+    }
+}
+
+fn warn(warning: &Warning) {
+    match warning {
+        Warning::TooManyNodes { node } => {
+            let what = "too many nodes: this one decides nothing here";
+            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "{what}");
+        }
+        Warning::TooManyRefusals { node } => {
+            let what = "too many nodes refuse to connect: this one is ignored";
+            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "{what}");
+        }
+        Warning::TooManyAnnouncements { node, plugin } => {
+            let what = "too many announcements: this one is not heard";
+            limited!(limit::SURPLUS, warn, %node, %plugin, max = limits::ANNOUNCEMENTS, "{what}");
+        }
+        Warning::TooManyUnregistered { plugin } => {
+            let what = "too many plugins are announced and not registered: this one gets no directories until it is \
+                        registered";
+            limited!(limit::SURPLUS, warn, %plugin, max = limits::UNREGISTERED, "{what}");
+        }
+        Warning::OwnNode { node, plugin } => {
+            let what = "ignored the plugin's `node`, which is the node of this hecate-daemon: register it again without \
+                        `node`";
+            limited!(limit::PLUGINS, warn, %plugin, %node, "{what}");
         }
     }
 }

@@ -331,7 +331,7 @@ impl World {
                 }
                 NodeEffect::Close(LinkId(link), _) => closed.push(index(link)),
                 NodeEffect::Dial(name) => dialled.push(name),
-                NodeEffect::Spawned(..) | NodeEffect::Down(..) => {}
+                NodeEffect::Spawned(..) | NodeEffect::Down(..) | NodeEffect::Dropped(..) => {}
                 NodeEffect::Result(token, result) => results.push((token, result)),
             }
         }

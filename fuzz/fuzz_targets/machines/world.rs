@@ -96,6 +96,7 @@ impl World {
             }
             NodeEffect::Result(token, result) => self.result(side, token, &result),
             // No machine here monitors anything.
+            NodeEffect::Dropped(..) => {}
             NodeEffect::Down(..) => unreachable!(),
         }
     }

@@ -1,4 +1,4 @@
-//! The challenges that this process has issued, which it must never answer. Pure.
+//! The challenges that this process has issued, which it must never answer, shared by its handshakes.
 //!
 //! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a
 //! peer without the cookie could send our own challenge back over another connection, and return
@@ -7,38 +7,30 @@
 //!
 //! One process cannot detect that a challenge is relayed to another process with the cookie.
 
-use std::collections::VecDeque;
+mod known;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::limits;
+use known::Known;
 
 /// The challenges of all unfinished handshakes, and of those that ended last. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Challenges(Arc<Mutex<Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    /// As many as there are unfinished handshakes, which are bounded where they begin.
-    outstanding: Vec<u32>,
-    /// Oldest first.
-    ended: VecDeque<u32>,
-}
 
 impl Challenges {
     /// Records a challenge, which must be random, before it is sent. It is outstanding until the
     /// guard is dropped.
     #[must_use]
     pub fn issue(&self, challenge: u32) -> Issued {
-        self.lock().outstanding.push(challenge);
+        self.lock().issue(challenge);
         Issued { challenge, challenges: self.clone() }
     }
 
     /// Returns whether we issued a challenge: it is outstanding, or among the last
-    /// [`limits::CHALLENGES_ENDED`].
+    /// [`CHALLENGES_ENDED`](crate::limits::CHALLENGES_ENDED).
     #[must_use]
     pub fn is_ours(&self, challenge: u32) -> bool {
-        let known = self.lock();
-        known.outstanding.contains(&challenge) || known.ended.contains(&challenge)
+        self.lock().contains(challenge)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -64,20 +56,14 @@ impl Issued {
 
 impl Drop for Issued {
     fn drop(&mut self) {
-        let mut known = self.challenges.lock();
-        if let Some(place) = known.outstanding.iter().position(|outstanding| *outstanding == self.challenge) {
-            known.outstanding.swap_remove(place);
-        }
-        if known.ended.len() >= limits::CHALLENGES_ENDED {
-            known.ended.pop_front();
-        }
-        known.ended.push_back(self.challenge);
+        self.challenges.lock().end(self.challenge);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     #[test]
     fn an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded() {

@@ -169,6 +169,8 @@ pub enum NodeEffect {
     Result(Token, Result<Raw, CallError>),
     /// Tell that a process that we monitor has ended, and why.
     Down(Token, Raw),
+    /// Log that a message of a peer was dropped, because it exceeds a limit.
+    Dropped(LinkId, DecodeError),
 }
 
 /// A connected node.

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use beam::limited;
 use beam::name::NodeName;
 
 use super::State;
-use crate::log::limit;
 use crate::plugin::{Plugin, PluginName, Reason, ReasonCode, Status};
-use crate::registry::effect::{Now, RegistryEffect};
+use crate::registry::effect::{Now, RegistryEffect, Warning};
 use crate::registry::entries::Entry;
 
 impl State {
     pub(super) fn node_up(&mut self, now: Now, node: &NodeName, on_this_host: bool, out: &mut Vec<RegistryEffect>) {
-        Arc::make_mut(&mut self.nodes).up(node, on_this_host);
+        if let Err(warning) = Arc::make_mut(&mut self.nodes).up(node, on_this_host) {
+            out.push(RegistryEffect::Warn(warning));
+        }
         let nodes = &self.nodes;
         let of = |plugin: &Plugin| nodes.node_of(plugin).as_ref() == Some(node);
         for name in self.entries.names_where(|entry| of(&entry.plugin)) {
@@ -43,8 +43,11 @@ impl State {
     /// A node that is running is a sign of life, even if it refuses to connect. A plugin whose node
     /// has been connected stays stopped until that is connected again.
     pub(super) fn node_refused(&mut self, now: Now, node: &NodeName, code: &str, out: &mut Vec<RegistryEffect>) {
-        if self.nodes.is_connected(node) || !Arc::make_mut(&mut self.nodes).refused(node) {
+        if self.nodes.is_connected(node) {
             return;
+        }
+        if let Err(warning) = Arc::make_mut(&mut self.nodes).refused(node) {
+            return out.push(RegistryEffect::Warn(warning));
         }
         let nodes = &self.nodes;
         let follows = |entry: &Entry| !entry.liveness.governed && nodes.node_of(&entry.plugin).as_ref() == Some(node);
@@ -82,14 +85,8 @@ impl State {
         let is_own = |entry: &Entry| entry.plugin.node.as_ref().is_some_and(|node| own.contains(node));
         for name in self.entries.names_where(is_own) {
             let Some(Entry { plugin, .. }) = self.entries.get(&name) else { continue };
-            let node = plugin.node.as_deref().unwrap_or_default();
-            limited!(
-                limit::PLUGINS,
-                warn,
-                plugin = %name,
-                node,
-                "ignored the plugin's `node`, which is the node of this hecate-daemon: register it again without `node`"
-            );
+            let Some(node) = plugin.node.clone() else { continue };
+            out.push(RegistryEffect::Warn(Warning::OwnNode { node, plugin: name.clone() }));
             let changed = Plugin { node: None, node_given: false, ..Plugin::clone(plugin) };
             self.replace(now, changed, out);
             self.follow_node(now, &name, out);
@@ -101,13 +98,15 @@ impl State {
     }
 
     pub(super) fn announce(&mut self, now: Now, plugin: PluginName, node: NodeName, out: &mut Vec<RegistryEffect>) {
-        if !Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
-            return;
+        if let Err(warning) = Arc::make_mut(&mut self.nodes).announce(&plugin, node) {
+            return out.push(RegistryEffect::Warn(warning));
         }
         self.follow_node(now, &plugin, out);
-        if self.entries.get(&plugin).is_some() || Arc::make_mut(&mut self.nodes).has_room_for(&plugin) {
-            out.push(RegistryEffect::EnsureLayout(plugin));
-        }
+        let admitted = match self.entries.get(&plugin) {
+            Some(_) => Ok(()),
+            None => Arc::make_mut(&mut self.nodes).admit_unregistered(&plugin),
+        };
+        out.push(admitted.map_or_else(RegistryEffect::Warn, |()| RegistryEffect::EnsureLayout(plugin)));
     }
 
     pub(super) fn withdraw(&mut self, now: Now, plugin: &PluginName, node: &NodeName, out: &mut Vec<RegistryEffect>) {

@@ -134,7 +134,7 @@ impl Machine {
         }
         // Legal in Erlang, but over our limits: only this message is lost, and a waiting process is
         // answered.
-        tracing::debug!(peer = self.links.get(&id).map(|link| &*link.name), "dropped a message: {error}");
+        out.push(NodeEffect::Dropped(id, error));
         let Some(process) = self.processes.get(to) else { return };
         if let Some(from) = from {
             let answer = if is_large { gen_server::too_large() } else { gen_server::refusal() };

@@ -42,6 +42,10 @@ impl Task {
                         let _ = down.send(reason);
                     }
                 }
+                NodeEffect::Dropped(id, error) => {
+                    let peer = self.links.get(&id).map(|link| link.peer.as_str());
+                    tracing::debug!(peer, "dropped a message: {error}");
+                }
                 NodeEffect::Result(token, result) => {
                     if let Some(answer) = self.calling.remove(&token) {
                         self.answers.push(Completion::Result(answer, result));

@@ -140,6 +140,7 @@ impl World {
             E::CancelCleanUp(name) => format!("cancel {name}"),
             E::AwaitExit { name, .. } => format!("await {name}"),
             E::Forget(name) => format!("forget {name}"),
+            E::Warn(warning) => format!("warn {warning:?}").split(' ').take(2).collect::<Vec<_>>().join(" "),
             other => panic!("unexpected {other:?}"),
         };
         self.effects.drain(..).map(short).collect()

@@ -208,7 +208,7 @@ fn directories_of_unregistered_plugins_are_bounded() {
         assert_eq!(world.effects(), [format!("layout {plugin}")]);
     }
     world.announce("hecate-traderd", "x@host");
-    assert_eq!(world.effects(), Vec::<String>::new(), "no directories");
+    assert_eq!(world.effects(), ["warn TooManyUnregistered"], "no directories");
     world.announce("hecate-x0d", "x@host");
     assert_eq!(world.effects(), ["layout hecate-x0d"], "those that were made are kept up");
     // It can still be registered, and the announcement counts.
@@ -219,7 +219,7 @@ fn directories_of_unregistered_plugins_are_bounded() {
     assert_eq!(world.effects(), ["layout hecate-traderd"]);
     // A registered plugin no longer counts.
     world.announce("hecate-otherd", "x@host");
-    assert_eq!(world.effects(), Vec::<String>::new());
+    assert_eq!(world.effects(), ["warn TooManyUnregistered"]);
     let registered = Registration { name: name("hecate-x0d"), ..trader() };
     world.register(registered).expect("taken");
     world.effects();
@@ -242,6 +242,7 @@ fn nodes_and_announcements_are_bounded() {
         world.up(&format!("n{number}@host"));
     }
     world.up(NODE);
+    assert_eq!(world.effects(), ["warn TooManyNodes"]);
     world.register(trader()).expect("taken");
     assert_eq!(world.plugin().node, None);
     world.down("n0@host").up(NODE);
@@ -252,7 +253,8 @@ fn nodes_and_announcements_are_bounded() {
     }
     world.effects();
     world.announce("hecate-traderd", "n1@host");
-    assert_eq!((world.effects(), world.plugin().node.as_deref()), (vec![], Some(NODE)));
+    assert_eq!(world.effects(), ["warn TooManyAnnouncements"]);
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE));
     world.withdraw("hecate-x0d", "n1@host").announce("hecate-traderd", "n1@host");
     assert_eq!(world.plugin().node.as_deref(), Some("n1@host"));
 }

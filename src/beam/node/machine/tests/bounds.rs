@@ -24,7 +24,8 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
     let mut tell =
         |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
-    assert_eq!(tell(deep.clone()), []);
+    let dropped = [NodeEffect::Dropped(LinkId(1), DecodeError::TooDeep)];
+    assert_eq!(tell(deep.clone()), dropped);
     // Whoever waits for an answer has one.
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
     let mut labelled = |label: &'static str| {
@@ -36,9 +37,11 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
     };
     let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
     for label in ["$gen_call", "system"] {
-        assert_eq!(message(&labelled(label)), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
+        let out = labelled(label);
+        assert_eq!(out[..1], dropped);
+        assert_eq!(message(&out[1..]), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
     }
-    assert_eq!(labelled("other"), []);
+    assert_eq!(labelled("other"), dropped);
     assert!(alone.machine.view().peers["p@h"].is_up());
 }
 
@@ -57,7 +60,7 @@ fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
         let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
         alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
     };
-    assert_eq!(tell("nobody"), []);
+    assert_eq!(tell("nobody"), [NodeEffect::Dropped(LinkId(1), DecodeError::TooManyNodes)]);
     assert!(closes(&tell("pg"), 1));
     let view = alone.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());

@@ -55,7 +55,11 @@ impl Net {
                     self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
                 }
                 NodeEffect::Close(link, _) => self.cut(node, link),
-                NodeEffect::Spawned(..) | NodeEffect::Dial(_) | NodeEffect::Result(..) | NodeEffect::Down(..) => {}
+                NodeEffect::Spawned(..)
+                | NodeEffect::Dial(_)
+                | NodeEffect::Result(..)
+                | NodeEffect::Down(..)
+                | NodeEffect::Dropped(..) => {}
             }
         }
     }

@@ -70,7 +70,11 @@ impl Pair {
                     attempt.closed[side] = true;
                     attempt.fin[1 - side] = !attempt.lost;
                 }
-                NodeEffect::Signal(..) | NodeEffect::Spawned(..) | NodeEffect::Result(..) | NodeEffect::Down(..) => {}
+                NodeEffect::Signal(..)
+                | NodeEffect::Spawned(..)
+                | NodeEffect::Result(..)
+                | NodeEffect::Down(..)
+                | NodeEffect::Dropped(..) => {}
             }
         }
     }
