@@ -11,14 +11,13 @@ use crate::dist::control::Control;
 use crate::dist::handshake::Status;
 use crate::dist::link::CloseReason;
 use crate::dist::setup::Connection;
-use crate::etf::{Atom, Iovec, Pid, Raw, Term};
+use crate::etf::{Atom, Pid};
 use crate::name::NodeName;
 use crate::node::dial::DialError;
 use crate::node::link_id::LinkId;
-use crate::node::machine::Content;
-use crate::node::process::{Address, Behaviour, CallId, ProcessId};
+use crate::node::machine::{Content, NodeInput, Token};
+use crate::node::replies::Reply;
 use crate::node::services::pg;
-use crate::node::services::rpc::{CallError, Function};
 
 /// Input from a connection.
 #[derive(Debug)]
@@ -64,61 +63,10 @@ pub enum NodeCommand {
     Dialled(NodeName, Result<(Connection, Option<u32>), DialError>),
     /// See [`Handle::connect`](super::handle::Handle::connect).
     Connect(NodeName, oneshot::Sender<Result<(), Arc<DialError>>>),
-    /// See [`Handle::forget`](super::handle::Handle::forget).
-    Forget(Vec<NodeName>),
-    /// See [`Handle::spawn`](super::handle::Handle::spawn).
-    Spawn {
-        /// Registered name.
-        name: Option<Atom>,
-        /// What it does.
-        behaviour: Box<dyn Behaviour>,
-        /// Groups to join.
-        groups: Vec<Term>,
-        /// Where it is told which process it is.
-        answer: oneshot::Sender<ProcessId>,
-    },
-    /// See [`Handle::exit`](super::handle::Handle::exit).
-    Exit(ProcessId, &'static str),
-    /// See [`Handle::answer`](super::handle::Handle::answer).
-    Answer(CallId, Term),
-    /// See [`Handle::publish`](super::handle::Handle::publish).
-    Publish {
-        /// The group.
-        group: pg::Key,
-        /// The message.
-        message: Iovec,
-    },
-    /// See [`Handle::call`](super::handle::Handle::call) and [`Handle::cast`](super::handle::Handle::cast).
-    Call(NodeName, Function, Option<oneshot::Sender<Result<Raw, CallError>>>),
-    /// See [`Handle::gen_call`](super::handle::Handle::gen_call).
-    Ask {
-        /// The node.
-        node: NodeName,
-        /// The process.
-        name: Atom,
-        /// The request.
-        request: Term,
-        /// Where the answer goes.
-        answer: oneshot::Sender<Result<Raw, CallError>>,
-    },
-    /// See [`Handle::send`](super::handle::Handle::send).
-    Send {
-        /// The process.
-        to: Address,
-        /// The message.
-        message: Iovec,
-        /// Where it is told whether the node is connected.
-        answer: oneshot::Sender<Result<Raw, CallError>>,
-    },
-    /// See [`Handle::monitor`](super::handle::Handle::monitor).
-    Monitor {
-        /// The process.
-        to: Address,
-        /// Where its end is told. A monitor whose receiver is gone is removed.
-        down: oneshot::Sender<Raw>,
-    },
-    /// See [`Handle::link`](super::handle::Handle::link).
-    LinkTo(ProcessId, Pid),
+    /// An operation that has no result.
+    Operation(NodeInput),
+    /// An operation, its token, and where its result goes.
+    Request(NodeInput, Token, Reply),
     /// See [`Handle::members`](super::handle::Handle::members).
     Members {
         /// The scope.

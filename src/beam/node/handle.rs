@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -9,7 +10,9 @@ use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 use crate::name::NodeName;
 use crate::node::dial::DialError;
 use crate::node::event::NodeCommand;
+use crate::node::machine::{NodeInput, Token};
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};
+use crate::node::replies::Reply;
 use crate::node::services::rpc::{CallError, Function};
 use crate::node::view::{Groups, View};
 
@@ -24,6 +27,8 @@ pub struct Handle {
     pub(super) inbox: mpsc::Sender<NodeCommand>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) groups: watch::Receiver<Arc<Groups>>,
+    /// The last token.
+    pub(super) tokens: Arc<AtomicU64>,
 }
 
 impl Handle {
@@ -31,6 +36,24 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(event(answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Tells the node's task to carry out an operation that has no result.
+    async fn tell(&self, operation: NodeInput) -> Result<(), Stopped> {
+        self.inbox.send(NodeCommand::Operation(operation)).await.map_err(|_| Stopped)
+    }
+
+    /// Requests an operation. `operation` receives the token that names the request.
+    async fn request<T>(
+        &self,
+        operation: impl FnOnce(Token) -> NodeInput,
+        reply: impl FnOnce(oneshot::Sender<T>) -> Reply,
+    ) -> Result<oneshot::Receiver<T>, Stopped> {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let (result, receiver) = oneshot::channel();
+        let request = NodeCommand::Request(operation(token), token, reply(result));
+        self.inbox.send(request).await.map_err(|_| Stopped)?;
+        Ok(receiver)
     }
 
     /// What the node looks like now, and at each later change.
@@ -66,7 +89,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn forget(&self, names: Vec<NodeName>) -> Result<(), Stopped> {
-        self.inbox.send(NodeCommand::Forget(names)).await.map_err(|_| Stopped)
+        self.tell(NodeInput::Forget(names)).await
     }
 
     /// A new process, perhaps under a registered name, which joins `groups` in every scope.
@@ -79,7 +102,8 @@ impl Handle {
         behaviour: Box<dyn Behaviour>,
         groups: Vec<Term>,
     ) -> Result<ProcessId, Stopped> {
-        self.ask(|answer| NodeCommand::Spawn { name, behaviour, groups, answer }).await
+        let spawn = |token| NodeInput::Spawn { name, behaviour, groups, token };
+        self.request(spawn, Reply::Spawned).await?.await.map_err(|_| Stopped)
     }
 
     /// Ends a process of ours.
@@ -87,7 +111,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn exit(&self, process: ProcessId, reason: &'static str) -> Result<(), Stopped> {
-        self.inbox.send(NodeCommand::Exit(process, reason)).await.map_err(|_| Stopped)
+        self.tell(NodeInput::Exit(process, reason)).await
     }
 
     /// Answers a call that a behaviour or a function left for later.
@@ -95,7 +119,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn answer(&self, call: CallId, value: Term) -> Result<(), Stopped> {
-        self.inbox.send(NodeCommand::Answer(call, value)).await.map_err(|_| Stopped)
+        self.tell(NodeInput::Answer(call, value)).await
     }
 
     /// Sends a message to every process of a peer that is in this group of any scope, once to each. What is published
@@ -105,8 +129,7 @@ impl Handle {
     /// [`Stopped`].
     pub async fn publish(&self, group: &Term, message: &Term) -> Result<(), Stopped> {
         // It is encoded here: what is large holds up whoever sends it, and not the node.
-        let event = NodeCommand::Publish { group: group.canonical(), message: Iovec::encode(message) };
-        self.inbox.send(event).await.map_err(|_| Stopped)
+        self.tell(NodeInput::Publish { group: group.canonical(), message: Iovec::encode(message) }).await
     }
 
     /// Calls a function on a connected node.
@@ -114,7 +137,8 @@ impl Handle {
     /// # Errors
     /// The inner one says why there is no result.
     pub async fn call(&self, node: NodeName, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
-        self.ask(|answer| NodeCommand::Call(node, function, Some(answer))).await
+        let call = |token| NodeInput::Call { node, function, token: Some(token) };
+        self.request(call, Reply::Result).await?.await.map_err(|_| Stopped)
     }
 
     /// Calls the process of this name on a connected node, as `gen_server:call/3` does.
@@ -122,7 +146,8 @@ impl Handle {
     /// # Errors
     /// The inner one says why there is no answer.
     pub async fn gen_call(&self, node: NodeName, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
-        self.ask(|answer| NodeCommand::Ask { node, name, request, answer }).await
+        let call = |token| NodeInput::Ask { node, name, request, token };
+        self.request(call, Reply::Result).await?.await.map_err(|_| Stopped)
     }
 
     /// Sends a message to a process of a connected node. As with `!`, the sender does not learn
@@ -132,7 +157,9 @@ impl Handle {
     /// The inner one is [`CallError::NoConnection`].
     pub async fn send(&self, to: Address, message: &Term) -> Result<Result<(), CallError>, Stopped> {
         let message = Iovec::encode(message);
-        Ok(self.ask(|answer| NodeCommand::Send { to, message, answer }).await?.map(drop))
+        let send = |token| NodeInput::Send { to, message, token };
+        let sent = self.request(send, Reply::Result).await?.await.map_err(|_| Stopped)?;
+        Ok(sent.map(drop))
     }
 
     /// Monitors a process of a peer, until the receiver is dropped. It receives the exit reason, which is
@@ -141,9 +168,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn monitor(&self, to: Address) -> Result<oneshot::Receiver<Raw>, Stopped> {
-        let (down, ended) = oneshot::channel();
-        self.inbox.send(NodeCommand::Monitor { to, down }).await.map_err(|_| Stopped)?;
-        Ok(ended)
+        self.request(|token| NodeInput::Monitor { to, token }, Reply::Down).await
     }
 
     /// Links a process of ours to one of a peer. Ours traps exits: when the other ends, it receives
@@ -153,7 +178,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn link(&self, process: ProcessId, to: Pid) -> Result<(), Stopped> {
-        self.inbox.send(NodeCommand::LinkTo(process, to)).await.map_err(|_| Stopped)
+        self.tell(NodeInput::LinkTo { process, to }).await
     }
 
     /// Follows the members of a group in order, ours included, each once; none if there is no such
@@ -179,7 +204,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`].
     pub async fn cast(&self, node: NodeName, function: Function) -> Result<(), Stopped> {
-        self.inbox.send(NodeCommand::Call(node, function, None)).await.map_err(|_| Stopped)
+        self.tell(NodeInput::Call { node, function, token: None }).await
     }
 
     /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every

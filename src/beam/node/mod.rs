@@ -25,6 +25,7 @@ pub mod now;
 pub mod pace;
 pub mod process;
 pub mod registrar;
+pub mod replies;
 pub mod resolve;
 pub mod services;
 pub mod sock_diag;

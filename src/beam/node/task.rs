@@ -21,7 +21,7 @@ use crate::dist::frames::Frames;
 use crate::dist::given_names::GivenName;
 use crate::dist::handshake::{Identity, Status};
 use crate::dist::link::LinkSender;
-use crate::etf::{Atom, Raw};
+use crate::etf::Atom;
 use crate::fair::Source;
 use crate::limits;
 use crate::name::NodeName;
@@ -32,15 +32,15 @@ use crate::node::giving_way::GivingWay;
 use crate::node::handle::Handle;
 use crate::node::link_id::LinkId;
 use crate::node::listeners::user_of_end;
-use crate::node::machine::{Machine, NodeEffect, NodeInput, Parts, Token};
+use crate::node::machine::{Machine, NodeEffect, NodeInput, Parts};
 use crate::node::memberships::Memberships;
 use crate::node::memory;
 use crate::node::now::Now;
 use crate::node::pace::Pace;
-use crate::node::process::{Functions, ProcessId};
+use crate::node::process::Functions;
+use crate::node::replies::{Ready, Replies};
 use crate::node::services::functions::Program;
 use crate::node::services::pg::Watched;
-use crate::node::services::rpc::CallError;
 use crate::node::view::{Groups, View};
 
 // ---- Tuning constants -----------------------------------------------------------------------
@@ -52,9 +52,6 @@ const MANY_SIGNALS: u64 = 64;
 /// How long the task looks for more events before it sends. More means larger writes; less means
 /// lower latency under load. [`limits::GATHERED`] bounds the bytes.
 const GATHERING_TIME: Duration = Duration::from_millis(1);
-
-/// The least number of monitors at which those that nobody waits for are removed.
-const MONITORS_SWEPT: usize = 64;
 
 /// What a node is started with.
 pub struct NodeSettings {
@@ -107,13 +104,8 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHand
         links: BTreeMap::new(),
         open: 0,
         last_link: 0,
-        last_token: 0,
         connecting: HashMap::new(),
-        answers: Vec::new(),
-        spawning: HashMap::new(),
-        calling: HashMap::new(),
-        monitoring: HashMap::new(),
-        monitors_swept: MONITORS_SWEPT,
+        replies: Replies::default(),
         memberships: Memberships::default(),
         view: view_sender,
         is_stale: false,
@@ -129,7 +121,7 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHand
         task.run(events).await;
         acceptor.abort();
     });
-    (Handle { inbox, view, groups }, running)
+    (Handle { inbox, view, groups, tokens: Arc::default() }, running)
 }
 
 /// A connection as the owner holds it.
@@ -155,23 +147,6 @@ struct Link {
 /// Where it is told how an attempt to connect has ended.
 type Waiting = oneshot::Sender<Result<(), Arc<DialError>>>;
 
-/// What somebody is waiting for. Who has given up waiting is told nothing.
-enum Completion {
-    Dialled(Waiting, Result<(), Arc<DialError>>),
-    Spawned(oneshot::Sender<ProcessId>, ProcessId),
-    Result(oneshot::Sender<Result<Raw, CallError>>, Result<Raw, CallError>),
-}
-
-impl Completion {
-    fn send(self) {
-        match self {
-            Self::Dialled(to, result) => drop(to.send(result)),
-            Self::Spawned(to, process) => drop(to.send(process)),
-            Self::Result(to, result) => drop(to.send(result)),
-        }
-    }
-}
-
 struct Task {
     machine: Machine,
     local: Arc<Identity>,
@@ -189,15 +164,8 @@ struct Task {
     /// Connections whose tasks have not ended yet.
     open: usize,
     last_link: u64,
-    last_token: Token,
     connecting: HashMap<NodeName, Vec<Waiting>>,
-    /// They go out once what they tell is to be seen.
-    answers: Vec<Completion>,
-    spawning: HashMap<Token, oneshot::Sender<ProcessId>>,
-    calling: HashMap<Token, oneshot::Sender<Result<Raw, CallError>>>,
-    monitoring: HashMap<Token, oneshot::Sender<Raw>>,
-    /// How many there are in `monitoring` when those without a receiver are removed.
-    monitors_swept: usize,
+    replies: Replies,
     memberships: Memberships,
     view: watch::Sender<Arc<View>>,
     /// The view has changed since it was shown.
@@ -241,7 +209,7 @@ impl Task {
                         self.take_all(&mut batch);
                         // Who sends much, or was answered, is about to want more: it goes out in the same write, which a peer
                         // takes far more easily than many small ones.
-                        let more = !self.answers.is_empty() || self.signals - before >= MANY_SIGNALS;
+                        let more = self.replies.has_ready() || self.signals - before >= MANY_SIGNALS;
                         if !more || begun.elapsed() >= GATHERING_TIME {
                             break;
                         }
@@ -303,46 +271,20 @@ impl Task {
             NodeCommand::Dialled(name, result) => return self.dialled(name, result),
             NodeCommand::Connect(name, answer) => {
                 if self.machine.is_connected(&name) {
-                    self.answers.push(Completion::Dialled(answer, Ok(())));
+                    self.replies.ready([Ready::Dialled(answer, Ok(()))]);
                     return;
                 }
                 self.connecting.entry(name.clone()).or_default().push(answer);
                 NodeInput::Connect(name)
             }
-            NodeCommand::Spawn { name, behaviour, groups, answer } => {
-                let token = self.new_token();
-                self.spawning.insert(token, answer);
-                NodeInput::Spawn { name, behaviour, groups, token }
+            NodeCommand::Operation(operation) => operation,
+            NodeCommand::Request(operation, token, reply) => {
+                for dropped in self.replies.sweep() {
+                    self.handle(NodeInput::Demonitor(dropped));
+                }
+                self.replies.wait(token, reply);
+                operation
             }
-            NodeCommand::Forget(names) => NodeInput::Forget(names),
-            NodeCommand::Exit(process, reason) => NodeInput::Exit(process, reason),
-            NodeCommand::Answer(call, value) => NodeInput::Answer(call, value),
-            NodeCommand::Publish { group, message } => NodeInput::Publish { group, message },
-            NodeCommand::Call(node, function, answer) => {
-                let token = answer.map(|answer| {
-                    let token = self.new_token();
-                    self.calling.insert(token, answer);
-                    token
-                });
-                NodeInput::Call { node, function, token }
-            }
-            NodeCommand::Ask { node, name, request, answer } => {
-                let token = self.new_token();
-                self.calling.insert(token, answer);
-                NodeInput::Ask { node, name, request, token }
-            }
-            NodeCommand::Send { to, message, answer } => {
-                let token = self.new_token();
-                self.calling.insert(token, answer);
-                NodeInput::Send { to, message, token }
-            }
-            NodeCommand::Monitor { to, down } => {
-                self.sweep_monitors();
-                let token = self.new_token();
-                self.monitoring.insert(token, down);
-                NodeInput::Monitor { to, token }
-            }
-            NodeCommand::LinkTo(process, to) => NodeInput::LinkTo { process, to },
             NodeCommand::Members { scope, group, answer } => {
                 let _ = answer.send(self.memberships.follow(&self.machine, scope, group));
                 return;
@@ -389,25 +331,6 @@ impl Task {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, input, &mut effects);
         self.carry_out(effects);
-    }
-
-    /// Removes the monitors that nobody waits for, each time that their number has doubled.
-    fn sweep_monitors(&mut self) {
-        if self.monitoring.len() < self.monitors_swept {
-            return;
-        }
-        let dropped: Vec<Token> =
-            self.monitoring.iter().filter(|(_, down)| down.is_closed()).map(|(token, _)| *token).collect();
-        for token in dropped {
-            self.monitoring.remove(&token);
-            self.handle(NodeInput::Demonitor(token));
-        }
-        self.monitors_swept = MONITORS_SWEPT.max(2 * self.monitoring.len());
-    }
-
-    fn new_token(&mut self) -> Token {
-        self.last_token += 1;
-        self.last_token
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::{Completion, Link, Task};
+use super::{Link, Task};
 use crate::dist::budget;
 use crate::dist::control;
 use crate::dist::frames::Frames;
@@ -23,6 +23,7 @@ use crate::node::giving_way::AttemptChannels;
 use crate::node::intake;
 use crate::node::link_id::LinkId;
 use crate::node::machine::NodeInput;
+use crate::node::replies::Ready;
 use crate::node::view::PeerReason;
 use crate::stats;
 
@@ -101,7 +102,7 @@ impl Task {
         // An attempt that ended because the peer connected to us has not failed.
         let failed = failed.filter(|_| !self.machine.is_connected(&name));
         let result = || failed.clone().map_or(Ok(()), Err);
-        self.answers.extend(waiting.into_iter().map(|answer| Completion::Dialled(answer, result())));
+        self.replies.ready(waiting.into_iter().map(|answer| Ready::Dialled(answer, result())));
     }
 
     /// Handles what a connection's task reports.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Completion, Task};
+use super::Task;
 use crate::dist::link::QueueFull;
 use crate::log_limit::{self, limited};
 use crate::node::link_id::LinkId;
@@ -33,23 +33,17 @@ impl Task {
                 }
                 NodeEffect::Dial(name) => self.dial(name),
                 NodeEffect::Spawned(token, process) => {
-                    if let Some(answer) = self.spawning.remove(&token) {
-                        self.answers.push(Completion::Spawned(answer, process));
-                    }
+                    self.replies.spawned(token, process);
                 }
                 NodeEffect::Down(token, reason) => {
-                    if let Some(down) = self.monitoring.remove(&token) {
-                        let _ = down.send(reason);
-                    }
+                    self.replies.down(token, reason);
                 }
                 NodeEffect::Dropped(id, error) => {
                     let peer = self.links.get(&id).map(|link| link.peer.as_str());
                     tracing::debug!(peer, "dropped a message: {error}");
                 }
                 NodeEffect::Result(token, result) => {
-                    if let Some(answer) = self.calling.remove(&token) {
-                        self.answers.push(Completion::Result(answer, result));
-                    }
+                    self.replies.result(token, result);
                 }
             }
         }
@@ -100,7 +94,7 @@ impl Task {
         }
         self.memberships.show(&self.machine, self.now.instant);
         if !self.is_stale {
-            self.answers.drain(..).for_each(Completion::send);
+            self.replies.send();
         }
     }
 
