@@ -37,6 +37,21 @@ fn ended(output: &Output, code: i32) {
     assert_eq!(err.is_empty(), code == 0, "who fails says why on standard error, and nobody else: {err}");
 }
 
+/// Checks the tables of a cluster that has lost the host of `hecate-marthad`.
+fn shows_a_lost_host(output: &Output) {
+    let all = text(&output.stdout);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = all.lines().map(words).collect();
+    let has = |begin: &str, end: &str| lines.iter().any(|line| line.starts_with(begin) && line.ends_with(end));
+    assert!(has("beam00 hecate@beam00 connected 1970-01-01T00:00:00Z (", " ago) 1"), "{all}");
+    assert!(has("beam01 hecate@beam01 lost 1970-01-01T00:00:01Z (", " ago) 1, and 2 that could not be taken"), "{all}");
+    assert!(
+        has("hecate-marthad 0.1.0 lost, was running 1970-01-01T00:00:01Z (", "beam01 hecate_traderd@beam01"),
+        "{all}"
+    );
+    assert!(has("hecate-traderd 0.1.0 running 20", "beam00 -"), "{all}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clients_of_a_running_daemon() {
     let world = World::start(Limits::default()).await;
@@ -88,17 +103,7 @@ async fn the_clients_of_a_running_daemon() {
     world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-marthad")));
     let all = hecate(&["cluster"]).await;
     ended(&all, 0);
-    let all = text(&all.stdout);
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
-    let lines: Vec<String> = all.lines().map(words).collect();
-    let has = |begin: &str, end: &str| lines.iter().any(|line| line.starts_with(begin) && line.ends_with(end));
-    assert!(has("beam00 hecate@beam00 connected 1970-01-01T00:00:00Z (", " ago) 1"), "{all}");
-    assert!(has("beam01 hecate@beam01 lost 1970-01-01T00:00:01Z (", " ago) 1, and 2 that could not be taken"), "{all}");
-    assert!(
-        has("hecate-marthad 0.1.0 lost, was running 1970-01-01T00:00:01Z (", "beam01 hecate_traderd@beam01"),
-        "{all}"
-    );
-    assert!(has("hecate-traderd 0.1.0 running 20", "beam00 -"), "{all}");
+    shows_a_lost_host(&all);
 
     let by_flag = run(&[("HECATE_SOCKET_PATH", "/nowhere")], &["plugins", "--socket-path", socket]).await;
     ended(&by_flag, 0);

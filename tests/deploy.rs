@@ -322,6 +322,19 @@ fn nothing_is_made_in_another_users_home() {
 
 // ---- Pods -----------------------------------------------------------------------------------
 
+/// What isn't its own it neither sees nor changes.
+fn sees_only_its_own(host: &Host, plugin: &mut Erl) {
+    let home = host.home().join(".hecate");
+    let listed = plugin.eval(&format!(r#"{{ok, Names}} = file:list_dir("{}"), lists:sort(Names)"#, home.display()));
+    assert_eq!(listed, r#"["hecate-daemon","hecate-traderd"]"#);
+    let daemons = plugin.eval(&format!(r#"file:list_dir("{}")"#, home.join("hecate-daemon").display()));
+    assert_eq!(daemons, r#"{ok,["sockets"]}"#);
+    let refused = ["{error,erofs}", "{error,eacces}"];
+    assert!(refused.contains(&plugin.eval(&format!(r#"file:delete("{}")"#, host.socket().display())).as_str()));
+    assert!(host.socket().exists());
+    assert!(refused.contains(&plugin.eval(r#"file:write_file("/written", "")"#).as_str()), "its root is read-only");
+}
+
 /// The walk of a plugin that is a pod, beside the daemon that is one.
 fn a_plugin_lives_in_its_pod(owner: u32) {
     let deployed = Deployed::by(owner);
@@ -368,19 +381,10 @@ fn a_plugin_lives_in_its_pod(owner: u32) {
     let command: Vec<&str> = probe["exec"]["command"].as_array().unwrap().iter().map(text).collect();
     ran(plugin_pod.exec(plugin.id(), &command));
 
-    // What isn't its own it neither sees nor changes.
-    let home = host.home().join(".hecate");
-    let listed = plugin.eval(&format!(r#"{{ok, Names}} = file:list_dir("{}"), lists:sort(Names)"#, home.display()));
-    assert_eq!(listed, r#"["hecate-daemon","hecate-traderd"]"#);
-    let daemons = plugin.eval(&format!(r#"file:list_dir("{}")"#, home.join("hecate-daemon").display()));
-    assert_eq!(daemons, r#"{ok,["sockets"]}"#);
-    let socket = host.socket();
-    let refused = ["{error,erofs}", "{error,eacces}"];
-    assert!(refused.contains(&plugin.eval(&format!(r#"file:delete("{}")"#, socket.display())).as_str()));
-    assert!(socket.exists());
-    assert!(refused.contains(&plugin.eval(r#"file:write_file("/written", "")"#).as_str()), "its root is read-only");
+    sees_only_its_own(host, &mut plugin);
 
     // Its frontend connects to it, and to nobody else.
+    let socket = host.socket();
     let frontend_pod = node.pod(&objects, "DaemonSet", "hecate-traderw", Image::Machine);
     let words = frontend_pod.through();
     let through: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "diagnosis/command.rs"]
+mod command;
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
@@ -503,110 +505,4 @@ fn diagnoses_at_once_are_bounded() {
         }
     });
     assert_eq!(host.ask("GET", &format!("/api/cluster/peers/{}/diagnosis", host.node("x"))).status, 200, "again");
-}
-
-// ---- The command ----------------------------------------------------------------------------------
-
-fn command(host: &Host, cookie: &str, arguments: &[&str]) -> Output {
-    Daemon::command(host, &[("HECATE_COOKIE", cookie)]).arg("diagnose").args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[test]
-fn the_command_tells_people_and_scripts() {
-    let (host, _epmd, _daemon) = Host::running(&[]);
-    let unknown = host.node("unknown");
-    let output = command(&host, &host.cookie, &[&unknown]);
-    let shown = text(&output.stdout);
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]), "{shown}");
-    let lines: Vec<&str> = shown.lines().collect();
-    assert!(lines[0].starts_with("ok    name"), "{shown}");
-    assert!(
-        lines[3].starts_with("FAIL  registered  unknown is not registered there; others there are hecate"),
-        "{shown}"
-    );
-    assert!(lines.last().unwrap().starts_with("verdict: not_registered: start a node named unknown"), "{shown}");
-
-    let output = command(&host, &host.cookie, &[&unknown, "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let path = format!("/api/cluster/peers/{unknown}/diagnosis");
-    assert_eq!(text(&output.stdout), format!("{}\n", host.ask("GET", &path).text));
-
-    let _erl = host.erl("visitor");
-    let output = command(&host, &host.cookie, &[&host.node("visitor")]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
-    assert_eq!(command(&host, &host.cookie, &["nonsense"]).status.code(), Some(2));
-}
-
-#[test]
-fn the_independent_asks_by_itself() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let mut erl = host.erl("visitor@localhost");
-    let node = "visitor@localhost";
-    let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
-    // There is no daemon.
-    let output = command(&host, &host.cookie, &[node, "--independent", "--json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let peer = &whole["peer"];
-    assert_eq!(
-        (&whole["node"], &peer["otp_release"], &peer["net_ticktime"]),
-        (&json!(node), &json!(release), &json!(60))
-    );
-    assert_eq!(peer["scopes"], json!([{"name": "pg", "runs": false}]));
-    assert_eq!(peer["nodes"].as_array().unwrap().len(), 1, "the asking one: {peer:#}");
-    erl.eval("pg:start_link()");
-    let output = command(&host, &host.cookie, &[node, "--independent"]);
-    let shown = text(&output.stdout);
-    assert!(shown.contains(&format!("OTP release   {release}\n")) && shown.contains("scope pg      runs\n"), "{shown}");
-
-    for (cookie, node, words) in [
-        ("another-cookie", node, "there is no connection to visitor@localhost"),
-        (&host.cookie, "unknown@localhost", "not_registered"),
-        (&host.cookie, "x@no-such-host-anywhere", "host_unresolved"),
-    ] {
-        let output = command(&host, cookie, &[node, "--independent"]);
-        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{node}");
-        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
-        assert!(!text(&output.stderr).contains(&host.cookie));
-    }
-    drop(epmd);
-}
-
-#[test]
-fn the_independent_asks_a_daemon_and_tells_of_a_port_that_nobody_has() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[("HECATE_HOSTNAME", "localhost")]);
-    let us = daemon.ready();
-    let mut erl = host.erl("hecate_traderd@localhost");
-    erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
-    let output = command(&host, &host.cookie, &[&us, "--independent", "--json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(whole["peer"]["nodes"], json!(["hecate_traderd@localhost"]), "{whole:#}");
-
-    let (free, port) = listener();
-    drop(free);
-    let _refusing = epmd.register("refusing", port);
-    let output = command(&host, &host.cookie, &["refusing@localhost", "--independent"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("tcp_refused"), "{}", text(&output.stderr));
-}
-
-#[test]
-fn a_node_that_says_nothing_costs_the_independent_only_its_time() {
-    let host = Host::new();
-    let epmd = host.epmd();
-    let (_listener, port) = listener();
-    let _name = epmd.register("silent", port);
-    let start = std::time::Instant::now();
-    let output = command(&host, &host.cookie, &["silent@localhost", "--independent"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("did not say all within"), "{}", text(&output.stderr));
-    assert!(start.elapsed() >= limits::INDEPENDENT_TIME);
 }

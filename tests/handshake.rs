@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "handshake/challenges.rs"]
+mod challenges;
 mod support;
 
 use std::io::{ErrorKind, Read};
@@ -103,6 +105,21 @@ async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
     assert_eq!(receive(&mut own).await.unwrap(), b"sok_simultaneous");
     is_closed_early(&mut dialled).await;
     assert!(receive(&mut own).await.unwrap().starts_with(b"N"), "the peer's own attempt goes on");
+}
+
+async fn send(stream: &mut TcpStream, packet: &[u8]) {
+    let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], packet].concat()).await.unwrap();
+}
+
+/// Returns the next packet of a handshake; none if the daemon closes the connection.
+async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let read = async {
+        let mut packet = vec![0; usize::from(stream.read_u16().await.ok()?)];
+        stream.read_exact(&mut packet).await.ok()?;
+        Some(packet)
+    };
+    timeout(PATIENCE, read).await.expect("a packet, or the end of the connection")
 }
 
 /// Checks that the attempt ends long before the time limit of a handshake.
@@ -440,160 +457,4 @@ fn short_and_long_names_never_mix() {
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
     assert_eq!(erl.eval("nodes()"), "[]");
     assert_eq!(host.peer("hecate_longd@127.0.0.1"), None);
-}
-
-// ---- Peers that send our own challenges back ----------------------------------------------------------
-
-/// A peer without the cookie, which tries to have us answer our own challenge.
-struct Thief {
-    name: String,
-    listener: tokio::net::TcpListener,
-    _registered: std::net::TcpStream,
-}
-
-impl Thief {
-    /// The daemon finds it in EPMD, and dials it.
-    async fn start(host: &Host, epmd: &Epmd, short: &str) -> Self {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let registered = epmd.register(short, listener.local_addr().unwrap().port());
-        Self { name: host.node(short), listener, _registered: registered }
-    }
-
-    /// Accepts the daemon's next attempt to connect, up to the challenge.
-    async fn is_dialled(&self) -> TcpStream {
-        let (mut stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("it is dialled").unwrap();
-        assert_eq!(receive(&mut stream).await.unwrap()[0], b'N');
-        send(&mut stream, b"sok").await;
-        stream
-    }
-
-    /// Returns the packet with its name, and with the challenge if it was dialled.
-    fn name_packet(&self, challenge: Option<u32>) -> Vec<u8> {
-        let challenge = challenge.map(u32::to_be_bytes);
-        let challenge = challenge.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        let length = u16::try_from(self.name.len()).unwrap().to_be_bytes();
-        let flags = flags::ours(false).bits().to_be_bytes();
-        [b"N", &flags[..], challenge, &7_u32.to_be_bytes(), &length, self.name.as_bytes()].concat()
-    }
-}
-
-async fn send(stream: &mut TcpStream, packet: &[u8]) {
-    let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&length[..], packet].concat()).await.unwrap();
-}
-
-/// Returns the next packet of a handshake; none if the daemon closes the connection.
-async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let read = async {
-        let mut packet = vec![0; usize::from(stream.read_u16().await.ok()?)];
-        stream.read_exact(&mut packet).await.ok()?;
-        Some(packet)
-    };
-    timeout(PATIENCE, read).await.expect("a packet, or the end of the connection")
-}
-
-fn challenge_in(packet: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(packet[at..at + 4].try_into().unwrap())
-}
-
-/// Dials the daemon as the thief, and returns the challenge that it must answer to get in.
-async fn challenged(thief: &Thief, port: u16) -> (TcpStream, u32) {
-    let mut stream = TcpStream::connect(address(port)).await.unwrap();
-    send(&mut stream, &thief.name_packet(None)).await;
-    let status = receive(&mut stream).await.unwrap();
-    assert!(status.starts_with(b"sok"), "{status:?}");
-    let challenge = challenge_in(&receive(&mut stream).await.unwrap(), 9);
-    (stream, challenge)
-}
-
-/// Answers a challenge with the daemon's own answer to it, if there is one, over both connections.
-async fn use_the_answer(dialled: &mut TcpStream, back: &mut TcpStream) {
-    if let Some(answer) = receive(dialled).await {
-        // r, the daemon's challenge, its answer to ours. Returned as it is, it proves and
-        // challenges in turn.
-        send(back, &answer).await;
-        if let Some(acknowledged) = receive(back).await {
-            send(dialled, &acknowledged).await;
-        }
-        panic!("the daemon proved the cookie to a challenge of its own: {answer:?}");
-    }
-}
-
-#[tokio::test]
-async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
-    let host = Host::new();
-    let (daemon, epmd, port) = daemon(&host);
-    let thief = Thief::start(&host, &epmd, "hecate_thief").await;
-    let accomplice = Thief::start(&host, &epmd, "accomplice").await;
-    let mut dialled = thief.is_dialled().await;
-    // It uses another name, because the daemon ends an attempt to connect to a node that dials it.
-    let (mut back, challenge) = challenged(&accomplice, port).await;
-    send(&mut dialled, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
-    // Its other connection has ended meanwhile, but the challenge is still ours.
-    drop(back);
-    let mut dialled = thief.is_dialled().await;
-    send(&mut dialled, &thief.name_packet(Some(challenge))).await;
-    assert_eq!(receive(&mut dialled).await, None);
-    support::wait_for("the failure has its code", || {
-        let peers = host.ask("GET", "/api/cluster").body["peers"].clone();
-        let peer = peers.as_array().unwrap().iter().find(|peer| peer["name"] == thief.name).cloned();
-        peer.is_some_and(|peer| peer["last_failure"]["code"] == "challenge_reflected")
-    });
-    assert!(daemon.log_lines(&["node up"]).is_empty(), "not for a moment");
-}
-
-#[tokio::test]
-async fn a_challenge_for_one_node_that_we_dial_is_not_answered_to_another() {
-    let host = Host::new();
-    let (daemon, epmd, _) = daemon(&host);
-    let (first, second) =
-        (Thief::start(&host, &epmd, "hecate_first").await, Thief::start(&host, &epmd, "hecate_second").await);
-    let (mut to_first, mut to_second) = tokio::join!(first.is_dialled(), second.is_dialled());
-    send(&mut to_first, &first.name_packet(Some(1))).await;
-    let ours = challenge_in(&receive(&mut to_first).await.unwrap(), 1);
-    send(&mut to_second, &second.name_packet(Some(ours))).await;
-    if let Some(answer) = receive(&mut to_second).await {
-        send(&mut to_first, &[b"a", &answer[5..]].concat()).await;
-        daemon.logs(&["node up", &first.name]);
-        panic!("the daemon let in who only returned its own answer");
-    }
-    daemon.logs(&["WARN", &second.name, "our own challenge back"]);
-}
-
-#[tokio::test]
-async fn our_own_challenge_is_not_answered_after_alive() {
-    let host = Host::new();
-    let (daemon, epmd, port) = daemon(&host);
-    let thief = Thief::start(&host, &epmd, "hecate_thief").await;
-    let accomplice = Thief::start(&host, &epmd, "accomplice").await;
-    let (mut dialled, _) = timeout(PATIENCE, thief.listener.accept()).await.expect("it is dialled").unwrap();
-    receive(&mut dialled).await.unwrap();
-    send(&mut dialled, b"salive").await;
-    assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
-    let (mut back, challenge) = challenged(&accomplice, port).await;
-    send(&mut dialled, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_diagnosis_does_not_answer_a_challenge_of_our_node() {
-    let host = Host::new();
-    let (daemon, epmd, port) = daemon(&host);
-    // No pattern matches its name: only a diagnosis dials it.
-    let thief = Thief::start(&host, &epmd, "thief").await;
-    let (mut back, challenge) = challenged(&thief, port).await;
-    let path = format!("/api/cluster/peers/{}/diagnosis", thief.name);
-    let (socket, asked) = (host.socket(), tokio::task::spawn_blocking);
-    let diagnosis = asked(move || support::http::ask(&socket, "GET", &path, None).unwrap());
-    // It sends its name first, and its proof is requested after that.
-    let mut sounded = thief.is_dialled().await;
-    send(&mut sounded, &thief.name_packet(Some(1))).await;
-    let mut trial = thief.is_dialled().await;
-    send(&mut trial, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut trial, &mut back).await;
-    assert_eq!(diagnosis.await.unwrap().body["code"], "challenge_reflected");
-    assert!(daemon.log_lines(&["node up"]).is_empty(), "not for a moment");
 }

@@ -72,19 +72,12 @@ fn request(method: &str, path: &str, head: &str) -> String {
     format!("{} {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n", method.to_uppercase())
 }
 
-/// Each operation, in an order and with heads and bodies that bring out every answer that can be had in peace.
-#[tokio::test]
-async fn every_operation_answers_as_the_document_says() {
-    let world = World::start(Limits::default()).await;
-    let document = Document::of(&world).await;
-    let schema = document.0["components"]["schemas"]["Registration"].clone();
-    let registration = jsonschema::draft202012::new(&schema).expect("a schema");
-    let mut seen: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
-    let mut hold = |path: &str, method: &str, answer: &Answer| {
-        document.hold(path, method, answer);
-        seen.entry((path.to_owned(), method.to_owned())).or_default().insert(answer.status);
-    };
-
+/// Registers plugins, also such as the schema and the server must both refuse.
+async fn hold_registrations(
+    world: &World,
+    registration: &jsonschema::Validator,
+    hold: &mut impl FnMut(&str, &str, &Answer),
+) {
     let bodies = [
         json!({"name": "hecate-traderd", "version": "0.1.0", "description": "two words", "node": "hecate_traderd@h"}),
         json!({"name": "hecate-traderd", "version": null, "unknown": 1}),
@@ -103,7 +96,7 @@ async fn every_operation_answers_as_the_document_says() {
     ];
     let path = "/api/plugins/register";
     for body in bodies {
-        let answer = ask(&world, &post(&body.to_string())).await;
+        let answer = ask(world, &post(&body.to_string())).await;
         assert_eq!(
             answer.status == 201,
             registration.is_valid(&body),
@@ -113,21 +106,24 @@ async fn every_operation_answers_as_the_document_says() {
     }
     world
         .registry
-        .membership(Membership::NodeUp { node: "hecate_traderd@h".parse().unwrap(), on_this_host: true })
+        .membership(Membership::NodeUp { node: "hecate_traderd@h".parse().expect("a name"), on_this_host: true })
         .await;
     for body in [
         r#"{"name": "hecate-traderd", "node": "hecate_traderd@h"}"#,
         r#"{"name": "hecate-traderd", "node": "x@h"}"#,
         "{",
     ] {
-        hold(path, "post", &ask(&world, &post(body)).await);
+        hold(path, "post", &ask(world, &post(body)).await);
     }
-    hold(path, "post", &ask(&world, &post(&"x".repeat(100_000))).await);
+    hold(path, "post", &ask(world, &post(&"x".repeat(100_000))).await);
     let text = request("post", path, "Content-Type: text/plain\r\nContent-Length: 2\r\n") + "{}";
-    hold(path, "post", &ask(&world, &text).await);
+    hold(path, "post", &ask(world, &text).await);
+}
 
+/// Shows and deregisters plugins, and purges their data.
+async fn hold_plugins(world: &World, hold: &mut impl FnMut(&str, &str, &Answer)) {
     for (name, status) in [("hecate-traderd", 200), ("hecate-nobodyd", 404), ("%zz", 400)] {
-        let answer = ask(&world, &request("get", &format!("/api/plugins/{name}"), "")).await;
+        let answer = ask(world, &request("get", &format!("/api/plugins/{name}"), "")).await;
         assert_eq!(answer.status, status);
         hold("/api/plugins/{name}", "get", &answer);
     }
@@ -137,21 +133,38 @@ async fn every_operation_answers_as_the_document_says() {
         ("/api/plugins/{name}", "/api/plugins/hecate-traderd"),
         ("/api/plugins/{name}", "/api/plugins/%zz"),
     ] {
-        hold(operation, "delete", &ask(&world, &request("delete", path, "")).await);
+        hold(operation, "delete", &ask(world, &request("delete", path, "")).await);
     }
     let check = request("get", "/api/plugins/hecate-traderd/data", "");
     // Its node is still connected.
-    hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
+    hold("/api/plugins/{name}/data", "get", &ask(world, &check).await);
     world
         .registry
-        .membership(Membership::NodeDown { node: "hecate_traderd@h".parse().unwrap(), reason: "gone".into() })
+        .membership(Membership::NodeDown { node: "hecate_traderd@h".parse().expect("a name"), reason: "gone".into() })
         .await;
-    hold("/api/plugins/{name}/data", "get", &ask(&world, &check).await);
+    hold("/api/plugins/{name}/data", "get", &ask(world, &check).await);
     for path in ["hecate-traderd", "hecate-traderd", "%zz"] {
         let path = format!("/api/plugins/{path}/data");
-        hold("/api/plugins/{name}/data", "delete", &ask(&world, &request("delete", &path, "")).await);
-        hold("/api/plugins/{name}/data", "get", &ask(&world, &request("get", &path, "")).await);
+        hold("/api/plugins/{name}/data", "delete", &ask(world, &request("delete", &path, "")).await);
+        hold("/api/plugins/{name}/data", "get", &ask(world, &request("get", &path, "")).await);
     }
+}
+
+/// Each operation, in an order and with heads and bodies that bring out every answer that can be had in peace.
+#[tokio::test]
+async fn every_operation_answers_as_the_document_says() {
+    let world = World::start(Limits::default()).await;
+    let document = Document::of(&world).await;
+    let schema = document.0["components"]["schemas"]["Registration"].clone();
+    let registration = jsonschema::draft202012::new(&schema).expect("a schema");
+    let mut seen: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
+    let mut hold = |path: &str, method: &str, answer: &Answer| {
+        document.hold(path, method, answer);
+        seen.entry((path.to_owned(), method.to_owned())).or_default().insert(answer.status);
+    };
+
+    hold_registrations(&world, &registration, &mut hold).await;
+    hold_plugins(&world, &mut hold).await;
 
     for (node, status) in [("x@y", 200), ("nonsense", 404), ("%zz", 400)] {
         let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/diagnosis"), "")).await;

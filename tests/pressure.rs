@@ -315,22 +315,11 @@ fn is_pong((_, payload): &(Control, Option<Bytes>)) -> bool {
     payload.as_ref().is_some_and(|payload| payload.ends_with(b"yes"))
 }
 
-/// Prints how long pings of one peer take while another sends large messages of each kind.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures: cargo test --profile simulation --test pressure -- --ignored --nocapture"]
-async fn pings_beside_large_messages() {
-    const ROUNDS: usize = 5;
+/// Returns kinds of large messages, each with the frames that the node sends.
+fn large_messages(node: &str) -> Vec<(&'static str, Vec<Bytes>)> {
     /// Processes in a message of about 10 MB.
     const PIDS: u32 = 330_000;
-    let host = Host::new();
-    let epmd = host.epmd();
-    let daemon = host.daemon(&[]);
-    let us = daemon.ready();
-    let port = epmd.port_of("hecate");
-    let ScopeOf { sender, pid, received } = ScopeOf::start(&host, port, &us, "pinger").await;
-    let mut pinger = Pinger { sender, pid, received };
-
-    let me = Term::Pid(Pid { node: Atom::new(&host.node("large")).unwrap(), id: 1, serial: 0, creation: 7 });
+    let me = Term::Pid(Pid { node: Atom::new(node).unwrap(), id: 1, serial: 0, creation: 7 });
     let Term::Pid(pid) = &me else { unreachable!() };
     let frame = |control: &Control, payload: Option<&Term>| {
         let mut frame = Vec::new();
@@ -377,7 +366,7 @@ async fn pings_beside_large_messages() {
     let leave = |pids, groups| send("pg", &Term::tuple([Term::atom("leave"), me.clone(), pids, groups]));
     let join = send("pg", &Term::tuple([Term::atom("join"), me.clone(), Term::atom("g"), pids()]));
     let groups = Term::List((0..1_000_000).map(|i| Term::Int(i + 1_000_000)).collect());
-    let kinds: Vec<(&str, Vec<Bytes>)> = vec![
+    vec![
         ("nothing", vec![]),
         ("a sync", vec![send("pg", &sync(group(pids())))]),
         (
@@ -393,7 +382,23 @@ async fn pings_beside_large_messages() {
         ("an init_connect", vec![send("global_name_server", &cast(Term::tuple(init)))]),
         ("monitors, and the end of what they watch", vec![monitors.clone().into(), send("rex", &terminate)]),
         ("the end of a peer with members and monitors", vec![join, monitors.into()]),
-    ];
+    ]
+}
+
+/// Prints how long pings of one peer take while another sends large messages of each kind.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures: cargo test --profile simulation --test pressure -- --ignored --nocapture"]
+async fn pings_beside_large_messages() {
+    const ROUNDS: usize = 5;
+    let host = Host::new();
+    let epmd = host.epmd();
+    let daemon = host.daemon(&[]);
+    let us = daemon.ready();
+    let port = epmd.port_of("hecate");
+    let ScopeOf { sender, pid, received } = ScopeOf::start(&host, port, &us, "pinger").await;
+    let mut pinger = Pinger { sender, pid, received };
+
+    let kinds = large_messages(&host.node("large"));
     println!("{:50} {:>9} {:>9} {:>9} {:>9}", "beside", "pings", "p50", "p99", "longest");
     for (kind, frames) in kinds {
         let mut times = Vec::new();

@@ -312,10 +312,7 @@ impl Cluster {
                 changed = registry.changed() => {
                     changed.map_err(|_| Stopped)?;
                     let view = registry.borrow_and_update().clone();
-                    self.tell_events(view.revision).await?;
-                    let mut effects = Vec::new();
-                    self.machine.plugins_changed(&view, self.events.told(), &mut effects);
-                    self.carry_out(effects).await?;
+                    self.registry_changed(&view).await?;
                 }
                 changed = node.changed() => {
                     changed.map_err(|_| Stopped)?;
@@ -344,11 +341,7 @@ impl Cluster {
                     self.machine.epmd_lost(Instant::now());
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    let (now, mut effects) = (Instant::now(), Vec::new());
-                    self.finder.time_passed();
-                    self.questioner.time_passed(now);
-                    self.machine.time_passed(now, &mut effects);
-                    self.carry_out(effects).await?;
+                    self.time_passed().await?;
                 }
             }
             if self.finder.take_changed() {
@@ -357,14 +350,35 @@ impl Cluster {
             if is_poll || self.machine.is_stale() {
                 self.report_refusing().await?;
             }
-            if self.machine.settles(self.finder.settled()) {
-                // The registry judges by what it knows then, so it hears of those nodes first.
-                let view = node.borrow_and_update().clone();
-                self.node_changed(&view).await?;
-                self.registry.membership(Membership::Settled).await;
-            }
+            self.settle(&mut node).await?;
             self.publish();
         }
+    }
+
+    async fn registry_changed(&mut self, view: &registry::View) -> Result<(), Stopped> {
+        self.tell_events(view.revision).await?;
+        let mut effects = Vec::new();
+        self.machine.plugins_changed(view, self.events.told(), &mut effects);
+        self.carry_out(effects).await
+    }
+
+    async fn time_passed(&mut self) -> Result<(), Stopped> {
+        let (now, mut effects) = (Instant::now(), Vec::new());
+        self.finder.time_passed();
+        self.questioner.time_passed(now);
+        self.machine.time_passed(now, &mut effects);
+        self.carry_out(effects).await
+    }
+
+    /// Tells the registry once every node that could come has come. It judges by what it knows then, so
+    /// it hears of those nodes first.
+    async fn settle(&mut self, node: &mut watch::Receiver<Arc<node_view::View>>) -> Result<(), Stopped> {
+        if self.machine.settles(self.finder.settled()) {
+            let view = node.borrow_and_update().clone();
+            self.node_changed(&view).await?;
+            self.registry.membership(Membership::Settled).await;
+        }
+        Ok(())
     }
 
     async fn carry_out(&mut self, effects: Vec<ClusterEffect>) -> Result<(), Stopped> {

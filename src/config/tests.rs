@@ -86,72 +86,68 @@ fn the_defaults() {
 /// that is read from it.
 type Row = (&'static Setting, [(&'static str, &'static str); 3], fn(&Config) -> String);
 
+/// Every setting but the name of the file.
+const ROWS: &[Row] = &[
+    (&settings::HOME, [(r#""/f/own""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
+        c.locations.home.root().display().to_string()
+    }),
+    (&settings::SOCKET_PATH, [(r#""/f""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
+        c.locations.socket.display().to_string()
+    }),
+    (&settings::NODE_NAME, [("'f@x'", "f@x"), ("e", "e@beam00"), ("c@x", "c@x")], |c| c.node.to_string()),
+    (&settings::HOSTNAME, [("f", "f"), ("e.x", "e.x"), ("c", "c")], |c| c.node.host().to_owned()),
+    (&settings::COOKIE, [("f", "f"), ("e", "e"), ("", "")], |c| c.cookie.secret().to_owned()),
+    (
+        &settings::CLUSTER_PEERS,
+        [
+            ("['a@f', g]", r#"["a@f", "hecate@g"]"#),
+            ("a@e,g", r#"["a@e", "hecate@g"]"#),
+            ("a@c, g", r#"["a@c", "hecate@g"]"#),
+        ],
+        |c| format!("{:?}", c.peers.iter().map(NodeName::as_str).collect::<Vec<_>>()),
+    ),
+    (&settings::CLUSTER_DNS, [(r#""f.x""#, "f.x"), ("e.x", "e.x"), ("c.x", "c.x")], |c| {
+        c.cluster_dns.clone().unwrap_or_default()
+    }),
+    (&settings::EPMD_NAMES, [("['f*', g]", "f* g"), ("e*,x", "e* x"), ("*", "*")], |c| {
+        c.epmd_names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }),
+    (&settings::PG_SCOPES, [("[f, pg, f]", "f pg"), ("e,pg", "e pg"), ("c", "c")], |c| c.pg_scopes.join(" ")),
+    (&settings::LISTEN, [(r#""10.0.0.1""#, "10.0.0.1"), ("10.0.0.2", "10.0.0.2"), ("::1", "::1")], |c| {
+        c.listen.to_string()
+    }),
+    (&settings::HIDDEN, [("true", "true"), ("false", "false"), ("true", "true")], |c| c.hidden.to_string()),
+    (&settings::DIR_MODE, [("8#755", "755"), ("0750", "750"), ("770", "770")], |c| format!("{:o}", c.dir_mode)),
+    (&settings::SOCKET_MODE, [(r#""660""#, "660"), ("0666", "666"), ("600", "600")], |c| {
+        format!("{:o}", c.socket_mode)
+    }),
+    (&settings::GROUP, [("7", "Some(7)"), ("8", "Some(8)"), ("root", "Some(0)")], |c| format!("{:?}", c.group)),
+    (&settings::ALLOWED_UIDS, [("[1, 2]", "[1, 2]"), ("3,4", "[3, 4]"), ("5", "[5]")], |c| {
+        format!("{:?}", c.allowed_uids)
+    }),
+    (&settings::EPMD_PORT, [("1", "1"), ("2", "2"), ("3", "3")], |c| c.epmd_port.to_string()),
+    (
+        &settings::EPMD_ADDRESS,
+        [(r#"["10.0.0.1"]"#, "[10.0.0.1]"), ("10.0.0.2,::1", "[10.0.0.2, ::1]"), ("::1", "[::1]")],
+        |c| format!("{:?}", c.epmd_addresses),
+    ),
+    (&settings::DIST_PORT, [("1", "Some(1)"), ("2", "Some(2)"), ("3", "Some(3)")], |c| format!("{:?}", c.dist_port)),
+    (&settings::INTRODUCE_PEERS, [("false", "false"), ("true", "true"), ("false", "false")], |c| {
+        c.introduce_peers.to_string()
+    }),
+    (&settings::NET_TICKTIME, [("8", "8"), ("9", "9"), ("10", "10")], |c| c.net_ticktime.as_secs().to_string()),
+    (&settings::PEER_MEMORY, [("300", "300"), ("301", "301"), ("302", "302")], |c| (c.peer_memory >> 20).to_string()),
+    (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
+        c.registration_grace.as_secs().to_string()
+    }),
+    (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| format!("{:?}", c.log_format)),
+    (&settings::LOG, [("warn", "warn"), ("debug", "debug"), ("error", "error")], |c| c.log.clone()),
+];
+
 #[test]
 fn flags_over_environment_over_file() {
-    let table: &[Row] = &[
-        (&settings::HOME, [(r#""/f/own""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
-            c.locations.home.root().display().to_string()
-        }),
-        (&settings::SOCKET_PATH, [(r#""/f""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
-            c.locations.socket.display().to_string()
-        }),
-        (&settings::NODE_NAME, [("'f@x'", "f@x"), ("e", "e@beam00"), ("c@x", "c@x")], |c| c.node.to_string()),
-        (&settings::HOSTNAME, [("f", "f"), ("e.x", "e.x"), ("c", "c")], |c| c.node.host().to_owned()),
-        (&settings::COOKIE, [("f", "f"), ("e", "e"), ("", "")], |c| c.cookie.secret().to_owned()),
-        (
-            &settings::CLUSTER_PEERS,
-            [
-                ("['a@f', g]", r#"["a@f", "hecate@g"]"#),
-                ("a@e,g", r#"["a@e", "hecate@g"]"#),
-                ("a@c, g", r#"["a@c", "hecate@g"]"#),
-            ],
-            |c| format!("{:?}", c.peers.iter().map(NodeName::as_str).collect::<Vec<_>>()),
-        ),
-        (&settings::CLUSTER_DNS, [(r#""f.x""#, "f.x"), ("e.x", "e.x"), ("c.x", "c.x")], |c| {
-            c.cluster_dns.clone().unwrap_or_default()
-        }),
-        (&settings::EPMD_NAMES, [("['f*', g]", "f* g"), ("e*,x", "e* x"), ("*", "*")], |c| {
-            c.epmd_names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-        }),
-        (&settings::PG_SCOPES, [("[f, pg, f]", "f pg"), ("e,pg", "e pg"), ("c", "c")], |c| c.pg_scopes.join(" ")),
-        (&settings::LISTEN, [(r#""10.0.0.1""#, "10.0.0.1"), ("10.0.0.2", "10.0.0.2"), ("::1", "::1")], |c| {
-            c.listen.to_string()
-        }),
-        (&settings::HIDDEN, [("true", "true"), ("false", "false"), ("true", "true")], |c| c.hidden.to_string()),
-        (&settings::DIR_MODE, [("8#755", "755"), ("0750", "750"), ("770", "770")], |c| format!("{:o}", c.dir_mode)),
-        (&settings::SOCKET_MODE, [(r#""660""#, "660"), ("0666", "666"), ("600", "600")], |c| {
-            format!("{:o}", c.socket_mode)
-        }),
-        (&settings::GROUP, [("7", "Some(7)"), ("8", "Some(8)"), ("root", "Some(0)")], |c| format!("{:?}", c.group)),
-        (&settings::ALLOWED_UIDS, [("[1, 2]", "[1, 2]"), ("3,4", "[3, 4]"), ("5", "[5]")], |c| {
-            format!("{:?}", c.allowed_uids)
-        }),
-        (&settings::EPMD_PORT, [("1", "1"), ("2", "2"), ("3", "3")], |c| c.epmd_port.to_string()),
-        (
-            &settings::EPMD_ADDRESS,
-            [(r#"["10.0.0.1"]"#, "[10.0.0.1]"), ("10.0.0.2,::1", "[10.0.0.2, ::1]"), ("::1", "[::1]")],
-            |c| format!("{:?}", c.epmd_addresses),
-        ),
-        (&settings::DIST_PORT, [("1", "Some(1)"), ("2", "Some(2)"), ("3", "Some(3)")], |c| {
-            format!("{:?}", c.dist_port)
-        }),
-        (&settings::INTRODUCE_PEERS, [("false", "false"), ("true", "true"), ("false", "false")], |c| {
-            c.introduce_peers.to_string()
-        }),
-        (&settings::NET_TICKTIME, [("8", "8"), ("9", "9"), ("10", "10")], |c| c.net_ticktime.as_secs().to_string()),
-        (&settings::PEER_MEMORY, [("300", "300"), ("301", "301"), ("302", "302")], |c| {
-            (c.peer_memory >> 20).to_string()
-        }),
-        (&settings::REGISTRATION_GRACE, [("8", "8"), ("9", "9"), ("10", "10")], |c| {
-            c.registration_grace.as_secs().to_string()
-        }),
-        (&settings::LOG_FORMAT, [("json", "Json"), ("text", "Text"), ("json", "Json")], |c| {
-            format!("{:?}", c.log_format)
-        }),
-        (&settings::LOG, [("warn", "warn"), ("debug", "debug"), ("error", "error")], |c| c.log.clone()),
-    ];
-    assert_eq!(table.len() + 1, SETTINGS.len(), "every setting but the name of the file");
-    for (setting, [(in_file, by_file), (in_variable, by_variable), (in_flag, by_flag)], read) in table {
+    assert_eq!(ROWS.len() + 1, SETTINGS.len(), "every setting but the name of the file");
+    for (setting, [(in_file, by_file), (in_variable, by_variable), (in_flag, by_flag)], read) in ROWS {
         let key = setting.key.expect("a key");
         let mut host = Host::new().without("HECATE_COOKIE").file(&format!("{{{key}, {in_file}}}"));
         assert_eq!(read(&host.load()), *by_file, "{key} from the file");

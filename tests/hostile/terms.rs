@@ -98,9 +98,13 @@ fn bounds() -> Vec<Row> {
     ]
 }
 
+/// `{'$gen_cast', Request}`
+fn cast(request: Term) -> Term {
+    tuple(&[atom("$gen_cast"), request])
+}
+
 /// Terms that are right, for processes that speak otherwise.
 fn services() -> Vec<Row> {
-    let cast = |request: Term| tuple(&[atom("$gen_cast"), request]);
     let elsewhere = || pid("elsewhere@host", 1, 1);
     let notsup = Answered(22, "notsup");
     let mut rows = vec![
@@ -132,6 +136,31 @@ fn services() -> Vec<Row> {
         row("a call of rex whose module is a number", Answered(22, "badarg"), |h| {
             to(h, "rex", call(h, tuple(&[atom("call"), int(1), atom("f"), nil(), h.pid()])))
         }),
+    ];
+    rows.extend(groups());
+    rows.extend(global());
+    for name in ["net_kernel", "rex", "pg", "global_name_server", "hecate_plugins", "nobody"] {
+        rows.push(row(format!("{name}: any term"), Ignored, move |h| {
+            [
+                atom("x"),
+                int(1),
+                nil(),
+                tuple(&[]),
+                tuple(&[h.pid()]),
+                tuple(&[atom("$gen_call")]),
+                vec![116, 0, 0, 0, 0],
+            ]
+            .map(|term| to(h, name, term))
+            .concat()
+        }));
+    }
+    rows
+}
+
+/// The same, for the process groups.
+fn groups() -> Vec<Row> {
+    let elsewhere = || pid("elsewhere@host", 1, 1);
+    vec![
         row("pg: a scope elsewhere looks for us", Ignored, move |h| {
             to(h, "pg", tuple(&[atom("discover"), elsewhere()]))
         }),
@@ -151,6 +180,12 @@ fn services() -> Vec<Row> {
             to(h, "pg", cast(tuple(&[atom("sync"), h.pid(), groups])))
         }),
         row("pg: what is no message of it", Ignored, |h| to(h, "pg", atom("x"))),
+    ]
+}
+
+/// The same, for the name server.
+fn global() -> Vec<Row> {
+    vec![
         row("global: init_connect without its locker", Ignored, move |h| {
             let init = tuple(&[atom("init_connect"), tuple(&[int(8), int(1)]), atom(&h.me), atom("x")]);
             to(h, "global_name_server", cast(init))
@@ -159,21 +194,5 @@ fn services() -> Vec<Row> {
             let locker = tuple(&[atom("locker"), atom("no_longer_a_pid"), list(1, &[int(1)], atom("x")), h.pid()]);
             to(h, "global_name_server", cast(tuple(&[atom("init_connect"), nil(), atom(&h.me), locker])))
         }),
-    ];
-    for name in ["net_kernel", "rex", "pg", "global_name_server", "hecate_plugins", "nobody"] {
-        rows.push(row(format!("{name}: any term"), Ignored, move |h| {
-            [
-                atom("x"),
-                int(1),
-                nil(),
-                tuple(&[]),
-                tuple(&[h.pid()]),
-                tuple(&[atom("$gen_call")]),
-                vec![116, 0, 0, 0, 0],
-            ]
-            .map(|term| to(h, name, term))
-            .concat()
-        }));
-    }
-    rows
+    ]
 }

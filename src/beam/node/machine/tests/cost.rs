@@ -174,8 +174,13 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
         let (mut alone, _) = crowded(n);
         work::of(|| drop(alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false })))
     });
+}
+
+#[test]
+fn introductions_of_many_peers_cost_little_each() {
     work::assert_n_log_n("init_connect, of many peers", 200, |n| {
         let mut alone = up();
+        let peer = |i: usize| foreign(PEER, number(i));
         let locker = |node| {
             let known = Term::List(vec![Term::Atom(node)]);
             Term::tuple([Term::atom("locker"), Term::atom("no_longer_a_pid"), known, Term::Pid(peer(8))])
