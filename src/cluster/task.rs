@@ -5,6 +5,7 @@
 //! for the plugins that its events name, or for all plugins if it missed events. So a change can be
 //! late but not lost.
 
+mod publish;
 mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,15 +40,13 @@ use crate::cluster::machine::{ClusterEffect, ClusterMachine};
 use crate::cluster::peers::answers::{Answered, Questioner};
 use crate::cluster::peers::finder::{self, Finder};
 use crate::cluster::peers::questions::PROGRAM;
-use crate::cluster::peers::views;
 use crate::cluster::plugins::membership::MembershipTracker;
-use crate::cluster::plugins::nodes::Evidence;
 use crate::cluster::plugins::orders::{self, Order};
 use crate::cluster::plugins::proxy::{Proxy, Registered};
 use crate::cluster::plugins::server::{self, PluginsServer};
 use crate::cluster::plugins::shared_paths::SharedPaths;
 use crate::cluster::running::Running;
-use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView, ScopeView};
+use crate::cluster::view::{ClusterView, EpmdOwner, EpmdState, HostView};
 use crate::layout::Layout;
 use crate::limits;
 use crate::plugin::PluginName;
@@ -499,54 +498,6 @@ impl Cluster {
             }
             Err(state) => self.machine.epmd_asked(now, state, false),
         }
-    }
-
-    // ---- What others see --------------------------------------------------------------------------
-
-    /// Publishes the view, if something has changed that it shows.
-    fn publish(&mut self) {
-        if !self.machine.is_stale() {
-            return;
-        }
-        let node = self.node.watch().borrow().clone();
-        self.finder.forget(&node);
-        for name in self.finder.take_touched() {
-            self.machine.touch(name);
-        }
-        self.machine.published();
-        let plugin_nodes = self.machine.plugin_nodes(|name| {
-            let (record, is_missing) = self.finder.known(name);
-            Evidence { peer: node.peers.get(name), record, is_missing, is_mixed: name.is_mixed_with(&self.name) }
-        });
-        let is_here = |name: &NodeName, peer: Option<&node_view::Peer>| self.machine.is_here(name, peer);
-        let peers = views::seen(&node, self.finder.records(), is_here);
-        let scope = |(name, census): (&Arc<str>, &node_view::Census)| ScopeView {
-            name: name.to_string(),
-            own_groups: census.own_groups,
-            own_members: census.own_members,
-            peer_groups: census.peer_groups,
-            peer_members: census.peer_members,
-        };
-        let view = ClusterView {
-            scopes: self.node.watch_groups().borrow().iter().map(scope).collect(),
-            node: Some(self.name.clone()),
-            host: self.settings.name.name.host().to_owned(),
-            since: Some(self.since),
-            hosts: Arc::clone(&self.hosts.borrow()),
-            epmd: self.machine.epmd(),
-            epmd_owners: Arc::clone(self.epmd.owners()),
-            names_taken: self.names_taken.clone(),
-            peers,
-            plugin_nodes,
-            cookie_hash: self.settings.cookie.hash(),
-        };
-        self.publish.send_if_modified(|published| {
-            let changed = **published != view;
-            if changed {
-                *published = Arc::new(view);
-            }
-            changed
-        });
     }
 }
 
