@@ -403,6 +403,33 @@ fn what_may_end_the_process_is_never_in_the_serving_one() {
     assert!(seen.len() >= 3, "it is there that they are named: {seen:?}");
 }
 
+/// Also in the bytes of tests, which are hexadecimal, and in what is no Rust.
+#[test]
+fn the_node_knows_nothing_of_the_daemon() {
+    let words = ["hecate", "plugin"].map(|word| {
+        let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+        (word, hex)
+    });
+    let (mut files, mut folders) = (0, vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/beam")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = format!("{}\n{}", path.display(), fs::read_to_string(&path).expect("text")).to_lowercase();
+            let text = text.split_once("src/beam").expect("below it").1;
+            for (word, hex) in &words {
+                let found = text.lines().find(|line| line.contains(word) || line.contains(hex));
+                assert_eq!(found, None, "{} names {word}", path.display());
+            }
+            files += 1;
+        }
+    }
+    assert!(files > 50, "the sources were found");
+}
+
 #[test]
 fn files_stay_short_and_say_what_they_are() {
     for (file, text) in sources() {

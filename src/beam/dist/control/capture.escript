@@ -1,7 +1,6 @@
 #!/usr/bin/env escript
 %%! -sname real@localhost -setcookie golden -hidden
-%% Makes the golden bytes of `dist::control::tests` and `node::services::pg::tests`: what a real node sends to a node
-%% with our flags. Both ends are in this one Erlang VM: the real node is the VM itself, and a process of it connects to
+%% Makes the golden bytes of `dist::control::tests`: what a real node sends to a node with our flags. Both ends are in this one Erlang VM: the real node is the VM itself, and a process of it connects to
 %% the VM's distribution port as the node `fake@localhost`, so that it sees each frame. Its pids are made by hand.
 %%
 %%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/beam/dist/control/capture.escript; kill $!
@@ -14,8 +13,7 @@
 
 main([]) ->
     io:format("// OTP ~s~n", [erlang:system_info(otp_release)]),
-    control(),
-    pg().
+    control().
 
 %% ---- Signals: one line each, the name of the operation and the frame after its length.
 
@@ -61,28 +59,6 @@ unlinked(S, Fake) ->
     frame(S, "UNLINK_ID_ACK", fun() -> signal(S, {35, 16#FFFFFFFFFF, Fake, P}) end),
     gen_tcp:close(S).
 
-%% ---- Process groups: one line each, the message that the scope sends, as term_to_binary makes it.
-
-pg() ->
-    {ok, Scope} = pg:start(golden_scope),
-    Join = fun(G, P) -> ok = pg:join(golden_scope, G, P) end,
-    S0 = connect(),
-    Fake = pid(2),
-    message(S0, "DISCOVER", fun() -> whereis(golden_scope) ! {nodeup, 'fake@localhost'} end),
-    message(S0, "SYNC_NONE", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
-    drain(S0),
-    Member = spawn(fun() -> receive stop -> ok end end),
-    message(S0, "JOIN", fun() -> Join({hecate_plugin, <<"hecate-traderd">>}, Member) end),
-    message(S0, "SYNC_ONE", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
-    message(S0, "LEAVE_ONE", fun() -> pg:leave(golden_scope, {hecate_plugin, <<"hecate-traderd">>}, Member) end),
-    %% Two groups, joined so that the real scope has them in the order of their encodings, which is ours.
-    Join(hecate_plugins, Member),
-    Join(hecate_daemons, Member),
-    drain(S0),
-    message(S0, "SYNC_TWO", fun() -> signal(S0, {22, Fake, Scope}, {discover, Fake}) end),
-    message(S0, "LEAVE_TWO", fun() -> Member ! stop end),
-    gen_tcp:close(S0).
-
 %% ---- The fake node.
 
 pid(Id) -> binary_to_term(<<131, 88, 119, 14, "fake@localhost", Id:32, 0:32, 77:32>>).
@@ -126,13 +102,5 @@ drain(S) ->
 frame(S, Name, Do) ->
     Do(),
     io:format("(~p, \"~s\"),~n", [Name, hex(next(S))]).
-
-%% The payload of the next frame: what follows the control tuple.
-message(S, Name, Do) ->
-    Do(),
-    <<112, Terms/binary>> = next(S),
-    {_, Used} = binary_to_term(Terms, [used]),
-    <<_:Used/binary, Payload/binary>> = Terms,
-    io:format("const ~s: &str = \"~s\";~n", [Name, hex(Payload)]).
 
 hex(Bytes) -> [io_lib:format("~2.16.0b", [B]) || <<B>> <= Bytes].
