@@ -462,7 +462,7 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use beam::node::dial::DialCode;
+    use beam::connect::dial::DialCode;
 
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use beam::node::dial::DialCode;
+use beam::connect::dial::DialCode;
 use beam::node::view::PeerReason;
 use hecate_daemon::api::Limits;
 use hecate_daemon::cluster::view::{ClusterView, NodeState, PeerDetails, PeerState, PeerView, PluginNode};

@@ -37,9 +37,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "layout",
             "limits",
             "plugin",
-            "beam::node::listeners",
-            "beam::node::resolve",
-            "beam::node::socket_holder",
+            "beam::connect::owners",
+            "beam::connect::resolve",
+            "beam::connect::socket_holder",
             "timestamp",
             "wire",
         ],
@@ -103,9 +103,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "beam::name",
         ],
     ),
+    ("beam/connect", &["beam::cookie", "beam::dist", "beam::epmd", "beam::limits", "beam::name", "beam::trace"]),
     (
         "beam/node",
         &[
+            "beam::connect",
             "beam::dist",
             "beam::epmd",
             "beam::etf",
@@ -121,6 +123,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "beam/api",
         &[
             "beam::cookie",
+            "beam::connect",
             "beam::dist",
             "beam::epmd",
             "beam::etf",

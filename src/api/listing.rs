@@ -135,7 +135,7 @@ pub(super) fn etag(body: &[u8]) -> HeaderValue {
 #[cfg(test)]
 mod tests {
 
-    use beam::node::dial::DialCode;
+    use beam::connect::dial::DialCode;
 
     use super::*;
     use crate::cluster::view::{NodeState, PluginNode};

@@ -181,8 +181,8 @@ fn only_probes(route: Route) -> Result<Route, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use beam::connect::dial::Dialer;
     use beam::cookie::Cookie;
-    use beam::node::dial::Dialer;
 
     use super::*;
     use std::collections::BTreeSet;

@@ -88,6 +88,7 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`node`] | the node: peers, processes, monitors, links, process groups, and the services that Erlang nodes expect |
+//! | [`connect`] | resolves hosts, dials nodes, and checks who owns a port of this host |
 //! | [`dist`] | one connection: flags, frames, headers and fragments, handshake, control messages, the task that reads, writes and ticks |
 //! | [`epmd`] | a client of EPMD, and an EPMD for hosts that have none |
 //! | [`etf`] | the external term format, within bounds |
@@ -102,6 +103,8 @@
 
 #[warn(clippy::indexing_slicing)]
 mod api;
+#[warn(clippy::indexing_slicing)]
+pub mod connect;
 #[warn(clippy::indexing_slicing)]
 pub mod dist;
 #[warn(clippy::indexing_slicing)]

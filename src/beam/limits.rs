@@ -217,19 +217,19 @@ pub const GIVEN_WAY: u32 = 3;
 /// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;
 
-/// Time to resolve a host. Crossed by `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// Time to resolve a host. Crossed by `connect::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
 /// Hosts that are being resolved at once, each in a blocking thread that cannot be interrupted.
 /// Crossed by
-/// `node::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// `connect::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
 pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
-/// `node::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
+/// `connect::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// Addresses of one host that are tried. Crossed by `node::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
+/// Addresses of one host that are tried. Crossed by `connect::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
 pub const ADDRESSES: usize = 4;
 
 /// Pause after the distribution port could not take a connection. Crossed by `tests/log.rs`,
@@ -239,11 +239,11 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 // ---- Finding peers --------------------------------------------------------------------------
 
 /// Sockets that listen at one port of this host, of which the kernel tells; where there are more, its tables are read. Crossed by
-/// `node::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
+/// `connect::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
 pub const LISTENERS: usize = 1024;
 
 /// Open files of processes that are looked at to find which process serves EPMD. Crossed by
-/// `node::socket_holder::tests::no_more_files_are_looked_at_than_allowed`.
+/// `connect::socket_holder::tests::no_more_files_are_looked_at_than_allowed`.
 pub const SOCKET_HOLDERS: usize = 65_536;
 
 // ---- EPMD -----------------------------------------------------------------------------------

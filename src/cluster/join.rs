@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::connect::owners::owning_processes;
+use beam::connect::socket_holder::Holder;
 use beam::epmd::client::{self as epmd, Registration};
 use beam::name::NodeName;
-use beam::node::listeners::owning_processes;
 use beam::node::registrar::{self, Registrar};
-use beam::node::socket_holder::Holder;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tracing::warn;

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use beam::connect::dial::Dialer;
 use beam::name::NodeName;
-use beam::node::dial::Dialer;
 use beam::node::view::{Peer, View};
 
 use crate::cluster::peers::records::PeerRecord;

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::connect::dial::Dialer;
 use beam::cookie::Cookie;
 use beam::dist::challenges::Challenges;
 use beam::dist::flags;
@@ -21,7 +22,6 @@ use beam::epmd::client::Registration;
 use beam::etf::{Atom, AtomTooLong, Term};
 use beam::name::NodeName;
 use beam::node::accept;
-use beam::node::dial::Dialer;
 use beam::node::handle::{Handle, Stopped};
 use beam::node::process::ProcessId;
 use beam::node::services::pg::Watched;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::connect::dial::DialCode;
 use beam::name::NodeName;
-use beam::node::dial::DialCode;
 use beam::node::view::PeerReason;
 use rpds::RedBlackTreeMapSync;
 

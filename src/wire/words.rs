@@ -267,7 +267,7 @@ words! {
 
 #[cfg(test)]
 mod tests {
-    use beam::node::dial::DialCode;
+    use beam::connect::dial::DialCode;
 
     use super::*;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use beam::connect::dial::Dialer;
 use beam::cookie::Cookie;
 use beam::dist::budget::Budget;
 use beam::dist::challenges::Challenges;
@@ -13,7 +14,6 @@ use beam::dist::link::{self, LinkEvent, LinkSender};
 use beam::dist::setup::Connection;
 use beam::epmd::client::{self as epmd, Registration};
 use beam::etf::{Atom, Atoms, Raw, Term};
-use beam::node::dial::Dialer;
 use beam::node::handle::Handle;
 use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions, ProcessId};
 use beam::node::services::pg::Watched;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use beam::connect::dial::Dialer;
 use beam::cookie::Cookie;
 use beam::dist::challenges::Challenges;
-use beam::node::dial::Dialer;
 use hecate_daemon::api::{self, Context, DaemonStatus, Limits, Phase};
 use hecate_daemon::cluster::diagnosis::{self, Diagnostician};
 use hecate_daemon::cluster::view::{ClusterView, HostState, HostView, PluginView};

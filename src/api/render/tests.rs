@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use beam::node::dial::DialCode;
+use beam::connect::dial::DialCode;
 use beam::node::view::PeerReason;
 
 use crate::cluster::view::*;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::server::{Adapter, GenServer};
+use crate::connect::dial::DialError;
 use crate::etf::{Atom, AtomTooLong, Atoms, DecodeError, Pid, Raw, Term};
 use crate::name::{NodeName, NodeNameError};
-use crate::node::dial::DialError;
 use crate::node::handle::{Handle, Stopped};
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};
 use crate::node::services::rpc::{CallError, Function};

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::connect::dial::DialError;
 use crate::epmd::client;
 use crate::etf::Term;
-use crate::node::dial::DialError;
 use crate::node::process::{Address, Answer, BadArg, Caller, Source};
 use crate::node::services::rpc::CallError;
 

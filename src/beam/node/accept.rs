@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use crate::connect::owners::owner_of_end;
 use crate::dist::given_names::GivenNames;
 use crate::dist::handshake::{HandshakeError, Identity, Status};
 use crate::dist::setup::{self, Rejected, SetupError};
@@ -22,7 +23,6 @@ use crate::fair::{Slots, Source};
 use crate::limits;
 use crate::log_limit::{self, limited};
 use crate::node::event::NodeCommand;
-use crate::node::listeners::owner_of_end;
 
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.

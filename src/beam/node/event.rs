@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
+use crate::connect::dial::DialError;
 use crate::dist::budget::Charge;
 use crate::dist::control::Control;
 use crate::dist::handshake::Status;
@@ -13,7 +14,6 @@ use crate::dist::link::CloseReason;
 use crate::dist::setup::Connection;
 use crate::etf::{Atom, Pid};
 use crate::name::NodeName;
-use crate::node::dial::DialError;
 use crate::node::link_id::LinkId;
 use crate::node::machine::{Content, NodeInput, Token};
 use crate::node::replies::Reply;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::connect::dial::DialError;
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 use crate::name::NodeName;
-use crate::node::dial::DialError;
 use crate::node::event::NodeCommand;
 use crate::node::machine::{NodeInput, Token};
 use crate::node::process::{Address, Behaviour, CallId, ProcessId};

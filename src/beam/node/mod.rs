@@ -2,7 +2,7 @@
 //! of another.
 //!
 //! ```text
-//! accept, dial -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, global, global_group, net_kernel, rpc}
+//! accept, connect -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, global, global_group, net_kernel, rpc}
 //! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
@@ -11,13 +11,11 @@
 //! happened from the [`view::View`], which is replaced as a whole at each change.
 
 pub mod accept;
-pub mod dial;
 pub mod event;
 pub mod giving_way;
 pub mod handle;
 pub mod intake;
 pub mod link_id;
-pub mod listeners;
 pub mod machine;
 mod memberships;
 pub mod memory;
@@ -26,9 +24,6 @@ pub mod pace;
 pub mod process;
 pub mod registrar;
 pub mod replies;
-pub mod resolve;
 pub mod services;
-pub mod sock_diag;
-pub mod socket_holder;
 pub mod task;
 pub mod view;

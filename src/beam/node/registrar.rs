@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
+use crate::connect::owners::user_of_end;
 use crate::epmd::client::{self, Error, Registration};
 use crate::epmd::server::{self, Server};
 use crate::limits;
-use crate::node::listeners::user_of_end;
 
 /// What a node registers, and how it provides an EPMD. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::connect::dial::DialError;
 use crate::etf::Raw;
-use crate::node::dial::DialError;
 use crate::node::machine::Token;
 use crate::node::process::ProcessId;
 use crate::node::services::rpc::CallError;

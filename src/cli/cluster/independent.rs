@@ -6,9 +6,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use beam::connect::owners::owners;
 use beam::epmd::client as epmd;
 use beam::name::NodeName;
-use beam::node::listeners::owners;
 use erl_dist::term::{Atom, List, Term};
 use erl_rpc::{CallError, RpcClient, RpcClientHandle};
 use tokio::net::{TcpStream, lookup_host};

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use beam::connect::owners::owning_processes;
+use beam::connect::resolve;
+use beam::connect::socket_holder::Holder;
 use beam::epmd::client as epmd;
 use beam::name::NodeName;
-use beam::node::listeners::owning_processes;
-use beam::node::resolve;
-use beam::node::socket_holder::Holder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;

@@ -2,10 +2,10 @@
 
 use std::io;
 
+use beam::connect::dial::DialError;
 use beam::dist::handshake::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
-use beam::node::dial::DialError;
 
 use super::report::Failure;
 

@@ -16,6 +16,7 @@ use std::panic;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::connect::dial::{DialCode, DialError, Dialer};
 use beam::cookie::Cookie;
 use beam::dist::challenges::Challenges;
 use beam::dist::flags;
@@ -23,7 +24,6 @@ use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::SetupError;
 use beam::etf::Atom;
 use beam::name::NodeName;
-use beam::node::dial::{DialCode, DialError, Dialer};
 use beam::node::handle::Handle;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};

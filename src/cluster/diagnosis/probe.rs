@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use beam::connect::dial::{DialError, Dialer, Reached};
 use beam::dist::flags;
 use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::epmd::client as epmd;
 use beam::name::{NodeName, NodeNameError};
-use beam::node::dial::{DialError, Dialer, Reached};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;

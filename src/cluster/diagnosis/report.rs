@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use beam::connect::dial::DialError;
 use beam::dist::handshake::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
-use beam::node::dial::DialError;
 
 /// What stands between two nodes, in the order in which one meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beam::connect::dial::DialCode;
 use beam::dist::flags;
-use beam::node::dial::DialCode;
 use beam::node::view::{PeerReason, PeerState};
 
 use super::*;

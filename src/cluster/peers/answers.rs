@@ -164,12 +164,12 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::{Duration, SystemTime};
 
+    use beam::connect::dial::Dialer;
     use beam::cookie::Cookie;
     use beam::dist::challenges::Challenges;
     use beam::dist::flags::{self, Flags};
     use beam::dist::handshake::Identity;
     use beam::etf::{Atom, Term};
-    use beam::node::dial::Dialer;
     use beam::node::process::{Answer, BadArg, Caller, Functions};
     use beam::node::services::pg::Watched;
     use beam::node::task;

@@ -1,13 +1,13 @@
 //! Whom to dial, and when: every node that one of [`super::strategies`] names, until none does any more.
 //!
 //! Pure. It trusts nobody: whether the name may be dialled at all is checked where the connection is made
-//! ([`beam::node::dial`]).
+//! ([`beam::connect::dial`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use beam::connect::dial::{DialCode, DialError};
 use beam::name::NodeName;
-use beam::node::dial::{DialCode, DialError};
 
 use crate::limits;
 

@@ -9,13 +9,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use beam::connect::dial::{DialCode, DialError, Dialer};
+use beam::connect::resolve;
 use beam::epmd::client as epmd;
 use beam::etf::{Atom, Raw, Term};
 use beam::limited;
 use beam::name::{NamePattern, NodeName};
-use beam::node::dial::{DialCode, DialError, Dialer};
 use beam::node::handle::{Handle, Stopped};
-use beam::node::resolve;
 use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::{Peer, View};
 use tokio::task::JoinSet;

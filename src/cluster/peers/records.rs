@@ -112,7 +112,7 @@ impl PeerRecords {
 
 #[cfg(test)]
 mod tests {
-    use beam::node::dial::DialCode;
+    use beam::connect::dial::DialCode;
 
     use super::*;
 

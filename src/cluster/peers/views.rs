@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use beam::connect::dial::DialCode;
 use beam::dist::flags;
 use beam::name::NodeName;
-use beam::node::dial::DialCode;
 use beam::node::view::{self as node_view, PeerReason};
 
 use crate::cluster::peers::records::PeerRecords;

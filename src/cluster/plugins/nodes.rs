@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use beam::connect::dial::DialCode;
 use beam::name::NodeName;
-use beam::node::dial::DialCode;
 use beam::node::view::{Peer, PeerState};
 
 use crate::cluster::peers::records::PeerRecord;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use beam::connect::dial::DialCode;
 use beam::name::NodeName;
-use beam::node::dial::DialCode;
 
 use crate::limits;
 use crate::registry::Membership;

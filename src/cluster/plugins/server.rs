@@ -1,9 +1,9 @@
 //! The process registered as `hecate_plugins`, by which Erlang nodes ask what is registered on this host, and register and
 //! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
 
+use beam::connect::dial::Dialer;
 use beam::etf::{Atoms, Raw, Term};
 use beam::name::NodeName;
-use beam::node::dial::Dialer;
 use beam::node::process::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use beam::connect::dial::DialCode;
+use beam::connect::owners::owners;
 use beam::epmd;
 use beam::name::NodeName;
-use beam::node::dial::DialCode;
 use beam::node::handle::Stopped;
-use beam::node::listeners::owners;
 use beam::node::view::Peer;
 use tokio::task::spawn_blocking;
 

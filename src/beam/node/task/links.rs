@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::{Link, Task};
+use crate::connect::dial::DialError;
 use crate::dist::budget;
 use crate::dist::control;
 use crate::dist::frames::Frames;
@@ -17,7 +18,6 @@ use crate::dist::setup::{Connection, SetupError};
 use crate::fair::Source;
 use crate::log_limit::{self, limited};
 use crate::name::NodeName;
-use crate::node::dial::DialError;
 use crate::node::event::{Arrival, NodeCommand, Permit};
 use crate::node::giving_way::AttemptChannels;
 use crate::node::intake;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Pure. None knows of another, and none says whether a name may be dialled at all:
-//! [`beam::node::dial`] does.
+//! [`beam::connect::dial`] does.
 
 /// What the node of a hecate-daemon is called, unless it is told otherwise or somebody of its host has that name.
 pub const NODE: &str = "hecate";

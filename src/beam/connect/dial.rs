@@ -12,13 +12,13 @@ use std::sync::atomic::AtomicBool;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::connect::owners::owners;
+use crate::connect::resolve;
 use crate::dist::handshake::{HandshakeError, Identity};
 use crate::dist::setup::{self, Connection, SetupError};
 use crate::epmd::client as epmd;
 use crate::limits;
 use crate::name::NodeName;
-use crate::node::listeners::owners;
-use crate::node::resolve;
 use crate::trace;
 
 /// What dialling depends on, beside the node's name.

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::node::sock_diag::{self, Listening};
-use crate::node::socket_holder::{Holder, holders};
+use crate::connect::sock_diag::{self, Listening};
+use crate::connect::socket_holder::{Holder, holders};
 
 /// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
 /// moment.
