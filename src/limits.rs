@@ -179,9 +179,6 @@ pub const SOCKET_POLL: Duration = Duration::from_secs(3);
 /// `registry::task::tests::many_registrations_share_commits`.
 pub const REGISTRY_QUEUE: usize = 256;
 
-/// Most commands that share one commit. Crossed by `registry::task::tests::many_registrations_share_commits`.
-pub const REGISTRY_BATCH: usize = 128;
-
 /// Facts kept for later while the store fails; at that many no more are read. Crossed by
 /// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
@@ -337,10 +334,6 @@ pub const LOG_PLUGINS: u64 = 100;
 /// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
 /// `names_that_anybody_registers_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
-
-/// Worker threads of each of the two runtimes, at most. Crossed by
-/// `runtimes::tests::workers_are_two_at_least_and_bounded`.
-pub const WORKER_THREADS: usize = 8;
 
 /// Blocking threads of the registry and the API: one for each of [`CLEAN_UPS`], and as many more.
 /// Crossed by `runtimes::tests::blocking_threads_are_bounded`.

@@ -9,6 +9,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits;
 
+/// Worker threads of each runtime, at most. A tuning constant: more threads help only a daemon with more
+/// to compute than plugins and peers ask of it, and each costs memory.
+const WORKER_THREADS: usize = 8;
+
 /// Both runtimes.
 #[derive(Debug)]
 pub struct Runtimes {
@@ -50,7 +54,7 @@ fn runtime(name: &str, blocking_threads: usize) -> io::Result<Runtime> {
 /// Returns the number of worker threads of a runtime. At least two, so that one long step does not
 /// delay the others.
 fn workers(processors: usize) -> usize {
-    processors.clamp(2, limits::WORKER_THREADS)
+    processors.clamp(2, WORKER_THREADS)
 }
 
 #[cfg(test)]
@@ -61,7 +65,7 @@ mod tests {
 
     #[test]
     fn workers_are_two_at_least_and_bounded() {
-        assert_eq!([1, 2, 4, 10_000].map(workers), [2, 2, 4, limits::WORKER_THREADS]);
+        assert_eq!([1, 2, 4, 10_000].map(workers), [2, 2, 4, WORKER_THREADS]);
     }
 
     #[test]

@@ -33,10 +33,6 @@ pub const REFERENCE_WORDS: usize = 5;
 /// `dist::header::tests::a_message_is_bounded`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 
-/// Room made for messages whose atoms are put in their places, in bytes; a larger message has its own. Crossed by
-/// `dist::header::tests::a_message_is_bounded`.
-pub const EXPANDED: usize = 16 * 1024;
-
 /// Messages from one peer that have begun in fragments and not ended; of more, the one that has waited longest is given up. Crossed by
 /// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
 pub const FRAGMENTED: usize = 4096;
@@ -65,17 +61,9 @@ pub const LINK_QUEUE: usize = FRAME;
 /// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
-/// Bytes that are sent at once, if the socket takes them, and not by the connection's own task. Crossed by
-/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
-pub const SENT_AT_ONCE: usize = 64 * 1024;
-
 /// Bytes of a binary, or of a term that came from elsewhere, that isn't copied to be sent. Crossed by
 /// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
 pub const SENT_UNCOPIED: usize = 32 * 1024;
-
-/// Parts of what is queued for a connection that one write is given. Crossed by
-/// `dist::frames::tests::a_write_takes_so_many_parts_and_few_bytes_go_at_once`.
-pub const PARTS_WRITTEN: usize = 64;
 
 /// Challenges of ended handshakes that are still recognized as our own, besides all outstanding
 /// ones. A random challenge of an honest peer equals one of them once in 4 million handshakes, and
@@ -146,10 +134,6 @@ pub const CALL_ARGUMENTS: usize = 64 * 1024;
 /// may briefly use as much memory as [`TERM_NODES`] says, which the memory budget does not count.
 /// Crossed by `node::intake::tests::few_large_messages_are_read_at_once_and_the_others_wait`.
 pub const LARGE_READERS: usize = 2;
-
-/// Time to make a view, beyond which views are made less often. Crossed by
-/// `node::pace::tests::slow_work_is_done_less_often`.
-pub const VIEW_TIME: Duration = Duration::from_millis(1);
 
 /// Bytes of frames, to all peers together, that are collected before they are sent. Crossed by `tests/pressure.rs`,
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.

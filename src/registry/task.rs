@@ -35,6 +35,10 @@ use crate::plugin::{Event, EventKind, PluginName};
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 
+/// Commands that share one commit, at most. A tuning constant: more means fewer commits; less means that
+/// the first of a batch waits less.
+const BATCH: usize = 128;
+
 /// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
 /// `check_socket` is called before each change is answered.
 #[must_use]
@@ -108,7 +112,7 @@ struct Task {
 impl Task {
     /// The store isn't a part of the task: it is lent to one blocking call at a time.
     async fn run(mut self, mut store: Store) {
-        let mut inbox = Vec::with_capacity(limits::REGISTRY_BATCH);
+        let mut inbox = Vec::with_capacity(BATCH);
         // Before anybody registers: a name may have to be given back.
         let (layout, revision) = (Arc::clone(&self.layout), self.state.view().revision);
         let left = blocking(move || settle_purges(&layout, revision)).await;
@@ -121,7 +125,7 @@ impl Task {
             let deadline = self.deadline();
             let has_room = self.observations.len() < limits::REGISTRY_BACKLOG;
             tokio::select! {
-                count = self.queue.recv_many(&mut inbox, limits::REGISTRY_BATCH), if has_room => {
+                count = self.queue.recv_many(&mut inbox, BATCH), if has_room => {
                     if count == 0 {
                         break;
                     }

@@ -11,7 +11,16 @@ use bytes::{Buf, Bytes};
 use super::control::{self, Control};
 use super::flags::Flags;
 use crate::etf::Iovec;
-use crate::limits;
+
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Bytes that are sent at once, if the socket accepts them, and not by the connection's own task. More
+/// means fewer wakes of tasks; less means that the node's task spends less time in system calls.
+const SENT_AT_ONCE: usize = 64 * 1024;
+
+/// Parts of the queue that one write passes to the socket. More means fewer system calls; less means
+/// less work for a write that the socket accepts only in part.
+const PARTS_WRITTEN: usize = 64;
 
 /// Frames that are to be sent together.
 #[derive(Debug, Default)]
@@ -46,7 +55,7 @@ impl Frames {
 
     /// All of them, if they are few bytes in one piece.
     pub(super) fn few(&mut self) -> Option<&mut Vec<u8>> {
-        (self.parts.is_empty() && self.last.len() <= limits::SENT_AT_ONCE).then_some(&mut self.last)
+        (self.parts.is_empty() && self.last.len() <= SENT_AT_ONCE).then_some(&mut self.last)
     }
 }
 
@@ -84,7 +93,7 @@ impl Queue {
 
     /// The first parts, as many as one write takes.
     pub(super) fn first(&self) -> Vec<Bytes> {
-        self.parts.iter().take(limits::PARTS_WRITTEN).cloned().collect()
+        self.parts.iter().take(PARTS_WRITTEN).cloned().collect()
     }
 
     /// So many bytes of the first parts are written.
@@ -111,6 +120,7 @@ mod tests {
     use super::*;
     use crate::dist::flags;
     use crate::etf::{Atom, Pid, Term};
+    use crate::limits;
 
     fn to() -> Control {
         Control::Send { from: None, to: Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 } }
@@ -149,14 +159,14 @@ mod tests {
     #[test]
     fn a_write_takes_so_many_parts_and_few_bytes_go_at_once() {
         let mut queue = Queue::default();
-        for _ in 0..limits::PARTS_WRITTEN + 1 {
+        for _ in 0..PARTS_WRITTEN + 1 {
             queue.append(&mut Bytes::from_static(b"x").into());
         }
-        assert_eq!(queue.first().len(), limits::PARTS_WRITTEN);
-        assert_eq!(slices(&queue.first()).len(), limits::PARTS_WRITTEN);
+        assert_eq!(queue.first().len(), PARTS_WRITTEN);
+        assert_eq!(slices(&queue.first()).len(), PARTS_WRITTEN);
         let of = |size| Frames { parts: Vec::new(), last: vec![0; size] };
-        assert!(of(limits::SENT_AT_ONCE).few().is_some());
-        assert!(of(limits::SENT_AT_ONCE + 1).few().is_none());
+        assert!(of(SENT_AT_ONCE).few().is_some());
+        assert!(of(SENT_AT_ONCE + 1).few().is_none());
         assert!(Frames::from(Bytes::from_static(b"x")).few().is_none());
     }
 }

@@ -24,6 +24,10 @@ const NORMAL: u8 = 68;
 const FIRST_FRAGMENT: u8 = 69;
 const FRAGMENT: u8 = 70;
 
+/// Bytes of the buffer that messages share once their atoms are in place; a larger message has its own
+/// memory. A tuning constant: more means fewer allocations; less means less memory per connection.
+const EXPANDED: usize = 16 * 1024;
+
 /// Entries of an atom cache: 8 segments of 256.
 const CACHE: usize = 2048;
 
@@ -138,7 +142,7 @@ impl Headers {
             return Ok(frame.slice_ref(fields.0));
         }
         if self.buffer.capacity() < fields.0.len() {
-            self.buffer.reserve(fields.0.len().max(limits::EXPANDED));
+            self.buffer.reserve(fields.0.len().max(EXPANDED));
         }
         let mut expander = Expander::new(atoms);
         expander.push(fields.0, &mut self.buffer, limits::FRAME)?;
@@ -146,7 +150,7 @@ impl Headers {
         self.atoms = expander.into_atoms();
         self.atoms.clear();
         let terms = self.buffer.split().freeze();
-        if terms.len() > limits::EXPANDED {
+        if terms.len() > EXPANDED {
             // The message keeps this memory.
             self.buffer = BytesMut::new();
         }

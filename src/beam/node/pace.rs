@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits;
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Work that takes no longer may be done each time. More means fresher views; less means that the
+/// node's task spends less time on them.
+const WORK_TIME: Duration = Duration::from_millis(1);
 
 /// When slow work may be done again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +29,7 @@ impl Pace {
 
     /// Records that the work ended at `now` after `time`.
     pub fn took(&mut self, now: Instant, time: Duration) {
-        self.due = (time > limits::VIEW_TIME).then(|| now + time * 9);
+        self.due = (time > WORK_TIME).then(|| now + time * 9);
     }
 }
 
@@ -37,9 +41,9 @@ mod tests {
     fn slow_work_is_done_less_often() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         assert!(pace.is_due(now));
-        pace.took(now, limits::VIEW_TIME);
+        pace.took(now, WORK_TIME);
         assert!(pace.is_due(now), "it is quick enough");
-        let long = limits::VIEW_TIME * 2;
+        let long = WORK_TIME * 2;
         pace.took(now, long);
         assert!(!pace.is_due(now + long * 8) && pace.is_due(now + long * 9));
         assert_eq!(pace.due(), Some(now + long * 9));

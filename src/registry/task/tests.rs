@@ -160,7 +160,7 @@ async fn an_answer_means_directories_disk_and_view() {
 #[tokio::test]
 async fn many_registrations_share_commits() {
     let world = World::new();
-    let many = limits::REGISTRY_QUEUE + 2 * limits::REGISTRY_BATCH;
+    let many = limits::REGISTRY_QUEUE + 2 * BATCH;
     let mut asked = JoinSet::new();
     for number in 0..many {
         let handle = world.handle.clone();
@@ -172,7 +172,7 @@ async fn many_registrations_share_commits() {
     assert_eq!(world.handle.view().plugins.size(), many);
     // All events of a batch bear the same time, for the clock is read once a batch.
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
-    assert!(commits >= many / limits::REGISTRY_BATCH, "{commits} commits: a batch is bounded");
+    assert!(commits >= many / BATCH, "{commits} commits: a batch is bounded");
     assert!(commits <= many / 8, "{commits} commits for {many} registrations");
 }
 
@@ -214,7 +214,7 @@ async fn facts_wait_while_the_store_fails() {
 
     // Nobody mends it, and the cluster goes on: at some point it has to wait.
     let handle = world.handle.clone();
-    let bound = limits::REGISTRY_BACKLOG + limits::REGISTRY_BATCH + limits::REGISTRY_QUEUE;
+    let bound = limits::REGISTRY_BACKLOG + BATCH + limits::REGISTRY_QUEUE;
     let (sent, count) = watch::channel(0);
     let cluster = tokio::spawn(async move {
         for number in 0..2 * bound {
@@ -241,7 +241,7 @@ async fn a_full_backlog_makes_the_cluster_wait() {
     world.up("one@host").await;
     world.break_store();
     world.down("one@host").await;
-    let most = limits::REGISTRY_BACKLOG + limits::REGISTRY_BATCH + limits::REGISTRY_QUEUE;
+    let most = limits::REGISTRY_BACKLOG + BATCH + limits::REGISTRY_QUEUE;
     let send = async {
         for number in 0..=most {
             world.up(&format!("n{number}@host")).await;

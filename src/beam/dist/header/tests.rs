@@ -197,7 +197,7 @@ fn a_message_is_bounded() {
     // Of 128 KiB more than 64 MiB would be made.
     let fits = (limits::FRAME - 6) / REFERENCE;
     let terms = agreed().take(&bomb(fits).whole()).unwrap().unwrap();
-    assert!(terms.len() > limits::FRAME - REFERENCE && terms.len() > limits::EXPANDED);
+    assert!(terms.len() > limits::FRAME - REFERENCE && terms.len() > EXPANDED);
     assert_eq!(agreed().take(&bomb(fits + 1).whole()), Err(HeaderError::TooLong));
     let take_all = |message: Message| {
         let mut headers = agreed();
