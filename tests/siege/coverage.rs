@@ -14,7 +14,7 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_backup_that_is_restored_over_the_database_is_used_by_the_next_start"),
             ("tests/vanish.rs", "a_database_that_another_file_replaced_is_reported_without_a_registration"),
             ("src/store/repair/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
-            ("src/registry/task/tests.rs", "a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away"),
+            ("src/registry/task/tests/home.rs", "a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away"),
             ("tests/vanish.rs", "a_directory_that_was_moved_and_linked_is_reported"),
             ("src/layout/run_files.rs", "all_files_come_back_after_run_was_removed"),
             ("tests/vanish.rs", "a_socket_that_is_removed_is_bound_again"),
@@ -62,10 +62,10 @@ const HELD: &[Held] = &[
     (
         "a node without the cookie reflects our own challenge",
         &[
-            ("tests/handshake.rs", "our_own_challenge_is_not_answered_to_a_node_that_we_dial"),
-            ("tests/handshake.rs", "a_challenge_for_one_node_that_we_dial_is_not_answered_to_another"),
-            ("tests/handshake.rs", "our_own_challenge_is_not_answered_after_alive"),
-            ("tests/handshake.rs", "a_diagnosis_does_not_answer_a_challenge_of_our_node"),
+            ("tests/handshake/challenges.rs", "our_own_challenge_is_not_answered_to_a_node_that_we_dial"),
+            ("tests/handshake/challenges.rs", "a_challenge_for_one_node_that_we_dial_is_not_answered_to_another"),
+            ("tests/handshake/challenges.rs", "our_own_challenge_is_not_answered_after_alive"),
+            ("tests/handshake/challenges.rs", "a_diagnosis_does_not_answer_a_challenge_of_our_node"),
             ("tests/siege.rs", "silent_and_reflecting_handshakes_keep_no_client_waiting"),
         ],
     ),
