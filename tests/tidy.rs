@@ -1,5 +1,5 @@
-//! The house rules, held against the source: who may know whom, what is pure, how long a file is, and that every bound
-//! names a test that exists.
+//! The rules of the source, checked: which modules each module may import, which files are pure, how long a file
+//! is, what `src/beam` may not mention, and that every bound names a test that exists.
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use imports::{Imports, Source};
 
-/// Each room, and the other rooms whose names may stand in its code. A more precise path comes before a shorter one.
-const MAY_KNOW: &[(&str, &[&str])] = &[
+/// Each module, and the other modules that its code may name. A more precise path comes before a shorter one.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log", "runtimes"]),
     ("runtimes", &["limits"]),
     (
@@ -67,8 +67,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    // Whoever does something countable adds to a number of `metrics`, and asks one of `log::limit` before an outsider makes it write
-    // a line; the two know nobody.
+    // Code that does something countable adds to a number of `metrics`, and asks one of `log::limit` before
+    // it writes a line that an outsider can cause; the two import no other module.
     ("registry", &["store", "escape", "layout", "plugin", "limits", "metrics", "log::limit", "timestamp"]),
     ("cluster/view", &["plugin"]),
     ("cluster/terms", &["plugin"]),
@@ -317,19 +317,19 @@ fn imports() -> Imports {
     Imports::of(&sources.collect::<Vec<_>>())
 }
 
-fn is_below(path: &str, room: &str, separator: &str) -> bool {
-    path == room || path.starts_with(&format!("{room}{separator}"))
+fn is_below(path: &str, module: &str, separator: &str) -> bool {
+    path == module || path.starts_with(&format!("{module}{separator}"))
 }
 
 #[test]
-fn each_room_knows_only_whom_it_may() {
+fn each_module_imports_only_what_it_may() {
     let imports = imports();
     for (file, paths) in imports.paths.iter().filter(|(file, _)| !matches!(file.as_str(), "lib" | "beam/lib")) {
-        let (room, known) = MAY_KNOW
+        let (module, known) = MAY_IMPORT
             .iter()
-            .find(|(room, _)| is_below(file, room, "/"))
-            .unwrap_or_else(|| panic!("{file} belongs to no room: add it to MAY_KNOW"));
-        let own = room.replace('/', "::");
+            .find(|(module, _)| is_below(file, module, "/"))
+            .unwrap_or_else(|| panic!("{file} is in no module: add it to MAY_IMPORT"));
+        let own = module.replace('/', "::");
         for path in paths {
             let of_beam: &[&str] = match () {
                 () if file.starts_with("beam/") => &[],
@@ -338,7 +338,7 @@ fn each_room_knows_only_whom_it_may() {
             };
             let mut known = known.iter().chain(of_beam);
             let allowed = is_below(path, &own, "::") || known.any(|other| is_below(path, other, "::"));
-            assert!(allowed, "{file} names crate::{path}, which {room} may not know");
+            assert!(allowed, "{file} names crate::{path}, which {module} may not import");
         }
     }
 }
@@ -376,7 +376,7 @@ fn only_node_names_are_split_at_the_at_sign() {
 }
 
 #[test]
-fn what_decides_reaches_nothing() {
+fn pure_files_name_no_socket_clock_or_lock() {
     let mut seen = BTreeSet::new();
     for (file, text) in sources() {
         let Some(pure) = PURE.iter().find(|pure| is_below(&file, pure.trim_end_matches('/'), "/")) else {

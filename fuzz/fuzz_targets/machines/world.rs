@@ -21,7 +21,7 @@ use crate::node::{FUNCTIONS, GROUPS, Node, SCOPES, foreign_pid, foreign_referenc
 use crate::{Op, Side, To};
 
 /// Names that processes of the nodes have, or would have.
-const REGISTERED: [&str; 7] = ["n0", "n1", "pg", "other", "rex", "net_kernel", "global_name_server"];
+const REGISTERED: [&str; 8] = ["n0", "n1", "pg", "other", "rex", "net_kernel", "global_name_server", "global_group"];
 
 pub struct World {
     pub nodes: [Node; 2],
