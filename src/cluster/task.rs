@@ -236,7 +236,7 @@ impl Cluster {
             cookie: settings.cookie.clone(),
             challenges: settings.challenges.clone(),
         };
-        let (orders, ordered) = mpsc::channel(limits::ORDERS);
+        let (orders, ordered) = orders::queue();
         let node_settings = node_task::NodeSettings {
             identity,
             dialer: dialer.clone(),

@@ -469,6 +469,8 @@ mod tests {
         scene.written_by(&format!("{padded}0"));
         // Cut at the bound it reads as the pid of the dead one.
         assert!(!scene.remove(&process));
+        scene.written_by(&format!("0{padded}"));
+        assert!(!scene.remove(&process), "it is one byte too long");
         scene.written_by(&padded);
         assert!(scene.remove(&process));
     }

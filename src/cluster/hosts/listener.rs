@@ -33,6 +33,15 @@ struct EventReceiver {
     missed: watch::Sender<u64>,
 }
 
+impl EventReceiver {
+    /// Returns it with its events, at most [`limits::HOST_EVENTS`] of them, and the number of those that found no room.
+    fn new() -> (Self, mpsc::Receiver<(Source, reports::HostEvent)>, watch::Receiver<u64>) {
+        let (events, heard) = mpsc::channel(limits::HOST_EVENTS);
+        let (missed, lost) = watch::channel(0);
+        (Self { events, missed }, heard, lost)
+    }
+}
+
 impl Behaviour for EventReceiver {
     fn call(&mut self, _request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
         let refusal = gen_server::refusal().term(atoms);
@@ -65,11 +74,10 @@ struct Listener {
 /// # Errors
 /// It has.
 pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Result<(), Stopped> {
-    let (events, mut heard) = mpsc::channel(limits::HOST_EVENTS);
-    let (missed, mut lost) = watch::channel(0);
+    let (receiver, mut heard, mut lost) = EventReceiver::new();
     // In the groups before anybody is asked: what happens after an answer is heard of.
     let groups = EventKind::ALL.map(|kind| Term::atom(kind.name()));
-    node.spawn(None, Box::new(EventReceiver { events, missed }), groups.to_vec()).await?;
+    node.spawn(None, Box::new(receiver), groups.to_vec()).await?;
     let mut view = node.watch();
     view.mark_changed();
     let mut listener = Listener { node, hosts: Hosts::default(), publish, asked: JoinSet::new() };
@@ -146,9 +154,7 @@ mod tests {
 
     #[test]
     fn events_that_find_no_room_are_missed_and_that_is_told() {
-        let (events, mut heard) = mpsc::channel(limits::HOST_EVENTS);
-        let (missed, lost) = watch::channel(0);
-        let mut ear = EventReceiver { events, missed };
+        let (mut ear, mut heard, lost) = EventReceiver::new();
         let from = Source { node: Atom::literal("hecate@h"), connection: 7 };
         let purged = |revision| {
             let map = crate::cluster::terms::map([("revision", Term::Int(revision))]);

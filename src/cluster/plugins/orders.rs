@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::cluster::plugins::proxy::Registered;
 use crate::cluster::terms::{error, ok};
 use crate::layout::Layout;
+use crate::limits;
 use crate::log::limit;
 use crate::plugin::{Plugin, PluginName, Registration};
 use crate::registry::{self, Refusal};
@@ -26,6 +27,12 @@ pub enum Order {
     Deregister(CallId, PluginName),
     /// Make what is missing of our own namespace.
     EnsureLayout(CallId),
+}
+
+/// Returns the two ends of the queue of orders. [`limits::ORDERS`] bounds it.
+#[must_use]
+pub fn queue() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
+    mpsc::channel(limits::ORDERS)
 }
 
 /// Carries out what comes until the node stops.

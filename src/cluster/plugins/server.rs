@@ -154,6 +154,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::cluster::plugins::orders::queue;
     use crate::layout::Home;
     use crate::limits;
     use crate::plugin::Registration;
@@ -165,7 +166,7 @@ mod tests {
         let registered = Registered { view, cluster, home: Home::new("/home".into()).unwrap(), host: "h".into() };
         let this_host = BTreeSet::from(["h".to_owned()]);
         let dialer = Dialer { epmd_port: 0, default_port: None, this_host, allowed_uids: BTreeSet::new() };
-        let (orders, ordered) = mpsc::channel(limits::ORDERS);
+        let (orders, ordered) = queue();
         (PluginsServer::new(registered, orders, dialer), ordered)
     }
 
