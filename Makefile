@@ -42,6 +42,7 @@ fmt: ## Check the formatting of the Rust sources
 
 clippy: ## Run Clippy on all Rust targets; a warning is an error
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy --lib --bins -- -D warnings # as programs are built: without the feature `internals`
 
 doc: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -53,7 +53,7 @@ impl fmt::Display for Source {
 
 /// A bounded number of slots, oldest first.
 #[derive(Debug)]
-pub struct Slots<T> {
+pub(crate) struct Slots<T> {
     limit: usize,
     taken: Vec<Slot<T>>,
 }
@@ -67,14 +67,14 @@ struct Slot<T> {
 impl<T> Slots<T> {
     /// Creates `limit` free slots.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, taken: Vec::new() }
     }
 
     /// Adds `holder`. If no slot is free, the source that holds the most, counting the new one,
     /// loses a slot: its oldest that has not `progressed`, else its oldest. Among equal sources,
     /// the one with the oldest such slot loses it. Returns the holder of that slot.
-    pub fn insert(&mut self, source: Source, holder: T, progressed: impl Fn(&T) -> bool) -> Option<T> {
+    pub(crate) fn insert(&mut self, source: Source, holder: T, progressed: impl Fn(&T) -> bool) -> Option<T> {
         let evicted = (self.taken.len() >= self.limit).then(|| self.evict(source, progressed)).flatten();
         self.taken.push(Slot { source, holder });
         evicted
@@ -94,12 +94,12 @@ impl<T> Slots<T> {
     }
 
     /// Frees the slots of all others.
-    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.taken.retain(|slot| keep(&slot.holder));
     }
 
     /// Returns the holders, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.taken.iter().map(|slot| &slot.holder)
     }
 }

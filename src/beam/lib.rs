@@ -3,8 +3,17 @@
 //!
 //! # Quick start
 //!
-//! A program starts a node with [`Node::builder`] and keeps its handle, [`Node`]. This one runs two
-//! nodes; the second could as well be one that `erl -sname caller -setcookie secret` started.
+//! In `Cargo.toml`, the package is `beam-node`, its library is `beam`, and the program runs on tokio:
+//!
+//! ```toml
+//! [dependencies]
+//! beam-node = { path = "…/src/beam" }
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
+//! ```
+//!
+//! A program starts a node with [`Node::builder`] and keeps its handle, [`Node`]. The node runs until
+//! [`Node::stop`]. This program runs two nodes; the second could as well be one that
+//! `erl -sname caller@localhost -setcookie secret` started.
 //!
 //! ```
 //! use beam::{Answer, BadArg, Caller, GenServer, Node, Term};
@@ -18,30 +27,30 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let epmd = 28_000 + u16::try_from(std::process::id() % 2_000)?;
-//! let builder = Node::builder("echo@localhost", "secret").function("echo", "size", 1, |args| match args {
-//!     [Term::Binary(bytes)] => i64::try_from(bytes.len()).map(Term::Int).map_err(|_| BadArg),
-//!     _ => Err(BadArg),
-//! });
-//! # let builder = builder.epmd_port(epmd);
-//! let node = builder.start().await?;
-//! node.process(Echo).name("echo").group(Term::atom("echoes")).spawn().await?;
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let epmd = 28_000 + u16::try_from(std::process::id() % 2_000)?;
+//!     let builder = Node::builder("echo@localhost", "secret").function("echo", "size", 1, |args| match args {
+//!         [Term::Binary(bytes)] => i64::try_from(bytes.len()).map(Term::Int).map_err(|_| BadArg),
+//!         _ => Err(BadArg),
+//!     });
+//! #     let builder = builder.epmd_port(epmd);
+//!     let node = builder.start().await?;
+//!     node.process(Echo).name("echo").group(Term::atom("echoes")).spawn().await?;
 //!
-//! // In Erlang: gen_server:call({echo, 'echo@localhost'}, hello).
-//! let builder = Node::builder("caller@localhost", "secret");
-//! # let builder = builder.epmd_port(epmd);
-//! let caller = builder.start().await?;
-//! caller.connect("echo@localhost").await?;
-//! assert_eq!(caller.call("echo@localhost", "echo", Term::atom("hello")).await?, Term::atom("hello"));
-//! // In Erlang: erpc:call('echo@localhost', echo, size, [<<"hello">>]).
-//! assert_eq!(caller.erpc("echo@localhost", "echo", "size", [Term::binary("hello")]).await?, Term::Int(5));
+//!     // In Erlang: gen_server:call({echo, 'echo@localhost'}, hello).
+//!     let builder = Node::builder("caller@localhost", "secret");
+//! #     let builder = builder.epmd_port(epmd);
+//!     let caller = builder.start().await?;
+//!     caller.connect("echo@localhost").await?;
+//!     assert_eq!(caller.call("echo@localhost", "echo", Term::atom("hello")).await?, Term::atom("hello"));
+//!     // In Erlang: erpc:call('echo@localhost', echo, size, [<<"hello">>]).
+//!     assert_eq!(caller.erpc("echo@localhost", "echo", "size", [Term::binary("hello")]).await?, Term::Int(5));
 //!
-//! node.stop().await;
-//! caller.stop().await;
-//! # Ok(())
-//! # }
+//!     node.stop().await;
+//!     caller.stop().await;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server`, `pg` and `erpc`.
@@ -83,16 +92,17 @@
 //!
 //! # Modules
 //!
-//! A program needs only the types above. They are built on the modules below.
+//! Most programs need only the types above. The modules below are for a program that needs more than
+//! [`Node`] offers, for instance its own rules about which node to dial and when. The feature
+//! `internals` makes the other modules public for tests, benches and fuzzing.
 //!
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`node`] | the node: peers, processes, monitors, links, process groups, and the services that Erlang nodes expect |
 //! | [`connect`] | resolves hosts, dials nodes, and checks who owns a port of this host |
-//! | [`dist`] | one connection: flags, frames, headers and fragments, handshake, control messages, the task that reads, writes and ticks |
-//! | [`epmd`] | a client of EPMD, and an EPMD for hosts that have none |
+//! | [`dist`] | one connection: its flags, and the handshake with its errors |
+//! | [`epmd`] | a client of EPMD |
 //! | [`etf`] | the external term format, within bounds |
-//! | [`fair`] | slots of a port, shared fairly among the addresses and users that connect to it |
 //! | [`limits`] | every bound, with its unit and the test that crosses it |
 //! | [`log_limit`] | limits on log lines that outsiders can trigger |
 //! | [`name`], [`cookie`] | node names, parsed once; the cookie, which is never printed |
@@ -100,6 +110,9 @@
 //! | [`trace`] | each frame, handshake packet and EPMD message as text, for the log and for subscribers |
 
 #![deny(missing_docs)]
+// With `internals`, tests reach every module that they need: an item that is unreachable even then
+// must not be `pub`.
+#![cfg_attr(feature = "internals", warn(unreachable_pub))]
 
 #[warn(clippy::indexing_slicing)]
 mod api;
@@ -115,6 +128,9 @@ pub mod etf;
 pub mod node;
 
 pub mod cookie;
+#[cfg(not(feature = "internals"))]
+mod fair;
+#[cfg(feature = "internals")]
 pub mod fair;
 pub mod limits;
 pub mod log_limit;

@@ -71,7 +71,7 @@ pub const SENT_UNCOPIED: usize = 32 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Default limit of the memory for all peers in bytes, see [`crate::dist::budget`].
+/// Default limit of the memory for all peers in bytes, see `dist::budget`.
 /// More closes the largest connection of the host that holds the most. Crossed by
 /// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;

@@ -11,9 +11,9 @@ use crate::limits;
 /// Who was refused on the distribution port.
 pub static HANDSHAKES: Limit = Limit::new("handshakes refused", 1);
 /// Who had to give way there.
-pub static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
+pub(crate) static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
 /// Nodes that come and go. They have proved the cookie, and each is worth a line.
-pub static NODES: Limit = Limit::new("nodes that came or went", limits::LOG_NODES);
+pub(crate) static NODES: Limit = Limit::new("nodes that came or went", limits::LOG_NODES);
 /// Connections that could not be accepted on a port or socket.
 pub static ACCEPTS: Limit = Limit::new("connections that could not be accepted", 1);
 

@@ -107,7 +107,7 @@ impl NodeName {
     ///
     /// # Errors
     /// [`NodeNameError`] if the host has a character it may not have, or is too long.
-    pub fn with_host(&self, host: &str) -> Result<Self, NodeNameError> {
+    pub(crate) fn with_host(&self, host: &str) -> Result<Self, NodeNameError> {
         Self::new(self.short_name(), host)
     }
 

@@ -34,7 +34,7 @@ impl Counter {
     }
 
     /// Adds a length or a number of things to it.
-    pub fn add_size(&self, more: usize) {
+    pub(crate) fn add_size(&self, more: usize) {
         self.add(u64::try_from(more).unwrap_or(u64::MAX));
     }
 

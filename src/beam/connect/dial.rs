@@ -238,7 +238,7 @@ impl Dialer {
     }
 
     /// Connects to the node `name` and shakes hands with it. `answered` and `still_wanted` are those of
-    /// [`setup::dial_noting`]. Returns the owner of its process too, if it is on this host.
+    /// `setup::dial_noting`. Returns the owner of its process too, if it is on this host.
     ///
     /// # Errors
     /// See [`DialError`]; where the host has several addresses, of the last that was tried.

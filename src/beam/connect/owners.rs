@@ -38,7 +38,7 @@ fn sockets(address: SocketAddr) -> Vec<Listening> {
 /// The user whose socket `theirs` is, which is connected to `ours`; none if it isn't of this host, or can't be told. It blocks for
 /// a moment.
 #[must_use]
-pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+pub(crate) fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let of = |path| end(BufReader::new(File::open(path).ok()?), theirs, ours);
     if !is_here(theirs, ours) {
         return None;
@@ -48,7 +48,7 @@ pub fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
 
 /// The same by one query to the kernel, which is fast enough for each incoming connection.
 #[must_use]
-pub fn user_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+pub(crate) fn user_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     is_here(theirs, ours).then(|| sock_diag::owner(theirs, ours)).flatten()
 }
 

@@ -35,7 +35,7 @@ const LISTENING: u32 = 1 << 10;
 
 /// The user whose socket has the address `local` and is connected to `remote`; none if there is none, or the kernel doesn't say.
 #[must_use]
-pub fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+pub(super) fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     let kernel = asked(&question(NLM_F_REQUEST, u32::MAX, local, remote))?;
     let mut buffer = [0; 512];
     answer(received(&kernel, &mut buffer)?, local, remote)
@@ -43,7 +43,7 @@ pub fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
 
 /// A socket that accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// The user who owns it.
     pub uid: u32,
     /// Its inode number, as proc(5) shows it.
@@ -53,7 +53,7 @@ pub struct Listening {
 /// Returns the sockets that accept connections to this port, each with its address; `None`
 /// if the kernel cannot be asked.
 #[must_use]
-pub fn listeners(port: u16) -> Option<Vec<(IpAddr, Listening)>> {
+pub(super) fn listeners(port: u16) -> Option<Vec<(IpAddr, Listening)>> {
     let mut listeners = Vec::new();
     for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let (local, remote) = (SocketAddr::new(any, port), SocketAddr::new(any, 0));

@@ -77,12 +77,12 @@ impl Budget {
 
     /// Returns whether connections hold more than the limit.
     #[must_use]
-    pub fn is_exceeded(&self) -> bool {
+    pub(crate) fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::SeqCst) > self.limit
     }
 
     /// Waits until the budget is exceeded. Only one caller may wait.
-    pub async fn exceeded(&self) {
+    pub(crate) async fn exceeded(&self) {
         self.exceeded.notified().await;
     }
 
@@ -137,7 +137,7 @@ impl Holding {
 
     /// Starts to count one buffer of the connection, of `bytes` bytes.
     #[must_use]
-    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         let mut charge = Charge { holding: self.clone(), bytes: 0 };
         charge.set(bytes);
         charge
@@ -145,7 +145,7 @@ impl Holding {
 
     /// Waits until the budget is no longer exceeded, if this connection holds much. One that holds
     /// little is never delayed.
-    pub async fn wait_for_room(&self) {
+    pub(crate) async fn wait_for_room(&self) {
         if self.bytes() > limits::HELD_FREELY {
             self.budget.wait_for_room().await;
         }

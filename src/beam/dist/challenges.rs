@@ -21,7 +21,7 @@ impl Challenges {
     /// Records a challenge, which must be random, before it is sent. It is outstanding until the
     /// guard is dropped.
     #[must_use]
-    pub fn issue(&self, challenge: u32) -> Issued {
+    pub(crate) fn issue(&self, challenge: u32) -> Issued {
         self.lock().issue(challenge);
         Issued { challenge, challenges: self.clone() }
     }
@@ -41,7 +41,7 @@ impl Challenges {
 
 /// A challenge that was issued for one handshake.
 #[derive(Debug)]
-pub struct Issued {
+pub(crate) struct Issued {
     challenge: u32,
     challenges: Challenges,
 }
@@ -49,7 +49,7 @@ pub struct Issued {
 impl Issued {
     /// The challenge itself.
     #[must_use]
-    pub fn challenge(&self) -> u32 {
+    pub(crate) fn challenge(&self) -> u32 {
         self.challenge
     }
 }

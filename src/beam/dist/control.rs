@@ -14,7 +14,8 @@ use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference};
 
 mod write;
 
-pub use write::{encode, encode_head};
+pub use write::encode;
+pub(crate) use write::encode_head;
 
 /// The first byte of a frame without distribution header.
 const PASS_THROUGH: u8 = 112;
@@ -22,10 +23,10 @@ const PASS_THROUGH: u8 = 112;
 /// Flags of `ALTACT_SIG_SEND` (`ERTS_DOP_ALTACT_SIG_FLG_*` in erts' `dist.h`). A signal of priority is for us what any other
 /// is, as there are no queues of messages here.
 mod altact {
-    pub const TOKEN: i64 = 1 << 1;
-    pub const ALIAS: i64 = 1 << 2;
-    pub const NAME: i64 = 1 << 3;
-    pub const EXIT: i64 = 1 << 4;
+    pub(crate) const TOKEN: i64 = 1 << 1;
+    pub(crate) const ALIAS: i64 = 1 << 2;
+    pub(super) const NAME: i64 = 1 << 3;
+    pub(super) const EXIT: i64 = 1 << 4;
 }
 
 /// A process, by pid or by registered name.
@@ -164,7 +165,7 @@ impl Control {
     /// waits for it. (erts accepts the monitor of such a peer too, but never sends its end:
     /// `erts_dsig_send_m_exit` in `dist.c`.)
     #[must_use]
-    pub fn is_known_with(&self, flags: Flags) -> bool {
+    pub(crate) fn is_known_with(&self, flags: Flags) -> bool {
         match self {
             Self::Monitor { .. } | Self::Demonitor { .. } => {
                 flags.contains(Flags::DIST_MONITOR | Flags::DIST_MONITOR_NAME)

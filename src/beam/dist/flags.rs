@@ -8,7 +8,7 @@ pub type Flags = DistributionFlags;
 /// `DFLAG_MANDATORY_25_DIGEST`, one flag that stands for all that OTP 25 made mandatory.
 ///
 /// erl_dist 0.8.0 has it at bit 36; erts has it at bit 26 (`dist.h`).
-pub const MANDATORY_25_DIGEST: Flags = Flags::from_bits_truncate(1 << 26);
+pub(crate) const MANDATORY_25_DIGEST: Flags = Flags::from_bits_truncate(1 << 26);
 
 /// `DFLAG_ALTACT_SIG` (OTP 28): control message 37 is understood. erl_dist 0.8.0 doesn't know it.
 pub const ALTACT_SIG: Flags = Flags::from_bits_truncate(1 << 37);

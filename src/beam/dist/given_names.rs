@@ -50,7 +50,7 @@ impl GivenNames {
     ///
     /// # Errors
     /// The host is invalid.
-    pub fn give_new(&self, host: &str, random: Random) -> Result<GivenName, NodeNameError> {
+    pub(crate) fn give_new(&self, host: &str, random: Random) -> Result<GivenName, NodeNameError> {
         let name = NodeName::new(&short_name(random.name), host)?;
         Ok(GivenName { name, creation: valid(random.creation), is_remembered: false, names: self.clone() })
     }
@@ -96,7 +96,7 @@ impl GivenName {
 
     /// Keeps the name after its release, because the peer has proved the cookie. Without this call,
     /// a released name is forgotten, so that a stranger cannot displace others.
-    pub fn remember(&mut self) {
+    pub(crate) fn remember(&mut self) {
         self.is_remembered = true;
     }
 }

@@ -200,7 +200,7 @@ pub struct AwaitStatus {
 pub enum StatusReceived {
     /// The challenge comes next.
     Proceed(AwaitChallenge),
-    /// The peer holds an older connection from us. Answer with [`alive_reply`]; after `true` the challenge comes next.
+    /// The peer holds an older connection from us. Answer with `alive_reply`; after `true` the challenge comes next.
     Alive(AwaitChallenge),
 }
 
@@ -212,7 +212,7 @@ pub fn dial(local: &Identity, dialled: NodeName) -> (AwaitStatus, Vec<u8>) {
 
 /// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
 #[must_use]
-pub fn alive_reply(still_wanted: bool) -> &'static [u8] {
+pub(crate) fn alive_reply(still_wanted: bool) -> &'static [u8] {
     if still_wanted { b"strue" } else { b"sfalse" }
 }
 
@@ -357,7 +357,7 @@ impl Named {
 
     /// Returns what the peer has said of itself: its name, or the host on which it wants one.
     #[must_use]
-    pub fn claimed(&self) -> &str {
+    pub(crate) fn claimed(&self) -> &str {
         if self.nameless { self.peer.name.host() } else { &self.peer.name }
     }
 

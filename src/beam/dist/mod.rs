@@ -1,19 +1,40 @@
 //! One connection to one peer: flags, handshake, frames, control messages, and the tasks that carry them.
 //!
-//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and [`link`] is pure: bytes in,
+//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and `link` is pure: bytes in,
 //! bytes and values out, so that each rule can be tested without a socket or a clock.
 //!
 //! This room knows nothing of processes or groups, and decides nothing about peers: whom to dial and which
 //! of two connections wins is the node's business.
 
+#[cfg(not(feature = "internals"))]
+pub(crate) mod budget;
+#[cfg(feature = "internals")]
 pub mod budget;
 pub mod challenges;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod control;
+#[cfg(feature = "internals")]
 pub mod control;
 pub mod flags;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod frames;
+#[cfg(feature = "internals")]
 pub mod frames;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod framing;
+#[cfg(feature = "internals")]
 pub mod framing;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod given_names;
+#[cfg(feature = "internals")]
 pub mod given_names;
 pub mod handshake;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod header;
+#[cfg(feature = "internals")]
 pub mod header;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod link;
+#[cfg(feature = "internals")]
 pub mod link;
 pub mod setup;

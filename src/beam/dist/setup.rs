@@ -1,6 +1,6 @@
 //! The handshake over TCP, as the side that dials and as the one that is dialled: packets, their bound, and the time for it all.
 //!
-//! What is said, and what is made of it, is [`handshake`]'s; the connection that comes of it is [`link`](super::link)'s to run.
+//! What is said, and what is made of it, is [`handshake`]'s; the connection that comes of it is `link`'s to run.
 //!
 //! Spec: `dist_util.erl`.
 
@@ -30,7 +30,7 @@ pub struct Connection {
     /// How it came about.
     pub origin: Origin,
     pub(super) stream: TcpStream,
-    /// The last packet of the handshake, where it is ours to send. It goes out with [`link::start`](super::link::start): a peer that has the connection
+    /// The last packet of the handshake, where it is ours to send. It goes out with `link::start`: a peer that has the connection
     /// must be able to count on our owner's having it, or both may give up another one of two that cross.
     pub(super) unsent: Bytes,
     /// The name that we gave the peer, if it had none. The owner drops it with the connection.
@@ -41,7 +41,7 @@ pub struct Connection {
 impl Connection {
     /// Returns the address of the other end; none if the connection has ended.
     #[must_use]
-    pub fn peer_address(&self) -> Option<IpAddr> {
+    pub(crate) fn peer_address(&self) -> Option<IpAddr> {
         self.stream.peer_addr().ok().map(|address| address.ip())
     }
 }
@@ -155,7 +155,7 @@ pub async fn dial(
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn dial_noting(
+pub(crate) async fn dial_noting(
     mut stream: TcpStream,
     local: &Identity,
     dialled: NodeName,

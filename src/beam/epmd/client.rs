@@ -139,7 +139,7 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
 ///
 /// # Errors
 /// There is no `epmd` in the `PATH`, or it can't be started.
-pub async fn start_system_epmd(port: u16) -> io::Result<()> {
+pub(crate) async fn start_system_epmd(port: u16) -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
     command
         .args(["-daemon", "-port", &port.to_string()])

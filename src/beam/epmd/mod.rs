@@ -4,5 +4,8 @@
 //! decides nothing about whom to ask, when to try again, or when to serve.
 
 pub mod client;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod protocol;
+#[cfg(feature = "internals")]
 pub mod protocol;
-pub mod server;
+pub(crate) mod server;

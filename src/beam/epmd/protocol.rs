@@ -62,7 +62,7 @@ impl Entry {
 
     /// Whether the node says that it is hidden.
     #[must_use]
-    pub fn is_hidden(&self) -> bool {
+    pub(crate) fn is_hidden(&self) -> bool {
         self.kind.first() == Some(&HIDDEN)
     }
 
@@ -142,7 +142,7 @@ impl EpmdRequest {
 
     /// Whether it is taken from this host only.
     #[must_use]
-    pub fn is_local_only(&self) -> bool {
+    pub(crate) fn is_local_only(&self) -> bool {
         matches!(self, Self::Alive(_) | Self::Dump | Self::Kill | Self::Stop)
     }
 }

@@ -23,12 +23,12 @@ use crate::trace::{self, Direction};
 
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.
-pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
+pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// A running EPMD. It ends when this is dropped, and its connections with it, so that nodes know that they have to
 /// register anew.
 #[derive(Debug)]
-pub struct Server(JoinHandle<()>);
+pub(crate) struct Server(JoinHandle<()>);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -39,7 +39,7 @@ impl Drop for Server {
 impl Server {
     /// Whether it still serves: it ends by itself when a client may and does ask for it.
     #[must_use]
-    pub fn serves(&self) -> bool {
+    pub(crate) fn serves(&self) -> bool {
         !self.0.is_finished()
     }
 }
@@ -55,7 +55,7 @@ enum Event {
 ///
 /// # Errors
 /// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
-pub fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Server> {
+pub(crate) fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Server> {
     let everywhere = addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified);
     let (first, second) = if everywhere {
         (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)

@@ -16,14 +16,14 @@ use super::{DecodeError, Kind, atoms, tag};
 
 /// An atom of a distribution header, as it stands in a term: a tag, a length, the text. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedAtom(Arc<[u8]>);
+pub(crate) struct CachedAtom(Arc<[u8]>);
 
 impl CachedAtom {
     /// The atom of a text, which is UTF-8.
     ///
     /// # Errors
     /// If the text is none of an atom.
-    pub fn new(text: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn new(text: &[u8]) -> Result<Self, DecodeError> {
         let text = str::from_utf8(text).map_err(|_| DecodeError::AtomUtf8)?;
         if !atoms::fits(text) {
             return Err(DecodeError::AtomTooLong);
@@ -35,20 +35,20 @@ impl CachedAtom {
 
     /// Returns its length in a term, in bytes.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.0.len()
     }
 
     /// Returns its memory in bytes when it is stored alone.
     #[must_use]
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         size_of::<Self>() + self.size()
     }
 }
 
 /// Why terms can't be expanded. The fault is the sender's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpandError {
+pub(crate) enum ExpandError {
     /// They refer to this atom of a header that has fewer.
     NoSuchAtom(u8),
     /// They would be longer than they may be.
@@ -57,7 +57,7 @@ pub enum ExpandError {
 
 /// What is known of the terms of one message so far. What it writes, for one message, goes to one buffer that is empty at first.
 #[derive(Debug)]
-pub struct Expander {
+pub(crate) struct Expander {
     atoms: Vec<CachedAtom>,
     /// The beginning of a term, of which the counts have not come.
     held: Vec<u8>,
@@ -88,7 +88,7 @@ struct OpenFun {
 impl Expander {
     /// For terms that refer to these atoms.
     #[must_use]
-    pub fn new(atoms: Vec<CachedAtom>) -> Self {
+    pub(crate) fn new(atoms: Vec<CachedAtom>) -> Self {
         Self {
             // Without atoms there is nothing to be put anywhere.
             opaque: atoms.is_empty(),
@@ -104,13 +104,13 @@ impl Expander {
 
     /// Returns the memory of its atoms in bytes.
     #[must_use]
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.atoms.iter().map(CachedAtom::memory).sum()
     }
 
     /// The atoms, for which there is no more use.
     #[must_use]
-    pub fn into_atoms(self) -> Vec<CachedAtom> {
+    pub(crate) fn into_atoms(self) -> Vec<CachedAtom> {
         self.atoms
     }
 
@@ -118,7 +118,7 @@ impl Expander {
     ///
     /// # Errors
     /// See [`ExpandError`]; the expander and what it has written are of no more use.
-    pub fn push(&mut self, bytes: &[u8], out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
         // What lies between these two has been read and is to be copied.
         let (mut from, mut rest) = (bytes, bytes);
         loop {
@@ -173,7 +173,7 @@ impl Expander {
     ///
     /// # Errors
     /// [`ExpandError::TooLong`].
-    pub fn finish(&mut self, out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
+    pub(crate) fn finish(&mut self, out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
         append(out, &std::mem::take(&mut self.held), max)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A handshake can be started without the cookie, so an unfinished one must cost little, and a
 //! flood must not displace others. At most [`limits::HANDSHAKES`] are unfinished, and the sources
-//! of connections share them fairly: see [`fair`](crate::fair). A peer that has sent its name
+//! of connections share them fairly: see `fair`. A peer that has sent its name
 //! outlives silent ones of the same source.
 
 use std::io;
@@ -26,7 +26,7 @@ use crate::node::event::NodeCommand;
 
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.
-pub type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
+pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// An unfinished handshake, which runs in a separate task.
 struct Handshake {
@@ -50,7 +50,12 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do
 /// questions about names.
-pub async fn run(listener: TcpListener, local: Arc<Identity>, user_of: UserOf, inbox: mpsc::Sender<NodeCommand>) {
+pub(crate) async fn run(
+    listener: TcpListener,
+    local: Arc<Identity>,
+    user_of: UserOf,
+    inbox: mpsc::Sender<NodeCommand>,
+) {
     let mut unfinished = Slots::new(limits::HANDSHAKES);
     let names = GivenNames::default();
     loop {

@@ -21,7 +21,7 @@ use crate::node::services::pg;
 
 /// Input from a connection.
 #[derive(Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// Small messages, in order.
     Messages(Vec<(Control, Option<Bytes>)>),
     /// A large message, decoded.
@@ -33,7 +33,7 @@ pub enum Arrival {
 /// Admits the connection's next batch when it is dropped, and counts the memory of this one until
 /// then.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     _window: OwnedSemaphorePermit,
     _held: Option<Arc<Charge>>,
 }
@@ -45,7 +45,7 @@ impl Permit {
 }
 
 /// What the node's task is told.
-pub enum NodeCommand {
+pub(crate) enum NodeCommand {
     /// Something came over a connection.
     Link(LinkId, Arrival, Permit),
     /// A peer has given its name: which status does it get?

@@ -17,7 +17,7 @@ use crate::name::NodeName;
 
 /// The attempts that are under way.
 #[derive(Debug, Default)]
-pub struct GivingWay {
+pub(crate) struct GivingWay {
     attempts: HashMap<NodeName, Attempt>,
     /// How many attempts to connect to a node gave way since the last connection.
     in_vain: HashMap<NodeName, u32>,
@@ -31,7 +31,7 @@ struct Attempt {
 
 /// The channels of an attempt.
 #[derive(Debug)]
-pub struct AttemptChannels {
+pub(crate) struct AttemptChannels {
     /// The attempt ends when a message arrives.
     pub end: oneshot::Receiver<()>,
     /// The attempt stores here that the peer has answered.
@@ -40,7 +40,7 @@ pub struct AttemptChannels {
 
 impl GivingWay {
     /// Records an attempt to connect to `name`.
-    pub fn begin(&mut self, name: NodeName) -> AttemptChannels {
+    pub(crate) fn begin(&mut self, name: NodeName) -> AttemptChannels {
         let (sender, end) = oneshot::channel();
         let answered = Arc::new(AtomicBool::new(false));
         self.attempts.insert(name, Attempt { end: sender, answered: answered.clone() });
@@ -48,7 +48,7 @@ impl GivingWay {
     }
 
     /// Ends the attempt to connect to `name`, because a peer of that name dials us.
-    pub fn give_way(&mut self, name: &NodeName) {
+    pub(crate) fn give_way(&mut self, name: &NodeName) {
         if self.attempts.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
             return;
         }
@@ -70,12 +70,12 @@ impl GivingWay {
     }
 
     /// Records that the attempt to connect to `name` has ended.
-    pub fn ended(&mut self, name: &NodeName) {
+    pub(crate) fn ended(&mut self, name: &NodeName) {
         self.attempts.remove(name);
     }
 
     /// Records a connection to `name`. If the peer's attempt continues when two cross, ours ends.
-    pub fn connected(&mut self, name: &NodeName, peer_continues: bool) {
+    pub(crate) fn connected(&mut self, name: &NodeName, peer_continues: bool) {
         self.in_vain.remove(name);
         if peer_continues {
             self.end(name);

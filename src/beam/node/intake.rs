@@ -22,7 +22,7 @@ use crate::node::machine;
 static READERS: Semaphore = Semaphore::const_new(limits::LARGE_READERS);
 
 /// Passes on what a connection receives until it ends.
-pub async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<NodeCommand>) {
+pub(crate) async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<NodeCommand>) {
     let window = Arc::new(Semaphore::new(limits::LINK_BATCHES));
     let all = u32::try_from(limits::LINK_BATCHES).unwrap_or(u32::MAX);
     while let Some(event) = received.recv().await {

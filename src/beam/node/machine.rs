@@ -190,6 +190,7 @@ struct Link {
 }
 
 /// What the node and its peers owe each other: none of it outlives its connection.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
     /// Calls to peers that wait for their results.
@@ -352,12 +353,12 @@ impl Machine {
 
     /// Whether there was a connection to `name` before, or is one.
     #[must_use]
-    pub fn has_met(&self, name: &NodeName) -> bool {
+    pub(crate) fn has_met(&self, name: &NodeName) -> bool {
         self.by_name.contains_key(name) || self.down.contains_key(name)
     }
 
     /// Whether [`Self::groups`] may have changed since this was asked last.
-    pub fn take_groups_changed(&mut self) -> bool {
+    pub(crate) fn take_groups_changed(&mut self) -> bool {
         // Each is asked, also behind one that has changed.
         let mut changed = false;
         for scope in self.scopes.values_mut() {
@@ -388,6 +389,7 @@ impl Machine {
     }
 
     /// How much waits to be answered or told.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn pending(&self) -> Pending {
         let ties = self.links.values().map(|link| link.ties.len()).sum();

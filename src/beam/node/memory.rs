@@ -2,7 +2,7 @@
 
 /// Returns the resident memory of this process, in bytes (`VmRSS` in proc(5)).
 #[must_use]
-pub fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 

@@ -6,24 +6,30 @@
 //! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
-//! [`machine`] and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The module knows
+//! `machine` and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The module knows
 //! nothing of the program: whoever wants a process in a group asks for it through [`handle::Handle`] and learns what
 //! happened from the [`view::View`], which is replaced as a whole at each change.
 
 pub mod accept;
-pub mod event;
-pub mod giving_way;
+pub(crate) mod event;
+pub(crate) mod giving_way;
 pub mod handle;
-pub mod intake;
+pub(crate) mod intake;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod link_id;
+#[cfg(feature = "internals")]
 pub mod link_id;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod machine;
+#[cfg(feature = "internals")]
 pub mod machine;
 mod memberships;
-pub mod memory;
+pub(crate) mod memory;
 pub mod now;
-pub mod pace;
+pub(crate) mod pace;
 pub mod process;
 pub mod registrar;
-pub mod replies;
+pub(crate) mod replies;
 pub mod services;
 pub mod task;
 pub mod view;

@@ -10,25 +10,25 @@ const WORK_TIME: Duration = Duration::from_millis(1);
 
 /// When slow work may be done again.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     due: Option<Instant>,
 }
 
 impl Pace {
     /// Returns whether the work may be done now.
     #[must_use]
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due.is_none_or(|due| due <= now)
     }
 
     /// Returns when the work may be done again.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Records that the work ended at `now` after `time`.
-    pub fn took(&mut self, now: Instant, time: Duration) {
+    pub(crate) fn took(&mut self, now: Instant, time: Duration) {
         self.due = (time > WORK_TIME).then(|| now + time * 9);
     }
 }

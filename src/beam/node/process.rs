@@ -125,7 +125,7 @@ pub trait Functions: Send {
 pub struct BadArg;
 
 /// What stands behind a pid.
-pub enum Role {
+pub(crate) enum Role {
     /// `net_kernel`.
     NetKernel,
     /// `rex`.
@@ -140,7 +140,7 @@ pub enum Role {
 
 /// A peer's process that wants to know when one of ours ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     /// Who asked.
     pub pid: Pid,
     /// Our process, in the words in which it asked for it.
@@ -158,9 +158,9 @@ pub struct Process {
     /// The groups that it is in, in every scope.
     pub groups: Vec<Term>,
     /// What it does.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Who monitors it, by the connection over which it asked, and its monitor.
-    pub watchers: HashMap<(LinkId, Reference), Watcher>,
+    pub(crate) watchers: HashMap<(LinkId, Reference), Watcher>,
     /// Who is linked to it.
     pub links: HashSet<(LinkId, Pid)>,
 }
@@ -195,13 +195,13 @@ impl Processes {
     }
 
     /// A new process, registered under `name` if that is given; a former holder of the name loses it.
-    pub fn spawn(&mut self, role: Role, name: Option<Atom>, groups: Vec<Term>) -> &Process {
+    pub(crate) fn spawn(&mut self, role: Role, name: Option<Atom>, groups: Vec<Term>) -> &Process {
         self.last_id += 1;
         self.begin(ProcessId(self.last_id), role, name, groups)
     }
 
     /// The next life of a process that has ended.
-    pub fn respawn(&mut self, ended: Process) -> &Process {
+    pub(crate) fn respawn(&mut self, ended: Process) -> &Process {
         self.begin(ended.id, ended.role, ended.name, ended.groups)
     }
 
@@ -217,7 +217,7 @@ impl Processes {
     }
 
     /// A pid of this node that was never given before. A process need not stand behind it for long, or at all.
-    pub fn new_pid(&mut self) -> Pid {
+    pub(crate) fn new_pid(&mut self) -> Pid {
         self.last_pid += 1;
         // As erts counts: 28 bits of the number, then the serial. Both fit every release's pids.
         let id = u32::try_from(self.last_pid & 0x0FFF_FFFF).unwrap_or(0);
@@ -286,7 +286,7 @@ impl Processes {
     }
 
     /// A reference of this node that was never given before.
-    pub fn new_reference(&mut self) -> Reference {
+    pub(crate) fn new_reference(&mut self) -> Reference {
         self.last_reference += 1;
         let word = |shift: u32, mask: u64| u32::try_from((self.last_reference >> shift) & mask).unwrap_or(0);
         // The first word has 18 bits in the releases before OTP 24.

@@ -17,7 +17,7 @@ const SWEPT: usize = 64;
 
 /// Where the result of a request goes.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// The new process.
     Spawned(oneshot::Sender<ProcessId>),
     /// The result of a call, or whether a message was sent.

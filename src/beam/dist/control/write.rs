@@ -21,7 +21,7 @@ pub fn encode(control: &Control, payload: Option<&Iovec>, agreed: Flags, out: &m
 }
 
 /// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
-pub fn encode_head<'r>(
+pub(crate) fn encode_head<'r>(
     control: &'r Control,
     payload: Option<&'r Iovec>,
     agreed: Flags,

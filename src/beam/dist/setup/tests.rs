@@ -7,7 +7,7 @@ use crate::cookie::Cookie;
 use crate::dist::challenges::Challenges;
 use crate::dist::flags::{self, Flags};
 
-pub fn identity(name: &str, cookie: &str) -> Identity {
+pub(crate) fn identity(name: &str, cookie: &str) -> Identity {
     let cookie = Cookie::parse(cookie.as_bytes()).unwrap();
     Identity {
         name: name.parse().unwrap(),
@@ -18,7 +18,7 @@ pub fn identity(name: &str, cookie: &str) -> Identity {
     }
 }
 
-pub async fn sockets() -> (TcpStream, TcpStream) {
+pub(crate) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     (dialled, listener.accept().await.unwrap().0)

@@ -80,7 +80,7 @@ fn fun(free: impl Strategy<Value = Vec<Term>>) -> impl Strategy<Value = Term> {
 }
 
 /// Terms of every kind, some levels deep.
-pub fn term() -> impl Strategy<Value = Term> {
+pub(super) fn term() -> impl Strategy<Value = Term> {
     leaf().prop_recursive(5, 48, 6, |inner| {
         let terms = |len| vec(inner.clone(), len);
         let pairs = |len| vec((inner.clone(), inner.clone()), len).prop_map(map);

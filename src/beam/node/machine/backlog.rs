@@ -48,13 +48,13 @@ impl Backlogs {
 impl Machine {
     /// Returns whether there is work for [`Self::step`].
     #[must_use]
-    pub fn has_backlog(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         !self.backlogs.links.is_empty() || self.has_leftovers()
     }
 
     /// Returns whether messages of this connection wait for [`Self::step`].
     #[must_use]
-    pub fn has_waiting(&self, link: LinkId) -> bool {
+    pub(crate) fn has_waiting(&self, link: LinkId) -> bool {
         self.backlogs.links.contains_key(&link)
     }
 

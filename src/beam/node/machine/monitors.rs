@@ -18,6 +18,7 @@ pub(super) struct Monitors {
 }
 
 impl Monitors {
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn len(&self) -> usize {
         self.monitors.len()
     }

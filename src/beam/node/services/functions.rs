@@ -275,7 +275,7 @@ fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
 /// Returns whether to refuse a spawn request for this function at once. `dbg` waits for a message
 /// from its process, and notices a refusal but not the end of the process.
 #[must_use]
-pub fn is_never_spawned(module: &Atom, function: &Atom) -> bool {
+pub(crate) fn is_never_spawned(module: &Atom, function: &Atom) -> bool {
     (module.as_str(), function.as_str()) == ("dbg", "do_relay")
 }
 

@@ -147,7 +147,7 @@ pub fn too_large() -> Raw {
 
 /// The signal and the message that decline a request to `ours`.
 #[must_use]
-pub fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
+pub(crate) fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
     match foreign {
         Foreign::Call(from) => reply(from, ours, &refusal()),
         Foreign::Io { pid, reply, tag } => {

@@ -15,7 +15,7 @@ pub const NAME: &str = "global_name_server";
 /// `{'$gen_cast', {in_sync, OurNode, true}}`, for each published peer that comes up, and again whenever it begins a
 /// session with us by `init_connect`.
 #[must_use]
-pub fn in_sync(our_node: &Atom) -> Raw {
+pub(crate) fn in_sync(our_node: &Atom) -> Raw {
     Raw::build(|w| {
         w.tuple(2).atom("$gen_cast");
         w.tuple(3).atom("in_sync").atom_of(our_node).atom("true");
@@ -24,7 +24,7 @@ pub fn in_sync(our_node: &Atom) -> Raw {
 
 /// What a peer's name server says when it begins a session with us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InitConnect {
+pub(crate) struct InitConnect {
     /// The nodes that it knows, at most [`limits::KNOWN_NODES`]: whoever is known to a peer is to be known to us.
     /// Invalid names are left out.
     pub known: Vec<NodeName>,
@@ -35,7 +35,7 @@ pub struct InitConnect {
 ///
 /// # Errors
 /// It is another request; all others can be ignored.
-pub fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, DecodeError> {
+pub(crate) fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, DecodeError> {
     let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(4)?;
     r.expect_atom("init_connect")?;

@@ -7,14 +7,14 @@ use crate::dist::control::Control;
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
 
 /// The registered name.
-pub const NAME: &str = "global_group";
+pub(crate) const NAME: &str = "global_group";
 
 /// The answer to a cast: `{registered_names, Pid}` gets `{registered_names_res, []}`, and `{find_name, Pid, Name}`
 /// `{find_name_res, undefined}`. `ours` is the process that answers.
 ///
 /// # Errors
 /// It is another request; all others can be ignored.
-pub fn cast(request: &Raw, ours: &Pid, atoms: &mut Atoms) -> Result<(Control, Raw), DecodeError> {
+pub(crate) fn cast(request: &Raw, ours: &Pid, atoms: &mut Atoms) -> Result<(Control, Raw), DecodeError> {
     let mut r = Reader::resume(request, 0, atoms);
     let (label, nothing) = match r.tuple()? {
         2 => {

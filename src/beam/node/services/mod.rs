@@ -4,8 +4,8 @@
 pub mod functions;
 pub mod gen_server;
 pub mod global;
-pub mod global_group;
-pub mod net_kernel;
+pub(crate) mod global_group;
+pub(crate) mod net_kernel;
 pub mod pg;
 pub mod rpc;
-pub mod sys;
+pub(crate) mod sys;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader, Term};
 
 /// The registered name.
-pub const NAME: &str = "net_kernel";
+pub(crate) const NAME: &str = "net_kernel";
 
 /// The answer to a call, if it is one that we have an answer to. `tick_time` is ours.
 #[must_use]
-pub fn call(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) -> Option<Raw> {
+pub(crate) fn call(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) -> Option<Raw> {
     let answer = answer(request, node, tick_time, atoms).ok().flatten()?;
     Some(Raw::encode(&answer))
 }

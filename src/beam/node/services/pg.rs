@@ -67,7 +67,7 @@ pub type Signals = Vec<(LinkId, Control, Option<Raw>)>;
 
 /// A peer's scope exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Excess {
+pub(crate) enum Excess {
     /// See [`limits::PG_MEMBERS`].
     #[error("the peer's pg scope has more than {max} members", max = limits::PG_MEMBERS)]
     Members,
@@ -147,7 +147,7 @@ impl Scope {
 
     /// Returns whether there is something for [`Self::free`].
     #[must_use]
-    pub fn has_discarded(&self) -> bool {
+    pub(crate) fn has_discarded(&self) -> bool {
         !self.discarded.is_empty()
     }
 
@@ -158,7 +158,7 @@ impl Scope {
     }
 
     /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
-    pub fn monitor_down(&mut self, link: LinkId, monitor: &Reference) -> bool {
+    pub(crate) fn monitor_down(&mut self, link: LinkId, monitor: &Reference) -> bool {
         self.remotes.get(&link).is_some_and(|remote| remote.monitor == *monitor) && self.node_down(link)
     }
 
@@ -175,7 +175,7 @@ impl Scope {
     }
 
     /// A process of ours has ended: it leaves all its groups, in one message to each peer.
-    pub fn process_down(&mut self, pid: &Pid, out: &mut Signals) {
+    pub(crate) fn process_down(&mut self, pid: &Pid, out: &mut Signals) {
         let mut left = Vec::new();
         for key in self.joined.remove(pid).unwrap_or_default() {
             let Some((group, members)) = self.local.get_mut(&key) else { continue };
@@ -200,7 +200,7 @@ impl Scope {
     ///
     /// # Errors
     /// [`Excess`]: the link should be closed.
-    pub fn message(
+    pub(crate) fn message(
         &mut self,
         link: LinkId,
         peer: &Atom,
@@ -229,7 +229,7 @@ impl Scope {
     /// Returns whether a message from this connection is being applied. [`Self::message`] accepts
     /// the next one only when it is not.
     #[must_use]
-    pub fn is_working(&self, link: LinkId) -> bool {
+    pub(crate) fn is_working(&self, link: LinkId) -> bool {
         self.remotes.get(&link).is_some_and(Remote::is_working)
     }
 
@@ -237,7 +237,7 @@ impl Scope {
     ///
     /// # Errors
     /// [`Excess`]: the link should be closed.
-    pub fn step(&mut self, link: LinkId, atoms: &mut Atoms) -> Result<Step, Excess> {
+    pub(crate) fn step(&mut self, link: LinkId, atoms: &mut Atoms) -> Result<Step, Excess> {
         self.touched = true;
         match self.remotes.get_mut(&link) {
             Some(remote) => remote.step(&self.watched, atoms),
@@ -350,7 +350,7 @@ impl Scope {
 
     /// Returns the peers' processes in a group, at most [`limits::PG_RECEIVERS`] of each peer, each
     /// with the connection to its node.
-    pub fn receivers(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
+    pub(crate) fn receivers(&self, key: &Key) -> impl Iterator<Item = (LinkId, &Pid)> {
         self.remotes.iter().flat_map(|(link, remote)| {
             let processes = remote.processes(key).take(limits::PG_RECEIVERS);
             processes.map(|pid| (*link, pid))

@@ -103,7 +103,7 @@ pub fn result(request: &Reference, reason: &Raw, atoms: &mut Atoms) -> Result<Ra
 
 /// `Module:Function(Args)`, as the peer wrote the three: what it gets back of them is byte for byte its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     module: Raw,
     function: Raw,
     args: Raw,
@@ -116,13 +116,13 @@ impl Applied {
 
     /// Returns whether it is too large to decode.
     #[must_use]
-    pub fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.args.bytes().len() > limits::CALL_ARGUMENTS
     }
 
     /// What it names; none if these can't name a function and its arguments.
     #[must_use]
-    pub fn resolve(&self, atoms: &mut Atoms) -> Option<(Atom, Atom, Vec<Term>)> {
+    pub(crate) fn resolve(&self, atoms: &mut Atoms) -> Option<(Atom, Atom, Vec<Term>)> {
         let mut atom = |raw: &Raw| Reader::resume(raw, 0, atoms).atom().ok();
         let (module, function) = (atom(&self.module)?, atom(&self.function)?);
         match self.args.term(atoms).ok()? {
@@ -150,7 +150,7 @@ pub enum Outcome {
 
 /// What a process that a peer spawns is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// What to apply.
     pub applied: Applied,
     /// For `erpc:execute_call/4`, what goes with the result into the reason of the process's end.
@@ -163,7 +163,7 @@ impl Job {
     ///
     /// # Errors
     /// The arguments of `erpc` aren't what they should be.
-    pub fn read(mfa: (&Atom, &Atom, u8), args: &Raw, atoms: &mut Atoms) -> Result<Self, DecodeError> {
+    pub(crate) fn read(mfa: (&Atom, &Atom, u8), args: &Raw, atoms: &mut Atoms) -> Result<Self, DecodeError> {
         let (module, function, arity) = mfa;
         let call = match (module.as_str(), function.as_str(), arity) {
             ("erpc", "execute_call", 4) => true,
@@ -183,7 +183,7 @@ impl Job {
 
     /// The reason with which the process ends (`execute_call/4`; for others, that of a process whose function ended so).
     #[must_use]
-    pub fn exit_reason(&self, outcome: &Outcome) -> Raw {
+    pub(crate) fn exit_reason(&self, outcome: &Outcome) -> Raw {
         Raw::build(|w| match (&self.result, outcome) {
             (Some(result), Outcome::Return(value)) => {
                 w.tuple(3).raw(result).atom("return").term(value);
@@ -223,7 +223,7 @@ pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
 
 /// What a message asks of `rex`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rex {
+pub(crate) enum Rex {
     /// Apply, and answer: `{call, M, F, A, GroupLeader}` or `{block_call, …}`.
     Call(RexCaller, Applied),
     /// Apply: `{cast, M, F, A, GroupLeader}`.
@@ -250,7 +250,7 @@ pub enum Rex {
 
 /// Who called `rex`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RexCaller {
+pub(crate) enum RexCaller {
     /// By `gen_server:call`.
     Server(gen_server::From),
     /// By a plain message, as C nodes do; the answer is `{rex, Answer}`.
@@ -259,7 +259,7 @@ pub enum RexCaller {
 
 /// Reads a message to `rex` (`handle_call/3`, `handle_cast/2` and `handle_info/2` of `rpc.erl`).
 #[must_use]
-pub fn read(message: Message, atoms: &mut Atoms) -> Rex {
+pub(crate) fn read(message: Message, atoms: &mut Atoms) -> Rex {
     match message {
         Message::Call(from, request) => match apply(&request, &["call", "block_call"], atoms) {
             Ok(applied) => Rex::Call(RexCaller::Server(from), applied),
@@ -311,7 +311,7 @@ fn info(message: &Raw, atoms: &mut Atoms) -> Result<Rex, DecodeError> {
 
 /// What a call to `rex` gives: the value, or `{badrpc, {'EXIT', {Error, Stack}}}`.
 #[must_use]
-pub fn rex_answer(applied: &Applied, outcome: &Outcome) -> Raw {
+pub(crate) fn rex_answer(applied: &Applied, outcome: &Outcome) -> Raw {
     Raw::build(|w| match outcome {
         Outcome::Return(value) => {
             w.term(value);
@@ -325,7 +325,7 @@ pub fn rex_answer(applied: &Applied, outcome: &Outcome) -> Raw {
 
 /// The signal and message that answer a call to `rex`, whose process is `ours`.
 #[must_use]
-pub fn reply(caller: &RexCaller, ours: &Pid, answer: &Raw) -> (Control, Raw) {
+pub(crate) fn reply(caller: &RexCaller, ours: &Pid, answer: &Raw) -> (Control, Raw) {
     match caller {
         RexCaller::Server(from) => gen_server::reply(from, ours, answer),
         RexCaller::Plain(pid) => {
@@ -348,7 +348,7 @@ pub fn features(ours: &Pid) -> Raw {
 
 /// What whoever had a message passed on is told: `{rex, Node, Node}`, or `{rex, Node, {nonexisting_name, Name}}`.
 #[must_use]
-pub fn passed_on(ours: &Pid, name: &Atom, exists: bool) -> Raw {
+pub(crate) fn passed_on(ours: &Pid, name: &Atom, exists: bool) -> Raw {
     Raw::build(|w| {
         w.tuple(3).atom(NAME).atom_of(&ours.node);
         if exists {

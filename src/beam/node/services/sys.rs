@@ -9,7 +9,7 @@ use crate::node::services::gen_server;
 
 /// What a system message asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SystemMessage {
+pub(crate) enum SystemMessage {
     /// `get_state`
     State,
     /// `get_status`
@@ -22,7 +22,7 @@ pub enum SystemMessage {
 
 /// Reads a request; there is none without an answer.
 #[must_use]
-pub fn parse(request: &Raw, atoms: &mut Atoms) -> SystemMessage {
+pub(crate) fn parse(request: &Raw, atoms: &mut Atoms) -> SystemMessage {
     if let Ok(reason) = terminate(request, atoms) {
         return SystemMessage::Terminate(reason);
     }
@@ -65,14 +65,14 @@ fn unknown(request: &Raw) -> SystemMessage {
 /// The answer to [`SystemMessage::State`], `{ok, State}` as OTP 27 and 29 give it. `sys:get_state/1` of OTP 25 takes whatever comes
 /// for the state itself, and so shows this tuple, as it does of a process of OTP 27.
 #[must_use]
-pub fn state(state: Term) -> Raw {
+pub(crate) fn state(state: Term) -> Raw {
     Raw::encode(&Term::tuple([Term::atom("ok"), state]))
 }
 
 /// The answer to [`SystemMessage::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
 /// processes have no parent; each stands in for its own.
 #[must_use]
-pub fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
+pub(crate) fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
     let pid = Term::Pid(pid.clone());
     let items = vec![Term::List(Vec::new()), Term::atom("running"), pid.clone(), Term::List(Vec::new()), state];
     let module = Term::tuple([Term::atom("module"), name.clone()]);
