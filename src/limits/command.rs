@@ -20,7 +20,7 @@ pub const ACCOUNTS: usize = 4 * 1024 * 1024;
 // ---- Deployment -----------------------------------------------------------------------------
 
 /// Longest name of an image in bytes, without tag and digest, that registries accept. Crossed by
-/// `cli::gitops::templates::tests::the_name_of_an_image_is_bounded`.
+/// `cli::gitops::image::tests::the_name_of_an_image_is_bounded`.
 pub const IMAGE_NAME: usize = 255;
 
 /// Largest file of `gitops/` that is read, in bytes. Crossed by `tests/gitops.rs`,

@@ -201,6 +201,8 @@ mod tests {
     /// Connects from 127.0.0.`last`.
     async fn connect(last: u8, to: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
+        // Its port is free again at once, so that a flood cannot use up the ports of the address.
+        socket.set_zero_linger().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
         socket.connect(to).await.unwrap()
     }
