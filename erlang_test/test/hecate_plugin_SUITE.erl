@@ -410,12 +410,13 @@ plugins_are_found_and_watched(Config) ->
                                    lists:sort(Joined) =:= lists:sort([Own, Proxy])
                            end),
     hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, running}, told(Trader, Log)) end),
-    %% The process of the instance itself, by any kind of name. It says what the proxy says, but for the
-    %% state of its node, which only the daemon knows.
+    %% The process of the instance itself, by any kind of name. It says what the proxy says, but for
+    %% what only the daemon knows: the reason of the status, and the state of the node.
     [?assertEqual(Own, call(Trader, hecate_plugin, whereis, [Name]))
      || Name <- [<<"hecate-marthad">>, "hecate-marthad", 'hecate-marthad']],
     {ok, Info} = call(Trader, hecate_plugin, info, ["hecate-marthad"]),
-    ?assertEqual(Info, maps:remove(node_state, call(Trader, gen_server, call, [Proxy, info]))),
+    Theirs = call(Trader, gen_server, call, [Proxy, info]),
+    ?assertEqual(Info, maps:without([since, reason, reason_code, node_state], Theirs)),
     ?assertEqual({error, {not_forwarded, node_of(Martha)}}, call(Trader, gen_server, call, [Own, buy])),
     Names = [Name || #{name := Name} <- call(Trader, hecate_plugin, plugins, [])],
     ?assertEqual([<<"hecate-marthad">>, <<"hecate-traderd">>], Names),
