@@ -91,7 +91,7 @@ impl Daemon {
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.process.signal(rustix::process::Signal::CONT);
+        self.process.resume();
     }
 
     /// The most memory that it has had at once, in bytes.

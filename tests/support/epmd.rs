@@ -37,7 +37,7 @@ impl Epmd {
 
     /// Lets it continue.
     pub fn resume(&self) {
-        self.process.signal(rustix::process::Signal::CONT);
+        self.process.resume();
     }
 
     /// Ends it at once: it forgets every name.

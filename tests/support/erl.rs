@@ -155,7 +155,7 @@ impl Erl {
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.process.signal(rustix::process::Signal::CONT);
+        self.process.resume();
     }
 
     /// SIGKILL.

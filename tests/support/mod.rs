@@ -259,6 +259,11 @@ impl Process {
         assert!(status.is_some_and(|(_, status)| status.stopped()), "{status:?}");
     }
 
+    /// SIGCONT: it continues after [`Self::stop`].
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
     /// Waits for its end.
     pub fn ended(&mut self, what: &str) -> ExitStatus {
         wait_within(PATIENCE, what, || self.0.try_wait().unwrap())

@@ -1,7 +1,7 @@
 //! Finding and reaching other nodes: resolves their hosts, asks their EPMD, checks whose process
 //! listens on a port of this host, and shakes hands.
 //!
-//! Decides nothing about when to dial. [`crate::node::task`] and its owner do.
+//! Makes one attempt at a time. The owner of the node decides when to dial.
 
 pub mod dial;
 pub mod owners;

@@ -3,8 +3,8 @@
 //! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and `link` is pure: bytes in,
 //! bytes and values out, so that each rule can be tested without a socket or a clock.
 //!
-//! This room knows nothing of processes or groups, and decides nothing about peers: whom to dial and which
-//! of two connections wins is the node's business.
+//! The module knows no processes and no groups, and makes no decision about peers: the node decides
+//! which nodes to dial and which of two connections wins.
 
 #[cfg(not(feature = "internals"))]
 pub(crate) mod budget;

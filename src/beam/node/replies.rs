@@ -12,7 +12,7 @@ use crate::node::machine::Token;
 use crate::node::process::ProcessId;
 use crate::node::services::rpc::CallError;
 
-/// The least number of replies at which those that nobody waits for are removed.
+/// The least number of replies at which monitors without a receiver are removed.
 const SWEPT: usize = 64;
 
 /// Where the result of a request goes.
@@ -48,7 +48,7 @@ impl Ready {
 #[derive(Debug)]
 pub(super) struct Replies {
     waiting: HashMap<Token, Reply>,
-    /// The number of waiting replies at which those that nobody waits for are removed.
+    /// The number of waiting replies at which monitors without a receiver are removed.
     swept_at: usize,
     /// They are sent when the view shows what they tell.
     ready: Vec<Ready>,
@@ -66,7 +66,7 @@ impl Replies {
         self.waiting.insert(token, reply);
     }
 
-    /// Removes the monitors that nobody waits for, each time that the number of replies has doubled.
+    /// Removes the monitors whose receivers are gone, each time that the number of replies has doubled.
     /// Returns their tokens.
     pub(super) fn sweep(&mut self) -> Vec<Token> {
         if self.waiting.len() < self.swept_at {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_monitors_that_nobody_waits_for_are_removed_when_their_number_has_doubled() {
+    fn only_monitors_without_a_receiver_are_removed() {
         let mut replies = Replies::default();
         let mut kept = Vec::new();
         for token in 0..u64::try_from(SWEPT).unwrap() - 2 {

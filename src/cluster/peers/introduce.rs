@@ -224,11 +224,12 @@ impl Introducer {
         out: &mut Vec<IntroducerEffect>,
     ) {
         let contacts = self.contacts(of, nodes);
-        if let Some(peer) = self.peers.get_mut(of) {
-            peer.contacts = Some(contacts);
-        }
         // An answer says nothing about connections that are younger than its question.
-        let Some(peer) = self.peers.get(of).filter(|peer| peer.introducible && peer.arrived <= asked) else { return };
+        let Some(peer) = self.peers.get_mut(of).filter(|peer| peer.introducible && peer.arrived <= asked) else {
+            return;
+        };
+        peer.contacts = Some(contacts);
+        let Some(peer) = self.peers.get(of) else { return };
         let others =
             self.peers.iter().filter(|(name, other)| *name != of && other.introducible && other.arrived <= asked);
         for (name, other) in others {
@@ -290,10 +291,11 @@ impl Introducer {
             _ if self.daemons.contains(name) => Contacts::default(),
             None if self.keeps_apart => Contacts { old: true, new: true, unknown: true },
             None => Contacts::default().with(peer.pg),
-            // A node that could join either side joins the new one.
-            Some(contacts) if self.keeps_apart && !contacts.old && !contacts.new => Contacts { new: true, ..contacts },
             Some(contacts) => {
-                Contacts { unknown: contacts.unknown && now < peer.arrived_at + UNKNOWN_TIME, ..contacts }
+                // A node that could join either side joins the new one.
+                let joins_new = self.keeps_apart && !contacts.old;
+                let unknown = contacts.unknown && now < peer.arrived_at + UNKNOWN_TIME;
+                Contacts { new: contacts.new || joins_new, unknown, ..contacts }
             }
         };
         !side(one).endangers(side(other))

@@ -334,3 +334,29 @@ fn a_node_with_unknown_contacts_is_introduced_later_to_old_and_new_nodes() {
     bench.pass(Duration::from_millis(1));
     assert_eq!(bench.answer("new@h", &[]), [connect("new@h", "either@h")]);
 }
+
+#[test]
+fn unknown_contacts_delay_a_node_that_could_join_either_side_only_for_a_while() {
+    let mut bench = Bench::new();
+    bench.connect_with_pg(&[
+        ("old@h", Some(PgProtocol::Old)),
+        ("new@h", Some(PgProtocol::New)),
+        ("either@h", Some(PgProtocol::Either)),
+    ]);
+    for (peer, nodes) in [("old@h", &[][..]), ("either@h", &["never_a_peer@h"]), ("new@h", &[])] {
+        assert_eq!(bench.answer(peer, nodes), []);
+    }
+    bench.pass(UNKNOWN_TIME);
+    assert_eq!(bench.answer("new@h", &[]), [connect("new@h", "either@h")]);
+}
+
+#[test]
+fn an_answer_over_an_earlier_connection_says_nothing_about_contacts() {
+    let mut bench = Bench::new();
+    bench.connect_with_pg(&[("old@h", Some(PgProtocol::Old)), ("new@h", Some(PgProtocol::New))]);
+    let asked = bench.asked;
+    bench.published.remove(&name("new@h"));
+    bench.connect_with_pg(&[("new@h", Some(PgProtocol::New))]);
+    bench.answer_to(asked, "new@h", &["old@h"]);
+    assert_eq!(bench.introducer.peers["new@h"].contacts, None);
+}

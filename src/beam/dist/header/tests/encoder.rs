@@ -20,7 +20,7 @@ impl Sender {
         Self { cache: vec![None; CACHE] }
     }
 
-    /// So few entries that they are filled anew again and again.
+    /// Few enough entries that most are overwritten often.
     fn entry(atom: &Atom) -> usize {
         let hash = atom.as_str().bytes().fold(7_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
         hash % 9 * 255
