@@ -141,13 +141,14 @@ static: ## Build the statically linked release binary with musl
 	TARGET_CC=musl-gcc cargo build --release --locked --target $(STATIC_TARGET)
 
 # Builds from the committed files. `publish = false` is removed from the copy: with it, cargo cannot
-# build one package against the other.
+# build one package against the other. The target directory, which contains the registry of the two
+# packages, must have a new path each time: cargo finds what it unpacked and built earlier by that
+# path, and never compares it with the present packages.
 package: ## Build the packages of both crates as crates.io would receive them
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT; \
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy" "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/beam-node-*' EXIT; \
 	git archive HEAD | tar -x -C "$$copy"; \
 	sed -i '/^publish = false$$/d' "$$copy/Cargo.toml" "$$copy/src/beam/Cargo.toml"; \
-	cargo package --workspace --locked --manifest-path "$$copy/Cargo.toml" \
-	  --target-dir "$${CARGO_TARGET_DIR:-$(CURDIR)/target}"
+	CARGO_PROFILE_DEV_DEBUG=0 cargo package --workspace --locked --manifest-path "$$copy/Cargo.toml" --target-dir "$$copy/target"
 
 # Applies deploy/deny.toml. The advisory database is a Git repository on GitHub: where it cannot be
 # fetched, the target fails. `make deny ADVISORIES=skip` leaves out advisories and yanked crates.
