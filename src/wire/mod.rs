@@ -2,6 +2,9 @@
 //!
 //! The three shapes of the convention (`Registered`, the first four keys of `PluginEntry`, `Done`) never change. Keys may
 //! be added to the others. A leaf: it knows nothing of what it describes.
+//!
+//! Node names are `String` here, not `NodeName`: a command must be able to read the answers of a
+//! daemon of another version, which may accept names that this version refuses.
 
 mod diagnosis;
 mod events;
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnosis::{Diagnosis, OwnScope, OwnView, Stage};
 pub use events::{NodeEvent, NodeStateEvent, Snapshot, StoredEvent};
 pub use hosts::{ClusterPlugin, ClusterPlugins, Host};
-pub use peer::{LastFailure, Peer};
+pub use peer::{LastFailure, PeerEntry};
 pub use trace::{TraceDirection, TraceDropped, TraceEvent, TraceLayer, TraceStarted};
 pub use words::{
     EpmdState, EventName, FailureCode, HealthStatus, HostState, NodeState, PeerState, PluginHealth, PluginStatus,
@@ -250,7 +253,7 @@ pub struct Cluster {
     /// How we stand with EPMD.
     pub epmd: Epmd,
     /// The nodes that we know of.
-    pub peers: Vec<Peer>,
+    pub peers: Vec<PeerEntry>,
     /// The scopes of process groups that our node takes part in.
     pub scopes: Vec<Scope>,
     /// Names of connected nodes of this host that are called like plugins' and are no registered plugin's.

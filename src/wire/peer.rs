@@ -6,7 +6,7 @@ use super::{FailureCode, PeerState};
 
 /// One other node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Peer {
+pub struct PeerEntry {
     /// Its full name.
     pub name: String,
     /// Whether it is connected.

@@ -4,7 +4,7 @@ use super::{milliseconds, time};
 use crate::cluster::view::{ClusterView, DialFailure, EpmdState, Introduction, PeerState, PeerView, ScopeView};
 use crate::plugin::{Plugin, PluginName};
 use crate::registry;
-use crate::wire::{self, Cluster, Epmd, LastFailure, Peer, Scope};
+use crate::wire::{self, Cluster, Epmd, LastFailure, PeerEntry, Scope};
 
 impl Cluster {
     /// The cluster as our node sees it.
@@ -30,7 +30,7 @@ impl Cluster {
         Self {
             node: view.node.as_ref().map(ToString::to_string),
             epmd: Epmd { state, reason },
-            peers: view.peers.iter().map(Peer::new).collect(),
+            peers: view.peers.iter().map(PeerEntry::new).collect(),
             scopes: view.scopes.iter().map(scope).collect(),
             unregistered: unregistered.map(|peer| peer.name.to_string()).collect(),
             cookie_hash: view.cookie_hash.clone(),
@@ -48,7 +48,7 @@ fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
         && !registry.plugins.values().any(|plugin| is_plugins(plugin))
 }
 
-impl Peer {
+impl PeerEntry {
     /// One node, as our own sees it.
     #[must_use]
     pub fn new(peer: &PeerView) -> Self {

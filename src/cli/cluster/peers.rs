@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::cli::support::page::{self, Cell, table};
-use crate::wire::Peer;
+use crate::wire::PeerEntry;
 
 const HEADS: [&str; 10] =
     ["PEER", "STATE", "SINCE", "INTRODUCED BY", "OTP", "TICKTIME", "ROUND TRIP", "ATTEMPTS", "LAST FAILURE", "REASON"];
 
 /// A line each; and below, as most have the same, the flags that were agreed on with whom.
-pub(in crate::cli) fn shown(peers: Vec<Peer>, now: SystemTime) -> String {
+pub(in crate::cli) fn shown(peers: Vec<PeerEntry>, now: SystemTime) -> String {
     let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut rows = vec![HEADS.map(Cell::head).to_vec()];
     for peer in peers {
@@ -30,7 +30,7 @@ pub(in crate::cli) fn shown(peers: Vec<Peer>, now: SystemTime) -> String {
     text
 }
 
-fn row(peer: Peer, now: SystemTime) -> Vec<Cell> {
+fn row(peer: PeerEntry, now: SystemTime) -> Vec<Cell> {
     let hidden = peer.hidden == Some(true);
     let state = if hidden { Cell::good("connected (hidden)") } else { Cell::state(&peer.state) };
     let optional = |text: Option<String>| Cell::optional(text.as_deref());

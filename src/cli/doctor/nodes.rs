@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::report::Report;
 use crate::limits;
-use crate::wire::{Cluster, FailureCode, LastFailure, NodeState, Peer, PeerState, PluginEntry, PluginStatus};
+use crate::wire::{Cluster, FailureCode, LastFailure, NodeState, PeerEntry, PeerState, PluginEntry, PluginStatus};
 
 /// The daemon's own report of its plugins and peers.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn failures(seen: &Seen) -> BTreeMap<&FailureCode, Apart<'_>> {
 }
 
 /// Returns the code with which a peer has refused us since the last connection.
-fn refusal(peer: &Peer) -> Option<&FailureCode> {
+fn refusal(peer: &PeerEntry) -> Option<&FailureCode> {
     let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != PeerState::Connected)?;
     // Both are RFC 3339 in UTC, to the millisecond.
     (at >= &peer.since && code.is_refusal()).then_some(code)
@@ -144,13 +144,13 @@ mod tests {
         }
     }
 
-    fn peer(name: &str, state: &str, failure: Option<(&str, &str)>) -> Peer {
+    fn peer(name: &str, state: &str, failure: Option<(&str, &str)>) -> PeerEntry {
         let last_failure = failure.map(|(code, at)| LastFailure {
             code: code.into(),
             detail: String::new(),
             at: format!("2026-01-01T00:00:{at}.000Z"),
         });
-        Peer {
+        PeerEntry {
             name: name.to_owned(),
             state: state.into(),
             since: "2026-01-01T00:00:10.000Z".to_owned(),
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn seen(plugins: Vec<PluginEntry>, peers: Vec<Peer>) -> Seen {
+    fn seen(plugins: Vec<PluginEntry>, peers: Vec<PeerEntry>) -> Seen {
         let cluster = Cluster {
             node: None,
             epmd: Epmd { state: EpmdState::Registered, reason: None },
