@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, BindError, DaemonStatus, EpmdOwner, Phase, Problem, Severity};
-use crate::cluster::join::WantedName;
+use crate::cluster::own_name::WantedName;
 use crate::cluster::peers::finder;
 use crate::cluster::running::Running;
 use crate::cluster::task::{self as cluster, StartError};

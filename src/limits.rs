@@ -47,7 +47,7 @@ pub const DNS_POLL: Duration = Duration::from_secs(4);
 pub const DNS_MEMORY: Duration = Duration::from_secs(300);
 
 /// How long a node that has gone, and that nobody names any more, is shown all the same. Crossed by
-/// `cluster::peers::discovery::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
+/// `cluster::peers::redial::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
 pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- Other hosts ------------------------------------------------------------------------------

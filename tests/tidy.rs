@@ -194,7 +194,7 @@ const PURE: &[&str] = &[
     "cluster/plugins/changes",
     "cluster/diagnosis/advice",
     "cluster/diagnosis/report",
-    "cluster/peers/discovery",
+    "cluster/peers/redial",
     "cluster/hosts/tracker",
     "cluster/peers/introduce",
     "cluster/peers/pg_protocol",

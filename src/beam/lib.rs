@@ -73,7 +73,8 @@
 //! # Deliberate omissions
 //!
 //! - It runs no code that a peer names. Only functions that the program offers, and those of
-//!   [`node::services::functions`], can be called. All others are undefined.
+//!   [`node::services::functions`], can be called.
+//!   Calls of all others fail with `undef`, which `node::machine::served` answers.
 //! - It is not a global name server, and does not take part in `global` locks.
 //! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
 //! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use

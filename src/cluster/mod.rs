@@ -4,7 +4,7 @@
 //! registry view  -> proxies    -> node: a proxy for each running plugin, in pg
 //! node view      -> membership -> registry: nodes up and down, announcements
 //! peers' calls   -> orders     -> registry, layout: what takes longer than the node may wait
-//! EPMD, DNS, ... -> strategies -> discovery -> node: whom to dial, and when
+//! EPMD, DNS, ... -> strategies -> redial -> node: whom to dial, and when
 //! peers' nodes() -> introduce  -> node: who is asked to connect to whom
 //! other daemons  -> hosts      -> api: what they have registered, and since when they are lost
 //! a client       -> diagnosis  -> a node: why it is, or isn't, connected
@@ -16,8 +16,9 @@
 
 pub mod diagnosis;
 pub mod hosts;
-pub mod join;
+
 pub mod machine;
+pub mod own_name;
 pub mod peers;
 pub mod plugins;
 pub mod running;

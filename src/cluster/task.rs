@@ -35,8 +35,8 @@ use tracing::{info, warn};
 
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
-use crate::cluster::join::{Epmd, Joined, WantedName};
 use crate::cluster::machine::{ClusterEffect, ClusterMachine};
+use crate::cluster::own_name::{Epmd, Joined, WantedName};
 use crate::cluster::peers::answers::{Answered, Questioner};
 use crate::cluster::peers::finder::{self, Finder};
 use crate::cluster::peers::questions::PROGRAM;

@@ -12,10 +12,10 @@ mod draft;
 mod error;
 mod files;
 mod reason;
-mod repair;
 mod row;
 mod salvage;
 mod schema;
+mod vanished;
 
 pub use database::{Opened, Store};
 pub use error::{CommitError, OpenError, ReadError};

@@ -13,7 +13,7 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_registration_after_the_database_was_removed_is_there_after_a_restart"),
             ("tests/vanish.rs", "a_backup_that_is_restored_over_the_database_is_used_by_the_next_start"),
             ("tests/vanish.rs", "a_database_that_another_file_replaced_is_reported_without_a_registration"),
-            ("src/store/repair/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
+            ("src/store/vanished/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
             ("src/registry/task/tests/home.rs", "a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away"),
             ("tests/vanish.rs", "a_directory_that_was_moved_and_linked_is_reported"),
             ("src/layout/run_files.rs", "all_files_come_back_after_run_was_removed"),

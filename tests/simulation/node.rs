@@ -12,9 +12,9 @@ use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
 use beam::node::services::pg::Watched;
 use beam::node::services::rpc::Function;
 use beam::node::view::{Peer, View};
-use hecate_daemon::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use hecate_daemon::cluster::peers::introduce::{self, Introducer};
 use hecate_daemon::cluster::peers::pg_protocol::PgProtocol;
+use hecate_daemon::cluster::peers::redial::{self, Asked, Outcome, Redialer};
 use hecate_daemon::cluster::peers::strategies::learned::{self, Learned};
 use hecate_daemon::cluster::plugins::membership::MembershipTracker;
 use hecate_daemon::registry::Membership;
@@ -60,7 +60,7 @@ impl Behaviour for Member {
 
 /// What a hecate-daemon decides, and by which facts it last did.
 pub struct Finder {
-    discovery: Discovery,
+    redialer: Redialer,
     introducer: Introducer,
     told: MembershipTracker,
     learned: Learned,
@@ -78,16 +78,16 @@ impl Finder {
     /// One with this random number.
     pub fn new(name: NodeName, random: u64) -> Self {
         Self {
-            discovery: Discovery::new([Asked::Epmd], random),
+            redialer: Redialer::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
             told: MembershipTracker::new(0, BTreeSet::from([0])),
             learned: Learned::new(name),
         }
     }
 
-    pub fn discover(&mut self, now: Instant, input: discovery::DiscoveryInput, wanted: &mut Wanted) {
-        self.discovery.handle(now, input, &mut wanted.dial);
-        wanted.forget.extend(self.discovery.forgotten(now));
+    pub fn redial(&mut self, now: Instant, input: redial::RedialInput, wanted: &mut Wanted) {
+        self.redialer.handle(now, input, &mut wanted.dial);
+        wanted.forget.extend(self.redialer.forgotten(now));
     }
 
     fn introduce(&mut self, now: Instant, input: introduce::IntroducerInput, wanted: &mut Wanted) {
@@ -99,11 +99,11 @@ impl Finder {
             match news {
                 Membership::NodeUp { node, .. } => {
                     let published = view.peers.get(&node).is_some_and(Peer::is_published);
-                    self.discover(now, discovery::DiscoveryInput::Up { name: node, published }, wanted);
+                    self.redial(now, redial::RedialInput::Up { name: node, published }, wanted);
                 }
                 Membership::NodeDown { node, .. } => {
                     let left = view.peers.get(&node).is_some_and(Peer::has_left);
-                    self.discover(now, discovery::DiscoveryInput::Down { name: node, left }, wanted);
+                    self.redial(now, redial::RedialInput::Down { name: node, left }, wanted);
                 }
                 Membership::WantedNames { .. }
                 | Membership::OwnNode { .. }
@@ -115,10 +115,10 @@ impl Finder {
             }
         }
         let learned = self.learned.known(&view.known);
-        self.discover(now, discovery::DiscoveryInput::Learned(learned), wanted);
+        self.redial(now, redial::RedialInput::Learned(learned), wanted);
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
-        self.discover(now, discovery::DiscoveryInput::Absent(absent), wanted);
+        self.redial(now, redial::RedialInput::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         // All nodes of the simulation are ordinary ones, whose `global` greets ours.
         let connected = |peer: &Peer| introduce::Connected {
@@ -133,13 +133,13 @@ impl Finder {
 
     pub fn nodes(&mut self, now: Instant, (of, asked): &(NodeName, u64), answer: &Raw, wanted: &mut Wanted) {
         let nodes = learned::nodes(answer).expect("a list of nodes");
-        self.discover(now, discovery::DiscoveryInput::Learned(self.learned.connected(&nodes)), wanted);
+        self.redial(now, redial::RedialInput::Learned(self.learned.connected(&nodes)), wanted);
         self.introduce(now, introduce::IntroducerInput::Nodes { of: of.clone(), asked: *asked, nodes }, wanted);
     }
 
     pub fn time_passed(&mut self, now: Instant, wanted: &mut Wanted) {
-        if self.discovery.next_deadline().is_some_and(|at| at <= now) {
-            self.discover(now, discovery::DiscoveryInput::Tick, wanted);
+        if self.redialer.next_deadline().is_some_and(|at| at <= now) {
+            self.redial(now, redial::RedialInput::Tick, wanted);
         }
         if self.introducer.next_deadline().is_some_and(|at| at <= now) {
             self.introduce(now, introduce::IntroducerInput::Tick, wanted);
@@ -148,7 +148,7 @@ impl Finder {
 
     pub fn dialled(&mut self, now: Instant, name: NodeName, connected: bool, wanted: &mut Wanted) {
         let outcome = if connected { Outcome::Connected } else { Outcome::Failed };
-        self.discover(now, discovery::DiscoveryInput::Dialled { name, outcome }, wanted);
+        self.redial(now, redial::RedialInput::Dialled { name, outcome }, wanted);
     }
 }
 

@@ -23,7 +23,7 @@ use beam::node::machine::{NodeEffect, NodeInput};
 use beam::node::now::Now;
 use beam::node::view::{Census, Peer, PeerReason};
 use bytes::BytesMut;
-use hecate_daemon::cluster::peers::{discovery, introduce};
+use hecate_daemon::cluster::peers::{introduce, redial};
 
 use super::node::{Kind, Node, Wanted, ask_nodes, connect_node, member};
 
@@ -175,7 +175,7 @@ impl World {
             let us = self.nodes[at].name.clone();
             let configured = configured.iter().filter(|name| **name != us).cloned().collect();
             self.find(at, |finder, now, wanted| {
-                finder.discover(now, discovery::DiscoveryInput::Configured(configured), wanted);
+                finder.redial(now, redial::RedialInput::Configured(configured), wanted);
             });
             let phase = self.draw(EPMD_POLL, at, 2);
             self.at(self.now + phase, at, 0, 2, What::Epmd);
@@ -261,9 +261,7 @@ impl World {
                 let port = |node: &Node| u16::try_from(1000 + node.creation).expect("few lives");
                 let host = &self.nodes[place + 1..place + self.per_host];
                 let names = host.iter().map(|node| (node.name.clone(), port(node))).collect();
-                self.find(place, |finder, now, wanted| {
-                    finder.discover(now, discovery::DiscoveryInput::Epmd(names), wanted)
-                });
+                self.find(place, |finder, now, wanted| finder.redial(now, redial::RedialInput::Epmd(names), wanted));
             }
         }
     }

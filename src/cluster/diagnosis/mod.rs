@@ -30,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::cluster::peers::discovery;
 use crate::cluster::peers::questions::{self, Unanswered};
+use crate::cluster::peers::redial;
 use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
 use crate::limits;
 use advice::About;
@@ -324,7 +324,7 @@ fn is_up(handle: &Handle, node: &NodeName) -> bool {
 fn resting(details: &PeerDetails) -> Option<Duration> {
     let failure = details.last_failure.as_ref().filter(|failure| failure.code == DialCode::CookieMismatch)?;
     let since = SystemTime::now().duration_since(failure.at).unwrap_or_default();
-    (details.attempts > 0 && since < discovery::REST).then_some(since)
+    (details.attempts > 0 && since < redial::REST).then_some(since)
 }
 
 fn advice_for(error: &DialError, dialer: &Dialer, node: &NodeName, us: &NodeName, report: &Report) -> report::Failure {

@@ -94,7 +94,7 @@ fn a_node_that_refused_our_cookie_rests() {
     let second = Duration::from_secs(1);
     assert!(resting(&refused(DialCode::CookieMismatch, second, 1)).is_some());
     assert_eq!(resting(&refused(DialCode::TcpRefused, second, 1)), None);
-    assert_eq!(resting(&refused(DialCode::CookieMismatch, discovery::REST, 1)), None, "it has rested");
+    assert_eq!(resting(&refused(DialCode::CookieMismatch, redial::REST, 1)), None, "it has rested");
     assert_eq!(resting(&refused(DialCode::CookieMismatch, second, 0)), None, "it was connected since");
     assert_eq!(resting(&PeerDetails::default()), None);
 }

@@ -1,5 +1,5 @@
 //! Finds peers and introduces them to each other: asks EPMD, DNS and the peers as [`super::strategies`] want it, and carries
-//! out what [`Discovery`] and [`Introducer`] decide.
+//! out what [`Redialer`] and [`Introducer`] decide.
 //!
 //! It decides nothing itself, and owns nothing that can't be asked again.
 
@@ -21,10 +21,10 @@ use beam::node::view::{Peer, View};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::cluster::peers::discovery::{self, Asked, Discovery, Outcome};
 use crate::cluster::peers::introduce::{self, Introducer};
 use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::records::{PeerAnswers, PeerRecord, PeerRecords};
+use crate::cluster::peers::redial::{self, Asked, Outcome, Redialer};
 use crate::cluster::peers::strategies::dns::Dns;
 use crate::cluster::peers::strategies::epmd::Epmd;
 use crate::cluster::peers::strategies::learned::{self, Learned};
@@ -65,8 +65,8 @@ pub struct Finder {
     epmd: Epmd,
     learned: Learned,
     dns: Option<Resolving>,
-    discovery: Discovery,
-    /// What is shown of what `discovery` does.
+    redialer: Redialer,
+    /// What is shown of what `redialer` does.
     records: PeerRecords,
     introducer: Introducer,
     work: JoinSet<Done>,
@@ -111,7 +111,7 @@ impl Finder {
             epmd: Epmd::new(name.clone(), settings.epmd_names.clone()),
             learned: Learned::new(name.clone()),
             dns,
-            discovery: Discovery::new(asked, getrandom::u64().unwrap_or_default()),
+            redialer: Redialer::new(asked, getrandom::u64().unwrap_or_default()),
             records: PeerRecords::default(),
             introducer: Introducer::new(name.clone()),
             work: JoinSet::new(),
@@ -124,14 +124,14 @@ impl Finder {
             epmd_answer: None,
         };
         let peers = peers::found(&settings.peers, |other| finder.dialer.is_same_node(&name, other));
-        finder.discover(discovery::DiscoveryInput::Configured(peers));
+        finder.redial(redial::RedialInput::Configured(peers));
         finder
     }
 
     /// Whether everything that could be found at the start has been tried once.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.discovery.settled()
+        self.redialer.settled()
     }
 
     /// A node has connected, whoever dialled.
@@ -142,22 +142,22 @@ impl Finder {
             self.introduced(std::slice::from_ref(name), &Introduction::Itself);
         }
         self.records.connected(name);
-        self.discover(discovery::DiscoveryInput::Up { name: name.clone(), published });
+        self.redial(redial::RedialInput::Up { name: name.clone(), published });
     }
 
     /// A node is no longer connected.
     pub fn down(&mut self, name: &NodeName, view: &View) {
         let left = view.peers.get(name).is_some_and(Peer::has_left);
-        self.discover(discovery::DiscoveryInput::Down { name: name.clone(), left });
+        self.redial(redial::RedialInput::Down { name: name.clone(), left });
     }
 
     /// What the node sees has changed.
     pub fn changed(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let learned = self.learned.known(&view.known);
-        self.discover(discovery::DiscoveryInput::Learned(learned));
+        self.redial(redial::RedialInput::Learned(learned));
         let absent = view.peers.iter().filter(|(_, peer)| !peer.is_up());
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
-        self.discover(discovery::DiscoveryInput::Absent(absent));
+        self.redial(redial::RedialInput::Absent(absent));
         self.introducible(view, pg);
     }
 
@@ -238,12 +238,12 @@ impl Finder {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let dns = self.dns.as_ref().and_then(|dns| dns.due);
-        [self.discovery.next_deadline(), self.introducer.next_deadline(), dns].into_iter().flatten().min()
+        [self.redialer.next_deadline(), self.introducer.next_deadline(), dns].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn time_passed(&mut self) {
-        self.discover(discovery::DiscoveryInput::Tick);
+        self.redial(redial::RedialInput::Tick);
         self.introduce(introduce::IntroducerInput::Tick);
         if let Some(dns) = self.dns.as_mut().filter(|dns| dns.due.is_some_and(|due| due <= Instant::now())) {
             dns.due = None;
@@ -274,12 +274,12 @@ impl Finder {
                     Ok(names) => {
                         self.epmd_answer = Some(Ok(()));
                         self.compare(&names);
-                        self.discover(discovery::DiscoveryInput::Epmd(self.epmd.found(names)));
+                        self.redial(redial::RedialInput::Epmd(self.epmd.found(names)));
                     }
                     Err(e) => {
                         debug!("names of this host: {e}");
                         self.epmd_answer = Some(Err(e));
-                        self.discover(discovery::DiscoveryInput::Unanswered(Asked::Epmd));
+                        self.redial(redial::RedialInput::Unanswered(Asked::Epmd));
                     }
                 }
             }
@@ -291,7 +291,7 @@ impl Finder {
                 if let Outcome::CallsItself(other) = &outcome {
                     self.records.calls_itself(SystemTime::now(), &name, other.clone());
                 }
-                self.discover(discovery::DiscoveryInput::Dialled { name, outcome });
+                self.redial(redial::RedialInput::Dialled { name, outcome });
             }
             Done::Told => {}
             Done::Nodes(of, asked, result) => {
@@ -300,7 +300,7 @@ impl Finder {
                 {
                     let others = self.learned.connected(&nodes);
                     self.introduced(&others, &Introduction::Peer(of.clone()));
-                    self.discover(discovery::DiscoveryInput::Learned(others));
+                    self.redial(redial::RedialInput::Learned(others));
                     self.introduce(introduce::IntroducerInput::Nodes { of, asked, nodes });
                 }
             }
@@ -318,7 +318,7 @@ impl Finder {
                 }
                 // At our own addresses nodes are found by EPMD, under the names that they have.
                 let others = addresses.into_iter().filter(|address| !is_ours(*address));
-                discovery::DiscoveryInput::Dns(dns.strategy.found(now, others))
+                redial::RedialInput::Dns(dns.strategy.found(now, others))
             }
             Err(e) => {
                 if !std::mem::replace(&mut dns.failed, true) {
@@ -330,13 +330,13 @@ impl Finder {
                     );
                 }
                 match dns.strategy.has_nothing(now) {
-                    true => discovery::DiscoveryInput::Dns(Vec::new()),
-                    false => discovery::DiscoveryInput::Unanswered(Asked::Dns),
+                    true => redial::RedialInput::Dns(Vec::new()),
+                    false => redial::RedialInput::Unanswered(Asked::Dns),
                 }
             }
         };
         self.ask_dns_again();
-        self.discover(input);
+        self.redial(input);
     }
 
     /// In a while, and not when all others do.
@@ -353,8 +353,8 @@ impl Finder {
 
     /// Forgets the nodes that are neither looked for nor seen by `view`.
     pub fn forget(&mut self, view: &View) {
-        let discovery = &self.discovery;
-        let forgotten = self.records.keep(|name| discovery.wants(name) || view.peers.contains_key(name));
+        let redialer = &self.redialer;
+        let forgotten = self.records.keep(|name| redialer.wants(name) || view.peers.contains_key(name));
         self.touched.extend(forgotten);
     }
 
@@ -369,24 +369,24 @@ impl Finder {
         &self.records
     }
 
-    fn discover(&mut self, input: discovery::DiscoveryInput) {
+    fn redial(&mut self, input: redial::RedialInput) {
         match &input {
-            discovery::DiscoveryInput::Epmd(names) => {
+            redial::RedialInput::Epmd(names) => {
                 let names: Vec<NodeName> = names.iter().map(|(name, _)| name.clone()).collect();
                 self.introduced(&names, &Introduction::Epmd);
             }
-            discovery::DiscoveryInput::Configured(names) => self.introduced(names, &Introduction::Configuration),
-            discovery::DiscoveryInput::Dns(names) => self.introduced(names, &Introduction::Dns),
+            redial::RedialInput::Configured(names) => self.introduced(names, &Introduction::Configuration),
+            redial::RedialInput::Dns(names) => self.introduced(names, &Introduction::Dns),
             // Which peer told is known before, where it is.
-            discovery::DiscoveryInput::Learned(names) => self.introduced(names, &Introduction::Peers),
+            redial::RedialInput::Learned(names) => self.introduced(names, &Introduction::Peers),
             _ => {}
         }
         // EPMD is polled: `compare` notices when its answer differs from the one before.
-        let is_routine = matches!(input, discovery::DiscoveryInput::Tick | discovery::DiscoveryInput::Epmd(_));
+        let is_routine = matches!(input, redial::RedialInput::Tick | redial::RedialInput::Epmd(_));
         let (now, mut dial) = (Instant::now(), Vec::new());
-        self.discovery.handle(now, input, &mut dial);
+        self.redialer.handle(now, input, &mut dial);
         self.has_changed |= !is_routine || !dial.is_empty();
-        let forgotten = self.discovery.forgotten(now);
+        let forgotten = self.redialer.forgotten(now);
         if !forgotten.is_empty() {
             let node = self.node.clone();
             self.work.spawn(async move {
@@ -459,7 +459,7 @@ impl Finder {
         // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
         // has one of them in its name.
         let is_alias = |other: &NodeName| {
-            self.dialer.is_here(other) || (self.discovery.is_in_dns(name) && self.discovery.is_in_dns(other))
+            self.dialer.is_here(other) || (self.redialer.is_in_dns(name) && self.redialer.is_in_dns(other))
         };
         let outcome = Outcome::of(&error, name, is_alias);
         if !matches!(outcome, Outcome::CallsItself(_)) {
@@ -483,11 +483,11 @@ impl Finder {
             // An attack or, once in millions of handshakes, a coincidence: then the next attempt
             // connects.
             DialCode::ChallengeReflected => {
-                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an record to connect without the cookie");
+                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
             }
             // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
             DialCode::Simultaneous => debug!(peer = %name, code, "not connected: {error}"),
-            _ if self.discovery.has_failed(name) => debug!(peer = %name, code, "not connected: {error}"),
+            _ if self.redialer.has_failed(name) => debug!(peer = %name, code, "not connected: {error}"),
             _ => {
                 limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
             }

@@ -1,16 +1,16 @@
 //! The nodes of the cluster: finds, dials and introduces them, and describes each.
 //!
-//! [`strategies`] name nodes, [`discovery`] decides when to dial each, [`introduce`] decides which
+//! [`strategies`] name nodes, [`redial`] decides when to dial each, [`introduce`] decides which
 //! pairs to introduce, and [`records`] remembers the results of the attempts. All four are pure,
 //! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`answers`] keeps the
 //! answers, and [`views`] builds the description of each node.
 
 pub mod answers;
-pub mod discovery;
 pub mod finder;
 pub mod introduce;
 pub mod pg_protocol;
 pub mod questions;
 pub mod records;
+pub mod redial;
 pub mod strategies;
 pub mod views;

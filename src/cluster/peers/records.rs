@@ -1,7 +1,7 @@
 //! What is known of each node besides the view of our own node: who named it, our attempts to connect
 //! to it, and what it has told of itself. Pure.
 //!
-//! It follows what [`super::discovery`] decides, and forgets what that forgets. Discovery and the
+//! It follows what [`super::redial`] decides, and forgets what that forgets. The redialer and the
 //! introducer keep their own schedules.
 
 use std::collections::BTreeMap;

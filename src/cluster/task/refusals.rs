@@ -13,8 +13,8 @@ use beam::node::view::Peer;
 use tokio::task::spawn_blocking;
 
 use super::Cluster;
-use crate::cluster::join::is_default_name;
 use crate::cluster::machine::Failed;
+use crate::cluster::own_name::is_default_name;
 use crate::cluster::peers::strategies::NODE;
 use crate::cluster::plugins::refusing::Seen;
 

@@ -1,5 +1,5 @@
 //! The ways in which nodes are found. Each knows how to ask and what of the answer is the name of a node that we look for;
-//! [`super::finder`] does the asking, all of them at once and for as long as we run, and [`super::discovery`] decides when
+//! [`super::finder`] does the asking, all of them at once and for as long as we run, and [`super::redial`] decides when
 //! which node is dialled.
 //!
 //! ```text

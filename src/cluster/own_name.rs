@@ -1,4 +1,4 @@
-//! Becoming a node: the distribution port, an EPMD to be known by, and the name.
+//! The name of our own node: registers it with EPMD, and chooses another if it is taken.
 //!
 //! [`Registrar`] finds, starts or serves an EPMD.
 //!

@@ -9,44 +9,44 @@ use super::*;
 const MOMENT: Duration = Duration::from_millis(1);
 
 struct Bench {
-    discovery: Discovery,
+    redialer: Redialer,
     now: Instant,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { discovery: Discovery::default(), now: Instant::now() }
+        Self { redialer: Redialer::default(), now: Instant::now() }
     }
 
-    fn run(&mut self, input: DiscoveryInput) -> Vec<String> {
+    fn run(&mut self, input: RedialInput) -> Vec<String> {
         let mut dial = Vec::new();
-        self.discovery.handle(self.now, input, &mut dial);
+        self.redialer.handle(self.now, input, &mut dial);
         dial.iter().map(ToString::to_string).collect()
     }
 
     fn epmd(&mut self, names: &[(&str, u16)]) -> Vec<String> {
-        self.run(DiscoveryInput::Epmd(names.iter().map(|(name, port)| (name.parse().unwrap(), *port)).collect()))
+        self.run(RedialInput::Epmd(names.iter().map(|(name, port)| (name.parse().unwrap(), *port)).collect()))
     }
 
     fn up(&mut self, name: &str, published: bool) -> Vec<String> {
-        self.run(DiscoveryInput::Up { name: name.parse().unwrap(), published })
+        self.run(RedialInput::Up { name: name.parse().unwrap(), published })
     }
 
     fn ended(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
-        self.run(DiscoveryInput::Dialled { name: name.parse().unwrap(), outcome })
+        self.run(RedialInput::Dialled { name: name.parse().unwrap(), outcome })
     }
 
     fn dns(&mut self, names: &[&str]) -> Vec<String> {
-        self.run(DiscoveryInput::Dns(names.iter().map(|name| name.parse().unwrap()).collect()))
+        self.run(RedialInput::Dns(names.iter().map(|name| name.parse().unwrap()).collect()))
     }
 
     fn forgotten(&mut self) -> Vec<String> {
-        self.discovery.forgotten(self.now).iter().map(ToString::to_string).collect()
+        self.redialer.forgotten(self.now).iter().map(ToString::to_string).collect()
     }
 
     fn after(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
-        self.run(DiscoveryInput::Tick)
+        self.run(RedialInput::Tick)
     }
 }
 
@@ -80,7 +80,7 @@ fn a_lost_connection_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -91,9 +91,9 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     let mut pauses = Vec::new();
     let close = |bench: &mut Bench| {
         bench.ended("a@h", Outcome::Connected);
-        bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: true });
+        bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: true });
         // The same news from the view does not begin another pause.
-        bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), true)]));
+        bench.run(RedialInput::Absent(vec![("a@h".parse().unwrap(), true)]));
         bench.epmd(&[("a@h", 1)]);
     };
     for seconds in [10, 20, 40, 60, 60] {
@@ -109,7 +109,7 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     assert_eq!(bench.after(FIRST_PAUSE * 2), ["a@h"]);
     // After a connection that was lost, or lasted long, the first pause is the shortest again.
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
     close(&mut bench);
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"]);
@@ -124,11 +124,11 @@ fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), true)]));
+    bench.run(RedialInput::Absent(vec![("a@h".parse().unwrap(), true)]));
     assert_eq!(bench.after(FIRST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: true });
+    bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: true });
     assert_eq!(bench.after(LEFT_PAUSE + FIRST_WAIT), ["a@h"], "its first orderly close");
 }
 
@@ -137,7 +137,7 @@ fn a_connection_that_ended_unseen_is_made_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Absent(vec![("a@h".parse().unwrap(), false)]));
+    bench.run(RedialInput::Absent(vec![("a@h".parse().unwrap(), false)]));
     assert_eq!(bench.after(FIRST_PAUSE), ["a@h"]);
 }
 
@@ -146,7 +146,7 @@ fn a_name_that_has_left_epmd_is_dialled_no_more() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: false });
     bench.epmd(&[]);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
@@ -241,7 +241,7 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
     assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap())), ["a@localhost"]);
     bench.ended("a@localhost", Outcome::Connected);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(DiscoveryInput::Down { name: "a@localhost".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "a@localhost".parse().unwrap(), left: false });
     assert_eq!(bench.after(FIRST_PAUSE), ["a@localhost"]);
 }
 
@@ -251,7 +251,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap()));
     bench.ended("a@localhost", Outcome::Connected);
-    bench.run(DiscoveryInput::Down { name: "a@localhost".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "a@localhost".parse().unwrap(), left: false });
     bench.after(FIRST_PAUSE);
     assert_eq!(bench.ended("a@localhost", Outcome::CallsItself("a@h".parse().unwrap())), ["a@h"]);
     bench.ended("a@h", Outcome::Connected);
@@ -263,7 +263,7 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
 #[test]
 fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Configured(vec!["c@h".parse().unwrap()]));
+    bench.run(RedialInput::Configured(vec!["c@h".parse().unwrap()]));
     assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "it is there, and need not be waited for");
     bench.ended("c@h", Outcome::Refused);
     assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
@@ -273,8 +273,8 @@ fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
 #[test]
 fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
-    bench.run(DiscoveryInput::Configured(vec!["c@h".parse().unwrap()]));
+    bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
+    bench.run(RedialInput::Configured(vec!["c@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), ["c@h", "l@h"]);
     for _ in 0..PATIENCE {
         bench.ended("l@h", Outcome::Failed);
@@ -283,7 +283,7 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     }
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
-    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
+    bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "learned anew, it is tried anew");
 }
 
@@ -292,29 +292,29 @@ fn whoever_connects_to_us_is_not_dialled() {
     let mut bench = Bench::new();
     bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
-    bench.run(DiscoveryInput::Learned(vec!["a@h".parse().unwrap()]));
+    bench.run(RedialInput::Learned(vec!["a@h".parse().unwrap()]));
     assert_eq!(bench.after(FIRST_WAIT), Vec::<String>::new());
 }
 
 #[test]
 fn it_has_settled_when_each_name_was_tried_once() {
     let mut bench = Bench::new();
-    assert!(!bench.discovery.settled());
+    assert!(!bench.redialer.settled());
     bench.epmd(&[("a@h", 1), ("b@h", 2)]);
     bench.ended("a@h", Outcome::Connected);
-    assert!(!bench.discovery.settled());
+    assert!(!bench.redialer.settled());
     bench.ended("b@h", Outcome::Failed);
-    assert!(bench.discovery.settled());
+    assert!(bench.redialer.settled());
 }
 
 #[test]
 fn it_has_not_settled_before_dns_was_asked_whatever_it_said() {
-    for answer in [DiscoveryInput::Dns(Vec::new()), DiscoveryInput::Unanswered(Asked::Dns)] {
-        let mut bench = Bench { discovery: Discovery::new([Asked::Epmd, Asked::Dns], 0), ..Bench::new() };
+    for answer in [RedialInput::Dns(Vec::new()), RedialInput::Unanswered(Asked::Dns)] {
+        let mut bench = Bench { redialer: Redialer::new([Asked::Epmd, Asked::Dns], 0), ..Bench::new() };
         bench.epmd(&[]);
-        assert!(!bench.discovery.settled());
+        assert!(!bench.redialer.settled());
         bench.run(answer);
-        assert!(bench.discovery.settled());
+        assert!(bench.redialer.settled());
     }
 }
 
@@ -325,7 +325,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1", "hecate@10.0.0.2"]);
     bench.ended("hecate@10.0.0.1", Outcome::Failed);
     bench.ended("hecate@10.0.0.2", Outcome::Connected);
-    bench.run(DiscoveryInput::Unanswered(Asked::Dns));
+    bench.run(RedialInput::Unanswered(Asked::Dns));
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate@10.0.0.1"], "a failure of DNS takes nothing away");
     // It leaves while it is being dialled: that is the last time.
     bench.dns(&["hecate@10.0.0.2"]);
@@ -333,7 +333,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     // Who is connected stays so, and is not dialled again once it is not.
     bench.dns(&[]);
-    bench.run(DiscoveryInput::Down { name: "hecate@10.0.0.2".parse().unwrap(), left: false });
+    bench.run(RedialInput::Down { name: "hecate@10.0.0.2".parse().unwrap(), left: false });
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
     bench.dns(&["hecate@10.0.0.1"]);
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1"]);
@@ -344,7 +344,7 @@ fn a_name_is_looked_for_as_long_as_anybody_names_it() {
     let mut bench = Bench::new();
     let name = "hecate@10.0.0.1";
     bench.dns(&[name]);
-    bench.run(DiscoveryInput::Configured(vec![name.parse().unwrap()]));
+    bench.run(RedialInput::Configured(vec![name.parse().unwrap()]));
     bench.after(FIRST_WAIT);
     bench.dns(&[]);
     for _ in 0..=PATIENCE {
@@ -360,7 +360,7 @@ fn a_node_with_two_addresses_is_dialled_by_the_one_in_its_name() {
     bench.dns(&[v4, v6]);
     assert_eq!(bench.after(FIRST_WAIT), [v4, v6]);
     bench.ended(v4, Outcome::Connected);
-    assert!(bench.discovery.is_in_dns(v4) && bench.discovery.is_in_dns(v6));
+    assert!(bench.redialer.is_in_dns(v4) && bench.redialer.is_in_dns(v6));
     bench.ended(v6, Outcome::CallsItself(v4.parse().unwrap()));
     for _ in 0..3 {
         bench.dns(&[v4, v6]);
@@ -377,15 +377,15 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
     let mut bench = Bench::new();
     let absent = |bench: &mut Bench| {
         let absent = ["d1f@h", "hecate_traderd@h", "hecate@far"];
-        bench.run(DiscoveryInput::Absent(absent.map(|name| (name.parse().unwrap(), false)).into()));
+        bench.run(RedialInput::Absent(absent.map(|name| (name.parse().unwrap(), false)).into()));
     };
-    bench.run(DiscoveryInput::Configured(vec!["hecate@far".parse().unwrap()]));
+    bench.run(RedialInput::Configured(vec!["hecate@far".parse().unwrap()]));
     bench.epmd(&[("hecate_traderd@h", 1)]);
     absent(&mut bench);
     bench.after(limits::PEER_MEMORY - MOMENT);
     absent(&mut bench);
     assert_eq!(bench.forgotten(), Vec::<String>::new());
-    assert!(bench.discovery.next_deadline() <= Some(bench.now + MOMENT));
+    assert!(bench.redialer.next_deadline() <= Some(bench.now + MOMENT));
     bench.after(MOMENT);
     assert_eq!(bench.forgotten(), ["d1f@h"], "nobody names it: it had its name from us");
     assert_eq!(bench.forgotten(), Vec::<String>::new(), "once");
@@ -401,7 +401,7 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
 #[test]
 fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
     let mut bench = Bench::new();
-    bench.run(DiscoveryInput::Learned(vec!["l@h".parse().unwrap()]));
+    bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
     bench.after(FIRST_WAIT);
     for _ in 1..PATIENCE {
         bench.ended("l@h", Outcome::Refused);
@@ -414,9 +414,9 @@ fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
 /// Many nodes that start at the same moment, or lose the same peer, each with numbers of its own: when they dial.
 fn moments(within: Duration, dialled: impl Fn(&mut Bench)) -> Vec<Duration> {
     let node = |random| {
-        let mut bench = Bench { discovery: Discovery::new([Asked::Epmd], random), ..Bench::new() };
+        let mut bench = Bench { redialer: Redialer::new([Asked::Epmd], random), ..Bench::new() };
         dialled(&mut bench);
-        let at = bench.discovery.next_deadline().expect("it will be dialled") - bench.now;
+        let at = bench.redialer.next_deadline().expect("it will be dialled") - bench.now;
         assert!(at <= within);
         at
     };
@@ -430,7 +430,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
     let down = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
         bench.ended("a@h", Outcome::Connected);
-        bench.run(DiscoveryInput::Down { name: "a@h".parse().unwrap(), left: false });
+        bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: false });
     };
     let failed = |bench: &mut Bench| {
         bench.epmd(&[("a@h", 1)]);
@@ -464,7 +464,7 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
 fn the_number_of_names_is_bounded() {
     let mut bench = Bench::new();
     let names = (0..beam::limits::KNOWN_NODES + 10).map(|i| format!("n{i}@h").parse().unwrap()).collect();
-    let at_once = bench.run(DiscoveryInput::Learned(names)).len();
+    let at_once = bench.run(RedialInput::Learned(names)).len();
     assert_eq!(at_once + bench.after(FIRST_WAIT).len(), beam::limits::KNOWN_NODES);
 }
 
@@ -477,7 +477,7 @@ fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() 
     assert_eq!(bench.epmd(&[("hecate_hidden@h", 1)]), ["hecate_hidden@h"]);
     bench.ended("hecate_hidden@h", Outcome::Connected);
     for name in ["seen@h", "hidden@h", "hecate_hidden@h"] {
-        bench.run(DiscoveryInput::Down { name: name.parse().unwrap(), left: false });
+        bench.run(RedialInput::Down { name: name.parse().unwrap(), left: false });
     }
     assert_eq!(bench.after(FIRST_PAUSE), ["hecate_hidden@h", "seen@h"]);
 }

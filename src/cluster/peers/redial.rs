@@ -1,4 +1,5 @@
-//! Whom to dial, and when: every node that one of [`super::strategies`] names, until none does any more.
+//! Decides which nodes to dial, and when to dial each again: every node that one of
+//! [`super::strategies`] names, until none does any more.
 //!
 //! Pure. It trusts nobody: whether the name may be dialled at all is checked where the connection is made
 //! ([`beam::connect::dial`]).
@@ -129,7 +130,7 @@ impl Outcome {
 
 /// What it is told.
 #[derive(Debug)]
-pub enum DiscoveryInput {
+pub enum RedialInput {
     /// The names, of those that we look for, in this host's EPMD, as full names, each with its port.
     Epmd(Vec<(NodeName, u16)>),
     /// Names from the configuration.
@@ -179,7 +180,7 @@ pub enum Asked {
 
 /// All nodes that are to be connected.
 #[derive(Debug)]
-pub struct Discovery {
+pub struct Redialer {
     targets: BTreeMap<NodeName, Target>,
     /// Nodes that were found to call themselves otherwise: the name by which they were found, and the one they gave.
     aliases: BTreeMap<NodeName, NodeName>,
@@ -190,14 +191,14 @@ pub struct Discovery {
     spread: Spread,
 }
 
-impl Default for Discovery {
+impl Default for Redialer {
     /// One that is told of EPMD's names alone, and always spreads alike.
     fn default() -> Self {
         Self::new([Asked::Epmd], 0)
     }
 }
 
-impl Discovery {
+impl Redialer {
     /// One that will hear from these. `random` spreads the attempts of many nodes.
     #[must_use]
     pub fn new(asked: impl IntoIterator<Item = Asked>, random: u64) -> Self {
@@ -211,20 +212,18 @@ impl Discovery {
     }
 
     /// Takes an input; the nodes that are to be dialled now are added to `dial`.
-    pub fn handle(&mut self, now: Instant, input: DiscoveryInput, dial: &mut Vec<NodeName>) {
+    pub fn handle(&mut self, now: Instant, input: RedialInput, dial: &mut Vec<NodeName>) {
         match input {
-            DiscoveryInput::Epmd(names) => self.epmd(now, names),
-            DiscoveryInput::Configured(names) => {
+            RedialInput::Epmd(names) => self.epmd(now, names),
+            RedialInput::Configured(names) => {
                 names.into_iter().for_each(|name| self.add(now, name, |by| by.configured = true));
             }
-            DiscoveryInput::Dns(names) => self.dns(now, names),
-            DiscoveryInput::Learned(names) => {
-                names.into_iter().for_each(|name| self.add(now, name, |by| by.peers = true))
-            }
-            DiscoveryInput::Unanswered(asked) => {
+            RedialInput::Dns(names) => self.dns(now, names),
+            RedialInput::Learned(names) => names.into_iter().for_each(|name| self.add(now, name, |by| by.peers = true)),
+            RedialInput::Unanswered(asked) => {
                 self.unasked.remove(&asked);
             }
-            DiscoveryInput::Up { name, published } => match self.targets.get_mut(&name) {
+            RedialInput::Up { name, published } => match self.targets.get_mut(&name) {
                 Some(target) => (target.state, target.failures) = (State::Connected(now), 0),
                 None if published => {
                     let named_by = NamedBy { peers: true, ..NamedBy::default() };
@@ -233,8 +232,8 @@ impl Discovery {
                 // A hidden node connects when it wants to, and one that had its name from us comes under another.
                 None => {}
             },
-            DiscoveryInput::Down { name, left } => self.down(now, &name, left),
-            DiscoveryInput::Absent(names) => {
+            RedialInput::Down { name, left } => self.down(now, &name, left),
+            RedialInput::Absent(names) => {
                 // One that came and went between two looks at the view was told of by nobody.
                 for (name, left) in &names {
                     self.down(now, name, *left);
@@ -243,8 +242,8 @@ impl Discovery {
                 let at = |name: &NodeName| before.get(name).copied().unwrap_or(now + limits::PEER_MEMORY);
                 self.absent = names.into_iter().map(|(name, _)| (name.clone(), at(&name))).collect();
             }
-            DiscoveryInput::Dialled { name, outcome } => self.dialled(now, &name, outcome),
-            DiscoveryInput::Tick => {}
+            RedialInput::Dialled { name, outcome } => self.dialled(now, &name, outcome),
+            RedialInput::Tick => {}
         }
         for (name, target) in &mut self.targets {
             if matches!(target.state, State::Due(at) if at <= now) {
@@ -254,7 +253,7 @@ impl Discovery {
         }
     }
 
-    /// When [`DiscoveryInput::Tick`] and [`Self::forgotten`] are due at the latest.
+    /// When [`RedialInput::Tick`] and [`Self::forgotten`] are due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {
