@@ -194,7 +194,7 @@ test-otp: deps ## Run the tests that use real Erlang nodes with OTP 27, 28 and 2
 
 # Takes about 30 minutes. The sources of the suites come from Debian's source packages: see
 # tests/suites/run.sh.
-test-suites: suites-deps ## Run suites of OTP 25 and 27 with and without the daemon, and write docs/suites.md (root)
+test-suites: suites-deps ## Run suites of OTP 25 and 27 with and without the daemon, and write docs/internals/suites.md (root)
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" tests/suites/run.sh
 
 test-suites-quick: suites-deps ## Run three suites of OTP 25, in about 3 minutes (root)

@@ -24,8 +24,14 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 
 /// Returns a response whose JSON is encoded already.
 pub(super) fn written(status: StatusCode, body: impl Into<Whole>) -> HttpResponse {
-    let mut answer = Response::new(Either::Left(body.into()));
+    json_of_type("application/json", status, body)
+}
+
+/// Returns a response with encoded JSON of this media type. The body ends with a newline, so that a
+/// terminal shows the next prompt on a new line.
+pub(super) fn json_of_type(media_type: &'static str, status: StatusCode, body: impl Into<Whole>) -> HttpResponse {
+    let mut answer = Response::new(Either::Left(body.into().with_newline()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer
 }

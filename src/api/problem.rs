@@ -4,11 +4,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http_body_util::Either;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 
-use super::answer::HttpResponse;
+use super::answer::{HttpResponse, json_of_type};
 use crate::wire;
 
 /// Media type of RFC 9457.
@@ -52,10 +51,8 @@ impl Problem {
             ok: false,
             error: self.detail.as_ref().into(),
         };
-        let mut response = Response::new(Either::Left(wire::encode(&body).into()));
-        *response.status_mut() = self.status;
+        let mut response = json_of_type(MEDIA_TYPE, self.status, wire::encode(&body));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
@@ -77,6 +74,7 @@ pub(super) fn too_many_connections() -> Problem {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+    use hyper::header::CONTENT_TYPE;
 
     async fn body(problem: Problem) -> String {
         let body = problem.into_response().into_body().collect().await;
@@ -88,7 +86,8 @@ mod tests {
         let problem = Problem::new(StatusCode::CONFLICT, "node_conflict", "held by \"x@y\"");
         assert_eq!(
             body(problem).await,
-            r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"held by \"x@y\"","code":"node_conflict","ok":false,"error":"held by \"x@y\""}"#
+            r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"held by \"x@y\"","code":"node_conflict","ok":false,"error":"held by \"x@y\""}
+"#
         );
     }
 

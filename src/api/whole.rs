@@ -18,6 +18,14 @@ impl Whole {
         Self(parts.into_iter().filter(|part| !part.is_empty()).collect())
     }
 
+    /// Returns the body with a newline at its end.
+    pub(super) fn with_newline(mut self) -> Self {
+        if self.0.back().is_none_or(|last| !last.ends_with(b"\n")) {
+            self.0.push_back(Bytes::from_static(b"\n"));
+        }
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
         self.0.iter()
@@ -60,6 +68,9 @@ mod tests {
         let whole = Whole::new(parts);
         assert_eq!(whole.size_hint().exact(), Some(8));
         assert_eq!(whole.collect().await.unwrap().to_bytes(), "one, two");
+        let with_newline = Whole::from(Bytes::from_static(b"{}")).with_newline().with_newline();
+        assert_eq!(with_newline.size_hint().exact(), Some(3));
+        assert_eq!(with_newline.collect().await.unwrap().to_bytes(), "{}\n");
         assert!(Whole::default().is_end_stream() && Whole::from(Bytes::new()).is_end_stream());
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs OTP's own suites with the built daemon and without it, and compares the results by case:
 #
-#   tests/suites/run.sh              all suites of OTP 25 and 27; writes docs/suites.md
+#   tests/suites/run.sh              all suites of OTP 25 and 27; writes docs/internals/suites.md
 #   tests/suites/run.sh quick        three suites of OTP 25; writes nothing
 #   tests/suites/run.sh SUITE...     these suites, such as `pg`, of OTP 25 and 27; writes nothing
 #
@@ -107,5 +107,5 @@ compare() {
 export -f reruns compare
 report() { escript "$here/report.escript" "$@"; }
 report differences "$results" "$here" | xargs -r -P "$jobs" -L 1 bash -c 'compare "$@"' compare >"$results/reruns.tsv"
-[ $# -gt 0 ] || report table "$results" "$here" "$here/../../docs/suites.md"
+[ $# -gt 0 ] || report table "$results" "$here" "$here/../../docs/internals/suites.md"
 report verdict "$results" "$here"

@@ -43,9 +43,13 @@ impl Answer {
         }
     }
 
-    /// Adds the body.
+    /// Adds the body. Checks that JSON ends with one newline, and removes it.
     pub fn with_body(self, body: Vec<u8>) -> Self {
-        let text = String::from_utf8(body).expect("text");
+        let mut text = String::from_utf8(body).expect("text");
+        if !text.is_empty() && self.header("content-type").is_some_and(|kind| kind.ends_with("json")) {
+            assert_eq!(text.pop(), Some('\n'), "JSON ends with a newline: {text}");
+            assert!(!text.ends_with('\n'), "JSON ends with one newline: {text}");
+        }
         Self { body: serde_json::from_str(&text).unwrap_or_default(), text, ..self }
     }
 

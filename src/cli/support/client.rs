@@ -89,7 +89,9 @@ pub(in crate::cli) async fn send(socket: &Path, call: &Call, time: Duration) -> 
 async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     let response = begin(socket, request(call)).await?;
     let status = response.status();
-    let body = read(response, socket).await?;
+    let mut body = read(response, socket).await?;
+    // The daemon ends JSON with a newline. What prints the body adds its own.
+    body.truncate(body.trim_ascii_end().len());
     Ok(Answer { status, body })
 }
 
