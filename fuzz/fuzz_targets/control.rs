@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 
 const OURS: LinkId = LinkId(1);
-const ANOTHERS: LinkId = LinkId(2);
+const OTHERS: LinkId = LinkId(2);
 
 fuzz_target!(|data: &[u8]| {
     let (mut buffer, mut atoms) = (BytesMut::from(data), Atoms::new());
@@ -145,7 +145,7 @@ impl Node {
             hidden: false,
         });
         let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };
-        for (link, name) in [(OURS, "real@localhost"), (ANOTHERS, "another@host")] {
+        for (link, name) in [(OURS, "real@localhost"), (OTHERS, "another@host")] {
             let peer =
                 Established { name: name.parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
             node.input(NodeInput::LinkUp { link, peer, origin: Origin::Accepted });
@@ -178,7 +178,7 @@ impl Node {
 
     fn tell(&mut self, control: Control, payload: Option<Bytes>) {
         self.input(NodeInput::Messages(OURS, vec![(control, payload)]));
-        assert!(self.machine.holds(ANOTHERS));
+        assert!(self.machine.holds(OTHERS));
     }
 
     fn end(mut self) {
@@ -188,7 +188,7 @@ impl Node {
             reason: PeerReason::from(&CloseReason::ClosedByPeer),
             by_peer: false,
         });
-        assert!(!self.machine.holds(OURS) && self.machine.holds(ANOTHERS));
+        assert!(!self.machine.holds(OURS) && self.machine.holds(OTHERS));
         assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
     }
 }
