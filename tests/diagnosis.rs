@@ -11,9 +11,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Output;
 
+use beam::dist::Identity;
 use beam::dist::control::Control;
 use beam::dist::flags::{self, Flags};
-use beam::dist::handshake::Identity;
 use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use hecate_daemon::limits;

@@ -16,7 +16,7 @@ use beam::dist::handshake::{self, Identity};
 use beam::dist::setup::{self, SetupError};
 use beam::etf::Atom;
 use beam::name::NodeName;
-use beam::node::services::rpc::{CallError, Function};
+use beam::node::{CallError, Function};
 use support::epmd::Epmd;
 use support::erl::{Erl, Start};
 use support::node::{Node, address, eval, identity};

@@ -6,9 +6,9 @@ mod support;
 
 use std::collections::VecDeque;
 
+use beam::dist::Identity;
 use beam::dist::control::Control;
 use beam::dist::flags::{self, Flags};
-use beam::dist::handshake::Identity;
 use beam::dist::link::{LinkEvent, LinkSender};
 use beam::dist::setup::{self, Connection};
 use beam::etf::{Atoms, Reader, Term};
@@ -27,7 +27,7 @@ async fn dial(host: &Host, epmd: &Epmd, short: &str, headers: bool) -> Connectio
     let local = Identity { flags, ..identity(host, short, 7) };
     let stream = TcpStream::connect(address(epmd.port_of("real"))).await.unwrap();
     let connection = setup::dial(stream, &local, host.node("real").parse().unwrap(), async || true).await.unwrap();
-    assert_eq!(flags::headers(connection.peer.flags), headers);
+    assert_eq!(connection.peer.flags.contains(Flags::DIST_HDR_ATOM_CACHE), headers);
     connection
 }
 

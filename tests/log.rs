@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use beam::cookie::Cookie;
-use beam::dist::handshake::Identity;
+use beam::dist::Identity;
 use beam::dist::setup;
 use beam::name::NodeName;
 use hecate_daemon::limits;

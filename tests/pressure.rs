@@ -10,7 +10,7 @@ use beam::dist::control::{self, Control, NewProcess, Proc};
 use beam::dist::flags;
 use beam::dist::{link, setup};
 use beam::etf::{Atom, Iovec, Pid, Raw, Reference, Term};
-use beam::node::services::rpc::{CallError, Function};
+use beam::node::{CallError, Function};
 use bytes::Bytes;
 use hecate_daemon::limits;
 use serde_json::json;

@@ -4,10 +4,10 @@
 
 mod support;
 
+use beam::dist::Identity;
 use beam::dist::control::{Control, Proc};
 use beam::dist::flags::{self, Flags};
 use beam::dist::frames::Frames;
-use beam::dist::handshake::Identity;
 use beam::dist::link::LinkEvent;
 use beam::dist::setup;
 use beam::etf::{Atom, Pid, Raw, Reference, ReferenceIds, Term};

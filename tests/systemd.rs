@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
-use beam::node::process::{Answer, Behaviour, Caller};
+use beam::node::{Answer, Behaviour, Caller};
 use serde_json::json;
 use support::daemon::Daemon;
 use support::node::Node;

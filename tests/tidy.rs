@@ -39,7 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "plugin",
             "beam::connect::owners",
             "beam::connect::resolve",
-            "beam::connect::socket_holder",
+            "beam::connect::Holder",
             "timestamp",
             "wire",
         ],

@@ -13,13 +13,13 @@ use beam::dist::handshake::{Established, Origin};
 use beam::dist::header::Headers;
 use beam::dist::link::CloseReason;
 use beam::etf::{Atom, Atoms, Iovec, Raw, Reader, Term};
+use beam::node::Program;
+use beam::node::Watched;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{Machine, NodeEffect, NodeInput, Parts};
 use beam::node::now::Now;
-use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
-use beam::node::services::functions::Program;
-use beam::node::services::pg::Watched;
 use beam::node::view::PeerReason;
+use beam::node::{Answer, BadArg, Behaviour, Caller, Functions};
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 

@@ -53,7 +53,71 @@
 //! }
 //! ```
 //!
+//! A callback must return at once, because it runs in the node's task. A process that needs longer
+//! returns [`Answer::Later`], and the program replies when it has the result:
+//!
+//! ```
+//! use beam::{Answer, CallId, Caller, GenServer, Node, Term};
+//! use tokio::sync::mpsc;
+//!
+//! /// A process that passes each call to a task.
+//! struct Slow(mpsc::Sender<(CallId, Term)>);
+//!
+//! impl GenServer for Slow {
+//!     fn handle_call(&mut self, request: Term, from: &Caller) -> Answer {
+//!         match self.0.try_send((from.call, request)) {
+//!             Ok(()) => Answer::Later,
+//!             Err(_) => Answer::Now(Term::tuple([Term::atom("error"), Term::atom("busy")])),
+//!         }
+//!     }
+//! }
+//!
+//! async fn serve(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+//!     let (calls, mut waiting) = mpsc::channel(16);
+//!     node.process(Slow(calls)).name("slow").spawn().await?;
+//!     while let Some((call, request)) = waiting.recv().await {
+//!         // Whatever takes long, such as a query.
+//!         node.reply(call, request).await?;
+//!     }
+//!     Ok(())
+//! }
+//! #
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let epmd = 30_000 + u16::try_from(std::process::id() % 2_000)?;
+//! #     let node = Node::builder("slow@localhost", "secret").epmd_port(epmd).start().await?;
+//! #     let caller = Node::builder("asker@localhost", "secret").epmd_port(epmd).start().await?;
+//! #     caller.connect("slow@localhost").await?;
+//! #     tokio::spawn(async move { serve(node).await.map_err(|e| e.to_string()) });
+//! #     // The process may not run yet.
+//! #     let answer = loop {
+//! #         match caller.call("slow@localhost", "slow", Term::atom("hello")).await {
+//! #             Err(beam::RequestError::Call(beam::CallError::NoProcess)) => tokio::task::yield_now().await,
+//! #             answer => break answer?,
+//! #         }
+//! #     };
+//! #     assert_eq!(answer, Term::atom("hello"));
+//! #     Ok(())
+//! # }
+//! ```
+//!
 //! The directory `examples` has programs for use with Erlang nodes: `ping`, `gen_server`, `pg` and `erpc`.
+//!
+//! # Names, processes, errors and logs
+//!
+//! - **Names**: a host part without a dot makes a short name, as `erl -sname` does; one with a dot or
+//!   that is an address makes a long name, as `erl -name` does. Nodes with short names and nodes with
+//!   long names never connect, so use the kind that the other nodes of the cluster have.
+//! - **Environment**: the crate reads neither `ERL_EPMD_PORT` nor `~/.erlang.cookie`. If the other
+//!   nodes run with `ERL_EPMD_PORT`, pass its value to [`Builder::epmd_port`].
+//! - **Processes**: [`Node::call`] reaches a process by its registered name only. [`Node::send`] and
+//!   [`Node::monitor`] also accept a pid; [`Node::link`] accepts only a pid.
+//! - **Errors**: every error type implements [`Display`](std::fmt::Display) and
+//!   [`Error`](std::error::Error); its text is one line that names the cause.
+//! - **Logs**: the node logs through the crate `tracing`, so the program must install a subscriber, for
+//!   instance `tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init()`. The level
+//!   `TRACE` adds each frame, handshake packet and EPMD message; [`trace::subscribe`] returns the same
+//!   for one peer.
 //!
 //! # Supported releases and services
 //!
@@ -72,9 +136,9 @@
 //!
 //! # Deliberate omissions
 //!
-//! - It runs no code that a peer names. Only functions that the program offers, and those of
-//!   [`node::services::functions`], can be called.
-//!   Calls of all others fail with `undef`, which `node::machine::served` answers.
+//! - It runs no code that a peer names. Peers can call only the functions that the program offers,
+//!   and the few of `node::services::functions` that describe the node to tools. A call of any other
+//!   fails with `undef`, which `node::machine::served` answers.
 //! - It is not a global name server, and does not take part in `global` locks.
 //! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
 //! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use
@@ -142,5 +206,4 @@ pub mod trace;
 pub use api::{Builder, ConnectError, GenServer, Members, Monitor, Node, RequestError, Spawn, StartError};
 pub use etf::{Atom, Map, Pid, Reference, Term};
 pub use node::handle::Stopped;
-pub use node::process::{Address, Answer, BadArg, CallId, Caller, Functions, ProcessId, Source};
-pub use node::services::rpc::CallError;
+pub use node::{Address, Answer, BadArg, CallError, CallId, Caller, Functions, ProcessId, Source};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::limits;
 
 /// Who was refused on the distribution port.
-pub static HANDSHAKES: Limit = Limit::new("handshakes refused", 1);
+pub(crate) static HANDSHAKES: Limit = Limit::new("handshakes refused", 1);
 /// Who had to give way there.
 pub(crate) static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
 /// Nodes that come and go. They have proved the cookie, and each is worth a line.

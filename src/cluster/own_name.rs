@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beam::connect::Holder;
 use beam::connect::owners::owning_processes;
-use beam::connect::socket_holder::Holder;
 use beam::epmd::client::{self as epmd, Registration};
 use beam::name::NodeName;
 use beam::node::registrar::{self, Registrar};

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use beam::etf::{Atom, Atoms, Raw, Term};
 use beam::name::NodeName;
+use beam::node::Function;
+use beam::node::Watched;
 use beam::node::machine::{Machine, NodeInput, Parts, Token};
-use beam::node::process::{Answer, BadArg, Behaviour, Caller, Functions};
-use beam::node::services::pg::Watched;
-use beam::node::services::rpc::Function;
 use beam::node::view::{Peer, View};
+use beam::node::{Answer, BadArg, Behaviour, Caller, Functions};
 use hecate_daemon::cluster::peers::introduce::{self, Introducer};
 use hecate_daemon::cluster::peers::pg_protocol::PgProtocol;
 use hecate_daemon::cluster::peers::redial::{self, Asked, Outcome, Redialer};

@@ -8,12 +8,12 @@ use std::time::Duration;
 use beam::dist::control::Control;
 use beam::etf::{Atom, Atoms, Map, Pid, Raw, Reference, Term};
 use beam::name::NodeName;
+use beam::node::Function;
+use beam::node::Program;
+use beam::node::Watched;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{Machine, Parts, Token};
-use beam::node::process::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
-use beam::node::services::functions::Program;
-use beam::node::services::pg::Watched;
-use beam::node::services::rpc::Function;
+use beam::node::{Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId};
 
 use crate::Side;
 

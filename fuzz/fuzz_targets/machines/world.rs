@@ -9,11 +9,11 @@ use beam::dist::handshake::{Established, Origin, Status};
 use beam::dist::header::Headers;
 use beam::dist::link::CloseReason;
 use beam::etf::{Atom, Iovec, Pid, Raw, Term};
+use beam::node::CallError;
+use beam::node::CallId;
 use beam::node::link_id::LinkId;
 use beam::node::machine::{NodeEffect, NodeInput, Token};
 use beam::node::now::Now;
-use beam::node::process::CallId;
-use beam::node::services::rpc::CallError;
 use beam::node::view::PeerReason;
 
 use crate::network::{Connection, Next, Stage, Tie, TieState};

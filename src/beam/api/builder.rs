@@ -119,7 +119,8 @@ impl Builder {
         self
     }
 
-    /// Sets the port of EPMD, on this host and on the hosts of peers; 4369 by default.
+    /// Sets the port of EPMD, on this host and on the hosts of peers; 4369 by default. The environment
+    /// variable `ERL_EPMD_PORT` is not read.
     pub fn epmd_port(mut self, port: u16) -> Self {
         self.epmd_port = port;
         self

@@ -7,4 +7,6 @@ pub mod dial;
 pub mod owners;
 pub mod resolve;
 mod sock_diag;
-pub mod socket_holder;
+mod socket_holder;
+
+pub use socket_holder::Holder;

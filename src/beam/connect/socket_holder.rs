@@ -22,7 +22,7 @@ pub struct Holder {
 /// Returns the processes that have sockets with these inode numbers open, as far as the kernel
 /// shows them. Looks at no more than [`limits::SOCKET_HOLDERS`] open files. Blocks.
 #[must_use]
-pub fn holders(inodes: &BTreeSet<u32>) -> BTreeMap<u32, Holder> {
+pub(crate) fn holders(inodes: &BTreeSet<u32>) -> BTreeMap<u32, Holder> {
     search(Path::new("/proc"), inodes, limits::SOCKET_HOLDERS)
 }
 

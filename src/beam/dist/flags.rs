@@ -33,7 +33,7 @@ pub const HEADERS: Flags = Flags::from_bits_truncate(Flags::DIST_HDR_ATOM_CACHE.
 
 /// Whether the frames of a connection have distribution headers; else they are pass-through, as all of `ei` and jinterface are.
 #[must_use]
-pub fn headers(agreed: Flags) -> bool {
+pub(crate) fn headers(agreed: Flags) -> bool {
     agreed.contains(Flags::DIST_HDR_ATOM_CACHE)
 }
 
@@ -60,14 +60,14 @@ pub fn ours(hidden: bool) -> Flags {
 /// What the peer really offers: the digest flag replaced by what it stands for
 /// (`expand_mandatory_25_flag/1` in OTP's `dist_util.erl`).
 #[must_use]
-pub fn expand(theirs: Flags) -> Flags {
+pub(crate) fn expand(theirs: Flags) -> Flags {
     if theirs.contains(MANDATORY_25_DIGEST) { theirs | mandatory_25() } else { theirs }
 }
 
 /// The flags that we can't do without and that `theirs` lacks; none if the peer will do. Every node since OTP 23 has
 /// them all.
 #[must_use]
-pub fn missing(theirs: Flags) -> Option<Flags> {
+pub(crate) fn missing(theirs: Flags) -> Option<Flags> {
     let missing = mandatory_25().bits() & !expand(theirs).bits();
     (missing != 0).then(|| Flags::from_bits_truncate(missing))
 }
@@ -114,7 +114,7 @@ const NOT_OURS: &[(u64, &str)] =
 
 /// Returns the names of all flags in what a node sent, and the bits that have no name.
 #[must_use]
-pub fn all_names(bits: u64) -> (Vec<&'static str>, u64) {
+pub(crate) fn all_names(bits: u64) -> (Vec<&'static str>, u64) {
     let ours = NAMES.iter().map(|(flag, name)| (flag.bits(), *name));
     let known = ours.chain(NOT_OURS.iter().copied()).filter(|(flag, _)| bits & flag == *flag);
     known.fold((Vec::new(), bits), |(mut names, rest), (flag, name)| {

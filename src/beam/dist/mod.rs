@@ -28,6 +28,9 @@ pub mod framing;
 pub(crate) mod given_names;
 #[cfg(feature = "internals")]
 pub mod given_names;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod handshake;
+#[cfg(feature = "internals")]
 pub mod handshake;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod header;
@@ -38,3 +41,5 @@ pub(crate) mod link;
 #[cfg(feature = "internals")]
 pub mod link;
 pub mod setup;
+
+pub use handshake::{Established, HandshakeError, Identity};

@@ -1,6 +1,6 @@
 //! The handshake over TCP, as the side that dials and as the one that is dialled: packets, their bound, and the time for it all.
 //!
-//! What is said, and what is made of it, is [`handshake`]'s; the connection that comes of it is `link`'s to run.
+//! What is said, and what is made of it, is `handshake`'s; the connection that comes of it is `link`'s to run.
 //!
 //! Spec: `dist_util.erl`.
 
@@ -75,7 +75,7 @@ pub enum SetupError {
 
 /// Why a peer that dialled us was not let in.
 #[derive(Debug)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     /// The name that it said it has, or the host on which it wanted a name. Nothing proves it.
     pub claimed: Option<String>,
     /// Why.
@@ -227,7 +227,7 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeNam
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn accept<Decision: Future<Output = Status>>(
+pub(crate) async fn accept<Decision: Future<Output = Status>>(
     mut stream: TcpStream,
     local: &Identity,
     names: GivenNames,

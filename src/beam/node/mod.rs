@@ -27,9 +27,21 @@ mod memberships;
 pub(crate) mod memory;
 pub mod now;
 pub(crate) mod pace;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod process;
+#[cfg(feature = "internals")]
 pub mod process;
 pub mod registrar;
 pub(crate) mod replies;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod services;
+#[cfg(feature = "internals")]
 pub mod services;
 pub mod task;
 pub mod view;
+
+pub use process::{Address, Answer, BadArg, Behaviour, CallId, Caller, Functions, ProcessId, Source};
+pub use services::functions::Program;
+pub use services::gen_server::refusal;
+pub use services::pg::Watched;
+pub use services::rpc::{CallError, Function};

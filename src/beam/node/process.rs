@@ -106,7 +106,7 @@ pub trait Behaviour: Send {
 }
 
 /// The functions that peers can call by `erpc`, `rpc` and `spawn`, besides those that the node
-/// answers about itself ([`functions`](crate::node::services::functions)). The node has no others.
+/// answers about itself (`node::services::functions`). The node has no others.
 pub trait Functions: Send {
     /// Calls `Module:Function(Args)`: none if there is no such function of so many arguments, an error if it doesn't take
     /// these (`badarg`). Runs in the node's task: it must return at once.

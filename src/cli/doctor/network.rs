@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use beam::connect::Holder;
 use beam::connect::owners::owning_processes;
 use beam::connect::resolve;
-use beam::connect::socket_holder::Holder;
 use beam::epmd::client as epmd;
 use beam::name::NodeName;
 use tokio::net::{TcpListener, TcpStream};

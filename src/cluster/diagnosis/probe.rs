@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use beam::connect::dial::{DialError, Dialer, Reached};
 use beam::dist::flags;
-use beam::dist::handshake::{HandshakeError, Identity};
 use beam::dist::setup::{self, SetupError};
+use beam::dist::{HandshakeError, Identity};
 use beam::epmd::client as epmd;
 use beam::name::{NodeName, NodeNameError};
 use tokio::net::TcpStream;

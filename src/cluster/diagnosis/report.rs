@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beam::connect::dial::DialError;
-use beam::dist::handshake::HandshakeError;
+use beam::dist::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
 

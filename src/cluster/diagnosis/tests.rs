@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use beam::etf::Term;
-use beam::node::process::{Answer, BadArg, Caller, Functions};
-use beam::node::services::pg::Watched;
+use beam::node::Watched;
 use beam::node::task;
+use beam::node::{Answer, BadArg, Caller, Functions};
 use tokio::net::TcpListener;
 
 use super::report::Outcome;

@@ -10,9 +10,9 @@ use beam::etf::{Atom, Atoms, Raw, Term};
 use beam::name::NodeName;
 use beam::node::handle::{Handle, Stopped};
 use beam::node::now::Now;
-use beam::node::process::{Answer, Behaviour, Caller, Source};
-use beam::node::services::gen_server;
+use beam::node::refusal;
 use beam::node::view::{Peer, View};
+use beam::node::{Answer, Behaviour, Caller, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -44,7 +44,7 @@ impl EventReceiver {
 
 impl Behaviour for EventReceiver {
     fn call(&mut self, _request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
-        let refusal = gen_server::refusal().term(atoms);
+        let refusal = refusal().term(atoms);
         Answer::Now(refusal.unwrap_or_else(|_| Term::atom("error")))
     }
 

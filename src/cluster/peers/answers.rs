@@ -166,14 +166,14 @@ mod tests {
 
     use beam::connect::dial::Dialer;
     use beam::cookie::Cookie;
+    use beam::dist::Identity;
     use beam::dist::challenges::Challenges;
     use beam::dist::flags::{self, Flags};
-    use beam::dist::handshake::Identity;
     use beam::etf::{Atom, Term};
-    use beam::node::process::{Answer, BadArg, Caller, Functions};
-    use beam::node::services::pg::Watched;
+    use beam::node::Watched;
     use beam::node::task;
     use beam::node::view::{self, PeerState};
+    use beam::node::{Answer, BadArg, Caller, Functions};
     use tokio::net::TcpListener;
 
     use super::*;

@@ -16,8 +16,8 @@ use beam::etf::{Atom, Raw, Term};
 use beam::limited;
 use beam::name::{NamePattern, NodeName};
 use beam::node::handle::{Handle, Stopped};
-use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::{Peer, View};
+use beam::node::{CallError, Function};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -512,7 +512,7 @@ fn is_ours(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use beam::dist::handshake::HandshakeError;
+    use beam::dist::HandshakeError;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Introduces our peers to each other, so that they mesh as they would around an Erlang node.
 //!
 //! `global` meshes the nodes that it knows, but it can't know us (see
-//! [`beam::node::services::global`]), and pg is not transitive. So when two published peers arrive
+//! `beam::node::services::global`), and pg is not transitive. So when two published peers arrive
 //! that are not connected to each other, we ask one of them to connect to the other, until it does.
 //! Hidden peers are never introduced.
 //!

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use beam::dist::flags::Flags;
 use beam::etf::{Atom, Atoms, DecodeError, Raw, Reader, Term};
 use beam::name::NodeName;
+use beam::node::Program;
 use beam::node::handle::{Handle, Stopped};
-use beam::node::services::functions::Program;
-use beam::node::services::rpc::{CallError, Function};
 use beam::node::view::PeerState;
+use beam::node::{CallError, Function};
 
 use crate::cluster::peers::strategies::learned;
 use crate::limits;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use beam::etf::Term;
 use beam::limited;
+use beam::node::CallId;
 use beam::node::handle::{Handle, Stopped};
-use beam::node::process::CallId;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use beam::etf::{Atom, Atoms, Raw, Term};
-use beam::node::process::{Answer, Behaviour, Caller};
+use beam::node::{Answer, Behaviour, Caller};
 use tokio::sync::watch;
 
 use crate::cluster::terms::{integer, map, milliseconds, undefined};

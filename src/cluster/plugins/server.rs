@@ -4,7 +4,7 @@
 use beam::connect::dial::Dialer;
 use beam::etf::{Atoms, Raw, Term};
 use beam::name::NodeName;
-use beam::node::process::{Answer, Behaviour, Caller};
+use beam::node::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 
 use crate::cluster::plugins::orders::{Order, too_much};
@@ -150,7 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use beam::etf::{Atom, Map, work};
-    use beam::node::process::CallId;
+    use beam::node::CallId;
     use tokio::sync::watch;
 
     use super::*;

@@ -3,7 +3,7 @@
 //! (`node::services::functions`). Paths are of our own namespace, as the convention requires.
 
 use beam::etf::{Atom, Term};
-use beam::node::process::{Answer, BadArg, Caller, Functions};
+use beam::node::{Answer, BadArg, Caller, Functions};
 use tokio::sync::mpsc;
 
 use crate::cluster::plugins::orders::{Order, too_much};

@@ -56,9 +56,9 @@ pub struct Scope {
 /// The groups of peers that are shown.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// Groups `{Tag, Binary}` with this tag, by [`Scope::announced`].
+    /// Groups `{Tag, Binary}` with this tag, shown in [`View::announced`](crate::node::view::View::announced).
     pub tag: Atom,
-    /// The group of this name, by [`Scope::grouped`].
+    /// The group of this name, shown in [`View::grouped`](crate::node::view::View::grouped).
     pub group: Atom,
 }
 

@@ -1,6 +1,6 @@
 use std::io;
 
-use beam::dist::handshake::HandshakeError;
+use beam::dist::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::epmd::client::Error as EpmdError;
 
