@@ -120,9 +120,15 @@ impl Client {
 
     /// Begins to follow the events, after the one with this id if there is one. Returns the lines
     /// of the stream.
-    pub fn follow(mut self, last: Option<&str>) -> impl Iterator<Item = String> {
+    pub fn follow(self, last: Option<&str>) -> impl Iterator<Item = String> {
         let last = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
-        self.0.get_mut().write_all(request("GET", "/api/events", &last, "").as_bytes()).expect("taken");
+        self.follow_at("/api/events", &last)
+    }
+
+    /// Begins to read an endless stream. `head` has further header lines, each with its line end. Returns the lines of
+    /// the stream.
+    pub fn follow_at(mut self, path: &str, head: &str) -> impl Iterator<Item = String> + use<> {
+        self.0.get_mut().write_all(request("GET", path, head, "").as_bytes()).expect("taken");
         assert_eq!(self.line().expect("a response"), "HTTP/1.1 200 OK");
         self.0.lines().map(|line| line.expect("in time"))
     }
