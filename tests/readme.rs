@@ -1,53 +1,71 @@
-//! The README's commands, run as written: every line behind `$` in its console blocks that needs no other program than curl, ls and
-//! ours, in order, in a shell whose `HOME` is a new one. What it shows must be what comes.
+//! The README: its commands run as written and print what it shows, and it stays short.
+//!
+//! The commands are the lines after `$` in its `console` blocks, and the lines after an Erlang prompt.
+//! They run in order, in a shell with a new `HOME`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use support::Host;
+use support::daemon::Daemon;
+use support::erl::Erl;
 
-/// One command with what the README shows behind it.
+/// A command, and the output that the README shows after it.
+#[derive(Debug)]
 struct Step {
     command: String,
     shown: String,
+    /// Whether the command is an expression in an Erlang shell.
+    erlang: bool,
 }
 
-/// The steps of all console blocks, in order. A command goes on after a line that ends in a backslash.
-fn steps(readme: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let (mut inside, mut begun, mut continued) = (false, false, false);
+fn readme() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+/// Returns the expression after an Erlang prompt, such as `(name@host)1> nodes().`
+fn expression(line: &str) -> Option<&str> {
+    let (_, expression) = line.strip_prefix('(')?.split_once("> ")?;
+    Some(expression.trim_end_matches('.'))
+}
+
+/// Returns the steps of each console block. A command continues after a line that ends in a backslash.
+fn blocks(readme: &str) -> Vec<Vec<Step>> {
+    let mut blocks: Vec<Vec<Step>> = Vec::new();
+    let (mut inside, mut continued) = (false, false);
     for line in readme.lines() {
-        match line {
-            "```console" => (inside, begun) = (true, false),
-            "```" => inside = false,
-            _ if !inside => {}
-            _ if continued => {
-                let step = steps.last_mut().unwrap();
-                step.command.push('\n');
-                step.command.push_str(line);
+        if line == "```console" {
+            inside = true;
+            blocks.push(Vec::new());
+            continue;
+        }
+        inside &= line != "```";
+        if !inside {
+            continue;
+        }
+        let steps = blocks.last_mut().unwrap();
+        let command = line.strip_prefix("$ ").map(|command| (command, false));
+        match (command.or(expression(line).map(|expression| (expression, true))), steps.last_mut()) {
+            (Some((command, erlang)), _) => {
+                steps.push(Step { command: command.to_owned(), shown: String::new(), erlang });
                 continued = line.ends_with('\\');
             }
-            _ if line.starts_with("$ ") => {
-                steps.push(Step { command: line[2..].to_owned(), shown: String::new() });
-                begun = true;
+            (None, Some(step)) if continued => {
+                step.command = format!("{}\n{line}", step.command);
                 continued = line.ends_with('\\');
             }
-            // A block that begins with an Erlang prompt belongs to no command.
-            _ if begun => {
-                let step = steps.last_mut().unwrap();
-                step.shown.push_str(line);
-                step.shown.push('\n');
-            }
-            _ => {}
+            (None, Some(step)) => step.shown.extend([line, "\n"]),
+            (None, None) => panic!("a console block begins with a command: {line}"),
         }
     }
-    steps
+    blocks
 }
 
-/// A text without what differs from run to run: times, how long ago they were, and how wide columns are for it.
+/// Removes what differs from run to run: times, ages, and the widths of columns that contain them.
 fn lasting(text: &str) -> String {
     let is_time = |word: &str| word.len() > 18 && word.starts_with("20") && word.contains('T') && word.ends_with('Z');
     let lines = text.lines().map(|line| {
@@ -64,54 +82,158 @@ fn lasting(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn the_readme_is_true() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let host = Host::new();
-    let _epmd = host.epmd();
-    let home = host.home().to_str().unwrap();
-    let here = |text: &str| text.replace("/home/user", home).replace("@vm", &format!("@{}", host.name));
-    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_hecate-daemon")).parent().unwrap().display().to_string();
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
-
-    let mut daemon = None;
-    let mut variables = String::new();
-    let mut ran = Vec::new();
-    for Step { command, shown } in steps(&readme) {
-        match command.split_whitespace().next().unwrap() {
-            // The two commands of its first section, of which the one has no output to hold it to.
-            "make" => {}
-            "cargo" if shown.is_empty() || daemon.is_some() => {}
-            "cargo" => {
-                let started = host.daemon(&[]);
-                started.ready();
-                assert_eq!(started.ready_line().as_deref(), Some(here(shown.trim_end()).as_str()));
-                daemon = Some(started);
+/// Removes line breaks and the numbers of pids.
+fn lasting_term(text: &str) -> String {
+    let text: String = text.split_whitespace().collect();
+    let mut parts = text.split('<');
+    let mut lasting = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('>') {
+            Some((pid, rest)) if pid.chars().all(|c| c.is_ascii_digit() || c == '.') => {
+                lasting.extend(["PID", rest]);
             }
-            // What the README shows of its shell, other tests hold to it. Here it is there, and is killed.
-            "erl" => {
-                let name = command.rsplit(' ').next().unwrap();
-                let erl = host.erl(name);
-                let plugin = name.replace('_', "-");
-                support::wait_for("it is the plugin's node", || host.plugin(&plugin)["node"] == host.node(name));
-                erl.kill();
-                host.plugin_until(&plugin, "stopped");
-            }
-            _ if command.starts_with("S=") => {
-                variables = format!("{command}\n");
-            }
-            _ => {
-                let mut sh = Command::new("sh");
-                sh.args(["-c", &format!("{variables}{command}")]);
-                sh.env_clear().env("HOME", host.home()).env("PATH", &path).current_dir(host.home());
-                let output = sh.output().unwrap();
-                assert!(output.status.success(), "{command}\n{output:?}");
-                let came = String::from_utf8(output.stdout).unwrap();
-                assert_eq!(lasting(&came), lasting(&here(&shown)), "what comes (left) of {command}");
-                ran.push(command);
-            }
+            _ => lasting.extend(["<", part]),
         }
     }
-    let of = |program: &str| ran.iter().filter(|command| command.starts_with(program)).count();
-    assert!(of("curl") >= 4 && of("ls") >= 1 && of("hecate-daemon") >= 3, "the commands were found: {ran:#?}");
+    lasting
+}
+
+/// Runs the tour.
+struct Tour {
+    host: Host,
+    daemon: Option<Daemon>,
+    /// The node of a plugin, with the plugin's name.
+    node: Option<(Erl, String)>,
+    /// Shell variables that earlier commands have set.
+    variables: String,
+    /// Erlang variables, each with the expression that replaces it.
+    bindings: Vec<(String, String)>,
+    ran: Vec<String>,
+}
+
+impl Tour {
+    /// Replaces the user and the host of the README by those of the test.
+    fn here(&self, text: &str) -> String {
+        text.replace("/home/user", self.host.home().to_str().unwrap()).replace("@vm", &format!("@{}", self.host.name))
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step.command.split_whitespace().next().unwrap() {
+            _ if step.erlang => self.evaluate(step),
+            // The two commands for developers.
+            "make" | "cargo" => {}
+            "hecate-daemon" if self.daemon.is_none() => {
+                let started = self.host.daemon(&[]);
+                started.ready();
+                assert_eq!(started.ready_line().unwrap(), self.here(step.shown.trim_end()));
+                self.daemon = Some(started);
+            }
+            "erl" => {
+                let name = step.command.rsplit(' ').next().unwrap();
+                let node = self.host.erl(name);
+                let plugin = name.replace('_', "-");
+                support::wait_for("the daemon connects to the plugin's node", || {
+                    self.host.plugin(&plugin)["node_state"] == "connected"
+                });
+                self.node = Some((node, plugin));
+            }
+            _ if step.command.starts_with("S=") => self.variables = format!("{}\n", step.command),
+            _ => self.shell(step),
+        }
+        self.ran.push(step.command.clone());
+    }
+
+    fn shell(&self, step: &Step) {
+        let programs = Path::new(env!("CARGO_BIN_EXE_hecate-daemon")).parent().unwrap().display();
+        let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &format!("{}{}", self.variables, step.command)]);
+        sh.env_clear().env("HOME", self.host.home()).env("PATH", path).current_dir(self.host.home());
+        let output = sh.output().unwrap();
+        assert!(output.status.success(), "{}\n{output:?}", step.command);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.ends_with('\n'), "the output ends with a newline: {printed:?}");
+        assert_eq!(lasting(&printed), lasting(&self.here(&step.shown)), "the output (left) of {}", step.command);
+    }
+
+    fn evaluate(&mut self, step: &Step) {
+        let mut expression = self.here(&step.command);
+        for (variable, value) in &self.bindings {
+            expression = expression.replace(variable, value);
+        }
+        if let Some((variable, value)) = expression.strip_prefix('[').and_then(|list| list.split_once("] = ")) {
+            self.bindings.push((variable.to_owned(), format!("hd({value})")));
+            expression = value.to_owned();
+        }
+        let (node, _) = self.node.as_mut().expect("an Erlang shell");
+        if expression.contains("pg:get_members") {
+            support::wait_for("the proxy is in its group", || node.eval(&expression).contains('<'));
+        }
+        let value = node.eval(&expression);
+        assert_eq!(lasting_term(&value), lasting_term(&self.here(&step.shown)), "the value (left) of {expression}");
+    }
+}
+
+#[test]
+fn the_tour_is_true() {
+    let host = Host::new();
+    let _epmd = host.epmd();
+    let mut tour =
+        Tour { host, daemon: None, node: None, variables: String::new(), bindings: Vec::new(), ran: Vec::new() };
+    for (number, steps) in blocks(&readme()).iter().enumerate() {
+        for step in steps {
+            tour.run(step);
+        }
+        // The reader ends the node after the block that follows its own.
+        if steps.iter().all(|step| !step.erlang)
+            && let Some((node, plugin)) = tour.node.take()
+        {
+            node.kill();
+            tour.host.plugin_until(&plugin, "stopped");
+            tour.ran.push(format!("end of the node in block {number}"));
+        }
+    }
+    let count = |program: &str| tour.ran.iter().filter(|command| command.starts_with(program)).count();
+    for (program, least) in [("curl", 1), ("ls", 1), ("hecate-daemon", 5), ("erl ", 1), ("pg:", 1), ("end", 1)] {
+        assert!(count(program) >= least, "{program} was found: {:#?}", tour.ran);
+    }
+}
+
+/// A reader decides within 20 seconds, and tries it within five minutes.
+#[test]
+fn the_readme_is_short() {
+    const LINES: usize = 180;
+    const WORDS: usize = 1_500;
+    const COLUMNS: usize = 100;
+    let readme = readme();
+    assert!(readme.lines().count() <= LINES, "{} lines", readme.lines().count());
+    let words = readme.split_whitespace().count();
+    assert!(words <= WORDS, "{words} words");
+    let mut is_output = false;
+    for line in readme.lines() {
+        is_output = match line {
+            "```" => false,
+            _ if line.starts_with("```") => true,
+            _ => is_output,
+        };
+        let is_table = line.starts_with('|');
+        let is_command = line.starts_with("$ ");
+        assert!((is_output && !is_command) || is_table || line.chars().count() <= COLUMNS, "too long: {line}");
+    }
+}
+
+/// `docs/assets/tour.svg` is a picture of the tour: it shows only lines that are in the README.
+#[test]
+fn the_picture_of_the_tour_is_true() {
+    let svg = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/assets/tour.svg")).unwrap();
+    let text = readme();
+    let mut lines = 0;
+    for line in svg.lines().filter(|line| line.starts_with("<text class=\"line")) {
+        let content = line.split('>').skip(1).filter_map(|part| part.split('<').next()).collect::<String>();
+        let shown = content.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+        let shown = shown.trim_end_matches('\u{2026}');
+        assert!(text.lines().any(|line| line.starts_with(shown)), "not in the README: {shown}");
+        lines += 1;
+    }
+    assert!(lines > 20, "{lines} lines were found");
 }

@@ -7,6 +7,8 @@
 mod guides;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/links.rs"]
+mod links;
 
 use std::collections::BTreeSet;
 use std::fs;
