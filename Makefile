@@ -7,8 +7,8 @@ SHELL := bash
   test-openapi test-others test-suites test-suites-quick suites-deps test-otp test-deploy fuzz-smoke fuzz fuzz-deps static package deny sbom release
 
 # The programs that the tests run, and the Debian packages that contain them.
-PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl strace systemd-analyze prlimit
-PACKAGES := erlang-base erlang-runtime-tools erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl \
+PROGRAMS := erl erlc epmd rebar3 dialyzer elixir git curl node perl python3 strace systemd-analyze prlimit
+PACKAGES := erlang-base erlang-runtime-tools erlang-dev erlang-common-test erlang-eunit erlang-tools erlang-dialyzer erlang-edoc erlang-ssl rebar3 elixir git curl nodejs perl python3 \
   strace systemd util-linux python3-venv
 
 test: deps fmt clippy doc book spelling rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
