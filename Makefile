@@ -96,7 +96,7 @@ siege: deps ## Run all attacks at once for 10 minutes beside a well-behaved clie
 simulate: ## Simulate a cluster of 1,000 nodes without sockets
 	cargo test --profile simulation --test simulation -- --ignored --nocapture
 
-# See benches/README.md. The C node that is measured needs erlang-dev, which `deps` installs only where there is no `erl`.
+# See docs/internals/benchmarks.md. The C node that is measured needs erlang-dev, which `deps` installs only where there is no `erl`.
 bench: deps ## Run the benchmarks
 	@[ -e /usr/include/ei.h ] || { \
 	  [ "$$(id -u)" = 0 ] || { echo "make bench needs erlang-dev: install it, or run it as root" >&2; exit 1; }; \

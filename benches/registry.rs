@@ -1,4 +1,4 @@
-//! The registry against what its work would cost at least: see `benches/README.md`.
+//! The registry against what its work would cost at least: see `docs/internals/benchmarks.md`.
 //!
 //! Each measurement is one function below, from the host that it needs to its line in the table; with their names as
 //! arguments only those are made. With the argument `bare-hyper` this program is the server that the list is compared with.

@@ -1,4 +1,4 @@
-//! One cluster of many daemons on one machine, with real Erlang nodes among them: see `benches/README.md`.
+//! One cluster of many daemons on one machine, with real Erlang nodes among them: see `docs/internals/benchmarks.md`.
 //!
 //! The arguments are how many daemons, one cluster after the other; without any, two small ones. A tenth as many Erlang nodes, two
 //! at least, come on top.

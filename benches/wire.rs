@@ -1,4 +1,4 @@
-//! The wire against other nodes and against its limits: see `benches/README.md`.
+//! The wire against other nodes and against its limits: see `docs/internals/benchmarks.md`.
 //!
 //! Each measurement is one function below. Where the daemon itself can be made to do it (it answers, and takes what comes) it is
 //! the built daemon; what it does by itself (it tells groups, it joins them) is done by the same node in this process, by

@@ -34,6 +34,9 @@ const GUIDES: &[&str] = &[
     "CONTRIBUTING.md",
     "src/ARCHITECTURE.md",
     "SECURITY.md",
+    "docs/internals/benchmarks.md",
+    "docs/internals/fuzzing.md",
+    "docs/internals/testing.md",
     ".github/ISSUE_TEMPLATE/bug.yml",
     ".github/ISSUE_TEMPLATE/feature.yml",
     ".github/PULL_REQUEST_TEMPLATE.md",
@@ -70,6 +73,27 @@ fn guides_name_files_and_make_targets_that_exist() {
         }
     }
     assert!(files > 20 && targets > 5, "the names were found: {files} files, {targets} targets");
+}
+
+#[test]
+fn the_testing_page_lists_each_test_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/internals/testing.md")).expect("a page");
+    let makefile = fs::read_to_string(root.join("Makefile")).expect("Makefile");
+    let names = |variable: &str| {
+        let list = makefile.lines().find_map(|line| line.strip_prefix(variable)).expect("a list");
+        list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let with_otp: BTreeSet<String> = names("ERLANG_FACING := ").into_iter().chain(names("COMPILING := ")).collect();
+    for entry in fs::read_dir(root.join("tests")).expect("tests") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let listed = [format!("`{name}`"), format!("`tests/{name}.rs`")];
+            assert!(listed.iter().any(|listed| page.contains(listed)), "the page lacks {name}");
+            assert_eq!(page.contains(&format!("`{name}` \u{25c6}")), with_otp.contains(&name), "the mark of {name}");
+        }
+    }
 }
 
 #[test]

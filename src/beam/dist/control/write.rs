@@ -1,7 +1,7 @@
 //! Control messages on their way out. Pure.
 //!
 //! A frame of ours is whole, however large, and its header names no atoms: others' small messages wait for nothing but what is
-//! before them in a queue, and that is in order. See `benches/README.md`.
+//! before them in a queue, and that is in order. See `docs/internals/benchmarks.md`.
 
 use std::borrow::Cow;
 
