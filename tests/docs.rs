@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "docs/beam.rs"]
+mod beam_page;
 #[path = "docs/codes.rs"]
 mod codes;
 #[path = "docs/examples.rs"]
@@ -15,6 +17,8 @@ mod examples;
 mod json;
 #[path = "docs/openapi.rs"]
 mod openapi;
+#[path = "docs/operations.rs"]
+mod operations;
 #[path = "docs/page.rs"]
 mod page;
 #[path = "docs/reference.rs"]
