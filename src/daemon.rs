@@ -1,8 +1,10 @@
-//! The one file that knows every room: what is started in which order, what the whole is like, and how it ends.
+//! Composes the other modules: starts them in order, reports the status of the whole, and shuts them
+//! down.
 //!
-//! Start: home, lock, store, registry, socket, cluster. End: the socket takes no more, requests are drained, pg is left so
-//! that monitors fire, the name goes back to EPMD, the registry ends, socket and run files are removed last. A task that
-//! owns state and ends by itself has panicked: then the process ends too, and a supervisor starts a clean one.
+//! Start: home, lock, store, registry, socket, cluster. Shutdown: stop accepting requests, finish the
+//! current ones, leave the process groups so that monitors fire, unregister from EPMD, stop the
+//! registry, remove the socket and the run files. If a task that owns state ends by itself, it has
+//! panicked. The process then ends too, so that a supervisor can restart it.
 
 mod own_files;
 
@@ -40,37 +42,37 @@ use crate::{limits, log, systemd};
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Home's directories can't be made.
+    /// The directories of home cannot be created.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Another daemon has this home, or its run files can't be written.
+    /// Another daemon uses this home, or the run files cannot be written.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The registry can't be opened.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The socket can't be bound.
+    /// The socket cannot be bound.
     #[error(transparent)]
     Socket(#[from] BindError),
-    /// There can be no node.
+    /// The node cannot be started.
     #[error(transparent)]
     Cluster(#[from] StartError),
-    /// Signals can't be taken.
-    #[error("signals can't be taken: {0}")]
+    /// Signal handlers cannot be installed.
+    #[error("cannot handle signals: {0}")]
     Signals(std::io::Error),
-    /// Our own files are gone, or another has them.
+    /// Home or the lock was lost while the daemon ran.
     #[error("{0}")]
     Lost(String),
     /// A task that must not end has ended.
-    #[error("the {0} has ended by itself, which is our fault: see the panic above")]
+    #[error("internal error: the {0} ended unexpectedly; see the panic above")]
     Ended(&'static str),
-    /// A blocking step has panicked.
-    #[error("the start has failed, which is our fault: {0}")]
+    /// A blocking step of the start has panicked.
+    #[error("internal error during the start: {0}")]
     Join(#[from] JoinError),
 }
 
-/// Serves until SIGTERM or SIGINT. A second one ends at once. The cluster's tasks run on the
-/// runtime `node`, all others on this one.
+/// Serves until SIGTERM, SIGINT or SIGHUP. A second signal skips the orderly shutdown. The tasks of
+/// the cluster run on the runtime `node`, all others on the current one.
 ///
 /// # Errors
 /// See [`Error`].
@@ -90,13 +92,13 @@ pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     let result = start(config, node, layout, &lock, &mut signals).await;
     summaries.abort();
     log::limit::end_windows();
-    // Last, and after a failure too: finding them means a crash.
+    // Last, and also after an error: run files that are left behind mean a crash.
     lock.remove_files()?;
     info!("stopped");
     result
 }
 
-/// From the locked home to the end.
+/// Starts everything else in the locked home, serves, and shuts down.
 async fn start(
     config: Config,
     node: Handle,
@@ -108,13 +110,13 @@ async fn start(
     lock.write_state(RunState::Starting)?;
     let home = layout.home().clone();
     let layout = Arc::new(layout);
-    let place = Arc::clone(&layout);
+    let blocking_layout = Arc::clone(&layout);
     let (opened, siblings) = spawn_blocking(move || {
-        let opened = Store::open(&place.home().own().sqlite(), SystemTime::now())?;
-        Ok::<_, OpenError>((opened, place.check_siblings()))
+        let opened = Store::open(&blocking_layout.home().own().sqlite(), SystemTime::now())?;
+        Ok::<_, OpenError>((opened, blocking_layout.check_siblings()))
     })
     .await??;
-    let found = found_at_start(opened.set_aside.as_deref().map(|path| (path, opened.salvaged)), siblings);
+    let found = start_problems(opened.set_aside.as_deref().map(|path| (path, opened.salvaged)), siblings);
 
     let registry_config = registry::Config { grace: config.registration_grace, ..registry::Config::default() };
     let socket = own_files::Socket::default();
@@ -138,15 +140,15 @@ async fn start(
     let stop_api = CancellationToken::new();
     let api = tokio::spawn(api::serve(listener, context, api::Limits::default(), stop_api.clone()));
 
-    let (pulse, asked) = (cluster.pulse(), registry.clone());
+    let (pulse, probed_registry) = (cluster.pulse(), registry.clone());
     let manager = systemd::Manager::start(STARTING);
     let mut daemon =
         Daemon { config, lock, registry, registry_task, cluster, cluster_view, status, found, own_files, manager };
     let result = tokio::select! {
         result = daemon.serve(signals) => result,
-        never = systemd::watch(async || {
+        never = systemd::feed_watchdog(async || {
             pulse.answers().await;
-            let _ = asked.answers().await;
+            let _ = probed_registry.ping().await;
         }) => match never {},
     };
     daemon.manager.stopping();
@@ -155,7 +157,7 @@ async fn start(
         warn!("{e}");
     }
     let Daemon { registry, registry_task, cluster, manager, .. } = daemon;
-    let leave = async {
+    let shut_down = async {
         stop_api.cancel();
         let _ = api.await;
         cluster.stop().await;
@@ -165,33 +167,34 @@ async fn start(
         }
     };
     tokio::select! {
-        left = timeout(limits::SHUTDOWN_TIME, leave) => if left.is_err() {
-            warn!("not everything ended in time");
+        done = timeout(limits::SHUTDOWN_TIME, shut_down) => if done.is_err() {
+            warn!("the shutdown took longer than {} ms and was cut short", limits::SHUTDOWN_TIME.as_millis());
         },
-        () = signals.received() => warn!("a second signal: ending at once"),
+        () = signals.received() => warn!("received a second signal; exiting without an orderly shutdown"),
     }
     manager.end().await;
     socket.set(None);
     result
 }
 
-/// Lets us have as many open files as the system lets us, within reason: each peer and each client is one.
+/// Raises the limit of open files as far as the system allows, up to [`limits::OPEN_FILES`]: each
+/// peer and each client needs one.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = open_files(limit.maximum);
     if limit.current.is_some_and(|current| current < wanted)
         && let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
     {
-        warn!("the limit of open files stays as it is: {e}");
+        warn!("cannot raise the limit of open files to {wanted}: {e}");
     }
 }
 
-/// How many open files we want to be allowed, where so many may be.
-fn open_files(most: Option<u64>) -> u64 {
-    most.unwrap_or(u64::MAX).min(limits::OPEN_FILES)
+/// Returns the limit of open files to set, for the system's maximum.
+fn open_files(maximum: Option<u64>) -> u64 {
+    maximum.unwrap_or(u64::MAX).min(limits::OPEN_FILES)
 }
 
-/// Our own directories, and the right to be the only one who serves them.
+/// Creates the daemon's own directories, and locks them against a second daemon.
 fn lock_home(home: Home, modes: Modes) -> Result<(Layout, Arc<RunLock>), Error> {
     let layout = Layout::open(home, modes)?;
     layout.ensure_own()?;
@@ -199,47 +202,48 @@ fn lock_home(home: Home, modes: Modes) -> Result<(Layout, Arc<RunLock>), Error> 
     Ok((layout, lock))
 }
 
-/// What is no reason not to serve, and for somebody to do something about.
-fn found_at_start(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result<(), SiblingError>) -> Vec<Problem> {
-    let mut found = Vec::new();
+/// Returns the problems that were found during the start and last until the next one. The daemon
+/// serves in spite of them.
+fn start_problems(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result<(), SiblingError>) -> Vec<Problem> {
+    let mut problems = Vec::new();
     if let Some((path, salvaged)) = set_aside {
         let recovered = match salvaged {
             Some(Salvaged { plugins, events }) => format!(
-                "{} and {} were recovered from it into the new database, and others may be missing",
+                "the new database has the {} and {} that could be recovered",
                 counted(plugins, "plugin"),
                 counted(events, "event")
             ),
-            None => "how much was recovered from it is unknown".to_owned(),
+            None => "it is unknown how much could be recovered".to_owned(),
         };
         let detail = format!(
-            "the registry's database was damaged and was set aside as {}: {recovered}; have each plugin that is missing \
-             register again, then move the damaged file away and restart",
+            "the registry's database was damaged and was moved to {}; {recovered}; register missing plugins again, then \
+             move the damaged file away and restart the daemon",
             path.display()
         );
-        found.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
+        problems.push(Problem { code: "registry_set_aside", detail, severity: Severity::Unhealthy });
     }
     if let Err(error) = siblings {
         let (code, severity) = match error {
             SiblingError::Home(_) => ("home_not_writable", Severity::Unhealthy),
             SiblingError::Apart { .. } => ("home_not_mounted", Severity::Notice),
         };
-        found.push(Problem { code, detail: error.to_string(), severity });
+        problems.push(Problem { code, detail: error.to_string(), severity });
     }
-    for problem in &found {
+    for problem in &problems {
         warn!(code = problem.code, "{}", problem.detail);
     }
-    found
+    problems
 }
 
 /// Returns one problem per failure code for the nodes of plugins that are not connected. A stopped
-/// plugin counts only if its node refuses us.
+/// plugin counts only if its node refuses to connect.
 fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> {
     let is_running = |plugin| registry.plugins.get(plugin).is_some_and(|plugin| plugin.status == Status::Running);
     let mut failures: BTreeMap<&str, Vec<(&PluginName, &NodeName)>> = BTreeMap::new();
     for (node, code, plugins) in nodes.not_connected().filter(|_| registry.ready) {
         let code = code.map_or("connection_lost", |code| code.name());
-        let apart = plugins.iter().filter(|plugin| FailureCode::from(code).is_refusal() || is_running(plugin));
-        failures.entry(code).or_default().extend(apart.map(|plugin| (plugin, node)));
+        let affected = plugins.iter().filter(|plugin| FailureCode::from(code).is_refusal() || is_running(plugin));
+        failures.entry(code).or_default().extend(affected.map(|plugin| (plugin, node)));
     }
     let problem = |(code, plugins): (&str, Vec<(&PluginName, &NodeName)>)| {
         let (_, first) = *plugins.first()?;
@@ -250,7 +254,7 @@ fn not_connected(nodes: &NodeStates, registry: &registry::View) -> Vec<Problem> 
             more => format!(" and {more} more"),
         };
         let detail = format!(
-            "plugins whose nodes are not connected ({code}): {named}{more}; run `hecate-daemon diagnose {first}`"
+            "the nodes of these plugins are not connected ({code}): {named}{more}; run `hecate-daemon diagnose {first}`"
         );
         Some(Problem { code: "plugin_node_not_connected", detail, severity: Severity::Notice })
     };
@@ -261,16 +265,16 @@ fn with_user_name(view::EpmdOwner { uid, pid, program }: view::EpmdOwner) -> Epm
     EpmdOwner { uid, user: accounts::user_name(uid), pid, program }
 }
 
-fn counted(count: u64, what: &str) -> String {
+fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
+    format!("{count} {noun}{plural}")
 }
 
 fn cluster_settings(config: &Config) -> cluster::ClusterSettings {
-    let us = rustix::process::getuid().as_raw();
-    let allowed_uids = config.allowed_uids.iter().copied().chain([us, 0]).collect();
+    let own_uid = rustix::process::getuid().as_raw();
+    let allowed_uids = config.allowed_uids.iter().copied().chain([own_uid, 0]).collect();
     let host = config.node.host().to_owned();
-    // An address has no short form.
+    // An IP address has no short form.
     let is_address = host.parse::<IpAddr>().is_ok();
     let short = host.split('.').next().filter(|_| !is_address).unwrap_or(&host).to_owned();
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -307,22 +311,23 @@ struct Daemon<'a> {
     cluster: Running,
     cluster_view: watch::Receiver<Arc<ClusterView>>,
     status: watch::Sender<DaemonStatus>,
-    /// What is wrong since the start, and until the next.
+    /// The problems that were found during the start.
     found: Vec<Problem>,
     own_files: watch::Receiver<own_files::Report>,
     manager: systemd::Manager,
 }
 
-/// What is done until we are ready, in one line.
+/// The status line for the service manager until the daemon is ready.
 const STARTING: &str = "starting: looking for nodes and plugins";
 
 impl Daemon<'_> {
-    /// Keeps the status true until a signal comes, or a task ends that must not.
+    /// Updates the status until a signal arrives, or until a task ends that must not.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let mut registry = self.registry.watch();
         let mut cluster = self.cluster_view.clone();
         let mut own_files = self.own_files.clone();
         let mut announced = false;
+        let mut announced_node = None;
         self.status.send_modify(|status| status.phase = Phase::Running);
         loop {
             let plugins = registry.borrow_and_update().clone();
@@ -331,23 +336,27 @@ impl Daemon<'_> {
                 return Err(Error::Lost(why));
             }
             self.refresh(&cluster.borrow_and_update().clone(), &plugins);
-            // The line names the node: so it waits until there is one, or it is clear why there is none.
+            // The ready line names the node, so it waits for the node or for the reason why there is none.
             let ready = {
                 let status = self.status.borrow();
                 let joined = status.node_name.is_some() || !status.problems.is_empty();
                 joined && plugins.ready && status.blocker().is_none()
             };
-            if ready && !std::mem::replace(&mut announced, true) {
-                self.announce();
+            let node = self.status.borrow().node_name.clone();
+            if ready && !announced {
+                self.announce(node.as_deref());
+                (announced, announced_node) = (true, node);
+            } else if announced && node.is_some() && node != announced_node {
+                info!(node = node.as_deref(), "joined the cluster");
+                announced_node = node;
             }
-            let told = self.told(ready, &plugins);
-            self.manager.status(told);
+            self.manager.status(self.status_line(ready, &plugins));
             tokio::select! {
                 () = signals.received() => return Ok(()),
                 _ = registry.changed() => {}
                 _ = cluster.changed() => {}
                 changed = own_files.changed() => if changed.is_err() {
-                    return Err(Error::Ended("watch of our own files"));
+                    return Err(Error::Ended("watch of the daemon's own files"));
                 },
                 _ = &mut self.registry_task => return Err(Error::Ended("registry")),
                 () = self.cluster.ended() => return Err(Error::Ended("cluster")),
@@ -359,7 +368,8 @@ impl Daemon<'_> {
         let mut problems = self.found.clone();
         problems.extend(self.own_files.borrow().problem.clone());
         if let Some(why) = &registry.unsaved {
-            let detail = format!("what happens to plugins is not shown until it can be saved: {why}");
+            let detail =
+                format!("changes of plugins cannot be saved, so the registry shows the last saved state: {why}");
             let severity = if registry.is_lost { Severity::NotReady } else { Severity::Unhealthy };
             problems.push(Problem { code: "store_failed", detail, severity });
         }
@@ -371,17 +381,17 @@ impl Daemon<'_> {
             }
             EpmdState::NameTaken { name } => {
                 let detail = format!(
-                    "the node name {name} is taken by another node of this host: stop that node, or set HECATE_NODE_NAME"
+                    "the node name {name} is in use by another node on this host; stop that node, or set HECATE_NODE_NAME"
                 );
                 let severity = if self.config.node_explicit { Severity::NotReady } else { Severity::Notice };
                 problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
-        // Only six digits are a problem; the uid alone is normal for a second user of a host.
+        // A name with random digits is a problem; one with only the uid is normal for a second user.
         if let [_, _, ..] = *cluster.names_taken {
             let detail = format!(
-                "other processes of this host use the node names {}, so this node is {}: peers that look for `hecate` do not \
-                 find it; run `hecate-daemon doctor` to see which, or set HECATE_NODE_NAME",
+                "other processes on this host use the node names {}, so this node is named {}, and peers that look for \
+                 `hecate` do not find it; run `hecate-daemon doctor` to find these processes, or set HECATE_NODE_NAME",
                 cluster.names_taken.join(", "),
                 cluster.node.as_deref().unwrap_or_default()
             );
@@ -401,23 +411,26 @@ impl Daemon<'_> {
         });
     }
 
-    /// Ready: one line for whoever started us, and the state for whoever looks later.
-    fn announce(&self) {
-        // If `run/` vanished, the file is written again with the directory.
+    /// Reports on standard output, in the run files and to the service manager that the daemon is
+    /// ready.
+    fn announce(&self, node: Option<&str>) {
+        // If `run/` vanished, the watch of the daemon's own files writes the state again.
         if let Err(e) = self.lock.write_state(RunState::Running) {
             warn!("{e}");
         }
-        let node = self.status.borrow().node_name.clone();
-        let node = node.as_deref().unwrap_or("none yet (see /health)");
+        let node = node.unwrap_or("none yet (see `hecate-daemon status`)");
         let socket = self.config.locations.socket.display();
-        // Whoever closed our standard output does not want the line.
+        // Standard output may be closed, which is not an error.
         let _ = writeln!(std::io::stdout(), "hecate-daemon is ready: socket {socket}, node {node}");
-        info!(%socket, node, "ready");
+        // A program that parses the log expects the event in any case.
+        if self.config.log_format == log::Format::Json || !log::shares_standard_output() {
+            info!(%socket, node, "ready");
+        }
         self.manager.ready();
     }
 
-    /// The whole in one line, for whoever asks the service manager.
-    fn told(&self, ready: bool, registry: &registry::View) -> String {
+    /// Returns the status of the daemon in one line, for the service manager.
+    fn status_line(&self, ready: bool, registry: &registry::View) -> String {
         let status = self.status.borrow();
         if let Some(problem) = status.blocker() {
             return format!("not ready: {}", problem.detail);
@@ -434,11 +447,11 @@ impl Daemon<'_> {
     }
 }
 
-/// The signals that end the daemon in good order.
+/// The signals that start an orderly shutdown.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// The terminal was closed.
+    /// Sent when the terminal is closed.
     hangup: Signal,
 }
 
@@ -469,14 +482,14 @@ mod tests {
     use crate::plugin::{Plugin, sample};
 
     #[test]
-    fn more_open_files_than_we_need_are_not_asked_for() {
+    fn the_limit_of_open_files_is_raised_only_as_far_as_needed() {
         assert_eq!(open_files(Some(2_048)), 2_048);
         assert_eq!(open_files(Some(limits::OPEN_FILES + 1)), limits::OPEN_FILES);
         assert_eq!(open_files(None), limits::OPEN_FILES);
     }
 
     #[test]
-    fn plugins_whose_nodes_fail_alike_are_one_problem() {
+    fn plugins_with_the_same_failure_code_share_one_problem() {
         let plugin = |index: usize, status| {
             let plugin = sample::plugin(&format!("a-{index}d"));
             (plugin.name.clone(), Arc::new(Plugin { node_given: true, status, ..plugin }))
@@ -497,15 +510,15 @@ mod tests {
             details,
             [
                 format!(
-                    "plugins whose nodes are not connected (cookie_mismatch): {named}; run `hecate-daemon \
+                    "the nodes of these plugins are not connected (cookie_mismatch): {named}; run `hecate-daemon \
                      diagnose n2@h`"
                 )
                 .as_str(),
-                "plugins whose nodes are not connected (tcp_refused): a-1d (n1@h); run `hecate-daemon diagnose \
-                 n1@h`",
+                "the nodes of these plugins are not connected (tcp_refused): a-1d (n1@h); run `hecate-daemon \
+                 diagnose n1@h`",
             ]
         );
         let judging = registry::View { ready: false, ..registry };
-        assert_eq!(not_connected(&nodes, &judging), [], "no status is believed before the plugins are judged");
+        assert_eq!(not_connected(&nodes, &judging), [], "before the plugins are judged, no status is reliable");
     }
 }

@@ -1,14 +1,14 @@
-//! Escapes text that others wrote, such as names from EPMD and from peers, so that it cannot drive
-//! a terminal: move the cursor, reorder or hide text, or begin a line. Pure.
+//! Escapes text from outside, such as names from EPMD and from peers, so that it cannot drive a
+//! terminal: move the cursor, reorder or hide text, or begin a line. Pure.
 //!
-//! The characters are those of the Unicode Character Database: general category Cc, `Bidi_Control`,
-//! the zero-width and invisible format characters, and the two separators that begin a line.
+//! The escaped characters are, in the terms of the Unicode Character Database, general category Cc,
+//! `Bidi_Control`, zero-width and invisible format characters, and the two line separators.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns whether a character is a control, bidirectional or line-separator character, which no
-/// text of a plugin may have.
+/// Returns whether a character is a control, bidirectional or line-separator character. The fields
+/// of a registration must not contain these.
 #[must_use]
 pub fn is_forbidden(c: char) -> bool {
     c.is_control()
@@ -16,8 +16,8 @@ pub fn is_forbidden(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Returns whether a character is shown as an escape: a forbidden one, or one without a width. Some
-/// languages need the latter in words, so they may be stored.
+/// Returns whether a character is escaped: a forbidden one, or one without width. Some languages
+/// need the latter in words, so a registration may contain them.
 #[must_use]
 pub fn is_escaped(c: char) -> bool {
     is_forbidden(c)
@@ -25,19 +25,20 @@ pub fn is_escaped(c: char) -> bool {
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Escapes each such character as in a Rust string: `\n`, `\u{1b}`. For people.
+/// Escapes text for people: each such character becomes an escape sequence of Rust, such as `\n` or
+/// `\u{1b}`.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     replaced(text, is_escaped, escape)
 }
 
-/// Escapes as [`text`] does, but keeps line ends.
+/// Escapes like [`text`], but keeps line ends.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_escaped(c), escape)
 }
 
-/// Escapes as [`lines`] does, but also keeps sequences that set colour and weight (`ESC [ … m`).
+/// Escapes like [`lines`], but also keeps sequences that set colour and weight (`ESC [ … m`).
 #[must_use]
 pub fn coloured(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -58,9 +59,9 @@ pub fn coloured(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Escapes each such character within JSON as `\u001b`, which has the same meaning. Line ends are
-/// kept: in JSON they are outside of strings. A character outside of the basic plane becomes a pair
-/// of surrogates (RFC 8259, section 7).
+/// Escapes JSON text: each such character becomes a JSON escape such as `\u001b`, which has the same
+/// value. Line ends are kept, since they are outside strings in JSON. A character outside the basic
+/// plane becomes a surrogate pair (RFC 8259, section 7).
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     replaced(
@@ -86,7 +87,7 @@ fn escape(shown: &mut String, c: char) {
 }
 
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, replace: impl Fn(&mut String, char)) -> Cow<'_, str> {
-    // Fast path: most texts are printable ASCII.
+    // Fast path, since most text is printable ASCII.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(&is_replaced) {
         return Cow::Borrowed(text);
     }
@@ -103,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// Any text, with many characters that must be escaped.
+    /// Generates text with many characters that must be escaped.
     fn any_text() -> impl Strategy<Value = String> {
         let odd = prop::sample::select(vec![
             '\n',
@@ -140,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn json_means_the_same(given in any_text()) {
+        fn escaped_json_has_the_same_value(given in any_text()) {
             let written = serde_json::to_string(&given).unwrap();
             let shown = json(&written);
             prop_assert!(!shown.contains(is_escaped));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_shown_by_their_numbers_and_words_as_they_are() {
+    fn control_characters_become_escapes_and_words_are_kept() {
         assert_eq!(text("a\u{1b}[2Jb\nc\u{202e}\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{202e}\\u{9b}");
         assert_eq!(text("größer \u{5d0} 日本"), "größer \u{5d0} 日本");
         assert!(matches!(text("größer"), Cow::Borrowed(_)), "nothing is copied");
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_without_width_may_be_stored_and_are_escaped() {
+    fn characters_without_width_are_allowed_and_escaped() {
         for c in ['\u{200c}', '\u{200d}', '\u{feff}'] {
             assert!(!is_forbidden(c) && is_escaped(c), "{c:?}");
         }

@@ -1,8 +1,8 @@
-//! Checks by device and inode whether the file at a path is still the one that was there before,
-//! and moves files without replacing others.
+//! Checks by device and inode whether the file at a path is still the same, and moves files without
+//! replacing others.
 //!
-//! Functions that access files block on the disk for a moment. None follows a symbolic link in the
-//! last part of a path.
+//! The functions that access files block. They do not follow a symbolic link in the last part of a
+//! path.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, Stat, renameat_with};
 use rustix::io::Errno;
 
-/// The device and inode number of a file. The system does not reuse the number of a file that is
-/// still open.
+/// The identity of a file. The system does not reuse the inode number of a file that is still open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inode {
-    /// Device.
+    /// Device number.
     pub device: u64,
-    /// Number on the device.
+    /// Inode number on that device.
     pub number: u64,
 }
 
@@ -35,21 +34,21 @@ impl From<&Stat> for Inode {
     }
 }
 
-/// The file at a path, compared with the one that was there before.
+/// The state of a path, compared with the file that was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// The same file or directory.
+    /// The same file or directory is there.
     Ours,
-    /// Nothing.
+    /// There is no file.
     Missing,
-    /// Another file or directory.
+    /// Another file or directory is there.
     Foreign,
-    /// It cannot be looked at.
+    /// The path cannot be checked.
     Unclear,
 }
 
 impl Sight {
-    /// Judges what [`look`] found.
+    /// Returns the state of a path for a result of [`look`].
     #[must_use]
     pub fn of(is_ours: impl FnOnce(Inode) -> bool, found: io::Result<Option<Metadata>>) -> Self {
         match found {
@@ -60,7 +59,7 @@ impl Sight {
         }
     }
 
-    /// Looks at a path.
+    /// Compares the file at a path with `ours`.
     #[must_use]
     pub fn at(path: &Path, ours: Inode) -> Self {
         Self::of(|found| found == ours, look(path))
@@ -70,15 +69,15 @@ impl Sight {
 /// Returns the metadata of the file at a path, or `None` if there is none.
 ///
 /// # Errors
-/// The path cannot be looked at.
+/// The system's error, other than one for a missing file.
 pub fn look(path: &Path) -> io::Result<Option<Metadata>> {
     found(std::fs::symlink_metadata(path))
 }
 
-/// Turns the error for a missing file into `None`.
+/// Converts the error for a missing file to `None`.
 ///
 /// # Errors
-/// Any other error.
+/// Every other error is returned.
 pub fn found(looked: io::Result<Metadata>) -> io::Result<Option<Metadata>> {
     match looked {
         Ok(metadata) => Ok(Some(metadata)),
@@ -90,7 +89,7 @@ pub fn found(looked: io::Result<Metadata>) -> io::Result<Option<Metadata>> {
 /// Removes a file, if there is one.
 ///
 /// # Errors
-/// It is there and cannot be removed.
+/// The file cannot be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -98,13 +97,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves a file to another name in the same directory, unless a file has that name.
+/// Renames a file within its directory, unless a file has the new name already.
 ///
 /// # Errors
-/// A file has that name, or the system's error. The file then still has its old name.
+/// A file has the new name, or the system's error. The file then keeps its old name.
 pub fn place(draft: &Path, path: &Path) -> io::Result<()> {
     match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // Not every file system supports that.
+        // Not every file system supports this flag.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             std::fs::hard_link(draft, path)?;
             remove(draft)
@@ -113,7 +112,7 @@ pub fn place(draft: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Appends a suffix to the name of a file.
+/// Returns the path with a suffix appended to its file name.
 #[must_use]
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -131,7 +130,7 @@ mod tests {
         let [draft, path] = ["draft", "path"].map(|name| dir.path().join(name));
         std::fs::write(&draft, "new").expect("written");
         std::fs::write(&path, "old").expect("written");
-        assert_eq!(place(&draft, &path).expect_err("it is there").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(place(&draft, &path).expect_err("the name is in use").kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read_to_string(&path).expect("there"), "old");
         std::fs::remove_file(&path).expect("there");
         place(&draft, &path).expect("the name is free");
@@ -148,16 +147,16 @@ mod tests {
         let sight = |path: &Path| Sight::at(path, ours);
         assert_eq!(sight(&path), Sight::Ours);
         assert_eq!(sight(&path.join("below")), Sight::Missing, "a file has nothing below it");
-        // Kept under another name, so that its number is not given to another file.
+        // The file is kept under another name, so that its inode number is not reused.
         std::fs::rename(&path, dir.path().join("old")).expect("moved");
         assert_eq!(sight(&path), Sight::Missing);
         std::os::unix::fs::symlink("old", &path).expect("linked");
-        assert_eq!(sight(&path), Sight::Foreign, "a link is not followed");
+        assert_eq!(sight(&path), Sight::Foreign, "a symbolic link is not followed");
         assert_eq!(Sight::of(|_| true, Err(io::ErrorKind::PermissionDenied.into())), Sight::Unclear);
     }
 
     #[test]
-    fn a_suffix_follows_any_name() {
+    fn a_suffix_is_appended_to_any_bytes() {
         use std::os::unix::ffi::OsStrExt as _;
         let name = Path::new(std::ffi::OsStr::from_bytes(b"/a/\xff.db"));
         assert_eq!(beside(name, "-wal").as_os_str().as_bytes(), b"/a/\xff.db-wal");

@@ -1,6 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-// In the order in which data flows: from the socket to the cluster, then the leaves.
+// In the order in which data flows, from the socket to the cluster, then the leaf modules.
 pub mod daemon;
 pub mod runtimes;
 

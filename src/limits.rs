@@ -112,7 +112,7 @@ pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
 // ---- Registry, store and layout -------------------------------------------------------------
 
-/// Longest plugin name in bytes. Crossed by `plugin::name::tests::each_refusal_has_its_code`.
+/// Longest plugin name in bytes. Crossed by `plugin::name::tests::each_error_has_its_code`.
 pub const PLUGIN_NAME: usize = 63;
 
 /// Longest path of a Unix socket in bytes: `sun_path` less its closing NUL. Crossed by
@@ -349,7 +349,7 @@ pub const NODE_BLOCKING_THREADS: usize = 96;
 pub const OWN_FILES: Duration = Duration::from_secs(1);
 
 /// How soon the check that confirms a loss follows the one that found it. Not at once, because an
-/// `rm -rf` may still be running. Crossed by `daemon::own_files::tests::a_loss_is_confirmed_soon`.
+/// `rm -rf` may still be running. Crossed by `daemon::own_files::tests::a_new_loss_shortens_the_pause`.
 pub const OWN_FILES_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a daemon whose home was lost still answers before it ends, so that clients see why.
@@ -364,10 +364,10 @@ pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
 pub const NOTIFY_END: Duration = Duration::from_millis(50);
 
 /// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024, is of use to `select` alone,
-/// which we don't call. Crossed by `daemon::tests::more_open_files_than_we_need_are_not_asked_for`.
+/// which we don't call. Crossed by `daemon::tests::the_limit_of_open_files_is_raised_only_as_far_as_needed`.
 pub const OPEN_FILES: u64 = 65_536;
 
 /// Most names in one problem of `/health` or one finding of `doctor`; beyond that, only the number
 /// is shown. Crossed by
-/// `daemon::tests::plugins_whose_nodes_fail_alike_are_one_problem` and `cli::doctor::nodes::tests::one_cause_is_one_finding`.
+/// `daemon::tests::plugins_with_the_same_failure_code_share_one_problem` and `cli::doctor::nodes::tests::one_cause_is_one_finding`.
 pub const NAMED_AT_ONCE: usize = 5;

@@ -1,4 +1,4 @@
-//! The `hecate-daemon` program: arguments, the log, and the exit code; nothing else.
+//! The `hecate-daemon` program: parses the arguments, starts the log, and returns the exit code.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,10 @@ use hecate_daemon::config::{self, Config, Environment, Flags};
 use hecate_daemon::runtimes::Runtimes;
 use hecate_daemon::{daemon, log};
 
-/// Returns memory to the system after peers' large messages, with glibc and with musl. Its options
-/// are in `.cargo/config.toml`. glibc's allocator does not: when a large block is freed, its
-/// threshold for `mmap` rises to as much as 32 MiB, and each thread's arena keeps smaller blocks.
+/// The allocator. It returns memory to the system after large messages from peers, with glibc and
+/// with musl; its options are in `.cargo/config.toml`. glibc's own allocator does not: when a large
+/// block is freed, its threshold for `mmap` rises to as much as 32 MiB, and the arena of each thread
+/// keeps smaller blocks.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Reads the configuration and starts the log, in this order: the one says how much the other tells.
+/// Reads the configuration, then starts the log, whose filter and format are settings.
 fn configure(flags: &Flags) -> Option<Config> {
     match config::load(flags, &Environment::of_process()) {
         Ok(loaded) => {

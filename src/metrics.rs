@@ -1,7 +1,7 @@
-//! What the process counts about itself, besides what views show: modules add to it, and the API
-//! serves it.
+//! The counters and histograms of the process. Modules update them, and the API serves them together
+//! with values that it reads from views.
 //!
-//! The metrics belong to the process, as its memory and file descriptors do, so they are static, and
+//! The metrics belong to the process, as its memory and file descriptors do. So they are static, and
 //! no module passes them to another.
 
 use std::sync::LazyLock;
@@ -11,11 +11,11 @@ use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
-/// Upper bounds of the buckets of every histogram in seconds: from a call that only reads memory to
-/// one that waits for a disk, and for the daemon to be ready.
+/// The upper bounds of the buckets of every histogram, in seconds: from a call that only reads memory
+/// to one that waits for the disk or for the daemon to become ready.
 const BOUNDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// If this is an error, nothing is counted, and [`families`] returns it.
+/// The metrics, or the error that [`families`] returns. After an error, nothing is counted.
 static METRICS: LazyLock<prometheus::Result<Metrics>> = LazyLock::new(Metrics::new);
 
 struct Metrics {
@@ -31,27 +31,24 @@ impl Metrics {
         let times = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BOUNDS.to_vec());
         Ok(Self {
             requests: IntCounterVec::new(
-                Opts::new(
-                    "hecate_http_requests_total",
-                    "Requests to the API, by the pattern of their route and the code of the answer.",
-                ),
+                Opts::new("hecate_http_requests_total", "Requests to the API, by route pattern and status code."),
                 &["route", "code"],
             )?,
             request_times: HistogramVec::new(
                 times(
                     "hecate_http_request_duration_seconds",
-                    "Time from a request's head to its answer's, by the pattern of the route.",
+                    "Time from the head of a request to the head of its response, by route pattern.",
                 ),
                 &["route"],
             )?,
             evictions: IntCounter::new(
                 "hecate_http_evictions_total",
-                "Connections to the API that were closed to make room for others.",
+                "Connections to the API that were closed to make room for new ones.",
             )?,
-            subscribers: IntGauge::new("hecate_event_subscribers", "Clients that follow the events.")?,
+            subscribers: IntGauge::new("hecate_event_subscribers", "Open event streams.")?,
             commit_times: Histogram::with_opts(times(
                 "hecate_store_commit_duration_seconds",
-                "Time of the commits that save the registry.",
+                "Duration of the commits that save the registry.",
             ))?,
         })
     }
@@ -69,7 +66,7 @@ pub fn count_request(pattern: &str, code: &str, took: Duration) {
     }
 }
 
-/// Counts a connection to the API that was closed to make room for another.
+/// Counts a connection to the API that was closed to make room for a new one.
 pub fn count_eviction() {
     if let Ok(metrics) = &*METRICS {
         metrics.evictions.inc();
@@ -83,12 +80,12 @@ pub fn count_commit(took: Duration) {
     }
 }
 
-/// A client that follows the events, counted until this is dropped.
+/// An open event stream, counted until this is dropped.
 #[derive(Debug)]
 pub struct Subscriber(());
 
 impl Subscriber {
-    /// Counts one more.
+    /// Counts one more stream.
     #[must_use]
     pub fn count() -> Self {
         if let Ok(metrics) = &*METRICS {
@@ -106,10 +103,10 @@ impl Drop for Subscriber {
     }
 }
 
-/// Returns what was counted so far. A family without a sample has had nothing to count.
+/// Returns the current values. A family without samples has not counted anything yet.
 ///
 /// # Errors
-/// A name above is not one that Prometheus allows.
+/// A metric has a name that Prometheus does not allow.
 pub fn families() -> Result<Vec<MetricFamily>, &'static prometheus::Error> {
     let Metrics { requests, request_times, evictions, subscribers, commit_times } = METRICS.as_ref()?;
     Ok([
@@ -127,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscriber_that_is_dropped_no_longer_counts() {
+    fn a_dropped_subscriber_is_no_longer_counted() {
         let gauge = || METRICS.as_ref().map(|metrics| metrics.subscribers.get()).ok();
         let (first, second) = (Subscriber::count(), Subscriber::count());
         assert_eq!(gauge(), Some(2));

@@ -1,5 +1,5 @@
-//! The threads of the process: one runtime for HTTP, health and the registry, and another for the
-//! node. A busy node never occupies the threads that answer the API.
+//! The threads of the process: one runtime for HTTP, health and the registry, and another one for
+//! the node. A busy node never occupies the threads that serve the API.
 
 use std::io;
 use std::num::NonZero;
@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits;
 
-/// Worker threads of each runtime, at most. A tuning constant: more threads help only a daemon with more
-/// to compute than plugins and peers ask of it, and each costs memory.
+/// The maximum number of worker threads per runtime. A tuning constant: plugins and peers cause
+/// little computation, so more threads would only cost memory.
 const WORKER_THREADS: usize = 8;
 
 /// Both runtimes.
@@ -21,10 +21,10 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Starts the worker threads of both.
+    /// Starts the worker threads of both runtimes.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system cannot start a thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self {
             api: runtime("hecate-api", limits::API_BLOCKING_THREADS)?,
@@ -32,10 +32,11 @@ impl Runtimes {
         })
     }
 
-    /// Runs the daemon to its end on the API's runtime. `daemon` gets the handle of the node's.
+    /// Runs the daemon on the API's runtime until it ends. `daemon` gets the handle of the node's
+    /// runtime.
     pub fn run<F: Future>(self, daemon: impl FnOnce(Handle) -> F) -> F::Output {
         let ended = self.api.block_on(daemon(self.node.handle().clone()));
-        // Does not wait for blocking calls, such as a resolver that waits for its server.
+        // Blocking calls, such as a DNS lookup that waits for its server, are not awaited.
         self.node.shutdown_background();
         self.api.shutdown_background();
         ended
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_two_at_least_and_bounded() {
+    fn worker_threads_are_at_least_two_and_bounded() {
         assert_eq!([1, 2, 4, 10_000].map(workers), [2, 2, 4, WORKER_THREADS]);
     }
 
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn work_of_the_node_runs_in_its_own_threads() {
+    fn the_node_runs_in_its_own_threads() {
         let name = || std::thread::current().name().map(str::to_owned);
         let here = Runtimes::start().unwrap().run(async |node| {
             let there = node.spawn(async move { name() }).await.unwrap();

@@ -1,8 +1,9 @@
-//! What we tell systemd, or whoever else started us with `NOTIFY_SOCKET`: sd_notify(3), by the crate `sd-notify`.
+//! Sends the state of the daemon to systemd, or to another service manager that set
+//! `NOTIFY_SOCKET`: sd_notify(3), implemented by the crate `sd-notify`.
 //!
-//! Without that variable nothing is told to nobody. Knows nothing of the daemon: the texts come from there, as does what must
-//! answer for the watchdog to be fed. (The crate does not speak to sockets in the abstract namespace, those whose
-//! name begins with `@`; systemd's own is a path.)
+//! Without that variable nothing is sent. The texts come from [`crate::daemon`], as does the check
+//! that must succeed before the watchdog is notified. The crate does not support sockets in the
+//! abstract namespace, whose names begin with `@`; systemd's own socket is a path.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -17,25 +18,25 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::limits;
 use crate::log::limit;
 
-/// Who is told. One who doesn't listen holds up nobody: of what he has not taken, the last is kept.
+/// The connection to the service manager. A manager that reads slowly delays nothing: of the states
+/// that it has not read yet, only the newest is kept.
 #[derive(Debug)]
 pub struct Manager {
-    wanted: watch::Sender<Words>,
-    /// None if nobody wants to be told.
-    teller: Option<JoinHandle<()>>,
+    wanted: watch::Sender<State>,
+    /// None without `NOTIFY_SOCKET`.
+    sender: Option<JoinHandle<()>>,
 }
 
-/// All that there is to be told of us.
+/// All that the service manager can learn about the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Words {
+struct State {
     ready: bool,
     status: String,
     stopping: bool,
 }
 
-/// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Word {
+enum Message {
     Ready,
     Status(String),
     Stopping,
@@ -43,71 +44,71 @@ enum Word {
 }
 
 impl Manager {
-    /// Begins with what we do at first.
+    /// Starts sending, with `status` as the first status line.
     #[must_use]
     pub fn start(status: &str) -> Self {
-        let first = Words { status: status.to_owned(), ..Words::default() };
+        let first = State { status: status.to_owned(), ..State::default() };
         let (wanted, changes) = watch::channel(first.clone());
-        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
-        let teller = is_there.then(|| tokio::spawn(follow(first, changes, tell)));
-        Self { wanted, teller }
+        let is_managed = std::env::var_os("NOTIFY_SOCKET").is_some();
+        let sender = is_managed.then(|| tokio::spawn(send_changes(first, changes, send)));
+        Self { wanted, sender }
     }
 
-    /// We serve.
+    /// Reports that the daemon is ready.
     pub fn ready(&self) {
-        self.wanted.send_modify(|words| words.ready = true);
+        self.wanted.send_modify(|state| state.ready = true);
     }
 
-    /// We are on the way out.
+    /// Reports that the daemon is stopping.
     pub fn stopping(&self) {
-        self.wanted.send_modify(|words| words.stopping = true);
+        self.wanted.send_modify(|state| state.stopping = true);
     }
 
-    /// What we do, in one line for people; told where it differs from what was told last.
+    /// Sets the status line, one line for people. It is sent only if it changed.
     pub fn status(&self, status: String) {
-        self.wanted.send_if_modified(|words| {
-            let differs = words.status != status;
-            words.status = status;
+        self.wanted.send_if_modified(|state| {
+            let differs = state.status != status;
+            state.status = status;
             differs
         });
     }
 
-    /// Returns once all is told, or after [`limits::NOTIFY_END`].
+    /// Returns once everything is sent, or after [`limits::NOTIFY_END`].
     pub async fn end(self) {
         drop(self.wanted);
-        if let Some(teller) = self.teller {
-            let _ = timeout(limits::NOTIFY_END, teller).await;
+        if let Some(sender) = self.sender {
+            let _ = timeout(limits::NOTIFY_END, sender).await;
         }
     }
 }
 
-/// Tells the first words, and then what differs each time from what was told before.
-async fn follow(first: Words, mut wanted: watch::Receiver<Words>, tell: impl AsyncFn(Word)) {
-    tell(Word::Status(first.status.clone())).await;
-    let mut told = first;
+/// Sends the first status, then the differences between the last state sent and the newest one.
+async fn send_changes(first: State, mut wanted: watch::Receiver<State>, send: impl AsyncFn(Message)) {
+    send(Message::Status(first.status.clone())).await;
+    let mut sent = first;
     loop {
-        let words = wanted.borrow_and_update().clone();
-        if words.ready && !told.ready {
-            tell(Word::Ready).await;
+        let state = wanted.borrow_and_update().clone();
+        if state.ready && !sent.ready {
+            send(Message::Ready).await;
         }
-        if words.status != told.status {
-            tell(Word::Status(words.status.clone())).await;
+        if state.status != sent.status {
+            send(Message::Status(state.status.clone())).await;
         }
-        if words.stopping && !told.stopping {
-            tell(Word::Stopping).await;
+        if state.stopping && !sent.stopping {
+            send(Message::Stopping).await;
         }
-        told = words;
+        sent = state;
         if wanted.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Feeds the watchdog at half of its time, if there is one, each time after `answers` has returned: whatever is stuck in there keeps
-/// it hungry.
-pub async fn watch(answers: impl AsyncFn()) -> Infallible {
+/// Notifies the watchdog, if there is one, at half of its interval. `answers` must return before each
+/// notification, so a task that hangs in it makes the service manager restart the daemon.
+pub async fn feed_watchdog(answers: impl AsyncFn()) -> Infallible {
     match sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) {
-        Some(time) => feed(time / 2, answers, async || tell(Word::Watchdog).await).await,
+        Some(time) => feed(time / 2, answers, async || send(Message::Watchdog).await).await,
         None => pending().await,
     }
 }
@@ -122,17 +123,17 @@ async fn feed(every: Duration, answers: impl AsyncFn(), ping: impl AsyncFn()) ->
     }
 }
 
-/// Takes as long as it takes the manager to have room for it.
-async fn tell(word: Word) {
-    let told = spawn_blocking(move || match &word {
-        Word::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        // A line break would end the field, and begin another.
-        Word::Status(status) => sd_notify::notify(&[NotifyState::Status(&status.replace(char::is_control, " "))]),
-        Word::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
-        Word::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
+/// Sends one message. Waits while the buffer of the manager's socket is full.
+async fn send(message: Message) {
+    let sent = spawn_blocking(move || match &message {
+        Message::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        // A line break would end the field and begin another one.
+        Message::Status(status) => sd_notify::notify(&[NotifyState::Status(&status.replace(char::is_control, " "))]),
+        Message::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        Message::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
     });
-    if let Ok(Err(error)) = told.await {
-        limited!(limit::MANAGER, warn, "the service manager can't be told at NOTIFY_SOCKET: {error}");
+    if let Ok(Err(error)) = sent.await {
+        limited!(limit::MANAGER, warn, "cannot notify the service manager at NOTIFY_SOCKET: {error}");
     }
 }
 
@@ -147,15 +148,15 @@ mod tests {
     const EVERY: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_fed_at_each_time_while_all_answer() {
+    async fn the_watchdog_is_notified_at_each_interval() {
         let pings = Cell::new(0);
         let fed = feed(EVERY, async || {}, async || pings.set(pings.get() + 1));
-        assert!(timeout(EVERY * 10 + EVERY / 2, fed).await.is_err(), "it goes on");
-        assert_eq!(pings.get(), 11, "the first at once");
+        assert!(timeout(EVERY * 10 + EVERY / 2, fed).await.is_err(), "it never ends");
+        assert_eq!(pings.get(), 11, "the first one at once");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_stuck_keeps_it_hungry() {
+    async fn the_watchdog_is_not_notified_while_a_task_hangs() {
         let (begun, pings) = (Instant::now(), Cell::new(0));
         let answers = async || {
             if begun.elapsed() >= EVERY * 2 {
@@ -168,16 +169,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_what_is_not_taken_the_last_is_told() {
-        let first = Words { status: "starting".to_owned(), ..Words::default() };
+    async fn a_slow_manager_gets_only_the_newest_status() {
+        let first = State { status: "starting".to_owned(), ..State::default() };
         let (wanted, changes) = watch::channel(first.clone());
-        let manager = Manager { wanted, teller: None };
-        let heard = RefCell::new(Vec::new());
-        let slow = async |word| {
+        let manager = Manager { wanted, sender: None };
+        let received = RefCell::new(Vec::new());
+        let slow = async |message| {
             sleep(EVERY).await;
-            heard.borrow_mut().push(word);
+            received.borrow_mut().push(message);
         };
-        let say = async {
+        let change = async {
             for number in 0..100 {
                 manager.status(number.to_string());
             }
@@ -187,8 +188,8 @@ mod tests {
             manager.stopping();
             drop(manager.wanted);
         };
-        tokio::join!(follow(first, changes, slow), say);
-        let status = |text: &str| Word::Status(text.to_owned());
-        assert_eq!(heard.into_inner(), [status("starting"), Word::Ready, status("99"), Word::Stopping]);
+        tokio::join!(send_changes(first, changes, slow), change);
+        let status = |text: &str| Message::Status(text.to_owned());
+        assert_eq!(received.into_inner(), [status("starting"), Message::Ready, status("99"), Message::Stopping]);
     }
 }

@@ -1,28 +1,28 @@
-//! Times as text and as stored numbers. Every function accepts every [`SystemTime`] and every
-//! number: a clock that is wrong, a row that was edited by hand and a peer's report must never
-//! cause a panic.
+//! Converts times to text and to stored numbers. Every function accepts every [`SystemTime`] and
+//! every number: a wrong clock, a row edited by hand or a report from a peer must never cause a
+//! panic.
 //!
-//! [`humantime`] panics on a time before 1970 or after 9999, so only this file calls its
+//! [`humantime`] panics on a time before 1970 or after 9999, so only this module calls its
 //! formatters.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits;
 
-/// Formats a time as RFC 3339 in UTC, to the millisecond. A time before 1970 or after 9999 is shown
-/// as the nearer end.
+/// Formats a time as RFC 3339 in UTC, to the millisecond. A time before 1970 or after 9999 becomes
+/// the nearest time in that range.
 #[must_use]
 pub fn millis(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(writable(time)).to_string()
 }
 
-/// Formats a time as [`millis`] does, to the second.
+/// Formats a time like [`millis`], to the second.
 #[must_use]
 pub fn seconds(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(writable(time)).to_string()
 }
 
-/// Returns the time of a stored number of nanoseconds since 1970. A negative number is 1970.
+/// Returns the time for a stored number of nanoseconds since 1970. A negative number means 1970.
 #[must_use]
 pub fn from_nanoseconds(stored: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(u64::try_from(stored).unwrap_or(0))
@@ -35,13 +35,13 @@ pub fn nanoseconds(time: SystemTime) -> Option<i64> {
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
-/// Returns the nearest time for which [`nanoseconds`] has a number.
+/// Returns the nearest time that can be stored, see [`nanoseconds`].
 #[must_use]
 pub fn storable(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, from_nanoseconds(i64::MAX))
 }
 
-/// Returns the nearest time that RFC 3339 can write.
+/// Returns the nearest time that RFC 3339 can represent.
 fn writable(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, UNIX_EPOCH + (limits::TIME - Duration::from_nanos(1)))
 }
@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Any time that an `i64` of seconds and a fraction can name, before and after 1970.
+    /// Generates times before and after 1970, over the whole range of `i64` seconds.
     fn any_time() -> impl Strategy<Value = SystemTime> {
         let edges = prop_oneof![Just(i64::MIN), Just(-1), Just(0), Just(i64::MAX), Just(253_402_300_799)];
         (prop_oneof![any::<i64>(), edges, -400_000_000_000..400_000_000_000_i64], 0..1_000_000_000_u32).prop_map(
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_the_ends_are_the_ends() {
+    fn times_outside_the_range_are_clamped() {
         let far = Duration::from_secs(1 << 40);
         assert_eq!(millis(UNIX_EPOCH - far), "1970-01-01T00:00:00.000Z");
         assert_eq!(millis(UNIX_EPOCH + far), "9999-12-31T23:59:59.999Z");

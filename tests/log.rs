@@ -97,15 +97,20 @@ fn programs_get_one_object_a_line() {
     assert!(events.iter().all(|event| event["timestamp"].is_string()), "{log}");
 }
 
-/// What it writes to a terminal.
+/// Returns what the daemon writes to standard error, a terminal.
 fn on_a_terminal(host: &Host, more: &[(&str, &str)]) -> String {
+    run_on_a_terminal(host, more, |_| Stdio::null())
+}
+
+/// Returns what the daemon writes to a terminal until it is ready and has ended.
+fn run_on_a_terminal(host: &Host, more: &[(&str, &str)], stdout: impl FnOnce(&OwnedFd) -> Stdio) -> String {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs: OwnedFd = File::options().read(true).write(true).open(name).unwrap().into();
     let mut command = Daemon::command(host, more);
-    command.stdout(Stdio::null()).stderr(theirs);
+    command.stdout(stdout(&theirs)).stderr(theirs);
     let mut process = Process::start(&mut command, "Build it");
     drop(command);
     let output = Output::collect(File::from(ours), Some);
@@ -121,6 +126,19 @@ fn a_terminal_is_coloured_unless_that_is_unwanted() {
     assert!(on_a_terminal(&host, &[]).contains('\u{1b}'));
     assert!(on_a_terminal(&host, &[("NO_COLOR", "")]).contains('\u{1b}'), "empty is as good as unset");
     assert!(!on_a_terminal(&host, &[("NO_COLOR", "1")]).contains('\u{1b}'));
+}
+
+#[test]
+fn a_terminal_shows_one_line_when_the_daemon_is_ready() {
+    let host = Host::new();
+    let both = |theirs: &OwnedFd| Stdio::from(theirs.try_clone().unwrap());
+    let text = run_on_a_terminal(&host, &[("HECATE_LOG", "info"), ("NO_COLOR", "1")], both);
+    let lines_with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((lines_with("ready"), lines_with("hecate-daemon is ready: socket ")), (1, 1), "{text}");
+    assert_eq!(lines_with(&host.node("hecate")), 1, "{text}");
+    // The log for programs has the event in any case.
+    let text = run_on_a_terminal(&host, &[("HECATE_LOG_FORMAT", "json")], both);
+    assert!(text.lines().any(|line| line.contains(r#""message":"ready""#)), "{text}");
 }
 
 // ---- Storms ---------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ fn it_hears_why_we_are_not_ready() {
     let manager = Manager::new(&host);
     let _daemon = manager.daemon(&host, &[("HECATE_NODE_NAME", "hecate")]);
     let (_, text, before) = manager.until("STATUS=not ready");
-    assert!(text.contains("the node name hecate is taken"), "{text}");
+    assert!(text.contains("the node name hecate is in use"), "{text}");
     assert!(!before.iter().any(|text| text.starts_with("READY")), "{before:?}");
     drop(holder);
     let (_, _, before) = manager.until("READY");

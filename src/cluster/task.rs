@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cluster::diagnosis::{self, Diagnostician};
 use crate::cluster::hosts::listener;
@@ -248,7 +248,7 @@ impl Cluster {
             peer_memory: settings.peer_memory,
         };
         let (node, _task) = node_task::start(listener, node_settings);
-        info!(node = %name, creation = registration.creation, "in the cluster");
+        debug!(node = %name, creation = registration.creation, "joined the cluster");
         let host = settings.name.name.host().into();
         let cluster = publish.subscribe();
         let registered = Registered { view: registry.watch(), cluster, home: layout.home().clone(), host };

@@ -1,10 +1,10 @@
-//! Watches our own files while the daemon runs: home, our namespace, the lock, the run files, the
+//! Watches the daemon's own files while it runs: home, its namespace, the lock, the run files, the
 //! socket and the database.
 //!
-//! Files that vanished inside an existing home are made again. The process ends, so that a
-//! supervisor can act, if home is gone or was replaced, or if a second daemon has taken the lock.
-//! `layout::decide` decides, the registry checks its database, and no asynchronous task blocks on
-//! the disk.
+//! Files that vanished inside an existing home are created again. If home was removed or replaced, or
+//! if a second daemon holds the lock, the process ends, so that a supervisor can act.
+//! `layout::decide` makes these decisions, and the registry checks its database. All file access runs
+//! in blocking threads.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,28 +26,28 @@ use crate::registry::{self, FileCheck};
 pub(super) struct Report {
     /// The current problem.
     pub problem: Option<Problem>,
-    /// Why the process must end now.
+    /// Why the process must end now, if it must.
     pub ended: Option<String>,
 }
 
-/// The API's socket, which the watch and the registry compare with its path. None before it is
-/// bound.
+/// The API's socket, which the watch and the registry compare with the file at its path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Socket {
+    /// None before the socket is bound and during the shutdown.
     file: Arc<Mutex<Option<SocketFile>>>,
     /// Wakes the watch.
     suspicion: Arc<Notify>,
 }
 
 impl Socket {
-    /// Replaces the socket. The file of the old one is removed, if it is ours, and is not bound
-    /// again.
+    /// Replaces the socket. The old one is not bound again, and its file is removed unless another
+    /// process has replaced it.
     pub(super) fn set(&self, file: Option<SocketFile>) {
         *self.file() = file;
     }
 
-    /// Returns a check for the registry, which wakes the watch if the socket is not the one that
-    /// was bound.
+    /// Returns a check for the registry, which wakes the watch if the file at the socket's path is
+    /// not the socket that was bound.
     pub(super) fn check(&self) -> registry::SocketCheck {
         let socket = self.clone();
         Arc::new(move || {
@@ -80,7 +80,7 @@ enum Outcome {
     End(Problem),
 }
 
-/// Starts the watch, which ends with the receiver.
+/// Starts the watch, which ends when the receiver is dropped.
 pub(super) fn watch(
     layout: Arc<Layout>,
     lock: Arc<RunLock>,
@@ -95,10 +95,11 @@ pub(super) fn watch(
     report
 }
 
-/// A look at all places, compared with the one before.
+/// Checks all files, given the result of the previous check. Returns the outcome and the new result.
 type Check = dyn Fn(Sights) -> (Outcome, Sights) + Send + Sync;
 
-/// Ends with the receiver, or after a panic: then the receiver sees that the sender is gone.
+/// Returns when the receiver is dropped, or after a panic in a check. The latter drops the sender,
+/// which the receiver notices.
 async fn watch_all(
     check: Arc<Check>,
     suspicion: Arc<Notify>,
@@ -108,19 +109,19 @@ async fn watch_all(
     tokio::select! {
         () = reports.closed() => {}
         ended = watch_places(check, &suspicion, &reports) => if ended.is_ok() {
-            // The report is not read yet.
+            // The receiver must still read the report.
             reports.closed().await;
         },
         () = database => {}
     }
 }
 
-/// Returns the pause after a check: short after a new loss, which the next check confirms.
+/// Returns the pause after a check: short after a new loss, which the next check must confirm.
 fn pause(is_new_loss: bool) -> Duration {
     if is_new_loss { limits::OWN_FILES_AGAIN } else { limits::OWN_FILES }
 }
 
-/// Returns when the process must end, or an error if a check has panicked.
+/// Returns `Ok` when the process must end, or an error if a check has panicked.
 async fn watch_places(check: Arc<Check>, suspicion: &Notify, reports: &watch::Sender<Report>) -> Result<(), JoinError> {
     let mut seen = Sights::INTACT;
     loop {
@@ -133,7 +134,7 @@ async fn watch_places(check: Arc<Check>, suspicion: &Notify, reports: &watch::Se
         };
         show(reports, problem.clone());
         if let Some(problem) = problem.filter(|_| ends) {
-            // So that connected clients can still see why.
+            // Connected clients can read the reason until then.
             sleep(limits::HOME_LOST).await;
             reports.send_modify(|report| report.ended = Some(problem.detail));
             return Ok(());
@@ -150,7 +151,7 @@ async fn watch_database(registry: registry::Handle) {
     let mut before = FileCheck::Intact;
     loop {
         let Ok(found) = registry.check_files().await else {
-            // It is stopping, and checks the files itself at its end.
+            // The registry is stopping, and checks the files itself at its end.
             return std::future::pending().await;
         };
         sleep(pause(found != before && found != FileCheck::Intact)).await;
@@ -170,7 +171,7 @@ fn show(reports: &watch::Sender<Report>, problem: Option<Problem>) {
 }
 
 impl OwnFiles {
-    /// Checks all files, and makes again those that vanished. Blocks.
+    /// Checks all files, and creates vanished ones again. Blocks.
     fn check(&self, before: Sights) -> (Outcome, Sights) {
         let now = self.look();
         (self.act(decide(before, now)), now)
@@ -182,14 +183,14 @@ impl OwnFiles {
             Decision::Continue { repairs, foreign_socket } => {
                 let mut problem = foreign_socket.then(|| self.foreign_socket());
                 for repair in repairs {
-                    // Home may just have been replaced, and the new directory must not be changed.
+                    // Home may have been replaced just now, and the new directory must not be changed.
                     if let Err(loss) = self.layout.check_home() {
                         return Outcome::End(self.lost(loss));
                     }
                     match self.repair(repair) {
                         Ok(()) => {}
                         Err(Failure::Run(held @ RunError::Held { .. })) => {
-                            let detail = format!("the lock was removed while the daemon used it, and now {held}");
+                            let detail = format!("the lock was removed while the daemon held it, and now {held}");
                             return Outcome::End(blocker("home_taken", detail));
                         }
                         Err(Failure::Socket(BindError::InUse(_) | BindError::NotASocket(_))) => {
@@ -197,7 +198,7 @@ impl OwnFiles {
                         }
                         Err(failure) => {
                             let detail =
-                                format!("a file of the daemon vanished, and could not be made again: {failure}");
+                                format!("a file of the daemon was removed and could not be created again: {failure}");
                             problem = Some(blocker("own_files_lost", detail));
                             break;
                         }
@@ -229,17 +230,17 @@ impl OwnFiles {
             Repair::Directories => self.layout.restore_own().map_err(RunError::from)?,
             Repair::Lock => {
                 self.lock.renew(&self.layout)?;
-                error!("the directories that the daemon had locked were replaced: locked the new ones");
+                error!("the locked directories were replaced while the daemon used them; locked the new ones");
             }
             Repair::RunFiles => {
                 self.lock.rewrite()?;
-                error!("files in run/ were removed while the daemon used them: wrote them again");
+                error!("files in run/ were removed while the daemon used them; wrote them again");
             }
             Repair::Socket => {
                 if let Some(socket) = self.socket.file().as_mut() {
                     socket.rebind()?;
                     let path = socket.path().display();
-                    error!(socket = %path, "the socket was removed while the daemon used it: bound it again");
+                    error!(socket = %path, "the socket was removed while the daemon used it; bound it again");
                 }
             }
         }
@@ -254,8 +255,8 @@ impl OwnFiles {
         let socket = self.socket.file();
         let path = socket.as_ref().map_or(Path::new(""), SocketFile::path);
         let detail = format!(
-            "another file is at {}, where our socket was: clients cannot reach this daemon; stop the process that put it \
-             there and remove the file, then the daemon binds its socket again",
+            "another file replaced the socket at {}, so clients cannot reach this daemon; stop the process that created \
+             the file and remove it, then the daemon binds its socket again",
             path.display()
         );
         blocker("socket_foreign", detail)
@@ -266,7 +267,7 @@ fn blocker(code: &'static str, detail: String) -> Problem {
     Problem { code, detail, severity: Severity::NotReady }
 }
 
-/// Why a file was not made again.
+/// Why a file was not created again.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -287,13 +288,13 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_panics_ends_the_watch() {
         let (reports, mut report) = watch::channel(Report::default());
-        let check: Arc<Check> = Arc::new(|_| panic!("as a fault of ours would"));
+        let check: Arc<Check> = Arc::new(|_| panic!("a bug in a check"));
         tokio::spawn(watch_all(check, Arc::default(), pending(), reports));
         tokio::time::timeout(limits::OWN_FILES * 20, report.changed()).await.expect("it ends").expect_err("no report");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_home_is_reported_until_the_daemon_has_ended() {
+    async fn the_watch_of_a_lost_home_lasts_until_its_report_is_read() {
         let (reports, mut report) = watch::channel(Report::default());
         let check: Arc<Check> = Arc::new(|before| (Outcome::End(blocker("home_lost", "gone".to_owned())), before));
         let watching = tokio::spawn(watch_all(check, Arc::default(), pending(), reports));
@@ -303,13 +304,13 @@ mod tests {
         watching.await.expect("no panic");
     }
 
-    /// Returns the pauses between checks that find these sights, one after the other.
+    /// Returns the pauses between checks with these results.
     async fn pauses(sights: &[Sights], suspicion: &Notify) -> Vec<Duration> {
         let (times, mut checked) = tokio::sync::mpsc::unbounded_channel();
-        let left: Mutex<VecDeque<Sights>> = Mutex::new(sights.iter().copied().collect());
+        let results: Mutex<VecDeque<Sights>> = Mutex::new(sights.iter().copied().collect());
         let check: Arc<Check> = Arc::new(move |_| {
-            times.send(Instant::now()).expect("it is awaited");
-            let now = left.lock().expect("no panic").pop_front().expect("one more");
+            times.send(Instant::now()).expect("the test receives it");
+            let now = results.lock().expect("no panic").pop_front().expect("one more");
             (Outcome::Serve(None), now)
         });
         let (reports, _report) = watch::channel(Report::default());
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loss_is_confirmed_soon() {
+    async fn a_new_loss_shortens_the_pause() {
         let missing = Sights { socket: Sight::Missing, ..Sights::INTACT };
         let more = Sights { run_files: Sight::Missing, ..missing };
         let sights = [Sights::INTACT, missing, missing, more, Sights::INTACT, Sights::INTACT];
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_suspicion_hastens_the_next_check_and_not_the_one_that_confirms() {
+    async fn a_suspicion_starts_a_check_at_once_but_not_the_confirming_one() {
         let missing = Sights { socket: Sight::Missing, ..Sights::INTACT };
         let suspicion = Notify::new();
         suspicion.notify_one();
@@ -346,11 +347,11 @@ mod tests {
         assert!(pauses[1] < limits::OWN_FILES, "{pauses:?}");
         suspicion.notify_one();
         let pauses = self::pauses(&[missing, missing], &suspicion).await;
-        assert!(pauses[0] >= limits::OWN_FILES_AGAIN, "an `rm -rf` may still be running: {pauses:?}");
+        assert!(pauses[0] >= limits::OWN_FILES_AGAIN, "`rm -rf` may still be running: {pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_check_of_the_registry_wakes_the_watch_if_the_socket_is_not_ours() {
+    async fn the_check_of_the_registry_wakes_the_watch_if_the_socket_was_replaced() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let socket = Socket::default();
@@ -361,15 +362,15 @@ mod tests {
         let (_listener, file) = crate::api::bind(&path, 0o600, None).expect("bound");
         socket.set(Some(file));
         check();
-        assert!(!is_woken().await, "it is ours");
+        assert!(!is_woken().await, "it is the bound socket");
         std::fs::remove_file(&path).expect("there");
         check();
-        assert!(is_woken().await);
+        assert!(is_woken().await, "the socket was removed");
         std::fs::write(&path, "another's").expect("written");
         check();
-        assert!(is_woken().await);
+        assert!(is_woken().await, "the socket was replaced");
         socket.set(None);
         check();
-        assert!(!is_woken().await, "the daemon ends");
+        assert!(!is_woken().await, "the daemon is stopping");
     }
 }

@@ -1,8 +1,8 @@
-//! How the log is written: one event a line on standard error, as text or JSON; for the journal with the level in front and
-//! without what it adds itself; in colours on a terminal only.
+//! Writes the log to standard error, one event per line, as text or JSON. For the journal, a line
+//! begins with its priority and has no time, which the journal adds. Only a terminal gets colours.
 //!
-//! What is said is everybody's own business, by `tracing`; how often outsiders can make us say it is `limit`'s. Follows
-//! sd-daemon(3) for levels, systemd.exec(5) for `JOURNAL_STREAM`, and no-color.org.
+//! Modules log through `tracing`; `limit` bounds the lines that outsiders can trigger. Follows
+//! sd-daemon(3) for priorities, systemd.exec(5) for `JOURNAL_STREAM`, and no-color.org.
 
 pub mod limit;
 
@@ -23,17 +23,17 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escape;
 
-/// The form of an event.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     #[default]
     Text,
-    /// For programs: one object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// Starts the log. `filter` is in the syntax of [`Targets`], and was checked when it was read.
+/// Starts the log. `filter` is in the syntax of [`Targets`]; [`crate::config`] has checked it.
 pub fn start(filter: &str, format: Format) {
     let journal = is_journal();
     let colours =
@@ -66,20 +66,30 @@ where
     }
 }
 
-/// Says why there is no daemon, where there is no log yet.
+/// Reports on standard error why the daemon does not start, before the log is started.
 pub fn refuse(why: &dyn fmt::Display) {
     let level = if is_journal() { prefix(Level::ERROR) } else { "" };
     let _ = writeln!(std::io::stderr(), "{level}hecate-daemon: {}", escape::lines(&why.to_string()));
 }
 
-/// Whether standard error is the journal itself, and not what a shell has put in its place.
+/// Returns whether standard output and standard error are the same terminal or file, so that a reader
+/// of the log sees both.
+#[must_use]
+pub fn shares_standard_output() -> bool {
+    let file = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino, stat.st_rdev);
+    let [output, error] = [rustix::fs::fstat(std::io::stdout()), rustix::fs::fstat(std::io::stderr())];
+    matches!((output, error), (Ok(output), Ok(error)) if file(output) == file(error))
+}
+
+/// Returns whether standard error is the stream to the journal that systemd opened, not a file that a
+/// shell redirected it to.
 fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let here = rustix::fs::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
     here.is_ok_and(|here| here == stream)
 }
 
-/// The priority of syslog(3) as the journal reads it off a line.
+/// Returns the syslog(3) priority in the form in which the journal expects it before a line.
 fn prefix(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
@@ -106,7 +116,7 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt:
 struct Line<F> {
     form: F,
     journal: bool,
-    /// Escapes the finished line.
+    /// Escapes the complete line.
     escape: fn(&str) -> Cow<'_, str>,
 }
 
@@ -122,7 +132,7 @@ where
         if self.journal {
             writer.write_str(prefix(*event.metadata().level()))?;
         }
-        // Who could begin a line could write an event that never was.
+        // A line break in a field would let an outsider forge an event.
         writeln!(writer, "{}", (self.escape)(&line.trim_end_matches('\n').replace('\n', "\\n")))
     }
 }
@@ -175,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_what_was_written() {
+    fn json_keeps_the_values_of_fields() {
         let line = written(Format::Json, false, "a\u{9b}b");
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(

@@ -5,38 +5,38 @@ use std::time::SystemTime;
 
 use super::Plugin;
 
-/// Something that happened to the registry and was stored.
+/// A stored change of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The revision that it made.
+    /// The revision of the registry after the event.
     pub revision: u64,
-    /// When.
+    /// When the event happened.
     pub at: SystemTime,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
-    /// The plugin after it (before it, for a deregistration). Of a purge, which is of no registered plugin, no more than
-    /// the name is known.
+    /// The plugin after the event, or before it for a deregistration. For a purge only the name is
+    /// meaningful, because the plugin is not registered.
     pub plugin: Arc<Plugin>,
 }
 
-/// The kinds of stored events, each with the name it carries outside.
+/// The kinds of stored events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// `plugin_registered_v1`
     Registered,
     /// `plugin_deregistered_v1`
     Deregistered,
-    /// `plugin_status_changed_v1`: its status, the reason for it, or the node that was found for it.
+    /// `plugin_status_changed_v1`: the status, its reason or the node of the plugin changed.
     StatusChanged,
     /// `plugin_data_purged_v1`
     DataPurged,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Registered, Self::Deregistered, Self::StatusChanged, Self::DataPurged];
 
-    /// The name that it carries outside, and in the store.
+    /// Returns the name that the kind has in the API, in the store and for Erlang nodes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of that name.
+    /// Returns the kind with a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)

@@ -1,6 +1,6 @@
-//! The terms that every other module uses for a plugin: its name, its record, a request to register
-//! it, and its events. A leaf module: it depends neither on the registry, the store or the node,
-//! nor on HTTP.
+//! The types that every other module uses for a plugin: its name, its record, a request to register
+//! it, and its events. A leaf module: it does not depend on the registry, the store, the node or
+//! HTTP.
 
 mod event;
 mod name;
@@ -20,17 +20,17 @@ pub use name::{NameError, PRIMARY, PluginName};
 pub use reason::{Reason, ReasonCode};
 pub use request::{Field, FieldValue, InvalidField, Registration, RegistrationRequest};
 
-/// Whether a plugin lives.
+/// Whether a plugin is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It has shown a sign of life, and nothing since says that it is gone.
+    /// It has shown a sign of life, and nothing since then shows that it ended.
     Running,
     /// Its node has left the cluster, or its socket no longer answers.
     Stopped,
 }
 
 impl Status {
-    /// Returns the name that it has in the API, in the store and towards Erlang nodes.
+    /// Returns the name that the status has in the API, in the store and for Erlang nodes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,37 +39,39 @@ impl Status {
         }
     }
 
-    /// Returns the status of that name.
+    /// Returns the status with a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Running, Self::Stopped].into_iter().find(|status| status.name() == name)
     }
 }
 
-/// One registered plugin, as it is at one revision of the registry.
+/// A registered plugin at one revision of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plugin {
     /// Its name, the key of the registry.
     pub name: PluginName,
-    /// Version as the plugin gave it.
+    /// The version from its registration.
     pub version: Option<String>,
-    /// Description as the plugin gave it.
+    /// The description from its registration.
     pub description: Option<String>,
-    /// Full name of its node (`name@host`), given at registration or found in the cluster.
+    /// The full name of its node (`name@host`), from its registration or found in the cluster.
     pub node: Option<NodeName>,
-    /// Whether `node` was given at registration; else it was found, and another may be found in its place.
+    /// Whether `node` is from the registration. If not, another node that is found may replace it.
     pub node_given: bool,
-    /// Whether it lives.
+    /// Whether it is running.
     pub status: Status,
-    /// Since when `status` holds.
+    /// When `status` last changed.
     pub since: SystemTime,
-    /// Why `status` holds.
+    /// Why it has this status.
     pub reason: Reason,
-    /// When the plugin was first registered.
+    /// When it was first registered.
     pub registered_at: SystemTime,
-    /// The revision at which it last began to run: a plugin that stopped and runs again differs in it.
+    /// The revision at which it last became running. A plugin that stopped and runs again has a new
+    /// incarnation.
     pub incarnation: u64,
 }
 
-/// The registered plugins in name order. Persistent: a copy costs nothing, and shares what is not changed.
+/// The registered plugins in name order. A persistent map: a copy is cheap and shares unchanged
+/// parts.
 pub type Plugins = RedBlackTreeMapSync<PluginName, Arc<Plugin>>;

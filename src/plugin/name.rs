@@ -1,58 +1,60 @@
 //! Names of plugins, parsed once.
 //!
-//! The rules are the convention's ("lowercase, hyphenated", "daemons end in `d`, frontends end in
-//! `w`"), so that a name can be used as a directory, in a URL and, with `_` for `-`, as the short
-//! name of an Erlang node.
+//! The rules are those of Hecate's naming convention: "lowercase, hyphenated", "daemons end in `d`,
+//! frontends end in `w`". So a name can be used as a directory, in a URL and, with `_` for `-`, as
+//! the short name of an Erlang node.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::limits;
 
-/// Our own name, which no plugin may take.
+/// The name of the primary daemon itself, which no plugin may have.
 pub const PRIMARY: &str = "hecate-daemon";
 
-/// A valid plugin name: two or more words of `[a-z0-9]`, the first beginning with a letter, joined by single
-/// hyphens, ending in `d`, at most [`limits::PLUGIN_NAME`] bytes.
+/// A valid plugin name: two or more words of `[a-z0-9]`, joined by single hyphens. It begins with a
+/// letter, ends in `d`, and has at most [`limits::PLUGIN_NAME`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PluginName(Arc<str>);
 
-/// Why a name was refused. The message says what to do instead.
+/// Why a name is invalid. The message shows what a valid name looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing was given.
-    #[error("the name is empty: a plugin daemon is named like `hecate-traderd`")]
+    /// The name is empty.
+    #[error("the name is empty; a plugin needs a name like `hecate-traderd`")]
     Empty,
-    /// Longer than [`limits::PLUGIN_NAME`] bytes.
-    #[error("the name has {0} bytes, at most {max} are allowed: choose a shorter one", max = limits::PLUGIN_NAME)]
+    /// The name is longer than [`limits::PLUGIN_NAME`] bytes.
+    #[error("the name has {0} bytes, which exceeds the limit of {max}", max = limits::PLUGIN_NAME)]
     TooLong(usize),
-    /// Our own name.
-    #[error("`hecate-daemon` is the primary daemon itself: a plugin needs a name of its own")]
+    /// The name is that of the primary daemon.
+    #[error("`hecate-daemon` is the name of the primary daemon; choose another name")]
     Reserved,
-    /// Ends in `w`.
-    #[error("a name ending in `w` is a frontend: it has no namespace, register its daemon, whose name ends in `d`")]
-    Frontend,
-    /// No hyphen: such names belong to infrastructure directories like `gitops`.
+    /// The name ends in `w`.
     #[error(
-        "a name without a hyphen is kept for infrastructure such as `gitops`: name the daemon like `hecate-traderd`"
+        "a name that ends in `w` is a frontend, which has no namespace; register its daemon, whose name ends in `d`"
+    )]
+    Frontend,
+    /// The name has no hyphen: such names are those of infrastructure directories like `gitops`.
+    #[error(
+        "a name without a hyphen is reserved for infrastructure such as `gitops`; use a name like `hecate-traderd`"
     )]
     Infrastructure,
-    /// Something other than `[a-z0-9-]`.
-    #[error("a name has only lowercase letters, digits and hyphens, and {0:?} is none of them")]
+    /// The name has a character other than `[a-z0-9-]`.
+    #[error("invalid character {0:?} in the name; only lowercase letters, digits and hyphens are allowed")]
     Character(char),
-    /// A hyphen at the beginning or end, or two together.
-    #[error("words are joined by single hyphens, none at the beginning or the end, as in `hecate-traderd`")]
+    /// The name begins or ends with a hyphen, or has two hyphens in a row.
+    #[error("hyphens must be single and between words, as in `hecate-traderd`")]
     Hyphen,
-    /// Begins with a digit.
-    #[error("a name begins with a letter, as `hecate-traderd` does")]
+    /// The name begins with a digit.
+    #[error("the name must begin with a letter, as in `hecate-traderd`")]
     FirstLetter,
-    /// Does not end in `d`.
-    #[error("daemons end in `d`, as `hecate-traderd` does")]
+    /// The name does not end in `d`.
+    #[error("the name of a daemon must end in `d`, as in `hecate-traderd`")]
     NotADaemon,
 }
 
 impl NameError {
-    /// The stable code of the refusal, for clients to branch on.
+    /// Returns the stable code of the error, for clients to branch on.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -70,10 +72,10 @@ impl NameError {
 }
 
 impl PluginName {
-    /// Parses a name by the rules of the convention.
+    /// Parses a name.
     ///
     /// # Errors
-    /// The first rule that the name breaks, see [`NameError`].
+    /// The first rule that the name breaks, as a [`NameError`].
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -106,13 +108,13 @@ impl PluginName {
         Ok(Self(text.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The short name that the plugin's Erlang node has by custom: `-` written `_`.
+    /// Returns the short name that the plugin's Erlang node has by convention, with `_` for `-`.
     #[must_use]
     pub fn node_short_name(&self) -> String {
         self.0.replace('-', "_")
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_families_of_the_ecosystem_pass() {
+    fn valid_names_are_accepted() {
         for name in ["hecate-traderd", "hecate-app-traderd", "a-d", "hecate-x2d", "hecate-2d"] {
             assert_eq!(PluginName::parse(name).map(|n| n.to_string()), Ok(name.to_owned()));
         }
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_its_code() {
+    fn each_error_has_its_code() {
         let too_long = format!("{}-{}d", "a".repeat(30), "b".repeat(32));
         let table = [
             ("", "name_empty"),
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_name_writes_underscores() {
+    fn the_short_node_name_has_underscores() {
         let name = PluginName::parse("hecate-app-traderd").expect("valid");
         assert_eq!(name.node_short_name(), "hecate_app_traderd");
     }

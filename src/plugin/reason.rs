@@ -1,13 +1,13 @@
-//! Why a plugin has its status: a stable code for programs, and a sentence for people.
+//! The reason for the status of a plugin: a stable code for programs, and a sentence for people.
 
 use std::fmt;
 
 /// Why a plugin has its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// For programs to branch on.
+    /// The code, for programs to branch on.
     pub code: ReasonCode,
-    /// The same as a sentence for people, with what is specific to this case.
+    /// The reason as a sentence for people, with the details of this case.
     pub detail: String,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Reason {
 /// The codes of reasons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReasonCode {
-    /// No release that is known here writes it, or the row is older than the codes.
+    /// The code is from a newer release, or the row is from a release that had no codes.
     #[default]
     Unknown,
     /// The plugin registered.
@@ -45,9 +45,9 @@ pub enum ReasonCode {
     SocketAnswers,
     /// Its socket refuses connections.
     SocketRefuses,
-    /// Its socket was there and is gone.
+    /// Its socket was removed.
     SocketGone,
-    /// There never was a socket at its path.
+    /// There has been no socket at its path since the registration or the start of the daemon.
     SocketMissing,
     /// The file at the path of its socket is not a socket.
     NotASocket,
@@ -81,7 +81,7 @@ impl ReasonCode {
         Self::DataPurged,
     ];
 
-    /// Returns the name that the code has in the API, in the store and towards Erlang nodes.
+    /// Returns the name that the code has in the API, in the store and for Erlang nodes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -103,8 +103,7 @@ impl ReasonCode {
         }
     }
 
-    /// Returns the code of that name, or [`Self::Unknown`] for a name that only a newer release
-    /// knows.
+    /// Returns the code with a name, or [`Self::Unknown`] for a name from a newer release.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         Self::ALL.into_iter().find(|code| code.name() == name).unwrap_or_default()
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_name_of_its_own_that_is_read_back() {
+    fn every_name_parses_to_its_code() {
         for code in ReasonCode::ALL {
             assert_eq!(ReasonCode::parse(code.name()), code);
         }

@@ -1,4 +1,4 @@
-//! A request to register a plugin, whatever language it was made in: which values its fields may have. Pure.
+//! Checks the fields of a request to register a plugin, from JSON or from Erlang terms. Pure.
 
 use beam::name::NodeName;
 
@@ -6,20 +6,20 @@ use super::PluginName;
 use crate::escape::is_forbidden;
 use crate::limits;
 
-/// A field of a registration request: re-registration keeps what is absent and clears what is `null`.
+/// A field of a registration: an absent field keeps the stored value, and `null` clears it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Field<T = String> {
-    /// The key was absent: the stored value stays.
+    /// Keep the stored value.
     #[default]
     Absent,
-    /// The key was `null`: the stored value goes.
+    /// Clear the stored value.
     Clear,
-    /// The key had this value.
+    /// Replace the stored value.
     Set(T),
 }
 
 impl<T> Field<T> {
-    /// Makes a stored value what the request wants.
+    /// Applies the field to a stored value.
     pub fn apply(self, value: &mut Option<T>) {
         match self {
             Self::Absent => {}
@@ -29,78 +29,78 @@ impl<T> Field<T> {
     }
 }
 
-/// A request to register a plugin, valid in form.
+/// A request to register a plugin, with valid fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// The plugin to register.
     pub name: PluginName,
-    /// New version.
+    /// The version.
     pub version: Field,
-    /// New description.
+    /// The description.
     pub description: Field,
-    /// New node, a full name `name@host`.
+    /// The full name (`name@host`) of the plugin's node.
     pub node: Field<NodeName>,
 }
 
-/// The value of a field as it was given.
+/// The unchecked value of a field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum FieldValue {
-    /// It was not.
+    /// The request does not have the field.
     #[default]
     Absent,
-    /// It was, as nothing: `null`, `undefined`.
+    /// `null` in JSON, `undefined` or `null` in Erlang.
     Null,
-    /// A text.
+    /// A string.
     Text(String),
-    /// Something else.
+    /// A value of another type.
     NotText,
 }
 
-/// The fields of a request; what else it had is ignored.
+/// The unchecked fields of a request. Other fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistrationRequest {
-    /// Name of the plugin.
+    /// The name of the plugin.
     pub name: FieldValue,
-    /// Its version.
+    /// The version.
     pub version: FieldValue,
-    /// Its description.
+    /// The description.
     pub description: FieldValue,
-    /// Full name of its node.
+    /// The full name of the plugin's node.
     pub node: FieldValue,
 }
 
-/// A field that can't be taken.
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct InvalidField {
-    /// Stable, for clients to branch on.
+    /// The stable code of the error, for clients to branch on.
     pub code: &'static str,
-    /// What is wrong and what to do.
+    /// The error, and how to correct it.
     pub detail: String,
 }
 
 impl RegistrationRequest {
-    /// The request, if each of its fields is valid.
+    /// Checks all fields.
     ///
     /// # Errors
-    /// The first that isn't.
+    /// The first invalid field.
     pub fn check(self) -> Result<Registration, InvalidField> {
         let name = match self.name {
             FieldValue::Absent => {
-                return Err(wrong("name_missing", "`name` is missing: it is the name of the plugin daemon"));
+                return Err(invalid("name_missing", "`name` is missing; set it to the name of the plugin"));
             }
-            FieldValue::Null => return Err(wrong("field_type", "`name` must be a string, not null")),
-            FieldValue::NotText => return Err(no_text("name")),
+            FieldValue::Null => return Err(invalid("field_type", "`name` must be a string, not null")),
+            FieldValue::NotText => return Err(not_text("name")),
             FieldValue::Text(name) => name,
         };
-        let name = PluginName::parse(&name).map_err(|error| wrong(error.code(), error.to_string()))?;
+        let name = PluginName::parse(&name).map_err(|error| invalid(error.code(), error.to_string()))?;
         let node = field("node", self.node, beam::limits::NODE_NAME)?;
         let node = match node {
             Field::Absent => Field::Absent,
             Field::Clear => Field::Clear,
-            Field::Set(node) => {
-                Field::Set(NodeName::parse(&node).map_err(|error| wrong("node_malformed", format!("`node`: {error}")))?)
-            }
+            Field::Set(node) => Field::Set(
+                NodeName::parse(&node).map_err(|error| invalid("node_malformed", format!("`node`: {error}")))?,
+            ),
         };
         Ok(Registration {
             name,
@@ -111,31 +111,32 @@ impl RegistrationRequest {
     }
 }
 
-fn field(key: &str, given: FieldValue, most: usize) -> Result<Field, InvalidField> {
+fn field(key: &str, given: FieldValue, max: usize) -> Result<Field, InvalidField> {
     let text = match given {
         FieldValue::Absent => return Ok(Field::Absent),
         FieldValue::Null => return Ok(Field::Clear),
-        FieldValue::NotText => return Err(no_text(key)),
+        FieldValue::NotText => return Err(not_text(key)),
         FieldValue::Text(text) => text,
     };
     let length = text.chars().count();
-    if length > most {
-        return Err(wrong("field_too_long", format!("`{key}` has {length} characters, at most {most} are allowed")));
+    if length > max {
+        let detail = format!("`{key}` has {length} characters, which exceeds the limit of {max}");
+        return Err(invalid("field_too_long", detail));
     }
     if let Some(bad) = text.chars().find(|c| is_forbidden(*c)) {
         let detail = format!(
-            "`{key}` has the character U+{:04X}: leave out control, bidirectional and line-separator characters",
+            "invalid character U+{:04X} in `{key}`; remove control, bidirectional and line-separator characters",
             u32::from(bad)
         );
-        return Err(wrong("field_bad_character", detail));
+        return Err(invalid("field_bad_character", detail));
     }
     Ok(Field::Set(text))
 }
 
-fn no_text(key: &str) -> InvalidField {
-    wrong("field_type", format!("`{key}` must be a string"))
+fn not_text(key: &str) -> InvalidField {
+    invalid("field_type", format!("`{key}` must be a string"))
 }
 
-fn wrong(code: &'static str, detail: impl Into<String>) -> InvalidField {
+fn invalid(code: &'static str, detail: impl Into<String>) -> InvalidField {
     InvalidField { code, detail: detail.into() }
 }

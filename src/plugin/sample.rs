@@ -1,4 +1,4 @@
-//! Sample plugins for unit tests, which change the fields that matter to them.
+//! Sample plugins for unit tests.
 
 use std::time::UNIX_EPOCH;
 
@@ -9,7 +9,7 @@ pub fn name(text: &str) -> PluginName {
     PluginName::parse(text).expect("valid")
 }
 
-/// Returns a plugin that runs since it registered, and gave nothing but its name.
+/// Returns a running plugin that registered with only its name.
 pub fn plugin(text: &str) -> Plugin {
     Plugin {
         name: name(text),
@@ -25,7 +25,7 @@ pub fn plugin(text: &str) -> Plugin {
     }
 }
 
-/// Returns a request that gives nothing but the name.
+/// Returns a registration with only a name.
 pub fn registration(text: &str) -> Registration {
     Registration { name: name(text), version: Field::Absent, description: Field::Absent, node: Field::Absent }
 }

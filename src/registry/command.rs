@@ -20,7 +20,7 @@ pub(super) enum Command {
     Purge { name: PluginName, reply: Reply<Removed> },
     CheckPurge { name: PluginName, reply: Reply<()> },
     EventsAfter { revision: u64, reply: Reply<Option<Vec<Event>>> },
-    Pulse { reply: Reply<()> },
+    Ping { reply: Reply<()> },
     CheckFiles { reply: Reply<FileCheck> },
     Stop,
 }

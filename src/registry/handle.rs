@@ -108,8 +108,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`Refusal::Stopping`]: it has ended.
-    pub async fn answers(&self) -> Result<(), Refusal> {
-        self.ask(|reply| Command::Pulse { reply }).await
+    pub async fn ping(&self) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Ping { reply }).await
     }
 
     /// Compares the files of the database with those that were opened, and restores vanished ones.

@@ -194,7 +194,7 @@ impl Task {
                     (store, events) = lend(store, move |store| store.events_after(revision)).await;
                     let _ = reply.send(events.map_err(Refusal::from));
                 }
-                Command::Pulse { reply } => {
+                Command::Ping { reply } => {
                     let _ = reply.send(Ok(()));
                 }
                 Command::CheckFiles { reply } => {

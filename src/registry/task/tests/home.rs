@@ -17,7 +17,7 @@ async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
     for _ in 0..3 {
         assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Failed);
         // Its turn begins after the turn of the check has ended.
-        world.handle.answers().await.expect("it lives");
+        world.handle.ping().await.expect("it lives");
         let view = world.handle.view();
         assert!(view.unsaved.is_some() && view.is_lost);
     }
@@ -32,8 +32,8 @@ async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
     // Only observations would be tried again.
     tokio::time::pause();
     tokio::time::advance(2 * limits::COMMIT_RETRY).await;
-    world.handle.answers().await.expect("it lives");
-    world.handle.answers().await.expect("it lives");
+    world.handle.ping().await.expect("it lives");
+    world.handle.ping().await.expect("it lives");
     tokio::time::resume();
     assert!(world.handle.view().unsaved.is_some());
     std::fs::rename(database.with_file_name("ours"), &database).expect("moved back");
