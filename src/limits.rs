@@ -160,19 +160,19 @@ pub const UNREGISTERED: usize = 64;
 pub const ANNOUNCEMENTS: usize = 4096;
 
 /// How long after its registration a plugin may take to show a sign of life, unless configured. Crossed by
-/// `registry::state::tests::socket::silence_after_the_registration_stops_it`.
+/// `registry::state::tests::socket::a_plugin_without_a_sign_of_life_is_stopped`.
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How long stored plugins may wait, after a start, for their nodes. Crossed by
-/// `registry::state::tests::start::after_the_time_the_socket_judges`.
+/// `registry::state::tests::start::the_socket_decides_if_the_node_does_not_connect_in_time`.
 pub const JUDGE: Duration = Duration::from_secs(4);
 
 /// How long the look at the sockets that ends the judging may take. Crossed by
-/// `registry::state::tests::start::a_look_that_hangs_does_not_keep_us_from_being_ready`.
+/// `registry::state::tests::start::a_probe_that_hangs_does_not_delay_readiness`.
 pub const JUDGE_LOOK: Duration = Duration::from_secs(1);
 
 /// Time between two looks at the socket of a plugin without a node. Crossed by
-/// `registry::state::tests::socket::without_a_node_the_socket_decides`.
+/// `registry::state::tests::socket::the_socket_decides_without_a_node`.
 pub const SOCKET_POLL: Duration = Duration::from_secs(3);
 
 /// Commands that wait for the registry; more wait at their sender. Crossed by
@@ -183,7 +183,7 @@ pub const REGISTRY_QUEUE: usize = 256;
 /// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
 
-/// Time until a failed commit is tried again. Crossed by `registry::task::tests::facts_wait_while_the_store_fails`.
+/// Time until a failed commit is tried again. Crossed by `registry::task::tests::observations_are_kept_while_the_store_fails`.
 pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 
 /// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by

@@ -123,7 +123,7 @@ async fn the_clients_of_a_running_daemon() {
     assert_eq!(text(&purged.stdout), format!("removed {base}: 6 directories, 0 files, 0 bytes\n"));
     let refused = hecate(&["deregister", "hecate-traderd"]).await;
     ended(&refused, 1);
-    assert!(text(&refused.stderr).contains("no plugin `hecate-traderd`"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("no plugin named `hecate-traderd`"), "{refused:?}");
     ended(&hecate(&["register", "hecate-traderw"]).await, 1);
     let odd = hecate(&["paths", "../a b?", "--json"]).await;
     ended(&odd, 1);
@@ -344,7 +344,7 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
         on_a_terminal(&[("HECATE_SOCKET_PATH", &place)], &["purge", "hecate-traderd"], "y\n")
     });
     let (code, told) = refused.await.expect("ran");
-    assert!(code == Some(1) && told.contains("deregister it first") && !told.contains("Remove all"), "{told:?}");
+    assert!(code == Some(1) && told.contains("deregister it before") && !told.contains("Remove all"), "{told:?}");
     http::delete(&world, "/api/plugins/hecate-traderd").await;
     let base = world.directory.path().join("home/hecate-traderd");
     let (kept, asked, gone) = tokio::task::spawn_blocking(move || {

@@ -216,7 +216,18 @@ fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
     const STORM: u64 = 250;
     let (host, _epmd, daemon) = Host::running(&[]);
     host.register(&serde_json::json!({"name": "hecate-traderd"}));
-    daemon.logs(&["INFO", "plugin_registered_v1", "plugin=hecate-traderd", "it registered"]);
+    daemon.logs(&[
+        "INFO",
+        "plugin_registered_v1",
+        "plugin=hecate-traderd",
+        "status=running",
+        "reason=\"it registered\"",
+    ]);
+    // A plugin that is no longer registered has neither a status nor a reason.
+    assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
+    daemon.logs(&["INFO", "plugin_deregistered_v1", "plugin=hecate-traderd", "revision=2"]);
+    let line = daemon.log_lines(&["plugin_deregistered_v1"]).concat();
+    assert!(!line.contains("status=") && !line.contains("reason="), "{line}");
     for _ in 0..STORM {
         host.register(&serde_json::json!({"name": "hecate-stormd"}));
     }

@@ -168,7 +168,7 @@ fn processes_that_live_take_no_descriptors_that_connections_need() {
 }
 
 #[test]
-fn without_a_node_the_socket_decides() {
+fn the_socket_decides_without_a_node() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
@@ -222,9 +222,9 @@ fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
     let silent = host.grace_passes();
     let stopped = host.plugin_until(TRADER, "stopped");
     for stopped in [&silent, &stopped] {
-        assert!(reason(stopped).starts_with("no sign of life within 1s of its registration ("), "{stopped}");
+        assert!(reason(stopped).starts_with("no sign of life within 1 s of its registration ("), "{stopped}");
     }
-    let found = "no sign of life within 1s of its registration (there is no socket at its path)";
+    let found = "no sign of life within 1 s of its registration (it has no `sockets/api.sock`)";
     wait_for("the dead socket is removed", || reason(&host.plugin(TRADER)) == found);
     let stopped = host.plugin(TRADER);
     assert!(since(&stopped) > since(&registered));
@@ -370,7 +370,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
     let _daemon = host.daemon(&[]);
     wait_for("the daemon answers", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let after = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
-    let reasons = ["there is no socket at its path", "its socket refuses connections"];
+    let reasons = ["it has no `sockets/api.sock`", "its socket refuses connections"];
     for ((before, after), expected) in before.iter().zip(&after).zip(reasons) {
         assert_eq!((&before["status"], &after["status"]), (&json!("running"), &json!("stopped")));
         assert!(since(after) > since(before), "{before} {after}");
@@ -441,7 +441,7 @@ fn another_daemon_on_this_host_is_no_plugins_node() {
     visitor.eval_until(&nodes, "true", PATIENCE);
     // Ours has shown no sign of life, whatever another daemon says of its own.
     let stopped = ours.plugin_until(TRADER, "stopped");
-    let silent = "no sign of life within 1s of its registration (there is no socket at its path)";
+    let silent = "no sign of life within 1 s of its registration (it has no `sockets/api.sock`)";
     assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, silent));
     assert_eq!(theirs.plugin(TRADER)["status"], "running");
     visitor.eval_until(&format!("[node(P) || P <- {MEMBERS}] =:= ['{them}']"), "true", PATIENCE);
@@ -564,7 +564,7 @@ fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
 
     stranger.kill();
     let stopped = host.plugin_until(TRADER, "stopped");
-    assert_eq!(reason(&stopped), format!("its node {node} has ended, and there is no socket at its path"));
+    assert_eq!(reason(&stopped), format!("its node {node} has ended, and it has no `sockets/api.sock`"));
     assert_ne!(stopped["node_failure"], "cookie_mismatch");
     let _plugin = start(None);
     let running = host.plugin_until(TRADER, "running");

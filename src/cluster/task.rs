@@ -357,7 +357,7 @@ impl Cluster {
     async fn registry_changed(&mut self, view: &registry::View) -> Result<(), Stopped> {
         self.tell_events(view.revision).await?;
         let mut effects = Vec::new();
-        self.machine.plugins_changed(view, self.events.told(), &mut effects);
+        self.machine.plugins_changed(view, self.events.delivered(), &mut effects);
         self.carry_out(effects).await
     }
 
@@ -426,7 +426,7 @@ impl Cluster {
     /// Sends the stored events up to a revision to the groups that are named like them, before proxies show what they
     /// have led to.
     async fn tell_events(&mut self, revision: u64) -> Result<(), Stopped> {
-        while self.events.told() < revision {
+        while self.events.delivered() < revision {
             match self.events.next().await {
                 Ok(Next::Event(event)) => {
                     let group = Term::atom(event.kind.name());

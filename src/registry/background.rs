@@ -1,6 +1,7 @@
-//! What runs beside the registry's task: removing what a dead plugin left, and waiting for a process to end.
+//! Work that runs concurrently with the registry's task: it removes the files of dead plugins, and
+//! waits for processes to end.
 //!
-//! Never touches the registry's state: what there is to tell goes back to the task.
+//! It never changes the registry's state, but returns its results to the task.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::panic;
@@ -16,83 +17,85 @@ use super::refusal::Refusal;
 use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, SetAside, SocketState, Verdict};
 use crate::plugin::PluginName;
 
-/// Runs what blocks where it may. A panic there is ours: an owner that goes on after one owns nobody knows what.
+/// Runs blocking work in a blocking thread. A panic there is resumed here, because the state that the
+/// work shared may be inconsistent.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(value) => value,
         Err(Ok(panicked)) => panic::resume_unwind(panicked),
-        // Only a runtime that ends cancels such work, and it ends us as well.
+        // Such work is cancelled only when the runtime ends, which then ends this task too.
         Err(Err(_cancelled)) => std::future::pending().await,
     }
 }
 
-/// Removes what a dead plugin left. May be aborted at each of its pauses; none is between a change and its end.
+/// Removes the socket and the run files of a dead plugin. It may be aborted at any await, because no
+/// change on disk spans one.
 pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
     remove_dead_socket(&layout, &name).await;
     let Some(process) = process else { return };
     let plugin = name.clone();
     let removed = blocking(move || layout.remove_dead_run_files(&plugin, &process)).await;
     if let Err(error) = removed {
-        tracing::warn!(plugin = %name, %error, "its run files could not be removed");
+        tracing::warn!(plugin = %name, %error, "cannot remove the run files of the plugin");
     }
 }
 
-/// Removes the socket of a plugin, if it is dead, which takes a second.
+/// Removes the socket of a plugin if it is dead, which takes 1 s to find out.
 pub(super) async fn remove_dead_socket(layout: &Arc<Layout>, name: &PluginName) {
     if let Err(error) = remove_socket(layout, name).await {
-        tracing::warn!(plugin = %name, %error, "its dead socket could not be removed");
+        tracing::warn!(plugin = %name, %error, "cannot remove the dead socket of the plugin");
     }
 }
 
-/// Sets the namespace of a plugin aside, to be removed, unless its socket shows that it lives.
+/// Sets the namespace of a plugin aside for removal, unless its socket shows that the plugin runs.
 pub(super) fn set_aside(layout: &Layout, name: &PluginName, revision: u64) -> Result<SetAside, Refusal> {
     match check_data(layout, name)? {
-        // A dead socket has been removed before.
-        Socket::Refuses => {
+        // A dead socket would have been removed already, so this one is new.
+        SilentSocket::Refuses => {
             Err(Refusal::StillRunning { name: name.clone(), sign: "its socket was bound just now".to_owned() })
         }
-        Socket::None => Ok(layout.set_namespace_aside(name, revision)?),
+        SilentSocket::None => Ok(layout.set_namespace_aside(name, revision)?),
     }
 }
 
 /// The socket of a plugin that shows no sign of life.
-pub(super) enum Socket {
+pub(super) enum SilentSocket {
     None,
     Refuses,
 }
 
 /// Checks that a plugin has data, and that its socket shows no sign of life.
-pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<Socket, Refusal> {
+pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<SilentSocket, Refusal> {
     if !layout.has_namespace(name)? {
         let path = layout.home().namespace(name).base().to_owned();
         return Err(Refusal::NoData { name: name.clone(), path });
     }
-    match layout.look_at_socket(name) {
-        SocketState::Absent | SocketState::NotASocket => Ok(Socket::None),
-        SocketState::Refuses(_) => Ok(Socket::Refuses),
+    match layout.probe_socket(name) {
+        SocketState::Absent | SocketState::NotASocket => Ok(SilentSocket::None),
+        SocketState::Refuses(_) => Ok(SilentSocket::Refuses),
         SocketState::Alive => Err(Refusal::StillRunning { name: name.clone(), sign: "its socket answers".to_owned() }),
         SocketState::Denied(why) | SocketState::Unclear(why) => Err(Refusal::MayRun { name: name.clone(), why }),
     }
 }
 
-/// Finds what purges that a crash has cut off have left to be removed.
+/// Returns the namespaces that purges have set aside and a crash kept from being removed.
 pub(super) fn settle_purges(layout: &Layout, revision: u64) -> Vec<SetAside> {
     layout.settle_purges(revision).unwrap_or_else(|error| {
-        tracing::warn!(%error, "what is left of earlier purges could not be looked for");
+        tracing::warn!(%error, "cannot check for interrupted purges");
         Vec::new()
     })
 }
 
-/// Removes it.
-pub(super) fn finish_purges(layout: &Layout, left: Vec<SetAside>) {
-    for aside in left {
+/// Removes the namespaces that [`settle_purges`] returned.
+pub(super) fn finish_purges(layout: &Layout, interrupted: Vec<SetAside>) {
+    for aside in interrupted {
         if let Err(error) = layout.remove_aside(&aside) {
-            tracing::warn!(%error, "an earlier purge is still incomplete");
+            tracing::warn!(%error, "an interrupted purge is still incomplete");
         }
     }
 }
 
-/// Why a dead socket stays.
+/// Why a dead socket could not be removed.
 #[derive(Debug, thiserror::Error)]
 enum RemovalError {
     #[error(transparent)]
@@ -102,8 +105,8 @@ enum RemovalError {
 }
 
 async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), RemovalError> {
-    let (place, plugin) = (Arc::clone(layout), name.clone());
-    let mut socket = match blocking(move || DeadSocket::new(&place, &plugin)).await {
+    let (layout, plugin) = (Arc::clone(layout), name.clone());
+    let mut socket = match blocking(move || DeadSocket::new(&layout, &plugin)).await {
         Err(LayoutError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
@@ -117,29 +120,30 @@ async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), Re
         match progress? {
             Progress::WaitUntil(due) => sleep_until(due.into()).await,
             Progress::Done(Verdict::Removed) => {
-                tracing::info!(plugin = %name, "removed its dead socket");
+                tracing::info!(plugin = %name, "removed the dead socket of the plugin");
                 return Ok(());
             }
             Progress::Done(verdict) => {
-                tracing::debug!(plugin = %name, ?verdict, "left its socket as it is");
+                tracing::debug!(plugin = %name, ?verdict, "kept the socket of the plugin");
                 return Ok(());
             }
         }
     }
 }
 
-/// Waits until a process has ended. Where that cannot be seen, or would take the descriptors that connections need, it waits
-/// for ever: the end is a hint and no more.
-pub(super) async fn exit_of(process: Process) {
-    let opened =
-        Pid::from_raw(process.pid()).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()).filter(leaves_room);
-    // Only now that it is open can the pid no longer pass to another.
+/// Waits until a process has ended. It waits for ever if the end cannot be observed, or if that would
+/// use a descriptor that connections need. The end of a process is only a hint to probe the socket.
+pub(super) async fn wait_for_exit(process: Process) {
+    let opened = Pid::from_raw(process.pid())
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok())
+        .filter(is_in_lower_half);
+    // While the descriptor is open, the pid cannot be reused. It may have been before.
     if process.is_gone() {
         return;
     }
     #[expect(
         deprecated,
-        reason = "deprecated for types that may close early, which an OwnedFd cannot; its heir is unsafe"
+        reason = "deprecated for types that may close early, which an OwnedFd cannot; the replacement is unsafe"
     )]
     match opened.and_then(|pidfd| AsyncFd::new(pidfd).ok()) {
         Some(pidfd) => drop(pidfd.readable().await),
@@ -147,11 +151,11 @@ pub(super) async fn exit_of(process: Process) {
     }
 }
 
-/// Whether a descriptor is in the lower half of those that we may have. The system gives the lowest number that is free: so
-/// while this holds, half of them are.
-fn leaves_room(opened: &OwnedFd) -> bool {
-    let most = getrlimit(Resource::Nofile).current;
-    u64::try_from(opened.as_raw_fd()).is_ok_and(|number| most.is_none_or(|most| number < most / 2))
+/// Returns whether a descriptor is in the lower half of the numbers that the process may have. The
+/// system assigns the lowest free number, so the upper half is then free.
+fn is_in_lower_half(opened: &OwnedFd) -> bool {
+    let limit = getrlimit(Resource::Nofile).current;
+    u64::try_from(opened.as_raw_fd()).is_ok_and(|number| limit.is_none_or(|limit| number < limit / 2))
 }
 
 #[cfg(test)]
@@ -165,18 +169,18 @@ mod tests {
     fn child() -> (std::process::Child, Process) {
         let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
-        (child, Process::living(pid).expect("it lives"))
+        (child, Process::living(pid).expect("it is running"))
     }
 
     #[tokio::test]
-    async fn the_end_of_a_process_is_told_when_it_comes() {
+    async fn waiting_for_a_process_ends_when_the_process_does() {
         let (mut child, process) = child();
-        let waiting = tokio::spawn(exit_of(process));
+        let waiting = tokio::spawn(wait_for_exit(process));
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "it lives");
+        assert!(!waiting.is_finished(), "the process is running");
         child.kill().expect("killed");
-        timeout(Duration::from_secs(10), waiting).await.expect("told").expect("without a panic");
+        timeout(Duration::from_secs(10), waiting).await.expect("it ends").expect("without a panic");
         child.wait().expect("ended");
-        timeout(Duration::from_secs(10), exit_of(process)).await.expect("told at once of one that is gone");
+        timeout(Duration::from_secs(10), wait_for_exit(process)).await.expect("the process is gone already");
     }
 }

@@ -1,8 +1,10 @@
-//! One batch of what was queued: decided, its directories made, and stored, all of it in one call that blocks.
+//! One batch of queued changes: a single blocking call decides them, creates directories and stores
+//! the events.
 //!
-//! It works on a copy of the state, which is the registry afterwards if the batch is stored, and else is forgotten. What
-//! comes first in a batch counts for what follows: it may free a name, and nothing is made on disk for a registration that
-//! is refused. Never answers or publishes: see `task`.
+//! A batch works on a copy of the state. If the batch is stored, the copy becomes the state of the
+//! registry; if not, it is dropped. A change sees the effects of earlier ones in the same batch, such
+//! as a name that became free. Nothing is created on disk for a registration that is refused. The
+//! task sends the answers and publishes the view.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,23 +22,23 @@ use crate::metrics;
 use crate::plugin::{Event, Plugin, Registration};
 use crate::store::{CommitError, Store};
 
-/// Compares the file at the socket's path with the one that was bound, and reports a difference to
-/// the owner of the socket. A difference does not make the commit fail.
+/// Compares the file at the path of the API's socket with the bound socket, and reports a difference
+/// to the owner of the socket. A difference does not make the commit fail.
 pub type SocketCheck = Arc<dyn Fn() + Send + Sync>;
 
-/// Where an answer goes, and the answer.
+/// An answer, with the channel to send it on.
 pub(super) type Answer = (Reply<Arc<Plugin>>, Result<Arc<Plugin>, Refusal>);
 
-/// A batch, and what came of it.
+/// A batch and its results.
 pub(super) struct Batch {
     now: Now,
     layout: Arc<Layout>,
     check_socket: SocketCheck,
     pub state: State,
     pub effects: Vec<RegistryEffect>,
-    /// The answers, which hold once the batch is stored.
+    /// The answers, to be sent once the batch is stored.
     pub answers: Vec<Answer>,
-    /// Those that it took, for another try.
+    /// The observations of the batch, which are tried again if it cannot be stored.
     pub observations: Vec<RegistryInput>,
 }
 
@@ -45,19 +47,19 @@ impl Batch {
         Self { now, layout, check_socket, state, effects: Vec::new(), answers: Vec::new(), observations: Vec::new() }
     }
 
-    /// Does all of it. Gives the events that are stored now.
-    pub(super) fn carry_out(
+    /// Decides and stores all changes. Returns the stored events.
+    pub(super) fn run(
         mut self,
         store: &mut Store,
         observations: Vec<RegistryInput>,
         changes: Vec<Change>,
     ) -> (Self, Result<Vec<Event>, CommitError>) {
-        // Before directories are made.
+        // Checked before directories are created.
         let prepared = prepare(&self.layout);
         for change in observations.into_iter().map(Change::Observation).chain(changes) {
             match &prepared {
-                Ok(()) => self.take(change),
-                Err(error) => self.put_off(change, error),
+                Ok(()) => self.apply(change),
+                Err(error) => self.defer(change, error),
             }
         }
         if let Err(error) = prepared {
@@ -69,8 +71,8 @@ impl Batch {
         (self, stored)
     }
 
-    /// Nothing can be stored now: observations are kept, and the rest is refused with the batch.
-    fn put_off(&mut self, change: Change, error: &CommitError) {
+    /// Keeps an observation for later, and refuses a request, when nothing can be stored.
+    fn defer(&mut self, change: Change, error: &CommitError) {
         match change {
             Change::Observation(observation) => self.observations.push(observation),
             Change::Deregister { reply, .. } | Change::Register { reply, .. } => {
@@ -79,7 +81,7 @@ impl Batch {
         }
     }
 
-    fn take(&mut self, change: Change) {
+    fn apply(&mut self, change: Change) {
         match change {
             Change::Observation(observation) => {
                 self.observations.push(observation.clone());
@@ -98,7 +100,8 @@ impl Batch {
         }
     }
 
-    /// Makes the directories of a registration that will be taken; gives the process that sent it.
+    /// Creates the directories for a registration that will be accepted. Returns the process that
+    /// sent it.
     fn admit(&self, registration: &Registration, registrant: Option<Registrant>) -> Result<Option<Process>, Refusal> {
         self.state.admit(registration)?;
         self.layout.home().namespace(&registration.name).check_api_sock()?;
@@ -115,15 +118,16 @@ pub(super) fn to_store(effect: &RegistryEffect) -> Option<Event> {
     }
 }
 
-/// Checks that home is there and our namespace is still locked, so that events can be stored.
+/// Checks that home exists and that the daemon's namespace is still locked, so that events can be
+/// stored.
 pub(super) fn prepare(layout: &Layout) -> Result<(), CommitError> {
     layout.check_home().map_err(|loss| CommitError::Vanished(loss.explain(layout.home().root()).into()))?;
     if layout.is_locked() {
         return Ok(());
     }
     let text = format!(
-        "the directory {} was removed or replaced while the daemon used it; nothing is saved until the daemon has locked the \
-         new one",
+        "the directory {} was removed or replaced while the daemon used it; nothing is saved until the daemon has locked \
+         the new directory",
         layout.home().own().base().display()
     );
     Err(CommitError::Vanished(text.into()))
@@ -136,8 +140,8 @@ pub(super) fn settle(layout: &Layout, store: &mut Store) -> Result<(), CommitErr
     prepare(layout)
 }
 
-/// Stores events, if there are any. Before it returns, all own files are compared with those that
-/// were opened.
+/// Stores events, if there are any. Before it returns, it checks that the daemon's own files are
+/// still the opened ones.
 pub(super) fn commit(
     layout: &Layout,
     check_socket: &dyn Fn(),
@@ -152,6 +156,6 @@ pub(super) fn commit(
     let committed = prepare(layout).and_then(|()| store.commit(events)).and_then(|()| prepare(layout));
     metrics::count_commit(begun.elapsed());
     committed.inspect_err(|error| {
-        limited!(limit::DISK, error, %error, changes = events.len(), "the registry stays as it was before");
+        limited!(limit::DISK, error, %error, changes = events.len(), "cannot save changes of the registry");
     })
 }

@@ -1,4 +1,4 @@
-//! What the registry is asked, each command with its reply channel.
+//! The requests to the registry, each with its reply channel.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::refusal::Refusal;
 use crate::layout::{Contents, Removed};
 use crate::plugin::{Event, Plugin, PluginName, Registration};
 
-/// Where an answer goes.
+/// The channel for an answer.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// What the task is asked.
+/// A request to the registry's task.
 #[derive(Debug)]
 pub(super) enum Command {
     Change(Change),
@@ -25,7 +25,7 @@ pub(super) enum Command {
     Stop,
 }
 
-/// What a batch can take: all of one batch share a commit.
+/// A change of the registry. All changes of a batch share one commit.
 #[derive(Debug)]
 pub(super) enum Change {
     Register { registration: Registration, registrant: Option<Registrant>, reply: Reply<Arc<Plugin>> },
@@ -36,22 +36,22 @@ pub(super) enum Change {
 /// The result of a check of the database's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileCheck {
-    /// They are the ones that were opened, or were made again.
+    /// They are the opened ones, or were restored.
     Intact,
-    /// One is missing for the first time. The next check makes it again.
+    /// A file is missing for the first time. The next check restores it.
     Missing,
-    /// They could not be made again.
+    /// They could not be restored.
     Failed,
 }
 
-/// What `disk` is asked.
+/// A request for work on disk that changes no state, see [`super::disk`].
 #[derive(Debug)]
 pub(super) enum DiskCommand {
     Contents {
         name: PluginName,
         reply: Reply<Contents>,
     },
-    /// Removes a dead socket, and has the registry purge then.
+    /// Removes a dead socket, then sends [`Command::Purge`] to the task.
     Purge {
         name: PluginName,
         reply: Reply<Removed>,

@@ -1,6 +1,7 @@
-//! Disk work that decides nothing: what a plugin keeps, and its dead socket before a purge.
+//! Work on disk that does not change the state: lists the contents of namespaces, and removes dead
+//! sockets before a purge.
 //!
-//! Runs in the registry's task, beside what decides, so that a commit does not delay it.
+//! It runs concurrently with the commits of the registry, so that they do not delay it.
 
 use std::panic;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use super::background::{blocking, remove_dead_socket};
 use super::command::{Command, DiskCommand};
 use crate::layout::Layout;
 
-/// Requests in progress at the same time. More means more threads that wait for the disk; less
-/// means that a purge, which waits a second for a dead socket, delays others sooner.
+/// The maximum number of requests in progress. A larger value means more threads that wait for the
+/// disk. A smaller value means that purges, which wait 1 s for a dead socket, delay others sooner.
 pub(super) const JOBS: usize = 32;
 
-/// Serves the queue until every handle is gone.
+/// Serves the queue until every handle is dropped.
 pub(super) async fn serve(
     layout: Arc<Layout>,
     mut queue: mpsc::Receiver<DiskCommand>,
@@ -29,16 +30,16 @@ pub(super) async fn serve(
                 Some(command) => drop(jobs.spawn(carry_out(Arc::clone(&layout), command, registry.clone()))),
                 None => break,
             },
-            Some(ended) = jobs.join_next() => check(ended),
+            Some(ended) = jobs.join_next() => resume_panic(ended),
         }
     }
     while let Some(ended) = jobs.join_next().await {
-        check(ended);
+        resume_panic(ended);
     }
 }
 
-/// A panic in a job is one of the registry.
-fn check(ended: Result<(), JoinError>) {
+/// Resumes the panic of a job, which then ends the registry.
+fn resume_panic(ended: Result<(), JoinError>) {
     if let Err(Ok(panicked)) = ended.map_err(JoinError::try_into_panic) {
         panic::resume_unwind(panicked);
     }
@@ -46,7 +47,7 @@ fn check(ended: Result<(), JoinError>) {
 
 async fn carry_out(layout: Arc<Layout>, command: DiskCommand, registry: mpsc::WeakSender<Command>) {
     match command {
-        // Nobody waits for the answer.
+        // The client has gone away.
         DiskCommand::Contents { reply, .. } if reply.is_closed() => {}
         DiskCommand::Contents { name, reply } => {
             let contents = blocking(move || layout.contents(&name)).await;
@@ -54,7 +55,7 @@ async fn carry_out(layout: Arc<Layout>, command: DiskCommand, registry: mpsc::We
         }
         DiskCommand::Purge { name, reply } => {
             remove_dead_socket(&layout, &name).await;
-            // Who gives up in that second wants no purge.
+            // The client may have gone away meanwhile, and must not find the data purged.
             if let Some(registry) = registry.upgrade().filter(|_| !reply.is_closed()) {
                 let _ = registry.send(Command::Purge { name, reply }).await;
             }

@@ -1,4 +1,4 @@
-//! What goes into the registry's state and what comes out of it. Pure data.
+//! The inputs and effects of the registry's state. Pure data.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,18 +12,18 @@ use crate::plugin::{Event, PluginName};
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For deadlines.
+    /// The monotonic time, for deadlines.
     pub instant: Instant,
-    /// For people.
+    /// The time of day, for events.
     pub time: SystemTime,
 }
 
-/// The registry's settings: how long we wait for plugins.
+/// The settings of the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// For the first sign of life after a registration.
+    /// How long to wait for the first sign of life after a registration.
     pub grace: Duration,
-    /// For the nodes of stored plugins after a start.
+    /// How long to wait for the nodes of stored plugins after a start.
     pub judge: Duration,
 }
 
@@ -33,16 +33,16 @@ impl Default for Config {
     }
 }
 
-/// What was observed. Nobody repeats it, so that what cannot be stored is kept and tried again.
+/// An observation. It arrives only once, so it is kept and tried again if it cannot be stored.
 #[derive(Debug, Clone)]
 pub enum RegistryInput {
-    /// News from the cluster.
+    /// A change in the cluster.
     Membership(Membership),
-    /// Answer to [`RegistryEffect::ProbeSocket`].
+    /// The result of [`RegistryEffect::ProbeSocket`].
     SocketProbed {
-        /// Whose socket.
+        /// The plugin.
         name: PluginName,
-        /// What it showed.
+        /// The state of its socket.
         state: SocketState,
     },
     /// The process that registered a plugin has ended.
@@ -56,64 +56,65 @@ pub enum RegistryInput {
     Tick,
 }
 
-/// What is to be done. Only [`RegistryEffect::Store`] can fail; what comes with it is then not done either.
+/// An action for the task. Only [`RegistryEffect::Store`] can fail; then the other effects of the same
+/// batch are dropped too.
 #[derive(Debug)]
 pub enum RegistryEffect {
-    /// Store this event, with all of the same batch.
+    /// Store this event, in one commit with the others of the batch.
     Store(Event),
-    /// Probe the plugin's socket. The answer is [`RegistryInput::SocketProbed`], in any case.
+    /// Probe the plugin's socket. The result is always a [`RegistryInput::SocketProbed`].
     ProbeSocket(PluginName),
-    /// Make what is missing of its directories.
+    /// Create the plugin's missing directories.
     EnsureLayout(PluginName),
-    /// Remove what a dead plugin left: its socket, and the run files if they are those of `process`. If that is under
-    /// way already, let it.
+    /// Remove the socket of a dead plugin, and its run files if `process` wrote them. Has no effect
+    /// while an earlier removal is in progress.
     CleanUp {
         /// The plugin.
         name: PluginName,
         /// The process that registered it.
         process: Option<Process>,
     },
-    /// It lives: stop cleaning up.
+    /// Abort the removal, because the plugin is running.
     CancelCleanUp(PluginName),
-    /// Tell when this process ends, instead of any before.
+    /// Report when this process ends, instead of an earlier process of the plugin.
     AwaitExit {
         /// The plugin that it registered.
         name: PluginName,
         /// The process.
         process: Process,
     },
-    /// Log this.
+    /// Log a warning.
     Warn(Warning),
-    /// It is no longer registered: wait no more for its process to end.
+    /// Stop waiting for the end of the plugin's process, because the plugin is no longer registered.
     Forget(PluginName),
 }
 
-/// What is worth a line in the log.
+/// A warning for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
-    /// Too many nodes are connected: this one decides nothing here.
+    /// Too many nodes are connected, so this one is ignored.
     TooManyNodes {
         /// The node.
         node: NodeName,
     },
-    /// Too many nodes refuse to connect: this one is ignored.
+    /// Too many nodes refuse to connect, so this one is ignored.
     TooManyRefusals {
         /// The node.
         node: NodeName,
     },
-    /// There are too many announcements: this one is ignored.
+    /// There are too many announcements, so this one is ignored.
     TooManyAnnouncements {
         /// The node that announced the plugin.
         node: NodeName,
         /// The plugin.
         plugin: PluginName,
     },
-    /// Too many plugins are announced and not registered: this one gets no directories.
+    /// Too many unregistered plugins are announced, so no directories are created for this one.
     TooManyUnregistered {
         /// The plugin.
         plugin: PluginName,
     },
-    /// The node of a stored registration is the daemon's own, and is ignored.
+    /// The node of a stored registration is the daemon's own node, and is ignored.
     OwnNode {
         /// The node.
         node: NodeName,

@@ -1,7 +1,8 @@
-//! The registered plugins as the state keeps them: by name, and in the order in which something is due for them. Pure.
+//! The registered plugins, indexed by name and by the time of their next deadline. Pure.
 //!
-//! What is due changes with almost everything that is known of a plugin's life, so an entry is only ever changed
-//! through [`Entries::change`], which files it anew. Persistent, as all of the state: a copy costs nothing.
+//! Almost every change of an entry moves its deadline, so entries are changed only through
+//! [`Entries::change`], which updates the index. Persistent like the rest of the state, so a copy is
+//! cheap.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,57 +14,60 @@ use crate::layout::Process;
 use crate::limits;
 use crate::plugin::{Plugin, PluginName, Reason, Status};
 
-/// All of them.
+/// All entries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entries {
     by_name: RedBlackTreeMapSync<PluginName, Entry>,
-    /// Those of which [`Entry::due`] tells a time.
+    /// The entries with a deadline, see [`Entry::due`].
     by_time: RedBlackTreeSetSync<(Instant, PluginName)>,
-    /// How many are open.
-    open: usize,
+    /// The number of unjudged entries.
+    unjudged: usize,
 }
 
-/// One plugin.
+/// A plugin, and whether it is alive.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) plugin: Arc<Plugin>,
     pub(super) liveness: Liveness,
 }
 
-/// What is known of a plugin's life beyond what is stored.
+/// The signs of life of a plugin, which are not stored. "Since the registration" means since the last
+/// registration or the start of the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Liveness {
-    /// Stored before our start, and not yet judged.
-    pub(super) open: bool,
-    /// Its node has been connected since the registration or our start, and decides.
+    /// Whether it was stored before the start and has not been judged since.
+    pub(super) unjudged: bool,
+    /// Whether its node has been connected since the registration, so that the node decides the
+    /// status.
     pub(super) governed: bool,
-    /// When silence since the registration ends it. None once it has shown a sign of life.
+    /// The end of the grace period. None once the plugin has shown a sign of life.
     pub(super) grace: Option<Instant>,
-    /// How its node left, unless it has connected or refused to connect since.
-    pub(super) left: Option<Reason>,
-    /// Whether its socket has answered since the registration or our start.
+    /// Why its node left, unless the node has connected or refused to connect since.
+    pub(super) node_left: Option<Reason>,
+    /// Whether its socket has answered since the registration.
     pub(super) answered: bool,
-    /// Whether it was stopped because of its silence since the registration.
+    /// Whether it was stopped because it showed no sign of life during the grace period.
     pub(super) silent: bool,
-    /// What the last look found instead of a socket that answers.
-    pub(super) found: Option<Reason>,
-    /// Why we may not connect to its socket, if the last check found that.
+    /// Why the last probe found no socket that answers.
+    pub(super) no_answer: Option<Reason>,
+    /// Why the last probe was not permitted to connect to the socket.
     pub(super) denied: Option<String>,
     pub(super) next_probe: Instant,
     pub(super) probing: bool,
+    /// The process that registered it.
     pub(super) process: Option<Process>,
 }
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            open: false,
+            unjudged: false,
             governed: false,
             grace: None,
-            left: None,
+            node_left: None,
             answered: false,
             silent: false,
-            found: None,
+            no_answer: None,
             denied: None,
             next_probe: now,
             probing: false,
@@ -71,7 +75,8 @@ impl Liveness {
         }
     }
 
-    /// A hint that comes before the answer asks for another look, for this one may have been before it.
+    /// Starts a probe. A hint that arrives before its result moves `next_probe` forward, because the
+    /// probe may have happened before the cause of the hint.
     pub(super) fn probe(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         self.probing = true;
         self.next_probe = now.instant + limits::SOCKET_POLL;
@@ -80,16 +85,17 @@ impl Liveness {
 }
 
 impl Entry {
-    /// When something is to be done for it, if time alone can bring that about.
+    /// Returns the time of its next deadline.
     fn due(&self) -> Option<Instant> {
-        [self.liveness.grace, self.due_look()].into_iter().flatten().min()
+        [self.liveness.grace, self.probe_due()].into_iter().flatten().min()
     }
 
-    /// When its socket is to be looked at next, if that is worth a look from time to time.
-    pub(super) fn due_look(&self) -> Option<Instant> {
+    /// Returns when its socket must be probed next. None while its node decides that it runs, while
+    /// it is unjudged, or while a probe is in progress.
+    pub(super) fn probe_due(&self) -> Option<Instant> {
         let Self { plugin, liveness } = self;
-        let watched = !liveness.open && (!liveness.governed || plugin.status == Status::Stopped);
-        (watched && !liveness.probing).then_some(liveness.next_probe)
+        let is_polled = !liveness.unjudged && (!liveness.governed || plugin.status == Status::Stopped);
+        (is_polled && !liveness.probing).then_some(liveness.next_probe)
     }
 }
 
@@ -102,77 +108,76 @@ impl Entries {
         self.by_name.get(name)
     }
 
-    /// In the place of one of the same name, if there is one.
+    /// Inserts an entry, or replaces the one with the same name.
     pub(super) fn insert(&mut self, entry: Entry) {
         let name = entry.plugin.name.clone();
         self.remove(&name);
-        self.file(&name, entry.due(), entry.liveness.open);
+        self.index(&name, entry.due(), entry.liveness.unjudged);
         self.by_name.insert_mut(name, entry);
     }
 
-    /// Nothing happens if it is not there.
+    /// Removes an entry, if it exists.
     pub(super) fn remove(&mut self, name: &PluginName) {
         if let Some(entry) = self.by_name.get(name) {
-            self.unfile(name, entry.due(), entry.liveness.open);
+            self.unindex(name, entry.due(), entry.liveness.unjudged);
             self.by_name.remove_mut(name);
         }
     }
 
-    /// Changes one; nothing happens if it is not there.
+    /// Changes an entry, and returns the result of `change`. Returns `None` if there is no entry.
     pub(super) fn change<T>(&mut self, name: &PluginName, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.by_name.get_mut(name)?;
-        let (due, open) = (entry.due(), entry.liveness.open);
+        let (due, unjudged) = (entry.due(), entry.liveness.unjudged);
         let result = change(entry);
-        let (due_now, open_now) = (entry.due(), entry.liveness.open);
-        if (due, open) != (due_now, open_now) {
-            self.unfile(name, due, open);
-            self.file(name, due_now, open_now);
+        let (due_now, unjudged_now) = (entry.due(), entry.liveness.unjudged);
+        if (due, unjudged) != (due_now, unjudged_now) {
+            self.unindex(name, due, unjudged);
+            self.index(name, due_now, unjudged_now);
         }
         Some(result)
     }
 
-    /// The names of those that a condition holds for, in their order. Looks at all of them.
+    /// Returns the names of the entries that satisfy a condition, in name order. Reads all entries.
     pub(super) fn names_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PluginName> {
         self.by_name.iter().filter(|(_, entry)| holds(entry)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether one of them is open.
-    pub(super) fn any_open(&self) -> bool {
-        self.open > 0
+    pub(super) fn any_unjudged(&self) -> bool {
+        self.unjudged > 0
     }
 
-    /// When something is due next.
+    /// Returns the next deadline of all entries.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.by_time.first().map(|(due, _)| *due)
     }
 
-    /// The names of those for which something is due by now, in the order in which it has become so.
+    /// Returns the names of the entries whose deadline has passed, earliest deadline first.
     pub(super) fn due(&self, now: Instant) -> Vec<PluginName> {
         self.by_time.iter().take_while(|(due, _)| *due <= now).map(|(_, name)| name.clone()).collect()
     }
 
-    fn file(&mut self, name: &PluginName, due: Option<Instant>, open: bool) {
+    fn index(&mut self, name: &PluginName, due: Option<Instant>, unjudged: bool) {
         if let Some(due) = due {
             self.by_time.insert_mut((due, name.clone()));
         }
-        self.open += usize::from(open);
+        self.unjudged += usize::from(unjudged);
     }
 
-    fn unfile(&mut self, name: &PluginName, due: Option<Instant>, open: bool) {
+    fn unindex(&mut self, name: &PluginName, due: Option<Instant>, unjudged: bool) {
         if let Some(due) = due {
             self.by_time.remove_mut(&(due, name.clone()));
         }
-        self.open -= usize::from(open);
+        self.unjudged -= usize::from(unjudged);
     }
 }
 
 #[cfg(test)]
 impl Entries {
-    /// Panics unless what is filed is what the entries say.
+    /// Panics unless the index agrees with the entries.
     pub(super) fn check(&self) {
         let due = self.by_name.iter().filter_map(|(name, entry)| Some((entry.due()?, name.clone())));
         let due: std::collections::BTreeSet<_> = due.collect();
         assert!(self.by_time.iter().eq(due.iter()), "{:?} instead of {due:?}", self.by_time);
-        assert_eq!(self.open, self.names_where(|entry| entry.liveness.open).len(), "open");
+        assert_eq!(self.unjudged, self.names_where(|entry| entry.liveness.unjudged).len(), "unjudged");
     }
 }

@@ -1,6 +1,7 @@
-//! The stored events, one after the other, each once: first those that lie back, from the store, then each as it comes.
+//! Reads the stored events in order and exactly once: first past events from the store, then new ones
+//! as they are published.
 //!
-//! A reader that falls behind reads on in the store, so nothing gathers in memory on its account. Never changes anything.
+//! A reader that falls behind continues from the store, so no events pile up in memory for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use super::refusal::Refusal;
 use crate::limits;
 use crate::plugin::Event;
 
-/// What a follower is told next.
+/// The next item for a follower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// The event after the last one.
+    /// The event after the previous one.
     Event(Event),
-    /// The log doesn't reach back that far, or has never come that far: this is what holds now, and what comes next is what
-    /// happens after it.
+    /// The store does not have the next event: it was deleted, or the revision is from another
+    /// database. This is the current view, and the events after it follow.
     Missed(Arc<View>),
 }
 
@@ -28,61 +29,61 @@ pub enum Next {
 pub struct Follower {
     registry: Handle,
     live: Receiver<Event>,
-    /// The revision that it has been told of.
-    told: u64,
-    /// What was read ahead from the store.
+    /// The revision of the last item that was returned.
+    delivered: u64,
+    /// Events that were read from the store and not yet returned.
     page: VecDeque<Event>,
-    /// Whether the store may have events after `told` and `page` that `live` has not.
-    behind: bool,
+    /// Whether the store may have events that are in neither `page` nor `live`.
+    is_behind: bool,
 }
 
 impl Follower {
     /// Follows the stored events after a revision, each once and in order.
     #[must_use]
     pub fn new(registry: Handle, after: u64) -> Self {
-        // Subscribed before the store is read: between the two nothing is lost.
+        // Subscribed before the store is read, so that no event is lost between the two.
         let live = registry.events();
-        Self { registry, live, told: after, page: VecDeque::new(), behind: true }
+        Self { registry, live, delivered: after, page: VecDeque::new(), is_behind: true }
     }
 
-    /// The revision of what was told last.
+    /// Returns the revision of the last item that was returned.
     #[must_use]
-    pub fn told(&self) -> u64 {
-        self.told
+    pub fn delivered(&self) -> u64 {
+        self.delivered
     }
 
-    /// Waits for what is next. Nothing is lost if the wait is given up.
+    /// Waits for the next item. Cancel safe: no item is lost.
     ///
     /// # Errors
-    /// The store can't be read, or the registry has stopped.
+    /// The store cannot be read, or the registry has stopped.
     pub async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
             if let Some(event) = self.page.pop_front() {
-                self.told = event.revision;
+                self.delivered = event.revision;
                 return Ok(Next::Event(event));
             }
-            if self.behind {
-                match self.registry.events_after(self.told).await? {
+            if self.is_behind {
+                match self.registry.events_after(self.delivered).await? {
                     Some(page) => {
-                        // One that is not full has all that there was, and what came since is told live.
-                        self.behind = page.len() >= limits::EVENTS_PAGE;
+                        // A page that is not full was the last one, and `live` has all later events.
+                        self.is_behind = page.len() >= limits::EVENTS_PAGE;
                         self.page = page.into();
                     }
                     None => {
                         let view = self.registry.view();
-                        self.told = view.revision;
+                        self.delivered = view.revision;
                         return Ok(Next::Missed(view));
                     }
                 }
                 continue;
             }
             match self.live.recv().await {
-                Ok(event) if event.revision <= self.told => {}
+                Ok(event) if event.revision <= self.delivered => {}
                 Ok(event) => {
-                    self.told = event.revision;
+                    self.delivered = event.revision;
                     return Ok(Next::Event(event));
                 }
-                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Lagged(_)) => self.is_behind = true,
                 Err(RecvError::Closed) => return Err(Refusal::Stopping),
             }
         }

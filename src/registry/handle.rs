@@ -1,4 +1,4 @@
-//! How everybody else asks the registry: a queue of bounded length to its task, and its current view.
+//! The handle of the registry: a bounded queue to its task, and its current view.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use super::{Membership, Registrant, View};
 use crate::layout::{Contents, Removed};
 use crate::plugin::{Event, Plugin, PluginName, Registration};
 
-/// The way to the registry. Cheap to clone.
+/// A handle of the registry. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) disk: mpsc::Sender<DiskCommand>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<Arc<View>>,
-    /// Never read itself: a sender kept here would keep every subscription open beyond the registry's end.
+    /// Only used to subscribe. A sender would keep all subscriptions open after the registry ended.
     pub(super) events: Arc<broadcast::Receiver<Event>>,
 }
 
 impl Handle {
-    /// Registers a plugin, or registers it again. Its directories exist and it is durable when this returns: the plugin as it
-    /// is stored now.
+    /// Registers a plugin, or registers it again. Returns the stored plugin, once it is durable and its
+    /// directories exist.
     ///
     /// # Errors
-    /// See [`Refusal`]; nothing is registered then, though directories may have been made.
+    /// See [`Refusal`]. Directories may have been created even then.
     pub async fn register(
         &self,
         registration: Registration,
@@ -35,93 +35,97 @@ impl Handle {
         self.ask(|reply| Command::Change(Change::Register { registration, registrant, reply })).await
     }
 
-    /// Removes a plugin from the registry. Its data stays. Gives the plugin as it was.
+    /// Removes a plugin from the registry and keeps its data. Returns the removed plugin.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], or it could not be saved.
+    /// [`Refusal::NotFound`], or the change could not be saved.
     pub async fn deregister(&self, name: PluginName) -> Result<Arc<Plugin>, Refusal> {
         self.ask(|reply| Command::Change(Change::Deregister { name, reply })).await
     }
 
-    /// What a plugin keeps in its namespace beyond what we made, as it is on disk now.
+    /// Returns what a plugin has created in its namespace, read from disk.
     ///
     /// # Errors
-    /// [`Refusal::Layout`]: it can't be looked at.
+    /// [`Refusal::Layout`] if the namespace cannot be read.
     pub async fn contents(&self, name: PluginName) -> Result<Contents, Refusal> {
         ask(&self.disk, |reply| DiskCommand::Contents { name, reply }).await
     }
 
-    /// Removes the namespace of a plugin that is neither registered nor running, for good. Gives what was removed.
+    /// Removes the namespace of a plugin that is neither registered nor running. Returns what was
+    /// removed.
     ///
     /// # Errors
-    /// See [`Refusal`]. Nothing is removed then, but for [`Refusal::PurgeIncomplete`].
+    /// See [`Refusal`]. Nothing is removed then, except for [`Refusal::PurgeIncomplete`].
     pub async fn purge(&self, name: PluginName) -> Result<Removed, Refusal> {
-        // One refusal proves nothing: between `bind` and `listen` a living plugin refuses too. What is dead goes first.
+        // A dead socket is removed first, because a single probe cannot tell it from the socket of a
+        // plugin between `bind` and `listen`.
         if !self.view().plugins.contains_key(&name) {
             return ask(&self.disk, |reply| DiskCommand::Purge { name, reply }).await;
         }
         self.ask(|reply| Command::Purge { name, reply }).await
     }
 
-    /// Returns whether [`Self::purge`] would remove the namespace of a plugin now. Changes nothing.
+    /// Checks whether [`Self::purge`] would remove the namespace of a plugin now.
     ///
     /// # Errors
-    /// Why it would not.
+    /// The refusal that it would return.
     pub async fn check_purge(&self, name: PluginName) -> Result<(), Refusal> {
         self.ask(|reply| Command::CheckPurge { name, reply }).await
     }
 
-    /// Tells what the cluster shows. Waits while the queue is full; what comes when we stop is of no interest any more.
+    /// Reports a change in the cluster. Waits while the queue is full. Has no effect once the registry
+    /// has stopped.
     pub async fn membership(&self, membership: Membership) {
         let observation = RegistryInput::Membership(membership);
         let _ = self.commands.send(Command::Change(Change::Observation(observation))).await;
     }
 
     /// Returns the stored events after a revision, at most
-    /// [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE): ask again after the last of them until none is
-    /// left. Returns `None` if they are no longer (or not yet) known; then only the whole view
-    /// helps.
+    /// [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE). Call this again with the last revision for the
+    /// next page. Returns `None` if the event after `revision` was deleted, or if the revision does not
+    /// exist yet; then the caller needs the whole view.
     pub(super) async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
         self.ask(|reply| Command::EventsAfter { revision, reply }).await
     }
 
-    /// What is registered now. Never waits.
+    /// Returns the current view. Never waits.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Follows the view: after each commit, and before its answers, the new one is there.
+    /// Returns a receiver of the view. A new view is published after each commit, and before its
+    /// answers are sent.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
     }
 
-    /// Returns the stored events from now on. A reader that lags by more than
-    /// [`EVENTS_BEHIND`](crate::limits::EVENTS_BEHIND) events gets an error for those that it
-    /// missed.
+    /// Subscribes to the events that are stored from now on. A receiver that lags by more than
+    /// [`EVENTS_BEHIND`](crate::limits::EVENTS_BEHIND) events gets an error, and misses the oldest
+    /// ones.
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.resubscribe()
     }
 
-    /// Returns once the registry's task has taken this from its queue: it is not stuck.
+    /// Returns once the registry's task has handled this request, which shows that it does not hang.
     ///
     /// # Errors
-    /// [`Refusal::Stopping`]: it has ended.
+    /// [`Refusal::Stopping`] if the task has ended.
     pub async fn ping(&self) -> Result<(), Refusal> {
         self.ask(|reply| Command::Ping { reply }).await
     }
 
-    /// Compares the files of the database with those that were opened, and restores vanished ones.
-    /// A failure is in [`View::unsaved`].
+    /// Checks that the files of the database are still the opened ones, and restores missing files.
+    /// [`View::unsaved`] has the reason for a failure.
     ///
     /// # Errors
-    /// [`Refusal::Stopping`]: it has ended.
+    /// [`Refusal::Stopping`] if the registry's task has ended.
     pub async fn check_files(&self) -> Result<FileCheck, Refusal> {
         self.ask(|reply| Command::CheckFiles { reply }).await
     }
 
-    /// Has the registry end when it has done all that was asked before. Await the task to know that it has.
+    /// Stops the registry after the requests that are already queued. Await the task for its end.
     pub async fn stop(&self) {
         let _ = self.commands.send(Command::Stop).await;
     }

@@ -1,7 +1,8 @@
-//! The registry: which plugins are installed on this host, and which of them live.
+//! The registry: which plugins are registered on this host, and which of them are running.
 //!
-//! One task owns all of it ([`start`]); everybody else has a [`Handle`] to ask by and a [`View`] to look at. What decides
-//! is `state`, which is pure. Knows the store, the layout and names; never what a node, a connection or HTTP is.
+//! One task owns the registry ([`start`]). Other modules send it requests through a [`Handle`] and
+//! read its [`View`]. `state` makes the decisions and is pure. The registry depends on the store and
+//! the layout, but not on connections, the node or HTTP.
 
 mod background;
 mod batch;
@@ -11,6 +12,7 @@ mod effect;
 mod entries;
 mod follow;
 mod handle;
+mod log;
 mod nodes;
 mod refusal;
 mod state;
@@ -30,88 +32,93 @@ pub use task::start;
 
 use crate::plugin::{PluginName, Plugins};
 
-/// What everybody else sees of the registry: immutable, replaced at each revision.
+/// A snapshot of the registry, replaced at each revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Number of the last stored event.
+    /// The revision of the last stored event.
     pub revision: u64,
-    /// Whether the stored plugins have been judged since the start: no status is to be believed before.
+    /// Whether all stored plugins have been judged since the start. Before that, a status may be
+    /// outdated.
     pub ready: bool,
     /// The registered plugins in name order.
     pub plugins: Plugins,
-    /// How many of them run.
+    /// The number of running plugins.
     pub running: usize,
-    /// Why this may lag behind what happened: the last change could not be saved, and is tried again.
+    /// Why the last change could not be saved, if it could not. It is tried again, and this view does
+    /// not have it.
     pub unsaved: Option<String>,
-    /// Whether nothing can be saved, because the database vanished or was replaced.
+    /// Whether nothing can be saved because the database was removed or replaced.
     pub is_lost: bool,
 }
 
-/// Credentials of the process that registers, as the kernel gives them for a Unix socket.
+/// The credentials of the process that registers a plugin, which the kernel provides for a Unix
+/// socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registrant {
-    /// Its user.
+    /// The user id.
     pub uid: u32,
-    /// Its group.
+    /// The group id.
     pub gid: u32,
-    /// Its process, where it is in a pid namespace that we can see.
+    /// The process id, if the process is visible in the daemon's pid namespace.
     pub pid: Option<i32>,
 }
 
-/// What the cluster tells the registry about nodes. Nodes are full names `name@host`.
+/// A change in the cluster. Nodes have full names, `name@host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
-    /// The names that this daemon's own node may get when it joins the cluster.
+    /// The daemon's own node is about to join the cluster, with one of these names.
     WantedNames {
-        /// Full names: no plugin may register one of them as its node.
+        /// The full names. No plugin may register one of them as its node.
         names: BTreeSet<NodeName>,
     },
-    /// This daemon's own node has joined the cluster.
+    /// The daemon's own node has joined the cluster.
     OwnNode {
-        /// Its full names, one per name of this host: no plugin runs there.
+        /// Its full names, one per name of this host. No plugin runs on it.
         names: BTreeSet<NodeName>,
     },
     /// A node connected.
     NodeUp {
-        /// Its full name.
+        /// The node.
         node: NodeName,
-        /// Whether its host part is ours (short or long form) or `localhost`.
+        /// Whether its host part is the name of this host (short or long) or `localhost`.
         on_this_host: bool,
     },
-    /// A node left.
+    /// A node disconnected.
     NodeDown {
-        /// Its full name.
+        /// The node.
         node: NodeName,
-        /// Why, as a sentence for people (`connection closed by peer`, `net_tick_timeout`, …).
+        /// The reason, for people: `connection closed by peer`, `net_tick_timeout`, …
         reason: String,
     },
-    /// A node of this host is running and refuses to connect: EPMD has its name, and its port
-    /// belongs to an allowed user who has no hecate-daemon of their own.
+    /// A node on this host is running and refuses to connect. EPMD has its name, and its port belongs
+    /// to an allowed user without a hecate-daemon.
     NodeRefused {
-        /// Its full name.
+        /// The node.
         node: NodeName,
         /// The stable code of the refusal, such as `cookie_mismatch`.
         code: &'static str,
     },
-    /// A node that refused to connect has ended: its name left EPMD, or another process has it.
+    /// A node that refused to connect has ended: EPMD no longer has its name, or another process has
+    /// registered it.
     NodeEnded {
-        /// Its full name.
+        /// The node.
         node: NodeName,
     },
-    /// A process of a node on this host joined the pg group of this plugin.
+    /// A process of a node on this host joined the process group of a plugin.
     Announced {
-        /// The plugin whose group it is.
+        /// The plugin.
         plugin: PluginName,
         /// The node of the process.
         node: NodeName,
     },
-    /// The last process of that node left the pg group of this plugin.
+    /// The last process of a node left the process group of a plugin.
     Withdrawn {
-        /// The plugin whose group it was.
+        /// The plugin.
         plugin: PluginName,
         /// The node of the process.
         node: NodeName,
     },
-    /// Every node that was to be found at start has been tried: the stored plugins can be judged.
+    /// The daemon has tried to connect to every node that it found at the start, so the stored plugins
+    /// can be judged.
     Settled,
 }

@@ -1,7 +1,8 @@
-//! Which node is a plugin's: the connected nodes, who announced what, and the choice among them. Pure.
+//! Finds the node of a plugin among the connected nodes and those that refuse to connect. Pure.
 //!
-//! Follows the contract's "Status": the node of the registration, else among the nodes on this host one with a process in
-//! the plugin's pg group, else one whose short name is the plugin's. Never decides what follows from it.
+//! The node of a plugin is, in this order: the node from its registration; a connected node on this
+//! host with a process in the plugin's process group; a connected node on this host that is named
+//! like the plugin; a node on this host that refuses to connect; the plugin's last node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,30 +13,30 @@ use super::effect::Warning;
 use crate::limits;
 use crate::plugin::{Plugin, PluginName};
 
-/// What the cluster shows of nodes.
+/// The nodes, as reported by the cluster.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nodes {
-    /// The connected ones, and whether each is on this host.
+    /// The connected nodes, and whether each is on this host.
     connected: BTreeMap<NodeName, bool>,
-    /// The nodes of this host that are running and refuse to connect.
+    /// The nodes on this host that are running and refuse to connect.
     refusing: BTreeSet<NodeName>,
-    /// Those with a process in the plugin's pg group, whether it is registered or not.
+    /// The nodes with a process in the process group of a plugin, which may be unregistered.
     announced: BTreeMap<PluginName, BTreeSet<NodeName>>,
-    /// The unregistered plugins whose directories were made for an announcement.
+    /// The unregistered plugins whose directories were created for an announcement.
     unregistered: BTreeSet<PluginName>,
 }
 
-/// How a node on this host came to be a plugin's, the better the greater.
+/// Why a node on this host is the node of a plugin. A greater rank wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// By its short name.
+    /// Its short name is that of the plugin.
     Named,
-    /// By a process in the plugin's pg group.
+    /// It has a process in the process group of the plugin.
     Announced,
 }
 
 impl Nodes {
-    /// Notes that a node is connected.
+    /// Records that a node connected.
     ///
     /// # Errors
     /// Too many nodes are connected.
@@ -48,10 +49,10 @@ impl Nodes {
         Ok(())
     }
 
-    /// Notes that a node of this host is running but refuses to connect.
+    /// Records that a node on this host is running but refuses to connect.
     ///
     /// # Errors
-    /// Too many nodes refuse.
+    /// Too many nodes refuse to connect.
     pub(super) fn refused(&mut self, node: &NodeName) -> Result<(), Warning> {
         if self.refusing.len() >= limits::REGISTRY_NODES && !self.is_refusing(node) {
             return Err(Warning::TooManyRefusals { node: node.clone() });
@@ -60,7 +61,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Notes that a node that refused to connect has ended.
+    /// Records that a node that refused to connect has ended.
     pub(super) fn ended(&mut self, node: &NodeName) {
         self.refusing.remove(node);
     }
@@ -69,7 +70,7 @@ impl Nodes {
         self.refusing.contains(node)
     }
 
-    /// Tells whether it was connected. What it had announced went with it.
+    /// Removes a node and its announcements. Returns whether it was connected.
     pub(super) fn down(&mut self, node: &NodeName) -> bool {
         self.announced.retain(|_, nodes| {
             nodes.remove(node);
@@ -78,7 +79,7 @@ impl Nodes {
         self.connected.remove(node).is_some()
     }
 
-    /// Notes that a node announced a plugin.
+    /// Records that a node announced a plugin.
     ///
     /// # Errors
     /// There are too many announcements.
@@ -91,21 +92,20 @@ impl Nodes {
         Ok(())
     }
 
-    /// Checks that an announced plugin that is not registered may have directories. It counts until
-    /// it is registered, even if the announcement is withdrawn.
+    /// Checks whether directories may be created for an announced plugin that is not registered. It
+    /// counts towards the limit until it is registered, even if the announcement is withdrawn.
     ///
     /// # Errors
-    /// Too many of them have.
+    /// Too many unregistered plugins have directories.
     pub(super) fn admit_unregistered(&mut self, plugin: &PluginName) -> Result<(), Warning> {
-        let has_room = self.unregistered.len() < limits::UNREGISTERED || self.unregistered.contains(plugin);
-        if !has_room {
+        if self.unregistered.len() >= limits::UNREGISTERED && !self.unregistered.contains(plugin) {
             return Err(Warning::TooManyUnregistered { plugin: plugin.clone() });
         }
         self.unregistered.insert(plugin.clone());
         Ok(())
     }
 
-    /// A plugin has been registered.
+    /// Records that a plugin was registered.
     pub(super) fn registered(&mut self, plugin: &PluginName) {
         self.unregistered.remove(plugin);
     }
@@ -123,23 +123,22 @@ impl Nodes {
         self.connected.contains_key(node)
     }
 
-    /// The node of a plugin: the one that was given, else the best one connected on this host, else
-    /// one that is running there and refuses to connect, else the last one.
+    /// Returns the node of a plugin, see the module.
     pub(super) fn node_of(&self, plugin: &Plugin) -> Option<NodeName> {
         if plugin.node_given {
             return plugin.node.clone();
         }
-        let present = plugin.node.as_ref();
-        self.best_here(&plugin.name, present)
-            .or_else(|| self.refusing_here(&plugin.name, present))
-            .or_else(|| present.cloned())
+        let current = plugin.node.as_ref();
+        self.best_on_this_host(&plugin.name, current)
+            .or_else(|| self.refusing_on_this_host(&plugin.name, current))
+            .or_else(|| current.cloned())
     }
 
-    /// The node of a plugin that is running on this host and refuses to connect: the present one,
-    /// else the one named like the plugin.
-    pub(super) fn refusing_here(&self, name: &PluginName, present: Option<&NodeName>) -> Option<NodeName> {
-        if let Some(present) = present.filter(|node| self.is_refusing(node)) {
-            return Some(present.clone());
+    /// Returns a node on this host that refuses to connect: the plugin's current node, or else the one
+    /// that is named like the plugin.
+    pub(super) fn refusing_on_this_host(&self, name: &PluginName, current: Option<&NodeName>) -> Option<NodeName> {
+        if let Some(current) = current.filter(|node| self.is_refusing(node)) {
+            return Some(current.clone());
         }
         let prefix = format!("{}@", name.node_short_name());
         let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
@@ -147,8 +146,9 @@ impl Nodes {
         found.cloned()
     }
 
-    /// The connected node on this host that is most likely a plugin's. Of two as good the present one stays.
-    pub(super) fn best_here(&self, name: &PluginName, present: Option<&NodeName>) -> Option<NodeName> {
+    /// Returns the connected node on this host with the highest rank for a plugin. Among equal ranks,
+    /// the plugin's current node wins.
+    pub(super) fn best_on_this_host(&self, name: &PluginName, current: Option<&NodeName>) -> Option<NodeName> {
         let announced = self.announced.get(name);
         let short_name = name.node_short_name();
         let rank = |node: &NodeName| {
@@ -158,8 +158,8 @@ impl Nodes {
                 (node.short_name() == short_name).then_some(Rank::Named)
             }
         };
-        let here = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
-        let ranked = here.filter_map(|(node, _)| Some((rank(node)?, present == Some(node), node)));
+        let on_this_host = self.connected.iter().filter(|(_, on_this_host)| **on_this_host);
+        let ranked = on_this_host.filter_map(|(node, _)| Some((rank(node)?, current == Some(node), node)));
         ranked.max().map(|(_, _, node)| node.clone())
     }
 }

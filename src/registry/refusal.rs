@@ -1,4 +1,4 @@
-//! Why the registry refuses a request.
+//! The reasons for which the registry refuses a request.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -11,52 +11,51 @@ use crate::plugin::PluginName;
 use crate::store::{CommitError, ReadError};
 use crate::timestamp;
 
-/// Why the registry did not do what it was asked. Nothing has changed then; the message says what to do.
+/// Why the registry refused a request. Nothing has changed then, except for [`Self::PurgeIncomplete`].
+/// The message includes what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No such plugin.
-    #[error("no plugin `{name}` is registered: `GET /api/plugins` lists those that are")]
+    /// There is no such plugin.
+    #[error("no plugin named `{name}` is registered; `GET /api/plugins` lists the registered plugins")]
     NotFound {
-        /// The name asked for.
+        /// The requested name.
         name: PluginName,
     },
     /// The registered node is the daemon's own.
-    #[error(
-        "`node`: {node} is the node of this hecate-daemon: leave `node` out, or set it to the node that the plugin runs as"
-    )]
+    #[error("`node`: {node} is the node of this hecate-daemon; omit `node`, or set it to the node of the plugin")]
     OwnNode {
         /// The node.
         node: NodeName,
     },
-    /// Another node is connected under that name.
+    /// The plugin is running on another connected node.
     #[error(
-        "`{name}` is held by the connected node {holder} since {since}: stop that node first, or register under \
+        "`{name}` is running on the connected node {holder} since {since}; stop that node first, or register under \
          another name", since = timestamp::seconds(*since)
     )]
     NodeConflict {
         /// The plugin.
         name: PluginName,
-        /// The node that holds it.
+        /// Its connected node.
         holder: NodeName,
-        /// Since when the plugin runs there.
+        /// When it began to run there.
         since: SystemTime,
     },
-    /// Its data is not to be purged: it is still registered.
-    #[error("`{name}` is registered: deregister it first, then its data can be removed")]
+    /// The data of a registered plugin cannot be purged.
+    #[error("`{name}` is registered; deregister it before you purge its data")]
     Registered {
         /// The plugin.
         name: PluginName,
     },
-    /// Its data is not to be purged: it lives.
-    #[error("`{name}` still runs ({sign}): stop it first, then its data can be removed")]
+    /// The data of a running plugin cannot be purged.
+    #[error("`{name}` is still running ({sign}); stop it before you purge its data")]
     StillRunning {
         /// The plugin.
         name: PluginName,
-        /// What shows that it lives.
+        /// The sign of life.
         sign: String,
     },
-    /// Its data is not to be purged: perhaps it lives.
-    #[error("whether `{name}` still runs can't be told: {why}; then ask again")]
+    /// It is unknown whether the plugin is running, so its data cannot be purged.
+    #[error("cannot determine whether `{name}` is still running: {why}; then try again")]
     MayRun {
         /// The plugin.
         name: PluginName,
@@ -64,23 +63,23 @@ pub enum Refusal {
         why: String,
     },
     /// There is nothing to purge.
-    #[error("`{name}` has no data: there is no directory {path}", path = path.display())]
+    #[error("`{name}` has no data: the directory {path} does not exist", path = path.display())]
     NoData {
         /// The plugin.
         name: PluginName,
-        /// Where its namespace would be.
+        /// The path of its namespace.
         path: PathBuf,
     },
-    /// Its data was set aside, and some of it could not be removed.
-    #[error("the data of `{name}` is no longer in its place, but not all of it could be removed: {0}", name = .1)]
+    /// The data was set aside, but some of it could not be removed.
+    #[error("the data of `{name}` was moved away, but not all of it could be removed: {0}", name = .1)]
     PurgeIncomplete(Incomplete, PluginName),
-    /// The plugin could not bind its socket.
+    /// The plugin could not bind its socket, because the path is too long.
     #[error(transparent)]
     SocketPathTooLong(#[from] SocketPathTooLong),
-    /// There are [`limits::PLUGINS`] already.
-    #[error("{max} plugins are registered, and that is the most: deregister one first", max = limits::PLUGINS)]
+    /// [`limits::PLUGINS`] plugins are registered already.
+    #[error("plugin limit ({max}) reached; deregister a plugin first", max = limits::PLUGINS)]
     Full,
-    /// The plugin's directories could not be made.
+    /// The directories of the plugin could not be created.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The change could not be saved.
@@ -89,13 +88,13 @@ pub enum Refusal {
     /// The stored events could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// We are on the way out.
-    #[error("this hecate-daemon is stopping: try again when it is back")]
+    /// The daemon is stopping.
+    #[error("this hecate-daemon is stopping; try again after it has been restarted")]
     Stopping,
 }
 
 impl Refusal {
-    /// The stable code of the refusal, for clients to branch on.
+    /// Returns the stable code of the refusal, for clients to branch on.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,10 +1,12 @@
-//! Decides what is registered, which plugins live, and what is to be done about it. Pure: told what happened and when, it
-//! gives events to store and effects to run.
+//! Decides which plugins are registered and which are running. Pure: it gets inputs and the time, and
+//! returns events to store and effects to run.
 //!
-//! Follows the contract's "Status". A plugin whose node has been seen since the registration (or our start) is
-//! *governed* by it: the node decides, and its socket only words the reason. Every other is judged by its `api.sock`, and by
-//! its node while that is running on this host and refuses to connect: such a plugin runs.
-//! Never does anything itself, so the task may try on a copy what it then fails to store, and forget the copy.
+//! A plugin is *governed* by its node if the node has been connected since the registration or the
+//! start of the daemon. Then the node decides its status, and the socket only adds to the reason.
+//! Every other plugin is judged by its `api.sock`. In addition, it counts as running while its node
+//! is running on this host and refuses to connect.
+//!
+//! The task applies a batch to a copy of the state, and drops the copy if the batch cannot be stored.
 
 mod cluster;
 mod sockets;
@@ -26,47 +28,47 @@ use crate::layout::Process;
 use crate::limits;
 use crate::plugin::{Event, EventKind, Field, Plugin, PluginName, Plugins, Reason, ReasonCode, Registration, Status};
 
-/// The registry's whole knowledge. What is large in it is persistent or shared, so that a copy of it costs nothing.
+/// The state of the registry. Its large parts are persistent or shared, so a copy is cheap.
 #[derive(Debug, Clone)]
 pub struct State {
     config: Config,
     revision: u64,
     entries: Entries,
-    /// The plugins of `entries`, as others see them.
+    /// The plugins of `entries`, for views.
     plugins: Plugins,
-    /// How many of them run.
+    /// The number of running plugins.
     running: usize,
     nodes: Arc<Nodes>,
-    /// The names that the daemon's own node has, or may get while it has not joined the cluster.
+    /// The names of the daemon's own node, or those that it may get when it joins the cluster.
     own_node: Arc<BTreeSet<NodeName>>,
     /// None once every stored plugin has been judged.
     judging: Option<Judging>,
 }
 
-/// The time after a start, until no plugin is open.
+/// The time after a start during which some stored plugins are unjudged.
 #[derive(Debug, Clone)]
 struct Judging {
-    /// Until then nodes may come; if `looking`, until then looks may.
+    /// The deadline for nodes to connect, or, if `probing`, for the results of probes.
     until: Instant,
     probing: bool,
 }
 
 impl State {
-    /// Begins with what was stored.
+    /// Creates the state from the stored plugins.
     #[must_use]
     pub fn new(config: Config, now: Now, revision: u64, plugins: Plugins) -> Self {
         let until = now.instant + config.judge;
         let mut entries = Entries::default();
         for plugin in plugins.values() {
-            let liveness = Liveness { open: true, ..Liveness::new(now.instant) };
+            let liveness = Liveness { unjudged: true, ..Liveness::new(now.instant) };
             entries.insert(Entry { plugin: Arc::clone(plugin), liveness });
         }
         let running = plugins.values().filter(|plugin| plugin.status == Status::Running).count();
-        let judging = entries.any_open().then_some(Judging { until, probing: false });
+        let judging = entries.any_unjudged().then_some(Judging { until, probing: false });
         Self { config, revision, entries, plugins, running, nodes: Arc::default(), own_node: Arc::default(), judging }
     }
 
-    /// What everybody else may see.
+    /// Returns a view of the state.
     #[must_use]
     pub fn view(&self) -> View {
         View {
@@ -79,10 +81,10 @@ impl State {
         }
     }
 
-    /// Whether a registration would be taken, so that nothing is made on disk for one that is not.
+    /// Checks whether a registration would be accepted, before directories are created for it.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Refusal::OwnNode`], [`Refusal::Full`] or [`Refusal::NodeConflict`].
     pub fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         if let Field::Set(node) = &registration.node
             && self.own_node.contains(node)
@@ -100,20 +102,20 @@ impl State {
         }
     }
 
-    /// Whether the data of a plugin may be purged, as far as is known without looking at its socket. `last_node` is the one
-    /// that it had while it was registered.
+    /// Checks whether the data of a plugin may be purged, without probing its socket. `last_node` is its
+    /// node from when it was registered.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Refusal::Registered`] or [`Refusal::StillRunning`].
     pub fn admit_purge(&self, name: &PluginName, last_node: Option<NodeName>) -> Result<(), Refusal> {
         if self.entries.get(name).is_some() {
             return Err(Refusal::Registered { name: name.clone() });
         }
         let last = last_node.as_ref();
         let connected = last.filter(|node| self.nodes.is_connected(node)).cloned();
-        let sign = if let Some(node) = connected.or_else(|| self.nodes.best_here(name, None)) {
+        let sign = if let Some(node) = connected.or_else(|| self.nodes.best_on_this_host(name, None)) {
             format!("its node {node} is connected")
-        } else if let Some(node) = self.nodes.refusing_here(name, last) {
+        } else if let Some(node) = self.nodes.refusing_on_this_host(name, last) {
             format!("its node {node} is running")
         } else {
             return Ok(());
@@ -121,27 +123,27 @@ impl State {
         Err(Refusal::StillRunning { name: name.clone(), sign })
     }
 
-    /// The data of a plugin that is not registered has been set aside: makes an event of it.
+    /// Creates the event for a purge, after the data of an unregistered plugin was set aside.
     pub fn purged(&mut self, now: Now, name: PluginName, out: &mut Vec<RegistryEffect>) {
         let reason = Reason::new(ReasonCode::DataPurged, "its data was removed");
         let plugin = Plugin { reason, ..unknown(name, now, self.revision + 1) };
         self.store(now, EventKind::DataPurged, Arc::new(plugin), out);
     }
 
-    /// The number of the next event.
+    /// Returns the revision of the next event.
     #[must_use]
     pub fn next_revision(&self) -> u64 {
         self.revision + 1
     }
 
-    /// When the next [`RegistryInput::Tick`] is due.
+    /// Returns when the next [`RegistryInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let judging = self.judging.as_ref().map(|judging| judging.until);
         judging.into_iter().chain(self.entries.next_due()).min()
     }
 
-    /// Takes one input.
+    /// Handles one input.
     pub fn handle(&mut self, now: Now, input: RegistryInput, out: &mut Vec<RegistryEffect>) {
         match input {
             RegistryInput::Membership(Membership::WantedNames { names }) => self.own_node = Arc::new(names),
@@ -160,7 +162,7 @@ impl State {
             RegistryInput::Membership(Membership::Withdrawn { plugin, node }) => {
                 self.withdraw(now, &plugin, &node, out)
             }
-            RegistryInput::Membership(Membership::Settled) => self.look_at_the_rest(now, out),
+            RegistryInput::Membership(Membership::Settled) => self.probe_unjudged(now, out),
             RegistryInput::SocketProbed { name, state } => self.probed(now, &name, state, out),
             RegistryInput::Exited { name, process } => self.exited(now, &name, process, out),
             RegistryInput::Tick => self.tick(now, out),
@@ -169,20 +171,20 @@ impl State {
     }
 
     fn settle_judging(&mut self) {
-        if !self.entries.any_open() {
+        if !self.entries.any_unjudged() {
             self.judging = None;
         }
     }
 
-    /// Nothing is open about this plugin any more. Tells whether something was.
-    fn judged(&mut self, name: &PluginName) -> bool {
-        self.entries.change(name, |entry| std::mem::take(&mut entry.liveness.open)).unwrap_or_default()
+    /// Marks a plugin as judged. Returns whether it was unjudged before.
+    fn take_unjudged(&mut self, name: &PluginName) -> bool {
+        self.entries.change(name, |entry| std::mem::take(&mut entry.liveness.unjudged)).unwrap_or_default()
     }
 
     // ---- Commands ---------------------------------------------------------------------------
 
-    /// Registers a plugin whose directories exist; `process` sent the request, if it can be seen.
-    /// Returns the plugin after it.
+    /// Registers a plugin whose directories exist. `process` sent the request; it is `None` if it is
+    /// not visible. Returns the registered plugin.
     ///
     /// # Errors
     /// See [`Self::admit`].
@@ -210,20 +212,20 @@ impl State {
         set_status(&mut plugin, now, revision, Status::Running, reason);
 
         let governed = plugin.node.as_ref().is_some_and(|node| self.nodes.is_connected(node));
-        let lives = governed || self.is_refusing(&plugin);
-        let grace = (!lives).then_some(now.instant + self.config.grace);
+        let has_node = governed || self.is_refusing(&plugin);
+        let grace = (!has_node).then_some(now.instant + self.config.grace);
         let plugin = Arc::new(plugin);
         let liveness = Liveness { governed, grace, process, ..Liveness::new(now.instant) };
         self.entries.insert(Entry { plugin: Arc::clone(&plugin), liveness });
         self.store(now, EventKind::Registered, Arc::clone(&plugin), out);
         out.push(RegistryEffect::CancelCleanUp(name.clone()));
         out.extend(process.map(|process| RegistryEffect::AwaitExit { name: name.clone(), process }));
-        self.look_if_due(now, &name, out);
+        self.probe_if_due(now, &name, out);
         self.settle_judging();
         Ok(plugin)
     }
 
-    /// Removes a plugin. Returns the plugin before it.
+    /// Removes a plugin, and returns it.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
@@ -239,7 +241,7 @@ impl State {
         self.entries.remove(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
         out.push(RegistryEffect::Forget(name.clone()));
-        // Nobody will look again: what a plugin left that died just now, or before, goes as it would have gone.
+        // The socket is not probed again, so this is the last chance to remove the files of a dead plugin.
         out.push(RegistryEffect::CleanUp { name, process: liveness.process });
         self.settle_judging();
         Ok(plugin)
@@ -249,70 +251,70 @@ impl State {
 
     fn tick(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         match &self.judging {
-            Some(Judging { until, probing: false, .. }) if *until <= now.instant => self.look_at_the_rest(now, out),
-            Some(Judging { until, probing: true, .. }) if *until <= now.instant => self.judge_the_rest(now, out),
+            Some(Judging { until, probing: false, .. }) if *until <= now.instant => self.probe_unjudged(now, out),
+            Some(Judging { until, probing: true, .. }) if *until <= now.instant => self.stop_unjudged(now, out),
             _ => {}
         }
         for name in self.entries.due(now.instant) {
             self.end_grace(now, &name, out);
-            self.look_if_due(now, &name, out);
+            self.probe_if_due(now, &name, out);
         }
     }
 
-    /// If there was no sign of life all the time.
+    /// Stops a plugin whose grace period has passed without a sign of life.
     fn end_grace(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         let ended = self.entries.change(name, |Entry { liveness, .. }| {
             liveness.grace.take_if(|until| *until <= now.instant).map(|_| {
                 liveness.silent = liveness.denied.is_none();
-                // The reason says what lies at the path of its socket now.
+                // At once, because the reason includes the present state of the socket.
                 liveness.next_probe = now.instant;
-                (liveness.found.clone(), liveness.denied.clone())
+                (liveness.no_answer.clone(), liveness.denied.clone())
             })
         });
         match ended.flatten() {
-            Some((_, Some(why))) => self.doubt(now, name, &why, out),
-            Some((found, None)) => self.stop(now, name, self.silence(found.as_ref()), out),
+            Some((_, Some(why))) => self.mark_status_unknown(now, name, &why, out),
+            Some((no_answer, None)) => self.stop(now, name, self.no_sign_of_life(no_answer.as_ref()), out),
             None => {}
         }
     }
 
-    /// Returns the reason for a plugin without a sign of life since its registration. `found` is
-    /// what the last look found; none before the first look.
-    fn silence(&self, found: Option<&Reason>) -> Reason {
-        let grace = humantime::format_duration(self.config.grace);
-        let found = found.map(|found| format!(" ({found})")).unwrap_or_default();
-        let detail = format!("no sign of life within {grace} of its registration{found}");
+    /// Returns the reason for a plugin that showed no sign of life in its grace period. `no_answer` is
+    /// the result of the last probe.
+    fn no_sign_of_life(&self, no_answer: Option<&Reason>) -> Reason {
+        let grace = self.config.grace.as_secs();
+        let no_answer = no_answer.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let detail = format!("no sign of life within {grace} s of its registration{no_answer}");
         Reason::new(ReasonCode::NoSignOfLife, detail)
     }
 
-    /// Every node that could come has come: the sockets judge the plugins that are still open.
-    fn look_at_the_rest(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
+    /// Probes the sockets of the plugins whose nodes have not connected since the start.
+    fn probe_unjudged(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         let Some(judging @ Judging { probing: false, .. }) = &mut self.judging else {
             return;
         };
         *judging = Judging { until: now.instant + limits::JUDGE_LOOK, probing: true };
-        for name in self.entries.names_where(|entry| entry.liveness.open) {
+        for name in self.entries.names_where(|entry| entry.liveness.unjudged) {
             self.entries.change(&name, |Entry { liveness, .. }| liveness.probe(now, &name, out));
         }
     }
 
-    /// A look that takes so long keeps nobody from being served.
-    fn judge_the_rest(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
-        for name in self.entries.names_where(|entry| entry.liveness.open) {
-            self.judged(&name);
-            let reason = Reason::new(ReasonCode::SocketUnchecked, "its socket could not be looked at in time");
+    /// Stops the plugins whose probes take too long, so that the daemon becomes ready.
+    fn stop_unjudged(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
+        for name in self.entries.names_where(|entry| entry.liveness.unjudged) {
+            self.take_unjudged(&name);
+            let reason = Reason::new(ReasonCode::SocketUnchecked, "its socket could not be checked in time");
             self.stop(now, &name, reason, out);
         }
     }
 
-    fn look_where_due(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
+    fn probe_all_due(&mut self, now: Now, out: &mut Vec<RegistryEffect>) {
         for name in self.entries.due(now.instant) {
-            self.look_if_due(now, &name, out);
+            self.probe_if_due(now, &name, out);
         }
     }
 
-    fn look_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
-        if self.entries.get(name).and_then(Entry::due_look).is_some_and(|due| due <= now.instant) {
+    fn probe_if_due(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
+        if self.entries.get(name).and_then(Entry::probe_due).is_some_and(|due| due <= now.instant) {
             self.entries.change(name, |Entry { liveness, .. }| liveness.probe(now, name, out));
         }
     }
@@ -335,14 +337,15 @@ impl State {
         out.push(RegistryEffect::CleanUp { name: name.clone(), process });
     }
 
-    /// Keeps the status and changes the reason: a socket that we may not connect to proves nothing.
-    fn doubt(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<RegistryEffect>) {
+    /// Keeps the status and changes the reason, because the daemon has no permission to connect to the
+    /// socket.
+    fn mark_status_unknown(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<RegistryEffect>) {
         let reason = Reason::new(ReasonCode::StatusUnknown, format!("status unknown: {why}"));
-        self.reword(now, name, reason, out);
+        self.change_reason(now, name, reason, out);
     }
 
-    /// Creates an event if the status or the node differs. Otherwise the first reason is kept,
-    /// unless it was an unknown status.
+    /// Creates an event if the status or the node differs. Otherwise the first reason is kept, unless
+    /// it is [`ReasonCode::StatusUnknown`].
     fn change(
         &mut self,
         now: Now,
@@ -367,8 +370,8 @@ impl State {
         }
     }
 
-    /// Makes an event of it if the reason differs.
-    fn reword(&mut self, now: Now, name: &PluginName, reason: Reason, out: &mut Vec<RegistryEffect>) {
+    /// Creates an event if the reason differs.
+    fn change_reason(&mut self, now: Now, name: &PluginName, reason: Reason, out: &mut Vec<RegistryEffect>) {
         let Some(Entry { plugin, .. }) = self.entries.get(name) else {
             return;
         };
@@ -396,14 +399,14 @@ impl State {
             EventKind::Deregistered => {
                 self.plugins.remove_mut(&plugin.name);
             }
-            // There is none of this name.
+            // The plugin is not registered.
             EventKind::DataPurged => {}
         }
         out.push(RegistryEffect::Store(Event { revision: self.revision, at: now.time, kind, plugin }));
     }
 }
 
-/// A plugin of which nothing but the name is known.
+/// Returns a stopped plugin with only a name.
 fn unknown(name: PluginName, now: Now, revision: u64) -> Plugin {
     Plugin {
         name,

@@ -1,9 +1,12 @@
-//! The task that owns the registry: takes what is queued, has [`State`] decide, stores, publishes, answers.
+//! The task that owns the registry. It takes requests from the queue, lets [`State`] decide, stores
+//! the events, publishes the view and sends the answers.
 //!
-//! The order of a registration is: directories, save, publish, answer. All that is queued shares one commit, and while it
-//! is written the next batch gathers. What cannot be stored has not happened: the state stays as it was, commands
-//! are refused, and observations (what the cluster and the sockets showed, which nobody repeats) are kept and tried again, while
-//! the view says that it lags behind. Never does blocking work itself.
+//! A registration is handled in this order: directories, save, publish, answer. All queued changes
+//! share one commit, and the next batch is queued meanwhile. If a batch cannot be stored, the state
+//! does not change. Requests are then refused. Observations of the cluster and of sockets arrive only
+//! once, so they are kept and tried again, and the view shows that it is outdated.
+//!
+//! All blocking work runs in blocking threads.
 
 #[cfg(test)]
 mod tests;
@@ -20,27 +23,28 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
 use super::View;
-use super::background::{blocking, check_data, clean_up, exit_of, finish_purges, set_aside, settle_purges};
+use super::background::{blocking, check_data, clean_up, finish_purges, set_aside, settle_purges, wait_for_exit};
 use super::batch::{Batch, SocketCheck, commit, prepare, settle, to_store};
 use super::command::{Change, Command, FileCheck, Reply};
 use super::disk;
-use super::effect::{Config, Now, RegistryEffect, RegistryInput, Warning};
+use super::effect::{Config, Now, RegistryEffect, RegistryInput};
 use super::handle::Handle;
+use super::log::{log_event, log_warning};
 use super::refusal::Refusal;
 use super::state::State;
 use crate::layout::{Layout, Process, Removed, RunError};
 use crate::limits;
 use crate::log::limit;
-use crate::plugin::{Event, EventKind, PluginName};
+use crate::plugin::{Event, PluginName};
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 
-/// Commands that share one commit, at most. A tuning constant: more means fewer commits; less means that
-/// the first of a batch waits less.
+/// The maximum number of commands that share one commit. A tuning constant: a larger value means
+/// fewer commits, a smaller one that the first command of a batch waits less.
 const BATCH: usize = 128;
 
-/// Starts the registry with what the store held. The task ends after [`Handle::stop`], or when every handle is gone.
-/// `check_socket` is called before each change is answered.
+/// Starts the registry with the content of the store. The task ends after [`Handle::stop`], or when
+/// every handle is dropped. `check_socket` is called before each change is answered.
 #[must_use]
 pub fn start(
     config: Config,
@@ -64,24 +68,25 @@ pub fn start(
         events,
         work: JoinSet::new(),
         clean_ups: BTreeMap::new(),
-        clean_ups_at_once: Arc::new(Semaphore::new(limits::CLEAN_UPS)),
+        clean_up_permits: Arc::new(Semaphore::new(limits::CLEAN_UPS)),
         exits: BTreeMap::new(),
         observations: Vec::new(),
         retry_at: None,
         lost: None,
-        suspects: false,
+        suspects_loss: false,
     };
     let both = async {
         tokio::select! {
             () = task.run(opened.store) => {}
-            // It ends when every handle is gone; the task then stores what it has learned.
+            // This ends when every handle is dropped. The task then stores its last observations.
             () = async { disk_work.await; pending().await } => {}
         }
     };
     (handle, tokio::spawn(both))
 }
 
-/// Returns a time that can be stored, even if the clock is wrong, so that registrations still work.
+/// Returns the current time. A wrong clock must not prevent registrations, so the time can always be
+/// stored.
 fn now() -> Now {
     Now { instant: Instant::now(), time: timestamp::storable(SystemTime::now()) }
 }
@@ -93,32 +98,32 @@ struct Task {
     queue: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<View>>,
     events: broadcast::Sender<Event>,
-    /// All that runs beside this task; each ends with what it has to tell.
+    /// The work that runs concurrently. Each task returns its observations.
     work: JoinSet<Vec<RegistryInput>>,
     clean_ups: BTreeMap<PluginName, AbortHandle>,
-    /// What each of them that does something holds a permit of.
-    clean_ups_at_once: Arc<Semaphore>,
+    /// Bounds the clean-ups in progress.
+    clean_up_permits: Arc<Semaphore>,
     exits: BTreeMap<PluginName, (Process, AbortHandle)>,
-    /// What was learned and is not yet in the state: more than one batch of it only while the store fails.
+    /// Observations that are not yet in the state. More than one batch only while the store fails.
     observations: Vec<RegistryInput>,
     retry_at: Option<Instant>,
-    /// Why the files of the database, which vanished or were replaced, could not be restored. Only
-    /// a later success clears it.
+    /// Why missing or replaced files of the database could not be restored. Cleared by the next
+    /// success.
     lost: Option<String>,
     /// Whether a file was missing in the last check.
-    suspects: bool,
+    suspects_loss: bool,
 }
 
 impl Task {
-    /// The store isn't a part of the task: it is lent to one blocking call at a time.
+    /// Runs the registry. Each blocking call takes the store and returns it.
     async fn run(mut self, mut store: Store) {
         let mut inbox = Vec::with_capacity(BATCH);
-        // Before anybody registers: a name may have to be given back.
+        // Before any registration, since an interrupted purge may have to be undone.
         let (layout, revision) = (Arc::clone(&self.layout), self.state.view().revision);
-        let left = blocking(move || settle_purges(&layout, revision)).await;
+        let interrupted = blocking(move || settle_purges(&layout, revision)).await;
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
-            finish_purges(&layout, left);
+            finish_purges(&layout, interrupted);
             Vec::new()
         });
         loop {
@@ -130,23 +135,23 @@ impl Task {
                         break;
                     }
                 }
-                Some(ended) = self.work.join_next(), if has_room => self.learn(ended),
-                () = sleep_until_or_for_ever(deadline) => {}
+                Some(ended) = self.work.join_next(), if has_room => self.collect(ended),
+                () = sleep_until_or_forever(deadline) => {}
             }
             while let Some(ended) = self.work.try_join_next() {
-                self.learn(ended);
+                self.collect(ended);
             }
-            store = self.work_through(store, &mut inbox).await;
+            store = self.handle_commands(store, &mut inbox).await;
         }
         self.work.shutdown().await;
         let layout = Arc::clone(&self.layout);
         let (store, settled) = lend(store, move |store| {
             if layout.check_home().is_err() {
-                // The saved data moved with home.
+                // The saved data was moved together with home.
                 return Ok(());
             }
             if let Err(held @ RunError::Held { .. }) = layout.reclaim_own() {
-                tracing::warn!(error = %held, "the registry's files belong to another daemon now and are left alone");
+                tracing::warn!(error = %held, "another daemon uses the files of the registry now; they are not changed");
                 return Ok(());
             }
             // This is the last chance to restore the files.
@@ -155,18 +160,19 @@ impl Task {
         })
         .await;
         if let Err(error) = settled {
-            tracing::error!(%error, "the next start will miss committed changes");
+            tracing::error!(%error, "the next start will not have the last changes of the registry");
         }
-        // Closing writes the log back into the database.
+        // Closing the database writes its write-ahead log back.
         blocking(move || drop(store)).await;
     }
 
-    /// While the store fails, the time to try again is what counts.
+    /// Returns when to continue without a request: at the next retry while the store fails, else at the
+    /// next deadline of the state.
     fn deadline(&self) -> Option<Instant> {
         self.retry_at.or_else(|| self.state.next_deadline())
     }
 
-    fn learn(&mut self, ended: Result<Vec<RegistryInput>, JoinError>) {
+    fn collect(&mut self, ended: Result<Vec<RegistryInput>, JoinError>) {
         match ended.map_err(JoinError::try_into_panic) {
             Ok(observations) => self.observations.extend(observations),
             Err(Ok(panicked)) => panic::resume_unwind(panicked),
@@ -174,19 +180,19 @@ impl Task {
         }
     }
 
-    /// Does all that was queued, in its order: what changes only the registry in one batch, and in two where a purge comes
-    /// between.
-    async fn work_through(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> Store {
+    /// Handles all queued commands in order. Changes of the registry share a batch, which ends before a
+    /// purge.
+    async fn handle_commands(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> Store {
         let mut changes = Vec::new();
         for command in inbox.drain(..) {
             match command {
                 Command::Change(change) => changes.push(change),
                 Command::Purge { name, reply } => {
-                    store = self.decide(store, std::mem::take(&mut changes)).await;
+                    store = self.run_batch(store, std::mem::take(&mut changes)).await;
                     store = self.purge(store, name, reply).await;
                 }
                 Command::CheckPurge { name, reply } => {
-                    store = self.decide(store, std::mem::take(&mut changes)).await;
+                    store = self.run_batch(store, std::mem::take(&mut changes)).await;
                     store = self.check_purge(store, name, reply).await;
                 }
                 Command::EventsAfter { revision, reply } => {
@@ -202,19 +208,19 @@ impl Task {
                     (store, found) = self.check_files(store).await;
                     let _ = reply.send(Ok(found));
                 }
-                // What is queued behind it is still done, and nothing more is taken.
+                // Commands that are already queued are still handled.
                 Command::Stop => self.queue.close(),
             }
         }
-        self.decide(store, changes).await
+        self.run_batch(store, changes).await
     }
 
-    /// One batch: all of it is decided, stored, shown and answered together.
-    async fn decide(&mut self, store: Store, changes: Vec<Change>) -> Store {
+    /// Decides, stores, publishes and answers one batch.
+    async fn run_batch(&mut self, store: Store, changes: Vec<Change>) -> Store {
         let now = now();
         let batch = Batch::new(now, self.state.clone(), Arc::clone(&self.layout), Arc::clone(&self.check_socket));
         let observations = std::mem::take(&mut self.observations);
-        let (store, (batch, stored)) = lend(store, move |store| batch.carry_out(store, observations, changes)).await;
+        let (store, (batch, stored)) = lend(store, move |store| batch.run(store, observations, changes)).await;
         match stored {
             Ok(events) => {
                 self.retry_at = None;
@@ -241,25 +247,25 @@ impl Task {
         store
     }
 
-    /// Restores vanished files of the database. A failure is shown until they are restored.
+    /// Restores missing files of the database. The view shows a failure until they are restored.
     async fn check_files(&mut self, store: Store) -> (Store, FileCheck) {
-        let (layout, suspects) = (Arc::clone(&self.layout), self.suspects);
+        let (layout, suspects_loss) = (Arc::clone(&self.layout), self.suspects_loss);
         let (store, (is_intact, settled)) = lend(store, move |store| {
             let is_intact = store.is_intact();
-            // A file that is missing for the first time is only noted: see `layout::decide`.
-            let settled = if is_intact || suspects { settle(&layout, store) } else { Ok(()) };
+            // A file that is missing for the first time is not restored yet, see `layout::decide`.
+            let settled = if is_intact || suspects_loss { settle(&layout, store) } else { Ok(()) };
             (is_intact, settled)
         })
         .await;
-        self.suspects = !is_intact;
+        self.suspects_loss = !is_intact;
         let found = match settled {
             Err(error) => {
-                limited!(limit::DISK, error, %error, "the registry's files cannot be used");
+                limited!(limit::DISK, error, %error, "cannot use the files of the registry");
                 self.note_loss(&error);
                 self.publish(Vec::new(), Some(error.to_string()));
                 FileCheck::Failed
             }
-            Ok(()) if is_intact || suspects => {
+            Ok(()) if is_intact || suspects_loss => {
                 if self.lost.take().is_some() && self.retry_at.is_none() {
                     self.publish(Vec::new(), None);
                 }
@@ -276,7 +282,7 @@ impl Task {
         }
     }
 
-    /// Checks whether a plugin may be purged, as far as the registry knows without its socket.
+    /// Checks whether a plugin may be purged, without probing its socket.
     async fn admit_purge(&self, store: Store, name: &PluginName) -> (Store, Result<(), Refusal>) {
         let (layout, plugin) = (Arc::clone(&self.layout), name.clone());
         let (store, last_node) = lend(store, move |store| {
@@ -287,7 +293,7 @@ impl Task {
         (store, last_node.and_then(|node| self.state.admit_purge(name, node)))
     }
 
-    /// Answers whether [`Self::purge`] would succeed now.
+    /// Answers a request whether [`Self::purge`] would succeed now.
     async fn check_purge(&self, store: Store, name: PluginName, reply: Reply<()>) -> Store {
         let (store, admitted) = self.admit_purge(store, &name).await;
         let layout = Arc::clone(&self.layout);
@@ -299,14 +305,15 @@ impl Task {
         store
     }
 
-    /// Removes the data of a plugin: set aside, save, publish, remove, answer. While it is removed others are served.
+    /// Removes the data of a plugin in this order: set aside, save, publish, remove, answer. Other
+    /// requests are handled during the removal.
     async fn purge(&mut self, store: Store, name: PluginName, reply: Reply<Removed>) -> Store {
         let (store, admitted) = self.admit_purge(store, &name).await;
         if let Err(refusal) = admitted {
             let _ = reply.send(Err(refusal));
             return store;
         }
-        // All of it is removed in a moment.
+        // The purge removes these files too.
         abort(&mut self.clean_ups, &name);
         let (layout, plugin, revision) = (Arc::clone(&self.layout), name.clone(), self.state.next_revision());
         let aside = match blocking(move || set_aside(&layout, &plugin, revision)).await {
@@ -335,7 +342,7 @@ impl Task {
         self.work.spawn_blocking(move || {
             let removed = layout.remove_aside(&aside);
             if let Ok(removed) = removed {
-                tracing::info!(plugin = %name, files = removed.files, bytes = removed.bytes, "purged its data");
+                tracing::info!(plugin = %name, files = removed.files, bytes = removed.bytes, "removed the data of the plugin");
             }
             let _ = reply.send(removed.map_err(|error| Refusal::PurgeIncomplete(error, name)));
             Vec::new()
@@ -343,8 +350,8 @@ impl Task {
         store
     }
 
-    /// Shows the new view, then sends the events that made it. While the files are lost, the view
-    /// shows why, also if nothing was left to save.
+    /// Publishes the new view, then its events. While the files of the database are lost, the view has
+    /// the reason, even if there is nothing to save.
     fn publish(&mut self, events: Vec<Event>, unsaved: Option<String>) {
         let view =
             View { unsaved: unsaved.or_else(|| self.lost.clone()), is_lost: self.lost.is_some(), ..self.state.view() };
@@ -359,11 +366,8 @@ impl Task {
             is_new
         });
         for event in events {
-            let Event { revision, kind, plugin, .. } = &event;
-            // What a deregistered plugin was like before is no reason for it.
-            let why = if *kind == EventKind::Deregistered { "" } else { plugin.reason.detail.as_str() };
-            limited!(limit::PLUGINS, info, plugin = %plugin.name, revision, status = ?plugin.status, why, "{}", kind.name());
-            // Nobody needs to listen.
+            log_event(&event);
+            // There may be no subscriber.
             let _ = self.events.send(event);
         }
     }
@@ -381,7 +385,7 @@ impl Task {
                 RegistryEffect::CleanUp { name, process } => self.clean_up(name, process),
                 RegistryEffect::CancelCleanUp(name) => abort(&mut self.clean_ups, &name),
                 RegistryEffect::AwaitExit { name, process } => self.await_exit(name, process),
-                RegistryEffect::Warn(warning) => warn(&warning),
+                RegistryEffect::Warn(warning) => log_warning(&warning),
                 RegistryEffect::Forget(name) => {
                     if let Some((_, waiting)) = self.exits.remove(&name) {
                         waiting.abort();
@@ -399,7 +403,7 @@ impl Task {
         }
         let layout = Arc::clone(&self.layout);
         self.work.spawn_blocking(move || {
-            let probe = |name| RegistryInput::SocketProbed { state: layout.look_at_socket(&name), name };
+            let probe = |name| RegistryInput::SocketProbed { state: layout.probe_socket(&name), name };
             names.into_iter().map(probe).collect()
         });
     }
@@ -412,8 +416,7 @@ impl Task {
         self.work.spawn_blocking(move || {
             for name in names {
                 if let Err(error) = layout.ensure(&name, None) {
-                    let what = "its node has joined, but its directories could not be made";
-                    limited!(limit::DISK, warn, plugin = %name, %error, "{what}");
+                    limited!(limit::DISK, warn, plugin = %name, %error, "cannot create the directories of the plugin");
                 }
             }
             Vec::new()
@@ -424,11 +427,11 @@ impl Task {
         if self.clean_ups.get(&name).is_some_and(|running| !running.is_finished()) {
             return;
         }
-        let (layout, at_once) = (Arc::clone(&self.layout), Arc::clone(&self.clean_ups_at_once));
+        let (layout, permits) = (Arc::clone(&self.layout), Arc::clone(&self.clean_up_permits));
         let plugin = name.clone();
         let running = self.work.spawn(async move {
-            // Never closed, so there is always a permit in the end.
-            let _permit = at_once.acquire_owned().await;
+            // The semaphore is never closed, so this does not fail.
+            let _permit = permits.acquire_owned().await;
             clean_up(layout, plugin, process).await;
             Vec::new()
         });
@@ -441,38 +444,11 @@ impl Task {
         }
         let plugin = name.clone();
         let waiting = self.work.spawn(async move {
-            exit_of(process).await;
+            wait_for_exit(process).await;
             vec![RegistryInput::Exited { name: plugin, process }]
         });
         if let Some((_, before)) = self.exits.insert(name, (process, waiting)) {
             before.abort();
-        }
-    }
-}
-
-fn warn(warning: &Warning) {
-    match warning {
-        Warning::TooManyNodes { node } => {
-            let what = "too many nodes: this one decides nothing here";
-            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "{what}");
-        }
-        Warning::TooManyRefusals { node } => {
-            let what = "too many nodes refuse to connect: this one is ignored";
-            limited!(limit::SURPLUS, warn, %node, max = limits::REGISTRY_NODES, "{what}");
-        }
-        Warning::TooManyAnnouncements { node, plugin } => {
-            let what = "too many announcements: this one is not heard";
-            limited!(limit::SURPLUS, warn, %node, %plugin, max = limits::ANNOUNCEMENTS, "{what}");
-        }
-        Warning::TooManyUnregistered { plugin } => {
-            let what = "too many plugins are announced and not registered: this one gets no directories until it is \
-                        registered";
-            limited!(limit::SURPLUS, warn, %plugin, max = limits::UNREGISTERED, "{what}");
-        }
-        Warning::OwnNode { node, plugin } => {
-            let what = "ignored the plugin's `node`, which is the node of this hecate-daemon: register it again without \
-                        `node`";
-            limited!(limit::PLUGINS, warn, %plugin, %node, "{what}");
         }
     }
 }
@@ -483,7 +459,7 @@ fn abort(running: &mut BTreeMap<PluginName, AbortHandle>, name: &PluginName) {
     }
 }
 
-async fn sleep_until_or_for_ever(deadline: Option<Instant>) {
+async fn sleep_until_or_forever(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,

@@ -14,7 +14,7 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_backup_that_is_restored_over_the_database_is_used_by_the_next_start"),
             ("tests/vanish.rs", "a_database_that_another_file_replaced_is_reported_without_a_registration"),
             ("src/store/vanished/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
-            ("src/registry/task/tests/home.rs", "a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away"),
+            ("src/registry/task/tests/home.rs", "a_replaced_database_is_reported_until_it_is_moved_away"),
             ("tests/vanish.rs", "a_directory_that_was_moved_and_linked_is_reported"),
             ("src/layout/run_files.rs", "all_files_come_back_after_run_was_removed"),
             ("tests/vanish.rs", "a_socket_that_is_removed_is_bound_again"),
@@ -51,10 +51,7 @@ const HELD: &[Held] = &[
     (
         "one machine blocks upgrades, and a denied socket stops a plugin",
         &[
-            (
-                "src/registry/state/tests/socket.rs",
-                "a_socket_that_we_may_not_connect_to_changes_the_reason_and_never_the_status",
-            ),
+            ("src/registry/state/tests/socket.rs", "a_denied_connection_changes_only_the_reason"),
             ("src/cli/gitops/templates.rs", "a_machine_that_is_off_blocks_no_upgrade_of_another"),
             ("erlang_test/test/hecate_siege_SUITE.erl", "the_socket_follows_the_directory_of_sockets"),
         ],

@@ -28,7 +28,7 @@ const ASIDE: &str = ".api.sock.dead";
 impl Layout {
     /// Looks at the `api.sock` of a plugin once.
     #[must_use]
-    pub fn look_at_socket(&self, name: &PluginName) -> SocketState {
+    pub fn probe_socket(&self, name: &PluginName) -> SocketState {
         let sockets = self.home().namespace(name).sockets();
         match self.sockets(name) {
             Ok(dir) => match probe(&dir, API_SOCK) {
@@ -231,7 +231,7 @@ mod tests {
         }
 
         fn probe(&self) -> SocketState {
-            self.layout.look_at_socket(&self.name)
+            self.layout.probe_socket(&self.name)
         }
 
         /// A socket that nobody listens on any more.

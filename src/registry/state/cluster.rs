@@ -16,8 +16,8 @@ impl State {
             out.push(RegistryEffect::Warn(warning));
         }
         let nodes = &self.nodes;
-        let of = |plugin: &Plugin| nodes.node_of(plugin).as_ref() == Some(node);
-        for name in self.entries.names_where(|entry| of(&entry.plugin)) {
+        let runs_there = |plugin: &Plugin| nodes.node_of(plugin).as_ref() == Some(node);
+        for name in self.entries.names_where(|entry| runs_there(&entry.plugin)) {
             self.follow_node(now, &name, out);
             out.push(RegistryEffect::EnsureLayout(name));
         }
@@ -30,18 +30,18 @@ impl State {
         for name in self.entries.names_where(|entry| entry.plugin.node.as_ref() == Some(node)) {
             let left = Reason::new(ReasonCode::NodeDown, format!("its node {node} left the cluster: {reason}"));
             self.entries.change(&name, |Entry { liveness, .. }| {
-                liveness.left = Some(left.clone());
-                // Soon, because the reason says whether its socket still answers.
+                liveness.node_left = Some(left.clone());
+                // At once, because the reason includes whether the socket still answers.
                 liveness.next_probe = now.instant;
             });
             self.stop(now, &name, left, out);
             self.follow_node(now, &name, out);
         }
-        self.look_where_due(now, out);
+        self.probe_all_due(now, out);
     }
 
-    /// A node that is running is a sign of life, even if it refuses to connect. A plugin whose node
-    /// has been connected stays stopped until that is connected again.
+    /// Handles a running node that refuses to connect, which is a sign of life. A plugin whose node was
+    /// connected before stays stopped until that node connects again.
     pub(super) fn node_refused(&mut self, now: Now, node: &NodeName, code: &str, out: &mut Vec<RegistryEffect>) {
         if self.nodes.is_connected(node) {
             return;
@@ -55,30 +55,30 @@ impl State {
         let reason = Reason::new(ReasonCode::NodeRefused, detail);
         for name in self.entries.names_where(follows) {
             self.entries.change(&name, |Entry { liveness, .. }| {
-                liveness.open = false;
+                liveness.unjudged = false;
                 liveness.grace = None;
-                liveness.left = None;
+                liveness.node_left = None;
                 liveness.silent = false;
             });
             self.change(now, &name, Status::Running, Some(node.clone()), reason.clone(), out);
-            self.reword(now, &name, reason.clone(), out);
+            self.change_reason(now, &name, reason.clone(), out);
         }
     }
 
-    /// A node that refused to connect has ended: the socket decides from now on.
+    /// Handles the end of a node that refused to connect. The socket decides the status from now on.
     pub(super) fn node_ended(&mut self, now: Now, node: &NodeName, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
-        let had = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_ref() == Some(node);
-        for name in self.entries.names_where(had) {
+        let ran_there = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_ref() == Some(node);
+        for name in self.entries.names_where(ran_there) {
             self.entries.change(&name, |Entry { liveness, .. }| {
-                liveness.left = Some(Reason::new(ReasonCode::NodeEnded, format!("its node {node} has ended")));
+                liveness.node_left = Some(Reason::new(ReasonCode::NodeEnded, format!("its node {node} has ended")));
                 liveness.next_probe = now.instant;
             });
-            self.look_if_due(now, &name, out);
+            self.probe_if_due(now, &name, out);
         }
     }
 
-    /// Our own node has joined under these names. A stored registration may name one of them.
+    /// Records the names of the daemon's own node, and clears them from stored registrations.
     pub(super) fn joined(&mut self, now: Now, names: BTreeSet<NodeName>, out: &mut Vec<RegistryEffect>) {
         self.own_node = Arc::new(names);
         let own = Arc::clone(&self.own_node);
@@ -114,7 +114,8 @@ impl State {
         self.follow_node(now, plugin, out);
     }
 
-    /// Finds the plugin's node; if that is connected, it governs from now on and the plugin runs.
+    /// Finds the plugin's node. If it is connected, the plugin is running, and the node decides its
+    /// status from now on.
     pub(super) fn follow_node(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         let Some(entry) = self.entries.get(name) else { return };
         let Some(node) = self.nodes.node_of(&entry.plugin) else {
@@ -124,10 +125,10 @@ impl State {
             return;
         }
         self.entries.change(name, |Entry { liveness, .. }| {
-            liveness.open = false;
+            liveness.unjudged = false;
             liveness.governed = true;
             liveness.grace = None;
-            liveness.left = None;
+            liveness.node_left = None;
         });
         let reason = Reason::new(ReasonCode::NodeConnected, format!("its node {node} is connected"));
         self.change(now, name, Status::Running, Some(node), reason, out);

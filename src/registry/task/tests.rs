@@ -1,4 +1,4 @@
-//! The registry's task with a store and a home of its own: commits, followers and the end.
+//! Tests of the registry's task with a real store and home: commits, followers and the end.
 
 mod home;
 mod purge;
@@ -24,7 +24,7 @@ use crate::plugin::{
 use crate::registry::command::DiskCommand;
 use crate::registry::{Follower, Membership, Next, Registrant};
 
-/// How long anything may take before a test gives up.
+/// How long a test waits for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
@@ -32,7 +32,7 @@ struct World {
     layout: Arc<Layout>,
     handle: Handle,
     task: JoinHandle<()>,
-    /// Checks of the API's socket.
+    /// The number of checks of the API's socket.
     checks: Arc<AtomicUsize>,
 }
 
@@ -71,7 +71,7 @@ impl World {
         self.layout.home().root().join(name).join(sub)
     }
 
-    /// Another process that looks into the database.
+    /// Opens the database on a second connection.
     fn database(&self) -> Connection {
         Connection::open(self.path("hecate-daemon", "sqlite/plugins.db")).expect("opened")
     }
@@ -80,13 +80,13 @@ impl World {
         self.database().query_row(query, (), |row| row.get(0)).expect("a number")
     }
 
-    /// From now on nothing can be stored, and at once.
+    /// Makes every commit fail.
     fn break_store(&self) {
         let refuse = "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT raise(ABORT, 'broken'); END";
         self.database().execute_batch(refuse).expect("made");
     }
 
-    fn mend_store(&self) {
+    fn repair_store(&self) {
         self.database().execute_batch("DROP TRIGGER broken").expect("removed");
     }
 
@@ -113,7 +113,7 @@ fn status(view: &View, plugin: &str) -> Option<Status> {
     view.plugins.get(&name(plugin)).map(|plugin| plugin.status)
 }
 
-/// Waits for what no channel tells.
+/// Waits for a condition that no channel reports.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -141,10 +141,10 @@ async fn the_socket_is_compared_before_each_change_is_answered() {
 }
 
 #[tokio::test]
-async fn an_answer_means_directories_disk_and_view() {
+async fn an_answered_registration_is_on_disk_and_in_the_view() {
     let world = World::new();
     for (number, plugin) in (1_i64..).zip(["hecate-oned", "hecate-twod", "hecate-oned"]) {
-        let registered = world.register(plugin).await.expect("taken");
+        let registered = world.register(plugin).await.expect("accepted");
         let query = format!("SELECT count(*) FROM plugins WHERE name = '{plugin}' AND status = 'running'");
         assert_eq!(world.count(&query), 1);
         assert_eq!(world.count("SELECT max(revision) FROM events"), number);
@@ -167,19 +167,19 @@ async fn many_registrations_share_commits() {
         asked.spawn(async move { handle.register(registration(&format!("hecate-x{number}d")), None).await });
     }
     let revisions: BTreeSet<u64> =
-        asked.join_all().await.into_iter().map(|answer| answer.expect("taken").incarnation).collect();
+        asked.join_all().await.into_iter().map(|answer| answer.expect("accepted").incarnation).collect();
     assert_eq!(revisions.len(), many, "each has a revision of its own");
     assert_eq!(world.handle.view().plugins.size(), many);
-    // All events of a batch bear the same time, for the clock is read once a batch.
+    // All events of a batch have the same time, because the clock is read once per batch.
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
     assert!(commits >= many / BATCH, "{commits} commits: a batch is bounded");
     assert!(commits <= many / 8, "{commits} commits for {many} registrations");
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_has_not_happened() {
+async fn changes_that_cannot_be_stored_are_refused() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     let before = world.handle.view();
     let mut events = world.handle.events();
     world.break_store();
@@ -187,20 +187,20 @@ async fn what_cannot_be_stored_has_not_happened() {
     assert_eq!(code(world.handle.deregister(name("hecate-oned")).await), "store_failed");
     let after = world.handle.view();
     assert_eq!((after.revision, &after.plugins), (before.revision, &before.plugins));
-    world.mend_store();
-    let registered = world.register("hecate-threed").await.expect("taken");
+    world.repair_store();
+    let registered = world.register("hecate-threed").await.expect("accepted");
     assert_eq!(registered.incarnation, before.revision + 1);
     let event = events.recv().await.expect("an event");
-    assert_eq!(event.plugin, registered, "none of those that failed");
+    assert_eq!(event.plugin, registered, "no event of a failed change");
     let after: Vec<_> = world.handle.view().plugins.keys().map(PluginName::to_string).collect();
     assert_eq!(after, ["hecate-oned", "hecate-threed"]);
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 2);
 }
 
 #[tokio::test]
-async fn facts_wait_while_the_store_fails() {
+async fn observations_are_kept_while_the_store_fails() {
     let world = World::new();
-    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("accepted");
     world.up("one@host").await;
     world.break_store();
     world.down("one@host").await;
@@ -209,10 +209,10 @@ async fn facts_wait_while_the_store_fails() {
     assert_eq!(status(&view, "hecate-oned"), Some(Status::Running));
     assert!(
         view.unsaved.as_ref().is_some_and(|why| why.contains("plugins.db")),
-        "it says that it lags behind: {view:?}"
+        "the view shows that it is outdated: {view:?}"
     );
 
-    // Nobody mends it, and the cluster goes on: at some point it has to wait.
+    // The cluster continues to send while the store fails, and must wait at some point.
     let handle = world.handle.clone();
     let bound = limits::REGISTRY_BACKLOG + BATCH + limits::REGISTRY_QUEUE;
     let (sent, count) = watch::channel(0);
@@ -225,11 +225,11 @@ async fn facts_wait_while_the_store_fails() {
     });
     eventually("the backlog is full", || *count.borrow() >= limits::REGISTRY_BACKLOG + limits::REGISTRY_QUEUE / 2)
         .await;
-    world.mend_store();
+    world.repair_store();
     world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
     assert_eq!(world.handle.view().unsaved, None);
-    timeout(PATIENCE, cluster).await.expect("it goes on").expect("without a panic");
-    world.register("hecate-twod").await.expect("taken");
+    timeout(PATIENCE, cluster).await.expect("it continues").expect("without a panic");
+    world.register("hecate-twod").await.expect("accepted");
     let revisions = "SELECT max(revision) - min(revision) + 1 - count(*) FROM events";
     assert_eq!(world.count(revisions), 0, "no gap");
 }
@@ -237,37 +237,37 @@ async fn facts_wait_while_the_store_fails() {
 #[tokio::test]
 async fn a_full_backlog_makes_the_cluster_wait() {
     let world = World::new();
-    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("accepted");
     world.up("one@host").await;
     world.break_store();
     world.down("one@host").await;
-    let most = limits::REGISTRY_BACKLOG + BATCH + limits::REGISTRY_QUEUE;
+    let bound = limits::REGISTRY_BACKLOG + BATCH + limits::REGISTRY_QUEUE;
     let send = async {
-        for number in 0..=most {
+        for number in 0..=bound {
             world.up(&format!("n{number}@host")).await;
         }
     };
-    let went_through = timeout(limits::COMMIT_RETRY / 2, send).await;
-    assert!(went_through.is_err(), "more than {most} observations were taken");
-    world.mend_store();
+    let sent = timeout(limits::COMMIT_RETRY / 2, send).await;
+    assert!(sent.is_err(), "more than {bound} observations were accepted");
+    world.repair_store();
     world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;
 }
 
 #[tokio::test]
-async fn what_comes_first_in_a_batch_counts_for_what_follows() {
-    // One thread: both are queued before the registry sees either.
+async fn changes_of_a_batch_see_earlier_ones() {
+    // The test runs in one thread, so both requests are queued before the registry handles one.
     let world = World::new();
-    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("accepted");
     world.up("one@host").await;
     world.until(|view| view.revision >= 1).await;
     assert_eq!(code(world.handle.register(on("hecate-oned", "two@host"), None).await), "node_conflict");
     world.down("one@host").await;
-    let moved = world.handle.register(on("hecate-oned", "two@host"), None).await.expect("the holder has left");
+    let moved = world.handle.register(on("hecate-oned", "two@host"), None).await.expect("the other node disconnected");
     assert_eq!(moved.node.as_deref(), Some("two@host"));
 }
 
 #[tokio::test]
-async fn nothing_is_made_for_what_is_refused() {
+async fn a_refused_registration_creates_no_directories() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let deep = dir.path().join("h".repeat(limits::SUN_PATH - 45 - dir.path().as_os_str().len()));
     let world = World::at(dir, deep);
@@ -279,18 +279,18 @@ async fn nothing_is_made_for_what_is_refused() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_be_made_is_the_answer() {
+async fn a_namespace_that_cannot_be_created_refuses_the_registration() {
     let world = World::new();
     std::fs::write(world.layout.home().root().join("hecate-oned"), "").expect("written");
     let (bad, good) = tokio::join!(world.register("hecate-oned"), world.register("hecate-twod"));
     assert_eq!(code(bad), "layout_failed");
-    assert_eq!(good.expect("taken").incarnation, 1, "the one beside it is taken, without a gap");
+    assert_eq!(good.expect("accepted").incarnation, 1, "the other registration gets the first revision");
 }
 
 #[tokio::test]
-async fn what_was_stored_is_judged_before_the_view_is_ready() {
+async fn stored_plugins_are_judged_before_the_view_is_ready() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     let dir = world.stop().await;
     let root = dir.path().to_owned();
     let world = World::at(dir, root);
@@ -302,7 +302,7 @@ async fn what_was_stored_is_judged_before_the_view_is_ready() {
 }
 
 #[tokio::test]
-async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
+async fn a_dead_plugin_is_stopped_and_its_files_are_removed() {
     let world = World::new();
     let mut process = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
     world.layout.ensure(&name("hecate-oned"), None).expect("made");
@@ -312,14 +312,14 @@ async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
         gid: rustix::process::getegid().as_raw(),
         pid: Some(i32::try_from(process.id()).expect("a pid")),
     };
-    world.handle.register(registration("hecate-oned"), Some(registrant)).await.expect("taken");
+    world.handle.register(registration("hecate-oned"), Some(registrant)).await.expect("accepted");
     let run = |file: &str| world.path("hecate-oned", "run").join(file);
     std::fs::write(run("daemon.pid"), process.id().to_string()).expect("written");
     std::fs::write(run("daemon.state"), "running").expect("written");
 
-    // A sign of life: without one the grace period would hold up what follows.
+    // A sign of life ends the grace period, so that the death of the plugin is noticed at once.
     socket.set_nonblocking(true).expect("set");
-    eventually("its socket is looked at", || socket.accept().is_ok()).await;
+    eventually("its socket is probed", || socket.accept().is_ok()).await;
     drop(socket);
     process.kill().expect("killed");
     process.wait().expect("ended");
@@ -331,24 +331,24 @@ async fn a_dead_plugin_is_seen_and_cleaned_up_after() {
 }
 
 #[tokio::test]
-async fn directories_follow_the_cluster() {
+async fn directories_are_created_when_a_node_connects_or_announces() {
     let world = World::new();
-    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("taken");
+    world.handle.register(on("hecate-oned", "one@host"), None).await.expect("accepted");
     std::fs::remove_dir_all(world.path("hecate-oned", "run")).expect("removed");
     world.up("one@host").await;
-    eventually("made again", || world.path("hecate-oned", "run").is_dir()).await;
+    eventually("created again", || world.path("hecate-oned", "run").is_dir()).await;
     world
         .handle
         .membership(Membership::Announced { plugin: name("hecate-newd"), node: "one@host".parse().unwrap() })
         .await;
-    eventually("made for an announcement", || world.path("hecate-newd", "connectors").is_dir()).await;
+    eventually("created for an announcement", || world.path("hecate-newd", "connectors").is_dir()).await;
     assert_eq!(status(&world.handle.view(), "hecate-newd"), None);
 }
 
 #[tokio::test]
-async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
+async fn a_follower_that_has_caught_up_reads_only_live_events() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     let (commands, mut queue) = mpsc::channel(1);
     let mut follower = Follower::new(Handle { commands, ..world.handle.clone() }, 0);
     let answer = async {
@@ -357,9 +357,9 @@ async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
     };
     let (first, ()) = tokio::join!(follower.next(), answer);
     assert!(matches!(first, Ok(Next::Event(event)) if event.revision == 1));
-    // Whatever else it asked for would be refused.
+    // Further requests would be refused.
     drop(queue);
-    world.register("hecate-twod").await.expect("taken");
+    world.register("hecate-twod").await.expect("accepted");
     assert!(matches!(follower.next().await, Ok(Next::Event(event)) if event.revision == 2));
 }
 
@@ -367,12 +367,12 @@ async fn a_follower_that_has_caught_up_does_not_go_through_the_queue_again() {
 async fn a_follower_that_falls_behind_misses_nothing() {
     let world = World::new();
     let (mut slow, mut live) = (Follower::new(world.handle.clone(), 0), world.handle.events());
-    let told = |next| match next {
+    let revision_of = |next| match next {
         Ok(Next::Event(event)) => event.revision,
         other => panic!("no event: {other:?}"),
     };
-    world.register("hecate-x0d").await.expect("taken");
-    assert_eq!(told(slow.next().await), 1);
+    world.register("hecate-x0d").await.expect("accepted");
+    assert_eq!(revision_of(slow.next().await), 1);
     let mut revision = 0;
     while revision <= u64::try_from(limits::EVENTS_BEHIND).expect("small") {
         let batch = (0..100).map(|number| {
@@ -384,28 +384,28 @@ async fn a_follower_that_falls_behind_misses_nothing() {
         revision = world.handle.view().revision;
     }
     assert!(matches!(live.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
-    // What it missed is in the log, and what comes then comes after it.
+    // The missed events are read from the store, and new ones follow.
     for expected in 2..=revision {
-        assert_eq!(told(slow.next().await), expected);
+        assert_eq!(revision_of(slow.next().await), expected);
     }
     let (next, registered) = tokio::join!(slow.next(), world.register("hecate-nextd"));
-    registered.expect("taken");
-    assert_eq!((told(next), slow.told()), (revision + 1, revision + 1));
-    // A revision that never was, as after another database was begun: what holds now, and then on from there.
+    registered.expect("accepted");
+    assert_eq!((revision_of(next), slow.delivered()), (revision + 1, revision + 1));
+    // After a revision from another database, it gets the current view, and then new events.
     let mut lost = Follower::new(world.handle.clone(), revision + 100);
     assert_eq!(lost.next().await.expect("read"), Next::Missed(world.handle.view()));
-    world.register("hecate-nextd").await.expect("taken");
-    assert_eq!(told(lost.next().await), revision + 2);
+    world.register("hecate-nextd").await.expect("accepted");
+    assert_eq!(revision_of(lost.next().await), revision + 2);
 }
 
 #[tokio::test]
-async fn a_stop_does_what_was_asked_before_and_refuses_what_comes_after() {
+async fn a_stop_handles_queued_requests_and_refuses_later_ones() {
     let world = World::new();
     let (handle, mut events) = (world.handle.clone(), world.handle.events());
-    // One thread: these are queued in this order before the registry sees any.
+    // The test runs in one thread, so these are queued in this order before the registry handles one.
     let (before, (), after) = tokio::join!(world.register("hecate-oned"), handle.stop(), world.register("hecate-twod"));
-    before.expect("asked before");
-    after.expect("queued before the registry had closed its queue");
+    before.expect("queued before the stop");
+    after.expect("queued before the registry closed its queue");
     let dir = world.stop().await;
     assert_eq!(code(handle.register(registration("hecate-threed"), None).await), "stopping");
     assert_eq!(code(handle.deregister(name("hecate-oned")).await), "stopping");
@@ -418,17 +418,17 @@ async fn a_stop_does_what_was_asked_before_and_refuses_what_comes_after() {
 }
 
 #[tokio::test]
-async fn disk_work_is_done_by_the_registry_and_ends_with_it() {
+async fn work_on_disk_ends_with_the_registry() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     std::fs::create_dir(world.path("hecate-oned", "own")).expect("made");
-    let mut looks = JoinSet::new();
+    let mut requests = JoinSet::new();
     for _ in 0..3 * disk::JOBS {
         let handle = world.handle.clone();
-        looks.spawn(async move { handle.contents(name("hecate-oned")).await });
+        requests.spawn(async move { handle.contents(name("hecate-oned")).await });
     }
-    let looks = timeout(PATIENCE, looks.join_all()).await.expect("each is answered");
-    for contents in looks {
+    let answers = timeout(PATIENCE, requests.join_all()).await.expect("each is answered");
+    for contents in answers {
         assert_eq!(contents.expect("read").extra_directories, ["own"]);
     }
     let handle = world.handle.clone();

@@ -1,4 +1,4 @@
-//! The registry's rules, held with a fake clock.
+//! Tests of the registry's rules with a fake clock.
 
 mod node;
 mod refusing;
@@ -18,7 +18,7 @@ const NODE: &str = "hecate_traderd@host";
 const DEAD: SocketState = SocketState::Refuses(Inode { device: 1, number: 1 });
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A registry with a clock of its own, and what it has let out.
+/// A state with a fake clock, and its events and effects.
 struct World {
     state: State,
     now: Now,
@@ -38,7 +38,7 @@ impl World {
         Self { state, now, events: Vec::new(), effects: Vec::new() }
     }
 
-    fn say(&mut self, input: RegistryInput) -> &mut Self {
+    fn input(&mut self, input: RegistryInput) -> &mut Self {
         self.run(|state, now, out| state.handle(now, input, out));
         self
     }
@@ -46,7 +46,7 @@ impl World {
     fn run<T>(&mut self, work: impl FnOnce(&mut State, Now, &mut Vec<E>) -> T) -> T {
         let mut out = Vec::new();
         let result = work(&mut self.state, self.now, &mut out);
-        // Which takes long where they are many.
+        // The check is slow for many entries.
         if self.state.entries.len() < 100 {
             self.check();
         }
@@ -59,7 +59,7 @@ impl World {
         result
     }
 
-    /// What is counted and filed is what there is.
+    /// Checks the index of the entries and the number of running plugins.
     fn check(&self) {
         self.state.entries.check();
         let view = self.state.view();
@@ -80,47 +80,53 @@ impl World {
     }
 
     fn up(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true }))
+        self.input(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true }))
     }
 
     fn up_elsewhere(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: false }))
+        self.input(RegistryInput::Membership(Membership::NodeUp { node: node.parse().unwrap(), on_this_host: false }))
     }
 
     fn down(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeDown {
+        self.input(RegistryInput::Membership(Membership::NodeDown {
             node: node.parse().unwrap(),
             reason: "net_tick_timeout".into(),
         }))
     }
 
     fn refused(&mut self, node: &str, code: &'static str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeRefused { node: node.parse().unwrap(), code }))
+        self.input(RegistryInput::Membership(Membership::NodeRefused { node: node.parse().unwrap(), code }))
     }
 
     fn ended(&mut self, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::NodeEnded { node: node.parse().unwrap() }))
+        self.input(RegistryInput::Membership(Membership::NodeEnded { node: node.parse().unwrap() }))
     }
 
     fn announce(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::Announced { plugin: name(plugin), node: node.parse().unwrap() }))
+        self.input(RegistryInput::Membership(Membership::Announced {
+            plugin: name(plugin),
+            node: node.parse().unwrap(),
+        }))
     }
 
     fn withdraw(&mut self, plugin: &str, node: &str) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::Withdrawn { plugin: name(plugin), node: node.parse().unwrap() }))
+        self.input(RegistryInput::Membership(Membership::Withdrawn {
+            plugin: name(plugin),
+            node: node.parse().unwrap(),
+        }))
     }
 
     fn settled(&mut self) -> &mut Self {
-        self.say(RegistryInput::Membership(Membership::Settled))
+        self.input(RegistryInput::Membership(Membership::Settled))
     }
 
     fn probed(&mut self, state: SocketState) -> &mut Self {
-        self.say(RegistryInput::SocketProbed { name: name("hecate-traderd"), state })
+        self.input(RegistryInput::SocketProbed { name: name("hecate-traderd"), state })
     }
 
     fn pass(&mut self, time: Duration) -> &mut Self {
         self.now = Now { instant: self.now.instant + time, time: self.now.time + time };
-        self.say(RegistryInput::Tick)
+        self.input(RegistryInput::Tick)
     }
 
     fn plugin(&self) -> Arc<Plugin> {
@@ -131,10 +137,10 @@ impl World {
         self.plugin().status
     }
 
-    /// The effects since the last call, as text without their details.
+    /// Returns the effects since the last call, as short text.
     fn effects(&mut self) -> Vec<String> {
         let short = |effect| match effect {
-            E::ProbeSocket(name) => format!("look {name}"),
+            E::ProbeSocket(name) => format!("probe {name}"),
             E::EnsureLayout(name) => format!("layout {name}"),
             E::CleanUp { name, .. } => format!("clean {name}"),
             E::CancelCleanUp(name) => format!("cancel {name}"),
@@ -147,10 +153,10 @@ impl World {
     }
 
     fn probes(&mut self) -> usize {
-        self.effects().iter().filter(|effect| effect.starts_with("look ")).count()
+        self.effects().iter().filter(|effect| effect.starts_with("probe ")).count()
     }
 
-    /// The events since the last call: revision, kind, status.
+    /// Returns revision, kind and status of the events since the last call.
     fn events(&mut self) -> Vec<(u64, EventKind, Status)> {
         let short = |event: Event| (event.revision, event.kind, event.plugin.status);
         self.events.drain(..).map(short).collect()
@@ -177,5 +183,5 @@ fn stored(status: Status, node: Option<&str>, node_given: bool) -> Plugin {
 }
 
 fn me() -> Process {
-    Process::living(i32::try_from(std::process::id()).expect("a pid")).expect("we live")
+    Process::living(i32::try_from(std::process::id()).expect("a pid")).expect("this process is running")
 }

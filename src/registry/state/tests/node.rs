@@ -1,19 +1,19 @@
-//! Plugins with a node: it decides.
+//! Tests of plugins with a node that connects.
 
 use super::*;
 
 #[test]
-fn the_node_decides() {
+fn a_connected_node_decides_the_status() {
     let mut world = World::new();
-    world.register(trader_on("trader@pod")).expect("taken");
+    world.register(trader_on("trader@pod")).expect("accepted");
     world.up_elsewhere("trader@pod").effects();
     world.probed(DEAD).probed(SocketState::Absent).pass(limits::GRACE);
-    assert_eq!((world.status(), world.probes()), (Status::Running, 0), "its socket has no say, and isn't looked at");
+    assert_eq!((world.status(), world.probes()), (Status::Running, 0), "its socket is not probed");
     world.events();
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Stopped);
     assert_eq!(world.plugin().reason.detail, "its node trader@pod left the cluster: net_tick_timeout");
-    assert_eq!(world.effects(), ["clean hecate-traderd", "look hecate-traderd"]);
+    assert_eq!(world.effects(), ["clean hecate-traderd", "probe hecate-traderd"]);
     world.up_elsewhere("trader@pod");
     assert_eq!((world.status(), world.plugin().incarnation), (Status::Running, 3));
     assert_eq!(world.effects(), ["cancel hecate-traderd", "layout hecate-traderd"]);
@@ -24,7 +24,7 @@ fn the_node_decides() {
 #[test]
 fn the_reason_says_whether_the_socket_still_answers() {
     let mut world = World::new();
-    world.register(trader_on(NODE)).expect("taken");
+    world.register(trader_on(NODE)).expect("accepted");
     world.up(NODE).down(NODE);
     let (since, incarnation) = (world.plugin().since, world.plugin().incarnation);
     let bare = world.plugin().reason.clone();
@@ -43,9 +43,9 @@ fn the_reason_says_whether_the_socket_still_answers() {
 }
 
 #[test]
-fn a_node_that_was_never_seen_decides_nothing() {
+fn a_node_that_never_connected_decides_nothing() {
     let mut world = World::new();
-    world.register(trader_on("trader@pod")).expect("taken");
+    world.register(trader_on("trader@pod")).expect("accepted");
     world.down("trader@pod");
     assert_eq!(world.status(), Status::Running);
     world.probed(SocketState::Alive).pass(limits::SOCKET_POLL).probed(DEAD);
@@ -53,11 +53,11 @@ fn a_node_that_was_never_seen_decides_nothing() {
 }
 
 #[test]
-fn a_node_seen_only_before_the_registration_decides_nothing() {
+fn a_node_connected_only_before_the_registration_decides_nothing() {
     let mut world = World::new();
-    world.register(trader_on(NODE)).expect("taken");
+    world.register(trader_on(NODE)).expect("accepted");
     world.up(NODE).down(NODE);
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Running, Some(NODE)));
     world.probed(SocketState::Alive).pass(limits::GRACE).probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running);
@@ -69,7 +69,7 @@ fn a_node_seen_only_before_the_registration_decides_nothing() {
 fn a_node_that_is_connected_governs_from_the_registration_on() {
     let mut world = World::new();
     world.up(NODE);
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
     assert_eq!(world.probes(), 0);
     world.pass(limits::GRACE);
@@ -81,20 +81,21 @@ fn a_node_that_is_connected_governs_from_the_registration_on() {
 #[test]
 fn a_node_is_a_sign_of_life_within_the_grace_period() {
     let mut world = World::new();
-    world.register(trader_on("trader@pod")).expect("taken");
+    world.register(trader_on("trader@pod")).expect("accepted");
     world.pass(limits::GRACE - SECOND).up_elsewhere("trader@pod").pass(limits::GRACE);
     assert_eq!(world.status(), Status::Running);
 }
 
 type Step<'a> = &'a dyn Fn(&mut World);
 
-/// Which node of those here and elsewhere, with these announcing, is the plugin's, in which order they ever come.
-fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&str>) {
+/// Checks which node is found for a plugin, in every order of inputs. `local` and `remote` connect, and
+/// `announced` announce the plugin.
+fn find(local: &[&str], remote: &[&str], announced: &[&str], found: Option<&str>) {
     let nodes = |world: &mut World| {
-        for node in here {
+        for node in local {
             world.up(node);
         }
-        for node in elsewhere {
+        for node in remote {
             world.up_elsewhere(node);
         }
     };
@@ -104,7 +105,7 @@ fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&st
         }
     };
     let registration = |world: &mut World| {
-        world.register(trader()).expect("taken");
+        world.register(trader()).expect("accepted");
     };
     let orders: [[Step; 3]; 4] = [
         [&nodes, &announcements, &registration],
@@ -116,7 +117,7 @@ fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&st
         let mut world = World::new();
         order.into_iter().for_each(|step| step(&mut world));
         let plugin = world.plugin();
-        let what = format!("here {here:?}, elsewhere {elsewhere:?}, announced {announced:?}, order {number}");
+        let what = format!("local {local:?}, remote {remote:?}, announced {announced:?}, order {number}");
         assert_eq!(plugin.node.as_deref(), found, "{what}");
         assert_eq!(
             (plugin.node_given, plugin.status, plugin.incarnation > 0),
@@ -127,7 +128,7 @@ fn find(here: &[&str], elsewhere: &[&str], announced: &[&str], found: Option<&st
 }
 
 #[test]
-fn which_node_is_found() {
+fn the_node_of_a_plugin_is_found_by_rank() {
     find(&[NODE], &[], &[], Some(NODE));
     find(&["x@host"], &[], &[], None);
     find(&["hecate_traderd2@host"], &[], &[], None);
@@ -142,17 +143,17 @@ fn which_node_is_found() {
 #[test]
 fn a_given_node_is_not_replaced_by_one_that_is_found() {
     let mut world = World::new();
-    world.register(trader_on("trader@pod")).expect("taken");
+    world.register(trader_on("trader@pod")).expect("accepted");
     world.up(NODE).announce("hecate-traderd", NODE);
     assert_eq!(world.plugin().node.as_deref(), Some("trader@pod"));
-    world.register(Registration { node: Field::Clear, ..trader() }).expect("taken");
+    world.register(Registration { node: Field::Clear, ..trader() }).expect("accepted");
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
 }
 
 #[test]
-fn the_node_that_was_found_is_stored_and_stays_the_last() {
+fn a_found_node_is_stored_and_kept_after_it_disconnects() {
     let mut world = World::new();
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     world.events();
     world.up(NODE);
     assert_eq!(world.events[0].plugin.node.as_deref(), Some(NODE));
@@ -162,38 +163,38 @@ fn the_node_that_was_found_is_stored_and_stays_the_last() {
 }
 
 #[test]
-fn when_its_node_leaves_another_of_its_nodes_takes_over() {
+fn another_node_replaces_one_that_disconnects() {
     let mut world = World::new();
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     world.up(NODE).up("x@host").announce("hecate-traderd", "x@host");
     assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
     world.down("x@host");
     let plugin = world.plugin();
     assert_eq!((plugin.status, plugin.node.as_deref()), (Status::Running, Some(NODE)));
-    assert_eq!(plugin.incarnation, world.state.view().revision, "it is another process");
+    assert_eq!(plugin.incarnation, world.state.view().revision, "a new process has a new incarnation");
 }
 
 #[test]
-fn a_withdrawal_leaves_a_connected_node_in_place_unless_there_is_a_better_one() {
+fn a_withdrawal_replaces_a_connected_node_only_by_a_better_one() {
     let mut world = World::new();
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     world.up("x@host").announce("hecate-traderd", "x@host").withdraw("hecate-traderd", "x@host");
     assert_eq!((world.status(), world.plugin().node.as_deref()), (Status::Running, Some("x@host")));
     world.up(NODE);
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));
     world.up("a@host").announce("hecate-traderd", NODE).announce("hecate-traderd", "a@host");
-    assert_eq!(world.plugin().node.as_deref(), Some(NODE), "of two as good the present one stays");
+    assert_eq!(world.plugin().node.as_deref(), Some(NODE), "the current node wins among equals");
     world.withdraw("hecate-traderd", NODE);
     assert_eq!(world.plugin().node.as_deref(), Some("a@host"));
 }
 
 #[test]
-fn an_announcement_makes_the_directories_of_anybody() {
+fn an_announcement_creates_directories_for_unregistered_plugins() {
     let mut world = World::new();
     world.up("x@host").announce("hecate-traderd", "x@host");
     assert_eq!(world.effects(), ["layout hecate-traderd"]);
     assert!(world.state.view().plugins.is_empty());
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
 }
 
@@ -210,9 +211,9 @@ fn directories_of_unregistered_plugins_are_bounded() {
     world.announce("hecate-traderd", "x@host");
     assert_eq!(world.effects(), ["warn TooManyUnregistered"], "no directories");
     world.announce("hecate-x0d", "x@host");
-    assert_eq!(world.effects(), ["layout hecate-x0d"], "those that were made are kept up");
-    // It can still be registered, and the announcement counts.
-    world.register(trader()).expect("taken");
+    assert_eq!(world.effects(), ["layout hecate-x0d"], "its directories exist already");
+    // It can still be registered, and its announcement is used.
+    world.register(trader()).expect("accepted");
     assert_eq!(world.plugin().node.as_deref(), Some("x@host"));
     world.effects();
     world.announce("hecate-traderd", "x@host");
@@ -221,17 +222,17 @@ fn directories_of_unregistered_plugins_are_bounded() {
     world.announce("hecate-otherd", "x@host");
     assert_eq!(world.effects(), ["warn TooManyUnregistered"]);
     let registered = Registration { name: name("hecate-x0d"), ..trader() };
-    world.register(registered).expect("taken");
+    world.register(registered).expect("accepted");
     world.effects();
     world.announce("hecate-otherd", "x@host");
     assert_eq!(world.effects(), ["layout hecate-otherd"]);
 }
 
 #[test]
-fn a_node_that_leaves_takes_its_announcements_along() {
+fn announcements_end_when_their_node_disconnects() {
     let mut world = World::new();
     world.up("x@host").announce("hecate-traderd", "x@host").down("x@host").up("x@host");
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     assert_eq!(world.plugin().node, None);
 }
 
@@ -243,7 +244,7 @@ fn nodes_and_announcements_are_bounded() {
     }
     world.up(NODE);
     assert_eq!(world.effects(), ["warn TooManyNodes"]);
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     assert_eq!(world.plugin().node, None);
     world.down("n0@host").up(NODE);
     assert_eq!(world.plugin().node.as_deref(), Some(NODE));

@@ -1,16 +1,16 @@
-//! The judging of what was stored, and properties of the whole machine.
+//! Tests of how stored plugins are judged after a start, and of properties of the whole state.
 
 use super::*;
 
 #[test]
-fn nothing_stored_is_ready_at_once() {
+fn an_empty_registry_is_ready_at_once() {
     assert!(World::new().state.view().ready);
 }
 
 #[test]
-fn none_is_believed_by_memory_alone() {
-    // What was stored, its node, what the cluster shows, what the socket shows; what comes of it, and at which revision it
-    // began to run. Revision 9 was the last.
+fn a_stored_status_is_checked_after_a_start() {
+    // Stored status and node, connected node, result of the probe; expected status and incarnation. The
+    // last stored revision is 9.
     let running = Status::Running;
     let stopped = Status::Stopped;
     let unclear = || SocketState::Unclear("why".into());
@@ -35,7 +35,7 @@ fn none_is_believed_by_memory_alone() {
         let mut world = World::with(9, &[stored(before, node, false)]);
         assert!(!world.state.view().ready, "case {number}");
         world.pass(SECOND);
-        assert_eq!(world.probes(), 0, "case {number}: its node may still come");
+        assert_eq!(world.probes(), 0, "case {number}: its node may still connect");
         if let Some(node) = connected {
             world.up(node);
         }
@@ -52,12 +52,12 @@ fn none_is_believed_by_memory_alone() {
         assert_eq!(world.events().len(), changes, "case {number}: no event where nothing changed");
         let dead = after == stopped && probe != denied();
         let cleans = world.effects().iter().filter(|effect| effect.starts_with("clean")).count();
-        assert_eq!(cleans, usize::from(dead), "case {number}: what died while we were away");
+        assert_eq!(cleans, usize::from(dead), "case {number}: files of a plugin that died meanwhile");
     }
 }
 
 #[test]
-fn after_the_time_the_socket_judges() {
+fn the_socket_decides_if_the_node_does_not_connect_in_time() {
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), true)]);
     assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE));
     world.pass(limits::JUDGE - SECOND);
@@ -78,7 +78,7 @@ fn a_restart_that_may_not_connect_to_a_socket_stores_nothing_until_the_node_deci
     world.up(NODE);
     assert_eq!((world.events(), world.status()), (vec![], Status::Running));
     world.down(NODE);
-    assert_eq!(world.status(), Status::Stopped, "its node left");
+    assert_eq!(world.status(), Status::Stopped, "its node disconnected");
 }
 
 #[test]
@@ -93,21 +93,21 @@ fn an_unknown_status_from_before_a_restart_ends_once_the_node_is_connected() {
 }
 
 #[test]
-fn a_look_that_hangs_does_not_keep_us_from_being_ready() {
+fn a_probe_that_hangs_does_not_delay_readiness() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
     world.settled();
     assert_eq!(world.state.next_deadline(), Some(world.now.instant + limits::JUDGE_LOOK));
     world.pass(limits::JUDGE_LOOK);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
-    assert_eq!(world.plugin().reason.detail, "its socket could not be looked at in time");
+    assert_eq!(world.plugin().reason.detail, "its socket could not be checked in time");
     world.probed(SocketState::Alive);
     assert_eq!(world.status(), Status::Running);
 }
 
 #[test]
-fn a_registration_and_a_deregistration_judge_as_well() {
+fn a_registration_or_deregistration_ends_the_judging() {
     let mut world = World::with(9, &[stored(Status::Stopped, None, false)]);
-    assert_eq!(world.register(trader()).expect("taken").incarnation, 10);
+    assert_eq!(world.register(trader()).expect("accepted").incarnation, 10);
     assert!(world.state.view().ready);
     let mut world = World::with(9, &[stored(Status::Stopped, None, false)]);
     world.deregister("hecate-traderd").expect("there");
@@ -115,7 +115,7 @@ fn a_registration_and_a_deregistration_judge_as_well() {
 }
 
 #[test]
-fn a_node_that_leaves_while_we_judge_has_judged() {
+fn a_node_that_disconnects_during_the_judging_ends_it() {
     let mut world = World::with(9, &[stored(Status::Running, Some(NODE), false)]);
     world.up(NODE).down(NODE);
     assert_eq!((world.status(), world.state.view().ready), (Status::Stopped, true));
@@ -124,18 +124,18 @@ fn a_node_that_leaves_while_we_judge_has_judged() {
 #[test]
 fn a_tick_when_it_is_due_always_moves_the_deadline() {
     let mut world = World::with(9, &[stored(Status::Running, None, false)]);
-    world.register(Registration { name: name("hecate-twod"), ..trader() }).expect("taken");
-    world.register(Registration { name: name("hecate-threed"), ..trader_on("three@h") }).expect("taken");
+    world.register(Registration { name: name("hecate-twod"), ..trader() }).expect("accepted");
+    world.register(Registration { name: name("hecate-threed"), ..trader_on("three@h") }).expect("accepted");
     for _ in 0..1000 {
         let Some(due) = world.state.next_deadline() else { break };
         world.now.instant = world.now.instant.max(due);
-        world.say(RegistryInput::Tick);
+        world.input(RegistryInput::Tick);
         assert!(world.state.next_deadline() > Some(world.now.instant) || world.state.next_deadline().is_none());
-        // Every look comes back empty.
+        // Every probe finds no socket.
         let probes: Vec<_> = world.effects.drain(..).collect();
         for effect in probes {
             if let E::ProbeSocket(name) = effect {
-                world.say(RegistryInput::SocketProbed { name, state: SocketState::Absent });
+                world.input(RegistryInput::SocketProbed { name, state: SocketState::Absent });
             }
         }
     }
@@ -145,7 +145,7 @@ fn a_tick_when_it_is_due_always_moves_the_deadline() {
 #[test]
 fn revisions_have_no_gaps() {
     let mut world = World::new();
-    world.register(trader()).expect("taken");
+    world.register(trader()).expect("accepted");
     world.up(NODE).down(NODE).probed(SocketState::Alive).up(NODE).withdraw("hecate-traderd", NODE);
     world.deregister("hecate-traderd").expect("there");
     let revisions: Vec<_> = world.events().into_iter().map(|(revision, ..)| revision).collect();

@@ -1,9 +1,9 @@
-//! What the registry does when the daemon's own files are replaced or removed.
+//! Tests of the registry while the daemon's own files are replaced or removed.
 
 use super::*;
 
 #[tokio::test]
-async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
+async fn a_replaced_database_is_reported_until_it_is_moved_away() {
     let world = World::new();
     world.register("hecate-oned").await.expect("stored");
     let database = world.path("hecate-daemon", "sqlite/plugins.db");
@@ -13,27 +13,27 @@ async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
     };
     replace();
     // The first check only notes that a file is missing.
-    assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Missing);
+    assert_eq!(world.handle.check_files().await.expect("it is running"), FileCheck::Missing);
     for _ in 0..3 {
-        assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Failed);
-        // Its turn begins after the turn of the check has ended.
-        world.handle.ping().await.expect("it lives");
+        assert_eq!(world.handle.check_files().await.expect("it is running"), FileCheck::Failed);
+        // The answer to this follows the view of the check.
+        world.handle.ping().await.expect("it is running");
         let view = world.handle.view();
         assert!(view.unsaved.is_some() && view.is_lost);
     }
     std::fs::rename(database.with_file_name("ours"), &database).expect("moved back");
-    assert_eq!(world.handle.check_files().await.expect("it lives"), FileCheck::Intact);
+    assert_eq!(world.handle.check_files().await.expect("it is running"), FileCheck::Intact);
     let view = world.handle.view();
     assert!(view.unsaved.is_none() && !view.is_lost);
 
-    // A refused registration shows it too, and a stored one ends it.
+    // A refused registration reports it too, and a stored one clears the report.
     replace();
     assert_eq!(code(world.register("hecate-twod").await), "store_failed");
     // Only observations would be tried again.
     tokio::time::pause();
     tokio::time::advance(2 * limits::COMMIT_RETRY).await;
-    world.handle.ping().await.expect("it lives");
-    world.handle.ping().await.expect("it lives");
+    world.handle.ping().await.expect("it is running");
+    world.handle.ping().await.expect("it is running");
     tokio::time::resume();
     assert!(world.handle.view().unsaved.is_some());
     std::fs::rename(database.with_file_name("ours"), &database).expect("moved back");
@@ -43,7 +43,7 @@ async fn a_replaced_database_is_shown_as_unsaved_until_it_is_moved_away() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_another_daemon_has_locked_is_left_alone() {
+async fn a_namespace_locked_by_another_daemon_is_not_changed() {
     let world = World::new();
     let _lock = RunLock::take(&world.layout).expect("free");
     world.register("hecate-oned").await.expect("stored");
@@ -54,17 +54,17 @@ async fn a_namespace_that_another_daemon_has_locked_is_left_alone() {
     second.ensure_own().expect("made");
     let _second_lock = RunLock::take(&second).expect("free");
     let refused = world.register("hecate-twod").await.expect_err("another daemon serves the home");
-    assert!(refused.to_string().contains("locked the new one"), "{refused}");
-    // Twice, because the first look only notes what is missing.
-    world.handle.check_files().await.expect("it lives");
-    world.handle.check_files().await.expect("it lives");
+    assert!(refused.to_string().contains("locked the new directory"), "{refused}");
+    // Twice, because the first check only notes missing files.
+    world.handle.check_files().await.expect("it is running");
+    world.handle.check_files().await.expect("it is running");
     std::fs::remove_dir(own.sqlite()).expect("it is empty");
     let _dir = world.stop().await;
-    assert!(!own.sqlite().exists(), "nothing is made in the namespace of another daemon");
+    assert!(!own.sqlite().exists(), "the namespace of another daemon is not changed");
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_removed_before_the_end_is_made_again_with_its_database() {
+async fn a_removed_namespace_and_its_database_are_restored_at_the_end() {
     let world = World::new();
     let _lock = RunLock::take(&world.layout).expect("free");
     world.register("hecate-oned").await.expect("stored");

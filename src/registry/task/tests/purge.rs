@@ -1,19 +1,19 @@
-//! Purges remove the data of a plugin that is gone, in their turn, and only once they are stored.
+//! Tests of purges: their conditions, their order and their durability.
 
 use super::*;
 
 #[tokio::test]
-async fn only_the_data_of_who_is_gone_is_purged() {
+async fn only_the_data_of_a_stopped_plugin_is_purged() {
     let world = World::new();
     let data = world.path("hecate-oned", "sqlite/a.db");
     let purge = || world.handle.purge(name("hecate-oned"));
     assert_eq!(code(purge().await), "no_data");
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     std::fs::write(&data, "12345").expect("written");
     assert_eq!(code(purge().await), "registered");
-    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+    world.handle.deregister(name("hecate-oned")).await.expect("accepted");
 
-    // Between `bind` and `listen` it refuses, and lives.
+    // Between `bind` and `listen`, the socket of a running plugin refuses connections.
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
     let address = SocketAddrUnix::new(world.path("hecate-oned", "sockets/api.sock")).expect("short");
     rustix::net::bind(&socket, &address).expect("bound");
@@ -34,18 +34,18 @@ async fn only_the_data_of_who_is_gone_is_purged() {
     let what = (event.kind, event.plugin.name.as_str(), event.revision);
     assert_eq!(what, (EventKind::DataPurged, "hecate-oned", revision + 1));
     assert_eq!(code(purge().await), "no_data");
-    // It is a stored event like each other, and no plugin.
+    // It is stored as an event and not as a plugin.
     assert_eq!(world.count("SELECT count(*) FROM events WHERE kind = 'plugin_data_purged_v1'"), 1);
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 0);
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     assert!(world.path("hecate-oned", "sqlite").is_dir());
 }
 
 #[tokio::test]
-async fn a_node_of_any_name_keeps_its_data_after_a_restart_too() {
+async fn the_last_node_prevents_a_purge_after_a_restart() {
     let world = World::new();
-    world.handle.register(on("hecate-oned", "trader@pod"), None).await.expect("taken");
-    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+    world.handle.register(on("hecate-oned", "trader@pod"), None).await.expect("accepted");
+    world.handle.deregister(name("hecate-oned")).await.expect("accepted");
     let dir = world.stop().await;
     let root = dir.path().to_owned();
     let world = World::at(dir, root);
@@ -59,16 +59,16 @@ async fn a_node_of_any_name_keeps_its_data_after_a_restart_too() {
 #[tokio::test]
 async fn a_purge_keeps_its_place_in_the_queue() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
     let (gone, purged, again, refused) = tokio::join!(
         world.handle.deregister(name("hecate-oned")),
         world.handle.purge(name("hecate-oned")),
         world.register("hecate-oned"),
         world.handle.purge(name("hecate-oned")),
     );
-    gone.expect("taken");
+    gone.expect("accepted");
     assert_eq!(purged.expect("gone").directories, 6);
-    again.expect("taken");
+    again.expect("accepted");
     assert_eq!(code(refused), "registered");
     assert!(world.path("hecate-oned", "run").is_dir());
 }
@@ -76,23 +76,23 @@ async fn a_purge_keeps_its_place_in_the_queue() {
 #[tokio::test]
 async fn a_purge_that_cannot_be_stored_has_not_happened() {
     let world = World::new();
-    world.register("hecate-oned").await.expect("taken");
-    world.handle.deregister(name("hecate-oned")).await.expect("taken");
+    world.register("hecate-oned").await.expect("accepted");
+    world.handle.deregister(name("hecate-oned")).await.expect("accepted");
     let data = world.path("hecate-oned", "sqlite/a.db");
     std::fs::write(&data, "12345").expect("written");
     world.break_store();
     assert_eq!(code(world.handle.purge(name("hecate-oned")).await), "store_failed");
     assert_eq!(std::fs::read_to_string(&data).expect("kept"), "12345");
-    world.mend_store();
+    world.repair_store();
     world.handle.purge(name("hecate-oned")).await.expect("gone");
 }
 
 #[tokio::test]
-async fn a_start_settles_what_a_crash_has_left_of_purges() {
+async fn a_start_settles_interrupted_purges() {
     let world = World::new();
     for plugin in ["hecate-oned", "hecate-twod"] {
-        world.register(plugin).await.expect("taken");
-        world.handle.deregister(name(plugin)).await.expect("taken");
+        world.register(plugin).await.expect("accepted");
+        world.handle.deregister(name(plugin)).await.expect("accepted");
     }
     let revision = world.handle.view().revision;
     world.layout.set_namespace_aside(&name("hecate-oned"), revision).expect("renamed");
@@ -100,16 +100,16 @@ async fn a_start_settles_what_a_crash_has_left_of_purges() {
     let dir = world.stop().await;
     let root = dir.path().to_owned();
     let world = World::at(dir, root);
-    eventually("the one that was recorded is ended", || {
+    eventually("the recorded purge is finished", || {
         let entries = std::fs::read_dir(world.layout.home().root()).expect("read");
         entries.filter(|entry| entry.as_ref().expect("an entry").file_name() != "hecate-daemon").count() == 1
     })
     .await;
-    assert!(world.path("hecate-twod", "sqlite").is_dir(), "the other one never happened");
+    assert!(world.path("hecate-twod", "sqlite").is_dir(), "the purge that was not recorded is undone");
 }
 
 #[tokio::test]
-async fn a_purge_that_nobody_waits_for_does_not_happen() {
+async fn a_purge_without_a_waiting_client_is_dropped() {
     let world = World::new();
     let (commands, mut purges) = mpsc::channel(1);
     let (disk, queue) = mpsc::channel(1);
@@ -118,7 +118,7 @@ async fn a_purge_that_nobody_waits_for_does_not_happen() {
     for is_wanted in [false, true] {
         let (reply, answer) = oneshot::channel();
         let answer = Some(answer).filter(|_| is_wanted);
-        disk.send(DiskCommand::Purge { name: name("hecate-oned"), reply }).await.expect("taken");
+        disk.send(DiskCommand::Purge { name: name("hecate-oned"), reply }).await.expect("accepted");
         if answer.is_some() {
             let Some(Command::Purge { reply, .. }) = purges.recv().await else { panic!("not asked") };
             assert!(!reply.is_closed(), "the first one was dropped");
