@@ -470,8 +470,8 @@ impl Cluster {
     // ---- EPMD -------------------------------------------------------------------------------------
 
     fn peer_answered(&mut self, answered: Option<Answered>, view: &node_view::View) {
-        let Some(Answered { peer, answers, shows_pg }) = answered else { return };
-        self.finder.answered(&peer, answers);
+        let Some(Answered { peer, answer, shows_pg }) = answered else { return };
+        self.finder.answered(&peer, answer);
         if shows_pg {
             self.finder.introducible(view, |name| self.questioner.pg(name));
         }

@@ -1,7 +1,7 @@
-//! What each peer has told of itself: its release, its tick time, and how long a ping of it takes.
+//! Asks each connected peer about itself: its release, its tick time, and how long a ping of it takes.
 //!
-//! Asked once it is connected, and again every [`limits::ROUND_TRIP_EVERY`], but for the release, once that is known. It owns
-//! nothing that can't be asked again, and nothing is decided by it.
+//! A peer is asked once it is connected, and again every [`limits::ROUND_TRIP_EVERY`], except for its
+//! release once that is known. The answers are kept in the peer's record ([`super::records`]).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,32 +13,35 @@ use tokio::task::JoinSet;
 
 use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::questions::{self, Unanswered};
-use crate::cluster::peers::records::PeerAnswers;
+use crate::cluster::peers::records::PeerAnswer;
 use crate::limits;
 
 /// One peer that is connected.
 #[derive(Debug)]
 struct Questioned {
     connection: u64,
-    known: Known,
+    /// What its `pg` speaks; none until it has told its release, or can't.
+    pg: Option<PgProtocol>,
     /// When it is to be asked again; none while it is being asked.
     due: Option<Instant>,
 }
 
-/// What a peer has told, and whether that is all.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    told: PeerAnswers,
-    /// Whether it has told its release, or can't.
-    release: bool,
-}
-
-/// What all connected peers have told.
+/// Asks all connected peers.
 #[derive(Debug)]
 pub struct Questioner {
     node: Handle,
     peers: BTreeMap<NodeName, Questioned>,
-    work: JoinSet<(NodeName, u64, Known, Question)>,
+    work: JoinSet<Reply>,
+}
+
+/// What came of one question.
+#[derive(Debug)]
+struct Reply {
+    peer: NodeName,
+    connection: u64,
+    answer: PeerAnswer,
+    /// Whether the same question would be answered in the same way.
+    is_final: bool,
 }
 
 impl Questioner {
@@ -51,8 +54,7 @@ impl Questioner {
     /// Returns what the `pg` of a peer speaks, once the peer was asked for its release.
     #[must_use]
     pub fn pg(&self, peer: &NodeName) -> Option<PgProtocol> {
-        let known = &self.peers.get(peer)?.known;
-        known.release.then(|| PgProtocol::of_release(known.told.otp_release.as_deref()))
+        self.peers.get(peer)?.pg
     }
 
     /// What the node sees has changed: newcomers are asked. Not those who had no name of their own: they are tools, of which one that is
@@ -62,10 +64,9 @@ impl Questioner {
         self.peers.retain(|name, peer| up(name) == Some(peer.connection));
         for (name, peer) in view.peers.iter().filter(|(_, peer)| peer.is_up() && !peer.was_nameless()) {
             if !self.peers.contains_key(name) {
-                let (connection, known) = (peer.connection, Known::default());
-                let question = known.next_question();
-                self.work.spawn(ask(self.node.clone(), name.clone(), connection, known.clone(), question));
-                self.peers.insert(name.clone(), Questioned { connection, known, due: None });
+                let questioned = Questioned { connection: peer.connection, pg: None, due: None };
+                self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, questioned.next_question()));
+                self.peers.insert(name.clone(), questioned);
             }
         }
     }
@@ -80,42 +81,42 @@ impl Questioner {
     pub fn time_passed(&mut self, now: Instant) {
         for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.due.is_some_and(|due| due <= now)) {
             peer.due = None;
-            let question = peer.known.next_question();
-            self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, peer.known.clone(), question));
+            self.work.spawn(ask(self.node.clone(), name.clone(), peer.connection, peer.next_question()));
         }
     }
 
     /// Waits for an answer; for ever while no peer is asked. May be dropped at any time.
     pub async fn step(&mut self) -> Option<Answered> {
-        let (name, connection, known, question) = match self.work.join_next().await {
-            Some(Ok(answered)) => answered,
+        let Reply { peer: name, connection, answer, is_final } = match self.work.join_next().await {
+            Some(Ok(reply)) => reply,
             // A panic, which has been logged: that peer is not asked any more.
             Some(Err(_)) => return None,
             None => std::future::pending().await,
         };
         let peer = self.peers.get_mut(&name).filter(|peer| peer.connection == connection)?;
-        let shows_pg = known.release && !peer.known.release;
-        let answered = Answered { peer: name.clone(), answers: known.told.clone(), shows_pg };
-        peer.known = known;
-        match question {
-            Question::Release => {
-                let ask = ask(self.node.clone(), name, connection, peer.known.clone(), Question::Others);
-                self.work.spawn(ask);
+        let mut shows_pg = false;
+        match &answer {
+            PeerAnswer::Release(release) => {
+                if is_final {
+                    peer.pg = Some(PgProtocol::of_release(release.as_deref()));
+                    shows_pg = true;
+                }
+                self.work.spawn(ask(self.node.clone(), name.clone(), connection, Question::Others));
             }
-            Question::Others => peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY),
+            PeerAnswer::Others { .. } => peer.due = Some(Instant::now() + limits::ROUND_TRIP_EVERY),
         }
-        Some(answered)
+        Some(Answered { peer: name, answer, shows_pg })
     }
 }
 
-/// The answers of one peer.
+/// An answer of a peer.
 #[derive(Debug)]
 pub struct Answered {
     /// The peer.
     pub peer: NodeName,
-    /// All its answers so far.
-    pub answers: PeerAnswers,
-    /// Whether [`Questioner::pg`] knows the peer since these answers.
+    /// The answer.
+    pub answer: PeerAnswer,
+    /// Whether [`Questioner::pg`] knows the peer since this answer.
     pub shows_pg: bool,
 }
 
@@ -126,36 +127,27 @@ enum Question {
     Others,
 }
 
-impl Known {
+impl Questioned {
     fn next_question(&self) -> Question {
-        if self.release { Question::Others } else { Question::Release }
+        if self.pg.is_some() { Question::Others } else { Question::Release }
     }
 }
 
 /// Asks one question after the other, because [`beam::limits::CALLS`] is for all peers.
-async fn ask(
-    node: Handle,
-    name: NodeName,
-    connection: u64,
-    mut known: Known,
-    question: Question,
-) -> (NodeName, u64, Known, Question) {
-    let told = &mut known.told;
-    match question {
+async fn ask(node: Handle, peer: NodeName, connection: u64, question: Question) -> Reply {
+    let (answer, is_final) = match question {
         Question::Release => {
-            let answer = questions::otp_release(&node, &name).await;
-            // Otherwise the same question may be answered next time.
-            known.release = !matches!(answer, Err(Unanswered::Silent | Unanswered::NotAsked));
-            told.otp_release = answer.ok();
+            let answer = questions::otp_release(&node, &peer).await;
+            let is_final = !matches!(answer, Err(Unanswered::Silent | Unanswered::NotAsked));
+            (PeerAnswer::Release(answer.ok()), is_final)
         }
         Question::Others => {
-            if let Ok(tick_time) = questions::tick_time(&node, &name).await {
-                told.tick_time = Some(tick_time);
-            }
-            told.round_trip = questions::round_trip(&node, &name).await.ok();
+            let tick_time = questions::tick_time(&node, &peer).await.ok();
+            let round_trip = questions::round_trip(&node, &peer).await.ok();
+            (PeerAnswer::Others { tick_time, round_trip }, false)
         }
-    }
-    (name, connection, known, question)
+    };
+    Reply { peer, connection, answer, is_final }
 }
 
 #[cfg(test)]
@@ -228,8 +220,9 @@ mod tests {
         // It is gone by then, and nothing is known of it.
         assert!(questioner.step().await.is_some_and(|answered| !answered.shows_pg), "its release is not known");
         assert_eq!(questioner.work.len(), 1, "then it is asked the rest");
-        assert_eq!(questioner.step().await.map(|answered| answered.answers), Some(PeerAnswers::default()));
-        assert!(!questioner.peers["p@h"].known.release, "asked again");
+        let others = questioner.step().await.map(|answered| answered.answer);
+        assert_eq!(others, Some(PeerAnswer::Others { tick_time: None, round_trip: None }));
+        assert_eq!(questioner.pg(&"p@h".parse().unwrap()), None, "asked again");
         let due = questioner.next_deadline().expect("asked again");
         questioner.time_passed(due - Duration::from_secs(1));
         assert!(questioner.work.is_empty(), "not before its time");

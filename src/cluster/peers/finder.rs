@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::cluster::peers::introduce::{self, Introducer};
 use crate::cluster::peers::pg_protocol::PgProtocol;
-use crate::cluster::peers::records::{PeerAnswers, PeerRecord, PeerRecords};
+use crate::cluster::peers::records::{PeerAnswer, PeerRecord, PeerRecords};
 use crate::cluster::peers::redial::{self, Asked, Outcome, Redialer};
 use crate::cluster::peers::strategies::dns::Dns;
 use crate::cluster::peers::strategies::epmd::Epmd;
@@ -358,9 +358,9 @@ impl Finder {
         self.touched.extend(forgotten);
     }
 
-    /// A peer has answered questions about itself.
-    pub fn answered(&mut self, name: &NodeName, answers: PeerAnswers) {
-        self.records.answered(name, answers);
+    /// A peer has answered a question about itself.
+    pub fn answered(&mut self, name: &NodeName, answer: PeerAnswer) {
+        self.records.answered(name, answer);
         self.has_changed = true;
     }
 

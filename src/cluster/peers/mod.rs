@@ -2,8 +2,8 @@
 //!
 //! [`strategies`] name nodes, [`redial`] decides when to dial each, [`introduce`] decides which
 //! pairs to introduce, and [`records`] remembers the results of the attempts. All four are pure,
-//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`answers`] keeps the
-//! answers, and [`views`] builds the description of each node.
+//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`answers`] asks all of
+//! them at intervals, and [`views`] builds the description of each node.
 
 pub mod answers;
 pub mod finder;

@@ -22,6 +22,20 @@ pub struct PeerAnswers {
     pub round_trip: Option<Duration>,
 }
 
+/// An answer of a peer to a question about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerAnswer {
+    /// Its release of OTP; none if it has none, or did not answer.
+    Release(Option<String>),
+    /// Its `net_ticktime`, and how long a ping of it took; none if it did not answer.
+    Others {
+        /// Its `net_ticktime`.
+        tick_time: Option<Duration>,
+        /// How long a ping of it took.
+        round_trip: Option<Duration>,
+    },
+}
+
 /// What is known of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerRecord {
@@ -79,10 +93,16 @@ impl PeerRecords {
         }
     }
 
-    /// A connected node has answered questions about itself.
-    pub fn answered(&mut self, name: &str, answers: PeerAnswers) {
-        if let Some(record) = self.0.get_mut(name) {
-            record.answers = answers;
+    /// A connected node has answered a question about itself, or has not.
+    pub fn answered(&mut self, name: &str, answer: PeerAnswer) {
+        let Some(PeerRecord { answers, .. }) = self.0.get_mut(name) else { return };
+        match answer {
+            PeerAnswer::Release(release) => answers.otp_release = release,
+            PeerAnswer::Others { tick_time, round_trip } => {
+                // The tick time that it told before is likely still right; a ping shows one moment only.
+                answers.tick_time = tick_time.or(answers.tick_time);
+                answers.round_trip = round_trip;
+            }
         }
     }
 
@@ -145,6 +165,21 @@ mod tests {
         assert_eq!(records.keep(|name| name != "a@h"), ["a@h"]);
         assert!(records.keep(|name| name != "a@h").is_empty());
         assert_eq!(records.of("a@h"), None);
+    }
+
+    #[test]
+    fn each_answer_changes_only_what_was_asked_and_a_new_connection_forgets_all() {
+        let mut records = PeerRecords::default();
+        records.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Epmd);
+        let (tick_time, round_trip) = (Some(Duration::from_secs(60)), Some(Duration::from_millis(1)));
+        records.answered("a@h", PeerAnswer::Release(Some("27".to_owned())));
+        records.answered("a@h", PeerAnswer::Others { tick_time, round_trip });
+        let known = PeerAnswers { otp_release: Some("27".to_owned()), tick_time, round_trip };
+        assert_eq!(records.of("a@h").unwrap().answers, known);
+        records.answered("a@h", PeerAnswer::Others { tick_time: None, round_trip: None });
+        assert_eq!(records.of("a@h").unwrap().answers, PeerAnswers { round_trip: None, ..known }, "the ping was lost");
+        records.connected("a@h");
+        assert_eq!(records.of("a@h").unwrap().answers, PeerAnswers::default());
     }
 
     #[test]

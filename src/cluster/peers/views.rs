@@ -80,7 +80,7 @@ mod tests {
     use beam::node::view::{Peer, View};
 
     use super::*;
-    use crate::cluster::peers::records::PeerAnswers;
+    use crate::cluster::peers::records::PeerAnswer;
     use crate::cluster::view::{DialFailure, Introduction};
 
     #[test]
@@ -113,9 +113,8 @@ mod tests {
         records.dialling(later, "untried@h");
         records.dialling(later, "far@f");
         records.dialling(later, "down@h");
-        let told =
-            PeerAnswers { otp_release: Some("25".to_owned()), tick_time: None, round_trip: Some(Duration::ZERO) };
-        records.answered("up@h", told);
+        records.answered("up@h", PeerAnswer::Release(Some("25".to_owned())));
+        records.answered("up@h", PeerAnswer::Others { tick_time: None, round_trip: Some(Duration::ZERO) });
         let seen = seen(&node, &records, |name, _| name.ends_with("@h"));
         let short = |peer: &PeerView| {
             let PeerReason { code, detail } = &peer.reason;
