@@ -3,13 +3,16 @@
 //!
 //! It decides nothing itself, and owns nothing that can't be asked again.
 
+mod dns_query;
+mod failures;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use beam::connect::dial::{DialCode, DialError, Dialer};
+use beam::connect::dial::{DialError, Dialer};
 use beam::connect::resolve;
 use beam::epmd::client as epmd;
 use beam::etf::{Atom, Raw, Term};
@@ -21,16 +24,15 @@ use beam::node::{CallError, Function};
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use crate::cluster::peers::finder::dns_query::DnsQuery;
 use crate::cluster::peers::introduce::{self, Introducer};
 use crate::cluster::peers::pg_protocol::PgProtocol;
 use crate::cluster::peers::records::{PeerAnswer, PeerRecord, PeerRecords};
 use crate::cluster::peers::redial::{self, Asked, Outcome, Redialer};
-use crate::cluster::peers::strategies::dns::Dns;
 use crate::cluster::peers::strategies::epmd::Epmd;
 use crate::cluster::peers::strategies::learned::{self, Learned};
 use crate::cluster::peers::strategies::peers;
-use crate::cluster::view::{DialFailure, Introduction};
-use crate::limits;
+use crate::cluster::view::Introduction;
 use crate::log::limit;
 
 /// Something that was asked has been answered.
@@ -64,7 +66,7 @@ pub struct Finder {
     introduces: bool,
     epmd: Epmd,
     learned: Learned,
-    dns: Option<Resolving>,
+    dns: Option<DnsQuery>,
     redialer: Redialer,
     /// What is shown of what `redialer` does.
     records: PeerRecords,
@@ -84,25 +86,12 @@ pub struct Finder {
     epmd_answer: Option<Result<(), epmd::Error>>,
 }
 
-/// A DNS name that is asked for again and again.
-struct Resolving {
-    host: String,
-    strategy: Dns,
-    /// When it is to be asked for next; none while it is being asked for.
-    due: Option<Instant>,
-    /// Whether the last question had no answer.
-    failed: bool,
-}
-
 impl Finder {
     /// One for the node of this name, which begins with the peers that were configured.
     #[must_use]
     pub fn new(name: NodeName, node: Handle, dialer: Dialer, settings: &FinderSettings) -> Self {
         let now = Instant::now();
-        let dns = settings.dns.clone().map(|host| {
-            let strategy = Dns::new(name.clone(), now);
-            Resolving { host, strategy, due: Some(now), failed: false }
-        });
+        let dns = settings.dns.clone().map(|host| DnsQuery::new(host, name.clone(), now));
         let asked = [Asked::Epmd].into_iter().chain(dns.is_some().then_some(Asked::Dns));
         let mut finder = Self {
             node,
@@ -237,7 +226,7 @@ impl Finder {
     /// When [`Self::time_passed`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let dns = self.dns.as_ref().and_then(|dns| dns.due);
+        let dns = self.dns.as_ref().and_then(DnsQuery::next_deadline);
         [self.redialer.next_deadline(), self.introducer.next_deadline(), dns].into_iter().flatten().min()
     }
 
@@ -245,9 +234,7 @@ impl Finder {
     pub fn time_passed(&mut self) {
         self.redial(redial::RedialInput::Tick);
         self.introduce(introduce::IntroducerInput::Tick);
-        if let Some(dns) = self.dns.as_mut().filter(|dns| dns.due.is_some_and(|due| due <= Instant::now())) {
-            dns.due = None;
-            let host = dns.host.clone();
+        if let Some(host) = self.dns.as_mut().and_then(|dns| dns.begin(Instant::now())) {
             self.work.spawn(async move { Done::Addresses(resolve::addresses(&host).await) });
         }
     }
@@ -260,7 +247,9 @@ impl Finder {
             // Which one has panicked isn't told: none may be waited for for ever.
             Some(Err(_)) => {
                 self.asking_names = false;
-                self.ask_dns_again();
+                if let Some(dns) = &mut self.dns {
+                    dns.ask_again(Instant::now());
+                }
             }
             None => std::future::pending().await,
         }
@@ -283,9 +272,14 @@ impl Finder {
                     }
                 }
             }
-            Done::Addresses(result) => self.resolved(result),
+            Done::Addresses(result) => {
+                if let Some(dns) = &mut self.dns {
+                    let input = dns.answered(Instant::now(), result);
+                    self.redial(input);
+                }
+            }
             Done::Dialled(name, result) => {
-                self.records.dialled(&name, failure(&result));
+                self.records.dialled(&name, failures::failure(&result));
                 self.touched.push(name.clone());
                 let outcome = self.outcome(&name, result);
                 if let Outcome::CallsItself(other) = &outcome {
@@ -304,46 +298,6 @@ impl Finder {
                     self.introduce(introduce::IntroducerInput::Nodes { of, asked, nodes });
                 }
             }
-        }
-    }
-
-    /// The DNS name has been asked for.
-    fn resolved(&mut self, result: io::Result<Vec<IpAddr>>) {
-        let Some(dns) = &mut self.dns else { return };
-        let (now, host) = (Instant::now(), &dns.host);
-        let input = match result {
-            Ok(addresses) => {
-                if std::mem::take(&mut dns.failed) {
-                    limited!(limit::DIALS, info, host, "the DNS name of the cluster has addresses again");
-                }
-                // At our own addresses nodes are found by EPMD, under the names that they have.
-                let others = addresses.into_iter().filter(|address| !is_ours(*address));
-                redial::RedialInput::Dns(dns.strategy.found(now, others))
-            }
-            Err(e) => {
-                if !std::mem::replace(&mut dns.failed, true) {
-                    limited!(
-                        limit::DIALS,
-                        warn,
-                        host,
-                        "the DNS name of the cluster has no address: {e}; asked for again all the time"
-                    );
-                }
-                match dns.strategy.has_nothing(now) {
-                    true => redial::RedialInput::Dns(Vec::new()),
-                    false => redial::RedialInput::Unanswered(Asked::Dns),
-                }
-            }
-        };
-        self.ask_dns_again();
-        self.redial(input);
-    }
-
-    /// In a while, and not when all others do.
-    fn ask_dns_again(&mut self) {
-        let later = limits::DNS_POLL / 4 * (getrandom::u32().unwrap_or_default() % 256) / 256;
-        if let Some(dns) = &mut self.dns {
-            dns.due.get_or_insert(Instant::now() + limits::DNS_POLL + later);
         }
     }
 
@@ -463,64 +417,8 @@ impl Finder {
         };
         let outcome = Outcome::of(&error, name, is_alias);
         if !matches!(outcome, Outcome::CallsItself(_)) {
-            self.log_failure(name, &error);
+            failures::log(name, &error, self.redialer.has_failed(name));
         }
         outcome
-    }
-
-    /// One of several failures in a row is worth a line of the log: the first.
-    fn log_failure(&self, name: &NodeName, error: &DialError) {
-        let code = error.code().name();
-        match error.code() {
-            // Another user's node: nothing is wrong, and nothing is to be done.
-            DialCode::ForeignOwner => debug!(peer = %name, code, "not connected: {error}"),
-            DialCode::ShortnameLongnameMix => {
-                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: give it, or us by HECATE_HOSTNAME, a name of the other kind");
-            }
-            refusal if refusal.is_refused_by_node() => {
-                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
-            }
-            // An attack or, once in millions of handshakes, a coincidence: then the next attempt
-            // connects.
-            DialCode::ChallengeReflected => {
-                limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
-            }
-            // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
-            DialCode::Simultaneous => debug!(peer = %name, code, "not connected: {error}"),
-            _ if self.redialer.has_failed(name) => debug!(peer = %name, code, "not connected: {error}"),
-            _ => {
-                limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
-            }
-        }
-    }
-}
-
-/// How an attempt failed, if it did. Of two that meet, the peer's goes on: ours was one too many, and no failure.
-fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> Option<DialFailure> {
-    let Ok(Err(error)) = result else { return None };
-    (error.code() != DialCode::Simultaneous).then(|| DialFailure {
-        code: error.code(),
-        detail: error.to_string(),
-        at: SystemTime::now(),
-    })
-}
-
-/// Whether this is an address of this host: of others the system gives no socket.
-fn is_ours(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use beam::dist::HandshakeError;
-
-    use super::*;
-
-    #[test]
-    fn of_two_attempts_that_meet_none_has_failed() {
-        let failed =
-            |error: HandshakeError| failure(&Ok(Err(Arc::new(DialError::Setup(error.into()))))).map(|f| f.code);
-        assert_eq!(failed(HandshakeError::Simultaneous), None);
-        assert_eq!(failed(HandshakeError::NotAllowed), Some(DialCode::NotAllowed));
     }
 }
