@@ -23,5 +23,7 @@ mod operations;
 mod page;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/security.rs"]
+mod security;
 #[path = "docs/settings.rs"]
 mod settings;
