@@ -32,6 +32,7 @@ fn every_make_target_is_listed_by_make_help() {
 /// Documents for maintainers, whose paths and `make` commands must exist.
 const GUIDES: &[&str] = &[
     "CONTRIBUTING.md",
+    "README.md",
     "src/ARCHITECTURE.md",
     "SECURITY.md",
     "docs/internals/benchmarks.md",

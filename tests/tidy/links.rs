@@ -120,7 +120,6 @@ fn fault(root: &Path, documents: &BTreeMap<PathBuf, Document>, from: &Path, link
 }
 
 #[test]
-#[ignore = "pages are missing"]
 fn each_internal_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documents: BTreeMap<PathBuf, Document> = documents(root)
