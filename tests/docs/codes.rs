@@ -11,10 +11,10 @@ use super::page;
 
 const PAGE: &str = "troubleshooting.md";
 
-/// What stands before a code, anywhere in the source.
+/// The words before a code, anywhere in the source.
 const BEFORE: &[&str] = &["Problem::unavailable(", "PeerReason::new(", "wrong(", "blocker(", "code: "];
 
-/// Files and directories whose codes stand after these words.
+/// Further words before a code, in these files and directories.
 const TABLES: &[(&str, &[&str])] = &[
     ("src/cluster/plugins/", &["error("]),
     ("src/registry/refusal.rs", &["=>"]),
@@ -43,7 +43,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns whether what stands before a text makes it a code.
+/// Returns whether the text before a word makes the word a code.
 fn makes_a_code(before: &str, file: &str) -> bool {
     let before = before.trim_end();
     let ends = |word: &&str| before.ends_with(word.trim_end());
