@@ -12,7 +12,7 @@ use super::page;
 const PAGE: &str = "troubleshooting.md";
 
 /// The words before a code, anywhere in the source.
-const BEFORE: &[&str] = &["Problem::unavailable(", "PeerReason::new(", "wrong(", "blocker(", "code: "];
+const BEFORE: &[&str] = &["Problem::unavailable(", "PeerReason::new(", "invalid(", "blocker(", "code: "];
 
 /// Further words before a code, in these files and directories.
 const TABLES: &[(&str, &[&str])] = &[
