@@ -31,9 +31,6 @@ use crate::plugin::PluginName;
 use crate::registry::{Refusal, View};
 use crate::wire;
 
-/// What all calls are, as the tests hold them to it.
-const OPENAPI: &[u8] = include_bytes!("openapi.json");
-
 /// When to ask again, where it is the daemon that is not ready.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -90,7 +87,7 @@ pub(super) async fn call(
         Route::Health => Ok(health(context, listing)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
-        Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(OPENAPI))),
+        Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(wire::OPENAPI.as_bytes()))),
         Route::Metrics => measured(context),
     }
 }

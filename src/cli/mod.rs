@@ -1,20 +1,24 @@
-//! The command line: what may be asked for, and the commands that are clients of a running daemon, one a file.
+//! The command line: its commands, and which function runs each.
 //!
-//! No command here opens the registry or the cluster: each asks the socket, over the one `client`. Serving itself is
-//! `daemon`'s. `gitops` alone changes something by itself: the repository, and directories of home.
+//! Most commands are clients of a running daemon: they send requests to its socket (`support::client`).
+//! `run` starts the daemon itself. Only `gitops` changes files: its repository, and directories of
+//! home.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 mod cluster;
 mod daemon;
 mod doctor;
 mod gitops;
+mod help;
 mod plugins;
 mod support;
 
 use crate::config::{self, Environment, Flags};
+use crate::wire;
 use cluster::{diagnose, trace};
 use daemon::{check_config, healthcheck, status};
 use plugins::{deregister, events, list, paths, purge, register, show};
@@ -23,27 +27,9 @@ pub use support::exit::Exit;
 use support::flags::ServeFlags;
 use support::page::{self, complain};
 
-const EXAMPLES: &str = "\
-Examples:
-  hecate-daemon                                     serve in the foreground
-  hecate-daemon --config /etc/hecate/sys.config     the same, told by a file
-  HECATE_CLUSTER_PEERS=beam00,beam01 hecate-daemon  and join the daemons of other hosts
-  hecate-daemon --check-config                      what it is told, and by what
-  hecate-daemon doctor                              what is in its way
-  hecate-daemon register hecate-traderd --version 0.1.0
-  hecate-daemon plugins
-  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite
-  hecate-daemon events --json
-  hecate-daemon diagnose hecate_traderd@beam00      why it is, or isn't, connected
-  hecate-daemon trace hecate_traderd@beam00         what our node and it exchange
-  hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0
-  hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
-
-Exit codes: 0 success, 1 refused, 2 usage error, 3 daemon unreachable, 4 daemon busy (retry).";
-
-/// The primary Hecate daemon: plugin registry on a Unix socket, and a node of a BEAM cluster
+/// The primary Hecate daemon: a plugin registry and a node of the BEAM cluster
 #[derive(Debug, Parser)]
-#[command(name = "hecate-daemon", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "hecate-daemon", version, long_about = help::ABOUT, after_long_help = help::DAEMON, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(flatten)]
     serve: Serve,
@@ -51,44 +37,39 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// What serving takes.
 #[derive(Debug, Args)]
 struct Serve {
+    /// Show the settings and their sources, and exit
+    #[arg(long, long_help = help::CHECK_CONFIG)]
+    check_config: bool,
     #[command(flatten)]
     flags: ServeFlags,
-    /// Do not serve: print every setting with its value and where that comes from; exit 0, or 2 with what is wrong
-    #[arg(long)]
-    check_config: bool,
 }
 
-/// What may be asked for.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve in the foreground; the same as no command at all
+    /// Run the daemon in the foreground (the default)
+    #[command(after_long_help = help::RUN)]
     Run(Serve),
     #[command(flatten)]
     Client(ClientCommand),
-    /// What is in the daemon's way, whether it runs or not: exit 0 if nothing is, else 1
-    #[command(
-        after_help = "Examples:\n  hecate-daemon doctor\n  hecate-daemon doctor --json | jq '.findings[] | select(.level != \"ok\")'"
-    )]
+    /// Check this host for problems
+    #[command(after_long_help = help::DOCTOR)]
     Doctor(doctor::Doctor),
-    /// What is deployed on this host: the Git repository HOME/gitops, for Flux and for Quadlet
-    #[command(subcommand)]
+    /// Manage what is deployed on this host, in a Git repository
+    #[command(subcommand, after_long_help = help::GITOPS)]
     Gitops(gitops::Gitops),
-    /// Print what completes this command's words in a shell
-    #[command(after_help = "\
-Examples:
-  hecate-daemon completions bash > ~/.local/share/bash-completion/completions/hecate-daemon
-  hecate-daemon completions zsh > ~/.zfunc/_hecate-daemon
-  hecate-daemon completions fish > ~/.config/fish/completions/hecate-daemon.fish")]
+    /// Print the OpenAPI document of the HTTP API
+    #[command(after_long_help = help::OPENAPI)]
+    Openapi,
+    /// Generate shell completions
+    #[command(after_long_help = help::COMPLETIONS)]
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
 }
 
-/// The shells that have completions.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -96,71 +77,60 @@ enum Shell {
     Fish,
 }
 
-/// What a running daemon may be asked for.
+/// The commands that send requests to a running daemon.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
-    /// How the daemon is doing
+    /// Show the daemon's health
+    #[command(after_long_help = help::STATUS)]
     Status(Common),
-    /// List the registered plugins
-    #[command(after_help = "\
-Examples:
-  hecate-daemon plugins --json | jq -r '.[] | select(.status == \"stopped\") | .name'
-  hecate-daemon plugins --cluster --json | jq -r '.plugins[] | select(.lost_since) | \"\\(.host) \\(.name)\"'")]
+    /// List plugins
+    #[command(after_long_help = help::PLUGINS)]
     Plugins(list::Plugins),
-    /// All that is known of a plugin
+    /// Show a plugin
+    #[command(after_long_help = help::PLUGIN)]
     Plugin(Named),
-    /// Register a plugin daemon, or renew its registration
-    #[command(
-        after_help = "Example:\n  hecate-daemon register hecate-traderd --version 0.1.0 --node hecate_traderd@beam00"
-    )]
+    /// Register a plugin, or renew its registration
+    #[command(after_long_help = help::REGISTER)]
     Register(register::Register),
-    /// Take a plugin off the registry; its data stays
+    /// Deregister a plugin and keep its data
+    #[command(after_long_help = help::DEREGISTER)]
     Deregister(Named),
-    /// Remove the data of a plugin that is deregistered
-    #[command(
-        after_help = "Example:\n  hecate-daemon deregister hecate-traderd && hecate-daemon purge hecate-traderd --yes"
-    )]
+    /// Delete the data of a deregistered plugin
+    #[command(after_long_help = help::PURGE)]
     Purge(purge::Purge),
-    /// Follow what happens to plugins and nodes, until it is stopped
-    #[command(
-        after_help = "Example:\n  hecate-daemon events --json | jq -c 'select(.event == \"plugin_status_changed_v1\") | .data'"
-    )]
+    /// Follow changes of plugins and nodes
+    #[command(after_long_help = help::EVENTS)]
     Events(Common),
-    /// Our node, its EPMD and its peers, and the plugins of every host
-    #[command(
-        after_help = "Example:\n  hecate-daemon cluster --json | jq -r '.peers[] | select(.state != \"connected\") | .name'"
-    )]
+    /// Show this node, its peers, and the plugins of all hosts
+    #[command(after_long_help = help::CLUSTER)]
     Cluster(Common),
-    /// Why a node is, or isn't, connected, stage by stage, and what to do: exit 0 if nothing is in the way, else 1
-    #[command(after_help = "\
-Examples:
-  hecate-daemon diagnose hecate_traderd@beam00
-  hecate-daemon diagnose hecate@beam01 --json | jq -r .code
-  hecate-daemon diagnose hecate_traderd@beam00 --independent")]
+    /// Explain why a node is, or is not, connected
+    #[command(after_long_help = help::DIAGNOSE)]
     Diagnose(diagnose::Diagnose),
-    /// Follow the frames, handshake packets and EPMD messages between our node and another, until Ctrl-C
-    #[command(after_help = "\
-Examples:
-  hecate-daemon trace hecate_traderd@beam00
-  hecate-daemon trace hecate@beam01 --json | jq -r 'select(.data.layer == \"handshake\") | .data.text'
-
-The node need not be connected: handshakes with it are shown too. Cookies, challenges, digests and the contents of
-messages are never shown.")]
+    /// Follow the messages between this node and another
+    #[command(after_long_help = help::TRACE)]
     Trace(trace::Trace),
-    /// The directories of a plugin
-    #[command(after_help = "Example:\n  hecate-daemon paths hecate-traderd --json | jq -r .paths.sqlite")]
+    /// Show the directories of a plugin
+    #[command(after_long_help = help::PATHS)]
     Paths(Named),
-    /// For probes: exit 0 if the daemon answers, else 1
+    /// Check that the daemon answers, for probes
+    #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Common),
 }
 
-/// What a command line comes to.
+/// The result of a command line.
 #[derive(Debug)]
 pub enum Action {
-    /// Serve with these flags.
+    /// The daemon must be started with these flags.
     Serve(Flags),
-    /// A client has run.
+    /// The command has run.
     Ended(Exit),
+}
+
+/// Returns the definition of the command line, with its help texts.
+#[must_use]
+pub fn command() -> clap::Command {
+    help::arranged(Cli::command())
 }
 
 impl Cli {
@@ -169,7 +139,7 @@ impl Cli {
     /// # Errors
     /// The exit code, after the help or a usage error has been printed.
     pub fn of_process() -> Result<Self, Exit> {
-        Self::try_parse().map_err(|error| {
+        Self::of_arguments(std::env::args_os()).map_err(|error| {
             // An error quotes arguments, which may come from elsewhere.
             let text = error.render().ansi().to_string();
             let text = crate::escape::coloured(&text);
@@ -184,7 +154,13 @@ impl Cli {
         })
     }
 
-    /// Runs a client to its end, or says that it is serving that was asked for.
+    fn of_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// Runs a command to its end. Returns the flags instead if the daemon must be started.
     #[must_use]
     pub fn act(self) -> Action {
         Action::Ended(match self.command {
@@ -193,6 +169,7 @@ impl Cli {
             Some(Command::Client(command)) => run(command.run()),
             Some(Command::Doctor(doctor)) => run(doctor.run()),
             Some(Command::Gitops(gitops)) => run(gitops.run()),
+            Some(Command::Openapi) => page::verbatim(wire::OPENAPI).exit(),
             Some(Command::Completions { shell }) => completions(shell),
         })
     }
@@ -211,7 +188,7 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(command);
-            // A name that is still being resolved is nobody's business any more.
+            // Does not wait for a name that is still being resolved.
             runtime.shutdown_background();
             exit
         }
@@ -230,11 +207,11 @@ fn completions(shell: Shell) -> Exit {
         Shell::Fish => For::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "hecate-daemon", &mut script);
-    // For bash, the crate (4.6.11) enters a subcommand under one name and looks for it under another where the program's own
-    // name has a hyphen; no other text of a script has the latter.
+    clap_complete::generate(shell, &mut command(), "hecate-daemon", &mut script);
+    // If the program's name has a hyphen, the bash script of clap_complete 4.6.11 stores a subcommand
+    // under one name and looks it up under another. Only those look-ups contain the replaced text.
     let script = String::from_utf8_lossy(&script).replace("hecate__subcmd__daemon", "hecate__daemon");
-    page::script(&script).exit()
+    page::verbatim(&script).exit()
 }
 
 impl ClientCommand {
@@ -268,7 +245,7 @@ impl ClientCommand {
             Self::Healthcheck(_) => healthcheck::call(),
         };
         match ask(&socket, &call, json).await {
-            // Probes know two codes only.
+            // Probes distinguish only two codes.
             Exit::NoDaemon | Exit::Busy if probing => Exit::Refused,
             exit => exit,
         }
@@ -292,20 +269,20 @@ mod tests {
     use super::*;
 
     fn flags(arguments: &[&str]) -> Result<Flags, clap::error::ErrorKind> {
-        let arguments = std::iter::once(&"hecate-daemon").chain(arguments);
-        match Cli::try_parse_from(arguments).map_err(|error| error.kind())?.act() {
+        let arguments = std::iter::once(&"hecate-daemon").chain(arguments).map(OsString::from);
+        match Cli::of_arguments(arguments).map_err(|error| error.kind())?.act() {
             Action::Serve(flags) => Ok(flags),
             Action::Ended(exit) => panic!("a client ran and ended with {exit:?}"),
         }
     }
 
     #[test]
-    fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+    fn the_command_line_is_valid() {
+        command().debug_assert();
     }
 
     #[test]
-    fn serving_is_the_default_and_has_a_name() {
+    fn run_is_the_default_command() {
         assert_eq!(flags(&[]), Ok(Flags::new()));
         let given = Flags::from([("home", "/x".to_owned()), ("hidden", "true".to_owned())]);
         assert_eq!(flags(&["--home", "/x", "--hidden"]), Ok(given.clone()));
@@ -314,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_is_told() {
+    fn usage_errors_are_refused() {
         use clap::error::ErrorKind;
         for (arguments, kind) in [
             (&["serve"][..], ErrorKind::InvalidSubcommand),

@@ -39,7 +39,7 @@ pub const CONFIG: Setting = Setting {
     flag: Some("config"),
     env: &["HECATE_CONFIG"],
     value: "FILE",
-    help: "Erlang sys.config to read, [{hecate, [...]}]. There is no default",
+    help: "File with settings, an Erlang sys.config of [{hecate, [...]}]",
     for_clients: true,
     ..PLAIN
 };
@@ -49,7 +49,7 @@ pub const HOME: Setting = Setting {
     env: &["HECATE_HOME"],
     key: Some("data_dir"),
     value: "DIR",
-    help: "Root of all Hecate components [default: ~/.hecate]. In the file it is the parent of data_dir",
+    help: "Directory of all Hecate daemons [default: ~/.hecate]",
     for_clients: true,
     ..PLAIN
 };
@@ -59,7 +59,7 @@ pub const SOCKET_PATH: Setting = Setting {
     env: &["HECATE_SOCKET_PATH"],
     key: Some("socket_path"),
     value: "PATH",
-    help: "Socket of the API [default: HOME/hecate-daemon/sockets/api.sock]",
+    help: "API socket [default: HOME/hecate-daemon/sockets/api.sock]",
     for_clients: true,
     ..PLAIN
 };
@@ -69,7 +69,7 @@ pub const NODE_NAME: Setting = Setting {
     env: &["HECATE_NODE_NAME"],
     key: Some("node_name"),
     value: "NAME[@HOST]",
-    help: "Name of the node; a dot in the host makes names long [default: hecate]",
+    help: "Name of the node; long if its host has a dot [default: hecate]",
     ..PLAIN
 };
 /// Our node's host part, where the name has none.
@@ -78,7 +78,7 @@ pub const HOSTNAME: Setting = Setting {
     env: &["HECATE_HOSTNAME"],
     key: Some("hostname"),
     value: "HOST",
-    help: "Host part of the node's name where the name has none [default: the short host name]",
+    help: "Host part of the node name [default: the short host name]",
     ..PLAIN
 };
 /// The cookie.
@@ -89,7 +89,7 @@ pub const CLUSTER_PEERS: Setting = Setting {
     env: &["HECATE_CLUSTER_PEERS"],
     key: Some("cluster_peers"),
     value: "NODE,...",
-    help: "Nodes to connect to, name@host or a bare host, which means hecate@host",
+    help: "Nodes to connect to; HOST means hecate@HOST",
     ..PLAIN
 };
 /// A DNS name whose addresses are hosts to connect to.
@@ -98,7 +98,7 @@ pub const CLUSTER_DNS: Setting = Setting {
     env: &["HECATE_CLUSTER_DNS"],
     key: Some("cluster_dns"),
     value: "NAME",
-    help: "DNS name (A and AAAA, asked again and again) of more daemons, each called hecate@ADDRESS",
+    help: "DNS name whose addresses mean the nodes hecate@ADDRESS",
     ..PLAIN
 };
 /// Which names in this host's EPMD are connected to.
@@ -107,7 +107,7 @@ pub const EPMD_NAMES: Setting = Setting {
     env: &["HECATE_EPMD_NAMES"],
     key: Some("epmd_names"),
     value: "PATTERN,...",
-    help: "Names in this host's EPMD to connect to, `*` for any characters [default: hecate*]",
+    help: "Local nodes to connect to, as patterns [default: hecate*]",
     ..PLAIN
 };
 /// Scopes of pg.
@@ -116,7 +116,7 @@ pub const PG_SCOPES: Setting = Setting {
     env: &["HECATE_PG_SCOPES"],
     key: Some("pg_scopes"),
     value: "SCOPE,...",
-    help: "Scopes of pg to take part in [default: pg]",
+    help: "Scopes of pg to join [default: pg]",
     ..PLAIN
 };
 /// The address of the distribution port.
@@ -134,7 +134,7 @@ pub const HIDDEN: Setting = Setting {
     env: &["HECATE_HIDDEN"],
     key: Some("hidden"),
     value: "BOOL",
-    help: "Take part as a hidden node [default: false]",
+    help: "Run as a hidden node [default: false]",
     switch: true,
     ..PLAIN
 };
@@ -171,7 +171,7 @@ pub const ALLOWED_UIDS: Setting = Setting {
     env: &["HECATE_ALLOWED_UIDS"],
     key: Some("allowed_uids"),
     value: "UID,...",
-    help: "Users who may call the API, besides our own and root",
+    help: "More users who may call the API and run nodes, by number",
     ..PLAIN
 };
 /// EPMD's port.
@@ -189,7 +189,7 @@ pub const EPMD_ADDRESS: Setting = Setting {
     env: &["ERL_EPMD_ADDRESS"],
     key: Some("epmd_address"),
     value: "ADDRESS,...",
-    help: "Addresses EPMD listens on besides loopback, where we serve it [default: all]",
+    help: "Addresses of the built-in EPMD [default: all]",
     ..PLAIN
 };
 /// The distribution port.
@@ -217,7 +217,7 @@ pub const NET_TICKTIME: Setting = Setting {
     env: &["HECATE_NET_TICKTIME"],
     key: Some("net_ticktime"),
     value: "SECONDS",
-    help: "Silence after which a peer counts as gone [default: 60]",
+    help: "Seconds of silence until a peer is disconnected [default: 60]",
     ..PLAIN
 };
 /// Memory for all peers.
@@ -226,7 +226,7 @@ pub const PEER_MEMORY: Setting = Setting {
     env: &["HECATE_PEER_MEMORY"],
     key: Some("peer_memory"),
     value: "MIB",
-    help: "Memory in MiB for all peers together; beyond it, the largest connection is closed [default: 256]",
+    help: "Memory limit for all peers together, in MiB [default: 256]",
     ..PLAIN
 };
 /// How long a registration holds without a sign of life.
@@ -235,7 +235,7 @@ pub const REGISTRATION_GRACE: Setting = Setting {
     env: &["HECATE_REGISTRATION_GRACE"],
     key: Some("registration_grace"),
     value: "SECONDS",
-    help: "How long a registered plugin counts as running without a sign of life [default: 60]",
+    help: "Seconds for a new plugin to show a sign of life [default: 60]",
     ..PLAIN
 };
 /// What is logged.
@@ -244,7 +244,7 @@ pub const LOG: Setting = Setting {
     env: &["HECATE_LOG"],
     key: Some("log"),
     value: "FILTER",
-    help: "What is logged, such as warn or info,beam=debug [default: info]",
+    help: "Log filter, such as warn or info,beam=debug [default: info]",
     ..PLAIN
 };
 
@@ -254,7 +254,7 @@ pub const LOG_FORMAT: Setting = Setting {
     env: &["HECATE_LOG_FORMAT"],
     key: Some("log_format"),
     value: "FORMAT",
-    help: "Form of the log, text or json [default: text]",
+    help: "Log format, text or json [default: text]",
     ..PLAIN
 };
 

@@ -31,6 +31,9 @@ pub use words::{
 
 use crate::escape;
 
+/// The OpenAPI document, which describes the API.
+pub const OPENAPI: &str = include_str!("../api/openapi.json");
+
 /// Encodes JSON on one line, in which no character can drive a terminal. Every type here can be
 /// written as JSON, so the empty default never occurs.
 pub fn encode(value: &impl Serialize) -> Bytes {

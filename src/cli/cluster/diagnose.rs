@@ -1,5 +1,5 @@
-//! `diagnose NODE`: why a node is, or isn't, connected, stage by stage, and what to do. The daemon looks, or, with
-//! `--independent`, this process.
+//! `diagnose NODE`: checks each stage of the connection to a node, and shows what to do. The daemon makes
+//! the checks, or with `--independent` this process.
 
 use std::path::Path;
 
@@ -8,21 +8,23 @@ use clap::Args;
 use hyper::Method;
 
 use super::independent;
+use crate::cli::help;
 use crate::cli::support::client::{self, Call, encode};
-use crate::cli::support::command::{Common, refusal};
+use crate::cli::support::command::{Common, unreadable};
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::{refusal, suggest};
 use crate::limits;
 use crate::wire::{Diagnosis, OwnView, Stage, StageOutcome};
 
-/// What `diagnose` takes.
+/// The arguments of `diagnose`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Diagnose {
-    /// The full name of the node, such as hecate_traderd@beam00
+    /// Full name of the node, such as hecate_traderd@beam00
     #[arg(value_parser = node)]
     node: NodeName,
-    /// Ask no daemon: connect to the node from this process, by another implementation, and show what it says of itself
-    #[arg(long)]
+    /// Connect to the node without the daemon
+    #[arg(long, long_help = help::INDEPENDENT)]
     independent: bool,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
@@ -34,12 +36,11 @@ pub(super) fn node(text: &str) -> Result<NodeName, beam::name::NodeNameError> {
 }
 
 impl Diagnose {
-    /// Whether no daemon is to be asked.
     pub(in crate::cli) fn is_independent(&self) -> bool {
         self.independent
     }
 
-    /// Without any daemon.
+    /// Connects to the node from this process.
     pub(in crate::cli) async fn run_independent(&self) -> Exit {
         let view = match independent::ask(&self.node, &self.common.place.0).await {
             Ok(view) => view,
@@ -51,12 +52,12 @@ impl Diagnose {
         let whole = serde_json::json!({ "node": self.node.as_str(), "peer": view });
         match self.common.json {
             true => page::write(&format!("{whole}\n")),
-            false => page::show(&own_view(&view)),
+            false => page::show(&answers(&view)),
         }
         .exit()
     }
 
-    /// By the daemon. What is in the way is an answer too, and exit code 1.
+    /// Requests the diagnosis from the daemon. Returns [`Exit::Refused`] if a stage failed.
     pub(in crate::cli) async fn run(&self, socket: &Path) -> Exit {
         let path = format!("/api/cluster/peers/{}/diagnosis", encode(self.node.as_str()));
         let call = Call::new(Method::GET, path, |_| Ok(String::new()));
@@ -72,18 +73,30 @@ impl Diagnose {
             if self.common.json {
                 let _ = whole();
             }
-            complain(&refusal(answer.status, &answer.body));
+            complain(&refusal::for_people(answer.status, &answer.body));
             return Exit::Refused;
         }
         let diagnosis: Diagnosis = match serde_json::from_slice(&answer.body) {
             Ok(diagnosis) => diagnosis,
             Err(error) => {
-                complain(&format!("what answers is no hecate-daemon of this version ({error})"));
+                complain(&unreadable(&error));
                 return Exit::NoDaemon;
             }
         };
-        let printed = if self.common.json { whole() } else { page::show(&shown(&diagnosis)) };
+        let printed = match self.common.json {
+            true => whole(),
+            false => page::show(&(shown(&diagnosis) + &self.hint(socket, &diagnosis).await)),
+        };
         if diagnosis.code.is_some() { Exit::Refused } else { printed.exit() }
+    }
+
+    /// Returns a line with the most similar node, if the failure may be a misspelled name.
+    async fn hint(&self, socket: &Path, diagnosis: &Diagnosis) -> String {
+        let may_be_misspelled = matches!(diagnosis.code.as_deref(), Some("host_unresolved" | "not_registered"));
+        match may_be_misspelled.then(|| suggest::node(socket, &self.node)) {
+            Some(search) => search.await.map(|node| format!("did you mean '{node}'?\n")).unwrap_or_default(),
+            None => String::new(),
+        }
     }
 }
 
@@ -99,9 +112,9 @@ fn shown(diagnosis: &Diagnosis) -> String {
     let mut text = table(&diagnosis.stages.iter().map(row).collect::<Vec<_>>());
     if let Some(view) = &diagnosis.peer {
         text.push('\n');
-        text.push_str(&own_view(view));
+        text.push_str(&answers(view));
     }
-    // What is in the way stands above: here is what to do about it.
+    // The failed stage is in the table. The verdict is what to do.
     let failed = diagnosis.stages.iter().find_map(|stage| Some((stage.code.as_deref()?, stage.advice.as_deref()?)));
     let verdict = match failed {
         Some((code, advice)) => format!("{code}: {advice}"),
@@ -111,15 +124,15 @@ fn shown(diagnosis: &Diagnosis) -> String {
     text
 }
 
-/// What a node says of itself.
-fn own_view(view: &OwnView) -> String {
+/// Shows the node's own answers.
+fn answers(view: &OwnView) -> String {
     let seconds = view.net_ticktime.map(|seconds| format!("{seconds} s"));
     let round_trip = view.round_trip_ms.map(|time| format!("{time} ms"));
     let mut rows = fields([
         ("OTP release", Cell::optional(view.otp_release.as_deref())),
         ("net_ticktime", Cell::optional(seconds.as_deref())),
         ("round trip", Cell::optional(round_trip.as_deref())),
-        ("its nodes", Cell::optional(view.nodes.as_ref().map(|nodes| nodes.join(", ")).as_deref())),
+        ("peers", Cell::optional(view.nodes.as_ref().map(|nodes| nodes.join(", ")).as_deref())),
     ]);
     rows.extend(view.scopes.iter().map(|scope| {
         let runs = match scope.runs {

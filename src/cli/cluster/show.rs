@@ -45,7 +45,7 @@ async fn whole(socket: &Path, calls: &[Call]) -> Exit {
         };
         match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
             Ok(keys) if answer.status.is_success() && (call.show)(&answer.body).is_ok() => whole.extend(keys),
-            _ => return report(call, &answer, true),
+            _ => return report(socket, call, &answer, true).await,
         }
     }
     page::write(&format!("{}\n", Value::Object(whole))).exit()

@@ -1,4 +1,4 @@
-//! `trace NODE`: follows what our node and another exchange, until it is stopped. It changes nothing.
+//! `trace NODE`: follows the messages between the daemon's node and another, until Ctrl-C.
 
 use std::path::Path;
 
@@ -10,14 +10,15 @@ use crate::cli::support::client::encode;
 use crate::cli::support::command::Common;
 use crate::cli::support::exit::Exit;
 use crate::cli::support::follow;
-use crate::cli::support::page::{Cell, table};
+use crate::cli::support::page::{Cell, complain, table};
 use crate::cli::support::sse::Event;
+use crate::cli::support::suggest;
 use crate::wire::{TraceDirection, TraceDropped, TraceEvent, TraceStarted};
 
-/// What `trace` takes.
+/// The arguments of `trace`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Trace {
-    /// The full name of the node, connected or not, such as hecate_traderd@beam00
+    /// Full name of the node, such as hecate_traderd@beam00
     #[arg(value_parser = node)]
     node: NodeName,
     #[command(flatten)]
@@ -27,9 +28,12 @@ pub(in crate::cli) struct Trace {
 impl Trace {
     /// Follows until Ctrl-C, or until standard output is closed.
     pub(in crate::cli) async fn run(&self, socket: &Path) -> Exit {
+        if let Some(known) = suggest::node(socket, &self.node).await {
+            complain(&format!("warning: no node named '{}' is known; did you mean '{known}'?", self.node));
+        }
         let path = format!("/api/cluster/peers/{}/trace", encode(self.node.as_str()));
         let interrupted = async {
-            // Without a handler the signal ends the process too.
+            // Without a handler, the signal ends the process.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending().await
             }
@@ -38,7 +42,7 @@ impl Trace {
     }
 }
 
-/// One line: when, which way, of which layer and connection, and what.
+/// Shows an event on one line: time, direction, layer, connection, text.
 fn for_people(event: &Event) -> String {
     let shown = match event.name.as_str() {
         "traced_v1" => serde_json::from_str(&event.data).map(|event| traced(&event)).ok(),
@@ -56,7 +60,7 @@ fn traced(event: &TraceEvent) -> Vec<Cell> {
         TraceDirection::Local => Cell::faint("--"),
     };
     let connection = event.connection.map_or_else(String::new, |number| format!("#{number}"));
-    // Columns of one width, as each line is a table.
+    // Fixed widths, because each line is a table of its own.
     let (layer, connection) = (format!("{:<10}", event.layer.name()), format!("{connection:<4}"));
     vec![Cell::faint(&event.at), arrow, Cell::head(&layer), connection.into(), event.text.as_str().into()]
 }
@@ -66,7 +70,7 @@ fn started(event: &TraceStarted) -> Vec<Cell> {
 }
 
 fn dropped(event: &TraceDropped) -> Vec<Cell> {
-    vec![Cell::bad(&format!("{} events dropped: they came faster than they were read", event.dropped))]
+    vec![Cell::bad(&format!("{} events dropped, because they were not read in time", event.dropped))]
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ mod tests {
         );
         assert_eq!(
             shown("trace_dropped_v1", r#"{"dropped":7}"#),
-            "7 events dropped: they came faster than they were read\n"
+            "7 events dropped, because they were not read in time\n"
         );
         assert_eq!(shown("later_v1", "{\"a\":1}"), "later_v1  {\"a\":1}\n");
     }

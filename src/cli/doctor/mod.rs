@@ -18,22 +18,22 @@ use nodes::Seen;
 use report::{Level, Report};
 
 use crate::cli::support::client::{self, Answer, Call};
-use crate::cli::support::command::refusal;
 use crate::cli::support::exit::Exit;
 use crate::cli::support::flags::ServeFlags;
 use crate::cli::support::page;
+use crate::cli::support::refusal;
 use crate::config::{Environment, Places};
 use crate::limits;
 use crate::wire::{Health, HealthStatus, ProblemCode};
 
-/// What `doctor` takes: what the daemon would be told.
+/// The arguments of `doctor`: the settings that a daemon would start with.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    #[command(flatten)]
-    flags: ServeFlags,
-    /// Print the findings as one JSON object on one line
+    /// Print the findings as JSON on one line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    flags: ServeFlags,
 }
 
 impl Doctor {
@@ -154,12 +154,12 @@ impl Running {
     async fn ask(socket: &std::path::Path) -> Result<Self, Silence> {
         let health = get(socket, "/health").await?;
         if !health.status.is_success() {
-            return Err(Silence::Refuses(refusal(health.status, &health.body)));
+            return Err(Silence::Refuses(refusal::for_people(health.status, &health.body)));
         }
         let health: Health =
             serde_json::from_slice(&health.body).map_err(|error| Silence::Refuses(error.to_string()))?;
         let ready = get(socket, "/readyz").await?;
-        let ready = (!ready.status.is_success()).then(|| refusal(ready.status, &ready.body));
+        let ready = (!ready.status.is_success()).then(|| refusal::detail(ready.status, &ready.body));
         let seen = if health.status == HealthStatus::Starting { None } else { seen(socket).await? };
         Ok(Self { health, ready, seen })
     }

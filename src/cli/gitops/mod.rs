@@ -1,8 +1,9 @@
-//! `gitops`: what is deployed on this host, as a Git repository at `HOME/gitops` that Flux watches, or Quadlet reads. Needs no
-//! daemon, but to say what is registered (`status`).
+//! `gitops`: manages the Git repository `HOME/gitops`, which Flux or Quadlet deploys on this host. Only
+//! `status` needs a daemon.
 //!
-//! Each change is one commit; what people have changed and committed is kept. The namespace of a plugin is made with it,
-//! since a kubelet or podman mounts only what is there; its data is never touched.
+//! Each change is one commit, and keeps what people have committed. `add` also creates the plugin's
+//! directories, because a kubelet or podman mounts only existing ones. No command touches the data of
+//! a plugin.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,9 +16,11 @@ mod repository;
 mod status;
 mod templates;
 
+use crate::cli::help;
 use crate::cli::support::command::Common;
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::suggest;
 use crate::config::{Environment, Flags, Locations, Places};
 use crate::layout::{Home, Layout, LayoutError, Modes, Owner};
 use crate::plugin::{NameError, PluginName};
@@ -25,55 +28,51 @@ use image::Image;
 use repository::{Repository, RepositoryError};
 use templates::{Plugin, Values};
 
-/// What `gitops` can do.
+/// The commands of `gitops`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Gitops {
-    /// Make the repository, with the manifests of the primary daemon; where it is, add what is missing
-    #[command(after_help = "\
-Examples:
-  hecate-daemon gitops init
-  hecate-daemon gitops init --image localhost/hecate-daemon:0.2.0   upgrade")]
+    /// Create the repository with the manifests of the daemon, or add missing ones
+    #[command(after_long_help = help::GITOPS_INIT)]
     Init {
-        /// The daemon's image
+        /// Image of the daemon, with a tag or a digest
         #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
         image: Option<Image>,
         #[command(flatten)]
         common: Common,
     },
-    /// Deploy a plugin daemon, and its frontend; one that is there gets the images that are given
-    #[command(after_help = "\
-Example:
-  hecate-daemon gitops add hecate-traderd --image registry.example/hecate-traderd:0.1.0 \\
-    --frontend-image registry.example/hecate-traderw:0.1.0")]
+    /// Deploy a plugin, with or without its frontend
+    #[command(after_long_help = help::GITOPS_ADD)]
     Add(Add),
-    /// Deploy a plugin no longer; its data stays
+    /// Stop deploying a plugin and keep its data
+    #[command(after_long_help = help::GITOPS_REMOVE)]
     Remove {
-        /// The plugin daemon, such as hecate-traderd
+        /// Name of the plugin, such as hecate-traderd
         #[arg(value_parser = plugin_name)]
         name: PluginName,
         #[command(flatten)]
         common: Common,
     },
-    /// What is deployed, against what is registered and runs
+    /// Compare the deployed plugins with the registered ones
+    #[command(after_long_help = help::GITOPS_STATUS)]
     Status {
         #[command(flatten)]
         common: Common,
     },
 }
 
-/// What `add` takes.
+/// The arguments of `add`.
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// The plugin daemon, such as hecate-traderd
+    /// Name of the plugin, such as hecate-traderd
     #[arg(value_parser = plugin_name)]
     name: PluginName,
-    /// Its image, with a tag or a digest
+    /// Image of the plugin, with a tag or a digest
     #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
     image: Image,
-    /// The image of its frontend, if it has one
+    /// Image of the plugin's frontend
     #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
     frontend_image: Option<Image>,
-    /// The user that it runs as on k3s [default: the one it runs as already, else the owner of home]
+    /// User on k3s [default: the present one, or the owner of home]
     #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
     uid: Option<u32>,
     #[command(flatten)]
@@ -341,7 +340,8 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
             kept.base().display()
         ));
     } else {
-        notes.push(format!("{name} is not deployed here"));
+        let deployed = there.iter().filter(|directory| PluginName::parse(directory).is_ok()).map(String::as_str);
+        notes.push(format!("'{name}' is not deployed on this host{}", suggest::question(name.as_str(), deployed)));
     }
     draft.commit(format!("Remove {name}"), notes)
 }

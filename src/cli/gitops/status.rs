@@ -8,9 +8,10 @@ use super::repository::{Repository, RepositoryError};
 use super::templates;
 use crate::cli::plugins::list;
 use crate::cli::support::client::{self, ClientError};
-use crate::cli::support::command::refusal;
+use crate::cli::support::command::unreadable;
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::refusal;
 use crate::config::Locations;
 use crate::limits;
 use crate::plugin::PluginName;
@@ -54,9 +55,9 @@ pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
                 compare(&mut deployed.rows, registered);
                 Exit::Done
             }
-            Err(error) => return refuse(&format!("what answers is no hecate-daemon of this version: {error}")),
+            Err(error) => return refuse(&unreadable(&error)),
         },
-        Ok((false, answer)) => return refuse(&refusal(answer.status, &answer.body)),
+        Ok((false, answer)) => return refuse(&refusal::for_people(answer.status, &answer.body)),
         Err(error @ (ClientError::NoDaemon { .. } | ClientError::Busy(_))) => {
             complain(&error.to_string());
             error.exit()

@@ -1,15 +1,15 @@
-//! `deregister NAME`: takes a plugin off the registry. Its data is never touched.
+//! `deregister NAME`: deregisters a plugin. Its data stays.
 
 use hyper::Method;
 
-use crate::cli::support::client::{Call, encode};
+use crate::cli::support::client::Call;
 use crate::wire::Done;
 
 pub(in crate::cli) fn call(name: &str) -> Call {
-    Call::new(Method::DELETE, format!("/api/plugins/{}", encode(name)), show)
+    Call::about_plugin(Method::DELETE, name, "", show)
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let _: Done = serde_json::from_slice(body)?;
-    Ok("deregistered; its data is kept, until `hecate-daemon purge` removes it\n".to_owned())
+    Ok("deregistered; its data stays until you delete it with `hecate-daemon purge`\n".to_owned())
 }

@@ -12,7 +12,7 @@ use crate::wire::{ClusterPlugin, ClusterPlugins, FailureCode, Host, NodeState, P
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Plugins {
-    /// Those of every host in the cluster
+    /// List the plugins of all hosts in the cluster
     #[arg(long)]
     cluster: bool,
     #[command(flatten)]

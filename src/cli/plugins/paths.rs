@@ -2,12 +2,12 @@
 
 use hyper::Method;
 
-use crate::cli::support::client::{Call, encode};
+use crate::cli::support::client::Call;
 use crate::cli::support::page::{Cell, fields, table};
 use crate::wire::{Paths, PluginDetail};
 
 pub(in crate::cli) fn call(name: &str) -> Call {
-    Call::new(Method::GET, format!("/api/plugins/{}", encode(name)), show)
+    Call::about_plugin(Method::GET, name, "", show)
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {

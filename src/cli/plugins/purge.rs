@@ -1,6 +1,6 @@
-//! `purge NAME`: removes the data of a plugin that is deregistered and stopped, and reports how
-//! much it removed. It asks first, or needs `--yes` without a terminal. Before it asks, the daemon
-//! confirms that the purge is allowed.
+//! `purge NAME`: deletes the data of a plugin that is deregistered and stopped, and reports how much it
+//! deleted. It asks for confirmation after the daemon has confirmed that the purge is allowed. Without
+//! a terminal it needs `--yes`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -9,10 +9,11 @@ use clap::Args;
 use hyper::Method;
 
 use crate::cli::support::client;
-use crate::cli::support::client::{Call, encode};
-use crate::cli::support::command::{Named, ask, refusal};
+use crate::cli::support::client::Call;
+use crate::cli::support::command::{Named, ask};
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{complain, plain};
+use crate::cli::support::refusal;
 use crate::limits;
 use crate::wire::{Purgeable, Purged};
 
@@ -21,7 +22,7 @@ use crate::wire::{Purgeable, Purged};
 pub(in crate::cli) struct Purge {
     #[command(flatten)]
     pub named: Named,
-    /// Do not ask; required where standard input or standard error is not a terminal
+    /// Do not ask for confirmation (required without a terminal)
     #[arg(long)]
     yes: bool,
 }
@@ -31,15 +32,13 @@ impl Purge {
         let name = &self.named.name;
         if !self.yes {
             if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-                complain(
-                    "purge asks before it removes data, but there is no terminal to ask on: add --yes to skip the question",
-                );
+                complain("cannot ask for confirmation without a terminal; add --yes to delete the data without it");
                 return Exit::Usage;
             }
             match confirm(socket, name).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    complain("nothing was removed");
+                    complain("cancelled; nothing was deleted");
                     return Exit::Refused;
                 }
                 Err(exit) => return exit,
@@ -49,39 +48,35 @@ impl Purge {
     }
 }
 
-/// Asks the daemon whether it would purge, then the user.
+/// Asks the daemon whether the purge is allowed, then asks the user.
 async fn confirm(socket: &Path, name: &str) -> Result<bool, Exit> {
-    let check = Call::new(Method::GET, path(name), |_| Ok(String::new()));
+    let check = Call::about_plugin(Method::GET, name, "/data", |_| Ok(String::new()));
     let answer = client::send(socket, &check, limits::CLIENT_TIME).await.map_err(|error| {
         complain(&error.to_string());
         error.exit()
     })?;
     if !answer.status.is_success() {
-        complain(&refusal(answer.status, &answer.body));
+        complain(&refusal::of_call(socket, &check, &answer).await);
         return Err(Exit::Refused);
     }
     let base_dir = serde_json::from_slice::<Purgeable>(&answer.body).map(|data| data.base_dir);
     let data = base_dir.map_or_else(|_| String::new(), |base_dir| format!(" in {}", plain(&base_dir)));
-    let question = format!("Remove all data of {}{data} for good? [y/N] ", plain(name));
+    let question = format!("Delete all data of {}{data}? This cannot be undone. [y/N] ", plain(name));
     let mut typed = String::new();
     let _ = io::stderr().write_all(question.as_bytes());
     let _ = io::stdin().lock().read_line(&mut typed);
     Ok(matches!(typed.trim(), "y" | "Y" | "yes"))
 }
 
-fn path(name: &str) -> String {
-    format!("/api/plugins/{}/data", encode(name))
-}
-
 fn call(name: &str) -> Call {
-    Call::new(Method::DELETE, path(name), show)
+    Call::about_plugin(Method::DELETE, name, "/data", show)
 }
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let Purged { base_dir, removed, .. } = serde_json::from_slice(body)?;
     let counted = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     Ok(format!(
-        "removed {}: {}, {}, {}\n",
+        "deleted {}: {}, {}, {}\n",
         plain(&base_dir),
         counted(removed.directories, "directory", "directories"),
         counted(removed.files, "file", "files"),

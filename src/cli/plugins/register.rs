@@ -1,4 +1,4 @@
-//! `register NAME`: registers a plugin daemon for it, and prints its directories. Names are judged by the daemon alone.
+//! `register NAME`: registers a plugin, and prints its directories. The daemon checks the values.
 
 use clap::Args;
 use hyper::Method;
@@ -9,19 +9,18 @@ use crate::cli::support::client::Call;
 use crate::cli::support::command::Common;
 use crate::wire::Registered;
 
-/// What `register` takes.
+/// The arguments of `register`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Register {
-    /// The plugin, such as hecate-traderd
+    /// Name of the plugin, such as hecate-traderd
     name: String,
-    /// Its version; without it, a version that is known stays
-    // Its own flag: not ours, which `--version` before a command gives.
+    /// Version of the plugin
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// Its description; without it, one that is known stays
+    /// Description of the plugin
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Its Erlang node; without it, the node is found in the cluster
+    /// Erlang node of the plugin [default: the node that the cluster knows]
     #[arg(long, value_name = "NAME@HOST")]
     node: Option<String>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! One call to the daemon's socket: HTTP/1.1 over a connection of its own, bounded in time and size. It knows no command
-//! and prints nothing.
+//! Sends a request to the daemon's socket: HTTP/1.1, one connection per request, bounded in time and size.
+//! It prints nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,14 @@ use tokio::net::UnixStream;
 use crate::cli::support::exit::Exit;
 use crate::limits;
 
-/// What to ask, and how to show what comes back.
+/// A request, and how to show its answer.
 pub(in crate::cli) struct Call {
     pub method: Method,
     pub path: String,
     pub body: Option<serde_json::Value>,
-    /// Text for people from the body of a success.
+    /// The name of the plugin that the request is about, for hints.
+    pub plugin: Option<String>,
+    /// Returns text for people from the body of a successful answer.
     pub show: fn(&[u8]) -> serde_json::Result<String>,
 }
 
@@ -35,38 +37,49 @@ impl Call {
         show: fn(&[u8]) -> serde_json::Result<String>,
     ) -> Self {
         let path = path.into();
-        Self { method, path, body: None, show }
+        Self { method, path, body: None, plugin: None, show }
+    }
+
+    /// Makes a request about a plugin, to `/api/plugins/NAME` and `below`.
+    pub(in crate::cli) fn about_plugin(
+        method: Method,
+        name: &str,
+        below: &str,
+        show: fn(&[u8]) -> serde_json::Result<String>,
+    ) -> Self {
+        let call = Self::new(method, format!("/api/plugins/{}{below}", encode(name)), show);
+        Self { plugin: Some(name.to_owned()), ..call }
     }
 }
 
-/// What came back.
+/// The daemon's answer to a request.
 #[derive(Debug)]
 pub(in crate::cli) struct Answer {
     pub status: StatusCode,
     pub body: Bytes,
 }
 
-/// Why nothing came back.
+/// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum ClientError {
     #[error(
-        "no daemon answers at {}: {error}; start one (`hecate-daemon`), say where it is (--socket-path, --home), or ask \
-         `hecate-daemon doctor`", socket.display()
+        "no daemon answers at {}: {error}; start one with `hecate-daemon`, name its socket with --socket-path or --home, \
+         or run `hecate-daemon doctor`", socket.display()
     )]
     NoDaemon { socket: PathBuf, error: io::Error },
     #[error(
-        "the daemon at {} is busy: too many clients are waiting to connect; close unused connections and retry",
+        "the daemon at {} is busy; too many clients wait to connect; close unused connections and retry",
         .0.display()
     )]
     Busy(PathBuf),
     #[error(
-        "the daemon at {} did not answer within {} s: its log says why, or ask `hecate-daemon doctor`",
+        "the daemon at {} did not answer within {} s; see its log, or run `hecate-daemon doctor`",
         socket.display(), time.as_secs()
     )]
     Silent { socket: PathBuf, time: Duration },
-    #[error("what answers at {} does not speak HTTP as we do: {error}", socket.display())]
+    #[error("the process at {} does not answer in HTTP ({error}); is it a hecate-daemon?", socket.display())]
     Broken { socket: PathBuf, error: hyper::Error },
-    #[error("the answer of {} is larger than {max} bytes", .0.display(), max = limits::CLIENT_ANSWER)]
+    #[error("the answer of the daemon at {} exceeds the {max}-byte limit", .0.display(), max = limits::CLIENT_ANSWER)]
     TooLarge(PathBuf),
 }
 
@@ -80,7 +93,7 @@ impl ClientError {
     }
 }
 
-/// Asks the daemon.
+/// Sends a request, and waits at most `time` for the whole answer.
 pub(in crate::cli) async fn send(socket: &Path, call: &Call, time: Duration) -> Result<Answer, ClientError> {
     let silent = |_| ClientError::Silent { socket: socket.to_owned(), time };
     tokio::time::timeout(time, exchange(socket, call)).await.map_err(silent)?
@@ -95,7 +108,8 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     Ok(Answer { status, body })
 }
 
-/// Asks for the stream of events at `path` after the one with the id `after`. Returns the response with its body unread.
+/// Requests the stream of events at `path`, from the event after the one with the id `after`. Returns
+/// the response with its body unread.
 pub(in crate::cli) async fn stream(
     socket: &Path,
     path: &str,
@@ -104,7 +118,7 @@ pub(in crate::cli) async fn stream(
 ) -> Result<Response<Incoming>, ClientError> {
     let mut request = request(&Call::new(Method::GET, path, |_| Ok(String::new())));
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-    // An id that can't be a header's value is none of this server's.
+    // The daemon sends no id that is not a valid header value.
     if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
         request.headers_mut().insert("last-event-id", id);
     }
@@ -112,12 +126,12 @@ pub(in crate::cli) async fn stream(
     tokio::time::timeout(time, begin(socket, request)).await.map_err(silent)?
 }
 
-/// Sends a request over a connection of its own, and waits for the head of the answer.
+/// Sends a request over a new connection, and waits for the head of the answer.
 async fn begin(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
     let broken = |error| ClientError::Broken { socket: socket.to_owned(), error };
     let stream = connect(socket, limits::CLIENT_CONNECT).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // It ends with the connection; what goes wrong with it the sender is told too.
+    // The task ends with the connection. The sender returns its errors.
     tokio::spawn(connection);
     sender.send_request(request).await.map_err(broken)
 }
@@ -125,7 +139,7 @@ async fn begin(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<
 /// Connects. Waits up to `time` while the daemon's queue of unaccepted connections is full.
 async fn connect(socket: &Path, time: Duration) -> Result<UnixStream, ClientError> {
     let path = socket.to_owned();
-    // Blocks, because the kernel lets blocked clients in by turns and refuses non-blocking ones.
+    // The kernel admits blocked clients in turn, but refuses non-blocking ones.
     let connected = tokio::task::spawn_blocking(move || connect_within(&path, time)).await;
     match connected.unwrap_or_else(|error| Err(io::Error::other(error))).and_then(UnixStream::from_std) {
         Ok(stream) => Ok(stream),
@@ -153,7 +167,7 @@ fn request(call: &Call) -> Request<Full<Bytes>> {
     let body = call.body.as_ref().map(|body| Bytes::from(body.to_string()));
     let mut request = Request::new(Full::from(body.unwrap_or_default()));
     *request.method_mut() = call.method.clone();
-    // Paths are made of constants and of what `encode` gives, which always are URIs.
+    // Paths consist of constants and of the results of `encode`, so they are always valid URIs.
     *request.uri_mut() = call.path.parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_static("localhost"));
@@ -164,6 +178,7 @@ fn request(call: &Call) -> Request<Full<Bytes>> {
     request
 }
 
+/// Reads the body of a response, of at most [`limits::CLIENT_ANSWER`] bytes.
 pub(in crate::cli) async fn read(response: Response<Incoming>, socket: &Path) -> Result<Bytes, ClientError> {
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
@@ -178,10 +193,10 @@ pub(in crate::cli) async fn read(response: Response<Incoming>, socket: &Path) ->
     Ok(body.freeze())
 }
 
-/// The characters of a path segment that are encoded: all but the unreserved of RFC 3986.
+/// The characters that are encoded in a path segment: all except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Encodes one segment of a path.
+/// Percent-encodes one segment of a path.
 pub(in crate::cli) fn encode(segment: &str) -> String {
     utf8_percent_encode(segment, RESERVED).to_string()
 }
@@ -204,9 +219,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_is_said() {
+    async fn a_missing_socket_is_reported() {
         let home = tempfile::tempdir().expect("directory");
-        let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME).await.expect_err("nobody");
+        let error = send(&home.path().join("api.sock"), &call(), limits::CLIENT_TIME).await.expect_err("no daemon");
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
     }
 
@@ -216,18 +231,18 @@ mod tests {
         let path = home.path().join("api.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
         net::listen(&listener, 0).expect("listening");
-        let _queued = connect(&path, Duration::from_secs(1)).await.expect("the one that fits");
+        let _queued = connect(&path, Duration::from_secs(1)).await.expect("queued");
         let error = connect(&path, Duration::from_millis(20)).await.expect_err("full");
         assert!(matches!(error, ClientError::Busy(_)) && error.exit() == Exit::Busy, "{error}");
 
         let waiting = std::thread::spawn(move || connect_within(&path, limits::CLIENT_CONNECT).map(drop));
         listener.accept().expect("the first");
-        listener.accept().expect("the one that waits, without the one that gave up");
+        listener.accept().expect("the waiting client, not the one that gave up");
         waiting.join().expect("no panic").expect("connected");
     }
 
     #[tokio::test]
-    async fn a_daemon_that_is_silent_is_given_up() {
+    async fn a_silent_daemon_causes_a_timeout() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let _listener = UnixListener::bind(&path).expect("bound");
@@ -242,7 +257,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a client");
             let mut request = [0; 1024];
-            let _ = stream.read(&mut request).await.expect("asks");
+            let _ = stream.read(&mut request).await.expect("a request");
             let _ = stream.write_all(&answer).await;
         });
         send(&path, &call(), limits::CLIENT_TIME).await
@@ -260,8 +275,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_speaks_something_else_is_no_daemon() {
-        let error = answered_by(b"SSH-2.0-x\r\n".to_vec()).await.expect_err("no HTTP");
+    async fn an_answer_that_is_not_http_is_an_error() {
+        let error = answered_by(b"SSH-2.0-x\r\n".to_vec()).await.expect_err("not HTTP");
         assert!(matches!(error, ClientError::Broken { .. }), "{error}");
     }
 }

@@ -1,16 +1,16 @@
-//! The flags, made from the table of settings so that each stands once. Values are taken as they are; `config` reads
-//! them.
+//! The flags of the settings, made from the table in `config::settings`. They keep values as text;
+//! `config` parses them.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::Flags;
 use crate::config::settings::{SETTINGS, Setting};
 
-/// All flags.
+/// The flags of all settings.
 #[derive(Debug)]
 pub(in crate::cli) struct ServeFlags(pub Flags);
 
-/// Those that say where the socket is.
+/// The flags of the settings that locate the socket.
 #[derive(Debug)]
 pub(in crate::cli) struct ClientFlags(pub Flags);
 
@@ -59,11 +59,12 @@ impl FromArgMatches for ClientFlags {
 fn arguments(wanted: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
     SETTINGS.iter().filter(move |setting| wanted(setting)).filter_map(|setting| {
         let flag = setting.flag?;
-        let argument = Arg::new(flag).long(flag).value_name(setting.value).action(ArgAction::Set).help(format!(
-            "{} [env: {}]",
-            setting.help,
-            setting.env.join(", ")
-        ));
+        let mut sources = format!("[env: {}]", setting.env.join(", "));
+        if let Some(key) = setting.key {
+            sources.push_str(&format!(" [file: {key}]"));
+        }
+        let argument = Arg::new(flag).long(flag).value_name(setting.value).action(ArgAction::Set);
+        let argument = argument.help(setting.help).long_help(format!("{}\n{sources}", setting.help));
         Some(match setting.switch {
             true => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
             false => argument,
@@ -75,7 +76,7 @@ fn given(matches: &ArgMatches) -> Flags {
     let flags = SETTINGS.iter().filter_map(|setting| setting.flag);
     flags
         .filter_map(|flag| {
-            // A flag that this command does not have is no error here.
+            // Fails if the command does not have the flag.
             let value = matches.try_get_one::<String>(flag).ok()??;
             Some((flag, value.clone()))
         })

@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, ClientError};
-use super::command::refusal;
 use super::exit::Exit;
 use super::output;
 use super::page::{self, Printed, complain};
+use super::refusal;
 use super::sse::{Event, Parser};
 use crate::limits;
 
@@ -110,7 +110,7 @@ async fn follow(socket: &Path, path: &str, patience: Patience, mut tell: impl Fn
             Ok(answer) => {
                 let status = answer.status();
                 let body = client::read(answer, socket).await.unwrap_or_default();
-                let why = refusal(status, &body);
+                let why = refusal::for_people(status, &body);
                 // One that starts or stops, or has too many followers, is no reason to give up.
                 if status != StatusCode::SERVICE_UNAVAILABLE {
                     return Ended::Refused(why);

@@ -1,4 +1,4 @@
-//! What the commands share: the client of the socket, flags, tables, output and exit codes.
+//! The parts that commands share: the client of the socket, flags, tables, output and exit codes.
 
 pub(super) mod client;
 pub(super) mod command;
@@ -7,5 +7,7 @@ pub(super) mod flags;
 pub(super) mod follow;
 pub(super) mod output;
 pub(super) mod page;
+pub(super) mod refusal;
 pub(super) mod sse;
 mod states;
+pub(super) mod suggest;

@@ -176,8 +176,8 @@ pub(in crate::cli) fn write(json: &str) -> Printed {
     put(io::stdout(), &escape::json(json))
 }
 
-/// Prints a generated script, byte for byte.
-pub(in crate::cli) fn script(text: &str) -> Printed {
+/// Prints a text of this program byte for byte, such as a script.
+pub(in crate::cli) fn verbatim(text: &str) -> Printed {
     put(io::stdout(), text)
 }
 
