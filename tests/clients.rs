@@ -1,6 +1,6 @@
-//! The clients that exist already, each asking byte for byte as it does and reading only as it can: the desktop shell, which knows
-//! `Content-Length` alone and one connection a request; `curl --unix-socket`; probes that look at the file; the smoke test of
-//! the field. And our own, which follows events.
+//! Existing clients, reproduced byte for byte: the desktop shell `hecate-web`, which reads only
+//! `Content-Length` and opens one connection for each request; `curl --unix-socket`; probes that test
+//! whether the socket exists; the smoke test of installations; and `hecate-daemon events`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::{Host, PATIENCE, Process, wait_within};
 
-/// How the desktop shell asks for health.
+/// The health request of the desktop shell.
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// What the desktop shell makes of an answer: the status, and the body as long as `Content-Length` says.
+/// Sends a request as the desktop shell does. Returns the status and the body of `Content-Length` bytes.
 fn shell(socket: &Path, head: &str, body: &str) -> Result<(u16, Value), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = UnixStream::connect(socket).map_err(text)?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).map_err(text)?;
     stream.set_write_timeout(Some(Duration::from_secs(2))).map_err(text)?;
     stream.write_all(head.as_bytes()).map_err(text)?;
-    // A write of its own, and none at all where there is no body.
+    // The shell writes the body separately, and writes nothing if it is empty.
     if !body.is_empty() {
         stream.write_all(body.as_bytes()).map_err(text)?;
     }
@@ -41,35 +41,35 @@ fn shell(socket: &Path, head: &str, body: &str) -> Result<(u16, Value), String> 
         let Some((key, value)) = line.trim().split_once(':') else {
             break;
         };
-        assert!(!key.eq_ignore_ascii_case("transfer-encoding"), "it cannot read chunks: {line}");
+        assert!(!key.eq_ignore_ascii_case("transfer-encoding"), "the shell cannot read chunks: {line}");
         if key.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok();
         }
     }
-    let mut body = vec![0; length.expect("Content-Length, the only thing that it understands")];
+    let mut body = vec![0; length.expect("the shell needs Content-Length")];
     reader.read_exact(&mut body).map_err(text)?;
-    assert_eq!(reader.read(&mut [0]).map_err(text)?, 0, "the connection is closed behind the answer");
+    assert_eq!(reader.read(&mut [0]).map_err(text)?, 0, "the connection is closed after the response");
     Ok((status, serde_json::from_slice(&body).map_err(|error| error.to_string())?))
 }
 
-/// Waits only until the file is there, as whoever watches the directory does, and asks once.
-fn at_first_sight(host: &Host) -> Value {
+/// Waits until the socket exists, as a watcher of the directory does, and sends one request.
+fn first_health(host: &Host) -> Value {
     let start = Instant::now();
     while !host.socket().exists() {
         assert!(start.elapsed() < PATIENCE, "no socket");
         std::thread::yield_now();
     }
-    let (status, health) = shell(&host.socket(), HEALTH, "").expect("it answers from the first moment");
+    let (status, health) = shell(&host.socket(), HEALTH, "").expect("the daemon answers as soon as the socket exists");
     assert_eq!(status, 200);
     health
 }
 
 #[test]
-fn the_desktop_shell_is_answered_from_the_first_moment() {
+fn the_desktop_shell_gets_an_answer_as_soon_as_the_socket_exists() {
     for _ in 0..5 {
         let host = Host::new();
         let daemon = host.daemon(&[]);
-        let health = at_first_sight(&host);
+        let health = first_health(&host);
         assert!(["starting", "healthy"].contains(&health["status"].as_str().unwrap()), "{health}");
         assert_eq!(health["service"], "hecate");
         assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
@@ -81,7 +81,7 @@ fn the_desktop_shell_is_answered_from_the_first_moment() {
 }
 
 #[test]
-fn while_plugins_are_judged_it_is_starting_and_then_healthy() {
+fn health_is_starting_until_all_stored_plugins_have_a_status() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -90,23 +90,23 @@ fn while_plugins_are_judged_it_is_starting_and_then_healthy() {
     daemon.terminate();
 
     let _daemon = host.daemon(&[]);
-    let health = at_first_sight(&host);
+    let health = first_health(&host);
     assert_eq!((&health["status"], &health["ready"]), (&json!("starting"), &json!(false)), "{health}");
-    // Ten tries, 500 ms apart: each is answered, and the last one well.
+    // The shell retries every 500 ms. Each try gets an answer, and the last one is `healthy`.
     let mut tries = 0;
-    let health = wait_within(PATIENCE, "it is healthy", || {
+    let health = wait_within(PATIENCE, "the daemon is healthy", || {
         let (status, health) = shell(&host.socket(), HEALTH, "").expect("an answer");
-        assert_eq!(status, 200, "whatever is wrong");
+        assert_eq!(status, 200, "the status code is always 200");
         tries += 1;
         (health["status"] == "healthy").then_some(health)
     });
-    assert!(tries > 1, "it was starting");
+    assert!(tries > 1, "the daemon was starting");
     assert_eq!(health["ready"], true);
-    assert_ne!(health["plugins"]["hecate-traderd"], "ok", "a reason, as its node has not come back");
+    assert_ne!(health["plugins"]["hecate-traderd"], "ok", "a reason, because the plugin's node has not returned");
 }
 
 #[test]
-fn the_desktop_shell_asks_for_its_frontends() {
+fn the_desktop_shell_registers_and_lists_plugins() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -127,13 +127,13 @@ fn the_desktop_shell_asks_for_its_frontends() {
     assert_eq!((status, plugins[0]["status"].as_str()), (200, Some("running")));
     let (_, health) = shell(&host.socket(), HEALTH, "").unwrap();
     assert_eq!(health["plugins"], json!({"hecate-app-traderd": "ok"}));
-    // What the ecosystem reads of a refusal.
+    // Clients of the ecosystem read `ok` and `error` of a refusal.
     let (status, refused) = shell(&host.socket(), &get("/api/plugins/hecate-nod"), "").unwrap();
     assert_eq!((status, &refused["ok"]), (404, &json!(false)));
     assert!(refused["error"].is_string(), "{refused}");
 }
 
-/// A line of a script, in a shell that knows `HOME` and nothing of us.
+/// Runs a line of a script in a shell whose environment has only `HOME` and `PATH`.
 fn sh(host: &Host, line: &str) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", line]).env_clear().env("HOME", host.home()).env("PATH", std::env::var("PATH").unwrap());
@@ -141,19 +141,19 @@ fn sh(host: &Host, line: &str) -> Output {
 }
 
 #[test]
-fn probes_that_look_at_the_file_see_whether_somebody_answers() {
+fn the_socket_exists_only_while_the_daemon_runs() {
     const PROBE: &str = r#"test -S "$HOME/.hecate/hecate-daemon/sockets/api.sock""#;
     let host = Host::new();
-    assert!(!sh(&host, PROBE).status.success(), "nobody yet");
+    assert!(!sh(&host, PROBE).status.success(), "before the start");
     let daemon = host.daemon(&[]);
     daemon.ready();
     assert!(sh(&host, PROBE).status.success());
     daemon.terminate();
-    assert!(!sh(&host, PROBE).status.success(), "nobody any more");
+    assert!(!sh(&host, PROBE).status.success(), "after the stop");
 }
 
 #[test]
-fn curl_and_the_smoke_test_of_the_field() {
+fn curl_and_the_smoke_test_of_installations_work() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -168,36 +168,41 @@ fn curl_and_the_smoke_test_of_the_field() {
         assert!(health["uptime_seconds"].is_u64() && health["identity"].is_string(), "{health}");
     }
     let refused = sh(&host, "curl -sf --unix-socket ~/.hecate/hecate-daemon/sockets/api.sock http://localhost/nothing");
-    assert_eq!(refused.status.code(), Some(22), "with -f a refusal is one");
+    assert_eq!(refused.status.code(), Some(22), "curl -f fails for a refusal");
 }
 
 #[test]
-fn our_own_follower_goes_on_over_a_restart() {
+fn the_events_command_continues_after_a_restart_of_the_daemon() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
     let mut command = Daemon::command(&host, &[]);
     command.args(["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut follower = Process::start(&mut command, "Build it");
-    let told = support::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
+    let printed = support::Output::collect(follower.pipes().stdout.take().unwrap(), Some);
     let complaints = support::Output::collect(follower.pipes().stderr.take().unwrap(), Some);
     let events = || -> Vec<(String, Value)> {
-        let text = told.text();
+        let text = printed.text();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         lines.map(|line| (line["event"].as_str().unwrap().to_owned(), line["data"]["name"].clone())).collect()
     };
     let registered = |name: &str| ("plugin_registered_v1".to_owned(), json!(name));
     support::wait_for("the snapshot", || !events().is_empty());
     host.register(&json!({"name": "hecate-traderd"}));
-    support::wait_for("the first is told", || events().contains(&registered("hecate-traderd")));
+    support::wait_for("the first registration is printed", || events().contains(&registered("hecate-traderd")));
     daemon.kill();
-    support::wait_for("it says that it is alone", || complaints.text().contains("trying again"));
+    support::wait_for("the command reports the lost connection", || complaints.text().contains("trying again"));
 
     let daemon = host.daemon(&[]);
     daemon.ready();
     host.register(&json!({"name": "hecate-marthad"}));
-    support::wait_for("the second is told", || events().contains(&registered("hecate-marthad")));
+    support::wait_for("the second registration is printed", || events().contains(&registered("hecate-marthad")));
     let count = |event: &(String, Value)| events().iter().filter(|other| *other == event).count();
-    assert_eq!(count(&("snapshot_v1".to_owned(), Value::Null)), 1, "it goes on behind what it knows: {:?}", events());
+    assert_eq!(
+        count(&("snapshot_v1".to_owned(), Value::Null)),
+        1,
+        "the stream continues after the last event: {:?}",
+        events()
+    );
     assert_eq!((count(&registered("hecate-traderd")), count(&registered("hecate-marthad"))), (1, 1));
 }

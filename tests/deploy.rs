@@ -1,6 +1,6 @@
-//! What is deployed, as far as a machine without a cluster can tell: every manifest built and held to its schema, units of Quadlet
-//! through its generator, units of systemd through its checkers; and the static binary of the image as a pod, by what the
-//! manifests say, beside a plugin that is one as well. Run as root by `make test-deploy`, which fetches what is needed.
+//! Checks `deploy/` without a cluster: validates every manifest against its schema, runs Quadlet's
+//! generator and systemd's checkers on the units, and runs the static binary and a plugin in pods as
+//! the manifests describe them. `make test-deploy` installs what is needed and runs this as root.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -25,7 +25,7 @@ use support::{Host, Output as Collected, Process, wait_for};
 const TRADER_IMAGE: &str = "registry.example/hecate-traderd:0.1.0";
 const FRONTEND_IMAGE: &str = "registry.example/hecate-traderw:0.1.0";
 
-/// Users with no account on any machine: who home belongs to, and whom the plugin runs as.
+/// Users without an account: the owner of the home with its group, and the plugin's user.
 const OWNER: u32 = 61_100;
 const GROUP: u32 = 61_101;
 const PLUGIN: u32 = 61_102;
@@ -34,20 +34,21 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Set by `make test-deploy`.
-fn told(variable: &str) -> PathBuf {
+/// Returns the path in a variable that `make test-deploy` sets.
+fn path_in(variable: &str) -> PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `make test-deploy`")).into()
 }
 
 fn tool(name: &str) -> PathBuf {
-    told("HECATE_DEPLOY_TOOLS").join(name)
+    path_in("HECATE_DEPLOY_TOOLS").join(name)
 }
 
-/// What the image holds.
+/// The binary of the image.
 fn static_binary() -> PathBuf {
-    told("HECATE_STATIC_BINARY")
+    path_in("HECATE_STATIC_BINARY")
 }
 
+/// Returns the standard output of a command that must succeed.
 #[track_caller]
 fn ran(output: Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -55,7 +56,7 @@ fn ran(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The objects that kustomize makes of a directory, each held to its schema.
+/// Returns the objects that kustomize builds from a directory, validated against their schemas.
 fn built(directory: &Path) -> Vec<Value> {
     let manifests = ran(Command::new(tool("kubectl")).arg("kustomize").arg(directory).output().expect("kubectl runs"));
     let mut check = Command::new(tool("python"));
@@ -66,17 +67,17 @@ fn built(directory: &Path) -> Vec<Value> {
     serde_json::from_str(&checked).expect("a list")
 }
 
-/// A home with a repository in it, and a plugin pair deployed.
+/// A home with a repository that deploys a plugin and its frontend.
 struct Deployed {
     host: Host,
     owner: u32,
 }
 
 impl Deployed {
-    /// By whom home belongs to.
+    /// Creates the home and the repository as their owner.
     fn by(owner: u32) -> Self {
         let host = Host::new();
-        // The image's binary, where that user gets at it.
+        // The owner must be able to run the binary.
         let binary = host.home().join("hecate-daemon");
         fs::copy(static_binary(), &binary).expect("`make static` builds it");
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
@@ -94,7 +95,7 @@ impl Deployed {
         self.host.home().join("hecate-daemon")
     }
 
-    /// Runs a command as the owner.
+    /// Returns a command that runs as the owner.
     fn as_owner(&self) -> Command {
         let (uid, gid) = if self.owner == 0 { (0, 0) } else { (self.owner, GROUP) };
         let mut command = Command::new("setpriv");
@@ -113,24 +114,24 @@ impl Deployed {
         self.host.namespace("gitops")
     }
 
-    /// Commits what a person would change by hand.
+    /// Edits a file and commits it, as a person would.
     fn change(&self, file: &str, from: &str, to: &str) {
         let path = self.repository().join(file);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{from} in {text}");
         fs::write(&path, text.replace(from, to)).unwrap();
-        let commit = ["-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", "commit", "-qam", "by hand"];
+        let commit = ["-c", "user.name=Person", "-c", "user.email=person@localhost", "commit", "-qam", "by hand"];
         ran(self.as_owner().args(["git", "-C"]).arg(self.repository()).args(commit).output().unwrap());
     }
 }
 
-/// Binds a plugin's socket as one must that has a user of its own: open to the group, or the daemon's user can't connect to it.
+/// Binds a plugin's socket and opens it to the group, so that the daemon's user can connect.
 fn bind(plugin: &mut Erl, socket: &Path) {
     plugin.binds(socket);
     assert_eq!(plugin.eval(&format!(r#"file:change_mode("{}", 8#660)"#, socket.display())), "ok");
 }
 
-/// The first process of a pod that serves.
+/// The running first process of a pod.
 struct Serving {
     process: Process,
     out: Collected,
@@ -150,7 +151,7 @@ impl Serving {
     fn ready(&mut self) -> String {
         wait_for("the daemon is ready", || {
             let ended = self.process.pipes().try_wait().unwrap();
-            assert!(ended.is_none(), "it ended: {ended:?}\n{}", self.log.text());
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log.text());
             self.out.text().ends_with('\n')
         });
         self.out.text().trim_end().to_owned()
@@ -166,19 +167,22 @@ impl Drop for Serving {
     }
 }
 
-/// The entry point of the image.
+/// Returns the path of the image's entry point.
 fn entry_point() -> String {
     let text = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
     let list = text.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).expect("an entry point");
     let words: Vec<String> = serde_json::from_str(list).unwrap();
-    assert!(text.contains(&format!("COPY --from=build /hecate-daemon {}\n", words[0])), "it is what is copied there");
+    assert!(
+        text.contains(&format!("COPY --from=build /hecate-daemon {}\n", words[0])),
+        "the image contains the entry point"
+    );
     words[0].clone()
 }
 
 // ---- Manifests ------------------------------------------------------------------------------
 
 #[test]
-fn every_manifest_is_one_that_kubernetes_and_flux_take() {
+fn every_manifest_matches_its_schema() {
     for directory in [
         "k3s/base",
         "k3s/overlays/pod-network",
@@ -190,13 +194,13 @@ fn every_manifest_is_one_that_kubernetes_and_flux_take() {
         let objects = built(&root().join("deploy").join(directory));
         assert!(!objects.is_empty(), "{directory}");
         for object in objects {
-            assert_ne!(object["kind"], "Secret", "by reference only: {directory}");
+            assert_ne!(object["kind"], "Secret", "no Secret in {directory}");
         }
     }
 }
 
 #[test]
-fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
+fn the_manifests_of_the_repository_are_valid_with_each_network() {
     let deployed = Deployed::by(OWNER);
     let objects = built(&deployed.repository());
     let kinds: Vec<String> =
@@ -223,7 +227,7 @@ fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
         let mounts = spec["containers"][0]["volumeMounts"].as_array().unwrap();
         let shared = mounts.iter().filter(|mount| mount["mountPath"] != "/tmp");
         for mount in shared {
-            // The same path inside and out.
+            // The same path inside and outside.
             let volumes = spec["volumes"].as_array().unwrap();
             let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
             assert_eq!(volume["hostPath"]["path"], mount["mountPath"], "{name}");
@@ -234,7 +238,7 @@ fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
     let server = &object(&flux, "Deployment", "hecate-git")["spec"]["template"]["spec"];
     assert_eq!(server["volumes"][0]["hostPath"]["path"], deployed.repository().join(".git").to_str().unwrap());
 
-    // Pods with addresses of their own: nodes are called after them, and long.
+    // In pods with addresses, the host part of node names is the address.
     let chosen = "# components:\n#   - components/pod-network\n";
     deployed.change("kustomization.yaml", chosen, "components:\n  - components/pod-network\n");
     let objects = built(&deployed.repository());
@@ -247,13 +251,13 @@ fn the_repository_is_what_kubernetes_takes_whatever_is_chosen_in_it() {
         assert_eq!(
             address,
             (name != "hecate-traderw").then(|| "status.podIP".into()),
-            "{name}: frontends are no nodes"
+            "{name}: only frontends have no node"
         );
     }
 }
 
 #[test]
-fn the_git_server_serves_the_repository_to_who_asks_by_http_and_takes_nothing() {
+fn the_git_server_serves_the_repository_and_refuses_pushes() {
     for owner in [OWNER, 0] {
         the_git_server_serves_the_repository_of(owner);
     }
@@ -264,7 +268,7 @@ fn the_git_server_serves_the_repository_of(owner: u32) {
     let flux = built(&deployed.repository().join("flux"));
     let spec = &object(&flux, "Deployment", "hecate-git")["spec"]["template"]["spec"];
     let node = Node::new(&deployed.host.name, "");
-    // What its Containerfile puts there is put into this machine's root: the web server's directory.
+    // Mounts the web server's directory, which the Containerfile copies into the image.
     let www = deployed.host.home().join("www/cgi-bin");
     fs::create_dir_all(&www).unwrap();
     let containerfile = fs::read_to_string(root().join("deploy/flux/Containerfile")).unwrap();
@@ -283,7 +287,7 @@ fn the_git_server_serves_the_repository_of(owner: u32) {
         pod.through().into_iter().chain(command.iter().map(|word| text(word).to_owned())).collect();
     let _serving = Serving::start(&words);
 
-    // The address that Flux is told, with the service's host and port as they are here.
+    // The URL in the GitRepository, with the host and port of the server in this test.
     let url = text(&object(&flux, "GitRepository", "hecate")["spec"]["url"]);
     let service = object(&flux, "Service", "hecate-git");
     let host =
@@ -296,10 +300,10 @@ fn the_git_server_serves_the_repository_of(owner: u32) {
         let mut git = Command::new("nsenter");
         git.arg(node.network()).args(["git", "-c", "protocol.version=2"]).args(arguments).output().expect("install git")
     };
-    wait_for("it serves", || git(&["ls-remote", &url]).status.success());
+    wait_for("the Git server serves", || git(&["ls-remote", &url]).status.success());
     ran(git(&["clone", "--quiet", "--branch", "main", &url, clone.to_str().unwrap()]));
     assert!(clone.join("hecate-traderd/daemonset.yaml").exists());
-    // A later commit is seen.
+    // A pull gets a later commit.
     deployed.gitops(&["remove", TRADER]);
     ran(git(&["-C", clone.to_str().unwrap(), "pull", "--quiet"]));
     assert!(!clone.join("hecate-traderd").exists());
@@ -307,22 +311,22 @@ fn the_git_server_serves_the_repository_of(owner: u32) {
     assert!(!pushed.status.success(), "{pushed:?}");
 }
 
-/// Root in the home of whom it was called by, as `sudo` may have it: what it made there would keep its owner out.
+/// `sudo` may keep `HOME`. Directories that root created there would lock the owner out.
 #[test]
-fn nothing_is_made_in_another_users_home() {
+fn gitops_refuses_to_write_in_another_users_home() {
     let host = Host::new();
     chown(host.home(), Some(OWNER), Some(GROUP)).unwrap();
     let mut init = Command::new(static_binary());
     init.args(["gitops", "init"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", host.home());
     let output = init.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("run this as its owner"), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("run this as its owner"), "{output:?}");
     assert!(!host.home().join(".hecate").exists());
 }
 
 // ---- Pods -----------------------------------------------------------------------------------
 
-/// What isn't its own it neither sees nor changes.
+/// Checks that a plugin's pod can neither see nor change the files of others.
 fn sees_only_its_own(host: &Host, plugin: &mut Erl) {
     let home = host.home().join(".hecate");
     let listed = plugin.eval(&format!(r#"{{ok, Names}} = file:list_dir("{}"), lists:sort(Names)"#, home.display()));
@@ -332,10 +336,13 @@ fn sees_only_its_own(host: &Host, plugin: &mut Erl) {
     let refused = ["{error,erofs}", "{error,eacces}"];
     assert!(refused.contains(&plugin.eval(&format!(r#"file:delete("{}")"#, host.socket().display())).as_str()));
     assert!(host.socket().exists());
-    assert!(refused.contains(&plugin.eval(r#"file:write_file("/written", "")"#).as_str()), "its root is read-only");
+    assert!(
+        refused.contains(&plugin.eval(r#"file:write_file("/written", "")"#).as_str()),
+        "the root file system is read-only"
+    );
 }
 
-/// The walk of a plugin that is a pod, beside the daemon that is one.
+/// Runs the daemon, a plugin and its frontend in pods, from the registration to the end.
 fn a_plugin_lives_in_its_pod(owner: u32) {
     let deployed = Deployed::by(owner);
     let host = &deployed.host;
@@ -350,14 +357,14 @@ fn a_plugin_lives_in_its_pod(owner: u32) {
     let inside = fs::metadata(format!("/proc/{}", pod::inside(daemon.process.id()))).unwrap();
     assert_eq!(inside.uid(), owner);
 
-    // Its probes, as the manifest has them.
+    // The probes of the manifest.
     let container = &object(&objects, "DaemonSet", "hecate-daemon")["spec"]["template"]["spec"]["containers"][0];
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let command: Vec<&str> = container[probe]["exec"]["command"].as_array().unwrap().iter().map(text).collect();
         ran(daemon_pod.exec(daemon.process.id(), &command));
     }
 
-    // The plugin: a real node, which has nothing but what its manifest gives it.
+    // The plugin is a real node, with the environment and mounts of its manifest only.
     let plugin_pod = node.pod(&objects, "DaemonSet", TRADER, Image::Machine);
     let words = plugin_pod.through();
     let through: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -375,31 +382,31 @@ fn a_plugin_lives_in_its_pod(owner: u32) {
         assert_eq!(fs::metadata(&file).unwrap().uid(), PLUGIN, "{file}");
     }
     bind(&mut plugin, &host.api_sock(TRADER));
-    wait_for("the daemon has found its node", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
-    wait_for("they are one cluster", || host.peer(&host.node("hecate_traderd")).as_deref() == Some("connected"));
+    wait_for("the daemon finds the plugin's node", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+    wait_for("the nodes are connected", || host.peer(&host.node("hecate_traderd")).as_deref() == Some("connected"));
     let probe = &object(&objects, "DaemonSet", TRADER)["spec"]["template"]["spec"]["containers"][0]["readinessProbe"];
     let command: Vec<&str> = probe["exec"]["command"].as_array().unwrap().iter().map(text).collect();
     ran(plugin_pod.exec(plugin.id(), &command));
 
     sees_only_its_own(host, &mut plugin);
 
-    // Its frontend connects to it, and to nobody else.
+    // The frontend can connect only to its plugin.
     let socket = host.socket();
     let frontend_pod = node.pod(&objects, "DaemonSet", "hecate-traderw", Image::Machine);
     let words = frontend_pod.through();
     let through: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut frontend = Erl::start(host, Start { through: &through, ..Start::default() });
     let connect = |path: &Path| format!(r#"element(1, gen_tcp:connect({{local, "{}"}}, 0, []))"#, path.display());
-    let told = frontend.eval(r#"os:getenv("HECATE_SOCKET_PATH")"#);
-    assert_eq!(told.trim_matches('"'), host.api_sock(TRADER).to_str().unwrap());
+    let socket_path = frontend.eval(r#"os:getenv("HECATE_SOCKET_PATH")"#);
+    assert_eq!(socket_path.trim_matches('"'), host.api_sock(TRADER).to_str().unwrap());
     assert_eq!(frontend.eval(&connect(&host.api_sock(TRADER))), "ok");
-    assert_eq!(frontend.eval(&connect(&socket)), "error", "the daemon's socket isn't there");
+    assert_eq!(frontend.eval(&connect(&socket)), "error", "the daemon's socket is not mounted");
 
-    // A pod that ends is seen to; and another is taken for the same plugin.
+    // When the pod ends, the plugin is stopped and cleaned up. A new pod is the same plugin.
     plugin.kill();
     let stopped = host.plugin_until(TRADER, "stopped");
     assert!(text(&stopped["reason"]).contains("left the cluster"), "{stopped}");
-    wait_for("its dead socket is removed", || !host.api_sock(TRADER).exists());
+    wait_for("the dead socket is removed", || !host.api_sock(TRADER).exists());
     let words = plugin_pod.through();
     let through: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut plugin = Erl::start(host, Start { name: Some(&name), through: &through, ..Start::default() });
@@ -407,7 +414,7 @@ fn a_plugin_lives_in_its_pod(owner: u32) {
     plugin.registers(host, TRADER);
     assert_eq!(host.plugin_until(TRADER, "running")["node"], name);
 
-    // It ends within the time that it is given.
+    // The daemon ends within its grace period.
     let grace =
         &object(&objects, "DaemonSet", "hecate-daemon")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
     let first = i32::try_from(pod::inside(daemon.process.id())).unwrap();
@@ -421,17 +428,17 @@ fn a_plugin_lives_in_its_pod(owner: u32) {
 }
 
 #[test]
-fn as_the_owner_of_home_with_a_group() {
+fn a_plugin_of_another_user_shares_a_group_with_the_owner_of_home() {
     a_plugin_lives_in_its_pod(OWNER);
 }
 
 #[test]
-fn as_root_that_gives_each_namespace_away() {
+fn a_plugin_of_another_user_owns_its_directory_when_the_daemon_is_root() {
     a_plugin_lives_in_its_pod(0);
 }
 
 #[test]
-fn with_addresses_of_their_own_the_plugin_sends_its_node() {
+fn a_plugin_in_a_pod_with_an_address_sends_its_node() {
     let deployed = Deployed::by(OWNER);
     let host = &deployed.host;
     let chosen = "# components:\n#   - components/pod-network\n";
@@ -447,15 +454,15 @@ fn with_addresses_of_their_own_the_plugin_sends_its_node() {
     let words = plugin_pod.through();
     let through: Vec<&str> = words.iter().map(String::as_str).collect();
     let node = "hecate_traderd@10.78.0.2";
-    // Each pod has an EPMD of its own.
+    // Each pod has its own EPMD.
     let start = Start { name: Some(node), through: &through, args: &["-start_epmd", "true"], ..Start::default() };
     let mut plugin = Erl::start(host, start);
-    let told = plugin.eval(r#"[os:getenv("HECATE_NODE_NAME"), $@, os:getenv("HECATE_HOSTNAME")] "#);
-    assert_eq!(told, r#"["hecate_traderd",64,"10.78.0.2"]"#);
+    let variables = plugin.eval(r#"[os:getenv("HECATE_NODE_NAME"), $@, os:getenv("HECATE_HOSTNAME")] "#);
+    assert_eq!(variables, r#"["hecate_traderd",64,"10.78.0.2"]"#);
     plugin.registers_as(host, &json!({"name": TRADER, "node": node}));
     let daemons = text(&host.ask("GET", "/api/cluster").body["node"]).to_owned();
     assert_eq!(plugin.eval(&format!("net_kernel:connect_node('{daemons}')")), "true");
-    wait_for("its node is the plugin's", || host.plugin(TRADER)["node"] == node);
+    wait_for("the plugin has its node", || host.plugin(TRADER)["node"] == node);
     host.plugin_until(TRADER, "running");
     plugin.kill();
     let stopped = host.plugin_until(TRADER, "stopped");
@@ -463,7 +470,7 @@ fn with_addresses_of_their_own_the_plugin_sends_its_node() {
 }
 
 #[test]
-fn with_its_own_namespace_alone_the_daemon_says_what_is_wrong() {
+fn a_daemon_that_mounts_only_its_own_directory_logs_an_error() {
     let deployed = Deployed::by(OWNER);
     let mut objects = built(&deployed.repository());
     let own = deployed.host.namespace("hecate-daemon");
@@ -477,27 +484,27 @@ fn with_its_own_namespace_alone_the_daemon_says_what_is_wrong() {
     let pod = node.pod(&objects, "DaemonSet", "hecate-daemon", Image::Scratch(&binary, &entry));
     let mut daemon = Serving::start(&pod.through());
     daemon.ready();
-    wait_for("it says so", || daemon.log.text().contains("no new plugin can be given a namespace"));
+    wait_for("the daemon logs the error", || daemon.log.text().contains("no new plugin can be given a namespace"));
 }
 
 // ---- The image ------------------------------------------------------------------------------
 
 #[test]
-fn the_binary_needs_nothing() {
+fn the_binary_is_static_and_as_large_as_documented() {
     let output =
         Command::new("readelf").args(["--program-headers", "--dynamic", "--wide"]).arg(static_binary()).output();
-    let said = ran(output.expect("install binutils"));
-    assert!(!said.contains("NEEDED") && !said.contains("INTERP"), "{said}");
+    let headers = ran(output.expect("install binutils"));
+    assert!(!headers.contains("NEEDED") && !headers.contains("INTERP"), "{headers}");
     let size = fs::metadata(static_binary()).unwrap().len();
     let stated = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
     let stated =
         stated.split(" MB.").next().and_then(|text| text.rsplit(' ').next()?.parse::<f64>().ok()).expect("a size");
     let size = size as f64 / 1e6;
-    assert!((size - stated).abs() < 0.5, "the image has {size} MB, and is said to have {stated}");
+    assert!((size - stated).abs() < 0.5, "the image has {size} MB, but deploy/Containerfile says {stated} MB");
 }
 
 #[test]
-fn the_image_is_built_of_what_is_copied_into_it() {
+fn the_containerfile_copies_all_that_the_build_needs() {
     let host = Host::new();
     let text = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
     for line in text.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from")) {
@@ -519,7 +526,7 @@ fn the_image_is_built_of_what_is_copied_into_it() {
     }
 }
 
-/// The files of `deploy/` that are compiled in.
+/// Returns the files of `deploy/` that are compiled into the binary.
 fn text_of_templates() -> Vec<String> {
     let source = fs::read_to_string(root().join("src/cli/gitops/templates.rs")).unwrap();
     let lines = source.lines().filter_map(|line| line.trim().strip_prefix("template!("));

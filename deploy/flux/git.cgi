@@ -1,3 +1,3 @@
 #!/bin/sh
-# What stands behind /cgi-bin/git is the repository and what is asked of it (`git help http-backend`).
+# The path after /cgi-bin/git names the repository and the request: see `git help http-backend`.
 exec git http-backend

@@ -1,7 +1,7 @@
-"""Reads manifests from standard input, holds each to its schema, and prints them as one JSON list.
+"""Reads manifests from standard input, validates them, and prints them as one JSON list.
 
-Kubernetes' own kinds are held to the schemas of several versions, with nothing that they don't know; those of Flux to the
-schemas in flux/.
+Kinds of Kubernetes are validated strictly against the schemas of several versions, kinds of Flux
+against the schemas in flux/.
 """
 
 import json

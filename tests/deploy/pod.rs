@@ -1,7 +1,7 @@
-//! A pod as a kubelet would start it, made of its manifest: the mounts, the user, the groups, the capabilities and the
-//! environment are read out of that. What a container runtime does is done by `unshare`, `mount` and `capsh`: mount and pid
-//! namespaces of its own, a root that is read-only and holds nothing but the image, `/proc`, three devices and `/etc/hosts`. Not
-//! done are seccomp and limits of resources.
+//! Runs a pod from its manifest, as a kubelet would: with its mounts, user, groups, capabilities and
+//! environment. `unshare`, `mount` and `capsh` replace the container runtime: they create mount and pid
+//! namespaces, and a read-only root with only the image, `/proc`, three devices and `/etc/hosts`.
+//! Seccomp and resource limits are not applied.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,26 +11,26 @@ use serde_json::Value;
 
 use crate::support::{self, Process, wait_for};
 
-/// A network of its own: the node's, which pods on the host's network share, or that of a pod with an address.
+/// A network namespace: the host network, which pods share, or the network of a pod with an address.
 pub struct Node {
     holder: Process,
     directory: tempfile::TempDir,
-    /// What Secrets hold.
+    /// The value in each Secret.
     secret: String,
     /// The host's name.
     name: String,
 }
 
-/// What a root holds besides what is mounted.
+/// The content of a pod's root file system, besides its mounts.
 #[derive(Clone, Copy)]
 pub enum Image<'a> {
-    /// One static program, which is its entry point at this path.
+    /// One static program and the path of the entry point where it is mounted.
     Scratch(&'a Path, &'a str),
     /// The programs of this machine.
     Machine,
 }
 
-/// How to start something in a pod.
+/// A pod in which commands can be started.
 pub struct Pod {
     script: String,
     enter: Vec<String>,
@@ -43,14 +43,16 @@ impl Node {
         hold.args(["--net", "sh", "-c", "ip link set lo up && exec sleep infinity"]);
         let holder = Process::start(&mut hold, "Install util-linux");
         let sleeps = format!("/proc/{}/comm", holder.id());
-        wait_for("it has a network", || std::fs::read_to_string(&sleeps).is_ok_and(|comm| comm == "sleep\n"));
+        wait_for("the network namespace exists", || {
+            std::fs::read_to_string(&sleeps).is_ok_and(|comm| comm == "sleep\n")
+        });
         let directory = tempfile::Builder::new().prefix("n").tempdir_in("/tmp").unwrap();
         let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {name}\n");
         std::fs::write(directory.path().join("hosts"), hosts).unwrap();
         Self { holder, directory, secret: secret.to_owned(), name: name.to_owned() }
     }
 
-    /// Two that see each other, each called after its address.
+    /// Creates two connected networks, each named by its address.
     pub fn pair(addresses: [&str; 2], secret: &str) -> [Self; 2] {
         let both = addresses.map(|address| Self::new(address, secret));
         let [a, b] = &both;
@@ -68,12 +70,12 @@ impl Node {
         assert!(status.expect("install iproute2").success(), "ip {arguments}");
     }
 
-    /// A word in front of a command that brings it into the network.
+    /// Returns the option of `nsenter` that enters the network.
     pub fn network(&self) -> String {
         format!("--net=/proc/{}/ns/net", self.holder.id())
     }
 
-    /// The pod of a DaemonSet or a Deployment, whose objects are among `all`.
+    /// Returns the pod of a DaemonSet or Deployment. `all` has the objects that it refers to.
     pub fn pod(&self, all: &[Value], kind: &str, name: &str, image: Image<'_>) -> Pod {
         let spec = &object(all, kind, name)["spec"]["template"]["spec"];
         let containers = spec["containers"].as_array().expect("containers");
@@ -86,7 +88,7 @@ impl Node {
         Pod { script, enter, network: self.network() }
     }
 
-    /// The commands that mount the root.
+    /// Returns the shell script that mounts the root.
     fn script(&self, spec: &Value, container: &Value, root: &Path, image: Image<'_>) -> String {
         let root = root.display();
         let mut lines = vec![format!("mount --bind {root} {root}; cd {root}; mkdir -p proc dev etc")];
@@ -106,22 +108,22 @@ impl Node {
             "for device in null zero urandom; do touch dev/$device; mount --bind /dev/$device dev/$device; done"
                 .to_owned(),
         );
-        // What lies above comes before what lies below, as runtimes have it.
+        // Parent directories first, as container runtimes do.
         let mut mounts: Vec<&Value> = container["volumeMounts"].as_array().into_iter().flatten().collect();
         mounts.sort_by_key(|mount| text(&mount["mountPath"]));
         for mount in mounts {
             let path = text(&mount["mountPath"]);
             let volumes = spec["volumes"].as_array().expect("volumes");
             let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).expect("a volume of that name");
-            // What is missing on the way to a mount the runtime makes, as root.
+            // The runtime creates missing mount points as root.
             lines.push(format!("mkdir -p .{path}"));
             if volume["emptyDir"].is_object() {
                 lines.push(format!("mount -t tmpfs -o mode=1777 tmpfs .{path}"));
                 continue;
             }
-            assert_eq!(volume["hostPath"]["type"], "Directory", "made by us, never by the kubelet");
+            assert_eq!(volume["hostPath"]["type"], "Directory", "the kubelet must not create directories");
             let source = text(&volume["hostPath"]["path"]);
-            lines.push(format!("[ -d {source} ] || {{ echo '{source} is no directory' >&2; exit 1; }}"));
+            lines.push(format!("[ -d {source} ] || {{ echo '{source} is not a directory' >&2; exit 1; }}"));
             lines.push(format!("mount --bind {source} .{path}"));
             if mount["readOnly"] == true {
                 lines.push(format!("mount -o remount,bind,ro .{path}"));
@@ -133,7 +135,8 @@ impl Node {
         lines.join("\n")
     }
 
-    /// The words in front of a command inside: its environment, its root, its user and what that may.
+    /// Returns the words before a command in the pod that set its environment, root, user and
+    /// capabilities.
     fn enter(&self, all: &[Value], spec: &Value, container: &Value, root: &Path, image: Image<'_>) -> Vec<String> {
         let mut words = vec!["env".to_owned(), "-i".to_owned()];
         words.extend(self.environment(all, container));
@@ -146,7 +149,7 @@ impl Node {
         assert_eq!(own["allowPrivilegeEscalation"], false);
         assert_eq!(own["capabilities"]["drop"], serde_json::json!(["ALL"]));
         let (user, group) = (number(&pod["runAsUser"]), number(&pod["runAsGroup"]));
-        assert_eq!(pod["runAsNonRoot"], user != 0, "the kubelet refuses it otherwise");
+        assert_eq!(pod["runAsNonRoot"], user != 0, "the kubelet enforces runAsNonRoot");
         let groups: Vec<String> =
             pod["supplementalGroups"].as_array().into_iter().flatten().map(Value::to_string).collect();
         let groups = if groups.is_empty() { group.to_string() } else { groups.join(",") };
@@ -190,7 +193,7 @@ impl Node {
 }
 
 impl Pod {
-    /// The words in front of the container's command that start it.
+    /// Returns the words before the container's command that start it in the pod.
     pub fn through(&self) -> Vec<String> {
         let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
         let mut words = vec!["nsenter".to_owned(), self.network.clone()];
@@ -200,13 +203,14 @@ impl Pod {
         words
     }
 
-    /// Runs a command in a pod that runs, as `kubectl exec` and probes do. `starter` is the pid of what started it.
+    /// Runs a command in a running pod, as `kubectl exec` and probes do. `starter` is the pid of the
+    /// process that started the pod.
     pub fn exec(&self, starter: u32, command: &[&str]) -> Output {
         let mut nsenter = Command::new("nsenter");
         nsenter.args(
             [&self.network, &format!("--target={}", inside(starter)), "--mount", "--pid"].map(AsRef::<str>::as_ref),
         );
-        // The program is the image's own: its entry point is what is in front of the arguments already.
+        // `enter` already ends with the entry point, so only the arguments follow.
         let entry = self.enter.iter().find_map(|word| word.strip_prefix("--shell=")).expect("an entry point");
         let arguments = command.strip_prefix(&[entry]).unwrap_or(command);
         assert!(arguments.len() < command.len() || entry == "/usr/bin/env", "{command:?} is not in the image");
@@ -214,24 +218,24 @@ impl Pod {
     }
 }
 
-/// The pid, as it is counted here, of the first process of a pod.
+/// Waits for the first process of a pod. Returns its pid in this pid namespace.
 pub fn inside(starter: u32) -> u32 {
     support::wait_within(support::PATIENCE, "the pod has a process", || first(starter))
 }
 
-/// The same, if there is one.
+/// Returns the pid of the first process of a pod, if it runs.
 pub fn first(starter: u32) -> Option<u32> {
     std::fs::read_to_string(format!("/proc/{starter}/task/{starter}/children")).ok()?.trim().parse().ok()
 }
 
-/// Ends a pod with all that runs in it. What started it can't: a process that has changed its user doesn't end with its parent.
+/// Kills all processes of a pod. A process that has changed its user does not end with its parent.
 pub fn end(starter: u32) {
     if let Some(first) = first(starter) {
         kill(first);
     }
 }
 
-/// Ends a process, and with the first of a pid namespace all others there.
+/// Kills a process. If it is the first of a pid namespace, the others there end too.
 pub fn kill(pid: u32) {
     if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
@@ -244,11 +248,11 @@ pub fn object<'a>(all: &'a [Value], kind: &str, name: &str) -> &'a Value {
 }
 
 pub fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+    value.as_str().unwrap_or_else(|| panic!("{value} is not text"))
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 fn program_path(name: &str) -> String {
@@ -257,11 +261,11 @@ fn program_path(name: &str) -> String {
     found.unwrap_or_else(|| panic!("{name} is not installed: install libcap2-bin")).to_str().unwrap().to_owned()
 }
 
-/// The capabilities that are taken away: all that this kernel has, but those that are added.
+/// Returns the capabilities to drop: all of this kernel except `added`.
 fn dropped(added: &Value) -> String {
-    let output = Command::new(program_path("capsh")).arg("--print").output().expect("ran");
-    let said = String::from_utf8(output.stdout).unwrap();
-    let all = said.lines().find_map(|line| line.strip_prefix("Bounding set =")).expect("a set");
+    let output = Command::new(program_path("capsh")).arg("--print").output().expect("capsh runs");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let all = printed.lines().find_map(|line| line.strip_prefix("Bounding set =")).expect("a set");
     let added: Vec<String> =
         added.as_array().into_iter().flatten().map(|name| format!("cap_{}", text(name).to_lowercase())).collect();
     all.split(',').filter(|name| !added.iter().any(|other| other == name)).collect::<Vec<_>>().join(",")

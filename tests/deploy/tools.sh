@@ -1,10 +1,10 @@
 #!/bin/sh
-# Fetches what checks manifests and units where this machine's release has it not, or too old:
+# Downloads the tools that check manifests and units, because Debian 12 has none or too old versions:
 #
 #   tests/deploy/tools.sh   prints a directory with `kubectl`, `quadlet` and a `python` that has kubernetes-validate
 #
-# kubectl and Podman's generator are those of Debian trixie, taken out of their packages; apt fetches them from where this machine's
-# gets its own, signed by the same keys, with lists of its own. Once, below the user's cache.
+# kubectl and Quadlet's generator come from packages of Debian trixie. apt fetches them with separate
+# lists, from the same mirror and with the same keys as on this machine. The result is kept below ~/.cache.
 set -eu
 
 tests=$(cd "$(dirname "$0")/.." && pwd)

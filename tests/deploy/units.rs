@@ -1,4 +1,4 @@
-//! The units: Quadlet's through its generator, and systemd's own, which is run by a user's manager as it is installed.
+//! Checks the units: those of Quadlet with its generator, and the systemd unit in a user's manager.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,25 +13,25 @@ use crate::{Deployed, GROUP, OWNER, TRADER, entry_point, ran, root, static_binar
 
 // ---- Quadlet --------------------------------------------------------------------------------
 
-/// The units that Quadlet makes of a user's directory, by name.
+/// Returns the units that Quadlet generates from a user's directory, each with its name.
 fn generated(host: &Host, directory: &Path) -> Vec<(String, String)> {
     let mut quadlet = Command::new(tool("quadlet"));
     quadlet.args(["-user", "-dryrun"]).env_clear().env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
     quadlet.env("XDG_CONFIG_HOME", directory).env("PATH", "/usr/bin:/bin");
     let output = quadlet.output().expect("quadlet runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
     let text = ran(output);
-    // It says which keys it doesn't know, and goes on.
-    assert!(!said.to_lowercase().contains("unsupported") && !said.contains("error"), "{said}");
+    // Quadlet reports unknown keys and continues.
+    assert!(!messages.to_lowercase().contains("unsupported") && !messages.contains("error"), "{messages}");
     let units = text.split("---").skip(1).collect::<Vec<_>>();
     units.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
 }
 
 #[test]
-fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
+fn quadlet_generates_valid_units_from_the_repository() {
     let deployed = Deployed::by(OWNER);
     let host = &deployed.host;
-    // As the manual says: one link.
+    // One link, as deploy/README.md describes.
     let config = host.home().join("config");
     fs::create_dir_all(config.join("containers")).unwrap();
     std::os::unix::fs::symlink(deployed.repository(), config.join("containers/systemd")).unwrap();
@@ -39,32 +39,39 @@ fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
     let names: Vec<&str> = units.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["hecate-daemon.service", "hecate-traderd.service", "hecate-traderw.service"]);
     for (name, unit) in &units {
-        let run =
-            unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/podman run ")).expect("it runs podman");
+        let run = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/bin/podman run "))
+            .expect("the unit runs podman");
         let words: Vec<&str> = run.split(' ').collect();
-        let behind =
+        let after =
             |flag: &str| words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1]).collect::<Vec<_>>();
-        for volume in behind("-v") {
+        for volume in after("-v") {
             let (outside, inside) = volume.split_once(':').unwrap();
-            assert_eq!(inside.strip_suffix(":ro").unwrap_or(inside), outside, "{name}: the same path inside and out");
+            assert_eq!(
+                inside.strip_suffix(":ro").unwrap_or(inside),
+                outside,
+                "{name}: the same path inside and outside"
+            );
         }
-        assert_eq!(behind("--network"), ["host"], "{name}");
-        assert_eq!(behind("--userns"), ["keep-id"], "{name}");
-        assert_eq!(behind("--user"), ["%U:%G"], "{name}: not who the image says");
-        assert_eq!(behind("--cap-drop"), ["all"], "{name}");
+        assert_eq!(after("--network"), ["host"], "{name}");
+        assert_eq!(after("--userns"), ["keep-id"], "{name}");
+        assert_eq!(after("--user"), ["%U:%G"], "{name}: not the user of the image");
+        assert_eq!(after("--cap-drop"), ["all"], "{name}");
         assert!(words.contains(&"--read-only") && words.contains(&"--security-opt=no-new-privileges"), "{name}: {run}");
-        assert!(behind("--env").contains(&"HOME=%h") && behind("--env").contains(&"HECATE_HOME=%h/.hecate"), "{run}");
-        for file in behind("--env-file") {
+        assert!(after("--env").contains(&"HOME=%h") && after("--env").contains(&"HECATE_HOME=%h/.hecate"), "{run}");
+        for file in after("--env-file") {
             assert!(Path::new(file).is_file(), "{name}: {file}");
         }
-        // An update that ends with 0 does not stay ended.
+        // Also after an update that exits with 0.
         assert!(unit.contains("\nRestart=always\n"), "{unit}");
-        // The checker wants the program to be there.
+        // systemd-analyze requires that the program exists.
         fs::write(host.home().join(name), unit.replace("/usr/bin/podman", "/usr/bin/env")).unwrap();
     }
     let (_, daemon) = &units[0];
     assert!(daemon.contains(" -v %h/.hecate:%h/.hecate ") && daemon.contains("--sdnotify=container"), "{daemon}");
-    // Podman runs what is no list by `/bin/sh`, which isn't in the image: each check would fail, and end the daemon.
+    // Podman would run a command line with `/bin/sh`, which the image lacks. Each check would fail and
+    // kill the daemon.
     let check = daemon.split("--health-cmd ").nth(1).and_then(|rest| rest.split(" --").next()).expect("a check");
     let check: Vec<String> = serde_json::from_str(&serde_json::from_str::<String>(check).unwrap()).expect("a list");
     assert_eq!(check, [entry_point(), "healthcheck".to_owned()]);
@@ -73,14 +80,14 @@ fn quadlet_makes_units_of_the_repository_that_systemd_takes() {
         verify.args(["--user", "--man=no", "verify"]).arg(host.home().join(name));
         verify.env("HOME", host.home()).env("XDG_RUNTIME_DIR", host.home());
         let output = verify.output().expect("install systemd");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let ours = said.lines().filter(|line| line.contains("hecate-") && !line.contains("X-Container"));
-        assert!(output.status.success() && ours.count() == 0, "{name}: {said}");
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        let about_units = messages.lines().filter(|line| line.contains("hecate-") && !line.contains("X-Container"));
+        assert!(output.status.success() && about_units.count() == 0, "{name}: {messages}");
     }
 }
 
 #[test]
-fn the_samples_are_units_as_they_stand() {
+fn the_samples_are_valid_units() {
     let host = Host::new();
     let config = host.home().join("config");
     fs::create_dir_all(config.join("containers")).unwrap();
@@ -90,17 +97,17 @@ fn the_samples_are_units_as_they_stand() {
 
 // ---- systemd --------------------------------------------------------------------------------
 
-/// A user's own systemd, as `loginctl enable-linger` starts it. It finds `/run` as on a machine that was booted with systemd, and a
-/// control group that is the user's; all that it starts ends with it.
+/// The systemd manager of a user, as `loginctl enable-linger` starts it. It has a `/run` as on a machine
+/// that was booted with systemd, and a control group of the user. All that it starts ends with it.
 struct Manager {
     process: Process,
     host: Host,
-    /// Its network, in which the ports are free.
+    /// The network, in which all ports are free.
     _node: Node,
 }
 
 impl Manager {
-    /// With the unit installed as the manual says.
+    /// Starts it, with the unit installed as deploy/README.md describes.
     fn new() -> Self {
         let host = Host::new();
         let node = Node::new(&host.name, "");
@@ -114,7 +121,7 @@ impl Manager {
         let units = home.join(".config/systemd/user");
         let unit = "hecate-daemon.service";
         fs::copy(root().join("deploy/systemd").join(unit), units.join(unit)).unwrap();
-        // There is no journal.
+        // There is no journal, so the log goes to a file.
         fs::write(units.join("hecate-daemon.service.d/log.conf"), "[Service]\nStandardError=append:%h/log\n").unwrap();
         ran(Command::new("chown").arg("-R").arg(format!("{OWNER}:{GROUP}")).arg(home).output().unwrap());
         let script = format!(
@@ -134,7 +141,7 @@ impl Manager {
         manager
     }
 
-    /// The shell that waits for the manager: the first process of its pid namespace.
+    /// Returns the shell that waits for the manager: the first process of its pid namespace.
     fn first(&self) -> Option<u32> {
         let unshare = pod::first(self.process.id())?;
         pod::first(unshare)
@@ -143,7 +150,7 @@ impl Manager {
     /// Runs a command as the user.
     fn run(&self, command: &[&str]) -> Output {
         let mut run = Command::new("nsenter");
-        let first = wait_within(PATIENCE, "the manager's place is there", || self.first());
+        let first = wait_within(PATIENCE, "the manager's pid namespace exists", || self.first());
         run.arg(format!("--target={first}")).args(["--mount", "--pid", "--net"]);
         run.args(as_owner(self.host.home())).args(command).stdin(Stdio::null()).output().expect("install util-linux")
     }
@@ -164,7 +171,7 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
-        // What started it then takes the control group away.
+        // The script that started the manager then removes the control group.
         if let Some(first) = self.first() {
             pod::kill(first);
             let _ = self.process.pipes().wait();
@@ -175,7 +182,7 @@ impl Drop for Manager {
     }
 }
 
-/// The words in front of a command that make it the user's.
+/// Returns the words before a command that run it as the user.
 fn as_owner(home: &Path) -> Vec<String> {
     let user = format!("setpriv --reuid={OWNER} --regid={GROUP} --clear-groups env -i PATH=/usr/bin:/bin");
     let mut words: Vec<String> = user.split(' ').map(str::to_owned).collect();
@@ -184,12 +191,12 @@ fn as_owner(home: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_user_unit_serves_behind_all_that_it_restricts() {
+fn the_user_unit_starts_restarts_and_stops_the_daemon() {
     let manager = Manager::new();
     let unit = "hecate-daemon.service";
     let verified = manager.run(&["systemd-analyze", "--user", "--man=no", "verify", unit]);
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
-    // It is told when the daemon is ready, and not before.
+    // `start` returns when the daemon is ready.
     ran(manager.systemctl(&["start", unit]));
     ran(manager.hecate(&["register", TRADER]));
     let plugins = |manager: &Manager| -> Value {
@@ -198,21 +205,21 @@ fn the_user_unit_serves_behind_all_that_it_restricts() {
     };
     assert_eq!(plugins(&manager)[0]["name"], TRADER);
     assert!(manager.host.namespace(TRADER).join("sockets").is_dir());
-    let cookie = fs::metadata(manager.host.home().join(".erlang.cookie")).expect("it made one");
+    let cookie = fs::metadata(manager.host.home().join(".erlang.cookie")).expect("the daemon creates a cookie");
     assert_eq!(cookie.permissions().mode() & 0o777, 0o400);
 
-    // Killed, it comes again.
+    // systemd restarts a killed daemon.
     let pid = || ran(manager.systemctl(&["show", "--property=MainPID", "--value", unit]));
     let before = pid();
     ran(manager.systemctl(&["kill", "--signal=KILL", unit]));
-    wait_for("another is up", || pid() != before && plugins(&manager)[0]["name"] == TRADER);
+    wait_for("a new daemon serves", || pid() != before && plugins(&manager)[0]["name"] == TRADER);
 
-    // Stopped, it leaves EPMD to others.
+    // EPMD keeps running for other nodes.
     ran(manager.systemctl(&["stop", unit]));
     assert!(!manager.host.socket().exists());
     ran(manager.run(&["epmd", "-names"]));
 
-    // A wrong setting is not tried again and again.
+    // systemd does not restart a daemon with a wrong setting.
     let settings = manager.host.home().join(".config/hecate");
     fs::create_dir_all(&settings).unwrap();
     fs::write(settings.join("daemon.env"), "HECATE_DIR_MODE=open\n").unwrap();
@@ -222,13 +229,14 @@ fn the_user_unit_serves_behind_all_that_it_restricts() {
 }
 
 #[test]
-fn the_user_unit_is_exposed_no_more_than_a_user_unit_must_be() {
-    // What is left needs a user namespace, in which other users would all be nobody: the daemon tells them apart.
+fn the_user_unit_has_the_lowest_exposure_that_a_user_unit_allows() {
+    // The other settings need a user namespace, in which all other users are `nobody`, and the daemon
+    // must tell users apart.
     let unit = root().join("deploy/systemd/hecate-daemon.service");
     let mut security = Command::new("systemd-analyze");
     security.args(["security", "--no-pager", "--offline=true", "--threshold=66"]).arg(unit);
     let output = security.output().expect("install systemd");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("Overall exposure level for hecate-daemon.service: "), "{said}");
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{report}");
+    assert!(report.contains("Overall exposure level for hecate-daemon.service: "), "{report}");
 }
