@@ -1,4 +1,4 @@
-%% A host of its own for one test case: a home, an EPMD, a cookie, the daemon, and nodes beside it.
+%% The host of one test case: a home, an EPMD, a cookie, the daemon and nodes.
 -module(hecate_host).
 
 -export([start/1, stop/1, start_daemon/1, kill_daemon/1, terminate_daemon/1, start_node/2, start_node/3, kill_node/1,
@@ -9,15 +9,14 @@
 
 -define(DEADLINE, 20000).
 
-%% A host without a daemon yet. Its home is named as `{home, Prefix}' says.
+%% Creates a host without a daemon. `{home, Prefix}' sets the prefix of the home's name.
 start(Config) ->
     Home = temporary(proplists:get_value(home, Config, "hct")),
     ok = filelib:ensure_dir(filename:join(Home, "x")),
     {Epmd, EpmdPort} = start_epmd(5),
     small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}).
 
-%% Another program may bind the free port first. Then this EPMD ends, and the next one gets another
-%% port.
+%% Another program may bind the free port first. Then this EPMD ends, and the next gets another port.
 start_epmd(Tries) ->
     Port = free_port(),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", integer_to_list(Port)]}, exit_status]),
@@ -28,7 +27,7 @@ start_epmd(Tries) ->
 
 has_ended(Epmd) -> receive {Epmd, {exit_status, _}} -> true after 0 -> false end.
 
-%% Who may not mount has no disk of its own: see fill_disk/2.
+%% Mounts a small disk, if this user may mount: see fill_disk/2.
 small_disk(#{home := Home, config := Config} = Host) ->
     Root = filename:join(Home, ".hecate"),
     Mount = "mkdir -m 700 " ++ Root ++ " && mount -t tmpfs -o size=4m,mode=700 tmpfs " ++ Root,
@@ -38,7 +37,7 @@ small_disk(#{home := Home, config := Config} = Host) ->
     end.
 
 stop(#{epmd := Epmd, home := Home} = Host) ->
-    %% One test at a time: all nodes and daemons are ours, whichever of them the test has last known of.
+    %% Test cases run one at a time, so all nodes and daemons belong to this one.
     [catch peer:stop(Pid) || Pid <- processes(), proc_lib:translate_initial_call(Pid) =:= {peer, init, 1}],
     Started = {name, os:find_executable("sh")},
     [signal("KILL", os_pid(Port)) || Port <- erlang:ports(), erlang:port_info(Port, name) =:= Started],
@@ -46,7 +45,7 @@ stop(#{epmd := Epmd, home := Home} = Host) ->
     is_map_key(disk, Host) andalso os:cmd("umount -l " ++ filename:join(Home, ".hecate")),
     file:del_dir_r(Home).
 
-%% The cookie is given, or for `{cookie, home}' the one in the home.
+%% Returns the environment of programs. With `{cookie, home}' they use the cookie in the home.
 env(#{home := Home, epmd_port := Port, config := Config}) ->
     Cookie = case proplists:get_value(cookie, Config) of
                  home -> false;
@@ -55,12 +54,12 @@ env(#{home := Home, epmd_port := Port, config := Config}) ->
     [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", Cookie},
      {"HECATE_HOME", false}, {"HECATE_SOCKET_PATH", false}].
 
-%% A program that is told by an error, not by its end, that a file must not grow.
+%% Starts a program that ignores SIGXFSZ, so that a file size limit is an error and does not kill it.
 surviving(Program) -> surviving("exec ", Program).
 
 surviving(Before, Program) -> {os:find_executable("sh"), ["-c", "trap '' XFSZ; " ++ Before ++ "\"$0\" \"$@\"", Program]}.
 
-%% Returns when the daemon says that it is ready.
+%% Starts the daemon, and returns when it is ready.
 start_daemon(Host) ->
     Bin = case os:getenv("HECATE_DAEMON_BIN") of
               false -> error("set HECATE_DAEMON_BIN to the built hecate-daemon, as `make ct` does");
@@ -86,12 +85,12 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
     after ?DEADLINE -> error(daemon_still_there)
     end.
 
-%% A node of its own, driven over its standard input: what it does in the cluster is its own doing. HECATE_ERL is the erl
-%% that it runs, which may be of another release than ours.
+%% Starts a node that is controlled over its standard input, so that the test adds no connections to the
+%% cluster. HECATE_ERL is the `erl' that it runs, which may be of another release.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
-%% One that is called `undefined' has no name. `as' of the host is the shell text before the
-%% program, by default `exec'.
+%% A node named `undefined' has no name. `as' of the host is the shell text before the program, by default
+%% `exec'.
 start_node(Host, Name, Args) ->
     Options = #{connection => standard_io,
                 exec => surviving(maps:get(as, Host, "exec "), erl()),
@@ -105,8 +104,8 @@ start_node(Host, Name, Args) ->
 
 code(#{config := Config}) -> lists:append([["-pa", Ebin] || Ebin <- proplists:get_value(code, Config, [])]).
 
-%% Has the nodes' own release compile the applications, without a warning, or ours where that has no compiler; gives where the
-%% code is. They may see nothing of this machine but what is below /tmp.
+%% Compiles the applications without warnings, with the release of the nodes, or with this one if that has no
+%% compiler. Returns the code paths, which are below /tmp because nodes may see no other directory.
 compile_apps(Apps) ->
     Root = temporary("hlib"),
     {ok, Peer, _} = peer:start(#{connection => standard_io, exec => erl()}),
@@ -146,7 +145,7 @@ copy(From, To) ->
     ok = filelib:ensure_dir(To),
     {ok, _} = file:copy(From, To).
 
-%% A node with the plugin of that name, started. `code' of the host is what compile_apps/1 gave.
+%% Starts a node with the plugin of this name. `code' of the host is the result of compile_apps/1.
 start_plugin(Host, Node, Name) -> start_plugin(Host, Node, Name, []).
 
 start_plugin(Host, Node, Name, Args) ->
@@ -154,13 +153,13 @@ start_plugin(Host, Node, Name, Args) ->
     {ok, _} = call(Plugin, application, ensure_all_started, [hecate_plugin]),
     Plugin.
 
-%% Arguments that configure a plugin, as a sys.config would.
+%% Returns the arguments that configure a plugin, as a sys.config does.
 configured(Name) ->
     Text = fun(Value) -> lists:flatten(io_lib:format("~p", [Value])) end,
     ["-hecate_plugin", "name", Text(list_to_binary(Name)), "-hecate_plugin", "version", Text(<<"0.1.0">>),
      "-hecate_plugin", "description", Text(list_to_binary("The plugin " ++ Name)), "-kernel", "logger_level", "critical"].
 
-%% Runs the text of a fun on a node: no module of the tests is there.
+%% Runs the source text of a fun on a node, which has no modules of the tests.
 eval(Node, Source, Args) ->
     {ok, Tokens, _} = erl_scan:string(Source),
     {ok, Parsed} = erl_parse:parse_exprs(Tokens),
@@ -179,15 +178,15 @@ kill_node(#{peer := Peer, pid := Pid}) ->
     signal("KILL", Pid),
     receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end.
 
-%% Before either can notice that the other has ended.
+%% Kills both before either can notice the end of the other.
 kill_both(#{daemon := Daemon} = Host, #{peer := Peer, pid := Pid}) ->
     Ref = erlang:monitor(process, Peer),
     os:cmd(lists:flatten(io_lib:format("kill -KILL ~b ~b", [os_pid(Daemon), Pid]))),
     receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end,
     receive {Daemon, {exit_status, _}} -> maps:remove(daemon, Host) after ?DEADLINE -> error(daemon_still_there) end.
 
-%% A disk that is full. Who may mount gives the home one of its own, in start/1 for `{disk, small}': what is written fails with
-%% `enospc'. Others forbid the daemon and the node to write on, which fails with `efbig'.
+%% Fills the disk. If start/1 could mount a small one for `{disk, small}', writes fail with `enospc'.
+%% Otherwise the file size limit of the daemon and the node is set to 0, and writes fail with `efbig'.
 fill_disk(#{disk := small} = Host, _) -> fill(path(Host, "filler"));
 fill_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_no_more(Each) || Each <- [os_pid(Daemon), Pid]].
 
@@ -196,7 +195,7 @@ free_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_again(Each) || Each <- [
 
 fill(Path) ->
     {ok, File} = file:open(Path, [write, raw]),
-    %% Large pieces first, so that the last bytes are taken too.
+    %% Large pieces first, then small ones until the last byte.
     [fill(File, binary:copy(<<0>>, Size)) || Size <- [65536, 4096, 1]],
     file:close(File).
 
@@ -216,7 +215,7 @@ path(#{home := Home}, Rest) -> filename:join([Home, ".hecate", Rest]).
 
 http(Host, Method, Path) -> http(Host, Method, Path, <<>>).
 
-%% One request a connection; the status and the body.
+%% Sends a request on a new connection. Returns the status and the body.
 http(Host, Method, Path, Body) ->
     Socket = path(Host, "hecate-daemon/sockets/api.sock"),
     {ok, Connection} = gen_tcp:connect({local, Socket}, 0, [local, binary, {active, false}], ?DEADLINE),
@@ -235,7 +234,7 @@ read(Connection, Read) ->
         {error, closed} -> Read
     end.
 
-%% Waits until a condition holds, and gives what it gave.
+%% Waits until a condition returns something other than `false', and returns that.
 eventually(Condition) -> eventually(Condition, erlang:monotonic_time(millisecond) + ?DEADLINE).
 
 eventually(Condition, Deadline) ->
@@ -254,8 +253,8 @@ answers(Port) ->
         {error, _} -> false
     end.
 
-%% Outside of the range of outgoing connections, whose ports change hands all the time: even a look
-%% whether EPMD answers may get EPMD's own port for its end, and connect to itself.
+%% Returns a port outside the range of outgoing connections. A client of EPMD could get a port in that range
+%% that is EPMD's own, and connect to itself.
 free_port() ->
     Port = 10000 + rand:uniform(20000),
     case gen_tcp:listen(Port, []) of

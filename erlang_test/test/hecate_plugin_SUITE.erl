@@ -1,28 +1,28 @@
-%% Plugins that are hecate_plugin, beside the built daemon: whatever happens to the one or the other, each case asks all sides
-%% in the end, the HTTP API, pg on every node, and the files.
+%% Runs plugins with hecate_plugin beside the built daemon, and makes either fail. Each case then checks the
+%% HTTP API, pg on every node, and the files.
 -module(hecate_plugin_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([the_daemon_is_there_first/1, the_plugin_is_there_first/1, the_daemon_is_killed_and_loses_what_it_knew/1,
+-export([the_daemon_starts_first/1, the_plugin_starts_first/1, the_daemon_is_killed_and_loses_its_database/1,
          the_daemon_stops_and_comes_back/1, a_plugin_is_killed/1, both_are_killed_at_once/1, a_name_is_taken/1,
-         a_name_is_refused/1, the_disk_is_full/1, run_files_wait_for_room/1, the_cluster_is_split_and_healed/1,
-         ten_plugins_start_in_the_same_moment/1, it_deregisters_on_request_only/1, it_stops_in_good_order/1,
-         the_scope_is_the_host_applications/1, the_scope_ends_again_and_again/1, a_node_without_a_name/1,
-         its_own_processes_are_killed/1, who_waits_outlives_the_registrar/1, a_node_gets_its_name_later/1,
-         somebody_else_deregisters_it/1, plugins_are_found_and_watched/1, paths_are_those_of_shared_paths/1]).
+         a_name_is_refused/1, the_disk_is_full/1, run_files_wait_for_free_space/1, the_cluster_is_split_and_healed/1,
+         ten_plugins_start_at_the_same_time/1, a_plugin_is_deregistered_only_on_request/1, a_stop_cleans_up_quickly/1,
+         the_host_application_owns_the_scope/1, the_scope_is_killed_repeatedly/1, a_node_without_a_name/1,
+         processes_of_the_library_are_killed/1, a_waiting_process_survives_the_registrar/1, a_node_gets_its_name_later/1,
+         another_client_deregisters_the_plugin/1, plugins_are_found_and_watched/1, paths_equal_those_of_shared_paths/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [the_daemon_is_there_first, the_plugin_is_there_first, the_daemon_is_killed_and_loses_what_it_knew,
+    [the_daemon_starts_first, the_plugin_starts_first, the_daemon_is_killed_and_loses_its_database,
      the_daemon_stops_and_comes_back, a_plugin_is_killed, both_are_killed_at_once, a_name_is_taken, a_name_is_refused,
-     the_disk_is_full, run_files_wait_for_room, the_cluster_is_split_and_healed, ten_plugins_start_in_the_same_moment,
-     it_deregisters_on_request_only, it_stops_in_good_order, the_scope_is_the_host_applications,
-     the_scope_ends_again_and_again, a_node_without_a_name, a_node_gets_its_name_later, its_own_processes_are_killed,
-     who_waits_outlives_the_registrar, somebody_else_deregisters_it, plugins_are_found_and_watched,
-     paths_are_those_of_shared_paths].
+     the_disk_is_full, run_files_wait_for_free_space, the_cluster_is_split_and_healed, ten_plugins_start_at_the_same_time,
+     a_plugin_is_deregistered_only_on_request, a_stop_cleans_up_quickly, the_host_application_owns_the_scope,
+     the_scope_is_killed_repeatedly, a_node_without_a_name, a_node_gets_its_name_later, processes_of_the_library_are_killed,
+     a_waiting_process_survives_the_registrar, another_client_deregisters_the_plugin, plugins_are_found_and_watched,
+     paths_equal_those_of_shared_paths].
 
 init_per_suite(Config) -> [{code, hecate_host:compile_apps([hecate_plugin])} | Config].
 
@@ -35,9 +35,9 @@ init_per_testcase(_, Config) ->
 
 end_per_testcase(_, Config) -> hecate_host:stop(proplists:get_value(host, Config)).
 
-%% ---- In either order -----------------------------------------------------------------------------
+%% ---- Start order ---------------------------------------------------------------------------------
 
-the_daemon_is_there_first(Config) ->
+the_daemon_starts_first(Config) ->
     Host = daemon(Config),
     Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
     Base = list_to_binary(hecate_host:path(Host, "hecate-traderd")),
@@ -49,7 +49,7 @@ the_daemon_is_there_first(Config) ->
     {200, Found} = get(Host, "hecate-traderd"),
     ?assertMatch(#{<<"version">> := <<"0.1.0">>, <<"description">> := <<"The plugin hecate-traderd">>}, Found).
 
-the_plugin_is_there_first(Config) ->
+the_plugin_starts_first(Config) ->
     Host = host(Config),
     Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
     ?assertEqual({error, timeout}, call(Trader, hecate_plugin, await, [300])),
@@ -59,7 +59,7 @@ the_plugin_is_there_first(Config) ->
     Up = daemon(Host),
     ?assertMatch({ok, _}, call(Trader, hecate_plugin, await, [10000])),
     runs(Up, "hecate-traderd", Trader, [Trader]),
-    %% The plugin can be there before a daemon that is not of its cluster, and is registered all the same.
+    %% A plugin with another cookie is registered too.
     ok = hecate_host:kill_node(Trader),
     Stranger = hecate_host:start_plugin(Up, hecate_marthad, "hecate-marthad", ["-setcookie", "another"]),
     ?assertMatch({ok, _}, call(Stranger, hecate_plugin, await, [10000])),
@@ -72,20 +72,20 @@ the_plugin_is_there_first(Config) ->
 
 %% ---- The daemon ends -----------------------------------------------------------------------------
 
-the_daemon_is_killed_and_loses_what_it_knew(Config) ->
+the_daemon_is_killed_and_loses_its_database(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     Log = subscribe(Trader),
     {_, Killed} = hecate_host:kill_daemon(Host),
     [hecate_host:eventually(fun() -> members(Node, hecate_plugins) =:= [] end) || Node <- [Trader, Martha]],
-    %% The plugins are still there for each other: it is the daemon's proxies that are gone.
+    %% Only the daemon's proxies are gone. The plugins still see each other.
     ?assertEqual(own(Martha), call(Trader, hecate_plugin, whereis, ["hecate-marthad"])),
     ok = file:del_dir_r(hecate_host:path(Killed, "hecate-daemon/sqlite")),
     Back = daemon(Killed),
     runs(Back, "hecate-traderd", Trader, [Trader, Martha]),
     runs(Back, "hecate-marthad", Martha, [Trader, Martha]),
     Own = own(Martha),
-    ?assertEqual([], [Pid || {leave, <<"hecate-marthad">>, Pid} <- told(Trader, Log), Pid =:= Own]),
+    ?assertEqual([], [Pid || {leave, <<"hecate-marthad">>, Pid} <- received(Trader, Log), Pid =:= Own]),
     stop_daemon(Back).
 
 the_daemon_stops_and_comes_back(Config) ->
@@ -117,12 +117,12 @@ a_plugin_is_killed(Config) ->
     gone(Host, "hecate-traderd", [Martha]),
     ?assertMatch({200, #{<<"status">> := <<"stopped">>}}, get(Host, "hecate-traderd")),
     hecate_host:eventually(fun() ->
-                                   Left = [Pid || {leave, <<"hecate-traderd">>, Pid} <- told(Martha, Log)],
+                                   Left = [Pid || {leave, <<"hecate-traderd">>, Pid} <- received(Martha, Log)],
                                    lists:sort(Left) =:= lists:sort([Own, Proxy])
                            end),
     no_run_files(Host, "hecate-traderd"),
-    %% What it was told by pg and by the daemon's events, in whatever order the two came.
-    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-traderd">>, stopped}, told(Martha, Log)) end),
+    %% Changes of pg and events of the daemon may arrive in any order.
+    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-traderd">>, stopped}, received(Martha, Log)) end),
     Again = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
     runs(Host, "hecate-traderd", Again, [Again, Martha]),
     runs(Host, "hecate-marthad", Martha, [Again, Martha]).
@@ -141,11 +141,11 @@ both_are_killed_at_once(Config) ->
     runs(Back, "hecate-traderd", Again, [Again, Martha]),
     stop_daemon(Back).
 
-it_deregisters_on_request_only(Config) ->
+a_plugin_is_deregistered_only_on_request(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     ok = file:write_file(hecate_host:path(Host, "hecate-traderd/sqlite/data"), <<"kept">>),
-    %% Also from prep_stop/1, while who manages applications waits for its end.
+    %% Also in prep_stop/1, while the application controller waits for the application.
     ok = call(Trader, sys, suspend, [application_controller]),
     ?assertEqual(ok, call(Trader, hecate_plugin, deregister, [])),
     ok = call(Trader, sys, resume, [application_controller]),
@@ -154,7 +154,7 @@ it_deregisters_on_request_only(Config) ->
     ?assertMatch({404, _}, get(Host, "hecate-traderd")),
     run_files_of(Host, "hecate-traderd", Trader),
     ?assertEqual({ok, <<"kept">>}, file:read_file(hecate_host:path(Host, "hecate-traderd/sqlite/data"))),
-    %% It stays so: when it is asked again, when the daemon returns, when the registrar begins its next life.
+    %% The plugin stays deregistered after a second call, a restart of the daemon and one of the registrar.
     ?assertEqual(ok, call(Trader, hecate_plugin, deregister, [])),
     {0, Stopped} = hecate_host:terminate_daemon(Host),
     Back = daemon(Stopped),
@@ -164,21 +164,21 @@ it_deregisters_on_request_only(Config) ->
     ?assertMatch({404, _}, get(Back, "hecate-traderd")),
     ?assertEqual(ok, call(Trader, hecate_plugin, register, [])),
     runs(Back, "hecate-traderd", Trader, [Trader, Martha]),
-    %% A deregistration that nobody hears did not happen.
+    %% A deregistration without a daemon fails, and the plugin stays registered.
     {_, Gone} = hecate_host:kill_daemon(Back),
     ?assertMatch({error, {unreachable, _}}, call(Trader, hecate_plugin, deregister, [])),
     Third = daemon(Gone),
     runs(Third, "hecate-traderd", Trader, [Trader, Martha]),
     stop_daemon(Third).
 
-it_stops_in_good_order(Config) ->
+a_stop_cleans_up_quickly(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     ok = call(Trader, hecate_plugin, stopping, []),
     State = hecate_host:path(Host, "hecate-traderd/run/daemon.state"),
     ?assertEqual({ok, <<"stopping">>}, file:read_file(State)),
     {Time, ok} = call(Trader, timer, tc, [application, stop, [hecate_plugin]]),
-    %% Nobody of it waits for the end of a time limit.
+    %% No process of the library waits for a timeout.
     ?assert(Time < 4000000),
     no_run_files(Host, "hecate-traderd"),
     ?assertEqual([], call(Trader, persistent_term, get, [{hecate_plugin, registration}, []])),
@@ -186,7 +186,7 @@ it_stops_in_good_order(Config) ->
     ?assertMatch({200, #{<<"name">> := <<"hecate-traderd">>}}, get(Host, "hecate-traderd")),
     {ok, _} = call(Trader, application, ensure_all_started, [hecate_plugin]),
     runs(Host, "hecate-traderd", Trader, [Trader, Martha]),
-    %% The same of the whole node.
+    %% The same when the whole node stops.
     ok = call(Trader, init, stop, []),
     gone(Host, "hecate-traderd", [Martha]),
     no_run_files(Host, "hecate-traderd"),
@@ -201,10 +201,10 @@ a_name_is_taken(Config) ->
     Second = hecate_host:start_plugin(Host, hecate_otherd, "hecate-traderd"),
     hecate_host:eventually(fun() -> is_refused(Second, node_conflict) end),
     ?assertEqual({error, not_registered}, call(Second, hecate_plugin, registration, [])),
-    %% All see the first, and only that.
+    %% All nodes see only the first plugin.
     hecate_host:eventually(fun() -> lists:member(node_of(Trader), call(Second, erlang, nodes, [])) end),
     runs(Host, "hecate-traderd", Trader, [Trader, Second]),
-    %% Not its own to deregister; and it comes back to wait for it.
+    %% The second cannot deregister the first. After register/0 it waits for the name again.
     ?assertEqual(ok, call(Second, hecate_plugin, deregister, [])),
     ?assertMatch({200, #{<<"status">> := <<"running">>}}, get(Host, "hecate-traderd")),
     ?assertEqual(ok, call(Second, hecate_plugin, register, [])),
@@ -217,7 +217,7 @@ a_name_is_refused(Config) ->
     Host = daemon(Config),
     Frontend = hecate_host:start_plugin(Host, hecate_traderw, "hecate-traderw"),
     hecate_host:eventually(fun() -> is_refused(Frontend, name_is_frontend) end),
-    %% It goes on running, without a namespace and without a place in the cluster.
+    %% The application keeps running, without a directory and without members in groups.
     ?assertEqual({ok, []}, call(Frontend, application, ensure_all_started, [hecate_plugin])),
     ?assertMatch({404, _}, get(Host, "hecate-traderw")),
     ?assertEqual([], plugin(Frontend, "hecate-traderw")),
@@ -244,12 +244,12 @@ the_disk_is_full(Config) ->
     ?assertMatch({ok, _}, call(Trader, hecate_plugin, await, [15000])),
     runs(Host, "hecate-traderd", Trader, [Trader, Martha]).
 
-run_files_wait_for_room(Config) ->
+run_files_wait_for_free_space(Config) ->
     Host = daemon(Config),
     Trader = hecate_host:start_node(Host, hecate_traderd, hecate_host:configured("hecate-traderd")),
     hecate_host:write_no_more(maps:get(pid, Trader)),
     {ok, _} = call(Trader, application, ensure_all_started, [hecate_plugin]),
-    %% It is registered and works; and there is no file with half of what belongs there.
+    %% The plugin is registered, and there is no partly written file.
     ?assertMatch({ok, _}, call(Trader, hecate_plugin, await, [10000])),
     ?assertEqual({ok, []}, file:list_dir(hecate_host:path(Host, "hecate-traderd/run"))),
     hecate_host:write_again(maps:get(pid, Trader)),
@@ -266,33 +266,33 @@ the_cluster_is_split_and_healed(Config) ->
     ok = cut(Trader, Others),
     ok = cut(Martha, [node_of(Trader)]),
     [true = call(Trader, erlang, disconnect_node, [Node]) || Node <- Others],
-    %% For all others it is gone; for itself the others are.
+    %% Each side no longer sees the other.
     gone(Host, "hecate-traderd", [Martha]),
     runs(Host, "hecate-marthad", Martha, [Martha]),
     hecate_host:eventually(fun() -> call(Trader, hecate_plugin, whereis, ["hecate-marthad"]) =:= undefined end),
     hecate_host:eventually(fun() -> plugin(Trader, "hecate-traderd") =:= [own(Trader)] end),
     {200, #{<<"status">> := <<"stopped">>, <<"reason">> := Reason}} = get(Host, "hecate-traderd"),
     ?assertMatch({match, _}, re:run(Reason, "left the cluster")),
-    %% It lives, so what is on disk stays.
+    %% The plugin still runs, so its run files stay.
     run_files_of(Host, "hecate-traderd", Trader),
-    ?assert(lists:member({leave, <<"hecate-traderd">>, own(Trader)}, told(Martha, Log))),
-    [ok = mend(Node, All) || {Node, All} <- [{Trader, Others}, {Martha, [node_of(Trader)]}]],
+    ?assert(lists:member({leave, <<"hecate-traderd">>, own(Trader)}, received(Martha, Log))),
+    [ok = heal(Node, All) || {Node, All} <- [{Trader, Others}, {Martha, [node_of(Trader)]}]],
     ?assertEqual(true, call(Trader, net_kernel, connect_node, [Daemon])),
     runs(Host, "hecate-traderd", Trader, [Trader, Martha]),
     runs(Host, "hecate-marthad", Martha, [Trader, Martha]),
-    ?assert(lists:member({join, <<"hecate-traderd">>, own(Trader)}, told(Martha, Log))),
-    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-traderd">>, running}, told(Martha, Log)) end).
+    ?assert(lists:member({join, <<"hecate-traderd">>, own(Trader)}, received(Martha, Log))),
+    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-traderd">>, running}, received(Martha, Log)) end).
 
-%% Refused from now on, and not dialled with success.
+%% Makes the node refuse the others, and be refused by them.
 cut(Node, Others) -> set_cookies(Node, Others, cut).
 
-mend(Node, Others) -> set_cookies(Node, Others, ct_cookie).
+heal(Node, Others) -> set_cookies(Node, Others, ct_cookie).
 
 set_cookies(Node, Others, Cookie) ->
     [true = call(Node, erlang, set_cookie, [Other, Cookie]) || Other <- Others],
     ok.
 
-ten_plugins_start_in_the_same_moment(Config) ->
+ten_plugins_start_at_the_same_time(Config) ->
     Host = daemon(Config),
     Numbers = lists:seq(1, 10),
     Name = fun(Number) -> lists:flatten(io_lib:format("hecate-plugin~bd", [Number])) end,
@@ -321,7 +321,7 @@ a_node_gets_its_name_later(Config) ->
     Host = daemon(Config),
     Nameless = hecate_host:start_plugin(Host, undefined, "hecate-traderd"),
     ?assertMatch({ok, _}, call(Nameless, hecate_plugin, await, [10000])),
-    %% Nobody can tell by this name whose node it is.
+    %% The name does not match the plugin's.
     {ok, _} = call(Nameless, net_kernel, start, [[hecate_late, shortnames]]),
     Trader = Nameless#{node := call(Nameless, erlang, node, [])},
     runs(Host, "hecate-traderd", Trader, [Trader]),
@@ -330,19 +330,19 @@ a_node_gets_its_name_later(Config) ->
 
 %% ---- The host application ------------------------------------------------------------------------
 
-the_scope_is_the_host_applications(Config) ->
+the_host_application_owns_the_scope(Config) ->
     Host = daemon(Config),
     Trader = hecate_host:start_node(Host, hecate_traderd, hecate_host:configured("hecate-traderd")),
     {ok, Scope} = call(Trader, pg, start, [pg]),
     {ok, _} = call(Trader, application, ensure_all_started, [hecate_plugin]),
     runs(Host, "hecate-traderd", Trader, [Trader]),
     ?assertEqual(Scope, call(Trader, erlang, whereis, [pg])),
-    %% Its owner restarts it, or nobody does.
+    %% No owner restarts the scope, so the library starts it.
     true = call(Trader, erlang, exit, [Scope, kill]),
     hecate_host:eventually(fun() -> call(Trader, erlang, whereis, [pg]) =/= undefined end),
     runs(Host, "hecate-traderd", Trader, [Trader]).
 
-the_scope_ends_again_and_again(Config) ->
+the_scope_is_killed_repeatedly(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     Log = subscribe(Trader),
@@ -351,13 +351,13 @@ the_scope_ends_again_and_again(Config) ->
     ?assertEqual(Sup, call(Trader, erlang, whereis, [hecate_plugin_sup])),
     runs(Host, "hecate-traderd", Trader, [Trader, Martha]),
     runs(Host, "hecate-marthad", Martha, [Trader, Martha]),
-    %% What was told adds up to what is there.
+    %% The received joins and leaves match the present members.
     hecate_host:eventually(fun() ->
-                                   Count = fun(What) -> length([ok || {W, <<"hecate-marthad">>, _} <- told(Trader, Log), W =:= What]) end,
+                                   Count = fun(What) -> length([ok || {W, <<"hecate-marthad">>, _} <- received(Trader, Log), W =:= What]) end,
                                    Count(leave) > 0 andalso Count(leave) =:= Count(join)
                            end).
 
-its_own_processes_are_killed(Config) ->
+processes_of_the_library_are_killed(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     Scope = call(Trader, erlang, whereis, [pg]),
@@ -366,29 +366,29 @@ its_own_processes_are_killed(Config) ->
     ?assertEqual(Scope, call(Trader, erlang, whereis, [pg])),
     ?assertMatch([_, _, _, _], call(Trader, supervisor, which_children, [hecate_plugin_sup])).
 
-who_waits_outlives_the_registrar(Config) ->
+a_waiting_process_survives_the_registrar(Config) ->
     Host = host(Config),
     Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
-    Wait = "fun(Timeout) -> spawn(fun() -> Got = hecate_plugin:await(Timeout), receive {told, From} -> From ! {told, Got} end end) end.",
+    Wait = "fun(Timeout) -> spawn(fun() -> Got = hecate_plugin:await(Timeout), receive {received, From} -> From ! {received, Got} end end) end.",
     Waiters = [hecate_host:eval(Trader, Wait, [Timeout]) || Timeout <- [infinity, 60000]],
     [killed(Trader, hecate_plugin_registrar) || _ <- lists:seq(1, 3)],
     ?assertEqual({error, timeout}, call(Trader, hecate_plugin, await, [0])),
-    %% What is no time is the caller's error alone.
+    %% An invalid timeout fails only the caller.
     Registrar = call(Trader, erlang, whereis, [hecate_plugin_registrar]),
     [?assertError(_, call(Trader, hecate_plugin, await, [Timeout])) || Timeout <- [-1, 1.5, soon]],
     ?assertEqual(Registrar, call(Trader, erlang, whereis, [hecate_plugin_registrar])),
     Up = daemon(Host),
-    [?assertMatch({ok, _}, told(Trader, Waiter)) || Waiter <- Waiters],
-    %% With the application ends the waiting.
+    [?assertMatch({ok, _}, received(Trader, Waiter)) || Waiter <- Waiters],
+    %% When the application stops, await/1 ends.
     ok = call(Trader, application, stop, [hecate_plugin]),
     ?assertExit({noproc, _}, call(Trader, hecate_plugin, await, [infinity])),
     stop_daemon(Up).
 
-somebody_else_deregisters_it(Config) ->
+another_client_deregisters_the_plugin(Config) ->
     Host = daemon(Config),
     [Trader, Martha] = both(Host),
     {200, _} = hecate_host:http(Host, "DELETE", "/api/plugins/hecate-traderd"),
-    %% Its work goes on, and who knows it finds it.
+    %% The plugin's own group member stays, so others still find it.
     hecate_host:eventually(fun() -> proxies(Martha, "hecate-traderd") =:= [] end),
     ?assertEqual(own(Trader), call(Martha, hecate_plugin, whereis, ["hecate-traderd"])),
     ?assertMatch({404, _}, get(Host, "hecate-traderd")),
@@ -400,18 +400,18 @@ plugins_are_found_and_watched(Config) ->
     Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
     runs(Host, "hecate-traderd", Trader, [Trader]),
     Log = subscribe(Trader),
-    ?assertMatch([{there, #{<<"hecate-traderd">> := [_, _]}}], told(Trader, Log)),
+    ?assertMatch([{there, #{<<"hecate-traderd">> := [_, _]}}], received(Trader, Log)),
     Martha = hecate_host:start_plugin(Host, hecate_marthad, "hecate-marthad"),
     runs(Host, "hecate-marthad", Martha, [Trader, Martha]),
     Own = own(Martha),
     [Proxy] = proxies(Trader, "hecate-marthad"),
     hecate_host:eventually(fun() ->
-                                   Joined = [Pid || {join, <<"hecate-marthad">>, Pid} <- told(Trader, Log)],
+                                   Joined = [Pid || {join, <<"hecate-marthad">>, Pid} <- received(Trader, Log)],
                                    lists:sort(Joined) =:= lists:sort([Own, Proxy])
                            end),
-    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, running}, told(Trader, Log)) end),
-    %% The process of the instance itself, by any kind of name. It says what the proxy says, but for
-    %% what only the daemon knows: the reason of the status, and the state of the node.
+    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, running}, received(Trader, Log)) end),
+    %% whereis/1 returns the process of the instance, for any kind of name. Its description equals the
+    %% proxy's, without what only the daemon knows: the reason of the status, and the state of the node.
     [?assertEqual(Own, call(Trader, hecate_plugin, whereis, [Name]))
      || Name <- [<<"hecate-marthad">>, "hecate-marthad", 'hecate-marthad']],
     {ok, Info} = call(Trader, hecate_plugin, info, ["hecate-marthad"]),
@@ -420,13 +420,13 @@ plugins_are_found_and_watched(Config) ->
     ?assertEqual({error, {not_forwarded, node_of(Martha)}}, call(Trader, gen_server, call, [Own, buy])),
     Names = [Name || #{name := Name} <- call(Trader, hecate_plugin, plugins, [])],
     ?assertEqual([<<"hecate-marthad">>, <<"hecate-traderd">>], Names),
-    ?assertEqual(undefined, call(Trader, hecate_plugin, whereis, ["hecate-nobodyd"])),
-    ?assertEqual({error, not_found}, call(Trader, hecate_plugin, info, ["hecate-nobodyd"])),
+    ?assertEqual(undefined, call(Trader, hecate_plugin, whereis, ["hecate-missingd"])),
+    ?assertEqual({error, not_found}, call(Trader, hecate_plugin, info, ["hecate-missingd"])),
     ok = call(Martha, hecate_plugin, deregister, []),
-    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, deregistered}, told(Trader, Log)) end),
+    hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, deregistered}, received(Trader, Log)) end),
     gone(Host, "hecate-marthad", [Trader, Martha]).
 
-paths_are_those_of_shared_paths(Config) ->
+paths_equal_those_of_shared_paths(Config) ->
     Host = daemon(Config),
     Trader = hecate_host:start_plugin(Host, hecate_traderd, "hecate-traderd"),
     {ok, _} = call(Trader, hecate_plugin, await, [10000]),
@@ -451,9 +451,9 @@ paths_are_those_of_shared_paths(Config) ->
     ?assertEqual(ok, call(Trader, hecate_paths, ensure_layout, [])),
     ?assert(filelib:is_dir(hecate_host:path(Host, "hecate-traderd/connectors"))).
 
-%% ---- All sides -----------------------------------------------------------------------------------
+%% ---- Checks --------------------------------------------------------------------------------------
 
-%% The plugin of this name runs on that node, as the API, pg on all nodes, and the disk have it.
+%% Waits until the API, pg on all nodes and the files show that the plugin runs on this node.
 runs(Host, Name, Node, Nodes) ->
     Binary = list_to_binary(Name),
     Own = own(Node),
@@ -480,7 +480,7 @@ runs(Host, Name, Node, Nodes) ->
     ?assertEqual([], ["connectors", "reckon-db", "run", "sockets", "sqlite"] -- Directories),
     run_files_of(Host, Name, Node).
 
-%% No plugin of this name runs, as the API and pg on all nodes have it.
+%% Waits until the API and pg on all nodes show that the plugin does not run.
 gone(Host, Name, Nodes) ->
     hecate_host:eventually(fun() ->
                                    case get(Host, Name) of
@@ -500,14 +500,14 @@ run_files_of(Host, Name, Node) ->
 no_run_files(Host, Name) ->
     hecate_host:eventually(fun() -> file:list_dir(hecate_host:path(Host, filename:join(Name, "run"))) =:= {ok, []} end).
 
-%% ---- What the cases share ------------------------------------------------------------------------
+%% ---- Helpers -------------------------------------------------------------------------------------
 
 host(Config) -> proplists:get_value(host, Config).
 
 daemon(#{home := _} = Host) -> hecate_host:start_daemon(Host);
 daemon(Config) -> daemon(host(Config)).
 
-%% Of a daemon that end_per_testcase/2 knows nothing of.
+%% For a daemon that was started after the one in Config.
 stop_daemon(Host) -> hecate_host:kill_daemon(Host).
 
 both(Host) ->
@@ -550,7 +550,7 @@ is_refused(Node, Code) ->
         _ -> false
     end.
 
-%% Ends a registered process from outside, and waits for the next of that name.
+%% Kills a registered process, and waits for the next process with that name.
 killed(Node, Name) ->
     Pid = hecate_host:eventually(fun() ->
                                          case call(Node, erlang, whereis, [Name]) of
@@ -561,17 +561,17 @@ killed(Node, Name) ->
     true = call(Node, erlang, exit, [Pid, kill]),
     hecate_host:eventually(fun() -> not lists:member(call(Node, erlang, whereis, [Name]), [Pid, undefined]) end).
 
-%% A process on the node that subscribes and keeps what it is told: pids of joins and leaves, and what is known of a status.
+%% Starts a process on the node that subscribes and collects the changes.
 subscribe(Node) ->
     hecate_host:eval(Node,
                      "fun() -> Self = self(), "
                      "  Pid = spawn(fun() -> "
                      "    {Ref, There} = hecate_plugin:subscribe(), Self ! {subscribed, self()}, "
-                     "    (fun Loop(Told) -> receive "
-                     "       {hecate_plugin, Ref, {status, Name, Status, _}} -> Loop([{status, Name, Status} | Told]); "
-                     "       {hecate_plugin, Ref, Event} -> Loop([Event | Told]); "
-                     "       {told, From} -> From ! {told, lists:reverse(Told)}, Loop(Told) end end)([{there, There}]) end), "
+                     "    (fun Loop(Received) -> receive "
+                     "       {hecate_plugin, Ref, {status, Name, Status, _}} -> Loop([{status, Name, Status} | Received]); "
+                     "       {hecate_plugin, Ref, Event} -> Loop([Event | Received]); "
+                     "       {received, From} -> From ! {received, lists:reverse(Received)}, Loop(Received) end end)([{there, There}]) end), "
                      "  receive {subscribed, Pid} -> Pid end end.", []).
 
-told(Node, Log) ->
-    hecate_host:eval(Node, "fun(Pid) -> Pid ! {told, self()}, receive {told, Told} -> Told end end.", [Log]).
+received(Node, Log) ->
+    hecate_host:eval(Node, "fun(Pid) -> Pid ! {received, self()}, receive {received, Received} -> Received end end.", [Log]).

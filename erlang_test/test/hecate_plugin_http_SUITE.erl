@@ -1,25 +1,25 @@
-%% The parts of hecate_plugin that read what others send, against servers that send what ours never would; and what is decided
-%% without anybody else: pauses, configuration.
+%% Tests the parts of hecate_plugin that need no daemon: the HTTP client against servers that send what the
+%% daemon never sends, JSON, pauses and settings.
 -module(hecate_plugin_http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([answers_of_any_pieces_are_the_same/1, interim_answers_are_skipped/1, no_body_where_there_is_none/1,
-         what_is_no_answer_is_an_error/1, lengths_are_bounded/1, times_are_bounded/1, nobody_there/1,
-         a_stream_is_followed_to_its_end/1, refusals_are_understood_and_make_no_atoms/1, registrations_are_held_to_their_shape/1,
-         a_daemon_that_refuses_is_waited_for/1, a_daemon_without_events_registers_all_the_same/1,
-         run_files_of_another_are_left/1, json_is_read_and_written/1, no_json_is_refused/1,
-         pauses_double_and_end_at_the_longest/1, the_socket_is_found_by_the_environment/1, a_bad_configuration_is_told/1]).
+-export([a_response_may_arrive_in_any_pieces/1, interim_answers_are_skipped/1, responses_without_a_body_have_an_empty_one/1,
+         malformed_responses_are_errors/1, lengths_are_bounded/1, times_are_bounded/1, a_missing_or_dead_socket_is_an_error/1,
+         a_stream_is_read_to_its_end/1, refusals_are_decoded_without_new_atoms/1, malformed_registrations_are_refused/1,
+         the_plugin_retries_until_the_daemon_accepts/1, a_plugin_registers_without_an_event_stream/1,
+         run_files_of_another_process_are_kept/1, json_is_decoded_and_encoded/1, malformed_json_is_refused/1,
+         pauses_double_up_to_the_longest/1, the_environment_sets_the_path_of_the_socket/1, an_invalid_setting_is_refused/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
-    [answers_of_any_pieces_are_the_same, interim_answers_are_skipped, no_body_where_there_is_none,
-     what_is_no_answer_is_an_error, lengths_are_bounded, times_are_bounded, nobody_there, a_stream_is_followed_to_its_end,
-     refusals_are_understood_and_make_no_atoms, registrations_are_held_to_their_shape, a_daemon_that_refuses_is_waited_for,
-     a_daemon_without_events_registers_all_the_same, run_files_of_another_are_left, json_is_read_and_written, no_json_is_refused, pauses_double_and_end_at_the_longest,
-     the_socket_is_found_by_the_environment, a_bad_configuration_is_told].
+    [a_response_may_arrive_in_any_pieces, interim_answers_are_skipped, responses_without_a_body_have_an_empty_one,
+     malformed_responses_are_errors, lengths_are_bounded, times_are_bounded, a_missing_or_dead_socket_is_an_error, a_stream_is_read_to_its_end,
+     refusals_are_decoded_without_new_atoms, malformed_registrations_are_refused, the_plugin_retries_until_the_daemon_accepts,
+     a_plugin_registers_without_an_event_stream, run_files_of_another_process_are_kept, json_is_decoded_and_encoded, malformed_json_is_refused, pauses_double_up_to_the_longest,
+     the_environment_sets_the_path_of_the_socket, an_invalid_setting_is_refused].
 
 init_per_testcase(_, Config) ->
     Directory = filename:join("/tmp", "http" ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive]))),
@@ -32,7 +32,7 @@ end_per_testcase(_, Config) -> file:del_dir_r(filename:dirname(socket(Config))).
 
 -define(CHUNKED, "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n").
 
-answers_of_any_pieces_are_the_same(Config) ->
+a_response_may_arrive_in_any_pieces(Config) ->
     Expected = {200, <<"hello, world">>},
     Wholes = ["HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, world",
               "HTTP/1.1 200 \r\ncontent-length:12 \r\nX-Any: thing\r\n\r\nhello, worldand more",
@@ -50,11 +50,11 @@ interim_answers_are_skipped(Config) ->
     ?assertEqual({error, bad_response}, answer(Config, [lists:duplicate(70, Interim), Final])),
     ?assertEqual({error, bad_response}, answer(Config, ["HTTP/1.1 101 Switching Protocols\r\n\r\n"])).
 
-no_body_where_there_is_none(Config) ->
+responses_without_a_body_have_an_empty_one(Config) ->
     ?assertEqual({204, <<>>}, answer(Config, ["HTTP/1.1 204 No Content\r\n\r\nxx"])),
     ?assertEqual({304, <<>>}, answer(Config, ["HTTP/1.1 304 Not Modified\r\nContent-Length: 12\r\n\r\n"])).
 
-what_is_no_answer_is_an_error(Config) ->
+malformed_responses_are_errors(Config) ->
     [?assertEqual({Bytes, {error, Reason}}, {Bytes, answer(Config, [Bytes])})
      || {Reason, Bytes} <-
             [{bad_response, "SSH-2.0-OpenSSH\r\n\r\n"},
@@ -92,13 +92,13 @@ lengths_are_bounded(Config) ->
     ?assertEqual({error, bad_response}, answer(Config, [?CHUNKED "0\r\n", lists:duplicate(70, "T: x\r\n"), "\r\n"])).
 
 times_are_bounded(Config) ->
-    %% It says nothing; and it says a little again and again, which is no reason to wait for longer.
+    %% A server that sends nothing, and one that keeps sending a little.
     ?assertEqual({error, timeout}, answer(Config, [wait], 200)),
     ?assertEqual({error, timeout}, answer(Config, ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", wait], 200)),
     Drops = lists:append(lists:duplicate(200, ["x", {pause, 20}])),
     ?assertEqual({error, timeout}, answer(Config, ["HTTP/1.1 200 OK\r\n\r\n" | Drops], 300)).
 
-nobody_there(Config) ->
+a_missing_or_dead_socket_is_an_error(Config) ->
     ?assertEqual({error, enoent}, hecate_plugin_http:request(socket(Config), <<"GET">>, <<"/">>, none, 1000)),
     {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, socket(Config)}}]),
     ok = gen_tcp:close(Listener),
@@ -106,7 +106,7 @@ nobody_there(Config) ->
     Long = "/tmp/" ++ lists:duplicate(110, $x),
     ?assertEqual({error, socket_path_too_long}, hecate_plugin_http:request(Long, <<"GET">>, <<"/">>, none, 1000)).
 
-a_stream_is_followed_to_its_end(Config) ->
+a_stream_is_read_to_its_end(Config) ->
     Head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
     hecate_script:serve(socket(Config), [[Head, "e\r\n: heartbeat\n\n\r\n", {pause, 50}, "e\r\n: heartbeat\n\n\r\n"]]),
     {ok, Stream} = hecate_plugin_http:open(socket(Config), <<"/api/events">>, 1000),
@@ -120,7 +120,7 @@ a_stream_is_followed_to_its_end(Config) ->
 
 %% ---- The daemon's answers ------------------------------------------------------------------------
 
-refusals_are_understood_and_make_no_atoms(Config) ->
+refusals_are_decoded_without_new_atoms(Config) ->
     Refused = fun(Status, Headers, Body) ->
                       Length = integer_to_list(length(Body)),
                       hecate_script:serve(socket(Config), [["HTTP/1.1 ", integer_to_list(Status), " No\r\n", Headers, "Content-Length: ", Length, "\r\n\r\n", Body]]),
@@ -130,7 +130,7 @@ refusals_are_understood_and_make_no_atoms(Config) ->
     Problem = "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\"detail\":\"held\",\"code\":\"node_conflict\",\"ok\":false,\"error\":\"held\"}",
     ?assertEqual(#{status => 409, code => node_conflict, detail => <<"held">>}, Refused(409, "", Problem)),
     Unknown = "{\"detail\":\"new\",\"code\":\"a_code_that_is_no_atom_anywhere\"}",
-    %% What takes place for the first time may load modules and with them atoms.
+    %% The first call may load modules, and so create atoms.
     Refused(422, "", Unknown),
     Before = erlang:system_info(atom_count),
     ?assertEqual(#{status => 422, code => <<"a_code_that_is_no_atom_anywhere">>, detail => <<"new">>},
@@ -142,7 +142,7 @@ refusals_are_understood_and_make_no_atoms(Config) ->
      || {Header, Wait} <- [{"Retry-After: 3\r\n", 3}, {"Retry-After: 99999\r\n", 300}, {"Retry-After: -5\r\n", 0},
                            {"Retry-After: soon\r\n", none}, {"Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", none}]].
 
-registrations_are_held_to_their_shape(Config) ->
+malformed_registrations_are_refused(Config) ->
     Register = fun(Body) ->
                        hecate_script:serve(socket(Config), [["HTTP/1.1 201 Created\r\nContent-Length: ", integer_to_list(length(Body)), "\r\n\r\n", Body]]),
                        hecate_plugin_daemon:register(socket(Config), config(), node())
@@ -163,8 +163,8 @@ registrations_are_held_to_their_shape(Config) ->
      || Body <- ["", "[]", "null", "{\"name\":\"hecate-xd\"}", "{\"name\":1,\"base_dir\":\"/x\",\"paths\":{" ++ Paths ++ "}}",
                  "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":{}}", "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":[]}"]].
 
-%% The whole application against a daemon that refuses, closes, talks nonsense and in the end registers: it goes on through all.
-a_daemon_that_refuses_is_waited_for(Config) ->
+%% Runs the application against a daemon that sends nonsense, closes, refuses, and finally registers it.
+the_plugin_retries_until_the_daemon_accepts(Config) ->
     Stream = "HTTP/1.1 200 OK\r\n\r\n: hello\n\n",
     Conflict = hecate_script:whole(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),
     Script = [["nonsense\r\n\r\n"], [],
@@ -178,10 +178,10 @@ a_daemon_that_refuses_is_waited_for(Config) ->
         ?assertMatch({ok, #{name := <<"hecate-xd">>}}, hecate_plugin:await(20000)),
         Times = [Time || {asked, Time} <- hecate_script:asked(Server)],
         ?assertEqual(8, length(Times)),
-        %% The seventh comes behind "Retry-After: 1".
+        %% The seventh request follows "Retry-After: 1".
         ?assert(lists:nth(7, Times) - lists:nth(6, Times) >= 1000),
         ?assertEqual(Pids, [whereis(Name) || Name <- [hecate_plugin_registrar, hecate_plugin_discovery, hecate_plugin_watcher]]),
-        %% Who waits and gives up, or is gone, is forgotten.
+        %% The registrar forgets callers of await/1 that time out or end.
         exit(Server, kill),
         hecate_host:eventually(fun() -> hecate_plugin:state() =/= registered end),
         ?assertEqual({error, timeout}, hecate_plugin:await(10)),
@@ -196,7 +196,7 @@ a_daemon_that_refuses_is_waited_for(Config) ->
         hecate_script:stop_plugin()
     end.
 
-a_daemon_without_events_registers_all_the_same(Config) ->
+a_plugin_registers_without_an_event_stream(Config) ->
     hecate_script:serve(socket(Config), [[hecate_script:whole(404, "", "{}")], [hecate_script:whole(201, "", hecate_script:registered(socket(Config)))]]),
     hecate_script:start_plugin(socket(Config)),
     try
@@ -206,8 +206,8 @@ a_daemon_without_events_registers_all_the_same(Config) ->
         hecate_script:stop_plugin()
     end.
 
-%% Cut off from the daemon, it may live on when another has taken over.
-run_files_of_another_are_left(Config) ->
+%% A plugin without a connection to the daemon may still run when another instance has taken over.
+run_files_of_another_process_are_kept(Config) ->
     Run = filename:dirname(socket(Config)),
     Read = fun(File) -> file:read_file(filename:join(Run, File)) end,
     ok = hecate_plugin_run_files:write(Run, running),
@@ -221,7 +221,7 @@ run_files_of_another_are_left(Config) ->
 
 %% ---- JSON ----------------------------------------------------------------------------------------
 
-json_is_read_and_written(_) ->
+json_is_decoded_and_encoded(_) ->
     Read = [{<<" null ">>, null}, {<<"true">>, true}, {<<"[]">>, []}, {<<"{}">>, #{}}, {<<"-12">>, -12}, {<<"0">>, 0},
             {<<"1.5">>, 1.5}, {<<"1e3">>, 1000.0}, {<<"-2.5E-1">>, -0.25}, {<<"\"\"">>, <<>>},
             {<<"\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"">>, <<"a\"\\/\b\f\n\r\t", "é😀"/utf8>>},
@@ -230,12 +230,12 @@ json_is_read_and_written(_) ->
             {<<"{\"a\":1,\"a\":2}">>, #{<<"a">> => 2}}],
     [?assertEqual({ok, Value}, hecate_plugin_json:decode(Text)) || {Text, Value} <- Read],
     [?assertEqual({ok, Value}, hecate_plugin_json:decode(iolist_to_binary(hecate_plugin_json:encode(Value)))) || {_, Value} <- Read],
-    %% Half of a text would be worse than none.
+    %% Text with an invalid byte raises an error and is not cut.
     ?assertError(badarg, hecate_plugin_json:encode(#{a => <<"caf", 16#E9>>})),
     ?assertEqual({ok, <<"\e\0", 127>>}, hecate_plugin_json:decode(iolist_to_binary(hecate_plugin_json:encode(<<"\e\0", 127>>)))),
     ?assertEqual(<<"{\"a\":[true,null],\"b\":\"x\"}">>, iolist_to_binary(hecate_plugin_json:encode(#{b => <<"x">>, a => [true, null]}))).
 
-no_json_is_refused(_) ->
+malformed_json_is_refused(_) ->
     [?assertEqual({Text, {error, not_json}}, {Text, hecate_plugin_json:decode(Text)})
      || Text <- [<<>>, <<"nul">>, <<"truee">>, <<"[1,]">>, <<"[1 2]">>, <<"{\"a\"}">>, <<"{a:1}">>, <<"{\"a\":1,}">>, <<"\"">>,
                  <<"\"\n\"">>, <<"\"\\x\"">>, <<"\"\\u12\"">>, <<"\"\\ud83d\"">>, <<"\"\\ude00\"">>, <<"\"\\ud83d\\u0041\"">>,
@@ -244,14 +244,14 @@ no_json_is_refused(_) ->
                  iolist_to_binary([binary:copy(<<"[">>, 65), binary:copy(<<"]">>, 65)])]],
     ?assertMatch({ok, _}, hecate_plugin_json:decode(iolist_to_binary([binary:copy(<<"[">>, 64), binary:copy(<<"]">>, 64)]))).
 
-%% ---- Alone ---------------------------------------------------------------------------------------
+%% ---- Pauses and settings -------------------------------------------------------------------------
 
-pauses_double_and_end_at_the_longest(_) ->
+pauses_double_up_to_the_longest(_) ->
     Pauses = fun(Random) -> [hecate_plugin_registrar:pause(Failures, Random) || Failures <- [0, 1, 2, 3, 4, 5, 6, 1000000]] end,
     ?assertEqual([50, 100, 200, 400, 800, 1600, 2500, 2500], Pauses(0.0)),
     ?assertEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000], Pauses(1.0)).
 
-the_socket_is_found_by_the_environment(_) ->
+the_environment_sets_the_path_of_the_socket(_) ->
     Names = ["HECATE_SOCKET_PATH", "HECATE_HOME", "HOME"],
     Before = [{Name, os:getenv(Name)} || Name <- Names],
     Set = fun({Name, false}) -> os:unsetenv(Name); ({Name, Value}) -> os:putenv(Name, Value) end,
@@ -269,7 +269,7 @@ the_socket_is_found_by_the_environment(_) ->
         lists:foreach(Set, Before)
     end.
 
-a_bad_configuration_is_told(_) ->
+an_invalid_setting_is_refused(_) ->
     ok = application:load(hecate_plugin),
     try
         [begin
@@ -290,13 +290,13 @@ a_bad_configuration_is_told(_) ->
         application:unload(hecate_plugin)
     end.
 
-%% ---- What the cases share ------------------------------------------------------------------------
+%% ---- Helpers -------------------------------------------------------------------------------------
 
 socket(Config) -> proplists:get_value(socket, Config).
 
 config() -> #{name => <<"hecate-xd">>, version => undefined, description => undefined, scope => pg}.
 
-%% The status and the body of what comes for a request, if this is what is sent.
+%% Returns the status and body, or the error, of a request to a server that plays the script.
 answer(Config, Script) -> answer(Config, Script, 5000).
 
 answer(Config, Script, Timeout) ->

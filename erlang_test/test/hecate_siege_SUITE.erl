@@ -43,8 +43,8 @@ clients_that_do_nothing_block_no_other(Config) ->
                               {<<"GET / HTTP/1.1\r\nX: y\r\n">>, fun is_open/1},
                               {<<"GET /large HTTP/1.1\r\n\r\n">>, fun is_sent_whole/1}]].
 
-%% Returns whether a request was answered while the last connections were still open, as each is for
-%% 5 s. On a busy host it may be refused, while the plugin finds the answers that are not read.
+%% Returns whether a request was answered while the last connections were still open. Each is open for 5 s.
+%% On a busy host the request may be refused while the plugin still answers the others.
 answered_beside(Path, Request, IsOpen) ->
     Idle = [open(Path, Request) || _ <- lists:seq(1, ?MANY)],
     Answer = ask(Path, <<"/">>),
@@ -167,13 +167,13 @@ denied(Config) ->
     {ok, _} = call(Plugin, application, ensure_all_started, [hecate_plugin]),
     {ok, _} = call(Plugin, hecate_plugin, await, [20000]),
     {_, Server} = serve(Plugin, "api.sock"),
-    %% It answers once it has tried to bind.
+    %% The call returns after the server has tried to bind.
     _ = call(Plugin, sys, get_state, [Server]),
     ?assertMatch({ok, #file_info{inode = Inode}}, file:read_link_info(Path)),
     ok = file:delete(Path),
     hecate_host:eventually(fun() -> ask(Path, <<"/">>) =:= {200, <<"here">>} end).
 
-%% ---- What answers for the daemon -----------------------------------------------------------------
+%% ---- A false daemon ------------------------------------------------------------------------------
 
 a_registration_for_another_plugin_or_place_is_refused(Config) ->
     Host = host(Config),
@@ -190,11 +190,11 @@ a_registration_for_another_plugin_or_place_is_refused(Config) ->
     ?assertEqual(<<"hecate-xd">>, Name),
     ?assertNot(filelib:is_file("elsewhere")).
 
-%% ---- What the cases share ------------------------------------------------------------------------
+%% ---- Helpers -------------------------------------------------------------------------------------
 
 host(Config) -> proplists:get_value(host, Config).
 
-%% A plugin with a server at its api.sock, beside the daemon: the host, the plugin's node, and the
+%% Starts the daemon and a plugin with a server at its api.sock. Returns the host, the plugin's node and the
 %% path of the socket.
 plugin(Config) -> plugin(Config, "").
 
@@ -206,7 +206,7 @@ plugin(Config, Before) ->
     hecate_host:eventually(fun() -> ask(Path, <<"/">>) =:= {200, <<"here">>} end),
     {Host, Plugin, Path}.
 
-%% A process on the plugin's node that keeps a server, and the server.
+%% Starts a server on the plugin's node. Returns the process that owns it, and the server.
 serve(Node, Name) ->
     hecate_host:eval(Node,
                      "fun(Name) -> Self = self(), "

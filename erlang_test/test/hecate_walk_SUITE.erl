@@ -1,13 +1,13 @@
-%% The main job, as Erlang nodes see it.
+%% Tests what Erlang nodes see of the daemon: its node, its plugins in pg, and its answers.
 -module(hecate_walk_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([registers_and_lists/1, finds_a_plugin_and_shows_it/1, answers_info_and_forwards_nothing/1,
-         monitors_see_joins_and_leaves/1, introduces_nodes_that_know_nothing_of_each_other/1,
-         global_does_not_wait_for_us/1, follows_the_death_and_return_of_a_node/1, deregistration_keeps_data/1,
-         its_own_death_is_seen_and_mended/1, stops_in_good_order/1, another_cookie_stays_out/1,
+         monitors_see_joins_and_leaves/1, introduces_nodes_to_each_other/1,
+         global_does_not_wait_for_the_daemon/1, a_node_that_ends_and_returns_changes_the_status/1, deregistration_keeps_data/1,
+         nodes_see_the_daemon_end_and_return/1, a_stop_cleans_up_quickly/1, a_node_with_another_cookie_is_refused/1,
          a_hidden_node_sees_groups/1]).
 
 -define(PLUGIN, {hecate_plugin, <<"hecate-traderd">>}).
@@ -16,9 +16,9 @@ suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [registers_and_lists, finds_a_plugin_and_shows_it, answers_info_and_forwards_nothing,
-     monitors_see_joins_and_leaves, introduces_nodes_that_know_nothing_of_each_other, global_does_not_wait_for_us,
-     follows_the_death_and_return_of_a_node, deregistration_keeps_data, its_own_death_is_seen_and_mended,
-     stops_in_good_order, another_cookie_stays_out, a_hidden_node_sees_groups].
+     monitors_see_joins_and_leaves, introduces_nodes_to_each_other, global_does_not_wait_for_the_daemon,
+     a_node_that_ends_and_returns_changes_the_status, deregistration_keeps_data, nodes_see_the_daemon_end_and_return,
+     a_stop_cleans_up_quickly, a_node_with_another_cookie_is_refused, a_hidden_node_sees_groups].
 
 init_per_testcase(_, Config) ->
     [{host, hecate_host:start_daemon(hecate_host:start(Config))} | Config].
@@ -33,7 +33,7 @@ registers_and_lists(Config) ->
                   lists:join(",", [["\"", Key, "\":\"", Base, "/", Dir, "\""]
                                    || {Key, Dir} <- [{"sqlite", "sqlite"}, {"reckon_db", "reckon-db"},
                                                      {"sockets", "sockets"}, {"run", "run"},
-                                                     {"connectors", "connectors"}]]), "}}"]),
+                                                     {"connectors", "connectors"}]]), "}}\n"]),
     ?assertEqual({201, Expected}, register_trader(Host)),
     {ok, Made} = file:list_dir(Base),
     ?assertEqual(["connectors", "reckon-db", "run", "sockets", "sqlite"], lists:sort(Made)),
@@ -45,15 +45,15 @@ finds_a_plugin_and_shows_it(Config) ->
     Host = host(Config),
     register_trader(Host),
     Trader = hecate_host:start_node(Host, hecate_traderd),
-    Ours = connected(Trader),
-    ?assertEqual(pong, call(Trader, net_adm, ping, [Ours])),
+    Daemon = connected(Trader),
+    ?assertEqual(pong, call(Trader, net_adm, ping, [Daemon])),
     {ok, _} = call(Trader, pg, start, [pg]),
     [Proxy] = members(Trader, hecate_plugins, 1),
     ?assertEqual([Proxy], members(Trader, ?PLUGIN, 1)),
-    ?assertEqual(Ours, node(Proxy)),
-    %% A node that is not of our names, and pings us itself, sees the same.
-    Other = hecate_host:start_node(Host, somebody),
-    ?assertEqual(pong, call(Other, net_adm, ping, [Ours])),
+    ?assertEqual(Daemon, node(Proxy)),
+    %% A node whose name the daemon does not look for connects itself, and sees the same.
+    Other = hecate_host:start_node(Host, visitor),
+    ?assertEqual(pong, call(Other, net_adm, ping, [Daemon])),
     {ok, _} = call(Other, pg, start, [pg]),
     ?assertEqual([Proxy], members(Other, hecate_plugins, 1)).
 
@@ -61,12 +61,12 @@ answers_info_and_forwards_nothing(Config) ->
     Host = host(Config),
     register_trader(Host),
     Trader = hecate_host:start_node(Host, hecate_traderd),
-    Ours = connected(Trader),
+    Daemon = connected(Trader),
     {ok, _} = call(Trader, pg, start, [pg]),
     [Proxy] = members(Trader, ?PLUGIN, 1),
     Base = list_to_binary(hecate_host:path(Host, "hecate-traderd")),
     Dir = fun(Name) -> <<Base/binary, $/, Name/binary>> end,
-    [_, ThisHost] = string:split(atom_to_list(Ours), "@"),
+    [_, ThisHost] = string:split(atom_to_list(Daemon), "@"),
     Node = maps:get(node, Trader),
     hecate_host:eventually(fun() ->
                                    Info = call(Trader, gen_server, call, [Proxy, info]),
@@ -84,9 +84,9 @@ answers_info_and_forwards_nothing(Config) ->
                               connectors => Dir(<<"connectors">>)},
                    node => Node, node_state => connected, host => list_to_binary(ThisHost)},
                  maps:remove(since, Shown)),
-    ?assertEqual({error, {not_forwarded, Ours}}, call(Trader, gen_server, call, [Proxy, buy])),
+    ?assertEqual({error, {not_forwarded, Daemon}}, call(Trader, gen_server, call, [Proxy, buy])),
     ?assertMatch({ok, [#{name := <<"hecate-traderd">>}]},
-                 call(Trader, gen_server, call, [{hecate_plugins, Ours}, list])).
+                 call(Trader, gen_server, call, [{hecate_plugins, Daemon}, list])).
 
 monitors_see_joins_and_leaves(Config) ->
     Host = host(Config),
@@ -100,7 +100,7 @@ monitors_see_joins_and_leaves(Config) ->
     hecate_host:eventually(fun() -> length(events(Watcher, Log)) =:= 2 end),
     ?assertMatch([{join, ?PLUGIN, [Pid]}, {leave, ?PLUGIN, [Pid]}], events(Watcher, Log)).
 
-introduces_nodes_that_know_nothing_of_each_other(Config) ->
+introduces_nodes_to_each_other(Config) ->
     Host = host(Config),
     Trader = hecate_host:start_node(Host, hecate_traderd),
     {ok, _} = call(Trader, pg, start, [pg]),
@@ -118,7 +118,7 @@ introduces_nodes_that_know_nothing_of_each_other(Config) ->
     ct:log("introduced in ~b ms", [Took]),
     ?assert(Took < 1000).
 
-global_does_not_wait_for_us(Config) ->
+global_does_not_wait_for_the_daemon(Config) ->
     Host = host(Config),
     Trader = hecate_host:start_node(Host, hecate_traderd),
     connected(Trader),
@@ -129,10 +129,10 @@ global_does_not_wait_for_us(Config) ->
                     call(Trader, global, whereis_name, [a_name]) =:= Pid,
                     call(Trader, global, trans, [{a_lock, Pid}, fun erlang:node/0])]
            end,
-    %% A peer that global waits for holds it up for as long as it is there; peer:call/4 gives up after 5 s.
+    %% If global waited for the daemon, peer:call/4 would time out after 5 s.
     ?assertEqual([ok, yes, true, maps:get(node, Trader)], Done()).
 
-follows_the_death_and_return_of_a_node(Config) ->
+a_node_that_ends_and_returns_changes_the_status(Config) ->
     Host = host(Config),
     register_trader(Host),
     Watcher = hecate_host:start_node(Host, hecate_watchd),
@@ -168,23 +168,23 @@ deregistration_keeps_data(Config) ->
     members(Watcher, ?PLUGIN, 1),
     Data = hecate_host:path(Host, "hecate-traderd/sqlite/data"),
     ok = file:write_file(Data, <<"kept">>),
-    ?assertEqual({200, <<"{\"ok\":true}">>}, hecate_host:http(Host, "DELETE", "/api/plugins/hecate-traderd")),
+    ?assertEqual({200, <<"{\"ok\":true}\n">>}, hecate_host:http(Host, "DELETE", "/api/plugins/hecate-traderd")),
     members(Watcher, ?PLUGIN, 0),
     members(Watcher, hecate_plugins, 0),
     ?assertEqual({ok, <<"kept">>}, file:read_file(Data)),
-    ?assertEqual({200, <<"[]">>}, hecate_host:http(Host, "GET", "/api/plugins")),
+    ?assertEqual({200, <<"[]\n">>}, hecate_host:http(Host, "GET", "/api/plugins")),
     ?assertMatch({404, _}, hecate_host:http(Host, "DELETE", "/api/plugins/hecate-traderd")).
 
-its_own_death_is_seen_and_mended(Config) ->
+nodes_see_the_daemon_end_and_return(Config) ->
     Host = host(Config),
     register_trader(Host),
     Trader = hecate_host:start_node(Host, hecate_traderd),
     {ok, _} = call(Trader, pg, start, [pg]),
-    Ours = connected(Trader),
+    Daemon = connected(Trader),
     [Proxy] = members(Trader, ?PLUGIN, 1),
-    %% Not of a name that we look for: when we are back, only the plugin's node can tell us of it.
-    Other = hecate_host:start_node(Host, somebody),
-    ?assertEqual(pong, call(Other, net_adm, ping, [Ours])),
+    %% The daemon does not look for this name. After its restart, only the plugin's node can report it.
+    Other = hecate_host:start_node(Host, visitor),
+    ?assertEqual(pong, call(Other, net_adm, ping, [Daemon])),
     TraderNode = maps:get(node, Trader),
     hecate_host:eventually(fun() -> lists:member(TraderNode, call(Other, erlang, nodes, [])) end),
     {_, Killed} = hecate_host:kill_daemon(Host),
@@ -194,12 +194,12 @@ its_own_death_is_seen_and_mended(Config) ->
         [Another] = members(Trader, ?PLUGIN, 1),
         ?assertNotEqual(Proxy, Another),
         eventually_listed(Back, "\"status\":\"running\""),
-        hecate_host:eventually(fun() -> lists:member(Ours, call(Other, erlang, nodes, [])) end)
+        hecate_host:eventually(fun() -> lists:member(Daemon, call(Other, erlang, nodes, [])) end)
     after
         hecate_host:kill_daemon(Back)
     end.
 
-stops_in_good_order(Config) ->
+a_stop_cleans_up_quickly(Config) ->
     Host = host(Config),
     register_trader(Host),
     Trader = hecate_host:start_node(Host, hecate_traderd),
@@ -217,12 +217,12 @@ stops_in_good_order(Config) ->
     ?assertEqual({ok, []}, file:list_dir(hecate_host:path(Host, "hecate-daemon/sockets"))),
     ?assertEqual({ok, []}, file:list_dir(hecate_host:path(Host, "hecate-daemon/run"))).
 
-another_cookie_stays_out(Config) ->
+a_node_with_another_cookie_is_refused(Config) ->
     Host = host(Config),
     Stranger = hecate_host:start_node(Host, hecate_strangerd, ["-setcookie", "another"]),
     Friend = hecate_host:start_node(Host, hecate_traderd),
-    Ours = connected(Friend),
-    ?assertEqual(pang, call(Stranger, net_adm, ping, [Ours])),
+    Daemon = connected(Friend),
+    ?assertEqual(pang, call(Stranger, net_adm, ping, [Daemon])),
     ?assertEqual([], call(Stranger, erlang, nodes, [])).
 
 a_hidden_node_sees_groups(Config) ->
@@ -230,14 +230,14 @@ a_hidden_node_sees_groups(Config) ->
     register_trader(Host),
     Hidden = hecate_host:start_node(Host, observer, ["-hidden"]),
     Trader = hecate_host:start_node(Host, hecate_traderd),
-    Ours = connected(Trader),
-    ?assertEqual(pong, call(Hidden, net_adm, ping, [Ours])),
+    Daemon = connected(Trader),
+    ?assertEqual(pong, call(Hidden, net_adm, ping, [Daemon])),
     {ok, Scope} = call(Hidden, pg, start, [pg]),
-    %% pg discovers published nodes only; whoever is hidden asks by itself.
-    {discover, Scope} = call(Hidden, erlang, send, [{pg, Ours}, {discover, Scope}]),
+    %% pg discovers only visible nodes, so the hidden node sends `discover' itself.
+    {discover, Scope} = call(Hidden, erlang, send, [{pg, Daemon}, {discover, Scope}]),
     members(Hidden, ?PLUGIN, 1).
 
-%% ---- What the cases share ----------------------------------------------------------------------
+%% ---- Helpers -----------------------------------------------------------------------------------
 
 host(Config) -> proplists:get_value(host, Config).
 
@@ -248,12 +248,12 @@ register_trader(Host) ->
                      <<"{\"name\":\"hecate-traderd\",\"version\":\"0.1.0\","
                        "\"description\":\"Trading daemon for Hecate\"}">>).
 
-%% Our node's name, once the daemon has found this node.
+%% Waits until the daemon has connected to this node. Returns the daemon's node.
 connected(Node) ->
     hecate_host:eventually(fun() ->
                                    case [N || N <- call(Node, erlang, nodes, []),
                                               lists:prefix("hecate@", atom_to_list(N))] of
-                                       [Ours] -> Ours;
+                                       [Daemon] -> Daemon;
                                        [] -> false
                                    end
                            end).
@@ -272,7 +272,7 @@ eventually_listed(Host, Pattern) ->
                                    re:run(List, Pattern, [{capture, none}]) =:= match
                            end).
 
-%% A process on the node that monitors a group and keeps what it is told.
+%% Starts a process on the node that monitors a group and collects its changes.
 watch(Node, Group) ->
     Source = "fun(Group) -> "
              "  Self = self(), "

@@ -1,14 +1,14 @@
-%% @doc Gives advice from the knowledge base, `hecate-agents/' in the plugin's namespace, to whoever asks by
-%% `{advise, Pid, Symbol}', and knows who its clients are for as long as they live.
+%% @doc Answers `{advise, Pid, Symbol}' with advice from the knowledge base, `hecate-agents/' in the plugin's
+%% directory, and monitors its clients.
 %%
-%% It joins its group when it is able to answer, and not before.
+%% It joins its group when it can answer.
 -module(hecate_marthad_advisor).
 -behaviour(gen_server).
 
 -export([start_link/0, clients/0, subjects/0]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% A scope that has ended is started anew by hecate_plugin, or whoever else owns it.
+%% Pause in ms while hecate_plugin, or another owner, restarts the scope.
 -define(PAUSE, 500).
 
 -record(state, {scope :: reference() | undefined, base :: file:filename() | undefined,
@@ -17,11 +17,11 @@
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% @doc The nodes of those who have asked and are still there.
+%% @doc Returns the nodes of the clients that still run.
 -spec clients() -> [node()].
 clients() -> gen_server:call(?MODULE, clients).
 
-%% @doc What there is advice on.
+%% @doc Returns the subjects of the knowledge base.
 -spec subjects() -> [binary()].
 subjects() -> gen_server:call(?MODULE, subjects).
 
@@ -49,7 +49,7 @@ join_later(State) ->
     erlang:send_after(?PAUSE, self(), join),
     State#state{scope = undefined}.
 
-%% What is there already may have been worked on.
+%% Keeps existing files, which may have been edited.
 learn(File, Base) ->
     Known = filename:join(Base, filename:basename(File)),
     case filelib:is_file(Known) of
@@ -75,7 +75,7 @@ handle_info({advise, Client, Symbol}, #state{base = Base, clients = Clients} = S
             end,
     {noreply, State#state{clients = Known}};
 handle_info({'DOWN', Scope, process, _, _}, #state{scope = Scope} = State) ->
-    %% With the scope went our place in the group.
+    %% The membership has ended with the scope.
     {noreply, join_later(State)};
 handle_info(join, State) ->
     {noreply, join(State)};

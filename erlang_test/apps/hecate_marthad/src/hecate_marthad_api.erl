@@ -1,4 +1,4 @@
-%% @doc What is served at the plugin's `api.sock'.
+%% @doc Answers requests at the plugin's `api.sock'.
 -module(hecate_marthad_api).
 
 -export([answer/1]).

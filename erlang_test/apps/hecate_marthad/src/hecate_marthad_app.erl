@@ -1,5 +1,4 @@
-%% @doc A second reference plugin daemon: one with a directory of its own beside those that every namespace has. What it has in
-%% common with the first is explained in `hecate_traderd_app'.
+%% @doc A second reference plugin, with an additional directory in its namespace. See also `hecate_traderd_app'.
 -module(hecate_marthad_app).
 -behaviour(application).
 

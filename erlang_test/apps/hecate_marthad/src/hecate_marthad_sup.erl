@@ -1,4 +1,4 @@
-%% @doc The advisor, and the socket that shows it.
+%% @doc Supervises the advisor and the server at `api.sock'.
 -module(hecate_marthad_sup).
 -behaviour(supervisor).
 

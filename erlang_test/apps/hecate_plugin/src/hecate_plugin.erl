@@ -1,69 +1,72 @@
-%% @doc Makes an OTP application a plugin daemon: it is registered with hecate-daemon for as long as it runs, has its place in
-%% the file system and in the cluster, and finds the other plugins.
+%% @doc Makes an OTP application a plugin daemon: registers it with hecate-daemon, provides its paths and its
+%% process group, and finds other plugins.
 %%
-%% Configured as any application, it begins with `application:ensure_all_started(hecate_plugin)':
+%% Set its environment, as of any application, and start it before your own application:
 %%
 %% ```
 %% [{hecate_plugin, [{name, <<"hecate-traderd">>}, {version, <<"0.1.0">>}, {description, <<"Trades">>}]}].
 %% '''
 %%
-%% It starts at once, whether or not the daemon is there, and never fails for want of it. {@link await/1} gives the plugin its
-%% paths, as soon as there are any. It deregisters only if {@link deregister/0} is called: to stop, or to crash, is not to leave.
+%% The application starts at once, whether or not the daemon runs. {@link await/1} waits for the registration
+%% and returns the plugin's paths. Only {@link deregister/0} deregisters the plugin: a plugin that stops or
+%% crashes stays registered.
 %%
 %% <h3>Discovery</h3>
-%% A plugin is known by its name. In the cluster it has one or more processes in the pg group `{hecate_plugin, Name}': on each host
-%% the proxy that its hecate-daemon has for it, and a process of this application in each of its instances. The functions here read
-%% pg on this node; {@link plugins/0} and {@link info/1} ask the members, at most 2 s.
+%% The processes of a plugin are the members of the pg group `{hecate_plugin, Name}': on each host the proxy of
+%% the plugin in hecate-daemon, and a process of this application in each instance of the plugin. The functions
+%% below read pg on this node; {@link plugins/0} and {@link info/1} also call the members, for at most 2 s.
 -module(hecate_plugin).
 
 -export([await/1, registration/0, state/0, register/0, deregister/0, stopping/0]).
 -export([plugins/0, whereis/1, info/1, subscribe/0, unsubscribe/1]).
 -export_type([name/0, info/0, event/0]).
 
-%% For all answers together.
+%% Time for the answers of all members, in ms.
 -define(PATIENCE, 2000).
 
 -type name() :: binary() | string() | atom().
-%% A plugin's name, as `<<"hecate-traderd">>'. Events and maps have it as a binary.
+%% A plugin's name, such as `<<"hecate-traderd">>'. In events and maps it is a binary.
 
 -type info() :: hecate_plugin_registrar:info().
 
 -type event() :: {join | leave, Name :: binary(), pid()}
                | {status, Name :: binary(), running | stopped | deregistered, Plugin :: map()}.
-%% What subscribers are told. `Plugin' is the map of {@link info/1} with `revision', `at' (ms) and `reason'.
+%% A change that subscribers receive. `Plugin' is the map of {@link info/1} with `revision', `at' (ms) and
+%% `reason'.
 
 %% ---- This plugin ---------------------------------------------------------------------------------
 
-%% @doc Waits until this plugin is registered, and gives what it was assigned. A good place is the `handle_continue/2' of a process
+%% @doc Waits until this plugin is registered, and returns its paths. Call it in `handle_continue/2' of a process
 %% that needs the paths.
 -spec await(timeout()) -> {ok, hecate_plugin_daemon:registration()} | {error, timeout}.
 await(Timeout) -> hecate_plugin_registrar:await(Timeout).
 
-%% @doc What this plugin was assigned last. It stays so while the daemon is away.
+%% @doc Returns the paths of the last registration, also while the daemon does not run.
 -spec registration() -> {ok, hecate_plugin_daemon:registration()} | {error, not_registered}.
 registration() -> hecate_plugin_registrar:registration().
 
-%% @doc How it stands with the registration, and why there is none.
+%% @doc Returns whether this plugin is registered, and if not, why.
 -spec state() -> hecate_plugin_registrar:state().
 state() -> hecate_plugin_registrar:state().
 
-%% @doc Registers at once, or again: the way back from {@link deregister/0}, and from a deregistration that somebody else has
-%% asked the daemon for.
+%% @doc Registers this plugin at once. Call it after {@link deregister/0}, or after another client has
+%% deregistered the plugin.
 -spec register() -> ok.
 register() -> hecate_plugin_registrar:register().
 
-%% @doc Deregisters this plugin. Its data stays, its run files too, since it still runs. If it fails, the plugin stays registered.
+%% @doc Deregisters this plugin. Its data stays, and its run files stay because it still runs. After an error,
+%% the plugin stays registered.
 -spec deregister() -> ok | {error, hecate_plugin_daemon:failure() | crashed}.
 deregister() -> hecate_plugin_registrar:deregister().
 
-%% @doc Says in `run/daemon.state' that the plugin is stopping: to be called from `prep_stop/1' of the application that it is.
+%% @doc Writes `stopping' to `run/daemon.state'. Call it in `prep_stop/1' of the plugin's application.
 -spec stopping() -> ok.
 stopping() -> hecate_plugin_registrar:stopping().
 
 %% ---- All plugins ---------------------------------------------------------------------------------
 
-%% @doc All plugins of the cluster that run, this one among them, in the order of their names. A plugin that runs on two hosts is
-%% there twice.
+%% @doc Returns all running plugins of the cluster in name order, including this one. A plugin that runs on two
+%% hosts is in the list twice.
 -spec plugins() -> [info()].
 plugins() ->
     Members = lists:usort(members(hecate_plugins) ++
@@ -76,7 +79,8 @@ plugins() ->
           end,
     [Info || {_, Info} <- lists:ukeysort(1, [{Key(Info), Info} || Info <- ask(Members)])].
 
-%% @doc A process that stands for a plugin, to be monitored: of an instance on this node, else on another, else a proxy.
+%% @doc Returns a process of a plugin, to monitor: one of an instance on this node, else on another node, else
+%% a proxy.
 -spec whereis(name()) -> pid() | undefined.
 whereis(Name) ->
     case best(name(Name)) of
@@ -84,7 +88,7 @@ whereis(Name) ->
         [] -> undefined
     end.
 
-%% @doc What is known of a plugin, by whoever stands for it.
+%% @doc Returns the description of a plugin by the process that {@link whereis/1} prefers and that answers.
 -spec info(name()) -> {ok, info()} | {error, not_found}.
 info(Name) ->
     case ask(best(name(Name))) of
@@ -92,18 +96,18 @@ info(Name) ->
         [] -> {error, not_found}
     end.
 
-%% @doc From now on the calling process gets `{hecate_plugin, Ref, event()}' for each process that joins or leaves a plugin's group
-%% anywhere in the cluster, and each change of a plugin's status. The map has those that are there now, so that nothing is missed
-%% and nothing is told twice. It ends with the process, with {@link unsubscribe/1}, or with `hecate_plugin_watcher', which may be
-%% monitored.
+%% @doc Subscribes the calling process to `{hecate_plugin, Ref, event()}', sent when a process joins or leaves a
+%% plugin's group anywhere in the cluster, and when a plugin's status changes. Returns the present members; each
+%% later change is sent once. The subscription ends with the process, with {@link unsubscribe/1}, or with
+%% `hecate_plugin_watcher', which you can monitor.
 -spec subscribe() -> {reference(), #{Name :: binary() => [pid()]}}.
 subscribe() -> hecate_plugin_watcher:subscribe().
 
-%% @doc Ends a subscription. What has been sent before may still be in the mailbox.
+%% @doc Ends a subscription. Messages that were sent before may still be in the mailbox.
 -spec unsubscribe(reference()) -> ok.
 unsubscribe(Ref) -> hecate_plugin_watcher:unsubscribe(Ref).
 
-%% ---- What they share -----------------------------------------------------------------------------
+%% ---- Helpers -------------------------------------------------------------------------------------
 
 scope() -> application:get_env(hecate_plugin, scope, pg).
 
@@ -119,7 +123,7 @@ best(Name) ->
     Rank = fun(Pid) -> {lists:member(Pid, Proxies), node(Pid) =/= node(), Pid} end,
     [Pid || {_, Pid} <- lists:sort([{Rank(Pid), Pid} || Pid <- plugin(Name)])].
 
-%% Asks all at once; who is silent, or says something else, is left out.
+%% Calls all members at once. Leaves out those that do not answer in time, or with another term.
 ask(Members) ->
     Until = erlang:monotonic_time(millisecond) + ?PATIENCE,
     Requests = [gen_server:send_request(Pid, info) || Pid <- Members],

@@ -7,11 +7,11 @@
 %% directory `sockets/': its group and 0660 if that group may write there, as in a home that several
 %% users share, else 0600.
 %%
-%% It answers one GET or HEAD per connection. It closes a connection if the client needs longer than
+%% The server answers one GET or HEAD per connection. It closes a connection if the client needs longer than
 %% 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if the plugin
 %% needs longer than 10 s to answer. At 256 connections it closes the one that has waited longest
 %% for its client, so clients that are idle, or do not read, never block others. While the plugin is
-%% answering 128 requests, it answers others with 503 at once.
+%% answering 128 requests, the server answers others with 503 at once.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -29,33 +29,33 @@
 %% Connections that the system queues until they are accepted. Beyond that, a non-blocking `connect'
 %% fails.
 -define(BACKLOG, 1024).
-%% Time for the client to send its request, and to read the answer.
+%% Time for the client to send its request, and to read the answer, in ms.
 -define(TIMEOUT, 5000).
-%% For the plugin to find an answer.
+%% Time for the plugin to answer, in ms.
 -define(PATIENCE, 10000).
-%% Between two tries to bind it.
+%% Pause between two attempts to bind the socket, in ms.
 -define(BIND_PAUSE, 1000).
-%% Longest line of a request, and most of them.
+%% Longest line of a request in bytes, and most lines.
 -define(LINE_SIZE, 8192).
 -define(LINES, 64).
 
 -type answer() :: {Status :: 200..599, ContentType :: binary(), Body :: iodata()} | not_found.
 
 -type handler() :: fun((Path :: binary()) -> answer()).
-%% Runs in the process that serves the connection, which is killed if it takes too long. If it raises, or gives what is no answer,
-%% that is a 500, and logged. Best
-%% is one with its module's name, `fun ?MODULE:answer/1': any other is that of the code that was loaded when the supervisor began,
-%% and fails for good once that is purged.
+%% Runs in the process that serves the connection, which is killed after 10 s. If the handler raises an
+%% exception or returns an invalid answer, the client gets 500 and the error is logged. Pass `fun
+%% ?MODULE:answer/1': a fun without a module name keeps the code that was loaded when the supervisor
+%% started, and fails when that code is purged.
 
 -record(state, {name :: file:name_all(), handler :: handler(), path :: binary() | undefined,
                 inode :: non_neg_integer() | undefined, listener :: gen_tcp:socket() | undefined,
-                %% Accepts the next connection and then serves it.
+                %% Accepts the next connection, then serves it.
                 acceptor :: pid() | undefined,
                 %% Each process serves one connection, which waits for its client or for the
                 %% plugin's answer.
                 connections = #{} :: #{pid() => {waiting, Since :: integer()} | answering}}).
 
-%% @doc Of a server at `sockets/Name', which begins once the plugin is registered.
+%% @doc Returns the child specification of a server at `sockets/Name'. It serves once the plugin is registered.
 -spec child_spec(Name :: file:name_all(), handler()) -> supervisor:child_spec().
 child_spec(Name, Handler) -> #{id => {?MODULE, Name}, start => {?MODULE, start_link, [Name, Handler]}}.
 
@@ -68,18 +68,18 @@ init({Name, Handler}) -> {ok, #state{name = Name, handler = Handler}, {continue,
 
 handle_continue(await, #state{name = Name} = State) ->
     {ok, _} = hecate_plugin:await(infinity),
-    %% In bytes: what is a string is UTF-8 for gen_tcp, whatever it is for files.
+    %% A binary, because gen_tcp encodes strings as UTF-8, but file names may have another encoding.
     Path = hecate_paths:socket_path(unicode:characters_to_binary(Name)),
     {noreply, State#state{path = Path}, {continue, {bind, first}}};
 handle_continue({bind, Try}, #state{path = Path} = State) ->
     case bind(Path) of
         {ok, Listener, Inode} ->
-            %% From now on there is something to remove at the end.
+            %% So that `terminate/2' removes the socket.
             process_flag(trap_exit, true),
             {noreply, accept_next(State#state{inode = Inode, listener = Listener})};
         {error, Reason} ->
-            %% A predecessor on its way out, or a full disk: it may pass, and the plugin can do its work meanwhile.
-            Try =:= first andalso warn("~ts cannot be bound yet: ~ts", [Path, explain(Reason, Path)]),
+            %% The cause may pass, such as a predecessor that is stopping or a full disk. The plugin can work meanwhile.
+            Try =:= first andalso warn("cannot bind ~ts, retrying every second: ~ts", [Path, explain(Reason, Path)]),
             erlang:send_after(?BIND_PAUSE, self(), bind),
             {noreply, State}
     end.
@@ -103,7 +103,7 @@ handle_info({received, Pid}, #state{connections = Connections} = State) when is_
     end;
 handle_info({sending, Pid}, #state{connections = Connections} = State) when is_map_key(Pid, Connections) ->
     {noreply, waits(Pid, State)};
-%% New code of this module can end an acceptor, too.
+%% An acceptor also ends when its code is purged.
 handle_info({'EXIT', Pid, _}, #state{acceptor = Pid} = State) ->
     {noreply, accept_next(State#state{acceptor = undefined})};
 handle_info({'EXIT', Pid, _}, #state{connections = Connections} = State) when is_pid(Pid) ->
@@ -122,9 +122,9 @@ bind(Path) ->
         {ok, Other} ->
             gen_tcp:close(Other),
             {error, eaddrinuse};
-        %% Its backlog is full: it lives.
+        %% The backlog is full, so a process serves the socket.
         {error, eagain} -> {error, eaddrinuse};
-        %% Its plugin may still be running.
+        %% A process may serve the socket.
         {error, Reason} when Reason =:= eacces; Reason =:= eperm -> {error, {denied, Reason}};
         {error, _} -> bind_privately(Path)
     end.
@@ -178,8 +178,8 @@ permit(New, Path) ->
             case file:change_group(New, Group) of
                 ok -> file:change_mode(New, 8#660);
                 {error, Reason} ->
-                    warn("~ts is closed to the group ~b (~p): other users get `permission denied`; run `chgrp ~b ~ts` and "
-                         "`chmod 0660 ~ts`", [Path, Group, Reason, Group, Path, Path]),
+                    warn("the group of ~ts cannot be set to ~b (~p), so other users get `permission denied`; run "
+                         "`chgrp ~b ~ts` and `chmod 0660 ~ts`", [Path, Group, Reason, Group, Path, Path]),
                     file:change_mode(New, 8#600)
             end;
         {ok, _} -> file:change_mode(New, 8#600);
@@ -187,7 +187,7 @@ permit(New, Path) ->
     end.
 
 explain({denied, Reason}, Path) ->
-    io_lib:format("~p on connect, so another process may still use it; stop that one and remove the file, or open it by "
+    io_lib:format("~p on connect, so another process may serve it; stop that process and remove the file, or run "
                   "`chmod 0660 ~ts`", [Reason, Path]);
 explain(Reason, _) -> io_lib:format("~p", [Reason]).
 
@@ -208,7 +208,7 @@ accept_next(#state{acceptor = undefined, connections = Connections, listener = L
     Server = self(),
     State#state{acceptor = spawn_link(fun() -> accept(Server, Listener, Handler) end), connections = make_room(Connections)}.
 
-%% Closes the connection that has waited longest for its client, if there is no room.
+%% Closes the connection that has waited longest for its client, if there are too many.
 make_room(Connections) when map_size(Connections) < ?CONNECTIONS -> Connections;
 make_room(Connections) ->
     {_, Longest} = lists:min(waiting(Connections)),
@@ -227,7 +227,7 @@ accept(Server, Listener, Handler) ->
             gen_tcp:close(Socket);
         {error, closed} ->
             exit(normal);
-        %% No descriptors, or none of memory: it may pass.
+        %% There are no file descriptors or no memory. Retries, because that may pass.
         {error, _} ->
             receive after 100 -> accept(Server, Listener, Handler) end
     end.
@@ -238,13 +238,13 @@ serve(Server, Socket, Handler) ->
         {ok, {http_request, Method, {abs_path, Target}, _}} ->
             case read_headers(Socket, Deadline, ?LINES) of
                 ok -> reply(Socket, Method, admitted(Server, fun() -> handled(Method, Target, Handler) end));
-                error -> reply(Socket, Method, refusal(400, <<"the request can't be read">>))
+                error -> reply(Socket, Method, refusal(400, <<"malformed request">>))
             end;
-        {ok, _} -> reply(Socket, 'GET', refusal(400, <<"the request can't be read">>));
+        {ok, _} -> reply(Socket, 'GET', refusal(400, <<"malformed request">>));
         {error, _} -> ok
     end.
 
-%% Asks the server whether the plugin may answer one more request.
+%% Returns the answer of the plugin, or 503 if the plugin is answering too many requests.
 admitted(Server, Work) ->
     Server ! {received, self()},
     receive
@@ -252,7 +252,7 @@ admitted(Server, Work) ->
             Answer = Work(),
             Server ! {sending, self()},
             Answer;
-        refuse -> refusal(503, <<"the plugin is answering too many other requests: try again later">>)
+        refuse -> refusal(503, <<"the plugin is answering too many other requests: retry later">>)
     end.
 
 receive_line(Socket, Deadline) -> gen_tcp:recv(Socket, 0, max(0, Deadline - erlang:monotonic_time(millisecond))).
@@ -271,15 +271,15 @@ handled(Method, Target, Handler) when Method =:= 'GET'; Method =:= 'HEAD' ->
         answered(within(?PATIENCE, fun() -> Handler(Path) end))
     catch
         Class:Reason:Stack ->
-            logger:error("~ts could not be answered: ~p", [Path, {Class, Reason, Stack}], #{domain => [hecate_plugin]}),
-            refusal(500, <<"an error of the plugin: see its log">>)
+            logger:error("the handler of ~ts failed: ~p", [Path, {Class, Reason, Stack}], #{domain => [hecate_plugin]}),
+            refusal(500, <<"internal error: see the log of the plugin">>)
     end;
-handled(_, _, _) -> refusal(405, <<"only GET and HEAD are served">>).
+handled(_, _, _) -> refusal(405, <<"method not allowed: use GET or HEAD">>).
 
-answered(not_found) -> refusal(404, <<"there is no such thing here">>);
+answered(not_found) -> refusal(404, <<"not found">>);
 answered({Status, Type, Body}) when is_integer(Status), is_binary(Type) -> {Status, Type, iolist_to_binary(Body)}.
 
-%% The house style of errors.
+%% Errors have the same two keys as the daemon's.
 refusal(Status, Detail) ->
     {Status, <<"application/json">>, hecate_plugin_json:encode(#{ok => false, error => Detail})}.
 
@@ -294,7 +294,7 @@ reply(Socket, Method, {Status, Type, Body}) ->
                              gen_tcp:close(Socket)
                      end).
 
-%% Ends this process, and with it the connection, if that takes longer.
+%% Kills this process, and so closes the connection, if the work takes longer.
 within(Timeout, Work) ->
     {ok, Timer} = timer:kill_after(Timeout),
     try Work() after timer:cancel(Timer) end.

@@ -1,4 +1,4 @@
-%% @doc What the application is configured with, checked once, at its start.
+%% @doc Reads and checks the settings of the application once, when it starts.
 -module(hecate_plugin_config).
 
 -export([read/0, socket/0]).
@@ -9,7 +9,7 @@
 
 -type error() :: {bad_config, Key :: atom(), Found :: term(), Advice :: string()}.
 
-%% @doc Reads the application's environment. Whether a name is a good one says the daemon, as the only authority.
+%% @doc Reads the application's environment. Does not check the rules for names: the daemon does.
 -spec read() -> {ok, config()} | {error, error()}.
 read() ->
     try
@@ -19,8 +19,9 @@ read() ->
         throw:{?MODULE, Error} -> {error, Error}
     end.
 
-%% @doc Where the daemon is to be found: `HECATE_SOCKET_PATH', else below `HECATE_HOME', else below `~/.hecate'.
-%% In bytes: what is a string is UTF-8 for `gen_tcp', whatever it is for the environment.
+%% @doc Returns the path of the daemon's socket: `HECATE_SOCKET_PATH', else below `HECATE_HOME', else below
+%% `~/.hecate'. The result is a binary, because `gen_tcp' encodes strings as UTF-8, but the environment may
+%% have another encoding.
 -spec socket() -> binary().
 socket() -> unicode:characters_to_binary(find_socket(), unicode, file:native_name_encoding()).
 
@@ -34,14 +35,14 @@ find_socket() ->
 
 below(Home) -> filename:join([Home, "hecate-daemon", "sockets", "api.sock"]).
 
-%% What is set to nothing is not set.
+%% An empty variable counts as unset.
 environment(Name) ->
     case os:getenv(Name) of
         "" -> false;
         Value -> Value
     end.
 
-%% No shell has seen a value that stands in a unit or a manifest.
+%% Expands `~/', because no shell expands the values in units and manifests.
 expand("~/" ++ Rest) -> filename:join(os:getenv("HOME", "/"), Rest);
 expand(Path) -> Path.
 
@@ -69,6 +70,6 @@ scope() ->
 -spec bad(atom(), term()) -> no_return().
 bad(Key, Found) -> throw({?MODULE, {bad_config, Key, Found, advice(Key)}}).
 
-advice(name) -> "configure {hecate_plugin, [{name, <<\"hecate-traderd\">>}]}: the plugin's name as a binary or a string";
-advice(scope) -> "scope is the name of a pg scope, an atom: one of those in the daemon's HECATE_PG_SCOPES";
-advice(_) -> "a binary or a string in UTF-8; leave it out for none".
+advice(name) -> "set the plugin's name, as a binary or a string: {hecate_plugin, [{name, <<\"hecate-traderd\">>}]}";
+advice(scope) -> "set an atom: the name of a pg scope in the daemon's HECATE_PG_SCOPES";
+advice(_) -> "set a binary or a string in UTF-8, or leave it out".

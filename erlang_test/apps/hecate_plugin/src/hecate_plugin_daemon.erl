@@ -1,16 +1,16 @@
-%% @doc What is said to hecate-daemon, and what its answers mean: the one module that knows its HTTP API.
+%% @doc The client of the daemon's HTTP API.
 %%
-%% Codes of refusals come as atoms where this module knows them, else as binaries: what comes over a socket makes no atoms.
+%% Codes of refusals are atoms if this module knows them, else binaries, so that answers create no atoms.
 -module(hecate_plugin_daemon).
 
 -export([register/3, deregister/2, events/1]).
 -export_type([registration/0, paths/0, problem/0, failure/0]).
 
-%% For one call. The daemon itself waits up to 5 s for being ready.
+%% Time for one call in ms. While the daemon starts, a call waits up to 5 s.
 -define(TIMEOUT, 15000).
 %% Longest wait that a `Retry-After' can ask for, in seconds.
 -define(LONGEST_WAIT, 300).
-%% What a plugin's calls can be refused with.
+%% The codes with which the daemon refuses a plugin's calls.
 -define(CODES, [node_conflict, starting, stopping, layout_failed, store_failed, call_timeout, too_many_plugins,
                 too_many_streams, forbidden, not_found, body_too_large, field_type, field_too_long, field_bad_character,
                 node_malformed, node_is_daemon, socket_path_too_long, name_empty, name_too_long, name_reserved, name_is_frontend,
@@ -22,15 +22,15 @@
 
 -type problem() :: #{status := 300..999, code := atom() | binary(), detail := binary(),
                      retry_after => Seconds :: non_neg_integer()}.
-%% A refusal. `code' is to be branched on, `detail' is a sentence for people.
+%% A refusal. Branch on `code'; `detail' is a sentence for people.
 
 -type failure() :: {refused, problem()} | {unreachable, hecate_plugin_http:reason()} | {bad_answer, Status :: integer()}
                  | {bad_registration, {name, binary()} | {path, binary()}}.
-%% `bad_registration' quotes what this plugin cannot use: the name of another plugin, or a path that
-%% is relative or contains NUL.
+%% `bad_registration' contains the part of the answer that this plugin cannot use: the name of another
+%% plugin, or a path that is relative or contains NUL.
 
-%% @doc Registers a plugin, or registers it again. What is `undefined' clears what the daemon has stored; `Node' is left out if
-%% this is no distributed node.
+%% @doc Registers a plugin, or registers it again. A value of `undefined' clears the stored one. `Node' is left
+%% out if this node is not distributed.
 -spec register(file:filename_all(), hecate_plugin_config:config(), node()) -> {ok, registration()} | {error, failure()}.
 register(Socket, #{name := Name, version := Version, description := Description}, Node) ->
     About = #{name => Name, version => or_null(Version), description => or_null(Description)},
@@ -44,7 +44,7 @@ register(Socket, #{name := Name, version := Version, description := Description}
         {error, _} = Error -> Error
     end.
 
-%% @doc Deregisters a plugin. One that is not registered is deregistered.
+%% @doc Deregisters a plugin. Succeeds if it is not registered.
 -spec deregister(file:filename_all(), Name :: binary()) -> ok | {error, failure()}.
 deregister(Socket, Name) ->
     case call(Socket, <<"DELETE">>, <<"/api/plugins/", (uri_string:quote(Name))/binary>>, none) of
@@ -54,7 +54,7 @@ deregister(Socket, Name) ->
         {error, _} = Error -> Error
     end.
 
-%% @doc Opens the stream of events. It ends with the daemon, and has a heartbeat every 30 s.
+%% @doc Opens the event stream. It ends when the daemon ends, and has a heartbeat every 30 s.
 -spec events(file:filename_all()) -> {ok, hecate_plugin_http:stream()} | {error, failure()}.
 events(Socket) ->
     case hecate_plugin_http:open(Socket, <<"/api/events">>, ?TIMEOUT) of
@@ -98,21 +98,22 @@ checked(_, {error, _} = Error) -> Error.
 is_usable(<<"/", _/binary>> = Path) -> binary:match(Path, <<0>>) =:= nomatch;
 is_usable(_) -> false.
 
-%% RFC 9457, with the daemon's `code'. Whatever is not that, as of a proxy between, is known by its status alone.
+%% Reads a problem of RFC 9457 with the daemon's `code'. Of another body, such as one of a proxy, only the
+%% status is used.
 refusal(#{status := Status, headers := Headers, body := Body}) ->
     Problem = case hecate_plugin_json:decode(Body) of
                   {ok, #{<<"code">> := Code, <<"detail">> := Detail}} when is_binary(Code), is_binary(Detail) ->
                       #{status => Status, code => code(Code), detail => Detail};
                   {ok, #{<<"error">> := Detail}} when is_binary(Detail) ->
                       #{status => Status, code => unknown, detail => Detail};
-                  _ -> #{status => Status, code => unknown, detail => <<"the answer is no problem+json">>}
+                  _ -> #{status => Status, code => unknown, detail => <<"the answer is not a problem document">>}
               end,
     case retry_after(Headers) of
         undefined -> {refused, Problem};
         Seconds -> {refused, Problem#{retry_after => Seconds}}
     end.
 
-%% RFC 9110, 10.2.3: seconds, or a date, which no daemon of ours sends.
+%% RFC 9110, 10.2.3: seconds, or a date, which hecate-daemon never sends.
 retry_after(Headers) ->
     case lists:keyfind(<<"retry-after">>, 1, Headers) of
         {_, Value} when byte_size(Value) =< 9 ->

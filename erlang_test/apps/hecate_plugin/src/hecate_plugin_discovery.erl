@@ -1,15 +1,16 @@
-%% @doc The plugin's place in the cluster: the one process that is its member of `{hecate_plugin, Name}' in pg, and answers `info'
-%% as a proxy of hecate-daemon does. It is a member only while the plugin is registered.
+%% @doc The plugin's member of the pg group `{hecate_plugin, Name}', while the plugin is registered. It
+%% answers `info' as the daemon's proxy does.
 %%
-%% It is in the groups, too, to which daemons send what happens to plugins, and passes that on to {@link hecate_plugin_watcher}.
-%% The two are apart because a process that is a member and monitors the scope as well ends the scope of OTP 25 with its own end.
+%% It also joins the groups to which daemons send the events of plugins, and forwards them to
+%% {@link hecate_plugin_watcher}. The two are separate processes because on OTP 25 the scope crashes when a
+%% process ends that is a member and monitors the scope.
 -module(hecate_plugin_discovery).
 -behaviour(gen_server).
 
 -export([start_link/1, present/1, absent/0]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% The daemon sends each event to the group of its name.
+%% A daemon sends each event to the group with the event's name.
 -define(EVENTS, [plugin_registered_v1, plugin_status_changed_v1, plugin_deregistered_v1]).
 
 -record(state, {group :: {hecate_plugin, binary()},
@@ -20,11 +21,11 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> gen_server:start_link({local, ?MODULE}, ?MODULE, Config, []).
 
-%% @doc The plugin is registered: is in its group from now on, with this to say.
+%% @doc Joins the plugin's group and answers `info' with this map, because the plugin is registered.
 -spec present(hecate_plugin_registrar:info()) -> ok.
 present(Info) -> gen_server:cast(?MODULE, {present, Info}).
 
-%% @doc The plugin is no longer registered: leaves its group.
+%% @doc Leaves the plugin's group, because the plugin is no longer registered.
 -spec absent() -> ok.
 absent() -> gen_server:cast(?MODULE, absent).
 
@@ -42,7 +43,7 @@ handle_call(info, _, #state{info = undefined} = State) ->
 handle_call(info, _, #state{info = Info} = State) ->
     {reply, Info, State};
 handle_call(_, _, State) ->
-    %% A plugin's work goes through groups of its own.
+    %% The same answer as the daemon's proxy: plugins serve their own calls through their own groups.
     {reply, {error, {not_forwarded, node()}}, State}.
 
 handle_cast({present, Info}, #state{info = Before} = State) ->
@@ -62,7 +63,7 @@ handle_info({Event, #{name := Name, status := Status} = Plugin}, State) when is_
     end,
     {noreply, State};
 handle_info({'DOWN', Ref, process, _, _}, #state{attached = Ref} = State) ->
-    %% Our places in the groups are gone with it.
+    %% The scope has ended, and with it all memberships.
     hecate_plugin_scope:attach_later(),
     {noreply, State#state{attached = undefined}};
 handle_info(attach, #state{attached = undefined} = State) ->
@@ -75,7 +76,7 @@ attach(#state{scope = Scope, group = Group, info = Info} = State) ->
     join(?EVENTS ++ [Group || Info =/= undefined], State),
     State#state{attached = Ref}.
 
-%% Once each: pg counts, and the scope may be another one than we know of.
+%% Leaves first, because pg counts joins, and this process may be a member already.
 join(Groups, #state{scope = Scope}) ->
     Join = fun(Group) ->
                    _ = pg:leave(Scope, Group, self()),

@@ -1,25 +1,26 @@
-%% @doc A client of HTTP/1.1 over a Unix socket (RFC 9112): one request a connection, every length and time bounded.
+%% @doc A client of HTTP/1.1 over a Unix socket (RFC 9112). It opens one connection for each request, and
+%% bounds every length and time.
 %%
-%% It knows nothing of plugins, keeps nothing between requests, and makes no atom of what it reads. An answer may come in any
-%% pieces, with a length, in chunks, or up to the end of the connection.
+%% It keeps no state between requests and creates no atoms from what it reads. A response may arrive in any
+%% pieces, and its body may have a length, be chunked, or end with the connection.
 -module(hecate_plugin_http).
 
 -export([request/5, open/3, drain/2]).
 -export_type([response/0, reason/0, stream/0]).
 
-%% Longest head of an answer, interim ones apart.
+%% Longest head of a response in bytes, without interim responses.
 -define(HEAD, 16384).
-%% Longest body.
+%% Longest body in bytes.
 -define(BODY, 1048576).
-%% Longest line that gives a chunk's size, and longest line of a trailer.
+%% Longest line with a chunk's size, and longest line of a trailer, in bytes.
 -define(LONGEST_LINE, 1024).
-%% Most lines of a trailer, and most interim answers.
+%% Most lines of a trailer, and most interim responses.
 -define(MANY, 64).
-%% Pause between two attempts to connect to a socket whose backlog is full.
+%% Pause between two attempts to connect to a socket whose backlog is full, in ms.
 -define(BACKLOG_PAUSE, 10).
 
 -type response() :: #{status := 200..999, headers := [{Name :: binary(), Value :: binary()}], body := binary()}.
-%% Names of headers are in lower case.
+%% Header names are in lower case.
 
 -type reason() :: timeout | closed | inet:posix() | bad_response | head_too_large | body_too_large | line_too_large
                 | socket_path_too_long.
@@ -27,9 +28,9 @@
 -record(connection, {socket :: gen_tcp:socket(), deadline :: integer()}).
 
 -opaque stream() :: #connection{}.
-%% An answer that goes on for as long as the server likes.
+%% A response without an end.
 
-%% @doc Asks, and reads the whole answer. `Timeout' bounds all of it.
+%% @doc Sends a request and reads the whole response, within `Timeout' ms.
 -spec request(Path, Method, Target, Body, Timeout) -> {ok, response()} | {error, reason()} when
       Path :: file:filename_all(), Method :: binary(), Target :: binary(), Body :: none | iodata(),
       Timeout :: pos_integer().
@@ -42,8 +43,8 @@ request(Path, Method, Target, Body, Timeout) ->
                       {ok, Response}
               end).
 
-%% @doc Asks for an answer that does not end. One that is not a 200 is an answer like any other. `Timeout' bounds the time up
-%% to the end of the head.
+%% @doc Requests a stream. Reads the response to its end if the status is not 200. `Timeout' is the time in
+%% ms until the end of the head.
 -spec open(Path, Target, Timeout) -> {ok, stream()} | {answered, response()} | {error, reason()} when
       Path :: file:filename_all(), Target :: binary(), Timeout :: pos_integer().
 open(Path, Target, Timeout) ->
@@ -60,7 +61,7 @@ open(Path, Target, Timeout) ->
                       end
               end).
 
-%% @doc Reads a stream and forgets what it reads, until it ends or nothing comes for `Silence' milliseconds.
+%% @doc Reads and discards a stream until it ends, or until no data arrives for `Silence' ms. Returns why.
 -spec drain(stream(), Silence :: pos_integer()) -> closed | timeout | inet:posix().
 drain(#connection{socket = Socket} = Stream, Silence) ->
     case gen_tcp:recv(Socket, 0, Silence) of
@@ -73,7 +74,7 @@ drain(#connection{socket = Socket} = Stream, Silence) ->
 
 %% ---- The request ---------------------------------------------------------------------------------
 
-%% Whatever fails below is thrown.
+%% The functions below throw their errors.
 connected(Path, Timeout, Do) ->
     try connect(Path, Timeout) of
         Connection ->
@@ -90,7 +91,7 @@ connected(Path, Timeout, Do) ->
 fail(Reason) -> throw({?MODULE, Reason}).
 
 connect(Path, Timeout) ->
-    %% The path in a `sockaddr_un' has 108 bytes with its zero.
+    %% `sun_path' has 108 bytes, including the terminating zero.
     byte_size(bytes(Path)) > 107 andalso fail(socket_path_too_long),
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
     Options = [binary, {active, false}, {send_timeout, Timeout}, {send_timeout_close, true}],
@@ -138,7 +139,7 @@ send(#connection{socket = Socket}, Method, Target, Body, Accept) ->
         {error, Reason} -> fail(Reason)
     end.
 
-%% ---- The answer ----------------------------------------------------------------------------------
+%% ---- The response --------------------------------------------------------------------------------
 
 receive_more(#connection{socket = Socket, deadline = Deadline}, Buffer) ->
     case gen_tcp:recv(Socket, 0, max(0, Deadline - erlang:monotonic_time(millisecond))) of
@@ -174,7 +175,7 @@ parse_headers(Head, Headers) ->
         _ -> fail(bad_response)
     end.
 
-%% The names that OTP knows come as atoms, all others as binaries: none is made.
+%% `decode_packet' returns known names as atoms and others as binaries, so it creates no atoms.
 lowercase(Name) when is_atom(Name) -> lowercase(atom_to_binary(Name));
 lowercase(Name) -> << <<(lower(C))>> || <<C>> <= Name >>.
 
@@ -184,7 +185,7 @@ lower(C) -> C.
 response(Connection, {Status, Headers, Rest}) ->
     #{status => Status, headers => Headers, body => body(Connection, Status, Headers, Rest)}.
 
-%% RFC 9112, 6.3: no body, chunks, a length, or up to the end of the connection.
+%% RFC 9112, 6.3: no body, a chunked body, a length, or a body that ends with the connection.
 body(_, Status, _, _) when Status =:= 204; Status =:= 304 -> <<>>;
 body(Connection, _, Headers, Rest) ->
     Values = fun(Name) -> lists:usort([Value || {Key, Value} <- Headers, Key =:= Name]) end,
@@ -194,7 +195,7 @@ body(Connection, _, Headers, Rest) ->
         {[Coding], []} ->
             lowercase(Coding) =:= <<"chunked">> orelse fail(bad_response),
             iolist_to_binary(chunks(Connection, Rest, ?BODY));
-        %% Two lengths, or a length and chunks: who wrote this means to be read in two ways.
+        %% Two lengths, or a length and chunks, have no single meaning: such responses are an attack.
         _ -> fail(bad_response)
     end.
 
@@ -221,7 +222,7 @@ up_to_end(Connection, Buffer) ->
         _ -> up_to_end(Connection, More)
     end.
 
-%% `Left' bytes may still come.
+%% `Left' is the number of bytes that may still come.
 chunks(Connection, Buffer, Left) ->
     {Line, Rest} = line(Connection, Buffer),
     [Size | _Extensions] = binary:split(Line, [<<";">>, <<" ">>]),
@@ -232,8 +233,8 @@ chunks(Connection, Buffer, Left) ->
         Length when Length > Left ->
             fail(body_too_large);
         Length ->
-            {Chunk, Behind} = take(Connection, Length, Rest),
-            {End, Next} = line(Connection, Behind),
+            {Chunk, AfterChunk} = take(Connection, Length, Rest),
+            {End, Next} = line(Connection, AfterChunk),
             End =:= <<>> orelse fail(bad_response),
             [Chunk | chunks(Connection, Next, Left - Length)]
     end.

@@ -1,7 +1,7 @@
-%% @doc JSON (RFC 8259), as much of it as the daemon's API needs: OTP has a module for it only from 27 on.
+%% @doc The parts of JSON (RFC 8259) that the daemon's API needs, because OTP has a JSON module only since 27.
 %%
-%% Objects are maps with binaries as keys, `null' is an atom. Reading makes no other atoms than `true', `false' and `null', and
-%% goes at most 64 levels deep; who calls bounds the length.
+%% Objects are maps with binary keys, and `null' is an atom. Decoding creates no atoms, and accepts at most 64
+%% levels; the caller must bound the length.
 -module(hecate_plugin_json).
 
 -export([encode/1, decode/1]).
@@ -11,7 +11,7 @@
 
 -type value() :: null | boolean() | number() | binary() | [value()] | #{binary() => value()}.
 
-%% @doc Writes a value. Keys may be atoms as well; all text is UTF-8, and any other a `badarg'.
+%% @doc Encodes a value. Keys may be atoms. Raises `badarg' if text is not UTF-8.
 -spec encode(value() | #{atom() => value()}) -> iodata().
 encode(null) -> <<"null">>;
 encode(true) -> <<"true">>;
@@ -38,7 +38,7 @@ escape($\\) -> <<"\\\\">>;
 escape(C) when C < 32 -> iolist_to_binary(io_lib:format("\\u~4.16.0b", [C]));
 escape(C) -> <<C/utf8>>.
 
-%% @doc Reads one value, with nothing behind it.
+%% @doc Decodes one value, with nothing but white space after it.
 -spec decode(binary()) -> {ok, value()} | {error, not_json}.
 decode(Text) ->
     try
@@ -46,7 +46,7 @@ decode(Text) ->
         <<>> = space(Rest),
         {ok, Value}
     catch
-        %% Whatever does not match is no JSON.
+        %% A failed match means that the text is not JSON.
         error:_ -> {error, not_json}
     end.
 
@@ -59,12 +59,12 @@ value(<<"false", Rest/binary>>, _) -> {false, Rest};
 value(<<$", Rest/binary>>, _) -> text(Rest, []);
 value(<<$[, Rest/binary>>, Depth) when Depth > 0 ->
     case space(Rest) of
-        <<$], Behind/binary>> -> {[], Behind};
+        <<$], After/binary>> -> {[], After};
         Items -> items(Items, Depth - 1, [])
     end;
 value(<<${, Rest/binary>>, Depth) when Depth > 0 ->
     case space(Rest) of
-        <<$}, Behind/binary>> -> {#{}, Behind};
+        <<$}, After/binary>> -> {#{}, After};
         Pairs -> pairs(Pairs, Depth - 1, #{})
     end;
 value(Text, _) -> number(Text).
@@ -73,7 +73,7 @@ items(Text, Depth, Items) ->
     {Item, Rest} = value(Text, Depth),
     case space(Rest) of
         <<$,, More/binary>> -> items(space(More), Depth, [Item | Items]);
-        <<$], Behind/binary>> -> {lists:reverse([Item | Items]), Behind}
+        <<$], After/binary>> -> {lists:reverse([Item | Items]), After}
     end.
 
 pairs(<<$", Text/binary>>, Depth, Object) ->
@@ -82,13 +82,13 @@ pairs(<<$", Text/binary>>, Depth, Object) ->
     {Value, Rest} = value(space(AfterColon), Depth),
     case space(Rest) of
         <<$,, More/binary>> -> pairs(space(More), Depth, Object#{Key => Value});
-        <<$}, Behind/binary>> -> {Object#{Key => Value}, Behind}
+        <<$}, After/binary>> -> {Object#{Key => Value}, After}
     end.
 
 text(<<$", Rest/binary>>, Read) -> {unicode:characters_to_binary(lists:reverse(Read)), Rest};
 text(<<"\\u", Rest/binary>>, Read) ->
-    {C, Behind} = unit(Rest),
-    text(Behind, [C | Read]);
+    {C, After} = unit(Rest),
+    text(After, [C | Read]);
 text(<<$\\, C, Rest/binary>>, Read) -> text(Rest, [unescape(C) | Read]);
 text(<<C/utf8, Rest/binary>>, Read) when C >= 32 -> text(Rest, [C | Read]).
 
@@ -101,14 +101,14 @@ unescape($n) -> $\n;
 unescape($r) -> $\r;
 unescape($t) -> $\t.
 
-%% A character outside the basic plane is two units; half of one is no character.
+%% A character outside the basic plane is two units. A single surrogate is an error.
 unit(Text) ->
     case hex(Text) of
         {High, <<"\\u", Rest/binary>>} when High >= 16#D800, High < 16#DC00 ->
-            {Low, Behind} = hex(Rest),
+            {Low, After} = hex(Rest),
             true = Low >= 16#DC00 andalso Low < 16#E000,
-            {16#10000 + ((High - 16#D800) bsl 10) + (Low - 16#DC00), Behind};
-        {C, Behind} when C < 16#D800; C >= 16#E000 -> {C, Behind}
+            {16#10000 + ((High - 16#D800) bsl 10) + (Low - 16#DC00), After};
+        {C, After} when C < 16#D800; C >= 16#E000 -> {C, After}
     end.
 
 hex(<<Digits:4/binary, Rest/binary>>) ->
@@ -126,7 +126,7 @@ convert(Number) ->
         _ -> binary_to_float(with_fraction(Number))
     end.
 
-%% Erlang reads no exponent without a fraction before it.
+%% `binary_to_float' needs a fraction before the exponent.
 with_fraction(Number) ->
     case binary:match(Number, <<".">>) of
         nomatch -> re:replace(Number, "[eE]", ".0e", [{return, binary}]);

@@ -1,5 +1,5 @@
-%% @doc The plugin's `run/daemon.pid' and `run/daemon.state', as the convention has them: a decimal pid, and one word, both
-%% without a newline. They are there while the plugin runs, so that finding them later means a crash.
+%% @doc The plugin's `run/daemon.pid' (a decimal pid) and `run/daemon.state' (one word), both without a
+%% newline. They exist while the plugin runs, so files without a process mean a crash.
 -module(hecate_plugin_run_files).
 
 -export([write/2, remove/1]).
@@ -7,7 +7,7 @@
 
 -type state() :: running | stopping.
 
-%% @doc Writes both. What is there of a predecessor, or of another state, is replaced as a whole.
+%% @doc Writes both files, and replaces existing ones.
 -spec write(Run :: file:filename_all(), state()) -> ok | {error, file:posix() | badarg | terminated | system_limit}.
 write(Run, State) ->
     case replace(filename:join(Run, "daemon.pid"), os:getpid()) of
@@ -15,7 +15,7 @@ write(Run, State) ->
         Error -> Error
     end.
 
-%% @doc Removes both, if they name this process: another may have taken the name over.
+%% @doc Removes both files if `daemon.pid' names this process. Another process may run as this plugin now.
 -spec remove(Run :: file:filename_all()) -> ok.
 remove(Run) ->
     Pid = filename:join(Run, "daemon.pid"),
@@ -27,7 +27,7 @@ remove(Run) ->
         false -> ok
     end.
 
-%% A reader finds the old text or the new one, and never the half of one, as of a disk that is full.
+%% Renames a new file, so that readers see the old text or the new text, also when the disk is full.
 replace(Path, Text) ->
     New = iolist_to_binary([Path, ".new"]),
     case file:write_file(New, Text) of

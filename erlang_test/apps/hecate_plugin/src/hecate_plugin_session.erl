@@ -1,31 +1,31 @@
-%% @doc One life of the daemon, as the plugin sees it: a process that registers and then stays with the daemon's stream of
-%% events, whose end is how a restart of the daemon is noticed without asking again and again.
+%% @doc A process that registers the plugin and then reads the daemon's event stream. The stream ends when
+%% the daemon restarts, so the plugin notices that without polling.
 %%
-%% It tells its owner `{Session, {registered, Registration}}', ends with a reason that says why it is over, and ends with its
-%% owner. All that blocks is done here, so that {@link hecate_plugin_registrar} never does.
+%% It sends `{Session, {registered, Registration}}' to its owner, exits with an {@link outcome()}, and ends
+%% with its owner. All calls that block are made here, so that {@link hecate_plugin_registrar} never blocks.
 -module(hecate_plugin_session).
 
 -export([start_register/2, start_deregister/2]).
 -export_type([session/0, outcome/0]).
 
-%% The stream has a heartbeat every 30 s; without any for this long its other end is taken for dead.
+%% Longest time without data, in ms. The daemon sends a heartbeat every 30 s.
 -define(SILENCE, 75000).
-%% Without a stream, as where the daemon serves too many, registering again from time to time does as well.
+%% Time in ms until the plugin registers again if it has no stream, because the daemon serves too many.
 -define(WITHOUT_STREAM, 30000).
 
 -type session() :: {pid(), reference()}.
-%% A process and the monitor on it.
+%% A process and the monitor of it.
 
 -type outcome() :: {failed, hecate_plugin_daemon:failure()} | {lost, term()} | deregistered.
-%% It ends with `{shutdown, outcome()}', or crashes.
+%% The exit reason is `{shutdown, outcome()}', unless the process crashes.
 
-%% @doc Begins a session that registers.
+%% @doc Starts a session that registers the plugin.
 -spec start_register(file:filename_all(), hecate_plugin_config:config()) -> session().
 start_register(Socket, Config) ->
     Owner = self(),
     spawn_opt(fun() -> exit({shutdown, stay_registered(Owner, Socket, Config)}) end, [link, monitor]).
 
-%% @doc Begins one that deregisters.
+%% @doc Starts a session that deregisters the plugin.
 -spec start_deregister(file:filename_all(), hecate_plugin_config:config()) -> session().
 start_deregister(Socket, #{name := Name}) ->
     spawn_opt(fun() ->
@@ -36,7 +36,7 @@ start_deregister(Socket, #{name := Name}) ->
               end,
               [link, monitor]).
 
-%% The stream comes first: if it is still there after the answer, that came from the same life of the daemon.
+%% Opens the stream first: if it is still open after the registration, the daemon did not restart between.
 stay_registered(Owner, Socket, Config) ->
     case hecate_plugin_daemon:events(Socket) of
         {ok, Stream} ->

@@ -1,7 +1,7 @@
-%% @doc Supervises the three processes of the application, and the pg scope where nobody else does.
+%% @doc Supervises the three processes of the application, and the pg scope if no other process runs it.
 %%
-%% None of them ends by what the daemon or the network does; what one needs of the others to begin anew it asks for by message.
-%% The scope does not count: see {@link start_scope/1}.
+%% Neither the daemon nor the network can make one of these processes crash. A restarted process requests
+%% its state from the others by message. The scope is not restarted here: see {@link start_scope/1}.
 -module(hecate_plugin_sup).
 -behaviour(supervisor).
 
@@ -11,9 +11,9 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> supervisor:start_link({local, ?MODULE}, ?MODULE, Config).
 
-%% @doc Starts a pg scope, unless it runs. It is not restarted from here: {@link hecate_plugin_scope:attach/1} asks for
-%% another, in its own time. For a scope can be ended again and again from outside, by any node that speaks to it in a way that it
-%% does not know, as one of OTP 29 does to one of OTP 25; that must take nobody down.
+%% @doc Starts a pg scope, unless it runs. The supervisor does not restart it, because any node can crash a
+%% scope repeatedly with a message that it does not know, as OTP 29 does to OTP 25, and the restarts would
+%% reach the supervisor's limit. {@link hecate_plugin_scope:attach/1} starts it again after a pause.
 -spec start_scope(atom()) -> ok.
 start_scope(Scope) ->
     _ = supervisor:start_child(?MODULE, scope(Scope)),
@@ -29,7 +29,7 @@ start_pg(Scope) ->
 
 scope(Scope) -> #{id => {pg, Scope}, start => {?MODULE, start_pg, [Scope]}, restart => temporary}.
 
-%% The scope comes first, so that it is there for the host application when this one is.
+%% The scope starts first, so that it runs when applications start that depend on this one.
 init(#{scope := Scope} = Config) ->
     {ok, {#{strategy => one_for_one, intensity => 10, period => 5},
           [scope(Scope) | [#{id => Module, start => {Module, start_link, [Config]}}

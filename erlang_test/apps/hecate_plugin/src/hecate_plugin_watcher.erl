@@ -1,4 +1,5 @@
-%% @doc Watches the groups of all plugins in pg, and tells subscribers of this node who comes and goes. It is in no group itself.
+%% @doc Monitors the pg groups of all plugins, and sends their changes to subscribers on this node. It joins no
+%% group: see {@link hecate_plugin_discovery}.
 -module(hecate_plugin_watcher).
 -behaviour(gen_server).
 
@@ -8,7 +9,7 @@
 -type members() :: #{Name :: binary() => [pid()]}.
 
 -record(state, {scope :: atom(),
-                %% The monitors of the scope's process and of its groups, while there is one.
+                %% The monitors of the scope's process and of its groups, while the scope runs.
                 attached :: {reference(), reference() | gone} | undefined,
                 members = #{} :: members(),
                 subscribers = #{} :: #{reference() => pid()}}).
@@ -22,7 +23,7 @@ subscribe() -> gen_server:call(?MODULE, {subscribe, self()}).
 -spec unsubscribe(reference()) -> ok.
 unsubscribe(Ref) -> gen_server:call(?MODULE, {unsubscribe, Ref}).
 
-%% @doc A daemon has told what happened to a plugin.
+%% @doc Sends the change of a plugin's status, which a daemon reported, to all subscribers.
 -spec status(Name :: binary(), Status :: atom(), Plugin :: map()) -> ok.
 status(Name, Status, Plugin) -> gen_server:cast(?MODULE, {status, Name, Status, Plugin}).
 
@@ -42,7 +43,7 @@ handle_call(_, _, State) ->
     {reply, {error, not_supported}, State}.
 
 handle_cast({status, _, _, _} = Event, State) ->
-    tell(Event, State),
+    send(Event, State),
     {noreply, State};
 handle_cast(_, State) ->
     {noreply, State}.
@@ -51,7 +52,7 @@ handle_info({Groups, What, {hecate_plugin, Name}, Pids}, #state{attached = {_, G
     {noreply, changed([{What, Name, Pid} || Pid <- Pids], State)};
 handle_info({'DOWN', Scope, process, _, _}, #state{attached = {Scope, _}} = State) ->
     hecate_plugin_scope:attach_later(),
-    {noreply, agree(#{}, State#state{attached = undefined})};
+    {noreply, replace(#{}, State#state{attached = undefined})};
 handle_info({'DOWN', Ref, process, _, _}, #state{subscribers = Subscribers} = State) ->
     {noreply, State#state{subscribers = maps:remove(Ref, Subscribers)}};
 handle_info(attach, #state{attached = undefined} = State) ->
@@ -59,20 +60,20 @@ handle_info(attach, #state{attached = undefined} = State) ->
 handle_info(_, State) ->
     {noreply, State}.
 
-%% ---- What is told --------------------------------------------------------------------------------
+%% ---- Changes -------------------------------------------------------------------------------------
 
 attach(#state{scope = Scope} = State) ->
     Down = hecate_plugin_scope:attach(Scope),
     case hecate_plugin_scope:in(fun() -> pg:monitor_scope(Scope) end) of
         {Ref, Groups} ->
             Plugins = [{Name, Pids} || {{hecate_plugin, Name}, Pids} <- maps:to_list(Groups), is_binary(Name)],
-            agree(maps:from_list(Plugins), State#state{attached = {Down, Ref}});
+            replace(maps:from_list(Plugins), State#state{attached = {Down, Ref}});
         gone ->
             State#state{attached = {Down, gone}}
     end.
 
-%% Members are as given from now on: tells what that changes.
-agree(Members, #state{members = Before} = State) ->
+%% Replaces the members, and sends the differences to the subscribers.
+replace(Members, #state{members = Before} = State) ->
     Only = fun(What, Here, There) ->
                    [{What, Name, Pid} || {Name, Pids} <- maps:to_list(Here), Pid <- Pids -- maps:get(Name, There, [])]
            end,
@@ -81,7 +82,7 @@ agree(Members, #state{members = Before} = State) ->
 changed(Events, State) -> lists:foldl(fun change/2, State, Events).
 
 change({What, Name, Pid} = Event, #state{members = Members} = State) ->
-    tell(Event, State),
+    send(Event, State),
     Pids = maps:get(Name, Members, []),
     case What of
         join -> State#state{members = Members#{Name => [Pid | Pids]}};
@@ -89,5 +90,5 @@ change({What, Name, Pid} = Event, #state{members = Members} = State) ->
         leave -> State#state{members = Members#{Name => lists:delete(Pid, Pids)}}
     end.
 
-tell(Event, #state{subscribers = Subscribers}) ->
+send(Event, #state{subscribers = Subscribers}) ->
     maps:foreach(fun(Ref, Pid) -> Pid ! {hecate_plugin, Ref, Event} end, Subscribers).

@@ -1,4 +1,4 @@
-%% @doc What is served at the plugin's `api.sock': for hecate-web, for its frontend `hecate-traderw', and for probes.
+%% @doc Answers requests at the plugin's `api.sock' from hecate-web, from its frontend `hecate-traderw' and from probes.
 -module(hecate_traderd_api).
 
 -export([answer/1]).

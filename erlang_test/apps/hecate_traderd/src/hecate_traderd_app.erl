@@ -1,6 +1,5 @@
-%% @doc A reference plugin daemon, small and complete. Steps 2 to 5 of the convention's bootstrap, from connecting to the assigned
-%% paths, are those of the application `hecate_plugin', which starts before this one; what is left is to use the paths (6) and the
-%% cluster (7).
+%% @doc A small and complete reference plugin. The application `hecate_plugin', which starts before it, connects
+%% to the daemon, registers and gets the paths. This application uses the paths and the cluster.
 -module(hecate_traderd_app).
 -behaviour(application).
 

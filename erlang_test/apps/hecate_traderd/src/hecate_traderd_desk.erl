@@ -1,7 +1,8 @@
-%% @doc Finds the advisors of every hecate-marthad of the cluster in their pg group, asks each what to think of `ACME', by
-%% `erlang:send/2', and keeps what they say until they are gone.
+%% @doc Finds the advisors of each hecate-marthad in the cluster through their pg group, requests advice on `ACME'
+%% from each, and keeps the advice of each until that advisor ends.
 %%
-%% It is in no group itself: in OTP 25, the end of a process that is a member and monitors a group ends the scope.
+%% It joins no group, because on OTP 25 the scope crashes when a process ends that is a member and monitors a
+%% group.
 -module(hecate_traderd_desk).
 -behaviour(gen_server).
 
@@ -9,17 +10,17 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(ADVISORS, {hecate_marthad, advisors}).
-%% A scope that has ended is started anew by hecate_plugin, or whoever else owns it.
+%% Pause in ms while hecate_plugin, or another owner, restarts the scope.
 -define(PAUSE, 500).
 
 -record(state, {scope :: reference() | undefined, group :: reference() | undefined,
-                %% Each advisor with our monitor on it, and what it has said.
+                %% Each advisor with its monitor and its advice.
                 advisors = #{} :: #{pid() => {reference(), Advice :: binary() | undefined}}}).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% @doc What the advisors that are there have said.
+%% @doc Returns the advice of the present advisors.
 -spec advice() -> [#{from := node(), advice := binary()}].
 advice() -> gen_server:call(?MODULE, advice).
 
@@ -28,8 +29,8 @@ init([]) -> {ok, #state{}, {continue, find}}.
 handle_continue(find, State) -> {noreply, find(State)}.
 
 handle_call(advice, _, #state{advisors = Advisors} = State) ->
-    Said = [#{from => node(Pid), advice => Advice} || {Pid, {_, Advice}} <- maps:to_list(Advisors), Advice =/= undefined],
-    {reply, Said, State}.
+    Given = [#{from => node(Pid), advice => Advice} || {Pid, {_, Advice}} <- maps:to_list(Advisors), Advice =/= undefined],
+    {reply, Given, State}.
 
 handle_cast(_, State) -> {noreply, State}.
 
@@ -41,7 +42,7 @@ handle_info({advice, Advisor, <<"ACME">>, Advice}, #state{advisors = Advisors} =
     #{Advisor := {Monitor, _}} = Advisors,
     {noreply, State#state{advisors = Advisors#{Advisor := {Monitor, Advice}}}};
 handle_info({'DOWN', Scope, process, _, _}, #state{scope = Scope} = State) ->
-    %% With the scope went the monitor of the group. Who advises is not gone, and monitored.
+    %% The monitor of the group has ended with the scope. The advisors are still monitored.
     {noreply, find_later(State)};
 handle_info(find, State) ->
     {noreply, find(State)};

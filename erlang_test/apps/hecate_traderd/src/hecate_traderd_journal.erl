@@ -1,6 +1,6 @@
-%% @doc What happened, in the plugin's own namespace: a log on disk that is only ever added to, at `reckon-db/journal.log'.
+%% @doc An append-only log on disk, at `reckon-db/journal.log' in the plugin's directory.
 %%
-%% It waits for its path and blocks nobody meanwhile: what is to be noted is in its mailbox until then.
+%% Until the plugin is registered, notes wait in the mailbox of this process, so callers do not block.
 -module(hecate_traderd_journal).
 -behaviour(gen_server).
 
@@ -10,11 +10,11 @@
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% @doc Adds a term.
+%% @doc Appends a term.
 -spec note(term()) -> ok.
 note(Term) -> gen_server:cast(?MODULE, {note, Term}).
 
-%% @doc All that was ever noted, the first one first.
+%% @doc Returns all notes, the oldest first.
 -spec notes() -> [term()].
 notes() -> gen_server:call(?MODULE, notes).
 
@@ -22,9 +22,9 @@ init([]) -> {ok, undefined, {continue, open}}.
 
 handle_continue(open, undefined) ->
     {ok, _} = hecate_plugin:await(infinity),
-    %% From now on there is something to close; before, who waits is to end when told.
+    %% So that `terminate/2' closes the log. While it waited, an exit signal of the supervisor had to end it.
     process_flag(trap_exit, true),
-    %% One that was not closed is repaired.
+    %% A log that was not closed is repaired.
     Opened = disk_log:open([{name, ?MODULE}, {file, hecate_paths:reckon_path("journal.log")}]),
     true = element(1, Opened) =:= ok orelse element(1, Opened) =:= repaired,
     {noreply, ?MODULE}.

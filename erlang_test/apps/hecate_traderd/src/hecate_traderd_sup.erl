@@ -1,4 +1,4 @@
-%% @doc The journal, the desk that writes into it, and the socket that shows both.
+%% @doc Supervises the journal, the desk that writes to it, and the server at `api.sock'.
 -module(hecate_traderd_sup).
 -behaviour(supervisor).
 
