@@ -1,6 +1,6 @@
 //! Existing clients, reproduced byte for byte: the desktop shell `hecate-web`, which reads only
-//! `Content-Length` and opens one connection for each request; `curl --unix-socket`; probes that test
-//! whether the socket exists; the smoke test of installations; and `hecate-daemon events`.
+//! `Content-Length` and opens one connection for each request; `curl --unix-socket`; probes that
+//! test whether the socket exists; the smoke test of installations; and `hecate-daemon events`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -19,7 +19,8 @@ use support::{Host, PATIENCE, Process, wait_within};
 /// The health request of the desktop shell.
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Sends a request as the desktop shell does. Returns the status and the body of `Content-Length` bytes.
+/// Sends a request as the desktop shell does. Returns the status and the body of `Content-Length`
+/// bytes.
 fn shell(socket: &Path, head: &str, body: &str) -> Result<(u16, Value), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = UnixStream::connect(socket).map_err(text)?;

@@ -1,4 +1,5 @@
-%% Runs the reference plugins hecate-traderd and hecate-marthad and a frontend, from the start to a cluster.
+%% Runs the reference plugins hecate-traderd and hecate-marthad and a frontend, from the start to a
+%% cluster.
 -module(hecate_bootstrap_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -189,7 +190,8 @@ a_server_survives_faulty_handlers(Config) ->
     %% The same server has survived all of this.
     ?assert(call(Trader, erlang, is_process_alive, [Server])).
 
-%% Processes that wait for the daemon end at the supervisor's exit signal, before its shutdown timeout.
+%% Processes that wait for the daemon end at the supervisor's exit signal, before its shutdown
+%% timeout.
 a_waiting_application_stops_at_once(Config) ->
     {_, Host} = hecate_host:kill_daemon(host(Config)),
     Trader = start(Host, hecate_traderd),
@@ -224,8 +226,8 @@ a_socket_that_answers_is_never_replaced(Config) ->
     {ok, #file_info{inode = Inode}} = file:read_link_info(Path),
     Trader = start(Host, hecate_traderd),
     ?assertMatch({ok, _}, call(Trader, hecate_plugin, await, [10000])),
-    %% The plugin connects repeatedly, so it did not replace the socket after the first time. The daemon
-    %% connects too.
+    %% The plugin connects repeatedly, so it did not replace the socket after the first time. The
+    %% daemon connects too.
     [begin
          {ok, Client} = gen_tcp:accept(Other, 10000),
          gen_tcp:close(Client)
@@ -266,7 +268,8 @@ serve(Node, Name) ->
                      "  receive {server, {ok, Server}} -> {Keeper, Server} end end.",
                      [Name]).
 
-%% Waits until the trader's API shows Martha's advice, and Martha's API shows the trader as a client.
+%% Waits until the trader's API shows Martha's advice, and Martha's API shows the trader as a
+%% client.
 advised(Host, #{node := Trader}, #{node := Martha}) ->
     From = atom_to_binary(Martha),
     hecate_host:eventually(fun() ->

@@ -1,5 +1,6 @@
-%% Follows the guides for authors of plugins, docs/plugins-erlang.md and docs/plugins-elixir.md: writes
-%% their files, runs their commands, types their input into a real shell, and compares the output.
+%% Follows the guides for authors of plugins, docs/plugins-erlang.md and docs/plugins-elixir.md:
+%% writes their files, runs their commands, types their input into a real shell, and compares the
+%% output.
 -module(hecate_guide_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -63,8 +64,8 @@ a_checkout_replaces_the_dependency(Config) ->
 
 %% ---- Guides --------------------------------------------------------------------------------------
 
-%% Returns the files, each with the path that ends the paragraph before it; the commands and the typed
-%% input, each with its output.
+%% Returns the files, each with the path that ends the paragraph before it; the commands and the
+%% typed input, each with its output.
 steps(Lines) -> outside(Lines, "", []).
 
 outside([], _, Steps) -> lists:reverse(Steps);

@@ -16,7 +16,8 @@ start(Config) ->
     {Epmd, EpmdPort} = start_epmd(5),
     small_disk(#{home => Home, epmd => Epmd, epmd_port => EpmdPort, config => Config}).
 
-%% Another program may bind the free port first. Then this EPMD ends, and the next gets another port.
+%% Another program may bind the free port first. Then this EPMD ends, and the next gets another
+%% port.
 start_epmd(Tries) ->
     Port = free_port(),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", integer_to_list(Port)]}, exit_status]),
@@ -54,7 +55,8 @@ env(#{home := Home, epmd_port := Port, config := Config}) ->
     [{"HOME", Home}, {"ERL_EPMD_PORT", integer_to_list(Port)}, {"HECATE_COOKIE", Cookie},
      {"HECATE_HOME", false}, {"HECATE_SOCKET_PATH", false}].
 
-%% Starts a program that ignores SIGXFSZ, so that a file size limit is an error and does not kill it.
+%% Starts a program that ignores SIGXFSZ, so that a file size limit is an error and does not kill
+%% it.
 surviving(Program) -> surviving("exec ", Program).
 
 surviving(Before, Program) -> {os:find_executable("sh"), ["-c", "trap '' XFSZ; " ++ Before ++ "\"$0\" \"$@\"", Program]}.
@@ -85,12 +87,12 @@ end_daemon(Signal, #{daemon := Daemon} = Host) ->
     after ?DEADLINE -> error(daemon_still_there)
     end.
 
-%% Starts a node that is controlled over its standard input, so that the test adds no connections to the
-%% cluster. HECATE_ERL is the `erl' that it runs, which may be of another release.
+%% Starts a node that is controlled over its standard input, so that the test adds no connections to
+%% the cluster. HECATE_ERL is the `erl' that it runs, which may be of another release.
 start_node(Host, Name) -> start_node(Host, Name, []).
 
-%% A node named `undefined' has no name. `as' of the host is the shell text before the program, by default
-%% `exec'.
+%% A node named `undefined' has no name. `as' of the host is the shell text before the program, by
+%% default `exec'.
 start_node(Host, Name, Args) ->
     Options = #{connection => standard_io,
                 exec => surviving(maps:get(as, Host, "exec "), erl()),
@@ -104,8 +106,9 @@ start_node(Host, Name, Args) ->
 
 code(#{config := Config}) -> lists:append([["-pa", Ebin] || Ebin <- proplists:get_value(code, Config, [])]).
 
-%% Compiles the applications without warnings, with the release of the nodes, or with this one if that has no
-%% compiler. Returns the code paths, which are below /tmp because nodes may see no other directory.
+%% Compiles the applications without warnings, with the release of the nodes, or with this one if
+%% that has no compiler. Returns the code paths, which are below /tmp because nodes may see no other
+%% directory.
 compile_apps(Apps) ->
     Root = temporary("hlib"),
     {ok, Peer, _} = peer:start(#{connection => standard_io, exec => erl()}),
@@ -185,8 +188,9 @@ kill_both(#{daemon := Daemon} = Host, #{peer := Peer, pid := Pid}) ->
     receive {'DOWN', Ref, process, Peer, _} -> ok after ?DEADLINE -> error(node_still_there) end,
     receive {Daemon, {exit_status, _}} -> maps:remove(daemon, Host) after ?DEADLINE -> error(daemon_still_there) end.
 
-%% Fills the disk. If start/1 could mount a small one for `{disk, small}', writes fail with `enospc'.
-%% Otherwise the file size limit of the daemon and the node is set to 0, and writes fail with `efbig'.
+%% Fills the disk. If start/1 could mount a small one for `{disk, small}', writes fail with
+%% `enospc'. Otherwise the file size limit of the daemon and the node is set to 0, and writes fail
+%% with `efbig'.
 fill_disk(#{disk := small} = Host, _) -> fill(path(Host, "filler"));
 fill_disk(#{daemon := Daemon}, #{pid := Pid}) -> [write_no_more(Each) || Each <- [os_pid(Daemon), Pid]].
 
@@ -253,8 +257,8 @@ answers(Port) ->
         {error, _} -> false
     end.
 
-%% Returns a port outside the range of outgoing connections. A client of EPMD could get a port in that range
-%% that is EPMD's own, and connect to itself.
+%% Returns a port outside the range of outgoing connections. A client of EPMD could get a port in
+%% that range that is EPMD's own, and connect to itself.
 free_port() ->
     Port = 10000 + rand:uniform(20000),
     case gen_tcp:listen(Port, []) of

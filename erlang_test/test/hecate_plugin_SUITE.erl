@@ -1,5 +1,5 @@
-%% Runs plugins with hecate_plugin beside the built daemon, and makes either fail. Each case then checks the
-%% HTTP API, pg on every node, and the files.
+%% Runs plugins with hecate_plugin beside the built daemon, and makes either fail. Each case then
+%% checks the HTTP API, pg on every node, and the files.
 -module(hecate_plugin_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -154,7 +154,8 @@ a_plugin_is_deregistered_only_on_request(Config) ->
     ?assertMatch({404, _}, get(Host, "hecate-traderd")),
     run_files_of(Host, "hecate-traderd", Trader),
     ?assertEqual({ok, <<"kept">>}, file:read_file(hecate_host:path(Host, "hecate-traderd/sqlite/data"))),
-    %% The plugin stays deregistered after a second call, a restart of the daemon and one of the registrar.
+    %% The plugin stays deregistered after a second call, a restart of the daemon and one of the
+    %% registrar.
     ?assertEqual(ok, call(Trader, hecate_plugin, deregister, [])),
     {0, Stopped} = hecate_host:terminate_daemon(Host),
     Back = daemon(Stopped),
@@ -410,8 +411,9 @@ plugins_are_found_and_watched(Config) ->
                                    lists:sort(Joined) =:= lists:sort([Own, Proxy])
                            end),
     hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, running}, received(Trader, Log)) end),
-    %% whereis/1 returns the process of the instance, for any kind of name. Its description equals the
-    %% proxy's, without what only the daemon knows: the reason of the status, and the state of the node.
+    %% whereis/1 returns the process of the instance, for any kind of name. Its description equals
+    %% the proxy's, without what only the daemon knows: the reason of the status, and the state of
+    %% the node.
     [?assertEqual(Own, call(Trader, hecate_plugin, whereis, [Name]))
      || Name <- [<<"hecate-marthad">>, "hecate-marthad", 'hecate-marthad']],
     {ok, Info} = call(Trader, hecate_plugin, info, ["hecate-marthad"]),

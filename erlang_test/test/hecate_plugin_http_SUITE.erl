@@ -1,5 +1,5 @@
-%% Tests the parts of hecate_plugin that need no daemon: the HTTP client against servers that send what the
-%% daemon never sends, JSON, pauses and settings.
+%% Tests the parts of hecate_plugin that need no daemon: the HTTP client against servers that send
+%% what the daemon never sends, JSON, pauses and settings.
 -module(hecate_plugin_http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -163,7 +163,8 @@ malformed_registrations_are_refused(Config) ->
      || Body <- ["", "[]", "null", "{\"name\":\"hecate-xd\"}", "{\"name\":1,\"base_dir\":\"/x\",\"paths\":{" ++ Paths ++ "}}",
                  "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":{}}", "{\"name\":\"hecate-xd\",\"base_dir\":\"/x\",\"paths\":[]}"]].
 
-%% Runs the application against a daemon that sends nonsense, closes, refuses, and finally registers it.
+%% Runs the application against a daemon that sends nonsense, closes, refuses, and finally registers
+%% it.
 the_plugin_retries_until_the_daemon_accepts(Config) ->
     Stream = "HTTP/1.1 200 OK\r\n\r\n: hello\n\n",
     Conflict = hecate_script:whole(409, "", "{\"code\":\"node_conflict\",\"detail\":\"held\"}"),

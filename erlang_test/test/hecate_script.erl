@@ -3,8 +3,8 @@
 
 -export([serve/2, asked/1, whole/3, registered/1, start_plugin/1, stop_plugin/0]).
 
-%% Plays one script per connection, then closes the connection. A script contains bytes to send, `wait' (until
-%% the client closes) and `{pause, Ms}'.
+%% Plays one script per connection, then closes the connection. A script contains bytes to send,
+%% `wait' (until the client closes) and `{pause, Ms}'.
 serve(Path, Scripts) ->
     _ = file:delete(Path),
     {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, Path}}, binary, {active, false}]),
@@ -43,7 +43,8 @@ play(Socket, Script) ->
 whole(Status, Header, Body) ->
     ["HTTP/1.1 ", integer_to_list(Status), " X\r\n", Header, "Content-Length: ", integer_to_list(iolist_size(Body)), "\r\n\r\n", Body].
 
-%% Returns the body of the answer to a registration of `hecate-xd'. Each path is the directory of the socket.
+%% Returns the body of the answer to a registration of `hecate-xd'. Each path is the directory of
+%% the socket.
 registered(Path) ->
     Here = list_to_binary(filename:dirname(Path)),
     hecate_plugin_json:encode(#{name => <<"hecate-xd">>, base_dir => Here,

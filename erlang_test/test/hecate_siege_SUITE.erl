@@ -43,8 +43,8 @@ clients_that_do_nothing_block_no_other(Config) ->
                               {<<"GET / HTTP/1.1\r\nX: y\r\n">>, fun is_open/1},
                               {<<"GET /large HTTP/1.1\r\n\r\n">>, fun is_sent_whole/1}]].
 
-%% Returns whether a request was answered while the last connections were still open. Each is open for 5 s.
-%% On a busy host the request may be refused while the plugin still answers the others.
+%% Returns whether a request was answered while the last connections were still open. Each is open
+%% for 5 s. On a busy host the request may be refused while the plugin still answers the others.
 answered_beside(Path, Request, IsOpen) ->
     Idle = [open(Path, Request) || _ <- lists:seq(1, ?MANY)],
     Answer = ask(Path, <<"/">>),
@@ -194,8 +194,8 @@ a_registration_for_another_plugin_or_place_is_refused(Config) ->
 
 host(Config) -> proplists:get_value(host, Config).
 
-%% Starts the daemon and a plugin with a server at its api.sock. Returns the host, the plugin's node and the
-%% path of the socket.
+%% Starts the daemon and a plugin with a server at its api.sock. Returns the host, the plugin's node
+%% and the path of the socket.
 plugin(Config) -> plugin(Config, "").
 
 plugin(Config, Before) ->

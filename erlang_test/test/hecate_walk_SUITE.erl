@@ -182,7 +182,8 @@ nodes_see_the_daemon_end_and_return(Config) ->
     {ok, _} = call(Trader, pg, start, [pg]),
     Daemon = connected(Trader),
     [Proxy] = members(Trader, ?PLUGIN, 1),
-    %% The daemon does not look for this name. After its restart, only the plugin's node can report it.
+    %% The daemon does not look for this name. After its restart, only the plugin's node can report
+    %% it.
     Other = hecate_host:start_node(Host, visitor),
     ?assertEqual(pong, call(Other, net_adm, ping, [Daemon])),
     TraderNode = maps:get(node, Trader),

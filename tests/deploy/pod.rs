@@ -1,7 +1,7 @@
-//! Runs a pod from its manifest, as a kubelet would: with its mounts, user, groups, capabilities and
-//! environment. `unshare`, `mount` and `capsh` replace the container runtime: they create mount and pid
-//! namespaces, and a read-only root with only the image, `/proc`, three devices and `/etc/hosts`.
-//! Seccomp and resource limits are not applied.
+//! Runs a pod from its manifest, as a kubelet would: with its mounts, user, groups, capabilities
+//! and environment. `unshare`, `mount` and `capsh` replace the container runtime: they create mount
+//! and pid namespaces, and a read-only root with only the image, `/proc`, three devices and
+//! `/etc/hosts`. Seccomp and resource limits are not applied.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::support::{self, Process, wait_for};
 
-/// A network namespace: the host network, which pods share, or the network of a pod with an address.
+/// A network namespace: the host network, which pods share, or the network of a pod with an
+/// address.
 pub struct Node {
     holder: Process,
     directory: tempfile::TempDir,
@@ -203,8 +204,8 @@ impl Pod {
         words
     }
 
-    /// Runs a command in a running pod, as `kubectl exec` and probes do. `starter` is the pid of the
-    /// process that started the pod.
+    /// Runs a command in a running pod, as `kubectl exec` and probes do. `starter` is the pid of
+    /// the process that started the pod.
     pub fn exec(&self, starter: u32, command: &[&str]) -> Output {
         let mut nsenter = Command::new("nsenter");
         nsenter.args(

@@ -70,8 +70,8 @@ fn quadlet_generates_valid_units_from_the_repository() {
     }
     let (_, daemon) = &units[0];
     assert!(daemon.contains(" -v %h/.hecate:%h/.hecate ") && daemon.contains("--sdnotify=container"), "{daemon}");
-    // Podman would run a command line with `/bin/sh`, which the image lacks. Each check would fail and
-    // kill the daemon.
+    // Podman would run a command line with `/bin/sh`, which the image lacks. Each check would fail
+    // and kill the daemon.
     let check = daemon.split("--health-cmd ").nth(1).and_then(|rest| rest.split(" --").next()).expect("a check");
     let check: Vec<String> = serde_json::from_str(&serde_json::from_str::<String>(check).unwrap()).expect("a list");
     assert_eq!(check, [entry_point(), "healthcheck".to_owned()]);
@@ -97,8 +97,9 @@ fn the_samples_are_valid_units() {
 
 // ---- systemd --------------------------------------------------------------------------------
 
-/// The systemd manager of a user, as `loginctl enable-linger` starts it. It has a `/run` as on a machine
-/// that was booted with systemd, and a control group of the user. All that it starts ends with it.
+/// The systemd manager of a user, as `loginctl enable-linger` starts it. It has a `/run` as on a
+/// machine that was booted with systemd, and a control group of the user. All that it starts ends
+/// with it.
 struct Manager {
     process: Process,
     host: Host,
@@ -230,8 +231,8 @@ fn the_user_unit_starts_restarts_and_stops_the_daemon() {
 
 #[test]
 fn the_user_unit_has_the_lowest_exposure_that_a_user_unit_allows() {
-    // The other settings need a user namespace, in which all other users are `nobody`, and the daemon
-    // must tell users apart.
+    // The other settings need a user namespace, in which all other users are `nobody`, and the
+    // daemon must tell users apart.
     let unit = root().join("deploy/systemd/hecate-daemon.service");
     let mut security = Command::new("systemd-analyze");
     security.args(["security", "--no-pager", "--offline=true", "--threshold=66"]).arg(unit);

@@ -1,5 +1,5 @@
-%% @doc Answers `{advise, Pid, Symbol}' with advice from the knowledge base, `hecate-agents/' in the plugin's
-%% directory, and monitors its clients.
+%% @doc Answers `{advise, Pid, Symbol}' with advice from the knowledge base, `hecate-agents/' in the
+%% plugin's directory, and monitors its clients.
 %%
 %% It joins its group when it can answer.
 -module(hecate_marthad_advisor).

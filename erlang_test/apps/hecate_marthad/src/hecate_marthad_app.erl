@@ -1,4 +1,5 @@
-%% @doc A second reference plugin, with an additional directory in its namespace. See also `hecate_traderd_app'.
+%% @doc A second reference plugin, with an additional directory in its namespace. See also
+%% `hecate_traderd_app'.
 -module(hecate_marthad_app).
 -behaviour(application).
 

@@ -1,6 +1,6 @@
-%% @doc The paths of this plugin's files: the functions of the daemon's `shared_paths', for the directories
-%% that the daemon assigned. Before the first registration, each raises `not_registered'; see
-%% {@link hecate_plugin:await/1}.
+%% @doc The paths of this plugin's files: the functions of the daemon's `shared_paths', for the
+%% directories that the daemon assigned. Before the first registration, each raises
+%% `not_registered'; see {@link hecate_plugin:await/1}.
 %%
 %% As with `filename:join/2', the result is a binary if the name is one, else a string.
 -module(hecate_paths).
@@ -43,8 +43,8 @@ directory(Key) ->
     {ok, #{paths := #{Key := Path}}} = registration(),
     native(Path).
 
-%% Returns the name that the runtime encodes to these bytes. Without a locale, as under systemd, its encoding
-%% is Latin-1.
+%% Returns the name that the runtime encodes to these bytes. Without a locale, as under systemd, its
+%% encoding is Latin-1.
 native(Path) -> unicode:characters_to_list(Path, file:native_name_encoding()).
 
 registration() ->

@@ -1,5 +1,5 @@
-%% @doc Makes an OTP application a plugin daemon: registers it with hecate-daemon, provides its paths and its
-%% process group, and finds other plugins.
+%% @doc Makes an OTP application a plugin daemon: registers it with hecate-daemon, provides its
+%% paths and its process group, and finds other plugins.
 %%
 %% Set its environment, as of any application, and start it before your own application:
 %%
@@ -7,14 +7,15 @@
 %% [{hecate_plugin, [{name, <<"hecate-traderd">>}, {version, <<"0.1.0">>}, {description, <<"Trades">>}]}].
 %% '''
 %%
-%% The application starts at once, whether or not the daemon runs. {@link await/1} waits for the registration
-%% and returns the plugin's paths. Only {@link deregister/0} deregisters the plugin: a plugin that stops or
-%% crashes stays registered.
+%% The application starts at once, whether or not the daemon runs. {@link await/1} waits for the
+%% registration and returns the plugin's paths. Only {@link deregister/0} deregisters the plugin: a
+%% plugin that stops or crashes stays registered.
 %%
 %% <h3>Discovery</h3>
-%% The processes of a plugin are the members of the pg group `{hecate_plugin, Name}': on each host the proxy of
-%% the plugin in hecate-daemon, and a process of this application in each instance of the plugin. The functions
-%% below read pg on this node; {@link plugins/0} and {@link info/1} also call the members, for at most 2 s.
+%% The processes of a plugin are the members of the pg group `{hecate_plugin, Name}': on each host the
+%% proxy of the plugin in hecate-daemon, and a process of this application in each instance of the
+%% plugin. The functions below read pg on this node; {@link plugins/0} and {@link info/1} also call
+%% the members, for at most 2 s.
 -module(hecate_plugin).
 
 -export([await/1, registration/0, state/0, register/0, deregister/0, stopping/0]).
@@ -31,13 +32,13 @@
 
 -type event() :: {join | leave, Name :: binary(), pid()}
                | {status, Name :: binary(), running | stopped | deregistered, Plugin :: map()}.
-%% A change that subscribers receive. `Plugin' is the map of {@link info/1} with `revision', `at' (ms) and
-%% `reason'.
+%% A change that subscribers receive. `Plugin' is the map of {@link info/1} with `revision', `at'
+%% (ms) and `reason'.
 
 %% ---- This plugin ---------------------------------------------------------------------------------
 
-%% @doc Waits until this plugin is registered, and returns its paths. Call it in `handle_continue/2' of a process
-%% that needs the paths.
+%% @doc Waits until this plugin is registered, and returns its paths. Call it in `handle_continue/2'
+%% of a process that needs the paths.
 -spec await(timeout()) -> {ok, hecate_plugin_daemon:registration()} | {error, timeout}.
 await(Timeout) -> hecate_plugin_registrar:await(Timeout).
 
@@ -49,24 +50,25 @@ registration() -> hecate_plugin_registrar:registration().
 -spec state() -> hecate_plugin_registrar:state().
 state() -> hecate_plugin_registrar:state().
 
-%% @doc Registers this plugin at once. Call it after {@link deregister/0}, or after another client has
-%% deregistered the plugin.
+%% @doc Registers this plugin at once. Call it after {@link deregister/0}, or after another client
+%% has deregistered the plugin.
 -spec register() -> ok.
 register() -> hecate_plugin_registrar:register().
 
-%% @doc Deregisters this plugin. Its data stays, and its run files stay because it still runs. After an error,
-%% the plugin stays registered.
+%% @doc Deregisters this plugin. Its data stays, and its run files stay because it still runs. After
+%% an error, the plugin stays registered.
 -spec deregister() -> ok | {error, hecate_plugin_daemon:failure() | crashed}.
 deregister() -> hecate_plugin_registrar:deregister().
 
-%% @doc Writes `stopping' to `run/daemon.state'. Call it in `prep_stop/1' of the plugin's application.
+%% @doc Writes `stopping' to `run/daemon.state'. Call it in `prep_stop/1' of the plugin's
+%% application.
 -spec stopping() -> ok.
 stopping() -> hecate_plugin_registrar:stopping().
 
 %% ---- All plugins ---------------------------------------------------------------------------------
 
-%% @doc Returns all running plugins of the cluster in name order, including this one. A plugin that runs on two
-%% hosts is in the list twice.
+%% @doc Returns all running plugins of the cluster in name order, including this one. A plugin that
+%% runs on two hosts is in the list twice.
 -spec plugins() -> [info()].
 plugins() ->
     Members = lists:usort(members(hecate_plugins) ++
@@ -79,8 +81,8 @@ plugins() ->
           end,
     [Info || {_, Info} <- lists:ukeysort(1, [{Key(Info), Info} || Info <- ask(Members)])].
 
-%% @doc Returns a process of a plugin, to monitor: one of an instance on this node, else on another node, else
-%% a proxy.
+%% @doc Returns a process of a plugin, to monitor: one of an instance on this node, else on another
+%% node, else a proxy.
 -spec whereis(name()) -> pid() | undefined.
 whereis(Name) ->
     case best(name(Name)) of
@@ -88,7 +90,8 @@ whereis(Name) ->
         [] -> undefined
     end.
 
-%% @doc Returns the description of a plugin by the process that {@link whereis/1} prefers and that answers.
+%% @doc Returns the description of a plugin by the process that {@link whereis/1} prefers and that
+%% answers.
 -spec info(name()) -> {ok, info()} | {error, not_found}.
 info(Name) ->
     case ask(best(name(Name))) of
@@ -96,10 +99,10 @@ info(Name) ->
         [] -> {error, not_found}
     end.
 
-%% @doc Subscribes the calling process to `{hecate_plugin, Ref, event()}', sent when a process joins or leaves a
-%% plugin's group anywhere in the cluster, and when a plugin's status changes. Returns the present members; each
-%% later change is sent once. The subscription ends with the process, with {@link unsubscribe/1}, or with
-%% `hecate_plugin_watcher', which you can monitor.
+%% @doc Subscribes the calling process to `{hecate_plugin, Ref, event()}', sent when a process joins
+%% or leaves a plugin's group anywhere in the cluster, and when a plugin's status changes. Returns
+%% the present members; each later change is sent once. The subscription ends with the process, with
+%% {@link unsubscribe/1}, or with `hecate_plugin_watcher', which you can monitor.
 -spec subscribe() -> {reference(), #{Name :: binary() => [pid()]}}.
 subscribe() -> hecate_plugin_watcher:subscribe().
 

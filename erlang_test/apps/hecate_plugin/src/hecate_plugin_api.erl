@@ -7,11 +7,11 @@
 %% directory `sockets/': its group and 0660 if that group may write there, as in a home that several
 %% users share, else 0600.
 %%
-%% The server answers one GET or HEAD per connection. It closes a connection if the client needs longer than
-%% 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if the plugin
-%% needs longer than 10 s to answer. At 256 connections it closes the one that has waited longest
-%% for its client, so clients that are idle, or do not read, never block others. While the plugin is
-%% answering 128 requests, the server answers others with 503 at once.
+%% The server answers one GET or HEAD per connection. It closes a connection if the client needs
+%% longer than 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if
+%% the plugin needs longer than 10 s to answer. At 256 connections it closes the one that has waited
+%% longest for its client, so clients that are idle, or do not read, never block others. While the
+%% plugin is answering 128 requests, the server answers others with 503 at once.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -42,8 +42,8 @@
 -type answer() :: {Status :: 200..599, ContentType :: binary(), Body :: iodata()} | not_found.
 
 -type handler() :: fun((Path :: binary()) -> answer()).
-%% Runs in the process that serves the connection, which is killed after 10 s. If the handler raises an
-%% exception or returns an invalid answer, the client gets 500 and the error is logged. Pass `fun
+%% Runs in the process that serves the connection, which is killed after 10 s. If the handler raises
+%% an exception or returns an invalid answer, the client gets 500 and the error is logged. Pass `fun
 %% ?MODULE:answer/1': a fun without a module name keeps the code that was loaded when the supervisor
 %% started, and fails when that code is purged.
 
@@ -55,7 +55,8 @@
                 %% plugin's answer.
                 connections = #{} :: #{pid() => {waiting, Since :: integer()} | answering}}).
 
-%% @doc Returns the child specification of a server at `sockets/Name'. It serves once the plugin is registered.
+%% @doc Returns the child specification of a server at `sockets/Name'. It serves once the plugin is
+%% registered.
 -spec child_spec(Name :: file:name_all(), handler()) -> supervisor:child_spec().
 child_spec(Name, Handler) -> #{id => {?MODULE, Name}, start => {?MODULE, start_link, [Name, Handler]}}.
 
@@ -78,7 +79,8 @@ handle_continue({bind, Try}, #state{path = Path} = State) ->
             process_flag(trap_exit, true),
             {noreply, accept_next(State#state{inode = Inode, listener = Listener})};
         {error, Reason} ->
-            %% The cause may pass, such as a predecessor that is stopping or a full disk. The plugin can work meanwhile.
+            %% The cause may pass, such as a predecessor that is stopping or a full disk. The plugin
+            %% can work meanwhile.
             Try =:= first andalso warn("cannot bind ~ts, retrying every second: ~ts", [Path, explain(Reason, Path)]),
             erlang:send_after(?BIND_PAUSE, self(), bind),
             {noreply, State}

@@ -19,9 +19,9 @@ read() ->
         throw:{?MODULE, Error} -> {error, Error}
     end.
 
-%% @doc Returns the path of the daemon's socket: `HECATE_SOCKET_PATH', else below `HECATE_HOME', else below
-%% `~/.hecate'. The result is a binary, because `gen_tcp' encodes strings as UTF-8, but the environment may
-%% have another encoding.
+%% @doc Returns the path of the daemon's socket: `HECATE_SOCKET_PATH', else below `HECATE_HOME',
+%% else below `~/.hecate'. The result is a binary, because `gen_tcp' encodes strings as UTF-8, but
+%% the environment may have another encoding.
 -spec socket() -> binary().
 socket() -> unicode:characters_to_binary(find_socket(), unicode, file:native_name_encoding()).
 

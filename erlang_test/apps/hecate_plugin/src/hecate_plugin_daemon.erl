@@ -1,6 +1,7 @@
 %% @doc The client of the daemon's HTTP API.
 %%
-%% Codes of refusals are atoms if this module knows them, else binaries, so that answers create no atoms.
+%% Codes of refusals are atoms if this module knows them, else binaries, so that answers create no
+%% atoms.
 -module(hecate_plugin_daemon).
 
 -export([register/3, deregister/2, events/1]).
@@ -26,11 +27,11 @@
 
 -type failure() :: {refused, problem()} | {unreachable, hecate_plugin_http:reason()} | {bad_answer, Status :: integer()}
                  | {bad_registration, {name, binary()} | {path, binary()}}.
-%% `bad_registration' contains the part of the answer that this plugin cannot use: the name of another
-%% plugin, or a path that is relative or contains NUL.
+%% `bad_registration' contains the part of the answer that this plugin cannot use: the name of
+%% another plugin, or a path that is relative or contains NUL.
 
-%% @doc Registers a plugin, or registers it again. A value of `undefined' clears the stored one. `Node' is left
-%% out if this node is not distributed.
+%% @doc Registers a plugin, or registers it again. A value of `undefined' clears the stored one.
+%% `Node' is left out if this node is not distributed.
 -spec register(file:filename_all(), hecate_plugin_config:config(), node()) -> {ok, registration()} | {error, failure()}.
 register(Socket, #{name := Name, version := Version, description := Description}, Node) ->
     About = #{name => Name, version => or_null(Version), description => or_null(Description)},
@@ -98,8 +99,8 @@ checked(_, {error, _} = Error) -> Error.
 is_usable(<<"/", _/binary>> = Path) -> binary:match(Path, <<0>>) =:= nomatch;
 is_usable(_) -> false.
 
-%% Reads a problem of RFC 9457 with the daemon's `code'. Of another body, such as one of a proxy, only the
-%% status is used.
+%% Reads a problem of RFC 9457 with the daemon's `code'. Of another body, such as one of a proxy,
+%% only the status is used.
 refusal(#{status := Status, headers := Headers, body := Body}) ->
     Problem = case hecate_plugin_json:decode(Body) of
                   {ok, #{<<"code">> := Code, <<"detail">> := Detail}} when is_binary(Code), is_binary(Detail) ->

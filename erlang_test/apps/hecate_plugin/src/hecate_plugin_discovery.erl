@@ -1,8 +1,8 @@
-%% @doc The plugin's member of the pg group `{hecate_plugin, Name}', while the plugin is registered. It
-%% answers `info' as the daemon's proxy does.
+%% @doc The plugin's member of the pg group `{hecate_plugin, Name}', while the plugin is registered.
+%% It answers `info' as the daemon's proxy does.
 %%
-%% It also joins the groups to which daemons send the events of plugins, and forwards them to
-%% {@link hecate_plugin_watcher}. The two are separate processes because on OTP 25 the scope crashes when a
+%% It also joins the groups to which daemons send the events of plugins, and forwards them to {@link
+%% hecate_plugin_watcher}. The two are separate processes because on OTP 25 the scope crashes when a
 %% process ends that is a member and monitors the scope.
 -module(hecate_plugin_discovery).
 -behaviour(gen_server).
@@ -43,7 +43,8 @@ handle_call(info, _, #state{info = undefined} = State) ->
 handle_call(info, _, #state{info = Info} = State) ->
     {reply, Info, State};
 handle_call(_, _, State) ->
-    %% The same answer as the daemon's proxy: plugins serve their own calls through their own groups.
+    %% The same answer as the daemon's proxy: plugins serve their own calls through their own
+    %% groups.
     {reply, {error, {not_forwarded, node()}}, State}.
 
 handle_cast({present, Info}, #state{info = Before} = State) ->

@@ -1,8 +1,8 @@
-%% @doc A client of HTTP/1.1 over a Unix socket (RFC 9112). It opens one connection for each request, and
-%% bounds every length and time.
+%% @doc A client of HTTP/1.1 over a Unix socket (RFC 9112). It opens one connection for each
+%% request, and bounds every length and time.
 %%
-%% It keeps no state between requests and creates no atoms from what it reads. A response may arrive in any
-%% pieces, and its body may have a length, be chunked, or end with the connection.
+%% It keeps no state between requests and creates no atoms from what it reads. A response may arrive
+%% in any pieces, and its body may have a length, be chunked, or end with the connection.
 -module(hecate_plugin_http).
 
 -export([request/5, open/3, drain/2]).
@@ -43,8 +43,8 @@ request(Path, Method, Target, Body, Timeout) ->
                       {ok, Response}
               end).
 
-%% @doc Requests a stream. Reads the response to its end if the status is not 200. `Timeout' is the time in
-%% ms until the end of the head.
+%% @doc Requests a stream. Reads the response to its end if the status is not 200. `Timeout' is the
+%% time in ms until the end of the head.
 -spec open(Path, Target, Timeout) -> {ok, stream()} | {answered, response()} | {error, reason()} when
       Path :: file:filename_all(), Target :: binary(), Timeout :: pos_integer().
 open(Path, Target, Timeout) ->
@@ -61,7 +61,8 @@ open(Path, Target, Timeout) ->
                       end
               end).
 
-%% @doc Reads and discards a stream until it ends, or until no data arrives for `Silence' ms. Returns why.
+%% @doc Reads and discards a stream until it ends, or until no data arrives for `Silence' ms.
+%% Returns why.
 -spec drain(stream(), Silence :: pos_integer()) -> closed | timeout | inet:posix().
 drain(#connection{socket = Socket} = Stream, Silence) ->
     case gen_tcp:recv(Socket, 0, Silence) of
@@ -195,7 +196,8 @@ body(Connection, _, Headers, Rest) ->
         {[Coding], []} ->
             lowercase(Coding) =:= <<"chunked">> orelse fail(bad_response),
             iolist_to_binary(chunks(Connection, Rest, ?BODY));
-        %% Two lengths, or a length and chunks, have no single meaning: such responses are an attack.
+        %% Two lengths, or a length and chunks, have no single meaning: such responses are an
+        %% attack.
         _ -> fail(bad_response)
     end.
 

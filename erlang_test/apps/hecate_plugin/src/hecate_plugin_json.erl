@@ -1,7 +1,8 @@
-%% @doc The parts of JSON (RFC 8259) that the daemon's API needs, because OTP has a JSON module only since 27.
+%% @doc The parts of JSON (RFC 8259) that the daemon's API needs, because OTP has a JSON module only
+%% since 27.
 %%
-%% Objects are maps with binary keys, and `null' is an atom. Decoding creates no atoms, and accepts at most 64
-%% levels; the caller must bound the length.
+%% Objects are maps with binary keys, and `null' is an atom. Decoding creates no atoms, and accepts
+%% at most 64 levels; the caller must bound the length.
 -module(hecate_plugin_json).
 
 -export([encode/1, decode/1]).

@@ -1,4 +1,5 @@
-%% @doc Registers this plugin with hecate-daemon, and registers it again when the registration may be lost.
+%% @doc Registers this plugin with hecate-daemon, and registers it again when the registration may
+%% be lost.
 %%
 %% ```
 %%            +---- pause, or register/0 ----+
@@ -10,9 +11,9 @@
 %%            +------ it failed ------ deregistering --> deregistered -- register/0 --> waiting
 %% '''
 %%
-%% It owns the assigned paths ({@link registration/0}) and the run files. It never blocks and calls no other
-%% process: a {@link hecate_plugin_session} waits for the daemon, and a crash of the session counts as a failed
-%% attempt. So the daemon cannot make this process fail.
+%% It owns the assigned paths ({@link registration/0}) and the run files. It never blocks and calls
+%% no other process: a {@link hecate_plugin_session} waits for the daemon, and a crash of the
+%% session counts as a failed attempt. So the daemon cannot make this process fail.
 -module(hecate_plugin_registrar).
 -behaviour(gen_statem).
 
@@ -21,7 +22,8 @@
 -export([callback_mode/0, init/1, handle_event/4, terminate/3]).
 -export_type([info/0, state/0]).
 
-%% The first pause and the longest, in ms. After the daemon has started, a plugin registers within the longest.
+%% The first pause and the longest, in ms. After the daemon has started, a plugin registers within
+%% the longest.
 -define(FIRST_PAUSE, 100).
 -define(LONGEST_PAUSE, 5000).
 %% The pause in ms after a refusal that only a change of the settings can prevent.
@@ -31,8 +33,8 @@
 %% Pause in ms until run files that could not be written, as on a full disk, are written again.
 -define(RUN_FILES_PAUSE, 1000).
 
-%% Persistent terms outlive this process and are read without a call. A call to the owner of the application's
-%% environment would wait while an application stops.
+%% Persistent terms outlive this process and are read without a call. A call to the owner of the
+%% application's environment would wait while an application stops.
 -define(REGISTRATION, {hecate_plugin, registration}).
 -define(DEREGISTERED, {hecate_plugin, deregistered}).
 
@@ -64,7 +66,8 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> gen_statem:start_link({local, ?MODULE}, ?MODULE, Config, []).
 
-%% @doc Waits until the plugin is registered. Goes on waiting if the registrar is restarted meanwhile.
+%% @doc Waits until the plugin is registered. Goes on waiting if the registrar is restarted
+%% meanwhile.
 -spec await(timeout()) -> {ok, hecate_plugin_daemon:registration()} | {error, timeout}.
 await(infinity) -> await_until(infinity);
 await(Timeout) when is_integer(Timeout), Timeout >= 0 -> await_until(now_ms() + Timeout).
@@ -101,11 +104,13 @@ deregister() -> gen_statem:call(?MODULE, deregister, infinity).
 -spec stopping() -> ok.
 stopping() -> gen_statem:call(?MODULE, stopping).
 
-%% @doc Requests the description of the plugin for {@link hecate_plugin_discovery}, which has just started.
+%% @doc Requests the description of the plugin for {@link hecate_plugin_discovery}, which has just
+%% started.
 -spec introduce() -> ok.
 introduce() -> gen_statem:cast(?MODULE, introduce).
 
-%% @doc Erases the terms that outlive this process, when the application starts and after it has ended.
+%% @doc Erases the terms that outlive this process, when the application starts and after it has
+%% ended.
 -spec forget() -> ok.
 forget() ->
     _ = [persistent_term:erase(Key) || Key <- [?REGISTRATION, ?DEREGISTERED]],
@@ -116,7 +121,8 @@ forget() ->
 callback_mode() -> handle_event_function.
 
 init(Config) ->
-    %% So that `terminate/3' removes the run files, and the exit of a session does not end this process.
+    %% So that `terminate/3' removes the run files, and the exit of a session does not end this
+    %% process.
     process_flag(trap_exit, true),
     %% Also sends `nodeup' of this node when it gets its name.
     ok = net_kernel:monitor_nodes(true),
@@ -250,12 +256,14 @@ wait(Outcome, #data{failures = Failures} = Data) ->
     Pause = max(pause(Failures, random()), least_pause(Outcome)),
     {next_state, waiting, Held#data{why = Outcome, failures = Failures + 1}, {state_timeout, Pause, start_session}}.
 
-%% If another node holds the name, this one leaves the plugin's group, so that others find only that node.
+%% If another node holds the name, this one leaves the plugin's group, so that others find only that
+%% node.
 holds_its_name({failed, {refused, #{code := node_conflict}}}) -> false;
 holds_its_name(_) -> true.
 
-%% @private Returns the pause in ms before the next attempt. It doubles with each failure and is jittered to
-%% 50–100 %, so that plugins of one daemon do not register at the same time. `Random' is from 0.0 to 1.0.
+%% @private Returns the pause in ms before the next attempt. It doubles with each failure and is
+%% jittered to 50–100 %, so that plugins of one daemon do not register at the same time. `Random' is
+%% from 0.0 to 1.0.
 -spec pause(Failures :: non_neg_integer(), Random :: float()) -> pos_integer().
 pause(Failures, Random) ->
     Pause = min(?LONGEST_PAUSE, ?FIRST_PAUSE bsl min(Failures, 16)),
@@ -263,8 +271,8 @@ pause(Failures, Random) ->
 
 random() -> rand:uniform().
 
-%% The shortest pause in ms after an outcome: `Retry-After' of the daemon, or a long one after a refusal that
-%% another attempt cannot change. A conflict (409) and a timeout (408) may pass.
+%% The shortest pause in ms after an outcome: `Retry-After' of the daemon, or a long one after a
+%% refusal that another attempt cannot change. A conflict (409) and a timeout (408) may pass.
 least_pause({failed, {refused, #{retry_after := Seconds}}}) -> Seconds * 1000;
 least_pause({failed, {refused, #{status := Status}}}) when Status >= 400, Status < 500, Status =/= 408, Status =/= 409 ->
     ?REFUSED_PAUSE;
@@ -320,7 +328,7 @@ log_outcome({failed, {refused, #{status := Status, code := Code, detail := Detai
 log_outcome({failed, {unreachable, Reason}}, Data) ->
     log(warning, "cannot connect to hecate-daemon at ~ts, retrying: ~p", [hecate_plugin_config:socket(), Reason], Data);
 log_outcome({failed, {bad_registration, {What, Value}}}, Data) ->
-    log(warning, "the answer at ~ts is for another plugin or place, its ~p is ~0tp; check that hecate-daemon listens there",
+    log(warning, "refused the registration from ~ts, because its ~p is ~0tp; check that hecate-daemon listens there",
         [hecate_plugin_config:socket(), What, Value], Data);
 log_outcome({lost, Reason}, Data) ->
     log(warning, "lost the connection to hecate-daemon (~p), registering again", [Reason], Data);

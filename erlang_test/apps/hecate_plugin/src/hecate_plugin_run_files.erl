@@ -1,5 +1,5 @@
-%% @doc The plugin's `run/daemon.pid' (a decimal pid) and `run/daemon.state' (one word), both without a
-%% newline. They exist while the plugin runs, so files without a process mean a crash.
+%% @doc The plugin's `run/daemon.pid' (a decimal pid) and `run/daemon.state' (one word), both
+%% without a newline. They exist while the plugin runs, so files without a process mean a crash.
 -module(hecate_plugin_run_files).
 
 -export([write/2, remove/1]).
@@ -15,7 +15,8 @@ write(Run, State) ->
         Error -> Error
     end.
 
-%% @doc Removes both files if `daemon.pid' names this process. Another process may run as this plugin now.
+%% @doc Removes both files if `daemon.pid' names this process. Another process may run as this
+%% plugin now.
 -spec remove(Run :: file:filename_all()) -> ok.
 remove(Run) ->
     Pid = filename:join(Run, "daemon.pid"),

@@ -1,5 +1,5 @@
-%% @doc Access to the pg scope, which another application may own, which may not run yet, and which may end
-%% at any time.
+%% @doc Access to the pg scope, which another application may own, which may not run yet, and which
+%% may end at any time.
 -module(hecate_plugin_scope).
 
 -export([attach/1, attach_later/0, in/1, members/2, names/1]).
@@ -7,7 +7,8 @@
 %% Time in ms for the owner of an ended scope to restart it. After that, this application starts it.
 -define(PAUSE, 500).
 
-%% @doc Starts the scope if it does not run, and monitors it. If the start fails, the monitor fires at once.
+%% @doc Starts the scope if it does not run, and monitors it. If the start fails, the monitor fires
+%% at once.
 -spec attach(Scope :: atom()) -> reference().
 attach(Scope) ->
     whereis(Scope) =:= undefined andalso hecate_plugin_sup:start_scope(Scope),
@@ -19,7 +20,8 @@ attach_later() ->
     _ = erlang:send_after(?PAUSE, self(), attach),
     ok.
 
-%% @doc Runs a function that uses the scope. Returns `gone' if the scope has ended; its monitor then fires.
+%% @doc Runs a function that uses the scope. Returns `gone' if the scope has ended; its monitor then
+%% fires.
 -spec in(fun(() -> Result)) -> Result | gone.
 in(Do) ->
     try Do() catch exit:_ -> gone; error:badarg -> gone end.

@@ -1,8 +1,9 @@
-%% @doc A process that registers the plugin and then reads the daemon's event stream. The stream ends when
-%% the daemon restarts, so the plugin notices that without polling.
+%% @doc A process that registers the plugin and then reads the daemon's event stream. The stream
+%% ends when the daemon restarts, so the plugin notices that without polling.
 %%
-%% It sends `{Session, {registered, Registration}}' to its owner, exits with an {@link outcome()}, and ends
-%% with its owner. All calls that block are made here, so that {@link hecate_plugin_registrar} never blocks.
+%% It sends `{Session, {registered, Registration}}' to its owner, exits with an {@link outcome()},
+%% and ends with its owner. All calls that block are made here, so that {@link
+%% hecate_plugin_registrar} never blocks.
 -module(hecate_plugin_session).
 
 -export([start_register/2, start_deregister/2]).
@@ -10,7 +11,8 @@
 
 %% Longest time without data, in ms. The daemon sends a heartbeat every 30 s.
 -define(SILENCE, 75000).
-%% Time in ms until the plugin registers again if it has no stream, because the daemon serves too many.
+%% Time in ms until the plugin registers again if it has no stream, because the daemon serves too
+%% many.
 -define(WITHOUT_STREAM, 30000).
 
 -type session() :: {pid(), reference()}.
@@ -36,7 +38,8 @@ start_deregister(Socket, #{name := Name}) ->
               end,
               [link, monitor]).
 
-%% Opens the stream first: if it is still open after the registration, the daemon did not restart between.
+%% Opens the stream first: if it is still open after the registration, the daemon did not restart
+%% between.
 stay_registered(Owner, Socket, Config) ->
     case hecate_plugin_daemon:events(Socket) of
         {ok, Stream} ->

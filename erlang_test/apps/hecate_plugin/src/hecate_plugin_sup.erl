@@ -1,7 +1,9 @@
-%% @doc Supervises the three processes of the application, and the pg scope if no other process runs it.
+%% @doc Supervises the three processes of the application, and the pg scope if no other process runs
+%% it.
 %%
-%% Neither the daemon nor the network can make one of these processes crash. A restarted process requests
-%% its state from the others by message. The scope is not restarted here: see {@link start_scope/1}.
+%% Neither the daemon nor the network can make one of these processes crash. A restarted process
+%% requests its state from the others by message. The scope is not restarted here: see {@link
+%% start_scope/1}.
 -module(hecate_plugin_sup).
 -behaviour(supervisor).
 
@@ -11,9 +13,10 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> supervisor:start_link({local, ?MODULE}, ?MODULE, Config).
 
-%% @doc Starts a pg scope, unless it runs. The supervisor does not restart it, because any node can crash a
-%% scope repeatedly with a message that it does not know, as OTP 29 does to OTP 25, and the restarts would
-%% reach the supervisor's limit. {@link hecate_plugin_scope:attach/1} starts it again after a pause.
+%% @doc Starts a pg scope, unless it runs. The supervisor does not restart it, because any node can
+%% crash a scope repeatedly with a message that it does not know, as OTP 29 does to OTP 25, and the
+%% restarts would reach the supervisor's limit. {@link hecate_plugin_scope:attach/1} starts it again
+%% after a pause.
 -spec start_scope(atom()) -> ok.
 start_scope(Scope) ->
     _ = supervisor:start_child(?MODULE, scope(Scope)),

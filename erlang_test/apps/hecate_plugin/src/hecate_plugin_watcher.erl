@@ -1,5 +1,5 @@
-%% @doc Monitors the pg groups of all plugins, and sends their changes to subscribers on this node. It joins no
-%% group: see {@link hecate_plugin_discovery}.
+%% @doc Monitors the pg groups of all plugins, and sends their changes to subscribers on this node.
+%% It joins no group: see {@link hecate_plugin_discovery}.
 -module(hecate_plugin_watcher).
 -behaviour(gen_server).
 

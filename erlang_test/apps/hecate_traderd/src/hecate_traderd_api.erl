@@ -1,4 +1,5 @@
-%% @doc Answers requests at the plugin's `api.sock' from hecate-web, from its frontend `hecate-traderw' and from probes.
+%% @doc Answers requests at the plugin's `api.sock' from hecate-web, from its frontend
+%% `hecate-traderw' and from probes.
 -module(hecate_traderd_api).
 
 -export([answer/1]).

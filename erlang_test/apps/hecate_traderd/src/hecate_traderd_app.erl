@@ -1,5 +1,6 @@
-%% @doc A small and complete reference plugin. The application `hecate_plugin', which starts before it, connects
-%% to the daemon, registers and gets the paths. This application uses the paths and the cluster.
+%% @doc A small and complete reference plugin. The application `hecate_plugin', which starts before
+%% it, connects to the daemon, registers and gets the paths. This application uses the paths and the
+%% cluster.
 -module(hecate_traderd_app).
 -behaviour(application).
 

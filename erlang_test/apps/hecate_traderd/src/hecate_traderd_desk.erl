@@ -1,8 +1,8 @@
-%% @doc Finds the advisors of each hecate-marthad in the cluster through their pg group, requests advice on `ACME'
-%% from each, and keeps the advice of each until that advisor ends.
+%% @doc Finds the advisors of each hecate-marthad in the cluster through their pg group, requests
+%% advice on `ACME' from each, and keeps the advice of each until that advisor ends.
 %%
-%% It joins no group, because on OTP 25 the scope crashes when a process ends that is a member and monitors a
-%% group.
+%% It joins no group, because on OTP 25 the scope crashes when a process ends that is a member and
+%% monitors a group.
 -module(hecate_traderd_desk).
 -behaviour(gen_server).
 

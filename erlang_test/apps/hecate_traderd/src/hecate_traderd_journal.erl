@@ -1,6 +1,7 @@
 %% @doc An append-only log on disk, at `reckon-db/journal.log' in the plugin's directory.
 %%
-%% Until the plugin is registered, notes wait in the mailbox of this process, so callers do not block.
+%% Until the plugin is registered, notes wait in the mailbox of this process, so callers do not
+%% block.
 -module(hecate_traderd_journal).
 -behaviour(gen_server).
 
@@ -22,7 +23,8 @@ init([]) -> {ok, undefined, {continue, open}}.
 
 handle_continue(open, undefined) ->
     {ok, _} = hecate_plugin:await(infinity),
-    %% So that `terminate/2' closes the log. While it waited, an exit signal of the supervisor had to end it.
+    %% So that `terminate/2' closes the log. While it waited, an exit signal of the supervisor had
+    %% to end it.
     process_flag(trap_exit, true),
     %% A log that was not closed is repaired.
     Opened = disk_log:open([{name, ?MODULE}, {file, hecate_paths:reckon_path("journal.log")}]),
