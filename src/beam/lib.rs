@@ -108,12 +108,14 @@
 //! - **Names**: a host part without a dot makes a short name, as `erl -sname` does; one with a dot or
 //!   that is an address makes a long name, as `erl -name` does. Nodes with short names and nodes with
 //!   long names never connect, so use the kind that the other nodes of the cluster have.
+//!   To run beside `erl -sname x`, use the short host name (`hostname -s`) as the host part.
 //! - **Environment**: the crate reads neither `ERL_EPMD_PORT` nor `~/.erlang.cookie`. If the other
 //!   nodes run with `ERL_EPMD_PORT`, pass its value to [`Builder::epmd_port`].
 //! - **Processes**: [`Node::call`] reaches a process by its registered name only. [`Node::send`] and
 //!   [`Node::monitor`] also accept a pid; [`Node::link`] accepts only a pid.
 //! - **Errors**: every error type implements [`Display`](std::fmt::Display) and
-//!   [`Error`](std::error::Error); its text is one line that names the cause.
+//!   [`Error`](std::error::Error); its text is one line that names the cause. Print errors with `{e}`: a `main` that returns them prints
+//!   their `Debug` form.
 //! - **Logs**: the node logs through the crate `tracing`, so the program must install a subscriber, for
 //!   instance `tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init()`. The level
 //!   `TRACE` adds each frame, handshake packet and EPMD message; [`trace::subscribe`] returns the same
@@ -173,6 +175,19 @@
 //! | [`name`], [`cookie`] | node names, parsed once; the cookie, which is never printed |
 //! | [`stats`] | counters of traffic |
 //! | [`trace`] | each frame, handshake packet and EPMD message as text, for the log and for subscribers |
+
+// Where to look first, for maintainers:
+//
+// | what happens | file |
+// | --- | --- |
+// | a peer joins a process group | node/services/pg.rs |
+// | a peer calls a process or a function | node/machine/served.rs, node/services/functions.rs |
+// | a connection comes up, goes down or is replaced | node/machine.rs, node/machine/connections.rs |
+// | a peer has a wrong cookie or refuses our name | dist/handshake.rs |
+// | a frame is malformed or too large | dist/framing.rs, dist/frames.rs |
+// | a term is too deep or malformed | etf/walk.rs, etf/reader.rs |
+// | EPMD does not answer, or another program has our name | node/registrar.rs |
+// | a node of this host belongs to another user | connect/owners.rs |
 
 #![deny(missing_docs)]
 // With `internals`, tests reach every module that they need: an item that is unreachable even then

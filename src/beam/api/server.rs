@@ -19,6 +19,7 @@ pub trait GenServer: Send {
     fn handle_info(&mut self, _message: Term, _from: &Source) {}
 
     /// Returns what `sys:get_state/1` and `observer` show; the atom `undefined` by default.
+    /// `sys:get_state/1` of OTP 25 returns it as `{ok, State}`.
     fn state(&self) -> Term {
         Term::atom("undefined")
     }

@@ -113,7 +113,7 @@ impl Registrar {
         let Some(addresses) = &self.serve_on else { return };
         match server::start(addresses, self.address.port(), user_of_end) {
             Ok(server) => {
-                info!(address = %self.address, "no EPMD answered, and none could be started: we serve one");
+                info!(address = %self.address, "no EPMD answers; serving EPMD on this node");
                 self.server = Some(Arc::new(server));
             }
             // Another program may have been faster. Then it answers.
