@@ -34,11 +34,10 @@ Examples:
 Exit codes: 0 success, 1 refused, 2 usage error, 3 daemon unreachable, 4 daemon busy (retry).";
 
 pub(super) const RUN: &str = "\
-Each setting has a flag, an environment variable and a key in the file of --config. A flag overrides
-the variable, and the variable overrides the file. Flags without a command, as in
-`hecate-daemon --hidden`, are the same as after `run`. The key data_dir is HOME/hecate-daemon, so
---home is its parent. Set the cookie with HECATE_ERLANG_COOKIE or in the file, because other users
-can read the flags of a process.
+Each setting has a flag, an environment variable and a key in the file of --config. A flag
+overrides the variable, and the variable overrides the file. Flags without a command, as in
+`hecate-daemon --hidden`, are the same as after `run`. Set the cookie with HECATE_ERLANG_COOKIE or
+in the file, because other users can read the flags of a process.
 
 Examples:
   hecate-daemon run
@@ -183,7 +182,7 @@ Examples:
   hecate-daemon gitops status
   hecate-daemon gitops status --json | jq -r '.plugins[] | select(.deployed) | .name'";
 
-/// Lists the commands in groups, and hides the settings that a command accepts but that `run` explains.
+/// Lists the commands in groups, and hides settings that a command accepts but does not explain.
 pub(super) fn arranged(command: Command) -> Command {
     let template = template(&command);
     let command = hide_settings(command, |_| false).help_template(template);

@@ -23,16 +23,26 @@ pub struct Setting {
     pub key: Option<&'static str>,
     /// How `--help` calls the value.
     pub value: &'static str,
-    /// What `--help` says.
+    /// What it means, and its default, in a line of `-h`.
     pub help: &'static str,
+    /// More about it, for `--help` and `docs/configuration.md`.
+    pub details: &'static str,
     /// Whether the clients of the socket need it too.
     pub for_clients: bool,
     /// Whether the flag alone means `true`.
     pub switch: bool,
 }
 
-const PLAIN: Setting =
-    Setting { flag: None, env: &[], key: None, value: "VALUE", help: "", for_clients: false, switch: false };
+const PLAIN: Setting = Setting {
+    flag: None,
+    env: &[],
+    key: None,
+    value: "VALUE",
+    help: "",
+    details: "",
+    for_clients: false,
+    switch: false,
+};
 
 /// The file to read.
 pub const CONFIG: Setting = Setting {
@@ -50,6 +60,7 @@ pub const HOME: Setting = Setting {
     key: Some("data_dir"),
     value: "DIR",
     help: "Directory of all Hecate daemons [default: ~/.hecate]",
+    details: "In the file, data_dir is the directory hecate-daemon below it",
     for_clients: true,
     ..PLAIN
 };
@@ -99,6 +110,7 @@ pub const CLUSTER_DNS: Setting = Setting {
     key: Some("cluster_dns"),
     value: "NAME",
     help: "DNS name whose addresses mean the nodes hecate@ADDRESS",
+    details: "Resolves A and AAAA records repeatedly",
     ..PLAIN
 };
 /// Which names in this host's EPMD are connected to.
@@ -108,6 +120,7 @@ pub const EPMD_NAMES: Setting = Setting {
     key: Some("epmd_names"),
     value: "PATTERN,...",
     help: "Local nodes to connect to, as patterns [default: hecate*]",
+    details: "`*` matches any characters",
     ..PLAIN
 };
 /// Scopes of pg.
@@ -172,6 +185,7 @@ pub const ALLOWED_UIDS: Setting = Setting {
     key: Some("allowed_uids"),
     value: "UID,...",
     help: "More users who may call the API and run nodes, by number",
+    details: "The user of the daemon and root are always allowed",
     ..PLAIN
 };
 /// EPMD's port.
@@ -190,6 +204,7 @@ pub const EPMD_ADDRESS: Setting = Setting {
     key: Some("epmd_address"),
     value: "ADDRESS,...",
     help: "Addresses of the built-in EPMD [default: all]",
+    details: "Used if the daemon serves EPMD itself, which always listens on loopback too",
     ..PLAIN
 };
 /// The distribution port.
@@ -227,6 +242,7 @@ pub const PEER_MEMORY: Setting = Setting {
     key: Some("peer_memory"),
     value: "MIB",
     help: "Memory limit for all peers together, in MiB [default: 256]",
+    details: "Beyond the limit, the daemon closes the largest connection",
     ..PLAIN
 };
 /// How long a registration holds without a sign of life.
@@ -236,6 +252,7 @@ pub const REGISTRATION_GRACE: Setting = Setting {
     key: Some("registration_grace"),
     value: "SECONDS",
     help: "Seconds for a new plugin to show a sign of life [default: 60]",
+    details: "Then a plugin with neither a socket nor a node is stopped",
     ..PLAIN
 };
 /// What is logged.

@@ -26,11 +26,12 @@ fn parts(setting: &Setting) -> (String, String) {
     if setting.flag.is_none() {
         return ("The cookie of the cluster. See [The cookie](#the-cookie)".to_owned(), "a file".to_owned());
     }
+    let details = if setting.details.is_empty() { String::new() } else { format!(". {}", setting.details) };
     let Some((before, rest)) = setting.help.split_once(" [default: ") else {
-        return (setting.help.to_owned(), "none".to_owned());
+        return (format!("{}{details}", setting.help), "none".to_owned());
     };
     let (default, after) = rest.split_once(']').expect("the default ends");
-    (format!("{before}{after}"), code(default))
+    (format!("{before}{after}{details}"), code(default))
 }
 
 /// Returns a default value as code, and a phrase as text.

@@ -59,7 +59,8 @@ impl FromArgMatches for ClientFlags {
 fn arguments(wanted: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
     SETTINGS.iter().filter(move |setting| wanted(setting)).filter_map(|setting| {
         let flag = setting.flag?;
-        let mut sources = format!("[env: {}]", setting.env.join(", "));
+        let details = if setting.details.is_empty() { String::new() } else { format!("{}\n", setting.details) };
+        let mut sources = format!("{details}[env: {}]", setting.env.join(", "));
         if let Some(key) = setting.key {
             sources.push_str(&format!(" [file: {key}]"));
         }
