@@ -95,13 +95,6 @@ pub const GIVEN_NAMES: usize = 4096;
 /// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
 pub const HANDSHAKES: usize = 256;
 
-/// Connections to the distribution port, or to our EPMD, that wait to be accepted, if the system
-/// allows as many (`net.core.somaxconn`). The kernel ignores further connections from all clients,
-/// and clients retry after 1 s or more. The queue is therefore long, so that a flood rarely fills
-/// it before we accept again. Crossed by `node::accept::tests::a_burst_waits_to_be_accepted` and
-/// `epmd::server::tests::a_burst_waits_to_be_accepted`.
-pub const ACCEPT_QUEUE: u32 = 4096;
-
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
 pub const PEERS: usize = 4096;
 

@@ -64,15 +64,25 @@ async fn ask(question: impl FnOnce() -> io::Result<Vec<IpAddr>> + Send + 'static
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::sync::mpsc;
-    use std::time::Instant;
+    use std::time::Duration;
+
+    use tokio::time::{advance, pause, resume};
 
     use super::*;
+
+    /// Returns after every task that can proceed has been polled.
+    async fn polled() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[tokio::test]
     async fn a_resolver_that_is_stuck_costs_its_time_and_few_threads() {
         let mut stuck = Vec::new();
         let (began, begun) = mpsc::channel();
-        for _ in 0..limits::RESOLVERS {
+        pause();
+        for _ in 0..64 {
             let (release, released) = mpsc::channel::<()>();
             let began = began.clone();
             let question = move || {
@@ -82,19 +92,29 @@ mod tests {
             };
             stuck.push((release, tokio::spawn(ask(question))));
         }
-        while RESOLVERS.available_permits() > 0 {
+        let (begin, mut count) = (std::time::Instant::now(), 0);
+        while count < 64 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{count} are resolved at once");
             tokio::task::yield_now().await;
+            count += begun.try_iter().count();
         }
+        assert_eq!(RESOLVERS.available_permits(), 0, "no more than 64");
         // All threads are taken: this one waits for its turn, which doesn't come.
-        let start = Instant::now();
-        let more = ask(|| unreachable!("there is no thread for it")).await;
-        assert_eq!(more.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() >= limits::RESOLVE_TIME);
+        let more = tokio::spawn(ask(|| unreachable!("there is no thread for it")));
+        // Its time begins now.
+        polled().await;
+        advance(Duration::from_millis(2990)).await;
+        polled().await;
+        assert!(!more.is_finished() && stuck.iter().all(|(_, question)| !question.is_finished()), "before 3 s");
+        advance(Duration::from_millis(20)).await;
+        polled().await;
+        assert!(more.is_finished(), "after 3 s");
+        assert_eq!(more.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
         for (release, question) in stuck {
             assert_eq!(question.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
             drop(release);
         }
-        assert_eq!(begun.iter().take(limits::RESOLVERS).count(), limits::RESOLVERS);
+        resume();
         // Once the threads are free again, names have addresses again, and addresses have had theirs all along.
         assert!(addresses("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(addresses("::1").await.unwrap(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);

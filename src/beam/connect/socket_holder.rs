@@ -105,9 +105,10 @@ mod tests {
     #[test]
     fn no_more_files_are_looked_at_than_allowed() {
         let proc = tempfile::tempdir().unwrap();
-        process(proc.path(), 8, "busy", &["/dev/null"; 5]);
+        process(proc.path(), 8, "busy", &["/dev/null"; 65_535]);
         process(proc.path(), 9, "epmd", &["socket:[42]"]);
-        assert_eq!(found(proc.path(), &[42], 5), []);
-        assert_eq!(found(proc.path(), &[42], 6).len(), 1);
+        assert_eq!(found(proc.path(), &[42], limits::SOCKET_HOLDERS).len(), 1);
+        std::os::unix::fs::symlink("/dev/null", proc.path().join("8/fd/65535")).unwrap();
+        assert_eq!(found(proc.path(), &[42], limits::SOCKET_HOLDERS), []);
     }
 }

@@ -21,6 +21,13 @@ use crate::fair::{Slots, Source};
 use crate::limits;
 use crate::trace::{self, Direction};
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Connections that wait to be accepted, if the system allows as many (`net.core.somaxconn`, which
+/// is the bound). More means that a flood rarely fills the queue before we accept again; less means
+/// less memory of the kernel in a flood.
+const ACCEPT_QUEUE: u32 = 4096;
+
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.
 pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
@@ -85,7 +92,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
-    socket.listen(limits::ACCEPT_QUEUE)
+    socket.listen(ACCEPT_QUEUE)
 }
 
 struct Asked {

@@ -24,6 +24,14 @@ use crate::limits;
 use crate::log_limit::{self, limited};
 use crate::node::event::NodeCommand;
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Connections to the distribution port that wait to be accepted, if the system allows as many
+/// (`net.core.somaxconn`, which is the bound). The kernel ignores further connections from all
+/// clients, and clients retry after 1 s or more. More means that a flood rarely fills the queue
+/// before we accept again; less means less memory of the kernel in a flood.
+const ACCEPT_QUEUE: u32 = 4096;
+
 /// Returns the user who owns the socket with the first address, connected to the second; none if
 /// unknown.
 pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
@@ -45,7 +53,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections of an earlier daemon may not have ended yet.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(limits::ACCEPT_QUEUE)
+    socket.listen(ACCEPT_QUEUE)
 }
 
 /// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do

@@ -1,6 +1,9 @@
 use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::*;
 use crate::cookie::Cookie;
@@ -114,11 +117,25 @@ async fn a_large_handshake_packet_is_refused_unread() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_ends_the_handshake_in_time() {
-    let (_here, there) = sockets().await;
+    const SEVEN_SECONDS: Range<Duration> = Duration::from_secs(7)..Duration::from_millis(7100);
     let local = identity("b@h", "c");
-    let result =
-        accept(there, &local, GivenNames::default(), |_| async { Status::Ok }).await.map_err(|rejected| rejected.error);
-    assert!(matches!(result, Err(SetupError::TimedOut)));
+    let peer = || "a@h".parse().unwrap();
+
+    let (_here, there) = sockets().await;
+    let begun = Instant::now();
+    let accepted = accept(there, &local, GivenNames::default(), |_| async { Status::Ok }).await;
+    assert!(matches!(accepted, Err(Rejected { error: SetupError::TimedOut, .. })));
+    assert!(SEVEN_SECONDS.contains(&begun.elapsed()), "accepting: {:?}", begun.elapsed());
+
+    let (here, _there) = sockets().await;
+    let begun = Instant::now();
+    assert!(matches!(dial(here, &local, peer(), async || true).await, Err(SetupError::TimedOut)));
+    assert!(SEVEN_SECONDS.contains(&begun.elapsed()), "dialling: {:?}", begun.elapsed());
+
+    let (here, _there) = sockets().await;
+    let begun = Instant::now();
+    assert!(matches!(sound_out(here, &local, peer()).await, Err(SetupError::TimedOut)));
+    assert!(SEVEN_SECONDS.contains(&begun.elapsed()), "checking: {:?}", begun.elapsed());
 }
 
 #[tokio::test]
