@@ -1,5 +1,6 @@
 //! Every bound of the daemon: what it bounds, its unit, and the test that crosses it. Those of the
-//! commands are in `limits/command.rs`, those of the node in [`beam::limits`].
+//! commands are in `limits/command.rs`, those of the node in [`beam::limits`]. Tuning constants are
+//! private to the module that uses them, under the heading "Tuning constants".
 
 mod command;
 
@@ -122,9 +123,6 @@ pub const SUN_PATH: usize = 107;
 /// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_huge_pid_file_is_not_believed`.
 pub const RUN_FILE: usize = 32;
 
-/// How long a home that is held is asked for. Crossed by `layout::run_files::tests::a_hold_that_ends_soon_is_waited_for`.
-pub const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-
 /// Time between the two refusals that prove a socket dead. Crossed by
 /// `layout::socket::stale::tests::the_second_look_comes_a_second_later_and_not_before`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
@@ -138,11 +136,11 @@ pub const STALE_SOCKET_PROBES: u32 = 8;
 pub const CONTENTS: usize = 256;
 
 /// Nested directories that a purge holds open. Deeper ones are moved up first. Crossed by
-/// `layout::purge::tests::data_of_any_depth_is_removed`.
+/// `layout::purge::tests::directories_that_are_open_at_once_are_bounded`.
 pub const PURGE_DEPTH: usize = 128;
 
 /// Entries of a directory that are read before they are removed, and failed removals per directory.
-/// Crossed by `layout::purge::tests::a_directory_with_much_in_it_is_emptied_page_by_page`.
+/// Crossed by `layout::purge::tests::failed_removals_of_a_directory_are_bounded`.
 pub const PURGE_PAGE: usize = 1024;
 
 /// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
@@ -176,15 +174,12 @@ pub const JUDGE_LOOK: Duration = Duration::from_secs(1);
 pub const SOCKET_POLL: Duration = Duration::from_secs(3);
 
 /// Commands that wait for the registry; more wait at their sender. Crossed by
-/// `registry::task::tests::many_registrations_share_commits`.
+/// `registry::task::tests::commands_that_wait_are_bounded`.
 pub const REGISTRY_QUEUE: usize = 256;
 
 /// Facts kept for later while the store fails; at that many no more are read. Crossed by
 /// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
-
-/// Time until a failed commit is tried again. Crossed by `registry::task::tests::observations_are_kept_while_the_store_fails`.
-pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 
 /// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by
 /// `tests/status.rs`, `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
@@ -194,7 +189,7 @@ pub const CLEAN_UPS: usize = 64;
 /// `store::backoff::tests::the_delay_doubles_up_to_its_limit`.
 pub const COPY_RETRY: Duration = Duration::from_secs(30);
 
-/// Stored events kept; older ones go. Crossed by `store::tests::the_log_is_bounded`.
+/// Stored events kept; older ones go. Crossed by `store::database::tests::the_log_is_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
 /// Largest row that is recovered from a damaged database, in bytes: larger than any row of a
@@ -203,20 +198,20 @@ pub const EVENTS_KEPT: u64 = 10_000;
 pub const SALVAGED_ROW: usize = 64 * 1024;
 
 /// Largest revision that is read or written: the largest integer that every JSON parser represents
-/// exactly. Crossed by `store::tests::a_revision_that_has_no_successor_is_damage`.
+/// exactly. Crossed by `store::database::tests::a_revision_that_has_no_successor_is_damage`.
 pub const REVISION: u64 = (1 << 53) - 1;
 
-/// Most stored events read at once. Crossed by `store::tests::events_are_read_in_pages`.
+/// Most stored events read at once. Crossed by `store::database::tests::events_are_read_in_pages`.
 pub const EVENTS_PAGE: usize = 256;
 
 /// Events a follower may lag behind before it reads on in the store. Crossed by `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
 pub const EVENTS_BEHIND: usize = 1024;
 
-/// Most damaged databases set aside in one second. Crossed by `store::tests::aside_names_run_out`.
+/// Most damaged databases set aside in one second. Crossed by `store::database::tests::aside_names_run_out`.
 pub const SET_ASIDE: u32 = 100;
 
 /// How long a statement waits for another process that reads the database. Crossed by
-/// `store::tests::a_database_in_use_is_refused`.
+/// `store::database::tests::a_database_in_use_is_refused`.
 pub const STORE_BUSY: Duration = Duration::from_secs(2);
 
 // ---- HTTP -----------------------------------------------------------------------------------
@@ -335,22 +330,9 @@ pub const LOG_PLUGINS: u64 = 100;
 /// `names_that_anybody_registers_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
 
-/// Blocking threads of the registry and the API: one for each of [`CLEAN_UPS`], and as many more.
-/// Crossed by `runtimes::tests::blocking_threads_are_bounded`.
-pub const API_BLOCKING_THREADS: usize = 128;
-
-/// Blocking threads of the node: [`beam::limits::RESOLVERS`], [`beam::limits::LARGE_READERS`], and
-/// the rest to find the owners of connections. Crossed by
-/// `runtimes::tests::blocking_threads_are_bounded`.
-pub const NODE_BLOCKING_THREADS: usize = 96;
-
 /// How often the daemon checks its own files, besides before each answer to a change. Crossed by
 /// `tests/vanish.rs`, `a_socket_that_is_removed_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
-
-/// How soon the check that confirms a loss follows the one that found it. Not at once, because an
-/// `rm -rf` may still be running. Crossed by `daemon::own_files::tests::a_new_loss_shortens_the_pause`.
-pub const OWN_FILES_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a daemon whose home was lost still answers before it ends, so that clients see why.
 /// Crossed by `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.

@@ -9,9 +9,20 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits;
 
-/// The maximum number of worker threads per runtime. A tuning constant: plugins and peers cause
-/// little computation, so more threads would only cost memory.
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// The maximum number of worker threads per runtime. Plugins and peers cause little
+/// computation, so more threads would only cost memory.
 const WORKER_THREADS: usize = 8;
+
+/// Blocking threads of the registry and the API, at most: one for each of [`limits::CLEAN_UPS`], and
+/// as many more. More blocking calls wait for a thread; each thread costs memory.
+const API_BLOCKING_THREADS: usize = 2 * limits::CLEAN_UPS;
+
+/// Blocking threads of the node, at most: [`beam::limits::RESOLVERS`],
+/// [`beam::limits::LARGE_READERS`], and 30 to find the owners of connections. More blocking calls
+/// wait for a thread; each thread costs memory.
+const NODE_BLOCKING_THREADS: usize = beam::limits::RESOLVERS + beam::limits::LARGE_READERS + 30;
 
 /// Both runtimes.
 #[derive(Debug)]
@@ -27,8 +38,8 @@ impl Runtimes {
     /// The system cannot start a thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self {
-            api: runtime("hecate-api", limits::API_BLOCKING_THREADS)?,
-            node: runtime("hecate-node", limits::NODE_BLOCKING_THREADS)?,
+            api: runtime("hecate-api", API_BLOCKING_THREADS)?,
+            node: runtime("hecate-node", NODE_BLOCKING_THREADS)?,
         })
     }
 
@@ -71,7 +82,7 @@ mod tests {
 
     #[test]
     fn blocking_threads_are_bounded() {
-        for blocking in [limits::API_BLOCKING_THREADS, limits::NODE_BLOCKING_THREADS] {
+        for blocking in [API_BLOCKING_THREADS, NODE_BLOCKING_THREADS] {
             let runtime = runtime("test", blocking).unwrap();
             let (began, begun) = mpsc::channel();
             let occupy = |began: mpsc::Sender<()>| {

@@ -225,14 +225,14 @@ mod tests {
             allowed_uids: Vec::new(),
             started: std::time::Instant::now(),
         };
-        let limits = Limits { strangers: 1, ..Limits::default() };
-        (directory, Arc::new(Server::new(context, limits, CancellationToken::new())))
+        (directory, Arc::new(Server::new(context, Limits::default(), CancellationToken::new())))
     }
 
     #[tokio::test]
     async fn strangers_are_refused_and_few() {
         let (_directory, server) = server();
-        let stranger = Caller { registrant: Registrant { uid: 4242, gid: 4242, pid: None }, allowed: false };
+        let of = |uid| Caller { registrant: Registrant { uid, gid: uid, pid: None }, allowed: false };
+        let stranger = of(4242);
         let call = async |server: &Arc<Server>| {
             let (mut ours, theirs) = UnixStream::pair().expect("a pair");
             let place = server.strangers.admit(stranger.owner());
@@ -247,13 +247,26 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
         assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
-        // One at a time here: a silent one is closed, and displaces no permitted caller.
-        let (mut silent, theirs) = UnixStream::pair().expect("a pair");
-        let place = server.strangers.admit(stranger.owner());
-        let conversation = tokio::spawn(converse_with(&server, stranger, place, theirs));
+        // 16 at a time: for one more, the oldest is closed. It displaces no permitted caller.
+        let mut silent = Vec::new();
+        for uid in 1..=16 {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            let place = server.strangers.admit(of(uid).owner());
+            silent.push((ours, tokio::spawn(converse_with(&server, of(uid), place, theirs))));
+        }
         assert!(call(&server).await.starts_with("HTTP/1.1 403"));
-        assert_eq!(silent.read(&mut [0]).await.expect("closed"), 0);
+        let (mut oldest, conversation) = silent.remove(0);
+        let closed = tokio::time::timeout(limits::HTTP_HEAD_TIME / 3, oldest.read(&mut [0])).await;
+        assert_eq!(closed.expect("for the 17th").expect("closed"), 0);
         conversation.await.expect("no panic");
+        for (number, (still, conversation)) in silent.iter().enumerate() {
+            let unread = still.try_read(&mut [0]).expect_err("no answer");
+            assert_eq!(
+                (unread.kind(), conversation.is_finished()),
+                (std::io::ErrorKind::WouldBlock, false),
+                "{number}"
+            );
+        }
     }
 
     #[test]

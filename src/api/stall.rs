@@ -84,26 +84,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::bounds::Limits;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const PATIENCE: Duration = Duration::from_secs(15);
 
+    fn stall(stream: tokio::io::DuplexStream) -> Stall<tokio::io::DuplexStream> {
+        Stall::new(stream, Limits::default().stall)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(8);
-        let mut ours = Stall::new(ours, PATIENCE);
+        let mut ours = stall(ours);
         ours.write_all(b"12345678").await.expect("fits");
         let begun = Instant::now();
         let ended = tokio::time::timeout(PATIENCE * 4, ours.write_all(b"9")).await;
         let error = ended.expect("given up").expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE * 2);
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE + Duration::from_millis(10));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_slow_but_takes_something_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(1);
-        let mut ours = Stall::new(ours, PATIENCE);
+        let mut ours = stall(ours);
         let reader = tokio::spawn(async move {
             let mut taken = Vec::new();
             let mut byte = [0];

@@ -21,6 +21,13 @@ use crate::layout::{Decision, Layout, Loss, Repair, RunError, RunLock, Sights, d
 use crate::limits;
 use crate::registry::{self, FileCheck};
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// How soon the check that confirms a loss follows the one that found it. More means that an `rm
+/// -rf` that is still running has ended; less means that files are made again sooner. Shorter than
+/// [`limits::OWN_FILES`].
+const OWN_FILES_AGAIN: Duration = Duration::from_millis(250);
+
 /// The result of the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Report {
@@ -118,7 +125,7 @@ async fn watch_all(
 
 /// Returns the pause after a check: short after a new loss, which the next check must confirm.
 fn pause(is_new_loss: bool) -> Duration {
-    if is_new_loss { limits::OWN_FILES_AGAIN } else { limits::OWN_FILES }
+    if is_new_loss { OWN_FILES_AGAIN } else { limits::OWN_FILES }
 }
 
 /// Returns `Ok` when the process must end, or an error if a check has panicked.
@@ -331,7 +338,7 @@ mod tests {
         let missing = Sights { socket: Sight::Missing, ..Sights::INTACT };
         let more = Sights { run_files: Sight::Missing, ..missing };
         let sights = [Sights::INTACT, missing, missing, more, Sights::INTACT, Sights::INTACT];
-        let (soon, later) = (limits::OWN_FILES_AGAIN, limits::OWN_FILES);
+        let (soon, later) = (OWN_FILES_AGAIN, limits::OWN_FILES);
         let within = |pause: &Duration| if *pause < later { soon } else { later };
         let pauses = pauses(&sights, &Notify::new()).await;
         assert_eq!(pauses.iter().map(within).collect::<Vec<_>>(), [later, soon, later, soon, later]);
@@ -343,11 +350,11 @@ mod tests {
         let suspicion = Notify::new();
         suspicion.notify_one();
         let pauses = pauses(&[Sights::INTACT, missing, missing], &suspicion).await;
-        assert!(pauses[0] < limits::OWN_FILES_AGAIN && pauses[1] >= limits::OWN_FILES_AGAIN, "{pauses:?}");
+        assert!(pauses[0] < OWN_FILES_AGAIN && pauses[1] >= OWN_FILES_AGAIN, "{pauses:?}");
         assert!(pauses[1] < limits::OWN_FILES, "{pauses:?}");
         suspicion.notify_one();
         let pauses = self::pauses(&[missing, missing], &suspicion).await;
-        assert!(pauses[0] >= limits::OWN_FILES_AGAIN, "`rm -rf` may still be running: {pauses:?}");
+        assert!(pauses[0] >= OWN_FILES_AGAIN, "`rm -rf` may still be running: {pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_directory_with_much_in_it_is_emptied_page_by_page() {
         let scene = Scene::new();
-        let many = limits::PURGE_PAGE * 2 + 1;
+        let many = 2049;
         for number in 0..many {
             std::fs::write(scene.base().join(format!("sqlite/{number}")), "").expect("written");
         }
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn data_of_any_depth_is_removed() {
-        for levels in [limits::PURGE_DEPTH - 3, limits::PURGE_DEPTH, limits::PURGE_DEPTH * 4] {
+        for levels in [125, 128, 512] {
             let scene = Scene::new();
             nest(&scene.base().join("sqlite"), levels);
             // A name that a directory would be moved to is taken.
@@ -404,6 +404,23 @@ mod tests {
             assert_eq!((removed.directories, removed.files), (made, 2), "{levels}");
             assert_eq!(std::fs::read_dir(scene.layout.home().root()).expect("read").count(), 0, "{levels}");
         }
+    }
+
+    /// Returns how many directories are moved up while this many nested ones are removed.
+    fn moved_up(levels: usize) -> u64 {
+        let scene = Scene::new();
+        nest(&scene.base().join("sqlite"), levels);
+        let aside = scene.aside();
+        let mut removal = Removal::new(scene.layout.home().root().to_owned());
+        removal.set_aside(scene.layout.root(), OsStr::new(&aside.name()));
+        assert_eq!(removal.left, 0, "{:?}", removal.first);
+        removal.next
+    }
+
+    #[test]
+    fn directories_that_are_open_at_once_are_bounded() {
+        // 128 are open at once: the namespace, `sqlite` and 126 in it.
+        assert_eq!((moved_up(126), moved_up(127)), (0, 1));
     }
 
     /// Runs `work` as a user other than root who owns everything below `home` except `locked`.
@@ -460,6 +477,22 @@ mod tests {
         let removed = scene.layout.remove_aside(&aside).expect("removed");
         assert_eq!(removed, Removed { directories: 4, files: 0, bytes: 0 });
         assert!(!place.exists());
+    }
+
+    #[test]
+    fn failed_removals_of_a_directory_are_bounded() {
+        let scene = Scene::new();
+        let locked = scene.base().join("sqlite/locked");
+        std::fs::create_dir(&locked).expect("made");
+        for number in 0..2100 {
+            std::fs::write(locked.join(number.to_string()), "").expect("written");
+        }
+        let aside = scene.aside();
+        let place = scene.layout.home().root().join(aside.name());
+        let refused = as_an_unprivileged_user(scene.layout.home().root(), &place.join("sqlite/locked"), || {
+            scene.layout.remove_aside(&aside).expect_err("locked")
+        });
+        assert!(refused.to_string().starts_with("1024 of the entries in "), "{refused}");
     }
 
     #[test]

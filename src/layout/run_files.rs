@@ -16,10 +16,9 @@ use rustix::io::Errno;
 
 use super::create::Layout;
 use super::run_lock::{
-    DIGITS, Hold, PID, RunError, RunLock, STATE, lock, look_at, read_digits, read_pid, remove, write,
+    DIGITS, Hold, LOCK_PATIENCE, PID, RunError, RunLock, STATE, lock, look_at, read_digits, read_pid, remove, write,
 };
 use crate::files::Sight;
-use crate::limits;
 use crate::plugin::PluginName;
 
 impl RunLock {
@@ -31,7 +30,7 @@ impl RunLock {
     pub fn take(layout: &Layout) -> Result<Arc<Self>, RunError> {
         let (base, run) = (layout.own_base()?, layout.own_run()?);
         let path = layout.home().own().run();
-        let patience = Instant::now() + limits::LOCK_PATIENCE;
+        let patience = Instant::now() + LOCK_PATIENCE;
         lock(&base, &run, &path, patience)?;
         lock(&run, &run, &path, patience)?;
         // Even if this start does not need them, a later one may.
@@ -207,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::layout::RunState;
+    use crate::limits;
     use crate::plugin::sample;
 
     struct Scene {
@@ -281,7 +281,7 @@ mod tests {
         let held = RunLock::take(&scene.layout).expect("free");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| RunLock::take(&scene.layout));
-            std::thread::sleep(limits::LOCK_PATIENCE / 4);
+            std::thread::sleep(LOCK_PATIENCE / 4);
             assert!(!waiting.is_finished(), "it waits");
             drop(held);
             waiting.join().expect("no panic").expect("free in time");

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +14,12 @@ use super::error::{LayoutError, advice};
 use super::open::open_at;
 use crate::files::{Inode, Sight};
 use crate::limits;
+
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// How long a start waits for a lock that another process holds. More means that a start succeeds
+/// although a predecessor takes longer to end; less means that a second daemon is refused sooner.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) const PID: &str = "daemon.pid";
 pub(super) const STATE: &str = "daemon.state";
@@ -185,7 +191,7 @@ pub(super) fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant)
     loop {
         match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(limits::LOCK_PATIENCE / 20),
+            Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(LOCK_PATIENCE / 20),
             Err(Errno::WOULDBLOCK) => return Err(RunError::Held { run: path.to_owned(), pid: read_pid(run) }),
             Err(errno) => return Err(RunError::Io { doing: "lock", path: path.to_owned(), source: errno.into() }),
         }

@@ -34,11 +34,11 @@ pub const GITOPS_FILE: u64 = 1024 * 1024;
 pub const CLIENT_CONNECT: Duration = Duration::from_secs(2);
 
 /// Time for a whole call of a client, longer than a daemon that starts lets it wait. Crossed by
-/// `cli::support::client::tests::a_silent_daemon_causes_a_timeout`.
+/// `cli::support::command::tests::a_silent_daemon_causes_a_timeout`.
 pub const CLIENT_TIME: Duration = Duration::from_secs(10);
 
 /// Time that a client waits for a whole diagnosis, longer than the daemon needs for one. Crossed by
-/// `cli::support::client::tests::a_silent_daemon_causes_a_timeout`.
+/// `cli::cluster::diagnose::tests::a_silent_daemon_causes_a_timeout_of_the_diagnosis`.
 pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
 
 /// Time for a whole diagnosis without the daemon. Crossed by `tests/diagnosis.rs`,
@@ -55,14 +55,6 @@ pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
 /// Silence after which a client that follows events considers its connection lost: more than two
 /// heartbeats. Crossed by `cli::support::follow::tests::silence_is_a_loss_and_a_heartbeat_is_not`.
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
-
-/// Pause before the first attempt to reconnect. Each later pause is twice as long. Crossed by
-/// `cli::support::follow::tests::after_a_loss_it_goes_on_behind_the_last_event`.
-pub const CLIENT_RETRY: Duration = Duration::from_secs(1);
-
-/// Longest pause before an attempt to reconnect. Crossed by
-/// `cli::support::follow::tests::after_a_loss_it_goes_on_behind_the_last_event`.
-pub const CLIENT_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 /// Most work to find a name like a misspelled one: pairs of bytes that are compared, enough for
 /// 10,000 names of 40 bytes. Crossed by `cli::support::suggest::tests::the_work_is_bounded`.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::panic;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use beam::limited;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -39,9 +39,15 @@ use crate::plugin::{Event, PluginName};
 use crate::store::{CommitError, Opened, Store};
 use crate::timestamp;
 
-/// The maximum number of commands that share one commit. A tuning constant: a larger value means
-/// fewer commits, a smaller one that the first command of a batch waits less.
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// The maximum number of commands that share one commit. A larger value means fewer commits, a
+/// smaller one that the first command of a batch waits less.
 const BATCH: usize = 128;
+
+/// Time until a failed commit is tried again. More means that the view is out of date for longer
+/// after the disk works again; less means more failing commits until then.
+const COMMIT_RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the registry with the content of the store. The task ends after [`Handle::stop`], or when
 /// every handle is dropped. `check_socket` is called before each change is answered.
@@ -237,7 +243,7 @@ impl Task {
             Err(error) => {
                 self.observations = batch.observations;
                 self.note_loss(&error);
-                self.retry_at = Some(now.instant + limits::COMMIT_RETRY);
+                self.retry_at = Some(now.instant + COMMIT_RETRY);
                 self.publish(Vec::new(), Some(error.to_string()));
                 for (reply, _) in batch.answers {
                     let _ = reply.send(Err(error.clone().into()));

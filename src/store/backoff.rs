@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Delay after the first failure. More means that the copy is missing for longer; less means more
+/// attempts while the disk is full. [`limits::COPY_RETRY`] bounds the delay.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
 /// The delay before the next attempt doubles with each failure.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -22,7 +28,7 @@ impl Backoff {
 
     /// Delays the next attempt after a failure.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.delay = (self.delay * 2).clamp(limits::COMMIT_RETRY, limits::COPY_RETRY);
+        self.delay = (self.delay * 2).clamp(FIRST_DELAY, limits::COPY_RETRY);
         self.due = Some(now + self.delay);
     }
 

@@ -1,6 +1,7 @@
 //! Who is admitted, who waits and who has to leave, with every limit reached.
 
 use super::*;
+use crate::api::bounds::Limits;
 
 thread_local! {
     /// Comparisons of [`Moment`]s.
@@ -84,6 +85,13 @@ fn a_process_at_its_share_evicts_only_its_own() {
     assert_eq!(places.admit(user, "u").evicted, Some("b"));
     assert_eq!(places.admit(user, "v").evicted, Some("c"));
     assert_eq!(places.admit(user, "w").evicted, Some("u"), "a user has a separate share");
+
+    let mut places = Places::new(Limits::default().capacity());
+    places.admit(TWO, 0);
+    for n in 1..=192 {
+        assert_eq!(places.admit(user, n).evicted, None, "{n}");
+    }
+    assert_eq!(places.admit(user, 193).evicted, Some(1), "192 of one user are served");
 }
 
 #[test]
@@ -126,6 +134,18 @@ fn limited_connections_are_bounded_and_the_oldest_is_closed() {
     }
     let evicted = ["d", "e", "f", "g"].map(|name| places.admit(ONE, name).evicted);
     assert_eq!(evicted, [None, None, Some("d"), Some("e")]);
+
+    let mut places = Places::new(Limits::default().capacity());
+    let mut admit = |n: i32| {
+        let admitted = places.admit(Owner::Process(n), n);
+        places.works(admitted.id);
+        admitted
+    };
+    let served = (1..=1024).find(|n| admit(*n).limited).expect("they are bounded");
+    for n in served + 1..served + 256 {
+        assert_eq!(admit(n).evicted, None, "{n}");
+    }
+    assert_eq!(admit(served + 256).evicted, Some(served), "256 are limited");
 }
 
 #[test]

@@ -144,3 +144,31 @@ fn answers(view: &OwnView) -> String {
     }));
     table(&rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        diagnose: Diagnose,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_daemon_causes_a_timeout_of_the_diagnosis() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let _listener = tokio::net::UnixListener::bind(&path).expect("bound");
+        let line = Line::try_parse_from(["diagnose", "x@h"]).expect("a node");
+        let begun = Instant::now();
+        assert!(matches!(line.diagnose.run(&path).await, Exit::NoDaemon));
+        let promised = Duration::from_secs(30)..Duration::from_millis(30_100);
+        assert!(promised.contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+}

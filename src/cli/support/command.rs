@@ -67,3 +67,25 @@ pub(in crate::cli) fn unreadable(error: &serde_json::Error) -> String {
          with `hecate-daemon --version`"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::Method;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_daemon_causes_a_timeout() {
+        let home = tempfile::tempdir().expect("directory");
+        let path = home.path().join("api.sock");
+        let _listener = tokio::net::UnixListener::bind(&path).expect("bound");
+        let call = Call::new(Method::GET, "/health", |_| Ok(String::new()));
+        let begun = Instant::now();
+        assert!(matches!(ask(&path, &call, true).await, Exit::NoDaemon));
+        let promised = Duration::from_secs(10)..Duration::from_millis(10_100);
+        assert!(promised.contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+}

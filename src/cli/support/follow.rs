@@ -19,6 +19,16 @@ use super::refusal;
 use super::sse::{Event, Parser};
 use crate::limits;
 
+// ---- Tuning constants -----------------------------------------------------------------------
+
+/// Pause before the first attempt to reconnect. Each later pause is twice as long. More means that
+/// events arrive later after a restart of the daemon; less means more attempts.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Longest pause before an attempt to reconnect. More means that events arrive later after a long
+/// downtime of the daemon; less means more attempts until then.
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
 /// Prints each event of the stream at `path`, as JSON or as `show` shows it, until `stopped`, or
 /// until standard output is closed, which ends it at once even if no event comes.
 pub(in crate::cli) async fn run(
@@ -76,7 +86,7 @@ struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { first: limits::CLIENT_RETRY, longest: limits::CLIENT_RETRY_LONGEST, silence: limits::CLIENT_SILENCE }
+        Self { first: RETRY, longest: RETRY_LONGEST, silence: limits::CLIENT_SILENCE }
     }
 }
 
@@ -163,6 +173,7 @@ mod tests {
     use std::path::PathBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{UnixListener, UnixStream};
+    use tokio::time::Instant;
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -209,7 +220,7 @@ mod tests {
             names.push(event.name.clone());
             names.len() < wanted
         });
-        let ended = timeout(Duration::from_secs(20), ended).await.expect("in time");
+        let ended = timeout(Duration::from_secs(200), ended).await.expect("in time");
         (ended, names)
     }
 
@@ -232,14 +243,21 @@ mod tests {
         assert_eq!(names, ["a_v1", "b_v1", "c_v1"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn silence_is_a_loss_and_a_heartbeat_is_not() {
         let server = Server::new();
-        let patience = Patience { silence: Duration::from_millis(50), ..PATIENCE };
+        let patience = Patience { silence: Patience::default().silence, ..PATIENCE };
         let client = tokio::spawn(names(server.path.clone(), patience, 1));
         // Nothing but the head, and the connection stays open.
-        let _silent = server.serve(HEAD, &[]).await;
-        let (_stream, _) = server.serve(HEAD, &["event: a_v1\ndata: {}\n\n"]).await;
+        let (mut silent, _) = server.serve(HEAD, &[]).await;
+        // Virtual time: the pause is the silence under test.
+        let begun = Instant::now();
+        sleep(Duration::from_secs(70)).await;
+        silent.write_all(b"d\r\n: heartbeat\n\n\r\n").await.expect("still open");
+        let again = server.serve(HEAD, &["event: a_v1\ndata: {}\n\n"]);
+        let _stream = timeout(Duration::from_secs(300), again).await.expect("silence is a loss");
+        let promised = Duration::from_secs(70 + 75)..Duration::from_millis(145_100);
+        assert!(promised.contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert_eq!(client.await.expect("ended").1, ["a_v1"]);
     }
 

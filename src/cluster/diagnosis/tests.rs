@@ -5,6 +5,7 @@ use beam::etf::Term;
 use beam::node::Watched;
 use beam::node::task;
 use beam::node::{Answer, BadArg, Caller, Functions};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::report::Outcome;
@@ -19,26 +20,29 @@ impl Functions for Nothing {
     }
 }
 
-/// A diagnostician for a node of its own on host `h`, whose EPMD is to be on this port; and its node.
-async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let cookie = Cookie::parse(b"cookie").unwrap();
-    let dialer = Dialer {
+fn dialer(epmd_port: u16) -> Dialer {
+    Dialer {
         epmd_port,
         default_port: None,
         this_host: BTreeSet::from(["h", "localhost"].map(str::to_owned)),
         allowed_uids: BTreeSet::from([rustix::process::getuid().as_raw()]),
-    };
+    }
+}
+
+/// Starts a node with the cookie of all, and returns its port.
+async fn node(name: &str, dialer: Dialer) -> (Handle, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     let identity = Identity {
-        name: "us@h".parse().unwrap(),
+        name: name.parse().unwrap(),
         creation: 4,
         flags: flags::ours(false),
-        cookie: cookie.clone(),
+        cookie: Cookie::parse(b"cookie").unwrap(),
         challenges: Challenges::default(),
     };
     let settings = task::NodeSettings {
         identity,
-        dialer: dialer.clone(),
+        dialer,
         scopes: vec![],
         watched: Watched { tag: Atom::literal("tag"), group: Atom::literal("group") },
         functions: Box::new(Nothing),
@@ -46,11 +50,17 @@ async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
         tick_time: Duration::from_secs(60),
         peer_memory: beam::limits::PEER_BYTES,
     };
-    let (handle, _) = task::start(listener, settings);
+    (task::start(listener, settings).0, port)
+}
+
+/// A diagnostician for a node of its own on host `h`, whose EPMD is to be on this port; and its node.
+async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
+    let dialer = dialer(epmd_port);
+    let (handle, _) = node("us@h", dialer.clone()).await;
     let view = ClusterView { node: Some("us@h".parse().unwrap()), peers, ..ClusterView::default() };
     let settings = DiagnosisSettings {
         dialer,
-        cookie,
+        cookie: Cookie::parse(b"cookie").unwrap(),
         challenges: Challenges::default(),
         hidden: false,
         scopes: vec!["pg".to_owned()],
@@ -65,13 +75,22 @@ fn code(report: &Report) -> Option<(Stage, &'static str)> {
 
 #[tokio::test]
 async fn a_diagnosis_that_takes_too_long_tells_what_it_has() {
-    // An EPMD that takes questions and answers none.
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut diagnostician = diagnostician(silent.local_addr().unwrap().port(), vec![]).await;
-    diagnostician.time = Duration::from_millis(500);
+    let (_node, port) = node("x@h", dialer(1)).await;
+    let epmd = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let diagnostician = diagnostician(epmd.local_addr().unwrap().port(), vec![]).await;
+    tokio::spawn(async move {
+        let (mut stream, _) = epmd.accept().await.unwrap();
+        stream.write_all(format!("\0\0\x11\x11name x at port {port}\n").as_bytes()).await.unwrap();
+    });
+    // Another trial does not end.
+    let _trial = diagnostician.trial.acquire().await.unwrap();
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
     let report = diagnostician.diagnose(&NodeName::parse("x@h").unwrap()).await.unwrap();
+    let promised = Duration::from_secs(27)..Duration::from_millis(27_100);
+    assert!(promised.contains(&begun.elapsed()), "{:?}", begun.elapsed());
     assert_eq!(report.findings[1].outcome, Outcome::Passed, "{report:?}");
-    assert_eq!(code(&report), Some((Stage::Epmd, "diagnosis_timeout")));
+    assert_eq!(code(&report), Some((Stage::Flags, "diagnosis_timeout")));
 }
 
 #[tokio::test]

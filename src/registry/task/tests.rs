@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
@@ -160,7 +159,7 @@ async fn an_answered_registration_is_on_disk_and_in_the_view() {
 #[tokio::test]
 async fn many_registrations_share_commits() {
     let world = World::new();
-    let many = limits::REGISTRY_QUEUE + 2 * BATCH;
+    let many = 2 * BATCH + 256;
     let mut asked = JoinSet::new();
     for number in 0..many {
         let handle = world.handle.clone();
@@ -174,6 +173,24 @@ async fn many_registrations_share_commits() {
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");
     assert!(commits >= many / BATCH, "{commits} commits: a batch is bounded");
     assert!(commits <= many / 8, "{commits} commits for {many} registrations");
+}
+
+#[tokio::test]
+async fn commands_that_wait_are_bounded() {
+    // The registry begins at the first await.
+    let world = World::new();
+    let ping = || Command::Ping { reply: oneshot::channel().0 };
+    for number in 1..=256 {
+        assert!(world.handle.commands.try_send(ping()).is_ok(), "{number}");
+    }
+    assert!(world.handle.commands.try_send(ping()).is_err(), "more than 256");
+    let contents = || DiskCommand::Contents { name: name("hecate-oned"), reply: oneshot::channel().0 };
+    for number in 1..=256 {
+        assert!(world.handle.disk.try_send(contents()).is_ok(), "{number}");
+    }
+    assert!(world.handle.disk.try_send(contents()).is_err(), "more than 256");
+    world.register("hecate-oned").await.expect("it waits for its turn");
+    world.stop().await;
 }
 
 #[tokio::test]
@@ -247,7 +264,7 @@ async fn a_full_backlog_makes_the_cluster_wait() {
             world.up(&format!("n{number}@host")).await;
         }
     };
-    let sent = timeout(limits::COMMIT_RETRY / 2, send).await;
+    let sent = timeout(COMMIT_RETRY / 2, send).await;
     assert!(sent.is_err(), "more than {bound} observations were accepted");
     world.repair_store();
     world.until(|view| status(view, "hecate-oned") == Some(Status::Stopped)).await;

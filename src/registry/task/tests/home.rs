@@ -31,7 +31,7 @@ async fn a_replaced_database_is_reported_until_it_is_moved_away() {
     assert_eq!(code(world.register("hecate-twod").await), "store_failed");
     // Only observations would be tried again.
     tokio::time::pause();
-    tokio::time::advance(2 * limits::COMMIT_RETRY).await;
+    tokio::time::advance(2 * COMMIT_RETRY).await;
     world.handle.ping().await.expect("it is running");
     world.handle.ping().await.expect("it is running");
     tokio::time::resume();
