@@ -70,7 +70,7 @@ steps(Lines) -> outside(Lines, "", []).
 
 outside([], _, Steps) -> lists:reverse(Steps);
 outside(["```console" | Lines], _, Steps) -> console(Lines, Steps);
-%% Commands that only show what to do.
+%% Skips commands that the guides mark as `sh', because they are only examples.
 outside(["```sh" | Lines], _, Steps) ->
     {_, ["```" | Rest]} = lists:splitwith(fun(Line) -> Line =/= "```" end, Lines),
     outside(Rest, "", Steps);

@@ -299,7 +299,7 @@ ten_plugins_start_at_the_same_time(Config) ->
     Name = fun(Number) -> lists:flatten(io_lib:format("hecate-plugin~bd", [Number])) end,
     Nodes = [hecate_host:start_node(Host, list_to_atom(lists:flatten(io_lib:format("hecate_plugin~bd", [Number]))),
                                     hecate_host:configured(Name(Number))) || Number <- Numbers],
-    %% The nodes take their time to start, so that it is the plugins that do at once.
+    %% All nodes run first, so that the plugins start at the same time.
     Self = self(),
     [spawn_link(fun() -> Self ! call(Node, application, ensure_all_started, [hecate_plugin]) end) || Node <- Nodes],
     [receive {ok, _} -> ok end || _ <- Nodes],

@@ -86,7 +86,7 @@ requests_beyond_the_limit_are_refused_at_once(Config) ->
 refused_beside_slow(Path) ->
     Slow = [open(Path, <<"GET /gated HTTP/1.1\r\n\r\n">>) || _ <- lists:seq(1, ?ANSWERING)],
     hecate_host:eventually(fun() -> status(ask(Path, <<"/">>)) =:= 503 end),
-    %% Clients that send no request, or do not read their refusal, delay no others.
+    %% Clients that send no request, or do not read their refusal, do not delay others.
     Idle = [open(Path, Request) || Request <- [<<>>, <<"GET / HTTP/1.1\r\n\r\n">>], _ <- lists:seq(1, ?MANY)],
     Refused = [status(ask(Path, Target)) || Target <- [<<"/">>, <<"/gated">>]],
     [gen_tcp:close(Socket) || Socket <- Idle],
@@ -245,7 +245,7 @@ open(Path, Request) ->
 
 is_open(Socket) -> gen_tcp:recv(Socket, 0, 0) =:= {error, timeout}.
 
-%% More than the system buffers for a client that does not read: the server was still sending.
+%% The answer is larger than the system's buffers, so the server was still sending it.
 is_sent_whole(Socket) -> is_sent_whole(Socket, 524288).
 
 is_sent_whole(_, Left) when Left =< 0 -> true;

@@ -90,8 +90,8 @@ whereis(Name) ->
         [] -> undefined
     end.
 
-%% @doc Returns the description of a plugin by the process that {@link whereis/1} prefers and that
-%% answers.
+%% @doc Returns the description of a plugin, from the first of its processes that answers, in the
+%% order of {@link whereis/1}.
 -spec info(name()) -> {ok, info()} | {error, not_found}.
 info(Name) ->
     case ask(best(name(Name))) of

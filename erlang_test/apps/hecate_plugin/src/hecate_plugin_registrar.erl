@@ -22,8 +22,8 @@
 -export([callback_mode/0, init/1, handle_event/4, terminate/3]).
 -export_type([info/0, state/0]).
 
-%% The first pause and the longest, in ms. After the daemon has started, a plugin registers within
-%% the longest.
+%% The first pause and the longest, in ms. A plugin that waits for the daemon registers at most the
+%% longest pause after the daemon has started.
 -define(FIRST_PAUSE, 100).
 -define(LONGEST_PAUSE, 5000).
 %% The pause in ms after a refusal that only a change of the settings can prevent.
@@ -177,7 +177,7 @@ handle_event({call, _}, register, deregistering, _) ->
 handle_event({call, From}, register, registering, _) ->
     {keep_state_and_data, {reply, From, ok}};
 
-%% This node has got its name, so the daemon must get it.
+%% This node has got a name, which the daemon must store.
 handle_event(info, {nodeup, Node}, State, Data) when Node =:= node(), State =:= registering orelse State =:= registered ->
     register_again(Data, []);
 

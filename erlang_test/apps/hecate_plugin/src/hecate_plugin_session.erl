@@ -38,7 +38,7 @@ start_deregister(Socket, #{name := Name}) ->
               end,
               [link, monitor]).
 
-%% Opens the stream first: if it is still open after the registration, the daemon did not restart
+%% Opens the stream first: if it is still open after the registration, the daemon did not restart in
 %% between.
 stay_registered(Owner, Socket, Config) ->
     case hecate_plugin_daemon:events(Socket) of
