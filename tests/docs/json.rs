@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// Longest line.
-const WIDTH: usize = 96;
+const WIDTH: usize = 110;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,9 @@ impl Json {
         match self {
             Self::Array(elements) if used.max(indent) + line.chars().count() > WIDTH => {
                 text.push('[');
+                if elements.iter().all(|element| matches!(element, Self::Plain(_))) {
+                    return fill(elements, indent, text);
+                }
                 for (at, element) in elements.iter().enumerate() {
                     text.push_str(&begin(at));
                     element.write(inner, 0, text);
@@ -96,6 +99,23 @@ impl Json {
             _ => text.push_str(&line),
         }
     }
+}
+
+/// Writes the elements of an array and its end, as many on a line as fit.
+fn fill(elements: &[Json], indent: usize, text: &mut String) {
+    let inner = indent + 2;
+    let mut used = WIDTH;
+    for (at, element) in elements.iter().enumerate() {
+        let element = format!("{element}{}", if at + 1 < elements.len() { "," } else { "" });
+        if used + 1 + element.len() > WIDTH {
+            text.push_str(&format!("\n{:inner$}{element}", ""));
+            used = inner + element.len();
+        } else {
+            text.push_str(&format!(" {element}"));
+            used += 1 + element.len();
+        }
+    }
+    text.push_str(&format!("\n{:indent$}]", ""));
 }
 
 /// On one line.

@@ -8,8 +8,9 @@ use super::json::Json;
 use super::openapi::Document;
 use super::page;
 
-/// Operations with an endless response, which `docs/events.md` describes.
-const STREAMS: &[(&str, &str)] = &[("/api/events", "Events"), ("/api/cluster/peers/{node}/trace", "Traces")];
+/// Operations with an endless response, which `docs/events.md` describes under these titles.
+const STREAMS: &[(&str, &str)] =
+    &[("/api/events", "Events of plugins and nodes"), ("/api/cluster/peers/{node}/trace", "Traces of messages")];
 
 /// The only operation whose example would be its whole document.
 const WITHOUT_EXAMPLE: &str = "/openapi.json";
@@ -37,7 +38,7 @@ fn the_references_show_the_openapi_document_and_real_responses() {
     let mut events = String::new();
     for (path, title) in STREAMS {
         let operation = document.at(&["paths", path, "get"]);
-        writeln!(events, "## {title}: `GET {path}`\n\n{}\n", page::wrap(text(operation, "description"))).unwrap();
+        writeln!(events, "## {title}\n\n`GET {path}`: {}\n", page::wrap(text(operation, "description"))).unwrap();
         write_events(&document, operation, &examples.events, &mut events);
     }
     page::hold("events.md", "events", &events);
@@ -116,7 +117,8 @@ fn write_operation(
     writeln!(out, "| part | meaning |\n| --- | --- |\n{rows}| {} | [refused](#refusals) |\n", refusals.join(", "))
         .unwrap();
     if let Some((_, title)) = STREAMS.iter().find(|(stream, _)| *stream == path) {
-        writeln!(out, "See [{title}](events.md).\n").unwrap();
+        let anchor = title.to_lowercase().replace(' ', "-");
+        writeln!(out, "See [{title}](events.md#{anchor}).\n").unwrap();
     }
     if let Some(Response { request, status, head, body, json }) = examples.responses.get(&(&*method, path)) {
         let head = head.as_ref().map(|line| format!("{line}\n")).unwrap_or_default();
@@ -161,35 +163,36 @@ fn kind(schema: &Json) -> String {
 }
 
 /// Writes the rows of an object's table. `prefix` leads to the object.
-fn write_keys(schema: &Json, prefix: &str, rows: &mut String) {
+fn write_keys(document: &Document, schema: &Json, prefix: &str, rows: &mut String) {
     let required: BTreeSet<&str> =
         schema.get("required").map(Json::elements).unwrap_or_default().iter().filter_map(Json::text).collect();
     for (key, property) in schema.get("properties").map(Json::entries).unwrap_or_default() {
         let optional = if required.contains(&**key) { "" } else { ", optional" };
-        let meaning = text(property, "description");
+        let about = Document::name_of(property).map(|_| document.resolve(property)).unwrap_or(property);
+        let meaning = text(about, "description");
         writeln!(rows, "| `{prefix}{key}` | {}{optional} | {meaning} |", kind(property)).unwrap();
-        write_keys(property, &format!("{prefix}{key}."), rows);
+        write_keys(document, property, &format!("{prefix}{key}."), rows);
         if let Some(items) = property.get("items") {
             let prefix = format!("{prefix}{key}[].");
-            write_parts(items, &prefix, rows);
+            write_parts(document, items, &prefix, rows);
         }
     }
 }
 
 /// Writes the rows of an object that may consist of several.
-fn write_parts(schema: &Json, prefix: &str, rows: &mut String) {
-    write_keys(schema, prefix, rows);
+fn write_parts(document: &Document, schema: &Json, prefix: &str, rows: &mut String) {
+    write_keys(document, schema, prefix, rows);
     for part in schema.get("allOf").map(Json::elements).unwrap_or_default() {
         match Document::name_of(part) {
             Some(name) => writeln!(rows, "| `{prefix}…` | | All keys of {}. |", link(name)).unwrap(),
-            None => write_keys(part, prefix, rows),
+            None => write_keys(document, part, prefix, rows),
         }
     }
 }
 
-fn write_object(name: &str, schema: &Json, out: &mut String) {
+fn write_object(document: &Document, name: &str, schema: &Json, out: &mut String) {
     let mut rows = String::new();
-    write_parts(schema, "", &mut rows);
+    write_parts(document, schema, "", &mut rows);
     writeln!(
         out,
         "### {name}\n\n{}\n\n| key | type | meaning |\n| --- | --- | --- |\n{rows}",
@@ -210,7 +213,7 @@ fn objects(document: &Document) -> String {
     let mut out = String::new();
     for (name, schema) in document.at(&["components", "schemas"]).entries() {
         if !of_events.contains(&**name) {
-            write_object(name, schema, &mut out);
+            write_object(document, name, schema, &mut out);
         }
     }
     out
@@ -247,7 +250,7 @@ fn write_events(document: &Document, operation: &Json, examples: &BTreeMap<Strin
         if !written.insert(object) {
             continue;
         }
-        write_object(object, document.resolve(event), out);
+        write_object(document, object, document.resolve(event), out);
         out.push('\n');
         for (name, _) in events.iter().filter(|(_, event)| Document::name_of(event) == Some(object)) {
             writeln!(out, "`{name}`:\n\n```json\n{}\n```\n", examples[name].pretty()).unwrap();
