@@ -13,8 +13,8 @@ PACKAGES := erlang-base erlang-runtime-tools erlang-dev erlang-common-test erlan
 
 test: deps fmt clippy doc book spelling rust erlang ct ## Run all checks and tests that need no root (installs missing packages)
 
-# Short enough to run after every change: it builds no integration test, and leaves out the unit
-# tests that take most of the time.
+# Fast enough for every change: builds no integration test, and skips the unit tests that take most
+# of the time.
 SLOW_UNIT_TESTS := ::properties:: ::cost:: ::leftovers:: ::salvage:: the_number_of_elements_is_bounded \
   both_sides_keep_the_same_connection monitors_and_links_of_a_peer_are_bounded many_registrations_share_commits \
   aside_names_run_out plugins_are_bounded
@@ -77,7 +77,7 @@ erlang: deps ## Check the Erlang sources with xref, Dialyzer and EDoc
 test-long: deps ## Run the slow tests of disk faults that `make test` leaves out
 	cargo test --test faults -- --ignored
 
-# The suites run the binary of `cargo test`. The same targets are built, so that cargo compiles nothing twice.
+# The suites run the binary of `cargo test`. Building the same targets avoids a second compilation.
 ct: deps ## Run the Common Test suites in erlang_test/
 	cargo build --all-targets
 	HECATE_DAEMON_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/hecate-daemon" rebar3 ct
@@ -96,7 +96,8 @@ siege: deps ## Run all attacks at once for 10 minutes beside a well-behaved clie
 simulate: ## Simulate a cluster of 1,000 nodes without sockets
 	cargo test --profile simulation --test simulation -- --ignored --nocapture
 
-# See docs/internals/benchmarks.md. The C node that is measured needs erlang-dev, which `deps` installs only where there is no `erl`.
+# See docs/internals/benchmarks.md. The measured C node needs erlang-dev, which `deps` installs only
+# if `erl` is missing.
 bench: deps ## Run the benchmarks
 	@[ -e /usr/include/ei.h ] || { \
 	  [ "$$(id -u)" = 0 ] || { echo "make bench needs erlang-dev: install it, or run it as root" >&2; exit 1; }; \
@@ -109,7 +110,7 @@ SIZES := 10 25 50 100
 scale: deps ## Measure clusters of up to 100 daemons on this machine
 	cargo bench --bench scale -- $(SIZES)
 
-# Checks no advisories, because the machine need not reach their database: `make deny` does.
+# Does not check advisories, because not every machine can reach their database. `make deny` does.
 test-system: ADVISORIES := skip
 test-system: test-users test-openapi test-others test-suites-quick test-deploy package deny test-otp fuzz-smoke ## Run the tests that need root (installs missing packages)
 
@@ -137,7 +138,8 @@ test-others: deps ## Test with nodes in Elixir, C and Java
 	fi
 	cargo test --features system-tests --test others
 
-# Checks the manifests with kubectl, kubernetes-validate, Quadlet's generator and systemd, and runs the static binary in pods.
+# Checks the manifests with kubectl, kubernetes-validate, Quadlet's generator and systemd, and runs
+# the static binary in pods.
 DEPLOY := binutils busybox iproute2 libcap2-bin python3-venv
 test-deploy: deps static ## Test deploy/, `gitops` and the static binary (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make test-deploy makes pods: run it as root" >&2; exit 1; }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use beam::connect::dial::DialCode;
 use hecate_daemon::plugin::ReasonCode;
 
+use super::json::Json;
+use super::openapi::Document;
 use super::page;
 
 const PAGE: &str = "troubleshooting.md";
@@ -80,6 +82,12 @@ fn every_code_has_its_meaning_and_remedy() {
     let mut codes = codes_of_source();
     codes.extend(DialCode::ALL.map(|code| code.name().to_owned()));
     codes.extend(ReasonCode::ALL.map(|code| code.name().to_owned()));
+    // What the contract names is there too, wherever the source makes it.
+    let document = Document::read();
+    for (_, response) in document.at(&["components", "responses"]).entries() {
+        let description = response.get("description").and_then(Json::text).expect("a description");
+        codes.extend(page::quoted(description).filter(|word| is_word(word)).map(str::to_owned));
+    }
     let text = page::read(PAGE);
     let quoted: BTreeSet<&str> = page::quoted(&text).collect();
     let missing: Vec<&String> = codes.iter().filter(|code| !quoted.contains(&***code)).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
 use super::support::Host;
 
@@ -56,4 +56,16 @@ fn only_the_distribution_port_and_epmd_listen_and_both_can_be_restricted() {
         assert_eq!(addresses(&of_epmd), epmd, "{environment:?}");
         assert_eq!(addresses(&others), [distribution], "{environment:?}");
     }
+}
+
+#[test]
+fn a_fixed_distribution_port_is_registered_with_epmd_too() {
+    let host = Host::new();
+    let epmd = host.epmd();
+    // A port that is free now. Whoever takes it first makes the test fail, not pass.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let daemon = host.daemon(&[("ERL_DIST_PORT", &port.to_string()), ("HECATE_LISTEN", "127.0.0.1")]);
+    daemon.ready();
+    assert_eq!(listening(daemon.id()), BTreeSet::from([(Ipv4Addr::LOCALHOST.into(), port)]));
+    assert_eq!(epmd.port_of("hecate"), port);
 }

@@ -36,6 +36,7 @@ const GUIDES: &[&str] = &[
     "src/ARCHITECTURE.md",
     "SECURITY.md",
     "docs/internals/benchmarks.md",
+    "docs/internals/debugging.md",
     "docs/internals/fuzzing.md",
     "docs/internals/testing.md",
     ".github/ISSUE_TEMPLATE/bug.yml",
@@ -74,6 +75,18 @@ fn guides_name_files_and_make_targets_that_exist() {
         }
     }
     assert!(files > 20 && targets > 5, "the names were found: {files} files, {targets} targets");
+}
+
+#[test]
+fn guides_wrap_at_100_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for guide in GUIDES.iter().filter(|guide| guide.ends_with(".md")) {
+        let text = fs::read_to_string(root.join(guide)).expect(guide);
+        // Every second part is a block of code.
+        for line in text.split("```").step_by(2).flat_map(str::lines).filter(|line| !line.starts_with('|')) {
+            assert!(line.chars().count() <= 100, "{guide}: {line}");
+        }
+    }
 }
 
 #[test]
