@@ -198,7 +198,7 @@ fn open_files(maximum: Option<u64>) -> u64 {
 fn lock_home(home: Home, modes: Modes) -> Result<(Layout, Arc<RunLock>), Error> {
     let layout = Layout::open(home, modes)?;
     layout.ensure_own()?;
-    let lock = RunLock::take(&layout)?;
+    let lock = RunLock::acquire(&layout)?;
     Ok((layout, lock))
 }
 
@@ -209,11 +209,11 @@ fn start_problems(set_aside: Option<(&Path, Option<Salvaged>)>, siblings: Result
     if let Some((path, salvaged)) = set_aside {
         let recovered = match salvaged {
             Some(Salvaged { plugins, events }) => format!(
-                "the new database has the {} and {} that could be recovered",
+                "{} and {} were recovered, and others may be missing",
                 counted(plugins, "plugin"),
                 counted(events, "event")
             ),
-            None => "it is unknown how much could be recovered".to_owned(),
+            None => "it is unknown how much was recovered".to_owned(),
         };
         let detail = format!(
             "the registry's database was damaged and was moved to {}; {recovered}; register missing plugins again, then \

@@ -120,15 +120,15 @@ pub const PLUGIN_NAME: usize = 63;
 /// `layout::paths::tests::a_socket_path_has_at_most_107_bytes`.
 pub const SUN_PATH: usize = 107;
 
-/// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_huge_pid_file_is_not_believed`.
+/// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_pid_file_beyond_the_limit_is_ignored`.
 pub const RUN_FILE: usize = 32;
 
 /// Time between the two refusals that prove a socket dead. Crossed by
-/// `layout::socket::stale::tests::the_second_look_comes_a_second_later_and_not_before`.
+/// `layout::socket::stale::tests::the_second_probe_follows_after_the_gap`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 
 /// How often one recipe looks at a socket that is replaced again and again. Crossed by
-/// `layout::socket::stale::tests::a_socket_that_is_replaced_for_ever_is_left`.
+/// `layout::socket::stale::tests::a_socket_that_is_replaced_again_and_again_is_kept`.
 pub const STALE_SOCKET_PROBES: u32 = 8;
 
 /// Connector sockets, and directories of its own, that are listed of a plugin. Crossed by
@@ -189,12 +189,12 @@ pub const CLEAN_UPS: usize = 64;
 /// `store::backoff::tests::the_delay_doubles_up_to_its_limit`.
 pub const COPY_RETRY: Duration = Duration::from_secs(30);
 
-/// Stored events kept; older ones go. Crossed by `store::database::tests::the_log_is_bounded`.
+/// Stored events kept; older ones go. Crossed by `store::database::tests::stored_events_are_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
 /// Largest row that is recovered from a damaged database, in bytes: larger than any row of a
 /// plugin. Crossed by
-/// `store::salvage::tests::a_row_of_any_length_is_followed_through_its_pages_up_to_the_limit`.
+/// `store::salvage::tests::a_row_is_read_from_its_overflow_pages_up_to_the_limit`.
 pub const SALVAGED_ROW: usize = 64 * 1024;
 
 /// Largest revision that is read or written: the largest integer that every JSON parser represents
@@ -211,7 +211,7 @@ pub const EVENTS_BEHIND: usize = 1024;
 pub const SET_ASIDE: u32 = 100;
 
 /// How long a statement waits for another process that reads the database. Crossed by
-/// `store::database::tests::a_database_in_use_is_refused`.
+/// `store::database::tests::a_commit_to_a_locked_database_is_refused`.
 pub const STORE_BUSY: Duration = Duration::from_secs(2);
 
 // ---- HTTP -----------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ fn hold_unhealthy(host: &Host, aside: &Path, recovered: bool) {
     let problems = health["problems"].as_array().unwrap();
     let problem = problems.iter().find(|problem| problem["code"] == "registry_set_aside").expect("the problem");
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(aside.to_str().unwrap()) && detail.contains("register again"), "{detail}");
+    assert!(detail.contains(aside.to_str().unwrap()) && detail.contains("register missing plugins again"), "{detail}");
     let report = if recovered { "1 plugin and " } else { "0 plugins and 0 events were recovered" };
     assert!(detail.contains(report) && detail.contains("others may be missing"), "{detail}");
     let doctor = Daemon::command(host, &[]).arg("doctor").output().unwrap();
@@ -134,8 +134,8 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
 fn what_another_release_or_program_wrote_is_refused_and_left_alone() {
     let cases: [(&str, Damage, &str); 4] = [
         ("a later schema", |path| sql(path, "PRAGMA user_version = 9999"), "schema version 9999"),
-        ("no schema of ours", |path| sql(path, "PRAGMA user_version = 0"), "no hecate-daemon made"),
-        ("a negative version", |path| sql(path, "PRAGMA user_version = -1"), "no hecate-daemon made"),
+        ("no schema of ours", |path| sql(path, "PRAGMA user_version = 0"), "is not a database of hecate-daemon"),
+        ("a negative version", |path| sql(path, "PRAGMA user_version = -1"), "is not a database of hecate-daemon"),
         (
             "a link",
             |path| {

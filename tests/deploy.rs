@@ -485,7 +485,7 @@ fn a_daemon_that_mounts_only_its_own_directory_logs_an_error() {
     let pod = node.pod(&objects, "DaemonSet", "hecate-daemon", Image::Scratch(&binary, &entry));
     let mut daemon = Serving::start(&pod.through());
     daemon.ready();
-    wait_for("the daemon logs the error", || daemon.log.text().contains("no new plugin can be given a namespace"));
+    wait_for("the daemon logs the error", || daemon.log.text().contains("cannot create the namespaces of new plugins"));
 }
 
 // ---- The image ------------------------------------------------------------------------------

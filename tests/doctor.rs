@@ -234,7 +234,7 @@ fn an_unready_daemon_says_why() {
     });
     let found = Found::of(&host, &named);
     assert_eq!(found.code, 1);
-    found.says("daemon", "fail", &["node_name_taken", "is taken"]);
+    found.says("daemon", "fail", &["node_name_taken", "is in use"]);
     assert_eq!(found.about("daemon").len(), 1, "told once: {:#}", found.report);
 }
 

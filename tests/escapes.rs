@@ -147,7 +147,7 @@ fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
     let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_next")]);
     daemon.ready();
     support::wait_for("the stored node is cleared", || host.plugin("hecate-traderd")["node"].is_null());
-    daemon.logs(&["WARN", "hecate-traderd", &node, "register it again without `node`"]);
+    daemon.logs(&["WARN", "hecate-traderd", &node, "register the plugin again without `node`"]);
 }
 
 #[test]

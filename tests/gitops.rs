@@ -377,9 +377,7 @@ fn nothing_can_be_smuggled_in() {
     let deep = path_of(&home, &"d".repeat(90));
     let deep = deep.to_str().unwrap();
     home.run(&["init", "--home", deep]);
-    assert!(
-        home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001", "--home", deep]).contains("takes at most 107")
-    );
+    assert!(home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001", "--home", deep]).contains("limit of 107"));
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn no_place_of_a_plugins_namespace_is_a_link_or_a_file() {
     daemon.ready();
     let plugin = host.plugin("hecate-traderd");
     assert_eq!(
-        (&plugin["status"], plugin["reason"].as_str().unwrap().contains("no socket")),
+        (&plugin["status"], plugin["reason"].as_str().unwrap().contains("not a socket")),
         (&json!("stopped"), true)
     );
     listener.set_nonblocking(true).unwrap();

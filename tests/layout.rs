@@ -208,7 +208,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
     node.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
     let join = r#"[pg:join({hecate_plugin, <<"hecate-x", (integer_to_binary(N))/binary, "d">>}, self())"#;
     assert_eq!(node.eval(&format!("length({join} || N <- lists:seq(1, 500)])")), "500");
-    daemon.logs(&["WARN", "too many plugins are announced and not registered"]);
+    daemon.logs(&["WARN", "too many announced plugins are not registered"]);
     // Messages are handled in order, so all earlier ones were handled.
     assert_eq!(node.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
     host.register_named(TRADER);

@@ -127,7 +127,7 @@ fn a_database_that_was_removed_is_written_again_without_a_registration() {
     let scene = Scene::new();
     remove_all(&scene.own("sqlite"));
     wait_for("the database is there again", || scene.own("sqlite/plugins.db").exists());
-    scene.daemon.logs(&["ERROR", "sqlite", "made it again"]);
+    scene.daemon.logs(&["ERROR", "sqlite", "created it again"]);
     scene.daemon.logs(&["ERROR", "wrote it again from the removed file"]);
     scene.is_well();
     scene.survives();

@@ -218,7 +218,7 @@ impl OwnFiles {
 
     fn look(&self) -> Sights {
         let home = match self.layout.check_home() {
-            Ok(()) => self.layout.look_at_home(),
+            Ok(()) => self.layout.compare_home(),
             Err(Loss::Gone) => Sight::Missing,
             Err(Loss::Replaced) => Sight::Foreign,
         };
@@ -226,7 +226,7 @@ impl OwnFiles {
         Sights {
             home,
             directories: missing_if(!self.layout.missing_own().is_empty()),
-            lock: self.lock.probe(&self.layout),
+            lock: self.lock.compare(&self.layout),
             run_files: missing_if(!self.lock.has_files()),
             socket: self.socket.look(),
         }

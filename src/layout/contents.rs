@@ -1,5 +1,5 @@
-//! What plugins keep in their namespaces beyond what we make: connector sockets, and directories of their own. Looks, and
-//! never changes anything.
+//! Lists what plugins have created in their namespaces: connector sockets and additional directories.
+//! Read-only.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -17,28 +17,29 @@ use crate::layout::socket::stale::SocketState;
 use crate::limits;
 use crate::plugin::PluginName;
 
-/// What was found in a namespace.
+/// The contents of a namespace that the plugin has created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// The sockets `connectors/{id}.sock`, in the order of their ids.
+    /// The sockets `connectors/{id}.sock`, sorted by id.
     pub connectors: Vec<Connector>,
-    /// Names of directories beside the five of the convention, such as `hecate-agents`, in order.
+    /// The names of directories other than the five standard ones, such as `hecate-agents`, sorted.
     pub extra_directories: Vec<String>,
 }
 
-/// One connector socket.
+/// A connector socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connector {
-    /// Its file name without `.sock`.
+    /// The file name without `.sock`.
     pub id: String,
-    /// Where it is.
+    /// The path of the socket.
     pub socket: PathBuf,
-    /// Whether somebody listens.
+    /// Whether a process listens on it.
     pub answers: bool,
 }
 
 impl Layout {
-    /// Looks into a namespace. Of each kind at most [`limits::CONTENTS`] are looked for, and what is missing is empty.
+    /// Lists the contents of a namespace, at most [`limits::CONTENTS`] of each kind. A missing directory
+    /// counts as empty.
     ///
     /// # Errors
     /// See [`LayoutError`].
@@ -50,7 +51,7 @@ impl Layout {
         };
         let mut contents = Contents::default();
         if let Some(dir) = found(self.namespace(name))? {
-            let names = names(&dir, FileType::Directory, |name| !is_ours(name)).map_err(failed(&base))?;
+            let names = names(&dir, FileType::Directory, |name| !is_standard(name)).map_err(failed(&base))?;
             contents.extra_directories = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
         }
         if let Some(dir) = found(self.connectors(name))? {
@@ -75,17 +76,17 @@ fn found(opened: Result<OwnedFd, LayoutError>) -> Result<Option<OwnedFd>, Layout
     }
 }
 
-fn is_ours(name: &OsStr) -> bool {
-    SUBDIRECTORIES.iter().any(|ours| name == *ours)
+fn is_standard(name: &OsStr) -> bool {
+    SUBDIRECTORIES.iter().any(|standard| name == *standard)
 }
 
 fn id(name: &OsStr) -> Option<String> {
     name.to_str()?.strip_suffix(".sock").filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
-/// The names of the entries that are of this kind and wanted, in order.
-fn names(dir: &OwnedFd, kind: FileType, wanted: impl Fn(&OsStr) -> bool) -> rustix::io::Result<Vec<OsString>> {
-    let found = entries(dir, limits::CONTENTS, |name, of| of == kind && wanted(name))?;
+/// Returns the sorted names of the entries of one kind that satisfy a condition.
+fn names(dir: &OwnedFd, kind: FileType, is_wanted: impl Fn(&OsStr) -> bool) -> rustix::io::Result<Vec<OsString>> {
+    let found = entries(dir, limits::CONTENTS, |name, of| of == kind && is_wanted(name))?;
     let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
     names.sort();
     Ok(names)

@@ -1,9 +1,8 @@
-//! Makes the directories of namespaces, and opens them.
+//! Creates and opens the directories of namespaces.
 //!
-//! Owns the one descriptor of home through which everything below is reached: no path below home is ever resolved
-//! from the root again, and no symbolic link below it is followed (`openat2(2)` with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`). Never changes the mode or the owner of a directory that it did not make, and never removes
-//! one that holds anything.
+//! Everything below home is opened relative to one descriptor of home, and no symbolic link below home
+//! is followed (`openat2(2)` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`). The mode and the owner
+//! of a directory that existed before are never changed, and only empty directories are removed.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,63 +21,63 @@ use super::run_lock::RunLock;
 use crate::files::Inode;
 use crate::plugin::PluginName;
 
-/// What new directories get.
+/// The mode and group of new directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Modes {
-    /// Permission bits, whatever the umask says.
+    /// The permission bits, independent of the umask.
     pub dir: u32,
-    /// Group, where it is not to be the process's own.
+    /// The group, if it is not the process's own.
     pub group: Option<u32>,
 }
 
 impl Default for Modes {
-    /// For our own user only.
+    /// Returns modes that permit only the process's own user.
     fn default() -> Self {
         Self { dir: 0o700, group: None }
     }
 }
 
-/// Whom a new namespace is given to. Only root can give anything away: for others this changes nothing.
+/// The owner of a new namespace. Only root can set it; it has no effect for other users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// User.
+    /// The user id.
     pub uid: u32,
-    /// Group, unless [`Modes::group`] names one.
+    /// The group id, unless [`Modes::group`] is set.
     pub gid: u32,
 }
 
-/// Home, opened.
+/// The open home directory.
 #[derive(Debug)]
 pub struct Layout {
     home: Home,
     root: OwnedFd,
     root_inode: Inode,
     modes: Modes,
-    /// Set once home is found missing or replaced.
+    /// Set once home is found to be missing or replaced.
     lost: OnceLock<Loss>,
-    /// Our lock, while it lives.
+    /// The daemon's lock, while it exists.
     lock: Mutex<Weak<RunLock>>,
 }
 
 impl Layout {
-    /// Opens home, and makes it if it is missing. Links on the way to home are the user's own business.
+    /// Opens home, and creates it if it is missing. Symbolic links in the path of home are followed.
     ///
     /// # Errors
-    /// Home can neither be opened nor made.
+    /// Home can neither be opened nor created.
     pub fn open(home: Home, modes: Modes) -> Result<Self, LayoutError> {
         let root = home.root();
         let open = |path: &Path| fs::open(path, DIRECTORY, Mode::empty());
         let fd = match (open(root), root.parent(), root.file_name()) {
             (Err(Errno::NOENT), Some(parent), Some(name)) => {
-                std::fs::create_dir_all(parent).map_err(|source| io_error("make", parent, source))?;
+                std::fs::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
                 let above = open(parent).map_err(|errno| io_error("open", parent, errno.into()))?;
-                modes.make(above.as_fd(), parent, name, None)?;
+                modes.create(above.as_fd(), parent, name, None)?;
                 open(root).map_err(|errno| io_error("open", root, errno.into()))?
             }
             (Err(Errno::NOTDIR), ..) => return Err(LayoutError::NotADirectory(root.to_owned())),
             (opened, ..) => opened.map_err(|errno| io_error("open", root, errno.into()))?,
         };
-        let stat = fs::fstat(&fd).map_err(|errno| io_error("look at", root, errno.into()))?;
+        let stat = fs::fstat(&fd).map_err(|errno| io_error("check", root, errno.into()))?;
         let root_inode = Inode::from(&stat);
         Ok(Self { home, root: fd, root_inode, modes, lost: OnceLock::new(), lock: Mutex::default() })
     }
@@ -88,28 +87,28 @@ impl Layout {
         self.root_inode
     }
 
-    /// How home was lost, if it was.
+    /// Returns how home was lost, if it was.
     pub(super) fn lost(&self) -> &OnceLock<Loss> {
         &self.lost
     }
 
-    /// Our lock; none if it was never taken, or is released.
+    /// Returns the daemon's lock. None before it was acquired and after it was released.
     pub(super) fn lock(&self) -> Option<Arc<RunLock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
-    /// Remembers our lock.
-    pub(super) fn locked_by(&self, lock: &Arc<RunLock>) {
+    /// Sets the daemon's lock.
+    pub(super) fn set_lock(&self, lock: &Arc<RunLock>) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lock);
     }
 
-    /// The paths.
+    /// Returns the paths below home.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Makes what is missing of our own namespace.
+    /// Creates the missing directories of the daemon's own namespace.
     ///
     /// # Errors
     /// See [`LayoutError`].
@@ -118,8 +117,8 @@ impl Layout {
         Ok(self.home.own())
     }
 
-    /// Makes what is missing of a plugin's namespace. A namespace that is new is given to `owner`; what is made in one
-    /// that exists, to the one it belongs to.
+    /// Creates the missing directories of a plugin's namespace. A new namespace gets `owner`. In an
+    /// existing namespace, new directories get the owner of the namespace.
     ///
     /// # Errors
     /// See [`LayoutError`].
@@ -131,40 +130,40 @@ impl Layout {
     fn ensure_named(&self, name: &OsStr, owner: Option<Owner>) -> Result<(), LayoutError> {
         let root = self.home.root();
         let base = root.join(name);
-        let made = self.modes.make(self.root.as_fd(), root, name, owner)?;
+        let is_new = self.modes.create(self.root.as_fd(), root, name, owner)?;
         let fd = open_below(self.root.as_fd(), root, Path::new(name), DIRECTORY)?;
-        let owner = if made { owner } else { Some(owner_of(fd.as_fd(), &base)?) };
+        let owner = if is_new { owner } else { Some(owner_of(fd.as_fd(), &base)?) };
         for sub in SUBDIRECTORIES {
-            self.modes.make(fd.as_fd(), &base, OsStr::new(sub), owner)?;
+            self.modes.create(fd.as_fd(), &base, OsStr::new(sub), owner)?;
         }
         Ok(())
     }
 
-    /// Whether the namespaces of plugins can be made beside ours, as far as it shows without making one.
+    /// Checks whether the namespaces of plugins can be created in home, without creating one.
     ///
     /// # Errors
-    /// Why not, or why nobody may see them.
+    /// They cannot be created, or plugins may not see them.
     pub fn check_siblings(&self) -> Result<(), SiblingError> {
         let root = self.home.root();
         let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
         fs::accessat(&self.root, ".", access, AtFlags::EACCESS)
-            .map_err(|errno| explain("make", self.root.as_fd(), root, Path::new("<plugin>"), errno))?;
+            .map_err(|errno| explain("create", self.root.as_fd(), root, Path::new("<plugin>"), errno))?;
         let own = open_below(self.root.as_fd(), root, Path::new(self.home.own_name()), DIRECTORY)?;
         match (mount_of(&self.root), mount_of(&own)) {
-            (Some(home), Some(ours)) if home != ours => {
+            (Some(home_mount), Some(own_mount)) if home_mount != own_mount => {
                 Err(SiblingError::Apart { own: self.home.own().base().to_owned(), home: root.to_owned() })
             }
             _ => Ok(()),
         }
     }
 
-    /// Opens `run/` of our own namespace, to be read and locked.
+    /// Opens `run/` of the daemon's own namespace, for reading and locking.
     pub(super) fn own_run(&self) -> Result<OwnedFd, LayoutError> {
         let path = Path::new(self.home.own_name()).join(RUN);
         open_below(self.root.as_fd(), self.home.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens our own namespace, to be locked.
+    /// Opens the daemon's own namespace, for locking.
     pub(super) fn own_base(&self) -> Result<OwnedFd, LayoutError> {
         let path = Path::new(self.home.own_name());
         open_below(self.root.as_fd(), self.home.root(), path, OFlags::RDONLY | OFlags::DIRECTORY)
@@ -181,12 +180,11 @@ impl Layout {
         open_below(self.root(), self.home.root(), Path::new(name.as_str()), DIRECTORY)
     }
 
-    /// Home itself.
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
-    /// What the system said about something below home.
+    /// Returns the error for a failed system call on a path below home.
     pub(super) fn explain_below(&self, doing: &'static str, path: &Path, errno: Errno) -> LayoutError {
         explain(doing, self.root(), self.home.root(), path, errno)
     }
@@ -203,82 +201,82 @@ impl Layout {
     }
 }
 
-/// A directory as a place to work in: neither read nor changed itself.
+/// Opens a directory only as the base of further paths, not for reading.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Modes {
-    /// Makes `name` in `parent`, unless there is such a directory. Tells whether it did.
-    fn make(
+    /// Creates the directory `name` in `parent`, unless it exists. Returns whether it is new.
+    fn create(
         &self,
         parent: BorrowedFd<'_>,
         parent_path: &Path,
         name: &OsStr,
         owner: Option<Owner>,
     ) -> Result<bool, LayoutError> {
-        let made = match fs::mkdirat(parent, name, Mode::from_raw_mode(self.dir)) {
+        let is_new = match fs::mkdirat(parent, name, Mode::from_raw_mode(self.dir)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(errno) => return Err(explain("make", parent, parent_path, Path::new(name), errno)),
+            Err(errno) => return Err(explain("create", parent, parent_path, Path::new(name), errno)),
         };
         let probed = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        let dressed = probed.map_err(|errno| ("look at", errno)).and_then(|stat| {
+        let result = probed.map_err(|errno| ("check", errno)).and_then(|stat| {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {}
                 FileType::Symlink => return Err(("open", Errno::LOOP)),
                 _ => return Err(("open", Errno::NOTDIR)),
             }
-            // Most often it is as it should be, which saves opening it.
-            if !made || self.is_dressed(&stat, owner) {
+            // In most cases its attributes are right, and it need not be opened.
+            if !is_new || self.has_attributes(&stat, owner) {
                 return Ok(());
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let fd = open_at(parent, Path::new(name), flags, Mode::empty()).map_err(|errno| ("open", errno))?;
-            self.dress(fd.as_fd(), owner).map_err(|errno| ("give away", errno))
+            self.set_attributes(fd.as_fd(), owner).map_err(|errno| ("set the owner and mode of", errno))
         });
-        dressed.map_err(|(doing, errno)| {
-            if made {
-                // Left as it is it would pass for a directory that somebody else made, and never be put right. It is empty,
-                // or it stays: `rmdir` removes nothing else.
+        result.map_err(|(doing, errno)| {
+            if is_new {
+                // Otherwise the next attempt would take it for an existing directory, whose attributes are not
+                // changed. `rmdir` removes it only if it is empty.
                 let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
             }
             explain(doing, parent, parent_path, Path::new(name), errno)
         })?;
-        Ok(made)
+        Ok(is_new)
     }
 
-    /// Whom a directory is to be given to: only root can give.
-    fn recipient(&self, owner: Option<Owner>) -> (Option<u32>, Option<u32>) {
+    /// Returns the user and group to set for a new directory. Only root can set the user.
+    fn owner_to_set(&self, owner: Option<Owner>) -> (Option<u32>, Option<u32>) {
         let owner = owner.filter(|_| rustix::process::geteuid().is_root());
         (owner.map(|owner| owner.uid), self.group.or(owner.map(|owner| owner.gid)))
     }
 
-    /// Whether a directory has its owner, group and mode.
-    fn is_dressed(&self, stat: &fs::Stat, owner: Option<Owner>) -> bool {
-        let (uid, gid) = self.recipient(owner);
+    /// Returns whether a directory has the right owner, group and mode.
+    fn has_attributes(&self, stat: &fs::Stat, owner: Option<Owner>) -> bool {
+        let (uid, gid) = self.owner_to_set(owner);
         uid.is_none_or(|uid| uid == stat.st_uid)
             && gid.is_none_or(|gid| gid == stat.st_gid)
             && stat.st_mode & 0o7777 == self.dir
     }
 
-    /// Gives a directory that we have just made its owner, group and mode.
-    fn dress(&self, fd: BorrowedFd<'_>, owner: Option<Owner>) -> rustix::io::Result<()> {
-        let (uid, gid) = self.recipient(owner);
+    /// Sets the owner, group and mode of a new directory.
+    fn set_attributes(&self, fd: BorrowedFd<'_>, owner: Option<Owner>) -> rustix::io::Result<()> {
+        let (uid, gid) = self.owner_to_set(owner);
         if uid.is_some() || gid.is_some() {
             fs::fchown(fd, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
         }
-        // The umask has had its say in `mkdir`, and a change of owner clears bits: so the mode comes last.
+        // Last, because `mkdir` applied the umask, and a change of owner clears bits of the mode.
         fs::fchmod(fd, Mode::from_raw_mode(self.dir))
     }
 }
 
-/// The number of the mount that a directory is on. Kernels before 5.8 don't say it.
+/// Returns the id of the mount that a directory is on. None on kernels before 5.8.
 fn mount_of(fd: &OwnedFd) -> Option<u64> {
     let stat = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID).then_some(stat.stx_mnt_id)
 }
 
 fn owner_of(fd: BorrowedFd<'_>, path: &Path) -> Result<Owner, LayoutError> {
-    let stat = fs::fstat(fd).map_err(|errno| io_error("look at", path, errno.into()))?;
+    let stat = fs::fstat(fd).map_err(|errno| io_error("check", path, errno.into()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
@@ -347,7 +345,7 @@ mod tests {
             self.layout.ensure(&self.name, None)
         }
 
-        /// A directory outside of home that a link may point to.
+        /// Creates a directory outside home, as the target of a link.
         fn outside(&self) -> PathBuf {
             let outside = self.dir.path().join("outside");
             std::fs::create_dir(&outside).expect("made");
@@ -365,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_namespace_has_its_five_directories_with_their_mode() {
-        // Bits that every usual umask takes away.
+        // A usual umask clears some of these bits.
         let scene = Scene::new(Modes { dir: 0o2777, group: None });
         let namespace = scene.ensure().expect("made");
         assert_eq!(namespace, scene.namespace());
@@ -429,7 +427,7 @@ mod tests {
             let scene = Scene::new(Modes::default());
             let outside = scene.outside();
             let planted = scene.namespace().base().join(place);
-            // `join("")` ends in a slash, and such a link would be followed by the test itself.
+            // `join("")` ends in a slash, with which the test itself would follow the link.
             let planted = PathBuf::from(planted.to_str().expect("text").trim_end_matches('/'));
             std::fs::create_dir_all(planted.parent().expect("has one")).expect("made");
             symlink(&outside, &planted).expect("linked");
@@ -478,7 +476,7 @@ mod tests {
         let expected = if me.is_root() { 4321 } else { me.as_raw() };
         assert_eq!(owner_now(namespace.base()), expected);
         assert_eq!(owner_now(&namespace.run()), expected);
-        // What is missing later goes to whom the namespace belongs, whoever registers.
+        // A directory that is created later gets the owner of the namespace.
         std::fs::remove_dir(namespace.run()).expect("removed");
         scene.layout.ensure(&scene.name, Some(Owner { uid: 77, gid: 77 })).expect("made");
         assert_eq!(owner_now(&namespace.run()), expected);
@@ -489,7 +487,7 @@ mod tests {
     fn a_denied_permission_names_path_user_and_mode() {
         let scene = Scene::new(Modes { dir: 0o750, group: None });
         let root = scene.layout.home().root();
-        let error = explain("make", scene.layout.root.as_fd(), root, Path::new("hecate-traderd"), Errno::ACCESS);
+        let error = explain("create", scene.layout.root.as_fd(), root, Path::new("hecate-traderd"), Errno::ACCESS);
         let me = rustix::process::geteuid().as_raw();
         let text = error.to_string();
         for part in [format!("{}/hecate-traderd", root.display()), format!("uid {me}"), "mode 0750".to_owned()] {

@@ -1,4 +1,4 @@
-//! What is in a directory: names and kinds, in no order.
+//! Lists directories.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
-/// At most so many of the entries that are wanted. A symbolic link is one, whatever it leads to.
+/// Returns the names and types of the entries that satisfy a condition, at most `max`, in no
+/// particular order. Symbolic links are not followed.
 pub(super) fn entries(
     dir: impl AsFd,
-    most: usize,
-    wanted: impl Fn(&OsStr, FileType) -> bool,
+    max: usize,
+    is_wanted: impl Fn(&OsStr, FileType) -> bool,
 ) -> rustix::io::Result<Vec<(OsString, FileType)>> {
-    // Opened anew: `dir` may be open as a place only (`O_PATH`), and is read from its beginning each time.
+    // Opened again, because `dir` may be opened with `O_PATH`, and must be read from its beginning.
     let fd = openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut found = Vec::new();
     for entry in Dir::new(fd)? {
@@ -22,14 +23,14 @@ pub(super) fn entries(
             continue;
         }
         let kind = match entry.file_type() {
-            // Some file systems don't tell.
+            // Some file systems do not report the type.
             FileType::Unknown => FileType::from_raw_mode(statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
-            told => told,
+            known => known,
         };
-        if wanted(name, kind) {
+        if is_wanted(name, kind) {
             found.push((name.to_owned(), kind));
         }
-        if found.len() >= most {
+        if found.len() >= max {
             break;
         }
     }

@@ -1,83 +1,84 @@
-//! Why something below home could not be made, opened or written.
+//! The errors of creating and opening files below home.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a directory could not be made or opened. The message says what to do.
+/// Why a directory could not be created or opened. The message includes what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// A symbolic link on the way.
-    #[error("{path} is a symbolic link, and none is followed below home: put a directory there", path = .0.display())]
+    /// The path, or a part of it, is a symbolic link.
+    #[error("{path} is a symbolic link, which is not followed below home; replace it with a directory", path = .0.display())]
     SymbolicLink(PathBuf),
-    /// Something else than a directory.
-    #[error("{path} is not a directory: move it away, a directory belongs there", path = .0.display())]
+    /// The path is not a directory.
+    #[error("{path} is not a directory; move it away, so that the daemon can create a directory there", path = .0.display())]
     NotADirectory(PathBuf),
-    /// The system does not let us.
+    /// The process does not have the permission.
     #[error(
-        "permission denied for {path}: we are uid {uid}, while {parent} belongs to uid {owner} with mode {mode:04o}; \
-         give it to uid {uid}, or run as its owner", path = path.display(), parent = parent.display()
+        "permission denied for {path}: the daemon runs as uid {uid}, but {parent} belongs to uid {owner} with mode \
+         {mode:04o}; change its owner to uid {uid}, or run the daemon as its owner",
+        path = path.display(), parent = parent.display()
     )]
     Permission {
-        /// What was wanted.
+        /// The path that could not be accessed.
         path: PathBuf,
-        /// Our own effective user.
+        /// The effective user of this process.
         uid: u32,
-        /// The directory that forbids it.
+        /// The directory that denies the access.
         parent: PathBuf,
-        /// Owner of `parent`.
+        /// The owner of `parent`.
         owner: u32,
-        /// Permission bits of `parent`.
+        /// The permission bits of `parent`.
         mode: u32,
     },
-    /// A namespace that was set aside has lost its name to another.
-    #[error("{path} was made anew while its data was set aside, which is kept in {kept}: move back what is wanted of it, and \
-             remove the rest", path = path.display(), kept = kept.display())]
+    /// A namespace that was set aside could not be put back, because another one was created meanwhile.
+    #[error("{path} was created again while its data was set aside; the data is in {kept}: move back what you need, and remove \
+             the rest", path = path.display(), kept = kept.display())]
     Kept {
-        /// The namespace.
+        /// The path of the namespace.
         path: PathBuf,
-        /// Where the data is.
+        /// The path of the data.
         kept: PathBuf,
     },
-    /// Anything else the system says.
+    /// A system call failed for another reason.
     #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
-        /// What was tried, as a verb.
+        /// What was attempted, as a verb.
         doing: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Why a home is of no use to plugins, though it is to us.
+/// Why plugins cannot use a home that the daemon itself can use.
 #[derive(Debug, thiserror::Error)]
 pub enum SiblingError {
-    /// No directory can be made there.
-    #[error("no new plugin can be given a namespace: {0}")]
+    /// No directories can be created in home.
+    #[error("cannot create the namespaces of new plugins: {0}")]
     Home(#[from] LayoutError),
-    /// What is made there may be seen by nobody.
+    /// The daemon's namespace is a mount of its own, so plugins may not see directories in home.
     #[error(
-        "{own} is mounted by itself: the namespaces of plugins are made in {home}, on another mount, where plugins may \
-         not see them; mount all of {home}", own = own.display(), home = home.display()
+        "only {own} is mounted, and the namespaces of plugins are created in {home}, where plugins may not see them; \
+         mount {home} instead", own = own.display(), home = home.display()
     )]
     Apart {
-        /// Our namespace.
+        /// The daemon's own namespace.
         own: PathBuf,
         /// Home.
         home: PathBuf,
     },
 }
 
-/// What to do about an error of the system.
+/// Returns what to do about an error of the system.
 pub(super) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on its disk",
         io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another home",
-        io::ErrorKind::PermissionDenied => "give it to the user that we run as, or choose another home",
+        io::ErrorKind::PermissionDenied => "change its owner to the user of the daemon, or choose another home",
         io::ErrorKind::Unsupported => {
-            "openat2(2) is missing: it takes Linux 5.6, and no filter of system calls that hides it, as systemd's RestrictSUIDSGID= does"
+            "openat2(2) is not available: it needs Linux 5.6, and a filter such as RestrictSUIDSGID= of systemd must not block it"
         }
-        _ => "see that its disk is sound and all that leads there is as it should be, or choose another home",
+        _ => "check its disk and its path, or choose another home",
     }
 }

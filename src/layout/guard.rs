@@ -1,8 +1,8 @@
-//! Checks whether home and our own namespace are still the ones that were opened, and makes
-//! vanished directories again.
+//! Checks whether home and the daemon's own namespace are still the opened ones, and restores missing
+//! directories.
 //!
-//! The descriptor of home stays open, so its inode number is not reused, and nothing is ever
-//! written into a directory that replaced it.
+//! The descriptor of home stays open. So its inode number is not reused, and nothing is ever written
+//! into a directory that replaced it.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use crate::files::{Sight, found};
 impl Layout {
     /// Compares the path of home with the directory that was opened.
     #[must_use]
-    pub fn look_at_home(&self) -> Sight {
+    pub fn compare_home(&self) -> Sight {
         Sight::of(|home| home == self.root_inode(), found(std::fs::metadata(self.home().root())))
     }
 
-    /// Checks that home is still there. Once lost, home stays lost for this process, even if it
-    /// comes back: a request that was refused must not be acknowledged later.
+    /// Checks that home is still there. Once home is lost, it remains lost for this process, even if it
+    /// comes back, because a refused request must not take effect later.
     ///
     /// # Errors
     /// How it was lost.
@@ -30,7 +30,7 @@ impl Layout {
         if let Some(loss) = self.lost().get() {
             return Err(*loss);
         }
-        let loss = match self.look_at_home() {
+        let loss = match self.compare_home() {
             Sight::Ours | Sight::Unclear => return Ok(()),
             Sight::Missing => Loss::Gone,
             Sight::Foreign => Loss::Replaced,
@@ -38,8 +38,8 @@ impl Layout {
         Err(*self.lost().get_or_init(|| loss))
     }
 
-    /// Returns the directories of our own namespace that are missing, or are something else, such as
-    /// a symbolic link to a directory.
+    /// Returns the paths in the daemon's own namespace that are not directories: missing ones, and other
+    /// files such as symbolic links.
     #[must_use]
     pub fn missing_own(&self) -> Vec<PathBuf> {
         let base = self.home().own().base().to_owned();
@@ -52,8 +52,8 @@ impl Layout {
         all
     }
 
-    /// Makes the directories of our own namespace that are missing, and logs which. Home itself
-    /// must be there: see [`Self::check_home`].
+    /// Creates the missing directories of the daemon's own namespace, and logs each. Home itself must
+    /// exist, see [`Self::check_home`].
     ///
     /// # Errors
     /// See [`LayoutError`].
@@ -64,22 +64,23 @@ impl Layout {
         }
         self.ensure_own()?;
         for path in missing {
-            tracing::error!(directory = %path.display(), "the directory was removed while the daemon used it: made it again");
+            tracing::error!(directory = %path.display(), "the directory was removed while the daemon used it; created it again");
         }
         Ok(())
     }
 
-    /// Whether our namespace is still the one that we have locked. A layout without a lock has no daemon to exclude.
+    /// Returns whether the daemon's namespace is still the locked one. Always true for a layout without
+    /// a lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        let sight = self.lock().map_or(Sight::Ours, |lock| lock.look_at_base(self));
+        let sight = self.lock().map_or(Sight::Ours, |lock| lock.compare_base(self));
         matches!(sight, Sight::Ours | Sight::Unclear)
     }
 
-    /// Makes the directories of our own namespace that are missing, and locks them.
+    /// Creates the missing directories of the daemon's own namespace, and locks them.
     ///
     /// # Errors
-    /// [`RunError::Held`] if another daemon serves the namespace: then nothing in it is changed.
+    /// [`RunError::Held`] if another daemon serves the namespace. Nothing in it is changed then.
     pub fn reclaim_own(&self) -> Result<(), RunError> {
         if let Err(held @ RunError::Held { .. }) = self.renew_lock() {
             return Err(held);
@@ -109,12 +110,12 @@ mod tests {
         assert_eq!(layout.check_home(), Err(Loss::Replaced));
         std::fs::remove_dir(&root).expect("removed");
         std::fs::rename(dir.path().join("moved"), &root).expect("moved back");
-        assert_eq!(layout.look_at_home(), Sight::Ours);
-        assert_eq!(layout.check_home(), Err(Loss::Replaced), "what was refused stays refused");
+        assert_eq!(layout.compare_home(), Sight::Ours);
+        assert_eq!(layout.check_home(), Err(Loss::Replaced), "a refused request must not take effect later");
     }
 
     #[test]
-    fn missing_directories_are_made_again_inside_home_and_home_is_not() {
+    fn missing_directories_are_created_again_but_home_is_not() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root = dir.path().join("home");
         let layout = Layout::open(Home::new(root.clone()).expect("absolute"), Modes::default()).expect("opened");
@@ -128,7 +129,7 @@ mod tests {
         std::fs::rename(own.sqlite(), own.base().join("moved")).expect("moved");
         std::os::unix::fs::symlink("moved", own.sqlite()).expect("linked");
         assert_eq!(layout.missing_own(), [own.sqlite()], "no link is followed");
-        let refused = layout.restore_own().expect_err("it is left alone");
+        let refused = layout.restore_own().expect_err("the link is not replaced");
         assert!(matches!(&refused, LayoutError::SymbolicLink(path) if *path == own.sqlite()), "{refused}");
         std::fs::remove_file(own.sqlite()).expect("removed");
         layout.restore_own().expect("made again");

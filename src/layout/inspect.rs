@@ -1,5 +1,5 @@
-//! What is where directories of home belong, looked at without making, following or changing anything: for whoever asks what is
-//! wrong with a home before or while a daemon uses it.
+//! Inspects the directories of a home for `doctor`, whether a daemon uses it or not. Read-only: creates
+//! no directories and follows no symbolic links.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,42 +9,42 @@ use std::path::{Path, PathBuf};
 use super::paths::{Home, Namespace, SUBDIRECTORIES};
 use crate::limits;
 
-/// One place and what is there.
+/// The path of a directory, and the file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where.
+    /// The path.
     pub path: PathBuf,
-    /// What.
+    /// The file at the path.
     pub found: Found,
 }
 
-/// What is at a place.
+/// The file at a path where a directory is expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing yet.
+    /// There is no file.
     Nothing,
-    /// A directory, as it should be.
+    /// A directory, as expected.
     Directory {
-        /// Its owner.
+        /// The owner.
         uid: u32,
-        /// Its permissions.
+        /// The permission bits.
         mode: u32,
     },
-    /// A symbolic link, which nobody follows below home.
+    /// A symbolic link, which the daemon does not follow below home.
     SymbolicLink,
-    /// Anything else.
+    /// Another type of file.
     SomethingElse,
-    /// It can't be told.
+    /// The path cannot be checked.
     Unclear(io::ErrorKind),
 }
 
 impl Home {
-    /// Looks at home, our own namespace with all that belongs in it, and every other namespace ([`limits::PLUGINS`] of them at
-    /// most).
+    /// Inspects home, the daemon's own namespace with its subdirectories, and the other namespaces, at
+    /// most [`limits::PLUGINS`] of them.
     #[must_use]
     pub fn inspect(&self) -> Vec<Place> {
         let root = self.root();
-        // Links on the way to home, and home itself as one, are the user's own business.
+        // Symbolic links in the path of home are allowed, and home itself may be one.
         let mut places = vec![place(root, fs::metadata(root))];
         let own = self.own();
         let mut below = vec![own.base().to_owned()];
@@ -89,7 +89,7 @@ mod tests {
     use crate::plugin::sample;
 
     #[test]
-    fn each_place_is_told_as_it_is() {
+    fn each_path_is_reported_with_its_type() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root = dir.path().join("home");
         let home = Home::new(root.clone()).expect("absolute");
@@ -110,11 +110,11 @@ mod tests {
         assert_eq!(found("hecate-daemon"), Some(Found::Directory { uid, mode: 0o2750 }));
         assert_eq!(found("hecate-daemon/sockets"), Some(Found::SomethingElse));
         assert_eq!(found("hecate-traderd"), Some(Found::SymbolicLink));
-        assert_eq!(found("gitops"), None, "what is no namespace is not ours to judge");
+        assert_eq!(found("gitops"), None, "it is not a namespace");
     }
 
     #[test]
-    fn the_directories_that_a_namespace_lacks() {
+    fn the_missing_directories_of_a_namespace_are_listed() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = Home::new(dir.path().to_owned()).expect("absolute");
         let namespace = home.namespace(&sample::name("hecate-traderd"));

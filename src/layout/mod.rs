@@ -1,8 +1,9 @@
-//! Home on disk: where everything lies, and how it comes there.
+//! Home on disk: its paths, the directories of namespaces, the run files, and the removal of dead
+//! sockets and of purged data.
 //!
-//! Owns the paths of the convention, the making of namespaces, the run files, and the removal of what dead daemons
-//! leave. Never knows what a plugin's state is: it does what it is told, and refuses what would follow a symbolic link
-//! below home or change what is already there. All of it but `paths` and `socket::stale` makes blocking calls.
+//! It follows no symbolic link below home, and does not change existing directories. It does not
+//! depend on the state of plugins. All functions block, except those of `paths`, `own_files` and
+//! `socket::stale`.
 
 mod contents;
 mod create;

@@ -1,32 +1,32 @@
-//! Decides what to do if home, our own namespace, the lock or the socket vanished or was replaced.
-//! Pure: the caller looks at the paths.
+//! Decides what to do if home, the daemon's own namespace, the lock or the socket was removed or
+//! replaced. Pure: the caller checks the paths.
 //!
-//! Inside an existing home, vanished files are made again. A home that is gone or was replaced is
-//! never made again, because only a person or a supervisor knows whether it comes back. Files that
-//! another process put at our paths are reported and left alone.
+//! Inside an existing home, missing files are created again. Home itself is never created again,
+//! because the daemon cannot know whether it comes back, as after a mount. Files of other processes at
+//! the daemon's paths are reported and not changed.
 
 use std::path::Path;
 
 use crate::files::Sight;
 
-/// The sights of all paths.
+/// The states of all paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sights {
     /// Home.
     pub home: Sight,
-    /// The directories of our own namespace; never [`Sight::Foreign`], because any directory will
-    /// do. A symbolic link is not one, and counts as missing.
+    /// The directories of the daemon's own namespace. Never [`Sight::Foreign`], because any directory
+    /// can be used. A symbolic link counts as missing.
     pub directories: Sight,
-    /// The directories that are locked.
+    /// The locked directories.
     pub lock: Sight,
-    /// The run files; never [`Sight::Foreign`].
+    /// The run files. Never [`Sight::Foreign`].
     pub run_files: Sight,
     /// The socket of the API.
     pub socket: Sight,
 }
 
 impl Sights {
-    /// Everything is as it should be.
+    /// All files are the daemon's own.
     pub const INTACT: Self = Self {
         home: Sight::Ours,
         directories: Sight::Ours,
@@ -39,30 +39,30 @@ impl Sights {
 /// How home was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// Nothing is at its path.
-    #[error("is gone")]
+    /// There is no file at its path.
+    #[error("was removed")]
     Gone,
-    /// Another directory, or another file system, is at its path.
+    /// Another directory or file system is at its path.
     #[error("was replaced by another directory or file system")]
     Replaced,
 }
 
 impl Loss {
-    /// Describes the loss, and what to do.
+    /// Returns a message with the loss, and what to do.
     #[must_use]
     pub fn explain(self, home: &Path) -> String {
         format!(
-            "the home directory {} {self} while the daemon used it: nothing can be saved there; put it back, then start the \
+            "the home directory {} {self} while the daemon used it, so nothing can be saved; restore it, then start the \
              daemon again",
             home.display()
         )
     }
 }
 
-/// One repair. Repairs are done in this order.
+/// A repair. Repairs are made in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
-    /// Make the directories of our own namespace that are missing.
+    /// Create the missing directories of the daemon's own namespace.
     Directories,
     /// Lock the new directories, so that no second daemon starts.
     Lock,
@@ -77,31 +77,31 @@ pub enum Repair {
 pub enum Decision {
     /// Continue after these repairs.
     Continue {
-        /// Empty if nothing vanished.
+        /// Empty if no file is missing.
         repairs: Vec<Repair>,
-        /// Whether another process's file is at our socket's path.
+        /// Whether the file at the path of the API's socket is not that socket.
         foreign_socket: bool,
     },
     /// End the process.
     End(Loss),
 }
 
-/// Decides what to do, from this check of the paths and the one before. A file is made again only
-/// if it is missing in both: an `rm -rf` of everything may be running, and would fail on new files.
+/// Decides what to do, given the states of the paths in this check and the previous one. A file is
+/// created again only if it is missing in both, because a running `rm -rf` would fail on new files.
 #[must_use]
 pub fn decide(before: Sights, now: Sights) -> Decision {
-    let steady = |before, now| if before == Sight::Ours && now == Sight::Missing { Sight::Ours } else { now };
+    let confirmed = |before, now| if before == Sight::Ours && now == Sight::Missing { Sight::Ours } else { now };
     let sights = Sights {
         home: now.home,
-        directories: steady(before.directories, now.directories),
-        lock: steady(before.lock, now.lock),
-        run_files: steady(before.run_files, now.run_files),
-        socket: steady(before.socket, now.socket),
+        directories: confirmed(before.directories, now.directories),
+        lock: confirmed(before.lock, now.lock),
+        run_files: confirmed(before.run_files, now.run_files),
+        socket: confirmed(before.socket, now.socket),
     };
     match sights.home {
         Sight::Missing => return Decision::End(Loss::Gone),
         Sight::Foreign => return Decision::End(Loss::Replaced),
-        // Home may come back, and nothing below it can be judged until then.
+        // Home may become accessible again, and nothing below it can be checked until then.
         Sight::Unclear => return Decision::Continue { repairs: Vec::new(), foreign_socket: false },
         Sight::Ours => {}
     }
@@ -145,11 +145,11 @@ mod tests {
         };
         assert_eq!(decide(Sights::INTACT, all(Sight::Missing)), Decision::End(Loss::Gone));
         assert_eq!(decide(Sights::INTACT, all(Sight::Foreign)), Decision::End(Loss::Replaced));
-        assert_eq!(repairs(all(Sight::Unclear)), [], "an error of the disk proves nothing");
+        assert_eq!(repairs(all(Sight::Unclear)), [], "a disk error does not show that files are missing");
     }
 
     #[test]
-    fn vanished_files_in_an_existing_home_are_made_again() {
+    fn missing_files_in_an_existing_home_are_created_again() {
         let directories = Sights { directories: Sight::Missing, ..Sights::INTACT };
         assert_eq!(repairs(directories), [Repair::Directories, Repair::Lock, Repair::RunFiles]);
         let all = [Repair::Directories, Repair::Lock, Repair::RunFiles, Repair::Socket];
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_again_only_if_two_looks_miss_it() {
+    fn a_file_is_created_again_only_if_two_checks_miss_it() {
         let now = Sights {
             directories: Sight::Missing,
             lock: Sight::Missing,
@@ -186,6 +186,6 @@ mod tests {
     #[test]
     fn the_message_names_home_and_what_to_do() {
         let text = Loss::Gone.explain(Path::new("/h/.hecate"));
-        assert!(text.contains("/h/.hecate is gone") && text.contains("start the daemon again"), "{text}");
+        assert!(text.contains("/h/.hecate was removed") && text.contains("start the daemon again"), "{text}");
     }
 }

@@ -1,6 +1,6 @@
-//! Where everything lies below home. Pure: names in, paths out; nothing here looks at a disk.
+//! The paths below home. Pure: maps names to paths, and does not access the disk.
 //!
-//! Follows the convention's "Directory Structure".
+//! Follows the section "Directory Structure" of Hecate's convention.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,30 +15,30 @@ pub(super) const RUN: &str = "run";
 const SQLITE: &str = "sqlite";
 const RECKON_DB: &str = "reckon-db";
 pub(super) const CONNECTORS: &str = "connectors";
-/// The well-known socket in `sockets/`.
+/// The socket of a plugin in `sockets/`.
 pub(super) const API_SOCK: &str = "api.sock";
 
-/// The root of all namespaces, and which of them is ours.
+/// The root of all namespaces, and the daemon's own namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
     own: PathBuf,
 }
 
-/// Why a path cannot be home, or our namespace.
+/// Why a path cannot be home or the daemon's own namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
-    /// Clients are given paths, and theirs is another working directory.
-    #[error("{0} is not an absolute path: give it from `/` on")]
+    /// The path is relative. The API returns paths, and clients have other working directories.
+    #[error("{0} is not an absolute path")]
     NotAbsolute(PathBuf),
-    /// Clients are given paths as JSON text.
-    #[error("{0:?} is not UTF-8, and clients are given paths as text: choose another directory")]
+    /// The path is not text. The API returns paths in JSON.
+    #[error("{0:?} is not valid UTF-8; choose another directory")]
     NotText(PathBuf),
-    /// A `data_dir` with no name of its own, as `/` or one that ends in `..`.
-    #[error("{0} cannot be our data directory: name a directory below home, as `~/.hecate/hecate-daemon`")]
+    /// A `data_dir` has no name, such as `/` or a path that ends in `..`.
+    #[error("{0} cannot be the data directory; set it to a directory below home, such as `~/.hecate/hecate-daemon`")]
     NoName(PathBuf),
-    /// A `data_dir` that a plugin could be given as well.
-    #[error("{path} cannot be our data directory: `{name}` is a name that a plugin may register")]
+    /// A `data_dir` has the name of a plugin.
+    #[error("{path} cannot be the data directory, because a plugin may register the name `{name}`")]
     PluginName {
         /// The data directory.
         path: PathBuf,
@@ -47,34 +47,35 @@ pub enum HomeError {
     },
 }
 
-/// A socket path that the kernel would not take.
+/// A socket path that is too long for the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the socket path {path} has {bytes} bytes, a Unix socket takes at most {max}: choose a shorter name or home",
+    "the socket path {path} has {bytes} bytes, which exceeds the limit of {max}; choose a shorter name or home",
     path = path.display(), max = limits::SUN_PATH
 )]
 pub struct SocketPathTooLong {
     /// The path.
     pub path: PathBuf,
-    /// Its length.
+    /// The length of the path.
     pub bytes: usize,
 }
 
 impl Home {
-    /// Home at `root`, with our namespace at `hecate-daemon/` in it.
+    /// Creates a home at `root`, with the daemon's own namespace in `hecate-daemon/`.
     ///
     /// # Errors
-    /// `root` is relative or not text.
+    /// `root` is relative or not UTF-8.
     pub fn new(root: PathBuf) -> Result<Self, HomeError> {
         check(&root)?;
         let own = root.join(PRIMARY);
         Ok(Self { root, own })
     }
 
-    /// Home around our namespace, the `data_dir` of the configuration.
+    /// Creates a home from the daemon's own namespace, the `data_dir` of the configuration. Home is its
+    /// parent.
     ///
     /// # Errors
-    /// `data_dir` is relative, not text, has no parent, or is called like a plugin.
+    /// `data_dir` is relative, is not UTF-8, has no parent, or has the name of a plugin.
     pub fn around(data_dir: PathBuf) -> Result<Self, HomeError> {
         check(&data_dir)?;
         let (Some(root), Some(name)) = (data_dir.parent(), data_dir.file_name()) else {
@@ -87,25 +88,25 @@ impl Home {
         Ok(Self { root, own: data_dir })
     }
 
-    /// The root itself.
+    /// Returns the root of all namespaces.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Our own namespace.
+    /// Returns the daemon's own namespace.
     #[must_use]
     pub fn own(&self) -> Namespace {
         Namespace { base: self.own.clone() }
     }
 
-    /// The namespace of a plugin.
+    /// Returns the namespace of a plugin.
     #[must_use]
     pub fn namespace(&self, name: &PluginName) -> Namespace {
         Namespace { base: self.root.join(name.as_str()) }
     }
 
-    /// The name of our own namespace in the root.
+    /// Returns the directory name of the daemon's own namespace.
     pub(super) fn own_name(&self) -> &OsStr {
         self.own.file_name().unwrap_or(OsStr::new(PRIMARY))
     }
@@ -121,56 +122,56 @@ fn check(path: &Path) -> Result<(), HomeError> {
     Ok(())
 }
 
-/// The directory of one daemon, and what lies in it.
+/// The directory of one daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     base: PathBuf,
 }
 
 impl Namespace {
-    /// The directory itself.
+    /// Returns the directory itself.
     #[must_use]
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    /// SQLite read models.
+    /// Returns the directory for SQLite read models.
     #[must_use]
     pub fn sqlite(&self) -> PathBuf {
         self.base.join(SQLITE)
     }
 
-    /// Event stores.
+    /// Returns the directory for event stores.
     #[must_use]
     pub fn reckon_db(&self) -> PathBuf {
         self.base.join(RECKON_DB)
     }
 
-    /// Unix sockets.
+    /// Returns the directory for Unix sockets.
     #[must_use]
     pub fn sockets(&self) -> PathBuf {
         self.base.join(SOCKETS)
     }
 
-    /// The pid and state files.
+    /// Returns the directory for the pid and state files.
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.base.join(RUN)
     }
 
-    /// Sockets of connectors.
+    /// Returns the directory for the sockets of connectors.
     #[must_use]
     pub fn connectors(&self) -> PathBuf {
         self.base.join(CONNECTORS)
     }
 
-    /// The daemon's well-known socket.
+    /// Returns the path of the daemon's API socket.
     #[must_use]
     pub fn api_sock(&self) -> PathBuf {
         self.sockets().join(API_SOCK)
     }
 
-    /// Whether a socket can be bound at [`Self::api_sock`] at all.
+    /// Checks that [`Self::api_sock`] is short enough to bind a socket there.
     ///
     /// # Errors
     /// The path is longer than [`limits::SUN_PATH`].
@@ -192,7 +193,7 @@ mod tests {
     use crate::plugin::sample::name;
 
     #[test]
-    fn paths_are_the_conventions() {
+    fn paths_follow_the_convention() {
         let home = Home::new("/home/user/.hecate".into()).expect("absolute");
         assert_eq!(home.own().base(), Path::new("/home/user/.hecate/hecate-daemon"));
         let trader = home.namespace(&name("hecate-traderd"));
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_home_is_refused() {
+    fn a_path_that_cannot_be_home_is_refused() {
         let bytes = PathBuf::from(std::ffi::OsString::from_vec(b"/h\xff".to_vec()));
         assert_eq!(Home::new("h".into()), Err(HomeError::NotAbsolute("h".into())));
         assert_eq!(Home::new(bytes.clone()), Err(HomeError::NotText(bytes)));

@@ -1,8 +1,10 @@
-//! Removes the namespace of a plugin for good: first it is renamed, which is done or not, then what is in it is removed.
+//! Removes the namespace of a plugin. First it is renamed, which is atomic, then it is emptied and
+//! removed.
 //!
-//! The new name carries the revision of the purge. So whoever finds it after a crash knows from the registry whether the
-//! purge was recorded, and ends it, or else puts the namespace back ([`Layout::settle_purges`]). Follows no symbolic link and
-//! crosses no mount point: nothing outside the namespace is touched, whatever is planted in it.
+//! The new name contains the revision of the purge. After a crash, the next start compares it with the
+//! registry ([`Layout::settle_purges`]): a recorded purge is finished, and any other namespace is put
+//! back. Symbolic links are not followed and mount points not crossed, so nothing outside the namespace
+//! is removed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,18 +22,18 @@ use super::open::open_at;
 use crate::limits;
 use crate::plugin::PluginName;
 
-/// What was removed.
+/// What a purge removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Directories, the namespace itself among them.
+    /// The number of directories, including the namespace itself.
     pub directories: u64,
-    /// Everything else: files, sockets, symbolic links.
+    /// The number of other files, including sockets and symbolic links.
     pub files: u64,
-    /// What the plain files held, in bytes.
+    /// The size of the regular files in bytes.
     pub bytes: u64,
 }
 
-/// A namespace that was renamed and waits to be removed.
+/// A namespace that was renamed and is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
     plugin: PluginName,
@@ -43,7 +45,7 @@ impl SetAside {
         format!(".{}.purged-{}", self.plugin, self.revision)
     }
 
-    /// A name under which it is never taken for one that may be removed.
+    /// Returns a name for data that must not be removed.
     fn kept_name(&self) -> String {
         format!(".{}.kept-{}", self.plugin, self.revision)
     }
@@ -57,8 +59,8 @@ impl SetAside {
 /// Some entries that were set aside could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{left} of the entries in {aside} could not be removed; first error: {first}. Fix it and restart the daemon, or remove {aside} \
-     yourself", aside = aside.display()
+    "{left} of the entries in {aside} could not be removed; the first error: {first}. Fix it and restart the daemon, or \
+     remove {aside} yourself", aside = aside.display()
 )]
 pub struct Incomplete {
     aside: PathBuf,
@@ -67,10 +69,10 @@ pub struct Incomplete {
 }
 
 impl Layout {
-    /// Whether a plugin has a namespace.
+    /// Returns whether a plugin has a namespace.
     ///
     /// # Errors
-    /// See [`LayoutError`]: it is a symbolic link, or no directory.
+    /// See [`LayoutError`], such as for a symbolic link or a file.
     pub fn has_namespace(&self, name: &PluginName) -> Result<bool, LayoutError> {
         match self.namespace(name) {
             Ok(_) => Ok(true),
@@ -79,22 +81,23 @@ impl Layout {
         }
     }
 
-    /// Renames a namespace, so that it is no plugin's any more.
+    /// Renames the namespace of a plugin for its removal.
     ///
     /// # Errors
-    /// Nothing has changed.
+    /// The namespace was not renamed.
     pub fn set_namespace_aside(&self, name: &PluginName, revision: u64) -> Result<SetAside, LayoutError> {
-        // What is renamed is a directory: a link or a file in its place is told.
+        // A link or a file at its path is an error.
         self.namespace(name)?;
         let aside = SetAside { plugin: name.clone(), revision };
         self.rename(name.as_str(), &aside.name())?;
         Ok(aside)
     }
 
-    /// Gives a namespace its name back, unless another has it by now.
+    /// Renames a namespace back, unless another one was created at its path.
     ///
     /// # Errors
-    /// It is kept under a third name, for the revision that it carries will come and be another's; the error tells it.
+    /// It was renamed to a third name, which is in the error. With its present name it could be removed
+    /// later, because another event will have the revision in that name.
     pub fn put_namespace_back(&self, aside: &SetAside) -> Result<(), LayoutError> {
         self.rename(&aside.name(), aside.plugin.as_str()).or_else(|_| {
             let kept = aside.kept_name();
@@ -111,11 +114,10 @@ impl Layout {
         renamed.map_err(|errno| self.explain_below("rename", Path::new(from), errno))
     }
 
-    /// Removes everything that was set aside. Entries that cannot be removed do not prevent the
-    /// rest.
+    /// Removes a namespace that was set aside. If some entries cannot be removed, the others are.
     ///
     /// # Errors
-    /// Some entries are left. A later call tries again.
+    /// Some entries could not be removed. A later call tries again.
     pub fn remove_aside(&self, aside: &SetAside) -> Result<Removed, Incomplete> {
         let name = aside.name();
         let top = self.home().root().join(&name);
@@ -127,37 +129,37 @@ impl Layout {
         }
     }
 
-    /// Ends what a crash has cut off: purges up to this revision were recorded and are carried on, others never happened.
-    /// Gives what is still to be removed.
+    /// Settles purges that a crash interrupted. A purge up to `revision` is recorded, and its namespace
+    /// is returned for removal. The namespace of any other purge is put back.
     ///
     /// # Errors
-    /// Home can't be read.
+    /// Home cannot be read.
     pub fn settle_purges(&self, revision: u64) -> Result<Vec<SetAside>, LayoutError> {
-        let ours = |name: &OsStr, _| SetAside::parse(name).is_some();
-        let found = entries(self.root(), usize::MAX, ours);
+        let is_set_aside = |name: &OsStr, _| SetAside::parse(name).is_some();
+        let found = entries(self.root(), usize::MAX, is_set_aside);
         let found = found.map_err(|errno| self.explain_below("list", Path::new(""), errno))?;
         let mut recorded = Vec::new();
         for aside in found.iter().filter_map(|(name, _)| SetAside::parse(name)) {
             if aside.revision <= revision {
                 recorded.push(aside);
             } else if let Err(error) = self.put_namespace_back(&aside) {
-                tracing::warn!(plugin = %aside.plugin, %error, "a purge never was, and what it had set aside could not be put back");
+                tracing::warn!(plugin = %aside.plugin, %error, "cannot undo an interrupted purge");
             }
         }
         Ok(recorded)
     }
 }
 
-/// A removal under way.
+/// A removal in progress.
 struct Removal {
     removed: Removed,
-    /// Number of entries that could not be removed, without their parent directories.
+    /// The number of entries that could not be removed, not counting their parent directories.
     left: u64,
     /// The first error.
     first: Option<LayoutError>,
     /// The directory that is being emptied, for errors.
     path: PathBuf,
-    /// Number of the next directory that is moved up.
+    /// The number for the name of the next directory that is moved up.
     next: u64,
 }
 
@@ -180,12 +182,12 @@ impl Removal {
         }
     }
 
-    /// Empties a directory that lies `depth` directories below home, and counts the entries that
-    /// stay. `top` is the directory that was set aside.
+    /// Empties a directory that is `depth` levels below home, and counts the entries that cannot be
+    /// removed. `top` is the directory that was set aside.
     fn empty(&mut self, top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize) {
         let mut stuck = BTreeSet::new();
-        // A directory that changes while it is read may hide entries, so it is read until only
-        // entries remain that cannot be removed.
+        // Reading a directory while it changes may skip entries. So it is read again until it has only
+        // entries that cannot be removed.
         while stuck.len() < limits::PURGE_PAGE {
             let page = match entries(dir, limits::PURGE_PAGE, |name, _| !stuck.contains(name)) {
                 Ok(page) => page,
@@ -232,8 +234,8 @@ impl Removal {
         }
     }
 
-    /// Moves a directory that lies too deep up into `top`, where it is found and emptied later. So
-    /// any depth is removed with [`limits::PURGE_DEPTH`] open directories.
+    /// Moves a directory that is too deep up into `top`, where it is emptied later. So any depth can be
+    /// removed with at most [`limits::PURGE_DEPTH`] open directories.
     fn move_up(&mut self, top: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &OsStr) {
         loop {
             let new = format!(".deep-{}", self.next);
@@ -247,16 +249,16 @@ impl Removal {
     }
 
     fn open(&self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, LayoutError> {
-        // "Nothing outside it": a mount point leads elsewhere as much as a link does.
+        // A mount point is outside the namespace, just as the target of a link.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = Path::new(name);
         fs::openat2(parent, name, flags, fs::Mode::empty(), resolve).map_err(|errno| match errno {
             Errno::XDEV => {
-                let source = io::Error::other("something is mounted there: unmount it first");
+                let source = io::Error::other("it is a mount point, which must be unmounted first");
                 LayoutError::Io { doing: "remove", path: self.path.join(path), source }
             }
-            // This directory cannot be read, not its parent.
+            // The directory itself cannot be read; its parent can.
             Errno::ACCESS => match open_at(parent, path, OFlags::PATH | OFlags::DIRECTORY, fs::Mode::empty()) {
                 Ok(closed) => explain("read", closed.as_fd(), &self.path.join(path), Path::new(""), errno),
                 Err(errno) => explain("open", parent, &self.path, path, errno),
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_namespace_goes_and_is_counted() {
+    fn a_namespace_is_removed_and_counted() {
         let scene = Scene::new();
         let base = scene.base();
         std::fs::write(base.join("sqlite/a.db"), "12345").expect("written");
@@ -332,7 +334,7 @@ mod tests {
         std::fs::write(base.join("reckon-db/ra/wal/1"), "678").expect("written");
         drop(UnixListener::bind(base.join("sockets/api.sock")).expect("bound"));
         let aside = scene.aside();
-        assert!(!base.exists(), "it is nobody's from the first moment on");
+        assert!(!base.exists(), "the plugin has no namespace from now on");
         assert!(!scene.layout.has_namespace(&scene.name).expect("probed"));
         let removed = scene.layout.remove_aside(&aside).expect("removed");
         assert_eq!(removed, Removed { directories: 8, files: 3, bytes: 8 });
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_much_in_it_is_emptied_page_by_page() {
+    fn a_large_directory_is_emptied_page_by_page() {
         let scene = Scene::new();
         let many = 2049;
         for number in 0..many {
@@ -397,7 +399,7 @@ mod tests {
         for levels in [125, 128, 512] {
             let scene = Scene::new();
             nest(&scene.base().join("sqlite"), levels);
-            // A name that a directory would be moved to is taken.
+            // The first name for a moved directory is in use.
             std::fs::write(scene.base().join(".deep-0"), "").expect("written");
             let removed = scene.layout.remove_aside(&scene.aside()).expect("removed");
             let made = u64::try_from(6 + levels).expect("small");
@@ -423,7 +425,7 @@ mod tests {
         assert_eq!((moved_up(126), moved_up(127)), (0, 1));
     }
 
-    /// Runs `work` as a user other than root who owns everything below `home` except `locked`.
+    /// Runs `work` as an unprivileged user that owns everything below `home` except `locked`.
     fn as_an_unprivileged_user<T: Send>(home: &Path, locked: &Path, work: impl FnOnce() -> T + Send) -> T {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         fn give(path: &Path, uid: u32) {
@@ -444,7 +446,7 @@ mod tests {
             let work = move || {
                 if root {
                     let nobody = rustix::process::Uid::from_raw(NOBODY);
-                    // Only for this thread, which ends.
+                    // Only for this thread, which ends afterwards.
                     rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may");
                 }
                 work()
@@ -467,10 +469,10 @@ mod tests {
         let refused = as_an_unprivileged_user(scene.layout.home().root(), &locked, || {
             scene.layout.remove_aside(&aside).expect_err("locked")
         });
-        let told = refused.to_string();
-        assert!(told.starts_with(&format!("1 of the entries in {} could not be removed; ", place.display())), "{told}");
-        assert!(told.contains(&format!("permission denied for {}/inner: we are uid", locked.display())), "{told}");
-        assert!(told.contains("belongs to uid") && told.contains("restart the daemon"), "{told}");
+        let text = refused.to_string();
+        assert!(text.starts_with(&format!("1 of the entries in {} could not be removed; ", place.display())), "{text}");
+        assert!(text.contains(&format!("permission denied for {}/inner: the daemon runs", locked.display())), "{text}");
+        assert!(text.contains("belongs to uid") && text.contains("restart the daemon"), "{text}");
         assert!(locked.join("inner").is_dir() && !sqlite.join("file").exists() && !place.join("run").exists());
         // The next start tries again.
         assert_eq!(scene.layout.settle_purges(7).expect("read"), std::slice::from_ref(&aside));
@@ -496,17 +498,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_has_cut_off_is_ended_or_never_was() {
+    fn an_interrupted_purge_is_finished_if_recorded_and_undone_if_not() {
         let scene = Scene::new();
-        std::fs::write(scene.layout.home().root().join(".hecate-traderd.purged-x"), "not ours").expect("written");
+        std::fs::write(scene.layout.home().root().join(".hecate-traderd.purged-x"), "another's").expect("written");
         scene.aside();
-        assert_eq!(scene.layout.settle_purges(6).expect("read"), [], "it was never recorded");
-        assert!(scene.base().join("sqlite").is_dir(), "so it is back");
+        assert_eq!(scene.layout.settle_purges(6).expect("read"), [], "it was not recorded");
+        assert!(scene.base().join("sqlite").is_dir(), "so it is put back");
         scene.aside();
-        // A namespace that was made since belongs to whoever made it.
+        // A namespace that was created meanwhile is not replaced.
         scene.layout.ensure(&scene.name, None).expect("made");
         assert_eq!(scene.layout.settle_purges(6).expect("read"), []);
-        assert_eq!(scene.layout.settle_purges(7).expect("read"), [], "its revision is another event's by now");
+        assert_eq!(scene.layout.settle_purges(7).expect("read"), [], "another event has its revision now");
         let kept = scene.layout.home().root().join(".hecate-traderd.kept-7");
         assert!(kept.join("sqlite").is_dir() && scene.base().join("sqlite").is_dir());
         let taken = scene.aside();

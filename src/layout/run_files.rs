@@ -1,10 +1,10 @@
-//! The files in `run/`: the lock that makes us the only daemon of a home, `daemon.pid` and `daemon.state`, and what a
-//! dead plugin leaves of them.
+//! The files in `run/`: the lock that excludes a second daemon, `daemon.pid` and `daemon.state`, and
+//! the removal of these files after a plugin has died.
 //!
-//! The lock is `flock(2)` on our namespace and on its `run/`: a second daemon is refused even if
-//! one of them was made again. The files are as the ecosystem has them: a decimal pid, or one word,
-//! without a newline; finding them while the lock is free means a crash. Never removes a
-//! plugin's files unless the process that they name is known to be gone.
+//! The lock is `flock(2)` on the daemon's namespace and on its `run/`, so a second daemon is refused
+//! even if one of them was created again. The files contain a decimal pid or one word, without a
+//! newline. If they exist while the lock is free, the daemon has crashed. A plugin's files are removed
+//! only if the process that they name is known to have ended.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -16,60 +16,62 @@ use rustix::io::Errno;
 
 use super::create::Layout;
 use super::run_lock::{
-    DIGITS, Hold, LOCK_PATIENCE, PID, RunError, RunLock, STATE, lock, look_at, read_digits, read_pid, remove, write,
+    DIGITS, Held, LOCK_PATIENCE, PID, RunError, RunLock, STATE, compare, lock, read_digits, read_pid, remove, write,
 };
 use crate::files::Sight;
 use crate::plugin::PluginName;
 
 impl RunLock {
-    /// Takes the lock on `run/` of our own namespace. One that is held is asked for once more for a moment: a program that
-    /// a killed predecessor was just starting has all that was open there, until it is loaded.
+    /// Locks the daemon's own namespace and its `run/`. Waits for up to [`LOCK_PATIENCE`],
+    /// because a program that a killed daemon was starting inherits its locks until `exec` closes them.
     ///
     /// # Errors
-    /// [`RunError::Held`] if another daemon has it.
-    pub fn take(layout: &Layout) -> Result<Arc<Self>, RunError> {
+    /// [`RunError::Held`] if another daemon holds the lock.
+    pub fn acquire(layout: &Layout) -> Result<Arc<Self>, RunError> {
         let (base, run) = (layout.own_base()?, layout.own_run()?);
         let path = layout.home().own().run();
         let patience = Instant::now() + LOCK_PATIENCE;
         lock(&base, &run, &path, patience)?;
         lock(&run, &run, &path, patience)?;
-        // Even if this start does not need them, a later one may.
+        // Kept even if this start does not need them, because a later one may.
         let digits = read_digits(&run);
-        let hold = Hold { base: Arc::new(base), run: Arc::new(run), state: None, digits };
-        let taken = Arc::new(Self { path, hold: Mutex::new(hold) });
-        layout.locked_by(&taken);
-        Ok(taken)
+        let held = Held { base: Arc::new(base), run: Arc::new(run), state: None, digits };
+        let acquired = Arc::new(Self { path, held: Mutex::new(held) });
+        layout.set_lock(&acquired);
+        Ok(acquired)
     }
 
     /// Compares the locked directories with those at their paths.
     #[must_use]
-    pub fn probe(&self, layout: &Layout) -> Sight {
-        let hold = self.hold();
+    pub fn compare(&self, layout: &Layout) -> Sight {
+        let held = self.held();
         let own = layout.home().own();
-        let sights = [look_at(&hold.base, own.base()), look_at(&hold.run, &own.run())];
+        let sights = [compare(&held.base, own.base()), compare(&held.run, &own.run())];
         sights.into_iter().find(|sight| *sight != Sight::Ours).unwrap_or(Sight::Ours)
     }
 
-    /// Compares only our namespace: while it is the locked one, no second daemon starts.
-    pub(super) fn look_at_base(&self, layout: &Layout) -> Sight {
-        look_at(&self.hold().base, layout.home().own().base())
+    /// Compares the locked namespace with the one at its path. While they are the same, no second daemon
+    /// can start.
+    pub(super) fn compare_base(&self, layout: &Layout) -> Sight {
+        compare(&self.held().base, layout.home().own().base())
     }
 
-    /// Locks the directories that are at the paths now, if they are not the ones that are locked.
+    /// Locks the directories that are at the paths now, unless they are the locked ones.
     ///
     /// # Errors
-    /// [`RunError::Held`] if another daemon has locked them: it serves this home now.
+    /// [`RunError::Held`] if another daemon holds their lock and thus serves this home.
     pub fn renew(&self, layout: &Layout) -> Result<(), RunError> {
-        let held = self.hold();
+        let before = self.held();
         let (base, run) = (layout.own_base()?, Arc::new(layout.own_run()?));
-        let base = self.renewed(&held.base, Arc::new(base), &run)?;
-        let run = self.renewed(&held.run, Arc::clone(&run), &run)?;
-        let mut hold = self.locked();
-        (hold.base, hold.run) = (base, run);
+        let base = self.renewed(&before.base, Arc::new(base), &run)?;
+        let run = self.renewed(&before.run, Arc::clone(&run), &run)?;
+        let mut held = self.locked();
+        (held.base, held.run) = (base, run);
         Ok(())
     }
 
-    /// Returns the descriptor to hold from now on: the held one, if both are of the same directory.
+    /// Returns the descriptor to keep: `held` if both descriptors are of the same directory, else `found`,
+    /// which is locked.
     fn renewed(&self, held: &Arc<OwnedFd>, found: Arc<OwnedFd>, run: &OwnedFd) -> Result<Arc<OwnedFd>, RunError> {
         let id = |fd: &OwnedFd| fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
         match (id(held), id(&found)) {
@@ -82,31 +84,32 @@ impl RunLock {
     }
 }
 
-/// One process of this host, as far as it can be told from a later one with the same pid.
+/// A process on this host, distinguishable from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pid: i32,
-    /// Start in clock ticks after boot, field 22 of `/proc/pid/stat`.
+    /// The start time in clock ticks after boot, field 22 of `/proc/pid/stat`.
     started: u64,
-    /// Whether it counts pids as we do. In a pid namespace of its own, what it writes down means another process here.
-    counts_as_we_do: bool,
+    /// Whether it is in the daemon's pid namespace. If not, a pid that it writes to a file means another
+    /// process here.
+    shares_pid_namespace: bool,
 }
 
 impl Process {
-    /// Looks up a living process by a pid that the kernel gave us, so that it counts in our own pid namespace.
+    /// Looks up a running process by its pid in the daemon's pid namespace.
     #[must_use]
     pub fn living(pid: i32) -> Option<Self> {
         let (state, started) = stat(pid).ok()?;
-        (!is_dead(state)).then_some(Self { pid, started, counts_as_we_do: is_in_our_namespace(pid) })
+        (!is_dead(state)).then_some(Self { pid, started, shares_pid_namespace: is_in_own_pid_namespace(pid) })
     }
 
-    /// Its pid, as it counts for us.
+    /// Returns its pid in the daemon's pid namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Whether it has ended for certain.
+    /// Returns whether the process is known to have ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match stat(self.pid) {
@@ -118,29 +121,29 @@ impl Process {
     }
 }
 
-/// A zombie runs no more, even if its parent never asks for it.
+/// Returns whether a process has ended, including a zombie, which its parent may never reap.
 fn is_dead(state: char) -> bool {
     matches!(state, 'Z' | 'X')
 }
 
-/// State and start time of a process, from `/proc/pid/stat` (proc_pid_stat(5)).
+/// Returns the state and start time of a process, from `/proc/pid/stat` (proc_pid_stat(5)).
 fn stat(pid: i32) -> io::Result<(char, u64)> {
     let text = proc_file(pid, "stat")?;
-    // The name, field 2, is in parentheses and may hold anything: the last one closes it.
+    // Field 2 is the name in parentheses. The name may contain parentheses, so the last one ends it.
     let mut fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let state = fields.next().and_then(|field| field.chars().next());
     let started = fields.nth(18).and_then(|field| field.parse().ok());
     state.zip(started).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Whether a process has a single pid, the one that we know: `NSpid` of `/proc/pid/status` (proc_pid_status(5)) lists one
-/// for each pid namespace from ours down to its own.
-fn is_in_our_namespace(pid: i32) -> bool {
+/// Returns whether a process is in the daemon's pid namespace. `NSpid` in `/proc/pid/status`
+/// (proc_pid_status(5)) has one pid for each namespace from the daemon's to that of the process.
+fn is_in_own_pid_namespace(pid: i32) -> bool {
     has_one_pid(&proc_file(pid, "status").unwrap_or_default())
 }
 
-/// What proc(5) says of a process, in one call: the size that such a file shows is 0, so that it would be read in ever larger
-/// pieces. What we look for stands in the first page.
+/// Reads the first page of a file in proc(5), which has all needed fields, in a single system call.
+/// Such a file has size 0, so `read_to_string` would need many calls.
 fn proc_file(pid: i32, name: &str) -> io::Result<String> {
     let mut page = [0; 4096];
     let read = std::fs::File::open(format!("/proc/{pid}/{name}"))?.read(&mut page)?;
@@ -153,14 +156,15 @@ fn has_one_pid(status: &str) -> bool {
 }
 
 impl Layout {
-    /// Removes `daemon.pid` and `daemon.state` of a plugin, if they are those of `process` and it is gone. Tells
-    /// whether it did. A pid that another process wrote may count in another pid namespace: it proves nothing.
+    /// Removes `daemon.pid` and `daemon.state` of a plugin, if `process` wrote them and has ended. Returns
+    /// whether they were removed. A pid from another process may belong to another pid namespace, so it is
+    /// not used.
     ///
     /// # Errors
     /// See [`RunError`].
     pub fn remove_dead_run_files(&self, name: &PluginName, process: &Process) -> Result<bool, RunError> {
         let dir = self.run(name)?;
-        if !process.counts_as_we_do || read_pid(&dir) != Some(process.pid) || !process.is_gone() {
+        if !process.shares_pid_namespace || read_pid(&dir) != Some(process.pid) || !process.is_gone() {
             return Ok(false);
         }
         for file in [STATE, PID] {
@@ -175,9 +179,9 @@ impl Layout {
 }
 
 impl Layout {
-    /// Returns six digits for our node's name, for when all simpler names are taken. They are
-    /// random, and the same at each start, unless they equal `other_than`, which are taken too:
-    /// then they are replaced.
+    /// Returns six digits for the node's name, which are needed if all simpler names are in use. They
+    /// are random and saved, so they are the same at each start. If the saved digits equal `other_than`,
+    /// which are in use too, new ones replace them.
     ///
     /// # Errors
     /// They could not be saved, or the system has no random numbers.
@@ -234,7 +238,7 @@ mod tests {
             self.layout.home().namespace(&self.name).run().join(file)
         }
 
-        /// The files that a plugin with this pid would have written.
+        /// Writes the files of a plugin with this pid.
         fn written_by(&self, pid: &str) {
             std::fs::write(self.plugins(PID), pid).expect("written");
             std::fs::write(self.plugins(STATE), "running").expect("written");
@@ -248,11 +252,11 @@ mod tests {
     fn child() -> (std::process::Child, Process) {
         let child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
-        (child, Process::living(pid).expect("it lives"))
+        (child, Process::living(pid).expect("it is running"))
     }
 
     #[test]
-    fn the_digits_of_the_node_stay_the_same_until_they_are_taken() {
+    fn the_digits_of_the_node_are_kept_until_they_are_in_use() {
         let directory = tempfile::tempdir().unwrap();
         let home = crate::layout::Home::new(directory.path().join("home")).unwrap();
         let layout = Layout::open(home, crate::layout::Modes::default()).unwrap();
@@ -260,7 +264,7 @@ mod tests {
         let digits = layout.node_digits(None).unwrap();
         assert!(digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
         assert_eq!(layout.node_digits(None).unwrap(), digits);
-        assert_eq!(layout.node_digits(Some("x")).unwrap(), digits, "others are taken");
+        assert_eq!(layout.node_digits(Some("x")).unwrap(), digits, "other digits are in use");
         let mut replaced = layout.node_digits(Some(&digits)).unwrap();
         while replaced == digits {
             replaced = layout.node_digits(Some(&digits)).unwrap();
@@ -276,11 +280,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_ends_soon_is_waited_for() {
+    fn a_lock_that_is_released_soon_is_acquired() {
         let scene = Scene::new();
-        let held = RunLock::take(&scene.layout).expect("free");
+        let held = RunLock::acquire(&scene.layout).expect("free");
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| RunLock::take(&scene.layout));
+            let waiting = scope.spawn(|| RunLock::acquire(&scene.layout));
             std::thread::sleep(LOCK_PATIENCE / 4);
             assert!(!waiting.is_finished(), "it waits");
             drop(held);
@@ -289,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn the_second_daemon_is_told_who_is_first() {
+    fn a_second_daemon_gets_the_pid_of_the_first() {
         let scene = Scene::new();
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         lock.write_pid().expect("written");
-        let refused = RunLock::take(&scene.layout).expect_err("held");
+        let refused = RunLock::acquire(&scene.layout).expect_err("held");
         let me = std::process::id();
         assert!(
             matches!(refused, RunError::Held { pid: Some(pid), .. } if u32::try_from(pid) == Ok(me)),
@@ -301,42 +305,42 @@ mod tests {
         );
         assert!(refused.to_string().contains(&format!("(process {me})")), "{refused}");
         drop(lock);
-        RunLock::take(&scene.layout).expect("free again");
+        RunLock::acquire(&scene.layout).expect("free again");
     }
 
     #[test]
-    fn a_directory_that_was_removed_leaves_no_room_for_a_second_daemon() {
+    fn a_second_daemon_is_refused_after_a_directory_was_removed() {
         let scene = Scene::new();
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         lock.write_pid().expect("written");
         lock.write_state(RunState::Running).expect("written");
         let own = scene.layout.home().own();
         std::fs::remove_dir_all(own.run()).expect("removed");
-        assert_eq!(lock.probe(&scene.layout), Sight::Missing);
+        assert_eq!(lock.compare(&scene.layout), Sight::Missing);
         scene.layout.ensure_own().expect("made");
-        assert_eq!(lock.probe(&scene.layout), Sight::Foreign);
-        RunLock::take(&scene.layout).expect_err("the namespace is locked");
+        assert_eq!(lock.compare(&scene.layout), Sight::Foreign);
+        RunLock::acquire(&scene.layout).expect_err("the namespace is locked");
         lock.renew(&scene.layout).expect("free");
-        assert_eq!(lock.probe(&scene.layout), Sight::Ours);
+        assert_eq!(lock.compare(&scene.layout), Sight::Ours);
         assert!(!lock.has_files());
         lock.rewrite().expect("written");
         assert!(lock.has_files());
         assert_eq!(scene.own(STATE).expect("there"), "running");
 
-        // Everything is removed, and another daemon is faster.
+        // Everything is removed, and another daemon locks the new directories first.
         std::fs::remove_dir_all(own.base()).expect("removed");
         scene.layout.ensure_own().expect("made");
-        let second = RunLock::take(&scene.layout).expect("free");
+        let second = RunLock::acquire(&scene.layout).expect("free");
         second.write_pid().expect("written");
         assert!(matches!(lock.renew(&scene.layout), Err(RunError::Held { .. })));
-        lock.remove_files().expect("its own are gone");
-        assert!(own.run().join(PID).exists(), "those of the other stay");
+        lock.remove_files().expect("its own files are gone");
+        assert!(own.run().join(PID).exists(), "the files of the other daemon are kept");
     }
 
     #[test]
-    fn the_files_are_as_the_ecosystem_has_them() {
+    fn the_files_have_the_format_of_the_convention() {
         let scene = Scene::new();
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         lock.write_pid().expect("written");
         assert_eq!(scene.own(PID).expect("there"), std::process::id().to_string());
         for (state, text) in
@@ -352,9 +356,9 @@ mod tests {
     }
 
     #[test]
-    fn all_files_come_back_after_run_was_removed() {
+    fn all_files_are_written_again_after_run_was_removed() {
         let scene = Scene::new();
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         let mut digits = scene.layout.node_digits(None).expect("written");
         lock.write_pid().expect("written");
         lock.write_state(RunState::Running).expect("written");
@@ -369,15 +373,15 @@ mod tests {
             lock.rewrite().expect("written");
             assert_eq!(scene.layout.node_digits(None).expect("there"), digits);
             assert_eq!(scene.own(STATE).expect("there"), "running");
-            // The name is taken.
+            // The name is in use, so it is replaced.
             digits = scene.layout.node_digits(Some(&digits)).expect("written");
         }
         drop(lock);
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         lock.write_state(RunState::Starting).expect("written");
         std::fs::remove_file(scene.layout.home().own().run().join(DIGITS)).expect("there");
         lock.rewrite().expect("written");
-        assert_eq!(scene.own(DIGITS).expect("there"), digits, "also of an earlier start");
+        assert_eq!(scene.own(DIGITS).expect("there"), digits, "also the digits of an earlier start");
     }
 
     #[test]
@@ -388,14 +392,14 @@ mod tests {
         for name in [PID, ".daemon.pid.new"] {
             std::os::unix::fs::symlink("victim", run.join(name)).expect("linked");
         }
-        let lock = RunLock::take(&scene.layout).expect("free");
+        let lock = RunLock::acquire(&scene.layout).expect("free");
         lock.write_pid().expect("written");
         assert_eq!(scene.own("victim").expect("there"), "kept");
         assert_eq!(scene.own(PID).expect("there"), std::process::id().to_string());
     }
 
     #[test]
-    fn files_of_a_living_process_stay_and_those_of_a_dead_one_go() {
+    fn only_the_files_of_a_dead_process_are_removed() {
         let scene = Scene::new();
         let (mut child, process) = child();
         scene.written_by(&child.id().to_string());
@@ -415,7 +419,7 @@ mod tests {
         child.kill().expect("killed");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !process.is_gone() {
-            assert!(std::time::Instant::now() < deadline, "killed, and never a zombie");
+            assert!(std::time::Instant::now() < deadline, "killed, but never a zombie");
             std::thread::yield_now();
         }
         assert_eq!(Process::living(process.pid()), None);
@@ -432,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_another_wrote_proves_nothing() {
+    fn files_with_another_pid_are_kept() {
         let scene = Scene::new();
         let (mut child, process) = child();
         child.kill().expect("killed");
@@ -445,29 +449,29 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_of_another_namespace_proves_nothing() {
+    fn files_of_a_process_in_another_pid_namespace_are_kept() {
         assert!(has_one_pid("Name:\tsleep\nNSpid:\t4711\nNSpgid:\t4711\t37\n"));
         assert!(!has_one_pid("Name:\tsleep\nNSpid:\t4711\t37\nNSpgid:\t4711\n"));
-        assert!(!has_one_pid(""), "where it can't be told");
+        assert!(!has_one_pid(""), "unknown");
         let scene = Scene::new();
         let (mut child, process) = child();
         child.kill().expect("killed");
         child.wait().expect("ended");
         scene.written_by(&child.id().to_string());
-        assert!(process.counts_as_we_do);
-        assert!(!scene.remove(&Process { counts_as_we_do: false, ..process }));
+        assert!(process.shares_pid_namespace);
+        assert!(!scene.remove(&Process { shares_pid_namespace: false, ..process }));
         assert!(scene.plugins(PID).exists() && scene.plugins(STATE).exists());
     }
 
     #[test]
-    fn a_huge_pid_file_is_not_believed() {
+    fn a_pid_file_beyond_the_limit_is_ignored() {
         let scene = Scene::new();
         let (mut child, process) = child();
         child.kill().expect("killed");
         child.wait().expect("ended");
         let padded = format!("{:0>width$}", child.id(), width = limits::RUN_FILE);
         scene.written_by(&format!("{padded}0"));
-        // Cut at the bound it reads as the pid of the dead one.
+        // Cut at the limit, it would contain the pid of the dead process.
         assert!(!scene.remove(&process));
         scene.written_by(&format!("0{padded}"));
         assert!(!scene.remove(&process), "it is one byte too long");
@@ -476,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_in_place_of_a_pid_file_keeps_nobody_waiting() {
+    fn reading_a_fifo_in_place_of_a_pid_file_does_not_block() {
         let scene = Scene::new();
         let run = scene.layout.own_run().expect("opened");
         rustix::fs::mknodat(&run, PID, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)

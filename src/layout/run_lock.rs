@@ -1,4 +1,4 @@
-//! The lock on our own namespace, and the run files that are written under it.
+//! The lock on the daemon's own namespace, and the run files that only its holder writes.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -25,14 +25,14 @@ pub(super) const PID: &str = "daemon.pid";
 pub(super) const STATE: &str = "daemon.state";
 pub(super) const DIGITS: &str = "node.digits";
 
-/// What `daemon.state` says of us.
+/// The state in `daemon.state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunState {
-    /// Not yet ready.
+    /// The daemon is not ready yet.
     Starting,
-    /// Ready.
+    /// The daemon is ready.
     Running,
-    /// On the way out.
+    /// The daemon is shutting down.
     Stopping,
 }
 
@@ -46,15 +46,15 @@ impl fmt::Display for RunState {
     }
 }
 
-/// Why `run/` could not be taken or written.
+/// Why `run/` could not be locked or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Another daemon serves this home.
-    #[error("another hecate-daemon serves {run}{who}: stop it, or choose another home", run = run.display(), who = holder(*pid))]
+    #[error("another hecate-daemon serves {run}{holder}; stop it, or choose another home", run = run.display(), holder = holder(*pid))]
     Held {
         /// The directory.
         run: PathBuf,
-        /// The process that holds it, if its `daemon.pid` can be read.
+        /// The process that holds the lock, if its `daemon.pid` can be read.
         pid: Option<i32>,
     },
     /// The directory could not be opened.
@@ -63,11 +63,11 @@ pub enum RunError {
     /// A system call failed.
     #[error("cannot {doing} {path}: {source}; {advice}", path = path.display(), advice = advice(source))]
     Io {
-        /// What was tried, as a verb.
+        /// What was attempted, as a verb.
         doing: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -76,40 +76,40 @@ fn holder(pid: Option<i32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
-/// Our hold on a home: as long as this lives no other daemon starts on it.
+/// The lock on a home. While it exists, no other daemon can start there.
 #[derive(Debug)]
 pub struct RunLock {
     pub(super) path: PathBuf,
     /// Also locked while a file is written, so that two writers do not interfere.
-    pub(super) hold: Mutex<Hold>,
+    pub(super) held: Mutex<Held>,
 }
 
-/// The directories that we hold.
+/// The locked directories.
 #[derive(Debug, Clone)]
-pub(super) struct Hold {
+pub(super) struct Held {
     pub(super) base: Arc<OwnedFd>,
     pub(super) run: Arc<OwnedFd>,
-    /// The content that was last written.
+    /// The state that was last written.
     pub(super) state: Option<RunState>,
-    /// The digits of our node's name that were last read or written, if there are any.
+    /// The digits of the node's name that were last read or written.
     pub(super) digits: Option<String>,
 }
 
 impl RunLock {
-    /// Returns whether all files that were written exist.
+    /// Returns whether all files that were written still exist.
     #[must_use]
     pub fn has_files(&self) -> bool {
-        let Hold { run, state, digits, .. } = self.hold();
+        let Held { run, state, digits, .. } = self.held();
         let is_there = |name: &str| !matches!(fs::statat(&run, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
         state.is_none() || (is_there(PID) && is_there(STATE) && (digits.is_none() || is_there(DIGITS)))
     }
 
-    /// Writes all files again, as they were written last.
+    /// Writes all files again with their last content.
     ///
     /// # Errors
     /// A file could not be written.
     pub fn rewrite(&self) -> Result<(), RunError> {
-        let Hold { state, digits, .. } = self.hold();
+        let Held { state, digits, .. } = self.held();
         let Some(state) = state else { return Ok(()) };
         if let Some(digits) = digits {
             self.write(DIGITS, &digits)?;
@@ -118,27 +118,28 @@ impl RunLock {
         self.write_state(state)
     }
 
-    /// Writes the digits of our node's name.
+    /// Writes the digits of the node's name.
     pub(super) fn write_digits(&self, digits: &str) -> Result<(), RunError> {
         self.locked().digits = Some(digits.to_owned());
         self.write(DIGITS, digits)
     }
 
-    pub(super) fn hold(&self) -> Hold {
+    pub(super) fn held(&self) -> Held {
         self.locked().clone()
     }
 
-    pub(super) fn locked(&self) -> MutexGuard<'_, Hold> {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn locked(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pid that is found there: ours once it is written; before, that of a daemon that has crashed.
+    /// Returns the pid in `daemon.pid`. Before this process writes its own, it is that of a daemon that
+    /// crashed.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        read_pid(&self.hold().run)
+        read_pid(&self.held().run)
     }
 
-    /// Writes our pid.
+    /// Writes the pid of this process.
     ///
     /// # Errors
     /// The file could not be written.
@@ -146,7 +147,7 @@ impl RunLock {
         self.write(PID, &std::process::id().to_string())
     }
 
-    /// Writes what we are doing.
+    /// Writes the state.
     ///
     /// # Errors
     /// The file could not be written.
@@ -155,16 +156,17 @@ impl RunLock {
         self.write(STATE, &state.to_string())
     }
 
-    /// Removes both files, the pid last: the clean end. The lock goes with the value.
+    /// Removes `daemon.state` and then `daemon.pid`, at the end of an orderly shutdown. The lock remains
+    /// until it is dropped.
     ///
     /// # Errors
-    /// A file that is there could not be removed.
+    /// A file could not be removed.
     pub fn remove_files(&self) -> Result<(), RunError> {
-        let mut hold = self.locked();
-        // So that they are not written again.
-        hold.state = None;
+        let mut held = self.locked();
+        // Keeps the watch of the daemon's own files from writing them again.
+        held.state = None;
         for name in [STATE, PID] {
-            remove(&hold.run, name).map_err(|source| self.io("remove", name, source))?;
+            remove(&held.run, name).map_err(|source| self.io("remove", name, source))?;
         }
         Ok(())
     }
@@ -179,14 +181,15 @@ impl RunLock {
 }
 
 /// Compares a locked directory with the one at its path.
-pub(super) fn look_at(held: &OwnedFd, path: &Path) -> Sight {
+pub(super) fn compare(held: &OwnedFd, path: &Path) -> Sight {
     match fs::fstat(held) {
         Ok(stat) => Sight::at(path, Inode::from(&stat)),
         Err(_) => Sight::Unclear,
     }
 }
 
-/// Locks one directory. If another process holds it, the files in `run` may name that process.
+/// Locks a directory, and waits for the lock until `patience`. If another process holds it, the pid in
+/// `run` is added to the error.
 pub(super) fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant) -> Result<(), RunError> {
     loop {
         match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
@@ -198,7 +201,7 @@ pub(super) fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant)
     }
 }
 
-/// Writes a file whole or not at all. No other process writes here while we hold the lock.
+/// Writes a file atomically. The lock keeps other processes from writing there.
 pub(super) fn write(dir: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
     let new = format!(".{name}.new");
     remove(dir, &new)?;
@@ -212,23 +215,23 @@ pub(super) fn read_digits(dir: &OwnedFd) -> Option<String> {
     read(dir, DIGITS).filter(|digits| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Returns the pid in `daemon.pid`, if there is a regular file that has one.
+/// Returns the pid in `daemon.pid`, if it is a regular file with a valid pid.
 pub(super) fn read_pid(dir: &OwnedFd) -> Option<i32> {
     read(dir, PID)?.trim_end().parse().ok().filter(|pid| *pid > 0)
 }
 
-/// Reads a small regular file; none if it is anything else.
+/// Reads a small regular file. Returns `None` for any other file.
 fn read(dir: &OwnedFd, name: &str) -> Option<String> {
-    // A fifo in its place must not make us wait.
+    // Opening a FIFO must not block.
     let fd = open_at(dir.as_fd(), Path::new(name), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
     let stat = fs::fstat(&fd).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
     let mut text = String::new();
-    // One byte more, so that what is too long is not taken for its beginning.
-    let most = u64::try_from(limits::RUN_FILE + 1).unwrap_or(u64::MAX);
-    std::fs::File::from(fd).take(most).read_to_string(&mut text).ok()?;
+    // One byte more than the limit shows that the file is too long.
+    let bytes = u64::try_from(limits::RUN_FILE + 1).unwrap_or(u64::MAX);
+    std::fs::File::from(fd).take(bytes).read_to_string(&mut text).ok()?;
     (text.len() <= limits::RUN_FILE).then_some(text)
 }
 

@@ -1,4 +1,5 @@
-//! Limits how often a failing copy of the database is written, and how often its failure is logged. Pure.
+//! Limits how often a failing copy of the database is attempted, and how often its failure is logged.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,17 +12,17 @@ use crate::limits;
 /// attempts while the disk is full. [`limits::COPY_RETRY`] bounds the delay.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// The delay before the next attempt doubles with each failure.
+/// The delay before the next attempt, which doubles with each failure.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     delay: Duration,
     due: Option<Instant>,
-    /// The last cause of each failing step, which is logged already.
+    /// The last logged cause of each failing step.
     logged: BTreeMap<&'static str, String>,
 }
 
 impl Backoff {
-    /// Whether the next attempt may begin.
+    /// Returns whether the next attempt may begin.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_none_or(|due| now >= due)
     }
@@ -32,7 +33,7 @@ impl Backoff {
         self.due = Some(now + self.delay);
     }
 
-    /// Whether a step fails for another cause than before, so that the failure should be logged.
+    /// Returns whether a step failed for another cause than the last time, so that it must be logged.
     pub(super) fn is_new(&mut self, step: &'static str, cause: &str) -> bool {
         self.logged.insert(step, cause.to_owned()).as_deref() != Some(cause)
     }

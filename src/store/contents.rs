@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use super::row;
 use crate::plugin::{Event, EventKind, Plugins};
 
-/// The committed state, without the log of events.
+/// The committed state, without past events.
 #[derive(Debug, Clone)]
 pub(super) struct Contents {
     pub plugins: Plugins,
     pub revision: u64,
-    /// The last event, which carries the revision. None if there is none, or it could not be read.
+    /// The event of the last revision, if it exists and can be read.
     pub last: Option<Event>,
 }
 

@@ -1,4 +1,4 @@
-//! The open database: opening, committing and reading it.
+//! Opens, writes and reads the database.
 
 use std::fs::File;
 use std::io;
@@ -23,59 +23,59 @@ use crate::limits;
 use crate::plugin::{Event, EventKind, PluginName, Plugins};
 use crate::timestamp;
 
-/// How the names begin of what was set aside.
+/// The prefix of the name of a damaged database that was set aside.
 const ASIDE: &str = "plugins.db.damaged-";
 
-/// How the names end until what is readable in it is recovered.
+/// The suffix of that name until the readable rows are recovered.
 const RECOVERING: &str = ".recovering";
 
-/// The database, open.
+/// The open database.
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
     pub(super) path: Arc<Path>,
-    /// The files as they were opened.
+    /// The inodes of the opened files.
     pub(super) files: Files,
     /// The committed state.
     pub(super) contents: Contents,
-    /// Whether the connection has the file at our path open.
+    /// Whether the connection has the file at `path` open.
     pub(super) is_attached: bool,
-    /// Whether the database may hold more than was committed.
+    /// Whether the database may contain changes that were refused.
     pub(super) is_unsure: bool,
-    /// Whether a copy was kept since another file replaced one of our files.
+    /// Whether a copy was kept since another file replaced one of the database's files.
     pub(super) is_kept: bool,
     /// Delays the next copy after a failed one.
     pub(super) backoff: Backoff,
 }
 
-/// What opening found.
+/// The result of opening the database.
 #[derive(Debug)]
 pub struct Opened {
     /// The database.
     pub store: Store,
-    /// Number of the last stored event, 0 if there was none.
+    /// The revision of the last stored event, or 0.
     pub revision: u64,
-    /// The registered plugins, as they were last.
+    /// The registered plugins.
     pub plugins: Plugins,
-    /// Where a damaged database was put, at this start or an earlier one. Some of its plugins may
-    /// be missing from the new one, and the daemon is unhealthy until the file is moved away.
+    /// The path of a damaged database that was set aside at this start or an earlier one. The new
+    /// database may lack some of its plugins, so the daemon is unhealthy until the file is moved away.
     pub set_aside: Option<PathBuf>,
-    /// What was recovered from it, unless that could not be stored.
+    /// How much was recovered from it. None if that could not be stored.
     pub salvaged: Option<Salvaged>,
 }
 
 impl Store {
-    /// Opens `plugins.db` in `dir`, and makes it if it is missing, for our own user only. The directory is one that the
-    /// layout has made: it exists and is no symbolic link. Nor may the file be one.
+    /// Opens `plugins.db` in `dir`, or creates it with access only for the process's own user. `dir` must
+    /// be a directory that the layout has created. The file must not be a symbolic link.
     ///
     /// # Errors
-    /// See [`OpenError`]. Damage is none: see [`Opened::set_aside`].
+    /// See [`OpenError`]. Damage is not an error, see [`Opened::set_aside`].
     pub fn open(dir: &Path, now: SystemTime) -> Result<Opened, OpenError> {
-        // SQLite refuses a link anywhere on the way, and on the way to home there may be one.
+        // SQLite refuses symbolic links anywhere in the path, but that of home may have some.
         let dir = dir.canonicalize().map_err(|source| OpenError::Io { path: dir.join(FILE), source })?;
         let path = dir.join(FILE);
         let first = match Self::open_file(&path) {
-            // A read that failed once looks the same, and is no reason to begin anew.
+            // A single failed read looks like damage, so it is tried again.
             Err(Trouble::Damaged(_)) => Self::open_file(&path),
             opened => opened,
         };
@@ -84,7 +84,7 @@ impl Store {
                 let aside = set_aside(&path, now).map_err(|source| OpenError::Io { path: path.clone(), source })?;
                 tracing::error!(
                     database = %path.display(), set_aside = %recovered_name(&aside).display(), error = %why,
-                    "the registry's database is damaged: setting it aside and recovering its readable rows"
+                    "the registry's database is damaged; setting it aside and recovering its readable rows"
                 );
                 Self::open_file(&path)
             }
@@ -109,7 +109,7 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(limits::STORE_BUSY)?;
-        // Until it is known to be sound nothing is to be written, not even when it is closed.
+        // Until the database is checked, nothing must be written to it, not even when it is closed.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         schema::check_version(&connection)?;
         check_damage(&connection)?;
@@ -134,11 +134,11 @@ impl Store {
         Ok(Opened { store, revision, plugins, set_aside: None, salvaged: None })
     }
 
-    /// Stores events, in the order of their revisions, and what they make of the plugins: all or nothing, and durable
-    /// when it returns. Of the log only the last [`limits::EVENTS_KEPT`] events stay.
+    /// Stores events in the order of their revisions, and applies them to the plugins, in one transaction
+    /// that is durable when this returns. Deletes all but the last [`limits::EVENTS_KEPT`] events.
     ///
-    /// The files are compared with those that were opened before and after, and are put back if
-    /// they vanished.
+    /// Before and after the commit, the files are compared with the opened ones, and restored if they are
+    /// missing.
     ///
     /// # Errors
     /// Nothing was stored.
@@ -152,7 +152,7 @@ impl Store {
             return Ok(());
         }
         self.settle().inspect_err(|_| {
-            // The commit is refused, but the open database has it.
+            // The commit is refused, but the open database contains it.
             self.contents = before;
             self.is_unsure = true;
         })
@@ -169,13 +169,13 @@ impl Store {
             }
         }
         if let Some(last) = events.last() {
-            row::forget_before(&transaction, last.revision)?;
+            row::delete_before(&transaction, last.revision)?;
         }
         transaction.commit()
     }
 
-    /// The events after a revision, in order, at most [`limits::EVENTS_PAGE`] of them. None if the log doesn't reach back
-    /// that far, or hasn't come that far.
+    /// Returns the events after a revision in order, at most [`limits::EVENTS_PAGE`]. Returns `None` if the
+    /// next event was deleted, or if the revision does not exist yet.
     ///
     /// # Errors
     /// The database could not be read.
@@ -184,7 +184,8 @@ impl Store {
             .map_err(|source| ReadError { path: Arc::clone(&self.path), source })
     }
 
-    /// The node of a plugin, registered or not, as the last event of it tells; none if the log has forgotten it.
+    /// Returns the node of a plugin, registered or not, from its last event. Returns `None` if all its
+    /// events were deleted.
     ///
     /// # Errors
     /// The database could not be read.
@@ -199,15 +200,15 @@ impl Drop for Store {
         if matches!(self.files.look(&path), Ok(State::Intact | State::SideMissing)) {
             return;
         }
-        // Closing would remove the files beside the database by their names, which another daemon may use now.
+        // Closing would remove the files next to the database by name, and another daemon may use them now.
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 }
 
 impl Opened {
-    /// Recovers what is readable in a database that this start set aside, or an earlier one that a crash cut off: its name shows
-    /// that it is not recovered yet. A database that was set aside before is only reported, because the user may have removed
-    /// the new one to start with an empty registry.
+    /// Recovers the readable rows of a database that was set aside at this start, or at an earlier one that
+    /// crashed: its name still ends in [`RECOVERING`]. A database whose recovery was finished is only
+    /// reported, because the user may have removed the new one to start with an empty registry.
     fn recover(&mut self, dir: &Path, now: SystemTime) -> Result<(), Trouble> {
         self.set_aside = last_set_aside(dir).map_err(Trouble::Io)?;
         let Some(found) = self.set_aside.clone() else { return Ok(()) };
@@ -236,8 +237,8 @@ impl Opened {
                 let Salvaged { plugins, events } = salvaged;
                 tracing::error!(
                     set_aside = %aside.display(), plugins, events,
-                    "recovered the readable rows of the damaged database; plugins and events may be missing, and missing plugins \
-                     must register again"
+                    "recovered the readable rows of the damaged database; plugins and events may be missing; register \
+                     missing plugins again"
                 );
                 self.salvaged = Some(salvaged);
                 (self.revision, self.plugins) = row::load(connection)?;
@@ -245,14 +246,14 @@ impl Opened {
             }
             Err(error) => tracing::error!(
                 set_aside = %aside.display(), %error,
-                "could not store the rows of the damaged database; the registry starts empty"
+                "cannot store the recovered rows of the damaged database; the registry starts empty"
             ),
         }
         Ok(())
     }
 }
 
-/// SQLite itself would follow a link to what it keeps beside the database.
+/// Refuses symbolic links in place of the database's files. SQLite itself would follow some of them.
 fn refuse_links(path: &Path) -> Result<(), Trouble> {
     for tail in ["", WAL, SHM, JOURNAL] {
         let place = beside(path, tail);
@@ -263,7 +264,7 @@ fn refuse_links(path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Refuses a log whose database is missing: SQLite would apply it to a new one.
+/// Refuses a write-ahead log or journal without a database, which SQLite would apply to a new one.
 fn check_no_log(path: &Path) -> Result<(), Trouble> {
     for tail in [WAL, JOURNAL] {
         if look(&beside(path, tail)).map_err(Trouble::Io)?.is_some_and(|log| log.len() > 0) {
@@ -273,11 +274,11 @@ fn check_no_log(path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Checks that the file is one that we may read, and not empty: see [`create`].
+/// Checks that the file is a readable regular file, and not empty. See [`create`].
 fn check_readable(path: &Path) -> Result<(), Trouble> {
     let metadata = std::fs::symlink_metadata(path).map_err(Trouble::Io)?;
     if !metadata.is_file() {
-        return Err(Trouble::Damaged("it is no file".to_owned()));
+        return Err(Trouble::Damaged("it is not a regular file".to_owned()));
     }
     if metadata.len() == 0 {
         return Err(Trouble::Damaged("the file is empty".to_owned()));
@@ -288,11 +289,12 @@ fn check_readable(path: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// SQLite opens a database of a later file format read-only. We never write such a format.
+/// Refuses a database with a later file format, which SQLite would open read-only. The daemon never
+/// writes such a format.
 fn check_write_version(file: &File) -> Result<(), Trouble> {
     let mut header = [0; 19];
     match file.read_exact_at(&mut header, 0) {
-        // Too short for a header: SQLite decides.
+        // Too short for a header, which SQLite reports.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
         Err(error) => Err(Trouble::Io(error)),
         Ok(()) if header.starts_with(b"SQLite format 3\0") && header[18] > 2 => {
@@ -302,13 +304,13 @@ fn check_write_version(file: &File) -> Result<(), Trouble> {
     }
 }
 
-/// The last of what was ever set aside and is still there: nobody has looked yet.
+/// Returns the newest database that was set aside and not yet moved away.
 fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut last = None;
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.starts_with(ASIDE) {
-            // What lies beside a database stands for it.
+            // The files next to a database count as the database.
             let database = [WAL, SHM, JOURNAL].iter().fold(&*name, |name, tail| name.trim_end_matches(tail));
             last = last.max(Some(dir.join(database)));
         }
@@ -316,11 +318,12 @@ fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     Ok(last)
 }
 
-/// Renames a database and what belongs to it to a dated name that is marked as not recovered yet, so that `sqlite3` still opens it there.
+/// Renames a damaged database and the files next to it, so that `sqlite3` can still open them together.
+/// The new name has the date and ends in [`RECOVERING`].
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     let date = timestamp::seconds(now);
     let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));
-    // Several in one second are legal, and none may replace another.
+    // Several databases may be set aside in one second, and none may replace another.
     let recovering = |name: &Path| beside(name, RECOVERING);
     let aside = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists() && !recovering(name).exists());
     let aside = recovering(&aside.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?);
@@ -328,13 +331,13 @@ fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// The name of a database that was set aside, once what is readable in it is recovered.
+/// Returns the name of a database that was set aside, without [`RECOVERING`].
 fn recovered_name(aside: &Path) -> PathBuf {
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
     aside.with_file_name(name.strip_suffix(RECOVERING).unwrap_or(&name))
 }
 
-/// Renames a database and the files beside it, the database last. Any of them may be missing.
+/// Renames a database and the files next to it, the database last. Each may be missing.
 fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
     for tail in [WAL, SHM, JOURNAL, ""] {
         match std::fs::rename(beside(from, tail), beside(to, tail)) {

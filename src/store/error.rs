@@ -1,4 +1,4 @@
-//! Why the database cannot be opened, written or read.
+//! The errors of opening, writing and reading the database.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use rusqlite::ErrorCode;
 /// Why the database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Written by a later release.
-    #[error("{path} has schema version {found}, this release knows {known}: run the release that wrote it, or move it away",
-        path = path.display(), known = known)]
+    /// It was written by a newer release.
+    #[error("{path} has schema version {found}, but this release supports only versions up to {known}; run the release \
+             that wrote it, or move it away", path = path.display(), known = known)]
     Newer {
         /// The file.
         path: PathBuf,
@@ -20,58 +20,58 @@ pub enum OpenError {
         /// The schema version that this release writes.
         known: usize,
     },
-    /// A sound database, but of somebody else.
-    #[error("{path} is a database that no hecate-daemon made: move it away", path = .0.display())]
+    /// It is a sound database of another program.
+    #[error("{path} is not a database of hecate-daemon; move it away", path = .0.display())]
     Foreign(PathBuf),
-    /// A symbolic link where a file of ours belongs.
-    #[error("{path} is a symbolic link, and none is followed below home: put a file there, or move it away", path = .0.display())]
+    /// It is a symbolic link.
+    #[error("{path} is a symbolic link, which is not followed below home; replace it with a file, or remove it", path = .0.display())]
     SymbolicLink(PathBuf),
-    /// The file, or its directory, cannot be used.
-    #[error("cannot open {path}: {source}; see that its disk has room, is sound, and lets us read and write there", path = path.display())]
+    /// The file or its directory cannot be accessed.
+    #[error("cannot open {path}: {source}; check that its disk is not full, not damaged and writable for the daemon", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// SQLite refuses for another reason than damage.
-    #[error("cannot open {path}: {source}; see that its disk has room, is sound, and lets us read and write there", path = path.display())]
+    /// SQLite returned an error other than damage.
+    #[error("cannot open {path}: {source}; check that its disk is not full, not damaged and writable for the daemon", path = path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }
 
-/// Why events were not stored: none of them is. Cheap to clone, for everybody who waits for the same commit.
+/// Why a commit failed. No event of it was stored. Cheap to clone for all requests of a batch.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// SQLite refused.
-    #[error("the registry could not be saved in {path}: {source}; check that its disk is writable, sound and not full, and try again",
-        path = path.display())]
+    /// SQLite returned an error.
+    #[error("the registry could not be saved in {path}: {source}; check that its disk is writable, not damaged and not full, \
+             and try again", path = path.display())]
     Sqlite {
         /// The file.
         path: Arc<Path>,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: Arc<rusqlite::Error>,
     },
-    /// The files vanished or were replaced.
+    /// The files were removed or replaced.
     #[error("the registry could not be saved: {0}")]
     Vanished(Arc<str>),
 }
 
 /// Why stored events could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the stored events could not be read from {path}: {source}; see that its disk is sound, and try again", path = path.display())]
+#[error("cannot read the stored events from {path}: {source}; check that its disk is not damaged, and try again", path = path.display())]
 pub struct ReadError {
     /// The file.
     pub(super) path: Arc<Path>,
-    /// What SQLite said.
+    /// The error of SQLite.
     pub(super) source: rusqlite::Error,
 }
 
-/// What stands between us and an open database.
+/// Why a database could not be opened, before the path is added in [`OpenError`].
 #[derive(Debug)]
 pub(super) enum Trouble {
     Damaged(String),
@@ -85,13 +85,13 @@ pub(super) enum Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            // `Unknown` is SQLite's plain error: a table or a column is missing, or the header
-            // names an unknown format.
+            // `Unknown` is SQLite's generic error, such as for a missing table or column, or for an unknown
+            // format in the header.
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
                 Self::Damaged(error.to_string())
             }
             Some(_) => Self::Sqlite(error),
-            // Not from SQLite, but about a value that we could not have written.
+            // This error is about a value that the daemon could not have written.
             None => Self::Damaged(error.to_string()),
         }
     }

@@ -1,8 +1,8 @@
-//! The files of the database, and whether they are still the ones that were opened.
+//! Checks whether the files of the database are still the opened ones.
 //!
-//! A removed file stays readable and writable for a process that has it open, so a commit into it
-//! succeeds and is lost at the next start. The device and inode at the path show that: the number
-//! of an open inode is not reused.
+//! A process can still read and write a removed file that it has open. A commit into it succeeds, and
+//! is lost at the next start. So the device and inode at the path are compared with those of the open
+//! file, whose inode number is not reused.
 
 use std::fs::Metadata;
 use std::io;
@@ -13,11 +13,11 @@ use crate::files::{Inode, Sight, beside, look};
 /// The suffixes of the files that SQLite keeps next to the database.
 pub(super) const WAL: &str = "-wal";
 pub(super) const SHM: &str = "-shm";
-/// Exists only for a moment, while a new database is switched to the write-ahead log.
+/// Exists only while a new database is switched to the write-ahead log.
 pub(super) const JOURNAL: &str = "-journal";
 
-/// The files of an open database. A file that did not exist when they were noted counts as ours
-/// when it appears.
+/// The inodes of the files of an open database. A file that did not exist when the database was opened
+/// is accepted when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files {
     database: Option<Inode>,
@@ -28,36 +28,36 @@ pub(super) struct Files {
 /// The state of all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// All files are the ones that were opened.
+    /// All files are the opened ones.
     Intact,
-    /// The database is ours, and a file next to it is gone.
+    /// The database is the opened one, but a file next to it is missing.
     SideMissing,
-    /// The database is gone.
+    /// The database is missing.
     Missing,
-    /// Another file has the name of the database with this ending.
+    /// Another file replaced the one whose name is that of the database with this suffix.
     Foreign(&'static str),
 }
 
 impl Files {
-    /// Notes the files of a database that has just been opened.
+    /// Records the files of a database that has just been opened.
     ///
     /// # Errors
-    /// A path cannot be looked at.
+    /// A path cannot be checked.
     pub(super) fn note(database: &Path) -> io::Result<Self> {
         let id = |path: &Path| Ok::<_, io::Error>(look(path)?.as_ref().map(Inode::from));
         Ok(Self { database: id(database)?, wal: id(&beside(database, WAL))?, shm: id(&beside(database, SHM))? })
     }
 
-    /// Compares the paths with the files that were noted.
+    /// Compares the files at the paths with the recorded ones.
     ///
     /// # Errors
-    /// A path cannot be looked at.
+    /// A path cannot be checked.
     pub(super) fn look(&mut self, database: &Path) -> io::Result<State> {
         let here = sight(&mut self.database, look(database)?);
         let wal = look(&beside(database, WAL))?;
         let is_empty = wal.as_ref().is_some_and(|wal| wal.len() == 0);
         let wal = match sight(&mut self.wal, wal) {
-            // Another process creates an empty one when it opens the database.
+            // A process that opens the database creates an empty one.
             Sight::Foreign if is_empty => Sight::Missing,
             sight => sight,
         };
@@ -71,11 +71,11 @@ impl Files {
 }
 
 impl Files {
-    /// Removes the noted files beside the database. Files of other processes stay. Returns whether
+    /// Removes the recorded files next to the database, but not files of other processes. Returns whether
     /// a file was removed.
     ///
     /// # Errors
-    /// A file cannot be looked at or removed.
+    /// A file cannot be checked or removed.
     pub(super) fn remove_beside(&self, database: &Path) -> io::Result<bool> {
         let mut is_removed = false;
         for (noted, tail) in [(self.wal, WAL), (self.shm, SHM)] {
@@ -90,11 +90,11 @@ impl Files {
     }
 }
 
-/// Decides the state from the sights of all three paths.
+/// Returns the state of the database for the states of its three paths.
 fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     match (database, wal, shm) {
         (Sight::Foreign | Sight::Unclear, ..) => State::Foreign(""),
-        // Its content would be applied to a database that it does not belong to.
+        // SQLite would apply it to a database that it does not belong to.
         (_, Sight::Foreign | Sight::Unclear, _) => State::Foreign(WAL),
         (Sight::Missing, ..) => State::Missing,
         (Sight::Ours, Sight::Ours, Sight::Ours) => State::Intact,
@@ -102,7 +102,7 @@ fn judge(database: Sight, wal: Sight, shm: Sight) -> State {
     }
 }
 
-/// Never returns [`Sight::Unclear`]: a path that cannot be looked at fails earlier.
+/// Compares a file with the recorded one. Never returns [`Sight::Unclear`].
 fn sight(noted: &mut Option<Inode>, found: Option<Metadata>) -> Sight {
     let Some(ours) = *noted else {
         *noted = found.as_ref().map(Inode::from);
@@ -139,14 +139,14 @@ mod tests {
         let mut files = Files::note(&database).expect("readable");
         assert_eq!(files.look(&database).expect("readable"), State::Intact);
         write(&beside(&database, SHM), "x");
-        assert_eq!(files.look(&database).expect("readable"), State::Intact, "one that appears is ours");
+        assert_eq!(files.look(&database).expect("readable"), State::Intact, "a new file is accepted");
 
-        // Kept under another name, so that its inode number is not reused.
+        // The file is kept under another name, so that its inode number is not reused.
         let moved = |tail: &str| std::fs::rename(beside(&database, tail), beside(&database, ".old")).expect("moved");
         moved(WAL);
         assert_eq!(files.look(&database).expect("readable"), State::SideMissing);
         write(&beside(&database, WAL), "");
-        assert_eq!(files.look(&database).expect("readable"), State::SideMissing, "an empty one means nothing");
+        assert_eq!(files.look(&database).expect("readable"), State::SideMissing, "an empty log counts as missing");
         write(&beside(&database, WAL), "frames");
         assert_eq!(files.look(&database).expect("readable"), State::Foreign(WAL));
         std::fs::rename(beside(&database, ".old"), beside(&database, WAL)).expect("moved back");

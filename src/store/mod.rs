@@ -1,9 +1,9 @@
-//! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision, and the `plugins`
-//! table projected from it in the same transaction.
+//! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision, and a
+//! `plugins` table that is updated in the same transaction.
 //!
-//! Owns `plugins.db` and what SQLite keeps beside it. All calls block. A commit that has returned
-//! is durable (WAL with `synchronous=FULL`). Never deletes a database that it cannot read, but sets
-//! it aside under a dated name and recovers its readable rows (`salvage`).
+//! Owns `plugins.db` and the files that SQLite keeps next to it. All functions block. A commit is
+//! durable when it returns (WAL with `synchronous=FULL`). A database that cannot be read is never
+//! deleted, but renamed with the date, and its readable rows are recovered (`salvage`).
 
 mod backoff;
 mod contents;

@@ -1,10 +1,10 @@
-//! Codes for reasons that were stored before reasons had codes (schema versions 1 and 2).
+//! Finds the codes of reasons that earlier releases stored as sentences only (schema versions 1 and 2).
 //!
-//! Such rows hold only the sentence, so this is the one place that reads a code from a text.
+//! This is the only place that derives a code from text.
 
 use crate::plugin::{Reason, ReasonCode};
 
-/// How the sentences of those releases begin, each with its code. A `*` is the name of a node.
+/// The first words of the sentences of those releases, and their codes. A `*` is the name of a node.
 const SENTENCES: [(&str, ReasonCode); 14] = [
     ("status unknown: ", ReasonCode::StatusUnknown),
     ("it registered", ReasonCode::Registered),
@@ -22,14 +22,14 @@ const SENTENCES: [(&str, ReasonCode); 14] = [
     ("its data was removed", ReasonCode::DataPurged),
 ];
 
-/// Returns the reason of a row: with the code that was stored, else with one for its sentence.
+/// Returns the reason in a row, with the stored code or else the one for its sentence.
 pub(super) fn stored(code: Option<&str>, detail: String) -> Reason {
     Reason { code: code.map_or_else(|| of_sentence(&detail), ReasonCode::parse), detail }
 }
 
 fn of_sentence(detail: &str) -> ReasonCode {
     let is = |begin: &str| match begin.split_once('*') {
-        // A node's name has no space.
+        // The name of a node has no spaces.
         Some((before, after)) => detail
             .strip_prefix(before)
             .and_then(|rest| rest.find(' ').and_then(|end| rest.get(end..)))

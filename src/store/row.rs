@@ -1,6 +1,7 @@
-//! Plugins and events as rows, and rows as plugins and events: every SQL statement that is not the schema's.
+//! Writes plugins and events as rows, and reads them. Has all SQL statements except the schema.
 //!
-//! What is read back is checked as if it came from outside: a row that we could not have written is damage.
+//! Rows are checked like input from outside. A row that the daemon could not have written counts as
+//! damage.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::limits;
 use crate::plugin::{Event, EventKind, Plugin, PluginName, Plugins, Status};
 use crate::timestamp;
 
-/// The last revision, and the plugins.
+/// Returns the last revision and the plugins.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> {
     let newest = last_revision(connection)?;
     if newest > limits::REVISION {
@@ -30,7 +31,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
     Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
 }
 
-/// Returns the revision of the last event, or the one after which the log continues.
+/// Returns the revision of the last event, or that of a salvage if no event followed it.
 fn last_revision(connection: &Connection) -> rusqlite::Result<u64> {
     let mut query = connection.prepare_cached(
         "SELECT max(ifnull((SELECT max(revision) FROM events), 0), ifnull((SELECT max(revision) FROM salvaged), 0))",
@@ -91,8 +92,9 @@ pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Re
     Ok(())
 }
 
-/// Forgets all events but the last [`limits::EVENTS_KEPT`]. Revisions that a salvage has left out are not counted.
-pub(super) fn forget_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
+/// Deletes all but the last [`limits::EVENTS_KEPT`] events before the revision `last`. Revisions that a
+/// salvage skipped do not count.
+pub(super) fn delete_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let kept = limits::EVENTS_KEPT;
     let oldest = integer(last.saturating_sub(kept))?;
     connection
@@ -107,20 +109,20 @@ pub(super) fn forget_before(connection: &Connection, last: u64) -> rusqlite::Res
     Ok(())
 }
 
-/// Removes the events after a revision.
-pub(super) fn forget_after(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
+/// Deletes the events after a revision.
+pub(super) fn delete_after(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM events WHERE revision > ?1", [integer(revision)?])?;
     Ok(())
 }
 
-/// Makes the log continue after a revision without an event.
-pub(super) fn go_on_after(connection: &Connection, last: u64) -> rusqlite::Result<()> {
+/// Lets the next event follow a revision whose own event is missing.
+pub(super) fn continue_after(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let replace = "REPLACE INTO salvaged (file, revision, plugins, events) VALUES ('', ?1, 0, 0)";
     connection.execute(replace, [revision(last)?])?;
     Ok(())
 }
 
-/// Removes all plugins, and no events.
+/// Deletes all plugins, but no events.
 pub(super) fn remove_all(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM plugins", ())?;
     Ok(())
@@ -136,17 +138,16 @@ pub(super) fn events_after(connection: &Connection, revision: u64) -> rusqlite::
                 reason_code, revision, at, kind
          FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2",
     )?;
-    let most = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
+    let limit = i64::try_from(limits::EVENTS_PAGE).unwrap_or(i64::MAX);
     let page: Vec<Event> =
-        query.query_map(params![integer(revision)?, most], event)?.collect::<rusqlite::Result<_>>()?;
-    // Old events are deleted, and a salvage may recover only some, but no gap is allowed between
-    // two.
-    let is_whole = (revision + 1..).zip(&page).all(|(expected, event)| event.revision == expected);
-    let goes_on = page.len() >= limits::EVENTS_PAGE || page.last().is_some_and(|last| last.revision == newest);
-    Ok((is_whole && goes_on).then_some(page))
+        query.query_map(params![integer(revision)?, limit], event)?.collect::<rusqlite::Result<_>>()?;
+    // Old events are deleted, and a salvage may recover only some, but a page must not have gaps.
+    let has_no_gap = (revision + 1..).zip(&page).all(|(expected, event)| event.revision == expected);
+    let reaches_end = page.len() >= limits::EVENTS_PAGE || page.last().is_some_and(|last| last.revision == newest);
+    Ok((has_no_gap && reaches_end).then_some(page))
 }
 
-/// The node that the last event of a plugin tells, if the log still has one.
+/// Returns the node in the last event of a plugin, if there is one.
 pub(super) fn last_node(connection: &Connection, name: &PluginName) -> rusqlite::Result<Option<NodeName>> {
     let mut query =
         connection.prepare_cached("SELECT node FROM events WHERE name = ?1 ORDER BY revision DESC LIMIT 1")?;
@@ -182,7 +183,8 @@ fn plugin(row: &Row<'_>, first: usize) -> rusqlite::Result<Plugin> {
     })
 }
 
-/// Returns the name of a node; none if it is invalid: an earlier release may have accepted it.
+/// Returns the name of a node. Returns `None` if it is invalid, since an earlier release may have
+/// accepted it.
 fn node(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<NodeName>> {
     let name: Option<String> = row.get(column)?;
     Ok(name.and_then(|name| NodeName::parse(&name).ok()))
@@ -193,8 +195,10 @@ pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|error| unknown(column, error))
 }
 
+/// Converts a revision.
+///
 /// # Errors
-/// No revision could follow it.
+/// The revision exceeds [`limits::REVISION`].
 pub(super) fn revision(number: u64) -> rusqlite::Result<i64> {
     if number > limits::REVISION {
         let refused = format!("revision {number} is above {max}", max = limits::REVISION);
@@ -207,11 +211,13 @@ pub(super) fn integer(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The time of an edited row is clamped, so that it cannot make the registry unreadable.
+/// Reads a time. An invalid time in an edited row is clamped, so that it does not count as damage.
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
     Ok(timestamp::from_nanoseconds(row.get(column)?))
 }
 
+/// Converts a time.
+///
 /// # Errors
 /// The time is before 1970 or after 2262.
 fn nanoseconds(time: SystemTime) -> rusqlite::Result<i64> {

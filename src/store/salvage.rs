@@ -1,9 +1,8 @@
-//! Recovers plugins and events from a database that was set aside because of damage.
+//! Recovers plugins and events from a damaged database that was set aside.
 //!
-//! Checks every row that [`pages`] finds as if it came from outside, and then makes the plugins
-//! consistent with the events. Events may be missing, even the last ones. So the log continues at a
-//! revision that the old one cannot have reached, and no client mistakes a new event for an old
-//! one.
+//! Every row from [`pages`] is checked like input from outside, and the plugins are made consistent with
+//! the events. Events may be missing, even the last ones. So the next revision is one that the damaged
+//! database cannot have reached, and no client takes a new event for an old one.
 
 mod pages;
 #[cfg(test)]
@@ -27,21 +26,20 @@ use crate::timestamp;
 /// How much was recovered from a damaged database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Salvaged {
-    /// Registered plugins.
+    /// The number of registered plugins.
     pub plugins: u64,
-    /// Events.
+    /// The number of events.
     pub events: u64,
 }
 
-/// Returns what was recovered from the file that was set aside under this name, if that has been
-/// tried.
+/// Returns how much was recovered from the file with this name, or `None` before its recovery.
 pub(super) fn report(connection: &Connection, file: &str) -> rusqlite::Result<Option<Salvaged>> {
     let read = |row: &rusqlite::Row<'_>| Ok(Salvaged { plugins: row::number(row, 0)?, events: row::number(row, 1)? });
     connection.query_row("SELECT plugins, events FROM salvaged WHERE file = ?1", [file], read).optional()
 }
 
-/// Recovers what is readable in the database `aside` into the new one, which must be empty. All of it is stored, or nothing.
-/// `file` is the name for the report.
+/// Recovers the readable rows of the database `aside` into the new one, which must be empty, in one
+/// transaction. `file` is the name for [`report`].
 pub(super) fn recover(
     connection: &mut Connection,
     aside: &Path,
@@ -72,7 +70,7 @@ struct Found {
     events: BTreeMap<u64, Event>,
     /// The registered plugins.
     plugins: BTreeMap<PluginName, Arc<Plugin>>,
-    /// The revision at which the log goes on.
+    /// The revision after which new events follow.
     revision: u64,
 }
 
@@ -91,18 +89,18 @@ impl Found {
                 }
                 pages::Row::Index { values } => {
                     if let Some(plugin) = plugin(&values) {
-                        found.stored(plugin);
+                        found.add_plugin(plugin);
                     }
                 }
             }
         }
-        found.project();
-        found.revision = found.next(now);
+        found.apply_events();
+        found.revision = found.next_revision(now);
         found
     }
 
-    /// Keeps a row of the plugins. An unused page may still have an older one.
-    fn stored(&mut self, plugin: Plugin) {
+    /// Adds a row of the plugins, unless a newer one was found. An unused page may have an old row.
+    fn add_plugin(&mut self, plugin: Plugin) {
         let newness = |plugin: &Plugin| (plugin.incarnation, plugin.since.max(plugin.registered_at));
         match self.plugins.get(&plugin.name) {
             Some(known) if newness(known) >= newness(&plugin) => {}
@@ -110,13 +108,13 @@ impl Found {
         }
     }
 
-    /// Applies the events to plugins whose row is lost or older than their last event.
-    fn project(&mut self) {
+    /// Applies the events to plugins whose row is missing or older than their last event.
+    fn apply_events(&mut self) {
         let of_plugins = self.events.values().filter(|event| event.kind != EventKind::DataPurged);
         let last: BTreeMap<&PluginName, &Event> = of_plugins.map(|event| (&event.plugin.name, event)).collect();
         for (name, event) in last {
             let stored = self.plugins.get(name);
-            // The row is newer than the event: later events are lost.
+            // If the row is newer than the event, later events are missing.
             let is_newer = stored.is_some_and(|plugin| {
                 plugin.incarnation > event.revision || plugin.since.max(plugin.registered_at) > event.at
             });
@@ -133,11 +131,14 @@ impl Found {
         }
     }
 
-    /// A revision that the log has not reached. The events that are left may all be from before an earlier salvage, and tell
-    /// nothing of the revisions after it. So the seconds since 1970 are a lower bound: a log exceeds them only with more than
-    /// one event per second. Twice [`limits::EVENTS_KEPT`] is added, because a log without an earlier salvage is at most that
-    /// number ahead of an event that is left, and a log with one at most twice that number, should the clock be wrong.
-    fn next(&self, now: SystemTime) -> u64 {
+    /// Returns a revision that the damaged database cannot have reached.
+    ///
+    /// The remaining events may all be from before an earlier salvage, and do not show the revisions after
+    /// it. So the result is at least the seconds since 1970, which revisions exceed only with more than one
+    /// event per second. In case the clock is wrong, twice [`limits::EVENTS_KEPT`] is added: the last
+    /// revision is ahead of a remaining event by at most that number, or twice that number after an
+    /// earlier salvage.
+    fn next_revision(&self, now: SystemTime) -> u64 {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let event = self.events.last_key_value().map_or(0, |(last, _)| *last);
         let incarnation = self.plugins.values().map(|plugin| plugin.incarnation).max().unwrap_or(0);
@@ -146,10 +147,10 @@ impl Found {
     }
 }
 
-/// The largest revision that is believed. A log goes on after it for some time.
+/// The largest revision that is accepted from a damaged database, so that enough revisions remain.
 const REVISION: u64 = limits::REVISION - 3 * limits::EVENTS_KEPT;
 
-/// A row of `events`, in any version of the schema.
+/// Reads a row of `events` of any schema version.
 fn event(id: i64, values: &[Value]) -> Option<Event> {
     let [Value::Null, Value::Integer(at), Value::Text(kind), of_plugin @ ..] = values else { return None };
     let revision = u64::try_from(id).ok().filter(|revision| *revision <= REVISION)?;
@@ -161,8 +162,7 @@ fn event(id: i64, values: &[Value]) -> Option<Event> {
     })
 }
 
-/// A row of `plugins`, in any version of the schema: rows of versions 1 and 2 end before the code of
-/// the reason.
+/// Reads a row of `plugins` of any schema version. Rows of versions 1 and 2 have no code of the reason.
 fn plugin(values: &[Value]) -> Option<Plugin> {
     let [
         Value::Text(name),
@@ -202,7 +202,8 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
     })
 }
 
-/// Returns one field of a request; none if it is invalid: an earlier release may have accepted it.
+/// Returns one field of a request. Returns `None` if it is invalid, since an earlier release may have
+/// accepted it.
 fn checked<T>(request: RegistrationRequest, field: impl FnOnce(Registration) -> Field<T>) -> Option<T> {
     match request.check().map(field) {
         Ok(Field::Set(text)) => Some(text),
@@ -210,7 +211,8 @@ fn checked<T>(request: RegistrationRequest, field: impl FnOnce(Registration) -> 
     }
 }
 
-/// No release accepted other types or control characters: a row that has them is damaged.
+/// Returns a field of a row, or `None` if the row is damaged: no release accepted other types or control
+/// characters.
 fn given(value: &Value) -> Option<FieldValue> {
     match value {
         Value::Null => Some(FieldValue::Null),

@@ -1,20 +1,23 @@
-//! The tables, and how they came to be: one step a schema version, from the first release on.
+//! The schema, as one migration per schema version.
 //!
-//! A step that has been released is never changed; a new one is added. `user_version` counts the steps taken.
+//! A released migration is never changed; new ones are added. `user_version` is the number of applied
+//! migrations.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::Trouble;
 
-/// Version 1: times are nanoseconds since the Unix epoch. `events` carries the plugin as it was, so that a reader who
-/// comes back needs nothing else. `salvage` reads the columns of both tables by their place.
+/// The migrations.
 ///
-/// Version 2: the names of damaged databases that were set aside, what was recovered from each, and
-/// the revision at which the log continues. The empty name is for a database that was rewritten
+/// Version 1: the tables. Times are nanoseconds since 1970. An event has the whole plugin, so that a
+/// client that follows the events needs no other data. `salvage` reads the columns by position.
+///
+/// Version 2: the names of damaged databases that were set aside, how much was recovered from each, and
+/// the revision after which new events follow. The empty name is that of a database that was written
 /// from memory.
 ///
-/// Version 3: the codes of reasons. Null in the rows of earlier versions, which get one when they
-/// are read (`reason`). SQLite does not rewrite those rows: they still end before the column.
+/// Version 3: the codes of reasons. Rows of earlier versions have null, and get a code when they are
+/// read (`reason`). SQLite does not rewrite those rows, which still end before this column.
 const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE plugins (
@@ -62,7 +65,7 @@ const MIGRATIONS: [&str; 3] = [
 /// The schema version that this release writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// Refuses, before anything is written, what is not ours to write.
+/// Refuses a database of a newer release or of another program, before anything is written.
 pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
     let version = version(connection)?;
     if usize::try_from(version).is_ok_and(|version| version > VERSION) {
@@ -75,7 +78,7 @@ pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Takes the steps that are missing, each in a transaction of its own.
+/// Applies the missing migrations, each in its own transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
     let done = usize::try_from(version(connection)?).unwrap_or_default();
     for (number, step) in (1_i64..).zip(MIGRATIONS).skip(done) {

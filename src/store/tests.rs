@@ -45,7 +45,7 @@ fn sql(dir: &Path, statements: &str) {
 }
 
 #[test]
-fn all_of_a_plugin_comes_back() {
+fn a_stored_plugin_is_read_back_unchanged() {
     let dir = dir();
     let mut opened = open(dir.path());
     assert_eq!((opened.revision, opened.plugins.size(), opened.set_aside.clone()), (0, 0, None));
@@ -83,7 +83,7 @@ fn a_stored_node_name_that_is_invalid_today_is_read_as_none() {
 }
 
 #[test]
-fn a_deregistered_plugin_is_gone_and_its_events_are_not() {
+fn a_deregistered_plugin_keeps_its_events() {
     let dir = dir();
     let mut opened = open(dir.path());
     let gone = event(2, EventKind::Deregistered, "hecate-traderd");
@@ -95,15 +95,15 @@ fn a_deregistered_plugin_is_gone_and_its_events_are_not() {
 }
 
 #[test]
-fn a_commit_is_there_after_a_kill() {
+fn a_commit_survives_a_kill() {
     let (dir, crashed) = (dir(), self::dir());
     let mut opened = open(dir.path());
     opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
-    // What a kill leaves: the files as they are, with nothing closed or written back.
+    // After a kill, the files are neither closed nor written back.
     for file in [FILE, "plugins.db-wal"] {
         std::fs::copy(dir.path().join(file), crashed.path().join(file)).expect("copied");
     }
-    // Half of a commit that was under way.
+    // Half of a commit that was in progress.
     let log = crashed.path().join("plugins.db-wal");
     let mut torn = std::fs::read(&log).expect("there");
     let half = torn[32..1000].to_vec();
@@ -118,9 +118,9 @@ fn a_batch_is_stored_whole_or_not_at_all() {
     let dir = dir();
     let mut opened = open(dir.path());
     opened.store.commit(&[registered(1, "hecate-oned")]).expect("stored");
-    // The third has a revision that is taken.
+    // The third event has a revision that exists already.
     let batch = [registered(2, "hecate-twod"), registered(3, "hecate-threed"), registered(1, "hecate-fourd")];
-    opened.store.commit(&batch).expect_err("revision 1 is taken");
+    opened.store.commit(&batch).expect_err("revision 1 exists");
     assert_eq!(opened.store.events_after(0).expect("read").map(|events| events.len()), Some(1));
     opened.store.commit(&batch[..2]).expect("stored");
     drop(opened);
@@ -128,7 +128,7 @@ fn a_batch_is_stored_whole_or_not_at_all() {
 }
 
 #[test]
-fn the_files_are_for_us_alone_and_written_with_care() {
+fn the_files_are_private_and_commits_are_synced() {
     let dir = dir();
     let mut opened = open(dir.path());
     opened.store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
@@ -161,7 +161,7 @@ fn times_that_were_edited_are_clamped_on_read() {
         assert_eq!((opened.revision, opened.set_aside.as_ref()), (1, None), "{stored}");
         let plugin = opened.plugins.values().next().expect("it is registered");
         assert_eq!((plugin.since, plugin.registered_at), (expected, expected), "{stored}");
-        let events = opened.store.events_after(0).expect("read").expect("the log reaches back that far");
+        let events = opened.store.events_after(0).expect("read").expect("no event was deleted");
         assert_eq!((events[0].at, events[0].plugin.since), (expected, expected), "{stored}");
     }
 }
@@ -212,7 +212,7 @@ fn a_link_is_not_followed() {
 type Damage<'a> = &'a dyn Fn(&Path);
 
 #[test]
-fn damage_is_set_aside_and_told() {
+fn a_damaged_database_is_set_aside_and_reported() {
     let garbage = |dir: &Path| std::fs::write(dir.join(FILE), [0x5a; 8192]).expect("written");
     let middle = |dir: &Path| {
         let path = dir.join(FILE);
@@ -250,7 +250,7 @@ fn damage_is_set_aside_and_told() {
         let aside = opened.set_aside.unwrap_or_else(|| panic!("{hurt}: nothing was set aside"));
         assert!(aside.to_str().is_some_and(|path| path.contains("plugins.db.damaged-2023-11-14T")), "{aside:?}");
         assert_eq!(std::fs::read(&aside).expect("there"), hurt_bytes, "{hurt}: it is kept byte for byte");
-        // And the fresh one is sound and stays.
+        // The new database is sound and is kept.
         let mut store = opened.store;
         store.commit(&[registered(opened.revision + 1, "hecate-newd")]).expect("stored");
         drop(store);
@@ -259,13 +259,13 @@ fn damage_is_set_aside_and_told() {
 }
 
 #[test]
-fn damage_in_the_log_alone_is_found_as_well() {
+fn damage_in_the_events_alone_is_found() {
     let dir = dir();
     let mut store = open(dir.path()).store;
     let events: Vec<_> = (1..=200).map(|revision| registered(revision, "hecate-traderd")).collect();
     store.commit(&events).expect("stored");
     drop(store);
-    // A page that nothing reads at a start but the check: one that holds an event from the middle.
+    // Damage a page with old events, which only the check reads at a start.
     let path = dir.path().join(FILE);
     let mut bytes = std::fs::read(&path).expect("there");
     let database = Connection::open(&path).expect("opens");
@@ -273,7 +273,7 @@ fn damage_in_the_log_alone_is_found_as_well() {
     let page = usize::try_from(page).expect("a size");
     drop(database);
     let pages = bytes.len() / page;
-    assert!(pages > 5, "the log has pages of its own");
+    assert!(pages > 5, "the events have their own pages");
     bytes[(pages - 2) * page..(pages - 1) * page].fill(0x5a);
     std::fs::write(&path, bytes).expect("written");
     assert!(open(dir.path()).set_aside.is_some());
@@ -290,33 +290,36 @@ fn aside_names_run_out() {
     let refused = Store::open(dir.path(), at(0)).expect_err("no name is left");
     assert!(matches!(refused, OpenError::Io { .. }), "{refused:?}");
     assert_eq!(std::fs::read(dir.path().join(FILE)).expect("kept"), b"no database at all");
-    // The next second has names of its own.
+    // The next second has new names.
     assert!(Store::open(dir.path(), at(1)).expect("opens").set_aside.is_some());
 }
 
 #[test]
-fn a_later_schema_is_refused_and_left_alone() {
+fn a_newer_schema_is_refused_and_not_changed() {
     let dir = dir();
     drop(open(dir.path()));
     sql(dir.path(), "PRAGMA user_version = 4");
     let before = std::fs::read(dir.path().join(FILE)).expect("there");
     let refused = Store::open(dir.path(), at(0)).expect_err("version 4");
     assert!(matches!(refused, OpenError::Newer { found: 4, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("schema version 4, this release knows 3"), "{refused}");
+    assert!(
+        refused.to_string().contains("schema version 4, but this release supports only versions up to 3"),
+        "{refused}"
+    );
     assert_eq!(std::fs::read(dir.path().join(FILE)).expect("there"), before);
 }
 
 #[test]
-fn the_database_of_another_is_refused_and_left_alone() {
+fn a_database_of_another_program_is_refused_and_not_changed() {
     let dir = dir();
     sql(dir.path(), "CREATE TABLE plugins (id INTEGER)");
-    let refused = Store::open(dir.path(), at(0)).expect_err("not ours");
+    let refused = Store::open(dir.path(), at(0)).expect_err("a database of another program");
     assert!(matches!(refused, OpenError::Foreign(_)), "{refused:?}");
     sql(dir.path(), "INSERT INTO plugins VALUES (1)");
 }
 
 #[test]
-fn a_database_in_use_is_refused() {
+fn a_commit_to_a_locked_database_is_refused() {
     let dir = dir();
     let mut opened = open(dir.path());
     let other = Connection::open(dir.path().join(FILE)).expect("opens");
@@ -332,7 +335,7 @@ fn a_database_in_use_is_refused() {
 }
 
 #[test]
-fn the_log_is_bounded() {
+fn stored_events_are_bounded() {
     let dir = dir();
     let mut store = open(dir.path()).store;
     let last = limits::EVENTS_KEPT + 7;
@@ -341,7 +344,7 @@ fn the_log_is_bounded() {
     let count: i64 = store.connection.query_row("SELECT count(*) FROM events", (), |row| row.get(0)).expect("a number");
     assert_eq!(u64::try_from(count), Ok(limits::EVENTS_KEPT));
     assert_eq!(store.events_after(6).expect("read"), None);
-    let page = store.events_after(7).expect("read").expect("the log reaches back that far");
+    let page = store.events_after(7).expect("read").expect("no event was deleted");
     assert_eq!(page.first().map(|event| event.revision), Some(8));
     drop(store);
     assert_eq!(open(dir.path()).revision, last);
@@ -391,10 +394,10 @@ fn an_empty_database_is_damaged_and_a_log_without_a_database_is_recovered() {
 }
 
 #[test]
-fn a_first_start_that_is_cut_off_leaves_nothing_that_looks_damaged() {
+fn an_interrupted_first_start_leaves_no_damaged_database() {
     let dir = dir();
     let draft = dir.path().join(".plugins.db.new");
-    // A directory cannot be removed as a file: the first step of writing the database fails.
+    // A directory cannot be removed like a file, so the first step of writing the database fails.
     std::fs::create_dir(&draft).expect("made");
     Store::open(dir.path(), at(0)).expect_err("it cannot be written");
     assert!(!dir.path().join(FILE).exists(), "an empty file would be reported at the next start");
@@ -441,14 +444,14 @@ fn a_database_of_an_earlier_version_is_upgraded_and_its_reasons_get_codes() {
         sql(dir.path(), earlier);
         let mut opened = open(dir.path());
         assert_eq!((codes(&opened).as_slice(), opened.revision, &opened.set_aside), (expected, last, &None));
-        let events = opened.store.events_after(0).expect("read").expect("the log reaches back that far");
+        let events = opened.store.events_after(0).expect("read").expect("no event was deleted");
         assert_eq!(events[3].plugin.reason, Reason::new(ReasonCode::SocketGone, "its socket is gone"));
         opened.store.commit(&[registered(last + 1, "hecate-odd")]).expect("stored");
         drop(opened);
         let again = open(dir.path());
         assert_eq!(codes(&again).last(), Some(&("hecate-odd", ReasonCode::SocketGone)));
         let stored = again.plugins.values().find(|plugin| plugin.name.as_str() == "hecate-odd").expect("there");
-        assert_eq!(**stored, plugin("hecate-odd", last + 1), "all of it comes back");
+        assert_eq!(**stored, plugin("hecate-odd", last + 1), "it is unchanged");
     }
 }
 
@@ -481,7 +484,7 @@ fn rows_of_every_version_are_salvaged_with_their_codes() {
 }
 
 #[test]
-fn a_code_of_a_newer_release_is_read_as_unknown_and_is_no_damage() {
+fn a_code_of_a_newer_release_is_read_as_unknown() {
     let dir = dir();
     open(dir.path()).store.commit(&[registered(1, "hecate-traderd")]).expect("stored");
     sql(dir.path(), "UPDATE plugins SET reason_code = 'of_a_newer_release'");

@@ -1,9 +1,9 @@
-//! Restores a database whose files vanished while it was open.
+//! Restores a database whose files were removed while it was open.
 //!
-//! The connection still has the removed file, so its content is copied into a
-//! new one (`VACUUM INTO`), compared with the committed state, and linked to the name of the
-//! database. If the copy fails, the new file is written from memory. An existing file at our path
-//! is never overwritten but reported, and nothing is committed until it is moved away.
+//! The connection still has the removed file open. Its content is copied into a new file
+//! (`VACUUM INTO`), compared with the committed state, and renamed to the path of the database. If the
+//! copy fails, the new file is written from memory. Another file at that path is never overwritten.
+//! It is reported, and nothing is committed until it is moved away.
 
 #[cfg(test)]
 mod tests;
@@ -55,14 +55,14 @@ impl From<Trouble> for Failure {
 }
 
 impl Store {
-    /// Compares the files with those that were opened, and restores missing ones.
+    /// Checks that the files are the opened ones, and restores missing ones.
     ///
     /// # Errors
-    /// The committed state is not in the files and could not be written there. The open database
-    /// still has it.
+    /// The committed state is not in the files and could not be written there. The open database still
+    /// has it.
     pub fn settle(&mut self) -> Result<(), CommitError> {
         let path = Arc::clone(&self.path);
-        let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be looked at: {error}")))?;
+        let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be checked: {error}")))?;
         let settled = match state {
             State::Intact if self.is_attached && !self.is_unsure => Ok(()),
             State::Intact if self.is_attached => reconcile(&mut self.connection, &self.contents).map(drop),
@@ -71,28 +71,28 @@ impl Store {
             State::Missing => self.rewrite(),
             State::Foreign(tail) => return Err(self.report_foreign(tail)),
         };
-        settled.map_err(|error| self.vanished(format!("is gone and could not be written again: {error}")))?;
+        settled.map_err(|error| self.vanished(format!("was removed and could not be written again: {error}")))?;
         self.is_unsure = false;
         self.is_kept = false;
         Ok(())
     }
 
-    /// Makes the next [`Self::settle`] write a copy at once, also after attempts that failed.
+    /// Makes the next [`Self::settle`] write a copy at once, even after failed attempts.
     pub fn retry_at_once(&mut self) {
         self.backoff.reset();
     }
 
-    /// Returns whether all files are there and are the ones that were opened.
+    /// Returns whether all files exist and are the opened ones.
     pub fn is_intact(&mut self) -> bool {
         matches!(self.files.look(&Arc::clone(&self.path)), Ok(State::Intact))
     }
 
     fn vanished(&self, what: String) -> CommitError {
-        let text = format!("{} {what}; nothing is saved until that is repaired", self.path.display());
+        let text = format!("{} {what}; nothing is saved until it is restored", self.path.display());
         CommitError::Vanished(text.into())
     }
 
-    /// The log of transactions is gone and the database is there: the connection still has both.
+    /// Restores a missing write-ahead log, whose content the connection still has.
     fn write_back(&mut self) -> Result<(), Failure> {
         if self.is_attached {
             let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
@@ -104,13 +104,13 @@ impl Store {
         self.attach()?;
         tracing::error!(
             database = %self.path.display(), plugins = self.contents.plugins.size(),
-            "the write-ahead log of the registry's database was removed while it was in use: wrote its content into the \
+            "the write-ahead log of the registry's database was removed while it was in use; wrote its content into the \
              database; no events are lost"
         );
         Ok(())
     }
 
-    /// The database is gone: writes it again, under another name first.
+    /// Restores a missing database, under another name first.
     fn rewrite(&mut self) -> Result<(), Failure> {
         let (draft, source) = self.write_draft()?;
         let placed = self.place_draft(&draft);
@@ -118,7 +118,7 @@ impl Store {
             remove(&draft)?;
         }
         placed?;
-        // From here on, the file at the path is ours, but the connection has another file open.
+        // From here on, the file at the path is the daemon's, but the connection has another file open.
         self.files = Files::note(&self.path)?;
         self.is_attached = false;
         sync_directory(&self.path)?;
@@ -129,24 +129,24 @@ impl Store {
         };
         tracing::error!(
             database = %self.path.display(), plugins = self.contents.plugins.size(), revision = self.contents.revision,
-            "the registry's database was removed while it was in use: wrote it again from {}; {lost}", source.name()
+            "the registry's database was removed while it was in use; wrote it again from {}; {lost}", source.name()
         );
         Ok(())
     }
 
-    /// Gives a draft the name of the database, if the name is still free.
+    /// Renames a draft to the path of the database, if no file is there.
     fn place_draft(&mut self, draft: &Path) -> Result<(), Failure> {
-        // Another process may have put its files there while the draft was written.
+        // Another process may have created files there while the draft was written.
         if self.files.look(&self.path)? != State::Missing {
             return Err(Failure::Changed);
         }
-        // They belong to the database that is gone, and would be applied to the new one.
+        // These files belong to the removed database, and SQLite would apply them to the new one.
         self.files.remove_beside(&self.path)?;
         Ok(place(draft, &self.path)?)
     }
 
-    /// Another file is at one of our paths. Keeps a copy of the committed state next to it, once
-    /// for each replacement.
+    /// Reports that another file replaced one of the database's files. Keeps a copy of the committed state
+    /// next to it, once for each replacement.
     fn report_foreign(&mut self, tail: &str) -> CommitError {
         let foreign = beside(&self.path, tail);
         if !self.is_kept {
@@ -154,22 +154,22 @@ impl Store {
                 Ok(kept) => {
                     tracing::error!(
                         foreign = %foreign.display(), kept = %kept.display(),
-                        "another file replaced a file of the registry's database: it is left as it is, and nothing is \
-                         saved until it is moved away; the committed state is in the kept file"
+                        "another file replaced a file of the registry's database; nothing is saved until it is moved \
+                         away; a copy of the registry is in the kept file"
                     );
                     self.is_kept = true;
                 }
                 Err(Failure::Delayed) => {}
                 Err(error) => {
                     if self.backoff.is_new("keep", &error.to_string()) {
-                        tracing::error!(%error, "could not keep a copy of the registry next to the file that replaced it");
+                        tracing::error!(%error, "cannot keep a copy of the registry next to the file that replaced it");
                     }
                 }
             }
         }
         let mut text = format!(
-            "{} was replaced by another file while the daemon used it: move that file away, then the daemon writes its own \
-             again",
+            "{} was replaced by another file while the daemon used it; move that file away, then the daemon writes its own \
+             file again",
             foreign.display()
         );
         if tail.is_empty() && self.is_kept {
@@ -177,7 +177,7 @@ impl Store {
                 Ok(()) => text += ", or restart the daemon to use that file",
                 Err(error) => {
                     if self.backoff.is_new("leave", &error.to_string()) {
-                        tracing::error!(%error, "could not remove our log next to the file that replaced the database");
+                        tracing::error!(%error, "cannot remove the write-ahead log next to the file that replaced the database");
                     }
                 }
             }
@@ -185,10 +185,10 @@ impl Store {
         CommitError::Vanished(text.into())
     }
 
-    /// Removes our log next to the file that replaced the database: the next start would apply it
-    /// to that file. The open database still has it, and a copy of its content is kept.
+    /// Removes the write-ahead log next to the file that replaced the database, because the next start would
+    /// apply it to that file. The open database still has the log, and a copy of its content is kept.
     fn leave_to_foreign(&self) -> io::Result<()> {
-        // Without the open database, its inode numbers may be in use for other files.
+        // If the database is not open, its inode numbers may have been reused.
         if self.is_attached && self.files.remove_beside(&self.path)? {
             sync_directory(&self.path)?;
         }
@@ -198,7 +198,7 @@ impl Store {
     fn keep(&mut self) -> Result<PathBuf, Failure> {
         let (draft, _) = self.write_draft()?;
         let date = timestamp::seconds(SystemTime::now());
-        // Several in one second are possible, and none may replace another.
+        // Several copies may be kept in one second, and none may replace another.
         let named = |number: u32| self.path.with_file_name(format!("{FILE}.kept-{date}-{number}"));
         let kept = (1..=limits::SET_ASIDE).map(named).find(|name| !name.exists());
         let kept = kept.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
@@ -207,13 +207,14 @@ impl Store {
         Ok(kept)
     }
 
-    /// Writes the committed state durably into a new file next to the database. A failed attempt delays the next.
+    /// Writes the committed state durably into a new file next to the database. A failed attempt delays
+    /// the next one.
     fn write_draft(&mut self) -> Result<(PathBuf, Source), Failure> {
         if !self.backoff.is_due(Instant::now()) {
             return Err(Failure::Delayed);
         }
         let draft = draft_name(&self.path);
-        // Fails without a copy where the directory is gone, which costs nothing and is not delayed.
+        // Fails at once if the directory is missing. That is cheap, so it does not delay the next attempt.
         make_draft(&draft)?;
         match self.fill_draft(&draft) {
             Ok(source) => {
@@ -222,7 +223,7 @@ impl Store {
             }
             Err(error) => {
                 self.backoff.failed(Instant::now());
-                // It may take the last space of the disk.
+                // An incomplete draft may fill the disk.
                 for tail in ["", JOURNAL, WAL, SHM] {
                     remove(&beside(&draft, tail))?;
                 }
@@ -237,7 +238,7 @@ impl Store {
                 Ok(()) => return Ok(Source::Copy),
                 Err(error) => {
                     if self.backoff.is_new("copy", &error.to_string()) {
-                        tracing::error!(%error, "the removed database cannot be copied: writing it from memory");
+                        tracing::error!(%error, "cannot copy the removed database; writing it from memory");
                     }
                 }
             }
@@ -252,7 +253,7 @@ impl Store {
         let mut connection = Connection::open(draft)?;
         check_damage(&connection)?;
         if reconcile(&mut connection, &self.contents)? {
-            tracing::error!("the copy of the removed database differed from what was committed, and was corrected");
+            tracing::error!("the copy of the removed database differed from the committed state and was corrected");
         }
         close(connection)?;
         Ok(File::open(draft)?.sync_all()?)
@@ -266,11 +267,11 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the file at our path, and ensures that it has the committed state.
+    /// Opens the file at the path of the database, and ensures that it has the committed state.
     fn attach(&mut self) -> Result<(), Failure> {
         let mut opened = Self::open_file(&self.path)?;
         reconcile(&mut opened.store.connection, &self.contents)?;
-        // The old one is closed last: by then its file is not the one at the path.
+        // The old connection is closed last, and must not write to the files at the path.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         std::mem::swap(&mut self.connection, &mut opened.store.connection);
         self.files = opened.store.files;
@@ -295,18 +296,18 @@ impl Source {
     }
 }
 
-/// Writes the committed state into a database. Returns whether it differed.
+/// Writes the committed state into a database. Returns whether the database differed.
 fn reconcile(connection: &mut Connection, contents: &Contents) -> Result<bool, Failure> {
     let (revision, plugins) = row::load(connection)?;
     if revision == contents.revision && plugins == contents.plugins {
         return Ok(false);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    row::forget_after(&transaction, contents.revision)?;
+    row::delete_after(&transaction, contents.revision)?;
     if revision < contents.revision {
         match &contents.last {
             Some(last) => row::append(&transaction, last)?,
-            None => row::go_on_after(&transaction, contents.revision)?,
+            None => row::continue_after(&transaction, contents.revision)?,
         }
     }
     row::remove_all(&transaction)?;

@@ -13,10 +13,10 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_registration_after_the_database_was_removed_is_there_after_a_restart"),
             ("tests/vanish.rs", "a_backup_that_is_restored_over_the_database_is_used_by_the_next_start"),
             ("tests/vanish.rs", "a_database_that_another_file_replaced_is_reported_without_a_registration"),
-            ("src/store/vanished/tests.rs", "each_replacement_keeps_the_state_that_was_committed_before_it"),
+            ("src/store/vanished/tests.rs", "a_copy_of_the_state_is_kept_at_each_replacement"),
             ("src/registry/task/tests/home.rs", "a_replaced_database_is_reported_until_it_is_moved_away"),
             ("tests/vanish.rs", "a_directory_that_was_moved_and_linked_is_reported"),
-            ("src/layout/run_files.rs", "all_files_come_back_after_run_was_removed"),
+            ("src/layout/run_files.rs", "all_files_are_written_again_after_run_was_removed"),
             ("tests/vanish.rs", "a_socket_that_is_removed_is_bound_again"),
             ("tests/vanish.rs", "a_foreign_socket_at_our_path_is_reported_and_left_alone"),
             ("tests/vanish.rs", "a_home_that_is_removed_ends_the_daemon_and_is_not_made_again"),
@@ -29,7 +29,7 @@ const HELD: &[Held] = &[
         "a damaged database empties the registry",
         &[
             ("tests/database.rs", "damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked"),
-            ("src/store/salvage/tests.rs", "each_damaged_page_costs_only_what_is_in_it"),
+            ("src/store/salvage/tests.rs", "a_damaged_page_loses_only_its_own_rows"),
         ],
     ),
     (

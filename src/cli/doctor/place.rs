@@ -257,7 +257,7 @@ fn lock(home: &Home, report: &mut Report) {
     let Ok(layout) = Layout::open(home.clone(), Modes::default()) else {
         return;
     };
-    match RunLock::take(&layout) {
+    match RunLock::acquire(&layout) {
         Ok(lock) => match lock.pid() {
             Some(pid) => {
                 let detail = format!("daemon.pid names process {pid}, which has not ended as it should");

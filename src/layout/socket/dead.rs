@@ -1,8 +1,8 @@
-//! Looks at the `api.sock` of plugins, and removes dead ones: the hands of [`crate::layout::socket::stale`].
+//! Probes the `api.sock` of plugins, and removes dead ones as [`crate::layout::socket::stale`] decides.
 //!
-//! A look opens the file itself (`O_PATH`, no link followed) and connects to what it opened, so that what is judged and
-//! what is connected to are one file. Never blocks on the other side: the connecting socket is non-blocking, and no byte
-//! is exchanged.
+//! A probe opens the file (`O_PATH`, without following links) and connects through that descriptor, so
+//! that it checks and connects to the same file. It never waits for the other side: the socket is
+//! non-blocking, and no bytes are exchanged.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,11 +22,11 @@ use crate::layout::paths::API_SOCK;
 use crate::layout::socket::stale::{Removal, RemovalEffect, RemovalInput, SocketState, Verdict};
 use crate::plugin::PluginName;
 
-/// Where a socket waits for its last look. Not `*.sock`: nobody takes it for one.
+/// The name of a socket before its last probe. It does not end in `.sock`, so no client uses it.
 const ASIDE: &str = ".api.sock.dead";
 
 impl Layout {
-    /// Looks at the `api.sock` of a plugin once.
+    /// Probes the `api.sock` of a plugin once.
     #[must_use]
     pub fn probe_socket(&self, name: &PluginName) -> SocketState {
         let sockets = self.home().namespace(name).sockets();
@@ -45,8 +45,8 @@ impl Layout {
     }
 }
 
-/// Explains how the owner of a socket can let us connect to it. Repeats `why` if the file cannot be
-/// examined.
+/// Returns how the owner of a socket can permit the daemon to connect, or `why` if the file cannot be
+/// checked.
 fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> String {
     match (file.map(fs::fstat), fs::fstat(dir)) {
         (Some(Ok(socket)), Ok(dir)) => {
@@ -56,8 +56,8 @@ fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> Str
     }
 }
 
-/// Returns what gives the group of its directory the write permission that connecting to a socket
-/// needs.
+/// Returns the command that lets the group of the directory connect to a socket, which needs write
+/// permission.
 fn permit(path: &Path, socket: &fs::Stat, dir: &fs::Stat) -> String {
     let path = path.display();
     let is_open = socket.st_mode & 0o020 != 0;
@@ -70,29 +70,29 @@ fn permit(path: &Path, socket: &fs::Stat, dir: &fs::Stat) -> String {
     }
 }
 
-/// The removal of the dead `api.sock` of one plugin, under way.
+/// The removal of a plugin's dead `api.sock`, in progress.
 #[derive(Debug)]
 pub struct DeadSocket {
     dir: OwnedFd,
     removal: Removal,
-    /// The file of the last look: while it is open, its inode number is not given to another.
-    seen: Option<OwnedFd>,
+    /// The file of the last probe. While it is open, its inode number is not reused.
+    probed: Option<OwnedFd>,
 }
 
-/// How far a removal has come.
+/// The progress of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Go on at this time.
+    /// Continue at this time.
     WaitUntil(Instant),
-    /// It is decided.
+    /// The removal has ended.
     Done(Verdict),
 }
 
 impl DeadSocket {
-    /// Begins. A socket that an earlier removal had set aside when it was cut off is put back first, and judged anew.
+    /// Prepares a removal. If an interrupted removal has left a socket aside, it is put back first.
     ///
     /// # Errors
-    /// `sockets/` cannot be opened, or what was set aside cannot be put back.
+    /// `sockets/` cannot be opened, or a socket cannot be put back.
     pub fn new(layout: &Layout, name: &PluginName) -> Result<Self, LayoutError> {
         let dir = layout.sockets(name)?;
         put_back(&dir).map_err(|source| LayoutError::Io {
@@ -100,14 +100,14 @@ impl DeadSocket {
             path: layout.home().namespace(name).sockets().join(ASIDE),
             source,
         })?;
-        Ok(Self { dir, removal: Removal::new(), seen: None })
+        Ok(Self { dir, removal: Removal::new(), probed: None })
     }
 
-    /// Does all that can be done at once. Between setting aside and the end there is no pause, so nothing is left aside
-    /// by one who does not call again.
+    /// Continues the removal as far as possible without waiting. There is no wait while the socket is
+    /// set aside, so a caller may stop at any wait.
     ///
     /// # Errors
-    /// A dead socket could not be unlinked, or a living one not put back.
+    /// A dead socket could not be removed, or a live one not put back.
     pub fn advance(&mut self, now: Instant) -> io::Result<Progress> {
         let mut effects = Vec::new();
         self.removal.handle(now, RemovalInput::Tick, &mut effects);
@@ -135,7 +135,7 @@ impl DeadSocket {
 
     fn probe(&mut self, name: &str) -> SocketState {
         let (probe, file) = probe(&self.dir, name);
-        self.seen = file;
+        self.probed = file;
         probe
     }
 
@@ -143,12 +143,13 @@ impl DeadSocket {
         match fs::renameat_with(&self.dir, API_SOCK, &self.dir, ASIDE, RenameFlags::NOREPLACE) {
             Ok(()) => self.probe(ASIDE),
             Err(Errno::NOENT) => SocketState::Absent,
-            Err(errno) => SocketState::Unclear(format!("cannot rename api.sock aside: {errno}")),
+            Err(errno) => SocketState::Unclear(format!("cannot rename api.sock: {errno}")),
         }
     }
 }
 
-/// Puts back what was set aside. If another socket has been bound in its place, nobody can find the old one any more.
+/// Puts a socket back that was set aside. If another one has been bound at its path, no client can
+/// find the old one, and it is removed.
 fn put_back(dir: &OwnedFd) -> io::Result<()> {
     match fs::renameat_with(dir, ASIDE, dir, API_SOCK, RenameFlags::NOREPLACE) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -157,7 +158,7 @@ fn put_back(dir: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Looks at one file of a directory. The file comes along to be kept open.
+/// Probes a socket in a directory. Also returns the open file.
 pub(in crate::layout) fn probe(dir: &OwnedFd, name: impl AsRef<Path>) -> (SocketState, Option<OwnedFd>) {
     let name = name.as_ref();
     let file = match open_at(dir.as_fd(), name, OFlags::PATH, Mode::empty()) {
@@ -186,7 +187,7 @@ fn connect(file: &OwnedFd) -> rustix::io::Result<SocketState> {
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The one way to connect to an open file; it is also short, however deep home lies.
+    // The only way to connect to an open file. This path is short, however long that of home is.
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::AGAIN) => Ok(SocketState::Alive),
@@ -234,9 +235,9 @@ mod tests {
             self.layout.probe_socket(&self.name)
         }
 
-        /// A socket that nobody listens on any more.
+        /// Creates a socket that no process listens on.
         fn leave_a_dead_one(&self) {
-            // One that never listened: a listening one would answer on in a child that another test is just starting.
+            // It never listened, because a child process that another test starts could keep a listening one open.
             drop(bind(&self.path()));
         }
 
@@ -244,7 +245,7 @@ mod tests {
             DeadSocket::new(&self.layout, &self.name).expect("opened")
         }
 
-        /// The first step, which has to wait.
+        /// Makes the first step, after which the removal waits.
         fn begin(&self) -> DeadSocket {
             let mut removal = self.removal();
             let due = self.now + limits::STALE_SOCKET_GAP;
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_living_one_stays() {
+    fn a_live_socket_is_kept() {
         let scene = Scene::new();
         let _listener = UnixListener::bind(scene.path()).expect("bound");
         assert_eq!(scene.at_once(), Verdict::Alive);
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_is_a_sign_of_life() {
+    fn a_full_backlog_counts_as_an_answer() {
         let scene = Scene::new();
         let listener = bind(&scene.path());
         rustix::net::listen(&listener, 0).expect("listening");
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn one_between_bind_and_listen_stays_if_it_listens_in_time() {
+    fn a_socket_that_listens_in_time_is_kept() {
         let scene = Scene::new();
         let listener = bind(&scene.path());
         assert!(matches!(scene.probe(), SocketState::Refuses(_)));
@@ -351,12 +352,12 @@ mod tests {
     }
 
     #[test]
-    fn one_that_takes_the_place_of_a_dead_one_stays() {
+    fn a_successor_of_a_dead_socket_is_kept() {
         let scene = Scene::new();
         scene.leave_a_dead_one();
         let mut removal = scene.begin();
         std::fs::remove_file(scene.path()).expect("removed");
-        // Not yet listening: it refuses like the dead one, and only the inode tells them apart.
+        // It does not listen yet and refuses like the dead one, so only the inode differs.
         let _successor = bind(&scene.path());
         let later = scene.now + limits::STALE_SOCKET_GAP;
         let again = later + limits::STALE_SOCKET_GAP;
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn one_set_aside_by_mistake_is_put_back() {
+    fn a_live_socket_that_was_set_aside_is_put_back() {
         let scene = Scene::new();
         let listener = UnixListener::bind(scene.path()).expect("bound");
         let mut removal = scene.removal();
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn putting_back_replaces_nobody() {
+    fn putting_back_does_not_replace_a_successor() {
         let scene = Scene::new();
         scene.leave_a_dead_one();
         let mut removal = scene.removal();
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_was_cut_off_is_made_good() {
+    fn an_interrupted_removal_is_undone() {
         let scene = Scene::new();
         let _listener = UnixListener::bind(scene.path()).expect("bound");
         std::fs::rename(scene.path(), scene.aside()).expect("set aside");
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_never_touched() {
+    fn other_files_are_never_removed() {
         let scene = Scene::new();
         assert_eq!((scene.probe(), scene.at_once()), (SocketState::Absent, Verdict::Absent));
 
@@ -408,7 +409,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(scene.path()).expect("there"), "kept");
         std::fs::remove_file(scene.path()).expect("removed");
 
-        // Not even where it leads to a socket that lives.
+        // Nor is a link to a live socket.
         let elsewhere = scene.dir.path().join("elsewhere.sock");
         let _listener = UnixListener::bind(&elsewhere).expect("bound");
         std::os::unix::fs::symlink(&elsewhere, scene.path()).expect("linked");
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_gone_has_no_socket() {
+    fn a_missing_namespace_has_no_socket() {
         let scene = Scene::new();
         std::fs::remove_dir_all(scene.layout.home().namespace(&scene.name).base()).expect("removed");
         assert_eq!(scene.probe(), SocketState::Absent);

@@ -1,8 +1,8 @@
-//! Finds the processes that serve a home, and whether the files that they have open are the ones at
-//! its paths. For `doctor`, which must work even if the daemon does not answer.
+//! Finds the processes that serve a home, and compares their open files with those at its paths. For
+//! `doctor`, which must work even if the daemon does not answer.
 //!
-//! A daemon keeps `run/` open while it runs, and proc(5) shows the open files of a process of the
-//! same user, including removed ones.
+//! A daemon keeps `run/` open while it runs. proc(5) lists the open files of processes of the same
+//! user, including removed files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,9 +17,9 @@ const DATABASE: [&str; 3] = ["sqlite/plugins.db", "sqlite/plugins.db-wal", "sqli
 /// A process that serves a home.
 #[derive(Debug)]
 pub struct Holder {
-    /// Its pid.
+    /// The pid.
     pub pid: i32,
-    /// Whether it has opened the registry's database yet.
+    /// Whether it has opened the registry's database.
     pub has_database: bool,
     open: BTreeSet<Inode>,
 }
@@ -33,7 +33,7 @@ impl Holder {
 }
 
 impl Home {
-    /// Returns the other processes that have our own `run/` open, as far as this user may see them.
+    /// Returns the other processes that have the daemon's own `run/` open and are visible to this user.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         let run = self.own().run();
@@ -55,7 +55,7 @@ fn holder(pid: i32, runs: &[PathBuf]) -> Option<Holder> {
         let target = target.to_str().unwrap_or_default();
         let target = Path::new(target.strip_suffix(" (deleted)").unwrap_or(target));
         holds_run |= target.is_absolute() && runs.iter().any(|run| run == target);
-        // One of them may have been moved.
+        // Compared by the end of the path, because a file may have been moved.
         holder.has_database |= DATABASE.iter().any(|name| target.ends_with(name));
         holder.open.extend(fs::metadata(descriptor.path()).ok().as_ref().map(Inode::from));
     }
@@ -73,16 +73,16 @@ mod tests {
         let home = Home::new(dir.path().join("home")).expect("absolute");
         let layout = Layout::open(home.clone(), Modes::default()).expect("opened");
         layout.ensure_own().expect("made");
-        let _lock = RunLock::take(&layout).expect("free");
-        assert_eq!(home.holders().len(), 0, "we are not another process");
+        let _lock = RunLock::acquire(&layout).expect("free");
+        assert_eq!(home.holders().len(), 0, "this process does not count");
         let own = i32::try_from(std::process::id()).expect("a pid");
-        let probe = |path: &Path| holder(own, &[home.own().run()]).expect("we hold it").probe(path);
+        let probe = |path: &Path| holder(own, &[home.own().run()]).expect("it has `run/` open").probe(path);
         assert_eq!(probe(home.root()), Sight::Ours);
         std::fs::remove_dir_all(home.root()).expect("removed");
         assert_eq!((probe(home.root()), probe(&home.own().run())), (Sight::Missing, Sight::Missing));
         layout.check_home().expect_err("gone");
         std::fs::create_dir(home.root()).expect("made");
         assert_eq!(probe(home.root()), Sight::Foreign);
-        assert!(!holder(own, &[home.own().run()]).expect("we hold it").has_database);
+        assert!(!holder(own, &[home.own().run()]).expect("it has `run/` open").has_database);
     }
 }

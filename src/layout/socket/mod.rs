@@ -1,4 +1,4 @@
-//! The sockets of plugins and of daemons: which are dead, who holds them, and how dead ones are removed.
+//! The sockets of plugins: probing them, and removing dead ones. Also the processes that serve a home.
 
 pub(super) mod dead;
 pub(super) mod holders;

@@ -1,70 +1,75 @@
-//! When the `api.sock` of a dead plugin may be removed. Pure: it is told what a look at the socket showed, and the time.
+//! Decides when the `api.sock` of a dead plugin may be removed. Pure: it gets the results of probes and
+//! the time.
 //!
-//! The recipe: it is a socket; it refuses twice, at least [`limits::STALE_SOCKET_GAP`] apart, and is the same inode both
-//! times, for between `bind` and `listen` a living one refuses too; then it is renamed aside, so that nobody can find it
-//! any more, and looked at once more. Only if that one too is the same and refuses is it unlinked; else it is put back,
-//! never over another. `EAGAIN`, a full backlog, is a sign of life.
+//! A socket is removed in these steps:
+//! 1. It refuses two connections, at least [`limits::STALE_SOCKET_GAP`] apart, and is the same inode
+//!    both times. One refusal is not enough, because a live socket refuses between `bind` and `listen`.
+//! 2. It is renamed, so that no client finds it, and probed again.
+//! 3. If it is the same inode and still refuses, it is unlinked. If not, it is put back, unless another
+//!    socket has its path.
+//!
+//! `EAGAIN` means a full backlog, so the socket is live.
 
 use std::time::Instant;
 
 use crate::files::Inode;
 use crate::limits;
 
-/// What trying to connect to a socket showed.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketState {
-    /// Somebody listens.
+    /// A process listens on the socket.
     Alive,
-    /// It is a socket, and nobody listens.
+    /// The socket refuses connections.
     Refuses(Inode),
-    /// Nothing is there.
+    /// There is no file.
     Absent,
-    /// What is there is no socket.
+    /// The file is not a socket.
     NotASocket,
-    /// We may not connect to it, with the reason: its plugin may be running.
+    /// The daemon has no permission to connect, with the reason. The plugin may be running.
     Denied(String),
-    /// It could not be found out, with the reason.
+    /// The socket could not be probed, with the reason.
     Unclear(String),
 }
 
-/// What moves the removal on.
+/// An input of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::layout) enum RemovalInput {
-    /// Time has passed. The first one starts it.
+    /// Time has passed. The first tick starts the removal.
     Tick,
-    /// Answer to [`RemovalEffect::Probe`].
+    /// The result of [`RemovalEffect::Probe`].
     Probed(SocketState),
-    /// Answer to [`RemovalEffect::SetAside`]: what the socket set aside showed.
+    /// The result of [`RemovalEffect::SetAside`].
     ProbedAside(SocketState),
 }
 
-/// What is to be done.
+/// An action for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::layout) enum RemovalEffect {
     /// Probe `api.sock`.
     Probe,
-    /// Rename it aside and look at it there.
+    /// Rename `api.sock` and probe it under the new name.
     SetAside,
-    /// Put back what was set aside, unless another has taken its place.
+    /// Put the renamed socket back, unless another one has its path.
     PutBack,
-    /// Unlink what was set aside.
+    /// Unlink the renamed socket.
     Unlink,
-    /// It is decided.
+    /// The removal has ended.
     Done(Verdict),
 }
 
-/// How it ended.
+/// The result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was dead and is removed.
+    /// The socket was dead and was removed.
     Removed,
-    /// Somebody listens, or another socket has taken its place: it stays.
+    /// Kept, because a process listens on it, or because it is another socket than before.
     Alive,
-    /// There was nothing.
+    /// There was no file.
     Absent,
-    /// There is something that is no socket: it stays.
+    /// Kept, because the file is not a socket.
     NotASocket,
-    /// It could not be found out: it stays.
+    /// Kept, because it could not be probed.
     Unclear(String),
 }
 
@@ -78,7 +83,7 @@ pub(in crate::layout) struct Removal {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     New,
-    Looking { refused: Option<(Inode, Instant)> },
+    Probing { refused: Option<(Inode, Instant)> },
     Waiting { refused: (Inode, Instant) },
     Aside { inode: Inode },
     Done,
@@ -89,7 +94,7 @@ impl Removal {
         Self { phase: Phase::New, probes: 0 }
     }
 
-    /// When the next [`RemovalInput::Tick`] is due.
+    /// Returns when the next [`RemovalInput::Tick`] is due.
     pub(in crate::layout) fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { refused: (_, since) } => Some(since + limits::STALE_SOCKET_GAP),
@@ -103,7 +108,7 @@ impl Removal {
             (Phase::Waiting { refused }, RemovalInput::Tick) if now >= refused.1 + limits::STALE_SOCKET_GAP => {
                 self.probe(Some(refused), out);
             }
-            (Phase::Looking { refused }, RemovalInput::Probed(probe)) => self.probed(now, refused, probe, out),
+            (Phase::Probing { refused }, RemovalInput::Probed(probe)) => self.probed(now, refused, probe, out),
             (Phase::Aside { inode }, RemovalInput::ProbedAside(probe)) => {
                 if probe == SocketState::Refuses(inode) {
                     out.push(RemovalEffect::Unlink);
@@ -113,14 +118,14 @@ impl Removal {
                     self.end(probe, out);
                 }
             }
-            // A tick too early, while an answer is awaited, or after the end.
+            // The tick is too early, a probe is in progress, or the removal has ended.
             _ => {}
         }
     }
 
     fn probe(&mut self, refused: Option<(Inode, Instant)>, out: &mut Vec<RemovalEffect>) {
         self.probes += 1;
-        self.phase = Phase::Looking { refused };
+        self.phase = Phase::Probing { refused };
         out.push(RemovalEffect::Probe);
     }
 
@@ -140,15 +145,15 @@ impl Removal {
                 out.push(RemovalEffect::SetAside);
             }
             _ if self.probes >= limits::STALE_SOCKET_PROBES => self.end(SocketState::Alive, out),
-            // The first refusal of this one, whatever was there before.
+            // The first refusal of this socket.
             _ => self.phase = Phase::Waiting { refused: (inode, now) },
         }
     }
 
-    /// Ends with the socket where it was.
+    /// Ends the removal and keeps the socket.
     fn end(&mut self, probe: SocketState, out: &mut Vec<RemovalEffect>) {
         let verdict = match probe {
-            // Refusing, but not the one that was to be removed: another daemon is on its way up.
+            // A socket that refuses is a new one here, and its plugin is starting.
             SocketState::Alive | SocketState::Refuses(_) => Verdict::Alive,
             SocketState::Absent => Verdict::Absent,
             SocketState::NotASocket => Verdict::NotASocket,
@@ -180,51 +185,51 @@ mod tests {
             Self { removal: Removal::new(), now: Instant::now() }
         }
 
-        fn say(&mut self, input: RemovalInput) -> Vec<RemovalEffect> {
+        fn input(&mut self, input: RemovalInput) -> Vec<RemovalEffect> {
             let mut out = Vec::new();
             self.removal.handle(self.now, input, &mut out);
             out
         }
 
-        /// Lets the time pass that the machine asks for.
+        /// Moves the clock to the next deadline.
         fn wait(&mut self) -> Vec<RemovalEffect> {
             self.now = self.removal.next_deadline().expect("it waits");
-            self.say(RemovalInput::Tick)
+            self.input(RemovalInput::Tick)
         }
 
         fn refused_twice() -> Self {
             let mut script = Self::new();
-            assert_eq!(script.say(RemovalInput::Tick), [RemovalEffect::Probe]);
-            assert_eq!(script.say(RemovalInput::Probed(FIRST)), []);
+            assert_eq!(script.input(RemovalInput::Tick), [RemovalEffect::Probe]);
+            assert_eq!(script.input(RemovalInput::Probed(FIRST)), []);
             assert_eq!(script.wait(), [RemovalEffect::Probe]);
-            assert_eq!(script.say(RemovalInput::Probed(FIRST)), [RemovalEffect::SetAside]);
+            assert_eq!(script.input(RemovalInput::Probed(FIRST)), [RemovalEffect::SetAside]);
             script
         }
     }
 
     #[test]
-    fn two_refusals_and_one_aside_remove_it() {
+    fn a_socket_that_refuses_three_times_is_removed() {
         let mut script = Script::refused_twice();
-        let end = script.say(RemovalInput::ProbedAside(FIRST));
+        let end = script.input(RemovalInput::ProbedAside(FIRST));
         assert_eq!(end, [RemovalEffect::Unlink, RemovalEffect::Done(Verdict::Removed)]);
         assert_eq!(script.removal.next_deadline(), None);
-        assert_eq!(script.say(RemovalInput::Tick), []);
+        assert_eq!(script.input(RemovalInput::Tick), []);
     }
 
     #[test]
-    fn the_second_look_comes_a_second_later_and_not_before() {
+    fn the_second_probe_follows_after_the_gap() {
         let mut script = Script::new();
-        script.say(RemovalInput::Tick);
-        script.say(RemovalInput::Probed(FIRST));
+        script.input(RemovalInput::Tick);
+        script.input(RemovalInput::Probed(FIRST));
         let start = script.now;
         assert_eq!(script.removal.next_deadline(), Some(start + limits::STALE_SOCKET_GAP));
         script.now += limits::STALE_SOCKET_GAP - std::time::Duration::from_nanos(1);
-        assert_eq!(script.say(RemovalInput::Tick), []);
+        assert_eq!(script.input(RemovalInput::Tick), []);
         assert_eq!(script.wait(), [RemovalEffect::Probe]);
     }
 
     #[test]
-    fn what_does_not_refuse_stays_at_either_look() {
+    fn a_socket_that_does_not_refuse_is_kept_at_any_probe() {
         let table = [
             (SocketState::Alive, Verdict::Alive),
             (SocketState::Absent, Verdict::Absent),
@@ -234,54 +239,54 @@ mod tests {
         ];
         for (probe, verdict) in table {
             let mut script = Script::new();
-            script.say(RemovalInput::Tick);
-            assert_eq!(script.say(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
+            script.input(RemovalInput::Tick);
+            assert_eq!(script.input(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
 
             let mut script = Script::new();
-            script.say(RemovalInput::Tick);
-            script.say(RemovalInput::Probed(FIRST));
+            script.input(RemovalInput::Tick);
+            script.input(RemovalInput::Probed(FIRST));
             script.wait();
-            assert_eq!(script.say(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
+            assert_eq!(script.input(RemovalInput::Probed(probe.clone())), [RemovalEffect::Done(verdict.clone())]);
 
             let mut script = Script::refused_twice();
             assert_eq!(
-                script.say(RemovalInput::ProbedAside(probe)),
+                script.input(RemovalInput::ProbedAside(probe)),
                 [RemovalEffect::PutBack, RemovalEffect::Done(verdict)]
             );
         }
     }
 
     #[test]
-    fn another_inode_begins_anew() {
+    fn another_inode_restarts_the_removal() {
         let mut script = Script::new();
-        script.say(RemovalInput::Tick);
-        script.say(RemovalInput::Probed(FIRST));
+        script.input(RemovalInput::Tick);
+        script.input(RemovalInput::Probed(FIRST));
         script.wait();
-        assert_eq!(script.say(RemovalInput::Probed(SECOND)), []);
+        assert_eq!(script.input(RemovalInput::Probed(SECOND)), []);
         assert_eq!(script.removal.next_deadline(), Some(script.now + limits::STALE_SOCKET_GAP));
         assert_eq!(script.wait(), [RemovalEffect::Probe]);
-        assert_eq!(script.say(RemovalInput::Probed(SECOND)), [RemovalEffect::SetAside]);
+        assert_eq!(script.input(RemovalInput::Probed(SECOND)), [RemovalEffect::SetAside]);
     }
 
     #[test]
-    fn another_one_set_aside_is_put_back() {
+    fn another_inode_that_was_set_aside_is_put_back() {
         let mut script = Script::refused_twice();
-        let end = script.say(RemovalInput::ProbedAside(SECOND));
+        let end = script.input(RemovalInput::ProbedAside(SECOND));
         assert_eq!(end, [RemovalEffect::PutBack, RemovalEffect::Done(Verdict::Alive)]);
     }
 
     #[test]
-    fn a_socket_that_is_replaced_for_ever_is_left() {
+    fn a_socket_that_is_replaced_again_and_again_is_kept() {
         let mut script = Script::new();
-        script.say(RemovalInput::Tick);
+        script.input(RemovalInput::Tick);
         for number in 1..limits::STALE_SOCKET_PROBES {
             let inode = Inode { device: 1, number: number.into() };
-            assert_eq!(script.say(RemovalInput::Probed(SocketState::Refuses(inode))), []);
+            assert_eq!(script.input(RemovalInput::Probed(SocketState::Refuses(inode))), []);
             assert_eq!(script.wait(), [RemovalEffect::Probe]);
         }
         let inode = Inode { device: 1, number: 99 };
         assert_eq!(
-            script.say(RemovalInput::Probed(SocketState::Refuses(inode))),
+            script.input(RemovalInput::Probed(SocketState::Refuses(inode))),
             [RemovalEffect::Done(Verdict::Alive)]
         );
     }

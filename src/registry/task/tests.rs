@@ -92,7 +92,7 @@ impl World {
     async fn until(&self, holds: impl Fn(&View) -> bool) {
         let mut watch = self.handle.watch();
         let seen = timeout(PATIENCE, watch.wait_for(|view| holds(view))).await;
-        seen.unwrap_or_else(|_| panic!("not reached: {:?}", self.handle.view())).expect("the registry lives");
+        seen.unwrap_or_else(|_| panic!("not reached: {:?}", self.handle.view())).expect("the registry is running");
     }
 
     async fn up(&self, node: &str) {
@@ -153,7 +153,7 @@ async fn an_answered_registration_is_on_disk_and_in_the_view() {
     world.handle.deregister(name("hecate-oned")).await.expect("there");
     assert_eq!(world.count("SELECT count(*) FROM plugins"), 1);
     assert_eq!(status(&world.handle.view(), "hecate-oned"), None);
-    assert!(world.path("hecate-oned", "sockets").is_dir(), "data stays");
+    assert!(world.path("hecate-oned", "sockets").is_dir(), "its data is kept");
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
-//! Reads the readable rows of a damaged SQLite file, page by page, without the pages that lead to
-//! them.
+//! Reads the rows of a damaged SQLite file page by page, without following the pages that lead to them.
 //!
-//! SQLite's own recovery does the same, but it is a C extension that the bundled build does not
-//! have. This reader never writes, and trusts no byte. Follows
-//! <https://sqlite.org/fileformat2.html>, whose sections are named below. Pages of the write-ahead
-//! log that were committed come before those of the file.
+//! SQLite has the same function, but only in a C extension that the bundled build does not include. This
+//! reader never writes, and checks all values. It follows <https://sqlite.org/fileformat2.html>; section
+//! numbers below refer to that page. Committed pages in the write-ahead log replace those of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,25 +21,25 @@ use crate::store::files::WAL;
 pub(super) enum Row {
     /// A row of a table with row ids.
     Table {
-        /// Its row id.
+        /// The row id.
         id: i64,
-        /// Its columns; that of the row id is null.
+        /// The columns. The column of the row id is null.
         values: Vec<Value>,
     },
     /// A row of an index, or of a table without row ids.
     Index {
-        /// Its columns.
+        /// The columns.
         values: Vec<Value>,
     },
 }
 
-/// The beginning of every database (section 1.3).
+/// The first bytes of every database (section 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER: usize = 100;
-/// SQLite's default, which this database uses.
+/// The default of SQLite, which the daemon does not change.
 const PAGE_SIZE: usize = 4096;
 
-/// Reads all rows of a database and of the log beside it. A missing or unreadable file has no rows.
+/// Reads all rows of a database and of its write-ahead log. A missing or unreadable file has no rows.
 pub(super) fn rows(database: &Path) -> Vec<Row> {
     let (file, log) = (File::open(database).ok(), File::open(beside(database, WAL)).ok());
     let header = file.as_ref().and_then(|file| read(file, 0, HEADER).ok()).unwrap_or_default();
@@ -55,7 +53,7 @@ pub(super) fn rows(database: &Path) -> Vec<Row> {
         let overlay = overlay.and_then(|(log, header)| header.committed(log).ok()).unwrap_or_default();
         Pages { file: file.as_ref(), log: log.as_ref(), overlay, size }.rows()
     });
-    // With a wrong size, almost no page is valid.
+    // With a wrong page size, almost no page is valid.
     found.max_by_key(Vec::len).unwrap_or_default()
 }
 
@@ -93,8 +91,8 @@ impl Pages<'_> {
         Some(page)
     }
 
-    /// Returns the free pages, which still have their old content (section 1.5). Empty if the list
-    /// is damaged, so that it cannot hide pages in use.
+    /// Returns the free pages, which have old content (section 1.5). If the list is damaged, the result is
+    /// empty, so that it does not hide pages in use.
     fn free(&self, last: u32) -> BTreeSet<u32> {
         let mut free = BTreeSet::new();
         let Some(first) = self.page(1).filter(|page| page.starts_with(MAGIC)) else { return free };
@@ -135,7 +133,7 @@ impl Pages<'_> {
         Some(if is_table { Row::Table { id, values } } else { Row::Index { values } })
     }
 
-    /// Returns the whole payload of a cell, from its page and a chain of others.
+    /// Returns the payload of a cell, from its page and its chain of overflow pages.
     fn payload(&self, cell: &[u8], length: usize, is_table: bool) -> Option<Vec<u8>> {
         let usable = self.size;
         let most = if is_table { usable - 35 } else { (usable - 12) * 64 / 255 - 23 };
@@ -147,7 +145,7 @@ impl Pages<'_> {
         let local = if fitting <= most { fitting } else { least };
         let mut payload = cell.get(..local)?.to_vec();
         let mut next = u32_at(cell, local)?;
-        // Each page of the chain adds bytes, so a cyclic chain ends too.
+        // Each page adds bytes, so a cyclic chain also ends.
         while payload.len() < length {
             let page = self.page(next)?;
             let wanted = (length - payload.len()).min(usable - 4);
@@ -198,7 +196,7 @@ fn integer(bytes: &[u8]) -> i64 {
     bytes.iter().fold(sign, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// Returns an integer of 1 to 9 bytes, and the bytes after it.
+/// Reads an integer of 1 to 9 bytes. Returns it with the remaining bytes.
 fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut number: u64 = 0;
     for (at, byte) in bytes.iter().take(9).enumerate() {
@@ -279,7 +277,7 @@ fn checksum(big: bool, sums: (u32, u32), bytes: &[u8]) -> (u32, u32) {
     })
 }
 
-/// Reads at most `length` bytes at an offset: fewer if the file ends.
+/// Reads `length` bytes at an offset, or fewer at the end of the file.
 fn read(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut done = 0;

@@ -118,7 +118,7 @@ fn names(opened: &Opened) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_undamaged_database_is_read_page_by_page_as_sqlite_reads_it() {
+fn reading_page_by_page_finds_all_rows_of_a_sound_database() {
     let stored = stored(300);
     let found = Found::new(pages::rows(&stored.file()), at(0));
     assert_eq!(found.events.values().cloned().collect::<Vec<_>>(), stored.events);
@@ -126,7 +126,7 @@ fn an_undamaged_database_is_read_page_by_page_as_sqlite_reads_it() {
 }
 
 #[test]
-fn the_committed_part_of_the_log_is_read_and_nothing_after_it() {
+fn only_the_committed_part_of_the_log_is_read() {
     let stored = stored(60);
     let mut store = open(stored.dir.path()).store;
     let newest = event(stored.events.len() as u64 + 1, EventKind::Registered, "newest-d", None);
@@ -144,7 +144,7 @@ fn the_committed_part_of_the_log_is_read_and_nothing_after_it() {
 }
 
 #[test]
-fn each_damaged_page_costs_only_what_is_in_it() {
+fn a_damaged_page_loses_only_its_own_rows() {
     let stored = stored(120);
     let sound = stored.bytes();
     let pages = sound.len() / PAGE;
@@ -155,18 +155,18 @@ fn each_damaged_page_costs_only_what_is_in_it() {
             bytes[page * PAGE..(page + 1) * PAGE].fill(fill);
             let opened = stored.open_damaged(&bytes);
             assert!(opened.set_aside.is_some() || names(&opened) == stored.names(), "page {page} of {fill}");
-            // A page holds a few dozen rows at most.
+            // A page has at most a few dozen rows.
             let lost = stored.events.len() as u64 - count(&opened).min(stored.events.len() as u64);
             assert!(lost <= 40, "page {page} of {fill}: {lost} events are lost");
             let lost = stored.names().difference(&names(&opened)).count();
-            assert_eq!(lost, 0, "page {page} of {fill}: what one table has lost, the other has");
+            assert_eq!(lost, 0, "page {page} of {fill}: the other table has the lost plugins");
             stored.compare(&opened);
             clear(&stored);
         }
     }
 }
 
-/// Removes the files of one damage before the next.
+/// Removes all files before the next damage.
 fn clear(stored: &Stored) {
     for entry in std::fs::read_dir(stored.dir.path()).expect("read") {
         std::fs::remove_file(entry.expect("an entry").path()).expect("removed");
@@ -174,7 +174,7 @@ fn clear(stored: &Stored) {
 }
 
 #[test]
-fn a_missing_table_a_cut_file_and_a_broken_header_are_survived() {
+fn a_missing_table_a_cut_file_or_a_broken_header_does_not_stop_a_start() {
     let stored = stored(120);
     let sound = stored.bytes();
     for table in ["plugins", "events", "salvaged"] {
@@ -203,7 +203,7 @@ fn a_missing_table_a_cut_file_and_a_broken_header_are_survived() {
     }
 }
 
-/// Except `user_version`, the version of the schema, which is trusted.
+/// Except the bytes of `user_version`, the schema version, which is trusted.
 #[test]
 fn no_byte_of_the_header_stops_a_start() {
     let stored = stored(20);
@@ -221,7 +221,7 @@ fn no_byte_of_the_header_stops_a_start() {
 }
 
 #[test]
-fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recovered() {
+fn events_after_a_salvage_have_new_revisions_and_keep_recovered_ones() {
     let stored = stored(20);
     let mut bytes = stored.bytes();
     bytes[..16].fill(0);
@@ -229,7 +229,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     let last = stored.events.len() as u64;
     assert_eq!(opened.revision, 1_701_000_000 + 2 * limits::EVENTS_KEPT, "after the seconds since 1970");
     let after = |opened: &Opened, revision| opened.store.events_after(revision).expect("read").map(|page| page.len());
-    // A client of the old log always gets a snapshot.
+    // A client of the damaged database always gets a snapshot.
     for known in 0..=last + 1 {
         assert_eq!(after(&opened, known), None, "{known}");
     }
@@ -237,10 +237,10 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
     let next = opened.revision + 1;
     opened.store.commit(&[event(next, EventKind::Registered, "new-d", None)]).expect("stored");
     assert_eq!((after(&opened, next - 1), after(&opened, last), after(&opened, 0)), (Some(1), None, None));
-    assert_eq!(count(&opened), last + 1, "what was recovered is kept");
+    assert_eq!(count(&opened), last + 1, "recovered events are kept");
     let name = sample::name("p3-d");
     assert_eq!(opened.store.last_node(&name).expect("read").as_deref(), Some("hecate_traderd@host"));
-    // Old events are deleted, as in any log.
+    // Old events are deleted as usual.
     let many: Vec<_> = (next + 1..next + limits::EVENTS_KEPT)
         .map(|revision| event(revision, EventKind::Registered, "new-d", None))
         .collect();
@@ -250,7 +250,7 @@ fn the_log_goes_on_where_the_old_one_cannot_have_been_and_keeps_what_was_recover
 }
 
 #[test]
-fn a_salvage_that_a_crash_has_cut_off_is_done_at_the_next_start() {
+fn an_interrupted_salvage_is_finished_at_the_next_start() {
     let stored = stored(20);
     let aside = stored.dir.path().join("plugins.db.damaged-2026-01-01T00:00:00Z-1");
     let recovering = stored.dir.path().join("plugins.db.damaged-2026-01-01T00:00:00Z-1.recovering");
@@ -259,7 +259,7 @@ fn a_salvage_that_a_crash_has_cut_off_is_done_at_the_next_start() {
     assert_eq!((opened.set_aside.as_ref(), opened.plugins.size()), (Some(&aside), stored.plugins.len()));
     assert!(opened.salvaged.is_some() && aside.exists() && !recovering.exists());
     drop(opened);
-    // The crash came after the recovery.
+    // As if the crash happened after the recovery.
     std::fs::rename(&aside, &recovering).expect("renamed");
     let opened = open(stored.dir.path());
     assert_eq!((opened.set_aside.as_ref(), opened.plugins.size()), (Some(&aside), stored.plugins.len()));
@@ -267,7 +267,7 @@ fn a_salvage_that_a_crash_has_cut_off_is_done_at_the_next_start() {
 }
 
 #[test]
-fn plugins_of_a_database_that_was_set_aside_earlier_stay_away_when_the_new_one_is_deleted() {
+fn a_database_set_aside_earlier_is_not_recovered_again() {
     let stored = stored(20);
     let mut bytes = stored.bytes();
     bytes[..16].fill(0);
@@ -282,7 +282,7 @@ fn plugins_of_a_database_that_was_set_aside_earlier_stay_away_when_the_new_one_i
 }
 
 #[test]
-fn a_second_salvage_goes_on_after_the_first_though_only_older_events_are_left() {
+fn a_second_salvage_has_later_revisions_than_the_first() {
     let stored = stored(20);
     let mut bytes = stored.bytes();
     bytes[..16].fill(0);
@@ -316,7 +316,7 @@ fn a_plugin_with_a_field_that_an_earlier_release_accepted_keeps_everything_else(
 }
 
 #[test]
-fn an_unreadable_database_begins_a_log_that_no_client_knows() {
+fn an_unreadable_database_is_followed_by_new_revisions() {
     let stored = stored(5);
     let opened = stored.open_damaged(&[0x5a; 3 * PAGE]);
     assert_eq!(opened.salvaged, Some(Salvaged { plugins: 0, events: 0 }));
@@ -343,7 +343,7 @@ fn a_row_that_no_daemon_could_have_written_is_left_out_or_clamped() {
 }
 
 #[test]
-fn a_row_of_any_length_is_followed_through_its_pages_up_to_the_limit() {
+fn a_row_is_read_from_its_overflow_pages_up_to_the_limit() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("any.db");
     let connection = Connection::open(&path).expect("opens");

@@ -1,5 +1,5 @@
-//! Each file of the database is removed, or replaced, between two commits: the next one is durable
-//! or refused, and earlier commits are in the file that a later start opens.
+//! Tests that remove or replace the files of the database between two commits. The next commit must be
+//! durable or refused, and earlier ones must be in the file that a later start opens.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A database with two plugins.
+    /// Creates a database with two plugins.
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let mut store = Store::open(dir.path(), UNIX_EPOCH).expect("opens").store;
@@ -65,7 +65,7 @@ impl Scene {
         sizes
     }
 
-    /// Moves a database with one plugin, which another daemon closed, over ours.
+    /// Replaces the database by another one with a single plugin, which was closed before.
     fn restore_backup(&self, plugin: &str) {
         let backup = tempfile::tempdir().expect("temporary directory");
         let mut other = Store::open(backup.path(), UNIX_EPOCH).expect("opens").store;
@@ -100,14 +100,14 @@ fn registered(revision: u64, name: &str) -> Event {
 }
 
 #[test]
-fn after_any_of_the_files_is_removed_the_next_commit_is_durable() {
+fn the_next_commit_is_durable_after_any_file_is_removed() {
     for gone in [&[""] as &[&str], &[WAL], &[SHM], &[WAL, SHM], &["", WAL], &["", WAL, SHM]] {
         let mut scene = Scene::new();
         scene.remove(gone);
         scene.commit(3, "hecate-threed").expect("stored");
         scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
         scene.remove(gone);
-        scene.store().settle().expect("put back without a commit");
+        scene.store().settle().expect("restored without a commit");
         scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 1);
         scene.commit(4, "hecate-fourd").expect("stored");
         scene.store = None;
@@ -121,12 +121,12 @@ fn a_database_that_cannot_be_copied_is_written_from_memory() {
     scene.remove(&["", WAL, SHM]);
     scene.store().detach().expect("closed");
     scene.commit(3, "hecate-threed").expect("stored");
-    // The log begins with the last event before, which carries the revision.
+    // The first event is the last one before the copy, because it has the revision.
     scene.holds(&["hecate-oned", "hecate-threed", "hecate-twod"], 2);
 }
 
 #[test]
-fn a_file_that_took_our_place_is_left_alone_and_nothing_is_acknowledged() {
+fn a_foreign_file_is_not_changed_and_commits_are_refused() {
     for tail in ["", WAL] {
         let mut scene = Scene::new();
         scene.remove(&["", WAL, SHM]);
@@ -136,7 +136,7 @@ fn a_file_that_took_our_place_is_left_alone_and_nothing_is_acknowledged() {
             assert!(refused.to_string().contains(scene.path(tail).to_str().expect("text")), "{refused}");
         }
         assert_eq!(std::fs::read_to_string(scene.path(tail)).expect("there"), "another's");
-        assert_eq!(scene.kept(), [2], "the committed state is kept, once");
+        assert_eq!(scene.kept(), [2], "one copy of the committed state is kept");
 
         std::fs::remove_file(scene.path(tail)).expect("moved away");
         scene.commit(3, "hecate-threed").expect("stored");
@@ -145,7 +145,7 @@ fn a_file_that_took_our_place_is_left_alone_and_nothing_is_acknowledged() {
 }
 
 #[test]
-fn a_database_that_was_moved_over_ours_is_opened_unchanged() {
+fn a_backup_that_replaced_the_database_is_opened_unchanged() {
     let mut scene = Scene::new();
     scene.restore_backup("hecate-oldd");
     scene.commit(3, "hecate-threed").expect_err("it would be lost");
@@ -157,7 +157,7 @@ fn a_database_that_was_moved_over_ours_is_opened_unchanged() {
 }
 
 #[test]
-fn our_log_stays_until_the_committed_state_is_kept() {
+fn the_log_is_kept_until_a_copy_of_the_state_is_kept() {
     let mut scene = Scene::new();
     scene.restore_backup("hecate-oldd");
     scene.store().backoff.failed(Instant::now());
@@ -170,7 +170,7 @@ fn our_log_stays_until_the_committed_state_is_kept() {
 }
 
 #[test]
-fn our_database_that_is_moved_back_is_used_again() {
+fn a_database_that_is_moved_back_is_used_again() {
     let mut scene = Scene::new();
     std::fs::rename(scene.path(""), scene.path(".ours")).expect("moved");
     scene.restore_backup("hecate-oldd");
@@ -181,11 +181,11 @@ fn our_database_that_is_moved_back_is_used_again() {
 }
 
 #[test]
-fn each_replacement_keeps_the_state_that_was_committed_before_it() {
+fn a_copy_of_the_state_is_kept_at_each_replacement() {
     for tail in ["", WAL] {
         let mut scene = Scene::new();
         for (revision, name) in [(3, "hecate-threed"), (4, "hecate-fourd")] {
-            // Kept open under another name, so that it comes back as the same file.
+            // Moved back later as the same file.
             std::fs::rename(scene.path(tail), scene.path(".ours")).expect("moved");
             std::fs::write(scene.path(tail), "another's").expect("written");
             scene.store().settle().expect_err("it was replaced");
@@ -197,10 +197,10 @@ fn each_replacement_keeps_the_state_that_was_committed_before_it() {
 }
 
 #[test]
-fn a_commit_that_was_refused_afterwards_is_taken_back() {
+fn a_commit_that_was_refused_afterwards_is_undone() {
     let mut scene = Scene::new();
     scene.commit(3, "hecate-threed").expect("stored");
-    // As if the files had vanished after the transaction, and come back before the next.
+    // As if the files were removed after the transaction, and restored before the next one.
     let store = scene.store();
     store.try_commit(&[registered(4, "hecate-refusedd")]).expect("stored");
     store.is_unsure = true;
@@ -209,7 +209,7 @@ fn a_commit_that_was_refused_afterwards_is_taken_back() {
 }
 
 #[test]
-fn a_directory_that_is_gone_refuses_until_it_is_back() {
+fn commits_are_refused_while_the_directory_is_missing() {
     let mut scene = Scene::new();
     let dir = scene.dir.path().to_owned();
     std::fs::remove_dir_all(&dir).expect("removed");
@@ -220,17 +220,17 @@ fn a_directory_that_is_gone_refuses_until_it_is_back() {
 }
 
 #[test]
-fn a_log_that_goes_on_without_an_event_keeps_its_revision_when_it_is_written_from_memory() {
+fn a_revision_without_an_event_is_written_from_memory() {
     let mut connection = Connection::open_in_memory().expect("opens");
     schema::migrate(&mut connection).expect("made");
     let contents = Contents { plugins: Plugins::default(), revision: 12_345, last: None };
-    assert!(reconcile(&mut connection, &contents).expect("written"), "it was empty");
+    assert!(reconcile(&mut connection, &contents).expect("written"), "the database was empty");
     assert_eq!(row::load(&connection).expect("read").0, 12_345);
-    assert!(!reconcile(&mut connection, &contents).expect("compared"), "it holds all of it");
+    assert!(!reconcile(&mut connection, &contents).expect("compared"), "the database is up to date");
 }
 
 #[test]
-fn files_that_another_process_put_there_while_the_draft_was_written_are_left_alone() {
+fn a_draft_does_not_replace_files_of_another_process() {
     for tail in ["", WAL] {
         let mut scene = Scene::new();
         scene.remove(&["", WAL, SHM]);
@@ -243,7 +243,7 @@ fn files_that_another_process_put_there_while_the_draft_was_written_are_left_alo
 }
 
 #[test]
-fn only_our_own_files_beside_the_database_are_removed() {
+fn only_the_recorded_files_beside_the_database_are_removed() {
     let mut scene = Scene::new();
     scene.remove(&[""]);
     std::fs::rename(scene.path(WAL), scene.path(".moved")).expect("moved");
@@ -258,7 +258,7 @@ fn only_our_own_files_beside_the_database_are_removed() {
 fn a_failed_copy_delays_the_next_one_until_it_is_forced() {
     let mut scene = Scene::new();
     scene.remove(&["", WAL, SHM]);
-    // As after many failures: due in half a minute.
+    // As after many failures, so that the next attempt is due in 30 s.
     (0..10).for_each(|_| scene.store().backoff.failed(Instant::now()));
     let refused = scene.commit(3, "hecate-threed").expect_err("it is delayed");
     assert!(refused.to_string().contains("the last attempt failed"), "{refused}");
@@ -268,7 +268,7 @@ fn a_failed_copy_delays_the_next_one_until_it_is_forced() {
 }
 
 #[test]
-fn closing_a_database_that_was_replaced_leaves_the_log_of_the_other() {
+fn closing_a_replaced_database_keeps_the_log_of_the_other() {
     let mut scene = Scene::new();
     let moved = tempfile::tempdir().expect("temporary directory");
     for tail in ["", WAL, SHM] {

@@ -45,14 +45,14 @@ async fn a_replaced_database_is_reported_until_it_is_moved_away() {
 #[tokio::test]
 async fn a_namespace_locked_by_another_daemon_is_not_changed() {
     let world = World::new();
-    let _lock = RunLock::take(&world.layout).expect("free");
+    let _lock = RunLock::acquire(&world.layout).expect("free");
     world.register("hecate-oned").await.expect("stored");
     let own = world.layout.home().own();
     std::fs::remove_dir_all(own.base()).expect("removed");
     let home = Home::new(world.dir.path().to_owned()).expect("absolute");
     let second = Layout::open(home, Modes::default()).expect("opened");
     second.ensure_own().expect("made");
-    let _second_lock = RunLock::take(&second).expect("free");
+    let _second_lock = RunLock::acquire(&second).expect("free");
     let refused = world.register("hecate-twod").await.expect_err("another daemon serves the home");
     assert!(refused.to_string().contains("locked the new directory"), "{refused}");
     // Twice, because the first check only notes missing files.
@@ -66,7 +66,7 @@ async fn a_namespace_locked_by_another_daemon_is_not_changed() {
 #[tokio::test]
 async fn a_removed_namespace_and_its_database_are_restored_at_the_end() {
     let world = World::new();
-    let _lock = RunLock::take(&world.layout).expect("free");
+    let _lock = RunLock::acquire(&world.layout).expect("free");
     world.register("hecate-oned").await.expect("stored");
     let own = world.layout.home().own();
     std::fs::remove_dir_all(own.base()).expect("removed");
