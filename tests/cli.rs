@@ -1,5 +1,4 @@
-//! What the commands promise to shells and people, held with the built program against a real socket: what is printed
-//! where, and the exit codes.
+//! The commands with the built program and a real socket: standard output, standard error, exit codes.
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
@@ -18,7 +17,7 @@ use support::world::World;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-/// Runs the program with nothing of this process's environment but what it is given.
+/// Runs the program with only this environment.
 async fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_hecate-daemon");
     let mut command = Command::new(program);
@@ -34,7 +33,7 @@ fn text(bytes: &[u8]) -> &str {
 fn ended(output: &Output, code: i32) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "out: {out}\nerr: {err}");
-    assert_eq!(err.is_empty(), code == 0, "who fails says why on standard error, and nobody else: {err}");
+    assert_eq!(err.is_empty(), code == 0, "only a failure prints to standard error: {err}");
 }
 
 /// Checks the tables of a cluster that has lost the host of `hecate-marthad`.
@@ -44,7 +43,7 @@ fn shows_a_lost_host(output: &Output) {
     let lines: Vec<String> = all.lines().map(words).collect();
     let has = |begin: &str, end: &str| lines.iter().any(|line| line.starts_with(begin) && line.ends_with(end));
     assert!(has("beam00 hecate@beam00 connected 1970-01-01T00:00:00Z (", " ago) 1"), "{all}");
-    assert!(has("beam01 hecate@beam01 lost 1970-01-01T00:00:01Z (", " ago) 1, and 2 that could not be taken"), "{all}");
+    assert!(has("beam01 hecate@beam01 lost 1970-01-01T00:00:01Z (", " ago) 1, and 2 that do not fit"), "{all}");
     assert!(
         has("hecate-marthad 0.1.0 lost, was running 1970-01-01T00:00:01Z (", "beam01 hecate_traderd@beam01"),
         "{all}"
@@ -53,7 +52,7 @@ fn shows_a_lost_host(output: &Output) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clients_of_a_running_daemon() {
+async fn each_command_works_with_a_running_daemon() {
     let world = World::start(Limits::default()).await;
     let socket = world.socket.to_str().expect("text");
     let environment = [("HECATE_SOCKET_PATH", socket)];
@@ -77,10 +76,7 @@ async fn the_clients_of_a_running_daemon() {
     );
     let cells: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!((cells[..3].as_ref(), cells.last()), (["hecate-traderd", "0.1.0", "running"].as_ref(), Some(&"-")));
-    assert!(
-        lines[1].contains("Z (just now)") || lines[1].contains(" s ago)"),
-        "how long ago stands beside it: {listed:?}"
-    );
+    assert!(lines[1].contains("Z (just now)") || lines[1].contains(" s ago)"), "the age follows the time: {listed:?}");
     let listed: Value = serde_json::from_slice(&hecate(&["plugins", "--json"]).await.stdout).expect("JSON");
     assert_eq!(listed[0]["name"], "hecate-traderd");
 
@@ -112,12 +108,12 @@ async fn the_clients_of_a_running_daemon() {
 
     let kept = hecate(&["purge", "hecate-traderd", "--yes"]).await;
     ended(&kept, 1);
-    assert!(text(&kept.stderr).contains("deregister"), "it says what to do: {kept:?}");
+    assert!(text(&kept.stderr).contains("deregister"), "the message has a hint: {kept:?}");
     ended(&hecate(&["deregister", "hecate-traderd"]).await, 0);
     let unasked = hecate(&["purge", "hecate-traderd"]).await;
     ended(&unasked, 2);
     assert!(text(&unasked.stderr).contains("without a terminal; add --yes"), "{unasked:?}");
-    assert!(std::path::Path::new(&base).join("sqlite").is_dir(), "nothing is removed without a question");
+    assert!(std::path::Path::new(&base).join("sqlite").is_dir(), "nothing is deleted without confirmation");
     let purged = hecate(&["purge", "hecate-traderd", "--yes"]).await;
     ended(&purged, 0);
     assert_eq!(text(&purged.stdout), format!("deleted {base}: 6 directories, 0 files, 0 bytes\n"));
@@ -131,9 +127,9 @@ async fn the_clients_of_a_running_daemon() {
     assert_eq!(problem["code"], "not_found");
 }
 
-/// Every command with its answer as the API has it: one line, and byte for byte.
+/// With `--json`, each command prints the body of the API on one line, byte for byte.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_scripts_read() {
+async fn json_is_the_body_of_the_api() {
     let world = World::start(Limits::default()).await;
     let environment = [("HECATE_SOCKET_PATH", world.socket.to_str().expect("text"))];
     ended(&run(&environment, &["register", "hecate-traderd"]).await, 0);
@@ -169,7 +165,7 @@ async fn what_scripts_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_followed() {
+async fn events_are_printed_as_they_happen() {
     let world = World::start(Limits::default()).await;
     let program = env!("CARGO_BIN_EXE_hecate-daemon");
     let mut command = Command::new(program);
@@ -214,7 +210,7 @@ async fn a_trace_ends_with_ctrl_c() {
 /// Like `hecate-daemon events --json | head -1`. No event occurs, so no write can notice the closed
 /// reader.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_ends_with_the_reader_of_its_output_though_no_event_comes() {
+async fn events_ends_when_its_reader_closes_even_without_an_event() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let world = World::start(Limits::default()).await;
     let (pipe, into_pipe) = std::io::pipe().expect("a pipe");
@@ -240,14 +236,14 @@ async fn a_follower_ends_with_the_reader_of_its_output_though_no_event_comes() {
         assert!(first.contains("snapshot_v1"), "{kind}: {first}");
         drop(reader);
         let ended = tokio::time::timeout(PATIENCE, follower.wait()).await;
-        let status = ended.unwrap_or_else(|_| panic!("{kind}: it goes on")).expect("ended");
+        let status = ended.unwrap_or_else(|_| panic!("{kind}: it still runs")).expect("ended");
         assert_eq!(status.code(), Some(0), "{kind}");
     }
 }
 
-/// A follower whose daemon is gone waits for it, but still ends with its reader.
+/// `events` waits for a stopped daemon, but ends when its reader closes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_waits_for_its_daemon_ends_with_the_reader_of_its_output() {
+async fn events_ends_when_its_reader_closes_while_it_reconnects() {
     let world = World::start(Limits::default()).await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
     command.args(["events", "--json"]).env_clear().env("HECATE_SOCKET_PATH", &world.socket);
@@ -260,16 +256,16 @@ async fn a_follower_that_waits_for_its_daemon_ends_with_the_reader_of_its_output
     // A long wait before the next attempt shows that the end does not depend on an attempt.
     for _ in 0..3 {
         let line = tokio::time::timeout(PATIENCE, complaints.next_line()).await.expect("in time").expect("readable");
-        assert!(line.expect("a line").contains("trying again in"));
+        assert!(line.expect("a line").contains("retrying in"));
     }
     drop(lines);
     let status = tokio::time::timeout(PATIENCE, follower.wait()).await.expect("in time").expect("ended");
     assert_eq!(status.code(), Some(0));
 }
 
-/// A script that keeps what is printed must hear that it could not be kept.
+/// A script that saves the output must learn that it could not be written.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_printed_is_no_success() {
+async fn a_full_disk_is_an_error() {
     let world = World::start(Limits::default()).await;
     let home = world.directory.path().display().to_string();
     let environment = [("HECATE_SOCKET_PATH", world.socket.to_str().expect("text")), ("HOME", home.as_str())];
@@ -288,12 +284,12 @@ async fn what_cannot_be_printed_is_no_success() {
         let ran = command.spawn().expect("ran").wait_with_output();
         let output = tokio::time::timeout(PATIENCE, ran).await.expect("in time").expect("ended");
         ended(&output, 1);
-        assert!(text(&output.stderr).contains("what was to be printed is lost"), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains("cannot write to standard output"), "{arguments:?}: {output:?}");
     }
-    assert!(http::get(&world, "/api/plugins").await.text.contains("hecate-traderd"), "what was asked for is done");
+    assert!(http::get(&world, "/api/plugins").await.text.contains("hecate-traderd"), "the registration took effect");
 }
 
-/// Runs the program with a terminal of its own to print on, and gives what that shows.
+/// Runs the program on a new terminal. Returns the exit code and the text on the terminal.
 fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
@@ -308,14 +304,14 @@ fn on_a_terminal(environment: &[(&str, &str)], arguments: &[&str], typed: &str) 
     drop(command);
     terminal.write_all(typed.as_bytes()).expect("typed");
     let mut shown = Vec::new();
-    // When nobody has the other side open any more, reading it is an error.
+    // Fails when the last process has closed the other side.
     let _ = terminal.read_to_end(&mut shown);
     let status = child.wait().expect("ended");
     (status.code(), String::from_utf8(shown).expect("text"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn colours_are_for_terminals() {
+async fn only_a_terminal_gets_colours() {
     let world = World::start(Limits::default()).await;
     let socket = world.socket.to_str().expect("text").to_owned();
     http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
@@ -335,7 +331,7 @@ async fn colours_are_for_terminals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
+async fn purge_asks_for_confirmation_on_a_terminal() {
     let world = World::start(Limits::default()).await;
     let socket = world.socket.to_str().expect("text").to_owned();
     http::register(&world, serde_json::json!({"name": "hecate-traderd"})).await;
@@ -343,8 +339,8 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
     let refused = tokio::task::spawn_blocking(move || {
         on_a_terminal(&[("HECATE_SOCKET_PATH", &place)], &["purge", "hecate-traderd"], "y\n")
     });
-    let (code, told) = refused.await.expect("ran");
-    assert!(code == Some(1) && told.contains("deregister it first") && !told.contains("Delete all"), "{told:?}");
+    let (code, shown) = refused.await.expect("ran");
+    assert!(code == Some(1) && shown.contains("deregister it first") && !shown.contains("Delete all"), "{shown:?}");
     http::delete(&world, "/api/plugins/hecate-traderd").await;
     let base = world.directory.path().join("home/hecate-traderd");
     let (kept, asked, gone) = tokio::task::spawn_blocking(move || {
@@ -362,7 +358,7 @@ async fn who_sits_at_a_terminal_is_asked_before_data_goes() {
 }
 
 #[tokio::test]
-async fn without_a_daemon() {
+async fn an_unreachable_daemon_is_reported() {
     let home = tempfile::tempdir().expect("directory");
     let home = home.path().to_str().expect("text");
     for command in [
@@ -375,14 +371,14 @@ async fn without_a_daemon() {
     ] {
         let output = run(&[("HECATE_HOME", home)], command).await;
         ended(&output, 3);
-        let told = text(&output.stderr);
-        assert!(told.contains("no daemon answers at") && told.contains("hecate-daemon doctor"), "{output:?}");
+        let shown = text(&output.stderr);
+        assert!(shown.contains("no daemon answers at") && shown.contains("hecate-daemon doctor"), "{output:?}");
     }
     ended(&run(&[("HECATE_HOME", home)], &["healthcheck"]).await, 1);
 }
 
 #[tokio::test]
-async fn wrong_usage() {
+async fn usage_errors_are_reported() {
     ended(&run(&[], &["plugins"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["serve"]).await, 2);
     ended(&run(&[("HECATE_HOME", "/x")], &["register"]).await, 2);
@@ -390,7 +386,7 @@ async fn wrong_usage() {
     ended(&nameless, 2);
     assert!(text(&nameless.stderr).contains("a node name is `name@host`"), "{nameless:?}");
     for command in ["plugin", "paths", "deregister", "purge"] {
-        // As `"$NAME"` is where it is not set: no daemon is asked, of which there is none.
+        // As `"$NAME"` of an unset variable. No request is sent.
         ended(&run(&[("HECATE_HOME", "/x")], &[command, ""]).await, 2);
     }
     let output = run(&[("HECATE_HOME", "/x"), ("HECATE_COOKIE", "secret"), ("HECATE_DIR_MODE", "9")], &[]).await;
@@ -415,7 +411,7 @@ fn every_command_prints_json_or_a_document() {
 }
 
 #[tokio::test]
-async fn completions_complete() {
+async fn completion_scripts_complete_words() {
     for (shell, word) in [
         ("bash", "complete -F _hecate__daemon"),
         ("zsh", "#compdef hecate-daemon"),
@@ -446,7 +442,7 @@ async fn completions_complete() {
 }
 
 #[tokio::test]
-async fn the_configuration_is_checked() {
+async fn check_config_shows_settings_and_errors() {
     let home = tempfile::tempdir().expect("directory");
     let home = home.path().to_str().expect("text");
     let file = format!("{home}/sys.config");
@@ -470,8 +466,8 @@ async fn the_configuration_is_checked() {
     let wrong = [("HOME", home), ("HECATE_COOKIE", "a"), ("HECATE_ERLANG_COOKIE", "b"), ("HECATE_DIR_MODE", "9")];
     let refused = run(&wrong, &["run", "--check-config"]).await;
     ended(&refused, 2);
-    let told = text(&refused.stderr);
-    assert!(told.contains("HECATE_DIR_MODE: \"9\" is refused") && told.contains("set one of them"), "{told}");
-    assert_eq!(std::fs::read_dir(home).expect("readable").count(), 1, "nothing is made");
+    let shown = text(&refused.stderr);
+    assert!(shown.contains("HECATE_DIR_MODE: \"9\" is refused") && shown.contains("set one of them"), "{shown}");
+    assert_eq!(std::fs::read_dir(home).expect("readable").count(), 1, "nothing is created");
     ended(&run(&[("HOME", home)], &["--check-config", "--config", "/does/not/exist"]).await, 2);
 }

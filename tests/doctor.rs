@@ -1,5 +1,5 @@
-//! `doctor` against real homes, daemons and EPMDs: each thing that has hurt is found and told with what to do, and nothing is
-//! changed by looking.
+//! `doctor` with real homes, daemons and EPMDs: it reports each known problem with what to do, and
+//! changes nothing.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -18,7 +18,7 @@ use support::Host;
 use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 
-/// What the doctor found.
+/// The findings of `doctor`.
 struct Found {
     code: i32,
     report: Value,
@@ -26,7 +26,7 @@ struct Found {
 
 impl Found {
     fn of(host: &Host, environment: &[(&str, &str)]) -> Self {
-        // Ports of other addresses are nobody's business here.
+        // Does not listen on other addresses of this machine.
         let environment = [&[("HECATE_LISTEN", "127.0.0.1")], environment].concat();
         let mut command = Daemon::command(host, &environment);
         let output = command.args(["doctor", "--json"]).output().unwrap();
@@ -40,7 +40,7 @@ impl Found {
         Self { code, report }
     }
 
-    /// All that was said of one thing, each as `level: what; what to do`.
+    /// Returns the findings of a check, each as `level: detail; advice`.
     fn about(&self, check: &str) -> Vec<String> {
         let findings = self.report["findings"].as_array().unwrap();
         let line = |finding: &Value| {
@@ -59,7 +59,7 @@ impl Found {
     }
 
     #[track_caller]
-    fn says(&self, check: &str, level: &str, words: &[&str]) {
+    fn has(&self, check: &str, level: &str, words: &[&str]) {
         let lines = self.about(check);
         let found = lines.iter().any(|line| line.starts_with(level) && words.iter().all(|word| line.contains(word)));
         assert!(found, "no {level} with {words:?} about {check}: {:#}", self.report);
@@ -74,37 +74,37 @@ fn entries(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn before_the_first_start_nothing_is_in_the_way_and_nothing_is_made() {
+fn a_new_host_has_no_errors_and_stays_unchanged() {
     let host = Host::new();
     let before = entries(host.home());
     let found = Found::of(&host, &[("HECATE_COOKIE", "")]);
     assert_eq!(found.code, 0);
-    found.says("configuration", "ok", &[]);
-    found.says("home", "ok", &["is not there yet"]);
-    found.says("cookie", "ok", &["none yet", ".erlang.cookie"]);
-    found.says("socket", "warn", &["no daemon runs", "start one with `hecate-daemon`"]);
-    found.says("epmd", "ok", &["none answers"]);
-    found.says("port", "ok", &["can be had"]);
-    assert_eq!(entries(host.home()), before, "looking makes nothing");
+    found.has("configuration", "ok", &[]);
+    found.has("home", "ok", &["does not exist yet"]);
+    found.has("cookie", "ok", &["none yet", ".erlang.cookie"]);
+    found.has("socket", "warn", &["no daemon runs", "start one with `hecate-daemon`"]);
+    found.has("epmd", "ok", &["no EPMD answers"]);
+    found.has("port", "ok", &["is free"]);
+    assert_eq!(entries(host.home()), before, "doctor creates nothing");
 }
 
 #[test]
-fn a_running_daemon_is_found_well() {
+fn a_running_daemon_has_no_problems() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_LISTEN", "127.0.0.1")]);
     let node = daemon.ready();
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 0, "{:#}", found.report);
-    found.says("socket", "ok", &["a daemon answers"]);
-    found.says("daemon", "ok", &["healthy", "ready", &node]);
-    found.says("home", "ok", &["7 directories"]);
-    found.says("files", "ok", &[&daemon.id().to_string()]);
-    found.says("cookie", "ok", &["HECATE_COOKIE"]);
+    found.has("socket", "ok", &["a daemon answers"]);
+    found.has("daemon", "ok", &["healthy", "ready", &node]);
+    found.has("home", "ok", &["7 directories"]);
+    found.has("files", "ok", &[&daemon.id().to_string()]);
+    found.has("cookie", "ok", &["HECATE_COOKIE"]);
     let uid = format!("uid {}", rustix::process::getuid().as_raw());
-    found.says("epmd", "ok", &["answers", "hecate at", &uid]);
-    found.says("name", "ok", &[&node, "registered"]);
-    found.says("port", "ok", &["takes connections"]);
+    found.has("epmd", "ok", &["answers", "hecate at", &uid]);
+    found.has("name", "ok", &[&node, "registered"]);
+    found.has("port", "ok", &["accepts connections"]);
 
     let mut command = Daemon::command(&host, &[]);
     let output = command.arg("doctor").output().unwrap();
@@ -117,14 +117,14 @@ fn a_running_daemon_is_found_well() {
 }
 
 #[test]
-fn files_that_vanished_under_a_daemon_are_reported() {
+fn files_that_a_running_daemon_lost_are_reported() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let pid = daemon.id().to_string();
     // Stopped, so that it makes no file again.
     daemon.stop();
     let only_files = |words: &[&str]| {
         let found = Found::of(&host, &[]);
-        found.says("files", "fail", words);
+        found.has("files", "fail", words);
         assert_eq!(found.problems(), BTreeSet::from(["files"]), "{:#}", found.report);
         assert_eq!(found.code, 1);
         found
@@ -185,12 +185,12 @@ fn a_foreign_database_is_reported_once() {
         host.ask("GET", "/health").body["problems"].to_string().contains("store_failed")
     });
     let found = Found::of(&host, &[]);
-    found.says("files", "fail", &["another file is at", database.to_str().unwrap()]);
+    found.has("files", "fail", &["another file is at", database.to_str().unwrap()]);
     assert_eq!((found.problems(), found.code), (BTreeSet::from(["files"]), 1), "{:#}", found.report);
 }
 
 #[test]
-fn what_a_crash_left_is_told_and_left() {
+fn files_that_a_crash_left_are_reported_and_kept() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -198,13 +198,13 @@ fn what_a_crash_left_is_told_and_left() {
     daemon.kill();
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 0, "a start puts it right");
-    found.says("socket", "warn", &["is dead", "replaces it"]);
-    found.says("lock", "warn", &[&pid, "clears what is left"]);
+    found.has("socket", "warn", &["one that crashed", "replaces it"]);
+    found.has("lock", "warn", &[&pid, "removes the file"]);
     assert!(host.socket().exists() && host.run_file("daemon.pid").exists());
 }
 
 #[test]
-fn a_daemon_behind_another_socket_is_told() {
+fn a_daemon_that_serves_another_socket_is_reported() {
     let host = Host::new();
     let elsewhere = host.home().join("other.sock");
     let daemon = host.daemon(&[("HECATE_SOCKET_PATH", elsewhere.to_str().unwrap())]);
@@ -212,11 +212,11 @@ fn a_daemon_behind_another_socket_is_told() {
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 1);
     let pid = fs::read_to_string(host.run_file("daemon.pid")).unwrap();
-    found.says("files", "fail", &[&format!("process {pid} serves this home"), "HECATE_SOCKET_PATH"]);
+    found.has("files", "fail", &[&format!("process {pid} serves this home"), "HECATE_SOCKET_PATH"]);
 }
 
 #[test]
-fn an_unready_daemon_says_why() {
+fn a_daemon_that_is_not_ready_reports_why() {
     let host = Host::new();
     let epmd = host.epmd();
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -224,9 +224,9 @@ fn an_unready_daemon_says_why() {
     let named = [("HECATE_NODE_NAME", "hecate_mine")];
     let before = Found::of(&host, &named);
     assert_eq!(before.code, 1);
-    before.says("name", "fail", &["is taken", "HECATE_NODE_NAME"]);
+    before.has("name", "fail", &["is in use", "HECATE_NODE_NAME"]);
     let by_default = Found::of(&host, &[]);
-    by_default.says("name", "ok", &["is free"]);
+    by_default.has("name", "ok", &["is free"]);
 
     let _daemon = host.daemon(&named);
     support::wait_for("the reason is known", || {
@@ -234,12 +234,12 @@ fn an_unready_daemon_says_why() {
     });
     let found = Found::of(&host, &named);
     assert_eq!(found.code, 1);
-    found.says("daemon", "fail", &["node_name_taken", "is in use"]);
-    assert_eq!(found.about("daemon").len(), 1, "told once: {:#}", found.report);
+    found.has("daemon", "fail", &["node_name_taken", "is in use"]);
+    assert_eq!(found.about("daemon").len(), 1, "reported once: {:#}", found.report);
 }
 
 #[test]
-fn a_default_name_that_is_taken_is_a_warning() {
+fn a_taken_default_name_is_a_warning() {
     let host = Host::new();
     let epmd = host.epmd();
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -247,11 +247,11 @@ fn a_default_name_that_is_taken_is_a_warning() {
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 0);
     let expected = format!("hecate_{}", rustix::process::getuid().as_raw());
-    found.says("name", "warn", &["is taken", &expected]);
+    found.has("name", "warn", &["is in use", &expected]);
 }
 
 #[test]
-fn homes_that_cannot_work() {
+fn unusable_homes_are_reported() {
     let host = Host::new();
     let own = host.namespace("hecate-daemon");
     fs::create_dir_all(own.join("run")).unwrap();
@@ -262,33 +262,33 @@ fn homes_that_cannot_work() {
     fs::set_permissions(own.join("run"), Permissions::from_mode(0o777)).unwrap();
     let found = Found::of(&host, &[]);
     assert_eq!(found.code, 1);
-    found.says("home", "fail", &["hecate-traderd is a symbolic link"]);
-    found.says("home", "fail", &["sqlite is not a directory", "move it away"]);
-    found.says("home", "fail", &["connectors has mode 0500", "chmod u+rwx"]);
-    found.says("home", "warn", &["run has mode 0777", "chmod o-w"]);
+    found.has("home", "fail", &["hecate-traderd is a symbolic link"]);
+    found.has("home", "fail", &["sqlite is not a directory", "move it away"]);
+    found.has("home", "fail", &["connectors has mode 0500", "chmod u+rwx"]);
+    found.has("home", "warn", &["run has mode 0777", "chmod o-w"]);
 
     for (home, words) in [("/", "no home directory"), ("", "HOME is not set")] {
         let found = Found::of(&host, &[("HOME", home)]);
         assert_eq!(found.code, 1);
-        found.says("home", "fail", &[words]);
-        assert!(found.about("socket-path").is_empty(), "one mistake is told once: {:#}", found.report);
+        found.has("home", "fail", &[words]);
+        assert!(found.about("socket-path").is_empty(), "one mistake is reported once: {:#}", found.report);
     }
-    found.says("HOME", "warn", &["the account's home is"]);
+    found.has("HOME", "warn", &["the account's home is"]);
 }
 
 #[test]
-fn sockets_that_cannot_work() {
+fn unusable_sockets_are_reported() {
     let host = Host::new();
     let place = host.home().join("place.sock");
     let at = |path: &Path| Found::of(&host, &[("HECATE_SOCKET_PATH", path.to_str().unwrap())]);
     fs::write(&place, "").unwrap();
     let found = at(&place);
     assert_eq!(found.code, 1);
-    found.says("socket", "fail", &["is no socket", "move it away"]);
+    found.has("socket", "fail", &["is not a socket", "move it away"]);
     let found = at(&host.home().join("x".repeat(108)));
     assert_eq!(found.code, 1);
-    found.says("socket", "fail", &["bytes", "choose a shorter home"]);
-    // Something that answers, and is no daemon.
+    found.has("socket", "fail", &["bytes", "choose a shorter home"]);
+    // A process that answers, but not as a daemon.
     fs::remove_file(&place).unwrap();
     let listener = UnixListener::bind(&place).unwrap();
     let other = std::thread::spawn(move || {
@@ -299,16 +299,16 @@ fn sockets_that_cannot_work() {
     });
     let found = at(&place);
     assert_eq!(found.code, 1);
-    found.says("socket", "fail", &["does not speak HTTP"]);
+    found.has("socket", "fail", &["does not answer in HTTP"]);
     other.join().unwrap();
 }
 
 #[test]
-fn cookies_that_cannot_work() {
+fn unusable_cookies_are_reported() {
     let host = Host::new();
     let found = Found::of(&host, &[("HECATE_ERLANG_COOKIE", "another")]);
     assert_eq!(found.code, 1);
-    found.says("cookie", "fail", &["HECATE_ERLANG_COOKIE and HECATE_COOKIE", "set one of them"]);
+    found.has("cookie", "fail", &["HECATE_ERLANG_COOKIE and HECATE_COOKIE", "set one of them"]);
 
     let path = host.home().join(".erlang.cookie");
     fs::write(&path, &host.cookie).unwrap();
@@ -316,22 +316,22 @@ fn cookies_that_cannot_work() {
     let from_file = [("HECATE_COOKIE", "")];
     let found = Found::of(&host, &from_file);
     assert_eq!(found.code, 1);
-    found.says("cookie", "fail", &["0644", "chmod 400"]);
+    found.has("cookie", "fail", &["0644", "chmod 400"]);
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
-    Found::of(&host, &from_file).says("cookie", "ok", &[path.to_str().unwrap(), "0400"]);
+    Found::of(&host, &from_file).has("cookie", "ok", &[path.to_str().unwrap(), "0400"]);
 
     let file = host.home().join("sys.config");
     fs::write(&file, format!("[{{hecate, [{{cookie, '{}'}}, {{dirmode, 7}}]}}].", host.cookie)).unwrap();
     let found = Found::of(&host, &[("HECATE_COOKIE", ""), ("HECATE_CONFIG", file.to_str().unwrap())]);
-    found.says("cookie", "warn", &["sys.config holds the cookie", "chmod 600"]);
-    found.says("configuration", "warn", &["did you mean `dir_mode`?"]);
+    found.has("cookie", "warn", &["sys.config contains the cookie", "chmod 600"]);
+    found.has("configuration", "warn", &["did you mean `dir_mode`?"]);
     let found = Found::of(&host, &[("HECATE_CONFIG", "/does/not/exist")]);
     assert_eq!(found.code, 1);
-    found.says("configuration", "fail", &["cannot read /does/not/exist"]);
+    found.has("configuration", "fail", &["cannot read /does/not/exist"]);
 }
 
 #[test]
-fn ports_that_cannot_be_had() {
+fn unusable_ports_are_reported() {
     let host = Host::new();
     // Somebody else has EPMD's port, and closes at once.
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, host.epmd_port)).unwrap();
@@ -344,14 +344,14 @@ fn ports_that_cannot_be_had() {
     let port = taken.local_addr().unwrap().port().to_string();
     let found = Found::of(&host, &[("ERL_DIST_PORT", &port)]);
     assert_eq!(found.code, 1);
-    found.says("epmd", "fail", &["does not speak EPMD's protocol", "ERL_EPMD_PORT"]);
-    found.says("port", "fail", &[&port, "cannot be had", "ERL_DIST_PORT"]);
+    found.has("epmd", "fail", &["does not speak EPMD's protocol", "ERL_EPMD_PORT"]);
+    found.has("port", "fail", &[&port, "is in use", "ERL_DIST_PORT"]);
     let found = Found::of(&host, &[("HECATE_LISTEN", "192.0.2.1")]);
-    found.says("port", "fail", &["192.0.2.1", "HECATE_LISTEN"]);
+    found.has("port", "fail", &["192.0.2.1", "HECATE_LISTEN"]);
 }
 
 #[test]
-fn names_and_peers() {
+fn names_and_peers_are_checked() {
     let host = Host::new();
     let epmd = host.epmd();
     let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -361,20 +361,20 @@ fn names_and_peers() {
     let peers = "peer@localhost,unknown@localhost,gone@localhost,long@host.example,x@no-such-host-anywhere";
     let found = Found::of(&host, &[("HECATE_CLUSTER_PEERS", peers), ("HECATE_HOSTNAME", "no-such-host-anywhere")]);
     let dns = |name| Found::of(&host, &[("HECATE_CLUSTER_DNS", name)]);
-    dns("localhost").says("dns", "ok", &["localhost stands for", "hecate@127.0.0.1"]);
-    dns("no-such-host-anywhere").says("dns", "warn", &["no-such-host-anywhere has no address"]);
+    dns("localhost").has("dns", "ok", &["localhost means", "hecate@127.0.0.1"]);
+    dns("no-such-host-anywhere").has("dns", "warn", &["no-such-host-anywhere has no address"]);
     assert_eq!(found.code, 1);
-    found.says("names", "warn", &["no-such-host-anywhere does not resolve", "HECATE_HOSTNAME"]);
-    found.says("peers", "ok", &["peer@localhost takes connections"]);
-    found.says("peers", "warn", &["unknown@localhost", "does not know it"]);
-    found.says("peers", "warn", &["gone@localhost", "takes no connection"]);
-    found.says("peers", "warn", &["x@no-such-host-anywhere", "does not resolve"]);
-    found.says("peers", "fail", &["long@host.example", "short and long names do not mix"]);
+    found.has("names", "warn", &["no-such-host-anywhere does not resolve", "HECATE_HOSTNAME"]);
+    found.has("peers", "ok", &["peer@localhost accepts connections"]);
+    found.has("peers", "warn", &["unknown@localhost", "is not registered"]);
+    found.has("peers", "warn", &["gone@localhost", "does not accept connections"]);
+    found.has("peers", "warn", &["x@no-such-host-anywhere", "does not resolve"]);
+    found.has("peers", "fail", &["long@host.example", "one name is short"]);
 }
 
 /// All nodes have the same wrong cookie, which is one cause.
 #[test]
-fn plugins_that_stopped_and_nodes_that_are_not_connected() {
+fn stopped_plugins_and_unconnected_nodes_are_reported() {
     let (host, _epmd, _daemon) = Host::running(&[("HECATE_REGISTRATION_GRACE", "1")]);
     let names = ["hecate_oned", "hecate_twod"];
     let start =
@@ -396,20 +396,20 @@ fn plugins_that_stopped_and_nodes_that_are_not_connected() {
     let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().expect("a hash").to_owned();
     let (one, two) = (host.node(names[0]), host.node(names[1]));
     let of_two = format!("{two} of hecate-twod");
-    found.says("nodes", "fail", &["2 nodes", "cookie_mismatch", &one, &of_two, &hash, &format!("diagnose {one}")]);
+    found.has("nodes", "fail", &["2 nodes", "cookie_mismatch", &one, &of_two, &hash, &format!("diagnose {one}")]);
     assert_eq!(found.about("nodes").len(), 1, "one cause is reported once: {:#}", found.report);
-    found.says("plugins", "warn", &["hecate-goned (no sign of life", "deregister"]);
+    found.has("plugins", "warn", &["hecate-goned (no sign of life", "deregister"]);
     assert_eq!(found.about("plugins").len(), 1, "{:#}", found.report);
     assert!(!found.report.to_string().contains("plugin_node_not_connected"), "{:#}", found.report);
 
     // This command has another cookie than the daemon, which explains all failures.
     let found = Found::of(&host, &[("HECATE_COOKIE", "another")]);
-    found.says("cookie", "fail", &["HECATE_COOKIE", &hash, "restart"]);
+    found.has("cookie", "fail", &["HECATE_COOKIE", &hash, "restart"]);
     assert!(!found.report.to_string().contains("cookie_mismatch"), "{:#}", found.report);
 }
 
 #[test]
-fn a_cookie_file_that_is_not_the_running_daemons() {
+fn a_cookie_file_that_changed_after_the_start_is_reported() {
     let host = Host::new();
     let path = host.home().join(".erlang.cookie");
     let write = |cookie: &str| {
@@ -422,20 +422,20 @@ fn a_cookie_file_that_is_not_the_running_daemons() {
     let daemon = host.daemon(&from_file);
     daemon.ready();
     let shown = path.to_str().unwrap();
-    Found::of(&host, &from_file).says("cookie", "ok", &[shown, "0400"]);
+    Found::of(&host, &from_file).has("cookie", "ok", &[shown, "0400"]);
     write("another");
     let found = Found::of(&host, &from_file);
     assert_eq!((found.code, found.about("cookie").len()), (1, 1));
-    found.says("cookie", "fail", &[shown, "has changed", "restart the daemon"]);
+    found.has("cookie", "fail", &[shown, "has changed", "restart the daemon"]);
     fs::remove_file(&path).unwrap();
     let found = Found::of(&host, &from_file);
     assert_eq!((found.code, found.about("cookie").len()), (1, 1));
-    found.says("cookie", "fail", &[shown, "is gone", "put the file back"]);
-    assert!(!path.exists(), "looking makes nothing");
+    found.has("cookie", "fail", &[shown, "was removed", "restore the file"]);
+    assert!(!path.exists(), "doctor creates nothing");
 }
 
 #[test]
-fn directories_of_a_registered_plugin_that_were_removed() {
+fn removed_directories_of_a_plugin_are_reported() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -448,11 +448,11 @@ fn directories_of_a_registered_plugin_that_were_removed() {
     fs::remove_dir(one.join("run")).unwrap();
     let found = Found::of(&host, &[]);
     let run = one.join("run");
-    found.says("directories", "fail", &["a directory", run.to_str().unwrap(), "`hecate-daemon register hecate-oned`"]);
+    found.has("directories", "fail", &["a directory", run.to_str().unwrap(), "`hecate-daemon register hecate-oned`"]);
     fs::remove_dir_all(&two).unwrap();
     let found = Found::of(&host, &[]);
     assert_eq!((found.code, found.about("directories").len()), (1, 1), "{:#}", found.report);
-    found.says("directories", "fail", &["2 registered plugins", run.to_str().unwrap(), two.to_str().unwrap()]);
+    found.has("directories", "fail", &["2 registered plugins", run.to_str().unwrap(), two.to_str().unwrap()]);
     // The command that it names repairs it, and changes nothing else.
     for name in names {
         assert!(Daemon::command(&host, &[]).args(["register", name]).output().unwrap().status.success());
@@ -463,11 +463,11 @@ fn directories_of_a_registered_plugin_that_were_removed() {
 }
 
 #[test]
-fn a_node_that_epmd_does_not_know() {
+fn a_node_that_is_not_registered_in_epmd_is_reported() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let node = host.node("hecate_oned");
     host.register(&json!({"name": "hecate-oned", "node": node}));
     support::wait_for("EPMD does not know it", || host.plugin("hecate-oned")["node_failure"] == "not_registered");
     let found = Found::of(&host, &[]);
-    found.says("nodes", "warn", &["1 node", "not_registered", &node]);
+    found.has("nodes", "warn", &["1 node", "not_registered", &node]);
 }

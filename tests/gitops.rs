@@ -92,7 +92,7 @@ impl Home {
 }
 
 #[test]
-fn each_change_is_one_commit_and_the_same_again_is_none() {
+fn each_change_is_one_commit_and_a_repetition_is_none() {
     let home = Home::new();
     let made = home.done(&["init"]);
     assert_eq!(made["message"], "Deploy hecate-daemon");
@@ -118,7 +118,7 @@ fn each_change_is_one_commit_and_the_same_again_is_none() {
     let kept = home.host.namespace(TRADER).join("sqlite/kept");
     fs::write(&kept, "kept").unwrap();
     let removed = home.done(&["remove", TRADER]);
-    assert!(removed["notes"].to_string().contains("its data is kept"), "{removed}");
+    assert!(removed["notes"].to_string().contains("its data stays in"), "{removed}");
     assert_eq!(home.listed(), ["hecate-daemon"]);
     assert!(!home.repository().join(TRADER).exists() && !home.repository().join("hecate-traderw").exists());
     assert_eq!(fs::read_to_string(kept).unwrap(), "kept");
@@ -135,7 +135,7 @@ fn each_change_is_one_commit_and_the_same_again_is_none() {
 }
 
 #[test]
-fn what_the_users_git_is_told_changes_nothing() {
+fn the_users_git_configuration_has_no_effect() {
     let mut home = Home::new();
     let path = |name: &str| home.host.home().join(name).to_str().unwrap().to_owned();
     let (elsewhere, config, ran) = (path("elsewhere"), path(".gitconfig"), path("ran"));
@@ -182,17 +182,17 @@ fn path_of(home: &Home, name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_is_in_the_way_is_left_as_it_is() {
+fn foreign_and_changed_repositories_are_refused() {
     // Files that are in no repository.
     let home = Home::new();
     fs::create_dir_all(home.repository()).unwrap();
     fs::write(home.repository().join("kustomization.yaml"), "mine").unwrap();
-    assert!(home.refused(&["init"]).contains("files that are in no repository"));
+    assert!(home.refused(&["init"]).contains("files outside of any repository"));
     assert_eq!(home.file("kustomization.yaml"), "mine");
 
     // A repository with something else in it.
     Home::git_at(&home.repository(), &["init", "--quiet", "--initial-branch", "main"]);
-    assert!(home.refused(&["init"]).contains("files that are not committed, in a new repository"));
+    assert!(home.refused(&["init"]).contains("uncommitted files in a new repository"));
     home.git(&["add", "."]);
     home.git(&["commit", "--quiet", "--message", "mine"]);
     assert!(home.refused(&["init"]).contains("another repository"));
@@ -205,7 +205,7 @@ fn what_is_in_the_way_is_left_as_it_is() {
     fs::create_dir_all(path_of(&home, ".hecate")).unwrap();
     fs::create_dir(path_of(&home, "real")).unwrap();
     symlink(path_of(&home, "real"), home.repository()).unwrap();
-    assert!(home.refused(&["init"]).contains("no directory of its own"));
+    assert!(home.refused(&["init"]).contains("is a symbolic link or a file"));
     assert_eq!(fs::read_dir(path_of(&home, "real")).unwrap().count(), 0);
     fs::remove_file(home.repository()).unwrap();
     Home::git_at(&path_of(&home, ".hecate"), &["init", "--quiet"]);
@@ -217,7 +217,7 @@ fn what_is_in_the_way_is_left_as_it_is() {
         fs::write(home.repository().join(file), change).unwrap();
         for arguments in [&["init"][..], &["add", TRADER, "--image", IMAGE, "--uid", "1001"], &["remove", TRADER]] {
             let why = home.refused(arguments);
-            assert!(why.contains("not committed") && why.contains(file), "{why}");
+            assert!(why.contains("uncommitted") && why.contains(file), "{why}");
         }
         assert_eq!(home.file(file), change);
         home.git(&["add", "."]);
@@ -245,15 +245,15 @@ fn what_is_in_the_way_is_left_as_it_is() {
     fs::write(&settings, padded(most + 1)).unwrap();
     home.git(&["commit", "--quiet", "--all", "--message", "large"]);
     let why = home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]);
-    assert!(why.contains("larger than"), "{why}");
+    assert!(why.contains("exceeds the"), "{why}");
     fs::write(&settings, padded(most)).unwrap();
     home.git(&["commit", "--quiet", "--all", "--message", "as large as allowed"]);
     home.add(&[]);
 }
 
-/// Files that the repository's own rules hide from `git status`: kept, and never committed.
+/// Files that ignore rules hide from `git status` are kept, and never committed.
 #[test]
-fn what_is_ignored_is_left_as_it_is() {
+fn ignored_files_are_kept_and_not_committed() {
     let home = Home::new();
     home.done(&["init"]);
     fs::write(home.repository().join(".gitignore"), "hecate-*d/*\n").unwrap();
@@ -264,11 +264,11 @@ fn what_is_ignored_is_left_as_it_is() {
     let mine = "password: mine\nimage: \"mine:1\"\n";
     fs::write(ours.join("daemonset.yaml"), mine).unwrap();
     let why = home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]);
-    assert!(why.contains("not committed (hecate-traderd/daemonset.yaml)"), "{why}");
+    assert!(why.contains("uncommitted changes (hecate-traderd/daemonset.yaml)"), "{why}");
     assert_eq!(home.file("hecate-traderd/daemonset.yaml"), mine);
     assert!(!home.git(&["log", "--patch"]).contains("password"));
     // Nor is a directory with nothing committed in it one that is deployed.
-    assert_eq!(home.done(&["remove", TRADER])["notes"], json!(["hecate-traderd is not deployed here"]));
+    assert_eq!(home.done(&["remove", TRADER])["notes"], json!(["'hecate-traderd' is not deployed on this host"]));
     let status: Value = serde_json::from_slice(&home.run(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["plugins"], json!([]));
     // Out of the way, what we write is committed, whatever the rules say.
@@ -279,7 +279,7 @@ fn what_is_ignored_is_left_as_it_is() {
 }
 
 #[test]
-fn whom_a_plugin_runs_as_is_said_once() {
+fn a_plugin_keeps_its_user() {
     let home = Home::new();
     home.done(&["init"]);
     home.add(&[]);
@@ -299,7 +299,7 @@ fn whom_a_plugin_runs_as_is_said_once() {
 }
 
 #[test]
-fn what_people_have_changed_and_committed_is_kept() {
+fn committed_changes_of_people_are_kept() {
     let home = Home::new();
     home.done(&["init"]);
     home.add(&[]);
@@ -334,18 +334,18 @@ fn what_people_have_changed_and_committed_is_kept() {
 }
 
 #[test]
-fn two_at_once_do_not_meet() {
+fn a_second_command_at_the_same_time_is_refused() {
     let home = Home::new();
     home.done(&["init"]);
     let directory = fs::File::open(home.repository()).unwrap();
     rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert!(home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]).contains("another command is at work"));
+    assert!(home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]).contains("another command is using"));
     drop(directory);
     home.add(&[]);
 }
 
 #[test]
-fn nothing_can_be_smuggled_in() {
+fn arguments_cannot_inject_text() {
     let home = Home::new();
     home.done(&["init"]);
     let usage = |arguments: &[&str]| {
@@ -371,7 +371,7 @@ fn nothing_can_be_smuggled_in() {
     let odd = path_of(&home, "a b: %h\"");
     fs::create_dir(&odd).unwrap();
     let why = home.refused(&["init", "--home", odd.to_str().unwrap()]);
-    assert!(why.contains("cannot be written into manifests"), "{why}");
+    assert!(why.contains("cannot be used in manifests"), "{why}");
     assert!(!odd.join("gitops").exists());
     // And one too deep for a socket.
     let deep = path_of(&home, &"d".repeat(90));
@@ -381,10 +381,10 @@ fn nothing_can_be_smuggled_in() {
 }
 
 #[test]
-fn without_git_it_says_so() {
+fn a_missing_git_is_reported() {
     let mut home = Home::new();
     home.environment = vec![("PATH", home.host.no_programs().to_str().unwrap().to_owned())];
-    assert!(home.refused(&["init"]).contains("git is not installed"));
+    assert!(home.refused(&["init"]).contains("cannot run git"));
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn no_secret_is_ever_written() {
 }
 
 #[test]
-fn status_sets_the_repository_against_the_daemon() {
+fn status_compares_the_repository_with_the_daemon() {
     let home = Home::new();
     let output = home.run(&["status"]);
     assert_eq!(output.status.code(), Some(1));
@@ -445,9 +445,9 @@ fn status_sets_the_repository_against_the_daemon() {
     assert!(words.contains(&vec!["hecate-otherd", "no", "running", "-", "-"]), "{text}");
 }
 
-/// The manual's own commands, in its order: those of `gitops`, as they are written there.
+/// Runs the `gitops` commands of the manual in its order.
 #[test]
-fn the_manuals_commands_are_commands() {
+fn the_commands_of_the_manual_work() {
     let home = Home::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = fs::read_to_string(root.join("deploy/README.md")).unwrap();

@@ -24,7 +24,7 @@ pub const ACCOUNTS: usize = 4 * 1024 * 1024;
 pub const IMAGE_NAME: usize = 255;
 
 /// Largest file of `gitops/` that is read, in bytes. Crossed by `tests/gitops.rs`,
-/// `what_is_in_the_way_is_left_as_it_is`.
+/// `foreign_and_changed_repositories_are_refused`.
 pub const GITOPS_FILE: u64 = 1024 * 1024;
 
 // ---- Clients of the socket ------------------------------------------------------------------

@@ -1,8 +1,9 @@
-//! What a node says of itself, asked without the daemon and without our own protocol: by `erl_rpc`, in the client's process.
+//! Calls a node from the process of the command, without the daemon and with the protocol implementation
+//! of `erl_rpc`.
 //!
-//! Its terms are those of `eetf`, which ends the process on some bytes and has no bound on what it reads: so it must never
-//! stand in the serving process, and here all of it has one limit in time. The crate knows no owner of a port, and no port of
-//! EPMD but the default one: both are looked at here, before it proves the cookie.
+//! `eetf`, which decodes its terms, ends the process on some bytes and has no size limit, so the daemon
+//! never uses it. Here one timeout bounds everything. `erl_rpc` checks neither the owner of a port nor
+//! another EPMD port than the default, so this module does, before the crate proves the cookie.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -19,35 +20,33 @@ use crate::config::{self, Environment, Flags, Places};
 use crate::limits;
 use crate::wire::{OwnScope, OwnView};
 
-/// Why nothing was told.
+/// Why a node has not answered.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
-    #[error(
-        "there is no cookie to prove: set HECATE_ERLANG_COOKIE, or run this as the user whose ~/.erlang.cookie it is"
-    )]
+    #[error("no cookie found; set HECATE_ERLANG_COOKIE, or run this as the owner of the ~/.erlang.cookie")]
     NoCookie,
-    #[error("host_unresolved: the host {0} has no address ({1}): add it to /etc/hosts or to the DNS")]
+    #[error("host_unresolved: the host {0} has no address ({1}); add it to /etc/hosts or DNS")]
     Unresolved(String, std::io::Error),
     #[error(transparent)]
     Epmd(#[from] epmd::Error),
-    #[error("not_registered: the EPMD of {0} does not know {1}: is it started?")]
+    #[error("not_registered: {1} is not registered in the EPMD of {0}; start it")]
     NotRegistered(String, String),
     #[error(
-        "foreign_owner: the port at {0} belongs to {uid}, to whom the cookie is not proved: add that user to \
-         HECATE_ALLOWED_UIDS, if it is of this cluster",
+        "foreign_owner: the port at {0} belongs to {uid}, who is not allowed to receive a proof of the cookie; if that \
+         user belongs to this cluster, add it to HECATE_ALLOWED_UIDS",
         uid = .1.map_or("an unknown user".to_owned(), |uid| format!("uid {uid}"))
     )]
     ForeignOwner(SocketAddr, Option<u32>),
     #[error(
-        "tcp_refused: EPMD knows the name, but {0} takes no connections: {1}; has the node ended, or does it listen elsewhere?"
+        "tcp_refused: {0}, the address of the node in EPMD, does not accept connections ({1}); check that the node runs"
     )]
     Refused(SocketAddr, std::io::Error),
-    #[error("there is no connection to {0} ({1}): ask the daemon why, with `hecate-daemon diagnose {0}`")]
+    #[error("cannot connect to {0} ({1}); run `hecate-daemon diagnose {0}` to see why")]
     Unconnected(NodeName, String),
     #[error(
-        "{0} did not say all within {max} s: is it stopped? Ask the daemon, with `hecate-daemon diagnose {0}`",
+        "{0} did not answer within {max} s; run `hecate-daemon diagnose {0}` to see why",
         max = limits::INDEPENDENT_TIME.as_secs()
     )]
     Silent(NodeName),
@@ -62,7 +61,7 @@ impl Error {
     }
 }
 
-/// Connects to a node, with the daemon's settings, and asks it.
+/// Connects to a node with the given settings, and calls it.
 pub(in crate::cli) async fn ask(node: &NodeName, flags: &Flags) -> Result<OwnView, Error> {
     let environment = Environment::of_process();
     let places = Places::find(flags, &environment)?;
@@ -78,17 +77,17 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     let client = RpcClient::connect_with_port(node.as_str(), port, cookie.secret());
     let client = client.await.map_err(|error| unconnected(error.to_string()))?;
     let mut handle = client.handle();
-    // It ends with this process at the latest; why, the calls that wait for it are told.
+    // The task ends with this process at the latest. Waiting calls return its errors.
     let running = tokio::spawn(client.run());
 
     let release = call(&mut handle, "erlang", "system_info", vec![atom("otp_release")]).await;
-    // Terminated: the node has closed the connection, or says what the crate does not know.
+    // Terminated: the node has closed the connection, or sent a message that the crate does not know.
     if let Err(error @ (CallError::Terminated | CallError::Full)) = release {
         return Err(unconnected(error.to_string()));
     }
     let ticktime = call(&mut handle, "net_kernel", "get_net_ticktime", vec![]).await;
     let nodes = match call(&mut handle, "erlang", "nodes", vec![atom("connected")]).await {
-        // A hecate-daemon has only this.
+        // A hecate-daemon serves only this function.
         Err(CallError::ErrorResponse { .. }) => call(&mut handle, "erlang", "nodes", vec![]).await,
         answered => answered,
     };
@@ -103,21 +102,21 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     Ok(OwnView {
         otp_release: release.ok().and_then(|term| text(&term)),
         net_ticktime: ticktime.ok().and_then(|term| integer(&term)),
-        // The crate sends each call in pieces that wait for each other: 40 ms would be shown that are not the node's.
+        // Not measured: the crate sends each call in pieces, which adds up to 40 ms.
         round_trip_ms: None,
         nodes: nodes.ok().and_then(|term| atoms(&term)),
         scopes: own_scopes,
     })
 }
 
-/// The port of a node that may be connected to: on this host only one of an allowed user.
+/// Returns the port of a node. On this host, it must belong to an allowed user.
 async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     let unresolved = |error| Error::Unresolved(node.host().to_owned(), error);
     let found = lookup_host((node.host(), places.epmd_port()?)).await.map_err(unresolved)?;
     let allowed: Vec<u32> = places.allowed_uids()?.into_iter().chain([rustix::process::getuid().as_raw(), 0]).collect();
     let mut last = Error::NotRegistered(node.host().to_owned(), node.short_name().to_owned());
     let mut port = None;
-    // The crate connects to whichever of them it likes: so each must be one that it may.
+    // The crate may connect to any of the addresses, so all are checked.
     for address in found.take(beam::limits::ADDRESSES) {
         match epmd::port(address, node.short_name()).await {
             Ok(Some(found)) => {
@@ -131,8 +130,8 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     port.ok_or(last)
 }
 
-/// "Dialled only if the socket that listens on its port belongs to our uid, to root, or to `HECATE_ALLOWED_UIDS`", where
-/// that can be told: an address is this host's if one can listen there.
+/// Checks that a port of this host belongs to this user, root, or a user in `HECATE_ALLOWED_UIDS`. An
+/// address belongs to this host if a process can listen there.
 async fn check_owner(address: SocketAddr, allowed: &[u32]) -> Result<(), Error> {
     if TcpListener::bind((address.ip(), 0)).is_err() {
         return Ok(());
@@ -156,7 +155,7 @@ fn atom(name: &str) -> Term {
     Atom::from(name).into()
 }
 
-/// A string, which is short and of bytes.
+/// Returns a short string of bytes.
 fn text(term: &Term) -> Option<String> {
     match term {
         Term::ByteList(bytes) => String::from_utf8(bytes.bytes.clone()).ok(),

@@ -1,4 +1,4 @@
-//! Commands about our node, its peers and the plugins of other hosts.
+//! Commands about the daemon's node, its peers and the plugins of other hosts.
 
 pub(super) mod diagnose;
 pub(super) mod independent;

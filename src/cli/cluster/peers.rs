@@ -1,4 +1,4 @@
-//! The peers in what `cluster` shows.
+//! The table of peers of `cluster`.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use crate::wire::PeerEntry;
 const HEADS: [&str; 10] =
     ["PEER", "STATE", "SINCE", "INTRODUCED BY", "OTP", "TICKTIME", "ROUND TRIP", "ATTEMPTS", "LAST FAILURE", "REASON"];
 
-/// A line each; and below, as most have the same, the flags that were agreed on with whom.
+/// Shows a row per peer, and then the agreed flags once for all peers that have the same.
 pub(in crate::cli) fn shown(peers: Vec<PeerEntry>, now: SystemTime) -> String {
     let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut rows = vec![HEADS.map(Cell::head).to_vec()];

@@ -1,4 +1,4 @@
-//! `cluster`: our node, its EPMD, its process groups and its peers, and the plugins of every host. It changes nothing.
+//! `cluster`: shows the daemon's node, its EPMD, process groups and peers, and the plugins of all hosts.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -11,18 +11,18 @@ use crate::cli::plugins::list;
 use crate::cli::support::client::{self, Call};
 use crate::cli::support::command::{ask, report};
 use crate::cli::support::exit::Exit;
-use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::page::{self, Cell, complain, counted, fields, table};
 use crate::limits;
 use crate::wire::Cluster;
 
-/// Two answers of the API: one below the other, or, for scripts, as one object with the keys of both.
+/// Shows two answers of the API: one below the other, or as one JSON object with the keys of both.
 pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
     let calls = [
         Call::new(Method::GET, "/api/cluster", show),
         Call::new(Method::GET, list::ALL, |body| Ok(format!("\n{}", list::show_all(body)?))),
     ];
     if json {
-        return whole(socket, &calls).await;
+        return merged(socket, &calls).await;
     }
     for call in &calls {
         match ask(socket, call, json).await {
@@ -33,7 +33,7 @@ pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
     Exit::Done
 }
 
-async fn whole(socket: &Path, calls: &[Call]) -> Exit {
+async fn merged(socket: &Path, calls: &[Call]) -> Exit {
     let mut whole: Map<String, Value> = Map::new();
     for call in calls {
         let answer = match client::send(socket, call, limits::CLIENT_TIME).await {
@@ -54,7 +54,7 @@ async fn whole(socket: &Path, calls: &[Call]) -> Exit {
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let cluster: Cluster = serde_json::from_slice(body)?;
     let epmd = match &cluster.epmd.reason {
-        Some(reason) => Cell::odd(&format!("{}: {reason}", cluster.epmd.state)),
+        Some(reason) => Cell::warning(&format!("{}: {reason}", cluster.epmd.state)),
         None => Cell::state(&cluster.epmd.state),
     };
     let mut about = fields([
@@ -62,16 +62,22 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ("epmd", epmd),
         ("peers", Cell::from(cluster.peers.len().to_string())),
     ]);
+    let members = |count| counted(count, "member", "members");
+    let groups = |count| counted(count, "group", "groups");
     about.extend(cluster.scopes.into_iter().map(|scope| {
         let groups = format!(
-            "{}: {} members in {} groups of ours, {} in {} of peers",
-            scope.name, scope.own_members, scope.own_groups, scope.peer_members, scope.peer_groups
+            "{}: this node has {} in {}, peers have {} in {}",
+            scope.name,
+            members(scope.own_members),
+            groups(scope.own_groups),
+            members(scope.peer_members),
+            groups(scope.peer_groups)
         );
         vec![Cell::head("scope"), Cell::from(groups)]
     }));
     about.extend(cluster.unregistered.into_iter().map(|node| {
-        let advice = format!("{node} is called like a plugin's node, and no plugin's: register it");
-        vec![Cell::odd("unregistered"), Cell::from(advice)]
+        let advice = format!("{node} is named like the node of a plugin, but no plugin has it; register the plugin");
+        vec![Cell::warning("unregistered"), Cell::from(advice)]
     }));
     let mut text = table(&about);
     if !cluster.peers.is_empty() {

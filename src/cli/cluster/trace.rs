@@ -56,7 +56,7 @@ fn for_people(event: &Event) -> String {
 fn traced(event: &TraceEvent) -> Vec<Cell> {
     let arrow = match event.direction {
         TraceDirection::Received => Cell::good("<-"),
-        TraceDirection::Sent => Cell::odd("->"),
+        TraceDirection::Sent => Cell::warning("->"),
         TraceDirection::Local => Cell::faint("--"),
     };
     let connection = event.connection.map_or_else(String::new, |number| format!("#{number}"));

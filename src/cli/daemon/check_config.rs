@@ -1,11 +1,11 @@
-//! `--check-config`: every setting, its value and where it comes from, and all that is wrong. It starts nothing and makes
-//! nothing; the cookie itself is never shown.
+//! `--check-config`: shows each setting with its value and source, and all invalid ones. It starts and
+//! creates nothing, and never shows the cookie.
 
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, table};
 use crate::config::{Environment, Flags, Places};
 
-/// Prints what holds, or why nothing would start.
+/// Prints the settings and the errors.
 pub(in crate::cli) fn run(flags: &Flags) -> Exit {
     let environment = Environment::of_process();
     let checked = match Places::find(flags, &environment) {
@@ -21,9 +21,9 @@ pub(in crate::cli) fn run(flags: &Flags) -> Exit {
         let value = match row.value {
             Ok(value) => Cell::from(value),
             Err(error) => {
-                // One mistake may be in the way of several settings.
+                // One mistake can make several settings invalid.
                 errors.extend(Some(error.to_string()).filter(|error| !errors.contains(error)));
-                Cell::bad("(refused)")
+                Cell::bad("(invalid)")
             }
         };
         let from = if row.from == "default" { Cell::faint(&row.from) } else { Cell::from(row.from) };

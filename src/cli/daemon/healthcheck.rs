@@ -1,5 +1,4 @@
-//! `healthcheck`: for probes, whether the daemon answers at all. One that answers that it is unhealthy is alive; whether
-//! it is ready is `status` to tell.
+//! `healthcheck`: checks that the daemon answers, for probes. An unhealthy daemon that answers is alive.
 
 use hyper::Method;
 

@@ -1,4 +1,4 @@
-//! `status`: how the daemon is doing, from `/health`. It changes nothing.
+//! `status`: shows the answer of `/health`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
         ("version", Cell::from(health.version)),
         ("node", Cell::optional(health.node_name.as_deref())),
         ("up", Cell::from(rough(Duration::from_secs(health.uptime_seconds)))),
-        ("plugins", if all { Cell::from(plugins) } else { Cell::odd(&plugins) }),
+        ("plugins", if all { Cell::from(plugins) } else { Cell::warning(&plugins) }),
     ]);
     let stopped = health.plugins.iter().filter(|(_, state)| **state != PluginHealth::Ok);
     rows.extend(stopped.map(|(name, why)| vec![Cell::head("not running"), Cell::from(format!("{name}: {why}"))]));

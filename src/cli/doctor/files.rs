@@ -15,34 +15,34 @@ use crate::layout::Holder;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Serving {
     pub pid: i32,
-    /// Whether a finding says why clients cannot reach it at the socket.
-    pub is_cut_off: bool,
+    /// Whether a finding explains why clients cannot reach it at the socket.
+    pub is_unreachable: bool,
 }
 
-/// Compares the files of each daemon that serves this home with what is at their paths. Returns the
-/// daemon, preferably one that clients cannot reach.
+/// Compares the open files of each daemon that serves this home with the files at their paths. Returns
+/// the daemon, preferably one that clients cannot reach.
 pub(super) async fn examine(locations: &Locations, report: &mut Report) -> Option<Serving> {
     let mut serving: Option<Serving> = None;
     for holder in locations.home.holders() {
         let before = report.findings.len();
-        let is_cut_off = one(&holder, locations, report).await;
+        let is_unreachable = one(&holder, locations, report).await;
         if report.findings.len() == before {
             report.ok("files", format!("process {} has the files at its paths open", holder.pid));
         }
-        if is_cut_off || serving.is_none() {
-            serving = Some(Serving { pid: holder.pid, is_cut_off });
+        if is_unreachable || serving.is_none() {
+            serving = Some(Serving { pid: holder.pid, is_unreachable });
         }
     }
     serving
 }
 
-/// Returns whether a finding says why clients cannot reach the daemon.
+/// Returns whether a finding explains why clients cannot reach the daemon.
 async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> bool {
     let home = locations.home.root();
     match holder.probe(home) {
         Sight::Missing | Sight::Foreign => {
             let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
-            let advice = "the daemon exits; put its home back, or remove what replaced it, then start the daemon again";
+            let advice = "the daemon exits; restore its home, or remove the replacement, then start the daemon again";
             // The paths below home belong to something else now.
             report.fail("files", detail, advice);
             return true;
@@ -50,7 +50,7 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
         Sight::Ours | Sight::Unclear => {}
     }
     if !holder.has_database {
-        // It is starting.
+        // The daemon is starting.
         return false;
     }
     let own = locations.home.own();
@@ -61,17 +61,17 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
         match holder.probe(&path) {
             Sight::Missing => {
                 let detail = format!("the {what} {shown}, which process {pid} uses, was removed");
-                report.fail("files", detail, "wait 5 s for the daemon to make it again; if it does not, see its log");
+                report.fail("files", detail, "wait 5 s for the daemon to create it again; if it does not, see its log");
             }
             Sight::Foreign => {
                 let detail = format!("another file is at {shown}, where process {pid} had its {what}");
                 let advice = match what {
-                    "write-ahead log" => "move that file away, then the daemon makes its own again",
-                    _ => "move that file away, then the daemon makes its own again, or restart the daemon",
+                    "write-ahead log" => "move that file away, then the daemon creates its own again",
+                    _ => "move that file away, then the daemon creates its own again, or restart the daemon",
                 };
                 report.fail("files", detail, advice);
                 if what == "database" {
-                    // The daemon removed its log, so that the log is not applied to the other database.
+                    // The daemon removed its log, so that SQLite does not apply it to the other database.
                     break;
                 }
             }
@@ -86,7 +86,7 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
 async fn socket(holder: &Holder, socket: &Path, report: &mut Report) -> bool {
     let (pid, shown) = (holder.pid, socket.display());
     if !socket.exists() {
-        let detail = format!("process {pid} serves this home, and there is no socket at {shown}");
+        let detail = format!("process {pid} serves this home, but there is no socket at {shown}");
         let advice = "wait 5 s for the daemon to bind it again; if it does not, see its log, or set HECATE_SOCKET_PATH \
                       if it serves another path";
         report.fail("files", detail, advice);
@@ -105,7 +105,7 @@ async fn socket(holder: &Holder, socket: &Path, report: &mut Report) -> bool {
             true
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            let detail = format!("what is at {shown} is not the socket of process {pid}, which serves this home");
+            let detail = format!("the file at {shown} is not the socket of process {pid}, which serves this home");
             let advice = "remove the file, then the daemon binds its socket again, or set HECATE_SOCKET_PATH if it \
                           serves another path";
             report.fail("files", detail, advice);

@@ -1,8 +1,8 @@
-//! `doctor`: what is in a daemon's way on this host, looked at from outside, whether one runs or not. Each finding says what
-//! to do, and a verdict ends them. It changes nothing.
+//! `doctor`: checks this host for problems, whether a daemon runs or not, and changes nothing. Each
+//! finding includes what to do. A verdict follows the findings.
 //!
-//! `place` looks at files and the socket, `files` at what a running daemon has open, `network` at
-//! EPMD, names, ports and peers; what a running daemon says of itself comes on top.
+//! `place` checks files and the socket, `files` the open files of a running daemon, `network` EPMD, names,
+//! ports and peers, and `nodes` the plugins and peers that a running daemon reports.
 
 use beam::name::NodeName;
 use clap::Args;
@@ -43,21 +43,25 @@ impl Doctor {
         match Places::find(&self.flags.0, &environment) {
             Ok(places) => examine(&places, &environment, &mut report).await,
             Err(error) => {
-                report.fail("configuration", error.to_string(), "nothing else can be looked at until that is mended");
+                report.fail(
+                    "configuration",
+                    error.to_string(),
+                    "fix this first: the other checks need the configuration",
+                );
             }
         }
         let printed = match self.json {
             true => page::write(&report.as_json()),
             false => page::show(&report.for_people()),
         };
-        if report.is_well() { printed.exit() } else { Exit::Refused }
+        if report.has_no_errors() { printed.exit() } else { Exit::Refused }
     }
 }
 
 async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Report) {
     settings(places, report);
     place::home_variable(environment, report);
-    // What is wrong with a setting has been told; what depends on it can't be looked at.
+    // An invalid setting is already reported. The checks that depend on it are skipped.
     let (mut serving, mut running) = (None, None);
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
@@ -78,30 +82,30 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     }
 }
 
-/// Whether the daemon would take what it is told. Each error says itself what to do.
+/// Reports invalid settings. Each error includes what to do.
 fn settings(places: &Places<'_>, report: &mut Report) {
     let checked = places.check();
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     for row in checked.rows {
         let Err(error) = row.value else {
             continue;
         };
         let error = error.to_string();
-        // One mistake may be in the way of several settings.
-        if !told.contains(&error) {
-            report.tell(Level::Fail, row.name, error.clone());
-            told.push(error);
+        // One mistake can make several settings invalid.
+        if !reported.contains(&error) {
+            report.add(Level::Fail, row.name, error.clone());
+            reported.push(error);
         }
     }
     for warning in &checked.warnings {
-        report.tell(Level::Warn, "configuration", warning);
+        report.add(Level::Warn, "configuration", warning);
     }
-    if told.is_empty() && checked.warnings.is_empty() {
-        report.ok("configuration", "every setting is understood");
+    if reported.is_empty() && checked.warnings.is_empty() {
+        report.ok("configuration", "all settings are valid");
     }
 }
 
-/// Returns whether another check reports a problem of `/health` itself, or has reported its cause.
+/// Returns whether another check reports a problem of `/health`, or has reported its cause.
 fn is_reported(code: &ProblemCode, are_files_reported: bool) -> bool {
     match code {
         ProblemCode::EpmdUnavailable | ProblemCode::PluginNodeNotConnected => true,
@@ -112,35 +116,35 @@ fn is_reported(code: &ProblemCode, are_files_reported: bool) -> bool {
     }
 }
 
-/// What the daemon behind the socket says.
+/// Reports what the running daemon says about itself.
 fn daemon(running: &Running, report: &mut Report) {
     let Running { health, ready, .. } = running;
     let level = if health.status == HealthStatus::Healthy && health.ready { Level::Warn } else { Level::Fail };
     let are_files_reported = report.has_problem("files");
     for problem in health.problems.iter().filter(|problem| !is_reported(&problem.code, are_files_reported)) {
-        report.tell(level, "daemon", format!("{}: {}", problem.code, problem.detail));
+        report.add(level, "daemon", format!("{}: {}", problem.code, problem.detail));
     }
     match ready {
         Some(why) if health.problems.iter().any(|problem| *why == problem.detail) => {}
-        Some(why) if health.status == HealthStatus::Starting => report.tell(Level::Warn, "daemon", why),
-        Some(why) => report.tell(Level::Fail, "daemon", why),
+        Some(why) if health.status == HealthStatus::Starting => report.add(Level::Warn, "daemon", why),
+        Some(why) => report.add(Level::Fail, "daemon", why),
         None => {
             let node = health.node_name.as_deref().unwrap_or("no node yet");
             report.ok("daemon", format!("version {}, {node}, {}, ready", health.version, health.status));
         }
     }
     if health.version != env!("CARGO_PKG_VERSION") {
-        let detail = format!("it is version {}, and this command is {}", health.version, env!("CARGO_PKG_VERSION"));
-        report.warn("daemon", detail, "restart it with this program, or ask with its own");
+        let detail = format!("the daemon has version {}, this command {}", health.version, env!("CARGO_PKG_VERSION"));
+        report.warn("daemon", detail, "restart the daemon with this program");
     }
 }
 
-/// What a daemon that runs says of itself.
+/// The answers of a running daemon.
 struct Running {
     health: Health,
-    /// Why it is not ready, if it is not.
+    /// Why the daemon is not ready, if it is not.
     ready: Option<String>,
-    /// The daemon's plugins and nodes, if it knows them yet.
+    /// The daemon's plugins and nodes, unless it is starting.
     seen: Option<Seen>,
 }
 
@@ -150,7 +154,7 @@ impl Running {
         self.health.node_name.as_deref().and_then(|name| NodeName::parse(name).ok())
     }
 
-    /// Asks at `/health` and `/readyz`; `Err` is why what answers is of no use.
+    /// Requests `/health` and `/readyz`, and the plugins and peers unless the daemon is starting.
     async fn ask(socket: &std::path::Path) -> Result<Self, Silence> {
         let health = get(socket, "/health").await?;
         if !health.status.is_success() {
@@ -165,18 +169,18 @@ impl Running {
     }
 }
 
-/// Asks the daemon for its plugins and peers. None if it is stopping, or has another version.
+/// Requests the daemon's plugins and peers. Returns `None` if it is stopping or has another version.
 async fn seen(socket: &std::path::Path) -> Result<Option<Seen>, Silence> {
     let (plugins, cluster) = (get(socket, "/api/plugins").await?, get(socket, "/api/cluster").await?);
     let plugins = serde_json::from_slice(&plugins.body).ok();
     Ok(plugins.zip(serde_json::from_slice(&cluster.body).ok()).map(|(plugins, cluster)| Seen { plugins, cluster }))
 }
 
-/// Why nothing is known of a daemon.
+/// Why a daemon has not answered.
 enum Silence {
-    /// It can't be reached.
+    /// The socket cannot be reached.
     Unreached(client::ClientError),
-    /// It answers something else than was asked.
+    /// The answer is a refusal, or cannot be read.
     Refuses(String),
 }
 
@@ -190,19 +194,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verdict_follows_the_worst() {
+    fn the_verdict_counts_errors_and_warnings() {
         let mut report = Report::default();
-        report.ok("home", "there");
-        assert_eq!((report.is_well(), report.verdict().as_str()), (true, "all is well"));
-        report.warn("socket", "nobody", "start one");
-        assert_eq!((report.is_well(), report.verdict().as_str()), (true, "nothing is in the way; 1 thing to look at"));
-        report.fail("cookie", "open", "close it");
-        assert_eq!((report.is_well(), report.verdict().as_str()), (false, "1 thing to mend, 1 thing to look at"));
+        report.ok("home", "exists");
+        assert_eq!((report.has_no_errors(), report.verdict().as_str()), (true, "no problems"));
+        report.warn("socket", "no daemon", "start one");
+        assert_eq!((report.has_no_errors(), report.verdict().as_str()), (true, "no errors, 1 warning"));
+        report.fail("cookie", "public", "chmod it");
+        assert_eq!((report.has_no_errors(), report.verdict().as_str()), (false, "1 error, 1 warning"));
         let shown = anstream::adapter::strip_str(&report.for_people()).to_string();
         assert_eq!(
             shown,
-            "ok    home    there\nwarn  socket  nobody; start one\nFAIL  cookie  open; close it\n\n\
-             verdict: 1 thing to mend, 1 thing to look at\n"
+            "ok    home    exists\nwarn  socket  no daemon; start one\nFAIL  cookie  public; chmod it\n\n\
+             verdict: 1 error, 1 warning\n"
         );
         let json: serde_json::Value = serde_json::from_str(&report.as_json()).expect("JSON");
         assert_eq!((&json["ok"], &json["findings"][2]["level"]), (&false.into(), &"fail".into()));

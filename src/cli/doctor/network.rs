@@ -1,5 +1,6 @@
-//! What `doctor` finds on the network: EPMD, our name, the distribution port, the configured peers, and what DNS names.
+//! `doctor`'s checks of the network: EPMD, the node's name, the distribution port, the configured peers, and DNS.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use beam::connect::Holder;
@@ -17,11 +18,10 @@ use crate::config::accounts;
 use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::escape;
 
-/// Looks at all of it; what depends on a setting that is refused is left out. `is_serving` is
-/// whether a daemon runs, even if it does not answer; then only its own answers show whether it has
-/// its name and port.
+/// Makes all checks, except those that depend on an invalid setting. `is_serving` is whether a daemon
+/// runs, even if it does not answer: then only its own answers show whether it has its name and port.
 pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Option<&Running>, report: &mut Report) {
-    let is_silent = is_serving && running.is_none();
+    let is_mute = is_serving && running.is_none();
     let node = places.node().ok();
     if let Some((node, _)) = &node {
         host(node, report).await;
@@ -32,12 +32,12 @@ pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Opti
         names = epmd_of_this_host(port, is_serving || running.is_some(), report).await;
     }
     if let Some((node, explicit)) = &node
-        && !is_silent
+        && !is_mute
     {
-        our_name(node, *explicit, names.as_deref(), running, report);
+        node_name(node, *explicit, names.as_deref(), running, report);
     }
     if let (Ok(listen), Ok(port)) = (places.listen(), places.dist_port())
-        && !is_silent
+        && !is_mute
     {
         distribution(listen, port, names.as_deref(), running, report).await;
     }
@@ -49,18 +49,18 @@ pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Opti
     }
 }
 
-/// Nodes of other hosts, and every `erl` of this one, find us by the host part.
+/// Checks that the host part of the name resolves: other nodes, also those of this host, need that.
 async fn host(node: &NodeName, report: &mut Report) {
     let kind = if node.is_long() { "long" } else { "short" };
     match resolve::addresses(node.host()).await.as_deref() {
-        Ok([address, ..]) => report.ok("names", format!("{node} is a {kind} name, and its host is {address}")),
+        Ok([address, ..]) => report.ok("names", format!("{node} is a {kind} name; its host resolves to {address}")),
         Ok([]) => unresolved(node, "it has no address", report),
         Err(error) => unresolved(node, &error.to_string(), report),
     }
 }
 
 fn unresolved(node: &NodeName, why: &str, report: &mut Report) {
-    let detail = format!("the host {} does not resolve ({why}), so that no `erl` can connect to {node}", node.host());
+    let detail = format!("the host {} does not resolve ({why}), so no node can connect to {node}", node.host());
     report.warn("names", detail, "add it to /etc/hosts, or set HECATE_HOSTNAME to a name that resolves");
 }
 
@@ -83,31 +83,35 @@ async fn epmd_of_this_host(port: u16, running: bool, report: &mut Report) -> Opt
                 names.iter().partition(|(name, _)| NodeName::new(name, "host").is_ok());
             let mut known: Vec<String> = valid.iter().map(|(name, port)| format!("{name} at {port}")).collect();
             if !odd.is_empty() {
-                known.push(format!("{} names that no Erlang node can have", odd.len()));
+                known.push(format!("{} invalid names", odd.len()));
             }
-            let known = if known.is_empty() { "no node".to_owned() } else { known.join(", ") };
-            report.ok("epmd", format!("answers at {address}{whose}, and knows {known}"));
+            let known = if known.is_empty() { "no nodes".to_owned() } else { known.join(", ") };
+            report.ok("epmd", format!("answers at {address}{whose}; registered: {known}"));
             return Some(names);
         }
         Err(epmd::Error::Unreachable(..)) if !running => {
-            report.ok("epmd", format!("none answers at {address}: the start brings one up"));
+            report.ok("epmd", format!("no EPMD answers at {address}; the daemon starts one"));
         }
         Err(error @ epmd::Error::Unreachable(..)) => {
             report.warn(
                 "epmd",
                 error.to_string(),
-                "the daemon brings one up within seconds, else its log says why not",
+                "wait a few seconds for the daemon to start one; if it does not, see its log",
             );
         }
         Err(error) => {
-            report.fail("epmd", error.to_string(), "stop what listens there, or set ERL_EPMD_PORT for all nodes");
+            report.fail(
+                "epmd",
+                error.to_string(),
+                "stop the process that listens there, or set ERL_EPMD_PORT for all nodes",
+            );
         }
     }
     None
 }
 
-/// Whether our name is ours, or free.
-fn our_name(
+/// Checks that the running daemon's name is registered, or that the name is free.
+fn node_name(
     node: &NodeName,
     explicit: bool,
     names: Option<&[(String, u16)]>,
@@ -119,31 +123,35 @@ fn our_name(
     };
     let port = |short: &str| names.iter().find(|(name, _)| name == short).map(|(_, port)| *port);
     if let Some(running) = running {
-        // One without a name says itself why.
+        // A daemon without a name reports why.
         let Some(name) = running.node_name() else {
             return;
         };
         return match port(name.short_name()) {
-            Some(_) => report.ok("name", format!("the daemon is {name}, and registered")),
+            Some(_) => report.ok("name", format!("{name} is registered in EPMD")),
             None => {
-                let detail = format!("the daemon is {name}, and EPMD does not know it");
-                report.warn("name", detail, "it registers again within seconds, else its log says why not");
+                let detail = format!("{name} is not registered in EPMD");
+                report.warn(
+                    "name",
+                    detail,
+                    "wait a few seconds for the daemon to register; if it does not, see its log",
+                );
             }
         };
     }
     match port(node.short_name()) {
-        None => report.ok("name", format!("{node} is free")),
+        None => report.ok("name", format!("the name {node} is free")),
         Some(port) if explicit => {
-            let detail = format!("{node} is taken by the node that listens on port {port}");
+            let detail = format!("{node} is in use by the node that listens on port {port}");
             report.fail("name", detail, "stop that node, or set HECATE_NODE_NAME");
         }
         Some(port) => {
             let uid = rustix::process::getuid().as_raw();
-            let detail = format!("{node} is taken by the node that listens on port {port}");
+            let detail = format!("{node} is in use by the node that listens on port {port}");
             report.warn(
                 "name",
                 detail,
-                format!("stop that node, or expect the daemon to be {}_{uid}", node.short_name()),
+                format!("stop that node, or the daemon takes the name {}_{uid}", node.short_name()),
             );
         }
     }
@@ -160,10 +168,14 @@ async fn distribution(
         let address = SocketAddr::new(listen, wanted.unwrap_or(0));
         let shown = wanted.map_or_else(|| format!("a port of {listen}"), |_| address.to_string());
         return match TcpListener::bind(address).await {
-            Ok(_) => report.ok("port", format!("{shown} can be had for the distribution")),
+            Ok(_) => report.ok("port", format!("distribution port: {shown} is free")),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let detail = format!("distribution port {shown} is in use");
+                report.fail("port", detail, "stop the process that uses it, or set ERL_DIST_PORT to a free port");
+            }
             Err(error) => {
-                let detail = format!("{shown} cannot be had for the distribution: {error}");
-                report.fail("port", detail, "free it, or set HECATE_LISTEN and ERL_DIST_PORT to what can be had");
+                let detail = format!("cannot listen at {shown}: {error}");
+                report.fail("port", detail, "set HECATE_LISTEN to an address of this host, or ERL_DIST_PORT");
             }
         };
     };
@@ -175,27 +187,27 @@ async fn distribution(
     let ip = if listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen };
     let address = SocketAddr::new(ip, port);
     match connect(address).await {
-        Ok(()) => report.ok("port", format!("the distribution takes connections at {address}")),
+        Ok(()) => report.ok("port", format!("the distribution accepts connections at {address}")),
         Err(why) => {
-            let advice = "is HECATE_LISTEN here what the daemon has? Else restart it";
-            report.fail("port", format!("the distribution takes no connection at {address}: {why}"), advice);
+            let advice = "set HECATE_LISTEN as for the daemon, or restart the daemon";
+            report.fail("port", format!("the distribution does not accept connections at {address}: {why}"), advice);
         }
     }
 }
 
-/// All peers at the same time: each that is not there costs its time.
+/// Connects to all peers at the same time, because each unreachable one causes a timeout.
 async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &mut Report) {
     if peers.is_empty() {
-        return report.ok("peers", "none are configured; nodes of this host are found without");
+        return report.ok("peers", "none configured; the daemon finds the nodes of this host");
     }
     let mut asked = JoinSet::new();
     for peer in peers {
         if peer.is_mixed_with(node) {
-            let detail = format!("{peer} and our {node} can never connect: short and long names do not mix");
+            let detail = format!("{peer} and {node} cannot connect, because one name is short and the other long");
             report.fail(
                 "peers",
                 detail,
-                "set HECATE_HOSTNAME or the peer's name so that both hosts have a dot, or none",
+                "set HECATE_HOSTNAME or the peer's name so that both hosts have a dot, or neither",
             );
             continue;
         }
@@ -208,10 +220,10 @@ async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &m
     answers.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (peer, reached) in answers {
         match reached {
-            Ok(address) => report.ok("peers", format!("{peer} takes connections at {address}")),
+            Ok(address) => report.ok("peers", format!("{peer} accepts connections at {address}")),
             Err(why) => {
                 let advice =
-                    "start it, or open the way to its EPMD and distribution ports; the daemon tries again by itself";
+                    "start it, or allow connections to its EPMD and distribution ports; the daemon keeps retrying";
                 report.warn("peers", format!("{peer} cannot be reached: {why}"), advice);
             }
         }
@@ -224,16 +236,16 @@ async fn dns(name: &str, report: &mut Report) {
             let nodes: Vec<String> =
                 found.iter().take(beam::limits::ADDRESSES).map(|address| format!("{NODE}@{address}")).collect();
             let more = if found.len() > nodes.len() { ", ..." } else { "" };
-            report.ok("dns", format!("{name} stands for {}: {}{more}", found.len(), nodes.join(", ")));
+            report.ok("dns", format!("{name} means {}{more}", nodes.join(", ")));
         }
         Err(error) => {
-            let advice = "no daemon is found by it until it has; is HECATE_CLUSTER_DNS the whole name of the service?";
+            let advice = "add an address, or set HECATE_CLUSTER_DNS to the full name of the service";
             report.warn("dns", format!("{name} has no address: {error}"), advice);
         }
     }
 }
 
-/// The address at which a peer takes connections, found as a node would find it.
+/// Returns the address at which a peer accepts connections.
 async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
     let found = resolve::addresses(peer.host()).await.map_err(|error| format!("its host does not resolve: {error}"))?;
     let mut last = "its host has no address".to_owned();
@@ -244,10 +256,10 @@ async fn reach(peer: &NodeName, epmd_port: u16) -> Result<SocketAddr, String> {
                 let node = SocketAddr::new(address.ip(), port);
                 match connect(node).await {
                     Ok(()) => return Ok(node),
-                    Err(why) => format!("its port {node}, as EPMD has it, takes no connection: {why}"),
+                    Err(why) => format!("{node}, its address in EPMD, does not accept connections: {why}"),
                 }
             }
-            Ok(None) => format!("the EPMD at {address} does not know it"),
+            Ok(None) => format!("it is not registered in the EPMD at {address}"),
             Err(error) => error.to_string(),
         };
     }
@@ -258,6 +270,6 @@ async fn connect(address: SocketAddr) -> Result<(), String> {
     match timeout(beam::limits::CONNECT_TIME, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
+        Err(_) => Err("timed out".to_owned()),
     }
 }

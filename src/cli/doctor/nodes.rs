@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::report::Report;
+use crate::cli::support::page::counted;
 use crate::limits;
 use crate::wire::{Cluster, FailureCode, LastFailure, NodeState, PeerEntry, PeerState, PluginEntry, PluginStatus};
 
-/// The daemon's own report of its plugins and peers.
+/// The plugins and peers that the daemon reports.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub plugins: Vec<PluginEntry>,
@@ -16,8 +17,8 @@ pub(super) struct Seen {
 
 /// Nodes with the same failure.
 #[derive(Debug, Default)]
-struct Apart<'a> {
-    /// The nodes, each with its plugin, if it has one.
+struct Failed<'a> {
+    /// Each node, with its plugin if it has one.
     nodes: BTreeMap<&'a str, Option<&'a str>>,
 }
 
@@ -34,10 +35,10 @@ pub(super) fn examine(seen: &Seen, report: &mut Report) {
     failures.retain(|code, _| !explained(code));
     if failures.is_empty() {
         let connected = seen.plugins.iter().filter(|plugin| plugin.node_state == Some(NodeState::Connected)).count();
-        report.ok("nodes", format!("{connected} nodes of plugins are connected"));
+        report.ok("nodes", counted(connected, "node of a plugin is connected", "nodes of plugins are connected"));
     }
-    for (code, apart) in &failures {
-        apart.report(code, &seen.cluster.cookie_hash, report);
+    for (code, failed) in &failures {
+        failed.report(code, &seen.cluster.cookie_hash, report);
     }
 }
 
@@ -51,16 +52,12 @@ fn stopped(plugins: &[PluginEntry], report: &mut Report) {
         return report.ok("plugins", format!("{} registered, none stopped", plugins.len()));
     }
     let detail = format!("{} of {} stopped: {}", stopped.len(), plugins.len(), shown(&stopped));
-    report.warn(
-        "plugins",
-        detail,
-        "start them, or deregister those that are not needed: `hecate-daemon deregister NAME`",
-    );
+    report.warn("plugins", detail, "start them, or deregister the unneeded ones with `hecate-daemon deregister NAME`");
 }
 
 /// Returns the failures by code.
-fn failures(seen: &Seen) -> BTreeMap<&FailureCode, Apart<'_>> {
-    let mut failures: BTreeMap<&FailureCode, Apart<'_>> = BTreeMap::new();
+fn failures(seen: &Seen) -> BTreeMap<&FailureCode, Failed<'_>> {
+    let mut failures: BTreeMap<&FailureCode, Failed<'_>> = BTreeMap::new();
     for peer in &seen.cluster.peers {
         if let Some(code) = refusal(peer) {
             failures.entry(code).or_default().nodes.insert(&peer.name, None);
@@ -79,30 +76,28 @@ fn failures(seen: &Seen) -> BTreeMap<&FailureCode, Apart<'_>> {
     failures
 }
 
-/// Returns the code with which a peer has refused us since the last connection.
+/// Returns the code with which a peer has refused this node since the last connection.
 fn refusal(peer: &PeerEntry) -> Option<&FailureCode> {
     let LastFailure { code, at, .. } = peer.last_failure.as_ref().filter(|_| peer.state != PeerState::Connected)?;
     // Both are RFC 3339 in UTC, to the millisecond.
     (at >= &peer.since && code.is_refusal()).then_some(code)
 }
 
-impl Apart<'_> {
+impl Failed<'_> {
     fn report(&self, code: &FailureCode, cookie_hash: &str, report: &mut Report) {
         let name = |(node, plugin): (&&str, &Option<&str>)| match plugin {
             Some(plugin) => format!("{node} of {plugin}"),
             None => (*node).to_owned(),
         };
         let nodes: Vec<String> = self.nodes.iter().map(name).collect();
-        let detail = match nodes.len() {
-            1 => format!("1 node is not connected ({code}): {}", shown(&nodes)),
-            count => format!("{count} nodes are not connected ({code}): {}", shown(&nodes)),
-        };
+        let count = counted(nodes.len(), "node is not connected", "nodes are not connected");
+        let detail = format!("{count} ({code}): {}", shown(&nodes));
         let first = self.nodes.keys().next().copied().unwrap_or_default();
         let mut advice = format!("run `hecate-daemon diagnose {first}`");
         if *code == FailureCode::CookieMismatch {
             advice = format!(
-                "start them with the daemon's cookie, whose hash is {cookie_hash} (a release made by `rebar3 release` has \
-                 another cookie in vm.args); {advice}"
+                "start them with the daemon's cookie, whose hash is {cookie_hash} (`rebar3 release` writes another \
+                 cookie to vm.args); {advice}"
             );
         }
         if self.nodes.values().any(Option::is_some) && code.is_refusal() {
@@ -113,7 +108,7 @@ impl Apart<'_> {
     }
 }
 
-/// Lists the first few, and how many more there are.
+/// Lists the first names, and the number of the others.
 pub(super) fn shown(all: &[String]) -> String {
     let first = all.get(..limits::NAMED_AT_ONCE).unwrap_or(all);
     match all.len() - first.len() {
@@ -209,7 +204,7 @@ mod tests {
             (Level::Fail, "nodes", format!("8 nodes are not connected (cookie_mismatch): {first}, and 3 more"));
         let all = found(&seen, Report::default());
         assert_eq!(all, [stopped.clone(), lost.clone(), differ, shut.clone()].map(|finding| finding));
-        // The cookie file itself differs: that is the cause, and has been reported.
+        // The cookie file differs: the cause is reported already.
         let mut report = Report::default();
         report.fail("cookie", "it differs", "restart");
         assert_eq!(found(&seen, report), [stopped, lost, shut]);

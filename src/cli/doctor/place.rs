@@ -1,4 +1,4 @@
-//! What `doctor` finds in files: `HOME`, the cookie, home's directories, the socket and the lock.
+//! `doctor`'s checks of `HOME`, the cookie, the directories of home, the socket and the lock.
 
 use std::fs;
 use std::io;
@@ -20,37 +20,32 @@ fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// `HOME` stands for `~` and holds the cookie: one that is another user's, or none at all, is behind many a riddle.
+/// Checks `HOME`, which is the place of `~/.hecate` and of the cookie.
 pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
     let Some(home) = environment.variables.get("HOME").map(PathBuf::from) else {
         return;
     };
-    // What can't be a home at all is told by the settings that need it.
+    // The settings that need a missing home report it.
     let Ok(metadata) = fs::metadata(&home) else {
         return;
     };
     let (home, owner, uid) = (home.display(), metadata.uid(), our_uid());
     if owner != uid {
-        let detail = format!("HOME is {home}, which belongs to uid {owner}, and we are uid {uid}");
+        let detail = format!("HOME is {home}, which belongs to uid {owner}, but this process has uid {uid}");
         return report.warn("HOME", detail, "set it to the home directory of this user");
     }
-    // Without the file there is nothing to compare with.
+    // Skipped if /etc/passwd does not have the account.
     match accounts::home_of(uid).ok().flatten() {
         Some(account) if Path::new(&account) != Path::new(&home.to_string()) => {
-            let detail = format!("HOME is {home}, while the account's home is {account}");
-            report.warn(
-                "HOME",
-                detail,
-                "whatever looks for ~/.hecate must have the same HOME: set HECATE_HOME to be sure",
-            );
+            let detail = format!("HOME is {home}, but the account's home is {account}");
+            report.warn("HOME", detail, "set the same HOME, or HECATE_HOME, for all programs that use ~/.hecate");
         }
         _ => report.ok("HOME", format!("{home}")),
     }
 }
 
-/// Reports the place of the cookie. Reading the settings has already checked that it is readable
-/// and private. `hash` is that of the running daemon's cookie, if one runs: the file may have
-/// vanished or changed since.
+/// Reports the place of the cookie. The check of the settings has found it readable and private. `hash`
+/// is that of the running daemon's cookie: the file may have vanished or changed since the start.
 pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Report) {
     let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.cookie_there()) else {
         return;
@@ -62,7 +57,7 @@ pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Repor
     let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
     match place {
         CookiePlace::Given(Source::File { path, .. }) if mode(&path) & 0o077 != 0 => {
-            let detail = format!("{} holds the cookie, and its mode is {:04o}", path.display(), mode(&path));
+            let detail = format!("{} contains the cookie, but has mode {:04o}", path.display(), mode(&path));
             report.warn("cookie", detail, format!("chmod 600 {}", path.display()));
         }
         CookiePlace::Given(source) => report.ok("cookie", format!("set by {source}")),
@@ -70,7 +65,7 @@ pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Repor
             report.ok("cookie", format!("in {}, mode {:04o}", path.display(), mode(&path)));
         }
         CookiePlace::ToBeMade(path) => {
-            report.ok("cookie", format!("none yet: the start makes {}, unless an `erl` does before", path.display()));
+            report.ok("cookie", format!("none yet; the daemon or an `erl` creates {} at its start", path.display()));
         }
     }
 }
@@ -81,14 +76,14 @@ fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut
     match place {
         CookiePlace::ToBeMade(path) => {
             let path = path.display();
-            let detail = format!("{path} is gone, but the running daemon still uses its cookie (hash {hash})");
-            let advice = "put the file back, or restart the daemon and then all nodes to use a new cookie";
+            let detail = format!("{path} was removed, but the running daemon still uses its cookie (hash {hash})");
+            let advice = "restore the file, or restart the daemon and then all nodes to use a new cookie";
             report.fail("cookie", detail, advice);
         }
         CookiePlace::File(path) => {
             let path = path.display();
             let detail = format!("{path} has changed: its cookie has the hash {now}, the running daemon's has {hash}");
-            report.fail("cookie", detail, "restart the daemon, or put the old file back");
+            report.fail("cookie", detail, "restart the daemon, or restore the old file");
         }
         CookiePlace::Given(source) => {
             let detail = format!("the cookie set by {source} has the hash {now}, the running daemon's has {hash}");
@@ -101,7 +96,7 @@ fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut
     }
 }
 
-/// Home and the namespaces in it: directories, ours, and nobody else's to write.
+/// Checks that home and its namespaces are directories of this user that others cannot write.
 pub(super) fn home(home: &Home, report: &mut Report) {
     let places = home.inspect();
     let before = report.findings.len();
@@ -109,20 +104,20 @@ pub(super) fn home(home: &Home, report: &mut Report) {
         one_place(place, report);
     }
     let root = home.root();
-    let made = places.iter().any(|place| place.path == root && place.found != Found::Nothing);
-    if !made && let Some(above) = root.ancestors().skip(1).find(|path| path.exists()) {
+    let exists = places.iter().any(|place| place.path == root && place.found != Found::Nothing);
+    if !exists && let Some(above) = root.ancestors().skip(1).find(|path| path.exists()) {
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         match rustix::fs::access(above, access) {
-            Ok(()) => report.ok("home", format!("{} is not there yet: the start makes it", root.display())),
+            Ok(()) => report.ok("home", format!("{} does not exist yet; the daemon creates it", root.display())),
             Err(errno) => {
                 let detail =
-                    format!("{} is not there, and cannot be made in {}: {errno}", root.display(), above.display());
-                report.fail("home", detail, "make it and give it to this user, or set HECATE_HOME");
+                    format!("{} does not exist, and cannot be created in {}: {errno}", root.display(), above.display());
+                report.fail("home", detail, "create it and chown it to this user, or set HECATE_HOME");
             }
         }
     } else if report.findings.len() == before {
         let there = places.iter().filter(|place| place.found != Found::Nothing).count();
-        report.ok("home", format!("{}: {there} directories, all as they should be", root.display()));
+        report.ok("home", format!("{}: {there} directories, all correct", root.display()));
     }
 }
 
@@ -131,26 +126,34 @@ fn one_place(Place { path, found }: &Place, report: &mut Report) {
     match found {
         Found::Nothing => {}
         Found::SymbolicLink => {
-            let detail = format!("{shown} is a symbolic link, and none is followed below home");
-            report.fail("home", detail, "put a directory there, or a mount");
+            let detail = format!("{shown} is a symbolic link, which the daemon does not follow");
+            report.fail("home", detail, "replace it with a directory or a mount");
         }
         Found::SomethingElse => {
-            report.fail("home", format!("{shown} is not a directory"), "move it away, a directory belongs there");
+            report.fail(
+                "home",
+                format!("{shown} is not a directory"),
+                "move it away; the daemon needs a directory there",
+            );
         }
         Found::Unclear(why) => {
-            let detail = format!("{shown} cannot be looked at: {why}");
-            report.fail("home", detail, format!("let uid {uid} go there, or run as the owner of what is above"));
+            let detail = format!("{shown} cannot be examined: {why}");
+            report.fail(
+                "home",
+                detail,
+                format!("give uid {uid} access to its parent directories, or run as their owner"),
+            );
         }
         Found::Directory { uid: owner, .. } if *owner != uid && uid != 0 => {
-            let detail = format!("{shown} belongs to uid {owner}, and we are uid {uid}");
+            let detail = format!("{shown} belongs to uid {owner}, but this process has uid {uid}");
             report.fail("home", detail, format!("chown -R {uid} {shown}, or run as uid {owner}"));
         }
         Found::Directory { mode, .. } if mode & 0o700 != 0o700 => {
-            let detail = format!("{shown} has mode {mode:04o}, with which its owner cannot use it");
+            let detail = format!("{shown} has mode {mode:04o}, so its owner cannot use it");
             report.fail("home", detail, format!("chmod u+rwx {shown}"));
         }
         Found::Directory { mode, .. } if mode & 0o002 != 0 => {
-            let detail = format!("{shown} has mode {mode:04o}: every user of this host can put a socket there");
+            let detail = format!("{shown} has mode {mode:04o}, so every user of this host can create a socket there");
             report.warn("home", detail, format!("chmod o-w {shown}"));
         }
         Found::Directory { .. } => {}
@@ -160,43 +163,43 @@ fn one_place(Place { path, found }: &Place, report: &mut Report) {
 /// Reports the directories of registered plugins that are missing. A plugin of another home is
 /// ignored.
 pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Report) {
-    let lacking = plugins.iter().filter_map(|plugin| {
+    let incomplete = plugins.iter().filter_map(|plugin| {
         let namespace = home.namespace(&PluginName::parse(&plugin.name).ok()?);
         let missing = namespace.missing().into_iter().next()?;
         (namespace.api_sock() == Path::new(&plugin.socket)).then(|| (&plugin.name, missing.display().to_string()))
     });
-    let (names, missing): (Vec<_>, Vec<_>) = lacking.unzip();
+    let (names, missing): (Vec<_>, Vec<_>) = incomplete.unzip();
     let Some(first) = names.first() else { return };
     let (detail, advice) = match names.len() {
         1 => (
             format!("a directory of a registered plugin is missing: {}", shown(&missing)),
-            format!("run `hecate-daemon register {first}`, which makes it again"),
+            format!("create it with `hecate-daemon register {first}`"),
         ),
         count => (
             format!("directories of {count} registered plugins are missing: {}", shown(&missing)),
-            format!("run `hecate-daemon register {first}`, and the same for each other plugin"),
+            format!("create them with `hecate-daemon register {first}`, and the same for each other plugin"),
         ),
     };
     report.fail("directories", detail, advice);
 }
 
-/// Checks that a daemon answers, and returns what it says. If it does not, reports why, unless the
-/// check of the files has.
+/// Checks that a daemon answers, and returns its answers. Otherwise reports why, unless the check of the
+/// files has.
 pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, report: &mut Report) -> Option<Running> {
-    if serving.is_some_and(|serving| serving.is_cut_off) {
+    if serving.is_some_and(|serving| serving.is_unreachable) {
         return None;
     }
     let socket = &locations.socket;
     let shown = socket.display();
     let bytes = socket.as_os_str().len();
     if bytes > limits::SUN_PATH {
-        let detail = format!("the path {shown} has {bytes} bytes, and the system takes {}", limits::SUN_PATH);
+        let detail = format!("the path {shown} has {bytes} bytes, which exceeds the limit of {}", limits::SUN_PATH);
         report.fail("socket", detail, "choose a shorter home, or set HECATE_SOCKET_PATH");
         return None;
     }
     match fs::symlink_metadata(socket) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            report.fail("socket", format!("{shown} is no socket"), "move it away, or set HECATE_SOCKET_PATH");
+            report.fail("socket", format!("{shown} is not a socket"), "move it away, or set HECATE_SOCKET_PATH");
             return None;
         }
         _ => {}
@@ -207,11 +210,11 @@ pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, repo
             return Some(running);
         }
         Err(Silence::Refuses(why)) => {
-            report.fail("socket", format!("what answers at {shown} says: {why}"), "ask as the user that it runs as")
+            report.fail("socket", format!("the daemon at {shown} refuses: {why}"), "run this as the user of the daemon")
         }
         Err(Silence::Unreached(ClientError::NoDaemon { error, .. })) => match (error.kind(), serving) {
             (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, Some(Serving { pid, .. })) => {
-                let detail = format!("process {pid} serves this home, and does not answer at {shown} yet");
+                let detail = format!("process {pid} serves this home, but does not answer at {shown} yet");
                 report.warn(
                     "socket",
                     detail,
@@ -221,25 +224,25 @@ pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, repo
             (io::ErrorKind::NotFound, None) => {
                 report.warn(
                     "socket",
-                    format!("no daemon runs: nothing is at {shown}"),
+                    format!("no daemon runs: {shown} does not exist"),
                     "start one with `hecate-daemon`",
                 );
             }
             (io::ErrorKind::ConnectionRefused, None) => {
-                let detail = format!("{shown} is dead: whoever bound it has ended without removing it");
-                report.warn("socket", detail, "start `hecate-daemon`, which replaces it");
+                let detail = format!("no daemon runs: {shown} is left from one that crashed");
+                report.warn("socket", detail, "start one with `hecate-daemon`, which replaces it");
             }
             _ => report.fail(
                 "socket",
                 format!("{shown} cannot be reached: {error}"),
-                "ask as the user that the daemon runs as",
+                "run this as the user of the daemon",
             ),
         },
         Err(Silence::Unreached(error @ ClientError::Busy(_))) => {
             report.fail("socket", error.to_string(), "find the processes that open connections: `ss -xp`");
         }
         Err(Silence::Unreached(error)) => {
-            report.fail("socket", error.to_string(), "stop that process, or wait if it has just been started");
+            report.fail("socket", error.to_string(), "stop that process, or wait if it has just started");
         }
     }
     if serving.is_none() {
@@ -248,8 +251,8 @@ pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, repo
     None
 }
 
-/// Reports whether a process that `/proc` does not show holds the home, or whether one has crashed.
-/// This takes the lock for a moment, so it must not be called while a daemon runs.
+/// Reports a process that holds the home but is not in `/proc`, or a daemon that crashed. Takes the lock
+/// for a moment, so it must not be called while a daemon runs.
 fn lock(home: &Home, report: &mut Report) {
     if !home.own().run().exists() {
         return;
@@ -260,16 +263,20 @@ fn lock(home: &Home, report: &mut Report) {
     match RunLock::acquire(&layout) {
         Ok(lock) => match lock.pid() {
             Some(pid) => {
-                let detail = format!("daemon.pid names process {pid}, which has not ended as it should");
-                report.warn("lock", detail, "start `hecate-daemon`, which clears what is left; its old log says why");
+                let detail = format!("daemon.pid names process {pid}, which crashed");
+                report.warn(
+                    "lock",
+                    detail,
+                    "start `hecate-daemon`, which removes the file; see the old log for the cause",
+                );
             }
-            None => report.ok("lock", format!("nobody holds {}", home.own().run().display())),
+            None => report.ok("lock", format!("no process holds {}", home.own().run().display())),
         },
         Err(RunError::Held { run, pid }) => {
             let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-            let detail = format!("{who} holds {}, and does not answer at the socket", run.display());
-            report.fail("lock", detail, "it may serve another HECATE_SOCKET_PATH; else stop it");
+            let detail = format!("{who} holds {}, but does not answer at the socket", run.display());
+            report.fail("lock", detail, "set HECATE_SOCKET_PATH if it serves another socket, or stop it");
         }
-        Err(error) => report.fail("lock", error.to_string(), "give the directory to the user that the daemon runs as"),
+        Err(error) => report.fail("lock", error.to_string(), "chown the directory to the user of the daemon"),
     }
 }

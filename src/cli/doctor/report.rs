@@ -1,45 +1,44 @@
-//! What the checks found, for people and as JSON.
+//! The findings of the checks, as text and as JSON.
 
 use serde::Serialize;
 
-use crate::cli::support::page::{Cell, table};
+use crate::cli::support::page::{Cell, counted, table};
 
-/// How it is with one thing.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// Well.
     Ok,
-    /// It works, or is about to, but is worth a look.
+    /// The daemon works, or will, but this needs attention.
     Warn,
-    /// It must be mended.
+    /// The daemon does not work until this is fixed.
     Fail,
 }
 
-/// What was found about one thing.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
     pub(super) check: &'static str,
     pub(super) detail: String,
-    /// What to do, where something is to be done.
+    /// What to do, if `detail` does not include it.
     pub(super) advice: Option<String>,
 }
 
-/// All findings so far.
+/// The findings so far.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) findings: Vec<Finding>,
 }
 
 impl Report {
-    /// What is well, or says itself what to do.
-    pub(super) fn tell(&mut self, level: Level, check: &'static str, detail: impl Into<String>) {
+    /// Adds a finding without advice.
+    pub(super) fn add(&mut self, level: Level, check: &'static str, detail: impl Into<String>) {
         self.findings.push(Finding { level, check, detail: detail.into(), advice: None });
     }
 
     pub(super) fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.tell(Level::Ok, check, detail);
+        self.add(Level::Ok, check, detail);
     }
 
     pub(super) fn warn(&mut self, check: &'static str, detail: impl Into<String>, advice: impl Into<String>) {
@@ -60,17 +59,18 @@ impl Report {
         self.findings.iter().any(|finding| finding.check == check && finding.level != Level::Ok)
     }
 
-    pub(super) fn is_well(&self) -> bool {
+    pub(super) fn has_no_errors(&self) -> bool {
         self.count(Level::Fail) == 0
     }
 
     pub(super) fn verdict(&self) -> String {
-        let things = |count: usize| if count == 1 { "1 thing".to_owned() } else { format!("{count} things") };
         match (self.count(Level::Fail), self.count(Level::Warn)) {
-            (0, 0) => "all is well".to_owned(),
-            (0, warnings) => format!("nothing is in the way; {} to look at", things(warnings)),
-            (failures, 0) => format!("{} to mend", things(failures)),
-            (failures, warnings) => format!("{} to mend, {} to look at", things(failures), things(warnings)),
+            (0, 0) => "no problems".to_owned(),
+            (0, warnings) => format!("no errors, {}", counted(warnings, "warning", "warnings")),
+            (errors, 0) => counted(errors, "error", "errors"),
+            (errors, warnings) => {
+                format!("{}, {}", counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"))
+            }
         }
     }
 
@@ -78,7 +78,7 @@ impl Report {
         let row = |finding: &Finding| {
             let level = match finding.level {
                 Level::Ok => Cell::good("ok"),
-                Level::Warn => Cell::odd("warn"),
+                Level::Warn => Cell::warning("warn"),
                 Level::Fail => Cell::bad("FAIL"),
             };
             let text = match &finding.advice {
@@ -93,7 +93,7 @@ impl Report {
 
     pub(super) fn as_json(&self) -> String {
         let whole = serde_json::json!({
-            "ok": self.is_well(),
+            "ok": self.has_no_errors(),
             "verdict": self.verdict(),
             "findings": self.findings,
         });

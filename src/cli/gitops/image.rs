@@ -1,33 +1,31 @@
-//! References of container images, parsed once: an [`Image`] is of an alphabet that means nothing to YAML,
-//! systemd, podman or a shell. Pure; asks no registry whether the image exists.
+//! References of container images. An [`Image`] contains no character that is special to YAML, systemd,
+//! podman or a shell. Pure: does not check that the image exists.
 
 use std::fmt;
 
 use crate::limits;
 
-/// A reference of an image, with a tag or a digest: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, by the grammar of the OCI's
-/// distribution project.
+/// A reference with a tag or a digest: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, in the grammar of the OCI
+/// distribution specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Image(String);
 
 /// Why a reference was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ImageError {
-    #[error(
-        "the image has no tag and no digest: what runs is to be what is written; add one, as in `hecate-traderd:0.1.0`"
-    )]
+    #[error("the image has neither a tag nor a digest; add one, as in `hecate-traderd:0.1.0`")]
     Floating,
-    #[error("the name of the image is longer than {max} bytes", max = limits::IMAGE_NAME)]
+    #[error("the name of the image exceeds the {max}-byte limit", max = limits::IMAGE_NAME)]
     TooLong,
     #[error(
-        "the image is no reference such as `registry.example/hecate-traderd:0.1.0`: a host and words of lowercase letters, \
-         digits, `.`, `_` and `-`, each behind a `/`, then `:` and a tag, or `@` and a digest"
+        "not an image reference; use one such as `registry.example/hecate-traderd:0.1.0`: lowercase letters, digits, `.`, \
+         `_` and `-`, separated by `/`, then `:` and a tag, or `@` and a digest"
     )]
     Malformed,
 }
 
 impl Image {
-    /// The daemon's own, of this version, as the manual in `deploy/` builds it.
+    /// Returns the image of this version of the daemon, which `deploy/README.md` builds.
     pub(super) fn own() -> Self {
         Self(concat!("localhost/hecate-daemon:", env!("CARGO_PKG_VERSION")).to_owned())
     }
@@ -37,7 +35,7 @@ impl Image {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (text, None),
         };
-        // The colon of a port stands before a slash.
+        // A colon before a slash belongs to a port.
         let (name, tag) = match rest.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
@@ -78,7 +76,7 @@ fn is_host_name(host: &str) -> bool {
     name.split('.').all(is_label) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Lowercase letters and digits, joined by one `.`, one or two `_`, or hyphens.
+/// Returns whether a word has lowercase letters and digits, joined by one `.`, one or two `_`, or hyphens.
 fn is_word(word: &str) -> bool {
     let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_joint = |joint: &str| matches!(joint, "" | "." | "_" | "__") || joint.chars().all(|c| c == '-');

@@ -83,7 +83,7 @@ fn plugin_name(text: &str) -> Result<PluginName, NameError> {
     PluginName::parse(text)
 }
 
-/// Why nothing was done, or not all.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error(transparent)]
@@ -98,16 +98,16 @@ enum Refusal {
     Config(#[from] crate::config::Error),
     #[error("{path}: {source}")]
     Line { path: String, source: templates::LineError },
-    #[error("as root there is no default for the user that a plugin runs as: say it with --uid")]
+    #[error("root has no default user for plugins; set one with --uid")]
     NoUser,
 }
 
-/// What was done.
+/// The result of a command.
 struct Change {
     repository: PathBuf,
     commit: Option<String>,
     message: String,
-    /// What is to be known besides.
+    /// Further advice for the user.
     notes: Vec<String>,
 }
 
@@ -156,18 +156,18 @@ impl Change {
         }
         let commit = match self.commit {
             Some(id) => Cell::from(format!("{id} {}", self.message)),
-            None => Cell::faint("nothing to change"),
+            None => Cell::faint("no changes"),
         };
         let mut rows = fields([("repository", Cell::from(repository)), ("commit", commit)]);
-        rows.extend(self.notes.iter().map(|note| vec![Cell::head("note"), Cell::odd(note)]));
+        rows.extend(self.notes.iter().map(|note| vec![Cell::head("note"), Cell::warning(note)]));
         page::show(&table(&rows)).exit()
     }
 }
 
-/// What is to be in the repository that isn't yet.
+/// The changes to be committed.
 struct Draft<'a> {
     repository: &'a Repository,
-    /// Files to write, with their text.
+    /// The paths and texts of files to write.
     files: Vec<(String, String)>,
 }
 
@@ -184,20 +184,20 @@ impl Draft<'_> {
         self.files.push((path.to_owned(), text));
     }
 
-    /// The files that are missing. Gives the paths of those that are there.
+    /// Adds the missing files. Returns the paths of the existing ones.
     fn add_missing(&mut self, rendered: Vec<(String, String)>) -> Result<Vec<String>, RepositoryError> {
-        let mut there = Vec::new();
+        let mut existing = Vec::new();
         for (path, text) in rendered {
             match self.repository.read(&path)? {
                 None => self.put(&path, text),
-                Some(_) => there.push(path),
+                Some(_) => existing.push(path),
             }
         }
-        self.repository.ensure_tracked(&there)?;
-        Ok(there)
+        self.repository.ensure_tracked(&existing)?;
+        Ok(existing)
     }
 
-    /// Changes a file that is there.
+    /// Changes a file, if it exists.
     fn change(
         &mut self,
         path: &str,
@@ -214,7 +214,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Puts another image into those of the files that name one.
+    /// Replaces the image in the files that name one.
     fn change_images(&mut self, paths: &[String], image: &Image) -> Result<(), Refusal> {
         for path in paths {
             if path.ends_with("/daemonset.yaml") || path.ends_with(".container") {
@@ -224,7 +224,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Writes and commits.
+    /// Writes the files and commits them.
     fn commit(self, message: String, notes: Vec<String>) -> Result<Change, Refusal> {
         let paths: Vec<String> = self.files.iter().map(|(path, _)| path.clone()).collect();
         self.repository.ensure_tracked(&paths)?;
@@ -239,7 +239,7 @@ impl Draft<'_> {
 fn init(home: &Home, image: Option<Image>) -> Result<Change, Refusal> {
     let values = values(home, image.clone())?;
     repository::ensure_place(home.root())?;
-    // Home itself, with the modes that it gets by default: only its owner's.
+    // Creates home with its default mode, for the owner only.
     Layout::open(home.clone(), Modes::default())?;
     let repository = Repository::open_or_init(home.root())?;
     let mut draft = Draft { repository: &repository, files: Vec::new() };
@@ -256,7 +256,7 @@ fn init(home: &Home, image: Option<Image>) -> Result<Change, Refusal> {
             draft.change(templates::GIT_SERVER, templates::as_root)?;
         }
     }
-    // What plugins mount of it has to be there before it has run.
+    // Plugins mount directories of the daemon, perhaps before its first start.
     layout(home, &draft)?.ensure_own()?;
     let message = match (is_new, image) {
         (false, Some(image)) => format!("Run the image {image} as hecate-daemon"),
@@ -271,12 +271,12 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
     let mut values = values(home, None)?;
     let uid = values.uid;
     let repository = Repository::open(home.root())?;
-    // Whom it runs as is said once.
+    // Without --uid, the plugin keeps its user.
     let manifest = repository.read(&format!("{}/daemonset.yaml", add.name))?;
     let present = manifest.as_deref().and_then(templates::user_in);
     let plugin_uid = add.uid.or(present).or(Some(uid).filter(|uid| *uid != 0)).ok_or(Refusal::NoUser)?;
     if uid == 0 {
-        // Root shares no group with plugins: it gives each its own namespace.
+        // Root shares no group with plugins: each owns its namespace.
         values.gid = plugin_uid;
     }
     let (name, image, frontend_image) = (add.name, add.image, add.frontend_image);
@@ -309,13 +309,13 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
     for directory in &listed {
         draft.change(templates::ROOT, |text| templates::with_listed(text, directory, true))?;
     }
-    // Before the commit: whatever reads it at once finds the directories.
+    // Before the commit, so that a reader of the commit finds the directories.
     let layout = layout(home, &draft)?;
     layout.ensure(&name, Some(Owner { uid: plugin_uid, gid: plugin_uid }))?;
     let namespace = home.namespace(&name);
-    // It writes in the one, and gets to the socket through the other.
-    let needed = [(namespace.base(), 0o7), (&home.own().sockets(), 0o1)];
-    let notes = needed.into_iter().filter_map(|(path, bits)| closed_to(path, plugin_uid, values.gid, bits)).collect();
+    // The plugin writes to its namespace, and reaches the socket through the daemon's directory.
+    let required = [(namespace.base(), 0o7), (&home.own().sockets(), 0o1)];
+    let notes = required.into_iter().filter_map(|(path, bits)| closed_to(path, plugin_uid, values.gid, bits)).collect();
     let message = if there.is_empty() { format!("Deploy {name}") } else { format!("Run {name} by {image}") };
     draft.commit(message, notes)
 }
@@ -336,7 +336,7 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
     if there.contains(&pair[0]) {
         let kept = home.namespace(name);
         notes.push(format!(
-            "its data is kept in {}: `hecate-daemon deregister {name}`, then `hecate-daemon purge {name}` removes it",
+            "its data stays in {}; delete it with `hecate-daemon deregister {name}` and `hecate-daemon purge {name}`",
             kept.base().display()
         ));
     } else {
@@ -346,7 +346,7 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
     draft.commit(format!("Remove {name}"), notes)
 }
 
-/// What to know where a plugin's user stays among those who may call the daemon. It may be there for something else as well.
+/// Returns a note if the plugin's user may still call the daemon, and no other plugin runs as that user.
 fn still_allowed(
     repository: &Repository,
     directories: &[String],
@@ -366,7 +366,7 @@ fn still_allowed(
     let settings = repository.read(templates::SETTINGS)?.unwrap_or_default();
     Ok(templates::is_allowed(&settings, uid).then(|| {
         format!(
-            "uid {uid} may still call the daemon: where nobody else does by it, take it off HECATE_ALLOWED_UIDS in {}",
+            "uid {uid} may still call the daemon; if no other program needs that, remove it from HECATE_ALLOWED_UIDS in {}",
             templates::SETTINGS
         )
     }))
@@ -375,11 +375,11 @@ fn still_allowed(
 fn locations(flags: &Flags) -> Result<Locations, crate::config::Error> {
     let environment = Environment::of_process();
     let locations = Places::find(flags, &environment)?.locations()?;
-    // The daemon that is deployed is told home alone, and has its namespace where that puts it.
+    // The deployed daemon has only HECATE_HOME, so its namespace is the default one.
     Ok(Locations { home: Home::new(locations.home.root().to_owned())?, ..locations })
 }
 
-/// Of this user, in this home.
+/// Returns the values for this user and home.
 fn values(home: &Home, image: Option<Image>) -> Result<Values, Refusal> {
     let root = home.root().display().to_string();
     let user_home = std::env::var("HOME").unwrap_or_else(|_| root.clone());
@@ -393,7 +393,7 @@ fn values(home: &Home, image: Option<Image>) -> Result<Values, Refusal> {
     })
 }
 
-/// Home, with the modes of the daemon that is deployed.
+/// Opens home with the modes of the deployed daemon.
 fn layout(home: &Home, draft: &Draft<'_>) -> Result<Layout, Refusal> {
     let mut environment = Environment::default();
     let files: &[&str] = match rustix::process::geteuid().is_root() {
@@ -411,7 +411,8 @@ fn layout(home: &Home, draft: &Draft<'_>) -> Result<Layout, Refusal> {
     Ok(Layout::open(home.clone(), modes)?)
 }
 
-/// What to do where a directory that was there before keeps a user out; `needed` of its bits for one of owner, group and others.
+/// Returns a note if an older directory denies a user access. `needed` are the permission bits, as for
+/// others.
 fn closed_to(path: &Path, uid: u32, gid: u32, needed: u32) -> Option<String> {
     let metadata = path.metadata().ok()?;
     let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
@@ -430,6 +431,6 @@ fn closed_to(path: &Path, uid: u32, gid: u32, needed: u32) -> Option<String> {
         false => format!("chgrp {gid} {path} && chmod g+x {path}"),
     };
     Some(format!(
-        "{path} was there before, is uid {owner}'s and gid {group}'s with mode {mode:04o}, and keeps uid {uid} out: `{advice}` lets it in"
+        "{path} (uid {owner}, gid {group}, mode {mode:04o}) denies uid {uid} access; allow it with `{advice}`"
     ))
 }

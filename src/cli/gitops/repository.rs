@@ -1,10 +1,9 @@
-//! The Git repository `HOME/gitops`: opening, reading, and changes that are each one commit. It never touches one that
-//! is another user's, holds something else, or has changes that aren't committed; and knows nothing of what the files say.
+//! The Git repository `HOME/gitops`. Each change is one commit. This module refuses a repository of
+//! another user, one with other content, and one with uncommitted changes. It does not interpret files.
 //!
-//! Git is the `git` command. A library (gix) would be some two hundred crates in a daemon that never opens a repository itself,
-//! and is still without much of what is asked here (`status` with rules for ignoring, `rm`); whoever runs this on a host looks at
-//! the repository with `git` anyway. It runs without hooks, without configuration but the repository's own, and without
-//! the variables that would point it elsewhere, such as `GIT_DIR`.
+//! It runs the `git` command, which operators need anyway. The library gix would add 200 crates, and
+//! lacks `rm` and `status` with ignore rules. Git runs without hooks, without configuration except the
+//! repository's own, and without variables such as `GIT_DIR`.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -22,61 +21,61 @@ use crate::limits;
 const NAME: &str = "gitops";
 /// The branch that Flux watches.
 const BRANCH: &str = "main";
-/// Without this in the last commit it is none of ours.
+/// A repository without this file in its last commit is not one of this program.
 const OURS: &str = "hecate-daemon/kustomization.yaml";
 
-/// Why the repository can't be used. Each says what to do.
+/// Why the repository cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RepositoryError {
-    #[error("{} is no directory of its own (a link, or a file): move it away", .0.display())]
+    #[error("{} is a symbolic link or a file; move it away", .0.display())]
     NotADirectory(PathBuf),
-    #[error("{} belongs to uid {owner}, and we are uid {uid}: run this as its owner", path.display())]
+    #[error("{} belongs to uid {owner}, but this process has uid {uid}; run it as the owner", path.display())]
     OtherOwner { path: PathBuf, owner: u32, uid: u32 },
     #[error(
-        "{} holds something else ({what}), which is left as it is: move it away, and `hecate-daemon gitops init` makes a new one",
+        "{} contains {what}; move it away, then run `hecate-daemon gitops init`",
         path.display()
     )]
     Foreign { path: PathBuf, what: &'static str },
-    #[error("there is no repository at {}: `hecate-daemon gitops init` makes it", .0.display())]
+    #[error("no repository at {}; create it with `hecate-daemon gitops init`", .0.display())]
     Missing(PathBuf),
-    #[error("{} is on branch {branch}, and `{BRANCH}` is what is deployed: `git -C {} switch {BRANCH}`", path.display(), path.display())]
+    #[error("{} is on branch {branch}, but {BRANCH} is deployed; run `git -C {} switch {BRANCH}`", path.display(), path.display())]
     OtherBranch { path: PathBuf, branch: String },
     #[error(
-        "{} has changes that are not committed ({changes}): commit them, or drop them, as `git -C {} status` says",
+        "{} has uncommitted changes ({changes}); commit or discard them (see `git -C {} status`)",
         path.display(), path.display()
     )]
     Dirty { path: PathBuf, changes: String },
-    #[error("another command is at work in {}: wait for it", .0.display())]
+    #[error("another command is using {}; wait until it ends", .0.display())]
     Busy(PathBuf),
-    #[error("git is not installed, or not in PATH ({0}): install it")]
+    #[error("cannot run git ({0}); install it, or add it to PATH")]
     NoGit(io::Error),
     #[error("`git {command}` failed: {said}")]
     Git { command: String, said: String },
-    #[error("cannot {doing} {}: {source}; what was begun is not committed: see `git -C {} status`", path.display(), root.display())]
+    #[error("cannot {doing} {}: {source}; nothing was committed; see `git -C {} status`", path.display(), root.display())]
     Io { doing: &'static str, path: PathBuf, root: PathBuf, source: io::Error },
 }
 
 type Result<T> = std::result::Result<T, RepositoryError>;
 
-/// The repository, locked against others of us for as long as this lives.
+/// The repository, locked against other processes of this program while this exists.
 #[derive(Debug)]
 pub(super) struct Repository {
     path: PathBuf,
     directory: OwnedFd,
     /// Whether there is a commit yet.
-    born: bool,
+    has_commit: bool,
 }
 
 impl Repository {
-    /// Opens it where it is ours and clean.
+    /// Opens a repository without uncommitted changes.
     pub(super) fn open(home: &Path) -> Result<Self> {
-        let found = Self::find(home)?.filter(|repository| repository.born);
+        let found = Self::find(home)?.filter(|repository| repository.has_commit);
         let repository = found.ok_or_else(|| RepositoryError::Missing(home.join(NAME)))?;
         repository.ensure_clean()?;
         Ok(repository)
     }
 
-    /// Opens it where it is ours and clean; makes it where there is none.
+    /// Opens a repository without uncommitted changes, or creates a missing one.
     pub(super) fn open_or_init(home: &Path) -> Result<Self> {
         if let Some(repository) = Self::find(home)? {
             repository.ensure_clean()?;
@@ -85,7 +84,7 @@ impl Repository {
         let path = home.join(NAME);
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_error("make", &path, &path, error));
+                return Err(io_error("create", &path, &path, error));
             }
             _ => {}
         }
@@ -94,18 +93,18 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Opens it to be looked at, whatever is changed in it.
-    pub(super) fn look(home: &Path) -> Result<Self> {
-        let found = Self::find(home)?.filter(|repository| repository.born);
+    /// Opens a repository for reading, even with uncommitted changes.
+    pub(super) fn open_to_read(home: &Path) -> Result<Self> {
+        let found = Self::find(home)?.filter(|repository| repository.has_commit);
         found.ok_or_else(|| RepositoryError::Missing(home.join(NAME)))
     }
 
-    /// None if there is nothing, or an empty directory.
+    /// Returns `None` if the directory is missing or empty.
     fn find(home: &Path) -> Result<Option<Self>> {
         let path = home.join(NAME);
         let metadata = match std::fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            found => found.map_err(|error| io_error("look at", &path, &path, error))?,
+            found => found.map_err(|error| io_error("examine", &path, &path, error))?,
         };
         if !metadata.is_dir() {
             return Err(RepositoryError::NotADirectory(path));
@@ -117,13 +116,13 @@ impl Repository {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(foreign("a part of another repository")),
             Err(_) if repository.entries()?.is_empty() => return Ok(None),
-            Err(_) => return Err(foreign("files that are in no repository")),
+            Err(_) => return Err(foreign("files outside of any repository")),
         }
         if repository.git(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).is_ok() {
             repository.git(&["cat-file", "-e", &format!("HEAD:{OURS}")]).map_err(|_| foreign("another repository"))?;
-            repository.born = true;
+            repository.has_commit = true;
         } else if repository.entries()?.iter().any(|entry| entry != ".git") {
-            return Err(foreign("files that are not committed, in a new repository"));
+            return Err(foreign("uncommitted files in a new repository"));
         }
         let branch = repository.git(&["symbolic-ref", "--quiet", "--short", "HEAD"]).unwrap_or_default();
         if branch.trim() != BRANCH {
@@ -133,16 +132,16 @@ impl Repository {
         Ok(Some(repository))
     }
 
-    /// Opens and locks a directory that is there.
+    /// Opens and locks an existing directory.
     fn at(path: PathBuf) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened =
             fs::open(&path, flags, Mode::empty()).and_then(|directory| Ok((fs::fstat(&directory)?, directory)));
         let (stat, directory) = opened.map_err(|errno| io_error("open", &path, &path, errno.into()))?;
-        // Git runs what a repository's configuration names: another user's is theirs to run.
+        // Git runs programs that the configuration of a repository names.
         ensure_ours(&path, stat.st_uid)?;
         match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, directory, born: false }),
+            Ok(()) => Ok(Self { path, directory, has_commit: false }),
             Err(Errno::WOULDBLOCK) => Err(RepositoryError::Busy(path)),
             Err(errno) => Err(io_error("lock", &path, &path, errno.into())),
         }
@@ -154,15 +153,14 @@ impl Repository {
         read.map_err(|error| io_error("read", &self.path, &self.path, error))
     }
 
-    /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether nothing is to be committed.
+    /// Returns the paths with uncommitted changes.
     pub(super) fn changes(&self) -> Result<Vec<String>> {
-        let said = self.git(&["status", "--porcelain", "--untracked-files=all"])?;
-        Ok(said.lines().map(|line| line.get(3..).unwrap_or(line).to_owned()).collect())
+        let listed = self.git(&["status", "--porcelain", "--untracked-files=all"])?;
+        Ok(listed.lines().map(|line| line.get(3..).unwrap_or(line).to_owned()).collect())
     }
 
     fn ensure_clean(&self) -> Result<()> {
@@ -178,24 +176,24 @@ impl Repository {
         Err(RepositoryError::Dirty { path: self.path.clone(), changes: format!("{}{more}", few.join(", ")) })
     }
 
-    /// The directories in the root, of what is committed.
+    /// Returns the committed directories in the root.
     pub(super) fn directories(&self) -> Result<Vec<String>> {
-        let said = self.git(&["ls-tree", "-d", "-z", "--name-only", "HEAD"])?;
-        Ok(said.split_terminator('\0').map(str::to_owned).collect())
+        let listed = self.git(&["ls-tree", "-d", "-z", "--name-only", "HEAD"])?;
+        Ok(listed.split_terminator('\0').map(str::to_owned).collect())
     }
 
-    /// Refuses files that are there and in no commit. A rule of the repository's own for ignoring hides them from
-    /// [`changes`](Self::changes); they are somebody's all the same.
+    /// Refuses existing files that are in no commit. Ignore rules of the repository hide them from
+    /// [`changes`](Self::changes).
     pub(super) fn ensure_tracked(&self, paths: &[String]) -> Result<()> {
         if paths.is_empty() {
             return Ok(());
         }
         let list = ["ls-files", "--others", "--"].into_iter().chain(paths.iter().map(String::as_str));
-        let said = self.git(&list.collect::<Vec<_>>())?;
-        self.refuse_changes(said.lines().map(str::to_owned).collect())
+        let listed = self.git(&list.collect::<Vec<_>>())?;
+        self.refuse_changes(listed.lines().map(str::to_owned).collect())
     }
 
-    /// A file's text; none if there is no such file.
+    /// Returns the text of a file, or `None` if it does not exist.
     pub(super) fn read(&self, path: &str) -> Result<Option<String>> {
         let failed = |error| io_error("read", &self.path.join(path), &self.path, error);
         let file = match self.open_file(path, OFlags::RDONLY) {
@@ -205,19 +203,19 @@ impl Repository {
         let mut text = String::new();
         let read = file.take(limits::GITOPS_FILE + 1).read_to_string(&mut text).map_err(failed)?;
         if u64::try_from(read).unwrap_or(u64::MAX) > limits::GITOPS_FILE {
-            return Err(failed(io::Error::other(format!("it is larger than {} bytes", limits::GITOPS_FILE))));
+            return Err(failed(io::Error::other(format!("it exceeds the {}-byte limit", limits::GITOPS_FILE))));
         }
         Ok(Some(text))
     }
 
-    /// Writes a file, and makes its directories.
+    /// Writes a file, and creates its directories.
     pub(super) fn write(&self, path: &str, text: &str) -> Result<()> {
         let failed = |doing, error| io_error(doing, &self.path.join(path), &self.path, error);
         for (at, _) in path.match_indices('/') {
             let directory = path.get(..at).unwrap_or_default();
             match fs::mkdirat(&self.directory, directory, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed("make the directory of", errno.into())),
+                Err(errno) => return Err(failed("create the directory of", errno.into())),
             }
         }
         let opened = self.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC);
@@ -225,35 +223,35 @@ impl Repository {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed("write", error))
     }
 
-    /// No link is followed: what a repository holds came from elsewhere, maybe.
+    /// Follows no symbolic links, because the files may come from others.
     fn open_file(&self, path: &str, flags: OFlags) -> rustix::io::Result<File> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        // Not waiting for the other end of a pipe.
+        // Does not wait for the other end of a pipe.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
         Ok(File::from(fs::openat2(self.directory.as_fd(), path, flags, mode, resolve)?))
     }
 
-    /// Takes a directory off, with all that is committed in it.
+    /// Removes a directory with its committed files.
     pub(super) fn remove(&self, directory: &str) -> Result<()> {
         self.git(&["rm", "-r", "--quiet", "--", directory]).map(drop)
     }
 
-    /// Commits these paths, as one commit. Gives its id, or none if nothing has changed.
+    /// Commits the paths. Returns the id of the commit, or `None` if nothing has changed.
     pub(super) fn commit(&self, message: &str, paths: &[String]) -> Result<Option<String>> {
         if !paths.is_empty() {
-            // What somebody's rules would ignore is ours to say.
+            // Ignore rules do not apply to files of this program.
             let add = ["add", "--force", "--"].into_iter().chain(paths.iter().map(String::as_str));
             self.git(&add.collect::<Vec<_>>())?;
         }
-        if self.git(&["diff", "--cached", "--quiet"]).is_ok() && self.born {
+        if self.git(&["diff", "--cached", "--quiet"]).is_ok() && self.has_commit {
             return Ok(None);
         }
         self.git(&["commit", "--quiet", "--no-verify", "--message", message])?;
         Ok(Some(self.head()?))
     }
 
-    /// The id of the last commit, short.
+    /// Returns the short id of the last commit.
     pub(super) fn head(&self) -> Result<String> {
         Ok(self.git(&["rev-parse", "--short", "HEAD"])?.trim().to_owned())
     }
@@ -272,7 +270,7 @@ impl Repository {
     }
 }
 
-/// Git, with nothing of the user's or the machine's but the program.
+/// Returns the command for git, without the configuration of the user and the system.
 fn command(path: &Path, arguments: &[&str]) -> Command {
     const NOTHING: &str = "/dev/null";
     const OFF: [&str; 6] = [
@@ -286,21 +284,20 @@ fn command(path: &Path, arguments: &[&str]) -> Command {
     let mut git = Command::new("git");
     git.env_clear().current_dir(path);
     git.envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    // The user may have no name, and the change is not made by hand.
+    // The user may not have configured a name.
     let who = [("NAME", "hecate-daemon"), ("EMAIL", "hecate-daemon@localhost")];
     for role in ["AUTHOR", "COMMITTER"] {
         git.envs(who.map(|(what, value)| (format!("GIT_{role}_{what}"), value)));
     }
     git.env("LC_ALL", "C").env("HOME", NOTHING).env("GIT_CONFIG_GLOBAL", NOTHING).env("GIT_CONFIG_NOSYSTEM", "1");
-    // The repository is this one, and none above it.
+    // Keeps git from using a repository above this one.
     git.env("GIT_CEILING_DIRECTORIES", path.parent().map_or(OsStr::new("/"), Path::as_os_str));
     git.args(OFF.iter().flat_map(|setting| ["-c", setting])).args(arguments);
     git.stdin(std::process::Stdio::null());
     git
 }
 
-/// What we make in somebody else's home would be in their way: there, or on the way there, where `sudo` has us in the home of whom
-/// it was called by.
+/// Refuses to create files in the home of another user, which `sudo` may leave in `HOME`.
 pub(super) fn ensure_place(home: &Path) -> Result<()> {
     let found = home.ancestors().find_map(|path| Some((path, fs::stat(path).ok()?)));
     match found {

@@ -1,4 +1,4 @@
-//! `gitops status`: what is deployed, side by side with what is registered and runs. It changes nothing.
+//! `gitops status`: compares the deployed plugins with the registered ones. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use crate::cli::plugins::list;
 use crate::cli::support::client::{self, ClientError};
 use crate::cli::support::command::unreadable;
 use crate::cli::support::exit::Exit;
-use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::page::{self, Cell, complain, counted, fields, table};
 use crate::cli::support::refusal;
 use crate::config::Locations;
 use crate::limits;
 use crate::plugin::PluginName;
 use crate::wire::{PluginEntry, PluginStatus};
 
-/// One plugin, as far as it is known here or there.
+/// One plugin that is deployed, registered, or both.
 #[derive(Debug, Default, Serialize)]
 struct Row {
     name: String,
-    /// Whether it is in the repository.
+    /// Whether the plugin is in the repository.
     deployed: bool,
     image: Option<String>,
     frontend_image: Option<String>,
-    /// Whether the daemon knows it; none where no daemon answers.
+    /// Whether the plugin is registered; `None` if no daemon answers.
     registered: Option<bool>,
     version: Option<String>,
     status: Option<PluginStatus>,
 }
 
-/// What is in the repository.
+/// The content of the repository.
 struct Deployed {
     head: String,
     changes: Vec<String>,
@@ -40,11 +40,11 @@ struct Deployed {
 }
 
 pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
-    let repository = match Repository::look(locations.home.root()) {
+    let repository = match Repository::open_to_read(locations.home.root()) {
         Ok(repository) => repository,
         Err(error) => return refuse(&error.to_string()),
     };
-    let mut deployed = match look(&repository) {
+    let mut deployed = match read(&repository) {
         Ok(deployed) => deployed,
         Err(error) => return refuse(&error.to_string()),
     };
@@ -75,7 +75,7 @@ fn refuse(why: &str) -> Exit {
     Exit::Refused
 }
 
-fn look(repository: &Repository) -> Result<Deployed, RepositoryError> {
+fn read(repository: &Repository) -> Result<Deployed, RepositoryError> {
     let image = |directory: &str| -> Result<Option<String>, RepositoryError> {
         let path = format!("{directory}/daemonset.yaml");
         Ok(repository.read(&path)?.and_then(|text| templates::image_in(&path, &text)))
@@ -115,7 +115,11 @@ fn print(repository: &Repository, deployed: &Deployed, json: bool) -> page::Prin
     }
     let state = match deployed.changes.len() {
         0 => Cell::good("clean"),
-        count => Cell::odd(&format!("{count} files with changes that are not committed, and so not deployed")),
+        count => Cell::warning(&counted(
+            count,
+            "file with uncommitted changes, which are not deployed",
+            "files with uncommitted changes, which are not deployed",
+        )),
     };
     let mut text = table(&fields([
         ("repository", Cell::from(path)),
@@ -128,12 +132,12 @@ fn print(repository: &Repository, deployed: &Deployed, json: bool) -> page::Prin
         rows.extend(deployed.rows.values().map(|row| {
             let registered = match (row.registered, &row.status) {
                 (Some(true), Some(status)) => Cell::state(status),
-                (Some(_), _) => Cell::odd("no"),
+                (Some(_), _) => Cell::warning("no"),
                 (None, _) => Cell::faint("unknown"),
             };
             vec![
                 Cell::from(row.name.as_str()),
-                if row.deployed { Cell::good("yes") } else { Cell::odd("no") },
+                if row.deployed { Cell::good("yes") } else { Cell::warning("no") },
                 registered,
                 Cell::optional(row.image.as_deref()),
                 Cell::optional(row.frontend_image.as_deref()),

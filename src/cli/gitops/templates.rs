@@ -1,9 +1,9 @@
-//! The files of a deployment: those of `deploy/`, compiled in, with the sample's names and numbers replaced by the real ones; and the
-//! few lines that are changed in files that people may have changed since. Pure: text in, text out.
+//! The files of a deployment: the samples of `deploy/` with their names and numbers replaced, and changes
+//! to single lines of files that people may have edited. Pure.
 //!
-//! The samples are whole manifests of a user called `user`, and pass every checker as they stand: so there is no language of
-//! templates. Whatever is put into them is of an alphabet that means nothing to YAML, systemd, podman or a shell: see
-//! [`Image`], [`PlainPath`] and [`PluginName`].
+//! The samples are complete manifests of a user named `user`, so that checkers accept them, and there is
+//! no template language. The replacements contain no character that is special to YAML, systemd,
+//! podman or a shell: see [`Image`], [`PlainPath`] and [`PluginName`].
 
 use super::image::Image;
 use crate::plugin::PluginName;
@@ -11,7 +11,7 @@ use crate::plugin::PluginName;
 /// A file of the repository.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Template {
-    /// Its path there, with the sample's names.
+    /// The path in the repository, with the names of the sample.
     path: &'static str,
     text: &'static str,
 }
@@ -22,7 +22,7 @@ macro_rules! template {
     };
 }
 
-/// Of the primary daemon, and what all share.
+/// The files of the primary daemon, and the shared ones.
 pub(super) const DAEMON: &[Template] = &[
     template!("README.md", "gitops/README.md"),
     template!("kustomization.yaml", "gitops/kustomization.yaml"),
@@ -42,7 +42,7 @@ pub(super) const DAEMON: &[Template] = &[
     template!("flux/sync.yaml", "flux/sync.yaml"),
 ];
 
-/// Of a plugin daemon.
+/// The files of a plugin.
 pub(super) const PLUGIN: &[Template] = &[
     template!("hecate-traderd/kustomization.yaml", "k3s/plugin/hecate-traderd/kustomization.yaml"),
     template!("hecate-traderd/daemonset.yaml", "k3s/plugin/hecate-traderd/daemonset.yaml"),
@@ -50,33 +50,32 @@ pub(super) const PLUGIN: &[Template] = &[
     template!("hecate-traderd/hecate-traderd.env", "quadlet/hecate-traderd.env"),
 ];
 
-/// Of its frontend.
+/// The files of a frontend.
 pub(super) const FRONTEND: &[Template] = &[
     template!("hecate-traderw/kustomization.yaml", "k3s/plugin/hecate-traderw/kustomization.yaml"),
     template!("hecate-traderw/daemonset.yaml", "k3s/plugin/hecate-traderw/daemonset.yaml"),
     template!("hecate-traderw/hecate-traderw.container", "quadlet/hecate-traderw.container"),
 ];
 
-/// The list of what is deployed, in the repository's root.
+/// The list of deployed directories, in the root of the repository.
 pub(super) const ROOT: &str = "kustomization.yaml";
-/// The server through which Flux gets at it, which runs as the repository's owner.
+/// The server that gives Flux access to the repository. It runs as the owner of the repository.
 pub(super) const GIT_SERVER: &str = "flux/git-server.yaml";
 /// The daemon's settings.
 pub(super) const SETTINGS: &str = "hecate-daemon/config.env";
-/// Those that replace some of them where it is root.
+/// The settings that replace some of them if the daemon runs as root.
 pub(super) const ROOT_SETTINGS: &str = "components/root/config.env";
 
-// ---- What is put in -------------------------------------------------------------------------
+// ---- Replacements ---------------------------------------------------------------------------
 
-/// An absolute path that means the same to YAML, systemd, podman and a shell.
+/// An absolute path without characters that are special to YAML, systemd, podman or a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlainPath(String);
 
-/// Another path.
+/// The path has a special character, or is not absolute.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} cannot be written into manifests and units as it is: a home there has only letters, digits, `.`, `_`, `-`, `+` \
-     and `/`"
+    "{0:?} cannot be used in manifests and units; use a home with only letters, digits, `.`, `_`, `-`, `+` and `/`"
 )]
 pub(super) struct PathError(String);
 
@@ -90,20 +89,20 @@ impl PlainPath {
     }
 }
 
-/// What the sample's names and numbers stand for.
+/// The replacements for the names and numbers of the samples.
 #[derive(Debug, Clone)]
 pub(super) struct Values {
-    /// The root of all components.
+    /// Home.
     pub home: PlainPath,
-    /// `HOME` of its owner.
+    /// `HOME` of the owner of home.
     pub user_home: PlainPath,
-    /// Its owner, whom the daemon runs as.
+    /// The owner of home, and user of the daemon.
     pub uid: u32,
     /// The group that plugins and the daemon share.
     pub gid: u32,
     /// The daemon's image.
     pub image: Image,
-    /// The plugin, where it is about one.
+    /// The plugin, if one is deployed.
     pub plugin: Option<Plugin>,
 }
 
@@ -113,29 +112,29 @@ pub(super) struct Plugin {
     pub name: PluginName,
     pub image: Image,
     pub frontend_image: Option<Image>,
-    /// Whom it runs as.
+    /// The user of the plugin.
     pub uid: u32,
 }
 
-/// What the frontend of a daemon is called.
+/// Returns the name of a plugin's frontend.
 pub(super) fn frontend_of(name: &PluginName) -> String {
     format!("{}w", name.as_str().strip_suffix('d').unwrap_or(name.as_str()))
 }
 
-/// The files with their values: path and text.
+/// Returns the paths and texts of the files with these values.
 pub(super) fn render(templates: &[Template], values: &Values) -> Vec<(String, String)> {
     let pairs = pairs(values);
     templates.iter().map(|template| (replace(template.path, &pairs), replace(template.text, &pairs))).collect()
 }
 
-/// The sample's words, and what stands for each. Of two that begin alike the longer comes first.
+/// Returns the words of the samples with their replacements. A word comes before its prefixes.
 fn pairs(values: &Values) -> Vec<(&'static str, String)> {
     let home = &values.home.0;
     let is_default = *home == format!("{}/.hecate", values.user_home.0);
     let mut pairs = vec![
         ("/home/user/.hecate", home.clone()),
         ("/home/user", values.user_home.0.clone()),
-        // Units of a user know the user's own home by `%h`, wherever that is.
+        // In units of a user, `%h` is the home directory.
         ("%h/.hecate", if is_default { "%h/.hecate".to_owned() } else { home.clone() }),
         ("localhost/hecate-daemon:0.1.0", values.image.to_string()),
         (": 1000\n", format!(": {}\n", values.uid)),
@@ -158,7 +157,7 @@ fn pairs(values: &Values) -> Vec<(&'static str, String)> {
     pairs
 }
 
-/// Replaces each of the words in one pass, so that nothing that is put in is taken for a word.
+/// Replaces the words in one pass, so that no replacement is replaced again.
 fn replace(text: &str, pairs: &[(&str, String)]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -179,12 +178,12 @@ fn replace(text: &str, pairs: &[(&str, String)]) -> String {
 
 // ---- Lines of files that people may have changed --------------------------------------------
 
-/// The line that is to be changed isn't there once.
+/// A line to change is missing, or not unique.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no single line of it begins with `{0}`: change it by hand, and commit that")]
+#[error("it must have exactly one line that begins with `{0}`; change it by hand, and commit it")]
 pub(super) struct LineError(&'static str);
 
-/// What begins the line of the image in a manifest, and in a unit of Quadlet.
+/// The beginnings of the image line in a manifest, and in a Quadlet unit.
 const IMAGE_LINES: [&str; 2] = ["image:", "Image="];
 
 fn image_line(path: &str) -> &'static str {
@@ -192,35 +191,35 @@ fn image_line(path: &str) -> &'static str {
     if path.ends_with(".yaml") { yaml } else { unit }
 }
 
-/// The image that a manifest or a unit names.
+/// Returns the image that a manifest or a unit names.
 pub(super) fn image_in(path: &str, text: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(image_line(path)))?;
     Some(line.trim().trim_matches('"').to_owned())
 }
 
-/// The file with another image.
+/// Returns the file with another image.
 pub(super) fn with_image(path: &str, text: &str, image: &Image) -> Result<String, LineError> {
     let quoted = if path.ends_with(".yaml") { format!(" \"{image}\"") } else { image.to_string() };
     with_line(text, image_line(path), &quoted)
 }
 
-/// The manifest with another user and group.
+/// Returns the manifest with another user and group.
 pub(super) fn with_user(text: &str, uid: u32, gid: u32) -> Result<String, LineError> {
     let text = with_line(text, "runAsUser:", &format!(" {uid}"))?;
     with_line(&text, "runAsGroup:", &format!(" {gid}"))
 }
 
-/// The user that a manifest names.
+/// Returns the user that a manifest names.
 pub(super) fn user_in(text: &str) -> Option<u32> {
     text.lines().find_map(|line| line.trim_start().strip_prefix("runAsUser:"))?.trim().parse().ok()
 }
 
-/// The manifest of what may be root.
+/// Returns the manifest with permission to run as root.
 pub(super) fn as_root(text: &str) -> Result<String, LineError> {
     with_line(text, "runAsNonRoot:", " false")
 }
 
-/// The setting that lists who may call the daemon's socket.
+/// The setting with the users who may call the daemon.
 const ALLOWED: &str = "HECATE_ALLOWED_UIDS=";
 
 fn allowed(text: &str) -> Option<Vec<String>> {
@@ -228,12 +227,12 @@ fn allowed(text: &str) -> Option<Vec<String>> {
     Some(listed.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(str::to_owned).collect())
 }
 
-/// Whether the daemon's settings let a user call.
+/// Returns whether the settings allow a user to call the daemon.
 pub(super) fn is_allowed(text: &str, uid: u32) -> bool {
     allowed(text).is_some_and(|uids| uids.contains(&uid.to_string()))
 }
 
-/// The daemon's settings with another user who may call.
+/// Returns the settings with one more user who may call the daemon.
 pub(super) fn with_allowed(text: &str, uid: u32) -> Result<String, LineError> {
     let mut uids = allowed(text).ok_or(LineError(ALLOWED))?;
     let uid = uid.to_string();
@@ -244,12 +243,12 @@ pub(super) fn with_allowed(text: &str, uid: u32) -> Result<String, LineError> {
     with_line(text, ALLOWED, &uids.join(","))
 }
 
-/// The variables of a file of settings.
+/// Returns the variables of a settings file.
 pub(super) fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='))
 }
 
-/// Puts `value` behind `key` in the one line that begins with it, blanks apart.
+/// Sets the text after `key` in the only line that begins with it, after indentation.
 fn with_line(text: &str, key: &'static str, value: &str) -> Result<String, LineError> {
     let mut found = 0;
     let mut out = String::with_capacity(text.len());
@@ -267,8 +266,8 @@ fn with_line(text: &str, key: &'static str, value: &str) -> Result<String, LineE
     if found == 1 { Ok(out) } else { Err(LineError(key)) }
 }
 
-/// The root's list with one more directory, or without it. The list is what is behind `resources:`: entries, each a line, however
-/// indented, with comments between.
+/// Returns the root's list with one more directory, or without it. The list follows `resources:`, one
+/// entry per line with any indentation, with comments between them.
 pub(super) fn with_listed(text: &str, name: &str, listed: bool) -> Result<String, LineError> {
     const KEY: &str = "resources:";
     let mut lines: Vec<&str> = text.lines().collect();
@@ -296,7 +295,7 @@ pub(super) fn with_listed(text: &str, name: &str, listed: bool) -> Result<String
     Ok(lines.iter().map(|line| format!("{line}\n")).collect())
 }
 
-/// The root's list with a component for all.
+/// Returns the root's list with a component for all directories.
 pub(super) fn with_component(text: &str, component: &str) -> String {
     format!("{text}components:\n  - components/{component}\n")
 }
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_off_blocks_no_upgrade_of_another() {
+    fn a_stopped_machine_does_not_block_the_upgrade_of_another() {
         let rendered = [DAEMON, PLUGIN, FRONTEND].iter().flat_map(|templates| render(templates, &values()));
         let sets: Vec<_> = rendered.filter(|(path, _)| path.ends_with("daemonset.yaml")).collect();
         assert_eq!(sets.len(), 3);
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_could_mean_something_else_is_refused() {
+    fn a_home_with_special_characters_is_refused() {
         assert!(PlainPath::parse("/home/a.b-c_d+e/.hecate").is_ok());
         for bad in
             ["", "home", "/a b", "/a\"b", "/a%h", "/a$b", "/a:b", "/a\nb", "/\u{e4}", "/a#b", "/a'", "/a\\b", "/a,b"]
@@ -350,9 +349,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_sample_is_left_and_nothing_is_taken_for_it() {
+    fn no_word_of_the_sample_remains() {
         for (path, text) in [DAEMON, PLUGIN, FRONTEND].into_iter().flat_map(|files| render(files, &values())) {
-            // The image that is put in is called like the sample's frontend, and home like the sample's user.
+            // These replacements contain words of the sample.
             let text = text.replace("r.example/s/hecate-traderw:1", "").replace("/srv/1000", "");
             for word in ["/home/user", "trader", "registry.example", "1000", "1001", "2000"] {
                 assert!(!path.contains(word) && !text.contains(word), "{word} in {path}:\n{text}");
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn another_home_is_no_users_own() {
+    fn a_home_outside_of_the_users_is_written_in_full() {
         let values = Values { user_home: PlainPath::parse("/root").expect("plain"), ..values() };
         let units: String = render(PLUGIN, &values).into_iter().map(|(_, text)| text).collect();
         assert!(
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_changed_where_it_is_the_only_one() {
+    fn only_a_unique_line_is_changed() {
         let yaml = "a: 1\n  image: \"x:1\" # old\n  b: 2\n";
         assert_eq!(image_in("d.yaml", "  image: \"x:1\"\n").as_deref(), Some("x:1"));
         assert_eq!(image_in("d.container", "[Container]\nImage=x:1\n").as_deref(), Some("x:1"));
@@ -406,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_keeps_what_people_put_there() {
+    fn the_list_keeps_entries_of_others() {
         let text = "# mine\nresources:\n  - hecate-daemon\n  - own\n\npatches: []\n";
         let more = with_listed(text, "hecate-traderd", true).expect("listed");
         assert_eq!(more, "# mine\nresources:\n  - hecate-daemon\n  - own\n  - hecate-traderd\n\npatches: []\n");
@@ -415,7 +414,7 @@ mod tests {
         assert_eq!(with_listed(text, "hecate-traderd", false).as_deref(), Ok(text));
         assert!(with_listed("resources: [a]\n", "b", true).is_err());
 
-        // However it is written: indented or not, with comments, quoted.
+        // With and without indentation, comments and quotes.
         let text =
             "resources:\n# first\n- hecate-daemon\n\n# second\n- './hecate-traderd/' # mine\n# last\npatches: []\n";
         assert_eq!(with_listed(text, "hecate-traderd", true).as_deref(), Ok(text));

@@ -1,4 +1,4 @@
-//! `events`: follows what happens to plugins and nodes until it is stopped. It changes nothing.
+//! `events`: follows the events of plugins and nodes.
 
 use std::future::pending;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::support::exit::Exit;
 use crate::cli::support::follow;
-use crate::cli::support::page::{Cell, table};
+use crate::cli::support::page::{Cell, counted, table};
 use crate::cli::support::sse::Event;
 use crate::wire::{EventName, PluginStatus};
 
@@ -16,7 +16,7 @@ pub(in crate::cli) async fn run(socket: &Path, json: bool) -> Exit {
     follow::run(socket, "/api/events", json, for_people, pending()).await
 }
 
-/// When, what, of whom, and how it is with it now.
+/// Shows an event on one line: time, event, plugin or node, status, reason.
 fn for_people(event: &Event) -> String {
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     let text = |key: &str| data.get(key).and_then(Value::as_str);
@@ -29,15 +29,15 @@ fn for_people(event: &Event) -> String {
         _ => Cell::head(&event.name),
     };
     let at = text("at").or(text("since")).unwrap_or("-");
-    let whom = match data.get("plugins").and_then(Value::as_array) {
-        Some(plugins) => format!("{} plugins", plugins.len()),
+    let subject = match data.get("plugins").and_then(Value::as_array) {
+        Some(plugins) => counted(plugins.len(), "plugin", "plugins"),
         None => text("name").or(text("node")).unwrap_or("-").to_owned(),
     };
-    // How a plugin was that is gone is of no interest.
+    // The last status of a removed plugin is not shown.
     let gone = matches!(kind, EventName::PluginDeregisteredV1 | EventName::PluginDataPurgedV1);
     let (status, reason) = if gone { (None, None) } else { (status, text("reason")) };
     let status = status.map_or_else(|| Cell::from(""), |status| Cell::state(&status));
-    table(&[vec![Cell::faint(at), name, whom.into(), status, Cell::from(reason.unwrap_or_default())]])
+    table(&[vec![Cell::faint(at), name, subject.into(), status, Cell::from(reason.unwrap_or_default())]])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `plugins`: the registered plugins as a table, or those of every host in the cluster. It changes nothing.
+//! `plugins`: lists the plugins of this host, or of all hosts in the cluster.
 
 use std::time::SystemTime;
 
@@ -28,18 +28,18 @@ impl Plugins {
     }
 }
 
-/// Those of this host.
+/// Returns the request for the plugins of this host.
 pub(in crate::cli) fn own() -> Call {
     Call::new(Method::GET, "/api/plugins", show)
 }
 
-/// Those of every host.
+/// The path of the plugins of all hosts.
 pub(in crate::cli) const ALL: &str = "/api/cluster/plugins";
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let plugins: Vec<PluginEntry> = serde_json::from_slice(body)?;
     if plugins.is_empty() {
-        return Ok("no plugin is registered: `hecate-daemon register NAME` does it\n".to_owned());
+        return Ok("no plugins are registered; register one with `hecate-daemon register NAME`\n".to_owned());
     }
     let now = SystemTime::now();
     let mut rows = vec![["NAME", "VERSION", "STATUS", "SINCE", "NODE", "NODE STATE"].map(Cell::head).to_vec()];
@@ -56,7 +56,7 @@ fn show(body: &[u8]) -> serde_json::Result<String> {
     Ok(table(&rows))
 }
 
-/// Whether the node of a plugin is connected, and why not.
+/// Shows whether the node of a plugin is connected, and why not.
 pub(in crate::cli) fn node_state(state: Option<&NodeState>, failure: Option<&FailureCode>) -> Cell {
     match (state, failure) {
         (None, _) => Cell::faint("-"),
@@ -73,7 +73,7 @@ pub(in crate::cli) fn show_all(body: &[u8]) -> serde_json::Result<String> {
         let since = since.map(|since| page::since(&since, now));
         let plugins = match left_out {
             0 => plugins.to_string(),
-            more => format!("{plugins}, and {more} that could not be taken"),
+            more => format!("{plugins}, and {more} that do not fit"),
         };
         vec![
             Cell::from(host),
@@ -89,14 +89,14 @@ pub(in crate::cli) fn show_all(body: &[u8]) -> serde_json::Result<String> {
         rows.extend(plugins.into_iter().map(|ClusterPlugin { entry, host, daemon, lost_since }| {
             let (status, since) = match &lost_since {
                 None => (Cell::state(&entry.status), &entry.since),
-                Some(lost) => (Cell::odd(&format!("lost, was {}", entry.status)), lost),
+                Some(lost) => (Cell::warning(&format!("lost, was {}", entry.status)), lost),
             };
             vec![
                 Cell::from(entry.name),
                 Cell::optional(entry.version.as_deref()),
                 status,
                 Cell::from(page::since(since, now)),
-                // Two users of one host have one each. Our own is nobody's node for a while.
+                // Users of one host have a daemon each. This daemon has no node during its start.
                 Cell::from(daemon.unwrap_or(host)),
                 Cell::optional(entry.node.as_deref()),
             ]

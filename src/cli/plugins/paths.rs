@@ -1,4 +1,4 @@
-//! `paths NAME`: the directories of a plugin, one a line with its key first, for people and scripts.
+//! `paths NAME`: shows the directories of a plugin, one per line after its key.
 
 use hyper::Method;
 

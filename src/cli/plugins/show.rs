@@ -1,4 +1,4 @@
-//! `plugin NAME`: all that is known of one plugin. It changes nothing.
+//! `plugin NAME`: shows a plugin.
 
 use std::time::SystemTime;
 

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 /// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// What was asked for is done.
+    /// The command succeeded.
     Done,
-    /// The daemon, or the system, said no.
+    /// The daemon or the system refused the command, or a check failed.
     Refused,
-    /// The command line, the environment or the file is wrong.
+    /// The command line, the environment or the settings file is invalid.
     Usage,
-    /// No daemon answers.
+    /// The daemon is unreachable.
     NoDaemon,
-    /// The daemon has more clients than it can accept: a retry may succeed.
+    /// Too many clients wait for the daemon. A retry may succeed.
     Busy,
 }
 

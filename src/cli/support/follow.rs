@@ -1,5 +1,5 @@
-//! Follows a stream of server-sent events until it is stopped. A connection that is lost is made again, after the last event
-//! that was seen. It knows no event.
+//! Follows a stream of server-sent events. After a lost connection, it reconnects and continues after the
+//! last event.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,8 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// downtime of the daemon; less means more attempts until then.
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
-/// Prints each event of the stream at `path`, as JSON or as `show` shows it, until `stopped`, or
-/// until standard output is closed, which ends it at once even if no event comes.
+/// Prints each event of the stream at `path`, as JSON or with `show`, until `stopped` completes or
+/// standard output is closed, even if no event arrives.
 pub(in crate::cli) async fn run(
     socket: &Path,
     path: &str,
@@ -54,7 +54,7 @@ pub(in crate::cli) async fn run(
         () = output::closed() => return Exit::Done,
     };
     match followed {
-        Ended::Enough => exit,
+        Ended::Unwanted => exit,
         Ended::Refused(why) => {
             complain(&why);
             Exit::Refused
@@ -66,21 +66,21 @@ pub(in crate::cli) async fn run(
     }
 }
 
-/// One JSON object on one line: the event with its data as it came.
+/// Returns an event as a JSON object on one line, with its data unchanged.
 fn as_json(event: &Event) -> String {
     let is_json = serde_json::from_str::<IgnoredAny>(&event.data).is_ok() && !event.data.contains('\n');
     let data = if is_json { event.data.clone() } else { json!(event.data).to_string() };
     format!("{{\"event\":{},\"id\":{},\"data\":{data}}}\n", json!(event.name), json!(event.id))
 }
 
-/// How long is waited for what.
+/// How long to wait.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// Before the first new try; each later one waits twice as long.
+    /// Before the first reconnection. Each later wait is twice as long.
     first: Duration,
-    /// Before any.
+    /// At most before a reconnection.
     longest: Duration,
-    /// For the next sign of life.
+    /// For the next event or heartbeat.
     silence: Duration,
 }
 
@@ -90,14 +90,14 @@ impl Default for Patience {
     }
 }
 
-/// Why following has ended.
+/// Why the stream has ended for good.
 #[derive(Debug)]
 enum Ended {
-    /// Whoever is told wants no more.
-    Enough,
-    /// The daemon said no.
+    /// The caller does not want more events.
+    Unwanted,
+    /// The daemon refused the request.
     Refused(String),
-    /// There was none from the beginning.
+    /// No daemon answered the first request.
     NoDaemon(ClientError),
 }
 
@@ -114,27 +114,28 @@ async fn follow(socket: &Path, path: &str, patience: Patience, mut tell: impl Fn
                 let alive = || pause = patience.first;
                 match listen(answer, patience.silence, &mut seen, alive, &mut tell).await {
                     Some(why) => why.to_owned(),
-                    None => return Ended::Enough,
+                    None => return Ended::Unwanted,
                 }
             }
             Ok(answer) => {
                 let status = answer.status();
                 let body = client::read(answer, socket).await.unwrap_or_default();
                 let why = refusal::for_people(status, &body);
-                // One that starts or stops, or has too many followers, is no reason to give up.
+                // The daemon is starting or stopping, or has too many streams: retry.
                 if status != StatusCode::SERVICE_UNAVAILABLE {
                     return Ended::Refused(why);
                 }
                 why
             }
         };
-        complain(&format!("{lost}; trying again in {} s", pause.as_secs()));
+        complain(&format!("{lost}; retrying in {} s", pause.as_secs()));
         sleep(pause).await;
         pause = pause.saturating_mul(2).min(patience.longest);
     }
 }
 
-/// Tells each event as it comes. Gives why the stream has ended; nothing, if no more is wanted.
+/// Passes on each event as it arrives. Returns why the stream has ended, or `None` if the caller does not
+/// want more.
 async fn listen(
     answer: Response<Incoming>,
     silence: Duration,
@@ -146,8 +147,8 @@ async fn listen(
     let mut parser = Parser::default();
     loop {
         let frame = match timeout(silence, body.frame()).await {
-            Err(_) => return Some("the daemon has been silent for too long"),
-            Ok(None | Some(Err(_))) => return Some("the stream of events has ended"),
+            Err(_) => return Some("no heartbeat from the daemon"),
+            Ok(None | Some(Err(_))) => return Some("the event stream has ended"),
             Ok(Some(Ok(frame))) => frame,
         };
         alive();
@@ -183,7 +184,7 @@ mod tests {
         silence: Duration::from_secs(20),
     };
 
-    /// A server of events that is told line by line what to do.
+    /// A server of events that the test controls.
     struct Server {
         listener: UnixListener,
         path: PathBuf,
@@ -197,7 +198,7 @@ mod tests {
             Self { listener: UnixListener::bind(&path).expect("bound"), path, _home: home }
         }
 
-        /// Takes a connection, answers with the head and these events, a chunk each; gives the request too.
+        /// Accepts a connection, and answers with the head and one chunk per event. Returns the request too.
         async fn serve(&self, head: &str, events: &[&str]) -> (UnixStream, String) {
             let (mut stream, _) = self.listener.accept().await.expect("a client");
             let mut request = Vec::new();
@@ -213,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Follows until so many events have come.
+    /// Follows until `wanted` events have arrived.
     async fn names(path: PathBuf, patience: Patience, wanted: usize) -> (Ended, Vec<String>) {
         let mut names = Vec::new();
         let ended = follow(&path, "/api/events", patience, |event| {
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_loss_it_goes_on_behind_the_last_event() {
+    async fn a_lost_stream_continues_after_the_last_event() {
         let server = Server::new();
         let client = tokio::spawn(names(server.path.clone(), PATIENCE, 3));
         let (stream, first) =
@@ -233,13 +234,13 @@ mod tests {
         assert!(first.starts_with("GET /api/events HTTP/1.1\r\n"), "{first}");
         assert!(!first.to_lowercase().contains("last-event-id"), "{first}");
         drop(stream);
-        // Starting again: not ready, and then gone without an answer.
+        // The daemon restarts: first not ready, then gone without an answer.
         drop(server.serve("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", &[]).await);
         drop(server.serve("", &[]).await);
         let (_stream, again) = server.serve(HEAD, &[": heartbeat\n\n", "event: c_v1\nid: 8\ndata: {}\n\n"]).await;
         assert!(again.to_lowercase().contains("last-event-id: 7\r\n"), "{again}");
         let (ended, names) = client.await.expect("ended");
-        assert!(matches!(ended, Ended::Enough), "{ended:?}");
+        assert!(matches!(ended, Ended::Unwanted), "{ended:?}");
         assert_eq!(names, ["a_v1", "b_v1", "c_v1"]);
     }
 
@@ -248,7 +249,7 @@ mod tests {
         let server = Server::new();
         let patience = Patience { silence: Patience::default().silence, ..PATIENCE };
         let client = tokio::spawn(names(server.path.clone(), patience, 1));
-        // Nothing but the head, and the connection stays open.
+        // Only the head, and the connection stays open.
         let (mut silent, _) = server.serve(HEAD, &[]).await;
         // Virtual time: the pause is the silence under test.
         let begun = Instant::now();
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_refused_or_finds_nobody_is_told_at_once() {
+    async fn a_refusal_or_a_missing_daemon_is_not_retried() {
         let server = Server::new();
         let client = tokio::spawn(names(server.path.clone(), PATIENCE, 1));
         drop(server.serve("HTTP/1.1 404 Not Found\r\nContent-Length: 16\r\n\r\n{\"detail\":\"gone\"", &[]).await);

@@ -1,6 +1,7 @@
-//! How answers look to people: cells in columns, the few colours, and times told as how long ago. It knows no answer.
+//! Text for people: cells in columns, colours, and the age of times.
 //!
-//! Colours are always written; what prints takes them off again unless a terminal reads and `NO_COLOR` is unset.
+//! Cells always contain colours. `show` removes them unless standard output is a terminal and `NO_COLOR`
+//! is unset.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,17 +12,17 @@ use anstyle::{AnsiColor, Style};
 use crate::cli::support::exit::Exit;
 use crate::{escape, timestamp};
 
-/// A piece of text in one colour. What others wrote cannot drive a terminal through it.
+/// A piece of text in one colour, in which no text from outside can drive a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Cell {
     text: String,
     style: Style,
 }
 
-/// A word of the API for how something is.
+/// A state in the API, which has a colour.
 pub(in crate::cli) trait State: fmt::Display {
-    /// Returns what shows the word in its colour.
-    fn tone(&self) -> fn(&str) -> Cell;
+    /// Returns the function that shows the state in its colour.
+    fn colour(&self) -> fn(&str) -> Cell;
 }
 
 impl<T: Into<String>> From<T> for Cell {
@@ -35,43 +36,43 @@ impl Cell {
         Self { text: plain(text), style }
     }
 
-    /// Well.
+    /// A good state.
     pub(in crate::cli) fn good(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Green.on_default())
     }
 
-    /// To be looked at.
-    pub(in crate::cli) fn odd(text: &str) -> Self {
+    /// A state that needs attention.
+    pub(in crate::cli) fn warning(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Yellow.on_default())
     }
 
-    /// Wrong.
+    /// A bad state.
     pub(in crate::cli) fn bad(text: &str) -> Self {
         Self::in_style(text, AnsiColor::Red.on_default().bold())
     }
 
-    /// Heads and keys.
+    /// A heading or a key.
     pub(in crate::cli) fn head(text: &str) -> Self {
         Self::in_style(text, Style::new().bold())
     }
 
-    /// Besides.
+    /// An unimportant detail.
     pub(in crate::cli) fn faint(text: &str) -> Self {
         Self::in_style(text, Style::new().dimmed())
     }
 
-    /// A word of the API for how something is, in the colour that it deserves.
+    /// A state in its colour.
     pub(in crate::cli) fn state<S: State>(state: &S) -> Self {
-        let show = state.tone();
+        let show = state.colour();
         show(&state.to_string())
     }
 
-    /// Without a colour.
+    /// Text without a colour.
     pub(in crate::cli) fn neutral(text: &str) -> Self {
         Self::from(text)
     }
 
-    /// What may be absent.
+    /// A text, or `-` if it is absent.
     pub(in crate::cli) fn optional(text: Option<&str>) -> Self {
         text.map_or_else(|| Self::faint("-"), Self::from)
     }
@@ -85,7 +86,7 @@ impl Cell {
     }
 }
 
-/// Lines of cells, each column as wide as its widest cell.
+/// Formats rows of cells, each column as wide as its widest cell.
 pub(in crate::cli) fn table(rows: &[Vec<Cell>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
@@ -94,7 +95,7 @@ pub(in crate::cli) fn table(rows: &[Vec<Cell>]) -> String {
         let mut line = String::new();
         let mut gap = 0;
         for (cell, width) in row.iter().zip(&widths) {
-            // Blanks come before a cell, so that none end a line.
+            // Spaces come before a cell, so that no line ends with one.
             if cell.width() > 0 {
                 line.push_str(&" ".repeat(gap));
                 line.push_str(&cell.painted());
@@ -108,12 +109,12 @@ pub(in crate::cli) fn table(rows: &[Vec<Cell>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Keys with their values, one a line.
+/// Returns rows of a key and its value.
 pub(in crate::cli) fn fields<const N: usize>(rows: [(&str, Cell); N]) -> Vec<Vec<Cell>> {
     rows.into_iter().map(|(key, value)| vec![Cell::head(key), value]).collect()
 }
 
-/// A time of the API, with how long ago that was. What is no time stays as it is.
+/// Formats a time of the API with its age. Returns any other text unchanged.
 pub(in crate::cli) fn since(time: &str, now: SystemTime) -> String {
     let Ok(then) = humantime::parse_rfc3339(time) else {
         return time.to_owned();
@@ -125,7 +126,12 @@ pub(in crate::cli) fn since(time: &str, now: SystemTime) -> String {
     format!("{} ({ago})", timestamp::seconds(then))
 }
 
-/// A duration in its largest whole unit.
+/// Formats a count with a word in the singular or the plural.
+pub(in crate::cli) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Formats a duration in its largest whole unit.
 pub(in crate::cli) fn rough(duration: Duration) -> String {
     const DAY: u64 = 24 * 60 * 60;
     match duration.as_secs() {
@@ -137,30 +143,29 @@ pub(in crate::cli) fn rough(duration: Duration) -> String {
     }
 }
 
-/// What others wrote, on one line and without what could drive a terminal.
+/// Returns a text from outside on one line, and escapes characters that could drive a terminal.
 pub(in crate::cli) fn plain(text: &str) -> String {
-    // The lines of a description become one.
     escape::text(&text.replace(['\n', '\t'], " ")).into_owned()
 }
 
-/// Where what was printed has got to.
+/// The result of printing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(in crate::cli) enum Printed {
-    /// To whoever reads.
+    /// Everything was printed.
     All,
-    /// To a reader that has gone, as `head` does: no failure of ours, and no more is wanted.
-    Unwanted,
-    /// Nowhere, as with a full disk. Why is told already.
-    Lost,
+    /// The reader has closed standard output, as `head` does. This is not a failure.
+    Closed,
+    /// Printing failed, for example because the disk is full. The error is reported.
+    Failed,
 }
 
 impl Printed {
-    /// How a command ends that had nothing to do but to print.
+    /// Returns the exit code of a command that succeeded but for printing.
     pub(in crate::cli) fn exit(self) -> Exit {
         match self {
-            Self::All | Self::Unwanted => Exit::Done,
-            Self::Lost => Exit::Refused,
+            Self::All | Self::Closed => Exit::Done,
+            Self::Failed => Exit::Refused,
         }
     }
 }
@@ -171,7 +176,7 @@ pub(in crate::cli) fn show(text: &str) -> Printed {
     put(anstream::stdout(), &escape::coloured(text))
 }
 
-/// Prints JSON for programs, which cannot drive a terminal either.
+/// Prints JSON for programs, and escapes characters that could drive a terminal.
 pub(in crate::cli) fn write(json: &str) -> Printed {
     put(io::stdout(), &escape::json(json))
 }
@@ -184,15 +189,15 @@ pub(in crate::cli) fn verbatim(text: &str) -> Printed {
 fn put(mut out: impl Write, text: &str) -> Printed {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Printed::All,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Printed::Unwanted,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Printed::Closed,
         Err(error) => {
-            complain(&format!("what was to be printed is lost: {error}; look where standard output leads"));
-            Printed::Lost
+            complain(&format!("cannot write to standard output: {error}"));
+            Printed::Failed
         }
     }
 }
 
-/// Tells people why something did not work, and what to do.
+/// Prints an error or a warning to standard error.
 pub(in crate::cli) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "hecate-daemon: {}", plain(text));
 }
@@ -206,21 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_whatever_their_colours() {
+    fn columns_are_aligned_regardless_of_colours() {
         let rows =
             [vec![Cell::good("a"), "bb".into(), "x".into()], vec!["ccc".into(), Cell::bad(""), Cell::faint("y")]];
         assert_eq!(stripped(&table(&rows)), "a    bb  x\nccc      y\n");
-        assert_eq!(stripped(&table(&[vec!["a".into(), "".into()]])), "a\n", "no blanks at the end");
+        assert_eq!(stripped(&table(&[vec!["a".into(), "".into()]])), "a\n", "no spaces at the end");
     }
 
     #[test]
-    fn a_terminal_is_not_driven_by_others() {
+    fn text_from_outside_is_escaped() {
         let cell = Cell::from("a\u{1b}[2Jb\nc\u{202e}\u{9b}");
         assert_eq!(stripped(&table(&[vec![cell]])), "a\\u{1b}[2Jb c\\u{202e}\\u{9b}\n");
     }
 
     #[test]
-    fn times_are_told_as_how_long_ago() {
+    fn times_are_shown_with_their_age() {
         let now = humantime::parse_rfc3339("2026-11-23T12:00:00Z").expect("a time");
         for (time, expected) in [
             ("2026-11-23T11:59:59.500Z", "2026-11-23T11:59:59Z (just now)"),

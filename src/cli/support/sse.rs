@@ -1,20 +1,19 @@
 //! Parses server-sent events as they arrive: "Interpreting an event stream" of the HTML standard,
-//! without `retry`. Pure, and bounded: an event that is too large is an error.
+//! without `retry`. Pure. An event that is too large is an error.
 //!
-//! No crate does that. `sse-stream`, `sseer` and `eventsource-stream` buffer an event of any size.
-//! Nor can the bytes be counted around them: no item follows a heartbeat, so the count could not
-//! start again at one. They also end the stream on invalid UTF-8.
+//! `sse-stream`, `sseer` and `eventsource-stream` buffer events of any size, and end the stream on invalid
+//! UTF-8. A caller cannot bound the bytes, because those crates do not report heartbeats.
 
 use crate::limits;
 
-/// One event.
+/// A server-sent event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Event {
-    /// Its name; `message` where the stream gives none.
+    /// The name; `message` if the stream has none.
     pub name: String,
-    /// The id that stands with it, if one does.
+    /// The id, if the event has one.
     pub id: Option<String>,
-    /// Its data, lines joined.
+    /// The data lines, joined.
     pub data: String,
 }
 
@@ -22,7 +21,7 @@ pub(in crate::cli) struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) struct TooLarge;
 
-/// The unfinished end of a stream.
+/// A parser with the incomplete event at the end of the stream.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Parser {
     line: Vec<u8>,
@@ -33,7 +32,7 @@ pub(in crate::cli) struct Parser {
 }
 
 impl Parser {
-    /// Takes what has arrived; whole events go to `out`.
+    /// Parses bytes that have arrived, and appends complete events to `out`.
     pub(in crate::cli) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), TooLarge> {
         for &byte in bytes {
             let lf_of_cr = std::mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
@@ -73,7 +72,7 @@ impl Parser {
                 }
                 self.event.data.push_str(value);
             }
-            // A comment, which has no field, or one that we don't know.
+            // A comment, or an unknown field.
             _ => {}
         }
     }
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn events_come_whole_however_they_arrive() {
+    fn events_are_complete_regardless_of_how_they_arrive() {
         let stream = ": heartbeat\n\nevent: a_v1\nid: 7\ndata: {\"x\":\"\u{e4}: \"}\n\ndata:1\r\ndata: 2\r\n\r\n\
                       event: b_v1\nid: 8\n\nretry: 5\rid\rdata\r\r";
         let expected = [

@@ -1,10 +1,10 @@
-//! The colour of each word of the API for how something is.
+//! The colour of each state in the API.
 
 use crate::cli::support::page::{Cell, State};
 use crate::wire::{EpmdState, HealthStatus, HostState, NodeState, PeerState, PluginStatus};
 
 impl State for PluginStatus {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Running => Cell::good,
             Self::Stopped => Cell::bad,
@@ -14,20 +14,20 @@ impl State for PluginStatus {
 }
 
 impl State for NodeState {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Connected => Cell::good,
-            Self::NotConnected | Self::Unknown => Cell::odd,
+            Self::NotConnected | Self::Unknown => Cell::warning,
             Self::Other(_) => Cell::neutral,
         }
     }
 }
 
 impl State for HealthStatus {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Healthy => Cell::good,
-            Self::Starting => Cell::odd,
+            Self::Starting => Cell::warning,
             Self::Unhealthy => Cell::bad,
             Self::Other(_) => Cell::neutral,
         }
@@ -35,20 +35,20 @@ impl State for HealthStatus {
 }
 
 impl State for PeerState {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Connected => Cell::good,
-            Self::Connecting | Self::Disconnected => Cell::odd,
+            Self::Connecting | Self::Disconnected => Cell::warning,
             Self::Other(_) => Cell::neutral,
         }
     }
 }
 
 impl State for EpmdState {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Registered | Self::Served => Cell::good,
-            Self::Unknown | Self::Unavailable => Cell::odd,
+            Self::Unknown | Self::Unavailable => Cell::warning,
             Self::NameTaken => Cell::bad,
             Self::Other(_) => Cell::neutral,
         }
@@ -56,10 +56,10 @@ impl State for EpmdState {
 }
 
 impl State for HostState {
-    fn tone(&self) -> fn(&str) -> Cell {
+    fn colour(&self) -> fn(&str) -> Cell {
         match self {
             Self::Connected => Cell::good,
-            Self::Lost => Cell::odd,
+            Self::Lost => Cell::warning,
             Self::Other(_) => Cell::neutral,
         }
     }
