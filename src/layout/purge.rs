@@ -249,7 +249,7 @@ impl Removal {
     }
 
     fn open(&self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, LayoutError> {
-        // A mount point is outside the namespace, just as the target of a link.
+        // A mount point is outside the namespace, just like the target of a link.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = Path::new(name);

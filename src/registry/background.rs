@@ -17,8 +17,8 @@ use super::refusal::Refusal;
 use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, SetAside, SocketState, Verdict};
 use crate::plugin::PluginName;
 
-/// Runs blocking work in a blocking thread. A panic there is resumed here, because the state that the
-/// work shared may be inconsistent.
+/// Runs blocking work in a blocking thread. Resumes its panic here, because shared state may then be
+/// inconsistent.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(value) => value,
@@ -40,7 +40,7 @@ pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Opt
     }
 }
 
-/// Removes the socket of a plugin if it is dead, which takes 1 s to find out.
+/// Removes the socket of a plugin if it is dead. Checking that takes 1 s.
 pub(super) async fn remove_dead_socket(layout: &Arc<Layout>, name: &PluginName) {
     if let Err(error) = remove_socket(layout, name).await {
         tracing::warn!(plugin = %name, %error, "cannot remove the dead socket of the plugin");
@@ -78,7 +78,7 @@ pub(super) fn check_data(layout: &Layout, name: &PluginName) -> Result<SilentSoc
     }
 }
 
-/// Returns the namespaces that purges have set aside and a crash kept from being removed.
+/// Returns the namespaces that still have to be removed after a crash interrupted their purges.
 pub(super) fn settle_purges(layout: &Layout, revision: u64) -> Vec<SetAside> {
     layout.settle_purges(revision).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot check for interrupted purges");
@@ -131,7 +131,7 @@ async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), Re
     }
 }
 
-/// Waits until a process has ended. It waits for ever if the end cannot be observed, or if that would
+/// Waits until a process has ended. It waits forever if the end cannot be observed, or if that would
 /// use a descriptor that connections need. The end of a process is only a hint to probe the socket.
 pub(super) async fn wait_for_exit(process: Process) {
     let opened = Pid::from_raw(process.pid())

@@ -14,7 +14,7 @@ use crate::plugin::{Event, PluginName};
 pub struct Now {
     /// The monotonic time, for deadlines.
     pub instant: Instant,
-    /// The time of day, for events.
+    /// The wall-clock time, for events.
     pub time: SystemTime,
 }
 

@@ -75,8 +75,8 @@ impl Liveness {
         }
     }
 
-    /// Starts a probe. A hint that arrives before its result moves `next_probe` forward, because the
-    /// probe may have happened before the cause of the hint.
+    /// Starts a probe. A hint that arrives before the result sets `next_probe` to the present, so that
+    /// another probe follows: the first one may have preceded the cause of the hint.
     pub(super) fn probe(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         self.probing = true;
         self.next_probe = now.instant + limits::SOCKET_POLL;

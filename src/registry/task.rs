@@ -41,8 +41,8 @@ use crate::timestamp;
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// The maximum number of commands that share one commit. A larger value means fewer commits, a
-/// smaller one that the first command of a batch waits less.
+/// The maximum number of commands that share one commit. A larger value means fewer commits. With a
+/// smaller one, the first command of a batch waits less.
 const BATCH: usize = 128;
 
 /// Time until a failed commit is tried again. More means that the view is out of date for longer
@@ -299,7 +299,7 @@ impl Task {
         (store, last_node.and_then(|node| self.state.admit_purge(name, node)))
     }
 
-    /// Answers a request whether [`Self::purge`] would succeed now.
+    /// Answers whether [`Self::purge`] would succeed now.
     async fn check_purge(&self, store: Store, name: PluginName, reply: Reply<()>) -> Store {
         let (store, admitted) = self.admit_purge(store, &name).await;
         let layout = Arc::clone(&self.layout);
