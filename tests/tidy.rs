@@ -3,12 +3,12 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/guides.rs"]
 mod guides;
 #[path = "tidy/imports.rs"]
 mod imports;
-#[path = "tidy/links.rs"]
-mod links;
 
 use std::collections::BTreeSet;
 use std::fs;

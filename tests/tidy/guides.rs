@@ -78,18 +78,6 @@ fn guides_name_files_and_make_targets_that_exist() {
 }
 
 #[test]
-fn guides_wrap_at_100_columns() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for guide in GUIDES.iter().filter(|guide| guide.ends_with(".md")) {
-        let text = fs::read_to_string(root.join(guide)).expect(guide);
-        // Every second part is a block of code.
-        for line in text.split("```").step_by(2).flat_map(str::lines).filter(|line| !line.starts_with('|')) {
-            assert!(line.chars().count() <= 100, "{guide}: {line}");
-        }
-    }
-}
-
-#[test]
 fn the_testing_page_lists_each_test_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/internals/testing.md")).expect("a page");

@@ -1,4 +1,5 @@
-//! The links of all documents: each file and `#anchor` exists. Links to other hosts are not followed.
+//! All documents: their prose wraps at 100 columns, and each file and `#anchor` that they link to
+//! exists. Links to other hosts are not followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -157,6 +158,22 @@ fn broken_links_are_found() {
     assert_eq!(fault("../Cargo.toml#x"), Some("no such anchor"));
     assert_eq!(fault("../../x.md"), Some("outside the repository"));
     assert_eq!(fault("/README.md"), Some("absolute path"));
+}
+
+#[test]
+fn documents_wrap_at_100_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Tests write these pages from the texts of the API.
+    let generated = ["docs/api.md", "docs/events.md"].map(Path::new);
+    for path in documents(root).iter().filter(|path| !generated.contains(&path.as_path())) {
+        let text = fs::read_to_string(root.join(path)).expect("a document is text");
+        let mut is_code = false;
+        for line in text.lines() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_long = !is_code && !line.starts_with('|') && line.chars().count() > 100;
+            assert!(!is_long, "{}: {line}", path.display());
+        }
+    }
 }
 
 /// The book consists of the pages in its summary: another page would have no place in it.
