@@ -401,7 +401,7 @@ fn an_erl_with_another_cookie_and_we_refuse_each_other() {
     let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
     let mut erl = Erl::start(&host, start("visitor"));
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
-    daemon.logs(&["WARN", &host.node("visitor"), "was not let in", "another cookie"]);
+    daemon.logs(&["WARN", &host.node("visitor"), "rejected the handshake", "another cookie"]);
     let mut plugin = Erl::start(&host, start("hecate_traderd"));
     daemon.logs(&["WARN", &host.node("hecate_traderd"), "cookie"]);
     for (erl, name) in [(&mut erl, "visitor"), (&mut plugin, "hecate_traderd")] {

@@ -273,7 +273,7 @@ fn every_wrong_handshake_ends_without_a_connection() {
         world.is_unharmed(name);
     }
     // Those that say who they are, and lack the cookie or flags, are told too.
-    world.daemon.logs(&["was not let in", "lacks mandatory distribution flags"]);
+    world.daemon.logs(&["rejected the handshake", "lacks mandatory distribution flags"]);
     assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "the witness alone");
     world.ends_as_before();
 }

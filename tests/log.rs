@@ -165,7 +165,7 @@ fn a_storm_on_the_distribution_port_is_a_line_and_a_sum() {
         // Its end is the proof that it was refused.
         assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
     }
-    let counted = || lines_and_more(&daemon.log(), "does not speak as a node does", "handshakes refused");
+    let counted = || lines_and_more(&daemon.log(), "rejected a malformed handshake", "handshakes refused");
     wait_for("the sum is told while it runs", || {
         let (lines, more) = counted();
         more > 0 && u64::try_from(lines).unwrap() + more == BLOWS
@@ -190,7 +190,7 @@ async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
         assert!(setup::dial(stream, &local, us.clone(), async || true).await.is_err());
     }
     let (_, _, log) = daemon.terminate();
-    let (lines, more) = lines_and_more(&log, "was not let in", "handshakes refused");
+    let (lines, more) = lines_and_more(&log, "rejected the handshake", "handshakes refused");
     assert_eq!(u64::try_from(lines).unwrap() + more, BLOWS, "the rest is told at the end: {log}");
     assert!((1..=5).contains(&lines), "{log}");
 }
@@ -271,7 +271,7 @@ fn without_descriptors_the_distribution_port_waits() {
     let (host, epmd, daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let sum = not_taken(&daemon, "the distribution port can't take a connection", connect);
+    let sum = not_taken(&daemon, "cannot accept a connection on the distribution port", connect);
     assert!(tries(beam::limits::ACCEPT_PAUSE).contains(&sum), "{sum} tries");
     assert_eq!(host.erl("late").eval(&format!("net_adm:ping('{}')", host.node("hecate"))), "pong");
 }

@@ -125,7 +125,7 @@ pub const CALL_ARGUMENTS: usize = 64 * 1024;
 
 /// Large messages that are read at once, of all connections; the others wait in order. Reading one
 /// may briefly use as much memory as [`TERM_NODES`] says, which the memory budget does not count.
-/// Crossed by `node::intake::tests::few_large_messages_are_read_at_once_and_the_others_wait`.
+/// Crossed by `node::intake::tests::the_large_messages_decoded_at_once_are_bounded`.
 pub const LARGE_READERS: usize = 2;
 
 /// Bytes of frames, to all peers together, that are collected before they are sent. Crossed by `tests/pressure.rs`,
@@ -187,7 +187,7 @@ pub const PROCESS_TIES: usize = 1024;
 pub const PROCESS_ITEMS: usize = 64;
 
 /// How many attempts in a row to connect end because the peer dials us, without a connection.
-/// Crossed by `node::giving_way::tests::an_attempt_gives_way_only_so_often_without_a_connection`.
+/// Crossed by `node::giving_way::tests::the_attempts_that_give_way_without_a_connection_are_bounded`.
 pub const GIVEN_WAY: u32 = 3;
 
 /// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.

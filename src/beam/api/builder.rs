@@ -68,7 +68,8 @@ pub struct Builder {
 }
 
 impl Node {
-    /// Describes a node with the full name `name@host` and the cookie of its cluster, see [`Builder`].
+    /// Describes a node with the full name `name@host` and the cookie of its cluster, see
+    /// [`Builder`].
     pub fn builder(name: impl Into<String>, cookie: impl Into<String>) -> Builder {
         Builder::new(name, cookie)
     }
@@ -119,8 +120,8 @@ impl Builder {
         self
     }
 
-    /// Sets the port of EPMD, on this host and on the hosts of peers; 4369 by default. The environment
-    /// variable `ERL_EPMD_PORT` is not read.
+    /// Sets the port of EPMD, on this host and on the hosts of peers; 4369 by default. The
+    /// environment variable `ERL_EPMD_PORT` is not read.
     pub fn epmd_port(mut self, port: u16) -> Self {
         self.epmd_port = port;
         self
@@ -133,8 +134,8 @@ impl Builder {
         self
     }
 
-    /// Sets the silence after which a peer counts as gone, as `net_ticktime` of Erlang's kernel; 60 s
-    /// by default.
+    /// Sets the silence after which a connection counts as lost, as `net_ticktime` of Erlang's
+    /// kernel does. The default is 60 s.
     pub fn tick_time(mut self, time: Duration) -> Self {
         self.tick_time = time;
         self
@@ -153,8 +154,8 @@ impl Builder {
         self
     }
 
-    /// Offers a function that peers call by `erpc`, `rpc` or `spawn`. It runs in the node's task, so
-    /// it must return at once; see [`Builder::functions`] for those that take longer.
+    /// Offers a function that peers call by `erpc`, `rpc` or `spawn`. It runs in the node's task,
+    /// so it must return at once; see [`Builder::functions`] for those that take longer.
     pub fn function(
         mut self,
         module: &str,

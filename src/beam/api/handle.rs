@@ -97,7 +97,8 @@ impl Node {
         view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Follows the node and its peers: holds the newest state, and wakes the receiver at each change.
+    /// Follows the node and its peers: holds the newest state, and wakes the receiver at each
+    /// change.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.handle.watch()
@@ -175,11 +176,11 @@ impl Node {
         Ok(Monitor(self.handle.monitor(to.into()).await?))
     }
 
-    /// Links a process of our node to one of a peer, whose process gets an exit signal when ours ends.
-    /// Ours traps exits: when the peer's process ends,
-    /// [`GenServer::handle_info`](crate::GenServer::handle_info) gets `{'EXIT', Pid, Reason}`. As in
-    /// Erlang, the reason is `noproc` if there is no such process, and `noconnection` if its node is
-    /// not connected. A reason that exceeds
+    /// Links a process of our node to one of a peer, whose process gets an exit signal when ours
+    /// ends. Ours traps exits: when the peer's process ends,
+    /// [`GenServer::handle_info`](crate::GenServer::handle_info) gets `{'EXIT', Pid, Reason}`. As
+    /// in Erlang, the reason is `noproc` if there is no such process, and `noconnection` if its
+    /// node is not connected. A reason that exceeds
     /// [`limits::CALL_ARGUMENTS`](crate::limits::CALL_ARGUMENTS) is replaced by `too_large`.
     ///
     /// # Errors
@@ -197,8 +198,8 @@ impl Node {
         members.map(Members).ok_or_else(|| RequestError::NoScope(scope.to_owned()))
     }
 
-    /// Leaves the cluster: ends all processes, closes all connections after what was sent on them, and
-    /// frees the name. Returns when that is done.
+    /// Leaves the cluster: ends all processes, closes all connections after what was sent on them,
+    /// and frees the name. Returns when that is done.
     pub async fn stop(&self) {
         self.handle.stop().await;
         let mut free = self.free.clone();
@@ -211,8 +212,8 @@ impl Node {
 pub struct Monitor(oneshot::Receiver<Raw>);
 
 impl Monitor {
-    /// Waits until the process has ended, and returns its exit reason. As in Erlang, that is `noproc`
-    /// if there is no such process, and `noconnection` if its node is not connected.
+    /// Waits until the process has ended, and returns its exit reason. As in Erlang, that is
+    /// `noproc` if there is no such process, and `noconnection` if its node is not connected.
     ///
     /// # Errors
     /// [`RequestError::Stopped`] and [`RequestError::Decode`].
@@ -226,8 +227,8 @@ impl Monitor {
 pub struct Members(watch::Receiver<Arc<[Pid]>>);
 
 impl Members {
-    /// Returns the members now, in order: those of our node and of connected peers, each once, and at
-    /// most [`limits::PG_RECEIVERS`](crate::limits::PG_RECEIVERS) of each peer.
+    /// Returns the members now, in order: those of our node and of connected peers, each once, and
+    /// at most [`limits::PG_RECEIVERS`](crate::limits::PG_RECEIVERS) of each peer.
     #[must_use]
     pub fn now(&mut self) -> Arc<[Pid]> {
         self.0.borrow_and_update().clone()
@@ -273,8 +274,8 @@ impl Spawn<'_> {
         self
     }
 
-    /// Starts the process. It runs until [`Node::exit`]. One that a peer kills or stops starts again
-    /// with the same state, name and groups, and a new pid, as under a supervisor.
+    /// Starts the process. It runs until [`Node::exit`]. One that a peer kills or stops starts
+    /// again with the same state, name and groups, and a new pid, as under a supervisor.
     ///
     /// # Errors
     /// [`RequestError::Stopped`] and [`RequestError::Atom`].

@@ -1,4 +1,4 @@
-//! The distribution port: accepts connections and shakes hands, a bounded number at once.
+//! The distribution port: accepts connections and runs a bounded number of handshakes at once.
 //!
 //! A handshake can be started without the cookie, so an unfinished one must cost little, and a
 //! flood must not displace others. At most [`limits::HANDSHAKES`] are unfinished, and the sources
@@ -29,11 +29,11 @@ use crate::node::event::NodeCommand;
 /// Connections to the distribution port that wait to be accepted, if the system allows as many
 /// (`net.core.somaxconn`, which is the bound). The kernel ignores further connections from all
 /// clients, and clients retry after 1 s or more. More means that a flood rarely fills the queue
-/// before we accept again; less means less memory of the kernel in a flood.
+/// before we accept again; less means that a flood uses less kernel memory.
 const ACCEPT_QUEUE: u32 = 4096;
 
-/// Returns the user who owns the socket with the first address, connected to the second; none if
-/// unknown.
+/// Returns the user who owns the socket at the first address that is connected to the second
+/// address, or none if the user is unknown.
 pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// An unfinished handshake, which runs in a separate task.
@@ -56,8 +56,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(ACCEPT_QUEUE)
 }
 
-/// Accepts connections from `listener` until the node stops. Completed ones go to `inbox`, as do
-/// questions about names.
+/// Accepts connections from `listener` until the node stops. Sends to `inbox` a request for the
+/// status of each name, and each connection whose handshake is complete.
 pub(crate) async fn run(
     listener: TcpListener,
     local: Arc<Identity>,
@@ -73,8 +73,8 @@ pub(crate) async fn run(
                 let user = stream.local_addr().ok().and_then(|ours| user_of(from, ours));
                 let source = Source::new(from.ip(), user);
                 let named = Arc::new(AtomicBool::new(false));
-                let answering = Answering { local: local.clone(), names: names.clone(), inbox: inbox.clone() };
-                let task = tokio::spawn(shake(stream, from, user, named.clone(), answering));
+                let shared = Shared { local: local.clone(), names: names.clone(), inbox: inbox.clone() };
+                let task = tokio::spawn(handshake(stream, from, user, named.clone(), shared));
                 let handshake = Handshake { task, source, named };
                 let evicted = unfinished.insert(source, handshake, |other| other.named.load(Ordering::Relaxed));
                 if let Some(evicted) = evicted {
@@ -82,15 +82,16 @@ pub(crate) async fn run(
                     limited!(
                         log_limit::CROWDS,
                         warn,
-                        "{} handshakes are unfinished: closed one of {}, which has the most",
+                        "too many unfinished handshakes (limit {}): closed one from {}, which has the most",
                         limits::HANDSHAKES,
                         evicted.source
                     );
                 }
             }
-            // Out of file descriptors, or the peer was gone at once: neither ends the listener.
+            // The process has no free file descriptors, or the peer has closed its end. The
+            // listener continues after both.
             Err(e) => {
-                limited!(log_limit::ACCEPTS, warn, "the distribution port can't take a connection: {e}");
+                limited!(log_limit::ACCEPTS, warn, "cannot accept a connection on the distribution port: {e}");
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -101,20 +102,20 @@ pub(crate) async fn run(
 }
 
 /// The parts that every handshake shares.
-struct Answering {
+struct Shared {
     local: Arc<Identity>,
     names: GivenNames,
     inbox: mpsc::Sender<NodeCommand>,
 }
 
-async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Arc<AtomicBool>, with: Answering) {
-    let Answering { local, names, inbox } = with;
+async fn handshake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Arc<AtomicBool>, shared: Shared) {
+    let Shared { local, names, inbox } = shared;
     let decide = |name| {
         named.store(true, Ordering::Relaxed);
         let (answer, status) = oneshot::channel();
-        let asked = inbox.send(NodeCommand::Accepting { name, answer });
+        let sent = inbox.send(NodeCommand::Accepting { name, answer });
         async {
-            match asked.await {
+            match sent.await {
                 Ok(()) => status.await.unwrap_or(Status::NotAllowed),
                 Err(_) => Status::NotAllowed,
             }
@@ -123,36 +124,36 @@ async fn shake(stream: TcpStream, from: SocketAddr, user: Option<u32>, named: Ar
     let ours = stream.local_addr().ok();
     match setup::accept(stream, &local, names, decide).await {
         Ok(connection) => {
-            // The peer hears that it is connected only after this.
+            // The last packet of the handshake is sent only after this.
             let owner = if user.is_some() { user } else { owner(ours, from).await };
             let _ = inbox.send(NodeCommand::Connected(connection, owner)).await;
         }
-        Err(Rejected { claimed, error }) => reject(from, claimed.as_deref(), &error),
+        Err(Rejected { claimed, error }) => log_rejection(from, claimed.as_deref(), &error),
     }
 }
 
-/// Returns the owner of the other end of a connection, if that is on this host. Slower than [`UserOf`],
-/// but also works where the kernel cannot be asked directly.
+/// Returns the owner of the other end of a connection, if that end is on this host. Slower than
+/// [`UserOf`], but also works where the kernel does not answer direct queries.
 async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
     let ours = ours?;
     tokio::task::spawn_blocking(move || owner_of_end(theirs, ours)).await.ok().flatten()
 }
 
-/// Whoever isn't of the cluster, or is and can't be let in, is worth a line; other ends are ordinary, such as that of one of two
-/// attempts which cross.
-fn reject(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
-    let claimed = claimed.unwrap_or("nothing");
+/// Logs why a handshake has failed. A peer that lacks the cookie or breaks the protocol is logged
+/// as a warning. Other ends are ordinary, such as when two attempts to connect cross.
+fn log_rejection(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
+    let claimed = claimed.unwrap_or("an unnamed node");
     match error {
         SetupError::Handshake(
             HandshakeError::CookieMismatch | HandshakeError::FlagsMissing(_) | HandshakeError::Reflected,
         ) => {
-            limited!(log_limit::HANDSHAKES, warn, "{from}, which calls itself {claimed}, was not let in: {error}");
+            limited!(log_limit::HANDSHAKES, warn, "rejected the handshake of {claimed} from {from}: {error}");
         }
         SetupError::Handshake(HandshakeError::Malformed(_) | HandshakeError::BadName)
         | SetupError::PacketTooLarge(_) => {
-            limited!(log_limit::HANDSHAKES, warn, "{from} does not speak as a node does, and was not let in: {error}");
+            limited!(log_limit::HANDSHAKES, warn, "rejected a malformed handshake from {from}: {error}");
         }
-        _ => debug!(%from, claimed, "a handshake was not completed: {error}"),
+        _ => debug!(%from, claimed, "handshake failed: {error}"),
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_burst_waits_to_be_accepted() {
+    async fn a_burst_of_connections_waits_in_the_accept_queue() {
         let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let mut waiting = Vec::new();
@@ -209,15 +210,15 @@ mod tests {
     /// Connects from 127.0.0.`last`.
     async fn connect(last: u8, to: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
-        // Its port is free again at once, so that a flood cannot use up the ports of the address.
+        // The port is free as soon as the connection closes, so a flood cannot use up the ports.
         socket.set_zero_linger().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
         socket.connect(to).await.unwrap()
     }
 
-    async fn closed(stream: &mut TcpStream) {
+    async fn assert_closed(stream: &mut TcpStream) {
         let read = timeout(limits::HANDSHAKE_TIME / 2, stream.read(&mut [0])).await;
-        assert!(matches!(read, Ok(Ok(0) | Err(_))), "it is closed: {read:?}");
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "the connection is open: {read:?}");
     }
 
     fn is_open(stream: &TcpStream) -> bool {
@@ -227,26 +228,26 @@ mod tests {
     #[tokio::test]
     async fn the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
         let (address, tasks) = started().await;
-        // The oldest of all is from another address, and stays.
+        // The oldest connection is from another address and stays open.
         let other = connect(2, address).await;
         let mut silent = Vec::new();
         for _ in 0..limits::HANDSHAKES {
             silent.push(connect(3, address).await);
         }
-        closed(&mut silent[0]).await;
+        assert_closed(&mut silent[0]).await;
         assert!(is_open(&silent[1]) && is_open(&other));
         tasks.iter().for_each(AbortHandle::abort);
     }
 
     async fn packet(stream: &mut TcpStream) -> Vec<u8> {
-        let length = stream.read_u16().await.expect("it was not displaced");
+        let length = stream.read_u16().await.expect("the connection is open");
         let mut packet = vec![0; usize::from(length)];
-        stream.read_exact(&mut packet).await.expect("it was not displaced");
+        stream.read_exact(&mut packet).await.expect("the connection is open");
         packet
     }
 
     /// Sends the name and reads the status, which arrives only after the name was read.
-    async fn say_name(stream: &mut TcpStream, name: &str) {
+    async fn send_name(stream: &mut TcpStream, name: &str) {
         let (awaited, name) = handshake::dial(&identity(name), "a@h".parse().unwrap());
         let length = u16::try_from(name.len()).unwrap().to_be_bytes();
         stream.write_all(&[&length[..], &name].concat()).await.unwrap();
@@ -257,12 +258,12 @@ mod tests {
     async fn a_peer_that_has_sent_its_name_outlives_silent_ones_of_its_address() {
         let (address, tasks) = started().await;
         let mut honest = connect(2, address).await;
-        say_name(&mut honest, "b@h").await;
+        send_name(&mut honest, "b@h").await;
         let mut silent = Vec::new();
         for _ in 0..2 * limits::HANDSHAKES {
             silent.push(connect(2, address).await);
         }
-        closed(&mut silent[limits::HANDSHAKES]).await;
+        assert_closed(&mut silent[limits::HANDSHAKES]).await;
         packet(&mut honest).await;
         assert!(is_open(&honest));
         tasks.iter().for_each(AbortHandle::abort);
@@ -282,13 +283,13 @@ mod tests {
         });
         for number in 0..20 {
             let mut stream = connect(3, address).await;
-            say_name(&mut stream, &format!("b{number}@h")).await;
+            send_name(&mut stream, &format!("b{number}@h")).await;
             // Its challenge is answered only after many more have come.
             for _ in 0..limits::HANDSHAKES {
                 connect(2, address).await;
             }
             packet(&mut stream).await;
-            assert!(is_open(&stream), "{number} was displaced");
+            assert!(is_open(&stream), "connection {number} was closed");
         }
         flood.abort();
         tasks.iter().for_each(AbortHandle::abort);

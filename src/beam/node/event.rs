@@ -1,4 +1,4 @@
-//! What the node's task is told: by connections, by those that dial and accept, and by whoever holds the handle.
+//! The input of the node's task, from connections, dialers, the acceptor and handles.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,22 +44,22 @@ impl Permit {
     }
 }
 
-/// What the node's task is told.
+/// An input of the node's task.
 pub(crate) enum NodeCommand {
-    /// Something came over a connection.
+    /// A connection reports messages, or its end.
     Link(LinkId, Arrival, Permit),
-    /// A peer has given its name: which status does it get?
+    /// A peer has sent its name and waits for a status.
     Accepting {
         /// The name.
         name: NodeName,
         /// Where the status goes.
         answer: oneshot::Sender<Status>,
     },
-    /// A peer that we dial still believes in an older connection: do we want the new one?
+    /// A peer that we dial still has an older connection. The answer is whether to replace it.
     StillWanted(NodeName, oneshot::Sender<bool>),
-    /// A handshake is complete with a node of this user, if that can be told.
+    /// A peer that dialled us has completed its handshake. Its user follows, if known.
     Connected(Connection, Option<u32>),
-    /// An attempt to dial has ended, successful or not, and if so, with a node of this user, if that can be told.
+    /// An attempt to dial has ended, with a connection and the peer's user (if known), or an error.
     Dialled(NodeName, Result<(Connection, Option<u32>), DialError>),
     /// See [`Handle::connect`](super::handle::Handle::connect).
     Connect(NodeName, oneshot::Sender<Result<(), Arc<DialError>>>),
@@ -73,7 +73,7 @@ pub(crate) enum NodeCommand {
         scope: Atom,
         /// The group.
         group: pg::Key,
-        /// Where the members are followed.
+        /// Where the receiver of the members goes; none if there is no such scope.
         answer: oneshot::Sender<Option<watch::Receiver<Arc<[Pid]>>>>,
     },
     /// See [`Handle::exchanges`](super::handle::Handle::exchanges).

@@ -20,7 +20,7 @@ use crate::name::NodeName;
 pub(crate) struct GivingWay {
     attempts: HashMap<NodeName, Attempt>,
     /// How many attempts to connect to a node gave way since the last connection.
-    in_vain: HashMap<NodeName, u32>,
+    yielded: HashMap<NodeName, u32>,
 }
 
 #[derive(Debug)]
@@ -52,10 +52,10 @@ impl GivingWay {
         if self.attempts.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
             return;
         }
-        if self.in_vain.len() >= limits::KNOWN_NODES {
-            self.in_vain.clear();
+        if self.yielded.len() >= limits::KNOWN_NODES {
+            self.yielded.clear();
         }
-        let times = self.in_vain.entry(name.clone()).or_default();
+        let times = self.yielded.entry(name.clone()).or_default();
         if *times < limits::GIVEN_WAY {
             *times += 1;
             self.end(name);
@@ -64,7 +64,7 @@ impl GivingWay {
 
     fn end(&mut self, name: &NodeName) {
         if let Some(attempt) = self.attempts.remove(name) {
-            // It may have ended meanwhile.
+            // The attempt may have ended meanwhile.
             let _ = attempt.end.send(());
         }
     }
@@ -76,7 +76,7 @@ impl GivingWay {
 
     /// Records a connection to `name`. If the peer's attempt continues when two cross, ours ends.
     pub(crate) fn connected(&mut self, name: &NodeName, peer_continues: bool) {
-        self.in_vain.remove(name);
+        self.yielded.remove(name);
         if peer_continues {
             self.end(name);
         }
@@ -89,15 +89,15 @@ mod tests {
     use crate::name::node;
 
     fn gives_way(giving_way: &mut GivingWay, name: &str) -> bool {
-        let mut told = giving_way.begin(node(name));
+        let mut attempt = giving_way.begin(node(name));
         giving_way.give_way(&node(name));
-        let is_told = told.end.try_recv().is_ok();
+        let ends = attempt.end.try_recv().is_ok();
         giving_way.ended(&node(name));
-        is_told
+        ends
     }
 
     #[test]
-    fn an_attempt_gives_way_only_so_often_without_a_connection() {
+    fn the_attempts_that_give_way_without_a_connection_are_bounded() {
         let mut giving_way = GivingWay::default();
         for _ in 0..2 {
             for _ in 0..limits::GIVEN_WAY {
@@ -113,23 +113,23 @@ mod tests {
     #[test]
     fn an_ended_attempt_gets_no_message() {
         let mut giving_way = GivingWay::default();
-        let mut told = giving_way.begin("a@h".parse().unwrap());
+        let mut attempt = giving_way.begin("a@h".parse().unwrap());
         giving_way.ended(&node("a@h"));
         giving_way.give_way(&"a@h".parse().unwrap());
-        assert!(told.end.try_recv().is_err());
+        assert!(attempt.end.try_recv().is_err());
         assert!(giving_way.attempts.is_empty());
     }
 
     #[test]
-    fn an_attempt_that_is_answered_gives_way_to_a_connection_only() {
+    fn an_answered_attempt_gives_way_only_to_a_connection() {
         for peer_continues in [true, false] {
             let mut giving_way = GivingWay::default();
-            let mut told = giving_way.begin("a@h".parse().unwrap());
-            told.answered.store(true, Ordering::Relaxed);
+            let mut attempt = giving_way.begin("a@h".parse().unwrap());
+            attempt.answered.store(true, Ordering::Relaxed);
             giving_way.give_way(&"a@h".parse().unwrap());
-            assert!(told.end.try_recv().is_err());
+            assert!(attempt.end.try_recv().is_err());
             giving_way.connected(&node("a@h"), peer_continues);
-            assert_eq!(told.end.try_recv().is_ok(), peer_continues);
+            assert_eq!(attempt.end.try_recv().is_ok(), peer_continues);
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
         let mut giving_way = GivingWay::default();
         for number in 0..=limits::KNOWN_NODES {
             assert!(gives_way(&mut giving_way, &format!("n{number}@h")));
-            assert!(giving_way.in_vain.len() <= limits::KNOWN_NODES);
+            assert!(giving_way.yielded.len() <= limits::KNOWN_NODES);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The node as others use it: a cheap handle to the task that owns it.
+//! A cheap handle to the task that owns the node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use crate::node::view::{Groups, View};
 #[error("the node has stopped")]
 pub struct Stopped;
 
-/// A handle to the node's task. Every request waits for room in the task's bounded queue.
+/// A handle to the node's task. Every request waits for a free slot in the task's bounded queue.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) inbox: mpsc::Sender<NodeCommand>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) groups: watch::Receiver<Arc<Groups>>,
-    /// The last token.
+    /// The next token.
     pub(super) tokens: Arc<AtomicU64>,
 }
 
 impl Handle {
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> NodeCommand) -> Result<T, Stopped> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> NodeCommand) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
-        self.inbox.send(event(answer)).await.map_err(|_| Stopped)?;
+        self.inbox.send(command(answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 
-    /// Tells the node's task to carry out an operation that has no result.
-    async fn tell(&self, operation: NodeInput) -> Result<(), Stopped> {
+    /// Sends an operation that has no result.
+    async fn operate(&self, operation: NodeInput) -> Result<(), Stopped> {
         self.inbox.send(NodeCommand::Operation(operation)).await.map_err(|_| Stopped)
     }
 
@@ -56,19 +56,19 @@ impl Handle {
         Ok(receiver)
     }
 
-    /// What the node looks like now, and at each later change.
+    /// Returns the view of the node, which is replaced after each change.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
     }
 
-    /// Returns the groups in each scope, now and after each change.
+    /// Returns the sizes of all scopes, which are replaced after each change.
     #[must_use]
     pub fn watch_groups(&self) -> watch::Receiver<Arc<Groups>> {
         self.groups.clone()
     }
 
-    /// Returns once the node's task has taken this from its queue: it is not stuck.
+    /// Returns once the node's task has handled this request, which shows that it is not stuck.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -76,23 +76,23 @@ impl Handle {
         self.ask(NodeCommand::Pulse).await
     }
 
-    /// Connects to a node. Returns when it is connected, has been all along, or could not be.
+    /// Connects to a node. Does nothing if it is connected.
     ///
     /// # Errors
-    /// The inner one says why it could not be reached.
+    /// [`Stopped`]; the inner error is the reason why the node cannot be reached.
     pub async fn connect(&self, name: NodeName) -> Result<Result<(), Arc<DialError>>, Stopped> {
         self.ask(|answer| NodeCommand::Connect(name, answer)).await
     }
 
-    /// The view need not show these nodes any more, as far as they are not connected.
+    /// Removes from the view those of these nodes that are not connected.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn forget(&self, names: Vec<NodeName>) -> Result<(), Stopped> {
-        self.tell(NodeInput::Forget(names)).await
+        self.operate(NodeInput::Forget(names)).await
     }
 
-    /// A new process, perhaps under a registered name, which joins `groups` in every scope.
+    /// Spawns a process, optionally under a registered name. It joins `groups` in every scope.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -106,45 +106,46 @@ impl Handle {
         self.request(spawn, Reply::Spawned).await?.await.map_err(|_| Stopped)
     }
 
-    /// Ends a process of ours.
+    /// Ends one of our processes.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn exit(&self, process: ProcessId, reason: &'static str) -> Result<(), Stopped> {
-        self.tell(NodeInput::Exit(process, reason)).await
+        self.operate(NodeInput::Exit(process, reason)).await
     }
 
-    /// Answers a call that a behaviour or a function left for later.
+    /// Answers a call for which a behaviour or function returned `Answer::Later`.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn answer(&self, call: CallId, value: Term) -> Result<(), Stopped> {
-        self.tell(NodeInput::Answer(call, value)).await
+        self.operate(NodeInput::Answer(call, value)).await
     }
 
-    /// Sends a message to every process of a peer that is in this group of any scope, once to each. What is published
-    /// first comes first.
+    /// Sends a message once to each process of a peer that is in this group in any scope. Messages
+    /// arrive in the order in which they were published.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn publish(&self, group: &Term, message: &Term) -> Result<(), Stopped> {
-        // It is encoded here: what is large holds up whoever sends it, and not the node.
-        self.tell(NodeInput::Publish { group: group.canonical(), message: Iovec::encode(message) }).await
+        // Encoded here, so that a large message delays its sender and not the node's task.
+        self.operate(NodeInput::Publish { group: group.canonical(), message: Iovec::encode(message) }).await
     }
 
     /// Calls a function on a connected node.
     ///
     /// # Errors
-    /// The inner one says why there is no result.
+    /// [`Stopped`]; the inner error is the reason why there is no result.
     pub async fn call(&self, node: NodeName, function: Function) -> Result<Result<Raw, CallError>, Stopped> {
         let call = |token| NodeInput::Call { node, function, token: Some(token) };
         self.request(call, Reply::Result).await?.await.map_err(|_| Stopped)
     }
 
-    /// Calls the process of this name on a connected node, as `gen_server:call/3` does.
+    /// Calls the process with this registered name on a connected node, as `gen_server:call/3`
+    /// does.
     ///
     /// # Errors
-    /// The inner one says why there is no answer.
+    /// [`Stopped`]; the inner error is the reason why there is no answer.
     pub async fn gen_call(&self, node: NodeName, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
         let call = |token| NodeInput::Ask { node, name, request, token };
         self.request(call, Reply::Result).await?.await.map_err(|_| Stopped)
@@ -154,7 +155,7 @@ impl Handle {
     /// whether it arrives.
     ///
     /// # Errors
-    /// The inner one is [`CallError::NoConnection`].
+    /// [`Stopped`]; the inner error is [`CallError::NoConnection`].
     pub async fn send(&self, to: Address, message: &Term) -> Result<Result<(), CallError>, Stopped> {
         let message = Iovec::encode(message);
         let send = |token| NodeInput::Send { to, message, token };
@@ -162,8 +163,8 @@ impl Handle {
         Ok(sent.map(drop))
     }
 
-    /// Monitors a process of a peer, until the receiver is dropped. It receives the exit reason, which is
-    /// `noconnection` when the connection ends, or if there is none.
+    /// Monitors a process of a peer until the receiver is dropped. The receiver gets the exit
+    /// reason. It is `noconnection` if the node is not connected or the connection ends.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -171,18 +172,18 @@ impl Handle {
         self.request(|token| NodeInput::Monitor { to, token }, Reply::Down).await
     }
 
-    /// Links a process of ours to one of a peer. Ours traps exits: when the other ends, it receives
-    /// `{'EXIT', Pid, Reason}` as a message, with the reason `noconnection` when the connection ends or
-    /// if there is none.
+    /// Links one of our processes to a process of a peer. Ours traps exits: when the other process
+    /// ends, it receives the message `{'EXIT', Pid, Reason}`. `Reason` is `noconnection` if the
+    /// node is not connected or the connection ends.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn link(&self, process: ProcessId, to: Pid) -> Result<(), Stopped> {
-        self.tell(NodeInput::LinkTo { process, to }).await
+        self.operate(NodeInput::LinkTo { process, to }).await
     }
 
-    /// Follows the members of a group in order, ours included, each once; none if there is no such
-    /// scope. At most [`crate::limits::PG_RECEIVERS`] of each peer are shown.
+    /// Follows the members of a group in order, ours included, each once. Shows at most
+    /// [`crate::limits::PG_RECEIVERS`] of each peer. Returns none if there is no such scope.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -191,7 +192,7 @@ impl Handle {
         self.ask(|answer| NodeCommand::Members { scope, group, answer }).await
     }
 
-    /// The scopes of process groups that a node has as we do, as far as it has told us.
+    /// Returns the scopes of process groups that a node exchanges with our scopes of the same name.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -199,16 +200,16 @@ impl Handle {
         self.ask(|answer| NodeCommand::Exchanges(node, answer)).await
     }
 
-    /// Runs a function on a connected node, if it is still connected; its result is of no interest.
+    /// Runs a function on a node if it is connected, without waiting for the result.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn cast(&self, node: NodeName, function: Function) -> Result<(), Stopped> {
-        self.tell(NodeInput::Call { node, function, token: None }).await
+        self.operate(NodeInput::Call { node, function, token: None }).await
     }
 
-    /// Leaves the cluster in good order: groups are left, monitors fire, what is queued is written. Returns when every
-    /// connection is closed, within [`crate::limits::LINK_FLUSH`] or little more.
+    /// Stops the node: processes leave their groups, monitors fire and queued messages are written.
+    /// Returns when every connection is closed, after [`crate::limits::LINK_FLUSH`] or little more.
     pub async fn stop(&self) {
         let _ = self.ask(NodeCommand::Stop).await;
     }

@@ -1,8 +1,7 @@
-//! Between a connection and the node's task: reads large messages outside of that task, and pauses
-//! a connection until its earlier messages are handled.
+//! Passes messages from a connection to the node's task, in order. Decodes large messages outside
+//! of that task, and pauses the connection until its earlier messages are handled.
 //!
-//! So one peer's large messages do not delay other peers, and each peer's queue is bounded. Order
-//! is kept.
+//! One peer's large messages thus do not delay other peers, and each peer's queue is bounded.
 
 use std::sync::Arc;
 
@@ -18,10 +17,11 @@ use crate::node::event::{Arrival, NodeCommand, Permit};
 use crate::node::link_id::LinkId;
 use crate::node::machine;
 
-/// Bounds the reading of large messages: each may use far more memory than it has bytes.
+/// Bounds how many large messages are decoded at once: a decoded message may use far more memory
+/// than its bytes.
 static READERS: Semaphore = Semaphore::const_new(limits::LARGE_READERS);
 
-/// Passes on what a connection receives until it ends.
+/// Passes on the events of a connection until it ends.
 pub(crate) async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, inbox: mpsc::Sender<NodeCommand>) {
     let window = Arc::new(Semaphore::new(limits::LINK_BATCHES));
     let all = u32::try_from(limits::LINK_BATCHES).unwrap_or(u32::MAX);
@@ -31,7 +31,7 @@ pub(crate) async fn run(link: LinkId, mut received: mpsc::Receiver<LinkEvent>, i
             LinkEvent::Messages(batch, charge) => (arrivals(batch).await, Some(Arc::new(charge))),
         };
         for arrival in arrivals {
-            // All earlier messages are handled before the end.
+            // The end waits until all earlier messages are handled.
             let permits = if matches!(arrival, Arrival::Closed(_)) { all } else { 1 };
             let Ok(window) = window.clone().acquire_many_owned(permits).await else { return };
             let permit = Permit::new(window, held.clone());
@@ -60,7 +60,8 @@ async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
             arrivals.push(Arrival::Messages(std::mem::take(&mut small)));
         }
         let (control, payload) = message;
-        // The semaphore is never closed. The thread holds the permit, even if its caller has given up.
+        // The semaphore is never closed. The thread holds the permit, even if its caller has given
+        // up.
         let permit = READERS.acquire().await;
         // The atoms of a large message are not worth keeping.
         let reading = spawn_blocking(move || {
@@ -70,7 +71,8 @@ async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
         });
         match reading.await {
             Ok(arrival) => arrivals.push(arrival),
-            // It never panics, and is only aborted when the process ends.
+            // The closure never panics, and is aborted only when the operating system's process
+            // ends.
             Err(e) => std::panic::resume_unwind(Box::new(e)),
         }
     }
@@ -128,7 +130,7 @@ mod tests {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)), "the end comes after all that was sent");
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Empty)), "the end waits for the earlier messages");
         drop((unhandled, next));
         let last = events.recv().await.unwrap();
         assert!(matches!(last, NodeCommand::Link(LinkId(1), Arrival::Closed(CloseReason::ClosedByPeer), _)));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_messages_are_read_and_keep_their_place() {
+    async fn large_messages_are_decoded_and_keep_their_order() {
         let large = limits::CALL_ARGUMENTS;
         let batch = vec![message(1), message(2), message(large), message(large), message(3)];
         let kinds = arrivals(batch).await.into_iter().map(|arrival| match arrival {
@@ -152,15 +154,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn few_large_messages_are_read_at_once_and_the_others_wait() {
+    async fn the_large_messages_decoded_at_once_are_bounded() {
         let all = u32::try_from(limits::LARGE_READERS).unwrap();
         let reading = READERS.acquire_many(all).await.unwrap();
         let mut next = std::pin::pin!(arrivals(vec![message(limits::CALL_ARGUMENTS)]));
-        // The clock stands still while a thread reads.
+        // The paused clock does not advance while a blocking thread runs.
         let hour = std::time::Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, &mut next).await.is_err(), "it waits");
         let small = arrivals(vec![message(1)]).await;
-        assert!(matches!(small[..], [Arrival::Messages(_)]), "a small one does not wait");
+        assert!(matches!(small[..], [Arrival::Messages(_)]), "a small message does not wait");
         drop(reading);
         assert!(matches!(next.await[..], [Arrival::Large(_)]));
     }

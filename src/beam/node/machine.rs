@@ -1,8 +1,9 @@
 //! The node as a pure machine: what came in and the time go in, what is to be done comes out.
 //!
-//! It owns every fact of the node: peers, processes, monitors and links towards them, process groups, calls that wait for
-//! an answer. It opens no socket, reads no clock and never waits; [`super::task`] does all that for it. Decisions about
-//! two connections for one name are made here and nowhere else: [`Machine::accept_status`], [`Machine::still_wanted`] and
+//! It owns every fact of the node: peers, processes, monitors and links towards them, process
+//! groups, calls that wait for an answer. It opens no socket, reads no clock and never waits;
+//! [`super::task`] does all that for it. Decisions about two connections for one name are made here
+//! and nowhere else: [`Machine::accept_status`], [`Machine::still_wanted`] and
 //! [`NodeInput::LinkUp`].
 
 mod backlog;
@@ -81,7 +82,8 @@ pub enum NodeInput {
     DialEnded(NodeName),
     /// These nodes need not be remembered, as far as they are not connected.
     Forget(Vec<NodeName>),
-    /// Register a process under a name; it joins groups of scopes (each group with its scope's name) at once.
+    /// Register a process under a name; it joins groups of scopes (each group with its scope's
+    /// name) at once.
     Spawn {
         /// The registered name, if it is to have one.
         name: Option<Atom>,
@@ -314,15 +316,17 @@ impl Machine {
         } else if !self.dialer.contains(name) {
             Status::Ok
         } else if self.name > *name {
-            // "If the node's own name is greater, the other's attempt is given up": both sides decide alike.
+            // "If the node's own name is greater, the other's attempt is given up": both sides
+            // decide alike.
             Status::Nok
         } else {
             Status::OkSimultaneous
         }
     }
 
-    /// Whether an attempt of ours to reach `name`, which still believes in an older connection, is to go on: yes, unless
-    /// a connection has come about meanwhile (`is_pending` in OTP's `net_kernel.erl`).
+    /// Whether an attempt of ours to reach `name`, which still believes in an older connection, is
+    /// to go on: yes, unless a connection has come about meanwhile (`is_pending` in OTP's
+    /// `net_kernel.erl`).
     #[must_use]
     pub fn still_wanted(&self, name: &NodeName) -> bool {
         self.dialer.contains(name) && !self.by_name.contains_key(name)

@@ -1,4 +1,5 @@
-//! Groups whose members somebody follows.
+//! The groups whose members are followed through
+//! [`Handle::members`](super::handle::Handle::members).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ struct Followed {
     members: watch::Sender<Arc<[Pid]>>,
 }
 
-/// The groups, each once.
+/// The followed groups, each once.
 #[derive(Default)]
 pub(super) struct Memberships {
     followed: Vec<Followed>,
@@ -54,8 +55,8 @@ impl Memberships {
         self.pace.due().filter(|_| self.is_stale)
     }
 
-    /// Shows the members to those that follow them, if they may have changed. It costs as much as the
-    /// groups are large, so a group that is changing is shown less often the larger it is.
+    /// Updates the receivers if a scope may have changed. The cost grows with the size of the
+    /// groups, so large groups are updated less often.
     pub(super) fn show(&mut self, machine: &Machine, now: Instant) {
         if !self.is_stale || !self.pace.is_due(now) {
             return;

@@ -1,14 +1,14 @@
-//! Our BEAM node: peers, processes, monitors, links, process groups and the services that every Erlang node expects
-//! of another.
+//! A BEAM node: peers, processes, monitors, links, process groups and the services that every
+//! Erlang node expects of its peers.
 //!
 //! ```text
 //! accept, connect -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, global, global_group, net_kernel, rpc}
 //! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
 //! ```
 //!
-//! `machine` and all below it is pure: inputs and the time come in, effects go out. [`task`] owns it. The module knows
-//! nothing of the program: whoever wants a process in a group asks for it through [`handle::Handle`] and learns what
-//! happened from the [`view::View`], which is replaced as a whole at each change.
+//! `machine` and its submodules are pure: they turn inputs and the time into effects. [`task`] owns
+//! the machine. This module does not depend on the program, which spawns processes through
+//! [`handle::Handle`] and follows the node through [`view::View`]. Each change replaces the view.
 
 pub mod accept;
 pub(crate) mod event;

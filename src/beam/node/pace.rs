@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// Work that takes no longer may be done each time. More means fresher views; less means that the
-/// node's task spends less time on them.
+/// Work that takes at most this long may be repeated at once. More means fresher views; less means
+/// that the node's task spends less time on them.
 const WORK_TIME: Duration = Duration::from_millis(1);
 
 /// When slow work may be done again.
@@ -42,7 +42,7 @@ mod tests {
         let (mut pace, now) = (Pace::default(), Instant::now());
         assert!(pace.is_due(now));
         pace.took(now, WORK_TIME);
-        assert!(pace.is_due(now), "it is quick enough");
+        assert!(pace.is_due(now), "the work was quick enough");
         let long = WORK_TIME * 2;
         pace.took(now, long);
         assert!(!pace.is_due(now + long * 8) && pace.is_due(now + long * 9));

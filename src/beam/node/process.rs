@@ -1,8 +1,8 @@
-//! Our processes: who lives under which pid and name, who is told when one ends.
+//! Our processes: their pids, names, groups, monitors and links. Pure.
 //!
-//! Pure. A process is a behaviour that is run when a call comes; there are no mailboxes and no scheduling. What ends a
-//! process from outside (`exit(Pid, kill)`, `gen_server:stop/1`) ends that life of it only: as under a supervisor, another
-//! begins at once, with a pid of its own, under the same name and in the same groups.
+//! A process is a behaviour that runs when a message arrives; there are no mailboxes and no
+//! scheduling. A process that a peer ends (`exit(Pid, kill)`, `gen_server:stop/1`) restarts at
+//! once, as under a supervisor, with a new pid and the same name and groups.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,11 +10,11 @@ use crate::dist::control::Proc;
 use crate::etf::{Atom, AtomTooLong, Atoms, Pid, Raw, Reference, Term};
 use crate::node::link_id::LinkId;
 
-/// Names a process to our own side, through all its lives.
+/// Identifies one of our processes, also after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub(super) u64);
 
-/// Names a call that a peer makes, until it is answered.
+/// Identifies a peer's call until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub(super) u64);
 
@@ -24,12 +24,15 @@ impl From<u64> for CallId {
     }
 }
 
-/// Who calls one of our processes, or one of our functions.
+/// The caller of one of our processes or functions.
+///
+/// It has no pid: the node sends the answer itself. After [`Answer::Later`], pass `call` to
+/// [`Node::reply`](crate::Node::reply).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// What to give with a later answer.
+    /// Identifies the call in a later answer.
     pub call: CallId,
-    /// The node of the process that calls.
+    /// The node of the calling process.
     pub node: Atom,
 }
 
@@ -51,7 +54,7 @@ impl Address {
     /// Returns the address `{Name, Node}`.
     ///
     /// # Errors
-    /// One of them is too long for an atom.
+    /// A name is too long for an atom.
     pub fn name(name: &str, node: &str) -> Result<Self, AtomTooLong> {
         Ok(Self::Name { name: Atom::new(name)?, node: Atom::new(node)? })
     }
@@ -71,7 +74,7 @@ impl From<Pid> for Address {
     }
 }
 
-/// Where a message comes from.
+/// The origin of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The node.
@@ -83,33 +86,37 @@ pub struct Source {
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// This.
+    /// The answer is this term.
     Now(Term),
-    /// It takes longer than the node's task may wait: it comes by the caller's [`CallId`].
+    /// The answer follows later, with the caller's [`CallId`], because the node's task cannot wait.
     Later,
 }
 
-/// What a process of ours does, given by whoever had it spawned.
+/// The code of a process, which the program passes when it spawns one.
 pub trait Behaviour: Send {
-    /// Answers a `gen_server:call`. Runs in the node's task: it must return at once.
+    /// Answers a `gen_server:call`. Runs in the node's task, so it must return at once.
     fn call(&mut self, request: &Raw, caller: &Caller, atoms: &mut Atoms) -> Answer;
 
-    /// Takes a message that is neither a call nor a cast; without a care for it, it is lost. Runs in the node's task: it must return
-    /// at once.
+    /// Handles a message that is neither a call nor a cast, and ignores it by default. Runs in the
+    /// node's task, so it must return at once.
     fn message(&mut self, _message: &Raw, _from: &Source, _atoms: &mut Atoms) {}
 
-    /// Handles a `gen_server:cast`, and ignores it by default. Runs in the node's task: it must return at once.
+    /// Handles a `gen_server:cast`, and ignores it by default. Runs in the node's task, so it must
+    /// return at once.
     fn cast(&mut self, _request: &Raw, _from: &Source, _atoms: &mut Atoms) {}
 
-    /// What `sys:get_state/1` shows.
+    /// Returns the state that `sys:get_state/1` shows.
     fn state(&self) -> Term;
 }
 
 /// The functions that peers can call by `erpc`, `rpc` and `spawn`, besides those that the node
 /// answers about itself (`node::services::functions`). The node has no others.
 pub trait Functions: Send {
-    /// Calls `Module:Function(Args)`: none if there is no such function of so many arguments, an error if it doesn't take
-    /// these (`badarg`). Runs in the node's task: it must return at once.
+    /// Calls `Module:Function(Args)`. Returns none if there is no function with this name and
+    /// arity. Runs in the node's task, so it must return at once.
+    ///
+    /// # Errors
+    /// [`BadArg`] if the function does not accept these arguments.
     fn call(
         &mut self,
         module: &Atom,
@@ -119,12 +126,12 @@ pub trait Functions: Send {
     ) -> Option<Result<Answer, BadArg>>;
 }
 
-/// A function was called with arguments that it doesn't take.
+/// A function was called with arguments that it does not accept (`badarg`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the function does not take these arguments")]
+#[error("the function does not accept these arguments")]
 pub struct BadArg;
 
-/// What stands behind a pid.
+/// The kind of a process.
 pub(crate) enum Role {
     /// `net_kernel`.
     NetKernel,
@@ -134,16 +141,16 @@ pub(crate) enum Role {
     GlobalGroup,
     /// The scope of process groups with this name.
     Scope(Atom),
-    /// A process that was asked for.
+    /// A process that the program has spawned.
     Behaviour(Box<dyn Behaviour>),
 }
 
-/// A peer's process that wants to know when one of ours ends.
+/// A peer's process that monitors one of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Watcher {
-    /// Who asked.
+    /// The monitoring process.
     pub pid: Pid,
-    /// Our process, in the words in which it asked for it.
+    /// Our process, by the pid or name that the monitor was created with.
     pub watched: Proc,
 }
 
@@ -151,17 +158,17 @@ pub(crate) struct Watcher {
 pub struct Process {
     /// Its pid.
     pub pid: Pid,
-    /// The same for all its lives.
+    /// Stays the same after a restart.
     pub id: ProcessId,
-    /// The name that it is registered under.
+    /// Its registered name.
     pub name: Option<Atom>,
     /// The groups that it is in, in every scope.
     pub groups: Vec<Term>,
-    /// What it does.
+    /// Its kind and code.
     pub(crate) role: Role,
-    /// Who monitors it, by the connection over which it asked, and its monitor.
+    /// The processes that monitor it, by connection and monitor reference.
     pub(crate) watchers: HashMap<(LinkId, Reference), Watcher>,
-    /// Who is linked to it.
+    /// The processes that are linked to it, each with its connection.
     pub links: HashSet<(LinkId, Pid)>,
 }
 
@@ -169,7 +176,7 @@ pub struct Process {
 pub struct Processes {
     node: Atom,
     creation: u32,
-    /// Number of the last pid and of the last reference.
+    /// The numbers of the last pid, the last reference and the last id.
     last_pid: u64,
     last_reference: u64,
     last_id: u64,
@@ -179,7 +186,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// None yet, of this incarnation of the node.
+    /// Creates an empty table for this incarnation of the node.
     #[must_use]
     pub fn new(node: Atom, creation: u32) -> Self {
         Self {
@@ -194,13 +201,14 @@ impl Processes {
         }
     }
 
-    /// A new process, registered under `name` if that is given; a former holder of the name loses it.
+    /// Spawns a process and registers it under `name`, if any. A process that has the name loses
+    /// it.
     pub(crate) fn spawn(&mut self, role: Role, name: Option<Atom>, groups: Vec<Term>) -> &Process {
         self.last_id += 1;
         self.begin(ProcessId(self.last_id), role, name, groups)
     }
 
-    /// The next life of a process that has ended.
+    /// Restarts a process that has ended.
     pub(crate) fn respawn(&mut self, ended: Process) -> &Process {
         self.begin(ended.id, ended.role, ended.name, ended.groups)
     }
@@ -216,16 +224,17 @@ impl Processes {
         self.alive.entry(pid).insert_entry(process).into_mut()
     }
 
-    /// A pid of this node that was never given before. A process need not stand behind it for long, or at all.
+    /// Returns a new pid of this node. It need not belong to a process.
     pub(crate) fn new_pid(&mut self) -> Pid {
         self.last_pid += 1;
-        // As erts counts: 28 bits of the number, then the serial. Both fit every release's pids.
+        // As in ERTS, the number has 28 bits, and the rest is the serial. Both fit the pids of
+        // every release.
         let id = u32::try_from(self.last_pid & 0x0FFF_FFFF).unwrap_or(0);
         let serial = u32::try_from((self.last_pid >> 28) & 0x1FFF).unwrap_or(0);
         Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 
-    /// A process that has ended: its last words are for its watchers and links.
+    /// Removes a process and returns it, so that its watchers and links can be notified.
     pub fn end(&mut self, pid: &Pid) -> Option<Process> {
         let process = self.alive.remove(pid)?;
         // Another process may have registered the name.
@@ -236,13 +245,14 @@ impl Processes {
         Some(process)
     }
 
-    /// The pid of the life that a process has now.
+    /// Returns the current pid of a process.
     #[must_use]
     pub fn pid(&self, id: ProcessId) -> Option<&Pid> {
         self.ids.get(&id)
     }
 
-    /// The process, if it lives. Pids of another incarnation of our name differ in their creation, so they are dead.
+    /// Returns the process, if it is alive. A pid of another incarnation of the node has another
+    /// creation and is never found.
     pub fn get(&mut self, to: &Proc) -> Option<&mut Process> {
         match to {
             Proc::Pid(pid) => self.alive.get_mut(pid),
@@ -250,7 +260,7 @@ impl Processes {
         }
     }
 
-    /// The pid registered under a name.
+    /// Returns the pid that is registered under a name.
     #[must_use]
     pub fn whereis(&self, name: &str) -> Option<&Pid> {
         self.names.get(name)
@@ -285,7 +295,7 @@ impl Processes {
         self.alive.get(pid)
     }
 
-    /// A reference of this node that was never given before.
+    /// Returns a new reference of this node.
     pub(crate) fn new_reference(&mut self) -> Reference {
         self.last_reference += 1;
         let word = |shift: u32, mask: u64| u32::try_from((self.last_reference >> shift) & mask).unwrap_or(0);

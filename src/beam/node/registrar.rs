@@ -1,5 +1,5 @@
-//! Registers the name of a node with this host's EPMD. If none answers, starts the system's `epmd`
-//! or serves one, as far as its owner allows.
+//! Registers the name of a node with this host's EPMD. If no EPMD answers, starts the system's
+//! `epmd` or serves EPMD itself, as far as its settings allow.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,7 +23,7 @@ pub struct Registrar {
     hidden: bool,
     /// Whether to start the system's `epmd` if no EPMD answers.
     starts_system: bool,
-    /// Whether it was started since an EPMD answered last.
+    /// Whether the system's `epmd` was started since an EPMD last answered.
     has_started: bool,
     /// The addresses on which to serve EPMD if none answers and none was started.
     serve_on: Option<Vec<IpAddr>>,
@@ -31,8 +31,8 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Returns the registrar of a node that listens at `port`, for the EPMD at `epmd_port`. It only
-    /// uses an EPMD that answers.
+    /// Creates the registrar of a node that listens at `port`, for the EPMD at `epmd_port`. By
+    /// default, it neither starts nor serves EPMD.
     #[must_use]
     pub fn new(epmd_port: u16, port: u16, hidden: bool) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
@@ -60,7 +60,7 @@ impl Registrar {
         self.address
     }
 
-    /// Returns whether it serves the EPMD itself.
+    /// Returns whether it serves EPMD itself.
     #[must_use]
     pub fn serves(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.serves())
@@ -73,10 +73,11 @@ impl Registrar {
     pub async fn register(&mut self, short_name: &str) -> Result<Registration, Error> {
         let mut result = self.ask(short_name).await;
         if is_unreachable(&result) {
-            // An `epmd` that was started and is gone is not started again before another has answered.
+            // If the `epmd` that was started has ended, it is not started again until an EPMD
+            // answers.
             let starts = self.starts_system && !std::mem::replace(&mut self.has_started, true);
             if !starts || !self.start_system(&mut result, short_name).await {
-                // Erlang may be installed later. Then its `epmd` is started.
+                // Erlang may be installed later, so the next registration tries again.
                 self.has_started = false;
                 self.serve(&mut result, short_name).await;
             }
@@ -97,7 +98,7 @@ impl Registrar {
             debug!("no EPMD answers, and the system's epmd cannot be started: {e}");
             return false;
         }
-        info!(address = %self.address, "no EPMD answered: the system's epmd was started");
+        info!(address = %self.address, "no EPMD answered; started the system's epmd");
         // `epmd -daemon` returns before its port is open.
         for _ in 0..limits::EPMD_START_TRIES {
             *result = self.ask(short_name).await;
@@ -116,7 +117,7 @@ impl Registrar {
                 info!(address = %self.address, "no EPMD answers; serving EPMD on this node");
                 self.server = Some(Arc::new(server));
             }
-            // Another program may have been faster. Then it answers.
+            // Another program may have opened the port first. Then it answers.
             Err(e) => debug!(address = %self.address, "cannot serve EPMD: {e}"),
         }
         *result = self.ask(short_name).await;

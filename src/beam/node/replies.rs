@@ -1,5 +1,5 @@
-//! Where the results of requests to the node go. The machine names each request by a token, and knows
-//! no channels.
+//! Delivers the results of requests to the node. The machine identifies each request by a token and
+//! does not use channels.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::node::machine::Token;
 use crate::node::process::ProcessId;
 use crate::node::services::rpc::CallError;
 
-/// The least number of replies at which monitors without a receiver are removed.
+/// The least number of waiting replies at which monitors without a receiver are removed.
 const SWEPT: usize = 64;
 
 /// Where the result of a request goes.
@@ -20,7 +20,7 @@ const SWEPT: usize = 64;
 pub(crate) enum Reply {
     /// The new process.
     Spawned(oneshot::Sender<ProcessId>),
-    /// The result of a call, or whether a message was sent.
+    /// The result of a call or of sending a message.
     Result(oneshot::Sender<Result<Raw, CallError>>),
     /// The exit reason of the monitored process. A monitor whose receiver is gone is removed.
     Down(oneshot::Sender<Raw>),
@@ -50,7 +50,7 @@ pub(super) struct Replies {
     waiting: HashMap<Token, Reply>,
     /// The number of waiting replies at which monitors without a receiver are removed.
     swept_at: usize,
-    /// They are sent when the view shows what they tell.
+    /// Results that are sent once the view shows the same state.
     ready: Vec<Ready>,
 }
 
@@ -66,8 +66,8 @@ impl Replies {
         self.waiting.insert(token, reply);
     }
 
-    /// Removes the monitors whose receivers are gone, each time that the number of replies has doubled.
-    /// Returns their tokens.
+    /// Removes the monitors whose receivers are gone, each time that the number of replies has
+    /// doubled. Returns their tokens.
     pub(super) fn sweep(&mut self) -> Vec<Token> {
         if self.waiting.len() < self.swept_at {
             return Vec::new();
@@ -78,28 +78,28 @@ impl Replies {
         dropped
     }
 
-    /// A process was spawned.
+    /// Records that a process was spawned.
     pub(super) fn spawned(&mut self, token: Token, process: ProcessId) {
         if let Some(Reply::Spawned(to)) = self.waiting.remove(&token) {
             self.ready.push(Ready::Spawned(to, process));
         }
     }
 
-    /// A call has its result.
+    /// Records the result of a call.
     pub(super) fn result(&mut self, token: Token, result: Result<Raw, CallError>) {
         if let Some(Reply::Result(to)) = self.waiting.remove(&token) {
             self.ready.push(Ready::Result(to, result));
         }
     }
 
-    /// A monitored process has ended.
+    /// Sends the exit reason of a monitored process at once.
     pub(super) fn down(&mut self, token: Token, reason: Raw) {
         if let Some(Reply::Down(to)) = self.waiting.remove(&token) {
             let _ = to.send(reason);
         }
     }
 
-    /// Adds results that are known.
+    /// Adds results without a token.
     pub(super) fn ready(&mut self, ready: impl IntoIterator<Item = Ready>) {
         self.ready.extend(ready);
     }
@@ -109,7 +109,7 @@ impl Replies {
         !self.ready.is_empty()
     }
 
-    /// Sends the results that are known.
+    /// Sends the results.
     pub(super) fn send(&mut self) {
         self.ready.drain(..).for_each(Ready::send);
     }

@@ -1,7 +1,8 @@
-//! The owner of the node's state: takes events, runs the machine, carries out its effects.
+//! The task that owns the node's state: handles commands, runs the machine, carries out its
+//! effects.
 //!
-//! It never waits for a peer. What there is to send gathers, a connection each, while events that have come already, or are about
-//! to, are taken; then it is handed on, and a connection that can't take it is closed.
+//! It never waits for a peer. Signals gather for each connection while the task handles the waiting
+//! commands. Then it hands them to the connections, and closes each whose queue is full.
 
 mod links;
 mod output;
@@ -45,35 +46,36 @@ use crate::node::view::{Groups, View};
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// Signals in one batch of events from which the task looks for more events before it sends. Fewer
-/// means larger writes; more means that small batches go out sooner.
+/// If a batch of commands causes this many signals, the task looks for more commands before it
+/// sends. Fewer means larger writes; more means that small batches are sent sooner.
 const MANY_SIGNALS: u64 = 64;
 
-/// How long the task looks for more events before it sends. More means larger writes; less means
+/// How long the task looks for more commands before it sends. More means larger writes; less means
 /// lower latency under load. [`limits::GATHERED`] bounds the bytes.
 const GATHERING_TIME: Duration = Duration::from_millis(1);
 
-/// What a node is started with.
+/// The settings of a node.
 pub struct NodeSettings {
-    /// Who we are.
+    /// The name, creation, cookie and capabilities.
     pub identity: Identity,
-    /// How other nodes are reached.
+    /// Connects to other nodes.
     pub dialer: Dialer,
-    /// Scopes of process groups.
+    /// The scopes of process groups.
     pub scopes: Vec<Atom>,
     /// The groups of peers that are shown in the view.
     pub watched: Watched,
-    /// What peers can call.
+    /// The functions that peers can call.
     pub functions: Box<dyn Functions>,
     /// The program that runs the node, as tools show it.
     pub program: Program,
-    /// A peer from which nothing comes for this long is gone.
+    /// A connection without input for this long is closed.
     pub tick_time: Duration,
-    /// Limit of the memory for all peers, in bytes.
+    /// The memory limit for all peers, in bytes.
     pub peer_memory: usize,
 }
 
-/// Starts the node, which takes connections from `listener`. The task ends after [`Handle::stop`].
+/// Starts the node, which accepts connections from `listener`. The task ends after
+/// [`Handle::stop`].
 pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHandle<()>) {
     let machine = Machine::new(Parts {
         name: settings.identity.name.clone(),
@@ -86,7 +88,7 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHand
         program: settings.program,
         hidden: !settings.identity.flags.contains(Flags::PUBLISHED),
     });
-    let (inbox, events) = mpsc::channel(limits::NODE_INBOX);
+    let (inbox, commands) = mpsc::channel(limits::NODE_INBOX);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let (groups_sender, groups) = watch::channel(Arc::new(machine.groups()));
     let local = Arc::new(settings.identity);
@@ -118,42 +120,42 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHand
         now: now(),
     };
     let running = tokio::spawn(async move {
-        task.run(events).await;
+        task.run(commands).await;
         acceptor.abort();
     });
     (Handle { inbox, view, groups, tokens: Arc::default() }, running)
 }
 
-/// A connection as the owner holds it.
+/// The task's end of a connection.
 struct Link {
     sender: LinkSender,
     peer: NodeName,
     flags: Flags,
-    /// Whose process the peer is, where that is on this host.
+    /// The user that runs the peer, if it is on this host and its user is known.
     owner: Option<u32>,
-    /// The source that its memory is counted for.
+    /// The source that its memory counts for.
     source: Source,
     holding: Arc<Holding>,
-    /// The counted memory of what the machine keeps of the peer.
+    /// The memory that the machine uses for the peer.
     kept: Charge,
-    /// What has gathered to be sent.
+    /// The gathered signals.
     frames: Frames,
-    /// The permits of batches that are not fully handled.
+    /// The permits of batches with unhandled messages.
     permits: Vec<Permit>,
-    /// The name that we gave the peer, if it had none. It is released with this value.
+    /// The name that we assigned to the peer, if it had none. Dropping it frees the name.
     _given: Option<GivenName>,
 }
 
-/// Where it is told how an attempt to connect has ended.
+/// Receives the result of an attempt to connect.
 type Waiting = oneshot::Sender<Result<(), Arc<DialError>>>;
 
 struct Task {
     machine: Machine,
     local: Arc<Identity>,
     dialer: Arc<Dialer>,
-    /// Bounds the attempts to connect that are under way.
+    /// Bounds the attempts to connect to other hosts.
     dials: Arc<Semaphore>,
-    /// The same, of this host: what is here need not wait for what is far.
+    /// Bounds the attempts to connect to this host, which do not wait for those to other hosts.
     dials_here: Arc<Semaphore>,
     giving_way: GivingWay,
     tick_time: Duration,
@@ -161,26 +163,27 @@ struct Task {
     budget: Arc<Budget>,
     inbox: mpsc::Sender<NodeCommand>,
     links: BTreeMap<LinkId, Link>,
-    /// Connections whose tasks have not ended yet.
+    /// The number of connections whose tasks have not ended.
     open: usize,
     last_link: u64,
     connecting: HashMap<NodeName, Vec<Waiting>>,
     replies: Replies,
     memberships: Memberships,
     view: watch::Sender<Arc<View>>,
-    /// The view has changed since it was shown.
+    /// Whether the view has changed since it was last shown.
     is_stale: bool,
     pace: Pace,
-    /// Apart from the view, which is no news to anybody when a process joins some group.
+    /// Separate from the view, so that a process that joins a group does not wake the view's
+    /// readers.
     groups: watch::Sender<Arc<Groups>>,
     stopping: Option<oneshot::Sender<()>>,
-    /// None: their memory is what is kept.
+    /// Always empty; keeps its memory for reuse.
     effects: Vec<NodeEffect>,
-    /// What waits in `links` to be sent.
+    /// The size of all signals that wait in `links`.
     gathered: Gathered,
-    /// How many signals have ever been.
+    /// The number of signals since the start.
     signals: u64,
-    /// When what is being taken was.
+    /// The time of the current batch.
     now: Now,
 }
 
@@ -191,7 +194,7 @@ struct Gathered {
 }
 
 impl Task {
-    async fn run(mut self, mut events: mpsc::Receiver<NodeCommand>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<NodeCommand>) {
         let mut batch = Vec::new();
         let budget = self.budget.clone();
         loop {
@@ -199,26 +202,26 @@ impl Task {
             let deadlines = [self.machine.next_deadline(), shown_at, self.memberships.next_deadline()];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
-                taken = events.recv_many(&mut batch, limits::NODE_BATCH) => {
-                    if taken == 0 {
+                received = commands.recv_many(&mut batch, limits::NODE_BATCH) => {
+                    if received == 0 {
                         return;
                     }
                     let begun = Instant::now();
                     loop {
                         let before = self.signals;
-                        self.take_all(&mut batch);
-                        // Who sends much, or was answered, is about to want more: it goes out in the same write, which a peer
-                        // takes far more easily than many small ones.
+                        self.handle_batch(&mut batch);
+                        // After many signals or an answer, more commands usually follow soon. One
+                        // large write costs a peer far less than many small ones.
                         let more = self.replies.has_ready() || self.signals - before >= MANY_SIGNALS;
                         if !more || begun.elapsed() >= GATHERING_TIME {
                             break;
                         }
                         self.show();
                         yield_now().await;
-                        if events.is_empty() {
+                        if commands.is_empty() {
                             break;
                         }
-                        events.recv_many(&mut batch, limits::NODE_BATCH).await;
+                        commands.recv_many(&mut batch, limits::NODE_BATCH).await;
                     }
                 },
                 () = budget.exceeded() => {
@@ -242,17 +245,17 @@ impl Task {
         }
     }
 
-    fn take_all(&mut self, events: &mut Vec<NodeCommand>) {
+    fn handle_batch(&mut self, commands: &mut Vec<NodeCommand>) {
         self.now = now();
-        for event in events.drain(..) {
-            self.take(event);
+        for command in commands.drain(..) {
+            self.handle_command(command);
             self.keep_to_budget();
             self.send_if_much();
         }
     }
 
-    fn take(&mut self, event: NodeCommand) {
-        let input = match event {
+    fn handle_command(&mut self, command: NodeCommand) {
+        let input = match command {
             NodeCommand::Link(id, arrival, permit) => return self.arrived(id, arrival, permit),
             NodeCommand::Accepting { name, answer } => {
                 let status =
@@ -326,7 +329,7 @@ impl Task {
         }
     }
 
-    /// Tells the machine, and carries out what it wants done; but what it wants sent only gathers.
+    /// Passes an input to the machine and carries out the effects. Signals are gathered, not sent.
     fn handle(&mut self, input: NodeInput) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, input, &mut effects);

@@ -1,4 +1,5 @@
-//! What others see of the node: immutable, replaced as a whole at each change, so that nobody can fall behind.
+//! An immutable snapshot of the node. Each change replaces it, so readers always find the newest
+//! state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,75 +12,76 @@ use crate::dist::flags::Flags;
 use crate::dist::link::CloseReason;
 use crate::name::NodeName;
 
-/// The node and its surroundings.
+/// The node and its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// Our full name.
+    /// The full name of the node.
     pub name: NodeName,
-    /// Which incarnation of the name we are.
+    /// Identifies this incarnation of the node.
     pub creation: u32,
-    /// Every node that is connected, or was and has not been forgotten.
+    /// The nodes that are connected, or were connected and are not forgotten.
     pub peers: BTreeMap<NodeName, Peer>,
-    /// Pairs of the binary in a watched group `{Tag, Binary}` and the node of a peer's process that joined it.
+    /// The binary of each watched group `{Tag, Binary}`, with the node of a peer's process in it.
     pub announced: BTreeSet<(Bytes, NodeName)>,
-    /// Nodes of peers with a process in the watched group that has a name.
+    /// The peers with a process in the watched group that has a name.
     pub grouped: BTreeSet<NodeName>,
-    /// Nodes that connected peers know.
+    /// The nodes that the `global` of a connected peer knows.
     pub known: BTreeSet<NodeName>,
-    /// Connected peers that may be introduced to others. Their `global` has greeted ours on the
-    /// present connection, and we did not dial it after they closed the one before in order.
+    /// The connected peers that other nodes may connect to. The peer's `global` has sent
+    /// `init_connect` on this connection, and we did not dial it after the peer had closed an
+    /// earlier connection in order.
     pub introducible: BTreeSet<NodeName>,
 }
 
-/// What groups there are, by the name of their scope.
+/// The size of each scope, by its name.
 pub type Groups = BTreeMap<Arc<str>, Census>;
 
-/// How much a scope of process groups holds.
+/// The size of a scope of process groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Groups that processes of ours are in.
+    /// Groups with processes of our node.
     pub own_groups: usize,
-    /// Processes of ours in them, once for each group.
+    /// Processes of our node in groups, counted once for each group.
     pub own_members: usize,
-    /// Groups that processes of peers are in, once for each peer.
+    /// Groups with processes of peers, counted once for each peer.
     pub peer_groups: usize,
-    /// Processes of peers in them, once for each time that they joined.
+    /// Processes of peers in groups, counted once for each join.
     pub peer_members: usize,
 }
 
-/// A node other than ours.
+/// Another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Whether and how it is connected.
+    /// Whether it is connected.
     pub state: PeerState,
-    /// Since when.
+    /// When this state began.
     pub since: SystemTime,
-    /// Differs for each connection that there was to this name.
+    /// The number of the connection, or of the last one.
     pub connection: u64,
-    /// Whose process it is, while it is connected and on this host, and if that can be told.
+    /// The user that runs it, if it is connected, on this host, and its user is known.
     pub owner: Option<u32>,
 }
 
 /// Whether a node is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerState {
-    /// It is.
+    /// It is connected.
     Up {
         /// Its incarnation.
         creation: u32,
-        /// Whether it is to be seen in `nodes()`.
+        /// Whether it is visible in `nodes()`.
         published: bool,
-        /// What both sides can do.
+        /// The capabilities of both sides.
         flags: Flags,
-        /// Whether it was we who dialled.
+        /// Whether we dialled.
         dialled: bool,
     },
-    /// It was, until this happened.
+    /// It is not connected, but was.
     Down {
-        /// Why.
+        /// Why the connection ended.
         reason: PeerReason,
-        /// The node's incarnation if the node closed the connection in order, because it ended or
-        /// wants no connection.
+        /// The node's incarnation, if the node closed the connection in order because it stopped or
+        /// disconnects from us.
         left: Option<u32>,
     },
 }
@@ -87,9 +89,9 @@ pub enum PeerState {
 /// Why a peer is connected, or is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerReason {
-    /// The stable code, for programs.
+    /// A stable code for programs.
     pub code: &'static str,
-    /// The same as a sentence for people.
+    /// A text for people.
     pub detail: String,
 }
 
@@ -118,7 +120,7 @@ impl From<&CloseReason> for PeerReason {
 }
 
 impl Peer {
-    /// Whether it is connected.
+    /// Returns whether it is connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, PeerState::Up { .. })
@@ -130,19 +132,19 @@ impl Peer {
         matches!(self.state, PeerState::Down { left: Some(_), .. })
     }
 
-    /// Whether it is connected, and it was the peer that dialled.
+    /// Returns whether it is connected and has dialled us.
     #[must_use]
     pub fn has_dialled(&self) -> bool {
         matches!(self.state, PeerState::Up { dialled: false, .. })
     }
 
-    /// Whether it is connected, and had no name of its own: we gave it one.
+    /// Returns whether it is connected under a name that we assigned, because it had none.
     #[must_use]
     pub fn was_nameless(&self) -> bool {
         matches!(self.state, PeerState::Up { flags, .. } if flags.contains(Flags::NAME_ME))
     }
 
-    /// Whether it is connected and to be seen in `nodes()`.
+    /// Returns whether it is connected and visible in `nodes()`.
     #[must_use]
     pub fn is_published(&self) -> bool {
         matches!(self.state, PeerState::Up { published: true, .. })

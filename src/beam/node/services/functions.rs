@@ -1,11 +1,11 @@
 //! The functions that the node answers about itself, as the tools of Erlang/OTP call them on every
 //! node of `nodes()`: one table for `erpc`, `rpc`, `spawn` and `rex`. Pure.
 //!
-//! An answer describes this node, or says that it lacks the subject; it never runs code. It takes
-//! time in proportion to its own size, which the state of the machine bounds. Every other function
-//! is undefined, unless [`Functions`](crate::node::process::Functions) has it. `docs/tools.md` has
-//! the same table. The results are those of the modules `erlang`, `code`, `application` and
-//! `net_kernel` (ERTS and kernel reference manuals).
+//! An answer describes this node, or reports that the node has nothing of the kind. No code runs.
+//! The cost is proportional to the size of the answer, which the state of the machine bounds. All
+//! other functions are undefined, except those of [`Functions`](crate::node::process::Functions).
+//! `docs/tools.md` has the same table. The results are those of the modules `erlang`, `code`,
+//! `application` and `net_kernel` (ERTS and kernel reference manuals).
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::node::process::{BadArg, Process, Processes};
 /// it.
 const OTP_RELEASE: &str = "25";
 
-/// The most arguments of a function in the table.
-const MOST_ARGS: usize = 3;
+/// The highest arity in the table.
+const MAX_ARITY: usize = 3;
 
 /// The functions of `observer_backend` that the tabs "Ports" and "Sockets" of `observer` call.
-const LISTS_OF_OBSERVER: [&str; 3] = ["get_port_list", "get_socket_list", "socket_info"];
+const OBSERVER_LISTS: [&str; 3] = ["get_port_list", "get_socket_list", "socket_info"];
 
 /// The program that runs the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Program {
     pub version: &'static str,
 }
 
-/// The facts about the node that its answers are made from.
+/// The facts about the node from which the answers are made.
 pub struct Known<'a> {
     /// Returns the connected nodes that are not hidden, in any order.
     pub nodes: &'a dyn Fn() -> Vec<Atom>,
@@ -88,7 +88,7 @@ impl Known<'_> {
             ("shell", "start", []) => Ok(pair("shutdown", Term::atom("nofile"))),
             ("erlang", "function_exported", [module, function, arity]) => self.is_exported(module, function, arity),
             // The node has no ports and no sockets of Erlang.
-            ("observer_backend", function, []) if LISTS_OF_OBSERVER.contains(&function) => Ok(Term::List(Vec::new())),
+            ("observer_backend", function, []) if OBSERVER_LISTS.contains(&function) => Ok(Term::List(Vec::new())),
             ("observer_backend", "get_table_list", [kind, _]) => self.tables(kind),
             ("observer_backend", "sys_info", []) => self.sys_info(),
             // Its callers handle a refused call, and crash if the function is undefined.
@@ -100,14 +100,14 @@ impl Known<'_> {
         })
     }
 
-    /// Whether a function is in the table. `observer` asks it of what lists ports and sockets, and ends unless the answer
-    /// is a boolean.
+    /// Returns whether a function is in the table. `observer` calls this for the functions that
+    /// list ports and sockets, and exits unless the result is a boolean.
     fn is_exported(&self, module: &Term, function: &Term, arity: &Term) -> Result<Term, Refused> {
         let (Term::Atom(module), Term::Atom(function), Term::Int(arity @ 0..)) = (module, function, arity) else {
             return Err(Refused::BadArg);
         };
-        // Of such arguments, only the number counts here.
-        let args = [const { Term::List(Vec::new()) }; MOST_ARGS];
+        // For these functions, only the number of arguments matters here.
+        let args = [const { Term::List(Vec::new()) }; MAX_ARITY];
         let args = usize::try_from(*arity).ok().and_then(|arity| args.get(..arity));
         let answer = args.and_then(|args| self.call(module, function, args));
         Ok(boolean(!matches!(answer, None | Some(Err(Refused::NotTried)))))
@@ -124,7 +124,8 @@ impl Known<'_> {
         Ok(or_undefined(self.processes.whereis(name.as_str()).cloned().map(Term::Pid)))
     }
 
-    /// Returns the process, none if it has ended, or an error if the term is not a pid of this node.
+    /// Returns the process, none if it has ended, or an error if the term is not a pid of this
+    /// node.
     fn local(&self, pid: &Term) -> Result<Option<&Process>, Refused> {
         match pid {
             Term::Pid(pid) if pid.node == *self.processes.node() => Ok(self.processes.find(pid)),
@@ -179,11 +180,11 @@ impl Known<'_> {
         }
     }
 
-    /// Returns the items of `observer_backend:sys_info/0` that the node has.
+    /// Returns those items of `observer_backend:sys_info/0` that apply to this node.
     fn sys_info(&self) -> Result<Term, Refused> {
         let Term::List(memory) = self.memory()? else { return Err(Refused::Unknown) };
-        // `observer` divides by the total size of the allocators, which is 0 if the list is empty; it
-        // skips one that is disabled.
+        // `observer` divides by the total size of the allocators, which is 0 if the list is empty;
+        // it skips one that is disabled.
         let mut items = vec![pair("alloc_info", Term::List(vec![pair("eheap_alloc", Term::atom("false"))]))];
         for item in ["otp_release", "process_count", "port_count", "ets_count"] {
             items.push(pair(item, self.system_info(&Term::atom(item))?));
@@ -195,7 +196,8 @@ impl Known<'_> {
         Ok(Term::List(items))
     }
 
-    /// Without code, all memory of the node counts as `system`.
+    /// Returns the result of `erlang:memory/0`. All memory counts as `system`, because no code
+    /// runs.
     fn memory(&self) -> Result<Term, Refused> {
         let total = integer((self.memory)().ok_or(Refused::Unknown)?);
         let none = ["processes", "processes_used", "atom", "atom_used", "binary", "code", "ets"];
@@ -253,7 +255,8 @@ fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
         "priority" => Term::atom("normal"),
         "trap_exit" => Term::atom("true"),
         "last_calls" => Term::atom("false"),
-        // It declines requests of `io`, as any of our processes does.
+        // Each process is its own group leader, and declines I/O requests as all of our processes
+        // do.
         "group_leader" => Term::Pid(process.pid.clone()),
         "links" => pids(&mut process.links.iter().map(|(_, pid)| pid)),
         "monitored_by" => pids(&mut process.watchers.values().map(|watcher| &watcher.pid)),
@@ -272,8 +275,8 @@ fn value(process: &Process, item: &Term) -> Result<Term, Refused> {
     })
 }
 
-/// Returns whether to refuse a spawn request for this function at once. `dbg` waits for a message
-/// from its process, and notices a refusal but not the end of the process.
+/// Returns whether to refuse to spawn this function. `dbg` waits for a message from the process. It
+/// notices a refusal, but not the end of the process.
 #[must_use]
 pub(crate) fn is_never_spawned(module: &Atom, function: &Atom) -> bool {
     (module.as_str(), function.as_str()) == ("dbg", "do_relay")

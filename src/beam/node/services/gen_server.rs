@@ -1,4 +1,5 @@
-//! The envelope of `gen_server` calls, casts and system messages (`gen.erl`, `gen_server.erl`, `sys.erl` in OTP's stdlib).
+//! The envelope of `gen_server` calls, casts and system messages (`gen.erl`, `gen_server.erl` and
+//! `sys.erl` in OTP's stdlib).
 
 use bytes::Bytes;
 
@@ -6,29 +7,30 @@ use crate::dist::control::{Control, Proc};
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Term};
 use crate::limits;
 
-/// What a message is to a `gen_server`.
+/// A message as a `gen_server` receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// `{'$gen_call', From, Request}`: wants an answer.
+    /// `{'$gen_call', From, Request}`, which expects an answer.
     Call(From, Raw),
-    /// `{system, From, Request}`: wants an answer of `sys`.
+    /// `{system, From, Request}`, which expects an answer of `sys`.
     System(From, Raw),
-    /// `{'$gen_cast', Request}`: wants none.
+    /// `{'$gen_cast', Request}`, which expects no answer.
     Cast(Raw),
-    /// A request of a protocol that none of our processes speaks: wants an answer all the same.
+    /// A request of a protocol that our processes do not implement. It still expects an answer.
     Foreign(Foreign),
     /// Anything else.
     Info(Raw),
 }
 
-/// A request that is declined, whoever gets it.
+/// A request that every process declines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreign {
     /// `{Label, From, Request}` with another label, such as that of `gen_event` (`gen:call/4`).
     Call(From),
-    /// `{io_request, From, ReplyAs, Request}`, or the same with `file_request` (the I/O protocol of the STDLIB user's guide).
+    /// `{io_request, From, ReplyAs, Request}`, or the same with `file_request` ("The Erlang I/O
+    /// Protocol" in the STDLIB user's guide).
     Io {
-        /// Who waits.
+        /// The process that waits for the answer.
         pid: Pid,
         /// The label of the answer.
         reply: &'static str,
@@ -37,11 +39,13 @@ pub enum Foreign {
     },
 }
 
-/// Who waits for the answer to a call. The tag is echoed byte for byte: it may be a reference, the improper list
-/// `[alias | Ref]`, or the pair that `gen_server:multi_call` uses.
+/// The receiver of the answer to a call.
+///
+/// The answer contains the tag byte for byte. It is a reference, the improper list `[alias | Ref]`,
+/// or the pair that `gen_server:multi_call` uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct From {
-    /// The process that called.
+    /// The calling process.
     pub pid: Pid,
     tag: Raw,
     alias: Option<Reference>,
@@ -54,7 +58,7 @@ impl From {
     }
 }
 
-/// Sorts a message by its envelope. What only resembles one is [`Message::Info`].
+/// Reads the envelope of a message. A message without a valid envelope is [`Message::Info`].
 #[must_use]
 pub fn parse(message: Raw, atoms: &mut Atoms) -> Message {
     match envelope(&message, atoms) {
@@ -95,32 +99,33 @@ fn envelope(message: &Raw, atoms: &mut Atoms) -> Result<Option<Message>, DecodeE
     }
 }
 
-/// Who waits for the answer to a message whose request is beyond our bounds: what is before it in
-/// the envelope can be read all the same.
+/// Reads the receiver of the answer from a message whose request exceeds the limits. The receiver
+/// is before the request in the envelope.
 ///
 /// # Errors
-/// Nobody waits: it is no call and no system message.
+/// The message is neither a call nor a system message.
 pub fn caller(message: &Bytes, atoms: &mut Atoms) -> Result<From, DecodeError> {
     let mut r = Reader::new(message, atoms);
     r.expect_tuple(3)?;
-    if !wants_answer(&r.atom()?) {
+    if !expects_answer(&r.atom()?) {
         return Err(DecodeError::OtherAtom);
     }
     let (pid, tag) = from(&mut r)?;
     Ok(From::new(pid, tag, atoms))
 }
 
-fn wants_answer(label: &Atom) -> bool {
+fn expects_answer(label: &Atom) -> bool {
     matches!(label.as_str(), "$gen_call" | "system")
 }
 
-/// `{Pid, Tag}`
+/// Reads `{Pid, Tag}`.
 fn from(r: &mut Reader<'_>) -> Result<(Pid, Raw), DecodeError> {
     r.expect_tuple(2)?;
     Ok((r.pid()?, r.raw()?))
 }
 
-/// The alias in `[alias | Ref]`, or in `[[alias | Ref] | _]`, to which the answer goes (`gen:reply/2`).
+/// Reads the alias that receives the answer, from `[alias | Ref]` or `[[alias | Ref] | _]`
+/// (`gen:reply/2`).
 fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
     let mut r = Reader::resume(tag, 0, atoms);
     r.list()?;
@@ -131,7 +136,8 @@ fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
     r.reference()
 }
 
-/// What a call gets for an answer that we have none for: at once, where a process of OTP's would be silent or end.
+/// Returns the answer to an unknown request, `{error, notsup}`. The caller gets it at once, while a
+/// process of OTP might not answer, or exit.
 #[must_use]
 pub fn refusal() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))
@@ -145,7 +151,7 @@ pub fn too_large() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), why]))
 }
 
-/// The signal and the message that decline a request to `ours`.
+/// Returns the signal and the message with which the process `ours` declines a request.
 #[must_use]
 pub(crate) fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
     match foreign {
@@ -159,8 +165,10 @@ pub(crate) fn decline(foreign: &Foreign, ours: &Pid) -> (Control, Raw) {
     }
 }
 
-/// The signals of a call of ours to the process `name` of a peer: a monitor, whose reference is the tag of the answer too, and the
-/// request. The tag is a plain reference, as every release takes it, so that the answer comes to `from`.
+/// Returns the signals of a call to the process `name` of a peer: a monitor and the request.
+///
+/// The reference of the monitor is also the tag of the answer. Every release accepts such a plain
+/// reference as a tag, and sends the answer to `from`.
 #[must_use]
 pub fn call(reference: &Reference, from: &Pid, name: &Atom, request: &Term) -> [(Control, Option<Raw>); 2] {
     let monitor = Control::Monitor { from: from.clone(), to: Proc::Name(name.clone()), reference: reference.clone() };
@@ -171,17 +179,17 @@ pub fn call(reference: &Reference, from: &Pid, name: &Atom, request: &Term) -> [
     [(monitor, None), (send, Some(message))]
 }
 
-/// The tag and the value of `{Ref, Answer}`.
+/// Reads the tag and the value of an answer, `{Ref, Answer}`.
 ///
 /// # Errors
-/// It is no answer.
+/// The message is not an answer.
 pub fn answer(message: &Raw, atoms: &mut Atoms) -> Result<(Reference, Raw), DecodeError> {
     let mut r = Reader::resume(message, 0, atoms);
     r.expect_tuple(2)?;
     Ok((r.reference()?, r.raw()?))
 }
 
-/// The signal and the message that answer a call to `ours` with `answer`.
+/// Returns the signal and the message with which the process `ours` answers a call.
 #[must_use]
 pub fn reply(from: &From, ours: &Pid, answer: &Raw) -> (Control, Raw) {
     let message = Raw::build(|w| {

@@ -1,19 +1,23 @@
-//! `global_name_server`: just enough of `global.erl` that nobody waits for us.
+//! `global_name_server`: the part of `global.erl` that keeps peers from waiting for this node.
 //!
-//! A visible node that never answers hangs `global:sync/0` on every node; one whose name server exists but is silent
-//! hangs `global:trans` as well. So we have none: monitors of the name find `noproc`, and each peer is told once per
-//! session that we are in sync. It then counts us as synced but not known: `sync` returns, names and locks work among
-//! the others, and the guard against overlapping partitions never turns on us. We never originate `lost_connection`.
+//! A visible node that never sends `in_sync` blocks `global:sync/0` on every node. A name server
+//! that exists but does not answer also blocks `global:trans`. Therefore this node has no process
+//! with this name, and a monitor of it ends with `noproc`. It sends `in_sync` once per session to
+//! each peer.
+//!
+//! Peers then treat this node as synced but not known: `global:sync/0` returns, and names and locks
+//! work among the other nodes. The prevention of overlapping partitions never disconnects this
+//! node, which never sends `lost_connection`.
 
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader};
 use crate::limits;
 use crate::name::NodeName;
 
-/// The registered name. It is taken for sending only: no process stands behind it.
+/// The registered name, to which messages are sent. No process of this node has it.
 pub const NAME: &str = "global_name_server";
 
-/// `{'$gen_cast', {in_sync, OurNode, true}}`, for each published peer that comes up, and again whenever it begins a
-/// session with us by `init_connect`.
+/// Returns `{'$gen_cast', {in_sync, OurNode, true}}`. Each published peer gets it when it connects,
+/// and after each `init_connect`.
 #[must_use]
 pub(crate) fn in_sync(our_node: &Atom) -> Raw {
     Raw::build(|w| {
@@ -22,19 +26,18 @@ pub(crate) fn in_sync(our_node: &Atom) -> Raw {
     })
 }
 
-/// What a peer's name server says when it begins a session with us.
+/// The message with which a peer's name server begins a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InitConnect {
-    /// The nodes that it knows, at most [`limits::KNOWN_NODES`]: whoever is known to a peer is to be known to us.
-    /// Invalid names are left out.
+    /// The nodes that the peer knows, at most [`limits::KNOWN_NODES`], without invalid names.
     pub known: Vec<NodeName>,
 }
 
-/// Reads the request of a cast, `{init_connect, {Vsn, Tag}, Node, {locker, no_longer_a_pid, Known, LockerPid}}`.
-/// `Known` is a map with the nodes among its keys (OTP 25 and later) or a list of them (OTP 23).
+/// Reads a cast `{init_connect, {Vsn, Tag}, Node, {locker, no_longer_a_pid, Known, LockerPid}}`.
+/// `Known` is a map with nodes among its keys (OTP 25 and later) or a list of nodes (OTP 23).
 ///
 /// # Errors
-/// It is another request; all others can be ignored.
+/// The cast is a different one, which can be ignored.
 pub(crate) fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConnect, DecodeError> {
     let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(4)?;
@@ -45,8 +48,8 @@ pub(crate) fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConne
     r.expect_atom("locker")?;
     r.raw()?;
     let mut known = Vec::new();
-    let mut take = |r: &mut Reader<'_>| -> Result<(), DecodeError> {
-        // A key may also be {pending, Node}: that one is not connected yet.
+    let mut read_known = |r: &mut Reader<'_>| -> Result<(), DecodeError> {
+        // A key may also be `{pending, Node}`, a node that is not connected yet.
         if r.peek()? != Kind::Atom {
             r.raw()?;
         } else if known.len() < limits::KNOWN_NODES {
@@ -58,13 +61,13 @@ pub(crate) fn init_connect(request: &Raw, atoms: &mut Atoms) -> Result<InitConne
     };
     if r.peek()? == Kind::Map {
         for _ in 0..r.map()? {
-            take(&mut r)?;
+            read_known(&mut r)?;
             r.raw()?;
         }
     } else {
         let mut list = r.list()?;
         while r.more(&mut list)? {
-            take(&mut r)?;
+            read_known(&mut r)?;
         }
     }
     Ok(InitConnect { known })

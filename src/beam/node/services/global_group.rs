@@ -1,7 +1,7 @@
-//! `global_group`: the names of our global group, of which there are none.
+//! `global_group`: answers queries for names of global groups. This node has no such names.
 //!
-//! Whoever looks for a name on a certain node asks by a cast and waits without a time limit (`names_check_node/1` and
-//! `whereis_check_node/2` in `global_search.erl` of OTP's kernel): so each is answered.
+//! A node that looks up a name sends a cast and waits without a timeout (`names_check_node/1` and
+//! `whereis_check_node/2` in `global_search.erl` of OTP's kernel), so each query needs an answer.
 
 use crate::dist::control::Control;
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
@@ -9,14 +9,14 @@ use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
 /// The registered name.
 pub(crate) const NAME: &str = "global_group";
 
-/// The answer to a cast: `{registered_names, Pid}` gets `{registered_names_res, []}`, and `{find_name, Pid, Name}`
-/// `{find_name_res, undefined}`. `ours` is the process that answers.
+/// Returns the answer of the process `ours` to a cast: `{registered_names_res, []}` to
+/// `{registered_names, Pid}`, and `{find_name_res, undefined}` to `{find_name, Pid, Name}`.
 ///
 /// # Errors
-/// It is another request; all others can be ignored.
+/// The cast is a different one, which can be ignored.
 pub(crate) fn cast(request: &Raw, ours: &Pid, atoms: &mut Atoms) -> Result<(Control, Raw), DecodeError> {
     let mut r = Reader::resume(request, 0, atoms);
-    let (label, nothing) = match r.tuple()? {
+    let (label, result) = match r.tuple()? {
         2 => {
             r.expect_atom("registered_names")?;
             ("registered_names_res", Term::List(Vec::new()))
@@ -27,5 +27,5 @@ pub(crate) fn cast(request: &Raw, ours: &Pid, atoms: &mut Atoms) -> Result<(Cont
         }
     };
     let control = Control::Send { from: Some(ours.clone()), to: r.pid()? };
-    Ok((control, Raw::encode(&Term::tuple([Term::atom(label), nothing]))))
+    Ok((control, Raw::encode(&Term::tuple([Term::atom(label), result]))))
 }

@@ -1,5 +1,7 @@
-//! What every Erlang node runs under a registered name and expects another to run, one file each. None knows another;
-//! all of them are pure and answer at once, since nothing that is aimed at us may wait for a time limit.
+//! The services that every Erlang node expects of its peers, one module each. Pure.
+//!
+//! The modules are independent, except that several use `gen_server`. Each request is answered at
+//! once, so that callers never wait for a timeout.
 
 pub mod functions;
 pub mod gen_server;

@@ -1,5 +1,5 @@
-//! `net_kernel`: answers pings (`net_adm:ping/1` calls it with `{is_auth, Node}`) and what else a peer may ask of it
-//! (`handle_call/3` in `net_kernel.erl` of OTP's kernel).
+//! `net_kernel`: answers pings (`net_adm:ping/1` calls it with `{is_auth, Node}`) and other queries
+//! of peers (`handle_call/3` in `net_kernel.erl` of OTP's kernel).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader, Term};
 /// The registered name.
 pub(crate) const NAME: &str = "net_kernel";
 
-/// The answer to a call, if it is one that we have an answer to. `tick_time` is ours.
+/// Returns the answer to a call; none if the request is unknown. `tick_time` is that of this node.
 #[must_use]
 pub(crate) fn call(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) -> Option<Raw> {
     let answer = answer(request, node, tick_time, atoms).ok().flatten()?;
@@ -19,11 +19,11 @@ fn answer(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) ->
     let mut r = Reader::resume(request, 0, atoms);
     if r.peek()? == Kind::Atom {
         return Ok(match r.atom()?.as_str() {
-            // In milliseconds, of which `net_kernel:get_net_ticktime/0` makes seconds.
+            // In milliseconds; `net_kernel:get_net_ticktime/0` converts it to seconds.
             "ticktime" => Some(Term::Int(i64::try_from(tick_time.as_millis()).unwrap_or(i64::MAX))),
             "nodename" => Some(Term::Atom(node.clone())),
             "longnames" => Some(Term::atom(if node.as_str().contains('.') { "true" } else { "false" })),
-            // No list of allowed nodes: whoever proves the cookie is.
+            // An empty list allows every node that proves the cookie.
             "allowed" => Some(Term::tuple([Term::atom("ok"), Term::List(Vec::new())])),
             _ => None,
         });
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_have_answers_and_orders_have_none() {
+    fn queries_are_answered_and_commands_are_not() {
         let ask = |request: &Term| {
             let mut atoms = Atoms::new();
             let answer = call(&Raw::encode(request), &Atom::literal("m@h.x"), Duration::from_secs(60), &mut atoms);

@@ -1,13 +1,15 @@
-//! One scope of process groups, a peer of OTP's `pg.erl` (both versions of its protocol).
+//! One scope of process groups, compatible with both protocol versions of OTP's `pg.erl`.
 //!
-//! Scopes of the same name find each other with `discover`, exchange what their own processes joined with `sync`, and
-//! tell each other every later `join` and `leave`. Each scope speaks for the processes of its own node only, so there is
-//! nothing to resolve: what a scope says of itself is true, and when it is gone, so are its members.
+//! Scopes of the same name find each other with `discover`, exchange the groups of their own
+//! processes with `sync`, and send each other every later `join` and `leave`. A scope reports only
+//! the processes of its own node, so there are no conflicts to resolve. When a scope ends, its
+//! members are removed.
 //!
-//! Whatever we send must match a clause of `pg.erl` in every release, since an unknown message ends the peer's scope
-//! (`error(badarg)`) and with it all that its node had joined. `wire::Outgoing` is the closed list of what we send. We begin
-//! with version 0, which every release takes, and speak version 1 with whoever has shown by `{discover, Pid, 1}` that it
-//! knows it; what comes in may be of either.
+//! Every outgoing message must match a clause of `pg.erl` in every release. An unknown message ends
+//! the peer's scope (`error(badarg)`), and its node loses all memberships. `wire::Outgoing` lists
+//! all outgoing messages. A scope starts with version 0, which every release accepts. It uses
+//! version 1 with a peer that has sent `{discover, Pid, 1}`. Incoming messages of both versions are
+//! accepted.
 
 mod discard;
 mod members;
@@ -30,54 +32,55 @@ use crate::node::link_id::LinkId;
 use crate::node::services::gen_server::Message;
 use crate::node::view::Census;
 
-/// A group, by the one encoding that all equal terms share.
+/// A group, in the canonical encoding that all equal terms share.
 pub type Key = Bytes;
 
 /// A scope on our node.
 #[derive(Debug)]
 pub struct Scope {
-    /// Our process registered under the scope's name.
+    /// Our process that is registered under the scope's name.
     pid: Pid,
-    /// The groups of our processes: the encoded group, and its members in order, never empty.
+    /// The groups of our processes, each with its term and its members in order. No group is empty.
     local: BTreeMap<Key, (Raw, Vec<Pid>)>,
     /// The groups of each of our processes.
     joined: HashMap<Pid, Vec<Key>>,
-    /// How many members there are in `local`.
+    /// The number of members in `local`.
     size: usize,
-    /// The scopes that we exchange with, one a peer: a name is registered for one process only.
+    /// The scope of each peer. A peer has only one, because a name is registered for one process.
     remotes: HashMap<LinkId, Remote>,
-    /// What was known of scopes that are gone, see [`Scope::free`].
+    /// The members of scopes that have ended, see [`Scope::free`].
     discarded: Discarded,
     watched: Watched,
     /// See [`Scope::take_touched`].
     touched: bool,
 }
 
-/// The groups of peers that are shown.
+/// The groups of peers that the view shows.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// Groups `{Tag, Binary}` with this tag, shown in [`View::announced`](crate::node::view::View::announced).
+    /// Groups `{Tag, Binary}` with this tag, shown in
+    /// [`View::announced`](crate::node::view::View::announced).
     pub tag: Atom,
     /// The group of this name, shown in [`View::grouped`](crate::node::view::View::grouped).
     pub group: Atom,
 }
 
-/// What a scope wants done: signals to send, each over a link.
+/// Signals to send, each over a connection.
 pub type Signals = Vec<(LinkId, Control, Option<Raw>)>;
 
 /// A peer's scope exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Excess {
     /// See [`limits::PG_MEMBERS`].
-    #[error("the peer's pg scope has more than {max} members", max = limits::PG_MEMBERS)]
+    #[error("the peer's pg scope has too many members (limit {max})", max = limits::PG_MEMBERS)]
     Members,
     /// See [`limits::PG_STRANGERS`].
-    #[error("the peer's pg scope sent a leave of many processes from many groups, most of which are not members")]
+    #[error("the peer's pg scope sent a leave with too many processes that are not in the groups")]
     Strangers,
 }
 
 impl Scope {
-    /// A scope whose process is `pid`.
+    /// Creates a scope whose process is `pid`.
     #[must_use]
     pub fn new(pid: Pid, watched: Watched) -> Self {
         Self {
@@ -92,22 +95,22 @@ impl Scope {
         }
     }
 
-    /// A published peer has come up: discover whether it has such a scope (`handle_info({nodeup, Node}, …)`).
+    /// Sends `discover` to a published peer that has connected (`handle_info({nodeup, Node}, …)`).
     pub fn node_up(&self, link: LinkId, scope: &Atom, out: &mut Signals) {
         let control = Control::SendName { from: self.pid.clone(), to: scope.clone() };
         out.push((link, control, Some(Outgoing::Discover.message(Version::Zero, &self.pid))));
     }
 
-    /// Looks again for scopes of these peers that we don't know: where nobody tells them of us, a scope that starts late, or
-    /// again, is found in this way only.
+    /// Sends `discover` again to those of these peers whose scopes are not known. A hidden node
+    /// finds scopes that start late, or restart, only in this way.
     pub fn poll(&self, scope: &Atom, links: impl Iterator<Item = LinkId>, out: &mut Signals) {
         for link in links.filter(|link| !self.remotes.contains_key(link)) {
             self.node_up(link, scope, out);
         }
     }
 
-    /// Our scope's process has ended, and its place is taken by `pid`: what it knew of others it asks for anew, from the
-    /// published peers over these connections. Tells whether watched groups changed.
+    /// Replaces our scope's process, which has ended, by `pid`. Discovers the scopes of the
+    /// published peers again. Returns whether watched groups changed.
     pub fn restart(
         &mut self,
         pid: Pid,
@@ -117,7 +120,8 @@ impl Scope {
     ) -> bool {
         let ended = std::mem::replace(&mut self.pid, pid);
         let changed = self.remotes.values().any(|remote| remote.has_watched());
-        // As for every process that ends: the peer would keep its monitors for as long as the connection lasts.
+        // Otherwise the peer would keep the monitors of the ended process until the connection
+        // ends.
         for (link, remote) in self.remotes.drain() {
             let (to, reference) = (Proc::Pid(remote.pid.clone()), remote.monitor.clone());
             out.push((link, Control::Demonitor { from: ended.clone(), to, reference }, None));
@@ -130,14 +134,15 @@ impl Scope {
         changed
     }
 
-    /// A connection has ended: its scope is gone, and so are its members. Tells whether watched groups changed.
+    /// Removes the peer's scope and its members when its connection ends. Returns whether watched
+    /// groups changed.
     pub fn node_down(&mut self, link: LinkId) -> bool {
         self.touched = true;
         let remote = self.remotes.remove(&link);
         self.discard(remote)
     }
 
-    /// Returns whether it had members of watched groups.
+    /// Leaves a scope to be freed in steps. Returns whether it had members of watched groups.
     fn discard(&mut self, remote: Option<Remote>) -> bool {
         let Some(remote) = remote else { return false };
         let had_watched = remote.has_watched();
@@ -151,18 +156,19 @@ impl Scope {
         !self.discarded.is_empty()
     }
 
-    /// Frees a part of the memory of scopes that are gone, at a cost of at most `most` bytes of a
+    /// Frees a part of the memory of scopes that have ended, at a cost of at most `most` bytes of a
     /// message. Returns the cost.
     pub fn free(&mut self, most: usize) -> usize {
         self.discarded.free(most / discard::ENTRY) * discard::ENTRY
     }
 
-    /// A process that we monitor has ended: a peer's scope. Tells whether watched groups changed.
+    /// Removes the peer's scope if this is its monitor. Returns whether watched groups changed.
     pub(crate) fn monitor_down(&mut self, link: LinkId, monitor: &Reference) -> bool {
         self.remotes.get(&link).is_some_and(|remote| remote.monitor == *monitor) && self.node_down(link)
     }
 
-    /// A process of ours joins a group; a process is in a group once. `key` is the canonical encoding of `group`.
+    /// Adds one of our processes to a group, at most once. `key` is the canonical encoding of
+    /// `group`.
     pub fn join(&mut self, key: Key, group: &Raw, pid: &Pid, out: &mut Signals) {
         let (group, members) = self.local.entry(key.clone()).or_insert_with(|| (group.detached(), Vec::new()));
         if let Err(at) = members.binary_search(pid) {
@@ -174,7 +180,7 @@ impl Scope {
         }
     }
 
-    /// A process of ours has ended: it leaves all its groups, in one message to each peer.
+    /// Removes a process that has ended from all groups, with one message to each peer.
     pub(crate) fn process_down(&mut self, pid: &Pid, out: &mut Signals) {
         let mut left = Vec::new();
         for key in self.joined.remove(pid).unwrap_or_default() {
@@ -194,8 +200,8 @@ impl Scope {
         }
     }
 
-    /// Starts to apply a message to our scope. A small one is applied at once; see [`Self::step`]
-    /// for the rest of a large one. Messages outside the protocol are dropped, while OTP's scope
+    /// Starts to apply a message to our scope. A small message is applied at once; [`Self::step`]
+    /// applies the rest of a large one. Messages outside the protocol are dropped; a scope of OTP
     /// would exit. Returns whether watched groups changed.
     ///
     /// # Errors
@@ -209,7 +215,7 @@ impl Scope {
         atoms: &mut Atoms,
         out: &mut Signals,
     ) -> Result<bool, Excess> {
-        // Only a scope of that very peer may speak for it.
+        // A scope may report only the processes of its own node.
         let Some(incoming) = Incoming::read(message, atoms).filter(|incoming| incoming.from().node == *peer) else {
             return Ok(false);
         };
@@ -217,7 +223,7 @@ impl Scope {
         let (work, replaced) = match incoming {
             Incoming::Discover(pid, version) => return Ok(self.discovered(link, pid, version, new_reference, out)),
             Incoming::Sync(pid, work) => (work, self.know(link, &pid, Version::Zero, new_reference, out)),
-            // From a scope that has left the overlay network, or was never in it (see the same clauses in pg.erl).
+            // The scope has not exchanged its groups with ours (see the same clauses in `pg.erl`).
             Incoming::Update(pid, _) if !self.knows(link, &pid) => return Ok(false),
             Incoming::Update(_, work) => (work, false),
         };
@@ -249,8 +255,8 @@ impl Scope {
         self.remotes.get(&link).is_some_and(|remote| remote.pid == *pid)
     }
 
-    /// A scope of a peer looks for us: tell it what we have, and look for it in turn if it is new. Tells whether watched
-    /// groups changed.
+    /// Answers `discover` of a peer's scope with our groups, and discovers the scope in turn if it
+    /// is new. Returns whether watched groups changed.
     fn discovered(
         &mut self,
         link: LinkId,
@@ -272,8 +278,8 @@ impl Scope {
         changed
     }
 
-    /// Monitors a peer's scope, once. Another one than before has taken its place: then what that one had is gone. Tells
-    /// whether watched groups changed.
+    /// Monitors a peer's scope, if it is new. Removes the members of the scope that it replaces.
+    /// Returns whether watched groups changed.
     fn know(
         &mut self,
         link: LinkId,
@@ -293,8 +299,9 @@ impl Scope {
         self.discard(before)
     }
 
-    /// Returns the binaries of the groups `{WatchedTag, Binary}` that processes of peers joined, each
-    /// with their node: at most [`limits::PG_ANNOUNCED_BY_ALL`], of the peers with the fewest first.
+    /// Returns the binaries of the groups `{WatchedTag, Binary}` that processes of peers joined,
+    /// each with their node: at most [`limits::PG_ANNOUNCED_BY_ALL`], of the peers with the fewest
+    /// first.
     #[must_use]
     pub fn announced(&self) -> BTreeSet<(Bytes, Atom)> {
         let mut remotes: Vec<_> = self.remotes.iter().collect();
@@ -304,30 +311,30 @@ impl Scope {
         each.map(|(name, node)| (name.clone(), node.clone())).collect()
     }
 
-    /// The nodes of peers with a process in the watched group.
+    /// Returns the peers with a process in the watched group that has a name.
     #[must_use]
     pub fn grouped(&self) -> BTreeSet<Atom> {
         self.remotes.values().filter(|remote| remote.is_grouped()).map(|remote| remote.pid.node.clone()).collect()
     }
 
-    /// Whether the peer at the other end of this connection has such a scope, and has told us of it.
+    /// Returns whether the scope of this connection's peer is known.
     #[must_use]
     pub fn exchanges(&self, link: LinkId) -> bool {
         self.remotes.contains_key(&link)
     }
 
-    /// Returns the memory of what a peer has told us, in bytes, approximately.
+    /// Returns the memory that a peer's scope uses here, in bytes, approximately.
     #[must_use]
     pub fn bytes(&self, link: LinkId) -> usize {
         self.remotes.get(&link).map_or(0, Remote::bytes)
     }
 
-    /// Whether [`Self::census`] may have changed since this was asked last.
+    /// Returns whether [`Self::census`] may have changed since the last call.
     pub fn take_touched(&mut self) -> bool {
         std::mem::take(&mut self.touched)
     }
 
-    /// How much it holds.
+    /// Counts groups and members.
     #[must_use]
     pub fn census(&self) -> Census {
         Census {
@@ -364,7 +371,7 @@ impl Scope {
     }
 }
 
-/// Sends to every scope that has our groups, each in the version that it speaks.
+/// Sends a message to every scope that has our groups, in the version of that scope.
 fn broadcast(ours: &Pid, remotes: &HashMap<LinkId, Remote>, outgoing: Outgoing<'_>, out: &mut Signals) {
     for (link, remote) in remotes.iter().filter(|(_, remote)| remote.is_synced) {
         let control = Control::Send { from: Some(ours.clone()), to: remote.pid.clone() };

@@ -1,9 +1,9 @@
-//! Remote procedure calls: ours to peers, and theirs to us, over `SPAWN_REQUEST` and over `rex` (`erpc.erl`, `rpc.erl` in
-//! OTP's kernel).
+//! Remote procedure calls to and from peers, over `SPAWN_REQUEST` and `rex` (`erpc.erl` and
+//! `rpc.erl` in OTP's kernel).
 //!
-//! This file reads calls and writes answers. The functions are in
+//! This module reads calls and writes answers. The functions are in
 //! [`functions`](crate::node::services::functions) and
-//! [`Functions`](crate::node::process::Functions). Every other function is undefined, as on an
+//! [`Functions`](crate::node::process::Functions). All other functions are undefined, as on an
 //! Erlang node that lacks the module.
 
 use crate::dist::control::{Control, NewProcess};
@@ -11,46 +11,47 @@ use crate::etf::{Atom, Atoms, DecodeError, Kind, Pid, Raw, Reader, Reference, Te
 use crate::limits;
 use crate::node::services::gen_server::{self, Message};
 
-/// The registered name of the old `rpc` server.
+/// The registered name of the server of `rpc`.
 pub const NAME: &str = "rex";
 
-// ---- What we call on peers ------------------------------------------------------------------------
+// ---- Calls to peers -----------------------------------------------------------------------------
 
 /// A function to call on a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
-    /// Module.
+    /// The module.
     pub module: Atom,
-    /// Its name.
+    /// The name of the function.
     pub function: Atom,
-    /// Arguments.
+    /// The arguments.
     pub args: Vec<Term>,
 }
 
-/// Why a call gave no result.
+/// Why a call has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// There is no connection to that node, or it ended.
-    #[error("there is no connection to the node")]
+    /// The node is not connected, or the connection ended.
+    #[error("the node is not connected")]
     NoConnection,
-    /// The peer refused to spawn a process for it.
+    /// The peer refused to spawn a process for the call.
     #[error("the node refused the call: {0}")]
     Refused(Atom),
-    /// The function ended with an exception, or the answer was not one of `erpc`.
+    /// The function raised an exception, or the answer is not one of `erpc`.
     #[error("the function failed on the node")]
     Failed,
-    /// The process that was called is not there, or has ended.
-    #[error("the process is not there, or has ended")]
+    /// There is no such process, or it ended before it answered.
+    #[error("there is no such process, or it has ended")]
     NoProcess,
-    /// No answer within [`crate::limits::CALL_TIME`].
+    /// The node did not answer within [`crate::limits::CALL_TIME`].
     #[error("the node did not answer the call in time")]
     TimedOut,
-    /// Too many calls wait for answers.
-    #[error("too many calls wait for answers")]
+    /// [`crate::limits::CALLS`] calls wait for answers.
+    #[error("too many calls wait for answers (limit {max})", max = crate::limits::CALLS)]
     TooMany,
 }
 
-/// The signal that calls `function` on a peer by `erpc:execute_call/4`, with a monitor whose end carries the result.
+/// Returns the signal that calls `function` on a peer by `erpc:execute_call/4`. It monitors the
+/// spawned process, whose exit reason contains the result.
 #[must_use]
 pub fn call(request: &Reference, from: &Pid, function: &Function) -> (Control, Raw) {
     let (module, name) = (Term::Atom(function.module.clone()), Term::Atom(function.function.clone()));
@@ -62,7 +63,7 @@ pub fn call(request: &Reference, from: &Pid, function: &Function) -> (Control, R
     (spawn(request, from, (Atom::literal("erpc"), Atom::literal("execute_call"), 4), &["monitor"]), args)
 }
 
-/// The signal that runs `function` on a peer; its result is of no interest.
+/// Returns the signal that runs `function` on a peer without returning its result.
 #[must_use]
 pub fn cast(request: &Reference, from: &Pid, function: &Function) -> (Control, Raw) {
     let arity = u8::try_from(function.args.len()).unwrap_or(u8::MAX);
@@ -82,7 +83,8 @@ fn spawn(request: &Reference, from: &Pid, mfa: (Atom, Atom, u8), options: &[&'st
     Control::SpawnRequest { request: request.clone(), from: from.clone(), new: new.into() }
 }
 
-/// The result in the exit reason of the process that ran a call: `{Request, return, Value}`.
+/// Reads the result from the exit reason of the process that ran a call: `{Request, return,
+/// Value}`.
 ///
 /// # Errors
 /// [`CallError::Failed`] for all other reasons.
@@ -99,9 +101,9 @@ pub fn result(request: &Reference, reason: &Raw, atoms: &mut Atoms) -> Result<Ra
     read().map_err(|_| CallError::Failed)
 }
 
-// ---- What peers call ----------------------------------------------------------------------------
+// ---- Calls from peers ---------------------------------------------------------------------------
 
-/// `Module:Function(Args)`, as the peer wrote the three: what it gets back of them is byte for byte its own.
+/// `Module:Function(Args)` as the peer encoded it, so that answers repeat the terms byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
     module: Raw,
@@ -114,13 +116,13 @@ impl Applied {
         Ok(Self { module: element()?, function: element()?, args: element()? })
     }
 
-    /// Returns whether it is too large to decode.
+    /// Returns whether the arguments are too large to decode.
     #[must_use]
     pub(crate) fn is_large(&self) -> bool {
         self.args.bytes().len() > limits::CALL_ARGUMENTS
     }
 
-    /// What it names; none if these can't name a function and its arguments.
+    /// Returns the module, function and arguments; none if the terms are not two atoms and a list.
     #[must_use]
     pub(crate) fn resolve(&self, atoms: &mut Atoms) -> Option<(Atom, Atom, Vec<Term>)> {
         let mut atom = |raw: &Raw| Reader::resume(raw, 0, atoms).atom().ok();
@@ -131,38 +133,38 @@ impl Applied {
         }
     }
 
-    /// `[{M, F, A, []}]`, the stack of a call that got no further.
+    /// Writes `[{M, F, A, []}]`, a stack with only this function.
     fn stack(&self, w: &mut Writer<'_>) {
         w.list(1).tuple(4).raw(&self.module).raw(&self.function).raw(&self.args).nil().nil();
     }
 }
 
-/// How the application of a function ended.
+/// The outcome of applying a function.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// With a value.
+    /// The function returned a value.
     Return(Term),
     /// The call ended with an error: `undef`, `badarg` or `notsup`.
     Error(&'static str),
-    /// The call was not tried, for one of `erpc`'s reasons: `badarg`, `notsup` or `system_limit`.
+    /// The function was not applied, for a reason of `erpc`: `badarg`, `notsup` or `system_limit`.
     NotTried(&'static str),
 }
 
-/// What a process that a peer spawns is to do.
+/// The work of a process that a peer spawns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {
-    /// What to apply.
+    /// The function to apply.
     pub applied: Applied,
-    /// For `erpc:execute_call/4`, what goes with the result into the reason of the process's end.
+    /// The reference of `erpc:execute_call/4`, which is part of the exit reason.
     result: Option<Raw>,
 }
 
 impl Job {
-    /// Reads the arguments of a spawn request for `Module:Function/Arity`: `erpc:execute_call/4` and `execute_cast/3` name in
-    /// them what is to be applied, all else is applied itself.
+    /// Reads the arguments of a spawn request for `Module:Function/Arity`. Those of
+    /// `erpc:execute_call/4` and `execute_cast/3` contain the function to apply.
     ///
     /// # Errors
-    /// The arguments of `erpc` aren't what they should be.
+    /// The arguments of the `erpc` function are invalid.
     pub(crate) fn read(mfa: (&Atom, &Atom, u8), args: &Raw, atoms: &mut Atoms) -> Result<Self, DecodeError> {
         let (module, function, arity) = mfa;
         let call = match (module.as_str(), function.as_str(), arity) {
@@ -181,7 +183,8 @@ impl Job {
         Ok(Self { applied: Applied::read(element)?, result })
     }
 
-    /// The reason with which the process ends (`execute_call/4`; for others, that of a process whose function ended so).
+    /// Returns the exit reason of the process: that of `erpc:execute_call/4`, or of a process whose
+    /// function had this outcome.
     #[must_use]
     pub(crate) fn exit_reason(&self, outcome: &Outcome) -> Raw {
         Raw::build(|w| match (&self.result, outcome) {
@@ -206,54 +209,55 @@ impl Job {
     }
 }
 
-/// Whether the options of a spawn request ask for a link and for a monitor: `link`, `monitor`,
-/// `{monitor, Options}`. None if they are not a list, or too large.
+/// Returns whether the options of a spawn request contain `link`, and whether they contain
+/// `monitor` or `{monitor, Options}`. Returns none if they are too large or not a list.
 #[must_use]
 pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
     if options.bytes().len() > limits::CALL_ARGUMENTS {
         return None;
     }
     let Ok(Term::List(options)) = options.term(atoms) else { return None };
-    let asks = |option: &Term, tie: &'static str| match option {
+    let is = |option: &Term, tie: &'static str| match option {
         Term::Tuple(elements) => elements.first() == Some(&Term::atom(tie)),
         other => *other == Term::atom(tie),
     };
-    Some((options.iter().any(|o| asks(o, "link")), options.iter().any(|o| asks(o, "monitor"))))
+    Some((options.iter().any(|o| is(o, "link")), options.iter().any(|o| is(o, "monitor"))))
 }
 
-/// What a message asks of `rex`.
+/// A message to `rex`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rex {
-    /// Apply, and answer: `{call, M, F, A, GroupLeader}` or `{block_call, …}`.
+    /// Apply a function and answer: `{call, M, F, A, GroupLeader}` or `{block_call, …}`.
     Call(RexCaller, Applied),
-    /// Apply: `{cast, M, F, A, GroupLeader}`.
+    /// Apply a function: `{cast, M, F, A, GroupLeader}`.
     Cast(Applied),
     /// `{Pid, features_request}`
     Features(Pid),
-    /// `{Pid, {sbcast, Name, Message}}` or `{Pid, {send, Name, Message}}`: pass on to the registered name. The first wants to be told
-    /// in any case, the second only if there is no such name.
+    /// Pass a message on to a registered name: `{Pid, {sbcast, Name, Message}}`, which is always
+    /// answered, or `{Pid, {send, Name, Message}}`, which is answered only if there is no such
+    /// name.
     PassOn {
-        /// Who asked.
+        /// The process that gets the answer.
         from: Pid,
-        /// Whether it is told of success too.
+        /// Whether to answer also if the name exists.
         confirm: bool,
-        /// For whom the message is.
+        /// The registered name.
         name: Atom,
-        /// The message, for `send` with its sender.
+        /// The message; for `send`, together with its sender.
         message: Raw,
     },
-    /// A call that isn't of `rex`.
+    /// A call that `rex` does not support.
     Unknown(gen_server::From),
-    /// Nothing that asks for anything.
+    /// A message to ignore.
     Nothing,
 }
 
-/// Who called `rex`.
+/// The caller of `rex`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RexCaller {
-    /// By `gen_server:call`.
+    /// It used `gen_server:call`.
     Server(gen_server::From),
-    /// By a plain message, as C nodes do; the answer is `{rex, Answer}`.
+    /// It sent a plain message, as C nodes do. The answer is `{rex, Answer}`.
     Plain(Pid),
 }
 
@@ -271,11 +275,11 @@ pub(crate) fn read(message: Message, atoms: &mut Atoms) -> Rex {
     }
 }
 
-/// `{What, M, F, A, GroupLeader}`
-fn apply(request: &Raw, what: &[&str], atoms: &mut Atoms) -> Result<Applied, DecodeError> {
+/// Reads `{Label, M, F, A, GroupLeader}`.
+fn apply(request: &Raw, labels: &[&str], atoms: &mut Atoms) -> Result<Applied, DecodeError> {
     let mut r = Reader::resume(request, 0, atoms);
     r.expect_tuple(5)?;
-    if !what.contains(&r.atom()?.as_str()) {
+    if !labels.contains(&r.atom()?.as_str()) {
         return Err(DecodeError::OtherAtom);
     }
     Applied::read(|| r.raw())
@@ -295,9 +299,9 @@ fn info(message: &Raw, atoms: &mut Atoms) -> Result<Rex, DecodeError> {
         return Ok(Rex::Features(from));
     }
     r.expect_tuple(3)?;
-    let what = r.atom()?;
+    let label = r.atom()?;
     let (name, message) = (r.atom()?, r.raw()?);
-    match what.as_str() {
+    match label.as_str() {
         "sbcast" => Ok(Rex::PassOn { from, confirm: true, name, message }),
         "send" => {
             let message = Raw::build(|w| {
@@ -309,7 +313,7 @@ fn info(message: &Raw, atoms: &mut Atoms) -> Result<Rex, DecodeError> {
     }
 }
 
-/// What a call to `rex` gives: the value, or `{badrpc, {'EXIT', {Error, Stack}}}`.
+/// Returns the answer to a call to `rex`: the value, or `{badrpc, {'EXIT', {Error, Stack}}}`.
 #[must_use]
 pub(crate) fn rex_answer(applied: &Applied, outcome: &Outcome) -> Raw {
     Raw::build(|w| match outcome {
@@ -323,7 +327,7 @@ pub(crate) fn rex_answer(applied: &Applied, outcome: &Outcome) -> Raw {
     })
 }
 
-/// The signal and message that answer a call to `rex`, whose process is `ours`.
+/// Returns the signal and the message that answer a call to `rex`, whose process is `ours`.
 #[must_use]
 pub(crate) fn reply(caller: &RexCaller, ours: &Pid, answer: &Raw) -> (Control, Raw) {
     match caller {
@@ -337,7 +341,7 @@ pub(crate) fn reply(caller: &RexCaller, ours: &Pid, answer: &Raw) -> (Control, R
     }
 }
 
-/// `{features_reply, Node, [erpc]}`: calls come by `erpc` then.
+/// Returns `{features_reply, Node, [erpc]}`, after which the peer calls through `erpc`.
 #[must_use]
 pub fn features(ours: &Pid) -> Raw {
     Raw::build(|w| {
@@ -346,7 +350,8 @@ pub fn features(ours: &Pid) -> Raw {
     })
 }
 
-/// What whoever had a message passed on is told: `{rex, Node, Node}`, or `{rex, Node, {nonexisting_name, Name}}`.
+/// Returns the answer to [`Rex::PassOn`]: `{rex, Node, Node}` if the name exists, or
+/// `{rex, Node, {nonexisting_name, Name}}`.
 #[must_use]
 pub(crate) fn passed_on(ours: &Pid, name: &Atom, exists: bool) -> Raw {
     Raw::build(|w| {

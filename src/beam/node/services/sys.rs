@@ -1,13 +1,14 @@
-//! System messages, which every process that follows OTP's rules answers (`sys.erl` in OTP's stdlib, `do_cmd/6`).
+//! System messages, which every process that follows OTP's design principles answers (`do_cmd/6` in
+//! `sys.erl` of OTP's stdlib).
 //!
-//! A process of ours can be looked at and ended. It can't be suspended, changed or traced: that is refused by the answers
-//! that `sys.erl` has for requests that it doesn't know.
+//! Our processes can be inspected and terminated. Requests to suspend, change or trace one get the
+//! answers that `sys.erl` returns for unknown requests.
 
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};
 use crate::limits;
 use crate::node::services::gen_server;
 
-/// What a system message asks for.
+/// The request in a system message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SystemMessage {
     /// `get_state`
@@ -16,11 +17,11 @@ pub(crate) enum SystemMessage {
     Status,
     /// `{terminate, Reason}`
     Terminate(Raw),
-    /// One whose answer is the same for all processes.
+    /// A request with this answer for all processes.
     Answered(Raw),
 }
 
-/// Reads a request; there is none without an answer.
+/// Reads a request. Every request has an answer.
 #[must_use]
 pub(crate) fn parse(request: &Raw, atoms: &mut Atoms) -> SystemMessage {
     if let Ok(reason) = terminate(request, atoms) {
@@ -37,7 +38,7 @@ pub(crate) fn parse(request: &Raw, atoms: &mut Atoms) -> SystemMessage {
     match &term {
         term if *term == Term::atom("get_state") => SystemMessage::State,
         term if *term == Term::atom("get_status") => SystemMessage::Status,
-        // No events are kept, and none are counted.
+        // Our processes neither keep nor count events.
         term if *term == get("log") => ok(Term::List(Vec::new())),
         term if *term == get("statistics") => ok(Term::atom("no_statistics")),
         term if *term == debug(Term::atom("no_debug")) => answered(&Term::atom("ok")),
@@ -62,15 +63,16 @@ fn unknown(request: &Raw) -> SystemMessage {
     }))
 }
 
-/// The answer to [`SystemMessage::State`], `{ok, State}` as OTP 27 and 29 give it. `sys:get_state/1` of OTP 25 takes whatever comes
-/// for the state itself, and so shows this tuple, as it does of a process of OTP 27.
+/// Returns the answer to [`SystemMessage::State`]: `{ok, State}`, as in OTP 27 and 29.
+/// `sys:get_state/1` of OTP 25 returns this tuple itself, as it does for a process of OTP 27.
 #[must_use]
 pub(crate) fn state(state: Term) -> Raw {
     Raw::encode(&Term::tuple([Term::atom("ok"), state]))
 }
 
-/// The answer to [`SystemMessage::Status`], `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our
-/// processes have no parent; each stands in for its own.
+/// Returns the answer to [`SystemMessage::Status`]:
+/// `{status, Pid, {module, Module}, [PDict, SysState, Parent, Debug, Misc]}`. Our processes have no
+/// parent, so `Parent` is the process itself.
 #[must_use]
 pub(crate) fn status(pid: &Pid, name: &Term, state: Term) -> Raw {
     let pid = Term::Pid(pid.clone());
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_one_that_is_answered() {
+    fn every_request_has_an_answer() {
         assert_eq!(parsed(&Term::atom("get_state")), SystemMessage::State);
         assert_eq!(parsed(&Term::atom("get_status")), SystemMessage::Status);
         let reason = Term::atom("enough");

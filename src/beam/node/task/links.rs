@@ -1,5 +1,7 @@
-//! The connections of the node's task: they begin, deliver, and end; and attempts to connect run beside it.
-//! It never waits for a peer: dialling is a task each, and what a connection delivers comes through the inbox.
+//! The connections of the node's task: their start, input and end, and attempts to connect.
+//!
+//! The node's task never waits for a peer. Each attempt to connect runs in a separate task, and
+//! connections send their input through the inbox.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ impl Task {
                     && answered.await.unwrap_or(false)
             };
             let attempt = async {
-                // Never closed, so there is always a permit in the end.
+                // The semaphore is never closed.
                 let _permit = dials.acquire_owned().await;
                 dialer.dial(name.clone(), &local, &answered, still_wanted).await
             };
@@ -59,7 +61,8 @@ impl Task {
         let id = LinkId(self.last_link);
         let (peer, origin) = (connection.peer.clone(), connection.origin);
         let (mut probe, monitor) = (Vec::new(), self.machine.probe());
-        // A peer that can't be asked so answers each tick by another, as jinterface and `ei` do.
+        // Jinterface and `ei` do not support this monitor. They answer each tick with a tick
+        // instead.
         if monitor.is_known_with(peer.flags) {
             control::encode(&monitor, None, peer.flags, &mut probe);
         }
@@ -76,14 +79,14 @@ impl Task {
         let link = Link { sender, peer: peer_name, flags, owner, source, holding, kept, frames, permits, _given };
         self.links.insert(id, link);
         let (name, creation, published) = (peer.name.clone(), peer.creation, peer.published);
-        let again = self.machine.has_met(&name);
-        // The connection that this one replaces is closed by this: what is said of it later would be taken to be of the node.
+        let is_reconnect = self.machine.has_met(&name);
+        // This also closes a connection that the new one replaces, before "node up" is logged.
         self.handle(NodeInput::LinkUp { link: id, peer, origin });
-        // Of two that crossed each other, the one that gives way never was up.
+        // If two connections crossed, the one that gives way is closed at once and never was up.
         if self.machine.holds(id) {
             self.giving_way.connected(&name, self.local.name < name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
-            stats::LINK_RECONNECTS.add(u64::from(again));
+            stats::LINK_RECONNECTS.add(u64::from(is_reconnect));
         }
     }
 
@@ -105,7 +108,7 @@ impl Task {
         self.replies.ready(waiting.into_iter().map(|answer| Ready::Dialled(answer, result())));
     }
 
-    /// Handles what a connection's task reports.
+    /// Handles messages from a connection, or its end.
     pub(super) fn arrived(&mut self, id: LinkId, arrival: Arrival, permit: Permit) {
         match arrival {
             Arrival::Messages(batch) => {
@@ -132,7 +135,7 @@ impl Task {
         }
     }
 
-    /// Counts what the machine keeps of a peer.
+    /// Counts the memory that the machine uses for a peer.
     pub(super) fn count_kept(&mut self, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
             link.kept.set(self.machine.kept(id));
@@ -151,7 +154,7 @@ impl Task {
     /// Closes connections, the largest first, until the others are within the budget.
     pub(super) fn keep_to_budget(&mut self) {
         if self.budget.is_exceeded() {
-            // Counted again, because monitors of local processes that ended meanwhile are gone.
+            // Counted again, because the end of local processes may have freed monitors.
             for (id, link) in &mut self.links {
                 link.kept.set(self.machine.kept(*id));
             }

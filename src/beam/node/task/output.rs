@@ -1,5 +1,5 @@
-//! What leaves the node's task: effects are carried out, messages gather and are handed to connections, the view
-//! is shown, and then requests are answered. It never waits: a connection whose queue is full is closed.
+//! The output of the node's task: carries out effects, hands signals to connections, shows the view
+//! and then answers requests. It never waits: a connection whose queue is full is closed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +25,7 @@ impl Task {
                     }
                 }
                 NodeEffect::Close(id, reason) => {
-                    // What a queue that is full leaves unsent goes with the connection.
+                    // If the queue is full, the unsent signals are dropped with the connection.
                     if let Some(mut link) = self.links.remove(&id) {
                         let _ = link.sender.send(&mut link.frames);
                         limited!(log_limit::NODES, info, peer = %link.peer, "connection closed: {reason}");
@@ -57,7 +57,8 @@ impl Task {
         }
     }
 
-    /// Hands what has gathered to the connections. One whose queue is full ends, which may be worth telling others.
+    /// Hands the gathered signals to the connections. Closes each whose queue is full, which may
+    /// cause signals to other peers.
     pub(super) fn send(&mut self) {
         loop {
             stats::LINK_SENT_MESSAGES.add_size(std::mem::take(&mut self.gathered).signals);
@@ -78,13 +79,14 @@ impl Task {
         self.show();
     }
 
-    /// Shows what has changed, and then answers: whoever is told something finds it in the view.
+    /// Shows what has changed and then answers requests, so that each result is visible in the
+    /// view.
     pub(super) fn show(&mut self) {
         self.is_stale |= self.machine.take_changed();
-        // A large view, made again after each small message, would use all the time.
+        // Making a large view after each small message would use all the time.
         if self.is_stale && (self.pace.is_due(self.now.instant) || self.stopping.is_some()) {
             let begun = Instant::now();
-            self.view.send_replace(Arc::new(self.seen()));
+            self.view.send_replace(Arc::new(self.current_view()));
             self.is_stale = false;
             self.pace.took(Instant::now(), begun.elapsed());
         }
@@ -98,8 +100,8 @@ impl Task {
         }
     }
 
-    /// What the machine tells, and whose the peers of this host are, which it need not know.
-    fn seen(&self) -> View {
+    /// Returns the machine's view with the users of the peers, which the machine does not know.
+    fn current_view(&self) -> View {
         let mut view = self.machine.view();
         for peer in view.peers.values_mut().filter(|peer| peer.is_up()) {
             peer.owner = self.links.get(&LinkId(peer.connection)).and_then(|link| link.owner);

@@ -1,7 +1,8 @@
 #!/usr/bin/env escript
 %%! -sname cap@localhost -hidden
-%% Makes the golden bytes of `node::services::pg::tests`: what a real scope sends to a process that it takes for another
-%% scope. Prints the messages of version 1 if the release speaks it (OTP 29), otherwise those of version 0.
+%% Captures the golden bytes of `node::services::pg::tests`: the messages that a real scope sends to a
+%% process that has sent `discover`. Prints messages of version 1 if the release supports it (OTP 29),
+%% otherwise those of version 0.
 %%
 %%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/beam/node/services/pg/capture.escript; kill $!
 %%
@@ -42,13 +43,14 @@ version_1(Scope, A, B) ->
     messages(Scope),
     show(["UPDATE_LEAVE_TWO"], Scope, fun() -> ended(A) end).
 
-%% The scope's monitor fires before ours, which is the younger.
+%% The scope has monitored the process for longer, so its monitor fires before ours.
 ended(Pid) ->
     Monitor = monitor(process, Pid),
     Pid ! stop,
     receive {'DOWN', Monitor, _, _, _} -> ok end.
 
-%% All that the scope has sent us, in order. It has handled what came before this request.
+%% Returns all messages from the scope, in order. The scope answers `sys:get_state/1` only after it has
+%% handled all earlier messages.
 messages(Scope) ->
     _ = sys:get_state(Scope),
     all().

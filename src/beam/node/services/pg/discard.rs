@@ -1,4 +1,5 @@
-//! Frees large collections in steps: to free a million entries at once would delay other peers.
+//! Frees large collections in steps, because freeing a million entries at once would delay other
+//! peers.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

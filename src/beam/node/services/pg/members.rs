@@ -42,15 +42,15 @@ pub(super) struct Members {
 /// The watched groups that have members.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// The binary of each `{Tag, Binary}`, of at most [`limits::PG_ANNOUNCED`]. A group beyond the
-    /// bound is shown only if it appears again when there is room.
+    /// The binary of each `{Tag, Binary}`, at most [`limits::PG_ANNOUNCED`]. A group beyond the
+    /// limit is shown only if it appears again while there are fewer.
     pub(super) names: BTreeMap<Key, Bytes>,
-    /// The one with a name.
+    /// The watched group that has a name.
     pub(super) named: Option<Key>,
 }
 
 impl Shown {
-    /// Returns whether it is shown.
+    /// Returns whether the group is shown.
     fn insert(&mut self, key: &Key, name: Option<&Bytes>) -> bool {
         match name {
             None => self.named = Some(key.clone()),
@@ -60,12 +60,12 @@ impl Shown {
         true
     }
 
-    /// Returns whether it was shown.
+    /// Returns whether the group was shown.
     fn remove(&mut self, key: &Key) -> bool {
         self.names.remove(key).is_some() || self.named.take_if(|named| named == key).is_some()
     }
 
-    /// Whether there are none.
+    /// Returns whether no group is shown.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty() && self.named.is_none()
     }
@@ -80,10 +80,11 @@ struct Group {
 
 /// See [`Members::among`].
 pub(super) struct Among {
-    /// Each with how often it was asked for.
+    /// The processes, each with how often it occurs in `pids`.
     pub(super) pids: Vec<(Pid, usize)>,
-    pub(super) looked_at: usize,
-    /// The last one that was examined; none at the end.
+    /// The number of entries that were examined.
+    pub(super) examined: usize,
+    /// The last entry that was examined; none at the end.
     pub(super) last: Option<Pid>,
 }
 
@@ -164,7 +165,7 @@ impl Members {
         if pids.peek().is_none() {
             return Ok(false);
         }
-        let mut came = false;
+        let mut appeared = false;
         let group = match self.groups.get_mut(key) {
             Some(group) => group,
             None => {
@@ -172,7 +173,7 @@ impl Members {
                 self.bytes += of_group(key);
                 self.last_id += 1;
                 if let Some(shown) = shown {
-                    came = self.shown.insert(key, shown.as_ref());
+                    appeared = self.shown.insert(key, shown.as_ref());
                 }
                 self.groups.entry(key.clone()).or_insert(Group { id: self.last_id, processes: 0 })
             }
@@ -191,7 +192,7 @@ impl Members {
                 return Err(Excess::Members);
             }
         }
-        Ok(came)
+        Ok(appeared)
     }
 
     /// Removes processes from a group, each a number of times: one that joined more often is still
@@ -226,12 +227,12 @@ impl Members {
     /// Returns the processes of a group that are among `pids`, in order, after `last`. Examines the
     /// smaller of the two, at most `most` entries.
     pub(super) fn among(&self, key: &Key, pids: &BTreeMap<Pid, usize>, last: Option<&Pid>, most: usize) -> Among {
-        let mut found = Among { pids: Vec::new(), looked_at: 0, last: None };
+        let mut found = Among { pids: Vec::new(), examined: 0, last: None };
         let Some(group) = self.groups.get(key) else { return found };
         let mut look = |pid: &Pid, times: Option<usize>| {
-            found.looked_at += 1;
+            found.examined += 1;
             found.pids.extend(times.map(|times| (pid.clone(), times)));
-            if found.looked_at == most {
+            if found.examined == most {
                 found.last = Some(pid.clone());
             }
         };

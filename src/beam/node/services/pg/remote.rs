@@ -13,13 +13,13 @@ use crate::etf::{Atoms, Pid, Reference};
 pub(super) struct Remote {
     pub(super) pid: Pid,
     pub(super) monitor: Reference,
-    /// In which we speak to it.
+    /// The version of the messages that we send to it.
     pub(super) version: Version,
-    /// Whether we have sent it all our groups. `pg` of OTP 25 exits if a process leaves a group that
-    /// it does not know, so joins and leaves are sent only after that.
+    /// Whether we have sent it all our groups. `pg` of OTP 25 exits if a process leaves a group
+    /// that it does not know, so joins and leaves are sent only after that.
     pub(super) is_synced: bool,
     pub(super) members: Members,
-    /// The message that is being applied. The next one is read when it is done.
+    /// The message that is being applied. The next one is read afterwards.
     work: Option<Work>,
 }
 
@@ -28,17 +28,17 @@ impl Remote {
         Self { pid, monitor, version, is_synced: false, members: Members::default(), work: None }
     }
 
-    /// The binaries of the watched groups that have members.
+    /// Returns the binaries of the watched groups `{Tag, Binary}` that have members.
     pub(super) fn announced(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.members.shown().names.values()
     }
 
-    /// Whether the watched group with a name has members.
+    /// Returns whether the watched group with a name has members.
     pub(super) fn is_grouped(&self) -> bool {
         self.members.shown().named.is_some()
     }
 
-    /// Whether any watched group has members.
+    /// Returns whether any watched group has members.
     pub(super) fn has_watched(&self) -> bool {
         !self.members.shown().is_empty()
     }
@@ -79,7 +79,7 @@ impl Remote {
         self.members.processes(key).map(|(pid, _)| pid)
     }
 
-    /// Leaves what is known of the scope to be freed in steps.
+    /// Leaves the members of the scope to be freed in steps.
     pub(super) fn discard(self, discarded: &mut Discarded) {
         self.members.discard(discarded);
         if let Some(mut work) = self.work {

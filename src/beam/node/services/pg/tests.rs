@@ -1,8 +1,8 @@
-//! What we send, held to what a real scope sends; and the protocol, told in messages.
+//! Tests of the protocol. Outgoing messages must equal those of a real scope.
 //!
-//! The bytes are those of OTP 25, and of OTP 29 where they are of version 1. They were made by
-//! `src/beam/node/services/pg/capture.escript`, which begins with its command: a process that a scope takes for
-//! another one prints what the scope sends to it.
+//! The bytes of version 0 are from OTP 25 and those of version 1 from OTP 29. They were captured
+//! with `src/beam/node/services/pg/capture.escript`, which documents its use. The script prints the
+//! messages that a scope sends to a process that has sent `discover`.
 
 use super::*;
 use crate::etf::{Reader, Term};
@@ -32,7 +32,7 @@ fn term(hex: &str) -> Raw {
     reader.raw().unwrap()
 }
 
-/// The tag of the group in the messages that were captured.
+/// The tag of the group in the captured messages.
 const TAG: &str = "tagged";
 
 fn tagged_group() -> Raw {
@@ -41,7 +41,7 @@ fn tagged_group() -> Raw {
 
 mod cost;
 
-/// One of our scopes, the messages that it sends, and what a peer's scope says to it.
+/// One of our scopes, which receives messages from a peer's scope.
 struct Bench {
     scope: Scope,
     references: u32,
@@ -55,12 +55,12 @@ impl Bench {
         Self { scope: Scope::new(real().0, watched()), references: 0 }
     }
 
-    fn hear(&mut self, message: &Term) -> (bool, Signals) {
-        self.hear_raw(Raw::encode(message)).expect("within bounds")
+    fn receive(&mut self, message: &Term) -> (bool, Signals) {
+        self.receive_raw(Raw::encode(message)).expect("within bounds")
     }
 
     /// Applies the whole message.
-    fn hear_raw(&mut self, message: Raw) -> Result<(bool, Signals), Excess> {
+    fn receive_raw(&mut self, message: Raw) -> Result<(bool, Signals), Excess> {
         let mut out = Signals::new();
         let references = &mut self.references;
         let mut new_reference = || {
@@ -131,12 +131,12 @@ fn messages(signals: &Signals) -> Vec<Raw> {
 #[test]
 fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
     let mut bench = Bench::new();
-    assert_eq!(messages(&bench.hear(&discover()).1), [term(SYNC_NOTHING), term(DISCOVER)]);
+    assert_eq!(messages(&bench.receive(&discover()).1), [term(SYNC_NOTHING), term(DISCOVER)]);
     let group = Raw::encode(&Term::atom("g"));
     assert_eq!(messages(&bench.join(&group)), [term(JOIN)]);
-    assert_eq!(messages(&bench.join(&group)), [], "it is in the group already");
+    assert_eq!(messages(&bench.join(&group)), [], "the process is already in the group");
     assert_eq!(messages(&bench.join(&tagged_group())), [term(JOIN_TUPLE)]);
-    let [exchanged] = messages(&bench.hear(&discover()).1).try_into().expect("known by now: no discover");
+    let [exchanged] = messages(&bench.receive(&discover()).1).try_into().expect("a known scope gets no discover");
     let groups = |sync: &Raw| match sync.term(&mut Atoms::new()).unwrap() {
         Term::Tuple(cast) => match &cast[1] {
             Term::Tuple(sync) => match &sync[2] {
@@ -147,7 +147,7 @@ fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
         },
         other => panic!("{other:?}"),
     };
-    // The order of groups is nobody's business.
+    // The order of groups does not matter.
     assert_eq!(exchanged.bytes().len(), term(SYNC_TWO).bytes().len());
     assert_eq!(groups(&exchanged), groups(&term(SYNC_TWO)));
 }
@@ -156,11 +156,11 @@ fn each_message_is_byte_for_byte_what_a_real_scope_sends() {
 fn one_process_leaves_all_its_groups_in_one_message() {
     for (group, golden) in [(Raw::encode(&Term::atom("g")), LEAVE), (tagged_group(), LEAVE_TUPLE)] {
         let mut bench = Bench::new();
-        bench.hear(&discover());
+        bench.receive(&discover());
         bench.join(&group);
         assert_eq!(messages(&bench.leave()), [term(golden)]);
-        assert_eq!(messages(&bench.leave()), [], "it has left");
-        assert_eq!(messages(&bench.hear(&discover()).1), [term(SYNC_NOTHING)], "no empty group is sent");
+        assert_eq!(messages(&bench.leave()), [], "the process has left");
+        assert_eq!(messages(&bench.receive(&discover()).1), [term(SYNC_NOTHING)], "no empty group is sent");
     }
 }
 
@@ -169,17 +169,17 @@ fn joins_and_leaves_are_sent_only_to_scopes_that_have_our_groups() {
     let mut bench = Bench::new();
     let group = Raw::encode(&Term::atom("g"));
     bench.join(&group);
-    bench.hear(&sync(vec![]));
-    // The peer's scope knows ours by its name only, and would exit at this leave.
+    bench.receive(&sync(vec![]));
+    // The peer's scope has not received our groups, and would exit on this leave.
     assert_eq!(messages(&bench.leave()), []);
     assert_eq!(messages(&bench.join(&group)), []);
-    let (_, out) = bench.hear(&discover());
-    assert_eq!(messages(&out).len(), 1, "the peer's discover is answered with our groups");
+    let (_, out) = bench.receive(&discover());
+    assert_eq!(messages(&out).len(), 1, "our groups answer the peer's discover");
     assert_eq!(messages(&bench.leave()).len(), 1);
 }
 
 #[test]
-fn the_census_counts_who_is_a_member_now() {
+fn the_census_counts_the_current_members() {
     let mut scope = Scope::new(real().0, watched());
     let mut own = |change: &dyn Fn(&mut Scope)| {
         change(&mut scope);
@@ -197,101 +197,101 @@ fn the_census_counts_who_is_a_member_now() {
     assert_eq!(own(&join("a", 1)), (1, 1), "a process is in a group once");
     assert_eq!(own(&join("a", 2)), (1, 2));
     assert_eq!(own(&join("b", 1)), (2, 3));
-    assert_eq!(own(&ends(3)), (2, 3), "it was in none");
+    assert_eq!(own(&ends(3)), (2, 3), "the process was in no group");
     assert_eq!(own(&ends(1)), (1, 1));
     assert_eq!(own(&ends(2)), (0, 0));
 }
 
 #[test]
-fn a_scope_is_discovered_monitored_once_and_forgotten_with_its_monitor_or_link() {
+fn a_scope_is_monitored_once_and_removed_when_its_monitor_fires_or_its_link_ends() {
     let mut bench = Bench::new();
     let monitors = |signals: &Signals| signals.iter().filter(|(_, c, _)| matches!(c, Control::Monitor { .. })).count();
-    assert_eq!(monitors(&bench.hear(&discover()).1), 1);
-    assert_eq!(monitors(&bench.hear(&discover()).1), 0, "double");
-    assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 0);
+    assert_eq!(monitors(&bench.receive(&discover()).1), 1);
+    assert_eq!(monitors(&bench.receive(&discover()).1), 0, "a second discover");
+    assert_eq!(monitors(&bench.receive(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 0);
     assert_eq!(bench.members(&Term::atom("g")), 1);
     let monitor = Reference { node: Atom::literal("us@h"), creation: 1, ids: [1, 0, 0].into() };
-    assert!(!bench.scope.monitor_down(LinkId(9), &monitor), "another peer can't say so");
+    assert!(!bench.scope.monitor_down(LinkId(9), &monitor), "a signal from another peer");
     assert_eq!(bench.members(&Term::atom("g")), 1);
     bench.scope.monitor_down(LINK, &monitor);
-    assert_eq!(bench.members(&Term::atom("g")), 0, "its scope has ended");
-    // It restarts, and speaks first by its sync.
-    assert_eq!(monitors(&bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 1);
+    assert_eq!(bench.members(&Term::atom("g")), 0, "the scope has ended");
+    // The scope restarts, and its `sync` arrives first.
+    assert_eq!(monitors(&bench.receive(&sync(vec![(Term::atom("g"), vec![pid(5)])])).1), 1);
     assert_eq!(bench.members(&Term::atom("g")), 1);
-    // Another process takes its place before the monitor has told of its end.
+    // Another process replaces the scope before the monitor fires.
     let another = Term::tuple([Term::atom("discover"), pid(2)]);
-    assert_eq!(monitors(&bench.hear(&another).1), 1);
+    assert_eq!(monitors(&bench.receive(&another).1), 1);
     assert_eq!(bench.members(&Term::atom("g")), 0);
-    bench.hear(&sync(vec![(Term::atom("g"), vec![pid(5)])]));
+    bench.receive(&sync(vec![(Term::atom("g"), vec![pid(5)])]));
     assert_eq!(bench.members(&Term::atom("g")), 1);
-    assert_eq!(bench.scope.remotes.len(), 1, "one a peer, however many processes say that they are it");
+    assert_eq!(bench.scope.remotes.len(), 1, "one scope for each peer");
     bench.scope.node_down(LINK);
     assert_eq!(bench.members(&Term::atom("g")), 0);
 }
 
 #[test]
-fn joins_and_leaves_are_counted_as_often_as_they_come() {
+fn each_join_needs_its_own_leave() {
     let mut bench = Bench::new();
     let group = || Term::tuple([Term::atom(TAG), Term::binary("a-d")]);
-    assert!(!bench.hear(&join(group(), pid(5))).0, "not from a scope that has not exchanged with us");
+    assert!(!bench.receive(&join(group(), pid(5))).0, "the scope has not exchanged its groups with ours");
     assert_eq!(bench.members(&group()), 0);
-    bench.hear(&discover());
-    assert!(bench.hear(&join(group(), pid(5))).0, "a watched group has changed");
-    assert!(!bench.hear(&join(group(), Term::List(vec![pid(5), pid(6)]))).0);
+    bench.receive(&discover());
+    assert!(bench.receive(&join(group(), pid(5))).0, "a watched group has changed");
+    assert!(!bench.receive(&join(group(), Term::List(vec![pid(5), pid(6)]))).0);
     assert_eq!(bench.members(&group()), 3);
-    bench.hear(&leave(pid(5), vec![group()]));
-    assert_eq!(bench.members(&group()), 2, "it had joined twice");
+    bench.receive(&leave(pid(5), vec![group()]));
+    assert_eq!(bench.members(&group()), 2, "the process joined twice");
     assert_eq!(bench.scope.announced().len(), 1);
-    assert!(bench.hear(&leave(Term::List(vec![pid(5), pid(6)]), vec![Term::atom("other"), group()])).0);
+    assert!(bench.receive(&leave(Term::List(vec![pid(5), pid(6)]), vec![Term::atom("other"), group()])).0);
     assert_eq!(bench.scope.announced().len(), 0);
 }
 
 #[test]
-fn the_group_that_is_watched_by_its_name_is_shown_as_nodes() {
+fn the_watched_group_with_a_name_is_shown_as_nodes() {
     let mut bench = Bench::new();
     let group = || Term::atom("named");
-    bench.hear(&discover());
-    assert!(bench.hear(&join(group(), pid(5))).0);
+    bench.receive(&discover());
+    assert!(bench.receive(&join(group(), pid(5))).0);
     assert_eq!(bench.scope.grouped(), BTreeSet::from([Atom::literal("them@h")]));
     assert!(bench.scope.announced().is_empty());
-    assert!(bench.hear(&leave(pid(5), vec![group()])).0);
+    assert!(bench.receive(&leave(pid(5), vec![group()])).0);
     assert!(bench.scope.grouped().is_empty());
 }
 
 #[test]
-fn a_sync_replaces_all_that_was_known() {
+fn a_sync_replaces_all_known_groups() {
     let mut bench = Bench::new();
     let watched = |name: &'static str| Term::tuple([Term::atom(TAG), Term::binary(name)]);
-    assert!(bench.hear(&sync(vec![(watched("a-d"), vec![pid(5)]), (Term::atom("g"), vec![pid(5)])])).0);
-    assert!(bench.hear(&sync(vec![(watched("b-d"), vec![pid(5)])])).0);
-    assert!(!bench.hear(&sync(vec![(watched("b-d"), vec![pid(6)])])).0, "no watched group came or went");
+    assert!(bench.receive(&sync(vec![(watched("a-d"), vec![pid(5)]), (Term::atom("g"), vec![pid(5)])])).0);
+    assert!(bench.receive(&sync(vec![(watched("b-d"), vec![pid(5)])])).0);
+    assert!(!bench.receive(&sync(vec![(watched("b-d"), vec![pid(6)])])).0, "the watched groups are the same");
     assert_eq!(bench.members(&watched("a-d")) + bench.members(&Term::atom("g")), 0);
     let announced: Vec<_> = bench.scope.announced().into_iter().collect();
     assert_eq!(announced, [(Bytes::from_static(b"b-d"), Atom::literal("them@h"))]);
 }
 
 #[test]
-fn nobody_speaks_for_another_node_and_nonsense_is_dropped() {
+fn messages_for_other_nodes_and_malformed_messages_are_dropped() {
     let mut bench = Bench::new();
     let other = Term::Pid(Pid { node: Atom::literal("other@h"), ..them(1) });
     let foreign = Term::tuple([Term::atom("discover"), other]);
-    let nonsense = [
+    let dropped = [
         foreign,
         Term::atom("discover"),
         Term::tuple([Term::atom("discover"), Term::atom("pid")]),
         Term::tuple([Term::atom("unknown"), pid(1)]),
-        join(Term::atom("g"), Term::atom("no_pid")),
-        Term::tuple([Term::atom("$gen_cast"), Term::tuple([Term::atom("sync"), pid(1), Term::atom("no_list")])]),
+        join(Term::atom("g"), Term::atom("not_a_pid")),
+        Term::tuple([Term::atom("$gen_cast"), Term::tuple([Term::atom("sync"), pid(1), Term::atom("not_a_list")])]),
         Term::tuple([Term::atom("$gen_call"), Term::tuple([pid(1), Term::atom("tag")]), Term::atom("which_groups")]),
     ];
-    for message in nonsense {
-        assert_eq!(bench.hear(&message), (false, Vec::new()), "{message:?}");
+    for message in dropped {
+        assert_eq!(bench.receive(&message), (false, Vec::new()), "{message:?}");
     }
 }
 
 // ---- Version 1 ----------------------------------------------------------------------------------
 
-/// Of OTP 29.
+/// From OTP 29.
 const LOCAL_NOTHING: &str = "83680277092467656E5F636173746804770A6C6F63616C5F6461746158770D636170406C6F63616C686F73740000005A000000006B0EEFFF61017400000000";
 const DISCOVER_ONE: &str = "8368037708646973636F76657258770D636170406C6F63616C686F73740000005A000000006B0EEFFF6101";
 const UPDATE_JOIN: &str = "836803770675706461746558770D636170406C6F63616C686F73740000005A000000006B0EEFFF6C0000000168037701676C0000000158770D636170406C6F63616C686F73740000005B000000006B0EEFFF6A6A6A";
@@ -299,7 +299,7 @@ const UPDATE_LEAVE: &str = "836803770675706461746558770D636170406C6F63616C686F73
 const UPDATE_LEAVE_TWO: &str = "836803770675706461746558770D636170406C6F63616C686F73740000005A000000006B0EEFFF6C000000026803680277067461676765646D00000003612D646A6C0000000158770D636170406C6F63616C686F73740000005B000000006B0EEFFF6A68037701676A6C0000000158770D636170406C6F63616C686F73740000005B000000006B0EEFFF6A6A";
 const LOCAL_TWO: &str = "83680277092467656E5F636173746804770A6C6F63616C5F6461746158770D636170406C6F63616C686F73740000005A000000006B0EEFFF610174000000027701676C0000000258770D636170406C6F63616C686F73740000005B000000006B0EEFFF58770D636170406C6F63616C686F73740000005B000000006B0EEFFF6A680277067461676765646D00000003612D646C0000000258770D636170406C6F63616C686F73740000005B000000006B0EEFFF58770D636170406C6F63616C686F73740000005C000000006B0EEFFF6A";
 
-/// The scope of the real OTP 29 (0), and the processes that joined.
+/// The scope of the real node of OTP 29 (0), and the processes that joined (1 and 2).
 fn real_one(n: u32) -> Pid {
     Pid { node: Atom::literal("cap@localhost"), id: 0x5A + n, serial: 0, creation: 0x6B0E_EFFF }
 }
@@ -309,32 +309,32 @@ fn discover_one() -> Term {
 }
 
 #[test]
-fn whoever_shows_that_it_knows_version_1_is_spoken_to_in_it() {
+fn a_peer_that_sends_version_1_receives_version_1() {
     let mut bench = Bench { scope: Scope::new(real_one(0), watched()), references: 0 };
-    assert_eq!(messages(&bench.hear(&discover_one()).1), [term(LOCAL_NOTHING), term(DISCOVER_ONE)]);
+    assert_eq!(messages(&bench.receive(&discover_one()).1), [term(LOCAL_NOTHING), term(DISCOVER_ONE)]);
     let mut out = Signals::new();
     let group = Raw::encode(&Term::atom("g"));
     let key = |group: &Raw| group.canonical(&mut Atoms::new()).unwrap();
     bench.scope.join(key(&group), &group, &real_one(1), &mut out);
     assert_eq!(messages(&out), [term(UPDATE_JOIN)]);
     bench.scope.join(key(&tagged_group()), &tagged_group(), &real_one(1), &mut out);
-    let [local_data] = messages(&bench.hear(&discover_one()).1).try_into().expect("known by now: no discover");
-    let Term::Tuple(cast) = local_data.term(&mut Atoms::new()).unwrap() else { panic!("no cast") };
-    let Term::Tuple(local_data) = &cast[1] else { panic!("no local_data") };
-    let Term::Map(groups) = &local_data[3] else { panic!("no map") };
+    let [local_data] = messages(&bench.receive(&discover_one()).1).try_into().expect("a known scope gets no discover");
+    let Term::Tuple(cast) = local_data.term(&mut Atoms::new()).unwrap() else { panic!("not a cast") };
+    let Term::Tuple(local_data) = &cast[1] else { panic!("not local_data") };
+    let Term::Map(groups) = &local_data[3] else { panic!("not a map") };
     assert_eq!(groups.len(), 2);
     out.clear();
     bench.scope.process_down(&real_one(1), &mut out);
     let [leave] = messages(&out).try_into().expect("one message");
-    assert_eq!(leave.bytes().len(), term(UPDATE_LEAVE_TWO).bytes().len(), "the order of groups is nobody's business");
+    assert_eq!(leave.bytes().len(), term(UPDATE_LEAVE_TWO).bytes().len(), "only the order of groups differs");
     out.clear();
     bench.scope.join(key(&group), &group, &real_one(1), &mut Signals::new());
     bench.scope.process_down(&real_one(1), &mut out);
     assert_eq!(messages(&out), [term(UPDATE_LEAVE)]);
-    // The same peer's scope starts anew, and is of a release that ends on what it doesn't know.
+    // The peer's scope restarts with an older release, which would exit on messages of version 1.
     let older = Term::tuple([Term::atom("discover"), pid(2)]);
     let answers: Vec<Term> =
-        messages(&bench.hear(&older).1).iter().map(|m| m.term(&mut Atoms::new()).unwrap()).collect();
+        messages(&bench.receive(&older).1).iter().map(|m| m.term(&mut Atoms::new()).unwrap()).collect();
     let scope = Term::Pid(real_one(0));
     let sync = Term::tuple([Term::atom("sync"), scope.clone(), Term::List(vec![])]);
     let sync = Term::tuple([Term::atom("$gen_cast"), sync]);
@@ -342,9 +342,9 @@ fn whoever_shows_that_it_knows_version_1_is_spoken_to_in_it() {
 }
 
 #[test]
-fn what_a_real_scope_says_in_version_1_is_understood_before_and_after_we_speak_it() {
+fn messages_of_version_1_are_applied_whichever_version_we_send() {
     let mut bench = Bench::new();
-    let hear = |bench: &mut Bench, golden: &str| {
+    let receive = |bench: &mut Bench, golden: &str| {
         let mut out = Signals::new();
         let mut new_reference = || Reference { node: Atom::literal("us@h"), creation: 1, ids: [7, 0, 0].into() };
         let message = gen_server::parse(term(golden), &mut Atoms::new());
@@ -356,24 +356,24 @@ fn what_a_real_scope_says_in_version_1_is_understood_before_and_after_we_speak_i
         bench.scope.remote_members(&key).count()
     };
     let (g, tagged) = (Term::atom("g"), Term::tuple([Term::atom(TAG), Term::binary("a-d")]));
-    assert!(!hear(&mut bench, UPDATE_JOIN), "it has not exchanged with us");
+    assert!(!receive(&mut bench, UPDATE_JOIN), "the scope has not exchanged its groups with ours");
     assert_eq!(of(&bench, &g), 0);
-    assert!(hear(&mut bench, LOCAL_TWO), "a watched group has come");
+    assert!(receive(&mut bench, LOCAL_TWO), "a watched group has appeared");
     assert_eq!((of(&bench, &g), of(&bench, &tagged)), (2, 2));
-    hear(&mut bench, UPDATE_JOIN);
+    receive(&mut bench, UPDATE_JOIN);
     assert_eq!(of(&bench, &g), 3);
-    hear(&mut bench, UPDATE_LEAVE_TWO);
+    receive(&mut bench, UPDATE_LEAVE_TWO);
     assert_eq!((of(&bench, &g), of(&bench, &tagged)), (2, 1));
-    hear(&mut bench, LOCAL_NOTHING);
+    receive(&mut bench, LOCAL_NOTHING);
     assert_eq!((of(&bench, &g), of(&bench, &tagged)), (0, 0));
 }
 
-// ---- Groups and bounds ----------------------------------------------------------------------------
+// ---- Groups and monitors ------------------------------------------------------------------------
 
 #[test]
-fn equal_groups_are_one_however_they_are_encoded() {
+fn equal_groups_with_different_encodings_are_one_group() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
+    bench.receive(&discover());
     let map = |pairs: Vec<(Term, Term)>| Term::Map(crate::etf::Map::new(pairs).unwrap());
     let groups = [
         map(vec![(Term::atom("b"), Term::Int(2)), (Term::atom("a"), Term::Int(1))]),
@@ -383,23 +383,24 @@ fn equal_groups_are_one_however_they_are_encoded() {
         Term::List(vec![]),
     ];
     for group in groups {
-        bench.hear(&join(group.clone(), pid(5)));
+        bench.receive(&join(group.clone(), pid(5)));
         assert_eq!(bench.members(&group), 1, "{group:?}");
     }
-    // The same map with its keys in the other order, as bytes.
+    // The same map, encoded with its keys in the other order.
     let other_order = map(vec![(Term::atom("a"), Term::Int(1)), (Term::atom("b"), Term::Int(2))]);
-    bench.hear(&leave(pid(5), vec![other_order.clone()]));
+    bench.receive(&leave(pid(5), vec![other_order.clone()]));
     assert_eq!(bench.members(&other_order), 0);
     // A Latin-1 atom is the same atom as its UTF-8 form.
     assert_eq!(term("836400 01E4").canonical(&mut Atoms::new()), term("837702C3A4").canonical(&mut Atoms::new()));
 }
 
 #[test]
-fn a_scope_that_ends_takes_its_monitors_back() {
+fn a_scope_that_restarts_removes_its_monitors() {
     let mut bench = Bench::new();
-    let (_, heard) = bench.hear(&discover());
-    let monitors: Vec<_> = heard.iter().filter(|(_, control, _)| matches!(control, Control::Monitor { .. })).collect();
-    let [(_, Control::Monitor { from, to, reference }, _)] = monitors.as_slice() else { panic!("{heard:?}") };
+    let (_, received) = bench.receive(&discover());
+    let monitors: Vec<_> =
+        received.iter().filter(|(_, control, _)| matches!(control, Control::Monitor { .. })).collect();
+    let [(_, Control::Monitor { from, to, reference }, _)] = monitors.as_slice() else { panic!("{received:?}") };
     let (mut out, next) = (Signals::new(), Pid { id: 4711, ..real().0 });
     bench.scope.restart(next.clone(), &Atom::literal("pg"), [LINK].into_iter(), &mut out);
     let demonitor = Control::Demonitor { from: from.clone(), to: to.clone(), reference: reference.clone() };

@@ -7,23 +7,23 @@ use super::work::{Groups, Work};
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Writer};
 use crate::node::services::gen_server::Message;
 
-/// The versions of the protocol. A scope of OTP 25 ends on any message of version 1, so nobody is sent one before it has
-/// shown that it knows it.
+/// The versions of the protocol. A scope of OTP 25 exits on any message of version 1, so a peer
+/// gets one only after it has sent one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
-    /// Of OTP 23 to 28, and of OTP 29 towards whoever speaks it.
+    /// Used by OTP 23 to 28, and by OTP 29 with older scopes.
     Zero,
-    /// Of OTP 29.
+    /// Used by OTP 29.
     One,
 }
 
-/// All that is ever sent to a scope of a peer, in version 0 | in version 1.
+/// All messages to a peer's scope, each in version 0 | version 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outgoing<'a> {
     /// `{discover, ScopePid}` | `{discover, ScopePid, 1}`
     Discover,
-    /// `{'$gen_cast', {sync, ScopePid, [{Group, [Pid]}]}}` | `{'$gen_cast', {local_data, ScopePid, 1, #{Group => [Pid]}}}`, of
-    /// all groups, none of them empty.
+    /// `{'$gen_cast', {sync, ScopePid, [{Group, [Pid]}]}}` | `{'$gen_cast', {local_data, ScopePid,
+    /// 1, #{Group => [Pid]}}}`, with all groups, which are not empty.
     Sync(&'a BTreeMap<Key, (Raw, Vec<Pid>)>),
     /// `{join, ScopePid, Group, Pid}` | `{update, ScopePid, [{Group, [Pid], []}]}`
     Join(&'a Raw, &'a Pid),
@@ -92,7 +92,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// A list of pids, never an empty one.
+/// Writes a list of pids, which is not empty.
 fn list(w: &mut Writer<'_>, pids: &[Pid]) {
     w.list(length(pids.len()));
     for pid in pids {
@@ -101,16 +101,16 @@ fn list(w: &mut Writer<'_>, pids: &[Pid]) {
     w.nil();
 }
 
-/// What we joined ourselves never comes near the bound of a list.
+/// Returns the length of a list of our own groups or processes, which never exceeds a `u32`.
 fn length(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// What came in from a peer's scope.
+/// A message from a peer's scope.
 pub(super) enum Incoming {
-    /// It looks for us, and speaks this version.
+    /// It discovers our scope, and supports this version.
     Discover(Pid, Version),
-    /// All that it has.
+    /// All its groups and members.
     Sync(Pid, Work),
     /// A change: processes that joined and left groups.
     Update(Pid, Work),
@@ -126,20 +126,20 @@ impl Incoming {
         }
     }
 
-    /// The scope that speaks.
+    /// Returns the scope that sent the message.
     pub(super) fn from(&self) -> &Pid {
         let (Self::Discover(pid, _) | Self::Sync(pid, _) | Self::Update(pid, _)) = self;
         pid
     }
 }
 
-/// `{sync, Peer, Groups}`, `{local_data, Peer, 1, Map}`
+/// Reads `{sync, Peer, Groups}` or `{local_data, Peer, 1, Map}`.
 fn cast(request: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
     let mut r = Reader::resume(&request, 0, atoms);
     let arity = r.tuple()?;
-    let what = r.atom()?;
+    let label = r.atom()?;
     let pid = r.pid()?;
-    let groups = match (what.as_str(), arity) {
+    let groups = match (label.as_str(), arity) {
         ("sync", 3) => Groups::List(r.list()?),
         ("local_data", 4) if r.integer()? == 1 => Groups::Map(r.map()?),
         _ => return Err(DecodeError::OtherAtom),
@@ -148,14 +148,15 @@ fn cast(request: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
     Ok(Incoming::Sync(pid, Work::all(request, at, groups)))
 }
 
-/// `{discover, Peer}`, `{join, Peer, Group, PidOrPids}`, `{leave, Peer, PidOrPids, Groups}`; `{discover, Peer, Version}`,
-/// `{update, Peer, [{Group, Joined, Left}]}`
+/// Reads `{discover, Peer}`, `{join, Peer, Group, PidOrPids}` or `{leave, Peer, PidOrPids, Groups}`
+/// of version 0, or `{discover, Peer, Version}` or `{update, Peer, [{Group, Joined, Left}]}` of
+/// version 1.
 fn info(message: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
     let mut r = Reader::resume(&message, 0, atoms);
     let arity = r.tuple()?;
-    let what = r.atom()?;
+    let label = r.atom()?;
     let pid = r.pid()?;
-    let groups = match (what.as_str(), arity) {
+    let groups = match (label.as_str(), arity) {
         ("discover", 2) => return Ok(Incoming::Discover(pid, Version::Zero)),
         // Every later version includes this one.
         ("discover", 3) => {

@@ -1,8 +1,8 @@
 //! Applies a message of a peer's scope in steps of bounded size, so that other peers are handled in
 //! between.
 //!
-//! The message is decoded as it is applied. Only the processes and groups of a `leave` are copied,
-//! and processes that join after others leave. If a message is malformed, the rest of it is
+//! The message is decoded as it is applied. Copied are only the processes and groups of a `leave`,
+//! and processes that join after others have left. If a message is malformed, the rest of it is
 //! dropped; a malformed full state is dropped as a whole.
 
 use std::collections::BTreeMap;
@@ -29,13 +29,13 @@ pub struct Step {
 const CHUNK: usize = 128;
 
 /// The cost of looking up a process: about its size in a message, in bytes.
-const LOOK_UP: usize = 32;
+const LOOKUP: usize = 32;
 
 /// A message that is being applied.
 #[derive(Debug)]
 pub(super) struct Work {
     message: Raw,
-    /// Where it is read next.
+    /// The offset of the next byte to read.
     at: usize,
     stage: Stage,
     /// The part of a full state that was read so far. It replaces the known state at the end.
@@ -144,7 +144,7 @@ impl Work {
         let stage = match Pids::read(&mut r)? {
             Pids::List(list) => Stage::LeavePids(list),
             Pids::One(pid) => {
-                leave.name(pid);
+                leave.add(pid);
                 Stage::LeaveGroups(r.list()?)
             }
         };
@@ -172,7 +172,7 @@ impl Work {
         matches!(self.stage, Stage::Done)
     }
 
-    /// Does a part of the work that costs about [`limits::NODE_TURN`].
+    /// Applies a part of the message that costs about [`limits::NODE_TURN`].
     ///
     /// # Errors
     /// [`Excess`].
@@ -211,7 +211,7 @@ impl Work {
         Ok(step)
     }
 
-    /// Ends, and leaves what it holds to be freed in steps.
+    /// Ends the work, and leaves its memory to be freed in steps.
     pub(super) fn discard(&mut self, discarded: &mut Discarded) {
         if let Stage::Discard(rest) = std::mem::replace(&mut self.stage, Stage::Done) {
             discarded.append(rest);
@@ -237,11 +237,11 @@ impl Stage {
             Self::Group(groups, group) => group.next(r, groups, members, step),
             Self::LeavePids(mut list) => {
                 let read = chunk(r, &mut list)?;
-                step.cost += read.len() * LOOK_UP;
+                step.cost += read.len() * LOOKUP;
                 if read.is_empty() {
                     return Ok(Self::LeaveGroups(r.list()?));
                 }
-                leave.name(read);
+                leave.add(read);
                 Ok(Self::LeavePids(list))
             }
             Self::LeaveGroups(mut list) => {
@@ -326,7 +326,7 @@ impl Group {
             (_, Pids::One(pid)) => Vec::from_iter(pid.take()),
         };
         let end = pids.is_empty();
-        step.cost += pids.len() * LOOK_UP;
+        step.cost += pids.len() * LOOKUP;
         self.phase = match self.phase {
             Phase::Join if end => return Ok(Stage::Groups(groups)),
             Phase::Held(_) if end => return Ok(Stage::Groups(groups)),
@@ -353,7 +353,7 @@ impl Group {
 }
 
 impl Leave {
-    fn name(&mut self, pids: impl IntoIterator<Item = Pid>) {
+    fn add(&mut self, pids: impl IntoIterator<Item = Pid>) {
         for pid in pids {
             *self.pids.entry(pid).or_default() += 1;
             self.strangers += limits::PG_STRANGERS;
@@ -369,9 +369,10 @@ impl Leave {
     fn next(&mut self, members: &mut Members, step: &mut Step) -> Result<bool, Excess> {
         let Some(group) = self.groups.first_entry() else { return Ok(false) };
         let found = members.among(group.key(), &self.pids, self.last.as_ref(), CHUNK);
-        step.cost += (1 + found.looked_at) * LOOK_UP;
-        // Joins have paid for the members that are found. Other processes count as strangers.
-        let strangers = found.looked_at - found.pids.len();
+        step.cost += (1 + found.examined) * LOOKUP;
+        // The cost of the members that are found is bounded by their joins. Others count as
+        // strangers.
+        let strangers = found.examined - found.pids.len();
         self.strangers = self.strangers.checked_sub(strangers).ok_or(Excess::Strangers)?;
         let often = *group.get();
         let leaving = found.pids.into_iter().map(|(pid, times)| (pid, times.saturating_mul(often)));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::etf::{Map, work};
 
-/// Returns an atom, binary, tuple or number made of a number.
+/// Returns the watched group with this number.
 fn group(number: usize) -> Term {
     Term::tuple([Term::atom(TAG), Term::binary(number.to_string())])
 }
@@ -23,19 +23,20 @@ fn local_data(groups: Vec<(Term, Term)>) -> Term {
     Term::tuple([Term::atom("$gen_cast"), Term::tuple(local_data)])
 }
 
-/// Returns the operations of a message to a scope that has applied others before.
+/// Returns the number of operations for a message to a scope that has applied the messages
+/// `before`.
 fn cost(before: &[Term], message: &Term) -> u64 {
     let mut bench = Bench::new();
-    bench.hear(&discover());
+    bench.receive(&discover());
     for message in before {
-        bench.hear(message);
+        bench.receive(message);
     }
     let message = Raw::encode(message);
-    work::of(|| drop(bench.hear_raw(message)))
+    work::of(|| drop(bench.receive_raw(message)))
 }
 
 #[test]
-fn every_message_costs_n_log_n_in_its_bytes() {
+fn the_cost_of_every_message_is_n_log_n() {
     let one_group = |n| join(group(0), Term::List(pids(n)));
     let all_groups = |n| sync((0..n).map(|i| (group(i), vec![pid(5)])).collect());
     let each = |n: usize, pids: Vec<Term>| (0..n).map(|i| (group(i), Term::List(pids.clone()))).collect::<Vec<_>>();
@@ -44,7 +45,7 @@ fn every_message_costs_n_log_n_in_its_bytes() {
         ("join, one process many times", &|n| cost(&[], &join(group(0), Term::List(vec![pid(5); n])))),
         ("sync, many groups", &|n| cost(&[], &all_groups(n))),
         ("sync, one group many times", &|n| cost(&[], &sync(vec![(group(0), pids(1)); n]))),
-        ("sync, what is known", &|n| cost(&[all_groups(n)], &all_groups(n))),
+        ("sync, known groups", &|n| cost(&[all_groups(n)], &all_groups(n))),
         ("local_data", &|n| cost(&[], &local_data(each(n, pids(1))))),
         ("leave, many of one group", &|n| cost(&[one_group(n)], &leave(Term::List(pids(n)), vec![group(0)]))),
         ("leave, in the other order", &|n| {
@@ -68,15 +69,15 @@ fn every_message_costs_n_log_n_in_its_bytes() {
         ("update, many join and leave", &|n| cost(&[one_group(n)], &update(vec![(group(0), pids(n), pids(n))]))),
         ("update, many groups", &|n| cost(&[all_groups(n)], &update(vec![(group(0), pids(1), pids(1)); n]))),
     ];
-    for (what, cost) in kinds {
-        work::assert_n_log_n(what, 400, cost);
+    for (kind, cost) in kinds {
+        work::assert_n_log_n(kind, 400, cost);
     }
 }
 
 #[test]
 fn members_count_in_bytes_until_they_have_left() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
+    bench.receive(&discover());
     let mut before = bench.scope.bytes(LINK);
     assert_eq!(before, 0);
     // A process that joins twice has one entry.
@@ -86,21 +87,21 @@ fn members_count_in_bytes_until_they_have_left() {
         (join(group(1), pid(0)), true),
         (join(Term::tuple([Term::atom(TAG), Term::binary(vec![b'x'; 1000])]), pid(0)), true),
     ] {
-        bench.hear(&joins);
+        bench.receive(&joins);
         assert_eq!(bench.scope.bytes(LINK) > before, grows, "{} after {before}", bench.scope.bytes(LINK));
         before = bench.scope.bytes(LINK);
     }
     assert!(before > 1000 * size_of::<Pid>() + 1000, "{before}");
     let all = sync(vec![(group(2), pids(1000))]);
-    bench.hear(&all);
+    bench.receive(&all);
     let replaced = bench.scope.bytes(LINK);
     assert!(replaced < before, "{replaced}");
-    bench.hear(&leave(Term::List(pids(1000)), vec![group(2)]));
+    bench.receive(&leave(Term::List(pids(1000)), vec![group(2)]));
     assert_eq!(bench.scope.bytes(LINK), 0);
 }
 
 #[test]
-fn a_message_that_is_being_applied_counts_what_it_has_become() {
+fn the_memory_of_a_message_counts_while_it_is_applied() {
     let many = 20 * limits::NODE_TURN / 1000;
     for message in [
         sync(vec![(group(0), pids(many))]),
@@ -108,7 +109,7 @@ fn a_message_that_is_being_applied_counts_what_it_has_become() {
         update(vec![(group(0), pids(many), pids(1))]),
     ] {
         let mut bench = Bench::new();
-        bench.hear(&discover());
+        bench.receive(&discover());
         let (mut atoms, mut out) = (Atoms::new(), Signals::new());
         let message = gen_server::parse(Raw::encode(&message), &mut atoms);
         let peer = Atom::literal("them@h");
@@ -124,15 +125,15 @@ fn a_message_that_is_being_applied_counts_what_it_has_become() {
 }
 
 #[test]
-fn a_leave_of_many_from_many_groups_removes_each_as_often_as_it_says() {
+fn a_leave_removes_each_process_once_for_each_mention() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
-    bench.hear(&join(group(0), Term::List([pids(10), pids(10), pids(10)].concat())));
-    bench.hear(&join(group(1), Term::List(pids(3))));
-    bench.hear(&join(group(2), Term::List(pids(1000))));
-    // Twice from the first, four of which are named twice, and once from the others.
+    bench.receive(&discover());
+    bench.receive(&join(group(0), Term::List([pids(10), pids(10), pids(10)].concat())));
+    bench.receive(&join(group(1), Term::List(pids(3))));
+    bench.receive(&join(group(2), Term::List(pids(1000))));
+    // The processes leave group 0 twice, of which four are named twice, and the other groups once.
     let left = [pids(6), pids(4)].concat();
-    bench.hear(&leave(Term::List(left), vec![group(0), group(9), group(1), group(0), group(2)]));
+    bench.receive(&leave(Term::List(left), vec![group(0), group(9), group(1), group(0), group(2)]));
     let times = |bench: &Bench, id: u32| {
         bench.scope.remote_members(&group(0).canonical()).filter(|(_, pid)| pid.id == id).count()
     };
@@ -145,11 +146,11 @@ fn a_leave_of_many_from_many_groups_removes_each_as_often_as_it_says() {
 /// Returns a scope that knows `n` groups with `n` members each.
 fn crowded(n: usize) -> Bench {
     let mut bench = Bench::new();
-    bench.hear(&sync((0..n).map(|i| (group(i), pids(n))).collect()));
+    bench.receive(&sync((0..n).map(|i| (group(i), pids(n))).collect()));
     bench
 }
 
-/// A `leave` of `n` processes that are not in any group.
+/// Returns a `leave` of `n` processes that are not in any group.
 fn leave_of_strangers(n: usize, groups: Vec<Term>) -> Raw {
     Raw::encode(&leave(Term::List(pids(2 * n).split_off(n)), groups))
 }
@@ -159,40 +160,40 @@ fn a_leave_of_strangers_from_many_groups_is_refused() {
     let many_of_many = |n| leave_of_strangers(n, (0..n).map(group).collect());
     let n = 100;
     let (mut bench, message) = (crowded(n), many_of_many(n));
-    let operations = work::of(|| assert_eq!(bench.hear_raw(message), Err(Excess::Strangers)));
+    let operations = work::of(|| assert_eq!(bench.receive_raw(message), Err(Excess::Strangers)));
     let pairs = u64::try_from(n * n).unwrap();
     assert!(operations < 2 * pairs, "{operations} operations for {pairs} pairs");
     let few = limits::PG_STRANGERS;
     let mut bench = crowded(few);
-    assert!(bench.hear_raw(many_of_many(few)).is_ok());
-    // The two forms that a scope of OTP sends.
+    assert!(bench.receive_raw(many_of_many(few)).is_ok());
+    // A scope of OTP sends only these two forms.
     let mut bench = crowded(n);
-    assert!(bench.hear_raw(leave_of_strangers(n, vec![group(0)])).is_ok());
-    bench.hear(&leave(pid(4711), (0..n).map(group).collect()));
+    assert!(bench.receive_raw(leave_of_strangers(n, vec![group(0)])).is_ok());
+    bench.receive(&leave(pid(4711), (0..n).map(group).collect()));
     assert_eq!(bench.scope.census().peer_members, n * n);
 }
 
 #[test]
-fn an_update_lets_processes_leave_before_others_join() {
+fn processes_leave_before_others_join_in_an_update() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
-    bench.hear(&update(vec![
+    bench.receive(&discover());
+    bench.receive(&update(vec![
         (group(0), pids(3), pids(3)),
         (group(1), vec![], pids(3)),
         (group(2), vec![pid(7)], vec![]),
     ]));
     assert_eq!([0, 1, 2].map(|i| bench.members(&group(i))), [3, 0, 1]);
-    bench.hear(&update(vec![(group(0), vec![], pids(2))]));
+    bench.receive(&update(vec![(group(0), vec![], pids(2))]));
     assert_eq!(bench.members(&group(0)), 1);
 }
 
 #[test]
-fn a_sync_is_seen_as_a_whole_or_not_at_all() {
+fn a_sync_is_applied_as_a_whole_or_not_at_all() {
     let mut bench = Bench::new();
-    bench.hear(&sync(vec![(group(0), pids(2))]));
+    bench.receive(&sync(vec![(group(0), pids(2))]));
     let broken = Term::improper(vec![Term::tuple([group(1), Term::List(pids(3))])], Term::atom("x"));
     let broken = Term::tuple([Term::atom("$gen_cast"), Term::tuple([Term::atom("sync"), pid(1), broken])]);
-    assert!(!bench.hear(&broken).0);
+    assert!(!bench.receive(&broken).0);
     assert_eq!((bench.members(&group(0)), bench.members(&group(1))), (2, 0));
     let mut atoms = Atoms::new();
     let large = Raw::encode(&sync(vec![(group(1), pids(20_000)), (group(2), pids(1))]));
@@ -203,7 +204,7 @@ fn a_sync_is_seen_as_a_whole_or_not_at_all() {
     let mut steps = 0;
     while bench.members(&group(1)) == 0 {
         assert!(bench.scope.is_working(LINK));
-        assert_eq!(bench.members(&group(0)), 2, "what was known holds until the end");
+        assert_eq!(bench.members(&group(0)), 2, "the old state is visible until the end");
         bench.scope.step(LINK, &mut atoms).unwrap();
         steps += 1;
     }
@@ -214,22 +215,22 @@ fn a_sync_is_seen_as_a_whole_or_not_at_all() {
 #[test]
 fn too_many_members_are_refused() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
+    bench.receive(&discover());
     let many = Raw::encode(&join(group(0), Term::List(vec![pid(5); limits::PG_MEMBERS / 2])));
-    assert!(bench.hear_raw(many.clone()).is_ok());
-    assert!(bench.hear_raw(many).is_ok());
-    assert_eq!(bench.hear_raw(Raw::encode(&join(group(0), pid(6)))), Err(Excess::Members));
+    assert!(bench.receive_raw(many.clone()).is_ok());
+    assert!(bench.receive_raw(many).is_ok());
+    assert_eq!(bench.receive_raw(Raw::encode(&join(group(0), pid(6)))), Err(Excess::Members));
 }
 
 #[test]
 fn members_that_come_and_go_are_never_too_many() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
-    // A group whose key weighs as much as 512 members.
+    bench.receive(&discover());
+    // The key of this group counts as much as 512 members.
     let group = Term::binary([7; 32 * 1024]);
     for _ in 0..limits::PG_MEMBERS / 256 {
         for change in [(vec![pid(5)], vec![]), (vec![pid(6)], vec![pid(5)]), (vec![], vec![pid(6)])] {
-            bench.hear(&update(vec![(group.clone(), change.0, change.1)]));
+            bench.receive(&update(vec![(group.clone(), change.0, change.1)]));
         }
     }
     assert_eq!(bench.scope.census().peer_members, 0);
@@ -238,11 +239,11 @@ fn members_that_come_and_go_are_never_too_many() {
 #[test]
 fn a_group_that_is_too_large_is_not_kept() {
     let mut bench = Bench::new();
-    bench.hear(&discover());
-    // Five bytes are the tag and the length.
+    bench.receive(&discover());
+    // The tag and the length take five bytes.
     let [fits, too_large] = [limits::PG_GROUP - 5, limits::PG_GROUP - 4].map(|bytes| Term::binary(vec![7; bytes]));
     let change = |group: &Term| (group.clone(), pids(1), vec![]);
-    bench.hear(&update(vec![change(&too_large), change(&fits), change(&group(0))]));
+    bench.receive(&update(vec![change(&too_large), change(&fits), change(&group(0))]));
     assert_eq!([&too_large, &fits, &group(0)].map(|group| bench.members(group)), [0, 1, 1]);
 }
 
@@ -250,18 +251,18 @@ fn a_group_that_is_too_large_is_not_kept() {
 fn a_peer_announces_only_so_many() {
     let mut bench = Bench::new();
     let all = |groups: std::ops::Range<usize>| sync(groups.map(|number| (group(number), vec![pid(5)])).collect());
-    assert!(bench.hear(&all(0..limits::PG_ANNOUNCED)).0);
+    assert!(bench.receive(&all(0..limits::PG_ANNOUNCED)).0);
     let one_more = limits::PG_ANNOUNCED;
-    assert!(!bench.hear(&join(group(one_more), pid(5))).0, "it is not shown");
+    assert!(!bench.receive(&join(group(one_more), pid(5))).0, "the group is not shown");
     assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
-    assert_eq!(bench.members(&group(one_more)), 1, "it is kept all the same");
-    assert!(!bench.hear(&leave(pid(5), vec![group(one_more)])).0, "it was not shown");
+    assert_eq!(bench.members(&group(one_more)), 1, "the members are kept");
+    assert!(!bench.receive(&leave(pid(5), vec![group(one_more)])).0, "the group was not shown");
     let named = Term::atom("named");
-    assert!(bench.hear(&join(named, pid(5))).0, "the group with a name is shown in any case");
-    assert!(bench.hear(&leave(pid(5), vec![group(0)])).0);
-    assert!(bench.hear(&join(group(one_more), pid(5))).0, "there is room for it now");
+    assert!(bench.receive(&join(named, pid(5))).0, "the group with a name is always shown");
+    assert!(bench.receive(&leave(pid(5), vec![group(0)])).0);
+    assert!(bench.receive(&join(group(one_more), pid(5))).0, "fewer groups are shown now");
     assert_eq!(bench.scope.announced().len(), limits::PG_ANNOUNCED);
-    assert!(bench.hear(&all(0..0)).0);
+    assert!(bench.receive(&all(0..0)).0);
     assert!(bench.scope.announced().is_empty() && bench.scope.grouped().is_empty());
 }
 
