@@ -1,5 +1,5 @@
-//! `gitops`, held with the built program: what is in the repository after each command, that each is one commit whatever the user's
-//! Git is told, and that nothing of somebody else's is ever overwritten.
+//! `gitops` with the built program and real git: each command makes one commit, and overwrites no file or
+//! change of the user.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -41,7 +41,7 @@ impl Home {
         command.output().expect("ran")
     }
 
-    /// Runs a command that does what it is to do, and gives what it says as JSON.
+    /// Runs a command that succeeds. Returns its JSON.
     #[track_caller]
     fn done(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
@@ -51,7 +51,7 @@ impl Home {
         answer
     }
 
-    /// Runs a command that is refused, and gives why.
+    /// Runs a command that is refused. Returns the reason.
     #[track_caller]
     fn refused(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -212,7 +212,7 @@ fn foreign_and_changed_repositories_are_refused() {
     home.done(&["init"]);
     assert_eq!(home.commits().len(), 1, "a repository of its own, and not the one around it");
 
-    // Changes that are not committed, of a file of ours or another.
+    // Uncommitted changes, of a generated file and of another.
     for (file, change) in [("hecate-daemon/config.env", "mine"), ("own.yaml", "mine")] {
         fs::write(home.repository().join(file), change).unwrap();
         for arguments in [&["init"][..], &["add", TRADER, "--image", IMAGE, "--uid", "1001"], &["remove", TRADER]] {
@@ -232,7 +232,7 @@ fn foreign_and_changed_repositories_are_refused() {
     assert!(home.refused(&["add", TRADER, "--image", IMAGE, "--uid", "1001"]).contains("is on branch none"));
     home.git(&["switch", "--quiet", "main"]);
 
-    // A file of ours that has become a link, or larger than any that we write.
+    // A generated file that became a link, or larger than any generated one.
     let settings = home.repository().join("hecate-daemon/config.env");
     fs::remove_file(&settings).unwrap();
     symlink(path_of(&home, "target"), &settings).unwrap();
@@ -267,7 +267,7 @@ fn ignored_files_are_kept_and_not_committed() {
     assert!(why.contains("uncommitted changes (hecate-traderd/daemonset.yaml)"), "{why}");
     assert_eq!(home.file("hecate-traderd/daemonset.yaml"), mine);
     assert!(!home.git(&["log", "--patch"]).contains("password"));
-    // Nor is a directory with nothing committed in it one that is deployed.
+    // A directory without committed files is not deployed either.
     assert_eq!(home.done(&["remove", TRADER])["notes"], json!(["'hecate-traderd' is not deployed on this host"]));
     let status: Value = serde_json::from_slice(&home.run(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["plugins"], json!([]));
@@ -409,7 +409,7 @@ fn status_compares_the_repository_with_the_daemon() {
     home.add(&["--frontend-image", FRONTEND]);
     home.done(&["add", "hecate-marthad", "--image", "registry.example/m:1", "--uid", "1001"]);
 
-    // Without a daemon it tells what it knows, and that nobody answers.
+    // Without a daemon, it shows the deployed plugins and reports the missing daemon.
     let output = home.run(&["status", "--json"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -462,7 +462,7 @@ fn the_commands_of_the_manual_work() {
         let ours: Vec<&str> = commands.iter().filter_map(|line| line.strip_prefix("hecate-daemon gitops ")).collect();
         for command in &ours {
             let mut words: Vec<&str> = command.split_whitespace().collect();
-            // Whoever runs this as root has to say whom a plugin runs as, once.
+            // Root must set the user of a plugin once.
             if words[0] == "add" && !home.repository().join(TRADER).exists() {
                 words.extend(["--uid", "1001"]);
             }

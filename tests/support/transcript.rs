@@ -130,8 +130,8 @@ fn redacted(transcript: &Transcript<'_>, text: &str) -> String {
         .replace(concat!("hecate-daemon:", env!("CARGO_PKG_VERSION")), "hecate-daemon:[VERSION]");
     let text = between(&text, "Z (", ")", "[AGE]");
     let text = between(&text, "account's home is ", ";", "[HOME]");
-    let text = between(&text, "both have PUBLISHED", "\n", " [FLAGS]");
-    let text = between(&text, "flags  PUBLISHED", "\n", " [FLAGS]");
+    // Flags of the distribution.
+    let text = between(&text, "PUBLISHED ", "\n", "[FLAGS]");
     let text = between(&text, "up       ", "\n", "[AGE]");
     let text = between(&text, "(owned by uid ", ", process", "[UID], [USER]");
     let text = milliseconds(&text);
