@@ -1,6 +1,7 @@
 //! Atoms, and the table that keeps one copy of each. Pure.
 //!
-//! A table is owned by whoever decodes: nothing here is global, so one peer's atoms can't crowd out another's.
+//! The owner of a table is the code that decodes. Nothing here is global, so the atoms of one peer
+//! cannot displace those of another.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use super::work;
 use crate::limits;
 
-/// An Erlang atom: at most [`limits::ATOM_CHARACTERS`] characters. Cheap to clone; equal, ordered and hashed by its text.
+/// An Erlang atom: a text of at most [`limits::ATOM_CHARACTERS`] characters. It is cheap to clone,
+/// and is compared, ordered and hashed by its text.
 pub struct Atom(Arc<str>);
 
 impl Clone for Atom {
@@ -52,13 +54,14 @@ impl Hash for Atom {
     }
 }
 
-/// The text has more than [`limits::ATOM_CHARACTERS`] characters, so no Erlang node could hold it as an atom.
+/// The text exceeds [`limits::ATOM_CHARACTERS`] characters, so no Erlang node can have it as an
+/// atom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an atom has at most {max} characters, and the text has more: shorten it", max = limits::ATOM_CHARACTERS)]
+#[error("the text exceeds the limit of {max} characters for an atom", max = limits::ATOM_CHARACTERS)]
 pub struct AtomTooLong;
 
 impl Atom {
-    /// The atom of a text.
+    /// Creates the atom of a text.
     ///
     /// # Errors
     /// [`AtomTooLong`].
@@ -66,35 +69,35 @@ impl Atom {
         if fits(text) { Ok(Self(text.into())) } else { Err(AtomTooLong) }
     }
 
-    /// The atom of a text that is known to be short enough.
+    /// Creates the atom of a text that is known to be short enough.
     pub(crate) fn short(text: &str) -> Self {
         debug_assert!(fits(text), "too long for an atom: {text}");
         Self(text.into())
     }
 
-    /// The atom of a text that stands in our own source.
+    /// Creates an atom from a literal in the source code.
     ///
     /// # Panics
-    /// If the text has more than [`limits::ATOM_CHARACTERS`] characters. Text from elsewhere goes through [`Atom::new`].
+    /// If the text has more than [`limits::ATOM_CHARACTERS`] characters. For other texts, use [`Atom::new`].
     #[must_use]
     pub fn literal(text: &'static str) -> Self {
         Self(literal(text).into())
     }
 
-    /// Its text.
+    /// Returns its text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The same text, if it is short enough for an atom; see [`Atom::literal`].
+/// Returns the same text, and panics if it is too long for an atom. See [`Atom::literal`].
 pub(super) fn literal(text: &'static str) -> &'static str {
-    assert!(fits(text), "a literal atom in our source is too long: {text}");
+    assert!(fits(text), "an atom literal is too long: {text}");
     text
 }
 
-/// Whether a text is short enough for an atom. Almost every one is by its bytes alone.
+/// Returns whether a text is short enough for an atom. For most texts, the number of bytes decides.
 pub(super) fn fits(text: &str) -> bool {
     text.len() <= limits::ATOM_CHARACTERS || text.chars().count() <= limits::ATOM_CHARACTERS
 }
@@ -129,8 +132,8 @@ impl fmt::Display for Atom {
     }
 }
 
-/// A table of at most [`limits::ATOMS`] atoms. Once it is full, further atoms are decoded all the same, each with a copy of
-/// its text.
+/// A table of at most [`limits::ATOMS`] atoms. When it is full, further atoms are still decoded,
+/// each with its own copy of the text.
 #[derive(Debug, Default)]
 pub struct Atoms {
     table: HashSet<Atom>,
@@ -142,7 +145,7 @@ pub struct Atoms {
 const ENTRY: usize = 64;
 
 impl Atoms {
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -154,7 +157,7 @@ impl Atoms {
         self.bytes
     }
 
-    /// The atom of a text that is known to be short enough.
+    /// Returns the atom of a text that is known to be short enough, from the table if it has the text.
     pub(super) fn intern(&mut self, text: &str) -> Atom {
         if let Some(atom) = self.table.get(text) {
             return atom.clone();

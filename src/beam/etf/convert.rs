@@ -1,14 +1,14 @@
-//! Between terms, encoded terms and bytes. Pure.
+//! Conversions between terms, encoded terms and bytes. Pure.
 
 use bytes::Bytes;
 
 use super::{Atoms, DecodeError, Raw, Reader, Term, Writer};
 
 impl Term {
-    /// Decodes a term that stands alone, with the leading 131.
+    /// Decodes a message of one term, with the leading 131.
     ///
     /// # Errors
-    /// Whatever is wrong with the bytes first.
+    /// The first fault in the bytes.
     pub fn decode(message: &Bytes, atoms: &mut Atoms) -> Result<Self, DecodeError> {
         let mut reader = Reader::with_version(message, atoms)?;
         let term = reader.term()?;
@@ -16,7 +16,7 @@ impl Term {
         Ok(term)
     }
 
-    /// Encodes it to stand alone, with the leading 131.
+    /// Encodes the term as a message, with the leading 131.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -24,8 +24,9 @@ impl Term {
         out
     }
 
-    /// The one encoding that all equal terms have, without the leading 131: a key to find a term by. It isn't meant for the
-    /// wire: references lose their zeros at the end, and funs their creator.
+    /// Returns the canonical encoding, which all equal terms share, without the leading 131. It
+    /// serves as a key. It is not meant for the wire: references lose their trailing zeros, and
+    /// funs their creator.
     #[must_use]
     pub fn canonical(&self) -> Bytes {
         let mut out = Vec::new();
@@ -43,17 +44,18 @@ impl Raw {
         Self::checked(out.into())
     }
 
-    /// A term that `write` writes piece by piece; it must write exactly one.
+    /// Encodes the term that `write` writes piece by piece. `write` must write exactly one.
     pub fn build(write: impl FnOnce(&mut Writer<'_>)) -> Self {
         let mut out = Vec::new();
         write(&mut Writer::new(&mut out));
         Self::checked(out.into())
     }
 
-    /// Decodes it.
+    /// Decodes the term.
     ///
     /// # Errors
-    /// None for what a [`Reader`] gave; for what [`Raw::encode`] made of a term of our own, the bounds on terms from peers.
+    /// None for a term from a [`Reader`]. For a term from [`Raw::encode`], the limits on terms from
+    /// peers.
     pub fn term(&self, atoms: &mut Atoms) -> Result<Term, DecodeError> {
         let mut reader = Reader::new(self.bytes(), atoms);
         let term = reader.term()?;
@@ -61,7 +63,7 @@ impl Raw {
         Ok(term)
     }
 
-    /// The one encoding that all equal terms have, see [`Term::canonical`].
+    /// Returns the canonical encoding, see [`Term::canonical`].
     ///
     /// # Errors
     /// As [`Raw::term`].

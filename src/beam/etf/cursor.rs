@@ -1,28 +1,28 @@
-//! The position of a [`Reader`] in its message, and the bytes that it reads there. Pure.
+//! The position of a [`Reader`] in its message, and the reading of bytes at that position. Pure.
 
 use bytes::Bytes;
 
 use super::{Atoms, DecodeError, Kind, tag, work};
 use crate::limits;
 
-/// Reads one message from its beginning to its end.
+/// Reads one message from beginning to end.
 #[derive(Debug)]
 pub struct Reader<'a> {
     pub(super) message: &'a Bytes,
-    /// Where the next byte is read.
+    /// The position of the next byte.
     pub(super) at: usize,
-    /// The element of a string that is to be read next, as if it stood there as an integer.
+    /// The element of a string that is read next, as if it were encoded as an integer.
     pub(super) element: Option<u8>,
-    /// How many elements may still be turned into terms.
+    /// The number of elements that may still be turned into terms.
     pub(super) nodes: usize,
-    /// Whether a map with more than one key has been walked over.
+    /// Whether the walk has passed a map with more than one key.
     pub(super) keys_to_compare: bool,
-    /// Whether the message was checked before, so that the keys of its maps are known to differ.
+    /// Whether the message was checked before, so that no map in it has a duplicate key.
     pub(super) checked: bool,
     pub(super) atoms: &'a mut Atoms,
 }
 
-/// Where the reading of a list is; from [`Reader::list`], for [`Reader::more`].
+/// The progress of reading a list: returned by [`Reader::list`], and updated by [`Reader::more`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListHeader {
     pub(super) left: usize,
@@ -33,21 +33,21 @@ pub struct ListHeader {
 pub(super) enum ListForm {
     /// `[]`.
     Nil,
-    /// Bytes that stand for integers.
+    /// Integers, as one byte each.
     String,
     /// Terms, followed by a tail.
     Terms,
 }
 
 impl ListHeader {
-    /// How many elements are still to come: for a list that is written in one piece, as every node does. It is bounded by
-    /// the bytes that are left in the message.
+    /// Returns the number of remaining elements of a list that is written in one piece, as every
+    /// node writes it. The remaining bytes of the message bound it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.left
     }
 
-    /// Whether no elements are still to come, as far as [`ListHeader::len`] knows.
+    /// Returns whether [`ListHeader::len`] is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
@@ -55,24 +55,24 @@ impl ListHeader {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads terms without a leading 131.
+    /// Creates a reader of terms without a leading 131.
     #[must_use]
     pub fn new(message: &'a Bytes, atoms: &'a mut Atoms) -> Self {
         let (nodes, keys_to_compare, checked) = (limits::TERM_NODES, false, false);
         Self { message, at: 0, element: None, nodes, keys_to_compare, checked, atoms }
     }
 
-    /// Returns the number of bytes read so far, for [`Reader::resume`]. Not available within a
+    /// Returns the number of bytes read so far, for [`Reader::resume`]. It has no meaning within a
     /// string.
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// Reads terms after a leading 131, which is consumed.
+    /// Creates a reader of terms after a leading 131, and reads that byte.
     ///
     /// # Errors
-    /// [`DecodeError::Version`], or [`DecodeError::Truncated`] if there is nothing at all.
+    /// [`DecodeError::Version`], or [`DecodeError::Truncated`] if the message is empty.
     pub fn with_version(message: &'a Bytes, atoms: &'a mut Atoms) -> Result<Self, DecodeError> {
         let mut reader = Self::new(message, atoms);
         match reader.u8()? {
@@ -86,10 +86,10 @@ impl<'a> Reader<'a> {
         self.atoms
     }
 
-    /// What the next term is. Consumes nothing.
+    /// Returns the kind of the next term. Consumes nothing.
     ///
     /// # Errors
-    /// At the end of the message, and where no term begins.
+    /// The message ends here, or no term begins here.
     pub fn peek(&self) -> Result<Kind, DecodeError> {
         if self.element.is_some() {
             return Ok(Kind::Integer);
@@ -97,7 +97,8 @@ impl<'a> Reader<'a> {
         Kind::of(*self.message.get(self.at).ok_or(DecodeError::Truncated)?)
     }
 
-    /// The tag of the next term. That of an element of a string is the one it would have as an integer.
+    /// Reads the tag of the next term. For an element of a string, returns the tag that it would
+    /// have as an integer.
     pub(super) fn tag(&mut self) -> Result<u8, DecodeError> {
         if self.element.is_some() { Ok(tag::SMALL_INTEGER) } else { self.u8() }
     }
@@ -126,19 +127,20 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A number of bytes in 32 bits.
+    /// Reads a length of 32 bits.
     pub(super) fn length(&mut self) -> Result<usize, DecodeError> {
         usize::try_from(self.u32()?).map_err(|_| DecodeError::Truncated)
     }
 
-    /// Checks a count against the bytes that are left: each of what it counts takes at least `size` of them.
+    /// Checks a count against the remaining bytes. Each counted element needs at least `size`
+    /// bytes.
     pub(super) fn fits(&self, count: u32, size: usize) -> Result<usize, DecodeError> {
         let left = self.message.len() - self.at;
         usize::try_from(count).ok().filter(|&count| count <= left / size).ok_or(DecodeError::Truncated)
     }
 }
 
-/// The error of a term that begins with this tag where one of another kind should be.
+/// Returns the error for a term with this tag in the place of a `wanted` one.
 pub(super) fn unexpected(wanted: Kind, tag: u8) -> DecodeError {
     match Kind::of(tag) {
         Ok(found) => DecodeError::Unexpected { wanted, found },

@@ -1,11 +1,11 @@
-//! Why bytes were refused, and the kinds of terms that refusals speak of. Pure.
+//! Why bytes were refused, and the kinds of terms that errors name. Pure.
 
 use std::fmt;
 
 use super::tag;
 use crate::limits;
 
-/// What a term is, as far as its first byte tells.
+/// The kind of a term, as its first byte shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An atom.
@@ -22,7 +22,7 @@ pub enum Kind {
     Reference,
     /// A tuple.
     Tuple,
-    /// A list: empty, a string, or of anything, proper or not.
+    /// A list: empty, a string, or one of any terms, proper or improper.
     List,
     /// A map.
     Map,
@@ -32,12 +32,12 @@ pub enum Kind {
     BitString,
     /// A fun with its environment.
     Fun,
-    /// A fun known by name, as `fun lists:map/2`.
+    /// A fun that is known by name, such as `fun lists:map/2`.
     ExternalFun,
 }
 
 impl Kind {
-    /// The kind of a term that begins with this tag.
+    /// Returns the kind of a term that begins with this tag.
     pub(super) fn of(tag: u8) -> Result<Self, DecodeError> {
         Ok(match tag {
             tag::ATOM | tag::SMALL_ATOM | tag::ATOM_UTF8 | tag::SMALL_ATOM_UTF8 => Self::Atom,
@@ -80,75 +80,77 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why bytes are not the term, or not the message, that they should be. The fault is always the sender's.
+/// Why bytes are not the expected term or message. The sender is always at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes end before the term does, or a count promises more elements than there are bytes left.
-    #[error("the sender's message ends before its term does, or promises more elements than it can hold")]
+    /// The bytes end within a term, or a count exceeds the number of elements that the remaining
+    /// bytes can hold.
+    #[error("the sender's message ends within a term, or has fewer elements than it announces")]
     Truncated,
     /// This many bytes follow the term.
-    #[error("{0} bytes follow the sender's term, where its message should end")]
+    #[error("the sender's message has {0} bytes after its term")]
     TrailingBytes(usize),
-    /// The first byte isn't the version.
-    #[error("the sender's message begins with byte {0}, not with {version}, the version of the term format", version = tag::VERSION)]
+    /// The first byte is not the version.
+    #[error("the sender's message begins with byte {0} instead of {version}, the version of the term format", version = tag::VERSION)]
     Version(u8),
     /// No term begins with this byte.
-    #[error("the sender wrote byte {0} where a term should begin, and none begins so")]
+    #[error("the sender's message has the unknown term tag {0}")]
     UnknownTag(u8),
-    /// A compressed term: it could grow without bound, and no node compresses what it sends to another.
-    #[error("the sender's term is compressed: it must be sent plain")]
+    /// A compressed term. It could grow without bound, and no node compresses what it sends to
+    /// others.
+    #[error("the sender's term is compressed, which is not supported")]
     Compressed,
-    /// A fun as nodes before R8 wrote it, which no living node reads.
-    #[error("the sender wrote a fun in the form that was given up in OTP 23")]
+    /// A fun in the format of nodes before R8, which no supported release reads.
+    #[error("the sender wrote a fun in a format that OTP 23 removed")]
     OldFun,
-    /// Deeper than [`limits::TERM_DEPTH`].
-    #[error("the sender's term nests deeper than {max} levels", max = limits::TERM_DEPTH)]
+    /// A term that nests deeper than [`limits::TERM_DEPTH`].
+    #[error("the sender's term nests more than {max} levels deep", max = limits::TERM_DEPTH)]
     TooDeep,
-    /// More elements than [`limits::TERM_NODES`].
+    /// A message with more elements than [`limits::TERM_NODES`].
     #[error("the sender's message has more than {max} elements", max = limits::TERM_NODES)]
     TooManyNodes,
-    /// A term of another kind than the message should have here.
-    #[error("the sender wrote {found} where {wanted} should be")]
+    /// A term of an unexpected kind.
+    #[error("the sender wrote {found} where {wanted} is expected")]
     Unexpected {
-        /// What should be here.
+        /// The expected kind.
         wanted: Kind,
-        /// What is here.
+        /// The kind that was found.
         found: Kind,
     },
-    /// An atom, but another one than the message should have here.
-    #[error("the sender wrote another atom than should be here")]
+    /// An atom with an unexpected text.
+    #[error("the sender wrote an unexpected atom")]
     OtherAtom,
-    /// A tuple of another arity than the message should have here.
-    #[error("the sender wrote a tuple of another size than should be here")]
+    /// A tuple of an unexpected arity.
+    #[error("the sender wrote a tuple of an unexpected size")]
     OtherArity,
-    /// A list whose last tail isn't `[]`, where a proper one should be.
-    #[error("the sender wrote an improper list where a proper one should be")]
+    /// A list whose last tail is not `[]`, in the place of a proper list.
+    #[error("the sender wrote an improper list where a proper one is expected")]
     ImproperList,
-    /// An integer outside the range that its place allows.
-    #[error("the sender wrote an integer too large for its place")]
+    /// An integer outside of the range that is valid here.
+    #[error("the sender wrote an integer that is out of range")]
     IntegerRange,
     /// An atom of more than [`limits::ATOM_CHARACTERS`] characters.
     #[error("the sender wrote an atom of more than {max} characters", max = limits::ATOM_CHARACTERS)]
     AtomTooLong,
-    /// An atom that isn't UTF-8 though its tag says so.
+    /// An atom that is not UTF-8, although its tag says so.
     #[error("the sender wrote an atom that is not UTF-8")]
     AtomUtf8,
-    /// A float that isn't finite, or whose text isn't a float.
+    /// A float that is not finite, or whose text is not a float.
     #[error("the sender wrote a float that is not a finite number")]
     Float,
-    /// A bit string with a number of bits in its last byte that doesn't fit its length.
-    #[error("the sender wrote a bit string with {0} bits in its last byte")]
+    /// A bit string whose last byte has an invalid number of bits.
+    #[error("the sender wrote a bit string with an invalid number of bits in its last byte: {0}")]
     Bits(u8),
-    /// A reference of no word, or of more than [`limits::REFERENCE_WORDS`].
-    #[error("the sender wrote a reference of {0} words: it has 1 to {max}", max = limits::REFERENCE_WORDS)]
+    /// A reference without words, or with more than [`limits::REFERENCE_WORDS`].
+    #[error("the sender wrote a reference of {0} words; valid are 1 to {max}", max = limits::REFERENCE_WORDS)]
     ReferenceWords(u16),
-    /// A creation above 3 where only two bits count.
-    #[error("the sender wrote the creation {0} in a form that has only 0 to 3")]
+    /// A creation above 3, in a format that has two bits for it.
+    #[error("the sender wrote the creation {0} in a format that allows only 0 to 3")]
     Creation(u8),
-    /// A fun whose Size isn't its length.
-    #[error("the sender wrote a fun whose size is not its length")]
+    /// A fun whose size field differs from its length.
+    #[error("the sender wrote a fun whose size field differs from its length")]
     FunSize,
-    /// A map that has a key twice.
-    #[error("the sender wrote a map that has the same key twice")]
+    /// A map with a duplicate key.
+    #[error("the sender wrote a map with a duplicate key")]
     DuplicateKey,
 }

@@ -1,9 +1,10 @@
-//! Terms that refer to the atoms of a distribution header, made into such as stand alone. Pure.
+//! Replaces references to the atoms of a distribution header with the atoms themselves. Pure.
 //!
-//! [`Expander`] walks over terms while they arrive, in pieces cut anywhere, and copies them; where they say "atom 3 of the
-//! header" it writes the atom. It builds nothing, keeps no more of a term than the bytes of its tag and counts, and
-//! doesn't recurse, so that neither depth nor counts cost anything here. It checks no more than it needs to find its way: whatever it
-//! can't read it copies as it is, for the [`Reader`](super::Reader) behind it to refuse.
+//! [`Expander`] copies terms while they arrive, in pieces that may end anywhere, and writes an atom
+//! for each reference to the header. It builds no terms and does not recurse, so neither depth nor
+//! counts cost memory. It remembers only the bytes of an incomplete tag and its counts. It checks
+//! only what it needs to find the references, and copies bytes that it cannot read unchanged; the
+//! [`Reader`](super::Reader) then refuses them.
 //!
 //! Spec: "Distribution Header" in "External Term Format" of the ERTS user's guide; `dec_term` in
 //! `erts/emulator/beam/external.c`.
@@ -14,15 +15,15 @@ use bytes::BytesMut;
 
 use super::{DecodeError, Kind, atoms, tag};
 
-/// An atom of a distribution header, as it stands in a term: a tag, a length, the text. Cheap to clone.
+/// An atom of a distribution header in its encoded form: tag, length and text. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CachedAtom(Arc<[u8]>);
 
 impl CachedAtom {
-    /// The atom of a text, which is UTF-8.
+    /// Creates the atom of a text in UTF-8.
     ///
     /// # Errors
-    /// If the text is none of an atom.
+    /// The text is not valid UTF-8, or too long for an atom.
     pub(crate) fn new(text: &[u8]) -> Result<Self, DecodeError> {
         let text = str::from_utf8(text).map_err(|_| DecodeError::AtomUtf8)?;
         if !atoms::fits(text) {
@@ -33,7 +34,7 @@ impl CachedAtom {
         Ok(Self(encoded.into()))
     }
 
-    /// Returns its length in a term, in bytes.
+    /// Returns its encoded length in bytes.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
         self.0.len()
@@ -46,51 +47,53 @@ impl CachedAtom {
     }
 }
 
-/// Why terms can't be expanded. The fault is the sender's.
+/// Why terms cannot be expanded. The sender is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExpandError {
-    /// They refer to this atom of a header that has fewer.
+    /// A reference to this atom of a header that has fewer.
     NoSuchAtom(u8),
-    /// They would be longer than they may be.
+    /// The expanded terms exceed the limit.
     TooLong,
 }
 
-/// What is known of the terms of one message so far. What it writes, for one message, goes to one buffer that is empty at first.
+/// The progress through the terms of one message. The output buffer of a message must be empty at
+/// first.
 #[derive(Debug)]
 pub(crate) struct Expander {
     atoms: Vec<CachedAtom>,
-    /// The beginning of a term, of which the counts have not come.
+    /// The beginning of a term whose counts have not arrived yet.
     held: Vec<u8>,
-    /// So many bytes hold no terms and come next.
+    /// The number of following bytes that hold no terms.
     skip: usize,
-    /// An atom comes next that is part of an identifier, and then so many bytes of the same.
+    /// The next term is the node name within an identifier, and this many bytes of the identifier
+    /// follow it.
     identifier: Option<usize>,
-    /// How many terms are still to come within those that have begun.
+    /// The number of terms that the open terms still lack.
     terms: u64,
-    /// Funs that have begun: they tell their length.
+    /// The open funs, whose length fields must be adjusted.
     funs: Vec<OpenFun>,
-    /// By how much what was written is longer than what was read.
+    /// By how many bytes the output exceeds the input.
     growth: usize,
-    /// What comes is no term, or none that is known.
+    /// Whether the rest is copied unchanged, because it cannot be read as terms.
     opaque: bool,
 }
 
 #[derive(Debug)]
 struct OpenFun {
-    /// Where its length stands in what is written.
+    /// The position of its length field in the output.
     at: usize,
-    /// How many terms are still to come when it ends.
+    /// The value of `Expander::terms` when it ends.
     terms: u64,
-    /// The growth before it.
+    /// The value of `Expander::growth` when it began.
     growth: usize,
 }
 
 impl Expander {
-    /// For terms that refer to these atoms.
+    /// Creates an expander for terms that refer to these atoms.
     #[must_use]
     pub(crate) fn new(atoms: Vec<CachedAtom>) -> Self {
         Self {
-            // Without atoms there is nothing to be put anywhere.
+            // Without atoms, nothing needs to be replaced.
             opaque: atoms.is_empty(),
             atoms,
             held: Vec::new(),
@@ -108,18 +111,19 @@ impl Expander {
         self.atoms.iter().map(CachedAtom::memory).sum()
     }
 
-    /// The atoms, for which there is no more use.
+    /// Returns the atoms, to use their memory again.
     #[must_use]
     pub(crate) fn into_atoms(self) -> Vec<CachedAtom> {
         self.atoms
     }
 
-    /// Takes the next bytes of the terms, and appends what can be said of them to `out`, which may come to hold `max` bytes.
+    /// Expands the next bytes of the terms and appends the result to `out`, which may grow to `max`
+    /// bytes.
     ///
     /// # Errors
-    /// See [`ExpandError`]; the expander and what it has written are of no more use.
+    /// See [`ExpandError`]. The expander and its output cannot be used afterwards.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
-        // What lies between these two has been read and is to be copied.
+        // The bytes between these two have been read, and are to be copied.
         let (mut from, mut rest) = (bytes, bytes);
         loop {
             let skipped = if self.opaque { rest.len() } else { self.skip.min(rest.len()) };
@@ -135,7 +139,7 @@ impl Expander {
                         append(out, between(from, rest), max)?;
                         rest = rest.get(2..).unwrap_or_default();
                         from = rest;
-                        self.refer(index, out, max)?;
+                        self.write_referenced(index, out, max)?;
                     }
                     Ok(Some(head)) => {
                         let at = out.len() + between(from, rest).len();
@@ -151,13 +155,13 @@ impl Expander {
                 }
                 continue;
             }
-            // The beginning of a term was in the bytes before these.
+            // The previous piece ended within the beginning of a term.
             self.held.push(*first);
             (from, rest) = (after, after);
             match Head::of(&self.held) {
                 Ok(Some(Head { reference: Some(index), .. })) => {
                     self.held.clear();
-                    self.refer(index, out, max)?;
+                    self.write_referenced(index, out, max)?;
                 }
                 Ok(Some(head)) => {
                     self.enter(&head, out.len());
@@ -169,7 +173,7 @@ impl Expander {
         }
     }
 
-    /// Nothing more comes: what is held is copied too.
+    /// Ends the message: copies the beginning of a term that is still held.
     ///
     /// # Errors
     /// [`ExpandError::TooLong`].
@@ -177,12 +181,13 @@ impl Expander {
         append(out, &std::mem::take(&mut self.held), max)
     }
 
-    /// A term has begun whose first byte is written at `at`.
+    /// Enters a term whose first byte is written at `at`.
     fn enter(&mut self, head: &Head, at: usize) {
-        if let Some(behind) = self.identifier.take() {
-            // Where the node should be named, something else stands; or its name is followed by numbers.
+        if let Some(numbers) = self.identifier.take() {
+            // Anything but an atom in the place of the node name is malformed. The name is followed
+            // by numbers.
             self.opaque = !head.atom;
-            self.skip = head.skip + behind;
+            self.skip = head.skip + numbers;
             return;
         }
         self.terms = self.terms.saturating_sub(1);
@@ -194,8 +199,8 @@ impl Expander {
         self.identifier = head.identifier;
     }
 
-    /// A reference to an atom of the header stands for that atom.
-    fn refer(&mut self, index: u8, out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
+    /// Writes the atom that a reference refers to.
+    fn write_referenced(&mut self, index: u8, out: &mut BytesMut, max: usize) -> Result<(), ExpandError> {
         let atom = self.atoms.get(usize::from(index)).ok_or(ExpandError::NoSuchAtom(index))?;
         append(out, &atom.0, max)?;
         self.growth += atom.size() - 2;
@@ -203,7 +208,8 @@ impl Expander {
         Ok(())
     }
 
-    /// Those whose terms have all begun are as much longer as the atoms in them. One whose length was a lie keeps a lie.
+    /// Ends the funs whose terms are complete, and adds the growth of their terms to their length
+    /// fields. A length that was wrong stays wrong.
     fn end_funs(&mut self, out: &mut BytesMut) {
         if self.identifier.is_some() || self.opaque {
             return;
@@ -218,7 +224,7 @@ impl Expander {
     }
 }
 
-/// What is before `rest` in the slice that it is the end of.
+/// Returns the part of `whole` before `rest`, which is its end.
 fn between<'a>(whole: &'a [u8], rest: &[u8]) -> &'a [u8] {
     whole.get(..whole.len() - rest.len()).unwrap_or_default()
 }
@@ -231,28 +237,28 @@ fn append(out: &mut BytesMut, bytes: &[u8], max: usize) -> Result<(), ExpandErro
     Ok(())
 }
 
-/// No term begins so, as far as we know.
+/// No known term begins with this byte.
 struct Unknown;
 
-/// What the first bytes of a term tell of it.
+/// The structure of a term, as far as its first bytes show it.
 #[derive(Default)]
 struct Head {
-    /// How many bytes these are: the tag, and counts.
+    /// The number of these bytes: the tag and the counts.
     length: usize,
-    /// So many bytes follow that hold no terms.
+    /// The number of bytes that follow and hold no terms.
     skip: usize,
-    /// Then so many terms.
+    /// The number of terms that follow these.
     terms: u64,
-    /// An atom follows, and so many bytes behind it.
+    /// For an identifier: the number of bytes after the node name, which comes next.
     identifier: Option<usize>,
     atom: bool,
     fun: bool,
-    /// It is a reference to an atom of the header.
+    /// The index of the atom, for a reference to the header.
     reference: Option<u8>,
 }
 
 impl Head {
-    /// `None`: it takes more bytes to tell.
+    /// Reads the first bytes of a term. Returns `None` if more bytes are needed.
     fn of(bytes: &[u8]) -> Result<Option<Self>, Unknown> {
         let Some((&tag, rest)) = bytes.split_first() else {
             return Ok(None);
@@ -284,8 +290,8 @@ impl Head {
                 Kind::Map => u32_of(rest).map(|pairs| Self::holding(5, 2 * pairs)),
                 Kind::Binary => u32_of(rest).map(|length| Self::plain(5, size(length))),
                 Kind::BitString => u32_of(rest).map(|length| Self::plain(5, size(length + 1))),
-                // Length, arity, unique, index, and the number of free variables; then the module, two integers, the creator
-                // and the variables.
+                // Length, arity, unique, index and the number of free variables; then the module,
+                // two integers, the creator and the variables.
                 Kind::Fun => {
                     rest.get(25..).and_then(u32_of).map(|free| Self { fun: true, ..Self::holding(30, free + 4) })
                 }
@@ -303,8 +309,8 @@ impl Head {
         Self { length, terms, ..Self::default() }
     }
 
-    fn identifier(length: usize, behind: usize) -> Self {
-        Self { length, identifier: Some(behind), ..Self::default() }
+    fn identifier(length: usize, numbers: usize) -> Self {
+        Self { length, identifier: Some(numbers), ..Self::default() }
     }
 
     fn atom(tag: u8, rest: &[u8]) -> Option<Self> {
@@ -319,19 +325,19 @@ impl Head {
         Some(match tag {
             tag::SMALL_INTEGER => Self::plain(1, 1),
             tag::INTEGER => Self::plain(1, 4),
-            // The sign is a byte of its own.
+            // One more byte has the sign.
             tag::SMALL_BIG => Self::plain(2, usize::from(*rest.first()?) + 1),
             _ => Self::plain(5, size(u32_of(rest)? + 1)),
         })
     }
 }
 
-/// Bytes of a creation.
+/// Returns the length of a creation in bytes.
 fn creation(old: bool) -> usize {
     if old { 1 } else { 4 }
 }
 
-/// What can't be counted here doesn't come either.
+/// Returns a length as `usize`. One that exceeds it cannot arrive either.
 fn size(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }

@@ -1,6 +1,6 @@
-//! An encoded term in pieces, so that its large binaries can be sent from the memory they are in. Pure.
+//! An encoded term in pieces, so that its large binaries are sent without being copied. Pure.
 //!
-//! Spec: what `erlang:term_to_iovec/1` is for.
+//! Spec: `erlang:term_to_iovec/1`.
 
 use std::fmt;
 
@@ -9,11 +9,12 @@ use bytes::Bytes;
 use super::{Raw, Term, Writer};
 use crate::limits;
 
-/// One encoded term, without the leading 131. Two are equal if they are the same bytes in the same pieces.
+/// One encoded term, without the leading 131. Two are equal if they have the same bytes in the same
+/// pieces.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Iovec {
     small: Bytes,
-    /// Each with the place in `small` where it belongs, in their order.
+    /// The large binaries, each with its position in `small`, in order.
     large: Vec<(usize, Bytes)>,
 }
 
@@ -21,19 +22,19 @@ impl Iovec {
     /// Encodes a term. Binaries of [`limits::SENT_UNCOPIED`] bytes or more are not copied, except those in funs.
     #[must_use]
     pub fn encode(term: &Term) -> Self {
-        // Room for what is usual, so that it need not grow.
+        // Enough for most terms, so that the buffer need not grow.
         let (mut small, mut large) = (Vec::with_capacity(64), Vec::new());
         Writer::in_pieces(&mut small, &mut large).term(term);
         Self { small: small.into(), large }
     }
 
-    /// How many bytes it has.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.large.iter().fold(self.small.len(), |size, (_, bytes)| size + bytes.len())
     }
 
-    /// The bytes in order: small pieces, each with the large one that follows it, if there is one.
+    /// Returns the bytes in order: each small piece with the large one that follows it, if any.
     pub fn pieces(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
         let ends = self.large.iter().map(|(end, bytes)| (*end, Some(bytes))).chain([(self.small.len(), None)]);
         let mut begin = 0;
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn in_pieces_it_is_the_same_term_and_only_large_binaries_are_apart() {
+    fn only_large_binaries_are_separate_pieces_of_an_encoded_term() {
         let binary = |size| Term::binary(vec![7; size]);
         let large = binary(limits::SENT_UNCOPIED);
         let fun = Fun {
@@ -89,7 +90,7 @@ mod tests {
             (binary(limits::SENT_UNCOPIED - 1), 0),
             (large.clone(), 1),
             (Term::tuple([Term::atom("a"), large.clone(), large.clone(), Term::Int(1)]), 2),
-            // How long a fun is stands before it.
+            // The length of a fun precedes it.
             (Term::Fun(fun.into()), 0),
         ] {
             let iovec = Iovec::encode(&term);
@@ -101,6 +102,6 @@ mod tests {
         }
         let Term::Binary(bytes) = &large else { unreachable!() };
         let iovec = Iovec::encode(&large);
-        assert_eq!(iovec.pieces().next().unwrap().1.unwrap().as_ptr(), bytes.as_ptr(), "it isn't copied");
+        assert_eq!(iovec.pieces().next().unwrap().1.unwrap().as_ptr(), bytes.as_ptr(), "it is not copied");
     }
 }

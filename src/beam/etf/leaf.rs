@@ -1,6 +1,7 @@
-//! Reading what holds no other terms: atoms, numbers, identifiers, binaries. Pure.
+//! Reads terms that hold no other terms: atoms, numbers, identifiers, binaries. Pure.
 //!
-//! What is read still lies in the message; whoever wants a term makes it of that, whoever only checks drops it.
+//! The result borrows from the message. Code that builds terms makes a term from it; code that only
+//! checks the message drops it.
 //!
 //! Spec: "External Term Format" of the ERTS user's guide; `dec_term` and `decoded_size` in `erts/emulator/beam/external.c`.
 
@@ -10,11 +11,11 @@ use super::cursor::{Reader, unexpected};
 use super::{DecodeError, Float, Kind, Pid, ReferenceIds, atoms, tag, term};
 use crate::limits;
 
-/// A term without terms inside, where it lies in the message.
+/// A term without terms inside, which borrows from the message.
 pub(super) enum Leaf<'a> {
     Atom(Cow<'a, str>),
     Int(i64),
-    /// Sign and absolute value of an integer that doesn't fit 64 bits.
+    /// Whether the integer is negative, and its absolute value, for one that exceeds 64 bits.
     BigInt(bool, &'a [u8]),
     Float(Float),
     Pid(PidParts<'a>),
@@ -39,7 +40,7 @@ impl<'a> Reader<'a> {
         Pid { node: self.atoms.intern(&node), id, serial, creation }
     }
 
-    /// Reads a term without terms inside, of any kind. Those with terms inside are refused: the walk enters them.
+    /// Reads a term of any kind that holds no terms. Refuses the others, which the walk enters.
     pub(super) fn leaf(&mut self) -> Result<Leaf<'a>, DecodeError> {
         match self.peek()? {
             Kind::Atom => self.atom_text().map(Leaf::Atom),
@@ -53,7 +54,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The text of an atom. It is copied only if it is in Latin-1 and not in ASCII.
+    /// Reads the text of an atom. Copies it only if it is in Latin-1 and not in ASCII.
     pub(super) fn atom_text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
         let tag = self.tag()?;
         let len = match tag {
@@ -71,7 +72,8 @@ impl<'a> Reader<'a> {
         if atoms::fits(&text) { Ok(text) } else { Err(DecodeError::AtomTooLong) }
     }
 
-    /// [`Leaf::Int`] or [`Leaf::BigInt`]. As in erts, any sign but 0 is a minus, and zeros at the end don't count.
+    /// Reads a [`Leaf::Int`] or [`Leaf::BigInt`]. As in erts, any sign other than 0 means negative,
+    /// and trailing zeros are ignored.
     pub(super) fn number(&mut self) -> Result<Leaf<'a>, DecodeError> {
         let len = match self.tag()? {
             tag::SMALL_INTEGER => {
@@ -134,7 +136,7 @@ impl<'a> Reader<'a> {
         let tag = self.tag()?;
         let mut words = [0; limits::REFERENCE_WORDS];
         if tag == tag::REFERENCE {
-            // One word, and before the creation.
+            // One word, which precedes the creation.
             let (node, word) = (self.atom_text()?, self.u32()?);
             let ids = ReferenceIds::new(&[word]).ok_or(DecodeError::ReferenceWords(1))?;
             return Ok((node, self.small_creation()?, ids));
@@ -153,7 +155,7 @@ impl<'a> Reader<'a> {
         Ok((node, creation, ReferenceIds::new(words).ok_or(refused)?))
     }
 
-    /// [`Leaf::Binary`] or [`Leaf::BitString`].
+    /// Reads a [`Leaf::Binary`] or [`Leaf::BitString`].
     pub(super) fn bits(&mut self) -> Result<Leaf<'a>, DecodeError> {
         let tag = self.tag()?;
         if !matches!(tag, tag::BINARY | tag::BIT_BINARY) {
@@ -184,7 +186,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The creation of the oldest forms: a byte of which "only two bits are significant". erts refuses the others too.
+    /// Reads the creation of the oldest formats: a byte of which "only two bits are significant".
+    /// Like erts, refuses larger values.
     fn small_creation(&mut self) -> Result<u32, DecodeError> {
         match self.u8()? {
             creation @ 0..=3 => Ok(u32::from(creation)),
@@ -193,7 +196,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The value of `FLOAT_EXT`: "a float in string format", as `sprintf` gives it for `%.20e`, up to the first zero byte.
+/// Parses the text of `FLOAT_EXT`: "a float in string format", as `sprintf` writes it for `%.20e`,
+/// up to the first zero byte.
 fn float_of_text(text: &[u8; 31]) -> Option<f64> {
     let text = text.split(|&byte| byte == 0).next()?;
     let (sign, unsigned) = match text.split_first()? {

@@ -1,25 +1,26 @@
-//! The external term format: what stands between bytes from a peer that may be hostile, and terms.
+//! The external term format: converts between terms and bytes from peers, which may be hostile.
 //!
 //! | to | use |
 //! | --- | --- |
 //! | read a message of known shape, at millions a second | [`Reader`], the pull parser: [`Reader::tuple`], [`Reader::expect_atom`], [`Reader::pid`] … |
-//! | pass on, untouched, what somebody else will understand | [`Raw`], one checked term as the sender wrote it |
-//! | look at a term of any shape | [`Term`] |
-//! | make a term stand alone that refers to the atoms of a distribution header | `Expander`, inside this crate |
-//! | write | [`Writer`], or [`Term::encode`]; [`Iovec`] to send what may have large binaries in it |
+//! | pass a term on unchanged | [`Raw`], one checked term as the sender wrote it |
+//! | inspect a term of any shape | [`Term`] |
+//! | replace references to the atoms of a distribution header | `Expander`, inside this crate |
+//! | write | [`Writer`], or [`Term::encode`]; [`Iovec`] to send a term that may have large binaries |
 //! | use a term as a key | [`Term`] itself (`Eq`, `Ord` and `Hash` are Erlang's `=:=`), or [`Term::canonical`] and [`Raw::canonical`] |
 //!
-//! Whatever bytes come in, the answer is a term or a [`DecodeError`]: no panic, no recursion deeper than
-//! [`limits::TERM_DEPTH`](crate::limits::TERM_DEPTH), no allocation for more than the message has bytes to fill. Binaries and raw
-//! terms are slices of the message, so they keep the whole of it in memory; see [`Raw::detached`].
+//! Any bytes result in a term or a [`DecodeError`]. Nothing panics, recurses deeper than
+//! [`limits::TERM_DEPTH`](crate::limits::TERM_DEPTH), or allocates for more elements than the
+//! message has bytes for. Binaries and raw terms are slices of the message, so they keep all of it
+//! in memory; see [`Raw::detached`].
 //!
-//! It never reads a socket, a clock or a random value. It doesn't know compressed terms (tag 80), and of a distribution header
-//! (68 to 70 after 131) only what terms say of it: `Expander` puts the atoms of the header where a term refers to them
-//! (tag 82); anywhere else such a term is refused.
+//! Compressed terms (tag 80) are not supported. Of distribution headers (68 to 70 after 131), only
+//! references to their atoms (tag 82) are: `Expander` replaces them with the atoms, and all other
+//! code refuses them.
 //!
-//! Spec: "External Term Format" of the ERTS user's guide, and `erts/emulator/beam/external.c` where the guide is silent: what
-//! `binary_to_term/1` accepts is accepted and means the same, except that we also refuse what follows a term. What we write
-//! is understood by OTP 23 to 29.
+//! Spec: "External Term Format" of the ERTS user's guide, and `erts/emulator/beam/external.c` for
+//! what the guide omits. Accepts what `binary_to_term/1` accepts, with the same meaning, but
+//! refuses bytes after the term. OTP 23 to 29 read the terms that it writes.
 
 mod atoms;
 mod convert;

@@ -1,7 +1,8 @@
-//! A term kept as the bytes its sender wrote. Pure.
+//! A term as the bytes that its sender wrote. Pure.
 //!
-//! Tags of calls, references and pg groups are echoed byte for byte: re-encoding could change their form, and a node that
-//! compares bytes, or that is of another release, would no longer know them.
+//! Tags of calls, references and `pg` groups are sent back byte for byte. Encoding them again could
+//! change their form, and a node that compares bytes, or runs another release, would not recognize
+//! them.
 
 use std::fmt;
 
@@ -9,12 +10,12 @@ use bytes::Bytes;
 
 use super::tag;
 
-/// Exactly one well-formed term within all bounds, encoded, without the leading 131. Compares by its bytes: two that
-/// differ may still be equal terms, see [`Raw::canonical`].
+/// Exactly one well-formed encoded term within all limits, without the leading 131. It is compared
+/// by its bytes: two that differ may still be equal terms, see [`Raw::canonical`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Raw(Bytes);
 
-/// The encodings of 0 to 255, so that the elements of a string can be handed out as slices too.
+/// The encodings of 0 to 255, so that elements of a string are slices too.
 static BYTES: [[u8; 2]; 256] = {
     let mut table = [[tag::SMALL_INTEGER, 0]; 256];
     let mut byte: u8 = 0;
@@ -29,24 +30,25 @@ static BYTES: [[u8; 2]; 256] = {
 };
 
 impl Raw {
-    /// A term that [`Reader::raw`](super::Reader::raw) has checked.
+    /// Wraps a term that [`Reader::raw`](super::Reader::raw) has checked.
     pub(super) fn checked(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// An integer that arrived as an element of a string.
+    /// Returns the encoding of an element of a string.
     pub(super) fn byte(byte: u8) -> Self {
         #[allow(clippy::indexing_slicing, reason = "256 elements, indexed by a byte")]
         Self(Bytes::from_static(&BYTES[usize::from(byte)]))
     }
 
-    /// The encoded term, without the leading 131.
+    /// Returns the encoded term, without the leading 131.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The same term in memory of its own: what is kept for long must not keep the whole message it came in.
+    /// Returns a copy of the term in separate memory, for a term that is kept longer than its
+    /// message.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))

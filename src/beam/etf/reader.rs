@@ -1,7 +1,8 @@
-//! The pull parser: reads a message whose shape is known, piece by piece, without building terms. Pure.
+//! The pull parser: reads a message of known shape piece by piece, without building terms. Pure.
 //!
-//! The grammar of its use: a term is read by the one method that fits it; a tuple by [`Reader::tuple`] and then its elements;
-//! a map by [`Reader::map`] and then key, value, key, value; a list by [`Reader::list`] and [`Reader::more`]:
+//! Each term is read by the method for its type. A tuple is read by [`Reader::tuple`], followed by
+//! its elements; a map by [`Reader::map`], followed by keys and values in turn; a list by
+//! [`Reader::list`] and [`Reader::more`]:
 //!
 //! ```
 //! # use beam::etf::{Atoms, DecodeError, Pid, Reader, Term};
@@ -19,8 +20,9 @@
 //! # assert_eq!(members(&Term::List(vec![]).encode().into()), Ok(vec![]));
 //! ```
 //!
-//! A read that fails consumes nothing. Nothing here allocates, but for an atom that isn't interned yet, for one in Latin-1 beyond
-//! ASCII, and for maps inside [`Reader::raw`], whose keys are compared; [`Reader::term`] allocates what it returns.
+//! A read that fails consumes nothing. Reads allocate only for atoms that are not interned yet or
+//! are in Latin-1 beyond ASCII, and for maps inside [`Reader::raw`], whose keys are compared.
+//! [`Reader::term`] also allocates its result.
 
 use bytes::Bytes;
 
@@ -31,8 +33,8 @@ use super::{Atom, Atoms, DecodeError, Kind, Pid, Port, Raw, Reference, Term, tag
 use crate::limits;
 
 impl<'a> Reader<'a> {
-    /// Reads a checked term from its beginning or from a [`Reader::position`], without comparing
-    /// map keys again.
+    /// Creates a reader of a checked term that starts at its beginning or at a
+    /// [`Reader::position`]. It does not compare map keys again.
     #[must_use]
     pub fn resume(term: &'a Raw, at: usize, atoms: &'a mut Atoms) -> Self {
         Self { at, checked: true, ..Self::new(term.bytes(), atoms) }
@@ -41,7 +43,7 @@ impl<'a> Reader<'a> {
     /// Enters a tuple and returns its arity; that many terms follow.
     ///
     /// # Errors
-    /// If the next term isn't a tuple, or the message can't hold as many elements.
+    /// The next term is not a tuple, or the message is too short for its elements.
     pub fn tuple(&mut self) -> Result<u32, DecodeError> {
         self.whole(|r| {
             let arity = match r.tag()? {
@@ -57,15 +59,16 @@ impl<'a> Reader<'a> {
     /// Enters a tuple of this arity.
     ///
     /// # Errors
-    /// [`DecodeError::OtherArity`] if it has another one, or if the next term isn't a tuple.
+    /// [`DecodeError::OtherArity`] if the arity differs; or the next term is not a tuple.
     pub fn expect_tuple(&mut self, arity: u32) -> Result<(), DecodeError> {
         self.whole(|r| if r.tuple()? == arity { Ok(()) } else { Err(DecodeError::OtherArity) })
     }
 
-    /// Enters a map and returns its number of pairs; as many times, a key and a value follow. Whether a key comes twice isn't checked.
+    /// Enters a map and returns its number of pairs; that many keys and values follow in turn. Does
+    /// not check for duplicate keys.
     ///
     /// # Errors
-    /// If the next term isn't a map, or the message can't hold as many pairs.
+    /// The next term is not a map, or the message is too short for its pairs.
     pub fn map(&mut self) -> Result<u32, DecodeError> {
         self.whole(|r| {
             let pairs = match r.tag()? {
@@ -77,10 +80,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Enters a list, whatever its form; [`Reader::more`] steps through it.
+    /// Enters a list of any form; [`Reader::more`] steps through it.
     ///
     /// # Errors
-    /// If the next term isn't a list, or the message can't hold as many elements.
+    /// The next term is not a list, or the message is too short for its elements.
     pub fn list(&mut self) -> Result<ListHeader, DecodeError> {
         self.whole(|r| match r.tag()? {
             tag::NIL => Ok(ListHeader { left: 0, form: ListForm::Nil }),
@@ -98,10 +101,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Whether the list has another element, which is then to be read. At its end the tail is consumed.
+    /// Returns whether the list has another element, which the caller then reads. Consumes the tail
+    /// at the end of the list.
     ///
     /// # Errors
-    /// [`DecodeError::ImproperList`] at the end of a list whose tail isn't `[]`, or if the message ends.
+    /// [`DecodeError::ImproperList`] at the end of a list whose tail is not `[]`; or the message ends.
     pub fn more(&mut self, list: &mut ListHeader) -> Result<bool, DecodeError> {
         loop {
             if let Some(left) = list.left.checked_sub(1) {
@@ -124,7 +128,7 @@ impl<'a> Reader<'a> {
     /// Reads an atom.
     ///
     /// # Errors
-    /// If the next term isn't one.
+    /// The next term is of another type, or malformed.
     pub fn atom(&mut self) -> Result<Atom, DecodeError> {
         self.whole(|r| {
             let text = r.atom_text()?;
@@ -132,10 +136,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Whether the next term is the atom of this text; only then it is consumed.
+    /// Returns whether the next term is the atom of this text, and consumes it only then.
     ///
     /// # Errors
-    /// If the next term is an atom that is malformed, or the message ends.
+    /// The next term is a malformed atom, or the message ends.
     pub fn atom_is(&mut self, text: &str) -> Result<bool, DecodeError> {
         if self.peek()? != Kind::Atom {
             return Ok(false);
@@ -150,7 +154,7 @@ impl<'a> Reader<'a> {
     /// Reads the atom of this text.
     ///
     /// # Errors
-    /// [`DecodeError::OtherAtom`] if it is another one, or if the next term isn't an atom.
+    /// [`DecodeError::OtherAtom`] if the text differs; or the next term is not an atom.
     pub fn expect_atom(&mut self, text: &str) -> Result<(), DecodeError> {
         self.whole(|r| if r.atom_text()? == text { Ok(()) } else { Err(DecodeError::OtherAtom) })
     }
@@ -158,7 +162,7 @@ impl<'a> Reader<'a> {
     /// Reads a process identifier.
     ///
     /// # Errors
-    /// If the next term isn't one.
+    /// The next term is of another type, or malformed.
     pub fn pid(&mut self) -> Result<Pid, DecodeError> {
         self.whole(|r| {
             let parts = r.pid_parts()?;
@@ -169,7 +173,7 @@ impl<'a> Reader<'a> {
     /// Reads a port identifier.
     ///
     /// # Errors
-    /// If the next term isn't one.
+    /// The next term is of another type, or malformed.
     pub fn port(&mut self) -> Result<Port, DecodeError> {
         self.whole(|r| {
             let (node, id, creation) = r.port_parts()?;
@@ -180,7 +184,7 @@ impl<'a> Reader<'a> {
     /// Reads a reference.
     ///
     /// # Errors
-    /// If the next term isn't one.
+    /// The next term is of another type, or malformed.
     pub fn reference(&mut self) -> Result<Reference, DecodeError> {
         self.whole(|r| {
             let (node, creation, ids) = r.reference_parts()?;
@@ -188,10 +192,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads an integer that fits 64 bits.
+    /// Reads an integer of at most 64 bits.
     ///
     /// # Errors
-    /// [`DecodeError::IntegerRange`] for a larger one, or if the next term isn't an integer.
+    /// [`DecodeError::IntegerRange`] for a larger one; or the next term is not an integer.
     pub fn integer(&mut self) -> Result<i64, DecodeError> {
         self.whole(|r| match r.number()? {
             Leaf::Int(value) => Ok(value),
@@ -202,7 +206,7 @@ impl<'a> Reader<'a> {
     /// Reads a binary, as a slice of the message.
     ///
     /// # Errors
-    /// If the next term isn't one.
+    /// The next term is of another type, or malformed.
     pub fn binary(&mut self) -> Result<Bytes, DecodeError> {
         self.whole(|r| match r.bits()? {
             Leaf::Binary(bytes) => Ok(r.message.slice_ref(bytes)),
@@ -210,10 +214,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads over any one term and returns it as it is, as a slice of the message. It is checked as [`Reader::term`] would.
+    /// Reads one term of any type and returns its bytes as a slice of the message. Checks it as
+    /// [`Reader::term`] does.
     ///
     /// # Errors
-    /// Whatever is wrong with the term first.
+    /// The first fault in the term.
     pub fn raw(&mut self) -> Result<Raw, DecodeError> {
         if let Some(byte) = self.element.take() {
             return Ok(Raw::byte(byte));
@@ -233,24 +238,25 @@ impl<'a> Reader<'a> {
         Ok(Raw::checked(bytes))
     }
 
-    /// Reads any one term.
+    /// Reads one term of any type.
     ///
     /// # Errors
-    /// Whatever is wrong with the term first; [`DecodeError::TooManyNodes`] counts all the terms that this reader has made.
+    /// The first fault in the term. [`DecodeError::TooManyNodes`] counts all terms that this reader
+    /// has built.
     pub fn term(&mut self) -> Result<Term, DecodeError> {
         self.whole(|r| r.walk(0))
     }
 
-    /// Whether the message has been read to its end.
+    /// Returns whether the message has been read to its end.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.element.is_none() && self.at == self.message.len()
     }
 
-    /// Ends the reading.
+    /// Checks that nothing is left.
     ///
     /// # Errors
-    /// [`DecodeError::TrailingBytes`] if the message hasn't been read to its end.
+    /// [`DecodeError::TrailingBytes`] if the message has not been read to its end.
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.message.len() - self.at + usize::from(self.element.is_some()) {
             0 => Ok(()),
@@ -258,14 +264,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The part of the message that hasn't been read, for what follows a term that isn't a term. Between the elements of a
-    /// string it begins at the element after the next.
+    /// Returns the unread part of the message, for data after a term that is not a term itself.
+    /// Within a string, it begins at the element after the next one.
     #[must_use]
     pub fn remaining(&self) -> Bytes {
         self.message.slice(self.at..)
     }
 
-    /// Runs a read that may fail half-way, and goes back to where it began if so.
+    /// Runs a read, and restores the position if it fails.
     fn whole<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
         let (at, element) = (self.at, self.element);
         let result = read(self);

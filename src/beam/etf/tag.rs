@@ -1,8 +1,8 @@
-//! The tags of the external term format, by the names of the spec, and nothing else. Pure.
+//! The tags of the external term format, under the names of the spec.
 //!
 //! Spec: "External Term Format" of the ERTS user's guide.
 
-/// The first byte of every encoded term that stands alone.
+/// The first byte of every message.
 pub(super) const VERSION: u8 = 131;
 
 pub(super) const NEW_FLOAT: u8 = 70;
@@ -16,7 +16,7 @@ pub(super) const NEWER_REFERENCE: u8 = 90;
 pub(super) const SMALL_INTEGER: u8 = 97;
 pub(super) const INTEGER: u8 = 98;
 pub(super) const FLOAT: u8 = 99;
-/// Latin-1, with 16 bits of length.
+/// Latin-1, with a length of 16 bits.
 pub(super) const ATOM: u8 = 100;
 pub(super) const REFERENCE: u8 = 101;
 pub(super) const PORT: u8 = 102;
@@ -32,7 +32,7 @@ pub(super) const LARGE_BIG: u8 = 111;
 pub(super) const NEW_FUN: u8 = 112;
 pub(super) const EXPORT: u8 = 113;
 pub(super) const NEW_REFERENCE: u8 = 114;
-/// Latin-1, with 8 bits of length.
+/// Latin-1, with a length of 8 bits.
 pub(super) const SMALL_ATOM: u8 = 115;
 pub(super) const MAP: u8 = 116;
 pub(super) const FUN: u8 = 117;

@@ -1,11 +1,12 @@
-//! The terms. Pure.
+//! Erlang terms. Pure.
 //!
-//! Equality, order and hash of everything here are those of Erlang's `=:=`: `1` and `1.0` differ, and two terms are equal
-//! however they were encoded. The order is total and good for keys and sorting; it isn't the one of Erlang's `<`.
-//! What has more than one form for one value (maps, big integers, bit strings) is brought to one form by its constructor,
-//! so that this is plain comparison of fields.
+//! Equality, order and hash are those of Erlang's `=:=`: `1` and `1.0` differ, and the encoding of
+//! a term does not matter. The order is total and suits keys and sorting; it is not that of
+//! Erlang's `<`. Constructors normalize values that have several forms (maps, big integers, bit
+//! strings), so that fields can be compared directly.
 //!
-//! Spec: the types of the Erlang reference manual; `eq` in `erts/emulator/beam/utils.c` for references and funs.
+//! Spec: the data types of the Erlang reference manual; `eq` in `erts/emulator/beam/utils.c` for
+//! references and funs.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -21,9 +22,9 @@ use crate::limits;
 pub enum Term {
     /// An atom.
     Atom(Atom),
-    /// An integer that fits 64 bits; it is never a [`Term::BigInt`].
+    /// An integer of at most 64 bits, which is never a [`Term::BigInt`].
     Int(i64),
-    /// An integer that doesn't fit 64 bits.
+    /// An integer that exceeds 64 bits.
     BigInt(BigInt),
     /// A float.
     Float(Float),
@@ -35,9 +36,9 @@ pub enum Term {
     Reference(Reference),
     /// A tuple.
     Tuple(Vec<Term>),
-    /// A proper list. `[]` is the empty one, and a string is a list of integers.
+    /// A proper list. A string is a list of integers.
     List(Vec<Term>),
-    /// A list that ends in something other than a list: at least one element, and the tail. Build it by [`Term::improper`].
+    /// A list of at least one element whose tail is not a list. Built by [`Term::improper`].
     ImproperList(Vec<Term>, Box<Term>),
     /// A map.
     Map(Map),
@@ -47,13 +48,13 @@ pub enum Term {
     BitString(BitString),
     /// A fun with its environment.
     Fun(Box<Fun>),
-    /// A fun known by name, as `fun lists:map/2`.
+    /// A fun that is known by name, such as `fun lists:map/2`.
     ExternalFun {
         /// The module.
         module: Atom,
         /// The function.
         function: Atom,
-        /// Number of its arguments.
+        /// The number of arguments.
         arity: u8,
     },
 }
@@ -61,40 +62,41 @@ pub enum Term {
 /// A process identifier.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid {
-    /// Full name of its node.
+    /// The full name of its node.
     pub node: Atom,
-    /// Number of the process, its lower half.
+    /// The lower half of the process number.
     pub id: u32,
-    /// Its upper half.
+    /// The upper half of the process number.
     pub serial: u32,
-    /// Which life of the node it belongs to.
+    /// The creation of its node.
     pub creation: u32,
 }
 
 /// A port identifier.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
-    /// Full name of its node.
+    /// The full name of its node.
     pub node: Atom,
-    /// Number of the port.
+    /// The number of the port.
     pub id: u64,
-    /// Which life of the node it belongs to.
+    /// The creation of its node.
     pub creation: u32,
 }
 
 /// A reference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
-    /// Full name of its node.
+    /// The full name of its node.
     pub node: Atom,
-    /// Which life of the node it belongs to.
+    /// The creation of its node.
     pub creation: u32,
     /// Its number.
     pub ids: ReferenceIds,
 }
 
-/// The number of a reference: one to [`limits::REFERENCE_WORDS`] words, the least significant first. Words of zero at the
-/// end don't count when two are compared, but are kept: a node knows its own references by their number of words.
+/// The number of a reference: one to [`limits::REFERENCE_WORDS`] words, the least significant
+/// first. Comparison ignores trailing zero words, but they are kept, because a node recognizes its
+/// references by their number of words.
 #[derive(Debug, Clone, Copy)]
 pub struct ReferenceIds {
     words: [u32; limits::REFERENCE_WORDS],
@@ -102,7 +104,7 @@ pub struct ReferenceIds {
 }
 
 impl ReferenceIds {
-    /// The number made of these words; none if there are too many or none at all.
+    /// Creates the number of these words. Returns `None` for no words or too many.
     #[must_use]
     pub fn new(ids: &[u32]) -> Option<Self> {
         let mut words = [0; limits::REFERENCE_WORDS];
@@ -111,14 +113,14 @@ impl ReferenceIds {
         Some(Self { words, len })
     }
 
-    /// The words without the zeros at the end.
+    /// Returns the words without trailing zeros.
     pub(super) fn significant(&self) -> &[u32] {
         let used = self.iter().rposition(|&word| word != 0).map_or(1, |last| last + 1);
         self.words.get(..used).unwrap_or_default()
     }
 }
 
-/// Three words, as every node of today makes them.
+/// Three words, as every supported release uses.
 impl From<[u32; 3]> for ReferenceIds {
     fn from([a, b, c]: [u32; 3]) -> Self {
         Self { words: [a, b, c, 0, 0], len: 3 }
@@ -159,7 +161,7 @@ impl Hash for ReferenceIds {
     }
 }
 
-/// An integer that doesn't fit 64 bits. Made by [`Term::integer`] only.
+/// An integer that exceeds 64 bits. Created only by [`Term::integer`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BigInt {
     negative: bool,
@@ -167,38 +169,40 @@ pub struct BigInt {
 }
 
 impl BigInt {
-    /// Whether it is below zero.
+    /// Returns whether it is below zero.
     #[must_use]
     pub fn is_negative(&self) -> bool {
         self.negative
     }
 
-    /// Its absolute value, least significant byte first, without zeros at the end.
+    /// Returns the absolute value, least significant byte first, without trailing zeros.
     #[must_use]
     pub fn magnitude(&self) -> &Bytes {
         &self.magnitude
     }
 }
 
-/// A finite float. Equal if the bits are: `0.0` and `-0.0` differ, as they do for `=:=` since OTP 27.
+/// A finite float, compared by its bits: `0.0` and `-0.0` differ, as they do for `=:=` since OTP
+/// 27.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Float(u64);
 
 impl Float {
-    /// The float of this value; none if it isn't finite, as there are no others in Erlang.
+    /// Creates a float. Returns `None` if the value is not finite, because Erlang has only finite
+    /// floats.
     #[must_use]
     pub fn new(value: f64) -> Option<Self> {
         value.is_finite().then_some(Self(value.to_bits()))
     }
 
-    /// Its value.
+    /// Returns the value.
     #[must_use]
     pub fn get(self) -> f64 {
         f64::from_bits(self.0)
     }
 }
 
-/// A bit string with one to seven bits in its last byte. Made by [`Term::bits`] only.
+/// A bit string with one to seven bits in its last byte. Created only by [`Term::bits`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BitString {
     bytes: Bytes,
@@ -206,30 +210,30 @@ pub struct BitString {
 }
 
 impl BitString {
-    /// Its bytes; the bits of the last are its upper ones, the others are zero.
+    /// Returns the bytes. The last byte has its bits at the upper end, followed by zeros.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// How many bits of the last byte belong to it, 1 to 7.
+    /// Returns the number of bits in the last byte, 1 to 7.
     #[must_use]
     pub fn bits(&self) -> u8 {
         self.bits
     }
 }
 
-/// A map: its pairs, each key once, in the order of the keys.
+/// A map: pairs with distinct keys, in key order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Map(Vec<(Term, Term)>);
 
-/// A map was to be made of pairs that have a key twice.
+/// The pairs of a new map have a duplicate key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a map has each key once, and these pairs have one twice")]
+#[error("the pairs of the map have a duplicate key")]
 pub struct DuplicateKey;
 
 impl Map {
-    /// The map of these pairs, given in any order.
+    /// Creates a map of pairs in any order.
     ///
     /// # Errors
     /// [`DuplicateKey`].
@@ -242,21 +246,21 @@ impl Map {
         if pairs.windows(2).any(twice) { Err(DuplicateKey) } else { Ok(Self(pairs)) }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &Term) -> Option<&Term> {
         let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| value)
     }
 
-    /// The value of a key that is an atom of this text.
+    /// Returns the value of the key that is the atom of this text.
     #[must_use]
     pub fn get_atom(&self, key: &str) -> Option<&Term> {
         self.0.iter().find_map(|(k, value)| (*k.as_atom()? == *key).then_some(value))
     }
 }
 
-/// The pairs, in the order of their keys.
+/// The pairs in key order.
 impl Deref for Map {
     type Target = [(Term, Term)];
 
@@ -265,29 +269,29 @@ impl Deref for Map {
     }
 }
 
-/// A fun with its environment. Who made it doesn't count when two are compared.
+/// A fun with its environment. Comparison ignores the creator.
 #[derive(Debug, Clone)]
 pub struct Fun {
-    /// The module it was written in.
+    /// The module that defines it.
     pub module: Atom,
-    /// Its place in the module.
+    /// The index in the module's table of funs.
     pub index: u32,
-    /// MD5 of the significant parts of the module.
+    /// The MD5 of the significant parts of the module.
     pub uniq: [u8; 16],
-    /// Its place in the module, by the older reckoning.
+    /// The index as older releases number it.
     pub old_index: i64,
-    /// Hash of its source.
+    /// A hash of the fun's code, in older releases.
     pub old_uniq: i64,
-    /// Number of its arguments.
+    /// The number of arguments.
     pub arity: u8,
-    /// The process that made it.
+    /// The process that created it.
     pub creator: Pid,
-    /// The values it took from around itself.
+    /// The values of its free variables.
     pub free: Vec<Term>,
 }
 
 impl Fun {
-    /// What makes it equal to another.
+    /// Returns the fields that are compared.
     fn identity(&self) -> (&Atom, u32, &[u8; 16], i64, i64, u8, &[Term]) {
         (&self.module, self.index, &self.uniq, self.old_index, self.old_uniq, self.arity, &self.free)
     }
@@ -320,7 +324,7 @@ impl Hash for Fun {
 }
 
 impl Term {
-    /// An atom that stands in our own source; others are made by [`Atom::new`].
+    /// Creates an atom from a literal in the source code. For other texts, use [`Atom::new`].
     ///
     /// # Panics
     /// As [`Atom::literal`].
@@ -329,26 +333,26 @@ impl Term {
         Self::Atom(Atom::literal(text))
     }
 
-    /// A binary with the bytes of a text, or any others.
+    /// Creates a binary from a copy of a text or bytes.
     #[must_use]
     pub fn binary(bytes: impl AsRef<[u8]>) -> Self {
         Self::Binary(Bytes::copy_from_slice(bytes.as_ref()))
     }
 
-    /// A tuple.
+    /// Creates a tuple.
     #[must_use]
     pub fn tuple(elements: impl Into<Vec<Self>>) -> Self {
         Self::Tuple(elements.into())
     }
 
-    /// A string as Erlang has it: the list of its code points.
+    /// Creates an Erlang string: the list of the code points of a text.
     #[must_use]
     pub fn string(text: &str) -> Self {
         Self::List(text.chars().map(|c| Self::Int(i64::from(u32::from(c)))).collect())
     }
 
-    /// The list of these elements and this tail, as `[Element, … | Tail]` gives it: proper if the tail is a proper list,
-    /// and the tail itself if there are no elements.
+    /// Creates the list `[Element, … | Tail]`. It is proper if the tail is a proper list. Returns
+    /// the tail if there are no elements.
     #[must_use]
     pub fn improper(mut elements: Vec<Self>, tail: Self) -> Self {
         match tail {
@@ -365,7 +369,8 @@ impl Term {
         }
     }
 
-    /// The integer with this sign and absolute value (least significant byte first), however large.
+    /// Creates an integer of any size from its sign and absolute value, least significant byte
+    /// first.
     #[must_use]
     pub fn integer(negative: bool, magnitude: Bytes) -> Self {
         match small(negative, &magnitude) {
@@ -374,8 +379,8 @@ impl Term {
         }
     }
 
-    /// The bit string of these bytes, of whose last only the upper `bits` belong to it: a binary if they are 8. None if `bits`
-    /// isn't 1 to 8.
+    /// Creates the bit string of these bytes, with the upper `bits` bits of the last one; for 8 it
+    /// is a binary. Returns `None` if `bits` is not 1 to 8.
     #[must_use]
     pub fn bits(bytes: Bytes, bits: u8) -> Option<Self> {
         if bits == 8 || bytes.is_empty() && bits == 0 {
@@ -391,7 +396,7 @@ impl Term {
         Some(Self::BitString(BitString { bytes, bits }))
     }
 
-    /// The atom, if it is one.
+    /// Returns the atom, if the term is one.
     #[must_use]
     pub fn as_atom(&self) -> Option<&Atom> {
         match self {
@@ -401,13 +406,13 @@ impl Term {
     }
 }
 
-/// The bytes of a number without the zeros at its most significant end.
+/// Returns the bytes of a number without zeros at the most significant end.
 pub(super) fn significant(magnitude: &[u8]) -> &[u8] {
     let len = magnitude.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     magnitude.get(..len).unwrap_or_default()
 }
 
-/// The integer with this sign and absolute value, if it fits 64 bits.
+/// Returns the integer with this sign and absolute value, if it has at most 64 bits.
 pub(super) fn small(negative: bool, magnitude: &[u8]) -> Option<i64> {
     let significant = significant(magnitude);
     let mut bytes = [0; 8];

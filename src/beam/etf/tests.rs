@@ -1,5 +1,5 @@
-//! Each tag and each refusal, on bytes written by hand. Whatever is decoded here is read both as a term and as a raw
-//! term, which must agree.
+//! Tests of each tag and each error, on bytes written by hand. Each input is read both as a term
+//! and as a raw term, and the results must agree.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ mod pull;
 
 const NODE: &[u8] = b"\x77\x03a@b";
 
-/// Decodes one term without a leading 131, and checks that reading it raw accepts and refuses the same.
+/// Decodes one term without a leading 131, and checks that a raw read has the same outcome.
 fn decode(bytes: impl AsRef<[u8]>) -> Result<Term, DecodeError> {
     let bytes = Bytes::copy_from_slice(bytes.as_ref());
     let mut atoms = Atoms::new();
@@ -37,7 +37,8 @@ fn decode(bytes: impl AsRef<[u8]>) -> Result<Term, DecodeError> {
             assert_eq!(&again, raw);
         }
         (Err(term), Err(raw)) => {
-            // Keys are compared when all of a raw term is there, so of two faults it may name the other one.
+            // A raw read compares keys at the end of the term, so of two faults it may find the
+            // other one.
             assert!(term == raw || *term == DecodeError::DuplicateKey, "term {term:?}, raw {raw:?}");
             assert_eq!(at, 0, "a read that fails consumes nothing");
         }
@@ -46,7 +47,7 @@ fn decode(bytes: impl AsRef<[u8]>) -> Result<Term, DecodeError> {
     term
 }
 
-/// Bytes of several parts.
+/// Joins the parts.
 fn cat(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
@@ -113,8 +114,8 @@ fn integers() {
     assert_eq!(decode([97, 255]), Ok(Term::Int(255)));
     assert_eq!(decode([98, 255, 255, 255, 254]), Ok(Term::Int(-2)));
     assert_eq!(big(&[110, 0], 0, &[]), Ok(Term::Int(0)));
-    assert_eq!(big(&[110, 1], 1, &[0]), Ok(Term::Int(0)), "there is no -0");
-    assert_eq!(big(&[110, 1], 7, &[9]), Ok(Term::Int(-9)), "any sign but 0 is a minus");
+    assert_eq!(big(&[110, 1], 1, &[0]), Ok(Term::Int(0)), "-0 does not exist");
+    assert_eq!(big(&[110, 1], 7, &[9]), Ok(Term::Int(-9)), "any sign other than 0 means negative");
     assert_eq!(big(&[110, 3], 0, &[9, 0, 0]), Ok(Term::Int(9)), "leading zeros");
     assert_eq!(big(&[111, 0, 0, 0, 1], 0, &[9]), Ok(Term::Int(9)));
     assert_eq!(big(&[110, 8], 0, &i64::MAX.to_le_bytes()), Ok(Term::Int(i64::MAX)));
@@ -198,12 +199,12 @@ fn pids_and_ports() {
 }
 
 #[test]
-fn zero_words_at_the_end_of_a_reference_do_not_count() {
+fn trailing_zero_words_of_a_reference_are_ignored() {
     let (short, long) = (reference(&[1, 2], 1), reference(&[1, 2, 0], 1));
     assert_eq!(short, long);
     assert_eq!(short.canonical(), long.canonical());
     assert_eq!(HashSet::from([short.clone(), long.clone()]).len(), 1);
-    assert_ne!(short.encode(), long.encode(), "but they are kept");
+    assert_ne!(short.encode(), long.encode(), "they are kept");
     assert_ne!(reference(&[1, 0, 1], 1), reference(&[1], 1));
     assert_eq!(reference(&[0], 1).canonical(), reference(&[0; 5], 1).canonical());
 }
@@ -228,7 +229,7 @@ fn lists_in_every_form_are_one_list() {
     assert_eq!(decode([108, 0, 0, 0, 1, 97, 1, 107, 0, 1, 2]), Ok(ints(&[1, 2])));
     assert_eq!(decode([108, 0, 0, 0, 1, 97, 1, 108, 0, 0, 0, 1, 97, 2, 106]), Ok(ints(&[1, 2])));
     assert_eq!(decode([108, 0, 0, 0, 0, 106]), Ok(ints(&[])));
-    assert_eq!(decode([108, 0, 0, 0, 0, 97, 5]), Ok(Term::Int(5)), "as erts has it");
+    assert_eq!(decode([108, 0, 0, 0, 0, 97, 5]), Ok(Term::Int(5)), "as in erts");
     let improper = Term::ImproperList(vec![Term::Int(1), Term::Int(2)], Box::new(atom("x")));
     assert_eq!(decode(b"\x6c\x00\x00\x00\x02\x61\x01\x61\x02\x77\x01x"), Ok(improper.clone()));
     assert_eq!(decode(b"\x6c\x00\x00\x00\x01\x61\x01\x6c\x00\x00\x00\x01\x61\x02\x77\x01x"), Ok(improper.clone()));
@@ -264,11 +265,11 @@ fn maps_have_each_key_once() {
     assert_eq!(named.get_atom("nam"), None);
     let twice = Err(DecodeError::DuplicateKey);
     assert_eq!(decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 97, 1, 97, 2]), twice);
-    assert_eq!(decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 98, 0, 0, 0, 1, 97, 2]), twice, "however it is written");
+    assert_eq!(decode([116, 0, 0, 0, 2, 97, 1, 97, 1, 98, 0, 0, 0, 1, 97, 2]), twice, "in any encoding");
     let list_keys = [116, 0, 0, 0, 2, 107, 0, 1, 7, 106, 108, 0, 0, 0, 1, 97, 7, 106, 106];
     assert_eq!(decode(list_keys), twice);
     assert_eq!(decode(cat(&[&[104, 1], &list_keys])), twice, "inside others");
-    assert_eq!(decode(cat(&[&[104, 2], &list_keys])), twice, "before something else is wrong");
+    assert_eq!(decode(cat(&[&[104, 2], &list_keys])), twice, "before another fault");
     assert_eq!(Map::new(vec![(Term::Int(1), Term::Int(1)); 2]), Err(DuplicateKey));
     let mixed = [116, 0, 0, 0, 2, 97, 1, 97, 1, 70, 63, 240, 0, 0, 0, 0, 0, 0, 97, 2];
     assert!(decode(mixed).is_ok(), "1 and 1.0 are two keys");
@@ -283,7 +284,7 @@ fn binaries_and_bit_strings() {
     assert_eq!(decode([77, 0, 0, 0, 1, 8, 97]), Ok(Term::binary("a")));
     assert_eq!(decode([77, 0, 0, 0, 0, 0]), Ok(Term::binary("")));
     let term = decode([77, 0, 0, 0, 2, 3, 255, 255]).expect("well formed");
-    assert_eq!(term, bits(&[255, 0b1110_0000], 3), "the unused bits don't count");
+    assert_eq!(term, bits(&[255, 0b1110_0000], 3), "unused bits are ignored");
     let Term::BitString(value) = &term else { panic!("{term:?}") };
     assert_eq!((&value.bytes()[..], BitString::bits(value)), (&[255, 0b1110_0000][..], 3));
     assert_eq!(term.encode(), [131, 77, 0, 0, 0, 2, 3, 255, 0b1110_0000]);
@@ -308,7 +309,7 @@ fn funs() {
     let mut elsewhere = value.clone();
     elsewhere.creator.id += 1;
     let elsewhere = Term::Fun(Box::new(elsewhere));
-    assert_eq!(term, elsewhere, "who made it doesn't count");
+    assert_eq!(term, elsewhere, "the creator is ignored");
     assert_eq!(term.canonical(), elsewhere.canonical());
     assert_ne!(term, Term::Fun(Box::new(Fun { index: 8, ..value.clone() })));
     assert_ne!(term, Term::Fun(Box::new(fun(vec![]))));
@@ -328,7 +329,7 @@ fn funs() {
 }
 
 #[test]
-fn what_no_term_begins_with_is_refused() {
+fn unknown_tags_are_refused() {
     let known = [
         70, 77, 80, 88, 89, 90, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114,
         115, 116, 117, 118, 119, 120,

@@ -1,8 +1,8 @@
-//! Walking over one term of any shape: the one grammar of terms that hold terms, whether they are built or only checked. Pure.
+//! Walks over one term of any shape, to build it or only to check it. Pure.
 //!
-//! [`Reader::term`] and [`Reader::raw`] are the same walk with another [`Product`], so they accept the same bytes. It recurses, at
-//! most [`limits::TERM_DEPTH`] levels. Counts are checked against the bytes left and the elements left before anything is
-//! allocated for them.
+//! [`Reader::term`] and [`Reader::raw`] use the same walk with different [`Product`]s, so they
+//! accept the same bytes. The walk recurses at most [`limits::TERM_DEPTH`] levels deep. It checks
+//! counts against the remaining bytes and elements before it allocates memory for them.
 //!
 //! Spec: "External Term Format" of the ERTS user's guide; `dec_term` in `erts/emulator/beam/external.c`.
 
@@ -13,10 +13,10 @@ use super::leaf::{Leaf, PidParts};
 use super::{DecodeError, Fun, Kind, Map, Port, Reference, Term, tag};
 use crate::limits;
 
-/// What becomes of a term that is walked over.
+/// The result of a walk over a term.
 pub(super) trait Product: Sized {
     /// # Errors
-    /// None that [`Reader`] hasn't found before.
+    /// None that [`Reader`] has not found before.
     fn leaf(reader: &mut Reader<'_>, leaf: Leaf<'_>) -> Result<Self, DecodeError>;
     /// An element of a string.
     fn byte(byte: u8) -> Self;
@@ -24,7 +24,7 @@ pub(super) trait Product: Sized {
     fn list(elements: Vec<Self>) -> Self;
     fn improper(elements: Vec<Self>, tail: Self) -> Self;
     /// # Errors
-    /// [`DecodeError::DuplicateKey`], if it can tell.
+    /// [`DecodeError::DuplicateKey`], if the product compares keys.
     fn map(reader: &mut Reader<'_>, pairs: Vec<(Self, Self)>) -> Result<Self, DecodeError>;
     fn fun(reader: &mut Reader<'_>, head: FunHead<'_>, free: Vec<Self>) -> Self;
 }
@@ -40,7 +40,7 @@ pub(super) struct FunHead<'a> {
     creator: PidParts<'a>,
 }
 
-/// The product of a term that is only checked. It has no size, so that a `Vec` of it allocates nothing.
+/// The product of a walk that only checks. It has no size, so a `Vec` of it allocates nothing.
 pub(super) struct Checked;
 
 impl Product for Checked {
@@ -134,7 +134,7 @@ impl Product for Term {
 }
 
 impl<'a> Reader<'a> {
-    /// Walks over the next term, which lies inside `depth` others.
+    /// Walks over the next term, which is nested `depth` levels deep.
     pub(super) fn walk<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
         match self.peek()? {
             Kind::Tuple => self.walk_tuple(depth),
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A function of its own because the stack that it takes isn't taken at every level.
+    /// A separate function, so that its stack frame is not part of every level.
     fn walk_leaf<P: Product>(&mut self) -> Result<P, DecodeError> {
         let leaf = self.leaf()?;
         P::leaf(self, leaf)
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok(P::tuple(self.elements(arity, depth)?))
     }
 
-    /// A list may be written in pieces, each the tail of the one before; all are one list.
+    /// Walks over a list. It may be written in pieces, each of which is the tail of the one before.
     fn walk_list<P: Product>(&mut self, mut depth: usize) -> Result<P, DecodeError> {
         let mut elements = Vec::new();
         while self.peek()? == Kind::List {
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     fn walk_fun<P: Product>(&mut self, depth: usize) -> Result<P, DecodeError> {
-        // It takes as much memory as four elements.
+        // A fun takes as much memory as four elements.
         self.charge(3)?;
         let (head, free, end) = self.fun_head()?;
         let free = self.elements(free, depth)?;
@@ -208,7 +208,8 @@ impl<'a> Reader<'a> {
         Ok(P::fun(self, head, free))
     }
 
-    /// Reads a fun up to its free variables. Returns also their number, and where the last of them must end.
+    /// Reads a fun up to its free variables. Also returns their number, and the position at which
+    /// the last one must end.
     fn fun_head(&mut self) -> Result<(FunHead<'a>, u32, usize), DecodeError> {
         match self.tag()? {
             tag::NEW_FUN => {}
@@ -230,7 +231,7 @@ impl<'a> Reader<'a> {
         Ok((head, free, end))
     }
 
-    /// The elements of a term that lies inside `depth` others.
+    /// Walks over the elements of a term that is nested `depth` levels deep.
     fn elements<P: Product>(&mut self, count: u32, depth: usize) -> Result<Vec<P>, DecodeError> {
         let count = self.fits(count, 1)?;
         let depth = deeper(depth)?;
@@ -242,14 +243,14 @@ impl<'a> Reader<'a> {
         Ok(elements)
     }
 
-    /// Takes this many elements from what the reader may still turn into terms.
+    /// Subtracts `count` from the elements that the reader may still turn into terms.
     fn charge(&mut self, count: usize) -> Result<(), DecodeError> {
         self.nodes = self.nodes.checked_sub(count).ok_or(DecodeError::TooManyNodes)?;
         Ok(())
     }
 }
 
-/// The depth of what lies inside a term that itself lies inside `depth` others.
+/// Returns the depth of the elements of a term at `depth`.
 fn deeper(depth: usize) -> Result<usize, DecodeError> {
     if depth < limits::TERM_DEPTH { Ok(depth + 1) } else { Err(DecodeError::TooDeep) }
 }

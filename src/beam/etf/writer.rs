@@ -1,7 +1,7 @@
-//! Writing terms. Pure.
+//! Writes terms. Pure.
 //!
-//! Only forms that OTP 23 to 29 all read, and those that `term_to_binary(Term, [{minor_version, 2}])` of these releases writes, so
-//! that encodings can be compared; but the pairs of a map come in our own order.
+//! Writes the formats that OTP 23 to 29 read, and that their `term_to_binary(Term, [{minor_version,
+//! 2}])` writes, so that encodings can be compared. Only the order of the pairs of a map differs.
 //!
 //! Spec: "External Term Format" of the ERTS user's guide; `enc_term` in `erts/emulator/beam/external.c`.
 
@@ -10,40 +10,41 @@ use bytes::Bytes;
 use super::{Atom, Fun, Pid, Port, Raw, Reference, Term, tag};
 use crate::limits;
 
-/// The largest port number that OTP 23 can read: the older form has 28 bits.
+/// The largest port number that OTP 23 reads: the older format has 28 bits.
 const MAX_OLD_PORT: u64 = (1 << 28) - 1;
 
 /// Appends encoded terms to a buffer.
 ///
-/// A tuple, a list or a map is begun with its number of elements (of pairs, for a map), and these must follow; a list is ended by
-/// [`Writer::nil`], or by its tail if it is improper. An empty list is `list(0)` and `nil()`, or `nil()` alone.
+/// A tuple, list or map begins with the number of its elements, or of its pairs, which the caller
+/// writes next. A list ends with [`Writer::nil`], or with its tail if it is improper. An empty list
+/// is `list(0)` and `nil()`, or `nil()` alone.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    /// Whether equal terms must give equal bytes.
+    /// Whether equal terms must have equal encodings.
     canonical: bool,
-    /// Where large binaries are kept apart, each with the place in `out` where it belongs.
+    /// Large binaries that are not copied to `out`, each with its position in `out`.
     large: Option<&'a mut Vec<(usize, Bytes)>>,
 }
 
 impl<'a> Writer<'a> {
-    /// Appends to this buffer.
+    /// Creates a writer that appends to this buffer.
     #[must_use]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, canonical: false, large: None }
     }
 
-    /// Appends canonical encodings, see [`Term::canonical`].
+    /// Creates a writer of canonical encodings, see [`Term::canonical`].
     pub(super) fn canonical(out: &'a mut Vec<u8>) -> Self {
         Self { out, canonical: true, large: None }
     }
 
-    /// Appends to a buffer, but for large binaries, see [`Iovec`](super::Iovec).
+    /// Creates a writer that keeps large binaries separately, see [`Iovec`](super::Iovec).
     pub(super) fn in_pieces(out: &'a mut Vec<u8>, large: &'a mut Vec<(usize, Bytes)>) -> Self {
         Self { out, canonical: false, large: Some(large) }
     }
 
-    /// The byte that every encoded term that stands alone begins with.
+    /// Writes the byte 131, with which every message begins.
     pub fn version(&mut self) -> &mut Self {
         self.bytes(&[tag::VERSION])
     }
@@ -64,7 +65,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// `[]`, also as the end of a list.
+    /// Writes `[]`, also as the end of a list.
     pub fn nil(&mut self) -> &mut Self {
         self.bytes(&[tag::NIL])
     }
@@ -74,7 +75,7 @@ impl<'a> Writer<'a> {
         self.bytes(&[tag::MAP]).bytes(&pairs.to_be_bytes())
     }
 
-    /// An atom that stands in our own source.
+    /// Writes an atom from a literal in the source code.
     ///
     /// # Panics
     /// As [`Atom::literal`].
@@ -82,12 +83,12 @@ impl<'a> Writer<'a> {
         self.atom_text(super::atoms::literal(text))
     }
 
-    /// An atom.
+    /// Writes an atom.
     pub fn atom_of(&mut self, atom: &Atom) -> &mut Self {
         self.atom_text(atom.as_str())
     }
 
-    /// The atom of a text that is known to be short enough.
+    /// Writes the atom of a text that is known to be short enough.
     pub(super) fn atom_text(&mut self, text: &str) -> &mut Self {
         match u8::try_from(text.len()) {
             Ok(len) => self.bytes(&[tag::SMALL_ATOM_UTF8, len]),
@@ -96,7 +97,7 @@ impl<'a> Writer<'a> {
         self.bytes(text.as_bytes())
     }
 
-    /// A process identifier.
+    /// Writes a process identifier.
     pub fn pid(&mut self, pid: &Pid) -> &mut Self {
         self.bytes(&[tag::NEW_PID]).atom_of(&pid.node);
         for word in [pid.id, pid.serial, pid.creation] {
@@ -105,7 +106,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// A port identifier.
+    /// Writes a port identifier.
     pub fn port(&mut self, port: &Port) -> &mut Self {
         match u32::try_from(port.id) {
             Ok(id) if port.id <= MAX_OLD_PORT => {
@@ -116,7 +117,7 @@ impl<'a> Writer<'a> {
         .bytes(&port.creation.to_be_bytes())
     }
 
-    /// A reference.
+    /// Writes a reference.
     pub fn reference(&mut self, reference: &Reference) -> &mut Self {
         let words = if self.canonical { reference.ids.significant() } else { &reference.ids[..] };
         self.bytes(&[tag::NEWER_REFERENCE]).bytes(&len16(words.len())).atom_of(&reference.node);
@@ -127,7 +128,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// An integer.
+    /// Writes an integer.
     pub fn int(&mut self, value: i64) -> &mut Self {
         if let Ok(value) = u8::try_from(value) {
             self.bytes(&[tag::SMALL_INTEGER, value])
@@ -147,17 +148,17 @@ impl<'a> Writer<'a> {
         .bytes(magnitude)
     }
 
-    /// A binary.
+    /// Writes a binary.
     pub fn binary(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes(&[tag::BINARY]).bytes(&len32(bytes.len())).bytes(bytes)
     }
 
-    /// A term as its sender wrote it.
+    /// Writes a term as its sender wrote it.
     pub fn raw(&mut self, raw: &Raw) -> &mut Self {
         self.bytes(raw.bytes())
     }
 
-    /// A term of any shape.
+    /// Writes a term of any shape.
     pub fn term(&mut self, term: &Term) -> &mut Self {
         match term {
             Term::Atom(atom) => self.atom_of(atom),
@@ -205,7 +206,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// As erts does, a list of bytes that isn't too long is written as a string.
+    /// Writes a list. Like erts, writes a list of bytes as a string if it is short enough.
     fn proper_list(&mut self, elements: &[Term]) -> &mut Self {
         let byte = |term: &Term| match term {
             Term::Int(value) => u8::try_from(*value).ok(),
@@ -228,12 +229,12 @@ impl<'a> Writer<'a> {
         self.bytes(&len32(fun.free.len())).atom_of(&fun.module);
         self.int(fun.old_index).int(fun.old_uniq);
         if self.canonical {
-            let nobody = Pid { node: Atom::literal(""), id: 0, serial: 0, creation: 0 };
-            self.pid(&nobody);
+            let no_creator = Pid { node: Atom::literal(""), id: 0, serial: 0, creation: 0 };
+            self.pid(&no_creator);
         } else {
             self.pid(&fun.creator);
         }
-        // Its size is that of what is in the buffer.
+        // The size covers the free variables, so all of them must be in the buffer.
         let large = self.large.take();
         self.terms(&fun.free);
         self.large = large;
@@ -250,10 +251,10 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A number of elements or bytes, as the format has it.
+/// Returns a number of elements or bytes in the 32 bits of the format.
 ///
 /// # Panics
-/// Above 32 bits: no term that large comes from a peer, and none of our own is.
+/// Above 32 bits. Frames from peers are smaller, and so are the terms of this node.
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or_else(|_| panic!("a term of {len} elements or bytes"))
 }

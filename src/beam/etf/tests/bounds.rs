@@ -1,4 +1,4 @@
-//! Each bound of `limits` that is ours, crossed.
+//! Crosses each limit on terms.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn atoms_have_at_most_255_characters() {
 
 #[test]
 #[should_panic(expected = "too long")]
-fn a_literal_atom_that_is_too_long_is_a_mistake_of_ours() {
+fn an_atom_literal_that_is_too_long_panics() {
     let _ = Atom::literal(concat!(
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -40,7 +40,7 @@ fn a_full_table_still_decodes() {
         assert!(read(&n.to_string()), "{n} is interned");
     }
     assert!(!read("one too many"));
-    assert!(read("0"), "what was interned stays so");
+    assert!(read("0"), "interned atoms stay in the table");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn counts_are_checked_against_the_bytes_left() {
     assert_eq!(decode(&free_variables[1..]), Err(DecodeError::Truncated));
 }
 
-/// `levels` of nesting of each kind around `[]`.
+/// Returns terms of each kind around `[]`, nested `levels` deep.
 fn nested(levels: usize) -> [Vec<u8>; 5] {
     let around = |before: &[u8], after: &[u8]| cat(&[&before.repeat(levels), &[106], &after.repeat(levels)]);
     [
@@ -120,7 +120,8 @@ fn nesting_is_bounded() {
     assert_eq!(decode(&inner.free[0].encode()[1..]).as_ref(), Ok(&inner.free[0]));
 }
 
-/// A worker thread has a stack of 2 MiB, and others use it too. A release build takes less than half of a debug build.
+/// A worker thread has a stack of 2 MiB, which it shares with other code. A release build takes
+/// less than half as much as a debug build.
 #[test]
 fn the_deepest_term_fits_the_stack_of_a_worker() {
     let mut funs = Term::Int(0);
@@ -173,7 +174,7 @@ fn the_number_of_elements_is_bounded() {
     let one_more = decode(funs(limits::TERM_NODES / 4 + 1));
     assert_eq!(one_more, Err(DecodeError::TooManyNodes), "a fun is large");
 
-    // One reader can't be made to build more by asking it again, but raw terms, which build nothing, are free.
+    // Repeated reads of one reader share the limit. Raw terms build nothing and are free.
     let half = Bytes::from(list(limits::TERM_NODES / 2 + 1).repeat(2));
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(&half, &mut atoms);
@@ -184,6 +185,6 @@ fn the_number_of_elements_is_bounded() {
 }
 
 #[test]
-fn a_term_takes_no_more_memory_than_its_bound_says() {
-    assert_eq!(size_of::<Term>(), 56, "the doc of limits::TERM_NODES counts with it");
+fn a_term_has_the_size_that_its_limit_assumes() {
+    assert_eq!(size_of::<Term>(), 56, "the documentation of limits::TERM_NODES uses this size");
 }

@@ -1,4 +1,5 @@
-//! Strategies that generate terms of every kind; shared, by path, with the tests against other codecs.
+//! Strategies that generate terms of every kind. The tests against other codecs include this file
+//! by its path.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,7 +19,7 @@ fn atom() -> impl Strategy<Value = Atom> {
 }
 
 fn pid() -> impl Strategy<Value = Pid> {
-    // Older nodes have 15 bits of id and 13 of serial; what is longer they refuse.
+    // Older nodes have 15 bits of id and 13 of serial, and refuse larger numbers.
     let words = (0_u32..1 << 15, 0_u32..1 << 13, 4_u32..);
     (atom(), words).prop_map(|(node, (id, serial, creation))| Pid { node, id, serial, creation })
 }
@@ -65,7 +66,7 @@ fn leaf() -> impl Strategy<Value = Term> {
     ]
 }
 
-/// The map of the pairs, of those with equal keys only one.
+/// Creates a map of the pairs, and keeps one of those with equal keys.
 fn map(mut pairs: Vec<(Term, Term)>) -> Term {
     pairs.sort();
     pairs.dedup_by(|(a, _), (b, _)| a == b);

@@ -1,4 +1,4 @@
-//! What must hold for every term and for any bytes.
+//! Properties of all terms and of any bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,7 +11,8 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// The same term in another form: maps built from their pairs in reverse, references with more or fewer zeros, another creator.
+/// Returns an equal term in another form: maps built from reversed pairs, references with more or
+/// fewer zeros, other creators of funs.
 fn reshaped(term: &Term) -> Term {
     let all = |terms: &[Term]| terms.iter().map(reshaped).collect::<Vec<_>>();
     match term {
@@ -41,8 +42,9 @@ fn reshaped(term: &Term) -> Term {
     }
 }
 
-/// The term with all lists as terms, the pairs of maps in reverse, atoms in the longer form and small integers in the longest.
-fn written_otherwise(term: &Term, out: &mut Vec<u8>) {
+/// Encodes a term in unusual formats: lists without strings, maps in reverse order, atoms and small
+/// integers in their longest formats.
+fn encoded_differently(term: &Term, out: &mut Vec<u8>) {
     let len = |len: usize| u32::try_from(len).expect("short").to_be_bytes();
     match term {
         Term::Int(value) => {
@@ -57,12 +59,12 @@ fn written_otherwise(term: &Term, out: &mut Vec<u8>) {
         Term::Tuple(elements) => {
             out.push(tag::LARGE_TUPLE);
             out.extend(len(elements.len()));
-            elements.iter().for_each(|element| written_otherwise(element, out));
+            elements.iter().for_each(|element| encoded_differently(element, out));
         }
         Term::List(elements) => {
             for element in elements {
                 out.extend([tag::LIST, 0, 0, 0, 1]);
-                written_otherwise(element, out);
+                encoded_differently(element, out);
             }
             out.push(tag::NIL);
         }
@@ -70,8 +72,8 @@ fn written_otherwise(term: &Term, out: &mut Vec<u8>) {
             out.push(tag::MAP);
             out.extend(len(map.len()));
             for (key, value) in map.iter().rev() {
-                written_otherwise(key, out);
-                written_otherwise(value, out);
+                encoded_differently(key, out);
+                encoded_differently(value, out);
             }
         }
         Term::Binary(bytes) if !bytes.is_empty() => {
@@ -84,7 +86,7 @@ fn written_otherwise(term: &Term, out: &mut Vec<u8>) {
     }
 }
 
-/// A damage done to an encoding.
+/// A change that damages an encoding.
 #[derive(Debug, Clone)]
 enum Damage {
     Set(Index, u8),
@@ -121,8 +123,8 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Reads the bytes by whichever methods fit, element by element.
-fn pulled(bytes: &[u8]) {
+/// Reads the bytes element by element, with any method that succeeds.
+fn pull_all(bytes: &[u8]) {
     let message = Bytes::copy_from_slice(bytes);
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(&message, &mut atoms);
@@ -173,7 +175,7 @@ proptest! {
         prop_assert_eq!(&reshaped, &term);
         prop_assert_eq!(reshaped.canonical(), canonical.clone());
         let mut bytes = Vec::new();
-        written_otherwise(&term, &mut bytes);
+        encoded_differently(&term, &mut bytes);
         let otherwise = decode(&bytes).expect("well formed");
         prop_assert_eq!(&otherwise, &term);
         prop_assert_eq!(otherwise.canonical(), canonical);
@@ -188,14 +190,14 @@ proptest! {
     #[test]
     fn any_bytes_are_a_term_or_an_error(bytes in vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
-        pulled(&bytes);
+        pull_all(&bytes);
     }
 
     #[test]
     fn a_damaged_term_is_a_term_or_an_error(term in term(), damages in vec(damage(), 1..4)) {
         let mut bytes = term.encode().split_off(1);
         damages.iter().for_each(|damage| damage.apply(&mut bytes));
-        pulled(&bytes);
+        pull_all(&bytes);
         if let Ok(damaged) = decode(&bytes) {
             prop_assert_eq!(decode(&damaged.encode()[1..]), Ok(damaged));
         }

@@ -1,4 +1,4 @@
-//! The pull parser, on messages of known shape.
+//! Tests of the pull parser on messages of known shape.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn the_pull_parser_reads_a_message_of_known_shape() {
 }
 
 #[test]
-fn a_list_in_any_form_is_stepped_through() {
+fn a_list_in_any_form_is_read_element_by_element() {
     for bytes in [
         &[107, 0, 3, 1, 2, 3, 106][..],
         &[108, 0, 0, 0, 3, 97, 1, 97, 2, 97, 3, 106, 106],
@@ -96,7 +96,7 @@ fn a_list_in_any_form_is_stepped_through() {
 }
 
 #[test]
-fn the_end_of_an_unfinished_string_is_not_the_end() {
+fn a_reader_within_a_string_is_not_at_the_end() {
     let bytes = Bytes::from_static(&[107, 0, 1, 5]);
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(&bytes, &mut atoms);
@@ -107,7 +107,7 @@ fn the_end_of_an_unfinished_string_is_not_the_end() {
 }
 
 #[test]
-fn an_improper_list_is_refused_where_a_proper_one_should_be() {
+fn an_improper_list_is_refused_where_a_proper_one_is_expected() {
     let bytes = Bytes::from_static(&[108, 0, 0, 0, 1, 97, 1, 97, 2]);
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(&bytes, &mut atoms);
@@ -119,7 +119,7 @@ fn an_improper_list_is_refused_where_a_proper_one_should_be() {
 }
 
 #[test]
-fn what_does_not_fit_its_place_is_refused() {
+fn big_integers_and_bit_strings_are_refused_by_typed_reads() {
     let big = Term::integer(false, Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 128]));
     let message = Bytes::from([&big.encode()[1..], &bits(&[128], 1).encode()[1..]].concat());
     let mut atoms = Atoms::new();
