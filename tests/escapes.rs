@@ -52,7 +52,7 @@ fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
     let packet = [&[b'N'][..], &[0xff; 8], &[0, 0, 0, 7], &length(name.len()), name.as_bytes()].concat();
     stream.write_all(&[&length(packet.len())[..], &packet].concat()).unwrap();
     assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "it is refused");
-    daemon.logs(&["WARN", "the peer's name is not valid"]);
+    daemon.logs(&["WARN", "the peer sent an invalid node name"]);
 
     for arguments in [&["cluster"][..], &["cluster", "--json"], &["doctor"], &["doctor", "--json"], &["status"]] {
         let text = printed(&host, arguments);

@@ -209,7 +209,7 @@ fn handshakes() -> Vec<Handshake> {
     let low = u32::try_from(flags & 0xFFFF_FFFF).unwrap();
     let nameless = flags | 1 << 33;
     let right = |short: &str| name(flags, short.len() + 2, format!("{short}@h").as_bytes());
-    let bad_name = "the peer's name is not valid";
+    let bad_name = "the peer sent an invalid node name";
     vec![
         ("nothing", vec![vec![]], "malformed name"),
         ("one byte", vec![b"N".to_vec()], "malformed name"),
@@ -288,9 +288,9 @@ fn answers() -> Vec<Handshake> {
     let ok = || b"sok".to_vec();
     vec![
         ("status_none", vec![vec![]], "malformed status"),
-        ("status_unknown", vec![b"swelcome".to_vec()], "unexpected status"),
+        ("status_unknown", vec![b"swelcome".to_vec()], "unknown status"),
         ("status_long", vec![vec![b's'; 60_000]], "handshake packet of 60000 bytes"),
-        ("status_named", vec![b"snamed:\0\x03a@h\0\0\0\x07".to_vec()], "unexpected status"),
+        ("status_named", vec![b"snamed:\0\x03a@h\0\0\0\x07".to_vec()], "unknown status"),
         ("challenge_none", vec![ok(), vec![]], "malformed challenge"),
         ("challenge_half", vec![ok(), b"N\0\0\0".to_vec()], "malformed challenge"),
         (
@@ -299,13 +299,13 @@ fn answers() -> Vec<Handshake> {
             "malformed challenge",
         ),
         ("challenge_of_5", vec![ok(), [&b"n\0\x05"[..], &[0xFF; 8], b"a@h"].concat()], "malformed challenge"),
-        ("challenge_without_name", vec![ok(), challenge(b"")], "the peer's name is not valid"),
+        ("challenge_without_name", vec![ok(), challenge(b"")], "the peer sent an invalid node name"),
         (
             "challenge_of_300",
             vec![ok(), challenge(&[&b"a@"[..], &[b'h'; 298]].concat())],
-            "the peer's name is not valid",
+            "the peer sent an invalid node name",
         ),
-        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "the peer's name is not valid"),
+        ("challenge_not_utf8", vec![ok(), challenge(b"\xC3\x28@h")], "the peer sent an invalid node name"),
         ("challenge_of_another", vec![ok(), challenge(b"another@elsewhere")], "calls itself another@elsewhere"),
     ]
 }

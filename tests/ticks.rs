@@ -62,7 +62,7 @@ fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     erl.stop();
     wait_for("it is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
-    daemon.logs(&["node down", "no sign of life", "net_tick_timeout"]);
+    daemon.logs(&["node down", "nothing received", "net_tick_timeout"]);
     erl.resume();
     wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);

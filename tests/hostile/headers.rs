@@ -6,9 +6,9 @@ use super::wire::{Term, atom, frame, int, list, nil, plain_header, tuple, with};
 use super::{Expect, Hostile, Row, row};
 use Expect::{Answered, Closed, HungUp, Ignored};
 
-const ENDS_EARLY: Expect = Closed("ends before its distribution header does");
-const NOT_BEGUN: Expect = Closed("which has not begun, or waited longest");
-const NOT_FILLED: Expect = Closed("which it has not filled");
+const ENDS_EARLY: Expect = Closed("ends within its distribution header");
+const NOT_BEGUN: Expect = Closed("which has not begun, or was dropped");
+const NOT_FILLED: Expect = Closed("the empty entry");
 
 pub fn rows() -> Vec<Row> {
     [frames(), caches(), references(), fragments(), bounds()].into_iter().flatten().collect()
@@ -35,7 +35,7 @@ fn next(sequence: u64, fragment: u64, part: &[u8]) -> Vec<u8> {
 }
 
 fn frames() -> Vec<Row> {
-    let none = Closed("where distribution headers were agreed");
+    let none = Closed("instead of a distribution header");
     let body = |body: &'static [u8]| move |_: &Hostile| frame(body);
     vec![
         row("a pass-through frame", none, |h| with(&call(h).0, call(h).1)),
@@ -94,7 +94,7 @@ fn references() -> Vec<Row> {
     // '' and net_kernel.
     let header = || [&[2, 0x88, 0, 0, 0, 1, 10][..], b"net_kernel"].concat();
     let message = move |terms: Vec<u8>| frame(&[vec![131, 68], header(), terms].concat());
-    let beyond = Closed("of its header, which has fewer");
+    let beyond = Closed("of its header, which lists fewer");
     vec![
         row("references as they should be", Answered(22, "error"), move |h| {
             message([referring(h, 0, 1), call(h).1].concat())
@@ -132,7 +132,7 @@ fn references() -> Vec<Row> {
 
 fn fragments() -> Vec<Row> {
     let not_begun = NOT_BEGUN;
-    let out_of_order = Closed("should come");
+    let out_of_order = Closed("expected fragment");
     let cut = |h: &Hostile| {
         let terms = terms(h);
         let (a, bc) = terms.split_at(20);
@@ -163,7 +163,7 @@ fn fragments() -> Vec<Row> {
             [first(9, 1, &[0], &[tuple(&[int(6), h.pid(), atom(""), atom("nobody")]), nil()].concat()), next(9, 1, &[])]
                 .concat()
         }),
-        row("a first twice", Closed("again before it had ended"), move |h| {
+        row("a first twice", Closed("again before it was complete"), move |h| {
             [first(9, 2, &[0], &cut(h)[0]), first(9, 2, &[0], &cut(h)[0])].concat()
         }),
         row("a fragment left out", out_of_order, move |h| {
@@ -182,7 +182,7 @@ fn fragments() -> Vec<Row> {
         row("half a number", ENDS_EARLY, |_| frame(&[131, 70, 0, 0, 0])),
         row("a first whose atoms lie", ENDS_EARLY, |_| first(9, 2, &[200, 0x88], &[])),
         row("a first that refers to what was never filled", NOT_FILLED, |_| first(9, 2, &[1, 0, 7], &[])),
-        row("a continuation that refers beyond the header", Closed("of its header, which has fewer"), |h| {
+        row("a continuation that refers beyond the header", Closed("of its header, which lists fewer"), |h| {
             let to = tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
             [first(9, 2, &[1, 8, 7, 1, b'a'], &to), next(9, 1, &[82, 1])].concat()
         }),
@@ -204,10 +204,10 @@ fn bounds() -> Vec<Row> {
     let to = |h: &Hostile| tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
     let bomb = |count: u32| [&[108][..], &count.to_be_bytes(), &[82, 0].repeat(count as usize), &[106]].concat();
     vec![
-        row("1 MB that becomes 500", Closed("takes more than the"), move |h| {
+        row("1 MB that becomes 500", Closed("exceeds the limit of"), move |h| {
             frame(&[vec![131, 68], header(), to(h), bomb(500_000)].concat())
         }),
-        row("the same in fragments", Closed("takes more than the"), move |h| {
+        row("the same in fragments", Closed("exceeds the limit of"), move |h| {
             [first(9, 2, &header(), &to(h)), next(9, 1, &bomb(500_000))].concat()
         }),
         row("twice as many messages as may begin", Ignored, |_| {

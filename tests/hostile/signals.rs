@@ -44,7 +44,7 @@ fn frames() -> Vec<Row> {
 
 /// What is no control message by its shape alone.
 fn shapes() -> Vec<Row> {
-    let none = Closed("which is none");
+    let none = Closed("unknown control message");
     let body = |body: &'static [u8]| move |_: &Hostile| frame(body);
     let mut rows = vec![
         row("a control message that is a number", MALFORMED, body(&[112, 131, 97, 5])),

@@ -35,13 +35,13 @@ use crate::limits;
 /// A connection was closed because it held the most while the budget was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "memory for peers is exhausted: all of them hold more than {} MiB, and this connection, with {} MiB, is the largest \
-     of {host}, which holds the most (setting `peer_memory`)", mebibytes(*.limit), mebibytes(*.held)
+    "memory for peers is exhausted: together they hold more than {} MiB; {host} holds the most, and this connection is \
+     its largest, with {} MiB (setting `peer_memory`)", mebibytes(*.limit), mebibytes(*.held)
 )]
 pub struct Exhausted {
     /// The budget in bytes.
     pub limit: usize,
-    /// What the connection held, in bytes.
+    /// The memory that the connection held, in bytes.
     pub held: usize,
     /// The host or user that held the most.
     pub host: Source,
@@ -180,8 +180,8 @@ impl Drop for Charge {
     }
 }
 
-/// Returns the connection to close: the largest one of the host that holds the most. None if
-/// together they hold no more than `limit`.
+/// Returns the connection to close: the largest one of the host that holds the most. Returns `None`
+/// if all connections together hold no more than `limit`.
 pub fn largest<K: Copy + Ord>(limit: usize, connections: &[(K, Source, usize)]) -> Option<(K, Exhausted)> {
     let mut hosts: HashMap<Source, usize> = HashMap::new();
     for (_, source, bytes) in connections {
@@ -209,12 +209,12 @@ mod tests {
         let connections = [(1, one, 50), (2, two, 30), (3, two, 31), (4, Source::User(3), 1)];
         let (closed, reason) = largest(111, &connections).expect("it is exceeded");
         assert_eq!((closed, reason), (3, Exhausted { limit: 111, held: 31, host: two }));
-        assert_eq!(largest(112, &connections), None, "it is exactly as much");
+        assert_eq!(largest(112, &connections), None, "exactly the limit");
         assert_eq!(largest::<u8>(0, &[]), None);
     }
 
     #[test]
-    fn the_reason_says_what_was_exceeded_by_whom_and_what_to_set() {
+    fn the_reason_names_the_limit_the_host_and_the_setting() {
         let reason = Exhausted { limit: 256 << 20, held: 60 << 20, host: Source::User(7) }.to_string();
         for words in ["256 MiB", "60 MiB", "uid 7", "peer_memory"] {
             assert!(reason.contains(words), "{reason}");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_within_its_own_bounds_fits_into_the_smallest_budget() {
+    fn one_peer_within_its_limits_fits_into_the_smallest_budget() {
         let least = usize::try_from(limits::PEER_BYTES_LEAST).unwrap() << 20;
         assert!(limits::FRAGMENTED_BYTES + 2 * limits::HELD_FREELY < least);
         assert!(2 * limits::FRAME + limits::LINK_QUEUE < least);

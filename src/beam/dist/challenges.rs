@@ -1,11 +1,11 @@
-//! The challenges that this process has issued, which it must never answer, shared by its handshakes.
+//! The challenges that this process has issued and must never answer, shared by its handshakes.
 //!
 //! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a
 //! peer without the cookie could send our own challenge back over another connection, and return
 //! our answer as its own: a reflection attack. All handshakes with one cookie share one
 //! [`Challenges`], including those of diagnoses.
 //!
-//! One process cannot detect that a challenge is relayed to another process with the cookie.
+//! A process cannot detect that a challenge is relayed to another process with the same cookie.
 
 mod known;
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use known::Known;
 
-/// The challenges of all unfinished handshakes, and of those that ended last. Clones share them.
+/// The challenges of all unfinished handshakes, and of the ones that ended last. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Challenges(Arc<Mutex<Known>>);
 
@@ -26,7 +26,7 @@ impl Challenges {
         Issued { challenge, challenges: self.clone() }
     }
 
-    /// Returns whether we issued a challenge: it is outstanding, or among the last
+    /// Returns whether this process issued a challenge that is outstanding or among the last
     /// [`CHALLENGES_ENDED`](crate::limits::CHALLENGES_ENDED).
     #[must_use]
     pub fn is_ours(&self, challenge: u32) -> bool {
@@ -47,7 +47,7 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    /// The challenge itself.
+    /// Returns the challenge.
     #[must_use]
     pub(crate) fn challenge(&self) -> u32 {
         self.challenge
@@ -73,11 +73,11 @@ mod tests {
         for challenge in 1..=many {
             assert!(!challenges.is_ours(challenge));
             let issued = challenges.issue(challenge);
-            assert!(challenges.is_ours(issued.challenge()), "before its handshake has ended");
+            assert!(challenges.is_ours(issued.challenge()), "its handshake is unfinished");
             drop(issued);
-            assert!(challenges.is_ours(challenge), "and after");
+            assert!(challenges.is_ours(challenge), "its handshake has ended");
         }
-        assert!(!challenges.is_ours(1), "the oldest that has ended is forgotten");
+        assert!(!challenges.is_ours(1), "the oldest ended challenge is forgotten");
         assert!(challenges.is_ours(2));
         assert!(challenges.is_ours(outstanding.challenge()));
     }

@@ -1,10 +1,11 @@
-//! Control messages: what a frame of an established connection says ("Protocol between Connected Nodes" in OTP's erts
-//! documentation, `dist.h` and `dist.c` in erts).
+//! Control messages: the contents of frames on an established connection ("Protocol between
+//! Connected Nodes" in OTP's erts documentation, `dist.h` and `dist.c` in erts).
 //!
-//! A frame is pass-through: `112`, the control tuple, and for some operations a payload, each of the two with its own
-//! version byte; or, where that was agreed, both follow a distribution header, without versions. They are decoded apart, so
-//! that a request whose payload can't be read can still be answered. Variants of an operation that differ only in where a
-//! reason stands or in a trace token are one value here.
+//! A pass-through frame has `112`, the control tuple and, for some operations, a payload, each of
+//! the two with a version byte. If distribution headers were agreed upon, both follow a header,
+//! without versions. The payload is decoded separately, so that a request with a malformed payload
+//! can still be answered. Variants of an operation that differ only in the position of the reason
+//! or in a trace token are one value here.
 
 use bytes::Bytes;
 
@@ -17,11 +18,11 @@ mod write;
 pub use write::encode;
 pub(crate) use write::encode_head;
 
-/// The first byte of a frame without distribution header.
+/// The first byte of a frame without a distribution header.
 const PASS_THROUGH: u8 = 112;
 
-/// Flags of `ALTACT_SIG_SEND` (`ERTS_DOP_ALTACT_SIG_FLG_*` in erts' `dist.h`). A signal of priority is for us what any other
-/// is, as there are no queues of messages here.
+/// Flags of `ALTACT_SIG_SEND` (`ERTS_DOP_ALTACT_SIG_FLG_*` in erts' `dist.h`). The priority flag is
+/// ignored, because this node has no message queues.
 mod altact {
     pub(crate) const TOKEN: i64 = 1 << 1;
     pub(crate) const ALIAS: i64 = 1 << 2;
@@ -38,19 +39,19 @@ pub enum Proc {
     Name(Atom),
 }
 
-/// One signal between processes of two nodes.
+/// A signal between processes of two nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// `LINK` 1.
     Link {
         /// The process that links.
         from: Pid,
-        /// Ours.
+        /// The process of the receiving node.
         to: Pid,
     },
-    /// `UNLINK_ID` 35, or `UNLINK` 4 of a node that doesn't know it (then without `id`, and nothing is acknowledged).
+    /// `UNLINK_ID` 35; or `UNLINK` 4 of an older node, without an `id` and not acknowledged.
     Unlink {
-        /// To be echoed in the acknowledgement.
+        /// The acknowledgement repeats it.
         id: Option<Raw>,
         /// The process that unlinks.
         from: Pid,
@@ -59,16 +60,16 @@ pub enum Control {
     },
     /// `UNLINK_ID_ACK` 36.
     UnlinkAck {
-        /// As in the request.
+        /// That of the request.
         id: Raw,
-        /// Who acknowledges.
+        /// The process that acknowledges.
         from: Pid,
-        /// Who asked.
+        /// The process that unlinked.
         to: Pid,
     },
     /// `SEND` 2, `SEND_SENDER` 22 and their `_TT`; a message follows as payload.
     Send {
-        /// The sender, where it is told.
+        /// The sender, if the signal names it.
         from: Option<Pid>,
         /// The receiver.
         to: Pid,
@@ -77,11 +78,11 @@ pub enum Control {
     SendName {
         /// The sender.
         from: Pid,
-        /// Registered name of the receiver.
+        /// The registered name of the receiver.
         to: Atom,
     },
-    /// `ALIAS_SEND` 33 and `_TT` 34, or `ALTACT_SIG_SEND` 37, which replaces them from OTP 28 on; a message follows as
-    /// payload.
+    /// `ALIAS_SEND` 33 and `_TT` 34, or `ALTACT_SIG_SEND` 37, which replaces them since OTP 28; a
+    /// message follows as payload.
     SendAlias {
         /// The sender.
         from: Pid,
@@ -90,79 +91,80 @@ pub enum Control {
     },
     /// `EXIT` 3, `PAYLOAD_EXIT` 24 and their `_TT`: a linked process ended.
     Exit {
-        /// Which.
+        /// The process that ended.
         from: Pid,
-        /// To whom it was linked.
+        /// The process that was linked to it.
         to: Pid,
-        /// Its exit reason.
+        /// The exit reason.
         reason: Raw,
     },
-    /// `EXIT2` 8, `PAYLOAD_EXIT2` 26 and their `_TT`: somebody called `exit(Pid, Reason)`.
+    /// `EXIT2` 8, `PAYLOAD_EXIT2` 26 and their `_TT`: a process called `exit(Pid, Reason)`.
     Exit2 {
-        /// Who.
+        /// The process that called it.
         from: Pid,
-        /// On whom.
+        /// The process to exit.
         to: Pid,
-        /// The reason given.
+        /// The exit reason.
         reason: Raw,
     },
     /// `MONITOR_P` 19.
     Monitor {
-        /// The process that wants to be told.
+        /// The monitoring process.
         from: Pid,
-        /// Of whose end.
+        /// The monitored process.
         to: Proc,
         /// The monitor.
         reference: Reference,
     },
     /// `DEMONITOR_P` 20.
     Demonitor {
-        /// Who monitored.
+        /// The monitoring process.
         from: Pid,
-        /// Whom.
+        /// The monitored process.
         to: Proc,
         /// The monitor.
         reference: Reference,
     },
     /// `MONITOR_P_EXIT` 21 and `PAYLOAD_MONITOR_P_EXIT` 28.
     MonitorExit {
-        /// Who ended.
+        /// The process that ended.
         from: Proc,
-        /// Who monitored it.
+        /// The monitoring process.
         to: Pid,
         /// The monitor.
         reference: Reference,
-        /// Its exit reason.
+        /// The exit reason.
         reason: Raw,
     },
     /// `SPAWN_REQUEST` 29 and `_TT` 30; the list of arguments follows as payload.
     SpawnRequest {
-        /// To be echoed in the reply; with the option `monitor` also the monitor.
+        /// The reply repeats it. With the option `monitor`, it is also the monitor.
         request: Reference,
-        /// Who asks.
+        /// The process that requests it.
         from: Pid,
-        /// What for. Apart, since it would make room for itself in every signal.
+        /// The process to start. Boxed, because it would enlarge every signal.
         new: Box<NewProcess>,
     },
     /// `SPAWN_REPLY` 31 and `_TT` 32.
     SpawnReply {
-        /// As in the request.
+        /// That of the request.
         request: Reference,
-        /// Who asked.
+        /// The process that requested it.
         to: Pid,
-        /// 1: a link, 2: a monitor was made.
+        /// 1: a link was created; 2: a monitor was created.
         flags: u32,
-        /// The pid, or an atom that says why not.
+        /// The pid, or the reason of the failure.
         result: Result<Pid, Atom>,
     },
 }
 
 impl Control {
-    /// Whether a peer with which these flags were agreed knows the signal. To one that doesn't it must not be sent: `ei`, which
-    /// offers one of the two flags of monitors, and jinterface, which offers none, give up a connection over a monitor.
+    /// Returns whether a peer with these agreed flags understands the signal. It must not be sent
+    /// otherwise: `ei`, which offers one of the two flags of monitors, and jinterface, which offers
+    /// neither, close the connection when they receive a monitor.
     ///
     /// The end of a monitor is sent regardless of the flags, because a peer that has sent a monitor
-    /// waits for it. (erts accepts the monitor of such a peer too, but never sends its end:
+    /// waits for it. (erts also accepts the monitor of such a peer, but never sends its end:
     /// `erts_dsig_send_m_exit` in `dist.c`.)
     #[must_use]
     pub(crate) fn is_known_with(&self, flags: Flags) -> bool {
@@ -176,51 +178,51 @@ impl Control {
     }
 }
 
-/// What a process is to be that a peer asks for.
+/// The process that a peer requests to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewProcess {
     /// Its group leader.
     pub group_leader: Pid,
-    /// Module.
+    /// The module.
     pub module: Atom,
-    /// Function.
+    /// The function.
     pub function: Atom,
-    /// Number of arguments.
+    /// The number of arguments.
     pub arity: u8,
-    /// Options, a list.
+    /// The list of options.
     pub options: Raw,
 }
 
-/// A frame that can't be taken: the peer's fault, and the connection ends.
+/// A malformed frame. The peer is at fault, and the connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// Distribution headers and fragments were not negotiated.
-    #[error("the peer sent a frame of type {0} where only pass-through frames were agreed")]
+    /// The frame is not pass-through, but distribution headers were not agreed upon.
+    #[error("the peer sent a frame of type {0}, but only pass-through frames were agreed upon")]
     NotPassThrough(u8),
-    /// What precedes the control tuple is wrong, where headers were agreed.
+    /// The distribution header is malformed.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The control tuple is no term, or its fields have other types than its operation has.
+    /// The control tuple is not a term, or has fields of other types than its operation requires.
     #[error("the peer sent a malformed control message: {0}")]
     Malformed(#[from] DecodeError),
-    /// No such operation, or another number of fields than it has.
-    #[error("the peer sent control message {operation} with {arity} fields, which is none")]
+    /// The operation is unknown, or has another number of fields.
+    #[error("the peer sent the unknown control message {operation} with {arity} fields")]
     Unknown {
-        /// First element of the tuple.
+        /// The first element of the tuple.
         operation: i64,
-        /// Size of the tuple.
+        /// The size of the tuple.
         arity: u32,
     },
-    /// A payload where none belongs, or none where one does.
+    /// The operation has no payload and the frame has one, or the other way round.
     #[error("the peer sent control message {0} {1} a payload")]
     Payload(i64, &'static str),
 }
 
-/// A control message, and the undecoded payload (without a version) where there is one. `None` asks nothing of us: `NODE_LINK`
-/// 5, `GROUP_LEADER` 7, or a message that is not complete.
+/// A control message with its undecoded payload, if any, without a version byte. `None` if nothing
+/// needs to be done: for `NODE_LINK` 5, `GROUP_LEADER` 7, or an incomplete message.
 pub type Decoded = Option<(Control, Option<Bytes>)>;
 
-/// Returns how many bytes a decoded message keeps in memory, at least.
+/// Returns a lower bound of the memory of a decoded message in bytes.
 #[must_use]
 pub fn size((control, payload): &(Control, Option<Bytes>)) -> usize {
     let carried = match control {
@@ -233,15 +235,16 @@ pub fn size((control, payload): &(Control, Option<Bytes>)) -> usize {
     size_of::<(Control, Option<Bytes>)>() + carried + payload.as_ref().map_or(0, Bytes::len)
 }
 
-/// Takes a frame apart, of a connection whose frames have headers, or are pass-through if there is nothing to remember of them.
+/// Decodes a frame. `headers` is the state of a connection with distribution headers; without it,
+/// the frame must be pass-through.
 ///
 /// # Errors
-/// See [`ControlError`]. A payload is not looked into, except for the reason of an exit, which it carries.
+/// See [`ControlError`]. Payloads are not checked, except for the reason of an exit.
 pub fn decode(frame: &Bytes, headers: Option<&mut Headers>, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
     match (headers, frame.first()) {
         (Some(headers), _) => match headers.take(frame)? {
             Some(terms) => read(&terms, false, atoms),
-            // The rest of the message is still to come.
+            // The rest of the message has not arrived yet.
             None => Ok(None),
         },
         (None, Some(&PASS_THROUGH)) => read(&frame.slice(1..), true, atoms),
@@ -249,7 +252,7 @@ pub fn decode(frame: &Bytes, headers: Option<&mut Headers>, atoms: &mut Atoms) -
     }
 }
 
-/// Takes apart a control message and what follows it, each of the two with its version or not.
+/// Decodes a control message and its payload, each with a version byte if `versions` is true.
 fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, ControlError> {
     let mut r = if versions { Reader::with_version(terms, atoms)? } else { Reader::new(terms, atoms) };
     let arity = r.tuple()?;
@@ -258,7 +261,7 @@ fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, Con
     match operation {
         5 => return Ok(None),
         7 => {
-            // The new group leader, and the process that gets it.
+            // The new group leader, and the process that receives it.
             let _ = (r.pid()?, r.pid()?);
             return Ok(None);
         }
@@ -291,7 +294,7 @@ fn read(terms: &Bytes, versions: bool, atoms: &mut Atoms) -> Result<Decoded, Con
     }
 }
 
-/// A signal whose reason travels as payload.
+/// A signal whose reason is the payload.
 enum WithReason {
     Exit { from: Pid, to: Pid },
     Exit2 { from: Pid, to: Pid },
@@ -313,11 +316,11 @@ enum Partial {
     WantsReason(WithReason),
 }
 
-/// An operation and its number of fields, known to belong together.
+/// An operation with a valid number of fields.
 struct Signal {
     operation: i64,
     arity: u32,
-    /// Whether a trace token stands among the fields.
+    /// Whether one of the fields is a trace token.
     traced: bool,
 }
 
@@ -332,7 +335,7 @@ impl Signal {
             30 => 7,
             _ => return Err(ControlError::Unknown { operation, arity }),
         };
-        // NODE_LINK {5} is a tuple of one; ALTACT_SIG_SEND has a trace token or not, as its flags say.
+        // NODE_LINK is `{5}`; ALTACT_SIG_SEND has a trace token if its flags require one.
         if arity == expected || matches!((operation, arity), (5, 1) | (37, 5)) {
             Ok(Self { operation, arity, traced })
         } else {
@@ -348,7 +351,7 @@ impl Signal {
             35 => Whole(Control::Unlink { id: Some(integer(r)?), from: r.pid()?, to: r.pid()? }),
             36 => Whole(Control::UnlinkAck { id: integer(r)?, from: r.pid()?, to: r.pid()? }),
             2 | 12 => {
-                r.raw()?; // an unused field, or the cookie of long ago
+                r.raw()?; // unused; old nodes sent the cookie here
                 let to = r.pid()?;
                 self.token(r)?;
                 Whole(Control::Send { from: None, to })
@@ -360,7 +363,7 @@ impl Signal {
             }
             6 | 16 => {
                 let from = r.pid()?;
-                r.raw()?; // likewise
+                r.raw()?; // unused, as above
                 let to = r.atom()?;
                 self.token(r)?;
                 Whole(Control::SendName { from, to })
@@ -401,7 +404,7 @@ impl Signal {
             28 => WantsReason(WithReason::MonitorExit { from: proc(r)?, to: r.pid()?, reference: r.reference()? }),
             29 | 30 => Whole(self.spawn_request(r)?),
             37 => self.altact(r)?,
-            // 31 and 32: the last of those that `Signal::of` lets through.
+            // 31 and 32, the only others that `Signal::of` accepts.
             _ => Whole(self.spawn_reply(r)?),
         })
     }
@@ -413,7 +416,8 @@ impl Signal {
         Ok(())
     }
 
-    /// `{37, Flags, From, To}` or `{37, Flags, From, To, Token}`: what `To` is depends on the flags.
+    /// Reads `{37, Flags, From, To}` or `{37, Flags, From, To, Token}`. The flags determine the
+    /// type of `To`.
     fn altact(&self, r: &mut Reader<'_>) -> Result<Partial, DecodeError> {
         use Partial::{WantsReason, Whole};
         let (flags, from) = (r.integer()?, r.pid()?);
@@ -422,7 +426,8 @@ impl Signal {
             return Err(DecodeError::OtherArity);
         }
         let partial = match (has(altact::EXIT), has(altact::ALIAS), has(altact::NAME)) {
-            // An exit signal to an alias: we give none away, so that it is for nobody, as a message to one is.
+            // This node creates no aliases, so an exit signal to an alias has no receiver, and is
+            // treated as a message to one.
             (_, true, _) => Whole(Control::SendAlias { from, to: r.reference()? }),
             (true, ..) => WantsReason(WithReason::Exit2 { from, to: r.pid()? }),
             (false, _, true) => Whole(Control::SendName { from, to: r.atom()? }),
@@ -454,7 +459,7 @@ impl Signal {
     }
 }
 
-/// An integer of any size, to be echoed.
+/// Reads an integer of any size without decoding it, to send it back.
 fn integer(r: &mut Reader<'_>) -> Result<Raw, DecodeError> {
     match r.peek()? {
         Kind::Integer => r.raw(),

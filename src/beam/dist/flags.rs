@@ -1,19 +1,21 @@
-//! The distribution flags that we send, require and act upon ("Distribution Flags" in OTP's erts documentation).
+//! The distribution flags that this node sends, requires and acts upon ("Distribution Flags" in
+//! OTP's erts documentation).
 
 use erl_dist::DistributionFlags;
 
 /// The set of capabilities that two nodes agree on.
 pub type Flags = DistributionFlags;
 
-/// `DFLAG_MANDATORY_25_DIGEST`, one flag that stands for all that OTP 25 made mandatory.
+/// `DFLAG_MANDATORY_25_DIGEST`: one flag for all that OTP 25 made mandatory.
 ///
 /// erl_dist 0.8.0 has it at bit 36; erts has it at bit 26 (`dist.h`).
 pub(crate) const MANDATORY_25_DIGEST: Flags = Flags::from_bits_truncate(1 << 26);
 
-/// `DFLAG_ALTACT_SIG` (OTP 28): control message 37 is understood. erl_dist 0.8.0 doesn't know it.
+/// `DFLAG_ALTACT_SIG` (OTP 28): the node understands control message 37. erl_dist 0.8.0 lacks it.
 pub const ALTACT_SIG: Flags = Flags::from_bits_truncate(1 << 37);
 
-/// What [`MANDATORY_25_DIGEST`] stands for (`DFLAG_MANDATORY_25` in erts' `dist.h`).
+/// Returns the flags that [`MANDATORY_25_DIGEST`] replaces (`DFLAG_MANDATORY_25` in erts'
+/// `dist.h`).
 fn mandatory_25() -> Flags {
     Flags::EXTENDED_REFERENCES
         | Flags::FUN_TAGS
@@ -28,16 +30,18 @@ fn mandatory_25() -> Flags {
         | Flags::HANDSHAKE_23
 }
 
-/// Every frame has a distribution header, and what is large may come in fragments, between which others' messages come.
+/// Every frame has a distribution header, and large messages may arrive in fragments, with other
+/// messages between them.
 pub const HEADERS: Flags = Flags::from_bits_truncate(Flags::DIST_HDR_ATOM_CACHE.bits() | Flags::FRAGMENTS.bits());
 
-/// Whether the frames of a connection have distribution headers; else they are pass-through, as all of `ei` and jinterface are.
+/// Returns whether the frames of a connection have distribution headers. All other frames are
+/// pass-through, as those of `ei` and jinterface are.
 #[must_use]
 pub(crate) fn headers(agreed: Flags) -> bool {
     agreed.contains(Flags::DIST_HDR_ATOM_CACHE)
 }
 
-/// The flags that we send.
+/// Returns the flags that this node sends.
 #[must_use]
 pub fn ours(hidden: bool) -> Flags {
     let flags = mandatory_25()
@@ -57,22 +61,22 @@ pub fn ours(hidden: bool) -> Flags {
     if hidden { flags } else { flags | Flags::PUBLISHED }
 }
 
-/// What the peer really offers: the digest flag replaced by what it stands for
+/// Returns all flags that the peer offers: adds those that the digest flag replaces
 /// (`expand_mandatory_25_flag/1` in OTP's `dist_util.erl`).
 #[must_use]
 pub(crate) fn expand(theirs: Flags) -> Flags {
     if theirs.contains(MANDATORY_25_DIGEST) { theirs | mandatory_25() } else { theirs }
 }
 
-/// The flags that we can't do without and that `theirs` lacks; none if the peer will do. Every node since OTP 23 has
-/// them all.
+/// Returns the mandatory flags that `theirs` lacks, or `None` if it has all. Every node since OTP
+/// 23 has them.
 #[must_use]
 pub(crate) fn missing(theirs: Flags) -> Option<Flags> {
     let missing = mandatory_25().bits() & !expand(theirs).bits();
     (missing != 0).then(|| Flags::from_bits_truncate(missing))
 }
 
-/// Those that we may agree on with a peer, by the names that erts gives them (`DFLAG_*` in `dist.h`).
+/// The flags that this node sends, by their names in erts (`DFLAG_*` in `dist.h`).
 const NAMES: &[(Flags, &str)] = &[
     (Flags::PUBLISHED, "PUBLISHED"),
     (Flags::EXTENDED_REFERENCES, "EXTENDED_REFERENCES"),
@@ -102,17 +106,17 @@ const NAMES: &[(Flags, &str)] = &[
     (ALTACT_SIG, "ALTACT_SIG"),
 ];
 
-/// The names of these flags, as far as we send them ourselves.
+/// Returns the names of these flags, except those that this node does not send.
 #[must_use]
 pub fn names(flags: Flags) -> Vec<&'static str> {
     NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect()
 }
 
-/// Those that other nodes may send, and we don't.
+/// Flags that other nodes may send, and this node does not.
 const NOT_OURS: &[(u64, &str)] =
     &[(1 << 1, "ATOM_CACHE"), (1 << 6, "HIDDEN_ATOM_CACHE"), (1 << 12, "UNICODE_IO"), (1 << 33, "NAME_ME")];
 
-/// Returns the names of all flags in what a node sent, and the bits that have no name.
+/// Returns the names of all flags that a node sent, and the bits without a name.
 #[must_use]
 pub(crate) fn all_names(bits: u64) -> (Vec<&'static str>, u64) {
     let ours = NAMES.iter().map(|(flag, name)| (flag.bits(), *name));
@@ -134,15 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_for_more_than_by_otp_25() {
-        // The mandatory ones of `erts_internal:get_dflags()`, and what jinterface 1.13.1 offers.
+    fn no_more_flags_are_required_than_by_otp_25() {
+        // The mandatory flags of `erts_internal:get_dflags()`, and those that jinterface 1.13.1
+        // offers.
         assert_eq!(mandatory_25().bits(), 0x0107_0F94);
         assert_eq!(missing(Flags::from_bits_truncate(0x4_0707_0F94)), None);
         assert_eq!(missing(Flags::from_bits_truncate(0x0107_0F94)), None);
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_flags_are_returned() {
         let theirs =
             Flags::from_bits_truncate(ours(false).bits() & !MANDATORY_25_DIGEST.bits() & !Flags::MAP_TAGS.bits());
         assert_eq!(missing(theirs), Some(Flags::MAP_TAGS));

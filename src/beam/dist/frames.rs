@@ -1,7 +1,7 @@
-//! Frames on their way out: gathered by the owner of a connection, then waiting for the socket.
+//! Outgoing frames: collected by the owner of a connection, then queued for the socket.
 //!
-//! Small frames share one buffer. A large binary is neither copied into it nor into anything else: the socket is given
-//! its own memory. Pure.
+//! Small frames share one buffer. Large binaries are never copied: they are written to the socket
+//! from their own memory. Pure.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -14,30 +14,31 @@ use crate::etf::Iovec;
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// Bytes that are sent at once, if the socket accepts them, and not by the connection's own task. More
-/// means fewer wakes of tasks; less means that the node's task spends less time in system calls.
+/// Bytes that are sent immediately, without the connection's own task, if the socket accepts them.
+/// More means fewer wakes of tasks; less means that the node's task spends less time in system
+/// calls.
 const SENT_AT_ONCE: usize = 64 * 1024;
 
 /// Parts of the queue that one write passes to the socket. More means fewer system calls; less means
 /// less work for a write that the socket accepts only in part.
 const PARTS_WRITTEN: usize = 64;
 
-/// Frames that are to be sent together.
+/// Frames to send together.
 #[derive(Debug, Default)]
 pub struct Frames {
     parts: Vec<Bytes>,
-    /// What follows the parts. Its memory stays when it has been sent at once.
+    /// The bytes after the parts. Its memory is kept when it is sent immediately.
     last: Vec<u8>,
 }
 
 impl Frames {
-    /// Whether there is none.
+    /// Returns whether there are no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.last.is_empty()
     }
 
-    /// Adds the frame of a signal, see [`control::encode`], and returns how many bytes it has.
+    /// Adds the frame of a signal, see [`control::encode`], and returns its length in bytes.
     pub fn push(&mut self, control: &Control, payload: Option<&Iovec>, flags: Flags) -> usize {
         let begin = self.last.len();
         let payload = control::encode_head(control, payload, flags, &mut self.last);
@@ -53,7 +54,7 @@ impl Frames {
         head + payload.size()
     }
 
-    /// All of them, if they are few bytes in one piece.
+    /// Returns all frames, if they are one piece of at most [`SENT_AT_ONCE`] bytes.
     pub(super) fn few(&mut self) -> Option<&mut Vec<u8>> {
         (self.parts.is_empty() && self.last.len() <= SENT_AT_ONCE).then_some(&mut self.last)
     }
@@ -65,7 +66,7 @@ impl From<Bytes> for Frames {
     }
 }
 
-/// What waits for a socket.
+/// The bytes that wait for a socket.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     parts: VecDeque<Bytes>,
@@ -77,12 +78,12 @@ impl Queue {
         self.parts.is_empty()
     }
 
-    /// How much it is.
+    /// Returns the number of queued bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds frames behind all others, and leaves none.
+    /// Moves frames to the end of the queue.
     pub(super) fn append(&mut self, frames: &mut Frames) {
         let last = Bytes::from(std::mem::take(&mut frames.last));
         for part in frames.parts.drain(..).chain([last]).filter(|part| !part.is_empty()) {
@@ -91,12 +92,12 @@ impl Queue {
         }
     }
 
-    /// The first parts, as many as one write takes.
+    /// Returns the first parts, for one write.
     pub(super) fn first(&self) -> Vec<Bytes> {
         self.parts.iter().take(PARTS_WRITTEN).cloned().collect()
     }
 
-    /// So many bytes of the first parts are written.
+    /// Removes this many bytes from the front, which have been written.
     pub(super) fn written(&mut self, mut bytes: usize) {
         self.bytes -= bytes;
         while let Some(part) = self.parts.front_mut() {
@@ -110,7 +111,7 @@ impl Queue {
     }
 }
 
-/// What one write is given.
+/// Returns the arguments of one write.
 pub(super) fn slices(parts: &[Bytes]) -> Vec<IoSlice<'_>> {
     parts.iter().map(|part| IoSlice::new(part)).collect()
 }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_the_same_bytes_however_they_are_kept_and_written() {
+    fn queued_frames_keep_their_bytes_and_large_binaries_are_not_copied() {
         let sizes = [1, limits::SENT_UNCOPIED, 0, limits::SENT_UNCOPIED - 10, 3 * limits::SENT_UNCOPIED, 5];
         let payloads = sizes.map(|size| Iovec::encode(&Term::binary(vec![7; size])));
         let (mut frames, mut expected) = (Frames::default(), Vec::new());
@@ -136,7 +137,7 @@ mod tests {
             control::encode(&to(), payload, flags::ours(false), &mut expected);
         }
         let (_, large) = payloads[1].pieces().next().unwrap();
-        assert_eq!(frames.parts[1].as_ptr(), large.unwrap().as_ptr(), "it isn't copied");
+        assert_eq!(frames.parts[1].as_ptr(), large.unwrap().as_ptr(), "it is not copied");
         assert_eq!(frames.parts.len(), 4);
         for at_a_time in [1, 1000, limits::SENT_UNCOPIED, usize::MAX] {
             let mut queue = Queue::default();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_takes_so_many_parts_and_few_bytes_go_at_once() {
+    fn one_write_is_bounded_and_few_bytes_are_sent_immediately() {
         let mut queue = Queue::default();
         for _ in 0..PARTS_WRITTEN + 1 {
             queue.append(&mut Bytes::from_static(b"x").into());

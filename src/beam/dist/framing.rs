@@ -1,30 +1,32 @@
-//! Frames of an established connection: a length of four bytes, then that many bytes; a length of zero is a tick.
+//! Frames of an established connection: a length of four bytes, followed by that many bytes. A
+//! length of zero is a tick.
 //!
-//! Pure. A frame is handed out as a slice of the buffer that it was read into, without copying. The announced length
-//! is checked before a byte of the frame is waited for, and memory grows only with what has really arrived.
+//! Pure. A frame is a slice of the read buffer and is not copied. The length is checked before the
+//! frame arrives, and memory grows only with bytes that have arrived.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::limits;
 
-/// What stands between two lengths on the wire.
+/// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Nothing: the peer only says that it lives.
+    /// A frame without content: the peer shows that it is alive.
     Tick,
-    /// A control message, perhaps with a payload.
+    /// A control message, with or without a payload.
     Message(Bytes),
 }
 
 /// The peer announced a frame of more than [`limits::FRAME`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer announced a frame of {0} bytes, more than the {max} that are taken", max = limits::FRAME)]
+#[error("the peer announced a frame of {0} bytes, which exceeds the limit of {max} bytes", max = limits::FRAME)]
 pub struct FrameTooLarge(pub usize);
 
-/// Takes the next whole frame off the front of `buf`, or `None` until more bytes have arrived.
+/// Removes the next whole frame from the front of `buf`. Returns `None` if more bytes must arrive
+/// first.
 ///
 /// # Errors
-/// [`FrameTooLarge`]; the connection can't be used after it.
+/// [`FrameTooLarge`]. The connection cannot be used afterwards.
 pub fn next(buf: &mut BytesMut) -> Result<Option<Frame>, FrameTooLarge> {
     let Some(length) = buf.first_chunk::<4>() else {
         return Ok(None);
@@ -43,7 +45,8 @@ pub fn next(buf: &mut BytesMut) -> Result<Option<Frame>, FrameTooLarge> {
     Ok(Some(Frame::Message(buf.split_to(length).freeze())))
 }
 
-/// How many bytes the frame at the front of `buf` lacks; none if it is whole, or none has begun.
+/// Returns the number of bytes that the frame at the front of `buf` lacks, or 0 if it is whole or
+/// its length has not arrived.
 #[must_use]
 pub fn missing(buf: &[u8]) -> usize {
     let Some(length) = buf.first_chunk::<4>() else {
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_come_out_whole_however_they_arrive() {
+    fn frames_are_whole_in_whatever_pieces_they_arrive() {
         let wire = [&[0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0], &[0, 0, 0, 1], b"z"].concat();
         let whole = [Frame::Message(Bytes::from_static(b"abc")), Frame::Tick, Frame::Message(Bytes::from_static(b"z"))];
         for piece in 1..=wire.len() {

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::limits;
 use crate::name::{NodeName, NodeNameError};
 
-/// The names that can be given again. Clones share them.
+/// The released names. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct GivenNames(Arc<Mutex<VecDeque<Free>>>);
 
-/// A name that no peer has at present.
+/// A released name.
 #[derive(Debug)]
 struct Free {
     name: NodeName,
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!((one.creation(), two.creation()), (5, 6));
         let (first, second) = (one.name().clone(), two.name().clone());
         drop((one, two));
-        assert_eq!(names.give("h", random(3)).unwrap().name(), &second, "the one that was returned last");
+        assert_eq!(names.give("h", random(3)).unwrap().name(), &second, "the name that was released last");
         let again = names.give_new("h", random(3)).unwrap();
         assert!(*again.name() != first && *again.name() != second);
     }

@@ -1,14 +1,16 @@
-//! The handshake as a chain of awaited messages, one type each: a message in the wrong phase can't be written.
+//! The handshake as a chain of awaited messages with one type each, so that no code can handle a
+//! message in the wrong phase.
 //!
 //! ```text
 //! we dial      AwaitStatus -> (AwaitStatus::alive ->) AwaitChallenge -> AwaitAck   -> Established
 //! they dial    Named -> (Named::receive_alive ->) AwaitReply                       -> Established
 //! ```
 //!
-//! Pure: a message comes in as the bytes of one packet (without its length of two bytes), challenges come in as
-//! arguments, what is to be sent comes out as bytes. Who may connect and which of two connections wins is decided by
-//! the caller between [`Named`] and its answer. Follows "Distribution Handshake" in OTP's erts documentation and
-//! `dist_util.erl`; both the name message of version 6 (`N`) and that of version 5 (`n`) are taken.
+//! Pure: takes the bytes of one packet, without its length, and the challenge as arguments, and
+//! returns the bytes to send. Between [`Named`] and the answer to it, the caller decides who may
+//! connect and which of two connections wins. Follows "Distribution Handshake" in OTP's erts
+//! documentation and `dist_util.erl`. Accepts the name messages of version 6 (`N`) and version 5
+//! (`n`).
 
 use subtle::ConstantTimeEq;
 
@@ -18,97 +20,98 @@ use super::given_names::{self, GivenName};
 use crate::cookie::Cookie;
 use crate::name::{NodeName, NodeNameError};
 
-/// What we say of ourselves, and the secret that we prove.
+/// The identity of this node: what it sends about itself, and the secret that it proves.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Our full node name.
+    /// The full name of this node.
     pub name: NodeName,
-    /// Tells this incarnation of the name from earlier ones.
+    /// Distinguishes this incarnation of the name from earlier ones.
     pub creation: u32,
-    /// The capabilities that we offer.
+    /// The offered capabilities.
     pub flags: Flags,
     /// The cluster's secret.
     pub cookie: Cookie,
-    /// The challenges that we issued and must not answer. Shared by all identities with this
-    /// cookie.
+    /// The challenges that this process issued and must not answer. Shared by all identities with
+    /// this cookie.
     pub challenges: Challenges,
 }
 
 /// A completed handshake: both sides have proved the cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Established {
-    /// Full name of the peer.
+    /// The full name of the peer.
     pub name: NodeName,
-    /// Its incarnation.
+    /// The creation of the peer.
     pub creation: u32,
-    /// What both sides can do.
+    /// The capabilities that both nodes have.
     pub flags: Flags,
-    /// Whether the peer is to be seen in `nodes()`.
+    /// Whether `nodes()` shows the peer.
     pub published: bool,
 }
 
-/// How a connection came about, which decides between two for one name.
+/// The origin of a connection, which decides between two connections to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// We dialled.
+    /// This node dialled.
     Dialled,
     /// The peer dialled.
     Accepted,
-    /// Whoever accepted said `alive`, since it still had an older connection, and the other said that this one is to be instead.
+    /// The accepting node sent `alive`, because it still had an older connection, and the dialling
+    /// node chose to replace that one.
     Replacing,
 }
 
 /// Why a handshake ended without a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// The packet is not what the protocol has at this point: the peer's fault.
+    /// The packet does not match the protocol in this phase. The peer is at fault.
     #[error("the peer sent a malformed {0}")]
     Malformed(&'static str),
-    /// The peer is another node than the one we dialled.
+    /// The peer is not the node that was dialled.
     #[error("the node calls itself {0}")]
     NameMismatch(NodeName),
-    /// The name it gave isn't one of a node.
-    #[error("the peer's name is not valid: {NodeNameError}")]
+    /// The peer's name is not a valid node name.
+    #[error("the peer sent an invalid node name: {NodeNameError}")]
     BadName,
-    /// The peer lacks capabilities that every node since OTP 23 has (the missing bits).
+    /// The peer lacks capabilities that every node since OTP 23 has. Holds the missing bits.
     #[error("the peer lacks mandatory distribution flags ({0:#x})")]
     FlagsMissing(u64),
-    /// The peer's own attempt to reach us goes on instead of ours.
-    #[error("the peer is connecting to us at the same time")]
+    /// The peer's own attempt to connect continues instead of this one.
+    #[error("the peer is connecting to this node at the same time")]
     Simultaneous,
-    /// The peer doesn't want us.
+    /// The peer refuses this node.
     #[error("the peer does not allow this node to connect")]
     NotAllowed,
-    /// The peer proved a cookie other than ours.
+    /// The peer proved a different cookie.
     #[error("the peer has another cookie")]
     CookieMismatch,
-    /// The peer sent our own challenge back, to obtain our proof of the cookie.
-    #[error("the peer sent our own challenge back to us")]
+    /// The peer sent a challenge of this process back, to obtain the proof of the cookie.
+    #[error("the peer sent this node's own challenge back")]
     Reflected,
-    /// The peer still believed in an older connection, and one of us chose to keep it.
+    /// The peer still had an older connection, and one of the two nodes chose to keep it.
     #[error("an older connection to this node is still alive")]
     AlreadyAlive,
-    /// A status that we asked nothing for.
-    #[error("the peer answered with an unexpected status")]
+    /// The peer sent a status that is unknown.
+    #[error("the peer sent an unknown status")]
     UnexpectedStatus,
 }
 
-/// How the accepting side answers a name.
+/// The status with which the accepting node answers a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Go on.
+    /// The handshake continues.
     Ok,
-    /// Go on, and our own attempt to reach the peer gives way.
+    /// The handshake continues, and this node's own attempt to connect ends.
     OkSimultaneous,
-    /// Our own attempt to reach the peer goes on instead.
+    /// This node's own attempt to connect continues instead.
     Nok,
-    /// We have a connection to that name: is it really gone?
+    /// This node still has a connection to the peer, and asks whether to replace it.
     Alive,
     /// The peer may not connect.
     NotAllowed,
 }
 
-/// Takes fields off the front of a packet; every `None` is a packet too short.
+/// Reads fields from the front of a packet. Returns `None` if the packet is too short.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -133,15 +136,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads the host of a node that asks for a name (`is_name_ok/2` for `dynamic`). Returns a name on
-/// this host, as long as the one that the node is given.
+/// Reads the host of a node that requests a name (`is_name_ok/2` for `dynamic`). Returns a name on
+/// this host that is as long as the name that the node will get.
 fn host_name(bytes: &[u8]) -> Result<NodeName, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
     NodeName::new(&given_names::short_name(0), host).map_err(|_| HandshakeError::BadName)
 }
 
-/// The name of a node, in the characters that `erl` allows for `-sname` and `-name`
-/// (`create_name/2` in `net_kernel.erl`): it is logged, shown and sent to peers.
+/// Reads the name of a node. Only characters that `erl` allows for `-sname` and `-name`
+/// (`create_name/2` in `net_kernel.erl`) are valid, because the name is logged, shown and sent to
+/// peers.
 fn node_name(bytes: &[u8]) -> Result<NodeName, HandshakeError> {
     str::from_utf8(bytes).ok().and_then(|name| NodeName::parse(name).ok()).ok_or(HandshakeError::BadName)
 }
@@ -159,7 +163,7 @@ pub(super) fn name_message(name: &str, creation: u32, flags: Flags, challenge: O
     packet
 }
 
-/// What is common to the rest of both chains once the peer has said who it is.
+/// What both chains carry on from the packet in which the peer names itself.
 #[derive(Debug)]
 struct PeerIdentity {
     name: NodeName,
@@ -176,7 +180,8 @@ impl PeerIdentity {
     }
 
     fn established(self, ours: Flags) -> Established {
-        // "The flags that both nodes have set" (`adjust_flags/2`); being published is what the peer says of itself.
+        // The agreed flags are those that both nodes have set (`adjust_flags/2`). Only the peer
+        // decides whether it is published.
         let theirs = flags::expand(self.flags);
         Established {
             name: self.name,
@@ -187,40 +192,42 @@ impl PeerIdentity {
     }
 }
 
-// ---- We dial ----------------------------------------------------------------------------------
+// ---- This node dials --------------------------------------------------------------------------
 
-/// We have sent our name; the peer's status comes next.
+/// This node has sent its name. The peer's status comes next.
 #[derive(Debug)]
 pub struct AwaitStatus {
     dialled: NodeName,
 }
 
-/// What the peer's status asks of us.
+/// The next step, as the peer's status requires.
 #[derive(Debug)]
 pub enum StatusReceived {
     /// The challenge comes next.
     Proceed(AwaitChallenge),
-    /// The peer holds an older connection from us. Answer with `alive_reply`; after `true` the challenge comes next.
+    /// The peer has an older connection from this node. Answer with `alive_reply`; after `true`,
+    /// the challenge comes next.
     Alive(AwaitChallenge),
 }
 
-/// Begins a handshake with the node `dialled`: returns the first packet to send.
+/// Begins a handshake with the node `dialled`. Returns the first packet to send.
 #[must_use]
 pub fn dial(local: &Identity, dialled: NodeName) -> (AwaitStatus, Vec<u8>) {
     (AwaitStatus { dialled }, name_message(&local.name, local.creation, local.flags, None))
 }
 
-/// The answer to `alive`: whether to go on (the old connection is gone as far as we know).
+/// Returns the answer to `alive`. `still_wanted` is true if this node has no such connection any
+/// more.
 #[must_use]
 pub(crate) fn alive_reply(still_wanted: bool) -> &'static [u8] {
     if still_wanted { b"strue" } else { b"sfalse" }
 }
 
 impl AwaitStatus {
-    /// Takes the peer's status.
+    /// Handles the peer's status.
     ///
     /// # Errors
-    /// The peer refuses, or the packet is no status.
+    /// The peer refuses, or the packet is not a status.
     pub fn receive(self, packet: &[u8]) -> Result<StatusReceived, HandshakeError> {
         let Some((b's', status)) = packet.split_first() else {
             return Err(HandshakeError::Malformed("status"));
@@ -243,12 +250,13 @@ pub struct AwaitChallenge {
 }
 
 impl AwaitChallenge {
-    /// Takes the peer's challenge and returns the packet that answers it and challenges the peer in turn with
-    /// `our_challenge`, which must be random, and recorded in [`Identity::challenges`].
+    /// Handles the peer's challenge. Returns the packet that answers it and challenges the peer
+    /// with `our_challenge`, which must be random, and recorded in [`Identity::challenges`].
     ///
     /// # Errors
-    /// The peer is not the node that was dialled, lacks mandatory flags, or sent our own challenge
-    /// back, or the packet is malformed. Nothing that proves the cookie has been sent by then.
+    /// The peer is not the node that was dialled, lacks mandatory flags, or sent a challenge of
+    /// this process back; or the packet is malformed. In each case, nothing that proves the cookie
+    /// has been sent.
     pub fn receive(
         self,
         packet: &[u8],
@@ -290,11 +298,11 @@ pub struct AwaitAck {
 }
 
 impl AwaitAck {
-    /// Takes the peer's proof.
+    /// Handles the peer's proof.
     ///
     /// # Errors
-    /// The proof is wrong, or the packet is no acknowledgement. (A peer that found *our* proof wrong sends nothing and
-    /// closes.)
+    /// The proof is wrong, or the packet is not an acknowledgement. A peer that received a wrong
+    /// proof from this node sends nothing and closes the connection.
     pub fn receive(self, packet: &[u8], local: &Identity) -> Result<Established, HandshakeError> {
         let Some((b'a', digest)) = packet.split_first() else {
             return Err(HandshakeError::Malformed("challenge acknowledgement"));
@@ -304,12 +312,12 @@ impl AwaitAck {
     }
 }
 
-// ---- They dial --------------------------------------------------------------------------------
+// ---- The peer dials ---------------------------------------------------------------------------
 
-/// Takes the first packet of a peer that dialled us.
+/// Handles the first packet of a peer that dialled.
 ///
 /// # Errors
-/// The packet is no name, or names no node. The peer is told nothing.
+/// The packet is not a name message, or the name is invalid. Nothing is sent to the peer.
 pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
     let malformed = HandshakeError::Malformed("name");
     let mut fields = Fields(packet);
@@ -325,7 +333,8 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
             let name = if nameless { host_name(name)? } else { node_name(name)? };
             Ok(Named { peer: PeerIdentity { name, creation, flags }, complement: false, nameless })
         }
-        // Version 5: `n`, Version:16, Flags:32, Name. The rest of the flags and the creation follow in a complement.
+        // Version 5: `n`, Version:16, Flags:32, Name. The upper flags and the creation follow in a
+        // complement.
         Some([b'n']) => {
             let parsed = (|| {
                 let (_version, flags) = (fields.u16()?, fields.u32()?);
@@ -339,7 +348,7 @@ pub fn receive_name(packet: &[u8]) -> Result<Named, HandshakeError> {
     }
 }
 
-/// The peer has said its name and waits for our status.
+/// The peer has sent its name and waits for a status.
 #[derive(Debug)]
 pub struct Named {
     peer: PeerIdentity,
@@ -348,20 +357,21 @@ pub struct Named {
 }
 
 impl Named {
-    /// Returns the name that it says it has, which is not proved yet. Before [`Self::give_name`], the
-    /// short name of one that [is nameless](Self::is_nameless) has no meaning.
+    /// Returns the name that the peer sent, which is not proved yet. For a peer that [is
+    /// nameless](Self::is_nameless), the short name has no meaning before [`Self::give_name`].
     #[must_use]
     pub fn name(&self) -> &NodeName {
         &self.peer.name
     }
 
-    /// Returns what the peer has said of itself: its name, or the host on which it wants one.
+    /// Returns the name that the peer sent, or the host on which it requests a name.
     #[must_use]
     pub(crate) fn claimed(&self) -> &str {
         if self.nameless { self.peer.name.host() } else { &self.peer.name }
     }
 
-    /// Whether it wants a name from us (`DFLAG_NAME_ME`, as `erl -sname undefined` sends it).
+    /// Returns whether the peer requests a name (`DFLAG_NAME_ME`, as `erl -sname undefined` sends
+    /// it).
     #[must_use]
     pub fn is_nameless(&self) -> bool {
         self.nameless
@@ -373,7 +383,7 @@ impl Named {
         self.peer.creation = given.creation();
     }
 
-    /// The packet that tells a peer the name that it was given, in place of [`Status::Ok`]
+    /// Returns the packet with the name that a nameless peer gets, in place of [`Status::Ok`]
     /// (`send_status/2` in `dist_util.erl`).
     #[must_use]
     pub fn name_packet(&self) -> Vec<u8> {
@@ -382,7 +392,7 @@ impl Named {
         [b"snamed:", &length.to_be_bytes()[..], name, &self.peer.creation.to_be_bytes()].concat()
     }
 
-    /// The packet that tells the peer the status.
+    /// Returns the packet with a status.
     #[must_use]
     pub fn status_packet(status: Status) -> &'static [u8] {
         match status {
@@ -394,13 +404,14 @@ impl Named {
         }
     }
 
-    /// Checks what can be checked before a status is given: the mandatory flags of a version 6 peer.
+    /// Checks the flags that are known before a status is sent.
     ///
     /// # Errors
-    /// [`HandshakeError::FlagsMissing`]; the peer is then told [`Status::NotAllowed`], as OTP does.
+    /// [`HandshakeError::FlagsMissing`]. The caller then sends [`Status::NotAllowed`], as OTP does.
     pub fn check_flags(&self) -> Result<(), HandshakeError> {
         if self.complement {
-            // A version 5 name has 32 bits of flags: enough to see that the new handshake can follow.
+            // A name message of version 5 has 32 bits of flags. They show that the peer can do the
+            // new handshake.
             return match self.peer.flags.contains(Flags::HANDSHAKE_23) {
                 true => Ok(()),
                 false => Err(HandshakeError::FlagsMissing(Flags::HANDSHAKE_23.bits())),
@@ -409,10 +420,10 @@ impl Named {
         self.peer.check_flags()
     }
 
-    /// Takes the peer's answer to [`Status::Alive`].
+    /// Handles the peer's answer to [`Status::Alive`].
     ///
     /// # Errors
-    /// The peer keeps the old connection, or the packet is no status.
+    /// The peer keeps the old connection, or the packet is malformed.
     pub fn receive_alive(&self, packet: &[u8]) -> Result<(), HandshakeError> {
         match packet {
             b"strue" => Ok(()),
@@ -425,14 +436,14 @@ impl Named {
     /// recorded in [`Identity::challenges`].
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
-        // A nameless peer looks for the flag among those that both have (`do_setnode/1`).
+        // A nameless peer requires the flag among those of both nodes (`do_setnode/1`).
         let ours = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
         let packet = name_message(&local.name, local.creation, ours, Some(our_challenge));
         (AwaitReply { peer: self.peer, ours, complement: self.complement, our_challenge }, packet)
     }
 }
 
-/// The peer's proof, and its challenge to us, come next.
+/// The peer's proof and its challenge come next.
 #[derive(Debug)]
 pub struct AwaitReply {
     peer: PeerIdentity,
@@ -441,25 +452,26 @@ pub struct AwaitReply {
     our_challenge: u32,
 }
 
-/// What a packet in this phase led to.
+/// The result of a packet in this phase.
 #[derive(Debug)]
 pub enum ReplyReceived {
-    /// It was the complement of a version 5 name: the reply comes next.
+    /// It was the complement of a version 5 name. The reply comes next.
     Complemented(AwaitReply),
-    /// The peer has proved the cookie; send the packet, which proves ours, and the connection stands.
+    /// The peer has proved the cookie. Send the packet, which proves the cookie of this node, and
+    /// the handshake is complete.
     Done(Established, Vec<u8>),
 }
 
 impl AwaitReply {
-    /// Takes the peer's reply, or the complement that precedes it.
+    /// Handles the peer's reply, or the complement that precedes it.
     ///
     /// # Errors
-    /// The proof is wrong, flags are missing, the challenge is one of our own, or the packet is
-    /// malformed. We have proved nothing by then.
+    /// The proof is wrong, flags are missing, the challenge is one of this process, or the packet
+    /// is malformed. In each case, this node has proved nothing.
     pub fn receive(mut self, packet: &[u8], local: &Identity) -> Result<ReplyReceived, HandshakeError> {
         let mut fields = Fields(packet);
         if self.complement {
-            // `c`, the upper half of the flags, the creation.
+            // `c`, the upper half of the flags, and the creation.
             let parsed = (|| match fields.take()? {
                 [b'c'] => Some((u64::from(fields.u32()?), fields.u32()?)),
                 _ => None,
@@ -484,13 +496,13 @@ impl AwaitReply {
     }
 }
 
-/// Refuses a challenge that we issued ourselves: our answer would be the proof that we expect from
-/// the peer.
+/// Refuses a challenge of this process, because the answer to it is the proof that this node
+/// expects from the peer.
 fn refuse_reflection(local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
     if local.challenges.is_ours(challenge) { Err(HandshakeError::Reflected) } else { Ok(()) }
 }
 
-/// In constant time, so that the time taken tells nothing of the digest.
+/// Compares the digest in constant time, so that the duration reveals nothing about it.
 fn check_digest(theirs: &[u8], local: &Identity, challenge: u32) -> Result<(), HandshakeError> {
     if bool::from(theirs.ct_eq(&local.cookie.digest(challenge))) { Ok(()) } else { Err(HandshakeError::CookieMismatch) }
 }

@@ -1,8 +1,10 @@
-//! Distribution headers: what precedes the terms of a frame where both nodes have agreed on `DFLAG_DIST_HDR_ATOM_CACHE`.
+//! Distribution headers, which precede the terms of a frame if both nodes have
+//! `DFLAG_DIST_HDR_ATOM_CACHE`. Pure.
 //!
-//! A header names the atoms that the terms refer to: by their texts, which then fill an entry of the connection's cache, or by an
-//! entry that is filled. With `DFLAG_FRAGMENTS` a message may come in fragments, between which other messages come. Whatever
-//! comes, the terms that leave here stand alone: a control message and, where there is one, a payload. Pure.
+//! A header lists the atoms to which the terms refer: a new atom by its text, which then fills an
+//! entry of the connection's cache, and a known atom by its entry. With `DFLAG_FRAGMENTS`, a
+//! message may arrive in fragments, with other messages between them. The results are terms without
+//! references: a control message and, for some messages, a payload.
 //!
 //! Spec: "Distribution Header" in "External Term Format" of the ERTS user's guide; `erts_prepare_dist_ext` in
 //! `erts/emulator/beam/external.c`.
@@ -16,7 +18,7 @@ use crate::etf::{CachedAtom, DecodeError, ExpandError, Expander};
 use crate::limits;
 use fragments::Fragments;
 
-/// What stands before the terms of a frame of ours: no atoms, and no fragments.
+/// The header of the frames that this node sends: no atoms, and no fragments.
 pub(super) const OURS: [u8; 3] = [VERSION, NORMAL, 0];
 
 const VERSION: u8 = 131;
@@ -24,40 +26,44 @@ const NORMAL: u8 = 68;
 const FIRST_FRAGMENT: u8 = 69;
 const FRAGMENT: u8 = 70;
 
-/// Bytes of the buffer that messages share once their atoms are in place; a larger message has its own
-/// memory. A tuning constant: more means fewer allocations; less means less memory per connection.
+/// Bytes of the buffer that messages share once their atoms are in place. A larger message gets
+/// separate memory. A tuning constant: more means fewer allocations; less means less memory per
+/// connection.
 const EXPANDED: usize = 16 * 1024;
 
 /// Entries of an atom cache: 8 segments of 256.
 const CACHE: usize = 2048;
 
-/// A frame whose header, or whose place among fragments, is wrong: the peer's fault, and the connection ends.
+/// A frame whose header is malformed, or a fragment out of order. The peer is at fault, and the
+/// connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Something else than a header.
-    #[error("the peer sent a frame that begins with {0:?} where distribution headers were agreed")]
+    /// The frame has no header.
+    #[error("the peer sent a frame that begins with {0:?} instead of a distribution header")]
     NoHeader(Vec<u8>),
     /// Fragments were not negotiated.
-    #[error("the peer sent a fragment, and fragments were not agreed")]
+    #[error("the peer sent a fragment, but fragments were not agreed upon")]
     NotAgreed,
     /// The frame ends before its header does.
-    #[error("the peer sent a frame that ends before its distribution header does")]
+    #[error("the peer sent a frame that ends within its distribution header")]
     Truncated,
-    /// An entry of the cache that nothing has filled.
-    #[error("the peer refers to entry {0} of the atom cache, which it has not filled")]
+    /// A reference to an empty entry of the cache.
+    #[error("the peer referred to the empty entry {0} of the atom cache")]
     EmptyEntry(usize),
-    /// A new entry that is no atom.
-    #[error("the peer fills the atom cache with what is no atom: {0}")]
+    /// A new entry that is not an atom.
+    #[error("the peer sent an invalid atom for the atom cache: {0}")]
     NoAtom(DecodeError),
-    /// A term refers to an atom that the header of its message doesn't have.
-    #[error("the peer's message refers to atom {0} of its header, which has fewer")]
+    /// A term refers to an atom that the header of its message does not list.
+    #[error("the peer's message refers to atom {0} of its header, which lists fewer")]
     NoSuchAtom(u8),
-    /// With its atoms in their places a message is longer than [`limits::FRAME`].
-    #[error("the peer's message takes more than the {max} bytes that are taken", max = limits::FRAME)]
+    /// The message exceeds [`limits::FRAME`] once its atoms are in place.
+    #[error("the peer's message exceeds the limit of {max} bytes", max = limits::FRAME)]
     TooLong,
-    /// A fragment of a message that has not begun, or was given up as others needed room.
+    /// A fragment of a message that has not begun, or that was dropped because others needed its
+    /// memory.
     #[error(
-        "the peer sent fragment {fragment} of sequence {sequence}, which has not begun, or waited longest of too many"
+        "the peer sent fragment {fragment} of sequence {sequence}, which has not begun, or was dropped because too many \
+         were unfinished"
     )]
     NotBegun {
         /// The sequence.
@@ -65,17 +71,17 @@ pub enum HeaderError {
         /// The fragment.
         fragment: u64,
     },
-    /// The first fragment of a message that has begun.
-    #[error("the peer began sequence {0} of fragments again before it had ended")]
+    /// A second first fragment of an unfinished message.
+    #[error("the peer began sequence {0} of fragments again before it was complete")]
     BegunAgain(u64),
-    /// Fragments count down to 1.
-    #[error("the peer sent fragment {fragment} of sequence {sequence} where {expected} should come")]
+    /// A fragment out of order: their numbers count down to 1.
+    #[error("the peer sent fragment {fragment} of sequence {sequence}; expected fragment {expected}")]
     OutOfOrder {
         /// The sequence.
         sequence: u64,
-        /// Which came.
+        /// The received number.
         fragment: u64,
-        /// Which should have.
+        /// The expected number.
         expected: u64,
     },
 }
@@ -89,22 +95,23 @@ impl From<ExpandError> for HeaderError {
     }
 }
 
-/// What a connection has to remember of the headers that have come over it.
+/// The atom cache and the unfinished messages of a connection.
 #[derive(Debug)]
 pub struct Headers {
     cache: Vec<Option<CachedAtom>>,
     /// Memory of the cache in bytes.
     cached: usize,
-    /// `None`: fragments were not agreed.
+    /// `None` if fragments were not agreed upon.
     fragments: Option<Fragments>,
-    /// For the atoms of one header; its memory stays.
+    /// For the atoms of one header. Its memory is used again.
     atoms: Vec<CachedAtom>,
-    /// For terms that are expanded; many messages share its memory.
+    /// For expanded terms. Many messages share its memory.
     buffer: BytesMut,
 }
 
 impl Headers {
-    /// Of a connection for which these flags were agreed; none if its frames have no headers.
+    /// Creates the state of a connection with these agreed flags. Returns `None` if its frames have
+    /// no headers.
     #[must_use]
     pub fn new(agreed: Flags) -> Option<Self> {
         flags::headers(agreed).then(|| Self {
@@ -121,10 +128,11 @@ impl Headers {
         self.cached + self.fragments.as_ref().map_or(0, Fragments::bytes)
     }
 
-    /// Takes a frame, and gives the terms of the message that it ends: plain, and without a version. `None`: the message is not complete.
+    /// Handles a frame. Returns the terms of the message that it completes, without references and
+    /// without a version byte, or `None` if the message is not complete yet.
     ///
     /// # Errors
-    /// See [`HeaderError`]. What follows the header is not checked any further than it must be to put atoms in their places.
+    /// See [`HeaderError`]. The terms are checked only as far as the references in them require.
     pub fn take(&mut self, frame: &Bytes) -> Result<Option<Bytes>, HeaderError> {
         let mut fields = Fields(frame);
         match (fields.u8(), fields.u8()) {
@@ -138,7 +146,7 @@ impl Headers {
         let mut atoms = std::mem::take(&mut self.atoms);
         self.read_atoms(&mut fields, &mut atoms)?;
         if atoms.is_empty() {
-            // There is nothing to put in its place: a term that refers to an atom is refused where it is read.
+            // Nothing needs to be replaced. The reader refuses a term that refers to an atom.
             return Ok(frame.slice_ref(fields.0));
         }
         if self.buffer.capacity() < fields.0.len() {
@@ -175,8 +183,9 @@ impl Headers {
         fragments.append(sequence, fragment, fields.0)
     }
 
-    /// Reads the number of atoms, their flags (four bits each, the first in the lower half of a byte, and four for all of them) and
-    /// the atoms, and fills the cache.
+    /// Reads the number of atoms, their flags and the atoms, and fills the cache. The flags are
+    /// four bits for each atom, the first in the lower half of a byte, and four bits for all of
+    /// them.
     fn read_atoms(&mut self, fields: &mut Fields<'_>, atoms: &mut Vec<CachedAtom>) -> Result<(), HeaderError> {
         let count = usize::from(fields.u8()?);
         if count == 0 {
@@ -205,7 +214,7 @@ impl Headers {
     }
 }
 
-/// Takes fields off the front of a frame.
+/// Reads fields from the front of a frame.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

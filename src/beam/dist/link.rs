@@ -1,8 +1,9 @@
-//! A connection that stands: one task that reads, writes and ticks.
+//! An established connection: one task that reads, writes and ticks.
 //!
-//! The reader never waits for its own writer: both run side by side in one task. Frames are decoded here, as many as
-//! one read brought, and handed to the owner as one batch. What is to be written arrives in a queue that is bounded in
-//! bytes; it is the owner's business to end a connection whose queue is full, and never to wait for it.
+//! The reader and the writer run concurrently in this task, and the reader never waits for the
+//! writer. The reader decodes all frames of one read and hands them to the owner as one batch. The
+//! bytes to write arrive in a queue of bounded size. The owner closes a connection whose queue is
+//! full, and never waits for it.
 
 use std::io;
 use std::pin::pin;
@@ -42,27 +43,27 @@ const READ_AHEAD: usize = limits::HELD_FREELY;
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
-    /// The peer closed it in order: its node ended or disconnected from us.
+    /// The peer closed it in an orderly way: its node ended, or disconnected.
     #[error("connection closed by the peer")]
     ClosedByPeer,
-    /// The peer's host reset it: bytes that we sent were unread there, or the peer had closed it
-    /// before.
-    // The same text: which of the two a node that ends causes depends on timing.
+    /// The peer's host reset it, because bytes from this node were unread or arrived after the
+    /// close.
+    // The text is the same as for `ClosedByPeer`: when a node ends, timing decides between the two.
     #[error("connection closed by the peer")]
     Reset,
-    /// Nothing came for the whole tick time (`net_tick_timeout`).
-    #[error("no sign of life from the peer for {0:?} (net_tick_timeout)")]
+    /// Nothing arrived for the whole tick time (`net_tick_timeout`).
+    #[error("nothing received from the peer for {0:?} (net_tick_timeout)")]
     TickTimeout(Duration),
-    /// The connection broke.
+    /// The connection failed.
     #[error("connection lost: {0}")]
     Io(io::ErrorKind),
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// The peer broke our bound on frames.
+    /// The peer announced a frame over the limit.
     #[error(transparent)]
     FrameTooLarge(#[from] FrameTooLarge),
-    /// We ended it.
+    /// This node closed it.
     #[error("closed by us")]
     ByUs,
 }
@@ -91,17 +92,18 @@ impl From<io::Error> for CloseReason {
     }
 }
 
-/// What a connection tells its owner.
+/// An event from a connection to its owner.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Control messages in the order of their arrival, each with its undecoded payload; and their
-    /// size in memory, which counts until it is dropped.
+    /// Control messages in the order of arrival, each with its undecoded payload, if any; and the
+    /// charge for their memory, which counts until it is dropped.
     Messages(Vec<(Control, Option<Bytes>)>, Charge),
     /// The connection has ended; nothing follows.
     Closed(CloseReason),
 }
 
-/// The owner's end of a connection. Dropping it flushes what is queued and closes, within [`limits::LINK_FLUSH`].
+/// The owner's handle of a connection. Dropping it sends what is queued and closes the connection,
+/// within [`limits::LINK_FLUSH`].
 #[derive(Debug)]
 pub struct LinkSender {
     outgoing: Arc<Outgoing>,
@@ -109,24 +111,25 @@ pub struct LinkSender {
     _closing: oneshot::Sender<()>,
 }
 
-/// More than [`limits::LINK_QUEUE`] bytes wait for a peer that doesn't read them.
+/// More than [`limits::LINK_QUEUE`] bytes are queued for a peer that does not read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer does not read what we send: more than {max} bytes are queued", max = limits::LINK_QUEUE)]
+#[error("the peer reads too slowly: more than {max} bytes are queued for it", max = limits::LINK_QUEUE)]
 pub struct QueueFull;
 
 impl LinkSender {
-    /// Adds the frame of a signal to those that [`send`](Self::send) is to send. Returns how many bytes it has.
+    /// Adds the frame of a signal to `frames`, for [`send`](Self::send). Returns its length in
+    /// bytes.
     pub fn push(&self, frames: &mut Frames, signal: &Control, payload: Option<&Iovec>, agreed: Flags) -> usize {
         self.trace.frame_sent(signal, payload.map(Iovec::size));
         frames.push(signal, payload, agreed)
     }
 
-    /// Sends whole frames, and leaves none: few bytes at once, if the socket takes them without waiting, the others from
-    /// the connection's own task.
+    /// Sends whole frames and empties `frames`. A few bytes are sent immediately if the socket
+    /// accepts them without waiting; the connection's own task sends the others.
     ///
     /// # Errors
-    /// [`QueueFull`]: the connection should be dropped. (A connection that has ended takes everything in silence; its
-    /// end has been or will be told by [`LinkEvent::Closed`].)
+    /// [`QueueFull`]: the caller should drop the connection. A connection that has ended ignores
+    /// the frames and returns no error; its end is reported by [`LinkEvent::Closed`].
     pub fn send(&self, frames: &mut Frames) -> Result<(), QueueFull> {
         if frames.is_empty() {
             return Ok(());
@@ -136,13 +139,13 @@ impl LinkSender {
             *frames = Frames::default();
             return Ok(());
         }
-        // A single batch may be larger than the bound, since one message may be.
+        // A single batch may exceed the limit, because a single message may.
         if state.queue.bytes() > limits::LINK_QUEUE {
             return Err(QueueFull);
         }
         if state.queue.is_empty()
             && let Some(few) = frames.few()
-            // Whatever is wrong with the socket, the connection's own task meets it too.
+            // The connection's own task meets the same error.
             && let Ok(written) = self.outgoing.socket.try_write(few)
         {
             state.wrote(written);
@@ -155,7 +158,8 @@ impl LinkSender {
         Ok(())
     }
 
-    /// Resets the connection at once, and drops its queue and everything that the peer has sent.
+    /// Resets the connection immediately, and drops its queue and everything that the peer has
+    /// sent.
     pub fn abort(self) {
         // Without the reset, a peer that is writing may not notice for minutes. The call fails only
         // if the connection has ended.
@@ -164,12 +168,13 @@ impl LinkSender {
     }
 }
 
-/// Starts the task of a connection. What it has to tell goes to `inbox`, made into the owner's own
-/// type by `wrap`; the bound of `inbox` is what holds a peer back that sends faster than we work.
-/// Its memory is counted in `holding`.
+/// Starts the task of a connection. It sends its events to `inbox`, as the owner's type that `wrap`
+/// returns. If `inbox` is full, the connection stops reading, which slows a peer down that sends
+/// faster than the owner works. The memory of the connection is counted in `holding`.
 ///
-/// A peer from which nothing comes for `tick_time` is gone. Halfway there it is sent `probe`, whole frames which any node
-/// answers at once: one whose own tick time is longer than ours ticks too seldom for us, and must not be taken for dead.
+/// If nothing arrives for `tick_time`, the connection ends. After half of that time, `probe` is
+/// sent: whole frames that any node answers immediately. Otherwise a peer with a longer tick time,
+/// which ticks too rarely, would be considered dead.
 pub fn start<T: Send + 'static>(
     connection: Connection,
     tick_time: Duration,
@@ -220,13 +225,14 @@ pub fn start<T: Send + 'static>(
     LinkSender { outgoing, trace, _closing: closing }
 }
 
-/// The socket's end that is written to, and what waits for it. Whoever holds the lock may write as long as nothing waits;
-/// what waits is written by [`Writer`] alone: so nothing comes between the parts of a frame.
+/// The write half of the socket, and its queue. While the queue is empty, any thread with the lock
+/// may write. [`Writer`] alone writes what is queued, so no bytes come between the parts of a
+/// frame.
 #[derive(Debug)]
 struct Outgoing {
     socket: OwnedWriteHalf,
     state: Mutex<Sending>,
-    /// Told when something waits.
+    /// Notified when the queue is not empty.
     more: Notify,
 }
 
@@ -237,7 +243,7 @@ struct Sending {
     queued: Charge,
     last_written: Instant,
     written_since_tick: bool,
-    /// Nothing is sent any more.
+    /// Whether the connection has ended, so that nothing is sent.
     ended: bool,
 }
 
@@ -263,7 +269,7 @@ impl Outgoing {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sending> {
-        // Nothing that is done under the lock leaves it half done.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,15 +277,16 @@ impl Outgoing {
         self.lock().ended
     }
 
-    /// Sends this before anything else that the task would, since nothing waits.
+    /// Queues the task's own frames. The queue is empty, so they are sent next.
     fn push(&self, frames: Bytes) {
         self.lock().append(&mut frames.into());
     }
 
-    /// Writes of what waits as much as the socket takes.
+    /// Writes as much of the queue as the socket accepts.
     fn write(&self) -> io::Result<()> {
         loop {
-            // Parts are taken away when they are written, so that nobody else writes meanwhile.
+            // The parts stay in the queue until they are written, so that no other thread writes
+            // meanwhile.
             let first = self.lock().queue.first();
             if first.is_empty() {
                 return Ok(());
@@ -303,11 +310,11 @@ impl Outgoing {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        // It fails if the peer was quicker.
+        // The call fails if the connection has ended already.
         let _ = rustix::net::shutdown(self.socket.as_ref(), how);
     }
 
-    /// The connection has ended, though its owner doesn't know yet.
+    /// Ends the connection. Its owner may not have noticed yet.
     fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
@@ -320,25 +327,25 @@ impl Outgoing {
 struct Reader {
     socket: OwnedReadHalf,
     buffer: BytesMut,
-    /// The largest content of the buffer since it was allocated.
+    /// The largest number of bytes in the buffer since it was allocated.
     largest: usize,
     /// The counted memory of unfinished frames and fragments, and of atoms.
     unfinished: Charge,
     holding: Arc<Holding>,
-    /// `None`: frames are pass-through.
+    /// `None` if frames are pass-through.
     headers: Option<Headers>,
     trace: ConnectionTrace,
     atoms: Atoms,
     tick_time: Duration,
     tick_arrived: Arc<Notify>,
-    /// Told when nothing has come for half of the tick time.
+    /// Notified when nothing has arrived for half of the tick time.
     silence: Arc<Notify>,
 }
 
 impl Reader {
     async fn run<T>(&mut self, inbox: &mpsc::Sender<T>, wrap: &impl Fn(LinkEvent) -> T) -> CloseReason {
         let (mut last_read, mut probed) = (Instant::now(), false);
-        // It is set anew when it has run out, and not each time that something comes.
+        // The timer is reset when it expires, not each time that bytes arrive.
         let mut patience = pin!(sleep(self.tick_time / 2));
         loop {
             self.holding.wait_for_room().await;
@@ -374,7 +381,7 @@ impl Reader {
                 let more = self.decode(&mut batch);
                 stats::LINK_RECEIVED_MESSAGES.add_size(batch.len());
                 if !batch.is_empty() {
-                    // What the batch has taken from there counts once.
+                    // The bytes of the batch are no longer in the buffer, and count only once.
                     self.unfinished.set(self.begun());
                     let charge = self.holding.charge(batch.iter().map(control::size).sum());
                     if inbox.send(wrap(LinkEvent::Messages(batch, charge))).await.is_err() {
@@ -406,8 +413,8 @@ impl Reader {
         }
     }
 
-    /// Reads and drops what comes until the peer closes its end too: a socket that is closed with bytes unread is reset,
-    /// and the peer would lose what it has not read yet.
+    /// Reads and drops what arrives until the peer closes its end. If a socket is closed while
+    /// bytes are unread, the connection is reset, and the peer loses what it has not read yet.
     async fn until_closed(&mut self) -> io::Result<()> {
         (self.buffer, self.headers, self.atoms) = (BytesMut::new(), None, Atoms::new());
         self.count();
@@ -420,7 +427,7 @@ impl Reader {
         }
     }
 
-    /// Tells whether there may be more.
+    /// Decodes buffered frames into `batch`. Returns whether the buffer may have more whole frames.
     fn decode(&mut self, batch: &mut Vec<(Control, Option<Bytes>)>) -> Result<bool, CloseReason> {
         let mut bytes = 0;
         while let Some(frame) = framing::next(&mut self.buffer)? {
@@ -437,7 +444,8 @@ impl Reader {
                     batch.extend(decoded);
                 }
             }
-            // What is answered must be sent before more is asked: or the answers would pile up unseen.
+            // The answers to these messages must be sent before more are decoded. Otherwise they
+            // would accumulate without being counted.
             if batch.len() >= limits::MESSAGES || bytes >= READ_AHEAD {
                 return Ok(true);
             }
@@ -460,11 +468,11 @@ impl Writer {
     async fn run(&self) -> CloseReason {
         const TICK: Bytes = Bytes::from_static(&[0; 4]);
         loop {
-            let (waits, tick_at) = {
+            let (has_queued, tick_at) = {
                 let state = self.outgoing.lock();
                 (!state.queue.is_empty(), state.last_written + self.tick_every)
             };
-            if waits {
+            if has_queued {
                 if let Err(e) = self.outgoing.socket.writable().await.and_then(|()| self.outgoing.write()) {
                     return e.into();
                 }
@@ -473,12 +481,14 @@ impl Writer {
             let own = tokio::select! {
                 () = self.outgoing.more.notified() => None,
                 () = self.tick_arrived.notified() => {
-                    // A peer with a shorter tick time than ours would drop us if we followed our own alone. An answer counts
-                    // as something written: or two nodes like us would answer each other for ever.
+                    // Answers a tick, because a peer whose tick time is shorter would otherwise
+                    // close the connection. Anything else that was written since the last tick also
+                    // counts as the answer, so that two nodes like this one do not answer each
+                    // other's ticks for ever.
                     (!std::mem::take(&mut self.outgoing.lock().written_since_tick)).then_some(TICK)
                 }
                 () = self.silence.notified() => Some(self.probe.clone()),
-                // What was sent since is as good as a tick.
+                // Bytes that were sent meanwhile replace the tick.
                 () = sleep_until(tick_at) => {
                     (self.outgoing.lock().last_written + self.tick_every <= Instant::now()).then_some(TICK)
                 }

@@ -1,10 +1,12 @@
-//! One connection to one peer: flags, handshake, frames, control messages, and the tasks that carry them.
+//! One connection to one peer: flags, handshake, frames, control messages, and the tasks that
+//! transport them.
 //!
-//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. Everything but [`setup`] and `link` is pure: bytes in,
-//! bytes and values out, so that each rule can be tested without a socket or a clock.
+//! Follows the "Distribution Protocol" chapter of OTP's erts documentation. All modules except
+//! [`setup`] and `link` are pure: they turn bytes into bytes and values, so tests need neither a
+//! socket nor a clock.
 //!
-//! The module knows no processes and no groups, and makes no decision about peers: the node decides
-//! which nodes to dial and which of two connections wins.
+//! The module has no processes or groups, and decides nothing about peers: the node decides which
+//! nodes to dial and which of two connections wins.
 
 #[cfg(not(feature = "internals"))]
 pub(crate) mod budget;

@@ -1,6 +1,7 @@
-//! The handshake over TCP, as the side that dials and as the one that is dialled: packets, their bound, and the time for it all.
+//! The handshake over TCP, for the node that dials and the one that accepts: sends and receives
+//! packets, and bounds their size and the total time.
 //!
-//! What is said, and what is made of it, is `handshake`'s; the connection that comes of it is `link`'s to run.
+//! `handshake` decides the contents of the packets, and `link` runs the resulting connection.
 //!
 //! Spec: `dist_util.erl`.
 
@@ -25,21 +26,23 @@ use crate::trace::ConnectionTrace;
 /// A connection over which both sides have proved the cookie.
 #[derive(Debug)]
 pub struct Connection {
-    /// Who is at the other end.
+    /// The peer.
     pub peer: Established,
-    /// How it came about.
+    /// The origin of the connection.
     pub origin: Origin,
     pub(super) stream: TcpStream,
-    /// The last packet of the handshake, where it is ours to send. It goes out with `link::start`: a peer that has the connection
-    /// must be able to count on our owner's having it, or both may give up another one of two that cross.
+    /// The last packet of the handshake, if this node sends it. `link::start` sends it, when the
+    /// owner has the connection. If it were sent earlier, the peer would rely on a connection that
+    /// the owner does not have yet, and of two simultaneous connections, each node could close a
+    /// different one.
     pub(super) unsent: Bytes,
-    /// The name that we gave the peer, if it had none. The owner drops it with the connection.
+    /// The name that the peer got, if it had none. Its owner drops it with the connection.
     pub given: Option<GivenName>,
     pub(super) trace: ConnectionTrace,
 }
 
 impl Connection {
-    /// Returns the address of the other end; none if the connection has ended.
+    /// Returns the address of the peer, or `None` if the connection has ended.
     #[must_use]
     pub(crate) fn peer_address(&self) -> Option<IpAddr> {
         self.stream.peer_addr().ok().map(|address| address.ip())
@@ -49,36 +52,36 @@ impl Connection {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The peer broke off where it checks our cookie: it has another one.
-    #[error("the peer closed the connection on our proof: it has another cookie")]
+    /// The peer closed the connection when it checked the cookie, so its cookie differs.
+    #[error("the peer rejected our cookie: it has another one")]
     ProofRefused,
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The peer closed the connection, or it broke.
-    #[error("the connection ended in the handshake: {0}")]
+    /// The connection ended.
+    #[error("the connection ended during the handshake: {0}")]
     Io(#[from] io::Error),
     /// A packet larger than [`limits::HANDSHAKE_PACKET`].
-    #[error("the peer sent a handshake packet of {0} bytes")]
+    #[error("the peer sent a handshake packet of {0} bytes, which exceeds the limit of {max} bytes", max = limits::HANDSHAKE_PACKET)]
     PacketTooLarge(usize),
-    /// The peer answered our first packet with a TLS alert, as a node with `-proto_dist inet_tls`
+    /// The peer answered the first packet with a TLS alert, as a node with `-proto_dist inet_tls`
     /// does.
     #[error("the peer expects TLS")]
     TlsExpected,
-    /// It took longer than [`limits::HANDSHAKE_TIME`].
-    #[error("the handshake was not finished in time")]
+    /// The handshake took longer than [`limits::HANDSHAKE_TIME`].
+    #[error("the handshake did not complete within {} s", limits::HANDSHAKE_TIME.as_secs())]
     TimedOut,
-    /// The system has no random numbers for us.
-    #[error("no random numbers: {0}")]
+    /// The system provided no random numbers.
+    #[error("the system provided no random numbers: {0}")]
     Random(getrandom::Error),
 }
 
-/// Why a peer that dialled us was not let in.
+/// Why a peer that dialled was refused.
 #[derive(Debug)]
 pub(crate) struct Rejected {
-    /// The name that it said it has, or the host on which it wanted a name. Nothing proves it.
+    /// The name that the peer sent, or the host on which it requested a name. It is not proved.
     pub claimed: Option<String>,
-    /// Why.
+    /// The reason.
     pub error: SetupError,
 }
 
@@ -91,7 +94,7 @@ async fn write(stream: &mut TcpStream, packet: &[u8]) -> Result<(), SetupError> 
     Ok(stream.write_all(&framed(packet)?).await?)
 }
 
-/// A packet of the handshake with its length.
+/// Returns a packet of the handshake with its length.
 fn framed(packet: &[u8]) -> Result<Vec<u8>, SetupError> {
     let length = u16::try_from(packet.len()).map_err(|_| SetupError::PacketTooLarge(packet.len()))?;
     Ok([&length.to_be_bytes(), packet].concat())
@@ -113,8 +116,8 @@ async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, SetupError> {
     Ok(packet)
 }
 
-/// Receives the answer to our first packet, which may be a TLS alert: content type 21, a version
-/// 3.x, a length of 2, a level and a description (RFC 5246, section 7.2).
+/// Receives the answer to the first packet. It may be a TLS alert: content type 21, a version 3.x,
+/// a length of 2, a level and a description (RFC 5246, section 7.2).
 async fn receive_first(stream: &mut TcpStream, trace: &ConnectionTrace) -> Result<Vec<u8>, SetupError> {
     match receive(stream, trace).await {
         Err(SetupError::PacketTooLarge(length)) if length == TLS_ALERT => {
@@ -132,13 +135,13 @@ async fn receive_first(stream: &mut TcpStream, trace: &ConnectionTrace) -> Resul
 /// The first two bytes of a TLS alert, read as the length of a packet.
 const TLS_ALERT: usize = 0x1503;
 
-/// A new challenge, which is outstanding until the value is dropped.
+/// Issues a challenge, which is outstanding until the value is dropped.
 fn challenge(local: &Identity) -> Result<Issued, SetupError> {
     Ok(local.challenges.issue(getrandom::u32().map_err(SetupError::Random)?))
 }
 
-/// Shakes hands over `stream` with the node `dialled`. `still_wanted` is asked whether we still want the connection if the
-/// peer says that it holds an older one from us.
+/// Performs the handshake with the node `dialled` over `stream`. If the peer has an older
+/// connection from this node, `still_wanted` decides whether the new one replaces it.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -185,7 +188,8 @@ pub(crate) async fn dial_noting(
         let ours = challenge(local)?;
         let (awaited, packet) = awaited.receive(&receive(&mut stream, &trace).await?, local, ours.challenge())?;
         send(&mut stream, &trace, &packet).await?;
-        // A peer that finds our digest wrong says nothing and closes (`recv_challenge_reply/3`).
+        // A peer that received a wrong digest closes the connection without an answer
+        // (`recv_challenge_reply/3`).
         let ack = receive(&mut stream, &trace).await.map_err(|e| match e {
             SetupError::Io(_) => SetupError::ProofRefused,
             other => other,
@@ -197,11 +201,12 @@ pub(crate) async fn dial_noting(
     Ok(Connection { peer, origin, stream, unsent: Bytes::new(), given: None, trace })
 }
 
-/// Shakes hands over `stream` with the node `dialled`, but only until it has said who it is and what it can do: nothing is
-/// proved to it, and an older connection that it believes in stays. Then the stream is closed.
+/// Starts a handshake with the node `dialled` over `stream`, and stops when the peer has sent its
+/// name and flags. Does not prove the cookie, and does not replace an older connection. Closes the
+/// stream.
 ///
 /// # Errors
-/// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] where it believes in an older connection.
+/// See [`SetupError`]; [`HandshakeError::AlreadyAlive`] if the peer has an older connection.
 pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeName) -> Result<(), SetupError> {
     let trace = ConnectionTrace::new(Some(&dialled), stream.peer_addr().ok());
     let sound = async {
@@ -214,7 +219,7 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeNam
                 return Err(HandshakeError::AlreadyAlive.into());
             }
         };
-        // The answer to its challenge is what would prove the cookie: it is not sent.
+        // The answer to the challenge would prove the cookie, so it is not sent.
         let _ = awaited.receive(&receive(&mut stream, &trace).await?, local, challenge(local)?.challenge())?;
         Ok(())
     };
@@ -222,8 +227,8 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeNam
     sounded.inspect_err(|error| trace.failed(error)).inspect(|()| trace.ended(&"the handshake was only a check"))
 }
 
-/// Shakes hands with a peer that dialled us. `decide` returns the status for the name that the peer
-/// sent, or for the one of `names` that it got.
+/// Performs the handshake with a peer that dialled. `decide` returns the status for the name that
+/// the peer sent, or for the one that it got from `names`.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -295,8 +300,8 @@ pub(crate) async fn accept<Decision: Future<Output = Status>>(
     }
 }
 
-/// Gives a nameless peer a name with which it may connect: a former one, or a new one if another
-/// node uses the former one (`ensure_node_name/2` in OTP's `net_kernel.erl`).
+/// Gives a nameless peer a name that may connect: a former one, or a new one if another node uses
+/// the former one (`ensure_node_name/2` in OTP's `net_kernel.erl`).
 async fn give_name<Decision: Future<Output = Status>>(
     named: &mut Named,
     names: &GivenNames,

@@ -10,7 +10,8 @@ use crate::dist::handshake::{self, Identity, ReplyReceived, StatusReceived};
 use crate::etf::{Atom, Pid, Raw, Reader, Reference, ReferenceIds, Term};
 use crate::name::node;
 
-/// Subscriptions are those of the whole process, and bounded: these tests take turns.
+/// Waits for this test's turn. Subscriptions belong to the process and are bounded, so these tests
+/// run one after the other.
 async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await
@@ -29,7 +30,7 @@ async fn text(subscription: &mut Subscription) -> String {
 }
 
 #[tokio::test]
-async fn nothing_is_described_while_nobody_traces() {
+async fn nothing_is_described_without_a_subscriber() {
     let _turn = turn().await;
     let decoded = || panic!("an event that nobody wants is described");
     let link = connection("b@h");
@@ -41,7 +42,7 @@ async fn nothing_is_described_while_nobody_traces() {
 }
 
 #[tokio::test]
-async fn a_subscriber_gets_the_events_of_its_peer_in_order() {
+async fn a_subscriber_receives_the_events_of_its_peer_in_order() {
     let _turn = turn().await;
     let mut subscription = subscribe(node("b@h")).unwrap();
     let (mut late, other) = (ConnectionTrace::new(None, None), connection("c@h"));
@@ -71,7 +72,7 @@ async fn a_subscriber_gets_the_events_of_its_peer_in_order() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_loses_events_and_is_told_how_many() {
+async fn a_slow_subscriber_loses_events_and_learns_how_many() {
     let _turn = turn().await;
     let mut subscription = subscribe(node("slow@h")).unwrap();
     let link = connection("slow@h");
@@ -80,7 +81,7 @@ async fn a_slow_subscriber_loses_events_and_is_told_how_many() {
         link.note(|| number.to_string());
     }
     assert_eq!(text(&mut subscription).await, "0");
-    // A marker for what was dropped takes the place of what is read.
+    // The entry for the dropped events takes the place that the read freed.
     link.note(|| "dropped too".to_owned());
     assert_eq!(text(&mut subscription).await, "1");
     link.note(|| "later".to_owned());
@@ -100,7 +101,7 @@ async fn subscriptions_are_bounded() {
         (0..limits::TRACE_SUBSCRIPTIONS).map(|_| subscribe(node("b@h")).unwrap()).collect();
     assert!(subscribe(node("b@h")).is_err());
     subscriptions.pop();
-    assert!(subscribe(node("b@h")).is_ok(), "one that ends makes room");
+    assert!(subscribe(node("b@h")).is_ok(), "a subscription has ended");
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ fn packets_show_names_and_flags_but_no_challenge_and_no_digest() {
     let (status, name) = handshake::dial(&dialler, acceptor.name.clone());
     let named = handshake::receive_name(&name).unwrap();
     let (reply, challenge) = named.challenge(&acceptor, theirs);
-    let Ok(StatusReceived::Proceed(challenged)) = status.receive(b"sok") else { panic!("it goes on") };
+    let Ok(StatusReceived::Proceed(challenged)) = status.receive(b"sok") else { panic!("the handshake continues") };
     let (_, answer) = challenged.receive(&challenge, &dialler, ours).unwrap();
     let Ok(ReplyReceived::Done(_, ack)) = reply.receive(&answer, &acceptor) else { panic!("the cookie is the same") };
     let flags = bits::names(bits::ours(true)).join(" ");
@@ -240,7 +241,7 @@ fn a_signal_shows_its_name_its_operands_and_the_size_of_its_payload() {
 }
 
 #[test]
-fn frames_that_have_no_effect_or_cannot_be_read_are_shown() {
+fn ignored_and_malformed_frames_are_described() {
     let fragment = [&[131, 69][..], &9_u64.to_be_bytes(), &2_u64.to_be_bytes(), b"secret"].concat();
     assert_eq!(describe::frame(&fragment.into(), &Ok(None)), "fragment 2 of sequence 9, 24 bytes");
     assert_eq!(describe::frame(&Bytes::from_static(b"p"), &Ok(None)), "a message without effect, 1 byte");
@@ -248,7 +249,7 @@ fn frames_that_have_no_effect_or_cannot_be_read_are_shown() {
     let seen = describe::frame(&Bytes::from_static(b"secret"), &error);
     assert_eq!(
         seen,
-        "frame of 6 bytes that cannot be read: the peer sent control message 99 with 2 fields, which is none"
+        "frame of 6 bytes that cannot be read: the peer sent the unknown control message 99 with 2 fields"
     );
 }
 
@@ -282,7 +283,7 @@ fn epmd_messages_show_names_and_ports() {
 
 proptest! {
     #[test]
-    fn whatever_comes_is_described_on_one_line(bytes in proptest::collection::vec(any::<u8>(), 0..80), dialler: bool) {
+    fn any_bytes_are_described_on_one_line(bytes in proptest::collection::vec(any::<u8>(), 0..80), dialler: bool) {
         for kind in [b"".as_slice(), b"N", b"n", b"c", b"snamed:", b"v", b"w", b"x", b"z", b"\x83\x45"] {
             let message = [kind, &bytes].concat();
             let mut texts = vec![describe::packet(&message, dialler), describe::epmd_answer(&message)];

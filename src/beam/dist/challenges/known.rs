@@ -1,25 +1,25 @@
-//! Which challenges were issued and must never be answered. Pure.
+//! The issued challenges, which must never be answered. Pure.
 
 use std::collections::VecDeque;
 
 use crate::limits;
 
-/// The challenges of all unfinished handshakes, and of those that ended last.
+/// The challenges of all unfinished handshakes, and of the ones that ended last.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// As many as there are unfinished handshakes, which are bounded where they begin.
+    /// One for each unfinished handshake. `node::accept` and the dialler bound their number.
     outstanding: Vec<u32>,
     /// Oldest first.
     ended: VecDeque<u32>,
 }
 
 impl Known {
-    /// A handshake begins.
+    /// Adds the challenge of a handshake that begins.
     pub(super) fn issue(&mut self, challenge: u32) {
         self.outstanding.push(challenge);
     }
 
-    /// Its handshake has ended.
+    /// Moves a challenge to the ended ones when its handshake ends.
     pub(super) fn end(&mut self, challenge: u32) {
         if let Some(place) = self.outstanding.iter().position(|outstanding| *outstanding == challenge) {
             self.outstanding.swap_remove(place);

@@ -1,12 +1,15 @@
 #!/usr/bin/env escript
 %%! -sname real@localhost -setcookie golden -hidden
-%% Makes the golden bytes of `dist::control::tests`: what a real node sends to a node with our flags. Both ends are in this one Erlang VM: the real node is the VM itself, and a process of it connects to
-%% the VM's distribution port as the node `fake@localhost`, so that it sees each frame. Its pids are made by hand.
+%% Prints the golden bytes of `dist::control::tests`: the frames that a real node sends to a node
+%% with the flags of this crate. Both nodes run in this Erlang VM: the VM itself is the real node,
+%% and one of its processes connects to its distribution port as `fake@localhost` and receives each
+%% frame. The pids of the fake node are made by hand.
 %%
 %%     ERL_EPMD_PORT=4399 epmd & ERL_EPMD_PORT=4399 escript src/beam/dist/control/capture.escript; kill $!
 -mode(compile).
 
-%% As dist::flags::ours(false), but for PUBLISHED, which keeps `global` silent, and for headers: bits of dist.h.
+%% The flags of `dist::flags::ours(false)` without PUBLISHED, so that `global` is silent, and
+%% without headers: bits of `dist.h`.
 -define(FLAGS, (16#4 bor 16#8 bor 16#10 bor 16#20 bor 16#80 bor 16#100 bor 16#200 bor 16#400 bor 16#800 bor 16#4000
     bor 16#10000 bor 16#20000 bor 16#40000 bor 16#80000 bor 16#100000 bor 16#400000 bor 16#1000000 bor 16#2000000
     bor (1 bsl 26) bor (1 bsl 32) bor (1 bsl 34) bor (1 bsl 35))).
@@ -15,7 +18,7 @@ main([]) ->
     io:format("// OTP ~s~n", [erlang:system_info(otp_release)]),
     control().
 
-%% ---- Signals: one line each, the name of the operation and the frame after its length.
+%% ---- Signals: one line each, with the name of the operation and the frame without its length.
 
 control() ->
     S = connect(),
@@ -32,7 +35,8 @@ control() ->
     frame(S, "ALIAS_SEND", fun() -> ref(7) ! hello end),
     frame(S, "PAYLOAD_EXIT2", fun() -> exit(Fake, bye) end),
     frame(S, "SPAWN_REQUEST", fun() -> spawn_request('fake@localhost', m, f, [a, 1], [monitor]) end),
-    %% {SPAWN_REQUEST, ReqId, From, GroupLeader, {M, F, A}, Opts} of the fake, refused and granted.
+    %% {SPAWN_REQUEST, ReqId, From, GroupLeader, {M, F, A}, Opts} from the fake node, refused and
+    %% accepted.
     Request = fun(Id, F) -> {29, ref(Id), Fake, Fake, {erlang, F, 0}, []} end,
     frame(S, "SPAWN_REPLY badopt", fun() -> signal(S, setelement(6, Request(8, self), [nonsense]), []) end),
     frame(S, "SPAWN_REPLY", fun() -> signal(S, Request(9, self), []) end),
@@ -52,7 +56,7 @@ control() ->
     frame(S, "PAYLOAD_MONITOR_P_EXIT by name", fun() -> Named ! stop end),
     unlinked(S, Fake).
 
-%% The acknowledgement of an unlink that the fake begins.
+%% The acknowledgement of an unlink from the fake node.
 unlinked(S, Fake) ->
     P = spawn(fun() -> receive after infinity -> ok end end),
     signal(S, {1, Fake, P}),
@@ -81,7 +85,8 @@ connect() ->
 signal(S, Control) -> ok = gen_tcp:send(S, [112, term_to_binary(Control)]).
 signal(S, Control, Payload) -> ok = gen_tcp:send(S, [112, term_to_binary(Control), term_to_binary(Payload)]).
 
-%% What was sent before this is done when the answer to a monitor of nobody is here.
+%% Waits until the real node has handled all earlier signals: it then answers a monitor of a process
+%% that does not exist.
 barrier(S) ->
     signal(S, {19, pid(1), nobody, ref(99)}),
     until(S).

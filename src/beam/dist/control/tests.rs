@@ -1,4 +1,4 @@
-//! Frames of a real node, forms that only old nodes send, and frames that are no signals.
+//! Tests of frames from a real node, of forms that only old nodes send, and of malformed frames.
 
 use super::*;
 use crate::dist::flags::{ALTACT_SIG, HEADERS};
@@ -6,7 +6,8 @@ use crate::etf::{Iovec, Term};
 
 mod properties;
 
-/// The flags agreed with a node without headers, with one without payloads and senders, and with OTP 28.
+/// Returns the flags that are agreed upon with a node without headers, a node that also lacks
+/// payloads and senders, and a node of OTP 28.
 fn flag_sets() -> [Flags; 3] {
     let all = crate::dist::flags::ours(false);
     let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
@@ -26,7 +27,7 @@ fn decoded(frame: &Bytes) -> Result<Option<(Control, Option<Bytes>)>, ControlErr
     decode(frame, None, &mut Atoms::new())
 }
 
-/// One that was written for these flags.
+/// Decodes a frame that was encoded for these flags.
 fn decoded_with(flags: Flags, frame: &Bytes) -> Result<Decoded, ControlError> {
     decode(frame, Headers::new(flags).as_mut(), &mut Atoms::new())
 }
@@ -36,18 +37,19 @@ fn raw(term: &Term) -> Raw {
 }
 
 #[test]
-fn a_peer_is_sent_only_the_signals_that_it_knows() {
-    let monitor = Control::Monitor { from: fake(1), to: Proc::Pid(fake(2)), reference: fakes_reference(3) };
+fn a_peer_receives_only_signals_that_it_understands() {
+    let monitor = Control::Monitor { from: fake(1), to: Proc::Pid(fake(2)), reference: fake_reference(3) };
     let send = Control::Send { from: None, to: fake(2) };
-    // What `ei` 5.3 offers, which has the flag for pids but not that for names, and jinterface 1.13.1.
+    // The flags of `ei` 5.3, which has the flag for monitors of pids but not for those of names,
+    // and of jinterface 1.13.1.
     for bits in [0x4_0707_4F9C, 0x4_0707_0F94] {
         let flags = Flags::from_bits_truncate(bits);
         assert!(!monitor.is_known_with(flags) && send.is_known_with(flags), "{bits:#x}");
     }
     assert!(flag_sets().iter().all(|flags| monitor.is_known_with(*flags)));
     let reason = Raw::encode(&Term::atom("noproc"));
-    let ended = Control::MonitorExit { from: Proc::Pid(fake(2)), to: fake(1), reference: fakes_reference(3), reason };
-    assert!(ended.is_known_with(Flags::from_bits_truncate(0)), "only a peer that sends monitors gets it");
+    let ended = Control::MonitorExit { from: Proc::Pid(fake(2)), to: fake(1), reference: fake_reference(3), reason };
+    assert!(ended.is_known_with(Flags::from_bits_truncate(0)), "only a peer that sends monitors receives it");
 }
 
 // ---- What a real node sends ---------------------------------------------------------------------
@@ -84,12 +86,12 @@ fn fake(id: u32) -> Pid {
     Pid { node: Atom::literal("fake@localhost"), id, serial: 0, creation: 77 }
 }
 
-fn fakes_reference(id: u32) -> Reference {
+fn fake_reference(id: u32) -> Reference {
     Reference { node: Atom::literal("fake@localhost"), creation: 77, ids: [id, 0, 0].into() }
 }
 
 #[test]
-fn what_a_real_node_sends_is_what_we_would_send() {
+fn signals_of_a_real_node_are_decoded_and_encoded_alike() {
     let [flags, ..] = flag_sets();
     for (name, hex) in GOLDEN {
         let golden = unhex(hex);
@@ -100,7 +102,8 @@ fn what_a_real_node_sends_is_what_we_would_send() {
     }
 }
 
-/// That each golden frame was taken for what it is: each of the fake's pids and references stands in one place.
+/// Checks the meaning of each golden frame: each pid and reference of the fake node has one place
+/// in it.
 fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
     let us = fake(1);
     let named = Proc::Name(Atom::literal("name"));
@@ -121,7 +124,7 @@ fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
         },
         Control::Send { from: Some(from), to } => name == "SEND_SENDER" && *to == us && *from != us,
         Control::SendName { to, .. } => name == "REG_SEND" && *to == "name",
-        Control::SendAlias { to, .. } => name == "ALIAS_SEND" && *to == fakes_reference(7),
+        Control::SendAlias { to, .. } => name == "ALIAS_SEND" && *to == fake_reference(7),
         Control::Exit2 { to, reason, .. } => name == "PAYLOAD_EXIT2" && *to == us && *reason == bye,
         Control::Exit { from, to, reason } => name == "PAYLOAD_EXIT" && *to == us && *from != us && *reason == bye,
         Control::SpawnRequest { new, .. } => {
@@ -132,15 +135,15 @@ fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
                 && *options == monitor
         }
         Control::SpawnReply { request, to, result, .. } => match name {
-            "SPAWN_REPLY" => *request == fakes_reference(9) && *to == us && result.is_ok(),
-            _ => *request == fakes_reference(8) && *result == Err(Atom::literal("badopt")),
+            "SPAWN_REPLY" => *request == fake_reference(9) && *to == us && result.is_ok(),
+            _ => *request == fake_reference(8) && *result == Err(Atom::literal("badopt")),
         },
         Control::MonitorExit { from, to, reference, reason } => match from {
             Proc::Pid(from) => {
                 let end = raw(&Term::tuple([Term::atom("bye"), Term::Int(1)]));
-                *from != us && *to == us && *reference == fakes_reference(11) && *reason == end
+                *from != us && *to == us && *reference == fake_reference(11) && *reason == end
             }
-            Proc::Name(from) => *from == "other" && *to == us && *reference == fakes_reference(12),
+            Proc::Name(from) => *from == "other" && *to == us && *reference == fake_reference(12),
         },
         _ => false,
     };
@@ -155,7 +158,7 @@ fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
 
 // ---- Forms that only old or traced nodes send ---------------------------------------------------
 
-/// A frame of this control tuple, with or without a payload.
+/// Returns a frame of this control tuple, with or without a payload.
 fn by_hand(elements: &[Term], payload: Option<&Term>) -> Bytes {
     let mut out = vec![PASS_THROUGH];
     out.extend(Term::tuple(elements).encode());
@@ -165,7 +168,7 @@ fn by_hand(elements: &[Term], payload: Option<&Term>) -> Bytes {
 
 #[test]
 fn old_and_traced_forms_mean_the_same() {
-    let (a, b, alias) = (fake(1), fake(2), fakes_reference(3));
+    let (a, b, alias) = (fake(1), fake(2), fake_reference(3));
     let reason = raw(&Term::atom("bye"));
     let exit = Control::Exit { from: a.clone(), to: b.clone(), reason: reason.clone() };
     let exit2 = Control::Exit2 { from: a.clone(), to: b.clone(), reason };
@@ -178,7 +181,7 @@ fn old_and_traced_forms_mean_the_same() {
     same(16, "f_nk", true, &Control::SendName { from: a.clone(), to });
     let to = alias.clone();
     same(34, "frk", true, &Control::SendAlias { from: a.clone(), to });
-    // ALTACT_SIG_SEND says by its flags what it is: 1 priority, 2 token, 4 alias, 8 name, 16 exit.
+    // Flags of ALTACT_SIG_SEND: 1 priority, 2 token, 4 alias, 8 name, 16 exit.
     same(37, "0ft", true, &send);
     same(37, "1ft", true, &send);
     same(37, "3ftk", true, &send);
@@ -209,12 +212,13 @@ fn old_and_traced_forms_mean_the_same() {
     same(32, "rt1fk", false, &reply);
 }
 
-/// A tuple of the operation and these fields means this signal: from, to, reference, name, token, reason, mfa, options.
+/// Checks that a tuple of the operation and these fields decodes to this signal. The letters are
+/// from, to, reference, name, token, reason, mfa, options.
 fn same(operation: i64, fields: &str, payload: bool, meaning: &Control) {
     let field = |letter| match letter {
         'f' => Term::Pid(fake(1)),
         't' => Term::Pid(fake(2)),
-        'r' => Term::Reference(fakes_reference(3)),
+        'r' => Term::Reference(fake_reference(3)),
         'n' => Term::atom("name"),
         'k' => Term::atom("token"),
         'e' => Term::atom("bye"),
@@ -235,13 +239,13 @@ fn same(operation: i64, fields: &str, payload: bool, meaning: &Control) {
 }
 
 #[test]
-fn what_asks_nothing_of_us_is_nothing() {
+fn signals_without_effect_are_ignored() {
     assert_eq!(decoded(&by_hand(&[Term::Int(5)], None)), Ok(None));
     let group_leader = [Term::Int(7), Term::Pid(fake(1)), Term::Pid(fake(2))];
     assert_eq!(decoded(&by_hand(&group_leader, None)), Ok(None));
 }
 
-// ---- What is no signal --------------------------------------------------------------------------
+// ---- Malformed frames -------------------------------------------------------------------------
 
 #[test]
 fn frames_with_headers_and_fragments_are_refused() {
@@ -279,7 +283,7 @@ fn unknown_operations_and_arities_are_refused() {
 #[test]
 fn fields_of_other_types_are_refused() {
     let (pid, name, int) = (Term::Pid(fake(1)), Term::atom("name"), Term::Int(1));
-    let reference = Term::Reference(fakes_reference(1));
+    let reference = Term::Reference(fake_reference(1));
     let mfa = |arity| Term::tuple([name.clone(), name.clone(), Term::Int(arity)]);
     let malformed = |tuple: &[&Term], payload: Option<&Term>| {
         let tuple: Vec<Term> = tuple.iter().map(|term| (*term).clone()).collect();
@@ -317,7 +321,7 @@ fn fields_of_other_types_are_refused() {
 }
 
 #[test]
-fn payloads_stand_only_where_they_belong() {
+fn only_operations_with_payloads_accept_one() {
     let (pid, message) = (Term::Pid(fake(1)), Term::atom("hello"));
     let link = [Term::Int(1), pid.clone(), pid.clone()];
     assert_eq!(decoded(&by_hand(&link, Some(&message))), Err(ControlError::Payload(1, "with")));
@@ -327,7 +331,7 @@ fn payloads_stand_only_where_they_belong() {
         let tuple = [Term::Int(operation), pid.clone(), pid.clone()];
         assert_eq!(decoded(&by_hand(&tuple, None)), Err(ControlError::Payload(operation, "without")));
     }
-    // The reason of an exit is one whole term, and nothing after it.
+    // The reason of an exit is exactly one term.
     let exit = [Term::Int(24), pid.clone(), pid];
     let mut twice = by_hand(&exit, Some(&message)).to_vec();
     twice.extend(message.encode());

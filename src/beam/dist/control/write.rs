@@ -1,7 +1,8 @@
-//! Control messages on their way out. Pure.
+//! Encodes control messages. Pure.
 //!
-//! A frame of ours is whole, however large, and its header names no atoms: others' small messages wait for nothing but what is
-//! before them in a queue, and that is in order. See `docs/internals/benchmarks.md`.
+//! This node sends each message as one frame without fragments, and with a header that lists no
+//! atoms. So a small message waits only for the messages before it in the queue, which preserves
+//! the order. See `docs/internals/benchmarks.md`.
 
 use std::borrow::Cow;
 
@@ -10,8 +11,9 @@ use super::super::header;
 use super::{Control, NewProcess, PASS_THROUGH, Proc, altact};
 use crate::etf::{Iovec, Raw, Writer};
 
-/// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the arguments of a spawn
-/// request. The flags agreed with the peer choose between the forms of a frame, and the old and the new form of a signal.
+/// Appends a whole frame, with its length, to `out`. `payload` is the message of a send or the
+/// arguments of a spawn request. The agreed flags select the form of the frame, and the old or the
+/// new form of the signal.
 pub fn encode(control: &Control, payload: Option<&Iovec>, agreed: Flags, out: &mut Vec<u8>) {
     let Some(payload) = encode_head(control, payload, agreed, out) else { return };
     for (small, large) in payload.pieces() {
@@ -20,7 +22,8 @@ pub fn encode(control: &Control, payload: Option<&Iovec>, agreed: Flags, out: &m
     }
 }
 
-/// Appends a frame as [`encode`] does, but for its payload, if it has one, which is to follow as it is.
+/// Appends a frame as [`encode`] does, but returns its payload, if any, instead of appending it.
+/// The payload must follow unchanged.
 pub(crate) fn encode_head<'r>(
     control: &'r Control,
     payload: Option<&'r Iovec>,
@@ -45,7 +48,8 @@ pub(crate) fn encode_head<'r>(
         w.version();
     }
     let length = out.len() - start - 4 + payload.as_ref().map_or(0, |payload| payload.size());
-    // Nothing that we send comes near 4 GiB: what we pass on came in a frame of `limits::FRAME` at most, and events are small.
+    // No frame comes near 4 GiB: forwarded terms arrived in a frame of at most `limits::FRAME`, and
+    // events are small.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     if let Some(field) = out.get_mut(start..start + 4) {
         field.copy_from_slice(&length.to_be_bytes());
@@ -53,7 +57,7 @@ pub(crate) fn encode_head<'r>(
     payload
 }
 
-/// Writes the control tuple; returns the reason where it is to follow as payload.
+/// Writes the control tuple. Returns the reason if it follows as the payload.
 fn write_control<'c>(control: &'c Control, agreed: Flags, w: &mut Writer<'_>) -> Option<&'c Raw> {
     let payload_reasons = agreed.contains(Flags::EXIT_PAYLOAD);
     match control {

@@ -12,7 +12,7 @@ fn identity(name: &str, cookie: &str) -> Identity {
     }
 }
 
-/// The packet in which a node sends its name, with a challenge or without.
+/// Returns the packet in which a node sends its name, with or without a challenge.
 fn says(node: &Identity, challenge: Option<u32>) -> Vec<u8> {
     name_message(&node.name, node.creation, node.flags, challenge)
 }
@@ -23,7 +23,7 @@ fn proceed(received: StatusReceived) -> AwaitChallenge {
     }
 }
 
-/// Both chains joined by hand.
+/// Runs both chains against each other.
 fn shake(dialler: &Identity, acceptor: &Identity) -> Result<(Established, Established), HandshakeError> {
     let (status, name) = dial(dialler, acceptor.name.clone());
     let named = receive_name(&name)?;
@@ -38,7 +38,7 @@ fn shake(dialler: &Identity, acceptor: &Identity) -> Result<(Established, Establ
 }
 
 #[test]
-fn both_sides_learn_who_the_other_is() {
+fn both_nodes_learn_the_name_and_creation_of_the_other() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
     let (ours, theirs) = shake(&a, &b).expect("same cookie");
     assert_eq!((&*ours.name, &*theirs.name), ("b@h", "a@h"));
@@ -49,12 +49,12 @@ fn both_sides_learn_who_the_other_is() {
 }
 
 #[test]
-fn nothing_is_agreed_on_that_we_did_not_offer() {
+fn only_offered_flags_are_agreed_upon() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
     let generous = Identity { flags: Flags::from_bits_truncate(u64::MAX), ..b };
     let (ours, _) = shake(&a, &generous).expect("same cookie");
     assert_eq!(ours.flags, a.flags);
-    // Who dials with every flag set asks for a name, and that alone is offered besides.
+    // A node that dials with every flag set requests a name. Only that flag is offered in addition.
     let status = dial(&generous, "a@h".parse().unwrap()).0;
     let mut named = receive_name(&name_message("h", generous.creation, generous.flags, None)).unwrap();
     named.give_name(&GivenNames::default().give("h", Random { name: 1, creation: 9 }).unwrap());
@@ -82,7 +82,7 @@ fn an_acknowledgement_without_the_cookie_is_refused() {
 }
 
 #[test]
-fn an_answer_under_another_name_is_refused_before_we_prove_anything() {
+fn a_peer_with_another_name_is_refused_before_the_proof() {
     let (a, b) = (identity("a@h", "c"), identity("b@localhost", "c"));
     let (status, _) = dial(&a, "b@h".parse().unwrap());
     let challenge = proceed(status.receive(b"sok").unwrap());
@@ -105,7 +105,7 @@ fn each_status_has_its_meaning() {
 }
 
 #[test]
-fn the_answer_to_alive_decides() {
+fn the_answer_to_alive_decides_the_handshake() {
     let (_, name) = dial(&identity("a@h", "c"), "b@h".parse().unwrap());
     let named = receive_name(&name).unwrap();
     assert_eq!(named.receive_alive(alive_reply(true)), Ok(()));
@@ -147,7 +147,7 @@ fn a_peer_without_the_mandatory_flags_is_refused() {
 }
 
 #[test]
-fn names_are_bounded_and_of_the_right_form() {
+fn invalid_and_long_names_are_refused() {
     let named = |name: &str| {
         let received = receive_name(&name_message(name, 7, flags::ours(false), None));
         received.map(|named| named.name().to_string())
@@ -183,7 +183,7 @@ fn every_truncation_is_malformed_and_none_panics() {
 }
 
 #[test]
-fn a_peer_without_a_name_is_given_one() {
+fn a_nameless_peer_gets_a_name() {
     let nameless = |host: &str| receive_name(&name_message(host, 0, flags::ours(true) | Flags::NAME_ME, None));
     let mut named = nameless("its.host").unwrap();
     assert!(named.is_nameless());
@@ -193,7 +193,7 @@ fn a_peer_without_a_name_is_given_one() {
     assert_eq!(named.name_packet(), [b"snamed:\0\x1a", named.name().as_bytes(), &[0, 0, 0, 77]].concat());
     let (_, challenge) = named.challenge(&identity("m@h", "c"), 1);
     let theirs = flags::ours(false) | Flags::NAME_ME;
-    assert_eq!(challenge[1..9], theirs.bits().to_be_bytes(), "it looks for the flag in ours");
+    assert_eq!(challenge[1..9], theirs.bits().to_be_bytes(), "a nameless peer requires this flag");
     for host in ["", "a@b", &"h".repeat(limits::NODE_NAME)] {
         assert_eq!(nameless(host).unwrap_err(), HandshakeError::BadName, "{host}");
     }

@@ -1,13 +1,15 @@
-//! Messages that come in fragments, several at once, each put together as it comes. Pure.
+//! Messages that arrive in fragments, several of them at the same time. Pure.
 //!
-//! A sender's fragments form a sequence: the first has the header and the number of fragments, the others count down to 1. It is
-//! delivered with its last fragment; signals between two processes keep their order since a sender waits until its own are sent.
+//! The fragments of a message form a sequence: the first has the header and the number of
+//! fragments, and the others count down to 1. The last one completes the message. Signals between
+//! two processes keep their order, because a sender waits until its own fragments are sent.
 //!
-//! A fragment is copied once, with the atoms of its header in their places, so that the last one leaves nothing to be done for those before it.
+//! Each fragment is copied once, when it arrives, with its references replaced by atoms. So the
+//! last fragment costs no more than the others.
 //!
-//! Nothing tells that a sequence won't go on: where its sender was killed, an Erlang node sends the rest of nothing. So there is no
-//! telling a peer that breaks off from one that takes its time, and where room is wanted, the sequence that has waited
-//! longest is given up. If it goes on all the same, the connection ends.
+//! An Erlang node sends nothing when the sender of a sequence is killed, so an abandoned sequence
+//! looks like a slow one. When memory is short, the sequence without a new fragment for the longest
+//! time is dropped. If another fragment of it arrives, the connection ends.
 //!
 //! Spec: "Protocol between Connected Nodes" in the "Distribution Protocol" chapter of the ERTS user's guide; `erts_net_message` and
 //! `erts_dsig_send` in `erts/emulator/beam/dist.c`.
@@ -20,15 +22,15 @@ use super::HeaderError;
 use crate::etf::Expander;
 use crate::limits;
 
-/// The messages of a connection that have begun and not ended.
+/// The unfinished messages of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     open: BTreeMap<u64, Message>,
-    /// Their sequences, in the order in which they last went on.
+    /// Their sequences, in the order of their last fragments.
     waiting: BTreeMap<u64, u64>,
-    /// How many fragments have come.
-    come: u64,
-    /// Bytes that they take.
+    /// The number of fragments that have arrived.
+    arrived: u64,
+    /// The memory of their terms and atoms in bytes.
     bytes: usize,
 }
 
@@ -37,34 +39,35 @@ const MESSAGE: usize = 512;
 
 #[derive(Debug)]
 struct Message {
-    /// The fragment that comes next.
+    /// The number of the next fragment.
     next: u64,
     expander: Expander,
     terms: BytesMut,
-    /// When it last went on.
+    /// The value of `Fragments::arrived` at its last fragment.
     waits_since: u64,
-    /// Bytes that it takes, with the atoms that it refers to.
+    /// The memory of its terms and atoms in bytes.
     bytes: usize,
 }
 
 impl Fragments {
-    /// A sequence begins, with this fragment.
+    /// Begins a sequence with its first fragment.
     pub(super) fn begin(&mut self, sequence: u64, fragment: u64, expander: Expander) -> Result<(), HeaderError> {
         if self.open.contains_key(&sequence) {
             return Err(HeaderError::BegunAgain(sequence));
         }
-        self.come += 1;
-        let (bytes, waits_since) = (expander.memory(), self.come);
+        self.arrived += 1;
+        let (bytes, waits_since) = (expander.memory(), self.arrived);
         self.bytes += bytes;
         self.waiting.insert(waits_since, sequence);
         self.open.insert(sequence, Message { next: fragment, expander, terms: BytesMut::new(), waits_since, bytes });
         Ok(())
     }
 
-    /// A fragment's part of the terms, of a sequence that has begun; with the last all of them.
+    /// Appends the terms of a fragment to a sequence that has begun. Returns all terms after the
+    /// last fragment.
     pub(super) fn append(&mut self, sequence: u64, fragment: u64, part: &[u8]) -> Result<Option<Bytes>, HeaderError> {
         let message = self.open.get_mut(&sequence).ok_or(HeaderError::NotBegun { sequence, fragment })?;
-        // There is no fragment 0, and none that the first could be the beginning of.
+        // The fragment 0 does not exist, so a sequence cannot begin with it either.
         if message.next != fragment || fragment == 0 {
             return Err(HeaderError::OutOfOrder { sequence, fragment, expected: message.next.max(1) });
         }
@@ -78,11 +81,11 @@ impl Fragments {
         message.bytes += grown;
         message.next -= 1;
         self.waiting.remove(&message.waits_since);
-        self.come += 1;
-        message.waits_since = self.come;
-        self.waiting.insert(self.come, sequence);
+        self.arrived += 1;
+        message.waits_since = self.arrived;
+        self.waiting.insert(self.arrived, sequence);
         self.bytes += grown;
-        self.make_room();
+        self.drop_oldest();
         Ok(None)
     }
 
@@ -99,8 +102,9 @@ impl Fragments {
         Some(message.terms.freeze())
     }
 
-    /// Gives up those that have waited longest. One alone is never too much.
-    fn make_room(&mut self) {
+    /// Drops the sequences that have waited longest, until the limits hold. A single message never
+    /// exceeds them.
+    fn drop_oldest(&mut self) {
         while self.open.len() > limits::FRAGMENTED || self.bytes > limits::FRAGMENTED_BYTES {
             let Some((_, sequence)) = self.waiting.pop_first() else { return };
             self.end(sequence);

@@ -1,5 +1,5 @@
-//! Headers and fragments of a real node, and of an encoder of the tests' own; and what breaks the rules, or our
-//! bounds, is refused.
+//! Tests of headers and fragments from a real node and from the tests' own encoder, and of frames
+//! that violate the protocol or the limits.
 
 mod encoder;
 mod properties;
@@ -27,8 +27,9 @@ fn without_atoms_nothing_is_copied() {
 
 // ---- What a real node sends -----------------------------------------------------------------------
 
-/// Frames of an OTP 25 node, one behind the other: three messages to `name`, and one in fragments (its binary shortened from 70,000
-/// bytes to 6). What is new to the cache in one is known in the next.
+/// Frames of an OTP 25 node, in order: three messages to `name`, and one in fragments (its binary
+/// shortened from 70,000 bytes to 6). A frame refers to atoms that earlier frames added to the
+/// cache.
 const GOLDEN: [&str; 5] = [
     "8344048ff900230e7265616c406c6f63616c686f73740500a7046e616d65790568656c6c6f\
      6804610658520000000055000000006b072e4e520152025203",
@@ -46,13 +47,13 @@ const GOLDEN: [&str; 5] = [
 ];
 
 #[test]
-fn what_a_real_node_sends_is_what_was_meant() {
+fn headers_and_fragments_of_a_real_node_are_decoded() {
     let mut headers = agreed();
     let mut terms = GOLDEN.map(|hex| {
         let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         headers.take(&(0..hex.len()).step_by(2).map(byte).collect::<Vec<_>>().into()).unwrap()
     });
-    assert_eq!(terms[3].take(), None, "it goes on in the last");
+    assert_eq!(terms[3].take(), None, "the last fragment completes it");
     let real = Atom::literal("real@localhost");
     let atoms = ["ok", "error", "undefined", "", "true", "false", "a b"].map(Term::atom).to_vec();
     let fake = Term::Pid(Pid { node: Atom::literal("fake@localhost"), id: 3, serial: 0, creation: 77 });
@@ -69,9 +70,9 @@ fn what_a_real_node_sends_is_what_was_meant() {
     }
 }
 
-// ---- What breaks the rules ------------------------------------------------------------------------
+// ---- Violations of the protocol ---------------------------------------------------------------
 
-/// The first two fragments of three, and a message that is whole.
+/// Returns the first two of three fragments, and a whole message.
 fn three() -> (Vec<Bytes>, Bytes) {
     let message = Sender::new().message(&[Term::tuple([Term::atom("a"), Term::binary(vec![7; 30])])]);
     (message.fragments(5, &[10, 20]), message.whole())
@@ -99,7 +100,7 @@ fn headers_that_end_early_are_refused() {
 }
 
 #[test]
-fn the_cache_knows_what_has_been_filled_only() {
+fn a_reference_to_an_empty_cache_entry_is_refused() {
     let (mut headers, new) = (agreed(), Bytes::from_static(&[131, 68, 1, 8 + 3, 7, 1, b'a', 82, 0]));
     assert_eq!(
         headers.take(&Bytes::from_static(&[131, 68, 1, 3, 7, 82, 0])),
@@ -114,12 +115,12 @@ fn the_cache_knows_what_has_been_filled_only() {
         headers.take(&Bytes::from_static(&[131, 68, 1, 4, 7, 82, 0])),
         Err(HeaderError::EmptyEntry(4 * 256 + 7))
     );
-    // Another connection has another cache.
+    // Each connection has a separate cache.
     assert!(agreed().take(&Bytes::from_static(&[131, 68, 1, 3, 7, 82, 0])).is_err());
 }
 
 #[test]
-fn what_fills_the_cache_must_be_atoms() {
+fn only_atoms_fill_the_cache() {
     let no_utf8 = [131, 68, 1, 8, 0, 2, 0xC3, 0x28];
     assert_eq!(agreed().take(&Bytes::copy_from_slice(&no_utf8)), Err(HeaderError::NoAtom(DecodeError::AtomUtf8)));
     let long = [&[131, 68, 1, 0x18, 0, 1, 0][..], &[b'x'; 256]].concat();
@@ -130,12 +131,12 @@ fn what_fills_the_cache_must_be_atoms() {
 fn a_reference_beyond_the_header_is_refused() {
     let (mut headers, refused) = (agreed(), Err(HeaderError::NoSuchAtom(1)));
     assert_eq!(headers.take(&Bytes::from_static(&[131, 68, 1, 8, 0, 1, b'a', 104, 1, 82, 1])), refused);
-    // Without any, it is refused where it is read.
+    // If the header lists no atoms, the reader refuses the reference.
     assert_eq!(agreed().take(&Bytes::from_static(&[131, 68, 0, 82, 0])), Ok(Some(Bytes::from_static(&[82, 0]))));
 }
 
 #[test]
-fn fragments_follow_their_rules() {
+fn fragments_must_arrive_in_order() {
     let (fragments, _) = three();
     let number = |fragment: &Bytes, number: u64| {
         let mut fragment = fragment.to_vec();
@@ -157,7 +158,8 @@ fn fragments_follow_their_rules() {
     assert_eq!(refused(&[first, second, &number(third, 0)]), out_of_order(0, 1));
     assert_eq!(refused(&[first, &number(second, u64::MAX)]), out_of_order(u64::MAX, 2));
     assert_eq!(refused(&[&number(first, 0)]), out_of_order(0, 1));
-    // After its end a sequence may begin anew, and not go on.
+    // A sequence number can be used again after the end of a sequence, but the ended sequence
+    // cannot continue.
     let mut headers = agreed();
     for _ in 0..2 {
         assert_eq!(headers.take(first), Ok(None));
@@ -165,7 +167,7 @@ fn fragments_follow_their_rules() {
         assert!(matches!(headers.take(third), Ok(Some(_))));
     }
     assert_eq!(headers.take(third), Err(HeaderError::NotBegun { sequence: 5, fragment: 1 }));
-    // The first may be the last.
+    // The first fragment may also be the last.
     assert_eq!(agreed().take(&number(first, 1)).unwrap().unwrap()[..], [104, 2, 119, 1, b'a', 109, 0, 0, 0, 30, 7]);
 }
 
@@ -182,7 +184,7 @@ fn fragments_that_were_not_agreed_are_refused() {
 
 // ---- Bounds ---------------------------------------------------------------------------------------
 
-/// A header with one atom of 1,020 bytes, and a list of so many references to it.
+/// Returns a header with one atom of 1,020 bytes, and a list of this many references to it.
 fn bomb(references: usize) -> Message {
     let atom = Term::Atom(Atom::new(&"\u{1F980}".repeat(255)).unwrap());
     let Message { header, .. } = Sender::new().message(std::slice::from_ref(&atom));
@@ -194,7 +196,7 @@ const REFERENCE: usize = 1_023;
 
 #[test]
 fn a_message_is_bounded() {
-    // Of 128 KiB more than 64 MiB would be made.
+    // 128 KiB would expand to more than 64 MiB.
     let fits = (limits::FRAME - 6) / REFERENCE;
     let terms = agreed().take(&bomb(fits).whole()).unwrap().unwrap();
     assert!(terms.len() > limits::FRAME - REFERENCE && terms.len() > EXPANDED);
@@ -206,7 +208,7 @@ fn a_message_is_bounded() {
     };
     assert!(take_all(bomb(fits)).is_ok());
     assert_eq!(take_all(bomb(fits + 1)), Err(HeaderError::TooLong));
-    // Nor more than that in fragments, each of which may come.
+    // The same limit holds for fragments, each of which is small enough.
     let (mut headers, part) = (agreed(), vec![7; limits::FRAME / 4 + 1]);
     let numbers = |number: u64| [1_u64.to_be_bytes(), number.to_be_bytes()].concat();
     let fragment =
@@ -218,7 +220,7 @@ fn a_message_is_bounded() {
 }
 
 #[test]
-fn the_cache_and_messages_in_fragments_count() {
+fn the_cache_and_messages_in_fragments_are_counted() {
     let mut headers = agreed();
     assert_eq!(headers.held(), 0);
     let [one, two] = [1, 2].map(|sequence| bomb(2).fragments(sequence, &[1]));
@@ -228,7 +230,7 @@ fn the_cache_and_messages_in_fragments_count() {
         begun > CACHE * size_of::<CachedAtom>() + 2 * REFERENCE,
         "the cache and the message have the atom: {begun}"
     );
-    // Its atom fills the same entry.
+    // The atom fills the same entry.
     assert_eq!(headers.take(&two[0]), Ok(None));
     let message = headers.held() - begun;
     assert!(message > REFERENCE && message < begun, "{message}");
@@ -239,14 +241,14 @@ fn the_cache_and_messages_in_fragments_count() {
 }
 
 #[test]
-fn of_messages_in_fragments_those_that_wait_longest_give_way() {
+fn unfinished_messages_in_fragments_that_wait_longest_are_dropped() {
     let numbers = |sequence: usize, number: u64| [(sequence as u64).to_be_bytes(), number.to_be_bytes()].concat();
     let first = |sequence: usize, header: &[u8], part: &[u8]| {
         Bytes::from([&[131, 69], &numbers(sequence, 3)[..], header, part].concat())
     };
     let next = |sequence, number| Bytes::from([&[131, 70], &numbers(sequence, number)[..]].concat());
     let given_up = |sequence: usize, fragment| Err(HeaderError::NotBegun { sequence: sequence as u64, fragment });
-    // So many may begin; 0 is the first of them, and has gone on since.
+    // This many may be unfinished. Sequence 0 began first, and has continued since.
     let mut headers = agreed();
     for sequence in 0..limits::FRAGMENTED {
         assert_eq!(headers.take(&first(sequence, &[0], &[])), Ok(None));
@@ -256,25 +258,25 @@ fn of_messages_in_fragments_those_that_wait_longest_give_way() {
     assert!(matches!(headers.take(&next(0, 1)), Ok(Some(_))));
     assert_eq!(headers.take(&next(2, 2)), Ok(None));
     assert_eq!(headers.take(&next(1, 2)), given_up(1, 2));
-    // So much may have come.
+    // This many bytes may be unfinished.
     let (mut headers, part) = (agreed(), vec![7; limits::FRAME]);
     for sequence in 0..3 {
         assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
     }
-    assert_eq!(headers.take(&next(0, 2)), Ok(None), "it is exactly as much");
+    assert_eq!(headers.take(&next(0, 2)), Ok(None), "exactly the limit");
     assert_eq!(headers.take(&first(3, &[0], &[7])), Ok(None));
     for sequence in [0, 2, 3] {
         assert!(headers.take(&next(sequence, if sequence == 0 { 1 } else { 2 })).is_ok());
     }
     assert_eq!(headers.take(&next(1, 2)), given_up(1, 2));
-    // The atoms that a message may refer to are among it, as only it may keep them.
+    // The atoms of a message count, because only the message may keep them in memory.
     let mut headers = agreed();
     for sequence in 0..3 {
         assert_eq!(headers.take(&first(sequence, &[0], &part)), Ok(None));
     }
     assert_eq!(headers.take(&first(3, &bomb(0).header, &[])), Ok(None));
     assert_eq!(headers.take(&next(0, 2)), given_up(0, 2));
-    // One that has ended makes room.
+    // A complete message no longer counts.
     let mut headers = agreed();
     for sequence in 0..4 {
         assert_eq!(headers.take(&first(sequence, &bomb(0).header, &part)), Ok(None), "{sequence}");

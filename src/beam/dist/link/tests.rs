@@ -13,13 +13,13 @@ use crate::dist::setup::tests::{identity, sockets};
 use crate::dist::setup::{accept, dial};
 use crate::etf::{Atom, Iovec, Pid, Raw, Term};
 
-/// A connection whose handshake is done.
+/// Returns a connection whose handshake is complete.
 fn connection(peer: Established, stream: TcpStream) -> Connection {
     let trace = ConnectionTrace::new(Some(&peer.name), None);
     Connection { peer, origin: Origin::Accepted, stream, unsent: Bytes::new(), given: None, trace }
 }
 
-/// A connection of ours, started, and the bare socket at its other end.
+/// Starts a connection. Returns its handle, its events and the socket at its other end.
 async fn started(tick_time: Duration) -> (LinkSender, mpsc::Receiver<LinkEvent>, TcpStream) {
     let (here, there) = sockets().await;
     let peer = Established { name: "p@h".parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
@@ -36,20 +36,20 @@ async fn closed(events: &mut mpsc::Receiver<LinkEvent>) -> CloseReason {
     }
 }
 
-/// What the peer is sent when it is silent.
+/// The probe that is sent to a silent peer.
 const PROBE: Bytes = Bytes::from_static(b"\0\0\0\x01?");
 
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn who_dials_has_the_connection_only_once_our_owner_has_it() {
+async fn the_dialling_node_is_connected_only_once_the_owner_is() {
     let (here, there) = sockets().await;
     let (dialler, acceptor) = (identity("a@h", "c"), identity("b@h", "c"));
     let mut dialer = pin!(dial(here, &dialler, acceptor.name.clone(), async || true));
     let accepting = accept(there, &acceptor, GivenNames::default(), |_| async { Status::Ok });
     let accepted = async {
         let accepted = accepting.await.map_err(|rejected| rejected.error).unwrap();
-        // Time enough for whatever was sent to arrive.
+        // Enough time for sent bytes to arrive.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
@@ -85,9 +85,9 @@ async fn frames_go_both_ways_and_closing_flushes() {
 }
 
 #[tokio::test]
-async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
+async fn queued_frames_arrive_although_the_peer_is_still_sending() {
     let (sender, mut events, mut there) = started(LONG).await;
-    // More than the inbox takes, so that some of it is unread when we close.
+    // More than the inbox holds, so that some messages are unread when the connection closes.
     let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
     let link = Control::Link { from: pid.clone(), to: pid };
     let mut frames = Vec::new();
@@ -95,7 +95,8 @@ async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
         control::encode(&link, None, flags::ours(false), &mut frames);
     }
     there.write_all(&frames).await.unwrap();
-    // More than is on the other side at once, so that some of it is still to be sent then.
+    // More than the buffers of the system hold, so that some bytes are unsent when the connection
+    // closes.
     let last_words = vec![7; 2 * 1024 * 1024];
     sender.send(&mut Bytes::from(last_words.clone()).into()).unwrap();
     drop(sender);
@@ -107,8 +108,8 @@ async fn what_was_flushed_arrives_though_the_peer_was_still_sending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_waits_only_so_long_for_the_peer() {
-    // One peer reads nothing; another has nothing to read and never closes.
+async fn closing_waits_a_bounded_time_for_the_peer() {
+    // One peer never reads; another has nothing to read and never closes.
     for queued in [8 * 1024 * 1024, 0] {
         let (sender, mut events, _there) = started(LONG).await;
         sender.send(&mut Bytes::from(vec![0; queued]).into()).unwrap();
@@ -146,7 +147,7 @@ async fn an_aborted_connection_is_reset_while_the_peer_writes() {
 }
 
 #[tokio::test]
-async fn a_flood_is_handed_on_in_pieces() {
+async fn a_flood_reaches_the_owner_in_batches() {
     let (_sender, mut events, mut there) = started(LONG).await;
     let pid = Pid { node: Atom::literal("a@h"), id: 1, serial: 0, creation: 1 };
     let link = Control::Link { from: pid.clone(), to: pid };
@@ -185,7 +186,7 @@ async fn a_message_that_waits_for_the_owner_counts_once() {
         let begins = Bytes::copy_from_slice(&frame[4..]);
         control::decode(&begins, Headers::new(flags::ours(false)).as_mut(), &mut atoms).unwrap();
         sizes += control::size(&(control, Some(payload.bytes().clone())));
-        // The first one fills the inbox, and the second one waits for room in it.
+        // The first message fills the inbox, and the second one waits.
         let counted = async {
             while events.is_empty() || holding.bytes() != sizes + atoms.bytes() {
                 tokio::task::yield_now().await;
@@ -201,18 +202,18 @@ async fn a_peer_that_reads_nothing_fills_a_bounded_queue() {
     let (sender, _events, _there) = started(LONG).await;
     let megabyte = Bytes::from(vec![0; 1024 * 1024]);
     let taken = (0..).take_while(|_| sender.send(&mut megabyte.clone().into()).is_ok()).take(1000).count();
-    // The system's own buffers hold some of it.
+    // The buffers of the system hold some of it.
     let most = limits::LINK_QUEUE / megabyte.len() + 32;
     assert!(taken > 1 && taken <= most, "{taken} of at most {most}");
 }
 
 #[tokio::test]
-async fn the_other_end_closing_breaking_the_protocol_or_the_bound_ends_it() {
+async fn a_close_a_violation_or_a_frame_over_the_limit_ends_the_connection() {
     let (_sender, mut events, there) = started(LONG).await;
     drop(there);
     assert_eq!(closed(&mut events).await, CloseReason::ClosedByPeer);
 
-    // With something unread, closing resets the connection.
+    // Closing a socket with unread bytes resets the connection.
     let (sender, mut events, there) = started(LONG).await;
     sender.send(&mut Bytes::from_static(b"unread").into()).unwrap();
     assert_eq!(there.peek(&mut [0]).await.unwrap(), 1);
@@ -236,7 +237,7 @@ async fn an_idle_connection_ticks_and_a_tick_is_answered() {
     there.read_exact(&mut tick).await.unwrap();
     assert_eq!(tick, [0; 4]);
 
-    // With a time of its own that is long, it still answers a peer whose time is short.
+    // A node with a long tick time answers a peer with a short one.
     let (_sender, _events, mut there) = started(LONG).await;
     there.write_all(&[0; 4]).await.unwrap();
     let answered = timeout(Duration::from_secs(10), there.read_exact(&mut tick)).await;
@@ -244,28 +245,28 @@ async fn an_idle_connection_ticks_and_a_tick_is_answered() {
 }
 
 #[tokio::test]
-async fn two_that_answer_ticks_do_not_answer_each_other_for_ever() {
+async fn two_nodes_do_not_answer_ticks_for_ever() {
     let (_sender, _events, mut there) = started(LONG).await;
     let (mut tick, mut answers) = ([1; 4], 0);
     there.write_all(&[0; 4]).await.unwrap();
-    // The other side answers each tick at once, as we do.
+    // The other end also answers each tick immediately.
     while let Ok(Ok(_)) = timeout(Duration::from_millis(300), there.read_exact(&mut tick)).await {
         answers += 1;
-        assert!(answers < 10, "they talk for ever");
+        assert!(answers < 10, "the two nodes never stop");
         there.write_all(&[0; 4]).await.unwrap();
     }
     assert_eq!(answers, 1);
 }
 
 #[tokio::test]
-async fn a_peer_that_ticks_too_seldom_is_asked_before_it_is_given_up() {
+async fn a_peer_that_ticks_too_rarely_is_probed_before_the_connection_ends() {
     let tick_time = Duration::from_millis(400);
     let (_sender, mut events, mut there) = started(tick_time).await;
     let begun = Instant::now();
     let mut asked = 0;
     while begun.elapsed() < 3 * tick_time {
         let mut length = [0; 4];
-        there.read_exact(&mut length).await.expect("it is not given up");
+        there.read_exact(&mut length).await.expect("the connection is kept");
         if length != [0; 4] {
             assert_eq!((length, there.read_u8().await.unwrap()), ([0, 0, 0, 1], b'?'));
             asked += 1;
@@ -273,7 +274,7 @@ async fn a_peer_that_ticks_too_seldom_is_asked_before_it_is_given_up() {
         }
     }
     assert!(asked >= 2, "{asked}");
-    assert_eq!(closed(&mut events).await, CloseReason::TickTimeout(tick_time), "it answers no more");
+    assert_eq!(closed(&mut events).await, CloseReason::TickTimeout(tick_time), "the peer has stopped answering");
 }
 
 #[tokio::test]

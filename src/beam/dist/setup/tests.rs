@@ -45,7 +45,7 @@ async fn shake(
 }
 
 #[tokio::test]
-async fn both_roles_shake_hands_whatever_the_status() {
+async fn both_roles_complete_the_handshake_with_any_status() {
     for status in [Status::Ok, Status::OkSimultaneous, Status::Alive] {
         let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), status).await;
         assert_eq!(&*ours.unwrap().peer.name, "b@h", "{status:?}");
@@ -54,14 +54,14 @@ async fn both_roles_shake_hands_whatever_the_status() {
 }
 
 #[tokio::test]
-async fn each_side_knows_whose_cookie_differs() {
+async fn each_node_detects_a_different_cookie() {
     let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "d"), Status::Ok).await;
     assert!(matches!(ours, Err(SetupError::ProofRefused)));
     assert!(matches!(theirs, Err(SetupError::Handshake(HandshakeError::CookieMismatch))));
 }
 
 #[tokio::test]
-async fn a_refused_peer_is_told() {
+async fn a_refused_peer_receives_a_status() {
     let (ours, theirs) = shake(&identity("a@h", "c"), &identity("b@h", "c"), Status::NotAllowed).await;
     for refused in [ours, theirs] {
         assert!(matches!(refused, Err(SetupError::Handshake(HandshakeError::NotAllowed))));
@@ -74,13 +74,16 @@ async fn a_refused_peer_is_told() {
 #[tokio::test]
 async fn a_tls_alert_is_distinguished_from_another_packet_that_is_too_large() {
     let alert = |rest: &[u8]| [&[0x15, 3][..], rest].concat();
+    let too_large = |length: u32| {
+        format!("the peer sent a handshake packet of {length} bytes, which exceeds the limit of 1024 bytes")
+    };
     let table = [
         (alert(&[3, 0, 2, 2, 10]), "the peer expects TLS"),
         (alert(&[4, 0, 2, 1, 70]), "the peer expects TLS"),
-        (alert(&[3, 0, 3, 2, 10]), "the peer sent a handshake packet of 5379 bytes"),
-        (alert(&[3, 0, 2, 3, 10]), "the peer sent a handshake packet of 5379 bytes"),
-        (alert(&[9, 0, 2, 2, 10]), "the peer sent a handshake packet of 5379 bytes"),
-        (vec![0x16, 3, 3, 0, 2], "the peer sent a handshake packet of 5635 bytes"),
+        (alert(&[3, 0, 3, 2, 10]), &too_large(5379)),
+        (alert(&[3, 0, 2, 3, 10]), &too_large(5379)),
+        (alert(&[9, 0, 2, 2, 10]), &too_large(5379)),
+        (vec![0x16, 3, 3, 0, 2], &too_large(5635)),
     ];
     for (answer, error) in table {
         for sounding in [false, true] {
@@ -141,7 +144,7 @@ async fn a_silent_peer_ends_the_handshake_in_time() {
 #[tokio::test]
 async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_proof() {
     let local = identity("b@h", "c");
-    // We dial another node at the same time, which has this challenge from us.
+    // This node dials another node at the same time, and has sent it this challenge.
     let outstanding = local.challenges.issue(4711);
     let (mut here, there) = sockets().await;
     let relay = identity("a@h", "c");
@@ -165,7 +168,7 @@ async fn a_peer_that_dials_and_sends_our_own_challenge_is_refused_before_our_pro
 async fn a_nameless_peer_gets_its_former_name_unless_another_node_has_it() {
     let names = GivenNames::default();
     let nameless = Identity { flags: flags::ours(true) | Flags::NAME_ME, ..identity("a@h", "c") };
-    // Returns the connection of a nameless peer while another node has the name `taken`.
+    // Returns the connection of a nameless peer. Another node uses the name `taken`.
     let connected = async |taken: Option<NodeName>| {
         let (mut here, there) = sockets().await;
         let dialer = async {

@@ -1,4 +1,5 @@
-//! Every signal comes out as it went in, and nothing that a peer does to a frame makes more than an error of it.
+//! Properties: every signal survives encoding, and any change of a frame results in a signal or an
+//! error.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -94,11 +95,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn every_signal_comes_out_as_it_went_in((control, payload) in signal()) {
+    fn every_signal_survives_encoding((control, payload) in signal()) {
         for flags in flag_sets() {
             let (back, back_payload) = decoded_with(flags, &frame(&control, payload.as_ref(), flags)).unwrap().unwrap();
             match (&control, &back) {
-                // The old form of a send doesn't say who sends.
+                // The old form of a send does not name the sender.
                 (Control::Send { to, .. }, Control::Send { from: None, to: back }) => prop_assert_eq!(to, back),
                 _ => prop_assert_eq!(&control, &back),
             }
@@ -107,7 +108,7 @@ proptest! {
         }
     }
 
-    /// Whatever a peer does to a frame, the answer is a signal or an error.
+    /// A changed frame results in a signal or an error.
     #[test]
     fn mutated_frames_never_panic(
         (control, payload) in signal(),
@@ -124,7 +125,7 @@ proptest! {
             }
         }
         if let Ok(Some((control, payload))) = decoded_with(flags, &bytes.into()) {
-            // What was taken can be passed on.
+            // A decoded signal can be encoded again.
             let payload = payload.and_then(|p| Reader::new(&p, &mut Atoms::new()).raw().ok());
             for flags in flag_sets() {
                 frame(&control, payload.as_ref(), flags);
@@ -136,7 +137,7 @@ proptest! {
     fn a_frame_that_is_cut_is_an_error((control, payload) in signal()) {
         for flags in flag_sets() {
             let whole = frame(&control, payload.as_ref(), flags);
-            // A payload is cut where it is read; here only that there is one.
+            // The payload is not decoded here, so only its presence is checked.
             let end = whole.len() - payload.as_ref().map_or(0, |raw| raw.bytes().len());
             for cut in 0..end {
                 prop_assert!(decoded_with(flags, &whole.slice(..cut)).is_err(), "cut at {} of {:?}", cut, control);

@@ -1,10 +1,10 @@
-//! An encoder of the tests' own: it writes terms with a header that names their atoms, whole or in fragments,
-//! as a node with an atom cache does.
+//! An encoder for the tests. Like a node with an atom cache, it writes terms with a header that
+//! lists their atoms, whole or in fragments.
 
 use super::*;
 use crate::etf::{Atom, Raw, Term};
 
-/// What a sender knows of its receiver's cache: which atom is in which entry.
+/// The sender's copy of the receiver's cache: the atom of each entry.
 pub(super) struct Sender {
     cache: Vec<Option<Atom>>,
 }
@@ -20,13 +20,13 @@ impl Sender {
         Self { cache: vec![None; CACHE] }
     }
 
-    /// Few enough entries that most are overwritten often.
+    /// Returns one of a few entries, so that most are often overwritten.
     fn entry(atom: &Atom) -> usize {
         let hash = atom.as_str().bytes().fold(7_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
         hash % 9 * 255
     }
 
-    /// Writes terms so that they refer to atoms wherever one has found an entry.
+    /// Encodes terms with a reference for each atom that has an entry.
     pub(super) fn message(&mut self, terms: &[Term]) -> Message {
         let (mut atoms, mut out) = (Vec::new(), Vec::new());
         for term in terms {
@@ -68,7 +68,7 @@ impl Message {
         [&[VERSION, NORMAL], &self.header[..], &self.terms].concat().into()
     }
 
-    /// Cut before these bytes.
+    /// Returns the message in fragments that begin at these positions.
     pub(super) fn fragments(&self, sequence: u64, cuts: &[usize]) -> Vec<Bytes> {
         let mut parts = Vec::new();
         let mut rest = &self.terms[..];
@@ -104,7 +104,7 @@ fn write_atom(atom: &Atom, atoms: &mut Vec<Atom>, out: &mut Vec<u8>) {
     }
 }
 
-/// What is in front of and behind the node of an identifier.
+/// Writes an identifier, whose node name is preceded by `head` bytes.
 fn write_identifier(term: &Term, head: usize, node: &Atom, atoms: &mut Vec<Atom>, out: &mut Vec<u8>) {
     let plain = Raw::encode(term);
     out.extend_from_slice(&plain.bytes()[..head]);

@@ -1,5 +1,5 @@
-//! What the encoder makes of any terms comes out as those terms, however the messages are cut and mixed; and
-//! any bytes end in terms or an error.
+//! Properties: encoded terms are decoded unchanged however the messages are cut and interleaved,
+//! and any bytes result in terms or an error.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,12 +67,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_was_sent_comes_out_however_it_is_cut_and_mixed(
+    fn messages_are_decoded_however_they_are_cut_and_interleaved(
         messages in vec((vec(term(), 1..3), vec(any::<prop::sample::Index>(), 0..5)), 1..5),
         order in vec(any::<prop::sample::Index>(), 32),
     ) {
         let (mut sender, mut headers) = (Sender::new(), agreed());
-        // The frames of each message that have not been sent: the cache is filled by the first, in the order of sending.
+        // The unsent frames of each message. Its first frame fills the cache, in the order of
+        // sending.
         let mut queues: Vec<(usize, Vec<Bytes>)> = Vec::new();
         let (mut unsent, mut order) = (messages.iter().enumerate(), order.iter().cycle());
         let mut came = vec![false; messages.len()];
@@ -86,7 +87,8 @@ proptest! {
                         cuts.sort_unstable();
                         let frames = if cuts.is_empty() { vec![message.whole()] } else { message.fragments(at as u64, &cuts) };
                         let mut frames: Vec<Bytes> = frames.into_iter().rev().collect();
-                        // The first goes at once, as the next message's header counts on it.
+                        // The first frame is sent immediately, because the next message's header
+                        // relies on it.
                         let taken = headers.take(&frames.pop().expect("one at least"));
                         if frames.is_empty() {
                             prop_assert_eq!(taken, Ok(Some(plain(terms).into())));
@@ -115,9 +117,9 @@ proptest! {
         prop_assert!(came.iter().all(|came| *came));
     }
 
-    /// Of terms that are wrong, or none, nothing is lost that the reader behind would need to refuse them.
+    /// Malformed terms lose no bytes that the reader needs to refuse them.
     #[test]
-    fn what_is_no_term_is_the_same_in_one_piece_and_in_many(
+    fn malformed_terms_are_copied_alike_in_one_piece_and_in_many(
         terms in vec(term(), 1..3),
         changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 0..4),
         cuts in vec(any::<prop::sample::Index>(), 0..9),
