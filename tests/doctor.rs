@@ -344,7 +344,7 @@ fn unusable_ports_are_reported() {
     let port = taken.local_addr().unwrap().port().to_string();
     let found = Found::of(&host, &[("ERL_DIST_PORT", &port)]);
     assert_eq!(found.code, 1);
-    found.has("epmd", "fail", &["does not speak EPMD's protocol", "ERL_EPMD_PORT"]);
+    found.has("epmd", "fail", &["does not speak the EPMD protocol", "ERL_EPMD_PORT"]);
     found.has("port", "fail", &[&port, "is in use", "ERL_DIST_PORT"]);
     let found = Found::of(&host, &[("HECATE_LISTEN", "192.0.2.1")]);
     found.has("port", "fail", &["192.0.2.1", "HECATE_LISTEN"]);

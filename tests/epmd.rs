@@ -107,7 +107,7 @@ fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
 }
 
 #[test]
-fn a_name_that_can_not_be_read_hides_no_other() {
+fn an_unreadable_name_hides_no_other() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let mut hostile = connect(host.epmd_port).unwrap();
     send(&mut hostile, &alive(b"bad\nname \nname x at port\nname", 1)).unwrap();

@@ -1,8 +1,9 @@
-//! Reaching another node: its host's address, its port from that host's EPMD, TCP, the handshake.
+//! Dials a node: resolves its host, requests its port from the EPMD of that host, connects, and
+//! performs the handshake.
 //!
-//! Answering a challenge proves our cookie to whoever gets us to dial: the answer could be relayed. So on this host, where
-//! any user can register any name with EPMD, nothing is sent before the owner of the listening socket is known to be one
-//! of those that we mean to talk to.
+//! The answer to a challenge proves the cookie to the other end, which could relay it. Any user of
+//! this host can register any name with EPMD. So on this host, nothing is sent until the owner of
+//! the listening socket is known to be an allowed user.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,51 +22,52 @@ use crate::limits;
 use crate::name::NodeName;
 use crate::trace;
 
-/// What dialling depends on, beside the node's name.
+/// The settings for dialling.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    /// The port of every host's EPMD.
+    /// The port of EPMD on every host.
     pub epmd_port: u16,
-    /// Where a peer is tried that its host's EPMD doesn't know.
+    /// The port of nodes that the EPMD of their host does not have.
     pub default_port: Option<u16>,
     /// The host parts that mean this host.
     pub this_host: BTreeSet<String>,
-    /// Whose sockets may listen behind the names of this host.
+    /// The users whose nodes on this host may be dialled.
     pub allowed_uids: BTreeSet<u32>,
 }
 
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// One of the two names is short and the other long. A node of Erlang would take such a connection, and never make one, neither
-    /// to us nor to our peers: it would be in no mesh.
+    /// One of the two names is short and the other long. An Erlang node would accept such a
+    /// connection, but never dial this node or its peers, so the mesh would be incomplete.
     #[error(
         "{theirs} is a {} name and {ours} a {} one, which never connect",
         kind(.theirs),
         kind(.ours),
     )]
     Mixed {
-        /// Its name.
+        /// The name of the node.
         theirs: NodeName,
-        /// Our own.
+        /// The name of this node.
         ours: NodeName,
     },
-    /// Its host has no address.
+    /// The host of the node could not be resolved.
     #[error("the host {0} could not be resolved: {1}")]
     HostUnresolved(String, io::Error),
-    /// Its host's EPMD doesn't answer.
+    /// The EPMD of the host does not answer.
     #[error(transparent)]
     Epmd(#[from] epmd::Error),
-    /// Its host's EPMD doesn't know it.
+    /// The EPMD of the host does not have the name.
     #[error("no node of that name is registered with the EPMD of its host")]
     NotRegistered,
-    /// Nothing listens on its port.
+    /// Nothing listens on the port.
     #[error("the port at {0} refused the connection: {1}")]
     Refused(SocketAddr, io::Error),
-    /// No answer from its port.
-    #[error("the port at {0} did not answer in time")]
+    /// The port does not answer.
+    #[error("the port at {0} did not answer within {time} s", time = limits::CONNECT_TIME.as_secs())]
     TcpTimedOut(SocketAddr),
-    /// Somebody else's process listens behind the name, or whose it is can't be told.
+    /// The process that listens on the port belongs to a user who is not allowed, or to an unknown
+    /// one.
     #[error("the port at {address} belongs to {}, who is not among the allowed users", match .owner {
         Some(uid) => format!("uid {uid}"),
         None => "an unknown user".to_owned(),
@@ -73,7 +75,7 @@ pub enum DialError {
     ForeignOwner {
         /// The port.
         address: SocketAddr,
-        /// Its owner.
+        /// The owner, if known.
         owner: Option<u32>,
     },
     /// The handshake failed.
@@ -173,7 +175,7 @@ impl DialCode {
 }
 
 impl DialError {
-    /// The stable code of the failure.
+    /// Returns the stable code of the failure.
     #[must_use]
     pub fn code(&self) -> DialCode {
         match self {
@@ -198,12 +200,13 @@ impl DialError {
         }
     }
 
-    /// Whether other addresses of the host need not be tried: another user's socket is no reason to look for one there.
+    /// Returns whether the other addresses of the host must not be tried: if another user has the
+    /// port at one address, the node is not looked for at others.
     fn is_final(&self) -> bool {
         matches!(self, Self::ForeignOwner { .. })
     }
 
-    /// The name that the node gave instead of the one it was dialled by.
+    /// Returns the name that the node sent, if it is not the one that was dialled.
     #[must_use]
     pub fn calls_itself(&self) -> Option<&NodeName> {
         match self {
@@ -213,18 +216,19 @@ impl DialError {
     }
 }
 
-/// A TCP connection to a node, over which nothing has been sent, and whose the other end is, if that is on this host.
+/// A TCP connection to a node over which nothing has been sent, and the owner of its other end, if
+/// that is on this host.
 pub type Reached = (TcpStream, Option<u32>);
 
 impl Dialer {
-    /// Whether a node of this full name would be on this host.
+    /// Returns whether a node with this name would be on this host.
     #[must_use]
     pub fn is_here(&self, name: &NodeName) -> bool {
         self.this_host.contains(name.host())
     }
 
-    /// Whether both full names are those of one node: they are equal, or two of this host, which can be called by several
-    /// names, while its EPMD has each short name once.
+    /// Returns whether both full names belong to one node. Names differ only in the host part if
+    /// the host has several names; its EPMD has each short name once.
     #[must_use]
     pub fn is_same_node(&self, one: &NodeName, other: &NodeName) -> bool {
         one == other || (one.has_short_name_of(other) && self.is_here(one) && self.is_here(other))
@@ -237,11 +241,13 @@ impl Dialer {
         hosts.filter_map(|host| name.with_host(host).ok()).chain([name.clone()]).collect()
     }
 
-    /// Connects to the node `name` and shakes hands with it. `answered` and `still_wanted` are those of
-    /// `setup::dial_noting`. Returns the owner of its process too, if it is on this host.
+    /// Connects to the node `name` and performs the handshake. `answered` and `still_wanted` are
+    /// those of `setup::dial_noting`. Also returns the owner of the node's process, if it is on
+    /// this host.
     ///
     /// # Errors
-    /// See [`DialError`]; where the host has several addresses, of the last that was tried.
+    /// See [`DialError`]. If the host has several addresses, the error is that of the last one that
+    /// was tried.
     pub async fn dial(
         &self,
         name: NodeName,
@@ -262,7 +268,8 @@ impl Dialer {
         let (short_name, host) = (name.short_name(), name.host());
         let here = self.this_host.contains(host);
         let mut last = DialError::NotRegistered;
-        // Before its own name is resolved, which may take long where nobody has given it an address.
+        // Loopback comes before the resolver, which may take long if the name of this host has no
+        // address.
         if here {
             match self.reach(LOOPBACK, short_name, here).await {
                 Err(e) if !e.is_final() => last = e,
@@ -281,7 +288,7 @@ impl Dialer {
         Err(last)
     }
 
-    /// The addresses of a host that are tried, in this order. `here` says that it is this host.
+    /// Returns the addresses of a host to try, in order. `here` is whether it is this host.
     ///
     /// # Errors
     /// [`DialError::HostUnresolved`].
@@ -293,10 +300,11 @@ impl Dialer {
         }
     }
 
-    /// A TCP connection to the node, over which nothing has been sent, and whose the other end is, if that is on this host.
+    /// Connects to the node at one address of its host, and sends nothing. Also returns the owner
+    /// of the other end, if it is on this host.
     async fn reach(&self, ip: IpAddr, short_name: &str, here: bool) -> Result<Reached, DialError> {
         let asked = epmd::port(SocketAddr::new(ip, self.epmd_port), short_name).await;
-        // On this host that port is our own.
+        // On this host, the default port is this node's own.
         let port = match (asked, self.default_port.filter(|_| !here)) {
             (Ok(Some(port)), _) | (Ok(None) | Err(_), Some(port)) => port,
             (Ok(None), None) => return Err(DialError::NotRegistered),
@@ -305,13 +313,14 @@ impl Dialer {
         self.connect(SocketAddr::new(ip, port), here).await
     }
 
-    /// A TCP connection to a node at this address, over which nothing has been sent, and nothing may be unless this succeeds; and
-    /// whose the other end is, if that is on this host. `here` says that its host is this one.
+    /// Connects to a node at this address, and sends nothing. Nothing may be sent unless this
+    /// succeeds. `here` is whether the address was resolved from a name of this host. Also returns
+    /// the owner of the other end, if it is on this host.
     ///
     /// # Errors
     /// [`DialError::Refused`], [`DialError::TcpTimedOut`] or [`DialError::ForeignOwner`].
     pub async fn connect(&self, address: SocketAddr, here: bool) -> Result<Reached, DialError> {
-        // Another user's node need not even hear of us.
+        // Does not connect to a node of another user at all.
         if (here || address.ip().is_loopback())
             && let Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) = self.check_owner(address).await
         {
@@ -331,7 +340,10 @@ impl Dialer {
         Ok((stream, owner))
     }
 
-    /// Whose sockets take connections there: only of those that we mean to talk to, or it is an error.
+    /// Returns the owner of the sockets that accept connections at this address.
+    ///
+    /// # Errors
+    /// [`DialError::ForeignOwner`] if an owner is not allowed or unknown.
     async fn check_owner(&self, address: SocketAddr) -> Result<u32, DialError> {
         let owners = tokio::task::spawn_blocking(move || owners(address)).await.unwrap_or_default();
         match (owners.iter().find(|uid| !self.allowed_uids.contains(uid)), owners.first()) {
@@ -345,16 +357,17 @@ fn kind(name: &NodeName) -> &'static str {
     if name.is_long() { "long" } else { "short" }
 }
 
-/// Whether the other end of a connection is on this host. The address that was asked for doesn't tell: `0.0.0.0` leads here too.
+/// Returns whether the other end of a connection is on this host. The dialled address does not
+/// decide: `0.0.0.0` leads to this host too.
 #[must_use]
 fn is_to_here(stream: &TcpStream) -> bool {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return true };
     peer.ip().is_loopback() || local.ip() == peer.ip()
 }
 
-/// The addresses of a host that are tried, in this order, of those that its name resolves to.
+/// Returns the addresses to try, in order, of those that the host name resolves to.
 fn to_try(here: bool, found: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
-    // This host is tried over loopback first: its own name need not resolve anywhere.
+    // This host is tried over loopback first, because its name may not resolve.
     let mut addresses = if here { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
     for address in found {
         if addresses.len() < limits::ADDRESSES && !addresses.contains(&address) {
@@ -386,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_this_host_is_one_by_whatever_name_the_host_goes() {
+    fn all_names_of_this_host_mean_the_same_node() {
         let dialer = Dialer {
             epmd_port: 0,
             default_port: None,
@@ -408,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_of_ours_is_ours_and_not_anybody_elses() {
+    async fn only_ports_of_allowed_users_are_accepted() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut dialer = Dialer {
@@ -424,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_this_host_is_called_the_owner_is_asked_for() {
+    async fn the_owner_is_checked_for_every_address_of_this_host() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let dialer = Dialer {
@@ -445,7 +458,7 @@ mod tests {
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
-        // The system leaves connections unanswered while as many wait as the listener asked for.
+        // The system does not answer connections once the queue of the listener is full.
         let mut waiting = Vec::new();
         while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
             waiting.push(stream.unwrap());

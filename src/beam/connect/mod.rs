@@ -1,7 +1,7 @@
-//! Finding and reaching other nodes: resolves their hosts, asks their EPMD, checks whose process
-//! listens on a port of this host, and shakes hands.
+//! Connects to other nodes: resolves their hosts, queries their EPMD, checks which user owns a port
+//! of this host, and performs the handshake.
 //!
-//! Makes one attempt at a time. The owner of the node decides when to dial.
+//! A call makes one attempt. The caller decides when to dial.
 
 pub mod dial;
 pub mod owners;

@@ -1,5 +1,5 @@
-//! Whose sockets take connections at an address of this host, and whose is the other end of one, as the system's own tables
-//! tell. It reads, and decides nothing.
+//! Finds the users who own listening sockets and ends of connections on this host, from the tables
+//! of the kernel.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::connect::sock_diag::{self, Listening};
 use crate::connect::socket_holder::{Holder, holders};
 
-/// The users whose sockets take connections to an address of this host; none if that can't be told. It blocks for a
-/// moment.
+/// Returns the users whose sockets accept connections to an address of this host; empty if unknown.
+/// Blocks for a moment.
 #[must_use]
 pub fn owners(address: SocketAddr) -> Vec<u32> {
     sockets(address).into_iter().map(|socket| socket.uid).collect()
@@ -26,17 +26,17 @@ pub fn owning_processes(address: SocketAddr) -> BTreeSet<(u32, Option<Holder>)> 
 }
 
 fn sockets(address: SocketAddr) -> Vec<Listening> {
-    // Not every kernel can be asked so; the tables have each.
+    // Some kernels do not support the query. All have the tables.
     if let Some(listeners) = sock_diag::listeners(address.port()) {
-        let takes_it = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
-        return listeners.into_iter().filter(|(ip, _)| takes_it(*ip)).map(|(_, socket)| socket).collect();
+        let accepts = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
+        return listeners.into_iter().filter(|(ip, _)| accepts(*ip)).map(|(_, socket)| socket).collect();
     }
     let of = |path| File::open(path).map(|table| listeners(BufReader::new(table), address)).unwrap_or_default();
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
 }
 
-/// The user whose socket `theirs` is, which is connected to `ours`; none if it isn't of this host, or can't be told. It blocks for
-/// a moment.
+/// Returns the user who owns the socket with the address `theirs` that is connected to `ours`, or
+/// `None` if it is not on this host or unknown. Blocks for a moment.
 #[must_use]
 pub(crate) fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let of = |path| end(BufReader::new(File::open(path).ok()?), theirs, ours);
@@ -46,7 +46,8 @@ pub(crate) fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> 
     sock_diag::owner(theirs, ours).or_else(|| ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(of))
 }
 
-/// The same by one query to the kernel, which is fast enough for each incoming connection.
+/// Returns the same with one query to the kernel, which is fast enough for each incoming
+/// connection.
 #[must_use]
 pub(crate) fn user_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     is_here(theirs, ours).then(|| sock_diag::owner(theirs, ours)).flatten()
@@ -59,7 +60,8 @@ fn is_here(theirs: SocketAddr, ours: SocketAddr) -> bool {
     theirs.is_loopback() || theirs == ours.ip().to_canonical()
 }
 
-/// The owner of the socket that is connected so: the second column and the third are its ends.
+/// Returns the owner of the socket that connects these two addresses, which are the second and
+/// third columns of the table.
 fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let written =
         |address: SocketAddr| column(address.ip()).into_iter().map(move |ip| format!("{ip}:{:04X}", address.port()));
@@ -76,8 +78,8 @@ fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32>
 /// `/proc/net/tcp` (proc(5)): the second column is `address:port` in hexadecimal, the fourth the
 /// state (0A: listening), the eighth the uid, the tenth the inode.
 ///
-/// Those that listen come first (`listening_get_first` before `established_get_first` in `net/ipv4/tcp_ipv4.c`): the rest, which
-/// may be long, is not read.
+/// Listening sockets come first (`listening_get_first` before `established_get_first` in
+/// `net/ipv4/tcp_ipv4.c`), so the rest of the table, which may be long, is not read.
 fn listeners(table: impl BufRead, address: SocketAddr) -> Vec<Listening> {
     let ours = column(address.ip());
     let socket = |line: String| {
@@ -85,15 +87,16 @@ fn listeners(table: impl BufRead, address: SocketAddr) -> Vec<Listening> {
         let (local, port) = columns.nth(1)?.rsplit_once(':')?;
         let state = columns.nth(1)?;
         let (uid, inode) = (columns.nth(3)?, columns.nth(1)?);
-        let takes_it = ours.iter().any(|ours| ours == local) || local.bytes().all(|digit| digit == b'0');
+        let accepts = ours.iter().any(|ours| ours == local) || local.bytes().all(|digit| digit == b'0');
         let listens = state == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
-        (takes_it && listens).then_some(Listening { uid: uid.parse().ok()?, inode: inode.parse().ok()? })
+        (accepts && listens).then_some(Listening { uid: uid.parse().ok()?, inode: inode.parse().ok()? })
     };
     let listens = |line: &String| line.split_ascii_whitespace().nth(3).is_none_or(|state| state == "0A");
     table.lines().map_while(Result::ok).skip(1).take_while(listens).filter_map(socket).collect()
 }
 
-/// An address as `/proc/net/tcp` and `tcp6` write it: words of 32 bits in the machine's own order.
+/// Formats an address as `/proc/net/tcp` and `tcp6` do: words of 32 bits in the byte order of the
+/// machine.
 fn column(ip: IpAddr) -> Vec<String> {
     let word = |bytes: &[u8]| format!("{:08X}", bytes.try_into().map_or(0, u32::from_ne_bytes));
     let words = |octets: [u8; 16]| octets.chunks(4).map(word).collect::<String>();
@@ -121,15 +124,15 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn the_other_end_of_a_connection_is_somebodys() {
+    fn the_table_shows_the_owner_of_the_other_end() {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         assert_eq!(end(TABLE.as_bytes(), at(0x1111), at(0x9999)), Some(7));
-        assert_eq!(end(TABLE.as_bytes(), at(0x9999), at(0x1111)), None, "that is the other one");
-        assert_eq!(end(TABLE.as_bytes(), at(0x1111), at(0)), None, "it listens, and is connected to nobody");
+        assert_eq!(end(TABLE.as_bytes(), at(0x9999), at(0x1111)), None, "the ends are reversed");
+        assert_eq!(end(TABLE.as_bytes(), at(0x1111), at(0)), None, "a listening socket is not connected");
     }
 
     #[test]
-    fn our_own_end_is_ours() {
+    fn the_owner_of_our_own_end_is_found() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = std::net::TcpListener::bind(address).unwrap();
             let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -155,7 +158,7 @@ mod tests {
     fn only_sockets_that_listen_at_the_address_count() {
         let sockets = |port| listeners(TABLE.as_bytes(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let socket = |uid, inode| [Listening { uid, inode }];
-        assert_eq!(sockets(0x1111), socket(1000, 4242), "only this address counts");
+        assert_eq!(sockets(0x1111), socket(1000, 4242), "this address only");
         assert_eq!(sockets(0x2222), socket(0, 4243), "all addresses");
         assert_eq!(sockets(0x3333), socket(9, 4246), "as IPv6");
         assert_eq!(sockets(0x9999), []);

@@ -1,7 +1,8 @@
-//! The addresses of a host, from the system's resolver. It decides nothing, and keeps nothing.
+//! Resolves hosts with the system's resolver.
 //!
-//! The system offers no way to end a question: a thread that has asked one is gone until it is answered. So there is a bound on
-//! these threads beside the one on the time, and an address is never asked about.
+//! A query to the system's resolver cannot be cancelled, so its thread is blocked until the answer
+//! arrives. So the number of threads is bounded, as well as the time. Addresses are returned
+//! without a query.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::limits;
 
-/// One for the process, as its threads are.
+/// Shared by the process, as its threads are.
 static RESOLVERS: Semaphore = Semaphore::const_new(limits::RESOLVERS);
 
-/// The addresses of a host, in the order in which the system gives them, each once.
+/// Returns the addresses of a host in the resolver's order, without duplicates.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] if there is no such host, or it has no address;
@@ -30,14 +31,14 @@ pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     ask(move || look_up(&host)).await
 }
 
-/// Asks the system, which may take long.
+/// Queries the system's resolver, which may take long.
 fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
     let found = getaddrinfo(Some(host), None, Some(hints)).map_err(failure)?;
     found.map(|found| Ok(found?.sockaddr.ip().to_canonical())).collect()
 }
 
-/// Tells "there is no address" from "the name service failed".
+/// Distinguishes a host without an address from a failed name service.
 fn failure(error: LookupError) -> io::Error {
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => io::Error::new(io::ErrorKind::NotFound, error),
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resolver_that_is_stuck_costs_its_time_and_few_threads() {
+    async fn a_stuck_resolver_uses_bounded_time_and_threads() {
         let mut stuck = Vec::new();
         let (began, begun) = mpsc::channel();
         pause();
@@ -99,9 +100,9 @@ mod tests {
             count += begun.try_iter().count();
         }
         assert_eq!(RESOLVERS.available_permits(), 0, "no more than 64");
-        // All threads are taken: this one waits for its turn, which doesn't come.
+        // All threads are in use, so this query waits until it times out.
         let more = tokio::spawn(ask(|| unreachable!("there is no thread for it")));
-        // Its time begins now.
+        // Starts its time limit.
         polled().await;
         advance(Duration::from_millis(2990)).await;
         polled().await;
@@ -115,7 +116,7 @@ mod tests {
             drop(release);
         }
         resume();
-        // Once the threads are free again, names have addresses again, and addresses have had theirs all along.
+        // Once the threads are free, hosts are resolved again. Addresses need no thread.
         assert!(addresses("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(addresses("::1").await.unwrap(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
     }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_address_comes_once() {
+    async fn addresses_are_returned_once() {
         let [a, b] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
         assert_eq!(ask(move || Ok(vec![b, a, b])).await.unwrap(), [b, a]);
     }

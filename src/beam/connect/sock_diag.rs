@@ -1,8 +1,8 @@
-//! Asks the kernel whose socket it is that is connected between two addresses, and whose are those that listen at a port
-//! (`sock_diag(7)`): about these alone, where `/proc/net/tcp` goes through its table of all connections, which is large however few there
-//! are.
+//! Queries the kernel for the owners of a connected socket and of the sockets that listen on a port
+//! (`sock_diag(7)`). Such a query is fast, whereas `/proc/net/tcp` goes through all connections of
+//! the host.
 //!
-//! It owns nothing, and follows `linux/netlink.h` and `linux/inet_diag.h`.
+//! Spec: `linux/netlink.h` and `linux/inet_diag.h`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -14,29 +14,32 @@ use crate::limits;
 
 /// `struct nlmsghdr`
 const HEADER: usize = 16;
-/// `SOCK_DIAG_BY_FAMILY`, the type of the question and of its answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of the request and of its answer.
 const BY_FAMILY: u16 = 20;
-/// Where the ports are in `struct inet_diag_msg`, which follows the header of the answer: the first of `id`.
+/// The position of the ports in `struct inet_diag_msg`, which follows the header of the answer: the
+/// first fields of `id`.
 const PORTS: usize = HEADER + 4;
-/// Where the address of the socket is: behind the ports.
+/// The position of the socket's address: after the ports.
 const SOURCE: usize = PORTS + 4;
-/// Where `idiag_uid` is: behind four bytes, `struct inet_diag_sockid` (48 bytes) and three words.
+/// The position of `idiag_uid`: after four bytes, `struct inet_diag_sockid` (48 bytes) and three
+/// words.
 const UID: usize = HEADER + 4 + 48 + 12;
-/// Where `idiag_inode` is: after `idiag_uid`.
+/// The position of `idiag_inode`: after `idiag_uid`.
 const INODE: usize = UID + 4;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const NLM_F_REQUEST: u16 = 1;
-/// `NLM_F_ROOT | NLM_F_MATCH`: all that there are, in as many messages as it takes.
+/// `NLM_F_ROOT | NLM_F_MATCH`: requests all sockets, in as many messages as necessary.
 const NLM_F_DUMP: u16 = 0x300;
 /// `1 << TCP_LISTEN`
 const LISTENING: u32 = 1 << 10;
 
-/// The user whose socket has the address `local` and is connected to `remote`; none if there is none, or the kernel doesn't say.
+/// Returns the owner of the socket with the address `local` that is connected to `remote`, or
+/// `None` if there is no such socket, or the kernel does not answer.
 #[must_use]
 pub(super) fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
-    let kernel = asked(&question(NLM_F_REQUEST, u32::MAX, local, remote))?;
+    let kernel = sent(&request(NLM_F_REQUEST, u32::MAX, local, remote))?;
     let mut buffer = [0; 512];
     answer(received(&kernel, &mut buffer)?, local, remote)
 }
@@ -50,35 +53,35 @@ pub(crate) struct Listening {
     pub inode: u32,
 }
 
-/// Returns the sockets that accept connections to this port, each with its address; `None`
-/// if the kernel cannot be asked.
+/// Returns the sockets that accept connections to this port, each with its address, or `None` if
+/// the kernel cannot be queried.
 #[must_use]
 pub(super) fn listeners(port: u16) -> Option<Vec<(IpAddr, Listening)>> {
     let mut listeners = Vec::new();
     for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let (local, remote) = (SocketAddr::new(any, port), SocketAddr::new(any, 0));
-        let kernel = asked(&question(NLM_F_REQUEST | NLM_F_DUMP, LISTENING, local, remote))?;
+        let kernel = sent(&request(NLM_F_REQUEST | NLM_F_DUMP, LISTENING, local, remote))?;
         let mut buffer = [0; 16 * 1024];
         while !listed(received(&kernel, &mut buffer)?, port, &mut listeners)? {}
     }
     Some(listeners)
 }
 
-/// A socket to the kernel over which it has been asked this.
-fn asked(question: &[u8]) -> Option<OwnedFd> {
+/// Sends a request to the kernel. Returns the socket for the answer.
+fn sent(request: &[u8]) -> Option<OwnedFd> {
     let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).ok()?;
-    send(&kernel, question, SendFlags::empty()).ok()?;
+    send(&kernel, request, SendFlags::empty()).ok()?;
     Some(kernel)
 }
 
-/// The next of what it answers, which is there by the time that it is asked.
+/// Receives the next part of the answer, which the kernel queues before the request returns.
 fn received<'b>(kernel: &OwnedFd, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let (length, _) = recv(kernel, &mut *buffer, RecvFlags::DONTWAIT).ok()?;
     buffer.get(..length)
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`: of sockets in these states.
-fn question(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+/// Encodes `struct nlmsghdr` and `struct inet_diag_req_v2` for sockets in these states.
+fn request(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     const IPPROTO_TCP: u8 = 6;
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut body = vec![family, IPPROTO_TCP, 0, 0];
@@ -90,20 +93,21 @@ fn question(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> V
             IpAddr::V6(v6) => body.extend(v6.octets()),
         }
     }
-    // On whatever interface, and `INET_DIAG_NOCOOKIE`.
+    // Any interface, and `INET_DIAG_NOCOOKIE`.
     body.extend([0; 4]);
     body.extend([0xFF; 8]);
     let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
-    let mut question = length.to_ne_bytes().to_vec();
-    question.extend(BY_FAMILY.to_ne_bytes());
-    question.extend(flags.to_ne_bytes());
-    // The sequence number, and the kernel as whom it is for.
-    question.extend([0; 8]);
-    question.extend(body);
-    question
+    let mut request = length.to_ne_bytes().to_vec();
+    request.extend(BY_FAMILY.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
+    // The sequence number, and the port id of the kernel.
+    request.extend([0; 8]);
+    request.extend(body);
+    request
 }
 
-/// The owner in the answer, if it is about this very connection: where there is none, a socket that listens may be told.
+/// Reads the owner from an answer. The addresses are checked, because without such a connection,
+/// the kernel may answer with a listening socket.
 fn answer(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let about = answer.get(PORTS..PORTS + 4)?;
@@ -111,8 +115,8 @@ fn answer(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     (kind == BY_FAMILY && about == ports(local, remote)).then_some(uid)
 }
 
-/// Adds what one part of the answer lists of sockets at this port, and tells whether it is the last; none if it isn't an answer, or
-/// too many are.
+/// Adds the sockets at this port from one part of the answer. Returns whether it is the last part,
+/// or `None` if the part is malformed, or there are too many sockets.
 fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, Listening)>) -> Option<bool> {
     const NLMSG_DONE: u16 = 3;
     while !part.is_empty() {
@@ -129,7 +133,8 @@ fn listed(mut part: &[u8], port: u16, listeners: &mut Vec<(IpAddr, Listening)>) 
     Some(false)
 }
 
-/// The socket that a message is about, if it is at this port, which an old kernel need not have looked at.
+/// Reads the socket of one message. The inner `None` means that it is at another port, because an
+/// old kernel may ignore the port in the request.
 fn listener(message: &[u8], port: u16) -> Option<Option<(IpAddr, Listening)>> {
     let address: [u8; 16] = message.get(SOURCE..SOURCE + 16)?.try_into().ok()?;
     let [a, b, c, d, ..] = address;
@@ -154,9 +159,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_has_an_owner_at_each_end_and_none_when_it_has_gone() {
+    fn each_end_of_a_connection_has_an_owner() {
         let us = Some(rustix::process::getuid().as_raw());
-        // The last one's own end is of IPv6, and has an address of IPv4.
+        // In the last case, the listener is an IPv6 socket, and the connection has IPv4 addresses.
         for (listens, dials) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")] {
             let listener = TcpListener::bind(listens).unwrap();
             let to = SocketAddr::new(dials.parse().unwrap(), listener.local_addr().unwrap().port());
@@ -164,15 +169,15 @@ mod tests {
             let accepted = listener.accept().unwrap().0;
             let (ours, theirs) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
             assert_eq!((owner(ours, theirs), owner(theirs, ours)), (us, us), "{listens}");
-            let nobody = SocketAddr::new(to.ip(), 1);
-            assert_eq!(owner(nobody, theirs), None);
-            assert_eq!(owner(theirs, nobody), None, "the socket that listens there is not meant");
+            let unused = SocketAddr::new(to.ip(), 1);
+            assert_eq!(owner(unused, theirs), None);
+            assert_eq!(owner(theirs, unused), None, "the listening socket does not count");
             drop((stream, accepted));
         }
     }
 
     #[test]
-    fn those_that_listen_are_told_with_their_addresses_and_no_others() {
+    fn only_listening_sockets_are_listed_with_their_addresses() {
         let us = rustix::process::getuid().as_raw();
         for (listens, seen) in
             [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "0.0.0.0"), ("[::1]:0", "::1"), ("[::]:0", "::")]
@@ -192,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_to_its_end_or_not_at_all() {
+    fn an_incomplete_or_long_list_of_sockets_is_not_used() {
         let message = |kind: u16, size: usize| {
             let mut message = vec![0; size];
             message[..4].copy_from_slice(&u32::try_from(size).unwrap().to_ne_bytes());
@@ -226,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_short_or_another_says_nothing() {
+    fn a_short_or_unrelated_answer_has_no_owner() {
         let (a, b) = ("10.0.0.1:4369".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(question(NLM_F_REQUEST, u32::MAX, a, b).len(), 72);
+        assert_eq!(request(NLM_F_REQUEST, u32::MAX, a, b).len(), 72);
         let mut whole = vec![0; 88];
         whole[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
         whole[PORTS..PORTS + 4].copy_from_slice(&ports(a, b));

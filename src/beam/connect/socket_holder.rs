@@ -91,7 +91,7 @@ mod tests {
         process(proc.path(), 7, "other", &["/dev/null", "socket:[43]", "pipe:[42]"]);
         process(proc.path(), 9, "epmd", &["/dev/null", "socket:[42]", "socket:[44]"]);
         let epmd = |inode| (inode, 9, "epmd".to_owned());
-        assert_eq!(found(proc.path(), &[42, 44, 45], 100), [epmd(42), epmd(44)], "45 is of another user");
+        assert_eq!(found(proc.path(), &[42, 44, 45], 100), [epmd(42), epmd(44)], "45 belongs to another user");
         assert_eq!(found(proc.path(), &[], 100), []);
     }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_files_are_looked_at_than_allowed() {
+    fn the_number_of_inspected_files_is_bounded() {
         let proc = tempfile::tempdir().unwrap();
         process(proc.path(), 8, "busy", &["/dev/null"; 65_535]);
         process(proc.path(), 9, "epmd", &["socket:[42]"]);

@@ -1,7 +1,8 @@
-//! Asking an EPMD, and being registered with the one of this host.
+//! A client of EPMD: queries any EPMD, and registers with that of this host.
 //!
-//! The messages are erl_dist's, but for NAMES: it gives nothing where one line of the answer can't be read, and any user of
-//! a host can register any name. Around them stands what it lacks: a time limit on each exchange, and a bound on what is read.
+//! The messages are those of erl_dist, except NAMES: erl_dist returns no names if one line cannot
+//! be read, and any user of a host can register any name. This module adds a time limit for each
+//! exchange, and a size limit for each answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,20 +19,20 @@ use super::protocol::{self, Entry, EpmdRequest};
 use crate::limits;
 use crate::trace::{self, Direction};
 
-/// Why an exchange with an EPMD gave nothing.
+/// Why an exchange with EPMD failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing answers there.
+    /// No EPMD answers at this address.
     #[error("no EPMD answers at {0}: {1}")]
     Unreachable(SocketAddr, io::Error),
-    /// It took longer than [`limits::EPMD_TIME`].
-    #[error("the EPMD at {0} did not answer in time")]
+    /// The exchange took longer than [`limits::EPMD_TIME`].
+    #[error("the EPMD at {0} did not answer within {time} s", time = limits::EPMD_TIME.as_secs())]
     TimedOut(SocketAddr),
-    /// The name is registered by somebody else.
+    /// Another node has registered the name.
     #[error("the name is already registered with the EPMD at {0}")]
     NameTaken(SocketAddr),
-    /// What came back is not EPMD's protocol.
-    #[error("what answers at {0} does not speak EPMD's protocol: {1}")]
+    /// The answer does not follow the protocol of EPMD.
+    #[error("the program at {0} does not speak the EPMD protocol: {1}")]
     Protocol(SocketAddr, EpmdError),
 }
 
@@ -43,7 +44,7 @@ async fn open(epmd: SocketAddr) -> Result<EpmdClient<Stream>, Error> {
     Ok(EpmdClient::new(tokio::io::join(read.take(limits::EPMD_ANSWER), write).compat()))
 }
 
-/// Makes an exchange, whose answer `describe` describes in a trace.
+/// Performs an exchange within its time limit, and traces it. `describe` describes the answer.
 async fn exchange<T>(
     epmd: SocketAddr,
     request: &EpmdRequest,
@@ -59,8 +60,8 @@ async fn exchange<T>(
     result
 }
 
-/// All names registered with the EPMD at `epmd` that can be read, each with the port that its node listens on. An answer
-/// longer than [`limits::EPMD_ANSWER`] is cut there.
+/// Returns all readable names that are registered with the EPMD at `epmd`, each with the port of
+/// its node. An answer longer than [`limits::EPMD_ANSWER`] is cut.
 ///
 /// # Errors
 /// See [`Error`].
@@ -77,7 +78,7 @@ pub async fn names(epmd: SocketAddr) -> Result<Vec<(String, u16)>, Error> {
     .await
 }
 
-/// The port that the node with this short name listens on, if it is registered with the EPMD at `epmd`.
+/// Returns the port of the node with this short name, if it is registered with the EPMD at `epmd`.
 ///
 /// # Errors
 /// See [`Error`].
@@ -90,23 +91,24 @@ pub async fn port(epmd: SocketAddr, short_name: &str) -> Result<Option<u16>, Err
     .await
 }
 
-/// A name registered with an EPMD, for as long as this value lives.
+/// A name that is registered with EPMD for as long as this value lives.
 #[derive(Debug)]
 pub struct Registration {
-    /// The incarnation that EPMD gave us: differs from that of the last holder of the name.
+    /// The creation that EPMD assigned, which differs from that of the previous holder of the name.
     pub creation: u32,
     stream: Stream,
 }
 
 impl Registration {
-    /// Waits until EPMD closes the connection: it ended, and has forgotten the name.
+    /// Waits until EPMD closes the connection. The name is then no longer registered.
     pub async fn lost(&mut self) {
         let mut byte = [0];
-        // EPMD sends nothing on this connection, so that whatever ends the read is its end.
+        // EPMD sends nothing on this connection, so the read ends only with the connection.
         while let Ok(1..) = self.stream.get_mut().reader_mut().read(&mut byte).await {}
     }
 
-    /// Gives the name back: EPMD has read the end of the connection's stream when this returns.
+    /// Frees the name. Returns when EPMD has closed the connection, or after
+    /// [`limits::EPMD_UNREGISTER`].
     pub async fn unregister(mut self) {
         let stream = self.stream.get_mut();
         if stream.shutdown().await.is_ok() {
@@ -118,7 +120,7 @@ impl Registration {
 /// Registers `short_name`, whose node listens on `port`, with the EPMD at `epmd`.
 ///
 /// # Errors
-/// See [`Error`]; [`Error::NameTaken`] if the name is held by a node that lives, as far as EPMD knows.
+/// See [`Error`]; [`Error::NameTaken`] if EPMD still has the name for another node.
 pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: bool) -> Result<Registration, Error> {
     let entry = if hidden { NodeEntry::new_hidden(short_name, port) } else { NodeEntry::new(short_name, port) };
     let request = EpmdRequest::Alive(Entry::new(short_name, port, hidden));
@@ -127,7 +129,7 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
         let client = open(epmd).await?;
         match client.register(entry).await {
             Ok((stream, creation)) => Ok(Registration { creation: creation.get(), stream }),
-            // "Result: 0 is OK, 1 is error": the only error that EPMD has is a name in use.
+            // "Result: 0 is OK, 1 is error". The only error of EPMD is a name in use.
             Err(EpmdError::RegisterNodeError { .. }) => Err(Error::NameTaken(epmd)),
             Err(e) => Err(Error::Protocol(epmd, e)),
         }
@@ -135,15 +137,16 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
     .await
 }
 
-/// Starts the system's EPMD as `erl` does, for a host where none runs. It outlives us, as one started by `erl` does.
+/// Starts the system's EPMD on a host without one, as `erl` does. It keeps running when this
+/// process ends.
 ///
 /// # Errors
-/// There is no `epmd` in the `PATH`, or it can't be started.
+/// `epmd` is not in the `PATH`, or cannot be started.
 pub(crate) async fn start_system_epmd(port: u16) -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
     command
         .args(["-daemon", "-port", &port.to_string()])
-        // The service manager is ours to speak to.
+        // Only this process may send messages to the service manager.
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -1,7 +1,7 @@
-//! The Erlang port mapper daemon: which node of a host listens on which port.
+//! The Erlang port mapper daemon (EPMD), which maps the names of a host's nodes to ports.
 //!
-//! This room is a leaf: it speaks the protocol ("EPMD Protocol" in OTP's erts documentation), as a client and as a server, and
-//! decides nothing about whom to ask, when to try again, or when to serve.
+//! This module implements the protocol ("EPMD Protocol" in OTP's erts documentation) as a client
+//! and as a server. It does not decide which EPMD to query, when to retry, or when to serve.
 
 pub mod client;
 #[cfg(not(feature = "internals"))]

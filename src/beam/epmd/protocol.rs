@@ -1,6 +1,7 @@
-//! What an EPMD is asked and answers, and the names that it keeps. Pure.
+//! The requests and answers of EPMD, and the table of registered names. Pure.
 //!
-//! Spec: "EPMD Protocol" in OTP's erts documentation, and `do_request` in `erts/epmd/src/epmd_srv.c` where it is silent.
+//! Spec: "EPMD Protocol" in OTP's erts documentation, and `do_request` in
+//! `erts/epmd/src/epmd_srv.c` for what it omits.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +11,31 @@ use crate::limits;
 /// A request, without its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EpmdRequest {
-    /// `ALIVE2_REQ`: register a node for as long as the connection lasts.
+    /// `ALIVE2_REQ`: registers a node for as long as the connection lasts.
     Alive(Entry),
-    /// `PORT_PLEASE2_REQ`: where is the node of this name?
+    /// `PORT_PLEASE2_REQ`: requests the port of the node with this name.
     Port(Vec<u8>),
-    /// `NAMES_REQ`: all names.
+    /// `NAMES_REQ`: requests all names.
     Names,
-    /// `DUMP_REQ`: all names, for those who mend EPMD.
+    /// `DUMP_REQ`: requests all names, for debugging EPMD.
     Dump,
-    /// `KILL_REQ`: end.
+    /// `KILL_REQ`: ends EPMD.
     Kill,
-    /// `STOP_REQ`: forget this name; as the real one, we do so for nobody.
+    /// `STOP_REQ`: unregisters a name. Always refused, as by the real EPMD without
+    /// `-relaxed_command_check`.
     Stop,
 }
 
-/// The types of nodes.
+/// Node types.
 const NORMAL: u8 = 77;
 const HIDDEN: u8 = 72;
 
-/// A registered node, as it described itself.
+/// A registered node, as its request described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     name: Vec<u8>,
     port: u16,
-    /// Type, protocol and versions, as they came: nothing here depends on more than the highest version.
+    /// Node type and protocol, which are returned unchanged.
     kind: [u8; 2],
     highest: u16,
     lowest: u16,
@@ -41,26 +43,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What a node that listens on `port` says of itself.
+    /// Creates the entry of a node that listens on `port`.
     #[must_use]
     pub fn new(name: &str, port: u16, hidden: bool) -> Self {
         let kind = [if hidden { HIDDEN } else { NORMAL }, 0];
         Self { name: name.as_bytes().to_vec(), port, kind, highest: 6, lowest: 5, extra: Vec::new() }
     }
 
-    /// The part of the node's name before the `@`.
+    /// Returns the part of the node name before the `@`.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The port that the node listens on.
+    /// Returns the port of the node.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the node says that it is hidden.
+    /// Returns whether the node registered as hidden.
     #[must_use]
     pub(crate) fn is_hidden(&self) -> bool {
         self.kind.first() == Some(&HIDDEN)
@@ -73,13 +75,13 @@ impl Entry {
         name && self.extra.len() <= limits::EPMD_EXTRA
     }
 
-    /// Returns the number of bytes that vary in size.
+    /// Returns the size of the fields of variable length in bytes.
     fn bytes(&self) -> usize {
         self.name.len() + self.extra.len()
     }
 }
 
-/// Takes fields off the front; none if there are too few bytes.
+/// Reads fields from the front. Returns `None` if there are too few bytes.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -93,7 +95,7 @@ impl<'a> Fields<'a> {
         self.take().map(u16::from_be_bytes)
     }
 
-    /// A length of two bytes, and that many bytes.
+    /// Reads a length of two bytes, and that many bytes.
     fn counted(&mut self) -> Option<&'a [u8]> {
         let length = usize::from(self.u16()?);
         let (head, rest) = self.0.split_at_checked(length)?;
@@ -103,8 +105,8 @@ impl<'a> Fields<'a> {
 }
 
 impl EpmdRequest {
-    /// Reads a request. Returns none if it gets no answer: it is malformed, or its name is empty or
-    /// contains a zero byte.
+    /// Parses a request. Returns `None` if it gets no answer, because it is malformed, or its name
+    /// is empty or contains a zero byte.
     #[must_use]
     pub fn read(request: &[u8]) -> Option<Self> {
         let (kind, rest) = request.split_first()?;
@@ -130,7 +132,7 @@ impl EpmdRequest {
         }
     }
 
-    /// Returns the name of the node that it is about.
+    /// Returns the node name in the request, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&[u8]> {
         match self {
@@ -140,14 +142,14 @@ impl EpmdRequest {
         }
     }
 
-    /// Whether it is taken from this host only.
+    /// Returns whether the request is accepted only from this host.
     #[must_use]
     pub(crate) fn is_local_only(&self) -> bool {
         matches!(self, Self::Alive(_) | Self::Dump | Self::Kill | Self::Stop)
     }
 }
 
-/// Returns the bytes of a name; none if it is empty or contains a zero byte.
+/// Returns the bytes of a name, or `None` if it is empty or contains a zero byte.
 fn named(bytes: &[u8]) -> Option<&[u8]> {
     (!bytes.is_empty() && !bytes.contains(&0)).then_some(bytes)
 }
@@ -157,12 +159,12 @@ fn text(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok().filter(|name| name.chars().count() <= limits::EPMD_NAME)
 }
 
-/// What is to be done about a request.
+/// The response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpmdResponse {
-    /// What is sent.
+    /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// What follows it.
+    /// What follows the answer.
     pub then: Then,
 }
 
@@ -171,7 +173,7 @@ pub struct EpmdResponse {
 pub enum Then {
     /// The connection is closed.
     Close,
-    /// The connection is kept: while it lasts, its node is registered.
+    /// The connection stays open. Its node is registered until it ends.
     Keep,
     /// This EPMD ends.
     End,
@@ -188,15 +190,16 @@ struct Registered {
 /// The registered names.
 #[derive(Debug)]
 pub struct Table {
-    /// Our own port, which some answers begin with.
+    /// The port of this EPMD, with which some answers begin.
     port: u16,
     nodes: BTreeMap<Vec<u8>, Registered>,
-    /// Of the last node that registered: every one differs from the one before.
+    /// The creation of the last registered node. It differs from node to node.
     creation: u32,
 }
 
 impl Table {
-    /// An empty one. `random` is where creations begin, so that they differ from those before a restart.
+    /// Creates an empty table. Creations start at `random`, so that they differ from those before a
+    /// restart.
     #[must_use]
     pub fn new(port: u16, random: u32) -> Self {
         Self { port, nodes: BTreeMap::new(), creation: random }
@@ -218,20 +221,21 @@ impl Table {
                 [b"active name     <", name, format!("> at port {port}, fd = 0\n\0").as_bytes()].concat()
             })),
             EpmdRequest::Kill if self.nodes.is_empty() => EpmdResponse { bytes: b"OK".to_vec(), then: Then::End },
-            // As the real one without -relaxed_command_check.
+            // As the real EPMD without `-relaxed_command_check`.
             EpmdRequest::Kill => close(b"NO".to_vec()),
             EpmdRequest::Stop => close(Vec::new()),
         }
     }
 
-    /// `ALIVE2_X_RESP` for nodes of version 6, `ALIVE2_RESP` for others.
+    /// Registers a node. Answers nodes of version 6 with `ALIVE2_X_RESP`, and others with
+    /// `ALIVE2_RESP`.
     fn alive(&mut self, connection: u64, source: Source, entry: Entry) -> EpmdResponse {
         let newer = entry.highest >= 6;
-        if !entry.is_acceptable() || self.nodes.contains_key(&entry.name) || !self.has_room_for(source, &entry) {
+        if !entry.is_acceptable() || self.nodes.contains_key(&entry.name) || !self.may_register(source, &entry) {
             let refused: &[u8] = if newer { &[b'v', 1, 0, 0, 0, 99] } else { &[b'y', 1, 0, 99] };
             return EpmdResponse { bytes: refused.to_vec(), then: Then::Close };
         }
-        // 0 means any, and 1 to 3 are those of the older answer.
+        // 0 means any creation, and 1 to 3 belong to the older answer.
         self.creation = self.creation.wrapping_add(1).max(4);
         self.nodes.insert(entry.name.clone(), Registered { connection, source, entry });
         let bytes = if newer {
@@ -243,9 +247,9 @@ impl Table {
     }
 
     /// Returns whether a source may register one more name. No source may hold more names than are
-    /// free, nor more bytes: one user alone can have half of them, two a third each, and there is
-    /// always space for a name of another user.
-    fn has_room_for(&self, source: Source, entry: &Entry) -> bool {
+    /// free, nor more bytes: one user alone can have half of them, two a third each, and a name of
+    /// another user always fits.
+    fn may_register(&self, source: Source, entry: &Entry) -> bool {
         let (mut names, mut bytes) = (0, 0);
         let (mut own_names, mut own_bytes) = (0, entry.bytes());
         for node in self.nodes.values() {
@@ -260,7 +264,7 @@ impl Table {
             && own_bytes <= limits::EPMD_NODES_BYTES.saturating_sub(bytes)
     }
 
-    /// Our port, then a line for each node.
+    /// Returns the port of this EPMD, followed by a line for each node.
     fn lines(&self, line: impl Fn(&[u8], u16) -> Vec<u8>) -> Vec<u8> {
         let mut lines = u32::from(self.port).to_be_bytes().to_vec();
         for (name, node) in &self.nodes {
@@ -269,13 +273,13 @@ impl Table {
         lines
     }
 
-    /// A connection has ended, and with it the registration that it had.
+    /// Removes the registration of a connection that has ended, if any.
     pub fn gone(&mut self, connection: u64) {
         self.nodes.retain(|_, node| node.connection != connection);
     }
 }
 
-/// `PORT2_RESP`
+/// Encodes a `PORT2_RESP`.
 fn port_answer(entry: &Entry) -> Vec<u8> {
     let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut answer = vec![b'w', 0];
@@ -290,8 +294,8 @@ fn port_answer(entry: &Entry) -> Vec<u8> {
     answer
 }
 
-/// The names in an answer to [`EpmdRequest::Names`], each with its port: all lines that are whole and can be read. None if it
-/// is too short to be one.
+/// Returns the names in an answer to [`EpmdRequest::Names`], each with its port, from all complete
+/// lines that can be read. Returns `None` if the answer is too short.
 #[must_use]
 pub fn names(answer: &[u8]) -> Option<Vec<(String, u16)>> {
     // The EPMD's own port comes first.
@@ -299,7 +303,7 @@ pub fn names(answer: &[u8]) -> Option<Vec<(String, u16)>> {
     Some(lines.split_inclusive(|byte| *byte == b'\n').filter_map(name_and_port).collect())
 }
 
-/// `name NAME at port PORT`, a whole line.
+/// Parses the whole line `name NAME at port PORT`.
 fn name_and_port(line: &[u8]) -> Option<(String, u16)> {
     let line = str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (name, port) = line.strip_prefix("name ")?.rsplit_once(" at port ")?;
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_and_no_user_keeps_them_from_others() {
+    fn names_are_bounded_and_no_user_can_hold_all() {
         let mut table = Table::new(4369, 1);
         let mut connection = 0;
         let mut held = Vec::new();
@@ -372,7 +376,11 @@ mod tests {
         assert_eq!(held[0], limits::EPMD_NODES / 2);
         assert!(held.iter().all(|held| *held > 0) && held.iter().sum::<usize>() <= limits::EPMD_NODES, "{held:?}");
         table.gone(1);
-        assert_eq!(ask_as(&mut table, 0, 1, &alive(b"again", 6)).then, Then::Close, "it still has more than are free");
+        assert_eq!(
+            ask_as(&mut table, 0, 1, &alive(b"again", 6)).then,
+            Then::Close,
+            "the user holds more names than are free"
+        );
         assert_eq!(ask_as(&mut table, 9, 1, &alive(b"honest", 6)).then, Then::Keep);
     }
 
@@ -426,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_bounded_and_leave_room_for_other_users() {
+    fn long_names_are_bounded_and_leave_space_for_other_users() {
         let mut table = Table::new(4369, 1);
         let mut connection = 0;
         let mut fill = |table: &mut Table, uid: u32| {
@@ -450,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_answered_or_refused(requests in proptest::collection::vec(any::<Vec<u8>>(), 1..20)) {
+        fn any_request_is_answered_or_refused(requests in proptest::collection::vec(any::<Vec<u8>>(), 1..20)) {
             let mut table = Table::new(4369, 1);
             for (connection, mut request) in requests.into_iter().enumerate() {
                 if let Some(kind) = request.first_mut() {

@@ -1,9 +1,9 @@
-//! An EPMD of our own, for hosts that have none.
+//! An EPMD server, for hosts without EPMD.
 //!
-//! Its state is that of one task, which answers one request after the other; each connection has a
-//! task that reads the request and writes the answer. A request may arrive slowly: an unfinished
-//! one occupies a slot and a few KiB, and its time is bounded. The users of this host and other
-//! hosts share its slots, and the names, fairly: see [`fair`](crate::fair).
+//! One task owns the state and answers one request after the other. Each connection has a task that
+//! reads the request and writes the answer. A request may arrive slowly: an unfinished one occupies
+//! a slot and a few KiB, and its time is bounded. Users of this host and other hosts share the
+//! slots and the names fairly: see [`fair`](crate::fair).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,12 +28,12 @@ use crate::trace::{self, Direction};
 /// less memory of the kernel in a flood.
 const ACCEPT_QUEUE: u32 = 4096;
 
-/// Returns the user who owns the socket with the first address, connected to the second; none if
-/// unknown.
+/// Returns the user who owns the socket with the first address that is connected to the second
+/// address, or `None` if unknown.
 pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
-/// A running EPMD. It ends when this is dropped, and its connections with it, so that nodes know that they have to
-/// register anew.
+/// A running EPMD server. Dropping it ends the server and its connections, so that the nodes notice
+/// and register again.
 #[derive(Debug)]
 pub(crate) struct Server(JoinHandle<()>);
 
@@ -44,24 +44,26 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Whether it still serves: it ends by itself when a client may and does ask for it.
+    /// Returns whether the server is running. A client of this host can end it with a request.
     #[must_use]
     pub(crate) fn serves(&self) -> bool {
         !self.0.is_finished()
     }
 }
 
-/// What a connection tells the task that owns the names.
+/// An event from a connection to the task that owns the names.
 enum Event {
     Asked(Asked),
-    Gone(u64),
+    Closed(u64),
 }
 
-/// Serves at `port` of these addresses, and of loopback in any case, as the real one does. Without
-/// addresses it is all of this host's. `user_of` returns the owners of connections from this host.
+/// Starts a server at `port` of these addresses and of loopback, as the real EPMD does. Without
+/// addresses, it listens on all addresses of this host. `user_of` returns the owners of connections
+/// from this host.
 ///
 /// # Errors
-/// Loopback can't be had: somebody else serves there, or may by now. Other addresses that can't be had are left out.
+/// The port on loopback is in use or cannot be opened. Other addresses that cannot be opened are
+/// skipped with a warning.
 pub(crate) fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Result<Server> {
     let everywhere = addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified);
     let (first, second) = if everywhere {
@@ -77,7 +79,7 @@ pub(crate) fn start(addresses: &[IpAddr], port: u16, user_of: UserOf) -> io::Res
             Ok(listener) => listeners.push(listener),
             // A host without IPv6 needs no such listener.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
-            Err(e) => warn!(%address, port, "our EPMD does not serve there: {e}"),
+            Err(e) => warn!(%address, port, "EPMD does not listen on this address: {e}"),
         }
     }
     let random = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))?;
@@ -88,7 +90,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
-        // The two families have a socket each.
+        // Each address family has a separate socket.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
@@ -103,8 +105,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// Answers it, and returns what follows. Ignores a connection that was evicted since it asked: it
-    /// would keep a name for ever, as its end is never reported.
+    /// Answers the request, and returns what follows. Ignores a connection that was evicted after
+    /// its request: it would keep a name for ever, because its end is never reported.
     fn answer(self, table: &mut Table, unfinished: &mut Slots<Unfinished>) -> Option<Then> {
         let Self { connection, source, request, answer } = self;
         if !unfinished.iter().any(|other| other.connection == connection) {
@@ -156,7 +158,7 @@ async fn serve(listeners: Vec<TcpListener>, mut table: Table, user_of: UserOf) {
                         break connection;
                     }
                 }
-                Event::Gone(connection) => table.gone(connection),
+                Event::Closed(connection) => table.gone(connection),
             },
             Some(_) = tasks.join_next() => {}
         }
@@ -177,7 +179,8 @@ async fn accept(listener: TcpListener, accepted: mpsc::Sender<TcpStream>) {
                     return;
                 }
             }
-            // Out of file descriptors, or the peer was gone at once: neither ends the listener.
+            // The process has no free file descriptor, or the connection ended early. The listener
+            // continues in both cases.
             Err(_) => tokio::time::sleep(limits::ACCEPT_PAUSE).await,
         }
     }
@@ -216,7 +219,7 @@ async fn connection(id: u64, source: Source, mut stream: TcpStream, events: mpsc
         let _ = keep_alive(&stream);
         let _ = stream.read_u8().await;
     }
-    let _ = events.send(Event::Gone(id)).await;
+    let _ = events.send(Event::Closed(id)).await;
 }
 
 /// Has the kernel close the connection when its other end no longer exists.
@@ -243,7 +246,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<EpmdRequest> 
     EpmdRequest::read(&request).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// Reads until `buffer` is full, and waits [`limits::EPMD_SILENCE`] at most for each part.
+/// Reads until `buffer` is full, and waits at most [`limits::EPMD_SILENCE`] for each part.
 async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<()> {
     let mut left = buffer;
     while !left.is_empty() {
@@ -256,7 +259,8 @@ async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::R
     Ok(())
 }
 
-/// Whether the other end is on this host: on loopback, or at the very address that it reached.
+/// Returns whether the other end is on this host: its address is loopback, or equal to the local
+/// address of the connection.
 fn is_local(stream: &TcpStream) -> io::Result<bool> {
     let peer = stream.peer_addr()?.ip().to_canonical();
     Ok(peer.is_loopback() || peer == stream.local_addr()?.ip().to_canonical())

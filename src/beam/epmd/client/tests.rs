@@ -6,7 +6,7 @@ use tokio::process::{Child, Command};
 
 use super::*;
 
-/// A real EPMD of its own, which ends with this value.
+/// Starts a real EPMD, which ends when the returned child is dropped.
 async fn epmd() -> (Child, SocketAddr) {
     let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut command = Command::new("epmd");
@@ -21,7 +21,7 @@ async fn epmd() -> (Child, SocketAddr) {
     (child, address)
 }
 
-/// Answers every connection by `answer`, and keeps it open.
+/// Starts a server that sends `answer` to every connection and keeps it open.
 async fn fake(answer: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -36,7 +36,7 @@ async fn fake(answer: Vec<u8>) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_name_is_ours_until_it_is_given_back() {
+async fn a_name_is_registered_until_it_is_freed() {
     let (_child, address) = epmd().await;
     let registration = register(address, "here", 4711, false).await.unwrap();
     assert!(registration.creation > 0);
@@ -50,11 +50,11 @@ async fn a_name_is_ours_until_it_is_given_back() {
 }
 
 #[tokio::test]
-async fn the_end_of_epmd_is_noticed() {
+async fn the_end_of_epmd_ends_the_registration() {
     let (mut child, address) = epmd().await;
     let mut registration = register(address, "here", 4711, false).await.unwrap();
     let still = timeout(Duration::from_millis(50), registration.lost()).await;
-    assert!(still.is_err(), "nothing is lost yet");
+    assert!(still.is_err(), "the registration is kept");
     child.kill().await.unwrap();
     timeout(Duration::from_secs(10), registration.lost()).await.expect("it is lost");
     assert!(matches!(names(address).await, Err(Error::Unreachable(..))));
@@ -70,7 +70,7 @@ async fn a_stalling_epmd_costs_only_its_time() {
 }
 
 #[tokio::test]
-async fn an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for() {
+async fn freeing_a_name_waits_a_bounded_time_for_epmd() {
     let keeping = fake(vec![b'v', 0, 0, 0, 0, 9]).await;
     let registration = register(keeping, "here", 4711, false).await.unwrap();
     tokio::time::pause();
@@ -89,12 +89,12 @@ async fn an_endless_answer_is_cut() {
         answer.extend_from_slice(line);
     }
     let endless = fake(answer).await;
-    // The connection is never closed: what ends the reading is the bound, in the middle of a line.
+    // The connection is never closed, so the size limit ends the read, in the middle of a line.
     assert_eq!(names(endless).await.unwrap().len(), bound / line.len());
 }
 
 #[tokio::test]
-async fn a_name_that_can_not_be_read_hides_no_other() {
+async fn an_unreadable_name_hides_no_other() {
     let lines =
         b"\0\0\0\x01name a at port 1\nname \xff at port 2\nname b\nname c at port 70000\nname d e at port 4\nname f";
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -109,7 +109,7 @@ async fn a_name_that_can_not_be_read_hides_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_no_epmd_is_told_from_one() {
+async fn a_program_that_is_not_epmd_is_detected() {
     let web = fake(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
     assert!(matches!(register(web, "here", 1, false).await, Err(Error::Protocol(..))));
     assert!(matches!(port(web, "here").await, Err(Error::Protocol(..))));

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::epmd::client;
 
-/// Ours, on a port of its own.
+/// Starts a server on a free port.
 fn started() -> (Server, SocketAddr) {
     let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let server = start(&[Ipv4Addr::LOCALHOST.into()], port, |_, _| None).expect("the port is free");
@@ -12,7 +12,7 @@ fn started() -> (Server, SocketAddr) {
 }
 
 #[tokio::test]
-async fn loopback_is_served_wherever_else_it_is_to_be() {
+async fn loopback_is_always_served() {
     let at = |last| Ipv4Addr::new(127, 0, 0, last);
     // This port must be free at every address, because other tests use ports of single addresses.
     let port = StdListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
@@ -24,7 +24,7 @@ async fn loopback_is_served_wherever_else_it_is_to_be() {
     if has_ipv6 {
         assert_eq!(client::names(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await.unwrap(), []);
     }
-    assert!(TcpStream::connect((at(3), port)).await.is_err(), "nowhere else");
+    assert!(TcpStream::connect((at(3), port)).await.is_err(), "on no other address");
 }
 
 async fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
@@ -37,7 +37,7 @@ async fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn our_client_gets_on_with_our_server() {
+async fn the_client_and_the_server_interoperate() {
     let (server, address) = started();
     let registration = client::register(address, "here", 4711, false).await.unwrap();
     assert_eq!(client::names(address).await.unwrap(), [("here".to_owned(), 4711)]);
@@ -47,11 +47,11 @@ async fn our_client_gets_on_with_our_server() {
     assert_eq!(client::port(address, "here").await.unwrap(), None);
     let mut registration = client::register(address, "here", 4712, false).await.unwrap();
     drop(server);
-    timeout(limits::EPMD_TIME, registration.lost()).await.expect("its end is noticed");
+    timeout(limits::EPMD_TIME, registration.lost()).await.expect("the end of EPMD is noticed");
 }
 
 #[tokio::test]
-async fn it_ends_when_it_is_asked_to_and_knows_nobody() {
+async fn a_kill_request_ends_the_server_only_without_nodes() {
     let (server, address) = started();
     let registration = client::register(address, "here", 4711, false).await.unwrap();
     assert_eq!(ask(address, b"k").await, b"NO");
@@ -80,7 +80,7 @@ async fn an_unfinished_request_does_not_delay_the_end() {
     .expect("it ends");
 }
 
-/// Sends the bytes of a request with a pause before each, and returns what was read of it.
+/// Sends the bytes of a request with a pause before each, and returns the request that was read.
 async fn slowly(request: &[u8], pause: Duration) -> io::Result<EpmdRequest> {
     let (mut client, mut server) = tokio::io::duplex(limits::EPMD_REQUEST);
     let length = u16::try_from(request.len()).unwrap().to_be_bytes();
@@ -126,32 +126,32 @@ async fn a_registered_node_that_sends_more_loses_its_name() {
 }
 
 #[tokio::test]
-async fn who_stalls_or_floods_costs_nobody_else() {
+async fn stalled_and_large_requests_do_not_affect_others() {
     let (_server, address) = started();
     let mut silent = Vec::new();
     for _ in 0..=limits::EPMD_UNFINISHED {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
-    client::register(address, "here", 4711, false).await.expect("there is room");
-    // The first has given way, well before the time limit of a request.
+    client::register(address, "here", 4711, false).await.expect("a slot is free");
+    // The first connection lost its slot, long before the time limit of a request.
     let mut byte = [0];
     let read = timeout(limits::EPMD_TIME / 2, silent[0].read(&mut byte)).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
     let long = vec![b'n'; limits::EPMD_REQUEST + 1];
-    assert_eq!(ask(address, &long).await, b"", "too long to be read");
+    assert_eq!(ask(address, &long).await, b"", "the request is too long");
 }
 
 /// Connects from 127.0.0.`last`.
 async fn connect(last: u8, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    // Its port is free again at once, so that a flood cannot use up the ports of the address.
+    // The port is free again immediately, so that a flood cannot use up the ports of the address.
     socket.set_zero_linger().unwrap();
     socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
     socket.connect(to).await.unwrap()
 }
 
 #[tokio::test]
-async fn who_gave_way_after_it_asked_registers_nothing() {
+async fn an_evicted_connection_registers_nothing() {
     let mut table = Table::new(4369, 0);
     let mut unfinished = Slots::new(limits::EPMD_UNFINISHED);
     let source = Source::User(1);
@@ -165,18 +165,18 @@ async fn who_gave_way_after_it_asked_registers_nothing() {
     let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
     assert!(unfinished.insert(source, Unfinished { connection: 2, task: task() }, |_| false).is_none());
     let (then, mut answered) = ask(1, &mut table, &mut unfinished);
-    assert!(then.is_none() && answered.try_recv().is_err(), "it has no slot");
+    assert!(then.is_none() && answered.try_recv().is_err(), "the connection has no slot");
     let (then, mut answered) = ask(2, &mut table, &mut unfinished);
     assert!(then == Some(Then::Keep) && answered.try_recv().is_ok(), "the name is free");
     assert_eq!(unfinished.iter().count(), 0);
 }
 
 #[tokio::test]
-async fn a_flood_from_one_address_costs_no_other_its_request() {
+async fn a_flood_from_one_address_does_not_affect_other_addresses() {
     let (_server, address) = started();
     let mut honest = connect(2, address).await;
     let mut silent = Vec::new();
-    // With the honest one, one too many.
+    // Together with the honest connection, this is one too many.
     for _ in 0..limits::EPMD_UNFINISHED {
         silent.push(connect(3, address).await);
     }
