@@ -1,4 +1,5 @@
-//! The magic cookie: the secret that a cluster's nodes share. It is proved, never sent, and never printed.
+//! The cookie: the secret that the nodes of a cluster share. It is proved, but never sent or
+//! printed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,27 +8,27 @@ use data_encoding::BASE64;
 
 use crate::limits;
 
-/// A cookie. `Debug` hides it, there is no `Display`.
+/// A cookie. `Debug` hides it, and `Display` is not implemented.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie(Arc<str>);
 
-/// What is wrong with the text of a cookie.
+/// Why a text is not a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CookieTextError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the cookie is empty")]
     Empty,
-    /// Longer than an atom.
+    /// The text exceeds [`limits::COOKIE`].
     #[error("the cookie is longer than {max} characters", max = limits::COOKIE)]
     TooLong,
-    /// Something other than printable ASCII.
+    /// The text has a character that is not printable ASCII.
     #[error("the cookie has a character that is not printable ASCII")]
     Character,
 }
 
 impl Cookie {
-    /// A cookie from the bytes of a file or setting: printable ASCII up to the first line end; behind it only blanks and
-    /// line ends, which `erl` drops too.
+    /// Parses the bytes of a file or setting: printable ASCII up to the first line end. Only blanks
+    /// and line ends may follow, which `erl` ignores too.
     ///
     /// # Errors
     /// [`CookieTextError`].
@@ -45,19 +46,20 @@ impl Cookie {
         }
     }
 
-    /// The proof of knowing the cookie: MD5 over the cookie and the challenge in decimal
+    /// Returns the proof of the cookie: the MD5 of the cookie and the challenge in decimal
     /// (`gen_digest/2` in OTP's `dist_util.erl`).
     #[must_use]
     pub fn digest(&self, challenge: u32) -> [u8; 16] {
         md5::compute(format!("{}{challenge}", self.0)).0
     }
 
-    /// The secret itself, for the one command that has a library prove it; and for tests.
+    /// Returns the secret, for the command that needs a library to prove it, and for tests.
     pub fn secret(&self) -> &str {
         &self.0
     }
 
-    /// A fingerprint to compare two nodes' cookies by: base64 of the MD5, as RabbitMQ's diagnostics print it.
+    /// Returns a fingerprint to compare the cookies of two nodes: the MD5 in base64, as RabbitMQ's
+    /// diagnostics print it.
     #[must_use]
     pub fn hash(&self) -> String {
         BASE64.encode(&md5::compute(self.0.as_bytes()).0)

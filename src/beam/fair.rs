@@ -1,8 +1,8 @@
-//! Slots of a port, shared fairly by its clients: when all are in use, the source that holds the
-//! most loses one.
+//! Slots of a port that are shared fairly by its clients: when all are in use, the source that
+//! holds the most loses one.
 //!
-//! A source identifies one party: by an IPv4 address, by an IPv6 network of 64 bits, the size that
-//! a single host gets, or, for a connection from this host, by its user. Pure.
+//! A source identifies one client: by its user, for a connection from this host, or else by its
+//! IPv4 address or its IPv6 network of 64 bits, the size that a single host gets. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 // Only addresses are used here, no sockets.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The party that a connection is counted for.
+/// The client that a connection is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// A user of this host, by uid.
@@ -22,8 +22,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns the source of a connection from `remote`; `user` is its owner if it is on this host
-    /// and known.
+    /// Returns the source of a connection from `remote`. `user` is its owner, if it is on this host
+    /// and its owner is known.
     #[must_use]
     pub fn new(remote: IpAddr, user: Option<u32>) -> Self {
         match (user, remote.to_canonical()) {
@@ -71,17 +71,17 @@ impl<T> Slots<T> {
         Self { limit, taken: Vec::new() }
     }
 
-    /// Adds `holder`. If no slot is free, the source that holds the most, counting the new one,
-    /// loses a slot: its oldest that has not `progressed`, else its oldest. Among equal sources,
-    /// the one with the oldest such slot loses it. Returns the holder of that slot.
+    /// Adds `holder`. If no slot is free, evicts and returns another holder: the oldest one that
+    /// has not `progressed`, or else the oldest one, of the sources that hold the most, counting
+    /// the new holder.
     pub(crate) fn insert(&mut self, source: Source, holder: T, progressed: impl Fn(&T) -> bool) -> Option<T> {
         let evicted = (self.taken.len() >= self.limit).then(|| self.evict(source, progressed)).flatten();
         self.taken.push(Slot { source, holder });
         evicted
     }
 
-    fn evict(&mut self, newcomer: Source, progressed: impl Fn(&T) -> bool) -> Option<T> {
-        let mut counts: HashMap<Source, usize> = HashMap::from([(newcomer, 1)]);
+    fn evict(&mut self, added: Source, progressed: impl Fn(&T) -> bool) -> Option<T> {
+        let mut counts: HashMap<Source, usize> = HashMap::from([(added, 1)]);
         for slot in &self.taken {
             *counts.entry(slot.source).or_default() += 1;
         }
@@ -93,7 +93,7 @@ impl<T> Slots<T> {
         Some(self.taken.remove(at).holder)
     }
 
-    /// Frees the slots of all others.
+    /// Frees the slots of all holders for which `keep` returns false.
     pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.taken.retain(|slot| keep(&slot.holder));
     }
@@ -126,7 +126,7 @@ mod tests {
             let evicted = slots.insert(address(9), flood, never);
             assert!(evicted.is_none_or(|evicted| evicted >= 100), "{evicted:?} was displaced");
         }
-        // A newcomer displaces the oldest of the flood.
+        // A new source evicts the oldest connection of the flood.
         assert_eq!(slots.insert(address(3), 3, never), Some(9_995));
         assert_eq!(slots.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 9_996, 9_997, 9_998, 9_999, 3]);
     }
@@ -147,17 +147,17 @@ mod tests {
         let progressed = |holder: &u32| *holder == 0;
         for holder in 0..1_000 {
             let evicted = slots.insert(address(1), holder, progressed);
-            assert_ne!(evicted, Some(0), "only silent ones give way");
+            assert_ne!(evicted, Some(0), "only silent connections are evicted");
         }
         let mut slots = Slots::new(2);
         for holder in 0..2 {
             slots.insert(address(1), holder, |_| true);
         }
-        assert_eq!(slots.insert(address(1), 2, |_| true), Some(0), "of equals the oldest");
+        assert_eq!(slots.insert(address(1), 2, |_| true), Some(0), "the oldest of equals");
         let mut slots = Slots::new(2);
         slots.insert(address(1), 0, progressed);
         slots.insert(address(2), 1, progressed);
-        assert_eq!(slots.insert(address(3), 2, progressed), Some(1), "of equal sources the silent one");
+        assert_eq!(slots.insert(address(3), 2, progressed), Some(1), "the silent one of equal sources");
     }
 
     #[test]

@@ -76,7 +76,7 @@
 //!     let (calls, mut waiting) = mpsc::channel(16);
 //!     node.process(Slow(calls)).name("slow").spawn().await?;
 //!     while let Some((call, request)) = waiting.recv().await {
-//!         // Whatever takes long, such as a query.
+//!         // Work that takes long, such as a query.
 //!         node.reply(call, request).await?;
 //!     }
 //!     Ok(())
@@ -134,13 +134,13 @@
 //! | `erpc`, `rpc`, `spawn` | calls of offered functions, and of the few of OTP that tools such as `observer` need | [`Builder::function`], [`Builder::functions`], [`Node::erpc`] |
 //! | `pg`, versions 0 and 1 | members and monitors of groups | [`Spawn::group`], [`Node::members`], [`Node::publish`] |
 //! | messages, monitors and links | to processes of this node | [`Node::send`], [`Node::monitor`], [`Node::link`] |
-//! | `global` | the greeting of each node, so that none waits for it | |
+//! | `global` | its initial exchange, so that no node waits for this one | |
 //!
 //! # Deliberate omissions
 //!
 //! - It runs no code that a peer names. Peers can call only the functions that the program offers,
-//!   and the few of `node::services::functions` that describe the node to tools. A call of any other
-//!   fails with `undef`, which `node::machine::served` answers.
+//!   and the few of `node::services::functions` that describe the node to tools. A call of any
+//!   other function fails with `undef`, which `node::machine::served` answers.
 //! - It is not a global name server, and does not take part in `global` locks.
 //! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
 //! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use

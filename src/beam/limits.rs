@@ -1,51 +1,59 @@
-//! Every bound of the node: what it bounds, its unit, and the test that crosses it. Constants that
+//! Every limit of the node: what it limits, its unit, and the test that crosses it. Constants that
 //! only trade speed for memory or latency are private to the module that uses them, under the
 //! heading "Tuning constants".
 
 use std::time::Duration;
 
-/// How deep a term may nest, in lists, tuples, maps and funs; the tail of a list that is a list again counts as a
-/// level. Recursion over terms is bounded by it. Crossed by `etf::tests::bounds::nesting_is_bounded`.
+/// Maximum nesting depth of a term, in lists, tuples, maps and funs. A list that is the tail of a
+/// list counts as a level. It bounds recursion over terms. Crossed by
+/// `etf::tests::bounds::nesting_is_bounded`.
 pub const TERM_DEPTH: usize = 512;
 
-/// How many elements one reader turns into terms: each key, value, list tail and character of a string is one, a fun
-/// counts as four. A message that reaches it takes at most 120 MiB in memory (56 bytes an element, and 32 for each
-/// atom that isn't interned, of which an external fun has two) besides the message and
-/// the texts in it. A message that has more is not looked into at all, so that it bounds what a pg sync may hold too: the
-/// elements of all groups, and their members. Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
+/// Maximum number of elements that one reader turns into terms. Each key, value, list tail and
+/// character of a string counts as one, and a fun as four. A message of this size takes at most 120
+/// MiB of memory in addition to its bytes: 56 bytes for each element, and 32 for each atom that is
+/// not interned, of which an external fun has two. A message with more elements is not decoded,
+/// which also bounds the groups and members of a `pg` sync. Crossed by
+/// `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
-/// How many atoms one table interns, 17 MiB at the very worst (an atom has at most 1,020 bytes). Crossed by
-/// `etf::tests::bounds::a_full_table_still_decodes`.
+/// Maximum number of atoms in one table: at most 17 MiB, because an atom has at most 1,020 bytes.
+/// Crossed by `etf::tests::bounds::a_full_table_still_decodes`.
 pub const ATOMS: usize = 16 * 1024;
 
-/// Longest atom in characters, as in every OTP release. Crossed by `etf::tests::bounds::atoms_have_at_most_255_characters`.
+/// Maximum length of an atom in characters, as in every OTP release. Crossed by
+/// `etf::tests::bounds::atoms_have_at_most_255_characters`.
 pub const ATOM_CHARACTERS: usize = 255;
 
-/// Most words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later. Crossed by
-/// `etf::tests::bounds::references_have_one_to_five_words`.
+/// Maximum number of words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later. Crossed
+/// by `etf::tests::bounds::references_have_one_to_five_words`.
 pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------
 
-/// Largest frame from a peer in bytes, and its largest message in fragments: one of 64 MiB and what surrounds it. Crossed by
+/// Maximum size of a frame from a peer in bytes, and of its message in fragments: 64 MiB of data
+/// and 64 KiB for what surrounds it. Crossed by
 /// `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives` and
 /// `dist::header::tests::a_message_is_bounded`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 
-/// Messages from one peer that have begun in fragments and not ended; of more, the one that has waited longest is given up. Crossed by
-/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
+/// Unfinished messages in fragments from one peer. Beyond that, the one that has waited longest is
+/// dropped. Crossed by
+/// `dist::header::tests::unfinished_messages_in_fragments_that_wait_longest_are_dropped`.
 pub const FRAGMENTED: usize = 4096;
 
 /// Bytes of a peer's unfinished messages in fragments: three of the largest, which fit into the
-/// smallest budget ([`PEER_BYTES_LEAST`]). More drops the one that has waited longest. Crossed by
-/// `dist::header::tests::of_messages_in_fragments_those_that_wait_longest_give_way`.
+/// smallest budget ([`PEER_BYTES_LEAST`]). Beyond that, the one that has waited longest is dropped.
+/// Crossed by
+/// `dist::header::tests::unfinished_messages_in_fragments_that_wait_longest_are_dropped`.
 pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 
-/// Largest handshake packet from a peer in bytes. Crossed by `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
+/// Maximum size of a handshake packet from a peer in bytes. Crossed by
+/// `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
-/// Longest node name from a peer in bytes, as an atom of Erlang's. Crossed by `dist::handshake::tests::names_are_bounded_and_of_the_right_form` and
+/// Maximum length of a node name in bytes, because Erlang has it as an atom. Crossed by
+/// `dist::handshake::tests::invalid_and_long_names_are_refused` and
 /// `name::tests::node_names_have_two_parts`.
 pub const NODE_NAME: usize = 255;
 
@@ -53,21 +61,22 @@ pub const NODE_NAME: usize = 255;
 /// `dist::setup::tests::a_silent_peer_ends_the_handshake_in_time`.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
 
-/// Bytes that may wait for one peer before its connection is given up: it holds one message of the largest size.
-/// Crossed by `dist::link::tests::a_peer_that_reads_nothing_fills_a_bounded_queue`.
+/// Bytes that may be queued for one peer before its connection is closed: one message of the
+/// largest size. Crossed by `dist::link::tests::a_peer_that_reads_nothing_fills_a_bounded_queue`.
 pub const LINK_QUEUE: usize = FRAME;
 
-/// Time to write what is queued when we close a connection, and for the peer to close its end.
-/// Crossed by `dist::link::tests::closing_waits_only_so_long_for_the_peer`.
+/// Time to send the queue of a connection that this node closes, and for the peer to close its end.
+/// Crossed by `dist::link::tests::closing_waits_a_bounded_time_for_the_peer`.
 pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 
-/// Bytes of a binary, or of a term that came from elsewhere, that isn't copied to be sent. Crossed by
-/// `dist::frames::tests::they_are_the_same_bytes_however_they_are_kept_and_written`.
+/// Size in bytes from which a binary, or a term that a peer encoded, is sent without being copied.
+/// Crossed by
+/// `dist::frames::tests::queued_frames_keep_their_bytes_and_large_binaries_are_not_copied`.
 pub const SENT_UNCOPIED: usize = 32 * 1024;
 
-/// Challenges of ended handshakes that are still recognized as our own, besides all outstanding
-/// ones. A random challenge of an honest peer equals one of them once in 4 million handshakes, and
-/// costs a retry. Crossed by
+/// Challenges of ended handshakes that are still recognized, in addition to all outstanding ones. A
+/// random challenge of an honest peer equals one of them once in 4 million handshakes, which costs
+/// a retry. Crossed by
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
@@ -102,11 +111,12 @@ pub const PEERS: usize = 4096;
 /// `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_INBOX: usize = 256;
 
-/// Messages that a connection hands on at once. Crossed by `dist::link::tests::a_flood_is_handed_on_in_pieces`.
+/// Messages in one batch from a connection to the node's task. Crossed by
+/// `dist::link::tests::a_flood_reaches_the_owner_in_batches`.
 pub const MESSAGES: usize = 256;
 
-/// Events that the node's task takes, and signals that it lets gather, before it sends them. Crossed by
-/// `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
+/// Events that the node's task handles, and signals that it collects, before it sends the signals.
+/// Crossed by `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
 /// Work of the node's task for one peer before the others have their turn, in bytes of messages.
@@ -132,10 +142,12 @@ pub const LARGE_READERS: usize = 2;
 /// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
 pub const GATHERED: usize = 1024 * 1024;
 
-/// Names of nodes that are remembered though they are not connected. Crossed by `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
+/// Names of unconnected nodes that are remembered. Crossed by
+/// `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
 pub const KNOWN_NODES: usize = 4096;
 
-/// Monitors and links that one peer may have towards our processes. Crossed by `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
+/// Monitors and links from one peer to processes of this node. Crossed by
+/// `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
 /// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding
@@ -164,7 +176,7 @@ pub const PG_ANNOUNCED: usize = 16 * 1024;
 /// Crossed by `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
-/// How often a hidden node looks for scopes of peers that it doesn't know. Crossed by
+/// Interval at which a hidden node looks for new scopes of its peers. Crossed by
 /// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.
 pub const PG_POLL: Duration = Duration::from_secs(2);
 
@@ -186,41 +198,44 @@ pub const PROCESS_TIES: usize = 1024;
 /// `node::machine::tests::tools::requested_items_are_bounded`.
 pub const PROCESS_ITEMS: usize = 64;
 
-/// How many attempts in a row to connect end because the peer dials us, without a connection.
+/// Attempts in a row to connect that end without a connection because the peer dials this node.
 /// Crossed by `node::giving_way::tests::the_attempts_that_give_way_without_a_connection_are_bounded`.
 pub const GIVEN_WAY: u32 = 3;
 
-/// Attempts to connect that are under way at once, to nodes of this host and to others each; more wait.
-/// Crossed by `tests/handshake.rs`, `attempts_to_connect_wait_for_each_other`.
+/// Simultaneous attempts to connect, counted separately for nodes of this host and of others.
+/// Further attempts wait. Crossed by `tests/handshake.rs`,
+/// `attempts_to_connect_wait_for_each_other`.
 pub const DIALS: usize = 32;
 
-/// Time to resolve a host. Crossed by `connect::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// Time to resolve a host. Crossed by `connect::resolve::tests::a_stuck_resolver_uses_bounded_time_and_threads`.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
 /// Hosts that are being resolved at once, each in a blocking thread that cannot be interrupted.
 /// Crossed by
-/// `connect::resolve::tests::a_resolver_that_is_stuck_costs_its_time_and_few_threads`.
+/// `connect::resolve::tests::a_stuck_resolver_uses_bounded_time_and_threads`.
 pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
 /// `connect::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// Addresses of one host that are tried. Crossed by `connect::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
+/// Addresses of one host that are tried. Crossed by
+/// `connect::dial::tests::only_so_many_addresses_of_a_host_are_tried`.
 pub const ADDRESSES: usize = 4;
 
-/// Pause after the distribution port could not take a connection. Crossed by `tests/log.rs`,
-/// `without_descriptors_the_distribution_port_waits`.
+/// Pause after a failure to accept a connection on the distribution port. Crossed by
+/// `tests/log.rs`, `without_descriptors_the_distribution_port_waits`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // ---- Finding peers --------------------------------------------------------------------------
 
-/// Sockets that listen at one port of this host, of which the kernel tells; where there are more, its tables are read. Crossed by
-/// `connect::sock_diag::tests::a_list_is_read_to_its_end_or_not_at_all`.
+/// Listening sockets of one port that are read from the kernel's answer. If there are more, the
+/// tables in `/proc` are read instead. Crossed by
+/// `connect::sock_diag::tests::an_incomplete_or_long_list_of_sockets_is_not_used`.
 pub const LISTENERS: usize = 1024;
 
-/// Open files of processes that are looked at to find which process serves EPMD. Crossed by
-/// `connect::socket_holder::tests::no_more_files_are_looked_at_than_allowed`.
+/// Open files of processes that are inspected to find the process that serves EPMD. Crossed by
+/// `connect::socket_holder::tests::the_number_of_inspected_files_is_bounded`.
 pub const SOCKET_HOLDERS: usize = 65_536;
 
 // ---- EPMD -----------------------------------------------------------------------------------
@@ -228,7 +243,7 @@ pub const SOCKET_HOLDERS: usize = 65_536;
 /// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.
 pub const EPMD_TIME: Duration = Duration::from_secs(2);
 
-/// Pause before an EPMD that didn't answer is tried again, and before a lost one is (as `erl_epmd` does). Crossed by
+/// Pause before a retry with an EPMD that did not answer or was lost, as in `erl_epmd`. Crossed by
 /// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
@@ -238,43 +253,44 @@ pub const EPMD_START_TRIES: u32 = 40;
 /// Pause between these attempts. Crossed by the same.
 pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
 
-/// Most bytes read of an EPMD's answer: some 10,000 names. Crossed by
+/// Maximum size of an answer from EPMD in bytes: about 10,000 names. Crossed by
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;
 
-/// Longest request to the EPMD that we serve, in bytes, as `INBUF_SIZE` of the real one allows.
-/// Crossed by `epmd::server::tests::who_stalls_or_floods_costs_nobody_else`.
+/// Maximum size of a request to this node's EPMD in bytes, as `INBUF_SIZE` of the real one allows.
+/// Crossed by `epmd::server::tests::stalled_and_large_requests_do_not_affect_others`.
 pub const EPMD_REQUEST: usize = 3057;
 
-/// Longest time between two bytes of a request to the EPMD that we serve. The real one allows 60 s.
+/// Maximum time between two bytes of a request to this node's EPMD. The real one allows 60 s.
 /// Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
 pub const EPMD_SILENCE: Duration = Duration::from_secs(5);
 
-/// Time for a whole request to the EPMD that we serve: enough for the longest name at two bytes per
+/// Time for a whole request to this node's EPMD: enough for the longest name at two bytes per
 /// second. Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
 pub const EPMD_REQUEST_TIME: Duration = Duration::from_secs(600);
 
 /// Connections to our EPMD whose request is not finished, each of which holds up to
 /// [`EPMD_REQUEST`] bytes. Beyond that, the user or address that has the most loses its oldest.
-/// Crossed by `epmd::server::tests::a_flood_from_one_address_costs_no_other_its_request`.
+/// Crossed by `epmd::server::tests::a_flood_from_one_address_does_not_affect_other_addresses`.
 pub const EPMD_UNFINISHED: usize = 64;
 
-/// Longest name that may be registered with our EPMD, in characters of UTF-8, as with the real one.
-/// Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
+/// Maximum length of a name that is registered with this node's EPMD, in characters of UTF-8, as
+/// with the real one. Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
 pub const EPMD_NAME: usize = 255;
 
-/// Most extra data that a node may register with our EPMD, in bytes, as with the real one.
-/// Crossed by `epmd::protocol::tests::extra_data_has_at_most_1020_bytes_and_is_returned`.
+/// Maximum size of the extra data of a node that registers with this node's EPMD, in bytes, as with
+/// the real one. Crossed by
+/// `epmd::protocol::tests::extra_data_has_at_most_1020_bytes_and_is_returned`.
 pub const EPMD_EXTRA: usize = 1020;
 
 /// Bytes of all names and extra data that are registered with our EPMD. It bounds an answer that
 /// lists them. One user has at most half of them, and never more than are free. Crossed by
-/// `epmd::protocol::tests::long_names_are_bounded_and_leave_room_for_other_users`.
+/// `epmd::protocol::tests::long_names_are_bounded_and_leave_space_for_other_users`.
 pub const EPMD_NODES_BYTES: usize = 256 * 1024;
 
 /// Names that may be registered with our EPMD, each of which keeps a connection open. One user has
 /// at most half of them, and never more than are free. Crossed by
-/// `epmd::protocol::tests::names_are_bounded_and_no_user_keeps_them_from_others`.
+/// `epmd::protocol::tests::names_are_bounded_and_no_user_can_hold_all`.
 pub const EPMD_NODES: usize = 1024;
 
 /// Keepalive of the connection of a registered name: the silence before the first probe, the
@@ -286,11 +302,12 @@ pub const EPMD_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// See [`EPMD_KEEPALIVE`]. Crossed by the same.
 pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 
-/// Time in which an EPMD should have noticed that we gave a name back. Crossed by
-/// `epmd::client::tests::an_epmd_that_keeps_the_connection_of_a_name_is_not_waited_for`.
+/// Time for EPMD to notice that a name was freed. Crossed by
+/// `epmd::client::tests::freeing_a_name_waits_a_bounded_time_for_epmd`.
 pub const EPMD_UNREGISTER: Duration = Duration::from_millis(200);
 
-/// Longest cookie in bytes: it is an atom. Crossed by `config::cookie::tests::contents`.
+/// Maximum length of a cookie in bytes, because it is an atom. Crossed by
+/// `config::cookie::tests::contents`.
 pub const COOKIE: usize = 255;
 
 // ---- Log ------------------------------------------------------------------------------------
@@ -300,17 +317,18 @@ pub const COOKIE: usize = 255;
 /// `tests/log.rs`, `a_storm_on_the_distribution_port_is_a_line_and_a_sum`.
 pub const LOG_WINDOW: Duration = Duration::from_secs(10);
 
-/// Lines of nodes that came or went, in each window. Crossed by `log_limit::tests::what_happens_now_and_then_is_written_each_time`.
+/// Log lines about connected and lost nodes in each window. Crossed by
+/// `log_limit::tests::lines_below_the_limit_are_all_logged`.
 pub const LOG_NODES: u64 = 100;
 
 // ---- Trace ----------------------------------------------------------------------------------
 
-/// Longest text of a traced event in bytes; a longer one is cut. Crossed by
+/// Maximum length of the text of a traced event in bytes. A longer text is cut. Crossed by
 /// `trace::tests::a_text_is_escaped_and_cut`.
 pub const TRACE_TEXT: usize = 1024;
 
 /// Events that wait for one subscriber; further ones are dropped and counted. Crossed by
-/// `trace::tests::a_slow_subscriber_loses_events_and_is_told_how_many`.
+/// `trace::tests::a_slow_subscriber_loses_events_and_learns_how_many`.
 pub const TRACE_QUEUE: usize = 1024;
 
 /// Subscriptions to traces at once. Crossed by `trace::tests::subscriptions_are_bounded`.

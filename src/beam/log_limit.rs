@@ -1,18 +1,19 @@
 //! Limits on log lines that outsiders can trigger: a few lines in each window, and a count of the
 //! others at its end.
 //!
-//! Each kind of line has a [`Limit`], one atomic number: a storm costs an addition per line and no
-//! memory. The program that runs the node ends the windows with [`end_windows`].
+//! Each kind of line has a [`Limit`], which is one atomic number, so a storm of lines costs one
+//! addition per line and no memory. The program that runs the node ends the windows with
+//! [`end_windows`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
 
-/// Who was refused on the distribution port.
+/// Refused handshakes on the distribution port.
 pub(crate) static HANDSHAKES: Limit = Limit::new("handshakes refused", 1);
-/// Who had to give way there.
+/// Unfinished handshakes that were closed in favour of others.
 pub(crate) static CROWDS: Limit = Limit::new("unfinished handshakes that gave way", 1);
-/// Nodes that come and go. They have proved the cookie, and each is worth a line.
+/// Nodes that connected or were lost. They have proved the cookie, and each is worth a line.
 pub(crate) static NODES: Limit = Limit::new("nodes that came or went", limits::LOG_NODES);
 /// Connections that could not be accepted on a port or socket.
 pub static ACCEPTS: Limit = Limit::new("connections that could not be accepted", 1);
@@ -24,23 +25,23 @@ static ALL: [&Limit; 4] = [&HANDSHAKES, &CROWDS, &ACCEPTS, &NODES];
 pub struct Limit {
     what: &'static str,
     most: u64,
-    /// How often it was asked for in this window.
-    asked: AtomicU64,
+    /// The number of lines in this window, logged or not.
+    counted: AtomicU64,
 }
 
 impl Limit {
-    /// Admits `most` lines in each window; `what` names the others in the log.
+    /// Creates a limit of `most` lines in each window. `what` names the others in the log.
     #[must_use]
     pub const fn new(what: &'static str, most: u64) -> Self {
-        Self { what, most, asked: AtomicU64::new(0) }
+        Self { what, most, counted: AtomicU64::new(0) }
     }
 
     /// Counts a line. Returns whether it may be logged.
     pub fn admits(&self) -> bool {
-        self.asked.fetch_add(1, Ordering::Relaxed) < self.most
+        self.counted.fetch_add(1, Ordering::Relaxed) < self.most
     }
 
-    /// Ends the window, and logs how many lines were left out in it, if any.
+    /// Ends the window, and logs the number of lines that were left out, if any.
     pub fn log_left_out(&self) {
         let more = self.end_window();
         if more > 0 {
@@ -48,9 +49,9 @@ impl Limit {
         }
     }
 
-    /// Ends the window. Returns how many lines were left out in it.
+    /// Ends the window. Returns the number of lines that were left out.
     fn end_window(&self) -> u64 {
-        self.asked.swap(0, Ordering::Relaxed).saturating_sub(self.most)
+        self.counted.swap(0, Ordering::Relaxed).saturating_sub(self.most)
     }
 }
 
@@ -65,8 +66,8 @@ macro_rules! limited {
 }
 pub use limited;
 
-/// Ends the window of every kind of line of a node, and logs how many lines were left out. Due
-/// each [`limits::LOG_WINDOW`].
+/// Ends the window of every kind of line of a node, and logs the number of lines that were left
+/// out. To be called every [`limits::LOG_WINDOW`].
 pub fn end_windows() {
     for limit in ALL {
         limit.log_left_out();
@@ -77,12 +78,13 @@ pub fn end_windows() {
 mod tests {
     use super::*;
 
-    /// What is written at each second: lines, and the sum of those left out where a window has ended.
-    fn play(limit: &Limit, blows: &[u64]) -> Vec<(usize, u64)> {
+    /// Returns the number of logged lines for each second, and the number of those left out in a
+    /// window that ends with it.
+    fn play(limit: &Limit, events: &[u64]) -> Vec<(usize, u64)> {
         let window = usize::try_from(limits::LOG_WINDOW.as_secs()).expect("short");
         let mut written = Vec::new();
-        for (second, blows) in blows.iter().enumerate() {
-            let lines = (0..*blows).filter(|_| limit.admits()).count();
+        for (second, events) in events.iter().enumerate() {
+            let lines = (0..*events).filter(|_| limit.admits()).count();
             let over = (second + 1).is_multiple_of(window);
             written.push((lines, if over { limit.end_window() } else { 0 }));
         }
@@ -90,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_one_line_a_window_and_its_sum() {
-        let limit = Limit::new("blows", 1);
+    fn a_storm_is_one_line_per_window_and_a_count() {
+        let limit = Limit::new("events", 1);
         // Two seconds of calm, 23 of storm, five of calm.
-        let blows = [[0; 2].as_slice(), &[100; 23], &[0; 5]].concat();
+        let events = [[0; 2].as_slice(), &[100; 23], &[0; 5]].concat();
         let mut expected = vec![(0, 0); 30];
         expected[2] = (1, 0);
         expected[9] = (0, 799);
@@ -101,14 +103,14 @@ mod tests {
         expected[19] = (0, 999);
         expected[20] = (1, 0);
         expected[29] = (0, 499);
-        assert_eq!(play(&limit, &blows), expected);
+        assert_eq!(play(&limit, &events), expected);
     }
 
     #[test]
-    fn what_happens_now_and_then_is_written_each_time() {
-        let limit = Limit::new("blows", limits::LOG_NODES);
-        let blows = [3; 20];
-        assert_eq!(play(&limit, &blows), [(3, 0); 20]);
+    fn lines_below_the_limit_are_all_logged() {
+        let limit = Limit::new("events", limits::LOG_NODES);
+        let events = [3; 20];
+        assert_eq!(play(&limit, &events), [(3, 0); 20]);
         let storm = [limits::LOG_NODES + 7; 1];
         let most = usize::try_from(limits::LOG_NODES).expect("few");
         assert_eq!(play(&limit, &storm), [(most, 0)]);

@@ -1,8 +1,8 @@
-//! Names of nodes, parsed once.
+//! Node names, parsed once.
 //!
-//! A node name is one that `net_kernel` accepts for `-sname` and `-name`, with the host part
-//! restricted to what a host name or an address can be. The same rules hold for every source: our
-//! own name, the handshake, EPMD, the configuration, and the names that peers tell us.
+//! A node name must be valid for `-sname` or `-name` of `erl`, and its host part must have the form
+//! of a host name or an address. The rules are the same for every source: this node's own name, the
+//! handshake, EPMD, the configuration, and names that peers send.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -18,12 +18,12 @@ use crate::limits;
 // A name has only ASCII characters, so it always fits into an atom.
 const _: () = assert!(limits::NODE_NAME <= limits::ATOM_CHARACTERS);
 
-/// The full name of an Erlang node, `name@host`: at most [`limits::NODE_NAME`] bytes, the part
-/// before the `@` of `[A-Za-z0-9_-]`, the host part of those, `.` and `:`, without a leading
-/// hyphen, so that no program parses it as an option.
+/// The full name of an Erlang node, `name@host`, of at most [`limits::NODE_NAME`] bytes. The part
+/// before the `@` has characters of `[A-Za-z0-9_-]`. The host part may also have `.` and `:`, but
+/// no leading hyphen, so that no program parses it as an option.
 ///
-/// Clones share the text. Equality, order and hash are those of the text, so that a map with these
-/// keys can be searched with a `&str`.
+/// Clones share the text. Equality, order and hash are those of the text, so a `&str` can look up a
+/// key of this type.
 #[derive(Clone)]
 pub struct NodeName {
     full: Arc<str>,
@@ -54,14 +54,15 @@ impl NodeName {
     /// Joins the two parts.
     ///
     /// # Errors
-    /// [`NodeNameError`] if one of them is empty, has a character it may not have, or both are too long.
+    /// [`NodeNameError`] if a part is empty or has an invalid character, or both together are too
+    /// long.
     pub fn new(name: &str, host: &str) -> Result<Self, NodeNameError> {
         Self::check(name, host)?;
         Ok(Self { full: format!("{name}@{host}").into(), at: name.len() })
     }
 
-    /// Returns whether a text is meant to be a full name, valid or not: a short name or a host has no
-    /// `@`.
+    /// Returns whether a text has the form of a full name, valid or not. Short names and hosts have
+    /// no `@`.
     #[must_use]
     pub fn is_full(text: &str) -> bool {
         text.contains('@')
@@ -85,13 +86,13 @@ impl NodeName {
         &self.full
     }
 
-    /// Returns the atom that is the name in the external term format.
+    /// Returns the name as an atom.
     #[must_use]
     pub fn atom(&self) -> Atom {
         Atom::short(&self.full)
     }
 
-    /// Returns the part before the `@`, the name that EPMD knows.
+    /// Returns the part before the `@`, which is registered with EPMD.
     #[must_use]
     pub fn short_name(&self) -> &str {
         self.full.get(..self.at).unwrap_or_default()
@@ -106,7 +107,7 @@ impl NodeName {
     /// Returns the name of a node with the same short name on another host.
     ///
     /// # Errors
-    /// [`NodeNameError`] if the host has a character it may not have, or is too long.
+    /// [`NodeNameError`] if the host has an invalid character, or the name is too long.
     pub(crate) fn with_host(&self, host: &str) -> Result<Self, NodeNameError> {
         Self::new(self.short_name(), host)
     }
@@ -117,13 +118,13 @@ impl NodeName {
         self.host().contains(['.', ':'])
     }
 
-    /// Returns whether one of the two names is long and the other short: such nodes never connect.
+    /// Returns whether one name is long and the other short. Such nodes never connect.
     #[must_use]
     pub fn is_mixed_with(&self, other: &Self) -> bool {
         self.is_long() != other.is_long()
     }
 
-    /// Returns whether both nodes have the same short name, on whichever hosts.
+    /// Returns whether both nodes have the same short name, on any hosts.
     #[must_use]
     pub fn has_short_name_of(&self, other: &Self) -> bool {
         self.short_name() == other.short_name()
@@ -208,19 +209,20 @@ impl Ord for NodeName {
     }
 }
 
-/// What the short names of nodes may look like: letters, digits, `_` and `-`, and `*` for any number of any characters.
+/// A pattern for short names: letters, digits, `_` and `-`, and `*` for any number of any
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePattern(Box<str>);
 
 impl NamePattern {
-    /// Parses a pattern; none if it could match no name.
+    /// Parses a pattern. Returns `None` if no name can match it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*'));
         (valid && !text.is_empty() && text.len() <= limits::NODE_NAME).then(|| Self(text.into()))
     }
 
-    /// Whether a short name is one of these. Takes the time of both lengths multiplied, and no more.
+    /// Returns whether a short name matches. The time is bounded by the product of both lengths.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
@@ -292,7 +294,7 @@ mod tests {
 
     #[test]
     fn equality_order_and_hash_are_those_of_the_text() {
-        // `a-b@h` is before `a@h` in the order of the text, and after it in that of the short names.
+        // `a-b@h` precedes `a@h` in text order, and follows it in the order of short names.
         let texts = ["a-b@h", "a@h", "a@h-b", "a@h.b", "b@a"];
         let names = texts.map(|text| NodeName::parse(text).expect("valid"));
         assert!(texts.is_sorted() && names.is_sorted());
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_of_names() {
+    fn name_patterns_match_short_names() {
         let matches = |pattern: &str, name: &str| NamePattern::parse(pattern).expect("valid").matches(name);
         for (pattern, yes, no) in [
             ("trade*", &["trade", "trade_1", "trades"][..], &["trad", "my_trade", ""][..]),

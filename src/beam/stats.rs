@@ -1,14 +1,15 @@
-//! Counters of the process: every node in it adds to the same ones.
+//! Counters of the process, to which all its nodes add.
 //!
-//! Each is an atomic number. Messages that arrive in a batch are added once.
+//! Each counter is an atomic number. Messages that arrive in a batch are added at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes read from connections to peers, ticks included, handshakes not.
+/// Bytes read from connections to peers, including ticks and excluding handshakes.
 pub static LINK_RECEIVED_BYTES: Counter = Counter::new();
-/// Bytes written to connections to peers, ticks included, handshakes not, but for the packet that ends one.
+/// Bytes written to connections to peers, including ticks and the last packet of a handshake if
+/// this node sends it, and excluding all other packets of handshakes.
 pub static LINK_SENT_BYTES: Counter = Counter::new();
-/// Messages that came from peers and could be read.
+/// Well-formed messages from peers.
 pub static LINK_RECEIVED_MESSAGES: Counter = Counter::new();
 /// Messages that were queued for peers.
 pub static LINK_SENT_MESSAGES: Counter = Counter::new();
@@ -22,18 +23,18 @@ pub static LINK_TICK_TIMEOUTS: Counter = Counter::new();
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Zero.
+    /// Creates a counter with the value 0.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds to it.
+    /// Adds a number.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Adds a length or a number of things to it.
+    /// Adds a size or a number of items.
     pub(crate) fn add_size(&self, more: usize) {
         self.add(u64::try_from(more).unwrap_or(u64::MAX));
     }

@@ -30,7 +30,7 @@ pub(crate) use describe::{epmd_names, epmd_port, epmd_registered};
 use feed::Subject;
 pub use feed::{Subscription, TooMany, TraceEvent, Traced, subscribe};
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
     /// A message of the EPMD protocol.
@@ -56,7 +56,7 @@ impl Layer {
     }
 }
 
-/// Where an event comes from.
+/// The origin of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The other end sent it.
@@ -93,7 +93,7 @@ impl fmt::Display for Direction {
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionTrace {
     number: u64,
-    /// The name that was dialled, or that the peer gave.
+    /// The name that was dialled, or that the peer sent.
     peer: Option<NodeName>,
     /// Whether this node dialled.
     dialled: bool,
@@ -103,7 +103,8 @@ pub(crate) struct ConnectionTrace {
 }
 
 impl ConnectionTrace {
-    /// Traces a connection to the node that was dialled, or from one that has not given its name.
+    /// Starts the trace of a connection to the dialled node, or of one from a peer that has not
+    /// sent its name.
     pub(crate) fn new(dialled: Option<&NodeName>, address: Option<SocketAddr>) -> Self {
         /// The number of the last connection.
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -117,11 +118,11 @@ impl ConnectionTrace {
         trace
     }
 
-    /// A peer that dialled has this name. Nothing proves it before the handshake is complete.
+    /// Traces the name of a peer that dialled. It is not proved before the handshake is complete.
     pub(crate) fn name(&mut self, name: &NodeName) {
         self.span.record("peer", field::display(name));
         self.peer = Some(name.clone());
-        // Only now is it known who follows.
+        // Only now are the subscribers known.
         self.note(|| describe::accepted(name, self.address.map(|address| address.to_string())));
     }
 
@@ -137,7 +138,7 @@ impl ConnectionTrace {
         self.event(Layer::Frame, Direction::Received, || describe::frame(frame, decoded));
     }
 
-    /// A signal is queued, with a payload of so many bytes.
+    /// Traces a queued signal with a payload of this many bytes.
     pub(crate) fn frame_sent(&self, control: &Control, payload: Option<usize>) {
         self.event(Layer::Frame, Direction::Sent, || describe::control(control, payload));
     }
@@ -146,22 +147,22 @@ impl ConnectionTrace {
         self.event(Layer::Frame, direction, || "tick".to_owned());
     }
 
-    /// The question that is sent to a silent peer, a whole frame, is queued.
+    /// Traces the queued probe of a silent peer, which is a whole frame.
     pub(crate) fn probe(&self, frame: &Bytes, agreed: Flags) {
         self.event(Layer::Frame, Direction::Sent, || describe::probe(frame, agreed));
     }
 
-    /// The handshake is complete.
+    /// Traces the end of a complete handshake.
     pub(crate) fn connected(&self, creation: u32, agreed: Flags) {
         self.note(|| describe::connected(creation, agreed));
     }
 
-    /// The handshake ended without a connection.
+    /// Traces a handshake that ended without a connection.
     pub(crate) fn failed(&self, error: &dyn fmt::Display) {
         self.note(|| format!("handshake failed: {error}"));
     }
 
-    /// The connection has ended.
+    /// Traces the end of the connection.
     pub(crate) fn ended(&self, reason: &dyn fmt::Display) {
         self.note(|| format!("connection ended: {reason}"));
     }
@@ -176,23 +177,23 @@ impl ConnectionTrace {
     }
 }
 
-/// An attempt to connect to a node failed before there was a connection.
+/// Traces an attempt to connect that failed before there was a connection.
 pub(crate) fn unreachable(node: &NodeName, error: &dyn fmt::Display) {
     let (layer, direction) = (Layer::Connection, Direction::Local);
     emit(Subject::Node(node), None, &Span::none(), layer, direction, || format!("no connection: {error}"));
 }
 
-/// A request of the EPMD protocol, between us and this address.
+/// Traces a request of the EPMD protocol between this process and an address.
 pub(crate) fn epmd_request(direction: Direction, address: Option<SocketAddr>, request: &EpmdRequest) {
     epmd(direction, address, request.name(), || describe::epmd_request(request));
 }
 
-/// The answer to a request that named a node, or did not, as bytes.
+/// Traces the answer to a request. `name` is the node name in the request, if it had one.
 pub(crate) fn epmd_answer(direction: Direction, address: Option<SocketAddr>, name: Option<&[u8]>, answer: &[u8]) {
     epmd(direction, address, name, || describe::epmd_answer(answer));
 }
 
-/// Something else about an exchange with EPMD about a node.
+/// Traces another event of an exchange with EPMD about a node.
 pub(crate) fn epmd(
     direction: Direction,
     address: Option<SocketAddr>,
@@ -204,7 +205,7 @@ pub(crate) fn epmd(
     emit(subject, None, &Span::none(), Layer::Epmd, direction, describe);
 }
 
-/// Describes an event and hands it on, if it is wanted.
+/// Describes an event for the log and the subscribers, if any of them wants it.
 fn emit(
     subject: Subject<'_>,
     connection: Option<u64>,

@@ -15,7 +15,7 @@ use beam::{Answer, Caller, GenServer, Node, Pid, RequestError, Term};
 #[path = "support/mod.rs"]
 mod support;
 
-/// A member, and no more.
+/// A process that is only a member of a group.
 struct Worker;
 
 impl GenServer for Worker {
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn welcome(node: &Node, member: &Pid) -> Result<(), RequestError> {
     let monitor = node.monitor(member.clone()).await?;
     match node.send(member.clone(), &Term::atom("welcome")).await {
-        // Its node is gone already, as the monitor says too.
+        // The node of the member is no longer connected, which the monitor reports too.
         Ok(()) | Err(RequestError::Call(_)) => {}
         Err(e) => return Err(e),
     }

@@ -1,8 +1,8 @@
 //! Describes frames, handshake packets and EPMD messages in words. Pure.
 //!
-//! A description has names, numbers and sizes, never a challenge, a digest or the content of a
-//! payload. The variants of a control message that differ only in a trace token or in where a reason
-//! stands have one name, as they are one value of [`Control`].
+//! A description has names, numbers and sizes, but never a challenge, a digest or the content of a
+//! payload. Variants of a control message that differ only in a trace token or in the position of
+//! the reason have one name, because they are one value of [`Control`].
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::dist::header::Headers;
 use crate::epmd::protocol::EpmdRequest;
 use crate::etf::{Atoms, Pid, Reference};
 
-/// Cuts a text to a number of bytes, and marks that.
+/// Cuts a text to a number of bytes, and appends `…` if something was cut.
 pub(super) fn cut(mut text: String, most: usize) -> String {
     const MARK: &str = "…";
     if text.len() > most {
@@ -24,7 +24,7 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
     text
 }
 
-/// A name that others wrote, so that it cannot begin a line or drive a terminal.
+/// Escapes a name from outside, so that it can neither begin a line nor drive a terminal.
 fn name(text: &str) -> String {
     text.escape_debug().to_string()
 }
@@ -33,7 +33,7 @@ fn name_of_bytes(bytes: &[u8]) -> String {
     name(&String::from_utf8_lossy(bytes))
 }
 
-/// An atom as Erlang writes it.
+/// Writes an atom as Erlang does.
 fn atom(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '@'));
@@ -63,7 +63,7 @@ pub(super) fn connected(creation: u32, agreed: Flags) -> String {
     format!("connected: creation {creation}, agreed flags {}", flags(agreed.bits()))
 }
 
-/// The names of flags, and the number of those without a name here.
+/// Returns the names of flags, and the other bits in hexadecimal.
 fn flags(bits: u64) -> String {
     let (names, unnamed) = flags::all_names(bits);
     let names = names.into_iter().map(str::to_owned);
@@ -73,7 +73,8 @@ fn flags(bits: u64) -> String {
 
 // ---- Handshake packets ----------------------------------------------------------------------
 
-/// A handshake packet, without its length. `from_dialler` tells a name from a challenge.
+/// Describes a handshake packet without its length. `from_dialler` distinguishes a name from a
+/// challenge.
 pub(super) fn packet(packet: &[u8], from_dialler: bool) -> String {
     let known = match packet {
         [b'N', rest @ ..] if from_dialler => name_packet(rest),
@@ -96,7 +97,7 @@ fn name_packet(fields: &[u8]) -> Option<String> {
     Some(named("name", u64::from_be_bytes(*flags), u32::from_be_bytes(*creation), counted(fields)?))
 }
 
-/// A challenge is a name packet with the challenge, which is not shown, before the creation.
+/// Describes a challenge: a name packet with a challenge, which is not shown, before the creation.
 fn challenge_packet(fields: &[u8]) -> Option<String> {
     let (flags, fields) = fields.split_first_chunk()?;
     let (_challenge, fields) = fields.split_first_chunk::<4>()?;
@@ -108,13 +109,13 @@ fn named(packet: &str, bits: u64, creation: u32, node: &[u8]) -> String {
     format!("{packet}: {}, creation {creation}, flags {}", name_of_bytes(node), flags(bits))
 }
 
-/// A length of two bytes, and that many bytes.
+/// Reads a length of two bytes, and that many bytes.
 fn counted(fields: &[u8]) -> Option<&[u8]> {
     let (length, fields) = fields.split_first_chunk()?;
     fields.get(..usize::from(u16::from_be_bytes(*length)))
 }
 
-/// The name packet of version 5: version, the lower half of the flags, the name.
+/// Describes a name packet of version 5: version, lower half of the flags, name.
 fn old_name_packet(fields: &[u8]) -> Option<String> {
     let (version, fields) = fields.split_first_chunk()?;
     let (bits, node) = fields.split_first_chunk()?;
@@ -122,7 +123,8 @@ fn old_name_packet(fields: &[u8]) -> Option<String> {
     Some(format!("name of version {version}: {}, flags {}", name_of_bytes(node), flags(bits)))
 }
 
-/// What a name packet of version 5 lacks: the upper half of the flags, and the creation.
+/// Describes a complement, which has what a name packet of version 5 lacks: the upper half of the
+/// flags, and the creation.
 fn complement_packet(fields: &[u8]) -> Option<String> {
     let (high, fields) = fields.split_first_chunk()?;
     let (creation, _) = fields.split_first_chunk()?;
@@ -130,7 +132,7 @@ fn complement_packet(fields: &[u8]) -> Option<String> {
     Some(format!("complement: creation {creation}, flags {}", flags(high)))
 }
 
-/// Only what the protocol has is shown: anything else could be anything.
+/// Describes a status. Shows only those of the protocol, because others may have any content.
 fn status_packet(status: &[u8]) -> Option<String> {
     let status = match status {
         b"ok" | b"ok_simultaneous" | b"nok" | b"not_allowed" | b"alive" | b"true" | b"false" => name_of_bytes(status),
@@ -141,7 +143,7 @@ fn status_packet(status: &[u8]) -> Option<String> {
 
 // ---- Frames ---------------------------------------------------------------------------------
 
-/// A frame that a peer sent, and what came of it.
+/// Describes a received frame and its decoded content.
 pub(super) fn frame(frame: &Bytes, decoded: &Result<Decoded, ControlError>) -> String {
     match decoded {
         Ok(Some((signal, payload))) => control(signal, payload.as_ref().map(Bytes::len)),
@@ -150,7 +152,7 @@ pub(super) fn frame(frame: &Bytes, decoded: &Result<Decoded, ControlError>) -> S
     }
 }
 
-/// A fragment that does not complete a message.
+/// Describes a fragment that does not complete a message.
 fn fragment(frame: &[u8]) -> Option<String> {
     let fields = frame.strip_prefix(&[131, 69]).or(frame.strip_prefix(&[131, 70]))?;
     let (sequence, fields) = fields.split_first_chunk()?;
@@ -159,14 +161,14 @@ fn fragment(frame: &[u8]) -> Option<String> {
     Some(format!("fragment {fragment} of sequence {sequence}, {}", bytes(frame.len())))
 }
 
-/// A whole frame of ours, with its length.
+/// Describes a probe: a whole frame from this node, with its length.
 pub(super) fn probe(frame: &Bytes, agreed: Flags) -> String {
     let content = frame.slice(frame.len().min(4)..);
     let decoded = signals::decode(&content, Headers::new(agreed).as_mut(), &mut Atoms::new());
     format!("{} (the peer is silent)", self::frame(&content, &decoded))
 }
 
-/// A signal with a payload of so many bytes.
+/// Describes a signal with a payload of this many bytes.
 pub(super) fn control(signal: &Control, payload: Option<usize>) -> String {
     let mut text = operands(signal);
     if let Some(size) = payload {
@@ -227,7 +229,7 @@ fn process(process: &Proc) -> String {
     }
 }
 
-/// As Erlang writes it, but with the name of the node in place of its number.
+/// Writes a pid as Erlang does, but with the name of the node in place of its number.
 fn pid(Pid { node, id, serial, .. }: &Pid) -> String {
     format!("<{}.{id}.{serial}>", name(node.as_str()))
 }
@@ -277,7 +279,7 @@ pub(crate) fn epmd_names(names: usize) -> String {
     format!("NAMES_RESP: {names} {}", if names == 1 { "name" } else { "names" })
 }
 
-/// Adds the address of the other end.
+/// Appends the address of the other end.
 pub(super) fn with_address(text: &str, direction: Direction, address: Option<String>) -> String {
     let Some(address) = address else { return text.to_owned() };
     let word = match direction {

@@ -1,5 +1,6 @@
-//! Hands events to those who follow a peer. The task that traces never waits: an event that has no
-//! room in the queue of a subscription is dropped, and counted where it would have been.
+//! Delivers events to the subscribers of a peer. The task that traces never waits: if the queue of
+//! a subscription is full, an event is dropped, and its place in the queue holds the number of
+//! dropped events.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,20 +13,20 @@ use super::{Direction, Layer};
 use crate::limits;
 use crate::name::NodeName;
 
-/// Something that happened between this node and another.
+/// An event between this node and another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceEvent {
-    /// When.
+    /// The time of the event.
     pub at: SystemTime,
-    /// The full name of the peer, if it is known. Nothing proves it before the handshake is complete.
+    /// The full name of the peer, if known. It is not proved before the handshake is complete.
     pub peer: Option<NodeName>,
     /// The number of the connection, if there is one.
     pub connection: Option<u64>,
-    /// What it is about.
+    /// The subject of the event.
     pub layer: Layer,
-    /// Where it comes from.
+    /// The origin of the event.
     pub direction: Direction,
-    /// What happened, in at most [`limits::TRACE_TEXT`] bytes.
+    /// The description, of at most [`limits::TRACE_TEXT`] bytes.
     pub text: String,
 }
 
@@ -48,11 +49,11 @@ impl TraceEvent {
 /// The node that an event is about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Subject<'a> {
-    /// By its full name.
+    /// A node by its full name.
     Node(&'a NodeName),
-    /// By the name that EPMD knows: the host is not told.
+    /// A node by its short name, as in EPMD messages, which do not name the host.
     ShortName(&'a [u8]),
-    /// A node that has not given its name, or none.
+    /// An unknown node, or none.
     Unknown,
 }
 
@@ -71,11 +72,11 @@ impl Subject<'_> {
 pub enum Traced {
     /// An event.
     Event(Arc<TraceEvent>),
-    /// So many events are missing here, because the queue was full.
+    /// This number of events was dropped here, because the queue was full.
     Dropped(u64),
 }
 
-/// What waits for a subscriber.
+/// The events that wait for a subscriber.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberQueue {
     waiting: Mutex<VecDeque<Traced>>,
@@ -100,21 +101,22 @@ static SUBSCRIPTIONS: Mutex<Vec<(NodeName, Arc<SubscriberQueue>)>> = Mutex::new(
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under a lock here leaves it half done.
+    // No code panics while it holds a lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// There are [`limits::TRACE_SUBSCRIPTIONS`] already.
+/// There are [`limits::TRACE_SUBSCRIPTIONS`] subscriptions already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many traces are running (limit {max})", max = limits::TRACE_SUBSCRIPTIONS)]
 pub struct TooMany;
 
-/// Follows what the nodes of this process exchange with a peer, until it is dropped.
+/// A subscription to what the nodes of this process exchange with a peer, until it is dropped.
 #[derive(Debug)]
 pub struct Subscription(Arc<SubscriberQueue>);
 
-/// Follows what the nodes of this process exchange with the node `peer`, connected or not. EPMD
-/// messages about any node of the same short name are included, because they don't name the host.
+/// Subscribes to what the nodes of this process exchange with the node `peer`, connected or not.
+/// EPMD messages about any node of the same short name are included, because they do not name the
+/// host.
 ///
 /// # Errors
 /// [`TooMany`].
@@ -130,7 +132,7 @@ pub fn subscribe(peer: NodeName) -> Result<Subscription, TooMany> {
 }
 
 impl Subscription {
-    /// Waits for what comes next. Nothing is lost if this is cancelled.
+    /// Waits for the next part. No event is lost if the future is dropped.
     pub async fn next(&mut self) -> Traced {
         loop {
             let more = self.0.more.notified();
@@ -150,7 +152,7 @@ impl Drop for Subscription {
     }
 }
 
-/// Returns the queues of those who follow a node.
+/// Returns the queues of the subscribers of a node.
 pub(super) fn subscribers(subject: &Subject<'_>) -> Vec<Arc<SubscriberQueue>> {
     if NUMBER.load(Ordering::Relaxed) == 0 {
         return Vec::new();
