@@ -25,8 +25,8 @@ pub const ATOMS: usize = 16 * 1024;
 /// `etf::tests::bounds::atoms_have_at_most_255_characters`.
 pub const ATOM_CHARACTERS: usize = 255;
 
-/// Maximum number of words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later. Crossed
-/// by `etf::tests::bounds::references_have_one_to_five_words`.
+/// Maximum number of words in a reference, as `ERTS_MAX_REF_NUMBERS` of OTP 24 and later.
+/// Crossed by `etf::tests::bounds::references_have_one_to_five_words`.
 pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------
