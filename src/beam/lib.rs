@@ -146,7 +146,7 @@
 //! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use
 //!   a network that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`] sets another
 //!   address.
-//! - It doesn't start nodes, load code, or take part in `dist_ac`, `mnesia` or `inet` boot protocols.
+//! - It does not start nodes, load code, or take part in `dist_ac`, `mnesia` or `inet` boot protocols.
 //!
 //! # Limits
 //!

@@ -1,6 +1,6 @@
 //! Counters of the process, to which all its nodes add.
 //!
-//! Each counter is an atomic number. Messages that arrive in a batch are added at once.
+//! Each counter is an atomic number. The messages of a batch are added in one operation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

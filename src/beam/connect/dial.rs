@@ -200,7 +200,7 @@ impl DialError {
         }
     }
 
-    /// Returns whether the other addresses of the host must not be tried: if another user has the
+    /// Returns whether the other addresses of the host must not be tried. If another user has the
     /// port at one address, the node is not looked for at others.
     fn is_final(&self) -> bool {
         matches!(self, Self::ForeignOwner { .. })
@@ -227,8 +227,8 @@ impl Dialer {
         self.this_host.contains(name.host())
     }
 
-    /// Returns whether both full names belong to one node. Names differ only in the host part if
-    /// the host has several names; its EPMD has each short name once.
+    /// Returns whether both full names belong to one node. Two different names do if they have the
+    /// same short name and both hosts are this host, because its EPMD has each short name once.
     #[must_use]
     pub fn is_same_node(&self, one: &NodeName, other: &NodeName) -> bool {
         one == other || (one.has_short_name_of(other) && self.is_here(one) && self.is_here(other))
@@ -320,7 +320,7 @@ impl Dialer {
     /// # Errors
     /// [`DialError::Refused`], [`DialError::TcpTimedOut`] or [`DialError::ForeignOwner`].
     pub async fn connect(&self, address: SocketAddr, here: bool) -> Result<Reached, DialError> {
-        // Does not connect to a node of another user at all.
+        // A node of another user does not even get a connection.
         if (here || address.ip().is_loopback())
             && let Err(e @ DialError::ForeignOwner { owner: Some(_), .. }) = self.check_owner(address).await
         {

@@ -168,9 +168,9 @@ impl LinkSender {
     }
 }
 
-/// Starts the task of a connection. It sends its events to `inbox`, as the owner's type that `wrap`
-/// returns. If `inbox` is full, the connection stops reading, which slows a peer down that sends
-/// faster than the owner works. The memory of the connection is counted in `holding`.
+/// Starts the task of a connection. It sends its events to `inbox`, converted by `wrap`. While
+/// `inbox` is full, the connection does not read, which slows down a peer that sends faster than
+/// the owner works. The memory of the connection is counted in `holding`.
 ///
 /// If nothing arrives for `tick_time`, the connection ends. After half of that time, `probe` is
 /// sent: whole frames that any node answers immediately. Otherwise a peer with a longer tick time,
@@ -285,8 +285,8 @@ impl Outgoing {
     /// Writes as much of the queue as the socket accepts.
     fn write(&self) -> io::Result<()> {
         loop {
-            // The parts stay in the queue until they are written, so that no other thread writes
-            // meanwhile.
+            // The parts stay in the queue until they are written, so that `LinkSender::send` does
+            // not write meanwhile.
             let first = self.lock().queue.first();
             if first.is_empty() {
                 return Ok(());

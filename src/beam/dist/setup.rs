@@ -32,9 +32,9 @@ pub struct Connection {
     pub origin: Origin,
     pub(super) stream: TcpStream,
     /// The last packet of the handshake, if this node sends it. `link::start` sends it, when the
-    /// owner has the connection. If it were sent earlier, the peer would rely on a connection that
-    /// the owner does not have yet, and of two simultaneous connections, each node could close a
-    /// different one.
+    /// owner has the connection. If the peer received it earlier, it could rely on a connection
+    /// that the owner does not have yet. Of two simultaneous connections, each node could then
+    /// close a different one.
     pub(super) unsent: Bytes,
     /// The name that the peer got, if it had none. Its owner drops it with the connection.
     pub given: Option<GivenName>,

@@ -21,8 +21,7 @@ pub enum EpmdRequest {
     Dump,
     /// `KILL_REQ`: ends EPMD.
     Kill,
-    /// `STOP_REQ`: unregisters a name. Always refused, as by the real EPMD without
-    /// `-relaxed_command_check`.
+    /// `STOP_REQ`: requests to unregister a name. As in the real EPMD, this is never done.
     Stop,
 }
 

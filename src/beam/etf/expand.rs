@@ -40,7 +40,7 @@ impl CachedAtom {
         self.0.len()
     }
 
-    /// Returns its memory in bytes when it is stored alone.
+    /// Returns the memory of one that shares its text with no other, in bytes.
     #[must_use]
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>() + self.size()
@@ -68,7 +68,7 @@ pub(crate) struct Expander {
     /// The next term is the node name within an identifier, and this many bytes of the identifier
     /// follow it.
     identifier: Option<usize>,
-    /// The number of terms that the open terms still lack.
+    /// The number of terms that are missing in the open terms.
     terms: u64,
     /// The open funs, whose length fields must be adjusted.
     funs: Vec<OpenFun>,
@@ -337,7 +337,7 @@ fn creation(old: bool) -> usize {
     if old { 1 } else { 4 }
 }
 
-/// Returns a length as `usize`. One that exceeds it cannot arrive either.
+/// Converts a length to `usize`. So many bytes that it does not fit can never arrive.
 fn size(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }

@@ -44,7 +44,7 @@ pub enum Term {
     Map(Map),
     /// A binary.
     Binary(Bytes),
-    /// A bit string whose length isn't a multiple of eight.
+    /// A bit string whose length is not a multiple of 8 bits.
     BitString(BitString),
     /// A fun with its environment.
     Fun(Box<Fun>),

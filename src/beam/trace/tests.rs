@@ -32,7 +32,7 @@ async fn text(subscription: &mut Subscription) -> String {
 #[tokio::test]
 async fn nothing_is_described_without_a_subscriber() {
     let _turn = turn().await;
-    let decoded = || panic!("an event that nobody wants is described");
+    let decoded = || panic!("an event without a subscriber is described");
     let link = connection("b@h");
     link.note(decoded);
     epmd(Direction::Sent, None, Some(b"b"), decoded);

@@ -7,7 +7,7 @@ use crate::limits;
 /// The challenges of all unfinished handshakes, and of the ones that ended last.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// One for each unfinished handshake. `node::accept` and the dialler bound their number.
+    /// One for each unfinished handshake. Their number is bounded where they begin.
     outstanding: Vec<u32>,
     /// Oldest first.
     ended: VecDeque<u32>,

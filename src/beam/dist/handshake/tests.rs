@@ -13,7 +13,7 @@ fn identity(name: &str, cookie: &str) -> Identity {
 }
 
 /// Returns the packet in which a node sends its name, with or without a challenge.
-fn says(node: &Identity, challenge: Option<u32>) -> Vec<u8> {
+fn name_packet(node: &Identity, challenge: Option<u32>) -> Vec<u8> {
     name_message(&node.name, node.creation, node.flags, challenge)
 }
 
@@ -77,7 +77,7 @@ fn an_acknowledgement_without_the_cookie_is_refused() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
     let (status, _) = dial(&a, b.name.clone());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let (ack, _) = challenge.receive(&says(&b, Some(1)), &a, 2).unwrap();
+    let (ack, _) = challenge.receive(&name_packet(&b, Some(1)), &a, 2).unwrap();
     assert_eq!(ack.receive(&[&b"a"[..], &[0; 16]].concat(), &a).unwrap_err(), HandshakeError::CookieMismatch);
 }
 
@@ -86,7 +86,7 @@ fn a_peer_with_another_name_is_refused_before_the_proof() {
     let (a, b) = (identity("a@h", "c"), identity("b@localhost", "c"));
     let (status, _) = dial(&a, "b@h".parse().unwrap());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&says(&b, Some(1)), &a, 2).map(|_| ());
+    let refused = challenge.receive(&name_packet(&b, Some(1)), &a, 2).map(|_| ());
     assert_eq!(refused, Err(HandshakeError::NameMismatch("b@localhost".parse().unwrap())));
 }
 
@@ -138,11 +138,11 @@ fn a_version_5_name_is_complemented() {
 fn a_peer_without_the_mandatory_flags_is_refused() {
     let mut old = identity("a@h", "c");
     old.flags = Flags::EXTENDED_REFERENCES;
-    let named = receive_name(&says(&old, None)).unwrap();
+    let named = receive_name(&name_packet(&old, None)).unwrap();
     assert!(matches!(named.check_flags(), Err(HandshakeError::FlagsMissing(bits)) if bits != 0));
     let (status, _) = dial(&identity("b@h", "c"), "a@h".parse().unwrap());
     let challenge = proceed(status.receive(b"sok").unwrap());
-    let refused = challenge.receive(&says(&old, Some(1)), &identity("b@h", "c"), 2);
+    let refused = challenge.receive(&name_packet(&old, Some(1)), &identity("b@h", "c"), 2);
     assert!(matches!(refused, Err(HandshakeError::FlagsMissing(_))));
 }
 
@@ -166,11 +166,11 @@ fn invalid_and_long_names_are_refused() {
 #[test]
 fn every_truncation_is_malformed_and_none_panics() {
     let (a, b) = (identity("a@h", "c"), identity("b@h", "c"));
-    let name = says(&a, None);
+    let name = name_packet(&a, None);
     for cut in 0..name.len() {
         assert!(receive_name(&name[..cut]).is_err());
     }
-    let challenge = says(&b, Some(1));
+    let challenge = name_packet(&b, Some(1));
     for cut in 0..challenge.len() {
         let awaited = proceed(dial(&a, "b@h".parse().unwrap()).0.receive(b"sok").unwrap());
         assert!(awaited.receive(&challenge[..cut], &a, 2).is_err());

@@ -63,11 +63,11 @@ impl Fragments {
         Ok(())
     }
 
-    /// Appends the terms of a fragment to a sequence that has begun. Returns all terms after the
-    /// last fragment.
+    /// Appends the terms of a fragment to its sequence, which must have begun. Returns all terms of
+    /// the message after the last fragment.
     pub(super) fn append(&mut self, sequence: u64, fragment: u64, part: &[u8]) -> Result<Option<Bytes>, HeaderError> {
         let message = self.open.get_mut(&sequence).ok_or(HeaderError::NotBegun { sequence, fragment })?;
-        // The fragment 0 does not exist, so a sequence cannot begin with it either.
+        // Fragment 0 does not exist, so a sequence cannot begin with it either.
         if message.next != fragment || fragment == 0 {
             return Err(HeaderError::OutOfOrder { sequence, fragment, expected: message.next.max(1) });
         }

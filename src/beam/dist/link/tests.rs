@@ -57,7 +57,7 @@ async fn the_dialling_node_is_connected_only_once_the_owner_is() {
     };
     let accepted = tokio::select! {
         accepted = accepted => accepted,
-        _ = &mut dialer => panic!("its peer can use it, and nobody here knows of it"),
+        _ = &mut dialer => panic!("the peer is connected before the owner"),
     };
     let (inbox, _events) = mpsc::channel(8);
     let _sender = start(accepted, LONG, PROBE, budget::Budget::new(usize::MAX).holding(), inbox, |event| event);
